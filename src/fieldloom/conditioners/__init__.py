@@ -1,0 +1,16 @@
+"""Conditioners: from a code to the weights of a field."""
+
+from fieldloom.conditioners.conditioner import Conditioner, Direct, Shared, Substitute
+from fieldloom.conditioners.mixture import Mixture
+from fieldloom.conditioners.modulation import Film, Shift
+
+CONDITIONERS = {
+    "shared": Shared,
+    "substitute": Substitute,
+    "direct": Direct,
+    "mixture": Mixture,
+    "shift": Shift,
+    "film": Film,
+}
+
+__all__ = ["CONDITIONERS", "Conditioner", "Direct", "Film", "Mixture", "Shared", "Shift", "Substitute"]

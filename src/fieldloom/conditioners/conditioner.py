@@ -1,0 +1,171 @@
+"""Where the weights of an instance come from: Shared, Substitute, Direct.
+
+A conditioner owns every parameter of a family. Its base class keeps each slot as one learned tensor
+with a leading axis of 1; subclasses replace some of them by tensors that depend on the code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fieldloom.errors import InputError, unknown
+from fieldloom.types import Code, Slot, Weights
+
+Slots = Mapping[str, Slot]
+
+
+class Tensors(nn.Module):
+    """Slot name -> tensor. Fixed slots are buffers, the others parameters.
+
+    Torch forbids dots in the names of parameters, so a layer's tensors live in a child named after it:
+    the state's keys read ``0.weight``, as the slots do.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], fixed: frozenset[str] = frozenset()) -> None:
+        super().__init__()
+        self.names = tuple(tensors)
+        for name, tensor in tensors.items():
+            layer, _, own = name.rpartition(".")
+            if layer and layer not in self._modules:
+                self.add_module(layer, nn.Module())
+            home = self._modules[layer] if layer else self
+            assert home is not None
+            if name in fixed:
+                home.register_buffer(own, tensor)
+            else:
+                home.register_parameter(own, nn.Parameter(tensor))
+
+    def __getitem__(self, name: str) -> Tensor:
+        layer, _, own = name.rpartition(".")
+        return getattr(self._modules[layer] if layer else self, own)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def mapping(self) -> dict[str, Tensor]:
+        return {name: self[name] for name in self.names}
+
+
+class Conditioner(nn.Module):
+    """Every slot is shared by all instances; there is no code (its shape is (0, 0)).
+
+    slots: a field's ``slots``.
+    only:  glob pattern of the slots that a subclass conditions; the others stay shared. Fixed slots
+           are never conditioned.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        only: str = "*",
+        generator: Generator | None = None,
+        skip: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__()
+        self.slots = slots
+        self.code_shape: tuple[int, int] = (0, 0)
+        self.layout: Slots | None = None
+        self.base = Tensors(
+            {name: s.init(generator).unsqueeze(0) for name, s in slots.items() if name not in skip},
+            fixed=frozenset(name for name, s in slots.items() if s.role == "fixed"),
+        )
+
+    def origin(self, batch: int) -> Code:
+        """The code that means "no information", where descent starts: (batch, tokens, width)."""
+        return self._blank().new_zeros(batch, *self.code_shape)
+
+    def forward(self, code: Code) -> Weights:
+        """The weights of each instance; slots that do not depend on the code have a leading 1."""
+        return self.base.mapping()
+
+    def _blank(self) -> Tensor:
+        return next(self.parameters())
+
+
+Shared = Conditioner
+
+
+def choose(slots: Slots, only: str) -> list[str]:
+    """The layers' slots (weights and biases) and inputs that match a pattern; never fixed ones."""
+    chosen = [n for n, slot in slots.items() if slot.role != "fixed" and fnmatch(n, only)]
+    if not chosen:
+        raise InputError(f"conditioner.only = '{only}' matches none of the slots {', '.join(slots)}.")
+    return chosen
+
+
+class Substitute(Conditioner):
+    """The code *is* one slot: a set of tokens, a context vector, or any one weight.
+
+    slot: its name; a slot of shape (tokens, width) gives codes of that shape, one of shape (width,)
+          codes of one token.
+    """
+
+    def __init__(self, slots: Slots, slot: str, generator: Generator | None = None) -> None:
+        if slot not in slots:
+            raise unknown("slot", slot, slots)
+        shape = slots[slot].shape
+        if len(shape) > 2:
+            raise InputError(f"slot '{slot}' has the shape {shape}; a code has at most two axes.")
+        super().__init__(slots, skip=frozenset([slot]), generator=generator)
+        self.slot = slot
+        self.code_shape = (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
+        self.start = nn.Parameter(slots[slot].init(generator).reshape(self.code_shape))
+
+    def origin(self, batch: int) -> Code:
+        return self.start.expand(batch, -1, -1)
+
+    def forward(self, code: Code) -> Weights:
+        return self.base.mapping() | {self.slot: code.reshape(len(code), *self.slots[self.slot].shape)}
+
+
+class Direct(Conditioner):
+    """The code *is* the chosen weights, one after another in the order of the slots.
+
+    width: length of a token; the last one is padded with zeros. None: one token holds everything.
+    start: (1 | batch, tokens, width), where descent starts; None: a fresh draw of the field.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        only: str = "*",
+        width: int | None = None,
+        start: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        chosen = choose(slots, only)
+        super().__init__(slots, skip=frozenset(chosen), generator=generator)
+        self.layout = {name: slots[name] for name in chosen}
+        self.sizes = [math.prod(slot.shape) for slot in self.layout.values()]
+        width = sum(self.sizes) if width is None else width
+        if width < 1:
+            raise InputError(f"conditioner.width = {width}: at least 1.")
+        self.code_shape = (-(-sum(self.sizes) // width), width)
+        if start is None:
+            drawn = [slot.init(generator)[None] for slot in self.layout.values()]
+            start = self.pack(dict(zip(self.layout, drawn, strict=True)))
+        self.start = nn.Parameter(start)
+
+    def pack(self, weights: Weights) -> Code:
+        """Weights (batch, *shape) of the chosen slots -> the code that stands for them."""
+        assert self.layout is not None
+        flat = torch.cat([weights[name].flatten(1) for name in self.layout], 1)
+        padded = nn.functional.pad(flat, (0, math.prod(self.code_shape) - flat.shape[1]))
+        return padded.unflatten(1, self.code_shape)
+
+    def origin(self, batch: int) -> Code:
+        return self.start.expand(batch, -1, -1)
+
+    def forward(self, code: Code) -> Weights:
+        assert self.layout is not None
+        parts = code.flatten(1)[:, : sum(self.sizes)].split(self.sizes, 1)
+        own = {
+            name: part.unflatten(1, slot.shape)
+            for (name, slot), part in zip(self.layout.items(), parts, strict=True)
+        }
+        return self.base.mapping() | own

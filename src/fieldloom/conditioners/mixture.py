@@ -1,0 +1,79 @@
+"""Mixtures of neural implicit functions: weights are averages of learned bases (mNIF)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fieldloom.conditioners.conditioner import Conditioner, Slots, Tensors, choose
+from fieldloom.errors import InputError
+from fieldloom.types import Code, Weights, layer_of
+
+
+class Mixture(Conditioner):
+    """W_i = sum_m alpha[m, i] W_{m, i}, and the same for biases (arXiv:2310.19464, eq. 3).
+
+    experts: M, the number of bases; each is an independent draw of the field.
+    width:   H, the length of a latent code; unused where the code is the coefficients themselves.
+    coefficients:
+        ``latent``         alpha = P z + c, one coefficient a layer and base; code (1, H)
+        ``latent-shared``  the same, one coefficient a base for all layers; code (1, H)
+        ``layer``          the code is alpha, one token a layer; code (layers, M)
+        ``shared``         the code is alpha, for all layers; code (1, M)
+
+    c starts at 1/M, so that z = 0 is the plain average of the bases; P as torch.nn.Linear does.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        experts: int = 64,
+        width: int = 64,
+        coefficients: Literal["latent", "latent-shared", "layer", "shared"] = "latent",
+        only: str = "*",
+        generator: Generator | None = None,
+    ) -> None:
+        if experts < 1 or width < 1:
+            raise InputError(f"mixture: experts = {experts}, width = {width}: at least 1 each.")
+        chosen = [name for name in choose(slots, only) if slots[name].role != "input"]
+        super().__init__(slots, skip=frozenset(chosen), generator=generator)
+        self.experts, self.coefficients, self.chosen = experts, coefficients, chosen
+        self.basis = Tensors(
+            {n: torch.stack([slots[n].init(generator) for _ in range(experts)]) for n in chosen}
+        )
+        layers = list(dict.fromkeys(layer_of(name) for name in chosen))
+        one = coefficients in ("shared", "latent-shared")
+        self.place = {name: 0 if one else layers.index(layer_of(name)) for name in chosen}
+        self.count = 1 if one else len(layers)
+        if coefficients in ("latent", "latent-shared"):
+            self.code_shape = (1, width)
+            self.project = nn.Linear(width, experts * self.count)
+            bound = width**-0.5
+            nn.init.uniform_(self.project.weight, -bound, bound, generator=generator)
+            nn.init.constant_(self.project.bias, 1 / experts)
+        else:
+            self.code_shape = (self.count, experts)
+
+    def origin(self, batch: int) -> Code:
+        if self.coefficients in ("latent", "latent-shared"):
+            return super().origin(batch)
+        return self._blank().new_full((batch, *self.code_shape), 1 / self.experts)
+
+    def alpha(self, code: Code) -> Tensor:
+        """The coefficients: (batch, layers | 1, M)."""
+        if self.coefficients in ("latent", "latent-shared"):
+            # base index major, layer index minor, as the released code orders the rows of P
+            return self.project(code[:, 0]).unflatten(-1, (self.experts, self.count)).mT
+        return code
+
+    def forward(self, code: Code) -> Weights:
+        alpha = self.alpha(code).unbind(1)  # one (batch, M) a layer
+        mixed = {  # a matrix product over the bases: (batch, M, ...) never exists
+            name: (alpha[self.place[name]] @ self.basis[name].flatten(1)).unflatten(
+                1, self.slots[name].shape
+            )
+            for name in self.chosen
+        }
+        return self.base.mapping() | mixed

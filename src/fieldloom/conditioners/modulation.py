@@ -1,0 +1,84 @@
+"""Modulations: the code shifts (Functa), or scales and shifts (FiLM), the hidden pre-activations."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Generator, Tensor, nn
+
+from fieldloom.conditioners.conditioner import Conditioner, Slots, choose
+from fieldloom.errors import InputError
+from fieldloom.types import Code, Weights, layer_of
+
+
+def project(inputs: int, outputs: int, init: str, generator: Generator | None) -> nn.Linear:
+    """The linear map from a code to modulations; ``lecun`` is Haiku's default, bias 0."""
+    layer = nn.Linear(inputs, outputs)
+    if init == "lecun":
+        std = inputs**-0.5
+        nn.init.trunc_normal_(layer.weight, 0, std, -2 * std, 2 * std, generator=generator)
+        nn.init.zeros_(layer.bias)
+    else:
+        bound = inputs**-0.5
+        nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer
+
+
+class Shift(Conditioner):
+    """A shift of every hidden layer's pre-activation: an instance's own biases (arXiv:2201.12204, eq. 3).
+
+    width: length of the code.
+    init:  of the map from code to shifts, ``lecun`` (released Functa) or ``torch`` (mNIF's port of it).
+
+    The last of the chosen layers is the output and is left alone.
+    """
+
+    modulations = 1
+
+    def __init__(
+        self,
+        slots: Slots,
+        width: int = 64,
+        init: Literal["lecun", "torch"] = "lecun",
+        only: str = "*",
+        generator: Generator | None = None,
+    ) -> None:
+        if width < 1:
+            raise InputError(f"conditioner.width = {width}: at least 1.")
+        super().__init__(slots, generator=generator)
+        biases = [name for name in choose(slots, only) if slots[name].role == "bias"]
+        self.hidden = biases[:-1]
+        if not self.hidden:
+            raise InputError(f"conditioner.only = '{only}' leaves no hidden bias to shift.")
+        self.sizes = [slots[name].shape[0] for name in self.hidden]
+        self.code_shape = (1, width)
+        self.project = project(width, self.modulations * sum(self.sizes), init, generator)
+
+    def forward(self, code: Code) -> Weights:
+        weights = self.base.mapping()
+        for name, shift in self._modulations(code):
+            weights[name] = weights[name] + shift
+        return weights
+
+    def _modulations(self, code: Code) -> list[tuple[str, Tensor]]:
+        parts = self.project(code[:, 0]).split([self.modulations * n for n in self.sizes], -1)
+        return list(zip(self.hidden, parts, strict=True))
+
+
+class Film(Shift):
+    """A scale and a shift of every hidden layer's pre-activation, (1 + s) (W x + b) + t (arXiv:1709.07871).
+
+    A scaled pre-activation is a scaled column of the weight: modulation is a kind of weight generation.
+    """
+
+    modulations = 2
+
+    def forward(self, code: Code) -> Weights:
+        weights = self.base.mapping()
+        for name, both in self._modulations(code):
+            scale, shift = both.chunk(2, -1)
+            matrix = f"{layer_of(name)}.weight"
+            weights[matrix] = weights[matrix] * (1 + scale).unsqueeze(-2)
+            weights[name] = weights[name] * (1 + scale) + shift
+        return weights

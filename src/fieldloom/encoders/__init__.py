@@ -1,0 +1,8 @@
+"""Encoders: from a signal to its code."""
+
+from fieldloom.encoders.descent import AutoDecode, Cavia, Fit
+from fieldloom.encoders.encoder import Encoder, Nothing, error
+
+ENCODERS = {"nothing": Nothing, "cavia": Cavia, "autodecode": AutoDecode, "fit": Fit}
+
+__all__ = ["ENCODERS", "AutoDecode", "Cavia", "Encoder", "Fit", "Nothing", "error"]

@@ -1,0 +1,158 @@
+"""Encoders that descend on the code: CAVIA, auto-decoding, fitting.
+
+Each signal descends on its own error: the sum over the batch is differentiated, so that no signal's
+step depends on how many others were in the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fieldloom.encoders.encoder import Encoder, Nothing, error
+from fieldloom.errors import InputError
+from fieldloom.family import Family
+from fieldloom.renderers import Renderer
+from fieldloom.types import Code, Mismatch, Signal
+
+
+class Cavia(Encoder):
+    """A few gradient steps on the code, differentiated through in training (arXiv:1810.03642).
+
+    z <- z - rate * clamp(s, *clamp) * d error / d z, from the conditioner's origin.
+
+    steps:   of descent.
+    second_order: whether training differentiates through the inner gradients.
+    rate:    of a step.
+    rates:   ``learned`` adds s, one rate for each channel of a code, shared by the steps (meta-SGD,
+             arXiv:1707.09835), starting in U(0.005, 0.1); ``fixed`` is s = 1.
+    clamp:   where s is held.
+    noise:   std of Gaussian noise on the origin in training (mNIF released: 1e-4 on latents).
+    reduction: ``signal``, or ``batch``: the inner error is averaged over the batch as mNIF's released
+             code does, so that a step depends on the size of its batch.
+    """
+
+    def __init__(
+        self,
+        code_shape: tuple[int, int],
+        steps: int = 3,
+        second_order: bool = True,
+        rate: float = 1.0,
+        rates: Literal["learned", "fixed"] = "learned",
+        clamp: tuple[float, float] = (0.0, 1.0),
+        noise: float = 0.0,
+        reduction: Literal["signal", "batch"] = "signal",
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if steps < 0 or rate <= 0 or noise < 0:
+            raise InputError(f"cavia: steps = {steps}, rate = {rate}, noise = {noise}: not negative.")
+        self.steps, self.second_order, self.rate = steps, second_order, rate
+        self.clamp, self.noise, self.separable = clamp, noise, reduction == "signal"
+        self.rates: nn.Parameter | None = None
+        if rates == "learned":
+            drawn = torch.empty(code_shape[1]).uniform_(0.005, 0.1, generator=generator)
+            self.rates = nn.Parameter(drawn)
+
+    def forward(
+        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+    ) -> Code:
+        code = family.conditioner.origin(len(signal))
+        if self.training and self.noise:
+            code = code + self.noise * torch.randn_like(code)
+        return self.descend(code, signal, family, render, mismatch)
+
+    def descend(
+        self, code: Code, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+    ) -> Code:
+        keep = self.training and torch.is_grad_enabled()
+        step = self.rate if self.rates is None else self.rate * self.rates.clamp(*self.clamp)
+        if not self.separable:
+            step = step / len(signal)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                if not keep or not code.requires_grad:  # descent needs a leaf of its own
+                    code = code.detach().clone().requires_grad_()
+                loss = error(code, signal, family, render, mismatch).sum()
+                (gradient,) = torch.autograd.grad(loss, code, create_graph=keep and self.second_order)
+            code = code - step * gradient
+        return code
+
+
+class Fit(Encoder):
+    """Many Adam steps on the codes alone, all signals of the batch as one stacked tensor.
+
+    steps, rate: of Adam.
+    start: the encoder whose answer is refined; ``nothing`` starts at the origin.
+    keep:  ``best`` returns the best code that each signal met, so that a fit is never worse than its
+           start; ``last`` the final one, as published rows do.
+    """
+
+    def __init__(
+        self,
+        steps: int = 200,
+        rate: float = 1e-2,
+        start: Encoder | None = None,
+        keep: Literal["best", "last"] = "best",
+    ) -> None:
+        super().__init__()
+        if steps < 0 or rate <= 0:
+            raise InputError(f"fit: steps = {steps}, rate = {rate}: not negative.")
+        self.steps, self.rate, self.keep = steps, rate, keep
+        self.start = start or Nothing()
+
+    def forward(
+        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+    ) -> Code:
+        start = self.start(signal, family, render, mismatch)
+        with torch.enable_grad():
+            code = start.detach().clone().requires_grad_()
+            best, lowest = code.detach().clone(), code.new_full((len(code),), torch.inf)
+            adam = torch.optim.Adam([code], self.rate)
+            for step in range(self.steps + 1):
+                losses = error(code, signal, family, render, mismatch)
+                better = losses.detach() < lowest
+                lowest = torch.where(better, losses.detach(), lowest)
+                best[better] = code.detach()[better]
+                if step < self.steps:
+                    (code.grad,) = torch.autograd.grad(losses.sum(), code)
+                    adam.step()
+        return best if self.keep == "best" else code.detach()
+
+
+class AutoDecode(Encoder):
+    """A learned table of the training signals' codes; unseen signals are fitted (arXiv:1901.05103).
+
+    signals: rows of the table.
+    std:     of their start around the origin (mNIF released: 0; GEM: 0.01).
+    unseen:  how the code of a signal outside the table is found.
+
+    The table is the optimiser group ``codes``, whose gradient the loop multiplies by the batch size.
+    """
+
+    def __init__(
+        self,
+        code_shape: tuple[int, int],
+        signals: int,
+        std: float = 0.01,
+        unseen: Encoder | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if signals < 1:
+            raise InputError("encoder 'autodecode' needs the number of training signals: give a source.")
+        drawn = torch.randn(signals, *code_shape, generator=generator)
+        self.table = nn.Parameter(std * drawn)
+        self.unseen = unseen or Fit()
+
+    def forward(
+        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+    ) -> Code:
+        if self.training:
+            return self.stored(signal.index, family)
+        return self.unseen(signal, family, render, mismatch)
+
+    def stored(self, index: Tensor, family: Family) -> Code:
+        return family.conditioner.origin(len(index)) + self.table[index]

@@ -1,0 +1,49 @@
+"""From a signal to its code: what every encoder answers, and the one that knows nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fieldloom.family import Family
+from fieldloom.renderers import Renderer
+from fieldloom.types import Code, Mismatch, Signal
+
+
+class Encoder(nn.Module):
+    """``separable`` is False where the codes of a batch depend on one another (no micro-batches then)."""
+
+    separable = True
+
+    def forward(
+        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+    ) -> Code:
+        raise NotImplementedError
+
+    def stored(self, index: Tensor, family: Family) -> Code | None:
+        """The codes of training signals, where the encoder keeps them."""
+        return None
+
+
+class Nothing(Encoder):
+    """Every signal gets the origin: families without a code, and where descent starts."""
+
+    def forward(
+        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+    ) -> Code:
+        return family.conditioner.origin(len(signal))
+
+
+def error(
+    code: Code, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+) -> Tensor:
+    """How badly a code explains the known points of each signal: (batch,)."""
+    predicted = render(family.bind(code), signal.coords)
+    if signal.mask is None:
+        return mismatch(predicted, signal.values)
+    return torch.stack(
+        [
+            mismatch(one[known][None], true[known][None])[0]
+            for one, true, known in zip(predicted, signal.values, signal.mask, strict=True)
+        ]
+    )

@@ -1,0 +1,110 @@
+"""The only file that names a device, a thread count or a cache."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import resource
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from fieldloom.errors import InputError
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def pick(name: str = "auto") -> torch.device:
+    """``auto`` is the first of cuda, mps, cpu that this machine has."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, there in available.items() if there)
+    if not available.get(name.split(":")[0], False):
+        there = ", ".join(device for device, yes in available.items() if yes)
+        raise InputError(f"device '{name}' is not available here; there are: auto, {there}.")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def cache_bytes() -> int:
+    """The second-level cache of one core, 1 MiB where the machine does not say."""
+    said = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+    try:
+        return int(said.read_text().strip().removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        return 1 << 20
+
+
+def micro_batch(device: torch.device, batch: int, points: int, width: int) -> int:
+    """Signals that are trained on at a time, a divisor of the batch where one is near.
+
+    On a CPU a few hidden layers (points, width) of float32 should stay in the cache; on an
+    accelerator the whole batch is taken, as far as a quarter of its free memory holds some two hundred
+    hidden layers (three inner steps, their gradients and second-order graph).
+    """
+    layer = 4 * points * width
+    if device.type == "cpu":
+        fitting = MICRO_LAYERS * cache_bytes() * torch.get_num_threads() / layer
+    elif device.type == "cuda":
+        fitting = torch.cuda.mem_get_info(device)[0] / 4 / (200 * layer)
+    else:
+        fitting = (2 << 30) / (200 * layer)
+    rounds = math.ceil(batch / max(1, min(batch, int(fitting))))
+    return math.ceil(batch / rounds)
+
+
+MICRO_LAYERS = 2
+"""Measured (benchmarks/speed.py): hidden layers of a micro-batch, in units of the cache of all cores."""
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that the process (CPU) or the allocator (accelerator) has held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a result depends on beside the recipe: versions, processor, threads."""
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        named = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        processor = named[0].partition(":")[2].strip() if named else processor
+    versions = {}
+    for package in ("fieldloom", "torch", "numpy", "diffusers", "safetensors"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "source tree"
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }

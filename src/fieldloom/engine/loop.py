@@ -1,0 +1,346 @@
+"""One loop for all objectives: reconstruction, adversarial, codec and prior training.
+
+Everything in it is a function of (seed, step): the order of the data, the random draws of a step, the
+learning rate. So a run that was interrupted goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fieldloom.engine.device import Precision, autocast
+from fieldloom.errors import FieldloomError, InputError, Interrupted
+from fieldloom.objectives import Objective
+from fieldloom.progress import Progress
+from fieldloom.registry import build, check
+from fieldloom.types import Batch
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors and numbers: what a checkpoint holds."""
+
+
+def adamw(
+    parameters: list[nn.Parameter],
+    rate: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, rate, betas, eps, weight_decay)
+
+
+def adam(
+    parameters: list[nn.Parameter],
+    rate: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, rate, betas, eps)
+
+
+def sgd(
+    parameters: list[nn.Parameter], rate: float = 1e-2, momentum: float = 0.0
+) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, rate, momentum)
+
+
+OPTIMIZERS = {"adamw": adamw, "adam": adam, "sgd": sgd}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A section ``[train.X]`` of a recipe.
+
+    steps, batch: optimiser steps, signals in each.
+    optimizer: name and arguments; groups: what differs for a group of an objective's parameters
+               (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
+    schedule:  ``cosine`` to 0 over the steps, or ``constant``; warmup: linear, over so many steps.
+    clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which become
+               the result; 0 keeps none.
+    points:    so many random points of each signal a step; None takes all.
+    precision: of the forward pass; micro: signals at a time, None lets the machine's cache decide.
+    partial:   every epoch ends with its remainder as a smaller batch, as released code often has it;
+               otherwise batches run across the ends of epochs.
+    save_every, log_every: steps between checkpoints and between lines of the log.
+    """
+
+    steps: int = 1000
+    batch: int = 32
+    optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adamw"})
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: int = 0
+    clip: float | None = None
+    ema: float = 0.0
+    points: int | None = None
+    precision: Precision = "float32"
+    micro: int | None = None
+    partial: bool = False
+    save_every: int = 1000
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "batch", "save_every", "log_every", "points", "micro")
+        for name in counts:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"train: {name} = {value}: at least 1.")
+        if not 0 <= self.ema < 1 or self.warmup < 0 or (self.clip is not None and self.clip <= 0):
+            raise InputError("train: ema is in [0, 1), warmup at least 0, clip positive.")
+
+
+def parse_stage(name: str, spec: Mapping[str, Any]) -> Stage:
+    """The checked section ``[train.name]``."""
+    return build(f"train.{name}", {"name": "stage", **spec}, {f"train.{name}": {"stage": Stage}})
+
+
+def order(seed: int, step: int, count: int, batch: int, partial: bool = False) -> Tensor:
+    """Places in the data of the signals of a step: every epoch is a permutation drawn from (seed, epoch)."""
+
+    def epoch(number: int) -> Tensor:
+        return torch.from_numpy(np.random.default_rng((seed, number)).permutation(count))
+
+    if partial:
+        number, place = divmod(step, -(-count // batch))
+        return epoch(number)[place * batch : (place + 1) * batch]
+    parts, first = [], step * batch
+    while batch > 0:
+        number, place = divmod(first, count)
+        parts.append(epoch(number)[place : place + batch])
+        first, batch = first + len(parts[-1]), batch - len(parts[-1])
+    return torch.cat(parts)
+
+
+def seed_everything(*key: int) -> None:
+    """Seed torch's generators from a key, (seed, step, player, micro-batch) in the loop."""
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+
+def rate_at(step: int, stage: Stage, schedule: str) -> float:
+    """What the learning rate is multiplied by at a step."""
+    warm = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
+    if schedule == "constant":
+        return warm
+    return warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+
+
+@dataclass
+class Group:
+    """One optimiser over the parameters of one group of a player."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    rate: float
+    schedule: str
+
+
+class Training:
+    """An objective, its optimisers and averaged weights, and how far they are."""
+
+    def __init__(self, objective: Objective, stage: Stage) -> None:
+        self.objective, self.stage, self.step = objective, stage, 0
+        self.players: dict[str, list[Group]] = {
+            player: [self._group(name, ps) for name, ps in groups.items() if ps]
+            for player, groups in objective.players.items()
+        }
+        used = {group.name for groups in self.players.values() for group in groups}
+        for name in stage.groups:
+            if name not in used:
+                raise InputError(f"train.groups: there is no group '{name}', only {', '.join(used)}.")
+        self.averaged: dict[str, Tensor] = {}
+        if stage.ema:
+            self.averaged = {n: p.detach().clone() for n, p in objective.named_parameters()}
+
+    def _group(self, name: str, parameters: list[nn.Parameter]) -> Group:
+        own = dict(self.stage.groups.get(name, {}))
+        schedule = check(
+            "train.schedule",
+            own.pop("schedule", self.stage.schedule),
+            Literal["cosine", "constant"],
+        )
+        spec = dict(self.stage.optimizer)
+        spec = own if own.get("name", spec.get("name")) != spec.get("name") else spec | own
+        tables = {"optimizer": OPTIMIZERS}
+        optimizer = build("optimizer", spec, tables, parameters=parameters)
+        return Group(name, parameters, optimizer, optimizer.param_groups[0]["lr"], schedule)
+
+    def advance(self, batch: Any, micro: int, seed: int, device: torch.device) -> dict[str, float]:
+        """One step of every player on a batch; returns numbers for the log. Raises on a loss that is no number."""
+        logs: dict[str, float] = {}
+        count = size(batch)
+        for number, (player, groups) in enumerate(self.players.items()):
+            parameters = [p for group in groups for p in group.parameters]
+            for parameter in parameters:
+                parameter.grad = None
+            total: dict[str, Tensor] = {}
+            for place, first in enumerate(range(0, count, micro)):
+                seed_everything(seed, self.step, number, place)
+                piece = part(batch, slice(first, first + micro))
+                share = size(piece) / count
+                with autocast(device, self.stage.precision):
+                    loss, numbers = self.objective.loss(player, piece)
+                (loss * share).backward(inputs=parameters)
+                for name, value in {**numbers, "objective": loss.detach()}.items():
+                    total[name] = total.get(name, torch.zeros((), device=value.device)) + value * share
+            if not math.isfinite(float(total["objective"])):
+                raise FieldloomError(
+                    f"the loss of '{player}' became {float(total['objective'])} at step {self.step}; "
+                    f"the signals of its batch were {index_of(batch)}. A smaller learning rate or "
+                    "train.field.clip may help; --resume goes on from the last checkpoint."
+                )
+            for group in groups:
+                if group.name == "codes":  # a code's step does not depend on the batch size
+                    for parameter in group.parameters:
+                        if parameter.grad is not None:
+                            parameter.grad.mul_(count)
+            if self.stage.clip is not None:
+                nn.utils.clip_grad_norm_(parameters, self.stage.clip)
+            for group in groups:
+                for torch_group in group.optimizer.param_groups:
+                    torch_group["lr"] = group.rate * rate_at(self.step, self.stage, group.schedule)
+                group.optimizer.step()
+            prefix = "" if len(self.players) == 1 else f"{player}."
+            logs |= {f"{prefix}{name}": float(value) for name, value in total.items()}
+        self._average()
+        self.step += 1
+        return logs
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Decay min(ema, (1 + n) / (10 + n)), so that the first steps are soon forgotten."""
+        decay = min(self.stage.ema, (2 + self.step) / (11 + self.step))
+        for name, parameter in self.objective.named_parameters():
+            if name in self.averaged:
+                self.averaged[name].lerp_(parameter, 1 - decay)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """The averaged weights, where they are kept, become the result."""
+        for name, parameter in self.objective.named_parameters():
+            if name in self.averaged:
+                parameter.copy_(self.averaged[name])
+
+    # -- checkpoints
+
+    def state(self) -> State:
+        """Everything that the next step depends on."""
+        tensors = {f"model/{n}": t for n, t in self.objective.state_dict().items()}
+        tensors |= {f"averaged/{n}": t for n, t in self.averaged.items()}
+        for player, groups in self.players.items():
+            for group in groups:
+                for i, entry in group.optimizer.state_dict()["state"].items():
+                    for key, value in entry.items():
+                        if value is not None:
+                            tensors[f"optimizer/{player}/{group.name}/{i}/{key}"] = value
+        return tensors, {"step": self.step}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state. Raises InputError where it is another objective's."""
+        tensors, numbers = state
+        pick = lambda prefix: {
+            n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)
+        }
+        try:
+            self.objective.load_state_dict(pick("model/"))
+        except RuntimeError as error:
+            raise InputError(f"the checkpoint does not fit the recipe: {error}") from None
+        for name, tensor in pick("averaged/").items():
+            self.averaged[name].copy_(tensor)
+        for player, groups in self.players.items():
+            for group in groups:
+                whole = group.optimizer.state_dict()
+                entries: dict[int, dict[str, Tensor]] = {}
+                for name, tensor in pick(f"optimizer/{player}/{group.name}/").items():
+                    place, key = name.split("/")
+                    entries.setdefault(int(place), {})[key] = tensor
+                whole["state"] = entries
+                group.optimizer.load_state_dict(whole)
+        self.step = int(numbers["step"])
+
+
+def size(batch: Any) -> int:
+    return len(batch) if isinstance(batch, Batch) else len(batch[0])
+
+
+def part(batch: Any, signals: slice) -> Any:
+    if isinstance(batch, Batch):
+        return batch.part(signals)
+    return tuple(None if x is None else x[signals] for x in batch)
+
+
+def index_of(batch: Any) -> str:
+    if isinstance(batch, Batch):
+        return json.dumps(batch.target.index.tolist())
+    return f"{size(batch)} codes"
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Within it Ctrl-C and SIGTERM only set a flag, so that a step is always finished."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped.is_set
+        return
+    handle = lambda number, frame: stopped.set()
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def loop(
+    title: str,
+    training: Training,
+    fetch: Callable[[Tensor], Any],
+    count: int,
+    *,
+    seed: int,
+    micro: int,
+    device: torch.device,
+    save: Callable[[State], None],
+    log: Callable[[dict[str, Any]], None],
+) -> None:
+    """Train to the last step of the stage.
+
+    fetch: places in the data (batch,) -> a batch on the device; draws from torch's generator, seeded
+           with (seed, step). save: keeps a checkpoint; log: keeps a line.
+
+    Raises Interrupted, after a checkpoint, on Ctrl-C or SIGTERM; FieldloomError on a loss that is no
+    number.
+    """
+    stage, objective = training.stage, training.objective
+    objective.train()
+    began, first = time.monotonic(), training.step
+    micro = micro if objective.separable else stage.batch
+    with Progress(title, stage.steps, first) as progress, stoppable() as stopped:
+        while training.step < stage.steps:
+            places = order(seed, training.step, count, stage.batch, stage.partial)
+            seed_everything(seed, training.step)
+            numbers = training.advance(fetch(places), micro, seed, device)
+            done = training.step
+            progress.update(done, f"loss {numbers.get('loss', numbers.get('objective', 0)):.5f}")
+            last = done == stage.steps
+            if done % stage.log_every == 0 or last:
+                seconds = (time.monotonic() - began) / (done - first)
+                log({"stage": title, "step": done, **numbers, "seconds_a_step": round(seconds, 5)})
+            if (done % stage.save_every == 0 and not last) or stopped():
+                save(training.state())
+            if stopped() and not last:
+                raise Interrupted(f"stopped after step {done} of {stage.steps}")
+    training.finish()
+    objective.eval()

@@ -1,0 +1,155 @@
+"""The run directory: recipe, weights, codes, log. Tensors are safetensors, the rest is text; no pickle.
+
+    recipe.toml          the resolved recipe           model.safetensors   all weights of the system
+    codes.safetensors    raw codes of the training set state.safetensors   where an unfinished stage is
+    log.jsonl  env.json  report.json  pictures
+
+It can be moved and loaded elsewhere. Every file is written beside its old self, then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from fieldloom import export
+from fieldloom.engine import device as devices
+from fieldloom.engine.loop import State
+from fieldloom.errors import FieldloomError, InputError
+from fieldloom.recipe import Recipe, dump, validate
+from fieldloom.system import System, build
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    """Tensors and JSON-able numbers in one safetensors file."""
+    whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    content = to_bytes(whole, {"fieldloom": json.dumps(numbers)})
+    export.atomically(path, lambda file: file.write(content))
+
+
+def read_tensors(path: Path) -> State:
+    """What ``write_tensors`` wrote. Raises InputError where it is missing or damaged."""
+    if not path.is_file():
+        raise InputError(f"'{path}' does not exist: the run has not come so far, or is no run.")
+    try:
+        with safe_open(path, "pt") as file:
+            numbers = json.loads((file.metadata() or {}).get("fieldloom", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, numbers  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise InputError(f"'{path}' is damaged and cannot be read: {error}.") from None
+
+
+class Run:
+    """A run's folder."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / "recipe.toml").is_file()
+
+    def require(self) -> Run:
+        if not self.exists:
+            raise InputError(f"'{self.folder}' is not a run: it holds no recipe.toml.")
+        return self
+
+    # -- recipe
+
+    def read_recipe(self) -> Recipe:
+        path = self.require().folder / "recipe.toml"
+        try:
+            recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"'{path}' is not valid TOML: {error}.") from None
+        validate(recipe)
+        return recipe
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        export.text(dump(recipe), self.folder / "recipe.toml")
+
+    # -- weights
+
+    def write_system(self, system: System, finished: list[str]) -> None:
+        """finished: the stages that these weights have behind them."""
+        write_tensors(self.folder / "model.safetensors", system.state_dict(), {"finished": finished})
+
+    def read_system(self, device: str = "auto") -> tuple[System, list[str]]:
+        """The system with the run's weights, and the stages that are finished."""
+        system = build(self.read_recipe())
+        tensors, numbers = read_tensors(self.folder / "model.safetensors")
+        try:
+            system.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise InputError(f"the weights of '{self.folder}' do not fit its recipe: {error}") from None
+        return system.to(devices.pick(device)), list(numbers.get("finished", []))
+
+    def write_codes(self, codes: Tensor, labels: Tensor | None) -> None:
+        tensors = {"codes": codes} | ({} if labels is None else {"labels": labels})
+        write_tensors(self.folder / "codes.safetensors", tensors, {})
+
+    def read_codes(self) -> tuple[Tensor, Tensor | None]:
+        """Raw codes of the training signals, in their order, and labels."""
+        tensors, _ = read_tensors(self.folder / "codes.safetensors")
+        return tensors["codes"], tensors.get("labels")
+
+    # -- an unfinished stage
+
+    def write_state(self, stage: str, state: State) -> None:
+        tensors, numbers = state
+        write_tensors(self.folder / "state.safetensors", tensors, numbers | {"stage": stage})
+
+    def read_state(self, stage: str) -> State | None:
+        """Where the stage was interrupted, if it was."""
+        path = self.folder / "state.safetensors"
+        if not path.is_file():
+            return None
+        tensors, numbers = read_tensors(path)
+        return (tensors, numbers) if numbers["stage"] == stage else None
+
+    def drop_state(self) -> None:
+        (self.folder / "state.safetensors").unlink(missing_ok=True)
+
+    # -- log
+
+    def log(self, line: dict[str, Any]) -> None:
+        try:
+            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise FieldloomError(f"'{self.folder}' cannot be written: {error.strerror}.") from None
+
+    def read_log(self) -> list[dict[str, Any]]:
+        path = self.folder / "log.jsonl"
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+    def rewind_log(self, stage: str, step: int) -> None:
+        """Forget lines of a stage beyond a step: they will be written again."""
+        kept = [x for x in self.read_log() if x.get("stage") != stage or x.get("step", 0) <= step]
+        export.text("".join(json.dumps(x) + "\n" for x in kept), self.folder / "log.jsonl")
+
+    def write_json(self, name: str, content: Any) -> None:
+        export.text(json.dumps(content, indent=2) + "\n", self.folder / name)
+
+
+def save(system: System, folder: str | Path) -> Path:
+    """Write a system as a run: its recipe and its weights. Returns the folder."""
+    run = Run(folder)
+    run.write_recipe(system.recipe)
+    run.write_system(system, list(system.recipe.get("train", {})))
+    run.write_json("env.json", devices.environment(torch.device("cpu")))
+    return run.folder
+
+
+def load(run: str | Path, device: str = "auto") -> System:
+    """The trained system of a run directory. Raises InputError where it is none, or damaged."""
+    return Run(run).read_system(device)[0]

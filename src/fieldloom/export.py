@@ -1,0 +1,100 @@
+"""Files that people look at: pictures, sheets of pictures, animations. Written beside, then renamed."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+
+def atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Let ``write`` fill a new file beside ``path``, then put it in its place.
+
+    Whatever goes wrong, a file that was at ``path`` before is still whole, and nothing is left over.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o666 & ~_umask())
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def text(content: str, path: Path) -> Path:
+    return atomically(path, lambda file: file.write(content.encode()))
+
+
+def npy(data: Tensor, path: Path) -> Path:
+    return atomically(path, lambda file: np.save(file, data.detach().float().cpu().numpy()))
+
+
+def pixels(image: Tensor) -> NDArray[np.uint8]:
+    """(channel, height, width) in [0, 1] -> uint8 (height, width, 3): clamped, rounded."""
+    image = image.detach().float().cpu().clamp(0, 1)
+    image = image.expand(3, -1, -1) if len(image) == 1 else image[:3]
+    return (image * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def png(image: Tensor, path: Path) -> Path:
+    """One image (channel, height, width) in [0, 1] as a PNG."""
+    return atomically(path, lambda file: file.write(png_bytes(pixels(image))))
+
+
+def png_bytes(array: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def sheet(images: Tensor, columns: int, size: int | None = None, gap: int = 2) -> NDArray[np.uint8]:
+    """Images (batch, channel, height, width) side by side on white: uint8 (height, width, 3).
+
+    size: the height that each is shown at, by nearest neighbour, so that pixels stay visible.
+    """
+    tiles = [pixels(image) for image in images]
+    if size is not None:
+        tiles = [_nearest(tile, size) for tile in tiles]
+    height, width, _ = tiles[0].shape
+    rows = -(-len(tiles) // columns)
+    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
+    for i, tile in enumerate(tiles):
+        y, x = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
+        canvas[y : y + height, x : x + width] = tile
+    return canvas
+
+
+def _nearest(tile: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    width = max(1, round(tile.shape[1] * height / tile.shape[0]))
+    return np.asarray(Image.fromarray(tile).resize((width, height), Image.Resampling.NEAREST))
+
+
+def gif(frames: Sequence[NDArray[np.uint8]], path: Path, seconds: float = 0.08) -> Path:
+    """Frames uint8 (height, width, 3) as an animation that loops."""
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    return atomically(
+        path,
+        lambda file: first.save(
+            file, "GIF", save_all=True, append_images=rest, duration=int(seconds * 1000), loop=0
+        ),
+    )

@@ -1,0 +1,47 @@
+"""A family of functions indexed by codes: a field and the conditioner that gives it weights."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fieldloom.conditioners import Conditioner, Direct
+from fieldloom.fields import Field
+from fieldloom.types import Code, Coords, Function, Values
+
+
+class Family(nn.Module):
+    """``family(coords, code)``, or ``family.bind(code)`` to evaluate the same functions many times.
+
+    >>> siren = Siren(2, 3, width=64, depth=5)
+    >>> family = Family(siren, Mixture(siren.slots, experts=16, width=32))
+    """
+
+    def __init__(self, field: Field, conditioner: Conditioner) -> None:
+        super().__init__()
+        self.field, self.conditioner = field, conditioner
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        """(tokens, width) of a code."""
+        return self.conditioner.code_shape
+
+    def bind(self, code: Code) -> Function:
+        """The functions of a batch of codes: their weights are made once, here."""
+        weights = self.conditioner(code)
+        return lambda coords: self.field(coords, weights)
+
+    def forward(self, coords: Coords, code: Code) -> Values:
+        return self.bind(code)(coords)
+
+    def unfold(self, code: Code) -> Family:
+        """The same functions with all their weights as the code: what whole-weight refinement starts from.
+
+        The new family's origin is these weights, one instance a row of ``code``.
+        """
+        weights = {name: w.detach() for name, w in self.conditioner(code.detach()).items()}
+        own = {name: w.expand(len(code), *w.shape[1:]) for name, w in weights.items()}
+        direct = Direct(self.field.slots)
+        fixed = {n: w for n, w in weights.items() if self.field.slots[n].role == "fixed"}
+        direct.base.load_state_dict(fixed)
+        direct.start = nn.Parameter(direct.pack(own))
+        return Family(self.field, direct.to(direct.start.device))

@@ -1,0 +1,21 @@
+"""What a field is: slots, and how to evaluate them. It owns no parameters and no state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from fieldloom.types import Coords, Slot, Values, Weights
+
+
+class Field(Protocol):
+    """A function of (coords, weights).
+
+    ``slots`` are the named holes that a conditioner fills, in order of evaluation. Constructors take
+    ``(coord_dim, value_dim, direction_dim=0, **own)``.
+    """
+
+    slots: Mapping[str, Slot]
+
+    def __call__(self, coords: Coords, weights: Weights) -> Values: ...
+

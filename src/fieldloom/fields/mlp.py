@@ -1,0 +1,183 @@
+"""Multi-layer perceptrons over coordinates: SIREN, and ReLU networks on Fourier features."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fieldloom.errors import InputError
+from fieldloom.nn.layers import (
+    ACTIVATIONS,
+    bias_slot,
+    fourier,
+    fourier_interleaved,
+    linear,
+    log_spaced,
+    normal,
+    octaves,
+    sine,
+    uniform,
+)
+from fieldloom.types import Coords, Slot, Values, Weights
+
+
+def check_shape(width: int, depth: int) -> None:
+    if width < 1 or depth < 2:
+        raise InputError(f"width = {width}, depth = {depth}: width is at least 1, depth at least 2.")
+
+
+class Siren:
+    """sin(w0 (W x + b)) in every layer but, where ``output = "linear"``, the last.
+
+    width, depth: hidden units; all linear layers, first and last counted.
+    frequency:    w0 of every layer, or one value for each layer.
+    bias:         ``uniform`` in +-1/sqrt(fan_in) (mNIF's released code), or ``zero`` (Functa).
+    output:       ``sine`` bounds the values to [-1, 1] (mNIF's images and voxels).
+    offset:       added to the values (Functa: 0.5, for data in [0, 1]).
+
+    Weights start in +-1/in (first layer) and +-sqrt(6/fan_in)/w0 (arXiv:2006.09661, section 3.2).
+    Source of the layer: arXiv:2006.09661, eq. 1; arXiv:2310.19464, eq. 3.
+    """
+
+    def __init__(
+        self,
+        coord_dim: int,
+        value_dim: int,
+        direction_dim: int = 0,
+        width: int = 256,
+        depth: int = 5,
+        frequency: float | tuple[float, ...] = 30.0,
+        bias: Literal["uniform", "zero"] = "uniform",
+        output: Literal["linear", "sine"] = "linear",
+        offset: float = 0.0,
+    ) -> None:
+        check_shape(width, depth)
+        self.output, self.offset, self.depth = output, offset, depth
+        self.frequencies = frequency if isinstance(frequency, tuple) else (frequency,) * depth
+        if len(self.frequencies) != depth or min(self.frequencies) <= 0:
+            raise InputError(f"field.frequency = {frequency}: one positive number, or {depth} of them.")
+        sizes = [coord_dim + direction_dim] + [width] * (depth - 1) + [value_dim]
+        self.slots: dict[str, Slot] = {}
+        for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            bound = 1 / a if i == 0 else math.sqrt(6 / a) / self.frequencies[i]
+            self.slots[f"{i}.weight"] = Slot((a, b), uniform((a, b), bound), "weight")
+            self.slots[f"{i}.bias"] = bias_slot(a, b, bias)
+
+    def __call__(self, coords: Coords, weights: Weights) -> Values:
+        h = coords
+        for i, w0 in enumerate(self.frequencies):
+            weight, bias = weights[f"{i}.weight"], weights[f"{i}.bias"]
+            if i < self.depth - 1 or self.output == "sine":
+                # w0 (W h + b), folded into the small tensors rather than the large one
+                h = sine(linear(h, w0 * weight, w0 * bias))
+            else:
+                h = linear(h, weight, bias)
+        return h + self.offset if self.offset else h
+
+
+class FourierMlp:
+    """A perceptron on Fourier features; one class serves all the encodings in use.
+
+    features: ``octaves``  2^k, k < count                 (NeRF, HyperDiffusion; order sin, cos by octave)
+              ``log``      bandwidth^(j / (count - 1))    (TransINR, IPC; order all cos, all sin)
+              ``gaussian`` B ~ N(0, bandwidth^2), fixed, times 2 pi     (arXiv:2006.10739; GASP)
+              ``learned``  [sin(bandwidth u), cos(bandwidth u)], u = W x + b, W and b slots   (GEM)
+              ``none``     the coordinates themselves
+    count:    frequencies a coordinate (octaves, log), or rows of B or W (gaussian, learned).
+    pi:       whether octaves and log frequencies are multiplied by pi.
+    include_input: the coordinates stand before their features.
+    normalize: every weight is scaled to unit L2 norm over its inputs, after conditioning (IPC).
+    init:     ``torch`` +-1/sqrt(fan_in), ``kaiming`` +-sqrt(6/fan_in), ``xavier``.
+    """
+
+    def __init__(
+        self,
+        coord_dim: int,
+        value_dim: int,
+        direction_dim: int = 0,
+        width: int = 256,
+        depth: int = 5,
+        features: Literal["octaves", "log", "gaussian", "learned", "none"] = "log",
+        count: int = 64,
+        bandwidth: float = 128.0,
+        pi: bool = True,
+        include_input: bool = False,
+        activation: str = "relu",
+        output: str = "identity",
+        offset: float = 0.0,
+        normalize: bool = False,
+        bias: Literal["uniform", "zero"] = "uniform",
+        init: Literal["torch", "kaiming", "xavier"] = "torch",
+    ) -> None:
+        check_shape(width, depth)
+        for name in (activation, output):
+            if name not in ACTIVATIONS:
+                raise InputError(f"activation '{name}' is none of {', '.join(ACTIVATIONS)}.")
+        if count < 1 and features != "none":
+            raise InputError(f"field.count = {count}: at least 1 frequency.")
+        self.features, self.include_input, self.offset = features, include_input, offset
+        self.bandwidth, self.normalize = bandwidth, normalize
+        self.activation, self.output = ACTIVATIONS[activation], ACTIVATIONS[output]
+        inputs = coord_dim + direction_dim
+        self.slots: dict[str, Slot] = {}
+        first = 0
+        if features == "gaussian":
+            self.slots["features"] = Slot(
+                (inputs, count), normal((inputs, count), bandwidth), "fixed"
+            )
+            encoded = 2 * count
+        elif features == "learned":
+            self.slots["0.weight"] = Slot(
+                (inputs, count), uniform((inputs, count), 1 / inputs), "weight"
+            )
+            self.slots["0.bias"] = bias_slot(inputs, count, bias)
+            encoded, first = 2 * count, 1
+        else:
+            self.frequencies = (
+                octaves(count, pi) if features == "octaves" else log_spaced(count, bandwidth, pi)
+            )
+            encoded = 0 if features == "none" else 2 * count * inputs
+        if include_input or features == "none":
+            encoded += inputs
+        self.layers = range(first, depth)
+        sizes = [encoded] + [width] * (depth - first - 1) + [value_dim]
+        for i, a, b in zip(self.layers, sizes, sizes[1:], strict=False):
+            bound = {
+                "torch": 1 / math.sqrt(a),
+                "kaiming": math.sqrt(6 / a),
+                "xavier": math.sqrt(6 / (a + b)),
+            }[init]
+            self.slots[f"{i}.weight"] = Slot((a, b), uniform((a, b), bound), "weight")
+            self.slots[f"{i}.bias"] = bias_slot(a, b, bias)
+
+    def encode(self, coords: Tensor, weights: Weights) -> Tensor:
+        """(batch, points, coord) -> (batch, points, features)."""
+        if self.features == "none":
+            return coords
+        if self.features == "gaussian":
+            angles = linear(coords, 2 * math.pi * weights["features"].to(coords))
+            encoded = torch.cat([angles.cos(), angles.sin()], -1)
+        elif self.features == "learned":
+            angles = self.bandwidth * self._linear(0, coords, weights)
+            encoded = torch.cat([angles.sin(), angles.cos()], -1)
+        elif self.features == "octaves":
+            encoded = fourier_interleaved(coords, self.frequencies)
+        else:
+            encoded = fourier(coords, self.frequencies)
+        return torch.cat([coords, encoded], -1) if self.include_input else encoded
+
+    def __call__(self, coords: Coords, weights: Weights) -> Values:
+        h = self.encode(coords, weights)
+        for i in self.layers:
+            h = self._linear(i, h, weights)
+            h = self.activation(h) if i < self.layers[-1] else self.output(h)
+        return h + self.offset if self.offset else h
+
+    def _linear(self, i: int, h: Tensor, weights: Weights) -> Tensor:
+        weight = weights[f"{i}.weight"]
+        if self.normalize:
+            weight = torch.nn.functional.normalize(weight, dim=-2, eps=1e-12)
+        return linear(h, weight, weights[f"{i}.bias"])

@@ -1,0 +1,30 @@
+"""How far predicted values are from true ones: one number a signal, the mean over points and channels."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from fieldloom.types import Values
+
+PerSignal = Float[Tensor, " batch"]
+
+
+def mse(predicted: Values, true: Values) -> PerSignal:
+    """Squared error."""
+    return (predicted - true).square().flatten(1).mean(1)
+
+
+def l1(predicted: Values, true: Values) -> PerSignal:
+    """Absolute error."""
+    return (predicted - true).abs().flatten(1).mean(1)
+
+
+def bce(predicted: Values, true: Values) -> PerSignal:
+    """Binary cross-entropy of logits against probabilities in [0, 1]."""
+    entropy = F.binary_cross_entropy_with_logits(predicted, true, reduction="none")
+    return entropy.flatten(1).mean(1)
+
+
+MISMATCHES = {"mse": mse, "l1": l1, "bce": bce}

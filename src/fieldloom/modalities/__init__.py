@@ -1,0 +1,16 @@
+"""Modalities: what a datum is, and where data come from."""
+
+from functools import partial
+
+from fieldloom.modalities.grid import Grid
+from fieldloom.modalities.modality import Modality
+
+MODALITIES = {
+    "image": partial(Grid, axes=2, channels=3),
+    "audio": partial(Grid, axes=1, channels=1),
+    "video": partial(Grid, axes=3, channels=3),
+    "voxel": partial(Grid, axes=3, channels=1),
+    "sphere": partial(Grid, axes=2, channels=1, sphere=True),
+}
+
+__all__ = ["MODALITIES", "Grid", "Modality"]

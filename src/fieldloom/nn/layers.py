@@ -1,0 +1,111 @@
+"""Linear layers over shared or own weights, activations, initial draws, Fourier features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from fieldloom.types import Slot
+
+Init = Callable[[Generator | None], Tensor]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W + b for a batch of signals: THE hot path of the package.
+
+    x (batch, points, in), weight (1 | batch, in, out), bias (1 | batch, out) or None. A weight shared by
+    the whole batch is one plain matrix product over all points; own weights are a batched one.
+    """
+    batch, points, _ = x.shape
+    if len(weight) == 1 and (bias is None or len(bias) == 1):
+        flat = x.reshape(batch * points, -1)
+        out = flat @ weight[0] if bias is None else torch.addmm(bias[0], flat, weight[0])
+        return out.view(batch, points, -1)
+    if len(weight) == 1:  # Functa: shared weights, own biases
+        assert bias is not None
+        return (x.reshape(batch * points, -1) @ weight[0]).view(batch, points, -1) + bias[:, None]
+    if bias is None:
+        return torch.bmm(x, weight)
+    return torch.baddbmm(bias[:, None], x, weight)
+
+
+# Activations. Each maps a pre-activation to a value; where no gradient will be asked for, the
+# argument's memory is reused (the caller hands over a tensor that it does not need again).
+
+
+def sine(x: Tensor) -> Tensor:
+    return x.sin() if x.requires_grad else x.sin_()
+
+
+def relu(x: Tensor) -> Tensor:
+    return x.relu() if x.requires_grad else x.relu_()
+
+
+def identity(x: Tensor) -> Tensor:
+    return x
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": relu,
+    "leaky-relu": lambda x: F.leaky_relu(x, 0.2),
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "sine": sine,
+    "identity": identity,
+}
+
+
+# Initial draws.
+
+
+def uniform(shape: tuple[int, ...], bound: float) -> Init:
+    """U(-bound, bound)."""
+    return lambda generator: torch.empty(shape).uniform_(-bound, bound, generator=generator)
+
+
+def normal(shape: tuple[int, ...], std: float) -> Init:
+    """N(0, std^2)."""
+    return lambda generator: torch.empty(shape).normal_(0, std, generator=generator)
+
+
+def zeros(shape: tuple[int, ...]) -> Init:
+    return lambda generator: torch.zeros(shape)
+
+
+def bias_slot(fan_in: int, fan_out: int, init: str) -> Slot:
+    """A bias slot: ``zero``, or ``uniform`` in +-1/sqrt(fan_in) as torch.nn.Linear draws it."""
+    shape = (fan_out,)
+    draw = zeros(shape) if init == "zero" else uniform(shape, 1 / math.sqrt(fan_in))
+    return Slot(shape, draw, "bias")
+
+
+# Fourier features. Frequencies are computed in float64 and cast to the coords' type where used.
+
+
+def octaves(count: int, pi: bool = True) -> Tensor:
+    """2^0, 2^1, ... 2^(count-1), times pi where asked: (count,) float64."""
+    return 2.0 ** torch.arange(count, dtype=torch.float64) * (math.pi if pi else 1.0)
+
+
+def log_spaced(count: int, bandwidth: float, pi: bool = True) -> Tensor:
+    """bandwidth^(j / (count - 1)), j = 0 .. count-1: from 1 to the bandwidth, (count,) float64."""
+    steps = torch.arange(count, dtype=torch.float64) / max(count - 1, 1)
+    return bandwidth**steps * (math.pi if pi else 1.0)
+
+
+def fourier(x: Tensor, frequencies: Tensor) -> Tensor:
+    """[cos(f_j x_i) | sin(f_j x_i)], coordinate-major then frequency: (..., coord) -> (..., 2 coord count)."""
+    angles = (x.unsqueeze(-1) * frequencies.to(x)).flatten(-2)
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+def fourier_interleaved(x: Tensor, frequencies: Tensor) -> Tensor:
+    """[sin(f_0 x), cos(f_0 x), sin(f_1 x), ...], each block all coordinates: the order of NeRF."""
+    angles = frequencies.to(x).unsqueeze(-1) * x.unsqueeze(-2)  # (..., count, coord)
+    return torch.stack([angles.sin(), angles.cos()], -2).flatten(-3)

@@ -1,0 +1,152 @@
+"""Distributions on codes, with a codec inside: the base class, Gaussian, Neighbours."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fieldloom.errors import InputError, unknown
+from fieldloom.priors.codecs import Codec, Identity
+from fieldloom.types import Code
+
+
+class Prior(nn.Module):
+    """Subclasses implement ``draw``, whose keyword arguments are the sampling options.
+
+    ``trained`` is True where ``loss`` is to be minimised; other priors are fitted in closed form.
+    """
+
+    trained = False
+
+    def __init__(
+        self, code_shape: tuple[int, int], classes: int = 0, codec: Codec | None = None
+    ) -> None:
+        super().__init__()
+        self.code_shape, self.classes = code_shape, classes
+        self.codec = codec or Identity(code_shape)
+
+    def fit(self, codes: Code, labels: Tensor | None = None) -> None:
+        """Find what has a closed form, from all training codes: the codec first."""
+        self.codec.fit(codes, labels)
+
+    def loss(self, code: Code, label: Tensor | None = None) -> Tensor:
+        """(batch,) of what training minimises."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        label: int | Tensor | None = None,
+        *,
+        generator: Generator | None = None,
+        **options: Any,
+    ) -> Code:
+        """``count`` codes, of one class or of one class each: (count, tokens, width).
+
+        Raises InputError for a label that there is not, or an option that this prior does not have.
+        """
+        known = set(inspect.signature(self.draw).parameters) - {"count", "label", "generator"}
+        for name in options:
+            if name not in known:
+                raise unknown(f"sampling option of the prior '{type(self).__name__.lower()}'", name, known)
+        if label is not None:
+            label = torch.as_tensor(label).expand(count)
+            if self.classes == 0:
+                raise InputError("label: this prior was made without classes.")
+            if count and not 0 <= int(label.min()) <= int(label.max()) < self.classes:
+                raise InputError(f"label {int(label.max())} is not one of 0 .. {self.classes - 1}.")
+        return self.codec.decode(self.draw(count, label, generator, **options))
+
+    def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Code:
+        """``count`` codes as the codec encodes them."""
+        raise NotImplementedError
+
+
+class Gaussian(Prior):
+    """N(mean, covariance) of the training codes; N(0, I) until it is fitted (what a GAN draws from)."""
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(
+        self, code_shape: tuple[int, int], classes: int = 0, codec: Codec | None = None
+    ) -> None:
+        super().__init__(code_shape, classes, codec)
+        size = code_shape[0] * code_shape[1]
+        self.register_buffer("mean", torch.zeros(max(classes, 1), size))
+        self.register_buffer("factor", torch.eye(size).repeat(max(classes, 1), 1, 1))
+
+    def fit(self, codes: Code, labels: Tensor | None = None) -> None:
+        """One Gaussian a class where there are labels; factor is a square root of the covariance."""
+        super().fit(codes, labels)
+        flat = self.codec.encode(codes).flatten(1)
+        for i in range(len(self.mean)):
+            own = flat[labels == i] if self.classes and labels is not None else flat
+            if len(own) < 2:
+                raise InputError(f"gaussian: class {i} has {len(own)} codes; at least 2 are needed.")
+            values, vectors = torch.linalg.eigh(own.double().T.cov())
+            self.mean[i] = own.mean(0)
+            self.factor[i] = (vectors * values.clamp(min=0).sqrt()).to(self.factor.dtype)
+
+    def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Code:
+        classes = torch.randint(len(self.mean), (count,), generator=generator)
+        if label is not None:
+            classes = label.cpu()
+        classes = classes.to(self.mean.device)
+        noise = torch.randn(count, self.mean.shape[1], 1, generator=generator).to(self.mean)
+        drawn = self.mean[classes] + (self.factor[classes] @ noise).squeeze(-1)
+        return drawn.unflatten(1, self.code_shape)
+
+
+class Neighbours(Prior):
+    """Convex combinations of neighbouring training codes (GEM, arXiv:2111.06387, section 3.4).
+
+    signals: the number of training codes, all of which are kept.
+    neighbours: how many of a code's nearest (itself among them) are mixed, with Dirichlet(1) weights.
+    """
+
+    codes: Tensor
+    labels: Tensor
+
+    def __init__(
+        self,
+        code_shape: tuple[int, int],
+        signals: int,
+        classes: int = 0,
+        codec: Codec | None = None,
+        neighbours: int = 4,
+    ) -> None:
+        super().__init__(code_shape, classes, codec)
+        if not 1 <= neighbours <= max(signals, 1):
+            raise InputError(f"prior.neighbours = {neighbours}: from 1 to {signals} (the signals).")
+        self.neighbours = neighbours
+        self.register_buffer("codes", torch.zeros(signals, *code_shape))
+        self.register_buffer("labels", torch.full((signals,), -1))
+
+    def fit(self, codes: Code, labels: Tensor | None = None) -> None:
+        super().fit(codes, labels)
+        self.codes.copy_(self.codec.encode(codes))
+        if labels is not None:
+            self.labels.copy_(labels)
+
+    def draw(
+        self, count: int, label: Tensor | None, generator: Generator | None, neighbours: int | None = None
+    ) -> Code:
+        k = neighbours or self.neighbours
+        flat = self.codes.flatten(1)
+        allowed = torch.ones(count, len(flat), dtype=torch.bool, device=flat.device)
+        if label is not None:
+            allowed = label.to(flat.device)[:, None] == self.labels
+            if int(allowed.sum(1).min()) < k:
+                raise InputError(f"label: a class has fewer than {k} training codes to mix.")
+        chances = torch.rand(allowed.shape, generator=generator).to(flat.device)
+        start = chances.masked_fill(~allowed, -1).argmax(1)
+        far = torch.cdist(flat[start], flat).masked_fill(~allowed, torch.inf)
+        near = far.topk(k, largest=False).indices  # (count, k), the code itself first
+        weights = -torch.rand(count, k, generator=generator).clamp(min=1e-12).log()
+        weights = (weights / weights.sum(1, keepdim=True)).to(flat)  # Dirichlet(1, ..., 1)
+        return torch.einsum("nk,nktw->ntw", weights, self.codes[near])

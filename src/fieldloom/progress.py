@@ -1,0 +1,69 @@
+"""How long work is going: a bar with rate and time left on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Progress:
+    """``with Progress("field", total) as p: p.update(done, "loss 0.01")``; done starts at ``begun``."""
+
+    def __init__(self, title: str, total: int, begun: int = 0, unit: str = "it") -> None:
+        self.title, self.total, self.begun, self.unit = title, total, begun, unit
+        self.start = self.said = time.monotonic()
+        self.bar = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self.bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+            )
+            self.task = self.bar.add_task(title, total=total, completed=begun, rate="", note="")
+
+    def __enter__(self) -> Progress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def update(self, done: int, note: str = "") -> None:
+        now = time.monotonic()
+        rate = (done - self.begun) / max(now - self.start, 1e-9)
+        pace = f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s/{self.unit}"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, rate=pace, note=note)
+        elif now - self.said > 10 or done == self.total:
+            self.said = now
+            left = (self.total - done) / max(rate, 1e-9)
+            line = f"{self.title}: {done}/{self.total}, {pace}, {left:.0f} s left"
+            print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def track(items: Iterable[T], title: str, total: int, unit: str = "it") -> Iterator[T]:
+    """The items, with their progress shown."""
+    with Progress(title, total, unit=unit) as progress:
+        for done, item in enumerate(items, 1):
+            yield item
+            progress.update(done)
