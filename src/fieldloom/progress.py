@@ -42,7 +42,9 @@ class Progress:
     def update(self, done: int, note: str = "") -> None:
         now = time.monotonic()
         rate = (done - self.begun) / max(now - self.start, 1e-9)
-        pace = f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s/{self.unit}"
+        pace = (
+            f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s/{self.unit}"
+        )
         if self.bar is not None:
             self.bar.update(self.task, completed=done, rate=pace, note=note)
         elif now - self.said > 10 or done == self.total:

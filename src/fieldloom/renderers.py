@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Generator
 
 from fieldloom.types import Coords, Domain, Function, Values
 
 
+@runtime_checkable
 class Renderer(Protocol):
     def domain(self, coord_dim: int, value_dim: int) -> Domain:
         """What the field must map, for observations of these dimensions."""

@@ -98,7 +98,9 @@ class System(nn.Module):
         return self.modality.assemble(values.cpu(), resolution)
 
     @torch.inference_mode()
-    def evaluate(self, code: Code, coords: Tensor, dtype: torch.dtype | None = None) -> Iterator[Values]:
+    def evaluate(
+        self, code: Code, coords: Tensor, dtype: torch.dtype | None = None
+    ) -> Iterator[Values]:
         """Values of each code in turn at coords (1, points, coord): one (1, points, value) a code.
 
         One instance at a time, in pieces whose hidden layers stay in the cache: faster on a CPU than
@@ -167,9 +169,7 @@ class System(nn.Module):
         return make("objective", spec, TABLES, **known)
 
 
-def build(
-    recipe: str | recipes.Recipe, variant: str | None = None, **overrides: Any
-) -> System:
+def build(recipe: str | recipes.Recipe, variant: str | None = None, **overrides: Any) -> System:
     """The system that a recipe describes, untrained: a name, a path, or a dict.
 
     overrides: sections or keys that replace the recipe's: ``build("mnif", "digits", seed=1,
@@ -203,7 +203,9 @@ def _assemble(recipe: recipes.Recipe) -> System:
         value_dim=domain.value,
         direction_dim=domain.direction,
     )
-    conditioner = make("conditioner", recipe.get("conditioner", "shared"), TABLES, slots=field.slots)
+    conditioner = make(
+        "conditioner", recipe.get("conditioner", "shared"), TABLES, slots=field.slots
+    )
     family = Family(field, conditioner)
     known = {"code_shape": family.code_shape, "signals": signals, "classes": classes}
     encoder = make("encoder", recipe.get("encoder", "nothing"), TABLES, **known)

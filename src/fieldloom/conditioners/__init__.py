@@ -13,4 +13,13 @@ CONDITIONERS = {
     "film": Film,
 }
 
-__all__ = ["CONDITIONERS", "Conditioner", "Direct", "Film", "Mixture", "Shared", "Shift", "Substitute"]
+__all__ = [
+    "CONDITIONERS",
+    "Conditioner",
+    "Direct",
+    "Film",
+    "Mixture",
+    "Shared",
+    "Shift",
+    "Substitute",
+]

@@ -94,7 +94,9 @@ def choose(slots: Slots, only: str) -> list[str]:
     """The layers' slots (weights and biases) and inputs that match a pattern; never fixed ones."""
     chosen = [n for n, slot in slots.items() if slot.role != "fixed" and fnmatch(n, only)]
     if not chosen:
-        raise InputError(f"conditioner.only = '{only}' matches none of the slots {', '.join(slots)}.")
+        raise InputError(
+            f"conditioner.only = '{only}' matches none of the slots {', '.join(slots)}."
+        )
     return chosen
 
 
@@ -120,7 +122,9 @@ class Substitute(Conditioner):
         return self.start.expand(batch, -1, -1)
 
     def forward(self, code: Code) -> Weights:
-        return self.base.mapping() | {self.slot: code.reshape(len(code), *self.slots[self.slot].shape)}
+        return self.base.mapping() | {
+            self.slot: code.reshape(len(code), *self.slots[self.slot].shape)
+        }
 
 
 class Direct(Conditioner):

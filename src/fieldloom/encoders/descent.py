@@ -48,7 +48,9 @@ class Cavia(Encoder):
     ) -> None:
         super().__init__()
         if steps < 0 or rate <= 0 or noise < 0:
-            raise InputError(f"cavia: steps = {steps}, rate = {rate}, noise = {noise}: not negative.")
+            raise InputError(
+                f"cavia: steps = {steps}, rate = {rate}, noise = {noise}: not negative."
+            )
         self.steps, self.second_order, self.rate = steps, second_order, rate
         self.clamp, self.noise, self.separable = clamp, noise, reduction == "signal"
         self.rates: nn.Parameter | None = None
@@ -56,9 +58,7 @@ class Cavia(Encoder):
             drawn = torch.empty(code_shape[1]).uniform_(0.005, 0.1, generator=generator)
             self.rates = nn.Parameter(drawn)
 
-    def forward(
-        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
-    ) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         code = family.conditioner.origin(len(signal))
         if self.training and self.noise:
             code = code + self.noise * torch.randn_like(code)
@@ -76,7 +76,9 @@ class Cavia(Encoder):
                 if not keep or not code.requires_grad:  # descent needs a leaf of its own
                     code = code.detach().clone().requires_grad_()
                 loss = error(code, signal, family, render, mismatch).sum()
-                (gradient,) = torch.autograd.grad(loss, code, create_graph=keep and self.second_order)
+                (gradient,) = torch.autograd.grad(
+                    loss, code, create_graph=keep and self.second_order
+                )
             code = code - step * gradient
         return code
 
@@ -103,9 +105,7 @@ class Fit(Encoder):
         self.steps, self.rate, self.keep = steps, rate, keep
         self.start = start or Nothing()
 
-    def forward(
-        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
-    ) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         start = self.start(signal, family, render, mismatch)
         with torch.enable_grad():
             code = start.detach().clone().requires_grad_()
@@ -142,14 +142,14 @@ class AutoDecode(Encoder):
     ) -> None:
         super().__init__()
         if signals < 1:
-            raise InputError("encoder 'autodecode' needs the number of training signals: give a source.")
+            raise InputError(
+                "encoder 'autodecode' needs the number of training signals: give a source."
+            )
         drawn = torch.randn(signals, *code_shape, generator=generator)
         self.table = nn.Parameter(std * drawn)
         self.unseen = unseen or Fit()
 
-    def forward(
-        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
-    ) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         if self.training:
             return self.stored(signal.index, family)
         return self.unseen(signal, family, render, mismatch)

@@ -15,9 +15,7 @@ class Encoder(nn.Module):
 
     separable = True
 
-    def forward(
-        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
-    ) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         raise NotImplementedError
 
     def stored(self, index: Tensor, family: Family) -> Code | None:
@@ -28,9 +26,7 @@ class Encoder(nn.Module):
 class Nothing(Encoder):
     """Every signal gets the origin: families without a code, and where descent starts."""
 
-    def forward(
-        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
-    ) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         return family.conditioner.origin(len(signal))
 
 

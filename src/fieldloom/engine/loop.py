@@ -159,7 +159,9 @@ class Training:
         used = {group.name for groups in self.players.values() for group in groups}
         for name in stage.groups:
             if name not in used:
-                raise InputError(f"train.groups: there is no group '{name}', only {', '.join(used)}.")
+                raise InputError(
+                    f"train.groups: there is no group '{name}', only {', '.join(used)}."
+                )
         self.averaged: dict[str, Tensor] = {}
         if stage.ema:
             self.averaged = {n: p.detach().clone() for n, p in objective.named_parameters()}
@@ -194,7 +196,9 @@ class Training:
                     loss, numbers = self.objective.loss(player, piece)
                 (loss * share).backward(inputs=parameters)
                 for name, value in {**numbers, "objective": loss.detach()}.items():
-                    total[name] = total.get(name, torch.zeros((), device=value.device)) + value * share
+                    total[name] = (
+                        total.get(name, torch.zeros((), device=value.device)) + value * share
+                    )
             if not math.isfinite(float(total["objective"])):
                 raise FieldloomError(
                     f"the loss of '{player}' became {float(total['objective'])} at step {self.step}; "

@@ -79,7 +79,9 @@ class Run:
 
     def write_system(self, system: System, finished: list[str]) -> None:
         """finished: the stages that these weights have behind them."""
-        write_tensors(self.folder / "model.safetensors", system.state_dict(), {"finished": finished})
+        write_tensors(
+            self.folder / "model.safetensors", system.state_dict(), {"finished": finished}
+        )
 
     def read_system(self, device: str = "auto") -> tuple[System, list[str]]:
         """The system with the run's weights, and the stages that are finished."""
@@ -88,7 +90,9 @@ class Run:
         try:
             system.load_state_dict(tensors)
         except RuntimeError as error:
-            raise InputError(f"the weights of '{self.folder}' do not fit its recipe: {error}") from None
+            raise InputError(
+                f"the weights of '{self.folder}' do not fit its recipe: {error}"
+            ) from None
         return system.to(devices.pick(device)), list(numbers.get("finished", []))
 
     def write_codes(self, codes: Tensor, labels: Tensor | None) -> None:

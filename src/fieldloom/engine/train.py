@@ -61,7 +61,9 @@ def train(
         finished.append("field")
     if stage in ("codec", "prior", "all") and system.prior is not None:
         if "field" not in finished:
-            raise InputError(f"the run '{folder}' has no trained field yet: --stage field comes first.")
+            raise InputError(
+                f"the run '{folder}' has no trained field yet: --stage field comes first."
+            )
         codes, labels = training_codes(system, source, run)
         if "codec" not in finished:
             system.prior.fit(codes.to(where), None if labels is None else labels.to(where))
@@ -164,12 +166,16 @@ def training_codes(
     """Raw codes of the training signals, kept in the run: encoded once, without noise."""
     if (run.folder / "codes.safetensors").is_file():
         return run.read_codes()
-    stored = system.encoder.stored(torch.arange(len(source.train), device=system.device), system.family)
+    stored = system.encoder.stored(
+        torch.arange(len(source.train), device=system.device), system.family
+    )
     if stored is None:
         if not system.encoder.separable:  # as released, the last partial batch takes larger steps
             batch = system.recipe.get("train", {}).get("field", {}).get("batch", 32)
         parts = source.train.split(batch)
-        encoded = [system.encode(source.read(p)) for p in track(parts, "encoding", len(parts), "batches")]
+        encoded = [
+            system.encode(source.read(p)) for p in track(parts, "encoding", len(parts), "batches")
+        ]
         stored = torch.cat(encoded)
     labels = None if source.labels is None else source.labels[source.train]
     run.write_codes(stored, labels)

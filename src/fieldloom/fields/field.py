@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fieldloom.types import Coords, Slot, Values, Weights
 
 
+@runtime_checkable
 class Field(Protocol):
     """A function of (coords, weights).
 
@@ -18,4 +19,3 @@ class Field(Protocol):
     slots: Mapping[str, Slot]
 
     def __call__(self, coords: Coords, weights: Weights) -> Values: ...
-

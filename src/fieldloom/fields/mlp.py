@@ -26,7 +26,9 @@ from fieldloom.types import Coords, Slot, Values, Weights
 
 def check_shape(width: int, depth: int) -> None:
     if width < 1 or depth < 2:
-        raise InputError(f"width = {width}, depth = {depth}: width is at least 1, depth at least 2.")
+        raise InputError(
+            f"width = {width}, depth = {depth}: width is at least 1, depth at least 2."
+        )
 
 
 class Siren:
@@ -58,7 +60,9 @@ class Siren:
         self.output, self.offset, self.depth = output, offset, depth
         self.frequencies = frequency if isinstance(frequency, tuple) else (frequency,) * depth
         if len(self.frequencies) != depth or min(self.frequencies) <= 0:
-            raise InputError(f"field.frequency = {frequency}: one positive number, or {depth} of them.")
+            raise InputError(
+                f"field.frequency = {frequency}: one positive number, or {depth} of them."
+            )
         sizes = [coord_dim + direction_dim] + [width] * (depth - 1) + [value_dim]
         self.slots: dict[str, Slot] = {}
         for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):

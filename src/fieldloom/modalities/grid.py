@@ -122,7 +122,9 @@ class Grid:
             return self.size
         sizes = (resolution,) * len(self.size) if isinstance(resolution, int) else tuple(resolution)
         if len(sizes) != len(self.size) or min(sizes) < 1:
-            raise InputError(f"resolution {resolution} is not one or {len(self.size)} positive numbers.")
+            raise InputError(
+                f"resolution {resolution} is not one or {len(self.size)} positive numbers."
+            )
         return sizes
 
     def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
@@ -12,6 +12,7 @@ from fieldloom.types import Batch, Coords, Values
 Resolution = int | tuple[int, ...]
 
 
+@runtime_checkable
 class Modality(Protocol):
     coord_dim: int
     value_dim: int

@@ -121,7 +121,9 @@ def picture(image: Image.Image, modality: Grid, filter: Filter = "bicubic") -> N
 
 def check_pictures(modality: Grid) -> None:
     if len(modality.size) != 2 or modality.channels not in (1, 3):
-        raise InputError("this source reads pictures: the modality needs two axes and 1 or 3 channels.")
+        raise InputError(
+            "this source reads pictures: the modality needs two axes and 1 or 3 channels."
+        )
 
 
 def pictures_of(
@@ -173,12 +175,19 @@ def folder(
 ) -> Source:
     """A folder of pictures, or one picture file; sub-folders are classes where all pictures lie in one."""
     root = existing(path)
-    files = [root] if root.is_file() else sorted(
-        f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file()
+    if root.suffix in (".npz", ".npy"):
+        kind = spec_of(path)["name"]
+        raise InputError(f"source.path = '{path}' is no folder of pictures: --set source.name={kind}.")
+    files = (
+        [root]
+        if root.is_file()
+        else sorted(f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
     )
     files = list(islice(files, limit))
     if not files:
-        raise InputError(f"source.path = '{path}' holds no pictures ({', '.join(sorted(SUFFIXES))}).")
+        raise InputError(
+            f"source.path = '{path}' holds no pictures ({', '.join(sorted(SUFFIXES))})."
+        )
     items = [(str(f), lambda f=f: Image.open(f)) for f in files]
     data, good = pictures_of(items, len(files), modality, filter)
     if len(data) == 1:
@@ -260,7 +269,9 @@ def to_grid(array: NDArray[Any], modality: Grid, filter: Filter) -> Tensor:
     elif array.ndim == axes + 2 and array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3):
         array = np.moveaxis(array, -1, 1)
     if array.ndim != axes + 2 or array.dtype.kind not in "uifb":
-        raise InputError(f"source: an array of the shape {array.shape} does not hold {axes}-axis data.")
+        raise InputError(
+            f"source: an array of the shape {array.shape} does not hold {axes}-axis data."
+        )
     if array.dtype == np.bool_:
         array = array.astype(np.float32)
     elif array.dtype != np.uint8:
@@ -348,7 +359,9 @@ def huggingface(
         else:
             table = datasets.load_dataset(path, split=part)
     except (OSError, ValueError) as error:
-        raise InputError(f"source.path = '{path}' is no data set that can be loaded: {error}") from None
+        raise InputError(
+            f"source.path = '{path}' is no data set that can be loaded: {error}"
+        ) from None
     for column in [key] if label is None else [key, label]:
         if column not in table.column_names:
             raise InputError(
@@ -359,6 +372,17 @@ def huggingface(
     data, good = pictures_of(items, count, modality, filter)
     labels = None if label is None else [table[label][i] for i in good]
     return assemble(data, labels, split, shuffle, filter=filter)
+
+
+def spec_of(path: str) -> dict[str, Any]:
+    """The source spec for a path that a user gives: a folder, a picture, a packed file or an array."""
+    found = existing(path)
+    spec: dict[str, Any] = {"name": "folder", "path": path, "split": [1.0, 0.0], "shuffle": False}
+    if found.suffix == ".npz" and "offsets" in read_npz(found):
+        spec["name"] = "packed"
+    elif found.suffix in (".npz", ".npy"):
+        spec["name"] = "array"
+    return spec
 
 
 SOURCES = {

@@ -51,7 +51,9 @@ class Diffusion(Prior):
     ) -> None:
         super().__init__(code_shape, classes, codec)
         if steps < 2 or not 0 <= label_dropout <= 1:
-            raise InputError(f"diffusion: steps = {steps} >= 2, label_dropout = {label_dropout} in [0, 1].")
+            raise InputError(
+                f"diffusion: steps = {steps} >= 2, label_dropout = {label_dropout} in [0, 1]."
+            )
         self.denoiser, self.steps, self.label_dropout = denoiser, steps, label_dropout
         self.predict = predict
         self.config = {

@@ -52,7 +52,9 @@ class Prior(nn.Module):
         known = set(inspect.signature(self.draw).parameters) - {"count", "label", "generator"}
         for name in options:
             if name not in known:
-                raise unknown(f"sampling option of the prior '{type(self).__name__.lower()}'", name, known)
+                raise unknown(
+                    f"sampling option of the prior '{type(self).__name__.lower()}'", name, known
+                )
         if label is not None:
             label = torch.as_tensor(label).expand(count)
             if self.classes == 0:
@@ -87,7 +89,9 @@ class Gaussian(Prior):
         for i in range(len(self.mean)):
             own = flat[labels == i] if self.classes and labels is not None else flat
             if len(own) < 2:
-                raise InputError(f"gaussian: class {i} has {len(own)} codes; at least 2 are needed.")
+                raise InputError(
+                    f"gaussian: class {i} has {len(own)} codes; at least 2 are needed."
+                )
             values, vectors = torch.linalg.eigh(own.double().T.cov())
             self.mean[i] = own.mean(0)
             self.factor[i] = (vectors * values.clamp(min=0).sqrt()).to(self.factor.dtype)
@@ -134,7 +138,11 @@ class Neighbours(Prior):
             self.labels.copy_(labels)
 
     def draw(
-        self, count: int, label: Tensor | None, generator: Generator | None, neighbours: int | None = None
+        self,
+        count: int,
+        label: Tensor | None,
+        generator: Generator | None,
+        neighbours: int | None = None,
     ) -> Code:
         k = neighbours or self.neighbours
         flat = self.codes.flatten(1)

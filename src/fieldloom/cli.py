@@ -1,0 +1,388 @@
+"""The command line. Verbs are short; torch is imported by the verb that needs it."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fieldloom.errors import FieldloomError, InputError, Interrupted, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fieldloom.modalities.sources import Source
+    from fieldloom.system import System
+
+app = typer.Typer(
+    help="Fit, encode, generate and evaluate neural fields.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class StageOf(StrEnum):
+    field = "field"
+    codec = "codec"
+    prior = "prior"
+    all = "all"
+
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's key; repeatable.")
+]
+SourceOption = Annotated[
+    str | None, typer.Option(help="Your own data instead of the run's: a folder, a picture, .npz, .npy.")
+]
+ResolutionOption = Annotated[
+    str | None, typer.Option(help="Samples of each axis: 256, or 256x128. Default: as trained.")
+]
+OutOption = Annotated[Path | None, typer.Option(help="What to write. Default: a name inside the run.")]
+SeedOption = Annotated[int, typer.Option(help="Of the random numbers.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE[:VARIANT]", help="A bundled name, or a .toml.")],
+    run: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/RECIPE-VARIANT.")] = None,
+    stage: Annotated[StageOf, typer.Option(help="Which stages to train.")] = StageOf.all,
+    set_: SetOption = None,
+    seed: Annotated[int | None, typer.Option(help="The run's seed.")] = None,
+    device: DeviceOption = Device.auto,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run, with its own recipe.")] = False,
+) -> None:
+    """Train a recipe into a run directory."""
+    from fieldloom.recipe import load
+
+    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+    loaded = load(recipe, overrides)
+    folder = run or Path("runs") / Path(recipe).name.replace(":", "-").removesuffix(".toml")
+
+    from fieldloom.engine.train import train as start
+
+    start(loaded, str(folder), stage.value, device.value, resume)
+    say(f"trained: {folder}")
+
+
+@app.command()
+def encode(
+    run: RunArgument,
+    source: SourceOption = None,
+    out: OutOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Encode data into codes (.safetensors); without --source the run's test part."""
+    from fieldloom.engine.run import write_tensors
+
+    system = opened(run, device)
+    data = data_of(system, source)
+    path = out or Path(run) / "encoded.safetensors"
+    write_tensors(path, {"codes": batched(system.encode, data, "encoding")}, {})
+    say(f"{len(data)} codes of {system.family.code_shape}: {path}")
+
+
+@app.command()
+def reconstruct(
+    run: RunArgument,
+    source: SourceOption = None,
+    resolution: ResolutionOption = None,
+    count: Annotated[int, typer.Option(help="How many at most.")] = 64,
+    out: Annotated[Path | None, typer.Option(help="A folder. Default: RUN/reconstructions.")] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Encode data and decode them again, at any resolution; one file each."""
+    system = opened(run, device)
+    sizes = parse_resolution(resolution)
+    data = data_of(system, source)[:count]
+    codes = batched(system.encode, data, "encoding")
+    folder = out or Path(run) / "reconstructions"
+    for i, one in enumerate(batched(lambda part: system.decode(part, sizes), codes, "decoding")):
+        system.modality.save(one, folder / f"{i:04d}")
+    say(f"{len(data)} reconstructions: {folder}")
+
+
+@app.command()
+def sample(
+    run: RunArgument,
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 16,
+    resolution: ResolutionOption = None,
+    label: Annotated[str | None, typer.Option(help="A class, by name or number.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="1 is plain conditional sampling.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")] = None,
+    seed: SeedOption = 0,
+    out: OutOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Draw new data; pictures become one sheet, anything else a file each."""
+    from fieldloom import export
+
+    system = opened(run, device)
+    named = {"guidance": guidance, "steps": steps, "sampler": sampler}
+    options = {key: value for key, value in named.items() if value is not None}
+    place = None if label is None else class_of(system, label)
+    codes = system.sample_codes(count, place, seed, **options)
+    sizes = parse_resolution(resolution)
+    data = batched(lambda part: system.decode(part, sizes), codes, "decoding")
+    path = out or Path(run) / "sampled.png"
+    if data.ndim == 4:
+        columns = min(count, max(1, round(count**0.5)))
+        sheet = data[0] if count == 1 else None
+        picture = export.pixels(sheet) if sheet is not None else export.sheet(data, columns)
+        export.atomically(path, lambda file: file.write(export.png_bytes(picture)))
+    else:
+        path = path.with_suffix("")
+        for i, one in enumerate(data):
+            system.modality.save(one, path / f"{i:04d}")
+    say(f"{count} samples: {path}")
+
+
+@app.command()
+def interpolate(
+    run: RunArgument,
+    source: SourceOption = None,
+    first: Annotated[int, typer.Option("--from", help="Place of the first datum.")] = 0,
+    last: Annotated[int, typer.Option("--to", help="Place of the last datum.")] = 1,
+    steps: Annotated[int, typer.Option(min=2, help="Data in all, both ends included.")] = 24,
+    resolution: ResolutionOption = None,
+    out: OutOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Go from one datum to another along the line between their codes (a GIF)."""
+    from fieldloom import export
+
+    system = opened(run, device)
+    data = data_of(system, source)
+    for place in (first, last):
+        if not 0 <= place < len(data):
+            raise InputError(f"--from, --to: {place} is not one of 0 .. {len(data) - 1}.")
+    way = system.interpolate(data[first], data[last], steps, parse_resolution(resolution))
+    if way.ndim != 4:
+        raise InputError("interpolate writes pictures: this run's modality has not two axes.")
+    path = out or Path(run) / f"interpolation-{first}-{last}.gif"
+    frames = [export.pixels(image) for image in way]
+    export.gif(frames + frames[-2:0:-1], path)
+    say(f"{steps} steps: {path}")
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    source: SourceOption = None,
+    resolution: ResolutionOption = None,
+    set_: SetOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Measure a run; writes report.json, report.html and pictures into it."""
+    from fieldloom.recipe import merge, parse_override
+
+    system = opened(run, device)
+    for override in set_ or []:
+        change = parse_override(override)
+        if set(change) != {"evaluate"}:
+            raise InputError(f"--set {override}: only keys of 'evaluate' can change after training.")
+        system.recipe = merge(system.recipe, change)
+    measure(run, system, source_of(system, source), parse_resolution(resolution))
+
+
+@app.command()
+def info(run: RunArgument) -> None:
+    """What a run is, how far it is and what it holds."""
+    from rich.table import Table
+
+    from fieldloom.engine.run import Run
+    from fieldloom.metrics.cost import inference, parameters
+
+    folder = Run(run).require()
+    system, finished = folder.read_system("cpu")
+    recipe, log = system.recipe, folder.read_log()
+    rows = {
+        "recipe": recipe.get("recipe", "-"),
+        "paper": recipe.get("paper", "-"),
+        "seed": recipe.get("seed", 0),
+        "finished stages": ", ".join(finished) or "none",
+        "field, conditioner": " x ".join(part_name(recipe, k) for k in ("field", "conditioner")),
+        "encoder, prior": " x ".join(part_name(recipe, k) for k in ("encoder", "prior")),
+        "code": f"{system.family.code_shape[0]} x {system.family.code_shape[1]}",
+        "learnable parameters": f"{parameters(system.family):,}",
+        "inference parameters": f"{inference(system.family.field.slots):,}",
+        "prior's parameters": f"{parameters(system.prior):,}" if system.prior else "-",
+        "signals, classes": "{signals}, {classes}".format(**recipe.get("known", {"signals": 0, "classes": 0})),
+        "last line of the log": log[-1] if log else "-",
+    }
+    table = Table(show_header=False, box=None)
+    for key, value in rows.items():
+        table.add_row(key, str(value))
+    console().print(table)
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[str | None, typer.Argument(help="fields, conditioners, ... sources, recipes.")] = None,
+) -> None:
+    """The names that recipes can use."""
+    from fieldloom import recipe
+
+    groups: dict[str, Any] = {"recipes": recipe.names()}
+    if what != "recipes":
+        from fieldloom.engine.loop import OPTIMIZERS
+        from fieldloom.metrics.features import DETECTORS
+        from fieldloom.system import TABLES
+
+        tables = {k: v for k, v in TABLES.items() if k not in ("start", "unseen")}
+        plurals = {"modality": "modalities", "penalty": "penalties"}
+        groups |= {plurals.get(kind, f"{kind}s"): table for kind, table in tables.items()}
+        groups |= {"optimizers": OPTIMIZERS, "detectors": DETECTORS}
+    if what is not None and what not in groups:
+        raise unknown("list", what, groups)
+    for group in [what] if what else groups:
+        say(f"{group}:")
+        for name, entry in groups[group].items():
+            say(f"  {name}: {', '.join(entry)}" if isinstance(entry, list) else f"  {name}: {first_line(entry)}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run and its report.")] = Path("outputs/demo"),
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train mNIF on scikit-learn's digits, sample from it, measure it: a few minutes on a laptop."""
+    import time
+
+    from fieldloom.engine.run import Run
+    from fieldloom.engine.train import train as start
+    from fieldloom.recipe import load
+
+    began = time.monotonic()
+    system = start(load("mnif:digits"), str(out), "all", device.value, resume=Run(out).exists)
+    took = time.monotonic() - began
+    measure(str(out), system, source_of(system, None), 64, seconds=took)
+    say(f"trained in {took:.0f} s. Look at {out / 'report.html'}")
+
+
+# -- what the verbs share
+
+
+def opened(run: str, device: Device) -> System:
+    from fieldloom.engine.run import load
+
+    return load(run, device.value)
+
+
+def source_of(system: System, path: str | None) -> Source:
+    """The run's own source, or a path's data, all of them to test on."""
+    from fieldloom.modalities.sources import spec_of
+    from fieldloom.recipe import merge
+    from fieldloom.system import open_source
+
+    if path is None:
+        return open_source(system.recipe, system.modality)
+    return open_source(merge(system.recipe, {"source": spec_of(path)}), system.modality)
+
+
+def data_of(system: System, path: str | None) -> Tensor:
+    """The test part of the run's source, or all data at a path."""
+    source = source_of(system, path)
+    return source.read(source.test if path is None and len(source.test) else source.train)
+
+
+def measure(
+    run: str, system: System, source: Source, resolution: Any, seconds: float | None = None
+) -> None:
+    from rich.table import Table
+
+    from fieldloom import report
+    from fieldloom.engine.run import Run
+    from fieldloom.evaluate import evaluate as figures_of
+
+    result = figures_of(system, source)
+    report.write(Run(run), system, source, result, resolution, seconds)
+    table = Table("figure", "value", "measured on", "how")
+    for figure in result.figures:
+        table.add_row(figure.name, report.number(figure.value), figure.of, figure.how)
+    console().print(table)
+    say(f"report: {Path(run) / 'report.html'}")
+
+
+def batched(work: Any, data: Tensor, title: str) -> Tensor:
+    from fieldloom.evaluate import in_batches
+
+    return in_batches(work, data, title)
+
+
+def class_of(system: System, label: str) -> int:
+    """A class by its name, or by its number."""
+    names = system.recipe.get("known", {}).get("names", [])
+    if label in names:
+        return names.index(label)
+    if label.isdigit() and int(label) < len(names):
+        return int(label)
+    raise unknown("class", label, names)
+
+
+def parse_resolution(text: str | None) -> int | tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--resolution {text}: a positive number, or one an axis, as 256x128.")
+    return int(parts[0]) if len(parts) == 1 else tuple(int(part) for part in parts)
+
+
+def part_name(recipe: dict[str, Any], section: str) -> str:
+    spec = recipe.get(section, "none")
+    return spec if isinstance(spec, str) else str(spec.get("name"))
+
+
+def first_line(entry: Any) -> str:
+    inner = getattr(entry, "func", entry)
+    return (inner.__doc__ or "").strip().partition("\n")[0]
+
+
+def console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> None:
+    """Run the command line: 2 when the input was wrong, 1 when the run failed, 130 when it was stopped."""
+    warnings.showwarning = lambda message, *rest, **named: print(f"warning: {message}", file=sys.stderr)
+    try:
+        app()
+    except InputError as error:
+        stop(str(error), 2)
+    except Interrupted as error:
+        stop(f"{error}; --resume goes on from here.", 130)
+    except FieldloomError as error:
+        stop(str(error), 1)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        where = f" ('{error.filename}')" if error.filename else ""
+        stop(f"{reason}{where}; what was there before is unchanged.", 1)
+    except KeyboardInterrupt:
+        stop("stopped.", 130)
+
+
+def stop(message: str, status: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status)

@@ -1,0 +1,211 @@
+"""From a trained system and its data to figures, each with what it was measured on beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fieldloom.engine import device as devices
+from fieldloom.errors import unknown
+from fieldloom.metrics.cost import inference, macs, parameters
+from fieldloom.metrics.features import DETECTORS
+from fieldloom.metrics.paired import psnr, ssim, ssim_protocol
+from fieldloom.metrics.probes import Classifier
+from fieldloom.metrics.sets import frechet, nearest, neighbourhoods
+from fieldloom.modalities.sources import Source
+from fieldloom.progress import track
+from fieldloom.registry import build
+from fieldloom.system import System
+from fieldloom.types import Code
+
+
+class Figure(NamedTuple):
+    """A number, what it was measured on, and how."""
+
+    name: str
+    value: float
+    of: str
+    how: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A section ``[evaluate]`` of a recipe.
+
+    metrics:  of reconstruction (``psnr``, ``ssim``) and of sets (``frechet``, ``precision-recall``),
+              the latter in the features of ``detector`` (``weights``: its local file).
+    samples:  drawn from the prior, in equal numbers of each class where there are classes, with its
+              options guidance, sampler and steps. seed: of these samples.
+    """
+
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+    detector: str = "gabor"
+    weights: str | None = None
+    samples: int = 256
+    guidance: float | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.metrics:
+            if name not in METRICS:
+                raise unknown("metric", name, METRICS)
+        if self.detector not in DETECTORS:
+            raise unknown("detector", self.detector, DETECTORS)
+
+    def options(self) -> dict[str, Any]:
+        """What the prior's ``sample`` is given."""
+        named = {"guidance": self.guidance, "sampler": self.sampler, "steps": self.steps}
+        return {key: value for key, value in named.items() if value is not None}
+
+
+METRICS = ("psnr", "ssim", "frechet", "precision-recall")
+JUDGE = "share that an SVM trained on the training data labels as asked"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures, and the data that the pictures of a report show, all (n, channel, *axes) in [0, 1].
+
+    nearest: for each sample the place in the training set of its nearest datum; distances to it.
+    """
+
+    figures: list[Figure]
+    originals: Tensor
+    reconstructions: Tensor
+    codes: Code
+    samples: Tensor | None = None
+    sample_codes: Code | None = None
+    sample_labels: Tensor | None = None
+    nearest: Tensor | None = None
+    distances: Tensor | None = None
+
+    def table(self) -> dict[str, float]:
+        return {figure.name: figure.value for figure in self.figures}
+
+
+def parse(spec: dict[str, Any]) -> Evaluation:
+    """The checked section ``[evaluate]``."""
+    tables = {"evaluate": {"evaluate": Evaluation}}
+    return build("evaluate", {"name": "evaluate", **spec}, tables)
+
+
+def evaluate(system: System, source: Source) -> Result:
+    """Reconstruction of the test part, samples against the training part, and what they cost."""
+    how = parse(system.recipe.get("evaluate", {}))
+    held = source.test if len(source.test) else source.train
+    part = "test" if len(source.test) else "training"
+    originals = source.read(held)
+    codes = in_batches(system.encode, originals, "encoding")
+    raw = in_batches(system.predict, codes, "decoding")
+    figures = reconstruction(how, originals, raw, part, source.filter)
+    figures += cost(system, codes)
+    result = Result(figures, originals, raw.clamp(0, 1), codes)
+    if system.prior is None:
+        return result
+    return generation(system, source, how, result)
+
+
+def in_batches(work: Callable[[Tensor], Tensor], data: Tensor, title: str, size: int = 64) -> Tensor:
+    parts = data.split(size)
+    return torch.cat([work(part).cpu() for part in track(parts, title, len(parts), "batches")])
+
+
+def reconstruction(
+    how: Evaluation, originals: Tensor, raw: Tensor, part: str, filter: str
+) -> list[Figure]:
+    """PSNR (not clamped, the mean over data of each one's), SSIM, and Frechet distance of the reconstructions."""
+    of = f"{len(originals)} {part} data"
+    figures = []
+    if "psnr" in how.metrics:
+        figures.append(Figure("psnr", psnr(raw, originals).mean().item(), of, "dB, mean per datum"))
+    if "ssim" in how.metrics and originals.ndim == 4:
+        value = ssim(raw.clamp(0, 1), originals).mean().item()
+        figures.append(Figure("ssim", value, of, ssim_protocol(tuple(originals.shape[2:]))))
+    if "frechet" in how.metrics and originals.ndim == 4 and len(originals) > 1:
+        detector = _detector(how)
+        value = frechet(detector(originals), detector(raw.clamp(0, 1)))
+        figures.append(Figure("frechet.reconstruction", value, of, _seen(detector, filter)))
+    return figures
+
+
+def generation(system: System, source: Source, how: Evaluation, result: Result) -> Result:
+    """Samples against training data: set metrics, agreement with asked labels, nearest training data."""
+    count, classes = how.samples, len(source.names)
+    labels = torch.arange(count) % classes if classes else None
+    codes = system.sample_codes(count, labels, how.seed, **how.options())
+    samples = in_batches(system.decode, codes.cpu(), "sampling")
+    train, test = source.read(source.train), result.originals
+    against = f"{count} samples, {len(train)} training data"
+    figures = list(result.figures)
+    if samples.ndim == 4 and {"frechet", "precision-recall"} & set(how.metrics):
+        detector = _detector(how)
+        seen, real, fake = _seen(detector, source.filter), detector(train), detector(samples)
+        if "frechet" in how.metrics:
+            figures.append(Figure("frechet", frechet(real, fake), against, seen))
+        if "precision-recall" in how.metrics:
+            found = neighbourhoods(real, fake)
+            figures += [Figure(name, value, against, f"{seen}, k = 3") for name, value in found.items()]
+    distances, places = nearest(samples.flatten(1), train.flatten(1))
+    between = nearest(test.flatten(1), train.flatten(1))[0]
+    how_far = "Euclidean distance of values, median"
+    figures += [
+        Figure("nearest.sample", distances.median().item(), against, how_far),
+        Figure("nearest.test", between.median().item(), f"{len(test)} test data", how_far),
+        Figure(
+            "novelty", (distances.median() / between.median()).item(), against, "ratio of the two above"
+        ),
+    ]
+    if labels is not None and source.labels is not None and classes > 1:
+        judge = Classifier(train, source.labels[source.train])
+        accuracy = judge.score(test, source.labels[source.test]) if len(source.test) else float("nan")
+        figures += [
+            Figure("agreement", judge.score(samples, labels), f"{count} samples", JUDGE),
+            Figure("agreement.test", accuracy, f"{len(test)} test data", JUDGE),
+        ]
+    return Result(
+        figures, test, result.reconstructions, result.codes, samples, codes, labels, places, distances
+    )
+
+
+def cost(system: System, codes: Code) -> list[Figure]:
+    """Learnable and inference parameters, multiply-accumulates a datum, decoding speed, peak memory."""
+    slots = system.family.field.slots
+    points = system.modality.grid().shape[1]
+    some = codes[:16].to(system.device)
+    system.predict(some)  # warm
+    devices.synchronize(system.device)
+    began = time.perf_counter()
+    system.predict(some)
+    devices.synchronize(system.device)
+    rate = len(some) / (time.perf_counter() - began)
+    where = f"{system.device.type}, {torch.get_num_threads()} threads"
+    return [
+        Figure("parameters.learnable", parameters(system.family), "family"),
+        Figure("parameters.encoder", parameters(system.encoder), "encoder", "rates, tables"),
+        Figure("parameters.inference", inference(slots), "one field"),
+        Figure("macs", macs(slots, projections(system), points), f"one datum, {points} points"),
+        Figure("decoded", rate, f"{len(some)} data", f"data/s, {where}"),
+        Figure("memory", devices.peak_memory(system.device), "this process", "bytes, peak"),
+    ]
+
+
+def projections(system: System) -> int:
+    """Weights of the linear maps from a code to weights, applied once a datum."""
+    linear = [m for m in system.family.conditioner.modules() if isinstance(m, nn.Linear)]
+    return sum(module.weight.numel() for module in linear)
+
+
+def _detector(how: Evaluation) -> Any:
+    make = DETECTORS[how.detector]
+    return make(weights=how.weights) if how.weights else make()
+
+
+def _seen(detector: Any, filter: str) -> str:
+    return f"{detector.name}, resized {detector.filter}; data resized {filter}"

@@ -1,0 +1,30 @@
+"""What a field costs: numbers of weights and of multiply-accumulates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import nn
+
+from fieldloom.types import Slot
+
+
+def macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
+    """Multiply-accumulates of one full sample, as mNIF counts them (arXiv:2310.19464, Table 1).
+
+    Every point passes every matrix, of a tiled one a single tile; biases, activations and the
+    mixing of weights are free. ``projections`` are those from the code to the coefficients, once.
+    """
+    matrices = (slot.shape[-2:] for slot in slots.values() if slot.role == "weight")
+    return points * sum(math.prod(shape) for shape in matrices) + projections
+
+
+def parameters(module: nn.Module) -> int:
+    """Numbers that training changes."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def inference(slots: Mapping[str, Slot]) -> int:
+    """Numbers that make one field, without inputs and fixed buffers."""
+    return sum(math.prod(s.shape) for s in slots.values() if s.role in ("weight", "bias"))

@@ -1,0 +1,156 @@
+"""Detectors: what of an image a set metric looks at."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from fieldloom.errors import InputError
+
+Images = Float[Tensor, "n channel height width"]
+Features = Float[Tensor, "n d"]
+
+
+class Detector(Protocol):
+    """Features (n, d) of images (n, 1 | 3, h, w) in [0, 1], whatever their number and size.
+
+    A figure is comparable only to figures of the same ``name`` and ``filter`` (how it resizes).
+    """
+
+    name: str
+    filter: str
+
+    def __call__(self, images: Images) -> Features: ...
+
+
+class Gabor:
+    """A thumbnail, and the logarithm of the strength of waves by scale, orientation and place.
+
+    It needs no weights. Its Frechet distance ranks generators, but is NOT the FID: that name
+    belongs to the Inception network alone.
+
+    thumbnail: 8 x 8, every channel                                     64 channel features
+    waves:     of the luminance; wavelengths 3, 6, 12, 24 of 64 pixels,
+               6 orientations, modulus, 4 x 4 cells                     384 features
+    """
+
+    name = "gabor"
+    filter = "bilinear, antialiased, to 64x64"
+
+    def __init__(self) -> None:
+        self.bank = gabor_bank(wavelength=3.0, orientations=6, reach=6)
+
+    @torch.no_grad()
+    def __call__(self, images: Images) -> Features:
+        _check(images)
+        return torch.cat([self._features(part) for part in images.split(128)])
+
+    def _features(self, images: Tensor) -> Tensor:
+        small = F.interpolate(
+            images.float(), (64, 64), mode="bilinear", align_corners=False, antialias=True
+        )
+        thumbnail = F.adaptive_avg_pool2d(small, 8).flatten(1)
+        return torch.cat([thumbnail, self._waves(_luminance(small)).flatten(1)], 1)
+
+    def _waves(self, image: Tensor) -> Tensor:
+        """(n, 1, 64, 64) -> (n, scales * orientations, 4, 4)."""
+        bank, reach = self.bank.to(image), self.bank.shape[-1] // 2
+        scales = []
+        for octave in range(4):  # one bank serves all scales: the image shrinks instead
+            scale = F.avg_pool2d(image, 2**octave)
+            real, imaginary = F.conv2d(F.pad(scale, [reach] * 4, "reflect"), bank).chunk(2, 1)
+            scales.append(F.adaptive_avg_pool2d(torch.hypot(real, imaginary), 4))
+        return (torch.cat(scales, 1) + 1 / 255).log()  # waves below a grey level are silence
+
+
+class Inception:
+    """The last pool of FID's Inception network, 2048 wide (arXiv:1706.08500), by torch-fidelity.
+
+    weights: a local file of the network; None takes torch-fidelity's own from the cache of
+             torch.hub, or downloads it.
+    """
+
+    name = "inception"
+    filter = "8 bit, bilinear as in TensorFlow 1 without antialiasing, to 299x299"
+
+    def __init__(self, weights: str | None = None) -> None:
+        if weights is not None and not Path(weights).is_file():
+            raise InputError(f"detector.weights = '{weights}': there is no such file.")
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        except (ImportError, RuntimeError) as reason:  # Runtime: torchvision of another torch
+            raise InputError(
+                "Detector 'inception' needs torch-fidelity and torchvision, which cannot be "
+                f"imported ({_sentence(reason)}): install fieldloom[fid], or take detector 'gabor'."
+            ) from reason
+        try:
+            if weights is not None:
+                # torch-fidelity would run code that hides in the file; this refuses it first
+                torch.load(weights, map_location="cpu", weights_only=True)
+            self.network = FeatureExtractorInceptionV3(self.name, ["2048"], weights)
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as reason:
+            raise InputError(
+                f"The weights of detector 'inception' cannot be loaded ({_sentence(reason)}): "
+                "name a good local file by detector.weights."
+            ) from reason
+
+    @torch.no_grad()
+    def __call__(self, images: Images) -> Features:
+        _check(images)
+        self.network.to(images.device)
+        return torch.cat([self._features(part) for part in images.split(64)])
+
+    def _features(self, images: Tensor) -> Tensor:
+        levels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
+        return self.network(levels.expand(-1, 3, -1, -1))[0]
+
+
+def gabor_bank(
+    wavelength: float, orientations: int, reach: int
+) -> Float[Tensor, "filters 1 side side"]:
+    """Complex waves under a Gaussian: first all real parts, then all imaginary ones.
+
+    A wave of amplitude a at the wavelength answers with modulus a / 2, a constant with 0.
+    """
+    step = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    y, x = torch.meshgrid(step, step, indexing="ij")
+    # A quarter of the frequency wide: the spectra of six orientations meet at one deviation.
+    envelope = torch.exp(-(x.square() + y.square()) / 2 / (2 * wavelength / math.pi) ** 2)
+    envelope /= envelope.sum()
+    angles = torch.arange(orientations, dtype=torch.float64)[:, None, None] * math.pi / orientations
+    phase = 2 * math.pi / wavelength * (x * angles.cos() + y * angles.sin())
+    wave = torch.polar(torch.ones_like(phase), phase)
+    mean = (envelope * wave).sum((-2, -1), keepdim=True)
+    filters = envelope * (wave - mean)
+    return torch.cat([filters.real, filters.imag])[:, None].float()
+
+
+def _check(images: Tensor) -> None:
+    if images.shape[1] not in (1, 3):
+        raise InputError(f"Images of {images.shape[1]} channels: a detector sees 1 or 3.")
+    if not len(images):
+        raise InputError("No images: a detector needs at least 1.")
+
+
+def _luminance(images: Tensor) -> Tensor:
+    """(n, 1 | 3, h, w) -> (n, 1, h, w), by the weights of ITU-R BT.601."""
+    if images.shape[1] == 1:
+        return images
+    weights = images.new_tensor([0.299, 0.587, 0.114])
+    return (images * weights[:, None, None]).sum(1, keepdim=True)
+
+
+def _sentence(reason: Exception) -> str:
+    """The first sentence of what an error says."""
+    first = (str(reason).splitlines() or [type(reason).__name__])[0]
+    return first.partition(". ")[0].rstrip(".:")
+
+
+DETECTORS = {"gabor": Gabor, "inception": Inception}

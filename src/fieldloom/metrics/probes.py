@@ -1,0 +1,36 @@
+"""Probes: what a classifier that knows only real data thinks of samples."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from numpy import ndarray
+from sklearn.svm import SVC
+from torch import Tensor
+
+from fieldloom.errors import InputError
+
+Data = Float[Tensor, "n channel *axes"]
+Labels = Int[Tensor, " n"]
+
+
+class Classifier:
+    """A support vector machine (RBF kernel, inputs as they are) fitted to real data.
+
+    Its score on samples is their agreement with the classes that were asked for; its score on
+    real held-out data, the accuracy, says how far that can be trusted. No seed enters. Fitting
+    grows faster than the square of n: thousands, not tens of thousands.
+    """
+
+    def __init__(self, data: Data, labels: Labels) -> None:
+        if len(labels.unique()) < 2:
+            raise InputError("The data hold fewer than 2 classes: a classifier needs at least 2.")
+        self.model = SVC(kernel="rbf", gamma="scale")
+        self.model.fit(_rows(data), labels.cpu().numpy())
+
+    def score(self, data: Data, labels: Labels) -> float:
+        """The share of the data that is assigned to its label, in [0, 1]."""
+        return float((self.model.predict(_rows(data)) == labels.cpu().numpy()).mean())
+
+
+def _rows(data: Tensor) -> ndarray:
+    return data.detach().flatten(1).cpu().numpy()

@@ -1,0 +1,162 @@
+"""How far a set of samples is from a set of data: features (n, d), computed in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fieldloom.errors import InputError
+
+# Sizes are checked by hand, so that two sets that do not fit are an error in words.
+Features = Float[Tensor, "_ _"]
+
+BLOCK = 2**23  # float64 numbers of one block of pairs: 64 MiB
+
+
+def frechet(real: Features, fake: Features) -> float:
+    """Squared Frechet distance of the two Gaussians with the sets' means and unbiased covariances.
+
+    |m_r - m_f|^2 + Tr C_r + Tr C_f - 2 Tr (C_r^(1/2) C_f C_r^(1/2))^(1/2)
+
+    With C = R^T R the last trace is the nuclear norm of R_r R_f^T. No covariance is ever formed, no
+    root of a small eigenvalue taken: it is as exact with fewer samples than features.
+    Source: arXiv:1706.08500, eq. 6.
+    """
+    _check(real, fake, least=2)
+    (mean_r, root_r), (mean_f, root_f) = _moments(real), _moments(fake)
+    trace = torch.linalg.svdvals(root_r @ root_f.T).sum()
+    spread = root_r.square().sum() + root_f.square().sum()
+    return max(float((mean_r - mean_f).square().sum() + spread - 2 * trace), 0.0)
+
+
+def kid(real: Features, fake: Features) -> float:
+    """Unbiased squared MMD of the kernel (x.y / d + 1)^3, all samples in one block.
+
+    It may fall below 0 where the sets agree. Source: arXiv:1801.01401.
+    """
+    _check(real, fake, least=2)
+    n, m = len(real), len(fake)
+    within = (_kernel_sum(real, real) - _kernel_trace(real)) / (n * (n - 1))
+    within += (_kernel_sum(fake, fake) - _kernel_trace(fake)) / (m * (m - 1))
+    return within - 2 * _kernel_sum(real, fake) / (n * m)
+
+
+def neighbourhoods(real: Features, fake: Features, k: int = 3) -> dict[str, float]:
+    """Precision, recall, f1, density and coverage by balls that reach each point's k-th neighbour.
+
+    precision: share of the samples inside a ball of the data
+    recall:    share of the data inside a ball of the samples
+    density:   balls of the data that hold a sample, a mean over samples, over k; may pass 1
+    coverage:  share of the data's balls that hold a sample
+
+    A ball is open ("<") and its own centre is not a neighbour, as in the PRDC code of mNIF.
+    Source: arXiv:1904.06991, eqs. 1 and 2 (precision, recall); arXiv:2002.09797 (the others).
+    """
+    if k < 1:
+        raise InputError(f"k = {k}: a ball reaches at least 1 neighbour.")
+    _check(real, fake, least=k + 1)
+    radius_r, radius_f = _radii(real, k), _radii(fake, k)
+    found = torch.zeros_like(radius_r, dtype=torch.bool)  # data inside a ball of the samples
+    covered = torch.zeros_like(found)  # data whose ball holds a sample
+    precise = incidences = 0
+    for start, squared in _squared_distances(fake, real):
+        held = squared < radius_r
+        precise += int(held.any(1).sum())
+        incidences += int(held.sum())
+        covered |= held.any(0)
+        found |= (squared < radius_f[start : start + len(squared), None]).any(0)
+    precision, recall = precise / len(fake), int(found.sum()) / len(real)
+    return {
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / ((precision + recall) or 1.0),
+        "density": incidences / (k * len(fake)),
+        "coverage": int(covered.sum()) / len(real),
+    }
+
+
+def nearest(
+    queries: Features, references: Features, exclude_self: bool = False
+) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """The Euclidean distance to, and the index of, each query's nearest reference.
+
+    ``exclude_self``: the queries are the references, and none is its own neighbour.
+    """
+    _check(references, queries, least=2 if exclude_self else 1)
+    if exclude_self and len(queries) != len(references):
+        raise InputError(
+            f"{len(queries)} queries are not the {len(references)} references: "
+            "'exclude_self' needs one set."
+        )
+    indices = []
+    for start, squared in _squared_distances(queries, references):
+        if exclude_self:
+            squared.diagonal(start).fill_(math.inf)
+        indices.append(squared.argmin(1))
+    index = torch.cat(indices)
+    # The found pairs are measured again: a difference is exact where a sum of products cancels.
+    step = max(1, BLOCK // queries.shape[1])
+    pairs = zip(queries.split(step), index.split(step), strict=True)
+    distances = [(q.double() - references[i].double()).norm(dim=1) for q, i in pairs]
+    return torch.cat(distances), index
+
+
+def _check(real: Tensor, fake: Tensor, least: int) -> None:
+    if real.shape[1] != fake.shape[1]:
+        raise InputError(
+            f"The features are {real.shape[1]} and {fake.shape[1]} wide: "
+            "both sets need the same detector."
+        )
+    if min(len(real), len(fake)) < least:
+        raise InputError(
+            f"The sets hold {len(real)} and {len(fake)} samples: each needs at least {least}."
+        )
+    if not (real.isfinite().all() and fake.isfinite().all()):
+        raise InputError("The features hold NaN or infinite values: look at the samples.")
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean (d,), and R (min(n, d), d) with R^T R the unbiased covariance."""
+    mean = features.mean(0, dtype=torch.float64)
+    root = (features.double() - mean) / math.sqrt(len(features) - 1)
+    return mean, torch.linalg.qr(root, mode="r").R if len(root) > root.shape[1] else root
+
+
+def _radii(features: Tensor, k: int) -> Tensor:
+    """The squared distance from each point to its k-th nearest other point: (n,)."""
+    radii = []
+    for start, squared in _squared_distances(features, features):
+        squared.diagonal(start).fill_(math.inf)
+        radii.append(squared.topk(k, largest=False).values[:, -1])
+    return torch.cat(radii)
+
+
+def _squared_distances(queries: Tensor, references: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Blocks of queries: (first row, squared distances (rows, m)); equal points are 0 apart."""
+    m, d = references.shape
+    rows = max(1, BLOCK // max(m, d))
+    step = max(1, BLOCK // max(rows, d))
+    centre = references.mean(0, dtype=torch.float64)  # far from the origin the products cancel
+    for start in range(0, len(queries), rows):
+        a = queries[start : start + rows].double() - centre
+        squared = a.new_empty(len(a), m)
+        for j in range(0, m, step):
+            b = references[j : j + step].double() - centre
+            scale = a.square().sum(1, keepdim=True) + b.square().sum(1)
+            part = torch.addmm(scale, a, b.T, alpha=-2)
+            squared[:, j : j + step] = part.masked_fill_(part < 1e-13 * scale, 0)  # rounding
+        yield start, squared
+
+
+def _kernel_sum(x: Tensor, y: Tensor) -> float:
+    d, y = x.shape[1], y.double()
+    rows = max(1, BLOCK // max(len(y), d))
+    return sum(float((a.double() @ y.T / d + 1).pow(3).sum()) for a in x.split(rows))
+
+
+def _kernel_trace(x: Tensor) -> float:
+    return float((x.double().square().mean(1) + 1).pow(3).sum())

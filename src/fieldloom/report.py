@@ -1,0 +1,191 @@
+"""Pictures of a run, and one self-contained page that shows them with the figures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fieldloom import export
+from fieldloom.engine.run import Run
+from fieldloom.evaluate import Result
+from fieldloom.modalities.modality import Resolution
+from fieldloom.modalities.sources import Source
+from fieldloom.system import System
+
+SHOWN = 64
+"""Samples on the sheet."""
+
+
+def write(
+    run: Run,
+    system: System,
+    source: Source,
+    result: Result,
+    resolution: Resolution | None = None,
+    seconds: float | None = None,
+) -> None:
+    """``report.json``, ``report.html`` and the pictures, into the run.
+
+    resolution: that samples and interpolations are drawn at. seconds: what training took, if known.
+    """
+    run.write_json(
+        "report.json",
+        {
+            "recipe": system.recipe.get("recipe"),
+            "paper": system.recipe.get("paper"),
+            "seed": system.recipe.get("seed", 0),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": seconds,
+            "figures": [figure._asdict() for figure in result.figures],
+            "expected": system.recipe.get("expected", {}),
+            "nearest": nearest_table(result, source),
+        },
+    )
+    pictures = draw(run, system, source, result, resolution) if result.originals.ndim == 4 else {}
+    pictures = {"Loss": ("curves.png", curves(run.read_log()))} | pictures
+    for name, content in pictures.values():
+        export.atomically(run.folder / name, lambda file, content=content: file.write(content))
+    export.text(page(run, system, result, pictures), run.folder / "report.html")
+
+
+def nearest_table(result: Result, source: Source) -> list[dict[str, Any]]:
+    """For every sample: its class, and its nearest training datum's place, class and distance."""
+    if result.nearest is None or result.distances is None:
+        return []
+    rows = []
+    for i, (place, distance) in enumerate(zip(result.nearest, result.distances, strict=True)):
+        row: dict[str, Any] = {"place": int(place), "distance": round(float(distance), 4)}
+        if result.sample_labels is not None and source.labels is not None:
+            row["asked"] = source.names[int(result.sample_labels[i])]
+            row["class"] = source.names[int(source.labels[source.train[place]])]
+        rows.append(row)
+    return rows
+
+
+Picture = tuple[str, bytes]
+
+
+def draw(
+    run: Run, system: System, source: Source, result: Result, resolution: Resolution | None
+) -> dict[str, Picture]:
+    """Caption -> file name and bytes."""
+    count = min(16, len(result.originals))
+    size = max(32, 96 // max(1, result.originals.shape[2] // 32))
+    pairs = [result.originals[:count], result.reconstructions[:count]]
+    pictures = {
+        "Data that were held out (above) and their reconstructions (below)": (
+            "reconstructions.png",
+            export.png_bytes(export.sheet(torch.cat(pairs), count, size)),
+        )
+    }
+    if result.sample_codes is not None and result.samples is not None:
+        fine = system.decode(result.sample_codes[:SHOWN], resolution)
+        shape = tuple(fine.shape[2:])
+        pictures[f"{len(fine)} samples, drawn at {shape[0]} x {shape[1]}"] = (
+            "samples.png",
+            export.png_bytes(export.sheet(fine, 10 if len(source.names) == 10 else 8)),
+        )
+        assert result.nearest is not None
+        close = source.read(source.train[result.nearest[:SHOWN]])
+        rows = []  # a row of samples above the row of their nearest training data
+        for first in range(0, len(close), 16):
+            part = slice(first, first + 16)
+            rows.append(
+                np.vstack([export.sheet(x[part], 16, size) for x in (result.samples[:SHOWN], close)])
+            )
+        width = rows[0].shape[1]
+        rows = [np.pad(r, ((0, 6), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
+        pictures["Samples (above) and the nearest training datum of each (below)"] = (
+            "nearest.png",
+            export.png_bytes(np.vstack(rows)),
+        )
+    if len(result.codes) >= 2 and system.family.code_shape[1] > 0:
+        frames = interpolation(system, result.codes[:16].to(system.device), resolution)
+        path = export.gif(frames, run.folder / "interpolation.gif")
+        pictures["Between pairs of held-out data, along the line between their codes"] = (
+            "interpolation.gif",
+            path.read_bytes(),
+        )
+    return pictures
+
+
+def interpolation(
+    system: System, codes: Tensor, resolution: Resolution | None, steps: int = 20
+) -> list[NDArray[np.uint8]]:
+    """Frames that go from the first half of the codes to the second half and back."""
+    half = len(codes) // 2
+    shares = [i / (steps - 1) for i in range(steps)]
+    forth = [
+        export.sheet(system.decode(torch.lerp(codes[:half], codes[half : 2 * half], share), resolution), half)
+        for share in shares
+    ]
+    return forth + forth[-2:0:-1]
+
+
+def curves(log: list[dict[str, Any]]) -> bytes:
+    """The loss of every stage against steps, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    stages = list(dict.fromkeys(line["stage"] for line in log if "loss" in line))
+    figure, axes = plt.subplots(1, max(1, len(stages)), figsize=(4.2 * max(1, len(stages)), 2.8))
+    for ax, stage in zip(np.atleast_1d(axes), stages, strict=False):
+        lines = [line for line in log if line["stage"] == stage and "loss" in line]
+        ax.plot([line["step"] for line in lines], [line["loss"] for line in lines], color="#1f6f8b")
+        ax.set(title=f"stage {stage}", xlabel="step", ylabel="loss", yscale="log")
+        ax.grid(alpha=0.3)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
+h1{font-size:1.5rem}figure{margin:2rem 0}figcaption{color:#555}img{max-width:100%;image-rendering:auto}
+table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid #ddd}
+td.n{text-align:right;font-variant-numeric:tabular-nums}td.of{color:#555}"""
+
+
+def page(run: Run, system: System, result: Result, pictures: dict[str, Picture]) -> str:
+    """One HTML file with everything inside."""
+    escape: Callable[[object], str] = lambda x: html.escape(str(x))
+    expected = system.recipe.get("expected", {})
+    rows = "".join(
+        f"<tr><td>{escape(f.name)}</td><td class=n>{number(f.value)}</td>"
+        f"<td class=n>{escape(expected.get(f.name, ''))}</td>"
+        f"<td class=of>{escape(f.of)}</td><td class=of>{escape(f.how)}</td></tr>"
+        for f in result.figures
+    )
+    shown = "".join(
+        f'<figure><img alt="{escape(caption)}" src="{data_uri(*picture)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for caption, picture in pictures.items()
+    )
+    title = escape(system.recipe.get("recipe", run.folder.name))
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
+        f"<style>{STYLE}</style><h1>{title}</h1><p>{escape(system.recipe.get('paper', ''))}, "
+        f"seed {escape(system.recipe.get('seed', 0))}</p><table><tr><th>figure<th>value<th>published"
+        f"<th>measured on<th>how</tr>{rows}</table>{shown}</html>\n"
+    )
+
+
+def data_uri(name: str, content: bytes) -> str:
+    return f"data:image/{name.rpartition('.')[2]};base64,{base64.b64encode(content).decode()}"
+
+
+def number(value: float) -> str:
+    """Four significant digits; whole numbers with thousands apart."""
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"

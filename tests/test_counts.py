@@ -1,0 +1,132 @@
+"""Parameter counts and multiply-accumulates that papers print, from what the recipes build.
+
+Systems are built on the device ``meta``: nothing is allocated.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from fieldloom import recipe as recipes
+from fieldloom.fields.mlp import Siren
+from fieldloom.metrics.cost import inference, macs, parameters
+from fieldloom.priors import ResMlp
+from fieldloom.system import System, build
+
+MNIF = [v for v in recipes.names()["mnif"] if v.startswith(("celebahq64", "table4"))]
+
+
+@cache
+def system(name: str, variant: str) -> System:
+    """The stage-1 part of a recipe: without its prior, where 270 M parameters would stand."""
+    recipe = recipes.load(f"{name}:{variant}")
+    recipe.pop("prior", None)
+    with torch.device("meta"):
+        return build(recipe)
+
+
+def learnable(built: System) -> int:
+    """As the papers count: field and conditioner, without the learned rates of descent."""
+    return parameters(built.family)
+
+
+def rates(built: System) -> int:
+    return parameters(built.encoder)
+
+
+def cost(built: System) -> int:
+    """Multiply-accumulates of one full sample, code to values."""
+    linears = [m for m in built.family.conditioner.modules() if isinstance(m, nn.Linear)]
+    projections = sum(m.weight.numel() for m in linears)
+    points = built.modality.grid().shape[1]
+    return macs(built.family.field.slots, projections, points)
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("celebahq64-S", (5_933_312, 1024, 17_027)),
+        ("celebahq64-S-released", (5_933_312, 1024, 17_027)),
+        ("celebahq64-S-printed", (4_557_056, 128, 17_027)),
+        ("celebahq64-L", (33_378_048, 512, 83_331)),
+        ("celebahq64-L-released", (33_378_048, 512, 83_331)),
+        ("table4-shared", (557_248, 64, 8_707)),
+        ("table4-layer", (557_248, 64, 8_707)),
+        ("table4-latent16", (155_760, 256, 8_707)),
+        ("table4-latent64", (623_040, 256, 8_707)),
+        ("table4-latent256", (2_492_160, 256, 8_707)),
+        ("table4-latent1024", (9_968_640, 256, 8_707)),
+        ("table4-deep256", (21_793_280, 256, 83_331)),
+        ("table4-deep512", (22_252_032, 512, 83_331)),
+        ("table4-deep1024", (23_169_536, 1024, 83_331)),
+    ],
+)
+def test_mnif_counts(variant: str, expected: tuple[int, int, int]) -> None:
+    """Learnable, learned rates apart, and inference parameters of one mixed network."""
+    built = system("mnif", variant)
+    assert (learnable(built), rates(built), inference(built.family.field.slots)) == expected
+
+
+def test_every_row_is_counted() -> None:
+    """The table above leaves out no image row of the recipe."""
+    marks = test_mnif_counts.pytestmark
+    assert {row[0] for row in marks[0].args[1]} == set(MNIF)
+
+
+@pytest.mark.parametrize(
+    "variant", [v for v in MNIF if "learnable" in recipes.read("mnif")["variants"][v]["expected"]]
+)
+def test_recipes_state_what_they_build(variant: str) -> None:
+    built = system("mnif", variant)
+    assert learnable(built) == built.recipe["expected"]["learnable"]
+
+
+@pytest.mark.parametrize(("depth", "count"), [(10, 2_104_323), (12, 2_629_635), (15, 3_417_603)])
+def test_functa_field_counts(depth: int, count: int) -> None:
+    assert inference(Siren(2, 3, width=512, depth=depth, offset=0.5).slots) == count
+
+
+@pytest.mark.parametrize("variant", ["celebahq64", "celebahq64-port"])
+def test_functa_counts(variant: str) -> None:
+    """Depth 10 and codes of 256: "3.3M" with the map from codes to shifts, and 256 rates apart."""
+    built = system("functa", variant)
+    assert inference(built.family.field.slots) == 2_104_323
+    assert (learnable(built), rates(built)) == (3_288_579, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "gmacs"),
+    [
+        ("mnif", "celebahq64-S-printed", 0.069),
+        ("mnif", "celebahq64-S", 0.070),
+        ("mnif", "celebahq64-L", 0.340),
+        ("functa", "celebahq64", 8.602),
+    ],
+)
+def test_macs(name: str, variant: str, gmacs: float) -> None:
+    """To the printed digits, and as the recipe says: the printed column counts MACs, in 10^9."""
+    built = system(name, variant)
+    assert round(cost(built) / 1e9, 3) == gmacs == built.recipe["expected"]["gmacs"]
+
+
+def test_macs_are_of_weights_alone() -> None:
+    """No bias and no sine, one sample, the projection of the code once."""
+    assert cost(system("mnif", "celebahq64-S-printed")) == 4096 * 16_704 + 128 * 256 * 6
+    assert cost(system("mnif", "celebahq64-L")) == 4096 * 82_560 + 512 * 384 * 7
+
+
+@pytest.mark.parametrize(
+    ("width", "millions"), [(64, 271.3), (128, 271.8), (256, 272.9), (512, 275.0), (1024, 279.2)]
+)
+def test_denoiser_counts(width: int, millions: float) -> None:
+    """The denoiser of all mNIF runs, by facts in the released code's own layer sizes."""
+    with torch.device("meta"):
+        count = parameters(ResMlp((1, width)))
+    block = 2 * (4096**2 + 4096) + 4 * 4096 + 64 * 4096 + 4096
+    ends = (width + 1) * 4096 + 2 * 4096 + 4096 * width + width
+    assert count == 8 * block + ends + 64 * 64 + 64
+    assert round(count / 1e6, 1) == millions
