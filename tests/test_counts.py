@@ -123,7 +123,7 @@ def test_macs_are_of_weights_alone() -> None:
     ("width", "millions"), [(64, 271.3), (128, 271.8), (256, 272.9), (512, 275.0), (1024, 279.2)]
 )
 def test_denoiser_counts(width: int, millions: float) -> None:
-    """The denoiser of all mNIF runs, by facts in the released code's own layer sizes."""
+    """The denoiser of all mNIF runs, which the tables' learnable parameters leave out."""
     with torch.device("meta"):
         count = parameters(ResMlp((1, width)))
     block = 2 * (4096**2 + 4096) + 4 * 4096 + 64 * 4096 + 4096

@@ -1,4 +1,4 @@
-"""mNIF's second stage: schedules, the denoiser, a step of training and of sampling; and its coordinates."""
+"""mNIF's second stage: schedules, denoiser, a step of training and of sampling. Coordinates."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 from diffusers.schedulers import scheduling_ddpm
 from torch import Tensor, nn
-from vectors import Vectors, load, same
 
 from fieldloom.engine.loop import Stage, Training
 from fieldloom.modalities.grid import Grid, Placement
 from fieldloom.objectives import Objective
 from fieldloom.priors import Diffusion, ResMlp
 from fieldloom.priors.denoisers import sinusoid
+from vectors import Vectors, load, same
 
 FLOAT32 = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -113,7 +113,7 @@ def own_name(released: str) -> str:
 
 
 class Step:
-    """The vectors of a step as codes of one token, and the diffusion whose denoiser has their weights."""
+    """The vectors of a step as codes of one token, and the diffusion with their weights."""
 
     def __init__(self) -> None:
         self.vectors: Vectors = load("mnif_diffusion_step")
@@ -155,7 +155,7 @@ def test_noisy_code(step: Step) -> None:
 
 
 def test_denoiser(step: Step) -> None:
-    """Blocks, time embedding and the skips from the first half to the second, with random weights."""
+    """Blocks, time and skips, with random weights where the network starts at zero."""
     same(step.prior.denoiser(step.code("x_t"), step.time), step.code("net_out"), **FLOAT32)
 
 
@@ -213,7 +213,7 @@ class Ramp(Objective):
 
 
 def test_averaged_weights() -> None:
-    """Decay min(0.9999, (1 + n) / (10 + n)), n = 1 at the first step; finish() puts them in place."""
+    """Decay min(0.9999, (1 + n) / (10 + n)), n = 1 at the first step; finish() installs them."""
     stored = load("mnif_diffusion_step")["ema_trace"]
     objective = Ramp()
     optimizer = {"name": "sgd", "rate": 1.0}

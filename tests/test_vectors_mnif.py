@@ -1,4 +1,4 @@
-"""mNIF: mixture, descent on codes, gradients of both orders and updates, against the released model."""
+"""mNIF: mixture, descent on codes, gradients of both orders, updates, as the released model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Generator, Tensor
+
+from fieldloom.encoders import AutoDecode, Cavia, error
+from fieldloom.engine.loop import Stage, Training
+from fieldloom.family import Family
+from fieldloom.metrics.mismatch import mse
+from fieldloom.objectives import L2, Reconstruction
+from fieldloom.renderers import Direct
+from fieldloom.types import Batch, Domain, Function
 from vectors import (
     Vectors,
     as_code,
@@ -20,14 +28,6 @@ from vectors import (
     same,
     slot,
 )
-
-from fieldloom.encoders import AutoDecode, Cavia, error
-from fieldloom.engine.loop import Stage, Training
-from fieldloom.family import Family
-from fieldloom.metrics.mismatch import mse
-from fieldloom.objectives import L2, Reconstruction
-from fieldloom.renderers import Direct
-from fieldloom.types import Batch, Domain, Function
 
 FILES = {
     "mnif_image_latent_metasgd": "latent",
@@ -138,13 +138,6 @@ def test_gradients(case: Case, order: str) -> None:
     same({name: gradients[name] for name in stored}, stored)
 
 
-def test_orders_differ() -> None:
-    """What the test above compares is not the same for both orders."""
-    vectors = load("mnif_image_latent_metasgd")
-    second, first = vectors["grad_second_proj_weight"], vectors["grad_first_proj_weight"]
-    assert not torch.allclose(second, first, rtol=1e-3)
-
-
 def test_adamw_step(case: Case) -> None:
     """One step of the loop with the defaults of adamw and the recipe's rate, 1e-4."""
     objective = case.objective()
@@ -204,9 +197,8 @@ def test_scene_values(scene: Scene) -> None:
 def test_autodecoding_step(scene: Scene, micro: int) -> None:
     """A step of table, L2 penalty and SGD is the released update of z, and shares its gradients.
 
-    The released loss is a mean over the batch B and its penalty a sum, its step one of them both; here
-    a code's step does not depend on the batch: rate / B and B lambda are the same. Nor does it depend
-    on the micro-batches that the batch is cut into.
+    The released loss is a mean over the batch B and its penalty a sum. Here a code's step does not
+    depend on the batch, so rate / B and B lambda are the same; nor on micro-batches.
     """
     vectors, count = scene.vectors, len(scene.batch)
     encoder = AutoDecode(scene.family.code_shape, signals=count).double()

@@ -1,19 +1,14 @@
 """The conformance vectors of published code, and how their arrays map onto fieldloom's parts.
 
-Vectors come from the folder ``$FIELDLOOM_SHARED/vectors`` or, by default, ``../shared/vectors`` beside
-the repository; tests that need them are skipped where it is absent. ``README-mnif.md`` there says how
-they were made.
+``README-mnif.md`` beside them says how they were made.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +17,7 @@ from fieldloom.encoders import Cavia
 from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
 from fieldloom.types import Batch, Code, Signal
+from shared import shared
 
 Vectors = dict[str, Tensor]
 
@@ -31,11 +27,7 @@ EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
 def load(name: str) -> Vectors:
     """The arrays of ``vectors/NAME.npz``; skips the test that asks where there are none."""
-    default = Path(__file__).resolve().parents[2] / "shared"
-    path = Path(os.environ.get("FIELDLOOM_SHARED", default)) / "vectors" / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip(f"no vectors at {path}: set FIELDLOOM_SHARED")
-    with np.load(path) as arrays:
+    with np.load(shared("vectors", f"{name}.npz")) as arrays:
         return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays.files}
 
 
@@ -56,7 +48,7 @@ def pick(vectors: Vectors, prefix: str, suffix: str = "") -> Vectors:
 
 
 def layout(name: str, stored: Tensor) -> Tensor:
-    """A stored array in fieldloom's layout: the weights W0, basis_W0 ... are (out, in), slots (in, out)."""
+    """A stored array in our layout: weights W0, basis_W0 ... are (out, in), slots (in, out)."""
     if name == "meta_sgd_lrs":  # (H,) or (1, M, 1) -> one rate a channel of the code
         return stored.flatten()
     return stored.mT if name.removeprefix("basis_").startswith("W") else stored
@@ -95,7 +87,7 @@ def mixture(vectors: Vectors, coefficients: str, output: str) -> Family:
 
 
 def mixture_parameters(family: Family) -> dict[str, nn.Parameter]:
-    """The parameters of a mixture by the names of the vectors: basis_W0, basis_b0, proj_weight ..."""
+    """A mixture's parameters by the names of their vectors: basis_W0, basis_b0, proj_weight."""
     own = family.conditioner
     depth = family.field.depth
     named = {

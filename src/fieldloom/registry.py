@@ -89,7 +89,7 @@ def parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 @cache
-def _adapter(annotation: Any) -> TypeAdapter[Any]:
+def _adapter(annotation: Any) -> Any:
     return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 
 

@@ -92,7 +92,7 @@ def draw(
         shape = tuple(fine.shape[2:])
         pictures[f"{len(fine)} samples, drawn at {shape[0]} x {shape[1]}"] = (
             "samples.png",
-            export.png_bytes(export.sheet(fine, 10 if len(source.names) == 10 else 8)),
+            export.png_bytes(export.sheet(fine, 8)),
         )
         assert result.nearest is not None
         close = source.read(source.train[result.nearest[:SHOWN]])

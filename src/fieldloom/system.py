@@ -74,9 +74,12 @@ class System(nn.Module):
     def encode(self, data: Tensor, batch: int | None = None) -> Code:
         """The codes of data (batch, channel, *axes): (batch, tokens, width).
 
-        batch: so many signals at a time; None: what the recipe trains with.
+        batch: so many signals at a time; None: the recipe's micro-batch, or, where the codes of a batch
+        depend on one another, the batch that it trains with.
         """
-        size = batch or self.recipe.get("train", {}).get("field", {}).get("batch", 32)
+        field = self.recipe.get("train", {}).get("field", {})
+        whole = field.get("batch", 32)
+        size = batch or (field.get("micro", whole) if self.encoder.separable else whole)
         parts = [self.modality.observe(part).context for part in data.split(size)]
         return torch.cat([self.encode_signal(part) for part in parts])
 

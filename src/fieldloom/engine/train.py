@@ -160,9 +160,7 @@ def _run_stage(
     )
 
 
-def training_codes(
-    system: System, source: Source, run: Run, batch: int = 256
-) -> tuple[Tensor, Tensor | None]:
+def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:
     """Raw codes of the training signals, kept in the run: encoded once, without noise."""
     if (run.folder / "codes.safetensors").is_file():
         return run.read_codes()
@@ -170,8 +168,7 @@ def training_codes(
         torch.arange(len(source.train), device=system.device), system.family
     )
     if stored is None:
-        if not system.encoder.separable:  # as released, the last partial batch takes larger steps
-            batch = system.recipe.get("train", {}).get("field", {}).get("batch", 32)
+        batch = system.recipe.get("train", {}).get("field", {}).get("batch", 32)
         parts = source.train.split(batch)
         encoded = [
             system.encode(source.read(p)) for p in track(parts, "encoding", len(parts), "batches")

@@ -14,7 +14,9 @@ from fieldloom.errors import InputError
 # Sizes are checked by hand, so that two sets that do not fit are an error in words.
 Features = Float[Tensor, "_ _"]
 
-BLOCK = 2**23  # float64 numbers of one block of pairs: 64 MiB
+BLOCK = (
+    2**22
+)  # float64 numbers of one block of pairs: 32 MiB, which the cache likes better than more
 
 
 def frechet(real: Features, fake: Features) -> float:

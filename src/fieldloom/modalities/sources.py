@@ -29,7 +29,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 UNREADABLE = 0.1
 """The share of unreadable files that is skipped with a warning; more is an error."""
 
-Split = tuple[float, float]
+Split = tuple[int | float, int | float]
 Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
 
 
@@ -192,8 +192,8 @@ def folder(
     data, good = pictures_of(items, len(files), modality, filter)
     if len(data) == 1:
         split = (1.0, 0.0)
-    parents = [files[i].relative_to(root).parts[0] if files[i].parent != root else "" for i in good]
-    labels = parents if all(parents) and len(set(parents)) > 1 else None
+    classes = [files[i].relative_to(root).parts[:-1] for i in good]  # its sub-folders, outermost first
+    labels = [c[0] for c in classes] if all(classes) and len({c[0] for c in classes}) > 1 else None
     return assemble(data, labels, split, shuffle, filter=filter)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor, nn
 
 from fieldloom.encoders import AutoDecode, Encoder, error
@@ -45,8 +42,3 @@ class Reconstruction(Objective):
         if self.penalty is not None:
             losses = losses + self.penalty(code, batch, self.family, self.encoder)
         return losses.mean(), logs
-
-
-def decibels(mse: float, span: float) -> float:
-    """The PSNR of a mean squared error between values that span ``span``."""
-    return 10 * math.log10(span**2 / max(mse, torch.finfo(torch.float32).tiny))

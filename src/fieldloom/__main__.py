@@ -1,0 +1,3 @@
+from fieldloom.cli import main
+
+main()

@@ -1,0 +1,22 @@
+"""Small systems that several tests share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fieldloom import recipe
+from fieldloom.engine.train import train
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory) -> Path:
+    """A finished run of mnif:tiny; tests copy it before they change it."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    train(recipe.load("mnif:tiny"), str(folder))
+    return folder

@@ -1,0 +1,273 @@
+"""The loop: order, rates, groups, checkpoints; resume equals uninterrupted, bit for bit."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from fieldloom import recipe
+from fieldloom.engine import loop as loops
+from fieldloom.engine.loop import Stage, Training, order, parse_stage, rate_at
+from fieldloom.engine.run import Run
+from fieldloom.engine.train import train
+from fieldloom.errors import FieldloomError, InputError, Interrupted
+from fieldloom.objectives import Objective
+
+
+def test_an_epoch_visits_every_signal_once():
+    seen = torch.cat([order(0, step, 10, 4) for step in range(5)])  # two epochs
+    assert sorted(seen[:10].tolist()) == sorted(seen[10:].tolist()) == list(range(10))
+    assert seen[:10].tolist() != seen[10:].tolist()
+    assert torch.equal(order(0, 3, 10, 4), order(0, 3, 10, 4))
+    assert not torch.equal(order(0, 3, 10, 4), order(1, 3, 10, 4))
+    assert len(order(0, 0, 3, 8)) == 8  # a batch may be longer than the data
+
+
+def test_released_code_keeps_the_remainder_of_an_epoch():
+    sizes = [len(order(0, step, 10, 4, partial=True)) for step in range(6)]
+    assert sizes == [4, 4, 2, 4, 4, 2]
+    epoch = torch.cat([order(0, step, 10, 4, partial=True) for step in (3, 4, 5)])
+    assert sorted(epoch.tolist()) == list(range(10))
+
+
+def test_rates():
+    stage = Stage(steps=10, warmup=4)
+    assert [rate_at(s, stage, "constant") for s in (0, 1, 3, 9)] == [0.25, 0.5, 1, 1]
+    assert rate_at(5, stage, "cosine") == pytest.approx(0.5)
+    assert rate_at(0, Stage(steps=10), "cosine") == 1
+
+
+class Quadratic(Objective):
+    """mean over the batch of (w - x)^2 / 2, and a table of codes of its own group."""
+
+    def __init__(self, count=4):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1))
+        self.table = nn.Parameter(torch.zeros(count))
+        self.players = {"only": {"shared": [self.w], "codes": [self.table]}}
+
+    def loss(self, player, batch):
+        x, index = batch
+        loss = ((self.w - x) ** 2 / 2 + (self.table[index] - x) ** 2 / 2).mean()
+        return loss, {"loss": loss.detach()}
+
+
+SGD = {"name": "sgd", "rate": 0.5}
+
+
+def advance(training, batch, micro=2):
+    return training.advance(batch, micro, 0, torch.device("cpu"))
+
+
+def test_a_codes_step_does_not_depend_on_the_batch():
+    steps = []
+    for index in (torch.tensor([0]), torch.arange(4)):
+        objective = Quadratic()
+        advance(Training(objective, Stage(optimizer=SGD, schedule="constant")), (torch.ones(len(index)), index))
+        steps.append(objective.table[0].item())
+    assert steps == [0.5, 0.5]
+
+
+def test_groups_have_their_own_optimiser_and_schedule():
+    stage = Stage(
+        steps=10,
+        optimizer={"name": "adamw", "rate": 0.1},
+        groups={"codes": {"name": "sgd", "rate": 0.25, "schedule": "constant"}},
+    )
+    training = Training(Quadratic(), stage)
+    shared, codes = training.players["only"]
+    assert isinstance(shared.optimizer, torch.optim.AdamW)
+    assert isinstance(codes.optimizer, torch.optim.SGD)
+    for _ in range(5):
+        advance(training, (torch.ones(4), torch.arange(4)))
+    assert codes.optimizer.param_groups[0]["lr"] == 0.25
+    assert shared.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * rate_at(4, stage, "cosine"))
+    with pytest.raises(InputError, match="no group 'code'"):
+        Training(Quadratic(), Stage(groups={"code": {}}))
+
+
+def test_micro_batches_make_the_same_step():
+    whole, parts = Quadratic(), Quadratic()
+    batch = (torch.randn(5), torch.tensor([0, 1, 2, 3, 0]))
+    for objective, micro in ((whole, 5), (parts, 2)):
+        advance(Training(objective, Stage(optimizer=SGD)), batch, micro)
+    torch.testing.assert_close(whole.w, parts.w)
+    torch.testing.assert_close(whole.table, parts.table)
+
+
+def test_clipping():
+    objective = Quadratic()
+    training = Training(objective, Stage(optimizer={"name": "sgd", "rate": 1.0}, clip=1e-3))
+    advance(training, (torch.full((4,), 100.0), torch.arange(4)))
+    moved = torch.cat([objective.w, objective.table]).norm().item()
+    assert moved == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_loss_that_is_no_number_is_reported_with_step_and_batch():
+    training = Training(Quadratic(), Stage(optimizer=SGD))
+    with pytest.raises(FieldloomError, match="became nan at step 0.*2 codes"):
+        advance(training, (torch.tensor([1.0, float("nan")]), torch.arange(2)))
+    assert training.objective.w.item() == 0  # nothing was changed
+
+
+def test_averaged_weights_become_the_result():
+    objective = Quadratic()
+    training = Training(objective, Stage(optimizer=SGD, schedule="constant", ema=0.9))
+    path, batch = [], (torch.ones(4), torch.arange(4))
+    average = 0.0
+    for n in range(4):
+        advance(training, batch)
+        decay = min(0.9, (1 + n + 1) / (10 + n + 1))
+        path.append(objective.w.item())
+        average = decay * average + (1 - decay) * path[-1]
+    training.finish()
+    assert objective.w.item() == pytest.approx(average, rel=1e-5)
+    assert average < path[-1]
+
+
+def test_state_round_trip_goes_on_bit_for_bit():
+    stage = Stage(steps=10, optimizer={"name": "adamw", "rate": 0.1}, ema=0.9)
+    batch = lambda: (torch.randn(4, generator=generator), torch.arange(4))
+    generator = torch.Generator().manual_seed(0)
+    straight = Training(Quadratic(), stage)
+    for _ in range(6):
+        advance(straight, batch())
+    generator = torch.Generator().manual_seed(0)
+    first = Training(Quadratic(), stage)
+    for _ in range(3):
+        advance(first, batch())
+    tensors, numbers = first.state()
+    second = Training(Quadratic(), stage)
+    second.restore(({k: v.clone() for k, v in tensors.items()}, json.loads(json.dumps(numbers))))
+    for _ in range(3):
+        advance(second, batch())
+    assert second.step == 6
+    assert torch.equal(second.objective.w, straight.objective.w)
+    assert torch.equal(second.averaged["w"], straight.averaged["w"])
+
+
+def same_tensors(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["mnif:tiny", "functa:tiny"])
+@pytest.mark.parametrize("kill_at", [7, 27])
+def test_resume_equals_uninterrupted(tmp_path, monkeypatch, name, kill_at):
+    """A run that dies in either stage, after its last checkpoint, ends in the same weights."""
+    loaded = recipe.load(name, ["train.field.ema=0.9", "train.field.points=20"])
+    straight = train(loaded, str(tmp_path / "straight")).state_dict()
+    advance, calls = Training.advance, []
+
+    def dying(self, *rest):
+        calls.append(1)
+        if len(calls) == kill_at:
+            raise Stop
+        return advance(self, *rest)
+
+    monkeypatch.setattr(Training, "advance", dying)
+    with pytest.raises(Stop):
+        train(loaded, str(tmp_path / "killed"))
+    monkeypatch.setattr(Training, "advance", advance)
+    resumed = train(None, str(tmp_path / "killed"), resume=True).state_dict()
+    same_tensors(straight, resumed)
+    logs = [Run(tmp_path / name).read_log() for name in ("straight", "killed")]
+    strip = lambda log: [{k: v for k, v in x.items() if k != "seconds_a_step"} for x in log]
+    assert strip(logs[0]) == strip(logs[1])
+
+
+def test_same_seed_same_weights_and_another_seed_others(tmp_path):
+    loaded = recipe.load("mnif:tiny")
+    a = train(loaded, str(tmp_path / "a"), stage="field").state_dict()
+    b = train(loaded, str(tmp_path / "b"), stage="field").state_dict()
+    same_tensors(a, b)
+    c = train(loaded | {"seed": 1}, str(tmp_path / "c"), stage="field").state_dict()
+    assert not torch.equal(a["family.conditioner.basis.0.weight"], c["family.conditioner.basis.0.weight"])
+
+
+def test_stages_one_by_one_are_the_whole(tmp_path):
+    loaded = recipe.load("mnif:tiny")
+    whole = train(loaded, str(tmp_path / "whole")).state_dict()
+    train(loaded, str(tmp_path / "parts"), stage="field")
+    train(None, str(tmp_path / "parts"), stage="codec", resume=True)
+    parts = train(None, str(tmp_path / "parts"), stage="prior", resume=True).state_dict()
+    same_tensors(whole, parts)
+    with pytest.raises(InputError, match="no trained field yet"):
+        train(loaded, str(tmp_path / "early"), stage="prior")
+
+
+def test_the_micro_batch_is_recorded_and_reused(tmp_path, monkeypatch):
+    train(recipe.load("mnif:tiny"), str(tmp_path / "a"), stage="field")
+    recorded = Run(tmp_path / "a").read_recipe()["train"]["field"]["micro"]
+    assert 1 <= recorded <= 16
+    monkeypatch.setattr(loops, "seed_everything", loops.seed_everything)
+    assert parse_stage("field", {"micro": recorded}).micro == recorded
+
+
+def test_a_finished_run_is_not_overwritten(tiny_run):
+    before = {p.name: p.stat().st_mtime_ns for p in tiny_run.iterdir()}
+    with pytest.raises(InputError, match="holds a run already"):
+        train(recipe.load("mnif:tiny"), str(tiny_run))
+    assert before == {p.name: p.stat().st_mtime_ns for p in tiny_run.iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_run_that_resume_continues(tmp_path, number):
+    arguments = ["--set", "train.field.steps=100000", "--set", "train.field.log_every=1"]
+    command = [sys.executable, "-m", "fieldloom", "train", "mnif:tiny", "--run", str(tmp_path / "run")]
+    process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "--resume goes on from here" in errors
+    assert "Traceback" not in errors
+    state = Run(tmp_path / "run").read_state("field")
+    assert state is not None
+    assert state[1]["step"] == Run(tmp_path / "run").read_log()[-1]["step"]
+
+
+def test_bfloat16_trains_close_to_float32(tmp_path):
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        run = tmp_path / precision
+        train(recipe.load("mnif:tiny", [f"train.field.precision={precision}"]), str(run), stage="field")
+        losses.append(Run(run).read_log()[-1]["loss"])
+    assert losses[0] != losses[1]
+    assert math.isclose(losses[0], losses[1], rel_tol=0.2)
+
+
+def test_autodecoding_trains_a_table(tmp_path):
+    loaded = recipe.load(
+        "mnif:tiny",
+        [
+            "encoder={ name = 'autodecode', std = 0.01, unseen = { name = 'fit', steps = 5 } }",
+            "objective={ name = 'reconstruction', penalty = { name = 'l2', weight = 1e-3 } }",
+            "train.field.groups.codes={ name = 'sgd', rate = 0.5, schedule = 'constant' }",
+        ],
+    )
+    system = train(loaded, str(tmp_path / "run"))
+    assert system.encoder.table.shape == (1438, 1, 8)
+    codes, labels = Run(tmp_path / "run").read_codes()
+    torch.testing.assert_close(codes, system.encoder.table.detach())
+    assert labels.shape == (1438,)
+
+
+def test_interrupted_is_not_a_failure():
+    assert issubclass(Interrupted, FieldloomError)
+    assert not issubclass(Interrupted, InputError)
