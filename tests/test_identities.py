@@ -1,4 +1,4 @@
-"""Degenerate identities, and fast paths against slow and obvious ones in float64, values and gradients."""
+"""Degenerate identities, and fast paths against slow ones in float64, values and gradients."""
 
 import math
 
@@ -38,7 +38,9 @@ def test_linear_over_shared_and_own_weights_is_einsum():
         inputs = [x, w] if b is None else [x, w, b]
         up = torch.randn_like(slow)
         for got, want in zip(
-            torch.autograd.grad(fast, inputs, up), torch.autograd.grad(slow, inputs, up), strict=True
+            torch.autograd.grad(fast, inputs, up),
+            torch.autograd.grad(slow, inputs, up),
+            strict=True,
         ):
             torch.testing.assert_close(got, want)
 
@@ -70,9 +72,13 @@ def test_a_frequency_for_each_layer():
 
 
 def test_siren_starts_as_published():
-    """U(-1/in, 1/in), then U(-sqrt(6/width)/w0, ...): bounds reached, and not crossed (2006.09661)."""
+    """U(-1/in, 1/in), then U(-sqrt(6/width)/w0, ...): bounds reached, not crossed (2006.09661)."""
     siren = Siren(2, 3, width=200, depth=3, frequency=30.0)
-    for name, bound in [("0.weight", 0.5), ("1.weight", math.sqrt(6 / 200) / 30), ("1.bias", 200**-0.5)]:
+    for name, bound in [
+        ("0.weight", 0.5),
+        ("1.weight", math.sqrt(6 / 200) / 30),
+        ("1.bias", 200**-0.5),
+    ]:
         drawn = siren.slots[name].init(torch.Generator().manual_seed(0))
         assert 0.95 * bound < drawn.abs().max() <= bound
         assert drawn.mean().abs() < 0.1 * bound
@@ -133,7 +139,9 @@ def test_film_scales_and_shifts_pre_activations():
     base = film.base
     pre = x @ base["0.weight"][0] + base["0.bias"][0]
     h = torch.sin(3 * (pre * (1 + scale[:, None]) + shift[:, None]))
-    torch.testing.assert_close(Family(siren, film)(x, code), h @ base["1.weight"][0] + base["1.bias"][0])
+    torch.testing.assert_close(
+        Family(siren, film)(x, code), h @ base["1.weight"][0] + base["1.bias"][0]
+    )
 
 
 def test_direct_packs_and_unpacks():
@@ -151,7 +159,9 @@ def test_direct_packs_and_unpacks():
 def test_fourier_features_by_hand():
     x = coords(2, 3, 2)
     log, octave = log_spaced(4, 8.0), octaves(3)
-    torch.testing.assert_close(log / math.pi, torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.float64))
+    torch.testing.assert_close(
+        log / math.pi, torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.float64)
+    )
     torch.testing.assert_close(octave / math.pi, torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))
     by_hand = [f(w * x[..., i]) for f in (torch.cos, torch.sin) for i in (0, 1) for w in log]
     torch.testing.assert_close(fourier(x, log), torch.stack(by_hand, -1))
@@ -173,7 +183,9 @@ def test_micro_batches_and_stacking_change_nothing():
     torch.manual_seed(0)
     siren = Siren(2, 3, width=6, depth=3, frequency=5.0)
     family = Family(siren, Mixture(siren.slots, experts=3, width=4)).double()
-    objective = Reconstruction(family, Cavia(family.code_shape, rate=0.5).double(), DirectRenderer(), mse)
+    objective = Reconstruction(
+        family, Cavia(family.code_shape, rate=0.5).double(), DirectRenderer(), mse
+    )
     objective.train()
     batch = Grid(size=4).observe(torch.rand(6, 3, 4, 4))
     signal = batch.context
@@ -240,7 +252,9 @@ def test_sampling_a_gaussian_is_exact(sampler, schedule):
     prior = Diffusion((1, 4), denoiser, schedule=schedule, steps=1000)
     denoiser.prior[0] = prior
     steps = 100 if sampler == "dpm++" else 1000
-    drawn = prior.sample(2000, generator=torch.Generator().manual_seed(0), sampler=sampler, steps=steps)
+    drawn = prior.sample(
+        2000, generator=torch.Generator().manual_seed(0), sampler=sampler, steps=steps
+    )
     assert drawn.mean().item() == pytest.approx(1.5, abs=0.02)
     assert drawn.std().item() == pytest.approx(0.4, abs=0.01)
 

@@ -1,6 +1,7 @@
-"""Laws over the whole tables: every field with every conditioner, every modality, encoder, prior, codec."""
+"""Laws over the whole tables: fields x conditioners, modalities, encoders, priors, codecs."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -216,7 +217,7 @@ def test_more_descent_does_not_raise_the_loss():
     for steps in (0, 1, 3, 10):
         encoder = ENCODERS["cavia"](family.code_shape, steps=steps, rate=0.02, rates="fixed").eval()
         losses.append(loss_of(encoder(signal, family, Direct(), mse), signal, family))
-    for worse, better in zip(losses, losses[1:], strict=False):
+    for worse, better in pairwise(losses):
         assert (better < worse).all()
 
 
@@ -344,7 +345,9 @@ def test_codecs(name):
     torch.testing.assert_close(codec.decode(codec.encode(codes)), codes, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("per", "axes"), [("element", (0,)), ("channel", (0, 1)), ("all", (0, 1, 2))])
+@pytest.mark.parametrize(
+    ("per", "axes"), [("element", (0,)), ("channel", (0, 1)), ("all", (0, 1, 2))]
+)
 def test_whitening(per, axes):
     codes = torch.randn(200, 3, 4) * 5 + 2
     codec = CODECS["whiten"]((3, 4), per=per)

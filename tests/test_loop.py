@@ -70,7 +70,10 @@ def test_a_codes_step_does_not_depend_on_the_batch():
     steps = []
     for index in (torch.tensor([0]), torch.arange(4)):
         objective = Quadratic()
-        advance(Training(objective, Stage(optimizer=SGD, schedule="constant")), (torch.ones(len(index)), index))
+        advance(
+            Training(objective, Stage(optimizer=SGD, schedule="constant")),
+            (torch.ones(len(index)), index),
+        )
         steps.append(objective.table[0].item())
     assert steps == [0.5, 0.5]
 
@@ -88,7 +91,9 @@ def test_groups_have_their_own_optimiser_and_schedule():
     for _ in range(5):
         advance(training, (torch.ones(4), torch.arange(4)))
     assert codes.optimizer.param_groups[0]["lr"] == 0.25
-    assert shared.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * rate_at(4, stage, "cosine"))
+    assert shared.optimizer.param_groups[0]["lr"] == pytest.approx(
+        0.1 * rate_at(4, stage, "cosine")
+    )
     with pytest.raises(InputError, match="no group 'code'"):
         Training(Quadratic(), Stage(groups={"code": {}}))
 
@@ -194,7 +199,9 @@ def test_same_seed_same_weights_and_another_seed_others(tmp_path):
     b = train(loaded, str(tmp_path / "b"), stage="field").state_dict()
     same_tensors(a, b)
     c = train(loaded | {"seed": 1}, str(tmp_path / "c"), stage="field").state_dict()
-    assert not torch.equal(a["family.conditioner.basis.0.weight"], c["family.conditioner.basis.0.weight"])
+    assert not torch.equal(
+        a["family.conditioner.basis.0.weight"], c["family.conditioner.basis.0.weight"]
+    )
 
 
 def test_stages_one_by_one_are_the_whole(tmp_path):
@@ -226,7 +233,15 @@ def test_a_finished_run_is_not_overwritten(tiny_run):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_run_that_resume_continues(tmp_path, number):
     arguments = ["--set", "train.field.steps=100000", "--set", "train.field.log_every=1"]
-    command = [sys.executable, "-m", "fieldloom", "train", "mnif:tiny", "--run", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "fieldloom",
+        "train",
+        "mnif:tiny",
+        "--run",
+        str(tmp_path / "run"),
+    ]
     process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True)
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 120
@@ -246,7 +261,11 @@ def test_bfloat16_trains_close_to_float32(tmp_path):
     losses = []
     for precision in ("float32", "bfloat16"):
         run = tmp_path / precision
-        train(recipe.load("mnif:tiny", [f"train.field.precision={precision}"]), str(run), stage="field")
+        train(
+            recipe.load("mnif:tiny", [f"train.field.precision={precision}"]),
+            str(run),
+            stage="field",
+        )
         losses.append(Run(run).read_log()[-1]["loss"])
     assert losses[0] != losses[1]
     assert math.isclose(losses[0], losses[1], rel_tol=0.2)

@@ -1,7 +1,8 @@
-"""Recipes merge as documented; specs are checked against constructors, and errors say what is right."""
+"""Recipes merge as documented; specs are checked, and errors say what is right."""
+
+import tomllib
 
 import pytest
-import tomllib
 
 import fieldloom
 from fieldloom import recipe
@@ -18,7 +19,10 @@ def test_merge_key_by_key_and_replace_by_name():
     assert recipe.merge(base, {"field": other})["field"] == other
     same = recipe.merge(base, {"field": {"name": "siren", "depth": 2}})["field"]
     assert same == {"name": "siren", "width": 64, "depth": 2}
-    assert recipe.merge(base, {"renderer": {"near": 1}})["renderer"] == {"name": "direct", "near": 1}
+    assert recipe.merge(base, {"renderer": {"near": 1}})["renderer"] == {
+        "name": "direct",
+        "near": 1,
+    }
     assert recipe.merge(base, {"field": "siren"})["field"] == base["field"]
     assert recipe.merge(base, {"field": "fourier-mlp"})["field"] == "fourier-mlp"
     assert base["field"] == {"name": "siren", "width": 64}  # untouched
@@ -58,7 +62,9 @@ def test_every_bundled_recipe_builds_and_is_written_as_it_is():
 
 def test_a_file_with_a_variant(tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text('modality = "image"\nfield = "siren"\n[variants.big]\nfield = { width = 512 }\n')
+    file.write_text(
+        'modality = "image"\nfield = "siren"\n[variants.big]\nfield = { width = 512 }\n'
+    )
     assert recipe.load(str(file))["field"] == "siren"
     assert recipe.load(f"{file}:big")["field"] == {"name": "siren", "width": 512}
     with pytest.raises(InputError, match=r"variant.*'bigg'; did you mean 'big'\?"):
@@ -67,13 +73,22 @@ def test_a_file_with_a_variant(tmp_path):
 
 WRONG = {
     "name": ({"field": "sirn"}, r"unknown field 'sirn'; did you mean 'siren'\?"),
-    "argument": ({"field": {"widht": 3}}, r"argument of field 'siren' 'widht'; did you mean 'width'\?"),
+    "argument": (
+        {"field": {"widht": 3}},
+        r"argument of field 'siren' 'widht'; did you mean 'width'\?",
+    ),
     "type": ({"field": {"width": "wide"}}, r"field\.width = 'wide' is not right.*integer"),
     "bool is no int": ({"field": {"width": True}}, r"field\.width = True is not right.*integer"),
     "float is no int": ({"field": {"width": 3.0}}, r"field\.width = 3\.0 is not right.*integer"),
     "choice": ({"field": {"output": "sin"}}, r"field\.output = 'sin' is not right.*'sine'"),
-    "nested": ({"prior": {"denoiser": {"name": "resmpl"}}}, "unknown denoiser 'resmpl'; did you mean"),
-    "nested dataclass": ({"modality": {"coords": {"plac": "left"}}}, "'plac'; did you mean 'place'"),
+    "nested": (
+        {"prior": {"denoiser": {"name": "resmpl"}}},
+        "unknown denoiser 'resmpl'; did you mean",
+    ),
+    "nested dataclass": (
+        {"modality": {"coords": {"plac": "left"}}},
+        "'plac'; did you mean 'place'",
+    ),
     "section": ({"feild": {}}, "unknown section of the recipe 'feild'; did you mean 'field'"),
     "stage": ({"train": {"feild": {}}}, "unknown training stage 'feild'"),
     "loss": ({"loss": "msee"}, "unknown loss 'msee'; did you mean 'mse'"),

@@ -21,7 +21,7 @@ def gradient(width=24, height=20) -> np.ndarray:
 
 
 def test_every_mode_of_picture():
-    """RGB, grey, RGBA, LA, palette, CMYK, 1 bit, 16 bit, 32 bit, float: the same picture comes back."""
+    """RGB, grey, RGBA, LA, palette, CMYK, 1, 16, 32 bit, float: the same picture comes back."""
     rgb = Image.fromarray(gradient())
     grey = np.asarray(rgb.convert("L"))
     reference = picture(rgb, RGB)
@@ -78,7 +78,9 @@ def test_resizing_does_not_alias():
 @pytest.fixture
 def pictures(tmp_path):
     for i, suffix in enumerate(["png", "jpg", "webp", "bmp", "gif", "tiff"] * 2):
-        Image.fromarray(np.roll(gradient(20 + i, 31 - i), i, 0)).save(tmp_path / f"{i:02d}.{suffix}")
+        Image.fromarray(np.roll(gradient(20 + i, 31 - i), i, 0)).save(
+            tmp_path / f"{i:02d}.{suffix}"
+        )
     (tmp_path / "notes.txt").write_text("no picture")
     return tmp_path
 
@@ -145,7 +147,9 @@ def pack(path, count=5, **more):
 
 def test_packed_pictures(tmp_path):
     pack(tmp_path / "p.npz", kind=np.array(["a", "b", "a", "b", "c"]))
-    source = SOURCES["packed"](RGB, str(tmp_path / "p.npz"), label="kind", split=(4, 1), shuffle=False)
+    source = SOURCES["packed"](
+        RGB, str(tmp_path / "p.npz"), label="kind", split=(4, 1), shuffle=False
+    )
     assert source.names == ("a", "b", "c")
     assert source.train.tolist() == [0, 1, 2, 3]
     expected = np.roll(gradient(16, 16), 3, 0).transpose(2, 0, 1)
@@ -166,8 +170,12 @@ def test_arrays(tmp_path):
              y_train=np.arange(4) % 2, y_test=np.arange(2))  # fmt: skip
     source = SOURCES["array"](GREY, str(tmp_path / "s.npz"))
     assert (len(source.train), len(source.test), source.names) == (4, 2, ("0", "1"))
-    assert SOURCES["array"](Grid(size=8, channels=3), str(tmp_path / "s.npz")).data.shape[1:] == (3, 8, 8)
-    np.save(tmp_path / "v.npy", np.random.rand(3, 4, 5, 6) > 0.5)
+    assert SOURCES["array"](Grid(size=8, channels=3), str(tmp_path / "s.npz")).data.shape[1:] == (
+        3,
+        8,
+        8,
+    )
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).random((3, 4, 5, 6)) > 0.5)
     voxels = SOURCES["array"](Grid(axes=3, size=(4, 5, 6), channels=1), str(tmp_path / "v.npy"))
     assert voxels.data.shape == (3, 1, 4, 5, 6)
 

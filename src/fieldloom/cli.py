@@ -44,27 +44,37 @@ class StageOf(StrEnum):
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's key; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's key; repeatable."),
 ]
 SourceOption = Annotated[
-    str | None, typer.Option(help="Your own data instead of the run's: a folder, a picture, .npz, .npy.")
+    str | None,
+    typer.Option(help="Your own data instead of the run's: a folder, a picture, .npz, .npy."),
 ]
 ResolutionOption = Annotated[
     str | None, typer.Option(help="Samples of each axis: 256, or 256x128. Default: as trained.")
 ]
-OutOption = Annotated[Path | None, typer.Option(help="What to write. Default: a name inside the run.")]
+OutOption = Annotated[
+    Path | None, typer.Option(help="What to write. Default: a name inside the run.")
+]
 SeedOption = Annotated[int, typer.Option(help="Of the random numbers.")]
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE[:VARIANT]", help="A bundled name, or a .toml.")],
-    run: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/RECIPE-VARIANT.")] = None,
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE[:VARIANT]", help="A bundled name, or a .toml.")
+    ],
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run. Default: runs/RECIPE-VARIANT.")
+    ] = None,
     stage: Annotated[StageOf, typer.Option(help="Which stages to train.")] = StageOf.all,
     set_: SetOption = None,
     seed: Annotated[int | None, typer.Option(help="The run's seed.")] = None,
     device: DeviceOption = Device.auto,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run, with its own recipe.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run, with its own recipe.")
+    ] = False,
 ) -> None:
     """Train a recipe into a run directory."""
     from fieldloom.recipe import load
@@ -102,7 +112,9 @@ def reconstruct(
     source: SourceOption = None,
     resolution: ResolutionOption = None,
     count: Annotated[int, typer.Option(help="How many at most.")] = 64,
-    out: Annotated[Path | None, typer.Option(help="A folder. Default: RUN/reconstructions.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder. Default: RUN/reconstructions.")
+    ] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Encode data and decode them again, at any resolution; one file each."""
@@ -144,7 +156,7 @@ def sample(
         columns = min(count, max(1, round(count**0.5)))
         sheet = data[0] if count == 1 else None
         picture = export.pixels(sheet) if sheet is not None else export.sheet(data, columns)
-        export.atomically(path, lambda file: file.write(export.png_bytes(picture)))
+        export.write(export.png_bytes(picture), path)
     else:
         path = path.with_suffix("")
         for i, one in enumerate(data):
@@ -195,7 +207,9 @@ def evaluate(
     for override in set_ or []:
         change = parse_override(override)
         if set(change) != {"evaluate"}:
-            raise InputError(f"--set {override}: only keys of 'evaluate' can change after training.")
+            raise InputError(
+                f"--set {override}: only keys of 'evaluate' can change after training."
+            )
         system.recipe = merge(system.recipe, change)
     measure(run, system, source_of(system, source), parse_resolution(resolution))
 
@@ -222,7 +236,9 @@ def info(run: RunArgument) -> None:
         "learnable parameters": f"{parameters(system.family):,}",
         "inference parameters": f"{inference(system.family.field.slots):,}",
         "prior's parameters": f"{parameters(system.prior):,}" if system.prior else "-",
-        "signals, classes": "{signals}, {classes}".format(**recipe.get("known", {"signals": 0, "classes": 0})),
+        "signals, classes": "{signals}, {classes}".format(
+            **recipe.get("known", {"signals": 0, "classes": 0})
+        ),
         "last line of the log": log[-1] if log else "-",
     }
     table = Table(show_header=False, box=None)
@@ -233,7 +249,9 @@ def info(run: RunArgument) -> None:
 
 @app.command(name="list")
 def list_(
-    what: Annotated[str | None, typer.Argument(help="fields, conditioners, ... sources, recipes.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="fields, conditioners, ... sources, recipes.")
+    ] = None,
 ) -> None:
     """The names that recipes can use."""
     from fieldloom import recipe
@@ -253,15 +271,21 @@ def list_(
     for group in [what] if what else groups:
         say(f"{group}:")
         for name, entry in groups[group].items():
-            say(f"  {name}: {', '.join(entry)}" if isinstance(entry, list) else f"  {name}: {first_line(entry)}")
+            say(
+                f"  {name}: {', '.join(entry)}"
+                if isinstance(entry, list)
+                else f"  {name}: {first_line(entry)}"
+            )
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run and its report.")] = Path("outputs/demo"),
+    out: Annotated[Path, typer.Option(help="Folder of the run and its report.")] = Path(
+        "outputs/demo"
+    ),
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Train mNIF on scikit-learn's digits, sample from it, measure it: a few minutes on a laptop."""
+    """Train mNIF on scikit-learn's digits, sample from it, measure it: minutes on a laptop."""
     import time
 
     from fieldloom.engine.run import Run
@@ -365,8 +389,10 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """Run the command line: 2 when the input was wrong, 1 when the run failed, 130 when it was stopped."""
-    warnings.showwarning = lambda message, *rest, **named: print(f"warning: {message}", file=sys.stderr)
+    """Run the command line: exit with 2 for wrong input, 1 for a failed run, 130 if stopped."""
+    warnings.showwarning = lambda message, *rest, **named: print(
+        f"warning: {message}", file=sys.stderr
+    )
     try:
         app()
     except InputError as error:

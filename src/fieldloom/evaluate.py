@@ -37,8 +37,9 @@ class Figure(NamedTuple):
 class Evaluation:
     """A section ``[evaluate]`` of a recipe.
 
-    metrics:  of reconstruction (``psnr``, ``ssim``) and of sets (``frechet``, ``precision-recall``),
-              the latter in the features of ``detector`` (``weights``: its local file).
+    metrics:  of reconstruction (``psnr``, ``ssim``) and of sets (``frechet``,
+              ``precision-recall``), the latter in the features of ``detector`` (``weights``: its
+              local file).
     samples:  drawn from the prior, in equal numbers of each class where there are classes, with its
               options guidance, sampler and steps. seed: of these samples.
     """
@@ -112,7 +113,9 @@ def evaluate(system: System, source: Source) -> Result:
     return generation(system, source, how, result)
 
 
-def in_batches(work: Callable[[Tensor], Tensor], data: Tensor, title: str, size: int = 64) -> Tensor:
+def in_batches(
+    work: Callable[[Tensor], Tensor], data: Tensor, title: str, size: int = 64
+) -> Tensor:
     parts = data.split(size)
     return torch.cat([work(part).cpu() for part in track(parts, title, len(parts), "batches")])
 
@@ -120,7 +123,7 @@ def in_batches(work: Callable[[Tensor], Tensor], data: Tensor, title: str, size:
 def reconstruction(
     how: Evaluation, originals: Tensor, raw: Tensor, part: str, filter: str
 ) -> list[Figure]:
-    """PSNR (not clamped, the mean over data of each one's), SSIM, and Frechet distance of the reconstructions."""
+    """PSNR (not clamped; the mean of each datum's), SSIM, Frechet distance of reconstructions."""
     of = f"{len(originals)} {part} data"
     figures = []
     if "psnr" in how.metrics:
@@ -136,7 +139,7 @@ def reconstruction(
 
 
 def generation(system: System, source: Source, how: Evaluation, result: Result) -> Result:
-    """Samples against training data: set metrics, agreement with asked labels, nearest training data."""
+    """Samples against training data: set metrics, agreement with labels, nearest data."""
     count, classes = how.samples, len(source.names)
     labels = torch.arange(count) % classes if classes else None
     codes = system.sample_codes(count, labels, how.seed, **how.options())
@@ -151,7 +154,9 @@ def generation(system: System, source: Source, how: Evaluation, result: Result) 
             figures.append(Figure("frechet", frechet(real, fake), against, seen))
         if "precision-recall" in how.metrics:
             found = neighbourhoods(real, fake)
-            figures += [Figure(name, value, against, f"{seen}, k = 3") for name, value in found.items()]
+            figures += [
+                Figure(name, value, against, f"{seen}, k = 3") for name, value in found.items()
+            ]
     distances, places = nearest(samples.flatten(1), train.flatten(1))
     between = nearest(test.flatten(1), train.flatten(1))[0]
     how_far = "Euclidean distance of values, median"
@@ -159,23 +164,36 @@ def generation(system: System, source: Source, how: Evaluation, result: Result) 
         Figure("nearest.sample", distances.median().item(), against, how_far),
         Figure("nearest.test", between.median().item(), f"{len(test)} test data", how_far),
         Figure(
-            "novelty", (distances.median() / between.median()).item(), against, "ratio of the two above"
+            "novelty",
+            (distances.median() / between.median()).item(),
+            against,
+            "ratio of the two above",
         ),
     ]
     if labels is not None and source.labels is not None and classes > 1:
         judge = Classifier(train, source.labels[source.train])
-        accuracy = judge.score(test, source.labels[source.test]) if len(source.test) else float("nan")
+        accuracy = (
+            judge.score(test, source.labels[source.test]) if len(source.test) else float("nan")
+        )
         figures += [
             Figure("agreement", judge.score(samples, labels), f"{count} samples", JUDGE),
             Figure("agreement.test", accuracy, f"{len(test)} test data", JUDGE),
         ]
     return Result(
-        figures, test, result.reconstructions, result.codes, samples, codes, labels, places, distances
+        figures,
+        test,
+        result.reconstructions,
+        result.codes,
+        samples,
+        codes,
+        labels,
+        places,
+        distances,
     )
 
 
 def cost(system: System, codes: Code) -> list[Figure]:
-    """Learnable and inference parameters, multiply-accumulates a datum, decoding speed, peak memory."""
+    """Parameters, multiply-accumulates a datum, decoding speed, peak memory."""
     slots = system.family.field.slots
     points = system.modality.grid().shape[1]
     some = codes[:16].to(system.device)

@@ -1,4 +1,4 @@
-"""Files that people look at: pictures, sheets of pictures, animations. Written beside, then renamed."""
+"""Pictures, sheets of pictures, animations. Every file is written beside, then renamed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from torch import Tensor
 def atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Let ``write`` fill a new file beside ``path``, then put it in its place.
 
-    Whatever goes wrong, a file that was at ``path`` before is still whole, and nothing is left over.
+    Whatever goes wrong, a file that was at ``path`` before is still whole, and nothing is left
+    over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -41,8 +42,12 @@ def _umask() -> int:
     return mask
 
 
+def write(content: bytes, path: Path) -> Path:
+    return atomically(path, lambda file: file.write(content))
+
+
 def text(content: str, path: Path) -> Path:
-    return atomically(path, lambda file: file.write(content.encode()))
+    return write(content.encode(), path)
 
 
 def npy(data: Tensor, path: Path) -> Path:
@@ -58,7 +63,7 @@ def pixels(image: Tensor) -> NDArray[np.uint8]:
 
 def png(image: Tensor, path: Path) -> Path:
     """One image (channel, height, width) in [0, 1] as a PNG."""
-    return atomically(path, lambda file: file.write(png_bytes(pixels(image))))
+    return write(png_bytes(pixels(image)), path)
 
 
 def png_bytes(array: NDArray[np.uint8]) -> bytes:

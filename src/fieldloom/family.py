@@ -34,7 +34,7 @@ class Family(nn.Module):
         return self.bind(code)(coords)
 
     def unfold(self, code: Code) -> Family:
-        """The same functions with all their weights as the code: what whole-weight refinement starts from.
+        """The same functions, all their weights the code: where whole-weight refinement starts.
 
         The new family's origin is these weights, one instance a row of ``code``.
         """

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Progress:
-    """``with Progress("field", total) as p: p.update(done, "loss 0.01")``; done starts at ``begun``."""
+    """``with Progress("field", total) as p: p.update(done, "loss 0.01")``, from ``begun`` on."""
 
     def __init__(self, title: str, total: int, begun: int = 0, unit: str = "it") -> None:
         self.title, self.total, self.begun, self.unit = title, total, begun, unit

@@ -21,7 +21,8 @@ FORMAT = 1
 
 SECTIONS = {
     "format", "paper", "recipe", "seed", "source", "modality", "renderer", "loss", "field",
-    "conditioner", "encoder", "objective", "prior", "train", "evaluate", "expected", "dead", "known",
+    "conditioner", "encoder", "objective", "prior", "train", "evaluate", "expected", "dead",
+    "known",
 }  # fmt: skip
 STAGES = ("field", "codec", "prior")
 
@@ -77,7 +78,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Recipe:
     """``change`` over ``base``: a table with another ``name`` replaces, others merge key by key."""
     merged = dict(base)
     for key, value in change.items():
-        old = merged.get(key)
+        old: Any = merged.get(key)
         if isinstance(value, Mapping) and isinstance(old, str) and "name" not in value:
             old = {"name": old}
         if isinstance(value, str) and isinstance(old, Mapping) and value == old.get("name"):
@@ -86,7 +87,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Recipe:
         if renamed and value["name"] != old.get("name"):
             old = None
         both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        merged[key] = merge(old, value) if both else value
+        merged[key] = merge(old or {}, value) if both else value
     return merged
 
 
@@ -112,7 +113,8 @@ def validate(recipe: Recipe) -> None:
         raise InputError(f"format = {version!r} is not right: it is a whole number.")
     if version > FORMAT:
         raise InputError(
-            f"this recipe has format {version}, and this program reads up to {FORMAT}: update fieldloom."
+            f"this recipe has format {version}, and this program reads up to {FORMAT}: "
+            "update fieldloom."
         )
     for section in recipe:
         if section not in SECTIONS:

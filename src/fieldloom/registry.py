@@ -25,10 +25,11 @@ Spec = str | Mapping[str, Any]
 def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> Any:
     """The part that ``spec`` describes.
 
-    kind:   the key whose table the name is looked up in (``field``, ``codec`` ...), for messages too.
+    kind:   the key whose table the name is looked up in (``field``, ``codec`` ...), for messages
+        too.
     spec:   ``"siren"`` or ``{"name": "siren", "width": 64}``; ``"module:Class"`` for third parties.
-    tables: kind -> name -> class. An argument whose own key is a kind is a nested spec, built first;
-            so is one annotated with a dataclass, which needs no name.
+    tables: kind -> name -> class. An argument whose own key is a kind is a nested spec, built
+            first; so is one annotated with a dataclass, which needs no name.
     known:  values that the program knows; each goes to every constructor that has such an argument.
 
     Raises InputError, naming the argument, for an unknown name, an unknown or missing argument or a
@@ -39,7 +40,7 @@ def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> A
     if not isinstance(name, str):
         raise InputError(f"{kind}: a table needs a name, one of {', '.join(sorted(tables[kind]))}.")
     make = find(kind, name, tables[kind])
-    hints = annotations(make)
+    hints = hints_of(make)
     offered = {key: value for key, value in known.items() if key in hints}
     for key, value in arguments.items():
         if key not in hints or key in offered:
@@ -74,7 +75,7 @@ def find(kind: str, name: str, table: Table) -> Callable[..., Any]:
         raise InputError(f"{kind} '{name}' cannot be imported: {error}.") from error
 
 
-def annotations(make: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(make: Callable[..., Any]) -> dict[str, Any]:
     """Argument name -> annotation of a class or function (or a partial of one)."""
     inner = make.func if isinstance(make, partial) else make
     hints = get_type_hints(inner.__init__ if inspect.isclass(inner) else inner)

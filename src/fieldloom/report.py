@@ -53,7 +53,7 @@ def write(
     pictures = draw(run, system, source, result, resolution) if result.originals.ndim == 4 else {}
     pictures = {"Loss": ("curves.png", curves(run.read_log()))} | pictures
     for name, content in pictures.values():
-        export.atomically(run.folder / name, lambda file, content=content: file.write(content))
+        export.write(content, run.folder / name)
     export.text(page(run, system, result, pictures), run.folder / "report.html")
 
 
@@ -100,10 +100,14 @@ def draw(
         for first in range(0, len(close), 16):
             part = slice(first, first + 16)
             rows.append(
-                np.vstack([export.sheet(x[part], 16, size) for x in (result.samples[:SHOWN], close)])
+                np.vstack(
+                    [export.sheet(x[part], 16, size) for x in (result.samples[:SHOWN], close)]
+                )
             )
         width = rows[0].shape[1]
-        rows = [np.pad(r, ((0, 6), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
+        rows = [
+            np.pad(r, ((0, 6), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows
+        ]
         pictures["Samples (above) and the nearest training datum of each (below)"] = (
             "nearest.png",
             export.png_bytes(np.vstack(rows)),
@@ -125,7 +129,9 @@ def interpolation(
     half = len(codes) // 2
     shares = [i / (steps - 1) for i in range(steps)]
     forth = [
-        export.sheet(system.decode(torch.lerp(codes[:half], codes[half : 2 * half], share), resolution), half)
+        export.sheet(
+            system.decode(torch.lerp(codes[:half], codes[half : 2 * half], share), resolution), half
+        )
         for share in shares
     ]
     return forth + forth[-2:0:-1]
@@ -152,10 +158,13 @@ def curves(log: list[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.5rem}figure{margin:2rem 0}figcaption{color:#555}img{max-width:100%;image-rendering:auto}
-table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid #ddd}
-td.n{text-align:right;font-variant-numeric:tabular-nums}td.of{color:#555}"""
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;
+color:#222}
+h1{font-size:1.5rem}figure{margin:2rem
+0}figcaption{color:#555}img{max-width:100%;image-rendering:auto}
+table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px
+solid #ddd}
+td.n{text-align:right}td.of{color:#555}"""
 
 
 def page(run: Run, system: System, result: Result, pictures: dict[str, Picture]) -> str:
@@ -177,8 +186,8 @@ def page(run: Run, system: System, result: Result, pictures: dict[str, Picture])
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
         f"<style>{STYLE}</style><h1>{title}</h1><p>{escape(system.recipe.get('paper', ''))}, "
-        f"seed {escape(system.recipe.get('seed', 0))}</p><table><tr><th>figure<th>value<th>published"
-        f"<th>measured on<th>how</tr>{rows}</table>{shown}</html>\n"
+        f"seed {escape(system.recipe.get('seed', 0))}</p><table><tr><th>figure<th>value"
+        f"<th>published<th>measured on<th>how</tr>{rows}</table>{shown}</html>\n"
     )
 
 

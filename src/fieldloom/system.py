@@ -1,8 +1,9 @@
-"""A system: modality, renderer, family, encoder and prior, built from a recipe and used together."""
+"""A system: modality, renderer, family, encoder and prior, built from a recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,11 +42,11 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
 }
 
 CACHED = 1 << 18
-"""Values of one hidden layer that are evaluated at a time: 1 MiB of float32, half a core's cache."""
+"""Values of one hidden layer that are evaluated at a time: 1 MiB of float32."""
 
 
 class System(nn.Module):
-    """Data in and out are tensors (batch, channel, *axes) in [0, 1]; codes are (batch, tokens, width).
+    """Data are tensors (batch, channel, *axes) in [0, 1]; codes are (batch, tokens, width).
 
     ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving.
     """
@@ -74,8 +75,8 @@ class System(nn.Module):
     def encode(self, data: Tensor, batch: int | None = None) -> Code:
         """The codes of data (batch, channel, *axes): (batch, tokens, width).
 
-        batch: so many signals at a time; None: the recipe's micro-batch, or, where the codes of a batch
-        depend on one another, the batch that it trains with.
+        batch: so many signals at a time; None: the recipe's micro-batch, or, where the codes of a
+        batch depend on one another, the batch that it trains with.
         """
         field = self.recipe.get("train", {}).get("field", {})
         whole = field.get("batch", 32)
@@ -91,7 +92,7 @@ class System(nn.Module):
             return self.encoder(signal, self.family, self.render, self.mismatch).detach()
 
     def decode(self, code: Code, resolution: Resolution | None = None) -> Tensor:
-        """The data that codes stand for, at any resolution: (batch, channel, *axes), clamped to [0, 1]."""
+        """The data of codes, at any resolution: (batch, channel, *axes), clamped to [0, 1]."""
         return self.predict(code, resolution).clamp(0, 1)
 
     def predict(self, code: Code, resolution: Resolution | None = None) -> Tensor:
@@ -106,8 +107,8 @@ class System(nn.Module):
     ) -> Iterator[Values]:
         """Values of each code in turn at coords (1, points, coord): one (1, points, value) a code.
 
-        One instance at a time, in pieces whose hidden layers stay in the cache: faster on a CPU than
-        any larger batch. dtype: of weights and coordinates, None is their own.
+        One instance at a time, in pieces whose hidden layers stay in the cache: faster on a CPU
+        than any larger batch. dtype: of weights and coordinates, None is their own.
         """
         weights = {n: w.to(dtype or w.dtype) for n, w in self.family.conditioner(code).items()}
         coords = coords.to(dtype or coords.dtype)
@@ -116,7 +117,7 @@ class System(nn.Module):
         for i in range(len(code)):
             own = {n: w if len(w) == 1 else w[i : i + 1] for n, w in weights.items()}
             pieces = [
-                self.render(lambda x, own=own: self.family.field(x, own), part)
+                self.render(partial(self.family.field, weights=own), part)
                 for part in coords.split(piece, 1)
             ]
             yield torch.cat(pieces, 1).float()
@@ -150,7 +151,7 @@ class System(nn.Module):
     def interpolate(
         self, a: Tensor, b: Tensor, steps: int = 16, resolution: Resolution | None = None
     ) -> Tensor:
-        """From datum a to datum b (channel, *axes) along the line between their codes, ends included.
+        """From datum a to b (channel, *axes) along the line between their codes, ends included.
 
         Returns (steps, channel, *axes).
         """

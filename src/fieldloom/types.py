@@ -1,14 +1,14 @@
 """The values that flow between the parts, with their shapes.
 
-Every code is (batch, tokens, width), every signal a set of (coords, values), and every weight carries a
-leading axis of 1 (shared by the batch) or batch (each signal its own).
+Every code is (batch, tokens, width), every signal a set of (coords, values), and every weight
+carries a leading axis of 1 (shared by the batch) or batch (each signal its own).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -90,12 +90,12 @@ class Signal:
         return self._map(lambda x: x.to(device))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Signal:
-        tensors = {
+        changed: dict[str, Any] = {
             f.name: change(value)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
-        return replace(self, **tensors)
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)

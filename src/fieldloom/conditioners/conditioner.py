@@ -22,8 +22,8 @@ Slots = Mapping[str, Slot]
 class Tensors(nn.Module):
     """Slot name -> tensor. Fixed slots are buffers, the others parameters.
 
-    Torch forbids dots in the names of parameters, so a layer's tensors live in a child named after it:
-    the state's keys read ``0.weight``, as the slots do.
+    Torch forbids dots in the names of parameters, so a layer's tensors live in a child named after
+    it: the state's keys read ``0.weight``, as the slots do.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], fixed: frozenset[str] = frozenset()) -> None:

@@ -1,4 +1,4 @@
-"""Modulations: the code shifts (Functa), or scales and shifts (FiLM), the hidden pre-activations."""
+"""Modulations: the code shifts (Functa), or scales and shifts (FiLM), hidden pre-activations."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def project(inputs: int, outputs: int, init: str, generator: Generator | None) -
 
 
 class Shift(Conditioner):
-    """A shift of every hidden layer's pre-activation: an instance's own biases (arXiv:2201.12204, eq. 3).
+    """A shift of every hidden pre-activation: an instance's own biases (arXiv:2201.12204, eq. 3).
 
     width: length of the code.
-    init:  of the map from code to shifts, ``lecun`` (released Functa) or ``torch`` (mNIF's port of it).
+    init:  of the map from code to shifts, ``lecun`` (released Functa) or ``torch`` (mNIF's port of
+        it).
 
     The last of the chosen layers is the output and is left alone.
     """
@@ -67,9 +68,10 @@ class Shift(Conditioner):
 
 
 class Film(Shift):
-    """A scale and a shift of every hidden layer's pre-activation, (1 + s) (W x + b) + t (arXiv:1709.07871).
+    """A scale and a shift of every hidden pre-activation: (1 + s) (W x + b) + t (arXiv:1709.07871).
 
-    A scaled pre-activation is a scaled column of the weight: modulation is a kind of weight generation.
+    A scaled pre-activation is a scaled column of the weight: modulation is a kind of weight
+    generation.
     """
 
     modulations = 2

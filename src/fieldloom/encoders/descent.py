@@ -30,8 +30,8 @@ class Cavia(Encoder):
              arXiv:1707.09835), starting in U(0.005, 0.1); ``fixed`` is s = 1.
     clamp:   where s is held.
     noise:   std of Gaussian noise on the origin in training (mNIF released: 1e-4 on latents).
-    reduction: ``signal``, or ``batch``: the inner error is averaged over the batch as mNIF's released
-             code does, so that a step depends on the size of its batch.
+    reduction: ``signal``, or ``batch``: the inner error is averaged over the batch as mNIF's
+             released code does, so that a step depends on the size of its batch.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Fit(Encoder):
 
     steps, rate: of Adam.
     start: the encoder whose answer is refined; ``nothing`` starts at the origin.
-    keep:  ``best`` returns the best code that each signal met, so that a fit is never worse than its
-           start; ``last`` the final one, as published rows do.
+    keep:  ``best`` returns the best code that each signal met, so that a fit is never worse than
+           its start; ``last`` the final one, as published rows do.
     """
 
     def __init__(
@@ -129,7 +129,8 @@ class AutoDecode(Encoder):
     std:     of their start around the origin (mNIF released: 0; GEM: 0.01).
     unseen:  how the code of a signal outside the table is found.
 
-    The table is the optimiser group ``codes``, whose gradient the loop multiplies by the batch size.
+    The table is the optimiser group ``codes``, whose gradient the loop multiplies by the batch
+    size.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from fieldloom.types import Code, Mismatch, Signal
 
 
 class Encoder(nn.Module):
-    """``separable`` is False where the codes of a batch depend on one another (no micro-batches then)."""
+    """``separable`` is False where the codes of a batch depend on one another: no micro-batches."""
 
     separable = True
 

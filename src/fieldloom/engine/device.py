@@ -53,8 +53,8 @@ def micro_batch(device: torch.device, batch: int, points: int, width: int) -> in
     """Signals that are trained on at a time, a divisor of the batch where one is near.
 
     On a CPU a few hidden layers (points, width) of float32 should stay in the cache; on an
-    accelerator the whole batch is taken, as far as a quarter of its free memory holds some two hundred
-    hidden layers (three inner steps, their gradients and second-order graph).
+    accelerator the whole batch is taken, as far as a quarter of its free memory holds some two
+    hundred hidden layers (three inner steps, their gradients and second-order graph).
     """
     layer = 4 * points * width
     if device.type == "cpu":
@@ -68,7 +68,7 @@ def micro_batch(device: torch.device, batch: int, points: int, width: int) -> in
 
 
 MICRO_LAYERS = 2
-"""Measured (benchmarks/speed.py): hidden layers of a micro-batch, in units of the cache of all cores."""
+"""Measured (benchmarks/speed.py): a micro-batch's hidden layer, in caches of all the cores."""
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """One loop for all objectives: reconstruction, adversarial, codec and prior training.
 
-Everything in it is a function of (seed, step): the order of the data, the random draws of a step, the
-learning rate. So a run that was interrupted goes on as if it had not been.
+Everything in it is a function of (seed, step): the order of the data, the random draws of a step,
+the learning rate. So a run that was interrupted goes on as if it had not been.
 """
 
 from __future__ import annotations
@@ -56,7 +56,11 @@ def sgd(
     return torch.optim.SGD(parameters, rate, momentum)
 
 
-OPTIMIZERS = {"adamw": adamw, "adam": adam, "sgd": sgd}
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": adamw,
+    "adam": adam,
+    "sgd": sgd,
+}
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,12 @@ class Stage:
     optimizer: name and arguments; groups: what differs for a group of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
     schedule:  ``cosine`` to 0 over the steps, or ``constant``; warmup: linear, over so many steps.
-    clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which become
-               the result; 0 keeps none.
+    clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which
+               become the result; 0 keeps none.
     points:    so many random points of each signal a step; None takes all.
     precision: of the forward pass; micro: signals at a time, None lets the machine's cache decide.
-    partial:   every epoch ends with its remainder as a smaller batch, as released code often has it;
-               otherwise batches run across the ends of epochs.
+    partial:   every epoch ends with its remainder as a smaller batch, as released code often has
+               it; otherwise batches run across the ends of epochs.
     save_every, log_every: steps between checkpoints and between lines of the log.
     """
 
@@ -107,7 +111,7 @@ def parse_stage(name: str, spec: Mapping[str, Any]) -> Stage:
 
 
 def order(seed: int, step: int, count: int, batch: int, partial: bool = False) -> Tensor:
-    """Places in the data of the signals of a step: every epoch is a permutation drawn from (seed, epoch)."""
+    """Places in the data of a step's signals: each epoch is a permutation from (seed, epoch)."""
 
     def epoch(number: int) -> Tensor:
         return torch.from_numpy(np.random.default_rng((seed, number)).permutation(count))
@@ -180,7 +184,10 @@ class Training:
         return Group(name, parameters, optimizer, optimizer.param_groups[0]["lr"], schedule)
 
     def advance(self, batch: Any, micro: int, seed: int, device: torch.device) -> dict[str, float]:
-        """One step of every player on a batch; returns numbers for the log. Raises on a loss that is no number."""
+        """One step of every player on a batch; returns numbers for the log.
+
+        Raises FieldloomError, before any weight changes, on a loss that is no number.
+        """
         logs: dict[str, float] = {}
         count = size(batch)
         for number, (player, groups) in enumerate(self.players.items()):
@@ -201,8 +208,8 @@ class Training:
                     )
             if not math.isfinite(float(total["objective"])):
                 raise FieldloomError(
-                    f"the loss of '{player}' became {float(total['objective'])} at step {self.step}; "
-                    f"the signals of its batch were {index_of(batch)}. A smaller learning rate or "
+                    f"the loss of '{player}' became {float(total['objective'])} "
+                    f"at step {self.step}: the signals of its batch were {index_of(batch)}. A smaller learning rate or "
                     "train.field.clip may help; --resume goes on from the last checkpoint."
                 )
             for group in groups:
@@ -257,10 +264,7 @@ class Training:
         pick = lambda prefix: {
             n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)
         }
-        try:
-            self.objective.load_state_dict(pick("model/"))
-        except RuntimeError as error:
-            raise InputError(f"the checkpoint does not fit the recipe: {error}") from None
+        load_weights(self.objective, pick("model/"), "the checkpoint")
         for name, tensor in pick("averaged/").items():
             self.averaged[name].copy_(tensor)
         for player, groups in self.players.items():
@@ -273,6 +277,19 @@ class Training:
                 whole["state"] = entries
                 group.optimizer.load_state_dict(whole)
         self.step = int(numbers["step"])
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Load a module's state, strictly. Raises InputError naming a tensor that does not fit."""
+    own = module.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        needs, has = (list(t[name].shape) if name in t else None for t in (own, tensors))
+        if needs != has:
+            raise InputError(
+                f"{what} does not fit its recipe: "
+                f"'{name}' is {has or 'missing'}, not {needs or 'in it'}."
+            )
+    module.load_state_dict(tensors)
 
 
 def size(batch: Any) -> int:
@@ -321,11 +338,11 @@ def loop(
 ) -> None:
     """Train to the last step of the stage.
 
-    fetch: places in the data (batch,) -> a batch on the device; draws from torch's generator, seeded
-           with (seed, step). save: keeps a checkpoint; log: keeps a line.
+    fetch: places in the data (batch,) -> a batch on the device; draws from torch's generator,
+           seeded with (seed, step). save: keeps a checkpoint; log: keeps a line.
 
-    Raises Interrupted, after a checkpoint, on Ctrl-C or SIGTERM; FieldloomError on a loss that is no
-    number.
+    Raises Interrupted, after a checkpoint, on Ctrl-C or SIGTERM; FieldloomError on a loss that is
+    no number.
     """
     stage, objective = training.stage, training.objective
     objective.train()

@@ -1,8 +1,8 @@
-"""The run directory: recipe, weights, codes, log. Tensors are safetensors, the rest is text; no pickle.
+"""The run directory: tensors are safetensors, the rest is text; no pickle.
 
     recipe.toml          the resolved recipe           model.safetensors   all weights of the system
-    codes.safetensors    raw codes of the training set state.safetensors   where an unfinished stage is
-    log.jsonl  env.json  report.json  pictures
+    codes.safetensors    raw codes of the training set state.safetensors   where an unfinished stage
+    is log.jsonl  env.json  report.json  pictures
 
 It can be moved and loaded elsewhere. Every file is written beside its old self, then renamed.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fieldloom import export
 from fieldloom.engine import device as devices
-from fieldloom.engine.loop import State
+from fieldloom.engine.loop import State, load_weights
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.recipe import Recipe, dump, validate
 from fieldloom.system import System, build
@@ -31,7 +31,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any
     """Tensors and JSON-able numbers in one safetensors file."""
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     content = to_bytes(whole, {"fieldloom": json.dumps(numbers)})
-    export.atomically(path, lambda file: file.write(content))
+    export.write(content, path)
 
 
 def read_tensors(path: Path) -> State:
@@ -87,12 +87,7 @@ class Run:
         """The system with the run's weights, and the stages that are finished."""
         system = build(self.read_recipe())
         tensors, numbers = read_tensors(self.folder / "model.safetensors")
-        try:
-            system.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise InputError(
-                f"the weights of '{self.folder}' do not fit its recipe: {error}"
-            ) from None
+        load_weights(system, tensors, f"'{self.folder / 'model.safetensors'}'")
         return system.to(devices.pick(device)), list(numbers.get("finished", []))
 
     def write_codes(self, codes: Tensor, labels: Tensor | None) -> None:

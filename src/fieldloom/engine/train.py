@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import Any, Literal
 
@@ -33,7 +32,8 @@ def train(
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
     recipe: resolved; may be None with ``resume``, which takes the run's own.
-    Raises InputError where the folder holds a run already (and ``resume`` is not given), or holds none.
+    Raises InputError where the folder holds a run already (and ``resume`` is not given), or holds
+    none.
     """
     run, where = Run(folder), devices.pick(device)
     if run.exists and not resume:
@@ -88,7 +88,7 @@ def _with_micro(recipe: Recipe, stages: dict[str, Stage], device: torch.device) 
     if field.micro is not None:
         return recipe
     plain = build(_without_learned(recipe))
-    points = field.points or math.prod(plain.modality.size)
+    points = field.points or plain.modality.grid().shape[1]
     width = max(slot.shape[-1] for slot in plain.family.field.slots.values())
     micro = devices.micro_batch(device, field.batch, points, width)
     return merge(recipe, {"train": {"field": {"micro": micro}}})

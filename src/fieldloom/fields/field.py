@@ -12,7 +12,8 @@ from fieldloom.types import Coords, Slot, Values, Weights
 class Field(Protocol):
     """A function of (coords, weights).
 
-    ``slots`` are the named holes that a conditioner fills, in order of evaluation. Constructors take
+    ``slots`` are the named holes that a conditioner fills, in order of evaluation. Constructors
+    take
     ``(coord_dim, value_dim, direction_dim=0, **own)``.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -65,7 +66,7 @@ class Siren:
             )
         sizes = [coord_dim + direction_dim] + [width] * (depth - 1) + [value_dim]
         self.slots: dict[str, Slot] = {}
-        for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(sizes)):
             bound = 1 / a if i == 0 else math.sqrt(6 / a) / self.frequencies[i]
             self.slots[f"{i}.weight"] = Slot((a, b), uniform((a, b), bound), "weight")
             self.slots[f"{i}.bias"] = bias_slot(a, b, bias)
@@ -85,8 +86,8 @@ class Siren:
 class FourierMlp:
     """A perceptron on Fourier features; one class serves all the encodings in use.
 
-    features: ``octaves``  2^k, k < count                 (NeRF, HyperDiffusion; order sin, cos by octave)
-              ``log``      bandwidth^(j / (count - 1))    (TransINR, IPC; order all cos, all sin)
+    features: ``octaves``  2^k, k < count              (NeRF, HyperDiffusion; sin, cos by octave)
+              ``log``      bandwidth^(j / (count - 1)) (TransINR, IPC; order all cos, all sin)
               ``gaussian`` B ~ N(0, bandwidth^2), fixed, times 2 pi     (arXiv:2006.10739; GASP)
               ``learned``  [sin(bandwidth u), cos(bandwidth u)], u = W x + b, W and b slots   (GEM)
               ``none``     the coordinates themselves
@@ -148,7 +149,7 @@ class FourierMlp:
             encoded += inputs
         self.layers = range(first, depth)
         sizes = [encoded] + [width] * (depth - first - 1) + [value_dim]
-        for i, a, b in zip(self.layers, sizes, sizes[1:], strict=False):
+        for i, (a, b) in zip(self.layers, pairwise(sizes), strict=True):
             bound = {
                 "torch": 1 / math.sqrt(a),
                 "kaiming": math.sqrt(6 / a),

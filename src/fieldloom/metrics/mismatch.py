@@ -1,4 +1,4 @@
-"""How far predicted values are from true ones: one number a signal, the mean over points and channels."""
+"""How far predicted values are from true ones: one number a signal, the mean over its values."""
 
 from __future__ import annotations
 

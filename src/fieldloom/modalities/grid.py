@@ -20,8 +20,8 @@ from fieldloom.types import Batch, Coords, Signal, Values
 class Placement:
     """Where the samples of an axis stand in [low, high].
 
-    ``centre`` puts them in the middle of equal cells, ``corner`` includes both ends (a single sample
-    stands at the low end), ``left`` and ``right`` at one side of the cells.
+    ``centre`` puts them in the middle of equal cells, ``corner`` includes both ends (a single
+    sample stands at the low end), ``left`` and ``right`` at one side of the cells.
     """
 
     place: Literal["centre", "corner", "left", "right"] = "centre"
@@ -43,11 +43,12 @@ class Placement:
 class Grid:
     """Data (batch, channel, *axes) in [0, 1] as values at the points of a regular grid.
 
-    axes:     their number; coordinates come in the array's order (row, column; time or depth first).
+    axes:     their number; coordinates come in the array's order (row, column; time or depth
+        first).
     size:     samples of each axis, one number for all or one an axis.
     channels: of the data; the dimension of a value.
-    coords:   ``{place, low, high}``, pixel centres in [-1, 1] where not given; a paper's own where a
-              recipe reproduces one.
+    coords:   ``{place, low, high}``, pixel centres in [-1, 1] where not given; a paper's own where
+              a recipe reproduces one.
     range:    what [0, 1] becomes inside: ``signed`` is [-1, 1], ``unit`` leaves it.
     sphere:   two axes, latitude and longitude, embedded as unit vectors (three coordinates).
     """
@@ -59,14 +60,14 @@ class Grid:
         axes: int = 2,
         size: int | tuple[int, ...] = 64,
         channels: int = 3,
-        coords: Placement = Placement(),  # noqa: B008 (frozen)
+        coords: Placement = Placement(),
         range: Literal["signed", "unit"] = "signed",
         sphere: bool = False,
     ) -> None:
         self.size = size if isinstance(size, tuple) else (size,) * axes
         if len(self.size) != axes or min(self.size) < 1 or channels < 1:
             raise InputError(
-                f"modality: size = {size}, channels = {channels}: positive, one size or {axes} of them."
+                f"modality: size = {size}, channels = {channels}: positive; one size, or {axes}."
             )
         if sphere and axes != 2:
             raise InputError("modality.sphere has two axes, latitude and longitude.")
@@ -136,7 +137,7 @@ class Grid:
         return data.mT.unflatten(2, self.shape(resolution))
 
     def save(self, data: Tensor, path: Path) -> Path:
-        """One datum (channel, *axes) in [0, 1] in the usual file of its kind; returns the path written.
+        """One datum (channel, *axes) in [0, 1] as the usual file of its kind; returns its path.
 
         Two axes become a PNG; others a ``.npy`` array of float32.
         """

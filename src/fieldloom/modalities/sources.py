@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -101,7 +102,7 @@ def assemble(
 
 
 def picture(image: Image.Image, modality: Grid, filter: Filter = "bicubic") -> NDArray[np.uint8]:
-    """Any picture -> uint8 (channel, height, width): EXIF turned, alpha on white, cropped, resized."""
+    """Any picture -> uint8 (channel, height, width): turned by EXIF, on white, cropped, resized."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey, 32-bit integers, floats
         raw = np.asarray(image, np.float64)
@@ -132,9 +133,10 @@ def pictures_of(
     modality: Grid,
     filter: Filter,
 ) -> tuple[Tensor, list[int]]:
-    """Open and resize pictures in parallel: uint8 (n, channel, height, width) and the places of those read.
+    """Pictures opened in parallel: uint8 (n, channel, height, width), and the places of those read.
 
-    Unreadable ones are named in one warning, and skipped. Raises InputError where they are too many.
+    Unreadable ones are named in one warning, and skipped. Raises InputError where they are too
+    many.
     """
     check_pictures(modality)
 
@@ -173,11 +175,13 @@ def folder(
     limit: int | None = None,
     filter: Filter = "bicubic",
 ) -> Source:
-    """A folder of pictures, or one picture file; sub-folders are classes where all pictures lie in one."""
+    """A folder of pictures, or one picture; sub-folders are classes if all pictures lie in one."""
     root = existing(path)
     if root.suffix in (".npz", ".npy"):
         kind = spec_of(path)["name"]
-        raise InputError(f"source.path = '{path}' is no folder of pictures: --set source.name={kind}.")
+        raise InputError(
+            f"source.path = '{path}' is no folder of pictures: --set source.name={kind}."
+        )
     files = (
         [root]
         if root.is_file()
@@ -188,11 +192,13 @@ def folder(
         raise InputError(
             f"source.path = '{path}' holds no pictures ({', '.join(sorted(SUFFIXES))})."
         )
-    items = [(str(f), lambda f=f: Image.open(f)) for f in files]
+    items = [(str(f), partial(Image.open, f)) for f in files]
     data, good = pictures_of(items, len(files), modality, filter)
     if len(data) == 1:
         split = (1.0, 0.0)
-    classes = [files[i].relative_to(root).parts[:-1] for i in good]  # its sub-folders, outermost first
+    classes = [
+        files[i].relative_to(root).parts[:-1] for i in good
+    ]  # its sub-folders, outermost first
     labels = [c[0] for c in classes] if all(classes) and len({c[0] for c in classes}) > 1 else None
     return assemble(data, labels, split, shuffle, filter=filter)
 
@@ -262,7 +268,7 @@ def member(file: Any, key: str, path: str) -> NDArray[Any]:
 
 
 def to_grid(array: NDArray[Any], modality: Grid, filter: Filter) -> Tensor:
-    """(n, *axes), (n, *axes, channel) or (n, channel, *axes) -> (n, channel, *axes) of the modality."""
+    """(n, *axes), (n, *axes, channel) or (n, channel, *axes) -> (n, channel, *axes)."""
     axes = len(modality.size)
     if array.ndim == axes + 1:
         array = array[:, None]
@@ -375,7 +381,7 @@ def huggingface(
 
 
 def spec_of(path: str) -> dict[str, Any]:
-    """The source spec for a path that a user gives: a folder, a picture, a packed file or an array."""
+    """The source spec for a user's path: a folder, a picture, a packed file or an array."""
     found = existing(path)
     spec: dict[str, Any] = {"name": "folder", "path": path, "split": [1.0, 0.0], "shuffle": False}
     if found.suffix == ".npz" and "offsets" in read_npz(found):

@@ -17,8 +17,9 @@ Init = Callable[[Generator | None], Tensor]
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W + b for a batch of signals: THE hot path of the package.
 
-    x (batch, points, in), weight (1 | batch, in, out), bias (1 | batch, out) or None. A weight shared by
-    the whole batch is one plain matrix product over all points; own weights are a batched one.
+    x (batch, points, in), weight (1 | batch, in, out), bias (1 | batch, out) or None. A weight
+    shared by the whole batch is one plain matrix product over all points; own weights are a batched
+    one.
     """
     batch, points, _ = x.shape
     if len(weight) == 1 and (bias is None or len(bias) == 1):
@@ -100,7 +101,7 @@ def log_spaced(count: int, bandwidth: float, pi: bool = True) -> Tensor:
 
 
 def fourier(x: Tensor, frequencies: Tensor) -> Tensor:
-    """[cos(f_j x_i) | sin(f_j x_i)], coordinate-major then frequency: (..., coord) -> (..., 2 coord count)."""
+    """[cos(f_j x_i) | sin(f_j x_i)], coordinate-major: (..., coord) -> (..., 2 coord count)."""
     angles = (x.unsqueeze(-1) * frequencies.to(x)).flatten(-2)
     return torch.cat([angles.cos(), angles.sin()], -1)
 

@@ -10,7 +10,7 @@ from fieldloom.types import Batch, Code
 
 
 class L2(nn.Module):
-    """weight / 2 * sum z^2 of each code: a Gaussian prior in auto-decoding (arXiv:1901.05103, eq. 9)."""
+    """weight / 2 * sum z^2 of each code: auto-decoding's prior (arXiv:1901.05103, eq. 9)."""
 
     def __init__(self, weight: float = 1e-4) -> None:
         super().__init__()

@@ -14,8 +14,8 @@ from fieldloom.types import Batch, Mismatch
 class Reconstruction(Objective):
     """mean over signals of mismatch(render(family(encoder(context))), target) + penalty(code).
 
-    The outer loss of CAVIA (only the last inner step counts), the loss of auto-decoding, of amortised
-    encoders and of fitting a single signal, depending on the encoder.
+    The outer loss of CAVIA (only the last inner step counts), the loss of auto-decoding, of
+    amortised encoders and of fitting a single signal, depending on the encoder.
     """
 
     def __init__(

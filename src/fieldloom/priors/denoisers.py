@@ -1,4 +1,4 @@
-"""Networks that look at a noisy code, its time and its class, and answer what the diffusion asks."""
+"""Networks from a noisy code, its time and its class to what the diffusion asks for."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from fieldloom.priors.codecs import Codec
 from fieldloom.priors.prior import Prior
 from fieldloom.types import Code
 
-SAMPLERS = {
+SAMPLERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ddpm": ("scheduling_ddpm", "DDPMScheduler", {"variance_type": "fixed_large"}),
     "ddim": ("scheduling_ddim", "DDIMScheduler", {"set_alpha_to_one": True}),
     # the cosine schedule's last half log-SNR is -inf: diffusers' advice is to clip it

@@ -69,7 +69,7 @@ class Prior(nn.Module):
 
 
 class Gaussian(Prior):
-    """N(mean, covariance) of the training codes; N(0, I) until it is fitted (what a GAN draws from)."""
+    """N(mean, covariance) of the training codes; N(0, I) until fitted (what a GAN draws from)."""
 
     mean: Tensor
     factor: Tensor
@@ -83,7 +83,7 @@ class Gaussian(Prior):
         self.register_buffer("factor", torch.eye(size).repeat(max(classes, 1), 1, 1))
 
     def fit(self, codes: Code, labels: Tensor | None = None) -> None:
-        """One Gaussian a class where there are labels; factor is a square root of the covariance."""
+        """One Gaussian a class where there are labels; factor is a root of the covariance."""
         super().fit(codes, labels)
         flat = self.codec.encode(codes).flatten(1)
         for i in range(len(self.mean)):
@@ -110,7 +110,8 @@ class Neighbours(Prior):
     """Convex combinations of neighbouring training codes (GEM, arXiv:2111.06387, section 3.4).
 
     signals: the number of training codes, all of which are kept.
-    neighbours: how many of a code's nearest (itself among them) are mixed, with Dirichlet(1) weights.
+    neighbours: how many of a code's nearest (itself among them) are mixed, with Dirichlet(1)
+        weights.
     """
 
     codes: Tensor

@@ -1,0 +1,298 @@
+"""Speed and memory of mNIF on 64 x 64 pictures, against a plain reference, timed in turns in one run.
+
+    python benchmarks/speed.py --out benchmarks/results/speed.json
+
+The reference does the same arithmetic as it is commonly written: a whole batch at once, the bases
+mixed by broadcasting, sines out of place. Weights are untrained and pictures random, which no time
+depends on. Codes are drawn so that mixed weights have the spread of a SIREN's own initial draw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fieldloom
+from fieldloom import recipe
+from fieldloom.engine import device as devices
+from fieldloom.system import System
+
+CPU = torch.device("cpu")
+RELEASED = {"S": {"train": 2.3, "decode": 91.0}, "L": {"train": 0.63, "decode": 21.0}}
+"""Pictures a second of the authors' released code, from another machine: a scale, not a comparison."""
+AIMS = {"train": 3.0, "float32": 6.0, "bfloat16": 12.0, "memory": 1e9}
+"""Training against the reference, decoding against RELEASED, bytes that a training step adds."""
+
+
+def make_system(variant: str) -> System:
+    """The published configuration without its prior, and without noise on the codes' start."""
+    spec = recipe.load(f"mnif:celebahq64-{variant}", ["encoder.noise=0.0"])
+    del spec["prior"]
+    return fieldloom.build(spec)
+
+
+def gradients(system: System) -> list[Tensor]:
+    return [p.grad.clone() for p in system.parameters() if p.grad is not None]
+
+
+def train_step(system: System, data: Tensor) -> float:
+    """Loss and gradients of a batch, as the training loop takes them."""
+    objective = system.objective().train()
+    batch = system.modality.observe(data)
+    width, points = system.recipe["field"]["width"], batch.context.coords.shape[1]
+    micro = devices.micro_batch(CPU, len(data), points, width)
+    system.zero_grad()
+    total = 0.0
+    for first in range(0, len(data), micro):
+        part = batch.part(slice(first, first + micro))
+        loss = objective.loss("field", part)[0] * (len(part) / len(data))
+        loss.backward()
+        total += loss.item()
+    system.eval()
+    return total
+
+
+# The plain reference, on the same parameters.
+
+
+def plain_weights(system: System, code: Tensor) -> dict[str, Tensor]:
+    """sum_m alpha[m, layer] W[m, layer], the product broadcast to (batch, bases, in, out)."""
+    mixture = system.family.conditioner
+    alpha = mixture.project(code[:, 0]).unflatten(-1, (mixture.experts, mixture.count))
+    mixed = {}
+    for name in mixture.chosen:
+        basis = mixture.basis[name]
+        own = alpha[:, :, mixture.place[name]].reshape(len(code), -1, *[1] * (basis.ndim - 1))
+        mixed[name] = (own * basis).sum(1)
+    return mixed
+
+
+def plain_field(system: System, code: Tensor, coords: Tensor) -> Tensor:
+    weights, h = plain_weights(system, code), coords
+    for i, w0 in enumerate(system.family.field.frequencies):
+        bias, weight = weights[f"{i}.bias"], weights[f"{i}.weight"]
+        h = torch.sin(w0 * torch.baddbmm(bias[:, None], h, weight))
+    return h
+
+
+def plain_step(system: System, data: Tensor) -> float:
+    signal, encoder = system.modality.observe(data).context, system.encoder
+    system.zero_grad()
+    code = torch.zeros(len(data), *system.family.code_shape, requires_grad=True)
+    step = encoder.rate * encoder.rates.clamp(*encoder.clamp)
+    for _ in range(encoder.steps):
+        predicted = plain_field(system, code, signal.coords)
+        inner = ((predicted - signal.values) ** 2).mean((1, 2)).sum()
+        (gradient,) = torch.autograd.grad(inner, code, create_graph=True)
+        code = code - step * gradient
+    loss = ((plain_field(system, code, signal.coords) - signal.values) ** 2).mean()
+    loss.backward()
+    return loss.item()
+
+
+@torch.inference_mode()
+def plain_decode(system: System, code: Tensor) -> Tensor:
+    return plain_field(system, code, system.modality.grid().expand(len(code), -1, -1))
+
+
+# Measures.
+
+
+def in_turns(tasks: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median seconds of each task. All are run once untimed, then in turns."""
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for repeat in range(repeats + 1):
+        for name, task in tasks.items():
+            began = time.perf_counter()
+            task()
+            if repeat:
+                times[name].append(time.perf_counter() - began)
+    return {name: median(taken) for name, taken in times.items()}
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+def compare_training(system: System, data: Tensor, reference: int, repeats: int) -> dict[str, Any]:
+    """Pictures a second of both, and how far apart their losses and gradients are."""
+    few = data[:reference]
+    loss, own = train_step(system, few), gradients(system)
+    plain_loss, plain = plain_step(system, few), gradients(system)
+    tasks = {
+        "own": lambda: train_step(system, data),
+        "plain": lambda: plain_step(system, few),
+    }
+    seconds = in_turns(tasks, repeats)
+    rate, plain_rate = len(data) / seconds["own"], len(few) / seconds["plain"]
+    system.zero_grad()
+    return {
+        "images_per_second": rate,
+        "plain_images_per_second": plain_rate,
+        "ratio": rate / plain_rate,
+        "loss_error": abs(loss - plain_loss) / plain_loss,
+        "gradient_error": max(relative(a, b) for a, b in zip(own, plain, strict=True)),
+    }
+
+
+def compare_decoding(system: System, code: Tensor, repeats: int) -> dict[str, Any]:
+    """Pictures a second in both types and of the reference; the errors against float32."""
+    coords = system.modality.grid()
+
+    def decode(dtype: torch.dtype | None = None) -> Tensor:
+        return torch.cat(list(system.evaluate(code, coords, dtype)))
+
+    whole, half, plain = decode(), decode(torch.bfloat16), plain_decode(system, code)
+    seconds = in_turns(
+        {
+            "float32": decode,
+            "bfloat16": lambda: decode(torch.bfloat16),
+            "plain": lambda: plain_decode(system, code),
+        },
+        repeats,
+    )
+    pictures, rounded = (system.modality.assemble(values).clamp(0, 1) for values in (whole, half))
+    error = (pictures - rounded).abs()
+    return {
+        "images_per_second": {name: len(code) / taken for name, taken in seconds.items()},
+        "plain_error": relative(whole, plain),
+        "bfloat16_psnr": -10 * math.log10(float(error.square().mean())),
+        "bfloat16_worst": float(error.max()),
+    }
+
+
+def step_memory(variant: str, task: str, batch: int, seed: int) -> dict[str, int]:
+    """Bytes of a process at rest, and what a training step adds to them at its peak."""
+    system, data = make_system(variant), draw_data(batch, seed)
+    rest = devices.peak_memory(CPU)
+    (train_step if task == "own" else plain_step)(system, data)
+    return {"rest": rest, "step": devices.peak_memory(CPU) - rest}
+
+
+def memory_apart(variant: str, task: str, batch: int, args: argparse.Namespace) -> dict[str, int]:
+    """``step_memory`` in a process of its own; {} where the machine's memory did not suffice."""
+    words = ["--memory", variant, task, "--batch", str(batch), "--seed", str(args.seed)]
+    if args.threads:
+        words += ["--threads", str(args.threads)]
+    done = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE)
+    return json.loads(done.stdout) if done.returncode == 0 else {}
+
+
+# The report.
+
+
+def draw_data(batch: int, seed: int) -> Tensor:
+    return torch.rand(batch, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def draw_codes(system: System, batch: int, seed: int) -> Tensor:
+    """Codes for which sum_m alpha_m^2 is 1 about its mean, as a code's share in alpha is U / sqrt(width)."""
+    noise = torch.randn(
+        batch, *system.family.code_shape, generator=torch.Generator().manual_seed(seed)
+    )
+    return noise * math.sqrt(3 / system.family.conditioner.experts)
+
+
+def measure(variant: str, args: argparse.Namespace) -> dict[str, Any]:
+    system, data = make_system(variant), draw_data(args.batch, args.seed)
+    reference = min(args.batch, args.reference_batch or {"S": 32, "L": 8}[variant])
+    return {
+        "variant": f"mnif:celebahq64-{variant}",
+        "batch": args.batch,
+        "reference_batch": reference,
+        "decode": compare_decoding(system, draw_codes(system, args.batch, args.seed), args.repeats),
+        "train": compare_training(system, data, reference, args.repeats),
+        "memory": memory_apart(variant, "own", args.batch, args),
+        "plain_memory": memory_apart(variant, "plain", reference, args),
+        "released_images_per_second": RELEASED[variant],
+    }
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """A measured variant as lines of text."""
+    train, decode, memory = result["train"], result["decode"], result["memory"]
+    rates, released = decode["images_per_second"], result["released_images_per_second"]
+    plain = result["plain_memory"].get("step")
+    batch, few = result["batch"], result["reference_batch"]
+    met = lambda value, aim: f"aim {aim:.4g}: {'met' if value >= aim else 'NOT met'}"
+    lines = [
+        f"{result['variant']}, batch {batch}, reference's training batch {few}",
+        f"  training    {train['images_per_second']:9.2f} images/s   reference "
+        f"{train['plain_images_per_second']:8.2f}   ratio {train['ratio']:.2f}, "
+        + met(train["ratio"], AIMS["train"])
+        + f"   (released {released['train']:g})",
+        f"              relative error: loss {train['loss_error']:.1e}, "
+        f"gradients {train['gradient_error']:.1e}",
+    ]
+    for dtype in ("float32", "bfloat16"):
+        lines.append(
+            f"  {dtype:8s}    {rates[dtype]:9.1f} images/s   reference {rates['plain']:8.1f}   "
+            + met(rates[dtype], AIMS[dtype] * released["decode"])
+        )
+    return [
+        *lines,
+        f"              float32 and reference: relative error {decode['plain_error']:.1e}; bfloat16: "
+        f"{decode['bfloat16_psnr']:.1f} dB, at worst {decode['bfloat16_worst']:.3f} of [0, 1]",
+        f"  memory      {memory['step'] / 1e6:9.0f} MB a step    reference "
+        + (f"{plain / 1e6:8.0f}   " if plain is not None else "ran out of memory   ")
+        + f"aim 1000: {'met' if memory['step'] < AIMS['memory'] else 'NOT met'}   "
+        f"(process at rest: {memory['rest'] / 1e6:.0f})",
+    ]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variants", nargs="+", choices=["S", "L"], default=["S", "L"])
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument(
+        "--reference-batch",
+        type=int,
+        help="signals of the reference's training step: 32 for S and, for its memory, 8 for L",
+    )
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, help="torch's own choice where not given")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="write the results here as JSON")
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.memory:
+        print(json.dumps(step_memory(*args.memory, args.batch, args.seed)))
+        return
+    report = {
+        "command": "python " + " ".join(sys.argv),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": devices.environment(CPU),
+        "seed": args.seed,
+        "repeats": args.repeats,
+        "aims": AIMS,
+        "results": [],
+    }
+    print(json.dumps(report["environment"]))
+    for variant in args.variants:
+        report["results"].append(measure(variant, args))
+        print("\n".join(table(report["results"][-1])), flush=True)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

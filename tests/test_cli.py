@@ -1,0 +1,306 @@
+"""The command line, through a subprocess: what works, and one clear sentence for what was wrong."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fieldloom
+from fieldloom import cli, export
+from fieldloom.engine.run import Run
+
+
+def run(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "fieldloom", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=os.environ | (env or {}), timeout=300
+    )
+
+
+def fails(status, sentence, *arguments, cwd=None):
+    """The command ends with this status and one line that holds the sentence; no traceback."""
+    done = run(*arguments, cwd=cwd)
+    lines = [x for x in done.stderr.splitlines() if not x.startswith(("reading", "warning"))]
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert sentence in lines[0]
+
+
+@pytest.fixture
+def own_run(tiny_run, tmp_path) -> Path:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_help_does_not_import_torch():
+    program = "import sys; sys.argv = ['fieldloom', '--help']\nimport fieldloom.cli as c\n"
+    program += "try: c.main()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.rstrip().endswith("False"), done.stderr
+    for verb in (
+        "train",
+        "encode",
+        "reconstruct",
+        "sample",
+        "interpolate",
+        "evaluate",
+        "info",
+        "list",
+        "demo",
+    ):
+        assert verb in done.stdout
+
+
+def test_list():
+    assert "celebahq64-S" in run("list", "recipes").stdout
+    fields = run("list", "fields").stdout
+    assert "siren" in fields
+    assert "fourier-mlp" in fields
+    for group in ("conditioners", "encoders", "priors", "modalities", "sources"):
+        assert f"{group}:" in run("list", group).stdout
+    fails(2, "unknown list 'feilds'; did you mean 'fields'?", "list", "feilds")
+
+
+def test_from_training_to_pictures(tmp_path):
+    """Every verb on an own folder of pictures, in another working directory."""
+    pictures = tmp_path / "pictures"
+    for kind in ("dark", "light"):
+        (pictures / kind).mkdir(parents=True)
+        for i in range(10):
+            level = 10 * i if kind == "dark" else 255 - 10 * i
+            Image.new("RGB", (12 + i, 15), (level, level, 128)).save(pictures / kind / f"{i}.png")
+    (pictures / "dark" / "broken.jpg").write_bytes(b"no")
+    done = run(
+        "train", "mnif:tiny", "--run", "mine", "--seed", 3, "--set", "source.name=folder",
+        "--set", f"source.path={pictures}", "--set", "modality.channels=3", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "skipped 1 unreadable pictures" in done.stderr
+    folder = tmp_path / "mine"
+    assert {p.name for p in folder.iterdir()} == {
+        "recipe.toml", "env.json", "log.jsonl", "model.safetensors", "codes.safetensors"
+    }  # fmt: skip
+    moved = tmp_path / "elsewhere" / "moved"
+    shutil.move(folder, moved.parent / "x") if moved.parent.exists() else shutil.copytree(
+        folder, moved
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+
+    info = run("info", moved)
+    assert "mnif:tiny" in info.stdout
+    assert "field, codec, prior" in info.stdout
+    sampled = run(
+        "sample", moved, "--count", 4, "--resolution", 24, "--label", "light", "--guidance", 2
+    )
+    assert sampled.returncode == 0, sampled.stderr
+    assert Image.open(moved / "sampled.png").size == (2 * 26 + 2, 2 * 26 + 2)
+    again = run("sample", moved, "--count", 4, "--resolution", 24, "--label", "light",
+                "--guidance", 2,
+                "--out", tmp_path / "again.png")  # fmt: skip
+    assert again.returncode == 0
+    assert (tmp_path / "again.png").read_bytes() == (moved / "sampled.png").read_bytes()
+    assert run("reconstruct", moved, "--source", pictures, "--resolution", "10x20").returncode == 0
+    assert Image.open(moved / "reconstructions" / "0003.png").size == (20, 10)
+    assert run("interpolate", moved, "--steps", 5, "--resolution", 16).returncode == 0
+    assert Image.open(moved / "interpolation-0-1.gif").n_frames >= 2
+    encoded = run(
+        "encode",
+        moved,
+        "--source",
+        pictures / "dark" / "1.png",
+        "--out",
+        tmp_path / "c.safetensors",
+    )
+    assert encoded.returncode == 0, encoded.stderr
+    assert (tmp_path / "c.safetensors").is_file()
+    measured = run("evaluate", moved, "--set", "evaluate.samples=20")
+    assert measured.returncode == 0, measured.stderr
+    report = json.loads((moved / "report.json").read_text())
+    names = {f["name"] for f in report["figures"]}
+    assert {
+        "psnr",
+        "ssim",
+        "frechet",
+        "precision",
+        "recall",
+        "novelty",
+        "agreement",
+        "macs",
+    } <= names
+    assert all(f["of"] for f in report["figures"])
+    frechet = next(f for f in report["figures"] if f["name"] == "frechet")
+    assert "gabor" in frechet["how"]
+    assert "20 samples" in frechet["of"]
+    assert len(report["nearest"]) == 20
+    page = (moved / "report.html").read_text()
+    assert page.count("data:image/") == 5
+    assert "http" not in page.replace("http-equiv", "")
+
+
+TINY = ["train", "mnif:tiny"]
+BAD = {
+    "unknown recipe": (2, "unknown recipe 'mniff'; did you mean 'mnif'?", ["train", "mniff:tiny"]),
+    "unknown variant": (2, "'tinny'; did you mean 'tiny'?", ["train", "mnif:tinny"]),
+    "unknown key": (2, "'widht'; did you mean 'width'?", [*TINY, "--set", "field.widht=3"]),
+    "unknown stage key": (
+        2, "'stepss'; did you mean 'steps'?", [*TINY, "--set", "train.field.stepss=3"]
+    ),
+    "misspelt name": (2, "did you mean 'siren'?", [*TINY, "--set", "field.name=sirenn"]),
+    "wrong type": (2, "field.width = 'wide'", ["train", "mnif:tiny", "--set", "field.width=wide"]),
+    "missing path": (2, "needs the argument 'path'", ["train", "mnif:faces64"]),
+    "path that is none": (
+        2, "'nowhere' does not exist", ["train", "mnif:faces64", "--set", "source.path=nowhere"]
+    ),
+    "no override": (2, "is not of the form", ["train", "mnif:tiny", "--set", "field"]),
+    "no device": (2, "device 'mps' is not available here", [*TINY, "--device", "mps"]),
+    "no run": (2, "'nowhere' is not a run", ["sample", "nowhere"]),
+    "nothing to resume": (2, "holds no run to resume", [*TINY, "--run", "no", "--resume"]),
+    "a missing file": (2, "'mine.toml' does not exist", ["train", "mine.toml"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case, tmp_path):
+    status, sentence, arguments = BAD[case]
+    if "mps" in arguments and torch.backends.mps.is_available():
+        pytest.skip("this machine has mps")
+    fails(status, sentence, *arguments, cwd=tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_bad_folders(tmp_path):
+    (tmp_path / "empty").mkdir()
+    own = ["train", "mnif:faces64", "--set"]
+    fails(2, "holds no pictures", *own, f"source.path={tmp_path / 'empty'}", cwd=tmp_path)
+    (tmp_path / "empty" / "a.png").write_bytes(b"nothing")
+    fails(
+        2, "1 of 1 pictures cannot be read", *own, f"source.path={tmp_path / 'empty'}", cwd=tmp_path
+    )
+
+
+def test_bad_recipes(tmp_path):
+    (tmp_path / "new.toml").write_text("format = 7\n")
+    fails(2, "format 7, and this program reads up to 1", "train", "new.toml", cwd=tmp_path)
+    (tmp_path / "bad.toml").write_text("field = [\n")
+    fails(2, "is not valid TOML", "train", "bad.toml", cwd=tmp_path)
+    (tmp_path / "less.toml").write_text('field = "siren"\n')
+    fails(2, "no section 'modality'", "train", "less.toml", cwd=tmp_path)
+
+
+def test_damaged_runs(own_run):
+    model = own_run / "model.safetensors"
+    whole = model.read_bytes()
+    model.write_bytes(whole[: len(whole) // 2])
+    fails(2, "is damaged and cannot be read", "sample", own_run)
+    model.unlink()
+    fails(2, "does not exist", "sample", own_run)
+    model.write_bytes(whole)
+    recipe = (own_run / "recipe.toml").read_text()
+    (own_run / "recipe.toml").write_text(recipe.replace("experts = 4", "experts = 5"))
+    fails(
+        2,
+        "does not fit its recipe: 'family.conditioner.basis.0.bias' is [4, 8], not [5, 8]",
+        "sample",
+        own_run,
+    )
+    (own_run / "recipe.toml").write_text("format = 9\n" + recipe.replace("format = 1\n", ""))
+    fails(2, "format 9", "info", own_run)
+
+
+def test_bad_samples(own_run):
+    fails(2, "unknown class 'eleven'", "sample", own_run, "--label", "eleven")
+    fails(2, "unknown class '11'", "sample", own_run, "--label", "11")
+    fails(2, "--resolution 0x3", "sample", own_run, "--resolution", "0x3")
+    fails(2, "sampler 'ddimm' is none of", "sample", own_run, "--sampler", "ddimm")
+    fails(2, "steps = 51: from 1 to 50", "sample", own_run, "--steps", "51")
+    fails(2, "99999 is not one of", "interpolate", own_run, "--to", "99999")
+    fails(2, "holds a run already", "train", "mnif:tiny", "--run", own_run)
+
+
+def test_a_full_disk_leaves_what_was_there(own_run, monkeypatch, capsys):
+    """Simulated where a file is flushed: status 1, one sentence, old files whole, no left-overs."""
+    before = {p.name: p.read_bytes() for p in own_run.iterdir()}
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export.os, "fsync", full)
+    monkeypatch.setattr(sys, "argv", ["fieldloom", "sample", str(own_run), "--count", "1"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "error: the disk is full" in capsys.readouterr().err
+    monkeypatch.undo()
+    system = fieldloom.load(own_run)
+    monkeypatch.setattr(export.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        fieldloom.save(system, own_run)
+    assert before == {p.name: p.read_bytes() for p in own_run.iterdir()}
+
+
+def test_save_and_load_without_the_source(tmp_path):
+    """A saved system is loaded elsewhere and answers the same; no file holds a pickle."""
+    system = fieldloom.build("mnif", "tiny", source={"name": "folder", "path": "gone"})
+    images = torch.rand(3, 1, 8, 8)
+    codes = system.encode(images)
+    fieldloom.save(system, tmp_path / "saved")
+    twin = fieldloom.load(tmp_path / "saved", device="cpu")
+    assert torch.equal(twin.encode(images), codes)
+    assert torch.equal(twin.decode(codes, resolution=12), system.decode(codes, resolution=12))
+    for path in (tmp_path / "saved").iterdir():
+        assert not path.read_bytes().startswith((b"\x80", b"PK")), path.name
+
+
+def test_the_python_interface(tiny_run):
+    system = fieldloom.load(tiny_run, device="cpu")
+    images = torch.rand(5, 1, 8, 8)
+    codes = system.encode(images)
+    assert codes.shape == (5, 1, 8)
+    assert system.decode(codes, resolution=(9, 13)).shape == (5, 1, 9, 13)
+    rebuilt = system.reconstruct(images)
+    assert rebuilt.shape == images.shape
+    assert 0 <= rebuilt.min() <= rebuilt.max() <= 1
+    drawn = system.sample(6, resolution=16, label=3, guidance=2.0, seed=1, steps=10)
+    assert torch.equal(
+        drawn, system.sample(6, resolution=16, label=3, guidance=2.0, seed=1, steps=10)
+    )
+    assert not torch.equal(
+        drawn, system.sample(6, resolution=16, label=3, guidance=2.0, seed=2, steps=10)
+    )
+    way = system.interpolate(images[0], images[1], steps=4)
+    torch.testing.assert_close(way[[0, -1]], rebuilt[:2])
+    one_by_one = torch.cat([system.decode(code[None]) for code in codes])
+    torch.testing.assert_close(one_by_one, rebuilt)
+
+
+def test_pieces_of_a_decoding_make_the_whole(tiny_run, monkeypatch):
+    system = fieldloom.load(tiny_run, device="cpu")
+    codes = torch.randn(2, *system.family.code_shape)
+    whole = system.decode(codes, resolution=20)
+    monkeypatch.setattr("fieldloom.system.CACHED", 56)
+    torch.testing.assert_close(system.decode(codes, resolution=20), whole)
+
+
+def test_pictures_are_what_was_drawn(tmp_path):
+    image = torch.rand(3, 6, 9)
+    path = export.png(image, tmp_path / "a.png")
+    read = np.asarray(Image.open(path)).transpose(2, 0, 1) / 255
+    assert np.abs(read - image.numpy()).max() <= 0.5 / 255 + 1e-6
+    assert export.sheet(torch.rand(5, 1, 6, 9), 3).shape == (2 * 8 + 2, 3 * 11 + 2, 3)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_log_can_be_read(tiny_run):
+    log = Run(tiny_run).read_log()
+    assert {line["stage"] for line in log} == {"field", "prior"}
+    assert all(np.isfinite(line["loss"]) for line in log)
