@@ -209,8 +209,8 @@ class Training:
             if not math.isfinite(float(total["objective"])):
                 raise FieldloomError(
                     f"the loss of '{player}' became {float(total['objective'])} "
-                    f"at step {self.step}: the signals of its batch were {index_of(batch)}. A smaller learning rate or "
-                    "train.field.clip may help; --resume goes on from the last checkpoint."
+                    f"at step {self.step}: the signals of its batch were {index_of(batch)}. "
+                    "A smaller learning rate or train.field.clip may help; --resume goes on from the last checkpoint."
                 )
             for group in groups:
                 if group.name == "codes":  # a code's step does not depend on the batch size

@@ -225,7 +225,7 @@ def packed(
     def items() -> Iterator[tuple[str, Callable[[], Image.Image]]]:
         for i in range(count):
             blob = data[offsets[i] : offsets[i + 1]].tobytes()
-            yield f"picture {i} of {path}", lambda blob=blob: Image.open(io.BytesIO(blob))
+            yield f"picture {i} of {path}", partial(Image.open, io.BytesIO(blob))
 
     pictures, good = pictures_of(items(), count, modality, filter)
     chosen = None if labels is None else [labels[i] for i in good]
@@ -234,18 +234,18 @@ def packed(
 
 def bundled(
     modality: Grid,
-    name_of: tuple[str, ...] = ("astronaut", "chelsea", "coffee", "rocket", "cat"),
+    pictures: tuple[str, ...] = ("astronaut", "chelsea", "coffee", "rocket"),
     split: Split = (1.0, 0.0),
     filter: Filter = "bicubic",
 ) -> Source:
     """Pictures that come with scikit-image, by their names there."""
-    from skimage import data as pictures
+    from skimage import data as bundle
 
     items = []
-    for name in name_of:
-        reader = getattr(pictures, name, None)
+    for name in pictures:
+        reader = getattr(bundle, name, None)
         if reader is None:
-            raise InputError(f"source.name_of: scikit-image has no picture '{name}'.")
+            raise InputError(f"source.pictures: scikit-image has no picture '{name}'.")
         items.append((name, lambda reader=reader: Image.fromarray(reader())))
     data, _ = pictures_of(items, len(items), modality, filter)
     return assemble(data, None, split, shuffle=False, filter=filter)
