@@ -79,7 +79,8 @@ def draw(
 ) -> dict[str, Picture]:
     """Caption -> file name and bytes."""
     count = min(16, len(result.originals))
-    size = max(32, 96 // max(1, result.originals.shape[2] // 32))
+    height = result.originals.shape[2]
+    size = height * max(1, 96 // height)  # whole multiples, so that pixels stay square
     pairs = [result.originals[:count], result.reconstructions[:count]]
     pictures = {
         "Data that were held out (above) and their reconstructions (below)": (

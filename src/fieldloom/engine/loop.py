@@ -189,45 +189,46 @@ class Training:
         Raises FieldloomError, before any weight changes, on a loss that is no number.
         """
         logs: dict[str, float] = {}
-        count = size(batch)
         for number, (player, groups) in enumerate(self.players.items()):
             parameters = [p for group in groups for p in group.parameters]
             for parameter in parameters:
                 parameter.grad = None
             total: dict[str, Tensor] = {}
-            for place, first in enumerate(range(0, count, micro)):
+            for place, first in enumerate(range(0, size(batch), micro)):
                 seed_everything(seed, self.step, number, place)
                 piece = part(batch, slice(first, first + micro))
-                share = size(piece) / count
+                share = size(piece) / size(batch)
                 with autocast(device, self.stage.precision):
                     loss, numbers = self.objective.loss(player, piece)
                 (loss * share).backward(inputs=parameters)
                 for name, value in {**numbers, "objective": loss.detach()}.items():
-                    total[name] = (
-                        total.get(name, torch.zeros((), device=value.device)) + value * share
-                    )
-            if not math.isfinite(float(total["objective"])):
+                    total[name] = total.get(name, 0) + value * share
+            numbers_now = {name: float(value) for name, value in total.items()}
+            if not math.isfinite(numbers_now["objective"]):
                 raise FieldloomError(
-                    f"the loss of '{player}' became {float(total['objective'])} "
-                    f"at step {self.step}: the signals of its batch were {index_of(batch)}. "
-                    "A smaller learning rate or train.field.clip may help; --resume goes on from the last checkpoint."
+                    f"the loss of '{player}' became {numbers_now['objective']} at step {self.step}: "
+                    f"the signals of its batch were {index_of(batch)}. A smaller learning rate "
+                    "or train.field.clip may help; --resume goes on from the last checkpoint."
                 )
-            for group in groups:
-                if group.name == "codes":  # a code's step does not depend on the batch size
-                    for parameter in group.parameters:
-                        if parameter.grad is not None:
-                            parameter.grad.mul_(count)
-            if self.stage.clip is not None:
-                nn.utils.clip_grad_norm_(parameters, self.stage.clip)
-            for group in groups:
-                for torch_group in group.optimizer.param_groups:
-                    torch_group["lr"] = group.rate * rate_at(self.step, self.stage, group.schedule)
-                group.optimizer.step()
+            self._descend(groups, size(batch))
             prefix = "" if len(self.players) == 1 else f"{player}."
-            logs |= {f"{prefix}{name}": float(value) for name, value in total.items()}
+            logs |= {f"{prefix}{name}": value for name, value in numbers_now.items()}
         self._average()
         self.step += 1
         return logs
+
+    def _descend(self, groups: list[Group], count: int) -> None:
+        """Every optimiser of a player takes its step from the gradients that are there."""
+        for group in groups:
+            for parameter in group.parameters:
+                if group.name == "codes" and parameter.grad is not None:
+                    parameter.grad.mul_(count)  # a code's step does not depend on the batch size
+        if self.stage.clip is not None:
+            nn.utils.clip_grad_norm_([p for g in groups for p in g.parameters], self.stage.clip)
+        for group in groups:
+            for torch_group in group.optimizer.param_groups:
+                torch_group["lr"] = group.rate * rate_at(self.step, self.stage, group.schedule)
+            group.optimizer.step()
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -1,0 +1,71 @@
+"""What the documents say is run, or looked up."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path) -> str:
+    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+
+
+def test_the_code_of_extending_runs():
+    exec(compile(blocks(ROOT / "docs" / "extending.md"), "extending.md", "exec"), {})
+
+
+def test_the_python_of_the_readme_runs(tiny_run, monkeypatch, tmp_path):
+    import shutil
+
+    (tmp_path / "outputs").mkdir()
+    shutil.copytree(tiny_run, tmp_path / "outputs" / "demo")
+    monkeypatch.chdir(tmp_path)
+    code = blocks(ROOT / "README.md")
+    assert "fieldloom.load" in code
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_places_named_in_the_documents_are_there(page):
+    """`path:line` (`excerpt`): the excerpt stands on that line. Links lead somewhere."""
+    text = page.read_text()
+    for path, line, excerpt in re.findall(r"`(src/[\w/.]+\.py):(\d+)` \(`([^`]+)`\)", text):
+        lines = (ROOT / path).read_text().splitlines()
+        assert excerpt in lines[int(line) - 1], f"{path}:{line} is: {lines[int(line) - 1]}"
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("fit_one_image", ["--size", "24", "--steps", "20"]),
+        ("mnif_by_hand", ["--steps", "5", "--prior-steps", "5"]),
+    ],
+)
+def test_examples_run(name, arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / f"{name}.py", *arguments, "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "PSNR" in done.stdout
+    assert list((tmp_path / "out").glob("*.png"))
+
+
+def test_no_file_names_a_machine():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
+    for name in tracked.splitlines():
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".json", ".cff", ""} and path.is_file():
+            text = path.read_text(errors="ignore")
+            for word in ("/" + "work/", "/" + "root/", "/opt/" + "pypi"):
+                assert word not in text, f"{name} names {word}"
