@@ -206,9 +206,9 @@ class Training:
             numbers_now = {name: float(value) for name, value in total.items()}
             if not math.isfinite(numbers_now["objective"]):
                 raise FieldloomError(
-                    f"the loss of '{player}' became {numbers_now['objective']} at step {self.step}: "
-                    f"the signals of its batch were {index_of(batch)}. A smaller learning rate "
-                    "or train.field.clip may help; --resume goes on from the last checkpoint."
+                    f"the loss of '{player}' became {numbers_now['objective']} "
+                    f"at step {self.step}: its batch was {index_of(batch)}. A smaller learning "
+                    "rate or train.field.clip may help; --resume goes on from the last checkpoint."
                 )
             self._descend(groups, size(batch))
             prefix = "" if len(self.players) == 1 else f"{player}."
@@ -305,7 +305,7 @@ def part(batch: Any, signals: slice) -> Any:
 
 def index_of(batch: Any) -> str:
     if isinstance(batch, Batch):
-        return json.dumps(batch.target.index.tolist())
+        return f"the signals {json.dumps(batch.target.index.tolist())}"
     return f"{size(batch)} codes"
 
 
