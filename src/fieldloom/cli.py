@@ -221,9 +221,13 @@ def info(run: RunArgument) -> None:
 
     from fieldloom.engine.run import Run
     from fieldloom.metrics.cost import inference, parameters
+    from fieldloom.system import build
 
     folder = Run(run).require()
-    system, finished = folder.read_system("cpu")
+    if (folder.folder / "model.safetensors").is_file():
+        system, finished = folder.read_system("cpu")
+    else:  # the first stage is not finished yet
+        system, finished = build(folder.read_recipe()), []
     recipe, log = system.recipe, folder.read_log()
     rows = {
         "recipe": recipe.get("recipe", "-"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fieldloom.engine import device as devices
 from fieldloom.errors import unknown
 from fieldloom.metrics.cost import inference, macs, parameters
-from fieldloom.metrics.features import DETECTORS
+from fieldloom.metrics.features import DETECTORS, Detector
 from fieldloom.metrics.paired import psnr, ssim, ssim_protocol
 from fieldloom.metrics.probes import Classifier
 from fieldloom.metrics.sets import frechet, nearest, neighbourhoods
@@ -100,17 +100,18 @@ def parse(spec: dict[str, Any]) -> Evaluation:
 def evaluate(system: System, source: Source) -> Result:
     """Reconstruction of the test part, samples against the training part, and what they cost."""
     how = parse(system.recipe.get("evaluate", {}))
+    detector = detector_of(how, source)  # before the work: it may be missing
     held = source.test if len(source.test) else source.train
     part = "test" if len(source.test) else "training"
     originals = source.read(held)
     codes = in_batches(system.encode, originals, "encoding")
     raw = in_batches(system.predict, codes, "decoding")
-    figures = reconstruction(how, originals, raw, part, source.filter)
+    figures = reconstruction(how, originals, raw, part, detector, source.filter)
     figures += cost(system, codes)
     result = Result(figures, originals, raw.clamp(0, 1), codes)
     if system.prior is None:
         return result
-    return generation(system, source, how, result)
+    return generation(system, source, how, detector, result)
 
 
 def in_batches(
@@ -121,7 +122,12 @@ def in_batches(
 
 
 def reconstruction(
-    how: Evaluation, originals: Tensor, raw: Tensor, part: str, filter: str
+    how: Evaluation,
+    originals: Tensor,
+    raw: Tensor,
+    part: str,
+    detector: Detector | None,
+    filter: str,
 ) -> list[Figure]:
     """PSNR (not clamped; the mean of each datum's), SSIM, Frechet distance of reconstructions."""
     of = f"{len(originals)} {part} data"
@@ -131,14 +137,15 @@ def reconstruction(
     if "ssim" in how.metrics and originals.ndim == 4:
         value = ssim(raw.clamp(0, 1), originals).mean().item()
         figures.append(Figure("ssim", value, of, ssim_protocol(tuple(originals.shape[2:]))))
-    if "frechet" in how.metrics and originals.ndim == 4 and len(originals) > 1:
-        detector = _detector(how)
+    if detector is not None and "frechet" in how.metrics and len(originals) > 1:
         value = frechet(detector(originals), detector(raw.clamp(0, 1)))
-        figures.append(Figure("frechet.reconstruction", value, of, _seen(detector, filter)))
+        figures.append(Figure(f"r{detector.figure}", value, of, _seen(detector, filter)))
     return figures
 
 
-def generation(system: System, source: Source, how: Evaluation, result: Result) -> Result:
+def generation(
+    system: System, source: Source, how: Evaluation, detector: Detector | None, result: Result
+) -> Result:
     """Samples against training data: set metrics, agreement with labels, nearest data."""
     count, classes = how.samples, len(source.names)
     labels = torch.arange(count) % classes if classes else None
@@ -147,48 +154,38 @@ def generation(system: System, source: Source, how: Evaluation, result: Result) 
     train, test = source.read(source.train), result.originals
     against = f"{count} samples, {len(train)} training data"
     figures = list(result.figures)
-    if samples.ndim == 4 and {"frechet", "precision-recall"} & set(how.metrics):
-        detector = _detector(how)
+    if detector is not None:
         seen, real, fake = _seen(detector, source.filter), detector(train), detector(samples)
         if "frechet" in how.metrics:
-            figures.append(Figure("frechet", frechet(real, fake), against, seen))
+            figures.append(Figure(detector.figure, frechet(real, fake), against, seen))
         if "precision-recall" in how.metrics:
             found = neighbourhoods(real, fake)
             figures += [
                 Figure(name, value, against, f"{seen}, k = 3") for name, value in found.items()
             ]
     distances, places = nearest(samples.flatten(1), train.flatten(1))
-    between = nearest(test.flatten(1), train.flatten(1))[0]
-    how_far = "Euclidean distance of values, median"
-    figures += [
-        Figure("nearest.sample", distances.median().item(), against, how_far),
-        Figure("nearest.test", between.median().item(), f"{len(test)} test data", how_far),
-        Figure(
-            "novelty",
-            (distances.median() / between.median()).item(),
-            against,
-            "ratio of the two above",
-        ),
-    ]
+    far, how_far = distances.median().item(), "Euclidean distance of values, median"
+    figures.append(Figure("nearest.sample", far, against, how_far))
+    if len(source.test):
+        usual = nearest(test.flatten(1), train.flatten(1))[0].median().item()
+        figures += [
+            Figure("nearest.test", usual, f"{len(test)} test data", how_far),
+            Figure("novelty", far / usual, against, "ratio of the two above"),
+        ]
     if labels is not None and source.labels is not None and classes > 1:
         judge = Classifier(train, source.labels[source.train])
-        accuracy = (
-            judge.score(test, source.labels[source.test]) if len(source.test) else float("nan")
-        )
-        figures += [
-            Figure("agreement", judge.score(samples, labels), f"{count} samples", JUDGE),
-            Figure("agreement.test", accuracy, f"{len(test)} test data", JUDGE),
-        ]
-    return Result(
-        figures,
-        test,
-        result.reconstructions,
-        result.codes,
-        samples,
-        codes,
-        labels,
-        places,
-        distances,
+        figures.append(Figure("agreement", judge.score(samples, labels), f"{count} samples", JUDGE))
+        if len(source.test):
+            accuracy = judge.score(test, source.labels[source.test])
+            figures.append(Figure("agreement.test", accuracy, f"{len(test)} test data", JUDGE))
+    return replace(
+        result,
+        figures=figures,
+        samples=samples,
+        sample_codes=codes,
+        sample_labels=labels,
+        nearest=places,
+        distances=distances,
     )
 
 
@@ -205,10 +202,15 @@ def cost(system: System, codes: Code) -> list[Figure]:
     rate = len(some) / (time.perf_counter() - began)
     where = f"{system.device.type}, {torch.get_num_threads()} threads"
     return [
-        Figure("parameters.learnable", parameters(system.family), "family"),
-        Figure("parameters.encoder", parameters(system.encoder), "encoder", "rates, tables"),
-        Figure("parameters.inference", inference(slots), "one field"),
-        Figure("macs", macs(slots, projections(system), points), f"one datum, {points} points"),
+        Figure("learnable", parameters(system.family), "family", "parameters"),
+        Figure("encoder", parameters(system.encoder), "encoder", "parameters: rates, tables"),
+        Figure("inference", inference(slots), "one field", "parameters"),
+        Figure(
+            "gmacs",
+            macs(slots, projections(system), points) / 1e9,
+            f"one datum, {points} points",
+            "1e9 multiply-accumulates of linear layers",
+        ),
         Figure("decoded", rate, f"{len(some)} data", f"data/s, {where}"),
         Figure("memory", devices.peak_memory(system.device), "this process", "bytes, peak"),
     ]
@@ -220,10 +222,13 @@ def projections(system: System) -> int:
     return sum(module.weight.numel() for module in linear)
 
 
-def _detector(how: Evaluation) -> Any:
+def detector_of(how: Evaluation, source: Source) -> Detector | None:
+    """The detector of the set metrics, where any is asked for and the data are pictures."""
+    if not {"frechet", "precision-recall"} & set(how.metrics) or source.data.ndim != 4:
+        return None
     make = DETECTORS[how.detector]
     return make(weights=how.weights) if how.weights else make()
 
 
-def _seen(detector: Any, filter: str) -> str:
+def _seen(detector: Detector, filter: str) -> str:
     return f"{detector.name}, resized {detector.filter}; data resized {filter}"

@@ -26,6 +26,8 @@ class Detector(Protocol):
 
     name: str
     filter: str
+    figure: str
+    """What a Frechet distance of these features is called: ``fid`` belongs to Inception alone."""
 
     def __call__(self, images: Images) -> Features: ...
 
@@ -43,6 +45,7 @@ class Gabor:
 
     name = "gabor"
     filter = "bilinear, antialiased, to 64x64"
+    figure = "frechet"
 
     def __init__(self) -> None:
         self.bank = gabor_bank(wavelength=3.0, orientations=6, reach=6)
@@ -79,6 +82,7 @@ class Inception:
 
     name = "inception"
     filter = "8 bit, bilinear as in TensorFlow 1 without antialiasing, to 299x299"
+    figure = "fid"
 
     def __init__(self, weights: str | None = None) -> None:
         if weights is not None and not Path(weights).is_file():
