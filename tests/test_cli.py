@@ -135,7 +135,7 @@ def test_from_training_to_pictures(tmp_path):
         "recall",
         "novelty",
         "agreement",
-        "macs",
+        "gmacs",
     } <= names
     assert all(f["of"] for f in report["figures"])
     frechet = next(f for f in report["figures"] if f["name"] == "frechet")
