@@ -142,6 +142,13 @@ def test_from_training_to_pictures(tmp_path):
     assert "gabor" in frechet["how"]
     assert "20 samples" in frechet["of"]
     assert len(report["nearest"]) == 20
+    other = run("evaluate", moved, "--source", pictures / "dark")
+    assert other.returncode == 0, other.stderr
+    own = {
+        f["name"]: f for f in json.loads((moved / "dark" / "report.json").read_text())["figures"]
+    }
+    assert own["psnr"]["of"] == "10 given data"
+    assert "agreement" not in own
     page = (moved / "report.html").read_text()
     assert page.count("data:image/") == 5
     assert "http" not in page.replace("http-equiv", "")
@@ -165,6 +172,14 @@ BAD = {
     "no device": (2, "device 'mps' is not available here", [*TINY, "--device", "mps"]),
     "no run": (2, "'nowhere' is not a run", ["sample", "nowhere"]),
     "nothing to resume": (2, "holds no run to resume", [*TINY, "--run", "no", "--resume"]),
+    "a number for a part": (2, "field = 3 is not right", [*TINY, "--set", "field=3"]),
+    "a number for a table": (2, "modality.coords = 3", [*TINY, "--set", "modality.coords=3"]),
+    "a number for a stage": (2, "train.field = 3", [*TINY, "--set", "train.field=3"]),
+    "a list for a prior": (2, "prior = [1] is not right", [*TINY, "--set", "prior=[1]"]),
+    "a metric that is none": (
+        2, "unknown metric 'psnrr'; did you mean", [*TINY, "--set", "evaluate.metrics=['psnrr']"]
+    ),
+    "a seed too large": (2, "from 0 to 2^63 - 1", [*TINY, "--seed", str(10**23)]),
     "a missing file": (2, "'mine.toml' does not exist", ["train", "mine.toml"]),
 }  # fmt: skip
 
@@ -222,6 +237,7 @@ def test_bad_samples(own_run):
     fails(2, "unknown class '11'", "sample", own_run, "--label", "11")
     fails(2, "--resolution 0x3", "sample", own_run, "--resolution", "0x3")
     fails(2, "sampler 'ddimm' is none of", "sample", own_run, "--sampler", "ddimm")
+    fails(2, "guidance = 2.0 needs a label", "sample", own_run, "--guidance", "2")
     fails(2, "steps = 51: from 1 to 50", "sample", own_run, "--steps", "51")
     fails(2, "99999 is not one of", "interpolate", own_run, "--to", "99999")
     fails(2, "holds a run already", "train", "mnif:tiny", "--run", own_run)
@@ -244,6 +260,8 @@ def test_a_full_disk_leaves_what_was_there(own_run, monkeypatch, capsys):
     system = fieldloom.load(own_run)
     monkeypatch.setattr(export.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
+        Run(own_run).write_system(system)
+    with pytest.raises(ValueError, match="holds a run already"):
         fieldloom.save(system, own_run)
     assert before == {p.name: p.read_bytes() for p in own_run.iterdir()}
 

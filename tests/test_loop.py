@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from fieldloom import recipe
-from fieldloom.engine import loop as loops
-from fieldloom.engine.loop import Stage, Training, order, parse_stage, rate_at
+from fieldloom.engine import device as devices
+from fieldloom.engine.loop import Stage, Training, order, rate_at
 from fieldloom.engine.run import Run
 from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, InputError, Interrupted
@@ -117,7 +118,7 @@ def test_clipping():
 
 def test_a_loss_that_is_no_number_is_reported_with_step_and_batch():
     training = Training(Quadratic(), Stage(optimizer=SGD))
-    with pytest.raises(FieldloomError, match="became nan at step 0: its batch was 2 codes"):
+    with pytest.raises(FieldloomError, match="became nan .* at step 0: its batch was 2 codes"):
         advance(training, (torch.tensor([1.0, float("nan")]), torch.arange(2)))
     assert training.objective.w.item() == 0  # nothing was changed
 
@@ -169,9 +170,9 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("name", ["mnif:tiny", "functa:tiny"])
-@pytest.mark.parametrize("kill_at", [7, 27])
+@pytest.mark.parametrize("kill_at", [3, 7, 27])
 def test_resume_equals_uninterrupted(tmp_path, monkeypatch, name, kill_at):
-    """A run that dies in either stage, after its last checkpoint, ends in the same weights."""
+    """A run that dies before or after a checkpoint, in either stage, ends in the same weights."""
     loaded = recipe.load(name, ["train.field.ema=0.9", "train.field.points=20"])
     straight = train(loaded, str(tmp_path / "straight")).state_dict()
     advance, calls = Training.advance, []
@@ -216,11 +217,59 @@ def test_stages_one_by_one_are_the_whole(tmp_path):
 
 
 def test_the_micro_batch_is_recorded_and_reused(tmp_path, monkeypatch):
-    train(recipe.load("mnif:tiny"), str(tmp_path / "a"), stage="field")
-    recorded = Run(tmp_path / "a").read_recipe()["train"]["field"]["micro"]
+    run = Run(tmp_path / "a")
+    train(recipe.load("mnif:tiny"), str(run.folder), stage="field")
+    recorded = run.read_recipe()["train"]["field"]["micro"]
     assert 1 <= recorded <= 16
-    monkeypatch.setattr(loops, "seed_everything", loops.seed_everything)
-    assert parse_stage("field", {"micro": recorded}).micro == recorded
+    monkeypatch.setattr(devices, "micro_batch", lambda *rest: 3)
+    train(None, str(run.folder), resume=True)
+    assert run.read_recipe()["train"]["field"]["micro"] == recorded
+    train(recipe.load("mnif:tiny"), str(tmp_path / "b"), stage="field")
+    assert Run(tmp_path / "b").read_recipe()["train"]["field"]["micro"] == 3
+
+
+def test_what_would_fail_after_hours_fails_before_the_run_exists(tmp_path):
+    for override, message in {
+        "train.prior.optimizer.name=adam": "'weight_decay'",
+        "train.field.optimizer.name=adamm": "did you mean 'adam",
+        "train.prior.groups.bias={}": "no group 'bias'",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            train(recipe.load("mnif:tiny", [override]), str(tmp_path / "run"))
+        assert not (tmp_path / "run").exists()
+
+
+def test_resuming_on_other_data_is_refused(tmp_path):
+    data = (torch.rand(12, 8, 8) * 255).byte().numpy()
+    np.save(tmp_path / "a.npy", data)
+    overrides = ["source.name=array", f"source.path={tmp_path / 'a.npy'}"]
+    train(recipe.load("mnif:tiny", overrides), str(tmp_path / "run"), stage="field")
+    np.save(tmp_path / "a.npy", data[::-1].copy())
+    with pytest.raises(InputError, match="the data of the run have changed: fingerprint"):
+        train(None, str(tmp_path / "run"), resume=True)
+
+
+def test_one_datum_trains_a_field_but_no_prior(tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros((1, 8, 8), np.uint8))
+    overrides = [
+        "source.name=array",
+        f"source.path={tmp_path / 'one.npy'}",
+        "source.split=[1.0, 0.0]",
+    ]
+    loaded = recipe.load("mnif:tiny", overrides)
+    with pytest.raises(InputError, match="a prior cannot be trained on 1 datum"):
+        train(loaded, str(tmp_path / "run"))
+    system = train(loaded, str(tmp_path / "run"), stage="field")
+    with pytest.raises(InputError, match="the prior is not trained yet"):
+        system.sample(1)
+
+
+def test_a_torn_line_of_the_log_is_forgotten(tmp_path):
+    run = Run(tmp_path)
+    run.log({"stage": "field", "step": 5})
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"stage": "field", "st')
+    assert run.read_log() == [{"stage": "field", "step": 5}]
 
 
 def test_a_finished_run_is_not_overwritten(tiny_run):

@@ -57,7 +57,7 @@ ResolutionOption = Annotated[
 OutOption = Annotated[
     Path | None, typer.Option(help="What to write. Default: a name inside the run.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Of the random numbers.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random numbers.")]
 
 
 @app.command()
@@ -81,9 +81,19 @@ def train(
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load(recipe, overrides)
-    folder = run or Path("runs") / Path(recipe).name.replace(":", "-").removesuffix(".toml")
+    folder = run or Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
+    if resume and overrides:
+        raise InputError(
+            "--resume goes on with the run's own recipe: --set and --seed cannot change it."
+        )
 
+    from fieldloom.engine.run import Run
     from fieldloom.engine.train import train as start
+    from fieldloom.evaluate import parse
+
+    parse(loaded.get("evaluate", {}))  # what is wrong there should not show after hours
+    if resume and Run(folder).exists and Run(folder).read_recipe().get("recipe") != recipe:
+        raise InputError(f"--resume: '{folder}' is a run of another recipe than '{recipe}'.")
 
     start(loaded, str(folder), stage.value, device.value, resume)
     say(f"trained: {folder}")
@@ -111,7 +121,7 @@ def reconstruct(
     run: RunArgument,
     source: SourceOption = None,
     resolution: ResolutionOption = None,
-    count: Annotated[int, typer.Option(help="How many at most.")] = 64,
+    count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 64,
     out: Annotated[
         Path | None, typer.Option(help="A folder. Default: RUN/reconstructions.")
     ] = None,
@@ -135,7 +145,7 @@ def sample(
     resolution: ResolutionOption = None,
     label: Annotated[str | None, typer.Option(help="A class, by name or number.")] = None,
     guidance: Annotated[float | None, typer.Option(help="1 is plain conditional sampling.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler.")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")] = None,
     seed: SeedOption = 0,
     out: OutOption = None,
@@ -198,9 +208,13 @@ def evaluate(
     source: SourceOption = None,
     resolution: ResolutionOption = None,
     set_: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="A folder. Default: RUN, or RUN/NAME.")] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Measure a run; writes report.json, report.html and pictures into it."""
+    """Measure a run; writes report.json, report.html and pictures into it.
+
+    With --source only the reconstruction of those data is measured, and written beside.
+    """
     from fieldloom.recipe import merge, parse_override
 
     system = opened(run, device)
@@ -211,7 +225,10 @@ def evaluate(
                 f"--set {override}: only keys of 'evaluate' can change after training."
             )
         system.recipe = merge(system.recipe, change)
-    measure(run, system, source_of(system, source), parse_resolution(resolution))
+    sizes = parse_resolution(resolution)
+    system.modality.grid(sizes)  # a resolution that does not fit should not show after the work
+    folder = out or (Path(run) / Path(source).stem if source else Path(run))
+    measure(folder, system, source_of(system, source), sizes, foreign=source is not None)
 
 
 @app.command()
@@ -225,15 +242,15 @@ def info(run: RunArgument) -> None:
 
     folder = Run(run).require()
     if (folder.folder / "model.safetensors").is_file():
-        system, finished = folder.read_system("cpu")
+        system = folder.read_system("cpu")
     else:  # the first stage is not finished yet
-        system, finished = build(folder.read_recipe()), []
+        system = build(folder.read_recipe())
     recipe, log = system.recipe, folder.read_log()
     rows = {
         "recipe": recipe.get("recipe", "-"),
         "paper": recipe.get("paper", "-"),
         "seed": recipe.get("seed", 0),
-        "finished stages": ", ".join(finished) or "none",
+        "finished stages": ", ".join(system.finished) or "none",
         "field, conditioner": " x ".join(part_name(recipe, k) for k in ("field", "conditioner")),
         "encoder, prior": " x ".join(part_name(recipe, k) for k in ("encoder", "prior")),
         "code": f"{system.family.code_shape[0]} x {system.family.code_shape[1]}",
@@ -297,10 +314,13 @@ def demo(
     from fieldloom.recipe import load
 
     began = time.monotonic()
+    trained = (out / "report.json").is_file()
     system = start(load("mnif:digits"), str(out), "all", device.value, resume=Run(out).exists)
-    took = time.monotonic() - began
-    measure(str(out), system, source_of(system, None), 64, seconds=took)
-    say(f"trained in {took:.0f} s. Look at {out / 'report.html'}")
+    took = None if trained else time.monotonic() - began
+    measure(out, system, source_of(system, None), 64, seconds=took)
+    say(
+        f"{'trained before' if took is None else f'trained in {took:.0f} s'}: {out / 'report.html'}"
+    )
 
 
 # -- what the verbs share
@@ -315,12 +335,13 @@ def opened(run: str, device: Device) -> System:
 def source_of(system: System, path: str | None) -> Source:
     """The run's own source, or a path's data, all of them to test on."""
     from fieldloom.modalities.sources import spec_of
-    from fieldloom.recipe import merge
     from fieldloom.system import open_source
 
     if path is None:
         return open_source(system.recipe, system.modality)
-    return open_source(merge(system.recipe, {"source": spec_of(path)}), system.modality)
+    trained = system.recipe.get("known", {}).get("filter", "none")
+    spec = spec_of(path) | ({} if trained == "none" else {"filter": trained})
+    return open_source({"source": spec}, system.modality)
 
 
 def data_of(system: System, path: str | None) -> Tensor:
@@ -330,21 +351,27 @@ def data_of(system: System, path: str | None) -> Tensor:
 
 
 def measure(
-    run: str, system: System, source: Source, resolution: Any, seconds: float | None = None
+    folder: Path,
+    system: System,
+    source: Source,
+    resolution: Any,
+    seconds: float | None = None,
+    foreign: bool = False,
 ) -> None:
+    """Figures and report of a system on its own source, or (``foreign``) on data of any other."""
     from rich.table import Table
 
     from fieldloom import report
     from fieldloom.engine.run import Run
     from fieldloom.evaluate import evaluate as figures_of
 
-    result = figures_of(system, source)
-    report.write(Run(run), system, source, result, resolution, seconds)
+    result = figures_of(system, source, foreign)
+    report.write(Run(folder), system, source, result, resolution, seconds)
     table = Table("figure", "value", "measured on", "how")
     for figure in result.figures:
         table.add_row(figure.name, report.number(figure.value), figure.of, figure.how)
     console().print(table)
-    say(f"report: {Path(run) / 'report.html'}")
+    say(f"report: {folder / 'report.html'}")
 
 
 def batched(work: Any, data: Tensor, title: str) -> Tensor:
@@ -358,7 +385,7 @@ def class_of(system: System, label: str) -> int:
     names = system.recipe.get("known", {}).get("names", [])
     if label in names:
         return names.index(label)
-    if label.isdigit() and int(label) < len(names):
+    if label.isascii() and label.isdigit() and int(label) < len(names):
         return int(label)
     raise unknown("class", label, names)
 
@@ -367,7 +394,7 @@ def parse_resolution(text: str | None) -> int | tuple[int, ...] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
         raise InputError(f"--resolution {text}: a positive number, or one an axis, as 256x128.")
     return int(parts[0]) if len(parts) == 1 else tuple(int(part) for part in parts)
 
@@ -405,6 +432,10 @@ def main() -> None:
         stop(f"{error}; --resume goes on from here.", 130)
     except FieldloomError as error:
         stop(str(error), 1)
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        stop(f"out of memory: {str(error).partition(chr(10))[0]}", 1)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         where = f" ('{error.filename}')" if error.filename else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.engine import device as devices
-from fieldloom.errors import unknown
+from fieldloom.errors import InputError, unknown
 from fieldloom.metrics.cost import inference, macs, parameters
 from fieldloom.metrics.features import DETECTORS, Detector
 from fieldloom.metrics.paired import psnr, ssim, ssim_protocol
 from fieldloom.metrics.probes import Classifier
-from fieldloom.metrics.sets import frechet, nearest, neighbourhoods
+from fieldloom.metrics.sets import frechet, kid, nearest, neighbourhoods
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import track
 from fieldloom.registry import build
@@ -54,6 +55,8 @@ class Evaluation:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise InputError(f"evaluate.samples = {self.samples}: at least 1.")
         for name in self.metrics:
             if name not in METRICS:
                 raise unknown("metric", name, METRICS)
@@ -66,8 +69,10 @@ class Evaluation:
         return {key: value for key, value in named.items() if value is not None}
 
 
-METRICS = ("psnr", "ssim", "frechet", "precision-recall")
-JUDGE = "share that an SVM trained on the training data labels as asked"
+METRICS = ("psnr", "ssim", "frechet", "kid", "precision-recall")
+SETS = {"frechet", "kid", "precision-recall"}
+JUDGED = 5000
+JUDGE = f"share that an SVM of at most {JUDGED} training data labels as asked"
 
 
 @dataclass(frozen=True)
@@ -97,19 +102,24 @@ def parse(spec: dict[str, Any]) -> Evaluation:
     return build("evaluate", {"name": "evaluate", **spec}, tables)
 
 
-def evaluate(system: System, source: Source) -> Result:
-    """Reconstruction of the test part, samples against the training part, and what they cost."""
+def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
+    """Reconstruction of the test part, samples against the training part, and what they cost.
+
+    foreign: the source is not the one that was trained on: only its reconstruction is measured.
+    """
     how = parse(system.recipe.get("evaluate", {}))
     detector = detector_of(how, source)  # before the work: it may be missing
     held = source.test if len(source.test) else source.train
-    part = "test" if len(source.test) else "training"
+    part = "given" if foreign else "test" if len(source.test) else "training"
     originals = source.read(held)
     codes = in_batches(system.encode, originals, "encoding")
     raw = in_batches(system.predict, codes, "decoding")
     figures = reconstruction(how, originals, raw, part, detector, source.filter)
     figures += cost(system, codes)
     result = Result(figures, originals, raw.clamp(0, 1), codes)
-    if system.prior is None:
+    if system.prior is not None and not system.generates:
+        warnings.warn("the prior is not trained yet: samples are not measured.", stacklevel=2)
+    if foreign or not system.generates:
         return result
     return generation(system, source, how, detector, result)
 
@@ -155,9 +165,12 @@ def generation(
     against = f"{count} samples, {len(train)} training data"
     figures = list(result.figures)
     if detector is not None:
-        seen, real, fake = _seen(detector, source.filter), detector(train), detector(samples)
+        seen = _seen(detector, source.filter)
+        real, fake = (detector(x.to(system.device)).cpu() for x in (train, samples))
         if "frechet" in how.metrics:
             figures.append(Figure(detector.figure, frechet(real, fake), against, seen))
+        if "kid" in how.metrics:
+            figures.append(Figure("kid", kid(real, fake), against, seen))
         if "precision-recall" in how.metrics:
             found = neighbourhoods(real, fake)
             figures += [
@@ -173,7 +186,8 @@ def generation(
             Figure("novelty", far / usual, against, "ratio of the two above"),
         ]
     if labels is not None and source.labels is not None and classes > 1:
-        judge = Classifier(train, source.labels[source.train])
+        known = source.labels[source.train]
+        judge = Classifier(train[:JUDGED], known[:JUDGED])
         figures.append(Figure("agreement", judge.score(samples, labels), f"{count} samples", JUDGE))
         if len(source.test):
             accuracy = judge.score(test, source.labels[source.test])
@@ -224,7 +238,10 @@ def projections(system: System) -> int:
 
 def detector_of(how: Evaluation, source: Source) -> Detector | None:
     """The detector of the set metrics, where any is asked for and the data are pictures."""
-    if not {"frechet", "precision-recall"} & set(how.metrics) or source.data.ndim != 4:
+    if not SETS & set(how.metrics) or source.data.ndim != 4:
+        return None
+    if min(len(source.train), how.samples) <= 3:
+        warnings.warn("set metrics need more than 3 data and samples: left out.", stacklevel=2)
         return None
     make = DETECTORS[how.detector]
     return make(weights=how.weights) if how.weights else make()

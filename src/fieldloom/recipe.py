@@ -120,14 +120,18 @@ def validate(recipe: Recipe) -> None:
         if section not in SECTIONS:
             raise unknown("section of the recipe", section, SECTIONS)
     seed = recipe.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"seed = {seed!r} is not right: it is a whole number, 0 or more.")
-    train = recipe.get("train", {})
-    if not isinstance(train, Mapping):
-        raise InputError("train is a table of stages: [train.field], [train.prior].")
-    for stage in train:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise InputError(f"seed = {seed!r} is not right: it is a whole number, from 0 to 2^63 - 1.")
+    for section in ("train", "evaluate", "expected", "known"):
+        if not isinstance(recipe.get(section, {}), Mapping):
+            raise InputError(f"{section} = {recipe[section]!r} is not right: it is a table.")
+    if not isinstance(recipe.get("loss", ""), str):
+        raise InputError(f"loss = {recipe['loss']!r} is not right: it is a name.")
+    for stage, spec in recipe.get("train", {}).items():
         if stage not in STAGES:
             raise unknown("training stage", stage, STAGES)
+        if not isinstance(spec, Mapping):
+            raise InputError(f"train.{stage} = {spec!r} is not right: it is a table.")
 
 
 def dump(recipe: Recipe) -> str:

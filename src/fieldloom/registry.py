@@ -35,6 +35,8 @@ def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> A
     Raises InputError, naming the argument, for an unknown name, an unknown or missing argument or a
     value of the wrong type.
     """
+    if not isinstance(spec, str | Mapping):
+        raise InputError(f"{kind} = {spec!r} is not right: it is a name, or a table with a name.")
     arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = arguments.pop("name", None)
     if not isinstance(name, str):
@@ -46,9 +48,11 @@ def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> A
         if key not in hints or key in offered:
             settable = [k for k in hints if k not in known]
             raise unknown(f"argument of {kind} '{name}'", key, settable)
-        if key in tables and isinstance(value, str | Mapping):
+        if key in tables:
             offered[key] = build(key, value, tables, **known)
-        elif is_dataclass(hints[key]) and isinstance(value, Mapping):
+        elif is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{kind}.{key} = {value!r} is not right: it is a table.")
             offered[key] = build(key, {"name": key, **value}, {key: {key: hints[key]}})
         else:
             offered[key] = check(f"{kind}.{key}", value, hints[key])

@@ -51,7 +51,8 @@ def write(
         },
     )
     pictures = draw(run, system, source, result, resolution) if result.originals.ndim == 4 else {}
-    pictures = {"Loss": ("curves.png", curves(run.read_log()))} | pictures
+    if log := run.read_log():
+        pictures = {"Loss": ("curves.png", curves(log))} | pictures
     for name, content in pictures.values():
         export.write(content, run.folder / name)
     export.text(page(run, system, result, pictures), run.folder / "report.html")

@@ -23,7 +23,7 @@ from fieldloom.objectives import OBJECTIVES, PENALTIES, Objective
 from fieldloom.priors import CODECS, DENOISERS, PRIORS, Prior
 from fieldloom.registry import build as make
 from fieldloom.renderers import RENDERERS, Renderer
-from fieldloom.types import Code, Mismatch, Signal, Values
+from fieldloom.types import Code, Mismatch, Signal, Values, layer_of
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "source": SOURCES,
@@ -48,7 +48,8 @@ CACHED = 1 << 18
 class System(nn.Module):
     """Data are tensors (batch, channel, *axes) in [0, 1]; codes are (batch, tokens, width).
 
-    ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving.
+    ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving;
+    ``finished`` the stages of training that the weights have behind them.
     """
 
     def __init__(
@@ -64,7 +65,13 @@ class System(nn.Module):
         super().__init__()
         self.modality, self.render, self.mismatch, self.recipe = modality, render, mismatch, recipe
         self.family, self.encoder, self.prior = family, encoder, prior
+        self.finished: list[str] = []
         self.eval()
+
+    @property
+    def generates(self) -> bool:
+        """Whether there is a prior, and it is trained."""
+        return self.prior is not None and "prior" in self.finished
 
     @property
     def device(self) -> torch.device:
@@ -108,12 +115,15 @@ class System(nn.Module):
         """Values of each code in turn at coords (1, points, coord): one (1, points, value) a code.
 
         One instance at a time, in pieces whose hidden layers stay in the cache: faster on a CPU
-        than any larger batch. dtype: of weights and coordinates, None is their own.
+        than any larger batch. dtype: of all weights but the first layer's, where coordinates and
+        phases of many periods meet (in bfloat16 they would cost 10 dB); None is their own.
         """
-        weights = {n: w.to(dtype or w.dtype) for n, w in self.family.conditioner(code).items()}
-        coords = coords.to(dtype or coords.dtype)
+        weights = self.family.conditioner(code)
+        if dtype is not None:
+            first = layer_of(next(iter(self.family.field.slots)))
+            weights = {n: w if layer_of(n) == first else w.to(dtype) for n, w in weights.items()}
         widest = max(slot.shape[-1] for slot in self.family.field.slots.values())
-        piece = max(1, CACHED // widest) if code.device.type == "cpu" else 1 << 20
+        piece = max(1, CACHED // widest) if code.is_cpu else 1 << 20
         for i in range(len(code)):
             own = {n: w if len(w) == 1 else w[i : i + 1] for n, w in weights.items()}
             pieces = [
@@ -144,6 +154,8 @@ class System(nn.Module):
     ) -> Code:
         if self.prior is None:
             raise InputError("this recipe has no prior to sample from.")
+        if not self.generates:
+            raise InputError("the prior is not trained yet: --stage prior with --resume trains it.")
         self.eval()
         generator = Generator().manual_seed(seed)
         return self.prior.sample(count, label, generator=generator, **options)
@@ -211,9 +223,11 @@ def _assemble(recipe: recipes.Recipe) -> System:
         "conditioner", recipe.get("conditioner", "shared"), TABLES, slots=field.slots
     )
     family = Family(field, conditioner)
+    batch = recipe.get("train", {}).get("field", {}).get("batch", 32)
     known = {"code_shape": family.code_shape, "signals": signals, "classes": classes}
-    encoder = make("encoder", recipe.get("encoder", "nothing"), TABLES, **known)
-    prior = make("prior", recipe["prior"], TABLES, **known) if "prior" in recipe else None
+    encoder = make("encoder", recipe.get("encoder", "nothing"), TABLES, batch=batch, **known)
+    drawn = recipe.get("prior", "none")
+    prior = None if drawn == "none" else make("prior", drawn, TABLES, **known)
     loss = recipe.get("loss", "mse")
     if loss not in MISMATCHES:
         raise unknown("loss", str(loss), MISMATCHES)
@@ -223,5 +237,5 @@ def _assemble(recipe: recipes.Recipe) -> System:
 def open_source(recipe: recipes.Recipe, modality: Modality) -> Source:
     """The data of a recipe, in the size and channels of its modality."""
     if "source" not in recipe:
-        raise InputError("the recipe has no section 'source': give --set source.path=FOLDER.")
+        raise InputError("the recipe has no section 'source': give --set source.name=folder.")
     return make("source", recipe["source"], TABLES, modality=modality)

@@ -31,7 +31,9 @@ class Cavia(Encoder):
     clamp:   where s is held.
     noise:   std of Gaussian noise on the origin in training (mNIF released: 1e-4 on latents).
     reduction: ``signal``, or ``batch``: the inner error is averaged over the batch as mNIF's
-             released code does, so that a step depends on the size of its batch.
+             released code does, so that in training a step depends on the size of its batch.
+    batch:   what ``batch`` divides by outside training, where a signal's code must not depend on
+             its company; None: the signals at hand.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Cavia(Encoder):
         clamp: tuple[float, float] = (0.0, 1.0),
         noise: float = 0.0,
         reduction: Literal["signal", "batch"] = "signal",
+        batch: int | None = None,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
@@ -52,7 +55,8 @@ class Cavia(Encoder):
                 f"cavia: steps = {steps}, rate = {rate}, noise = {noise}: not negative."
             )
         self.steps, self.second_order, self.rate = steps, second_order, rate
-        self.clamp, self.noise, self.separable = clamp, noise, reduction == "signal"
+        self.clamp, self.noise, self.batch = clamp, noise, batch
+        self.separable = reduction == "signal"
         self.rates: nn.Parameter | None = None
         if rates == "learned":
             drawn = torch.empty(code_shape[1]).uniform_(0.005, 0.1, generator=generator)
@@ -70,7 +74,7 @@ class Cavia(Encoder):
         keep = self.training and torch.is_grad_enabled()
         step = self.rate if self.rates is None else self.rate * self.rates.clamp(*self.clamp)
         if not self.separable:
-            step = step / len(signal)
+            step = step / (len(signal) if self.training else self.batch or len(signal))
         for _ in range(self.steps):
             with torch.enable_grad():
                 if not keep or not code.requires_grad:  # descent needs a leaf of its own
@@ -104,6 +108,7 @@ class Fit(Encoder):
             raise InputError(f"fit: steps = {steps}, rate = {rate}: not negative.")
         self.steps, self.rate, self.keep = steps, rate, keep
         self.start = start or Nothing()
+        self.separable = self.start.separable
 
     def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         start = self.start(signal, family, render, mismatch)

@@ -40,35 +40,26 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def cache_bytes() -> int:
-    """The second-level cache of one core, 1 MiB where the machine does not say."""
-    said = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
-    try:
-        return int(said.read_text().strip().removesuffix("K")) * 1024
-    except (OSError, ValueError):
-        return 1 << 20
+MICRO_BYTES = 4 << 20
+"""Measured (benchmarks/speed.py): larger is hardly faster; a step of CAVIA holds 120 of them."""
 
 
 def micro_batch(device: torch.device, batch: int, points: int, width: int) -> int:
     """Signals that are trained on at a time, a divisor of the batch where one is near.
 
-    On a CPU a few hidden layers (points, width) of float32 should stay in the cache; on an
-    accelerator the whole batch is taken, as far as a quarter of its free memory holds some two
-    hundred hidden layers (three inner steps, their gradients and second-order graph).
+    On a CPU one hidden layer (points, width) of float32 takes MICRO_BYTES, so that it stays in the
+    cache; on an accelerator the whole batch is taken, as far as a quarter of its free memory holds
+    some two hundred hidden layers (three inner steps, their gradients and second-order graph).
     """
     layer = 4 * points * width
     if device.type == "cpu":
-        fitting = MICRO_LAYERS * cache_bytes() * torch.get_num_threads() / layer
+        fitting = MICRO_BYTES / layer
     elif device.type == "cuda":
         fitting = torch.cuda.mem_get_info(device)[0] / 4 / (200 * layer)
     else:
         fitting = (2 << 30) / (200 * layer)
     rounds = math.ceil(batch / max(1, min(batch, int(fitting))))
     return math.ceil(batch / rounds)
-
-
-MICRO_LAYERS = 2
-"""Measured (benchmarks/speed.py): a micro-batch's hidden layer, in caches of all the cores."""
 
 
 def synchronize(device: torch.device) -> None:
@@ -82,6 +73,10 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: the most that the process (CPU) or the allocator (accelerator) has held."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would begin at the peak of the process that started this one
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

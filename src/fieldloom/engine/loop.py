@@ -128,7 +128,7 @@ def order(seed: int, step: int, count: int, batch: int, partial: bool = False) -
 
 
 def seed_everything(*key: int) -> None:
-    """Seed torch's generators from a key, (seed, step, player, micro-batch) in the loop."""
+    """Seed torch's generators: seed, stage, step, player, micro-batch (from 1; 0, 0: the data)."""
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
 
@@ -152,10 +152,13 @@ class Group:
 
 
 class Training:
-    """An objective, its optimisers and averaged weights, and how far they are."""
+    """An objective, its optimisers and averaged weights, and how far they are.
 
-    def __init__(self, objective: Objective, stage: Stage) -> None:
-        self.objective, self.stage, self.step = objective, stage, 0
+    tag: what keeps the random draws of one stage apart from another's.
+    """
+
+    def __init__(self, objective: Objective, stage: Stage, tag: int = 0) -> None:
+        self.objective, self.stage, self.step, self.tag = objective, stage, 0, tag
         self.players: dict[str, list[Group]] = {
             player: [self._group(name, ps) for name, ps in groups.items() if ps]
             for player, groups in objective.players.items()
@@ -195,7 +198,7 @@ class Training:
                 parameter.grad = None
             total: dict[str, Tensor] = {}
             for place, first in enumerate(range(0, size(batch), micro)):
-                seed_everything(seed, self.step, number, place)
+                seed_everything(seed, self.tag, self.step, number + 1, place + 1)
                 piece = part(batch, slice(first, first + micro))
                 share = size(piece) / size(batch)
                 with autocast(device, self.stage.precision):
@@ -204,11 +207,12 @@ class Training:
                 for name, value in {**numbers, "objective": loss.detach()}.items():
                     total[name] = total.get(name, 0) + value * share
             numbers_now = {name: float(value) for name, value in total.items()}
-            if not math.isfinite(numbers_now["objective"]):
+            slope = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+            if not (math.isfinite(numbers_now["objective"]) and torch.isfinite(slope)):
                 raise FieldloomError(
-                    f"the loss of '{player}' became {numbers_now['objective']} "
-                    f"at step {self.step}: its batch was {index_of(batch)}. A smaller learning "
-                    "rate or train.field.clip may help; --resume goes on from the last checkpoint."
+                    f"the loss of '{player}' became {numbers_now['objective']} (its gradient "
+                    f"{slope:.3g}) at step {self.step}: its batch was {index_of(batch)}. "
+                    "Train again with a smaller learning rate, or clip the gradient (train.*.clip)."
                 )
             self._descend(groups, size(batch))
             prefix = "" if len(self.players) == 1 else f"{player}."
@@ -352,7 +356,7 @@ def loop(
     with Progress(title, stage.steps, first) as progress, stoppable() as stopped:
         while training.step < stage.steps:
             places = order(seed, training.step, count, stage.batch, stage.partial)
-            seed_everything(seed, training.step)
+            seed_everything(seed, training.tag, training.step, 0, 0)
             numbers = training.advance(fetch(places), micro, seed, device)
             done = training.step
             progress.update(done, f"loss {numbers.get('loss', numbers.get('objective', 0)):.5f}")

@@ -1,8 +1,10 @@
 """The run directory: tensors are safetensors, the rest is text; no pickle.
 
-    recipe.toml          the resolved recipe           model.safetensors   all weights of the system
-    codes.safetensors    raw codes of the training set state.safetensors   where an unfinished stage
-    is log.jsonl  env.json  report.json  pictures
+    recipe.toml        the resolved recipe
+    model.safetensors  all weights of the system, and which stages are finished
+    codes.safetensors  raw codes of the training data
+    state.safetensors  where an unfinished stage is
+    log.jsonl, env.json, report.json, report.html, pictures
 
 It can be moved and loaded elsewhere. Every file is written beside its old self, then renamed.
 """
@@ -14,7 +16,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -77,18 +78,17 @@ class Run:
 
     # -- weights
 
-    def write_system(self, system: System, finished: list[str]) -> None:
-        """finished: the stages that these weights have behind them."""
-        write_tensors(
-            self.folder / "model.safetensors", system.state_dict(), {"finished": finished}
-        )
+    def write_system(self, system: System) -> None:
+        numbers = {"finished": system.finished}
+        write_tensors(self.folder / "model.safetensors", system.state_dict(), numbers)
 
-    def read_system(self, device: str = "auto") -> tuple[System, list[str]]:
-        """The system with the run's weights, and the stages that are finished."""
+    def read_system(self, device: str = "auto") -> System:
+        """The system with the run's weights; knows which stages are finished."""
         system = build(self.read_recipe())
         tensors, numbers = read_tensors(self.folder / "model.safetensors")
         load_weights(system, tensors, f"'{self.folder / 'model.safetensors'}'")
-        return system.to(devices.pick(device)), list(numbers.get("finished", []))
+        system.finished = list(numbers.get("finished", []))
+        return system.to(devices.pick(device))
 
     def write_codes(self, codes: Tensor, labels: Tensor | None) -> None:
         tensors = {"codes": codes} | ({} if labels is None else {"labels": labels})
@@ -129,7 +129,13 @@ class Run:
         path = self.folder / "log.jsonl"
         if not path.is_file():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        lines = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:  # the end of a line that a full disk or a power cut tore
+                continue
+        return lines
 
     def rewind_log(self, stage: str, step: int) -> None:
         """Forget lines of a stage beyond a step: they will be written again."""
@@ -141,14 +147,19 @@ class Run:
 
 
 def save(system: System, folder: str | Path) -> Path:
-    """Write a system as a run: its recipe and its weights. Returns the folder."""
+    """Write a system as a new run: its recipe and its weights. Returns the folder.
+
+    Raises InputError where the folder holds a run already.
+    """
     run = Run(folder)
+    if run.exists:
+        raise InputError(f"'{folder}' holds a run already: choose another folder.")
+    run.write_system(system)
+    run.write_json("env.json", devices.environment(system.device))
     run.write_recipe(system.recipe)
-    run.write_system(system, list(system.recipe.get("train", {})))
-    run.write_json("env.json", devices.environment(torch.device("cpu")))
     return run.folder
 
 
 def load(run: str | Path, device: str = "auto") -> System:
     """The trained system of a run directory. Raises InputError where it is none, or damaged."""
-    return Run(run).read_system(device)[0]
+    return Run(run).read_system(device)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,9 +16,11 @@ from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Likelihood
+from fieldloom.priors import Prior
 from fieldloom.progress import track
-from fieldloom.recipe import Recipe, merge
-from fieldloom.system import System, build, open_source
+from fieldloom.recipe import STAGES, Recipe, merge
+from fieldloom.registry import build as make
+from fieldloom.system import TABLES, System, build, open_source
 from fieldloom.types import Batch
 
 StageName = Literal["field", "codec", "prior", "all"]
@@ -40,65 +44,99 @@ def train(
         raise InputError(f"'{folder}' holds a run already: give --resume, or another --run.")
     if not run.exists and (resume or recipe is None):
         raise InputError(f"'{folder}' holds no run to resume.")
-    recipe = run.read_recipe() if run.exists else recipe
-    assert recipe is not None
-    stages = {name: parse_stage(name, spec) for name, spec in recipe.get("train", {}).items()}
-    source = open_source(recipe, build(_without_learned(recipe)).modality)
-    if "known" not in recipe:
-        recipe = merge(recipe, {"known": source.facts()})
-    recipe = _with_micro(recipe, stages, where)
-    system = build(recipe).to(where)
+    recipe, source = prepare(run.read_recipe() if run.exists else recipe or {}, where)
+    if (run.folder / "model.safetensors").is_file():
+        system = run.read_system(device)
+    else:
+        system = build(recipe).to(where)
+    stages = {name: parse_stage(name, recipe.get("train", {}).get(name, {})) for name in STAGES}
+    todo = [
+        name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
+    ]
+    check(
+        system, source, stages, todo
+    )  # all that can be known to be wrong, before anything is kept
     if not run.exists:
         run.folder.mkdir(parents=True, exist_ok=True)
         run.write_json("env.json", devices.environment(where) | {"command": sys.argv[1:]})
         run.write_recipe(recipe)
-    finished: list[str] = []
-    if (run.folder / "model.safetensors").is_file():
-        system, finished = run.read_system(device)
-    stages = {name: parse_stage(name, spec) for name, spec in recipe.get("train", {}).items()}
-    if stage in ("field", "all") and "field" not in finished:
-        train_field(system, source, stages.get("field", Stage()), run, where)
-        finished.append("field")
-    if stage in ("codec", "prior", "all") and system.prior is not None:
-        if "field" not in finished:
-            raise InputError(
-                f"the run '{folder}' has no trained field yet: --stage field comes first."
-            )
-        codes, labels = training_codes(system, source, run)
-        if "codec" not in finished:
-            system.prior.fit(codes.to(where), None if labels is None else labels.to(where))
-            finished.append("codec")
-            run.write_system(system, finished)
-        if stage != "codec" and "prior" not in finished:
-            train_prior(system, codes, labels, stages.get("prior", Stage()), run, where)
-            finished.append("prior")
-            run.write_system(system, finished)
-            run.drop_state()
+    todo = [name for name in todo if name not in system.finished]
+    if "field" in todo:
+        train_field(system, source, stages["field"], run, where)
+        keep(system, "field", run)
+    if system.prior is None or not {"codec", "prior"} & set(todo):
+        return system
+    codes, labels = training_codes(system, source, run)
+    if "codec" in todo:
+        system.prior.fit(codes.to(where), None if labels is None else labels.to(where))
+        keep(system, "codec", run)
+    if "prior" in todo:
+        if system.prior.trained:
+            train_prior(system.prior, system, codes, labels, stages["prior"], run, where)
+        keep(system, "prior", run)
     return system
 
 
-def _without_learned(recipe: Recipe) -> Recipe:
-    """The recipe with as much as the modality needs: a source is opened before all is known."""
-    return {k: v for k, v in recipe.items() if k in ("modality", "field", "renderer")}
+def prepare(recipe: Recipe, device: torch.device) -> tuple[Recipe, Source]:
+    """The recipe with what its data and this machine say, and the data.
+
+    Paths become absolute; what the source said is kept under ``known`` and must not change; the
+    micro-batch is chosen once, and reused on resume. Raises InputError where data have changed.
+    """
+    for section in ("modality", "field"):
+        if section not in recipe:
+            raise InputError(f"the recipe has no section '{section}'.")
+    modality = make("modality", recipe["modality"], TABLES)
+    path = recipe.get("source", {}).get("path") if isinstance(recipe.get("source"), dict) else None
+    if isinstance(path, str) and Path(path).expanduser().exists():
+        absolute = str(Path(path).expanduser().resolve())
+        recipe = merge(recipe, {"source": {"path": absolute}})
+    source = open_source(recipe, modality)
+    facts = source.facts()
+    for key, said in recipe.get("known", {}).items():
+        if facts.get(key) != said:
+            now = facts.get(key)
+            raise InputError(f"the data of the run have changed: {key} was {said}, and is {now}.")
+    recipe = merge(recipe, {"known": facts})
+    field = parse_stage("field", recipe.get("train", {}).get("field", {}))
+    if field.micro is None:
+        bare = build(
+            {key: recipe[key] for key in ("modality", "field", "renderer") if key in recipe}
+        )
+        points = field.points or bare.modality.grid().shape[1]
+        width = max(slot.shape[-1] for slot in bare.family.field.slots.values())
+        micro = devices.micro_batch(device, field.batch, points, width)
+        recipe = merge(recipe, {"train": {"field": {"micro": micro}}})
+    return recipe, source
 
 
-def _with_micro(recipe: Recipe, stages: dict[str, Stage], device: torch.device) -> Recipe:
-    """The micro-batch of the field stage is chosen once, recorded, and reused on resume."""
-    field = stages.get("field", Stage())
-    if field.micro is not None:
-        return recipe
-    plain = build(_without_learned(recipe))
-    points = field.points or plain.modality.grid().shape[1]
-    width = max(slot.shape[-1] for slot in plain.family.field.slots.values())
-    micro = devices.micro_batch(device, field.batch, points, width)
-    return merge(recipe, {"train": {"field": {"micro": micro}}})
+def check(system: System, source: Source, stages: Mapping[str, Stage], todo: Sequence[str]) -> None:
+    """Raise InputError for what would fail only after hours."""
+    Training(system.objective(), stages["field"])
+    if system.prior is None:
+        return
+    if system.prior.trained:
+        Training(Likelihood(system.prior), stages["prior"])
+    if "field" not in [*system.finished, *todo]:
+        raise InputError("the run has no trained field yet: --stage field comes first.")
+    if len(source.train) < 2 and {"codec", "prior"} & set(todo):
+        raise InputError(
+            f"a prior cannot be trained on {len(source.train)} datum: take --stage field."
+        )
+
+
+def keep(system: System, stage: str, run: Run) -> None:
+    """The stage is finished: its weights are the run's, and its checkpoint is no more needed."""
+    system.finished.append(stage)
+    run.write_system(system)
+    run.drop_state()
 
 
 def train_field(
     system: System, source: Source, stage: Stage, run: Run, device: torch.device
 ) -> None:
     """The stage ``field``: family and encoder by the recipe's objective."""
-    training = Training(system.objective(), stage)
+    training = Training(system.objective(), stage, STAGES.index("field"))
 
     def fetch(places: Tensor) -> Batch:
         index = source.train[places]
@@ -107,11 +145,10 @@ def train_field(
         return system.modality.observe(data, places, label, points=stage.points).to(device)
 
     _run_stage("field", system, training, fetch, len(source.train), run, device)
-    run.write_system(system, ["field"])
-    run.drop_state()
 
 
 def train_prior(
+    prior: Prior,
     system: System,
     codes: Tensor,
     labels: Tensor | None,
@@ -119,11 +156,8 @@ def train_prior(
     run: Run,
     device: torch.device,
 ) -> None:
-    """The stage ``prior``: where it has a loss; others were fitted in closed form."""
-    assert system.prior is not None
-    if not system.prior.trained:
-        return
-    training = Training(Likelihood(system.prior), stage)
+    """The stage ``prior``, on codes."""
+    training = Training(Likelihood(prior), stage, STAGES.index("prior"))
     codes = codes.to(device)
     labels = None if labels is None else labels.to(device)
 
@@ -146,7 +180,7 @@ def _run_stage(
     state = run.read_state(name)
     if state is not None:
         training.restore(state)
-        run.rewind_log(name, training.step)
+    run.rewind_log(name, training.step)
     loop(
         name,
         training,

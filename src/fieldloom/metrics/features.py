@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ Images = Float[Tensor, "n channel height width"]
 Features = Float[Tensor, "n d"]
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Features (n, d) of images (n, 1 | 3, h, w) in [0, 1], whatever their number and size.
 

@@ -53,8 +53,6 @@ class Grid:
     sphere:   two axes, latitude and longitude, embedded as unit vectors (three coordinates).
     """
 
-    metrics: tuple[str, ...] = ("psnr", "ssim")
-
     def __init__(
         self,
         axes: int = 2,

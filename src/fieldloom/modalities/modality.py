@@ -16,7 +16,6 @@ Resolution = int | tuple[int, ...]
 class Modality(Protocol):
     coord_dim: int
     value_dim: int
-    metrics: tuple[str, ...]
 
     def observe(
         self,

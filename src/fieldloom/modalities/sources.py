@@ -6,20 +6,24 @@ size and mode are centre-cropped and resized with an antialiasing filter.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from pydantic import Field
 from torch import Tensor
 
 from fieldloom.errors import InputError
@@ -30,6 +34,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 UNREADABLE = 0.1
 """The share of unreadable files that is skipped with a warning; more is an error."""
 
+Limit = Annotated[int, Field(ge=1)] | None
 Split = tuple[int | float, int | float]
 Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
 
@@ -56,11 +61,16 @@ class Source:
 
     def facts(self) -> dict[str, Any]:
         """What the system must know of its data: goes into the resolved recipe."""
+        seen = hashlib.blake2b(self.data.numpy().tobytes(), digest_size=8)
+        seen.update(torch.cat([self.train, self.test]).numpy().tobytes())
+        if self.labels is not None:
+            seen.update(self.labels.numpy().tobytes())
         return {
             "signals": len(self.train),
             "classes": len(self.names),
             "names": list(self.names),
             "filter": self.filter,
+            "fingerprint": seen.hexdigest(),
         }
 
 
@@ -72,7 +82,7 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     """
     shares = sum(split) <= 1
     train = round(split[0] * count) if shares else int(split[0])
-    test = min(round(split[1] * count), count - train) if shares else int(split[1])
+    test = round(sum(split) * count) - train if shares else int(split[1])
     if train < 1 or test < 0 or train + test > count:
         raise InputError(f"source.split = {list(split)} does not fit {count} signals.")
     order = torch.arange(count)
@@ -86,10 +96,15 @@ def assemble(
     labels: Sequence[Any] | None,
     split: Split,
     shuffle: bool,
-    limit: int | None = None,
+    limit: Limit = None,
     filter: str = "none",
 ) -> Source:
     """A Source of data and labels of any kind: classes are the sorted distinct labels."""
+    if labels is not None:
+        flat = np.asarray(labels).reshape(-1)
+        if len(flat) != len(data):
+            raise InputError(f"source: {len(flat)} labels for {len(data)} data.")
+        labels = flat.tolist()
     if limit is not None:
         data, labels = data[:limit], None if labels is None else labels[:limit]
     names = () if labels is None else tuple(str(x) for x in sorted(set(labels)))
@@ -145,7 +160,8 @@ def pictures_of(
         try:
             with open_image() as image:
                 return picture(image, modality, filter)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except (OSError, SyntaxError, ValueError, TypeError, AttributeError,
+                Image.DecompressionBombError):  # fmt: skip
             return name
 
     with ThreadPoolExecutor() as pool:
@@ -172,7 +188,7 @@ def folder(
     path: str,
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
-    limit: int | None = None,
+    limit: Limit = None,
     filter: Filter = "bicubic",
 ) -> Source:
     """A folder of pictures, or one picture; sub-folders are classes if all pictures lie in one."""
@@ -210,16 +226,16 @@ def packed(
     label: str | None = None,
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
-    limit: int | None = None,
+    limit: Limit = None,
     filter: Filter = "bicubic",
 ) -> Source:
     """Encoded pictures back to back in an ``.npz``: ``data`` (bytes) and ``offsets`` (n + 1).
 
     prefix: of the two arrays' names (``train_``); label: the array of labels, one a picture.
     """
-    with read_npz(existing(path)) as file:
-        data, offsets = (member(file, f"{prefix}{key}", path) for key in ("data", "offsets"))
-        labels = None if label is None else list(member(file, label, path))
+    file = read_npz(existing(path))
+    data, offsets = (member(file, f"{prefix}{key}", path) for key in ("data", "offsets"))
+    labels = None if label is None else list(member(file, label, path))
     count = min(len(offsets) - 1, limit or len(offsets))
 
     def items() -> Iterator[tuple[str, Callable[[], Image.Image]]]:
@@ -257,14 +273,19 @@ def bundled(
 def read_npz(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"'{path}' is not a readable .npz or .npy file: {error}.") from None
 
 
 def member(file: Any, key: str, path: str) -> NDArray[Any]:
+    if isinstance(file, np.ndarray):
+        raise InputError(f"'{path}' holds one array, not a packed file: --set source.name=array.")
     if key not in file:
         raise InputError(f"'{path}' has no array '{key}'; it has {', '.join(file)}.")
-    return file[key]
+    try:
+        return file[key]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"the array '{key}' of '{path}' cannot be read: {error}.") from None
 
 
 def to_grid(array: NDArray[Any], modality: Grid, filter: Filter) -> Tensor:
@@ -278,7 +299,7 @@ def to_grid(array: NDArray[Any], modality: Grid, filter: Filter) -> Tensor:
         raise InputError(
             f"source: an array of the shape {array.shape} does not hold {axes}-axis data."
         )
-    if array.dtype == np.bool_:
+    if array.dtype == np.bool_ or (axes != 2 and array.dtype == np.uint8 and array.max() <= 1):
         array = array.astype(np.float32)
     elif array.dtype != np.uint8:
         array = array.astype(np.float32)
@@ -302,7 +323,7 @@ def array(
     label: str | None = None,
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
-    limit: int | None = None,
+    limit: Limit = None,
     filter: Filter = "bicubic",
 ) -> Source:
     """A ``.npy`` array, or one of an ``.npz``; ``x_train`` and ``x_test`` keep their own split.
@@ -346,7 +367,7 @@ def huggingface(
     label: str | None = None,
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
-    limit: int | None = None,
+    limit: Limit = None,
     filter: Filter = "bicubic",
 ) -> Source:
     """A data set of Hugging Face, by name or saved in a folder (needs the extra ``datasets``).
@@ -360,11 +381,14 @@ def huggingface(
             "source 'huggingface' needs the package datasets: pip install 'fieldloom[datasets]'."
         ) from None
     try:
-        if Path(path).is_dir() and (Path(path) / "state.json").exists():
+        saved = {file.name for file in Path(path).glob("*.json")}
+        if "dataset_dict.json" in saved:
+            table = datasets.load_from_disk(path)[part]
+        elif "state.json" in saved:
             table = datasets.load_from_disk(path)
         else:
             table = datasets.load_dataset(path, split=part)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"source.path = '{path}' is no data set that can be loaded: {error}"
         ) from None
@@ -376,7 +400,8 @@ def huggingface(
     count = min(len(table), limit or len(table))
     items = ((f"row {i} of {path}", lambda i=i: table[i][key]) for i in range(count))
     data, good = pictures_of(items, count, modality, filter)
-    labels = None if label is None else [table[label][i] for i in good]
+    known = None if label is None else list(table[label])
+    labels = None if known is None else [known[i] for i in good]
     return assemble(data, labels, split, shuffle, filter=filter)
 
 

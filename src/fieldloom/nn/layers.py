@@ -22,6 +22,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     one.
     """
     batch, points, _ = x.shape
+    if weight.dtype == torch.bfloat16:  # the layer before may have been float32 (System.evaluate)
+        x = x.to(weight.dtype)
     if len(weight) == 1 and (bias is None or len(bias) == 1):
         flat = x.reshape(batch * points, -1)
         out = flat @ weight[0] if bias is None else torch.addmm(bias[0], flat, weight[0])

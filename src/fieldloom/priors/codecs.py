@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fieldloom.errors import InputError
 from fieldloom.types import Code
 
 
@@ -57,6 +58,10 @@ class Whiten(Codec):
         self.register_buffer("std", torch.ones(1, *shape))
 
     def fit(self, codes: Code, labels: Tensor | None = None) -> None:
+        if len(codes) < 2:
+            raise InputError(
+                f"codec 'whiten' needs at least 2 training codes; there is {len(codes)}."
+            )
         self.mean.copy_(codes.mean(self.axes, keepdim=True))
         self.std.copy_(codes.std(self.axes, keepdim=True))
 

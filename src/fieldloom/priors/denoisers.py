@@ -14,9 +14,9 @@ from fieldloom.types import Code
 def sinusoid(time: Tensor, width: int, longest: float = 10000.0) -> Tensor:
     """[cos(f t) | sin(f t)], f from 1 down to 1/longest: (batch,) integers -> (batch, width)."""
     half = width // 2
-    steps = torch.arange(half, dtype=torch.float64, device=time.device)
-    angles = time.double()[:, None] * torch.exp(-math.log(longest) * steps / half)
-    return torch.cat([angles.cos(), angles.sin()], -1).float()
+    frequencies = torch.exp(-math.log(longest) * torch.arange(half, dtype=torch.float64) / half)
+    angles = time.float()[:, None] * frequencies.float().to(time.device)
+    return torch.cat([angles.cos(), angles.sin()], -1)
 
 
 class Block(nn.Module):

@@ -17,7 +17,7 @@ from fieldloom.types import Code
 SAMPLERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ddpm": ("scheduling_ddpm", "DDPMScheduler", {"variance_type": "fixed_large"}),
     "ddim": ("scheduling_ddim", "DDIMScheduler", {"set_alpha_to_one": True}),
-    # the cosine schedule's last half log-SNR is -inf: diffusers' advice is to clip it
+    # log(sqrt(abar) / sqrt(1 - abar)) is -inf at the end of cosine: clipped, as diffusers advises
     "dpm++": (
         "scheduling_dpmsolver_multistep",
         "DPMSolverMultistepScheduler",
@@ -31,7 +31,9 @@ class Diffusion(Prior):
 
     denoiser: (noisy code, time, label) -> what ``predict`` says.
     steps:    T of the forward process.
-    schedule: ``cosine`` (arXiv:2102.09672, eq. 17) or ``linear`` from 1e-4 to 0.02.
+    schedule: ``cosine`` (arXiv:2102.09672, eq. 17) or ``linear``.
+    betas:    ends of the linear schedule; None is (1e-4, 0.02) * 1000 / steps, so that no signal
+              is left at the end, whatever the steps.
     predict:  the clean code ``x0`` (mNIF), the noise ``eps``, or ``v`` (arXiv:2202.00512).
     label_dropout: the share of training labels that are replaced by "any", for guidance.
     """
@@ -46,6 +48,7 @@ class Diffusion(Prior):
         codec: Codec | None = None,
         steps: int = 1000,
         schedule: Literal["cosine", "linear"] = "cosine",
+        betas: tuple[float, float] | None = None,
         predict: Literal["x0", "eps", "v"] = "x0",
         label_dropout: float = 0.1,
     ) -> None:
@@ -54,13 +57,19 @@ class Diffusion(Prior):
             raise InputError(
                 f"diffusion: steps = {steps} >= 2, label_dropout = {label_dropout} in [0, 1]."
             )
+        if predict == "eps" and schedule == "cosine":
+            raise InputError(
+                "diffusion: predict = 'eps' divides by a signal that schedule = 'cosine' erases; "
+                "take predict = 'v' or 'x0', or schedule = 'linear'."
+            )
         self.denoiser, self.steps, self.label_dropout = denoiser, steps, label_dropout
         self.predict = predict
+        first, last = betas or (min(0.1 / steps, 0.5), min(20 / steps, 0.999))
         self.config = {
             "num_train_timesteps": steps,
             "beta_schedule": {"cosine": "squaredcos_cap_v2", "linear": "linear"}[schedule],
-            "beta_start": 1e-4,
-            "beta_end": 0.02,
+            "beta_start": first,
+            "beta_end": last,
             "prediction_type": {"x0": "sample", "eps": "epsilon", "v": "v_prediction"}[predict],
         }
 
@@ -113,32 +122,41 @@ class Diffusion(Prior):
         sampler: str = "ddim",
         spacing: Literal["trailing", "leading"] = "trailing",
     ) -> Code:
-        """guidance: uncond + g (cond - uncond), g = 1 is plain conditional sampling; steps: None is
-        50 for ``ddim`` and ``dpm++`` and all of them for ``ddpm``; spacing: which times fewer steps
-        visit, ``leading`` as published DDIM, ``trailing`` from the very noise that x starts as.
+        """Run the sampler backwards from noise.
+
+        guidance: uncond + g (cond - uncond); 1 is plain conditional sampling.
+        steps:    None is 50 or a little fewer for ``ddim`` and ``dpm++``, all of them for ``ddpm``.
+        spacing:  which times fewer steps visit: ``leading`` as published DDIM, ``trailing`` from
+                  the very noise that x starts as.
         """
         if sampler not in SAMPLERS:
             raise InputError(f"sampler '{sampler}' is none of {', '.join(SAMPLERS)}.")
-        steps = steps or (self.steps if sampler == "ddpm" else min(50, self.steps))
+        divisors = [n for n in range(1, self.steps + 1) if self.steps % n == 0]
+        if steps is None:
+            steps = self.steps if sampler == "ddpm" else max(n for n in divisors if n <= 50)
         if not 1 <= steps <= self.steps:
             raise InputError(f"steps = {steps}: from 1 to {self.steps}.")
+        if sampler == "ddim" and steps not in divisors:  # diffusers' DDIM jumps by whole T // steps
+            near = min(divisors, key=lambda n: abs(n - steps))
+            raise InputError(f"steps = {steps}: ddim takes a divisor of {self.steps}, as {near}.")
+        if guidance != 1 and label is None:
+            raise InputError(f"guidance = {guidance} needs a label to guide to.")
         device = next(self.denoiser.parameters()).device
         scheduler = self.scheduler(sampler, spacing)
         scheduler.set_timesteps(steps)
-        anything = torch.full((count,), self.classes, device=device) if self.classes else None
+        anything = torch.full((count,), self.classes, device=device)
         chosen = anything if label is None else label.to(device)
 
         def answer(x: Tensor, time: Tensor) -> Tensor:
             conditional = self.denoiser(x, time, chosen)
-            if guidance == 1.0 or label is None:
+            if guidance == 1:
                 return conditional
             free = self.denoiser(x, time, anything)
             return free + guidance * (conditional - free)
 
         # noise is drawn on the CPU, so that a seed means the same on every device
         x = torch.randn(count, *self.code_shape, generator=generator)
-        extra = {} if generator is None else {"generator": generator}
         for time in scheduler.timesteps:
             out = answer(x.to(device), time.expand(count).to(device)).cpu()
-            x = scheduler.step(out, time, x, **extra).prev_sample
+            x = scheduler.step(out, time, x, **({"generator": generator} if generator else {}))[0]
         return x.to(device)

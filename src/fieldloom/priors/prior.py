@@ -12,6 +12,9 @@ from fieldloom.errors import InputError, unknown
 from fieldloom.priors.codecs import Codec, Identity
 from fieldloom.types import Code
 
+AT_A_TIME = 1024
+"""Codes that are drawn at a time."""
+
 
 class Prior(nn.Module):
     """Subclasses implement ``draw``, whose keyword arguments are the sampling options.
@@ -61,7 +64,12 @@ class Prior(nn.Module):
                 raise InputError("label: this prior was made without classes.")
             if count and not 0 <= int(label.min()) <= int(label.max()) < self.classes:
                 raise InputError(f"label {int(label.max())} is not one of 0 .. {self.classes - 1}.")
-        return self.codec.decode(self.draw(count, label, generator, **options))
+        parts = []  # so many at a time that a large denoiser's memory stays bounded
+        for first in range(0, count, AT_A_TIME):
+            some = min(AT_A_TIME, count - first)
+            own = None if label is None else label[first : first + some]
+            parts.append(self.codec.decode(self.draw(some, own, generator, **options)))
+        return torch.cat(parts)
 
     def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Code:
         """``count`` codes as the codec encodes them."""
@@ -73,6 +81,7 @@ class Gaussian(Prior):
 
     mean: Tensor
     factor: Tensor
+    share: Tensor
 
     def __init__(
         self, code_shape: tuple[int, int], classes: int = 0, codec: Codec | None = None
@@ -81,11 +90,13 @@ class Gaussian(Prior):
         size = code_shape[0] * code_shape[1]
         self.register_buffer("mean", torch.zeros(max(classes, 1), size))
         self.register_buffer("factor", torch.eye(size).repeat(max(classes, 1), 1, 1))
+        self.register_buffer("share", torch.ones(max(classes, 1)))
 
     def fit(self, codes: Code, labels: Tensor | None = None) -> None:
         """One Gaussian a class where there are labels; factor is a root of the covariance."""
         super().fit(codes, labels)
-        flat = self.codec.encode(codes).flatten(1)
+        flat = self.codec.encode(codes).flatten(1).cpu()
+        labels = None if labels is None else labels.cpu()
         for i in range(len(self.mean)):
             own = flat[labels == i] if self.classes and labels is not None else flat
             if len(own) < 2:
@@ -93,14 +104,12 @@ class Gaussian(Prior):
                     f"gaussian: class {i} has {len(own)} codes; at least 2 are needed."
                 )
             values, vectors = torch.linalg.eigh(own.double().T.cov())
-            self.mean[i] = own.mean(0)
+            self.mean[i], self.share[i] = own.mean(0), len(own)
             self.factor[i] = (vectors * values.clamp(min=0).sqrt()).to(self.factor.dtype)
 
     def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Code:
-        classes = torch.randint(len(self.mean), (count,), generator=generator)
-        if label is not None:
-            classes = label.cpu()
-        classes = classes.to(self.mean.device)
+        classes = self.share.cpu().multinomial(count, replacement=True, generator=generator)
+        classes = (classes if label is None else label).to(self.mean.device)
         noise = torch.randn(count, self.mean.shape[1], 1, generator=generator).to(self.mean)
         drawn = self.mean[classes] + (self.factor[classes] @ noise).squeeze(-1)
         return drawn.unflatten(1, self.code_shape)
