@@ -21,13 +21,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-from torch import Tensor
+from fieldloom.process import quicken
 
-import fieldloom
-from fieldloom import recipe
-from fieldloom.engine import device as devices
-from fieldloom.system import System
+quicken()  # as the command line does: before torch is imported
+
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+import fieldloom  # noqa: E402
+from fieldloom import recipe  # noqa: E402
+from fieldloom.engine import device as devices  # noqa: E402
+from fieldloom.system import System  # noqa: E402
 
 CPU = torch.device("cpu")
 RELEASED = {"S": {"train": 2.3, "decode": 91.0}, "L": {"train": 0.63, "decode": 21.0}}

@@ -6,7 +6,7 @@ from pathlib import Path
 import fieldloom
 
 LEVELS = [
-    ["errors", "types", "registry", "recipe", "progress"],
+    ["errors", "types", "registry", "recipe", "progress", "process"],
     ["nn", "metrics", "export"],
     ["fields", "renderers", "modalities"],
     ["conditioners"],

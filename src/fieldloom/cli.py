@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldloom.errors import FieldloomError, InputError, Interrupted, unknown
+from fieldloom.process import quicken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -421,6 +422,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Run the command line: exit with 2 for wrong input, 1 for a failed run, 130 if stopped."""
+    quicken()
     warnings.showwarning = lambda message, *rest, **named: print(
         f"warning: {message}", file=sys.stderr
     )
