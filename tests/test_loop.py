@@ -15,6 +15,7 @@ from torch import nn
 
 from fieldloom import recipe
 from fieldloom.engine import device as devices
+from fieldloom.engine import train as trains
 from fieldloom.engine.loop import Stage, Training, order, rate_at
 from fieldloom.engine.run import Run
 from fieldloom.engine.train import train
@@ -339,3 +340,31 @@ def test_autodecoding_trains_a_table(tmp_path):
 def test_interrupted_is_not_a_failure():
     assert issubclass(Interrupted, FieldloomError)
     assert not issubclass(Interrupted, InputError)
+
+
+@pytest.mark.parametrize("spec", ["'gaussian'", "{ name = 'neighbours', codec = 'whiten' }"])
+def test_priors_of_closed_form_are_fitted_and_come_back(tmp_path, spec):
+    folder = tmp_path / "run"
+    system = train(recipe.load("mnif:tiny", [f"prior={spec}"]), str(folder))
+    twin = Run(folder).read_system("cpu")
+    drawn = system.sample(4, label=3, seed=1)
+    assert drawn.shape == (4, 1, 8, 8)
+    assert torch.equal(twin.sample(4, label=3, seed=1), drawn)
+    assert Run(folder).read_log()[-1]["stage"] == "field"  # nothing to minimise in stage prior
+
+
+def test_a_killed_run_goes_on_between_stages(tmp_path, monkeypatch):
+    """Killed when the codes of a finished field are not kept yet, or kept and fitted."""
+    loaded = recipe.load("mnif:tiny")
+    straight = train(loaded, str(tmp_path / "straight")).state_dict()
+    for place in ("training_codes", "train_prior"):
+        folder = str(tmp_path / place)
+
+        def die(*rest):
+            raise Stop
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trains, place, die)
+            with pytest.raises(Stop):
+                train(loaded, folder)
+        same_tensors(straight, train(None, folder, resume=True).state_dict())
