@@ -7,7 +7,8 @@ import torch
 from diffusers.schedulers import scheduling_ddpm
 from torch import Tensor, nn
 
-from fieldloom.engine.loop import Stage, Training
+from fieldloom.engine.loop import Training
+from fieldloom.engine.stage import Stage
 from fieldloom.modalities.grid import Grid, Placement
 from fieldloom.objectives import Objective
 from fieldloom.priors import Diffusion, ResMlp

@@ -9,7 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.encoders import AutoDecode, Cavia, error
-from fieldloom.engine.loop import Stage, Training
+from fieldloom.engine.loop import Training
+from fieldloom.engine.stage import Stage
 from fieldloom.family import Family
 from fieldloom.metrics.mismatch import mse
 from fieldloom.objectives import L2, Reconstruction

@@ -280,7 +280,7 @@ def list_(
 
     groups: dict[str, Any] = {"recipes": recipe.names()}
     if what != "recipes":
-        from fieldloom.engine.loop import OPTIMIZERS
+        from fieldloom.engine.stage import OPTIMIZERS
         from fieldloom.metrics.features import DETECTORS
         from fieldloom.system import TABLES
 

@@ -13,14 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fieldloom.engine.device import Precision, autocast
+from fieldloom.engine.device import autocast
+from fieldloom.engine.stage import OPTIMIZERS, Stage, order, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted
 from fieldloom.objectives import Objective
 from fieldloom.progress import Progress
@@ -29,115 +29,6 @@ from fieldloom.types import Batch
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors and numbers: what a checkpoint holds."""
-
-
-def adamw(
-    parameters: list[nn.Parameter],
-    rate: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, rate, betas, eps, weight_decay)
-
-
-def adam(
-    parameters: list[nn.Parameter],
-    rate: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, rate, betas, eps)
-
-
-def sgd(
-    parameters: list[nn.Parameter], rate: float = 1e-2, momentum: float = 0.0
-) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, rate, momentum)
-
-
-OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": adamw,
-    "adam": adam,
-    "sgd": sgd,
-}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A section ``[train.X]`` of a recipe.
-
-    steps, batch: optimiser steps, signals in each.
-    optimizer: name and arguments; groups: what differs for a group of an objective's parameters
-               (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
-    schedule:  ``cosine`` to 0 over the steps, or ``constant``; warmup: linear, over so many steps.
-    clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which
-               become the result; 0 keeps none.
-    points:    so many random points of each signal a step; None takes all.
-    precision: of the forward pass; micro: signals at a time, None lets the machine's cache decide.
-    partial:   every epoch ends with its remainder as a smaller batch, as released code often has
-               it; otherwise batches run across the ends of epochs.
-    save_every, log_every: steps between checkpoints and between lines of the log.
-    """
-
-    steps: int = 1000
-    batch: int = 32
-    optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adamw"})
-    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: int = 0
-    clip: float | None = None
-    ema: float = 0.0
-    points: int | None = None
-    precision: Precision = "float32"
-    micro: int | None = None
-    partial: bool = False
-    save_every: int = 1000
-    log_every: int = 50
-
-    def __post_init__(self) -> None:
-        counts = ("steps", "batch", "save_every", "log_every", "points", "micro")
-        for name in counts:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"train: {name} = {value}: at least 1.")
-        if not 0 <= self.ema < 1 or self.warmup < 0 or (self.clip is not None and self.clip <= 0):
-            raise InputError("train: ema is in [0, 1), warmup at least 0, clip positive.")
-
-
-def parse_stage(name: str, spec: Mapping[str, Any]) -> Stage:
-    """The checked section ``[train.name]``."""
-    return build(f"train.{name}", {"name": "stage", **spec}, {f"train.{name}": {"stage": Stage}})
-
-
-def order(seed: int, step: int, count: int, batch: int, partial: bool = False) -> Tensor:
-    """Places in the data of a step's signals: each epoch is a permutation from (seed, epoch)."""
-
-    def epoch(number: int) -> Tensor:
-        return torch.from_numpy(np.random.default_rng((seed, number)).permutation(count))
-
-    if partial:
-        number, place = divmod(step, -(-count // batch))
-        return epoch(number)[place * batch : (place + 1) * batch]
-    parts, first = [], step * batch
-    while batch > 0:
-        number, place = divmod(first, count)
-        parts.append(epoch(number)[place : place + batch])
-        first, batch = first + len(parts[-1]), batch - len(parts[-1])
-    return torch.cat(parts)
-
-
-def seed_everything(*key: int) -> None:
-    """Seed torch's generators: seed, stage, step, player, micro-batch (from 1; 0, 0: the data)."""
-    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
-
-
-def rate_at(step: int, stage: Stage, schedule: str) -> float:
-    """What the learning rate is multiplied by at a step."""
-    warm = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
-    if schedule == "constant":
-        return warm
-    return warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
 
 
 @dataclass

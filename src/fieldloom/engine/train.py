@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from fieldloom.engine import device as devices
-from fieldloom.engine.loop import Stage, Training, loop, parse_stage
+from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.run import Run
+from fieldloom.engine.stage import Stage, parse_stage
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Likelihood
