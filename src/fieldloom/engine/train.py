@@ -54,9 +54,7 @@ def train(
     todo = [
         name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
     ]
-    check(
-        system, source, stages, todo
-    )  # all that can be known to be wrong, before anything is kept
+    check(system, source, stages, todo)
     if not run.exists:
         run.folder.mkdir(parents=True, exist_ok=True)
         run.write_json("env.json", devices.environment(where) | {"command": sys.argv[1:]})
@@ -112,7 +110,7 @@ def prepare(recipe: Recipe, device: torch.device) -> tuple[Recipe, Source]:
 
 
 def check(system: System, source: Source, stages: Mapping[str, Stage], todo: Sequence[str]) -> None:
-    """Raise InputError for what would fail only after hours."""
+    """Raise InputError for what would fail only after hours; before anything is kept."""
     Training(system.objective(), stages["field"])
     if system.prior is None:
         return
