@@ -92,9 +92,6 @@ class Result:
     nearest: Tensor | None = None
     distances: Tensor | None = None
 
-    def table(self) -> dict[str, float]:
-        return {figure.name: figure.value for figure in self.figures}
-
 
 def parse(spec: dict[str, Any]) -> Evaluation:
     """The checked section ``[evaluate]``."""
