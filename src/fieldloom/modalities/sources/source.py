@@ -1,0 +1,138 @@
+"""What a source of data is, how it is split, and how files are opened."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fieldloom.errors import InputError
+
+Limit = Annotated[int, Field(ge=1)] | None
+Split = tuple[int | float, int | float]
+Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set in memory: uint8 in 0 .. 255 or float in [0, 1], in the modality's shape.
+
+    labels: (signals,) or None; names: of the classes; train, test: places of the two parts.
+    filter: how pictures were resized, for the record beside every metric.
+    meta:   what else the modality's ``observe`` asks for (``coords`` of samples, ``c2w`` and
+            ``intrinsics`` of views) or a mesh needs to stand where it stood (``frame``), one row a
+            signal.
+    suggests: section of a recipe -> keys that the data know (``renderer``: near, far), taken where
+            the recipe is silent.
+    """
+
+    data: Tensor
+    labels: Tensor | None
+    names: tuple[str, ...]
+    train: Tensor
+    test: Tensor
+    filter: str = "none"
+    meta: Mapping[str, Tensor] = field(default_factory=dict)
+    suggests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def read(self, index: Tensor) -> Tensor:
+        """Data of these places, float in [0, 1]: (n, channel, *axes)."""
+        part = self.data[index]
+        return part.float() / 255 if part.dtype == torch.uint8 else part
+
+    def about(self, index: Tensor) -> dict[str, Tensor]:
+        """The meta of these places."""
+        return {key: value[index] for key, value in self.meta.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """What the system must know of its data: goes into the resolved recipe."""
+        seen = hashlib.blake2b(self.data.numpy().tobytes(), digest_size=8)
+        seen.update(torch.cat([self.train, self.test]).numpy().tobytes())
+        for more in [*([] if self.labels is None else [self.labels]), *self.meta.values()]:
+            seen.update(more.numpy().tobytes())
+        return {
+            "signals": len(self.train),
+            "classes": len(self.names),
+            "names": list(self.names),
+            "filter": self.filter,
+            "fingerprint": seen.hexdigest(),
+        }
+
+
+def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
+    """Places of the training and the test part.
+
+    split: shares that add up to at most 1, or numbers of signals. shuffle: in an order that is the
+    same in every run, whatever its seed; otherwise the first ones train.
+    """
+    shares = sum(split) <= 1
+    train = round(split[0] * count) if shares else int(split[0])
+    test = round(sum(split) * count) - train if shares else int(split[1])
+    if train < 1 or test < 0 or train + test > count:
+        raise InputError(f"source.split = {list(split)} does not fit {count} signals.")
+    order = torch.arange(count)
+    if shuffle:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return order[:train], order[train : train + test]
+
+
+def assemble(
+    data: Tensor,
+    labels: Sequence[Any] | None,
+    split: Split,
+    shuffle: bool,
+    limit: Limit = None,
+    filter: str = "none",
+    meta: Mapping[str, Tensor] | None = None,
+    suggests: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Source:
+    """A Source of data and labels of any kind: classes are the sorted distinct labels."""
+    if labels is not None:
+        flat = np.asarray(labels).reshape(-1)
+        if len(flat) != len(data):
+            raise InputError(f"source: {len(flat)} labels for {len(data)} data.")
+        labels = flat.tolist()
+    meta = dict(meta or {})
+    if limit is not None:
+        data, labels = data[:limit], None if labels is None else labels[:limit]
+        meta = {key: value[:limit] for key, value in meta.items()}
+    names = () if labels is None else tuple(str(x) for x in sorted(set(labels)))
+    place = {name: i for i, name in enumerate(names)}
+    numbers = None if labels is None else torch.tensor([place[str(x)] for x in labels])
+    parts = divide(len(data), split, shuffle)
+    return Source(data, numbers, names, *parts, filter, meta, dict(suggests or {}))
+
+
+def existing(path: str) -> Path:
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise InputError(f"source.path = '{path}' does not exist.")
+    return found
+
+
+def read_npz(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"'{path}' is not a readable .npz or .npy file: {error}.") from None
+
+
+def member(file: Any, key: str, path: str) -> NDArray[Any]:
+    if isinstance(file, np.ndarray):
+        raise InputError(f"'{path}' holds one array, not a packed file: --set source.name=array.")
+    if key not in file:
+        raise InputError(f"'{path}' has no array '{key}'; it has {', '.join(file)}.")
+    try:
+        return file[key]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"the array '{key}' of '{path}' cannot be read: {error}.") from None
