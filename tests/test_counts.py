@@ -40,10 +40,8 @@ def rates(built: System) -> int:
 
 def cost(built: System) -> int:
     """Multiply-accumulates of one full sample, code to values."""
-    linears = [m for m in built.family.conditioner.modules() if isinstance(m, nn.Linear)]
-    projections = sum(m.weight.numel() for m in linears)
     points = built.modality.grid().shape[1]
-    return macs(built.family.field.slots, projections, points)
+    return macs(built.family.field.slots, built.family.conditioner.macs(), points)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,12 @@ CONDITIONER_ARGUMENTS = {
     + [dict(experts=3, width=4, only="1.*")],
     "shift": [dict(width=4), dict(width=4, init="torch")],
     "film": [dict(width=4)],
+    "hyper": [
+        dict(width=4, hidden=(5, 6)),
+        dict(width=4, hidden=(5,), rank=2, activation="relu"),
+        dict(width=4, hidden=(5, 6), rank=1, only="1.*"),
+        dict(width=4, hidden=(6,), only="1.*"),
+    ],
 }
 ENCODER_ARGUMENTS = {
     "nothing": {},
@@ -126,7 +132,11 @@ def test_unfolding_keeps_the_functions(f, fa, c, ca):
 SIZES = {"image": (5, 4), "audio": (7,), "video": (3, 4, 5), "voxel": (4, 3, 2), "sphere": (4, 6)}
 
 
-@pytest.mark.parametrize("name", MODALITIES)
+def test_the_laws_cover_the_modalities():
+    assert {*SIZES, "points", "views"} == set(MODALITIES)
+
+
+@pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("range", ["signed", "unit"])
 def test_modalities(name, range):
     size = SIZES[name]
@@ -158,12 +168,37 @@ def test_sphere_is_embedded_as_unit_vectors():
     assert grid[0, 0, 2] > 0 > grid[0, -1, 2]  # north first
 
 
+RENDERER_ARGUMENTS = {
+    "direct": [{}],
+    "plucker": [{}],
+    "volume": [
+        dict(near=0.5, far=1.5, samples=4),
+        dict(near=0.5, far=1.5, samples=4, fine=3, directions=True, colour="sigmoid"),
+    ],
+}
+
+
 @pytest.mark.parametrize("name", RENDERERS)
 def test_renderers(name):
-    render = RENDERERS[name]()
-    domain = render.domain(2, 3)
-    coords = torch.rand(2, 5, domain.coord + domain.direction)
-    assert render(lambda x: x.repeat(1, 1, 2)[..., : domain.value], coords).shape == (2, 5, 3)
+    given = 2 if name == "direct" else 6
+    for arguments in RENDERER_ARGUMENTS[name]:
+        render = RENDERERS[name](**arguments)
+        domain = render.domain(given, 3)
+        assert render.evaluations >= 1
+
+        def function(x, domain=domain):
+            assert x.shape[-1] == domain.coord + domain.direction
+            return x.repeat(1, 1, 4)[..., : domain.value]
+
+        coords = torch.rand(2, 5, given)
+        seen = render(function, coords)
+        assert seen.shape == (2, 5, 3)
+        # observations are independent of one another
+        torch.testing.assert_close(render(function, coords[1:, 2:]), seen[1:, 2:])
+        # without a generator there is no chance, with one its seed decides
+        torch.testing.assert_close(render(function, coords), seen, rtol=0, atol=0)
+        once, twice = (render(function, coords, torch.Generator().manual_seed(1)) for _ in "ab")
+        torch.testing.assert_close(once, twice, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", MISMATCHES)

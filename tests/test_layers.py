@@ -7,7 +7,7 @@ import fieldloom
 
 LEVELS = [
     ["errors", "types", "registry", "recipe", "progress", "process"],
-    ["nn", "metrics", "export"],
+    ["nn", "metrics", "geometry", "export"],
     ["fields", "renderers", "modalities"],
     ["conditioners"],
     ["family"],

@@ -1,4 +1,4 @@
-"""Pictures, sheets of pictures, animations. Every file is written beside, then renamed."""
+"""Pictures, sheets, animations, meshes. Every file is written beside, then renamed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+from fieldloom.errors import InputError
 
 
 def atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
@@ -103,3 +105,36 @@ def gif(frames: Sequence[NDArray[np.uint8]], path: Path, seconds: float = 0.08) 
             file, "GIF", save_all=True, append_images=rest, duration=int(seconds * 1000), loop=0
         ),
     )
+
+
+def mp4(frames: Sequence[NDArray[np.uint8]], path: Path, rate: int = 12) -> Path:
+    """Frames uint8 (height, width, 3) as H.264; an odd row or column is repeated."""
+    import av
+
+    padded = [np.pad(x, ((0, x.shape[0] % 2), (0, x.shape[1] % 2), (0, 0)), "edge") for x in frames]
+
+    def encode(file: BinaryIO) -> None:
+        with av.open(file, "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=rate)
+            stream.height, stream.width = padded[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            for frame in padded:
+                picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+
+    return atomically(path, encode)
+
+
+MESHES = (".glb", ".ply", ".obj", ".stl", ".off")
+
+
+def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Path) -> Path:
+    """Triangles, vertices (V, 3) and faces (F, 3), as the format that the path's suffix names."""
+    import trimesh
+
+    if path.suffix not in MESHES:
+        raise InputError(f"'{path.name}': a mesh is written as one of {', '.join(MESHES)}.")
+    made = trimesh.Trimesh(vertices, faces, process=False)
+    content = made.export(file_type=path.suffix[1:])
+    return write(content.encode() if isinstance(content, str) else bytes(content), path)

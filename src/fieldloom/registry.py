@@ -28,8 +28,8 @@ def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> A
     kind:   the key whose table the name is looked up in (``field``, ``codec`` ...), for messages
         too.
     spec:   ``"siren"`` or ``{"name": "siren", "width": 64}``; ``"module:Class"`` for third parties.
-    tables: kind -> name -> class. An argument whose own key is a kind is a nested spec, built
-            first; so is one annotated with a dataclass, which needs no name.
+    tables: kind -> name -> class. An argument whose own key is a kind is a nested spec, or a list
+            of them, built first; so is one annotated with a dataclass, which needs no name.
     known:  values that the program knows; each goes to every constructor that has such an argument.
 
     Raises InputError, naming the argument, for an unknown name, an unknown or missing argument or a
@@ -48,7 +48,9 @@ def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> A
         if key not in hints or key in offered:
             settable = [k for k in hints if k not in known]
             raise unknown(f"argument of {kind} '{name}'", key, settable)
-        if key in tables:
+        if key in tables and isinstance(value, list | tuple):
+            offered[key] = tuple(build(key, one, tables, **known) for one in value)
+        elif key in tables:
             offered[key] = build(key, value, tables, **known)
         elif is_dataclass(hints[key]):
             if not isinstance(value, Mapping):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,15 +15,15 @@ from fieldloom.encoders import ENCODERS, Encoder
 from fieldloom.errors import InputError, unknown
 from fieldloom.family import Family
 from fieldloom.fields import FIELDS
-from fieldloom.metrics.mismatch import MISMATCHES
+from fieldloom.metrics.mismatch import LINKS, MISMATCHES
 from fieldloom.modalities import MODALITIES, Modality
-from fieldloom.modalities.modality import Resolution
+from fieldloom.modalities.modality import Cameras, Resolution
 from fieldloom.modalities.sources import SOURCES, Source
-from fieldloom.objectives import OBJECTIVES, PENALTIES, Objective
+from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.priors import CODECS, DENOISERS, PRIORS, Prior
 from fieldloom.registry import build as make
 from fieldloom.renderers import RENDERERS, Renderer
-from fieldloom.types import Code, Mismatch, Signal, Values, layer_of
+from fieldloom.types import Code, Function, Mismatch, Signal, Values, layer_of
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "source": SOURCES,
@@ -36,6 +36,7 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "unseen": ENCODERS,
     "objective": OBJECTIVES,
     "penalty": PENALTIES,
+    "critic": CRITICS,
     "prior": PRIORS,
     "codec": CODECS,
     "denoiser": DENOISERS,
@@ -46,8 +47,10 @@ CACHED = 1 << 18
 
 
 class System(nn.Module):
-    """Data are tensors (batch, channel, *axes) in [0, 1]; codes are (batch, tokens, width).
+    """Data are tensors as the modality has them, in [0, 1]; codes are (batch, tokens, width).
 
+    Grids are (batch, channel, *axes), views (batch, view, channel, height, width). ``meta`` is what
+    data have beside their numbers: cameras of views, coordinates of scattered points.
     ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving;
     ``finished`` the stages of training that the weights have behind them.
     """
@@ -61,8 +64,10 @@ class System(nn.Module):
         encoder: Encoder,
         prior: Prior | None,
         recipe: recipes.Recipe,
+        link: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
+        self.link = link or (lambda values: values)
         self.modality, self.render, self.mismatch, self.recipe = modality, render, mismatch, recipe
         self.family, self.encoder, self.prior = family, encoder, prior
         self.finished: list[str] = []
@@ -79,8 +84,8 @@ class System(nn.Module):
 
     # -- data <-> codes
 
-    def encode(self, data: Tensor, batch: int | None = None) -> Code:
-        """The codes of data (batch, channel, *axes): (batch, tokens, width).
+    def encode(self, data: Tensor, batch: int | None = None, **meta: Any) -> Code:
+        """The codes of data: (batch, tokens, width).
 
         batch: so many signals at a time; None: the recipe's micro-batch, or, where the codes of a
         batch depend on one another, the batch that it trains with.
@@ -88,8 +93,12 @@ class System(nn.Module):
         field = self.recipe.get("train", {}).get("field", {})
         whole = field.get("batch", 32)
         size = batch or (field.get("micro", whole) if self.encoder.separable else whole)
-        parts = [self.modality.observe(part).context for part in data.split(size)]
-        return torch.cat([self.encode_signal(part) for part in parts])
+        codes = []
+        for first in range(0, len(data), size):
+            some = slice(first, first + size)
+            own = {key: value[some] for key, value in meta.items()}
+            codes.append(self.encode_signal(self.modality.encoding(data[some], **own)))
+        return torch.cat(codes)
 
     def encode_signal(self, signal: Signal) -> Code:
         """The codes of a batch of signals, whole grids or scattered points."""
@@ -98,13 +107,26 @@ class System(nn.Module):
             signal = signal.to(self.device)
             return self.encoder(signal, self.family, self.render, self.mismatch).detach()
 
-    def decode(self, code: Code, resolution: Resolution | None = None) -> Tensor:
-        """The data of codes, at any resolution: (batch, channel, *axes), clamped to [0, 1]."""
-        return self.predict(code, resolution).clamp(0, 1)
+    def decode(
+        self,
+        code: Code,
+        resolution: Resolution | None = None,
+        cameras: Cameras | None = None,
+    ) -> Tensor:
+        """The data of codes, at any resolution, clamped to [0, 1].
 
-    def predict(self, code: Code, resolution: Resolution | None = None) -> Tensor:
+        cameras: of views, the same for all codes or one set each; None: an orbit.
+        """
+        return self.predict(code, resolution, cameras).clamp(0, 1)
+
+    def predict(
+        self,
+        code: Code,
+        resolution: Resolution | None = None,
+        cameras: Cameras | None = None,
+    ) -> Tensor:
         """As ``decode``, not clamped."""
-        coords = self.modality.grid(resolution).to(self.device)
+        coords = self.modality.grid(resolution, cameras).to(self.device)
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
         return self.modality.assemble(values.cpu(), resolution)
 
@@ -112,7 +134,7 @@ class System(nn.Module):
     def evaluate(
         self, code: Code, coords: Tensor, dtype: torch.dtype | None = None
     ) -> Iterator[Values]:
-        """Values of each code in turn at coords (1, points, coord): one (1, points, value) a code.
+        """Values of each code in turn, (1, points, value), at coords (1 | batch, points, coord).
 
         One instance at a time, in pieces whose hidden layers stay in the cache: faster on a CPU
         than any larger batch. dtype: of all weights but the first layer's, where coordinates and
@@ -123,18 +145,32 @@ class System(nn.Module):
             first = layer_of(next(iter(self.family.field.slots)))
             weights = {n: w if layer_of(n) == first else w.to(dtype) for n, w in weights.items()}
         widest = max(slot.shape[-1] for slot in self.family.field.slots.values())
-        piece = max(1, CACHED // widest) if code.is_cpu else 1 << 20
+        piece = CACHED // widest if code.is_cpu else 1 << 20
+        piece = max(1, piece // self.render.evaluations)
         for i in range(len(code)):
             own = {n: w if len(w) == 1 else w[i : i + 1] for n, w in weights.items()}
+            where = coords if len(coords) == 1 else coords[i : i + 1]
             pieces = [
                 self.render(partial(self.family.field, weights=own), part)
-                for part in coords.split(piece, 1)
+                for part in where.split(piece, 1)
             ]
-            yield torch.cat(pieces, 1).float()
+            yield self.link(torch.cat(pieces, 1).float())
 
-    def reconstruct(self, data: Tensor, resolution: Resolution | None = None) -> Tensor:
-        """decode(encode(data))."""
-        return self.decode(self.encode(data), resolution)
+    def function(self, code: Code) -> Function:
+        """The data of one code (1, tokens, width) as a function of the field's own coordinates.
+
+        For what asks for values, or gradients, where no grid is: projecting a mesh's vertices.
+        """
+        weights = self.family.conditioner(code.to(self.device))
+        low, high = self.modality.low, self.modality.high
+        return lambda x: (self.link(self.family.field(x, weights)) - low) / (high - low)
+
+    def reconstruct(
+        self, data: Tensor, resolution: Resolution | None = None, **meta: Any
+    ) -> Tensor:
+        """decode(encode(data)); views are rendered at their own cameras."""
+        cameras = {key: value for key, value in meta.items() if key in ("c2w", "intrinsics")}
+        return self.decode(self.encode(data, **meta), resolution, cameras or None)
 
     # -- sampling
 
@@ -144,10 +180,11 @@ class System(nn.Module):
         resolution: Resolution | None = None,
         label: int | Tensor | None = None,
         seed: int = 0,
+        cameras: Cameras | None = None,
         **options: Any,
     ) -> Tensor:
         """New data from the prior. options: the prior's own (guidance, steps, sampler ...)."""
-        return self.decode(self.sample_codes(count, label, seed, **options), resolution)
+        return self.decode(self.sample_codes(count, label, seed, **options), resolution, cameras)
 
     def sample_codes(
         self, count: int, label: int | Tensor | None = None, seed: int = 0, **options: Any
@@ -181,8 +218,13 @@ class System(nn.Module):
             "encoder": self.encoder,
             "render": self.render,
             "mismatch": self.mismatch,
+            "prior": self.prior,
+            "coord_dim": self.modality.coord_dim,
+            "value_dim": self.modality.value_dim,
         }
-        return make("objective", spec, TABLES, **known)
+        with torch.random.fork_rng(devices=[]):  # a critic is drawn from the seed, too
+            torch.manual_seed(self.recipe.get("seed", 0))
+            return make("objective", spec, TABLES, **known).to(self.device)
 
 
 def build(recipe: str | recipes.Recipe, variant: str | None = None, **overrides: Any) -> System:
@@ -231,7 +273,12 @@ def _assemble(recipe: recipes.Recipe) -> System:
     loss = recipe.get("loss", "mse")
     if loss not in MISMATCHES:
         raise unknown("loss", str(loss), MISMATCHES)
-    return System(modality, render, MISMATCHES[loss], family, encoder, prior, recipe)
+    if loss in LINKS and modality.low != 0:
+        raise InputError(
+            f"loss = '{loss}' takes data in [0, 1]: set modality.range to 'unit', not 'signed'."
+        )
+    link = LINKS.get(loss)
+    return System(modality, render, MISMATCHES[loss], family, encoder, prior, recipe, link)
 
 
 def open_source(recipe: recipes.Recipe, modality: Modality) -> Source:

@@ -78,6 +78,17 @@ class Signal:
             self, coords=pick(self.coords), values=pick(self.values), grid=None, mask=mask
         )
 
+    def thinned(self, points: int) -> Signal:
+        """At most ``points`` observations, the same places in every signal, whatever the batch."""
+        count = self.coords.shape[1]
+        if points >= count:
+            return self
+        keep = torch.randperm(count, generator=Generator().manual_seed(0))[:points]
+        keep = keep.to(self.coords.device)
+        mask = None if self.mask is None else self.mask[:, keep]
+        coords, values = self.coords[:, keep], self.values[:, keep]
+        return replace(self, coords=coords, values=values, grid=None, mask=mask)
+
     def hide(self, mask: Bool[Tensor, "batch points"]) -> Signal:
         """The same grid with only the points of ``mask`` known."""
         return replace(self, mask=mask if self.mask is None else self.mask & mask)

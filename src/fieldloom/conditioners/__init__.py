@@ -1,6 +1,7 @@
 """Conditioners: from a code to the weights of a field."""
 
 from fieldloom.conditioners.conditioner import Conditioner, Direct, Shared, Substitute
+from fieldloom.conditioners.hyper import Hyper
 from fieldloom.conditioners.mixture import Mixture
 from fieldloom.conditioners.modulation import Film, Shift
 
@@ -11,6 +12,7 @@ CONDITIONERS = {
     "mixture": Mixture,
     "shift": Shift,
     "film": Film,
+    "hyper": Hyper,
 }
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "Conditioner",
     "Direct",
     "Film",
+    "Hyper",
     "Mixture",
     "Shared",
     "Shift",

@@ -83,6 +83,10 @@ class Conditioner(nn.Module):
         """The weights of each instance; slots that do not depend on the code have a leading 1."""
         return self.base.mapping()
 
+    def macs(self) -> int:
+        """Multiply-accumulates from a code to its weights, as mNIF counts them: mixing is free."""
+        return sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear))
+
     def _blank(self) -> Tensor:
         return next(self.parameters())
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fieldloom.encoders.encoder import Encoder, Nothing, error
 from fieldloom.errors import InputError
@@ -32,6 +33,8 @@ class Cavia(Encoder):
     noise:   std of Gaussian noise on the origin in training (mNIF released: 1e-4 on latents).
     reduction: ``signal``, or ``batch``: the inner error is averaged over the batch as mNIF's
              released code does, so that in training a step depends on the size of its batch.
+    checkpoint: whether training forgets the graph of every step and makes it again on the way back:
+             the same gradients, in the memory of one step. For renderers with many points a ray.
     batch:   what ``batch`` divides by outside training, where a signal's code must not depend on
              its company; None: the signals at hand.
     """
@@ -46,6 +49,7 @@ class Cavia(Encoder):
         clamp: tuple[float, float] = (0.0, 1.0),
         noise: float = 0.0,
         reduction: Literal["signal", "batch"] = "signal",
+        checkpoint: bool = False,
         batch: int | None = None,
         generator: Generator | None = None,
     ) -> None:
@@ -57,6 +61,7 @@ class Cavia(Encoder):
         self.steps, self.second_order, self.rate = steps, second_order, rate
         self.clamp, self.noise, self.batch = clamp, noise, batch
         self.separable = reduction == "signal"
+        self.checkpoint = checkpoint
         self.rates: nn.Parameter | None = None
         if rates == "learned":
             drawn = torch.empty(code_shape[1]).uniform_(0.005, 0.1, generator=generator)
@@ -75,7 +80,8 @@ class Cavia(Encoder):
         step = self.rate if self.rates is None else self.rate * self.rates.clamp(*self.clamp)
         if not self.separable:
             step = step / (len(signal) if self.training else self.batch or len(signal))
-        for _ in range(self.steps):
+
+        def descended(code: Code) -> Code:
             with torch.enable_grad():
                 if not keep or not code.requires_grad:  # descent needs a leaf of its own
                     code = code.detach().clone().requires_grad_()
@@ -83,7 +89,13 @@ class Cavia(Encoder):
                 (gradient,) = torch.autograd.grad(
                     loss, code, create_graph=keep and self.second_order
                 )
-            code = code - step * gradient
+            return code - step * gradient
+
+        for _ in range(self.steps):
+            if keep and self.checkpoint:
+                code = checkpoint(descended, code, use_reentrant=False)
+            else:
+                code = descended(code)
         return code
 
 
@@ -92,6 +104,7 @@ class Fit(Encoder):
 
     steps, rate: of Adam.
     start: the encoder whose answer is refined; ``nothing`` starts at the origin.
+    points: fitted to so many of a signal's points (always the same, drawn once); None: to all.
     keep:  ``best`` returns the best code that each signal met, so that a fit is never worse than
            its start; ``last`` the final one, as published rows do.
     """
@@ -102,16 +115,19 @@ class Fit(Encoder):
         rate: float = 1e-2,
         start: Encoder | None = None,
         keep: Literal["best", "last"] = "best",
+        points: int | None = None,
     ) -> None:
         super().__init__()
-        if steps < 0 or rate <= 0:
-            raise InputError(f"fit: steps = {steps}, rate = {rate}: not negative.")
-        self.steps, self.rate, self.keep = steps, rate, keep
+        if steps < 0 or rate <= 0 or (points is not None and points < 1):
+            raise InputError(f"fit: steps = {steps}, rate = {rate}, points = {points}: positive.")
+        self.steps, self.rate, self.keep, self.points = steps, rate, keep, points
         self.start = start or Nothing()
         self.separable = self.start.separable
 
     def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         start = self.start(signal, family, render, mismatch)
+        if self.points is not None:
+            signal = signal.thinned(self.points)
         with torch.enable_grad():
             code = start.detach().clone().requires_grad_()
             best, lowest = code.detach().clone(), code.new_full((len(code),), torch.inf)

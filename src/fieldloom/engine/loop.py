@@ -188,6 +188,12 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
     module.load_state_dict(tensors)
 
 
+def shown(numbers: Mapping[str, float]) -> str:
+    """The losses of a step, of every player."""
+    losses = {name: value for name, value in numbers.items() if name.endswith("loss")}
+    return ", ".join(f"{name} {value:.5f}" for name, value in losses.items())
+
+
 def size(batch: Any) -> int:
     return len(batch) if isinstance(batch, Batch) else len(batch[0])
 
@@ -250,7 +256,7 @@ def loop(
             seed_everything(seed, training.tag, training.step, 0, 0)
             numbers = training.advance(fetch(places), micro, seed, device)
             done = training.step
-            progress.update(done, f"loss {numbers.get('loss', numbers.get('objective', 0)):.5f}")
+            progress.update(done, shown(numbers))
             last = done == stage.steps
             if done % stage.log_every == 0 or last:
                 seconds = (time.monotonic() - began) / (done - first)

@@ -21,6 +21,7 @@ from fieldloom.priors import Prior
 from fieldloom.progress import track
 from fieldloom.recipe import STAGES, Recipe, merge
 from fieldloom.registry import build as make
+from fieldloom.registry import find, hints_of
 from fieldloom.system import TABLES, System, build, open_source
 from fieldloom.types import Batch
 
@@ -65,6 +66,10 @@ def train(
         keep(system, "field", run)
     if system.prior is None or not {"codec", "prior"} & set(todo):
         return system
+    if not system.prior.learns:  # a GAN's prior was given before its field was trained
+        for name in ("codec", "prior"):
+            keep(system, name, run)
+        return system
     codes, labels = training_codes(system, source, run)
     if "codec" in todo:
         system.prior.fit(codes.to(where), None if labels is None else labels.to(where))
@@ -91,6 +96,7 @@ def prepare(recipe: Recipe, device: torch.device) -> tuple[Recipe, Source]:
         absolute = str(Path(path).expanduser().resolve())
         recipe = merge(recipe, {"source": {"path": absolute}})
     source = open_source(recipe, modality)
+    recipe = suggested(recipe, source)
     facts = source.facts()
     for key, said in recipe.get("known", {}).items():
         if facts.get(key) != said:
@@ -102,11 +108,22 @@ def prepare(recipe: Recipe, device: torch.device) -> tuple[Recipe, Source]:
         bare = build(
             {key: recipe[key] for key in ("modality", "field", "renderer") if key in recipe}
         )
-        points = field.points or bare.modality.grid().shape[1]
+        points = (field.points or bare.modality.grid().shape[1]) * bare.render.evaluations
         width = max(slot.shape[-1] for slot in bare.family.field.slots.values())
         micro = devices.micro_batch(device, field.batch, points, width)
         recipe = merge(recipe, {"train": {"field": {"micro": micro}}})
     return recipe, source
+
+
+def suggested(recipe: Recipe, source: Source) -> Recipe:
+    """The recipe with what its data know, where it is silent and its parts ask for it."""
+    for section, keys in source.suggests.items():
+        given = recipe.get(section, "direct")
+        spec = {"name": given} if isinstance(given, str) else dict(given)
+        accepted = hints_of(find(section, spec["name"], TABLES[section]))
+        taken = {key: value for key, value in keys.items() if key in accepted}
+        recipe = merge(recipe, {section: taken | spec})
+    return recipe
 
 
 def check(system: System, source: Source, stages: Mapping[str, Stage], todo: Sequence[str]) -> None:
@@ -140,8 +157,9 @@ def train_field(
     def fetch(places: Tensor) -> Batch:
         index = source.train[places]
         label = None if source.labels is None else source.labels[index]
-        data = source.read(index).to(device)
-        return system.modality.observe(data, places, label, points=stage.points).to(device)
+        about = {key: value.to(device) for key, value in source.about(index).items()}
+        data = source.data[index].to(device)
+        return system.modality.observe(data, places, label, stage.points, **about).to(device)
 
     _run_stage("field", system, training, fetch, len(source.train), run, device)
 
@@ -204,7 +222,8 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
         batch = system.recipe.get("train", {}).get("field", {}).get("batch", 32)
         parts = source.train.split(batch)
         encoded = [
-            system.encode(source.read(p)) for p in track(parts, "encoding", len(parts), "batches")
+            system.encode(source.read(p), **source.about(p))
+            for p in track(parts, "encoding", len(parts), "batches")
         ]
         stored = torch.cat(encoded)
     labels = None if source.labels is None else source.labels[source.train]

@@ -14,7 +14,7 @@ def macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
     """Multiply-accumulates of one full sample, as mNIF counts them (arXiv:2310.19464, Table 1).
 
     Every point passes every matrix, of a tiled one a single tile; biases, activations and the
-    mixing of weights are free. ``projections`` are those from the code to the coefficients, once.
+    mixing of weights are free. ``projections`` are those from the code to its weights, once.
     """
     matrices = (slot.shape[-2:] for slot in slots.values() if slot.role == "weight")
     return points * sum(math.prod(shape) for shape in matrices) + projections

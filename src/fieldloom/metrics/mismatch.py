@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,5 +27,8 @@ def bce(predicted: Values, true: Values) -> PerSignal:
     entropy = F.binary_cross_entropy_with_logits(predicted, true, reduction="none")
     return entropy.flatten(1).mean(1)
 
+
+LINKS = {"bce": torch.sigmoid}
+"""What turns a field's values into data, where the mismatch takes others (logits)."""
 
 MISMATCHES = {"mse": mse, "l1": l1, "bce": bce}

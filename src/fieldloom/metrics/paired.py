@@ -45,6 +45,12 @@ def iou(predicted: Data, true: Data, threshold: float = 0.5) -> PerSignal:
     return torch.where(either > 0, both / either.clamp_min(1), 1.0).to(true.dtype)
 
 
+def accuracy(predicted: Data, true: Data, threshold: float = 0.5) -> PerSignal:
+    """Share of the values on the right side of the threshold, in [0, 1]."""
+    same = (predicted > threshold) == (true > threshold)
+    return same.flatten(1).to(true.dtype).mean(1)
+
+
 def _window(size: tuple[int, ...]) -> int:
     """The side of the window: 11, or the largest odd number that fits into the shortest axis."""
     shortest = min(size, default=0)

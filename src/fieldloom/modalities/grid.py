@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
 
 from fieldloom import export
 from fieldloom.errors import InputError
-from fieldloom.modalities.modality import Resolution
+from fieldloom.modalities.modality import Cameras, Resolution
 from fieldloom.types import Batch, Coords, Signal, Values
 
 
@@ -80,6 +80,7 @@ class Grid:
         label: Tensor | None = None,
         points: int | None = None,
         generator: Generator | None = None,
+        **meta: Any,
     ) -> Batch:
         """Data (batch, channel, *axes), float in [0, 1] or uint8, as a batch of signals.
 
@@ -102,7 +103,11 @@ class Grid:
             signal = signal.subset(points, generator)
         return Batch(signal, signal)
 
-    def grid(self, resolution: Resolution | None = None) -> Coords:
+    def encoding(self, data: Tensor, **meta: Any) -> Signal:
+        """What a code is found from: the whole grid."""
+        return self.observe(data, **meta).context
+
+    def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
         """The coordinates of a grid, row-major: (1, points, coord) float32."""
         rows = self.shape(resolution)
         if self.sphere:
@@ -134,7 +139,7 @@ class Grid:
         data = (values - self.low) / (self.high - self.low)
         return data.mT.unflatten(2, self.shape(resolution))
 
-    def save(self, data: Tensor, path: Path) -> Path:
+    def save(self, data: Tensor, path: Path, **meta: Any) -> Path | None:
         """One datum (channel, *axes) in [0, 1] as the usual file of its kind; returns its path.
 
         Two axes become a PNG; others a ``.npy`` array of float32.
@@ -142,3 +147,10 @@ class Grid:
         if len(self.size) == 2 and self.channels in (1, 3):
             return export.png(data, path.with_suffix(".png"))
         return export.npy(data, path.with_suffix(".npy"))
+
+    def picture(self, datum: Tensor) -> Tensor | None:
+        """A picture of two axes as it is, the middle frame of three; of one axis there is none."""
+        if self.channels not in (1, 3) or len(self.size) not in (2, 3):
+            return None
+        middle = datum if datum.ndim == 3 else datum[:, datum.shape[1] // 2]
+        return middle.expand(3, -1, -1)

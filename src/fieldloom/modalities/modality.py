@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
-from fieldloom.types import Batch, Coords, Values
+from fieldloom.types import Batch, Coords, Signal, Values
 
 Resolution = int | tuple[int, ...]
+Cameras = Mapping[str, Tensor]
+"""``c2w`` (views, 4, 4) or (batch, views, 4, 4), OpenGL; ``intrinsics`` (..., 4) in pixels."""
 
 
 @runtime_checkable
 class Modality(Protocol):
+    """``low`` and ``high`` are what data in [0, 1] become inside."""
+
     coord_dim: int
     value_dim: int
+    low: float
+    high: float
 
     def observe(
         self,
@@ -24,10 +31,25 @@ class Modality(Protocol):
         label: Tensor | None = None,
         points: int | None = None,
         generator: Generator | None = None,
-    ) -> Batch: ...
+        **meta: Any,
+    ) -> Batch:
+        """What training sees. meta: what data of this kind need beside their numbers."""
+        ...
 
-    def grid(self, resolution: Resolution | None = None) -> Coords: ...
+    def encoding(self, data: Tensor, **meta: Any) -> Signal:
+        """What a code is found from, outside training."""
+        ...
+
+    def grid(
+        self, resolution: Resolution | None = None, cameras: Cameras | None = None
+    ) -> Coords: ...
 
     def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor: ...
 
-    def save(self, data: Tensor, path: Path) -> Path: ...
+    def save(self, data: Tensor, path: Path, **meta: Any) -> Path | None:
+        """One datum as the usual file of its kind; None where there is nothing to write."""
+        ...
+
+    def picture(self, datum: Tensor) -> Tensor | None:
+        """How a datum looks: (3, height, width) in [0, 1]; None where it cannot be shown."""
+        ...

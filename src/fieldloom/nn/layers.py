@@ -55,6 +55,7 @@ def identity(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": relu,
     "leaky-relu": lambda x: F.leaky_relu(x, 0.2),
+    "leaky-relu-0.1": lambda x: F.leaky_relu(x, 0.1),
     "gelu": F.gelu,
     "silu": F.silu,
     "tanh": torch.tanh,

@@ -1,9 +1,20 @@
 """Objectives: what the one loop minimises."""
 
+from fieldloom.objectives.adversarial import Adversarial
+from fieldloom.objectives.critics import CRITICS
 from fieldloom.objectives.objective import Likelihood, Objective
 from fieldloom.objectives.penalties import L2, PENALTIES
 from fieldloom.objectives.reconstruction import Reconstruction
 
-OBJECTIVES = {"reconstruction": Reconstruction}
+OBJECTIVES = {"reconstruction": Reconstruction, "adversarial": Adversarial}
 
-__all__ = ["L2", "OBJECTIVES", "PENALTIES", "Likelihood", "Objective", "Reconstruction"]
+__all__ = [
+    "CRITICS",
+    "L2",
+    "OBJECTIVES",
+    "PENALTIES",
+    "Adversarial",
+    "Likelihood",
+    "Objective",
+    "Reconstruction",
+]

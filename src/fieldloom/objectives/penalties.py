@@ -2,22 +2,140 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
-from fieldloom.encoders import Encoder
-from fieldloom.family import Family
-from fieldloom.types import Batch, Code
+from fieldloom.encoders import AutoDecode, Encoder
+from fieldloom.errors import InputError
+from fieldloom.types import Batch, Code, Signal
+
+Explain = Callable[[Code, Signal], Tensor]
+"""How badly codes explain a signal: (batch,)."""
 
 
 class L2(nn.Module):
     """weight / 2 * sum z^2 of each code: auto-decoding's prior (arXiv:1901.05103, eq. 9)."""
 
+    separable = True
+
     def __init__(self, weight: float = 1e-4) -> None:
         super().__init__()
         self.weight = weight
 
-    def forward(self, code: Code, batch: Batch, family: Family, encoder: Encoder) -> Tensor:
+    def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
         return self.weight / 2 * code.square().flatten(1).sum(1)
 
 
-PENALTIES = {"l2": L2}
+class Lle(nn.Module):
+    """Codes lie on the affine hull of their neighbours (GEM, arXiv:2111.06387, eqs. 3 and 4).
+
+    Each code z_i is projected onto the hull of its ``neighbours`` nearest codes of the table,
+    w = (C C^T)^-1 1 / sum, C the differences; the projection must explain the signal as well, and
+    no weight should be negative: mean(min(max(-w, 0), 1000)) is added.
+
+    weight: of both terms. ridge: share of the trace of C C^T that is added to its diagonal.
+    """
+
+    separable = True
+
+    def __init__(self, weight: float = 1.0, neighbours: int = 10, ridge: float = 1e-3) -> None:
+        super().__init__()
+        if neighbours < 1 or ridge < 0:
+            raise InputError(f"penalty 'lle': neighbours = {neighbours}, ridge = {ridge}.")
+        self.weight, self.neighbours, self.ridge = weight, neighbours, ridge
+
+    def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
+        index = batch.target.index.to(code.device)
+        table = codes_of(encoder, "lle")
+        if len(table) <= self.neighbours:
+            raise InputError(
+                f"penalty 'lle': {self.neighbours} neighbours need more than {len(table)} signals."
+            )
+        own = code.flatten(1)
+        with torch.no_grad():
+            far = torch.cdist(own, table)
+            far.scatter_(1, index.unsqueeze(1), torch.inf)  # no code is its own neighbour
+            near = far.topk(self.neighbours, largest=False).indices
+        weights, projected = project(own, table[near], self.ridge)
+        negative = (-weights).clamp(0, 1000).mean(1)
+        return self.weight * (explain(projected.view_as(code), batch.target) + negative)
+
+
+def project(points: Tensor, neighbours: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """Points (n, d) onto the affine hulls of neighbours (n, k, d): weights (n, k), points (n, d).
+
+    The weights add up to 1 and minimise |z - sum w_j z_j|^2 + ridge Tr(C C^T) |w|^2.
+    Source: locally linear embedding, Roweis and Saul, 2000.
+    """
+    differences = points.unsqueeze(1) - neighbours
+    gram = differences @ differences.mT
+    scale = gram.diagonal(dim1=1, dim2=2).sum(-1) * ridge + 1e-12
+    eye = torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
+    ones = gram.new_ones(*gram.shape[:2], 1)
+    weights = torch.linalg.solve(gram + scale.view(-1, 1, 1) * eye, ones).squeeze(-1)
+    weights = weights / weights.sum(1, keepdim=True)
+    return weights, (weights.unsqueeze(-1) * neighbours).sum(1)
+
+
+class Isometry(nn.Module):
+    """Codes are as far apart as their signals (GEM, arXiv:2111.06387, eq. 5).
+
+    |s * mean_d (z_i - z_j)^2 - d(i, j)| over the ``pairs`` of the batch whose signals are nearest,
+    s learned, starting at ``scale``. d is the mean squared difference of values where all signals
+    have the same coordinates, otherwise the two-sided mean squared distance of the occupied points.
+    """
+
+    separable = False
+
+    def __init__(self, weight: float = 1.0, pairs: int = 32, scale: float = 100.0) -> None:
+        super().__init__()
+        if pairs < 1:
+            raise InputError(f"penalty 'isometry': pairs = {pairs}: at least 1.")
+        self.weight, self.pairs = weight, pairs
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
+        count = len(code)
+        if count < 2:
+            return code.new_zeros(count)
+        first, second = torch.triu_indices(count, count, 1, device=code.device)
+        with torch.no_grad():
+            apart = apart_of(batch.target, first, second)
+            keep = apart.topk(min(self.pairs, len(apart)), largest=False).indices
+        first, second, apart = first[keep], second[keep], apart[keep]
+        codes = (code[first] - code[second]).square().flatten(1).mean(1)
+        return self.weight * (self.scale * codes - apart).abs().mean().expand(count)
+
+
+def apart_of(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
+    """How far the signals of each pair are from one another: (pairs,)."""
+    same = signal.coords.stride(0) == 0 or bool((signal.coords == signal.coords[:1]).all())
+    if same:
+        flat = signal.values.flatten(1).double()
+        squares = flat.square().sum(1)
+        gram = squares[:, None] + squares - 2 * flat @ flat.T
+        return (gram[first, second] / flat.shape[1]).clamp_min(0).to(signal.values)
+    middle = (signal.values.amax() + signal.values.amin()) / 2
+    inside = [c[v[:, 0] > middle] for c, v in zip(signal.coords, signal.values, strict=True)]
+    pairs = zip(first.tolist(), second.tolist(), strict=True)
+    return torch.stack([_two_sided(inside[i], inside[j]) for i, j in pairs])
+
+
+def _two_sided(a: Tensor, b: Tensor) -> Tensor:
+    if not len(a) or not len(b):
+        return (a if len(a) else b).new_zeros(())
+    squared = torch.cdist(a, b).square()
+    return squared.amin(1).mean() + squared.amin(0).mean()
+
+
+def codes_of(encoder: Encoder, penalty: str) -> Tensor:
+    """The table of codes, (signals, numbers)."""
+    if not isinstance(encoder, AutoDecode):
+        raise InputError(f"penalty '{penalty}' needs encoder 'autodecode': it reads all codes.")
+    return encoder.table.flatten(1)
+
+
+PENALTIES: dict[str, Any] = {"l2": L2, "lle": Lle, "isometry": Isometry}

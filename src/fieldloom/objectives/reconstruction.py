@@ -12,10 +12,12 @@ from fieldloom.types import Batch, Mismatch
 
 
 class Reconstruction(Objective):
-    """mean over signals of mismatch(render(family(encoder(context))), target) + penalty(code).
+    """mean over signals of mismatch(render(family(encoder(context))), target) + penalties(code).
 
     The outer loss of CAVIA (only the last inner step counts), the loss of auto-decoding, of
     amortised encoders and of fitting a single signal, depending on the encoder.
+
+    penalty: one, or several, of what shapes the codes.
     """
 
     def __init__(
@@ -24,21 +26,25 @@ class Reconstruction(Objective):
         encoder: Encoder,
         render: Renderer,
         mismatch: Mismatch,
-        penalty: nn.Module | None = None,
+        penalty: nn.Module | tuple[nn.Module, ...] = (),
     ) -> None:
         super().__init__()
-        self.family, self.encoder, self.penalty = family, encoder, penalty
+        self.family, self.encoder = family, encoder
+        self.penalties = nn.ModuleList(penalty if isinstance(penalty, tuple) else [penalty])
         self.render, self.mismatch = render, mismatch
-        self.separable = encoder.separable
+        self.separable = encoder.separable and all(p.separable for p in self.penalties)
         codes = [encoder.table] if isinstance(encoder, AutoDecode) else []
         held = {id(p) for p in codes}
-        shared = [p for p in trainable([family, encoder]) if id(p) not in held]
+        shared = [p for p in trainable([family, encoder, self.penalties]) if id(p) not in held]
         self.players = {"field": {"shared": shared} | ({"codes": codes} if codes else {})}
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
         code = self.encoder(batch.context, self.family, self.render, self.mismatch)
-        losses = error(code, batch.target, self.family, self.render, self.mismatch)
+        explain = lambda code, signal: error(code, signal, self.family, self.render, self.mismatch)
+        losses = explain(code, batch.target)
         logs = {"loss": losses.detach().mean()}
-        if self.penalty is not None:
-            losses = losses + self.penalty(code, batch, self.family, self.encoder)
+        for penalty in self.penalties:
+            added = penalty(code, batch, self.encoder, explain)
+            logs[type(penalty).__name__.lower()] = added.detach().mean()
+            losses = losses + added
         return losses.mean(), logs

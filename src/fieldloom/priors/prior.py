@@ -20,9 +20,11 @@ class Prior(nn.Module):
     """Subclasses implement ``draw``, whose keyword arguments are the sampling options.
 
     ``trained`` is True where ``loss`` is to be minimised; other priors are fitted in closed form.
+    ``learns`` is False where a prior is what it is, and codes are made to follow it (a GAN's).
     """
 
     trained = False
+    learns = True
 
     def __init__(
         self, code_shape: tuple[int, int], classes: int = 0, codec: Codec | None = None
@@ -77,16 +79,22 @@ class Prior(nn.Module):
 
 
 class Gaussian(Prior):
-    """N(mean, covariance) of the training codes; N(0, I) until fitted (what a GAN draws from)."""
+    """N(mean, covariance) of the training codes; with ``standard`` N(0, I), as a GAN draws."""
 
     mean: Tensor
     factor: Tensor
     share: Tensor
 
     def __init__(
-        self, code_shape: tuple[int, int], classes: int = 0, codec: Codec | None = None
+        self,
+        code_shape: tuple[int, int],
+        classes: int = 0,
+        codec: Codec | None = None,
+        standard: bool = False,
     ) -> None:
-        super().__init__(code_shape, classes, codec)
+        super().__init__(code_shape, 0 if standard else classes, codec)
+        self.learns = not standard
+        classes = self.classes
         size = code_shape[0] * code_shape[1]
         self.register_buffer("mean", torch.zeros(max(classes, 1), size))
         self.register_buffer("factor", torch.eye(size).repeat(max(classes, 1), 1, 1))
@@ -94,6 +102,8 @@ class Gaussian(Prior):
 
     def fit(self, codes: Code, labels: Tensor | None = None) -> None:
         """One Gaussian a class where there are labels; factor is a root of the covariance."""
+        if not self.learns:
+            return
         super().fit(codes, labels)
         flat = self.codec.encode(codes).flatten(1).cpu()
         labels = None if labels is None else labels.cpu()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from fieldloom.modalities.sources.arrays import array, digits
 from fieldloom.modalities.sources.pictures import bundled, folder, huggingface, packed
+from fieldloom.modalities.sources.shapes import SUFFIXES as MESHES
+from fieldloom.modalities.sources.shapes import meshes, voxels
 from fieldloom.modalities.sources.source import Source, divide, existing, read_npz
+from fieldloom.modalities.sources.views import srn, transforms, views_packed
 
 SOURCES = {
     "folder": folder,
@@ -15,18 +20,60 @@ SOURCES = {
     "digits": digits,
     "skimage": bundled,
     "huggingface": huggingface,
+    "voxels": voxels,
+    "meshes": meshes,
+    "multiview": views_packed,
+    "transforms": transforms,
+    "srn": srn,
 }
 
 
 def spec_of(path: str) -> dict[str, Any]:
-    """The source spec for a user's path: a folder, a picture, a packed file or an array."""
+    """The source spec for a user's path, by what is there: all of it, in its own order.
+
+    A picture or a folder of them, packed pictures or views, arrays, voxels, meshes, a scene or a
+    folder of scenes.
+    """
     found = existing(path)
-    spec: dict[str, Any] = {"name": "folder", "path": path, "split": [1.0, 0.0], "shuffle": False}
-    if found.suffix == ".npz" and "offsets" in read_npz(found):
-        spec["name"] = "packed"
-    elif found.suffix in (".npz", ".npy"):
-        spec["name"] = "array"
+    spec = {"name": _kind(found), "path": path, "split": [1.0, 0.0], "shuffle": False}
     return spec
 
+
+def _kind(found: Path) -> str:
+    suffix = found.suffix.lower()
+    if suffix in MESHES:
+        return "meshes"
+    if suffix == ".binvox":
+        return "voxels"
+    if suffix == ".npz":
+        held = set(read_npz(found))
+        for needed, kind in PACKED.items():
+            if set(needed) <= held:
+                return kind
+    if suffix in (".npz", ".npy"):
+        return "array"
+    if suffix == ".json":
+        return "transforms"
+    if not found.is_dir():
+        return "folder"
+    for pattern, kind in SCENES.items():
+        if next(found.glob(pattern), None) or next(found.glob(f"*/{pattern}"), None):
+            return kind
+    inside = {file.suffix.lower() for file in islice(found.rglob("*"), 10_000)}
+    if inside & MESHES:
+        return "meshes"
+    return "voxels" if ".binvox" in inside else "folder"
+
+
+PACKED = {
+    ("offsets", "c2w"): "multiview",
+    ("bits", "shape"): "voxels",
+    ("verts", "faces"): "meshes",
+    ("data", "offsets"): "packed",
+}
+"""Arrays in an ``.npz`` -> the source that reads it."""
+
+SCENES = {"transforms*.json": "transforms", "pose/*.txt": "srn"}
+"""Files in a folder, or in its sub-folders -> the source that reads it."""
 
 __all__ = ["SOURCES", "Source", "divide", "spec_of"]

@@ -50,7 +50,7 @@ class Source:
         part = self.data[index]
         return part.float() / 255 if part.dtype == torch.uint8 else part
 
-    def about(self, index: Tensor) -> dict[str, Tensor]:
+    def about(self, index: Tensor) -> dict[str, Any]:
         """The meta of these places."""
         return {key: value[index] for key, value in self.meta.items()}
 

@@ -1,0 +1,137 @@
+"""Hypernetworks: a perceptron maps the code to all weights (GASP), or to gates of them (GEM)."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from torch import Generator, Tensor, nn
+
+from fieldloom.conditioners.conditioner import Conditioner, Slots, choose
+from fieldloom.errors import InputError
+from fieldloom.nn.layers import ACTIVATIONS
+from fieldloom.types import Code, Weights
+
+
+class Hyper(Conditioner):
+    """code -> hidden layers -> the chosen weights.
+
+    width:  of the code. hidden: units of the hidden layers; activation: after each of them.
+    rank:   None: one linear layer gives every weight and bias as they are, all weights before all
+            biases (GASP, arXiv:2102.04776, section 3.2; layers start as torch.nn.Linear's).
+            r: the code first becomes a vector of the last hidden width (a linear layer); from it
+            each weight and bias has a head of two layers, ReLU between. A bias is its head's
+            answer; a weight is W = base * sigmoid(A B), A (in, r) and B (r, out) the head's answer,
+            base shared (GEM, arXiv:2111.06387, section 3.1). Matrices start by Kaiming's normal
+            draw, biases as 0.01 N(0, 1).
+    only:   glob pattern of the slots that depend on the code; the others stay shared.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        width: int = 64,
+        hidden: tuple[int, ...] = (256, 512),
+        rank: int | None = None,
+        activation: str = "leaky-relu-0.1",
+        only: str = "*",
+        generator: Generator | None = None,
+    ) -> None:
+        if min(width, *hidden, rank or 1) < 1 or not hidden:
+            raise InputError(
+                f"conditioner: width = {width}, hidden = {list(hidden)}, rank = {rank}: at least 1 "
+                "each, and one hidden layer."
+            )
+        if activation not in ACTIVATIONS:
+            raise InputError(f"activation '{activation}' is none of {', '.join(ACTIVATIONS)}.")
+        chosen = [name for name in choose(slots, only) if slots[name].role != "input"]
+        roles = ("weight", "bias")
+        made = [n for role in roles for n in chosen if slots[n].role == role]
+        gated = {n for n in made if rank is not None and slots[n].role == "weight"}
+        super().__init__(slots, skip=frozenset(made) - gated, generator=generator)
+        self.chosen, self.gated, self.rank = made, gated, rank
+        self.code_shape = (1, width)
+        self.activation = ACTIVATIONS[activation]
+        sizes = [width, *hidden]
+        if rank is None:
+            outputs = [sum(math.prod(slots[n].shape) for n in made)]
+            self.trunk = nn.ModuleList(torch_linear(a, b, generator) for a, b in pairwise(sizes))
+            self.heads = nn.ModuleList([torch_linear(sizes[-1], outputs[0], generator)])
+        else:
+            last = sizes[-1]
+            self.trunk = nn.ModuleList(
+                kaiming(a, b, generator) for a, b in pairwise([*sizes, last])
+            )
+            self.heads = nn.ModuleList(
+                nn.Sequential(
+                    kaiming(last, last, generator),
+                    nn.ReLU(),
+                    kaiming(last, self._answer(n), generator),
+                )
+                for n in made
+            )
+
+    def _answer(self, name: str) -> int:
+        """Numbers that the head of a slot gives: a bias, or the two factors of a gate."""
+        shape = self.slots[name].shape
+        if name not in self.gated:
+            return math.prod(shape)
+        assert self.rank is not None
+        return math.prod(shape[:-2]) * self.rank * (shape[-2] + shape[-1])
+
+    def forward(self, code: Code) -> Weights:
+        h = code[:, 0]
+        if self.rank is None:
+            for layer in self.trunk:
+                h = self.activation(layer(h))
+            sizes = [math.prod(self.slots[n].shape) for n in self.chosen]
+            parts = self.heads[0](h).split(sizes, -1)
+            own = {
+                name: part.unflatten(-1, self.slots[name].shape)
+                for name, part in zip(self.chosen, parts, strict=True)
+            }
+            return self.base.mapping() | own
+        for layer in self.trunk[:-1]:
+            h = self.activation(layer(h))
+        h = self.trunk[-1](h)
+        weights = self.base.mapping()
+        for name, head in zip(self.chosen, self.heads, strict=True):
+            answer = head(h)
+            shape = self.slots[name].shape
+            if name in self.gated:
+                weights[name] = weights[name] * self._gate(answer, shape)
+            else:
+                weights[name] = answer.unflatten(-1, shape)
+        return weights
+
+    def _gate(self, answer: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """sigmoid(A B): (batch, *shape) in (0, 1)."""
+        assert self.rank is not None
+        fan_in, fan_out = shape[-2:]
+        both = answer.unflatten(-1, (*shape[:-2], -1))
+        first, second = both.split([fan_in * self.rank, self.rank * fan_out], -1)
+        product = first.unflatten(-1, (fan_in, self.rank)) @ second.unflatten(
+            -1, (self.rank, fan_out)
+        )
+        return product.sigmoid()
+
+    def macs(self) -> int:
+        """With the low-rank products."""
+        products = sum(math.prod(self.slots[n].shape) * (self.rank or 0) for n in self.gated)
+        return super().macs() + products
+
+
+def torch_linear(inputs: int, outputs: int, generator: Generator | None) -> nn.Linear:
+    """A linear layer with weights and biases in +-1/sqrt(inputs)."""
+    layer = nn.Linear(inputs, outputs)
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
+    return layer
+
+
+def kaiming(inputs: int, outputs: int, generator: Generator | None) -> nn.Linear:
+    """A linear layer with weights N(0, 2 / inputs) and biases 0.01 N(0, 1)."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, 0, math.sqrt(2 / inputs), generator=generator)
+    nn.init.normal_(layer.bias, 0, 0.01, generator=generator)
+    return layer

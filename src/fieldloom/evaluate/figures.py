@@ -1,0 +1,101 @@
+"""What an evaluation is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from fieldloom.errors import InputError, unknown
+from fieldloom.metrics.clouds import PROTOCOLS
+from fieldloom.metrics.features import DETECTORS
+from fieldloom.registry import build
+from fieldloom.types import Code
+
+
+class Figure(NamedTuple):
+    """A number, what it was measured on, and how."""
+
+    name: str
+    value: float
+    of: str
+    how: str = ""
+
+
+PAIRED = ("psnr", "ssim", "mse", "accuracy", "iou", "chamfer")
+PICTURES = ("frechet", "kid", "precision-recall")
+SHAPES = ("shapes", "cloud-frechet")
+METRICS = (*PAIRED, *PICTURES, *SHAPES)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A section ``[evaluate]`` of a recipe.
+
+    metrics:  of reconstruction (``psnr``, ``ssim``; of shapes ``mse``, ``accuracy``, ``iou``,
+              ``chamfer``), of sets of pictures or of rendered views (``frechet``, ``kid``,
+              ``precision-recall``, in the features of ``detector``; ``weights``: its local file),
+              and of sets of shapes (``shapes``: the figures of ``protocol``; ``cloud-frechet``, in
+              the features of a point-cloud detector).
+    protocol: how sets of shapes are judged: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
+    points:   of each surface, where not the protocol's: figures are then marked so.
+    resolution: of the grid that surfaces are found on; None: as trained.
+    samples:  drawn from the prior, in equal numbers of each class where there are classes, with its
+              options guidance, sampler and steps; None: 256, or, of shapes and views, as many as
+              there are test data. seed: of these samples.
+    """
+
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+    detector: str = "gabor"
+    weights: str | None = None
+    protocol: str = "mnif"
+    points: int | None = None
+    resolution: int | None = None
+    samples: int | None = None
+    guidance: float | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "points", "resolution"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"evaluate.{name} = {value}: at least 1.")
+        for name in self.metrics:
+            if name not in METRICS:
+                raise unknown("metric", name, METRICS)
+        if self.detector not in DETECTORS:
+            raise unknown("detector", self.detector, DETECTORS)
+        if self.protocol not in PROTOCOLS:
+            raise unknown("protocol", self.protocol, PROTOCOLS)
+
+    def options(self) -> dict[str, Any]:
+        """What the prior's ``sample`` is given."""
+        named = {"guidance": self.guidance, "sampler": self.sampler, "steps": self.steps}
+        return {key: value for key, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures, and the data that the pictures of a report show, in the modality's shape.
+
+    nearest: for each sample the place in the training set of its nearest datum; distances to it.
+    """
+
+    figures: list[Figure]
+    originals: Tensor
+    reconstructions: Tensor
+    codes: Code
+    samples: Tensor | None = None
+    sample_codes: Code | None = None
+    sample_labels: Tensor | None = None
+    nearest: Tensor | None = None
+    distances: Tensor | None = None
+
+
+def parse(spec: dict[str, Any]) -> Evaluation:
+    """The checked section ``[evaluate]``."""
+    tables = {"evaluate": {"evaluate": Evaluation}}
+    return build("evaluate", {"name": "evaluate", **spec}, tables)

@@ -1,0 +1,52 @@
+"""Sets of pictures: what a detector sees of images and of rendered views."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor
+
+from fieldloom.evaluate.figures import PICTURES, Evaluation, Figure
+from fieldloom.metrics.features import DETECTORS, Detector
+from fieldloom.metrics.sets import frechet, kid, neighbourhoods
+
+
+def as_pictures(data: Tensor) -> Tensor | None:
+    """Images as they are, views one after another, (n, channel, height, width); else None."""
+    if data.ndim == 4 and data.shape[1] in (1, 3):
+        return data
+    if data.ndim == 5 and data.shape[2] in (1, 3) and data.shape[1] not in (1, 3):
+        return data.flatten(0, 1)
+    return None
+
+
+def detector_of(how: Evaluation, pictures: bool, smallest: int) -> Detector | None:
+    """The detector of the set metrics, where any is asked for and the data are pictures."""
+    if not set(PICTURES) & set(how.metrics) or not pictures:
+        return None
+    if smallest <= 3:
+        warnings.warn("set metrics need more than 3 data and samples: left out.", stacklevel=2)
+        return None
+    make = DETECTORS[how.detector]
+    return make(weights=how.weights) if how.weights else make()
+
+
+def seen_by(detector: Detector, filter: str) -> str:
+    return f"{detector.name}, resized {detector.filter}; data resized {filter}"
+
+
+def compared(
+    how: Evaluation, detector: Detector, real: Tensor, fake: Tensor, of: str, filter: str
+) -> list[Figure]:
+    """Set metrics of pictures (n, channel, height, width)."""
+    seen = seen_by(detector, filter)
+    real, fake = detector(real).cpu(), detector(fake).cpu()
+    figures = []
+    if "frechet" in how.metrics:
+        figures.append(Figure(detector.figure, frechet(real, fake), of, seen))
+    if "kid" in how.metrics:
+        figures.append(Figure("kid", kid(real, fake), of, seen))
+    if "precision-recall" in how.metrics:
+        found = neighbourhoods(real, fake)
+        figures += [Figure(name, value, of, f"{seen}, k = 3") for name, value in found.items()]
+    return figures

@@ -1,0 +1,163 @@
+"""Pinhole cameras: rays, projections and poses.
+
+A pose is OpenGL camera-to-world, (4, 4): x right, y up, looking along -z. Intrinsics are
+fx, fy, cx, cy in pixels. Pixel centres lie at +0.5, u runs to the right and v downwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from fieldloom.errors import InputError
+
+Poses = Float[Tensor, "*cameras 4 4"]
+Size = tuple[int, int]
+"""(height, width) of a picture."""
+
+ORTHONORMAL = 1e-3
+"""How far a rotation may be off in any entry: files keep 6 or more digits."""
+PARALLEL = 1e-3
+"""Below this least eigenvalue, cameras that look one way (within 2 degrees) meet nowhere."""
+
+
+def pixel_rays(
+    c2w: Float[Tensor, "... 4 4"],
+    intrinsics: Float[Tensor, "... 4"],
+    u: Float[Tensor, ...],
+    v: Float[Tensor, ...],
+) -> Float[Tensor, "... 6"]:
+    """Rays (origin | direction) through the points u, v of pictures; all shapes broadcast.
+
+    The direction ((u - cx) / fx, -(v - cy) / fy, -1), turned into the world, is not normalised:
+    a step of t along it is t of depth.
+    """
+    fx, fy, cx, cy = intrinsics.unbind(-1)
+    x, y = ((u - cx) / fx).unsqueeze(-1), ((cy - v) / fy).unsqueeze(-1)
+    right, up, back, origin = c2w[..., :3, :].unbind(-1)
+    direction = x * right + y * up - back
+    return torch.cat([origin.expand_as(direction), direction], -1)
+
+
+def rays(
+    c2w: Float[Tensor, "... 4 4"], intrinsics: Float[Tensor, "... 4"], height: int, width: int
+) -> Float[Tensor, "... pixels 6"]:
+    """Rays through all pixel centres of a picture, row-major."""
+    u = torch.arange(width, dtype=c2w.dtype, device=c2w.device) + 0.5
+    v = torch.arange(height, dtype=c2w.dtype, device=c2w.device) + 0.5
+    v, u = torch.meshgrid(v, u, indexing="ij")
+    return pixel_rays(c2w.unsqueeze(-3), intrinsics.unsqueeze(-2), u.flatten(), v.flatten())
+
+
+def project(
+    points: Float[Tensor, "... 3"],
+    c2w: Float[Tensor, "... 4 4"],
+    intrinsics: Float[Tensor, "... 4"],
+) -> tuple[Float[Tensor, "... 2"], Float[Tensor, ...]]:
+    """Where points fall in a picture, (u, v), and their depths along -z; all shapes broadcast.
+
+    A point whose depth is not positive is behind the camera: its pixel means nothing.
+    """
+    offset = points - c2w[..., :3, 3]
+    x, y, z = torch.einsum("...i,...ij->...j", offset, c2w[..., :3, :3]).unbind(-1)
+    fx, fy, cx, cy = intrinsics.unbind(-1)
+    return torch.stack([cx - fx * x / z, cy + fy * y / z], -1), -z
+
+
+def resized(intrinsics: Float[Tensor, "... 4"], before: Size, after: Size) -> Tensor:
+    """Intrinsics of pictures that were resized from one (height, width) to another.
+
+    The corners of the picture stay corners, so a pixel centre never shifts against the scene.
+    """
+    y, x = after[0] / before[0], after[1] / before[1]
+    return intrinsics * intrinsics.new_tensor([x, y, x, y])
+
+
+def opengl_from_opencv(c2w: Poses) -> Poses:
+    """The same camera in OpenGL's axes, from OpenCV's (x right, y down, looking along z)."""
+    return c2w * c2w.new_tensor([1, -1, -1, 1])
+
+
+def opencv_from_opengl(c2w: Poses) -> Poses:
+    """The same camera in OpenCV's axes: the way back is the way there."""
+    return opengl_from_opencv(c2w)
+
+
+def look_at(
+    eye: Float[Tensor, "... 3"], target: Float[Tensor, "... 3"], up: Float[Tensor, "... 3"]
+) -> Float[Tensor, "... 4 4"]:
+    """Poses at ``eye`` that look at ``target`` and hold ``up`` upwards in the picture.
+
+    Raises InputError where the eye is at the target or looks straight along ``up``.
+    """
+    back = F.normalize(eye - target, dim=-1)
+    right = torch.linalg.cross(F.normalize(up, dim=-1).expand_as(back), back)
+    if not (right.norm(dim=-1) > 1e-6).all():
+        raise InputError("a camera at its target, or looking along 'up', has no right way up.")
+    right = F.normalize(right, dim=-1)
+    top = torch.stack([right, torch.linalg.cross(back, right), back, eye.expand_as(back)], -1)
+    last = top.new_tensor([0, 0, 0, 1]).expand(*top.shape[:-2], 1, 4)
+    return torch.cat([top, last], -2)
+
+
+def orbit(count: int, radius: float, elevation: float, up: int = 2) -> Float[Tensor, "count 4 4"]:
+    """Poses on a circle that look at the origin, at even steps, right-handed around axis ``up``.
+
+    elevation: degrees above the plane through the origin, between -90 and 90.
+    """
+    if count < 1 or radius <= 0 or not -90 < elevation < 90 or up not in (0, 1, 2):
+        raise InputError(
+            f"orbit: count = {count}, radius = {radius}, elevation = {elevation}, up = {up}: "
+            "the first two are positive, elevation is between -90 and 90, up is 0, 1 or 2."
+        )
+    angle = 2 * torch.pi * torch.arange(count, dtype=torch.float64) / count
+    tilt = torch.deg2rad(torch.tensor(elevation, dtype=torch.float64))
+    eye = torch.zeros(count, 3, dtype=torch.float64)
+    eye[:, (up + 1) % 3] = radius * tilt.cos() * angle.cos()
+    eye[:, (up + 2) % 3] = radius * tilt.cos() * angle.sin()
+    eye[:, up] = radius * tilt.sin()
+    return look_at(eye, torch.zeros_like(eye), torch.eye(3, dtype=torch.float64)[up]).float()
+
+
+def focus(c2w: Float[Tensor, "... views 4 4"]) -> Float[Tensor, "... 3"]:
+    """The point nearest to the lines along which cameras look, by least squares.
+
+    The origin where the cameras look along nearly parallel lines.
+    """
+    back, origin = c2w[..., :3, 2], c2w[..., :3, 3]
+    across = torch.eye(3).to(c2w) - back.unsqueeze(-1) * back.unsqueeze(-2)  # what misses the line
+    matrix = across.mean(-3)
+    vector = (across @ origin.unsqueeze(-1)).mean(-3)
+    meets = torch.linalg.eigvalsh(matrix)[..., :1] > PARALLEL
+    matrix = torch.where(meets.unsqueeze(-1), matrix, torch.eye(3).to(c2w))
+    return torch.linalg.solve(matrix, vector).squeeze(-1) * meets
+
+
+def check_pose(c2w: Poses, name: str | Sequence[str]) -> None:
+    """Raise InputError for a pose that is no rotation and translation.
+
+    name: of the pose; or of each of several (n, 4, 4).
+    """
+    c2w = c2w.double().reshape(-1, 4, 4)
+    turn = c2w[:, :3, :3]
+    finite = c2w.isfinite().all((1, 2))
+    last = (c2w[:, 3] - c2w.new_tensor([0, 0, 0, 1])).abs().amax(1) < ORTHONORMAL
+    gram = turn.mT @ turn - torch.eye(3).to(c2w)
+    orthonormal = gram.abs().amax((1, 2)) < ORTHONORMAL
+    proper = torch.linalg.det(turn.nan_to_num(0, 0, 0)) > 0
+    for holds, wrong in (
+        (finite, "holds NaN or infinite numbers, where all must be finite"),
+        (last, "has another last row than 0 0 0 1: a pose is 4 x 4, camera to world"),
+        (orthonormal, f"has a rotation that is not orthonormal within {ORTHONORMAL}: take scale "
+                      "and shear out"),
+        (proper, "mirrors: the determinant of its rotation must be +1, not -1"),
+    ):  # fmt: skip
+        if not holds.all():
+            first = int((~holds).nonzero()[0])
+            raise InputError(
+                f"the pose of {name if isinstance(name, str) else name[first]} {wrong}."
+            )

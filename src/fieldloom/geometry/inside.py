@@ -1,0 +1,209 @@
+"""What lies inside a mesh, open ones too, and how far points are from its surface."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+from torch import Tensor
+
+from fieldloom.geometry.mesh import Mesh, crosses, to_unit, triangles
+
+PAIRS = 2**16  # of a point and a face in one block: what some arrays of that size leave in cache
+FACES, POINTS = 64, 256  # in one cluster
+TINY = 1e-300  # divides where a length is zero
+
+
+def winding(
+    mesh: Mesh, points: Float[Tensor, "n 3"], beta: float = math.inf
+) -> Float[Tensor, " n"]:
+    """How often the surface winds around each point: (n,), in the points' type.
+
+    1 inside a closed surface, 0 outside, between where it is open; faces that overlap add up. The
+    sum over the faces of their solid angles over 4 pi.
+
+    beta: a cluster of faces further away than beta times its radius acts as one dipole; infinite
+    is exact. 2 errs by up to 0.02 (0.01 at 3, 0.004 at 4; measured on the bunny), and is seven
+    times faster there, with 5,000 faces and 64^3 points.
+    Source: Jacobson et al. 2013, "Robust inside-outside segmentation", eq. 5; for the dipoles
+    Barill et al. 2018, "Fast winding numbers for soups and clouds", eqs. 9 to 11, first order.
+    """
+    # In a unit frame float32 keeps its digits, wherever the mesh stands and whatever its unit.
+    unit, frame = to_unit(mesh)
+    corners = torch.from_numpy(triangles(unit)).to(points.dtype)
+    placed = ((points.double() - frame[:3]) / frame[3]).to(points.dtype)
+    if not math.isfinite(beta):
+        return _around(corners, placed)
+    groups = _clusters(corners.mean(1).double().numpy(), FACES)
+    dipoles = _dipoles(unit, groups)
+    centres, moments, radii = (x.to(points.dtype) for x in dipoles)
+    result = torch.empty_like(placed[:, 0])
+    for block in _clusters(placed.double().numpy(), POINTS):
+        part = placed[block]
+        middle = part.mean(0)
+        spread = (part - middle).norm(dim=1).amax()
+        far = (centres - middle).norm(dim=1) - spread > beta * radii
+        near = [groups[i] for i in (~far).nonzero()[:, 0].tolist()]
+        away = centres[far] - part[:, None]
+        angles = (away * moments[far]).sum(-1) / away.norm(dim=-1).pow(3)
+        result[block] = angles.sum(1) / (4 * math.pi)
+        if near:
+            result[block] += _around(corners[np.concatenate(near)], part)
+    return result
+
+
+def inside(mesh: Mesh, points: Float[Tensor, "n 3"], beta: float = math.inf) -> Bool[Tensor, " n"]:
+    """Whether the surface winds around each point by more than 0.5, in either direction: (n,).
+
+    Files in the wild have parts that are turned inside out; these are solid too. A cavity, whose
+    wall is turned the other way than the shell around it, stays empty.
+    """
+    return winding(mesh, points, beta).abs() > 0.5
+
+
+def distance(
+    mesh: Mesh, points: Float[Tensor, "n 3"], most: float = math.inf
+) -> Float64[Tensor, " n"]:
+    """The Euclidean distance from each point to the surface: (n,), exact in float64.
+
+    Faces are looked up by their centres. One whose centre is further than the best distance so far
+    plus its radius cannot be nearer; classes of faces of like radius keep that bound tight.
+
+    most: larger distances come back as this, and cost nothing; far points cost most otherwise.
+    """
+    places = points.double().numpy()
+    corners = triangles(mesh)
+    centres = corners.mean(1)
+    radii = np.linalg.norm(corners - centres[:, None], axis=2).max(1)
+    octave = np.floor(np.log2(radii))
+    _, nearest = KDTree(centres).query(places)
+    best = np.full(len(places), most)
+    for start in range(0, len(places), PAIRS):
+        part = slice(start, start + PAIRS)
+        best[part] = np.minimum(most, _apart(places[part], corners[nearest[part]]))
+    for size in np.unique(octave)[::-1]:
+        chosen = octave == size
+        _lower(best, places, corners[chosen], KDTree(centres[chosen]), radii[chosen])
+    return torch.from_numpy(best)
+
+
+def signed(
+    mesh: Mesh,
+    points: Float[Tensor, "n 3"],
+    beta: float = math.inf,
+    most: float = math.inf,
+) -> Float64[Tensor, " n"]:
+    """The distance to the surface, at most ``most``, negative where a point is ``inside``."""
+    far = distance(mesh, points, most)
+    return torch.where(inside(mesh, points, beta), -far, far)
+
+
+def _around(corners: Float[Tensor, "faces 3 3"], points: Float[Tensor, "n 3"]) -> Tensor:
+    """The winding number (n,): solid angles by Van Oosterom and Strackee 1983, eq. 8.
+
+    tan(angle / 2) = det(a, b, c) / (|a||b||c| + (a.b)|c| + (b.c)|a| + (c.a)|b|), with the corners
+    a, b, c seen from the point.
+    """
+    rows = max(1, PAIRS // len(corners))
+    columns = corners.permute(1, 2, 0).contiguous()  # (corner, coordinate, face)
+    result = torch.empty_like(points[:, 0])
+    for start in range(0, len(points), rows):
+        part = points[start : start + rows]
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (
+            [columns[k, i] - part[:, i, None] for i in range(3)] for k in range(3)
+        )
+        a = (ax * ax + ay * ay + az * az).sqrt()
+        b = (bx * bx + by * by + bz * bz).sqrt()
+        c = (cx * cx + cy * cy + cz * cz).sqrt()
+        top = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+        bottom = (
+            a * b * c
+            + (ax * bx + ay * by + az * bz) * c
+            + (bx * cx + by * cy + bz * cz) * a
+            + (cx * ax + cy * ay + cz * az) * b
+        )
+        result[start : start + rows] = torch.atan2(top, bottom).sum(1) / (2 * math.pi)
+    return result
+
+
+def _clusters(places: NDArray[np.float64], most: int) -> list[NDArray[np.int64]]:
+    """Places (n, 3) in near groups of at most ``most``: halved along their longest side."""
+    groups, open_ = [], [np.arange(len(places))]
+    while open_:
+        group = open_.pop()
+        if len(group) <= most:
+            groups.append(group)
+            continue
+        part = places[group]
+        axis, half = int(np.ptp(part, axis=0).argmax()), len(group) // 2
+        order = np.argpartition(part[:, axis], half)
+        open_ += [group[order[:half]], group[order[half:]]]
+    return [g for g in groups if len(g)]
+
+
+def _dipoles(
+    mesh: Mesh, groups: list[NDArray[np.int64]]
+) -> tuple[Float64[Tensor, "k 3"], Float64[Tensor, "k 3"], Float64[Tensor, " k"]]:
+    """The area-weighted centre of each group of faces, its summed area vector and its radius."""
+    corners, vectors = triangles(mesh), crosses(mesh) / 2
+    weights = np.linalg.norm(vectors, axis=1)[:, None]
+    centres, moments, radii = [], [], []
+    for group in groups:
+        weight = weights[group]
+        centre = (corners[group].mean(1) * weight).sum(0) / weight.sum()
+        centres.append(centre)
+        moments.append(vectors[group].sum(0))
+        radii.append(np.linalg.norm(corners[group] - centre, axis=2).max())
+    centre, moment, radius = (torch.from_numpy(np.array(x)) for x in (centres, moments, radii))
+    return centre, moment, radius
+
+
+def _lower(
+    best: NDArray[np.float64],
+    points: NDArray[np.float64],
+    corners: NDArray[np.float64],
+    tree: KDTree,
+    radii: NDArray[np.float64],
+) -> None:
+    """Lower ``best`` (n,) in place to the distance to these faces, whose centres ``tree`` holds."""
+    count, seen, largest = 4, 0, radii.max()
+    left = np.arange(len(points))
+    while len(left):
+        count = min(count, len(corners))
+        step = max(1, PAIRS // count)
+        unsettled = [left[:0]]
+        for start in range(0, len(left), step):
+            index = left[start : start + step]
+            away, face = tree.query(points[index], k=np.arange(seen + 1, count + 1))
+            row, column = np.nonzero(away - radii[face] < best[index, None])
+            point = index[row]
+            np.minimum.at(best, point, _apart(points[point], corners[face[row, column]]))
+            unsettled.append(index[away[:, -1] - largest < best[index]])
+        if count == len(corners):
+            return
+        left, seen, count = np.concatenate(unsettled), count, 4 * count
+
+
+def _apart(
+    points: Float64[np.ndarray, "n 3"], corners: Float64[np.ndarray, "n 3 3"]
+) -> Float64[np.ndarray, " n"]:
+    """The distance from each point to its triangle: to the plane, or to the nearest edge."""
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    over = np.ones(len(points), bool)
+    squared = np.full(len(points), np.inf)
+    for i in range(3):
+        edge, offset = corners[:, (i + 1) % 3] - corners[:, i], points - corners[:, i]
+        over &= _dot(np.cross(edge, offset), normal) >= 0
+        along = np.clip(_dot(edge, offset) / np.maximum(_dot(edge, edge), TINY), 0, 1)
+        rest = offset - along[:, None] * edge
+        squared = np.minimum(squared, _dot(rest, rest))
+    plane = _dot(points - corners[:, 0], normal) ** 2 / np.maximum(_dot(normal, normal), TINY)
+    return np.sqrt(np.where(over, plane, squared))
+
+
+def _dot(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.einsum("ni,ni->n", x, y)

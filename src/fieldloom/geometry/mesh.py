@@ -1,0 +1,141 @@
+"""Triangle meshes as arrays: checks, sizes, samples of the surface, frames."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int, Int64
+from numpy.typing import ArrayLike, NDArray
+from torch import Generator, Tensor
+
+from fieldloom.errors import InputError
+
+Samples = tuple[Float64[Tensor, "n 3"], Float64[Tensor, "n 3"]]
+
+
+class Mesh(NamedTuple):
+    """Triangles; seen from outside the corners of a face run counter-clockwise."""
+
+    vertices: Float64[np.ndarray, "vertices 3"]
+    faces: Int64[np.ndarray, "faces 3"]
+
+
+def checked(vertices: ArrayLike, faces: ArrayLike, name: str) -> Mesh:
+    """A sound Mesh of vertices (V, 3) and faces (F, 3): at least one face, all of positive area.
+
+    Faces without area are dropped, and then vertices that no face uses: they would stretch the
+    bounding box. Open and non-manifold surfaces are fine. Raises InputError, which names ``name``,
+    for arrays of another shape, no faces, numbers that are not finite, indices out of range, and a
+    surface without area.
+    """
+    points, corners = np.asarray(vertices), np.asarray(faces)
+    if not len(corners):
+        raise InputError(f"{name} has no faces: a surface needs at least one triangle.")
+    if points.ndim != 2 or corners.ndim != 2 or points.shape[1] != 3 or corners.shape[1] != 3:
+        raise InputError(
+            f"{name} has vertices {points.shape} and faces {corners.shape}: "
+            "both have three columns, triangles only."
+        )
+    if points.dtype.kind not in "fiu" or corners.dtype.kind not in "iu":
+        raise InputError(
+            f"{name} has vertices of {points.dtype} and faces of {corners.dtype}: "
+            "vertices are numbers, faces are integers."
+        )
+    points, corners = points.astype(np.float64), corners.astype(np.int64)
+    if not np.isfinite(points).all():
+        raise InputError(f"{name} has NaN or infinite vertices: all must be finite.")
+    if corners.min() < 0 or corners.max() >= len(points):
+        raise InputError(
+            f"{name} has faces with corners {corners.min()} to {corners.max()}: "
+            f"they must lie in 0 to {len(points) - 1}, the places of its vertices."
+        )
+    # The rounding of coordinates gives a line of the mesh's size this area: no normal is meant.
+    used = points[corners].reshape(-1, 3)
+    rounding = 4 * np.finfo(np.float64).eps * np.ptp(used, axis=0).max() * np.abs(used).max()
+    keep = areas(Mesh(points, corners)) > rounding
+    if not keep.any():
+        raise InputError(f"{name} has no area: all its faces are points or lines.")
+    used, places = np.unique(corners[keep], return_inverse=True)
+    return Mesh(points[used], places.reshape(-1, 3).astype(np.int64))
+
+
+def triangles(mesh: Mesh) -> Float64[np.ndarray, "faces 3 3"]:
+    """The corners of each face: (face, corner, coordinate)."""
+    return mesh.vertices[mesh.faces]
+
+
+def crosses(mesh: Mesh) -> Float64[np.ndarray, "faces 3"]:
+    """The outward vector of each face, twice its area long."""
+    corners = triangles(mesh)
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+
+def areas(mesh: Mesh) -> Float64[np.ndarray, " faces"]:
+    return np.linalg.norm(crosses(mesh), axis=1) / 2
+
+
+def area(mesh: Mesh) -> float:
+    return float(areas(mesh).sum())
+
+
+def volume(mesh: Mesh) -> float:
+    """The enclosed volume, negative where the faces point inwards; for a closed surface only.
+
+    It is the sum of the tetrahedra of each face and a fixed point (the mean vertex, so that a mesh
+    far from the origin loses no digits).
+    """
+    corners = triangles(mesh) - mesh.vertices.mean(0)
+    return float(np.einsum("fi,fi->", corners[:, 0], crosses(mesh)) / 6)
+
+
+def watertight(mesh: Mesh) -> bool:
+    """Whether each edge belongs to exactly two faces; vertices at one place are one."""
+    _, places = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    corners = places.reshape(-1)[mesh.faces]
+    edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
+    _, counts = np.unique(np.sort(edges, 1), axis=0, return_counts=True)
+    return bool(len(counts) and (counts == 2).all())
+
+
+def sample(mesh: Mesh, count: int, generator: Generator | None = None) -> Samples:
+    """Points uniform on the surface and the unit normals there: (count, 3) each, float64."""
+    draws = torch.rand(3, count, generator=generator, dtype=torch.float64)
+    reached = torch.from_numpy(np.cumsum(areas(mesh)))
+    face = torch.searchsorted(reached, draws[0] * reached[-1], right=True)
+    return place(mesh, face.clamp_(max=len(reached) - 1), draws[1], draws[2])
+
+
+def place(
+    mesh: Mesh, face: Int[Tensor, " n"], u: Float[Tensor, " n"], v: Float[Tensor, " n"]
+) -> Samples:
+    """Points of the given faces, and their unit normals, from numbers u and v in [0, 1).
+
+    corner 0 + u (corner 1 - corner 0) + v (corner 2 - corner 0), where a pair beyond the diagonal
+    of its parallelogram (u + v >= 1) is folded back: uniform on the face if u and v are uniform.
+    """
+    corners = torch.from_numpy(triangles(mesh))[face]
+    normals = torch.from_numpy(crosses(mesh))[face]
+    fold: Bool[Tensor, " n"] = u + v >= 1
+    along = torch.stack([torch.where(fold, 1 - u, u), torch.where(fold, 1 - v, v)], 1).double()
+    points = corners[:, 0] + torch.einsum("nk,nki->ni", along, corners[:, 1:] - corners[:, :1])
+    return points, torch.nn.functional.normalize(normals, dim=1, eps=0.0)
+
+
+def to_unit(mesh: Mesh, reach: float = 1.0) -> tuple[Mesh, Float64[Tensor, " 4"]]:
+    """The mesh in [-reach, reach], its shape kept, and the frame that leads back.
+
+    The centre of its bounding box comes to the origin; the longest side of the box becomes
+    2 reach. frame: centre x, y, z and a scale, with original = unit * scale + centre.
+    """
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    centre, scale = (low + high) / 2, float((high - low).max()) / (2 * reach)
+    frame = torch.tensor([*centre.tolist(), scale], dtype=torch.float64)
+    return Mesh((mesh.vertices - centre) / scale, mesh.faces), frame
+
+
+def from_unit(mesh: Mesh, frame: Float64[Tensor, " 4"] | NDArray[Any]) -> Mesh:
+    """The mesh where it stood before ``to_unit`` gave this frame."""
+    back = np.asarray(frame, np.float64)
+    return Mesh(mesh.vertices * back[3] + back[:3], mesh.faces)

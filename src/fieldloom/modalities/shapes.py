@@ -1,0 +1,116 @@
+"""Shapes: occupancy (or a clipped distance) in a cube, on a grid or at scattered points.
+
+Data lie in [0, 1]: 1 inside, 0 outside, and the surface where they cross 0.5.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from fieldloom import export
+from fieldloom.errors import InputError
+from fieldloom.geometry.isosurface import isosurface
+from fieldloom.geometry.mesh import Mesh, from_unit
+from fieldloom.geometry.preview import preview, turntable
+from fieldloom.modalities.grid import Grid, Placement
+from fieldloom.types import Batch, Signal
+
+LEVEL = 0.5
+"""Where the surface is."""
+
+
+class Voxels(Grid):
+    """Occupancy (batch, 1, depth, height, width) on a grid; decoded data become meshes.
+
+    size, coords, range: as of a grid. up: the axis that previews hold upright.
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, ...] = 32,
+        coords: Placement = Placement(),  # noqa: B008 (frozen)
+        range: Literal["signed", "unit"] = "signed",
+        up: int = 2,
+    ) -> None:
+        super().__init__(3, size, 1, coords, range)
+        if up not in (0, 1, 2):
+            raise InputError(f"modality.up = {up}: one of 0, 1, 2.")
+        self.up = up
+
+    def mesh(self, datum: Tensor, frame: Tensor | None = None) -> Mesh | None:
+        """The surface of a datum (1, *axes): None where there is none.
+
+        Vertices stand in the modality's coordinates, or, by ``frame`` (centre and scale, (4,)),
+        where the original stood.
+        """
+        x, y, z = (self.placement.axis(n).numpy() for n in datum.shape[1:])
+        found = isosurface(datum[0].detach().cpu().double().numpy(), (x, y, z), LEVEL)
+        return found if found is None or frame is None else from_unit(found, frame)
+
+    def save(
+        self, data: Tensor, path: Path, frame: Tensor | None = None, **meta: Any
+    ) -> Path | None:
+        """The mesh of a datum as GLB, PLY, OBJ or STL (GLB where the path names none of them).
+
+        ``.npy`` keeps the numbers instead. Returns None, and writes nothing, where the datum has no
+        surface.
+        """
+        if path.suffix == ".npy":
+            return export.npy(data, path)
+        found = self.mesh(data, frame)
+        if found is None:
+            return None
+        named = path if path.suffix in export.MESHES else path.with_suffix(".glb")
+        return export.mesh(found.vertices, found.faces, named)
+
+    def picture(self, datum: Tensor, size: int = 128) -> Tensor:
+        """A shaded picture of the surface: (3, size, size) in [0, 1]."""
+        return _picture(preview(self.mesh(datum), size, up=self.up))
+
+    def turn(self, datum: Tensor, frames: int = 36, size: int = 192) -> list[Tensor]:
+        """Pictures from all around, at equal steps."""
+        return [_picture(x) for x in turntable(self.mesh(datum), frames, size, self.up)]
+
+
+class Points(Voxels):
+    """Occupancy or distance at scattered points: values (batch, points, 1) at coordinates.
+
+    Observations are the points as they are; what is decoded is a grid of ``size``, as of voxels.
+    """
+
+    def observe(
+        self,
+        data: Tensor,
+        index: Tensor | None = None,
+        label: Tensor | None = None,
+        points: int | None = None,
+        generator: Generator | None = None,
+        coords: Tensor | None = None,
+        **meta: Any,
+    ) -> Batch:
+        """Data (batch, points, 1) in [0, 1] at coords (batch, points, 3), as a batch of signals."""
+        if coords is None or data.ndim != 3 or coords.shape != (*data.shape[:2], 3):
+            raise InputError(
+                "modality 'points' needs values (batch, points, 1) and their coordinates "
+                "(batch, points, 3): take a source with samples, as 'meshes' with samples = 10000."
+            )
+        values = self.low + (self.high - self.low) * as_float(data)
+        if index is None:
+            index = torch.arange(len(data), device=data.device)
+        signal = Signal(coords.to(values), values, index, label=label)
+        if points is not None and points < data.shape[1]:
+            signal = signal.subset(points, generator)
+        return Batch(signal, signal)
+
+
+def as_float(data: Tensor) -> Tensor:
+    """Bytes as numbers in [0, 1]."""
+    return data.float() / 255 if data.dtype == torch.uint8 else data
+
+
+def _picture(array: object) -> Tensor:
+    return torch.as_tensor(array).permute(2, 0, 1).float() / 255

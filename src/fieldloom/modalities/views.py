@@ -1,0 +1,193 @@
+"""Posed pictures of an object or a scene: an observation is the colour of a ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from fieldloom import export
+from fieldloom.errors import InputError
+from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resized
+from fieldloom.modalities.modality import Cameras, Resolution
+from fieldloom.types import Batch, Coords, Signal, Values
+
+
+class Views:
+    """Data (batch, view, channel, height, width) in [0, 1], with a camera each.
+
+    size:   of a picture, (height, width) or one number for both.
+    held:   the last so many views of each signal are kept apart: never trained on, never encoded
+            from; the evaluation compares with them.
+    rays:   encoded from so many rays a signal (always the same ones); None: from all.
+    range:  what [0, 1] becomes inside: ``signed`` is [-1, 1], ``unit`` leaves it.
+    radius, focal, elevation, up: of the orbit that views are rendered from where no cameras are
+            given: distance to the origin, focal length over width, degrees, the upright axis. Taken
+            from the data where a recipe is silent.
+    orbit:  number of its views.
+    """
+
+    coord_dim = 6
+
+    def __init__(
+        self,
+        size: int | tuple[int, int] = 64,
+        channels: int = 3,
+        range: Literal["signed", "unit"] = "signed",
+        held: int = 0,
+        rays: int | None = None,
+        radius: float = 1.5,
+        focal: float = 1.25,
+        elevation: float = 25.0,
+        up: int = 2,
+        orbit: int = 8,
+    ) -> None:
+        self.size = size if isinstance(size, tuple) else (size, size)
+        if min(self.size) < 1 or channels < 1 or held < 0 or orbit < 1 or radius <= 0 or focal <= 0:
+            raise InputError(
+                f"modality: size = {size}, held = {held}, radius = {radius}, focal = {focal}, "
+                f"orbit = {orbit}: none negative."
+            )
+        self.channels, self.value_dim = channels, channels
+        self.held, self.rays = held, rays
+        self.radius, self.focal, self.elevation, self.up = radius, focal, elevation, up
+        self.around = orbit
+        self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
+
+    def observe(
+        self,
+        data: Tensor,
+        index: Tensor | None = None,
+        label: Tensor | None = None,
+        points: int | None = None,
+        generator: Generator | None = None,
+        c2w: Tensor | None = None,
+        intrinsics: Tensor | None = None,
+        **meta: Any,
+    ) -> Batch:
+        """Data, float in [0, 1] or uint8, as rays (origin | direction) and their colours.
+
+        points: so many rays of each signal, drawn from all pixels of all its views that are not
+        held out; only these are read. None: all.
+        """
+        seen = self._seen(data, c2w, intrinsics)
+        signal = self._signal(*seen, points, generator, index)
+        signal = Signal(signal.coords, signal.values, signal.index, signal.grid, label=label)
+        return Batch(signal, signal)
+
+    def encoding(self, data: Tensor, **meta: Any) -> Signal:
+        """What a code is found from: ``rays`` rays of the views that are not held out."""
+        generator = Generator().manual_seed(0)
+        data, c2w, intrinsics = self._seen(data, meta["c2w"], meta["intrinsics"])
+        return self._signal(data, c2w, intrinsics, self.rays, generator, None, alike=True)
+
+    def _seen(
+        self, data: Tensor, c2w: Tensor | None, intrinsics: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if c2w is None or intrinsics is None:
+            raise InputError("modality 'views' needs a camera for each view: c2w and intrinsics.")
+        if data.ndim != 5 or data.shape[2] != self.channels or c2w.shape[:2] != data.shape[:2]:
+            raise InputError(
+                f"data of the shape {tuple(data.shape)} with cameras {tuple(c2w.shape)} is not "
+                f"(batch, views, {self.channels}, height, width) with (batch, views, 4, 4)."
+            )
+        kept = data.shape[1] - self.held
+        if kept < 1:
+            raise InputError(
+                f"modality.held = {self.held}: the data have {data.shape[1]} views, and at least "
+                "one must be left to see."
+            )
+        return data[:, :kept], c2w[:, :kept], intrinsics[:, :kept]
+
+    def _signal(
+        self,
+        data: Tensor,
+        c2w: Tensor,
+        intrinsics: Tensor,
+        points: int | None,
+        generator: Generator | None,
+        index: Tensor | None,
+        alike: bool = False,
+    ) -> Signal:
+        """alike: the same pixels of every signal, so that none depends on its batch."""
+        batch, views, _, height, width = data.shape
+        if index is None:
+            index = torch.arange(batch, device=data.device)
+        total = views * height * width
+        if points is None or points >= total:
+            coords = rays(c2w, intrinsics, height, width).flatten(1, 2)
+            values = data.movedim(2, -1).flatten(1, 3)
+            return Signal(coords.float(), self._inner(values), index, (views, height, width))
+        place = torch.randint(total, (1 if alike else batch, points), generator=generator)
+        place = place.expand(batch, -1).to(data.device)
+        view, pixel = place // (height * width), place % (height * width)
+        v, u = pixel // width, pixel % width
+        row = torch.arange(batch, device=data.device).unsqueeze(1)
+        coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
+        return Signal(coords.float(), self._inner(data[row, view, :, v, u]), index)
+
+    def _inner(self, values: Tensor) -> Tensor:
+        unit = values.float() / 255 if values.dtype == torch.uint8 else values
+        return self.low + (self.high - self.low) * unit
+
+    def cameras(
+        self, resolution: Resolution | None = None, count: int | None = None
+    ) -> dict[str, Tensor]:
+        """An orbit around the origin."""
+        height, width = self.shape(resolution)
+        around = count or self.around
+        c2w = orbit(around, self.radius, self.elevation, self.up).float()
+        f = self.focal * width
+        return {
+            "c2w": c2w,
+            "intrinsics": torch.tensor([f, f, width / 2, height / 2]).expand(around, 4),
+        }
+
+    def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
+        """Rays of all pixels of cameras: (1 | batch, views * height * width, 6).
+
+        cameras: theirs belong to pictures of the training size; None: an orbit.
+        """
+        height, width = self.shape(resolution)
+        if cameras is None:
+            cameras = self.cameras(resolution)
+        else:
+            sized = resized(cameras["intrinsics"], self.size, (height, width))
+            cameras = {"c2w": cameras["c2w"], "intrinsics": sized}
+        found = rays(cameras["c2w"], cameras["intrinsics"], height, width).flatten(-3, -2)
+        return (found if found.ndim == 3 else found.unsqueeze(0)).float()
+
+    def shape(self, resolution: Resolution | None = None) -> tuple[int, int]:
+        """(height, width) at a resolution: None is the training size."""
+        if resolution is None:
+            return self.size
+        sizes = (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
+        if len(sizes) != 2 or min(sizes) < 1:
+            raise InputError(f"resolution {resolution} is not one or two positive numbers.")
+        return sizes[0], sizes[1]
+
+    def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor:
+        """Colours (batch, views * pixels, channel) -> (batch, view, channel, height, width)."""
+        data = (values - self.low) / (self.high - self.low)
+        height, width = self.shape(resolution)
+        return data.unflatten(1, (-1, height, width)).movedim(-1, 2)
+
+    def save(self, data: Tensor, path: Path, **meta: Any) -> Path:
+        """The views of a datum: side by side as a PNG, or one after another as GIF or MP4."""
+        frames = [export.pixels(view) for view in data]
+        if path.suffix == ".gif":
+            return export.gif(frames, path)
+        if path.suffix == ".mp4":
+            return export.mp4(frames, path)
+        sheet = export.sheet(data, min(len(data), 8))
+        return export.write(export.png_bytes(sheet), path.with_suffix(".png"))
+
+    def picture(self, datum: Tensor) -> Tensor:
+        """The first view: (3, height, width) in [0, 1]."""
+        return datum[0]
+
+    def turn(self, datum: Tensor) -> list[Tensor]:
+        """Its views, one after another."""
+        return list(datum)

@@ -1,0 +1,147 @@
+"""Critics: functions from a signal's observations to a logit of its being data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fieldloom.errors import InputError
+from fieldloom.types import Coords, Values
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a point critic.
+
+    points:     centres that it answers at, the farthest apart of those before it.
+    neighbours: points before it that each centre sees.
+    channels:   of its answer; None: the mean over the neighbours (a pooling layer).
+    """
+
+    points: int
+    neighbours: int
+    channels: int | None = None
+
+
+class PointCritic(nn.Module):
+    """Convolutions over neighbourhoods of scattered points (PointConv, arXiv:1811.07246).
+
+    A convolution's answer at a centre x is Linear(sum_k f_k (outer) w(x_k - x)) over its nearest
+    points; w is a perceptron of four layers of ``mid`` units. As GASP (arXiv:2102.04776, appendix
+    A) has it: no density, batch norm after every layer but the last, leaky ReLU of 0.2.
+
+    layers: (centres, neighbours, channels) of a convolution, (centres, neighbours) of a pooling
+            layer; the last one must have one centre and one channel. Numbers of centres are cut to
+            those that there are.
+    """
+
+    def __init__(
+        self,
+        coord_dim: int,
+        value_dim: int,
+        layers: tuple[tuple[int, ...], ...],
+        mid: int = 16,
+    ) -> None:
+        super().__init__()
+        if not layers or any(len(x) not in (2, 3) or min(x) < 1 for x in layers):
+            raise InputError(
+                "critic.layers: each is [centres, neighbours, channels] or [centres, neighbours]."
+            )
+        if len(layers[-1]) != 3 or layers[-1][0] != 1 or layers[-1][2] != 1:
+            raise InputError("critic.layers: the last is [1, neighbours, 1], one logit a signal.")
+        self.layers = [Layer(*x) for x in layers]
+        self.convolutions = nn.ModuleList()
+        channels = value_dim
+        for place, layer in enumerate(self.layers):
+            if layer.channels is not None:
+                last = place == len(self.layers) - 1
+                self.convolutions.append(
+                    PointConv(coord_dim, channels, layer.channels, mid, norm=not last)
+                )
+                channels = layer.channels
+        self._plan: tuple[Tensor, list[tuple[Tensor, Tensor]]] | None = None
+
+    def forward(self, coords: Coords, values: Values) -> Tensor:
+        """Logits (batch,) of values (batch, points, value) at coords (batch, points, coord)."""
+        h, convolutions = values, iter(self.convolutions)
+        for layer, (near, offset) in zip(self.layers, self.plan(coords), strict=True):
+            seen = gather(h, near)
+            h = seen.mean(2) if layer.channels is None else next(convolutions)(seen, offset)
+        return h.flatten(1).squeeze(1)
+
+    @torch.no_grad()
+    def plan(self, coords: Coords) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer the places of the neighbours (1 | batch, centres, k), and their offsets.
+
+        Found once where all signals have the same coordinates, and again only when these change.
+        """
+        if bool((coords == coords[:1]).all()):
+            coords = coords[:1]
+        if self._plan is not None and torch.equal(self._plan[0], coords):
+            return self._plan[1]
+        found, points = [], coords
+        for layer in self.layers:
+            centres = points
+            if layer.points < points.shape[1]:
+                centres = gather(points, farthest(points, layer.points).unsqueeze(-1)).squeeze(2)
+            k = min(layer.neighbours, points.shape[1])
+            near = torch.cdist(centres, points).topk(k, largest=False).indices
+            found.append((near, gather(points, near) - centres.unsqueeze(2)))
+            points = centres
+        self._plan = (coords, found)
+        return found
+
+
+class PointConv(nn.Module):
+    """Features (batch, centres, k, in) at offsets (1 | batch, centres, k, coord) -> (..., out)."""
+
+    def __init__(self, coord_dim: int, inputs: int, outputs: int, mid: int, norm: bool) -> None:
+        super().__init__()
+        sizes = [coord_dim, mid, mid, mid, mid]
+        self.kernel = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(n) for n in sizes[1:])
+        self.linear = nn.Linear(mid * inputs, outputs)
+        self.norm = nn.BatchNorm1d(outputs) if norm else None
+
+    def forward(self, features: Tensor, offsets: Tensor) -> Tensor:
+        w = offsets
+        for layer, norm in zip(self.kernel, self.norms, strict=True):
+            w = F.leaky_relu(_over_channels(norm, layer(w)), 0.2)
+        summed = features.mT @ w  # (batch, centres, in, mid)
+        h = self.linear(summed.flatten(2))
+        if self.norm is None:
+            return h
+        return F.leaky_relu(_over_channels(self.norm, h), 0.2)
+
+
+def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:
+    """A batch norm over all axes but the last."""
+    return norm(x.reshape(-1, x.shape[-1])).view_as(x)
+
+
+def gather(x: Tensor, places: Tensor) -> Tensor:
+    """x (batch, points, c) at places (1 | batch, centres, k) -> (batch, centres, k, c)."""
+    if len(places) == 1:
+        return x[:, places[0]]
+    return x[torch.arange(len(x), device=x.device)[:, None, None], places]
+
+
+def farthest(points: Tensor, count: int) -> Tensor:
+    """Farthest-point sampling from the first point on: (batch, points, coord) -> (batch, count)."""
+    batch, total, _ = points.shape
+    chosen = torch.zeros(batch, count, dtype=torch.long, device=points.device)
+    squared = points.new_full((batch, total), torch.inf)
+    row = torch.arange(batch, device=points.device)
+    for i in range(1, count):
+        latest = points[row, chosen[:, i - 1]].unsqueeze(1)
+        squared = torch.minimum(squared, (points - latest).square().sum(-1))
+        chosen[:, i] = squared.argmax(1)
+    return chosen
+
+
+CRITICS: dict[str, Any] = {"points": PointCritic}
