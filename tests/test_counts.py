@@ -9,7 +9,6 @@ from functools import cache
 
 import pytest
 import torch
-from torch import nn
 
 from fieldloom import recipe as recipes
 from fieldloom.fields.mlp import Siren
