@@ -74,9 +74,7 @@ def test_every_row_is_counted() -> None:
     assert {row[0] for row in marks[0].args[1]} == set(MNIF)
 
 
-@pytest.mark.parametrize(
-    "variant", [v for v in MNIF if "learnable" in recipes.read("mnif")["variants"][v]["expected"]]
-)
+@pytest.mark.parametrize("variant", [v for v in MNIF if v.startswith("table4")])
 def test_recipes_state_what_they_build(variant: str) -> None:
     built = system("mnif", variant)
     assert learnable(built) == built.recipe["expected"]["learnable"]

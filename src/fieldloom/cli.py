@@ -50,13 +50,20 @@ SetOption = Annotated[
 ]
 SourceOption = Annotated[
     str | None,
-    typer.Option(help="Your own data instead of the run's: a folder, a picture, .npz, .npy."),
+    typer.Option(help="Your own data instead of the run's: pictures, arrays, meshes, scenes."),
 ]
 ResolutionOption = Annotated[
     str | None, typer.Option(help="Samples of each axis: 256, or 256x128. Default: as trained.")
 ]
 OutOption = Annotated[
     Path | None, typer.Option(help="What to write. Default: a name inside the run.")
+]
+KindOption = Annotated[
+    str | None,
+    typer.Option("--format", help="Of each file: glb, ply, obj, stl, npy; gif, mp4, png."),
+]
+ProjectOption = Annotated[
+    int, typer.Option(min=0, help="Newton steps of a mesh's vertices onto the surface.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random numbers.")]
 
@@ -111,9 +118,9 @@ def encode(
     from fieldloom.engine.run import write_tensors
 
     system = opened(run, device)
-    data = data_of(system, source)
+    data, about = data_of(system, source)
     path = out or Path(run) / "encoded.safetensors"
-    write_tensors(path, {"codes": batched(system.encode, data, "encoding")}, {})
+    write_tensors(path, {"codes": batched(system.encode, data, "encoding", **about)}, {})
     say(f"{len(data)} codes of {system.family.code_shape}: {path}")
 
 
@@ -123,20 +130,25 @@ def reconstruct(
     source: SourceOption = None,
     resolution: ResolutionOption = None,
     count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 64,
+    kind: KindOption = None,
+    project: ProjectOption = 0,
     out: Annotated[
         Path | None, typer.Option(help="A folder. Default: RUN/reconstructions.")
     ] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Encode data and decode them again, at any resolution; one file each."""
+    """Encode data and decode them again, at any resolution; one file each.
+
+    Shapes become meshes where the originals stood; of views, an orbit is rendered.
+    """
     system = opened(run, device)
     sizes = parse_resolution(resolution)
-    data = data_of(system, source)[:count]
-    codes = batched(system.encode, data, "encoding")
+    data, about = data_of(system, source)
+    data, about = data[:count], {key: value[:count] for key, value in about.items()}
+    codes = batched(system.encode, data, "encoding", **about)
     folder = out or Path(run) / "reconstructions"
-    for i, one in enumerate(batched(lambda part: system.decode(part, sizes), codes, "decoding")):
-        system.modality.save(one, folder / f"{i:04d}")
-    say(f"{len(data)} reconstructions: {folder}")
+    written = write_data(system, codes, sizes, folder, kind, project, about)
+    say(f"{written} of {len(data)} reconstructions: {folder}")
 
 
 @app.command()
@@ -149,10 +161,12 @@ def sample(
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler.")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")] = None,
     seed: SeedOption = 0,
+    kind: KindOption = None,
+    project: ProjectOption = 0,
     out: OutOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Draw new data; pictures become one sheet, anything else a file each."""
+    """Draw new data: a sheet of pictures and, but for images, a file each beside it."""
     from fieldloom import export
 
     system = opened(run, device)
@@ -161,18 +175,74 @@ def sample(
     place = None if label is None else class_of(system, label)
     codes = system.sample_codes(count, place, seed, **options)
     sizes = parse_resolution(resolution)
-    data = batched(lambda part: system.decode(part, sizes), codes, "decoding")
     path = out or Path(run) / "sampled.png"
-    if data.ndim == 4:
-        columns = min(count, max(1, round(count**0.5)))
-        sheet = data[0] if count == 1 else None
-        picture = export.pixels(sheet) if sheet is not None else export.sheet(data, columns)
-        export.write(export.png_bytes(picture), path)
-    else:
-        path = path.with_suffix("")
-        for i, one in enumerate(data):
-            system.modality.save(one, path / f"{i:04d}")
+    data = batched(lambda part: system.decode(part, sizes), codes, "decoding")
+    sheet = export.pictures([system.modality.picture(one) for one in data])
+    if sheet is not None:
+        export.write(export.png_bytes(sheet), path.with_suffix(".png"))
+    if data.ndim != 4:
+        folder = path.with_suffix("")
+        written = write_data(system, codes, sizes, folder, kind, project, {})
+        say(f"{written} of {count} samples: {folder}")
     say(f"{count} samples: {path}")
+
+
+@app.command()
+def render(
+    run: RunArgument,
+    source: SourceOption = None,
+    index: Annotated[int, typer.Option(min=0, help="Which of the data to encode.")] = 0,
+    sampled: Annotated[
+        int | None, typer.Option("--sample", min=0, help="Instead a sample, of this seed.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Pictures, all around it.")] = 36,
+    held: Annotated[bool, typer.Option("--held", help="Instead the views held out.")] = False,
+    depth: Annotated[bool, typer.Option("--depth", help="Distances instead of colours.")] = False,
+    resolution: ResolutionOption = None,
+    out: OutOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Go around a shape or a scene: a GIF, an MP4, or a sheet of pictures (PNG)."""
+    from fieldloom import export
+    from fieldloom.modalities import Views, Voxels
+
+    system = opened(run, device)
+    sizes = parse_resolution(resolution)
+    if not isinstance(system.modality, Views | Voxels):
+        raise InputError("render goes around shapes and scenes: this run has neither.")
+    if (held or depth) and not isinstance(system.modality, Views):
+        raise InputError("--held and --depth are of views: this run has shapes.")
+    if held and sampled is not None:
+        raise InputError("--held: a sample has no views that were held out.")
+    data, about = (None, {}) if sampled is not None else data_of(system, source)
+    if data is None:
+        code = system.sample_codes(1, seed=sampled or 0)
+    else:
+        if index >= len(data):
+            raise InputError(f"--index {index} is not one of 0 .. {len(data) - 1}.")
+        one = slice(index, index + 1)
+        data, about = data[one], {key: value[one] for key, value in about.items()}
+        code = system.encode(data, **about)
+    if isinstance(system.modality, Voxels):
+        if frames < 2:
+            raise InputError("--frames 1: a turn has at least 2.")
+        turned = system.modality.turn(system.predict(code, sizes)[0], frames)
+    else:
+        cameras = system.modality.cameras(count=frames)
+        if held:
+            if not system.modality.held:
+                raise InputError("--held: this run held no views out (modality.held is 0).")
+            kept = about["c2w"].shape[1] - system.modality.held
+            cameras = {key: about[key][0, kept:] for key in ("c2w", "intrinsics")}
+        draw = system.depth if depth else system.decode
+        turned = list(draw(code, sizes, cameras)[0])
+        if held and data is not None and not depth and sizes is None:
+            import torch
+
+            turned = [torch.cat(pair, 2) for pair in zip(data[0, kept:], turned, strict=True)]
+    path = out or Path(run) / ("held.png" if held else "orbit.gif")
+    export.frames([export.pixels(picture) for picture in turned], path)
+    say(f"{len(turned)} pictures: {path}")
 
 
 @app.command()
@@ -190,15 +260,21 @@ def interpolate(
     from fieldloom import export
 
     system = opened(run, device)
-    data = data_of(system, source)
+    if system.modality.coord_dim == 6:
+        raise InputError("interpolate has no cameras for views: render goes around them.")
+    data, about = data_of(system, source)
+    if about.keys() - {"frame"}:
+        raise InputError("interpolate takes data on a grid: this run's are scattered points.")
     for place in (first, last):
         if not 0 <= place < len(data):
             raise InputError(f"--from, --to: {place} is not one of 0 .. {len(data) - 1}.")
     way = system.interpolate(data[first], data[last], steps, parse_resolution(resolution))
-    if way.ndim != 4:
-        raise InputError("interpolate writes pictures: this run's modality has not two axes.")
+    pictures = [system.modality.picture(one) for one in way]
+    shown = [picture for picture in pictures if picture is not None]
+    if not shown:
+        raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")
     path = out or Path(run) / f"interpolation-{first}-{last}.gif"
-    frames = [export.pixels(image) for image in way]
+    frames = [export.pixels(image) for image in shown]
     export.gif(frames + frames[-2:0:-1], path)
     say(f"{steps} steps: {path}")
 
@@ -340,15 +416,60 @@ def source_of(system: System, path: str | None) -> Source:
 
     if path is None:
         return open_source(system.recipe, system.modality)
+    own = system.recipe.get("source", {})
+    spec = spec_of(path)
+    if isinstance(own, dict) and own.get("name") == spec["name"]:  # read as in training
+        spec = own | spec
+        for key in ("limit", "key", "label", "prefix"):
+            spec.pop(key, None)
     trained = system.recipe.get("known", {}).get("filter", "none")
-    spec = spec_of(path) | ({} if trained == "none" else {"filter": trained})
+    spec |= {} if trained == "none" else {"filter": trained}
     return open_source({"source": spec}, system.modality)
 
 
-def data_of(system: System, path: str | None) -> Tensor:
-    """The test part of the run's source, or all data at a path."""
+def data_of(system: System, path: str | None) -> tuple[Tensor, dict[str, Any]]:
+    """The test part of the run's source, or all data at a path; and what they have beside."""
     source = source_of(system, path)
-    return source.read(source.test if path is None and len(source.test) else source.train)
+    places = source.test if path is None and len(source.test) else source.train
+    return source.read(places), source.about(places)
+
+
+def write_data(
+    system: System,
+    codes: Tensor,
+    resolution: Any,
+    folder: Path,
+    kind: str | None,
+    project: int,
+    about: dict[str, Any],
+) -> int:
+    """The data of codes, a file each; how many could be written. Shapes without one are named."""
+    from fieldloom import export
+    from fieldloom.modalities import Voxels
+
+    if kind is not None and f".{kind}" not in export.KINDS:
+        raise unknown("--format", kind, [x[1:] for x in export.KINDS])
+    suffix = "" if kind is None else f".{kind}"
+    empty = []
+    for i in range(len(codes)):
+        named = folder / f"{i:04d}{suffix}"
+        frame = about["frame"][i] if "frame" in about else None
+        code = codes[i : i + 1]
+        if project and isinstance(system.modality, Voxels):
+            mesh = system.mesh(code, resolution, project, frame)
+            there = mesh is not None
+            if mesh is not None:
+                path = named if suffix else named.with_suffix(".glb")
+                export.mesh(mesh.vertices, mesh.faces, path)
+        else:
+            one = system.predict(code, resolution)[0]
+            there = system.modality.save(one, named, frame=frame) is not None
+        if not there:
+            empty.append(i)
+    if empty:
+        named_ones = ", ".join(map(str, empty[:8])) + (" ..." if len(empty) > 8 else "")
+        warnings.warn(f"{len(empty)} of {len(codes)} have no surface: {named_ones}.", stacklevel=2)
+    return len(codes) - len(empty)
 
 
 def measure(
@@ -375,10 +496,10 @@ def measure(
     say(f"report: {folder / 'report.html'}")
 
 
-def batched(work: Any, data: Tensor, title: str) -> Tensor:
+def batched(work: Any, data: Tensor, title: str, **meta: Any) -> Tensor:
     from fieldloom.evaluate import in_batches
 
-    return in_batches(work, data, title)
+    return in_batches(work, data, title, 16 if meta else 64, **meta)
 
 
 def class_of(system: System, label: str) -> int:

@@ -80,8 +80,10 @@ def sheet(images: Tensor, columns: int, size: int | None = None, gap: int = 2) -
     size: the height that each is shown at, by nearest neighbour, so that pixels stay visible.
     """
     tiles = [pixels(image) for image in images]
-    if size is not None:
-        tiles = [_nearest(tile, size) for tile in tiles]
+    return _grid([_nearest(x, size) for x in tiles] if size is not None else tiles, columns, gap)
+
+
+def _grid(tiles: Sequence[NDArray[np.uint8]], columns: int, gap: int = 2) -> NDArray[np.uint8]:
     height, width, _ = tiles[0].shape
     rows = -(-len(tiles) // columns)
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
@@ -138,3 +140,25 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Path) ->
     made = trimesh.Trimesh(vertices, faces, process=False)
     content = made.export(file_type=path.suffix[1:])
     return write(content.encode() if isinstance(content, str) else bytes(content), path)
+
+
+KINDS = (*MESHES, ".npy", ".png", ".gif", ".mp4")
+
+
+def frames(pictures: Sequence[NDArray[np.uint8]], path: Path) -> Path:
+    """Pictures uint8 (height, width, 3), one after another (GIF, MP4) or as one sheet (PNG)."""
+    if path.suffix == ".gif":
+        return gif(pictures, path)
+    if path.suffix == ".mp4":
+        return mp4(pictures, path)
+    if path.suffix != ".png":
+        raise InputError(f"'{path.name}': pictures are written as one of .gif, .mp4, .png.")
+    return write(png_bytes(_grid(pictures, min(len(pictures), 8))), path)
+
+
+def pictures(images: Sequence[Tensor | None]) -> NDArray[np.uint8] | None:
+    """Pictures (3, height, width) as a square sheet, one alone as it is; None for what has none."""
+    shown = [pixels(image) for image in images if image is not None]
+    if len(shown) <= 1:
+        return shown[0] if shown else None
+    return _grid(shown, max(1, round(len(shown) ** 0.5)))

@@ -15,14 +15,17 @@ from fieldloom.encoders import ENCODERS, Encoder
 from fieldloom.errors import InputError, unknown
 from fieldloom.family import Family
 from fieldloom.fields import FIELDS
+from fieldloom.geometry.isosurface import project as to_level
+from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.metrics.mismatch import LINKS, MISMATCHES
-from fieldloom.modalities import MODALITIES, Modality
+from fieldloom.modalities import MODALITIES, Modality, Voxels
 from fieldloom.modalities.modality import Cameras, Resolution
+from fieldloom.modalities.shapes import LEVEL
 from fieldloom.modalities.sources import SOURCES, Source
 from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.priors import CODECS, DENOISERS, PRIORS, Prior
 from fieldloom.registry import build as make
-from fieldloom.renderers import RENDERERS, Renderer
+from fieldloom.renderers import RENDERERS, Renderer, Volume
 from fieldloom.types import Code, Function, Mismatch, Signal, Values, layer_of
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
@@ -155,6 +158,47 @@ class System(nn.Module):
                 for part in where.split(piece, 1)
             ]
             yield self.link(torch.cat(pieces, 1).float())
+
+    def depth(
+        self,
+        code: Code,
+        resolution: Resolution | None = None,
+        cameras: Cameras | None = None,
+    ) -> Tensor:
+        """Distances along the rays of views: (batch, view, 1, height, width) in [0, 1].
+
+        0 is the renderer's near, 1 its far, where rays that meet nothing end, too.
+        """
+        if not isinstance(self.render, Volume):
+            raise InputError("depth needs renderer 'volume': a light field knows no distance.")
+        rays = self.modality.grid(resolution, cameras).to(self.device)
+        rays = rays.expand(len(code), -1, -1)
+        with torch.no_grad():
+            far = self.render.depth(self.family.bind(code.to(self.device)), rays).cpu()
+        unit = (far - self.render.near) / (self.render.far - self.render.near)
+        inner = self.modality.low + (self.modality.high - self.modality.low) * unit
+        return self.modality.assemble(inner, resolution).clamp(0, 1)
+
+    def mesh(
+        self,
+        code: Code,
+        resolution: Resolution | None = None,
+        project: int = 0,
+        frame: Tensor | None = None,
+    ) -> Mesh | None:
+        """The surface of one shape's code (1, tokens, width); None where there is none.
+
+        project: Newton steps of the vertices onto the field's level set. frame: where the original
+        stood, as ``Voxels.mesh`` takes it.
+        """
+        assert isinstance(self.modality, Voxels)
+        found = self.modality.mesh(self.predict(code, resolution)[0])
+        if found is not None and project:
+            function = self.function(code)
+            on_device = lambda x: function(x.to(self.device)).to(x.device)
+            cell = (self.modality.high - self.modality.low) / min(self.modality.shape(resolution))
+            found = to_level(found, on_device, LEVEL, project, reach=cell)
+        return found if found is None or frame is None else from_unit(found, frame)
 
     def function(self, code: Code) -> Function:
         """The data of one code (1, tokens, width) as a function of the field's own coordinates.

@@ -50,7 +50,8 @@ class Grid:
     coords:   ``{place, low, high}``, pixel centres in [-1, 1] where not given; a paper's own where
               a recipe reproduces one.
     range:    what [0, 1] becomes inside: ``signed`` is [-1, 1], ``unit`` leaves it.
-    sphere:   two axes, latitude and longitude, embedded as unit vectors (three coordinates).
+    sphere:   two axes, latitude from north and longitude, embedded as unit vectors (three
+              coordinates); ``coords.place`` centre, or corner: the poles are rows.
     """
 
     def __init__(
@@ -111,8 +112,10 @@ class Grid:
         """The coordinates of a grid, row-major: (1, points, coord) float32."""
         rows = self.shape(resolution)
         if self.sphere:
-            unit = Placement()
-            latitude, longitude = unit.axis(rows[0]) * -math.pi / 2, unit.axis(rows[1]) * math.pi
+            centred = self.placement.place == "centre"
+            latitude = Placement(self.placement.place).axis(rows[0]) * -math.pi / 2
+            across = Placement("centre" if centred else "left")  # a circle has no last corner
+            longitude = across.axis(rows[1]) * math.pi
             theta, phi = torch.meshgrid(latitude, longitude, indexing="ij")
             points = [theta.cos() * phi.cos(), theta.cos() * phi.sin(), theta.sin()]
         else:

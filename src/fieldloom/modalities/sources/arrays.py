@@ -25,9 +25,30 @@ from fieldloom.modalities.sources.source import (
 )
 
 
-def to_grid(array: NDArray[Any], modality: Grid, filter: Filter) -> Tensor:
-    """(n, *axes), (n, *axes, channel) or (n, channel, *axes) -> (n, channel, *axes)."""
+def to_grid(
+    array: NDArray[Any],
+    modality: Grid,
+    filter: Filter,
+    bounds: tuple[float, float] | None = None,
+) -> Tensor:
+    """(n, *axes), (n, *axes, channel) or (n, channel, *axes) -> (n, channel, *axes).
+
+    Further axes in front are joined to the first. bounds: the numbers that become 0 and 1.
+    """
     axes = len(modality.size)
+    if array.ndim > axes + 2:
+        array = array.reshape(-1, *array.shape[-axes - (modality.channels > 1) :])
+    if bounds is not None:
+        if not bounds[0] < bounds[1]:
+            raise InputError(f"source.bounds = {list(bounds)}: the lower one comes first.")
+        array = (array.astype(np.float64) - bounds[0]) / (bounds[1] - bounds[0])
+        if array.size and not (array.min() >= 0 and array.max() <= 1):
+            low, high = (
+                x * (bounds[1] - bounds[0]) + bounds[0] for x in (array.min(), array.max())
+            )
+            raise InputError(
+                f"source.bounds = {list(bounds)}: the numbers go from {low:.6g} to {high:.6g}."
+            )
     if array.ndim == axes + 1:
         array = array[:, None]
     elif array.ndim == axes + 2 and array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3):
@@ -41,7 +62,9 @@ def to_grid(array: NDArray[Any], modality: Grid, filter: Filter) -> Tensor:
     elif array.dtype != np.uint8:
         array = array.astype(np.float32)
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise InputError("source: an array of numbers other than uint8 must lie in [0, 1].")
+            raise InputError(
+                "source: an array of numbers other than uint8 must lie in [0, 1]: give bounds."
+            )
     if array.shape[1] != modality.channels or array.shape[2:] != modality.size:
         if axes != 2 or array.dtype != np.uint8 or array.shape[1] not in (1, 3):
             raise InputError(
@@ -62,26 +85,29 @@ def array(
     shuffle: bool = True,
     limit: Limit = None,
     filter: Filter = "bicubic",
+    bounds: tuple[float, float] | None = None,
 ) -> Source:
     """A ``.npy`` array, or one of an ``.npz``; ``x_train`` and ``x_test`` keep their own split.
 
+    bounds: the numbers that become 0 and 1, where they lie outside.
     key: of the array in an ``.npz`` with several; label: of its labels (``y_train``, ``y_test``
     beside ``x_train``, ``x_test`` are found).
     """
     file = read_npz(existing(path))
     if isinstance(file, np.ndarray):
-        return assemble(to_grid(file, modality, filter), None, split, shuffle, limit, filter)
+        data = to_grid(file, modality, filter, bounds)
+        return assemble(data, None, split, shuffle, limit, filter)
     if key is None and {"x_train", "x_test"} <= set(file):
         parts = [file["x_train"][:limit], file["x_test"][:limit]]
         labels = None
         if {"y_train", "y_test"} <= set(file):
             labels = [*file["y_train"][:limit], *file["y_test"][:limit]]
-        data = to_grid(np.concatenate(parts), modality, filter)
+        data = to_grid(np.concatenate(parts), modality, filter, bounds)
         counts = (float(len(parts[0])), float(len(parts[1])))
         return assemble(data, labels, counts, shuffle=False, filter=filter)
     if key is None and len(file.files) > 1:
         raise InputError(f"source.key: '{path}' has the arrays {', '.join(file)}; name one.")
-    data = to_grid(member(file, key or file.files[0], path), modality, filter)
+    data = to_grid(member(file, key or file.files[0], path), modality, filter, bounds)
     labels = None if label is None else list(member(file, label, path))
     return assemble(data, labels, split, shuffle, limit, filter)
 
