@@ -17,6 +17,7 @@ from torch import Tensor
 from fieldloom import export
 from fieldloom.engine.run import Run
 from fieldloom.evaluate import Result
+from fieldloom.modalities import Views
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
@@ -50,7 +51,7 @@ def write(
             "nearest": nearest_table(result, source),
         },
     )
-    pictures = draw(run, system, source, result, resolution) if result.originals.ndim == 4 else {}
+    pictures = draw(run, system, source, result, resolution)
     if log := run.read_log():
         pictures = {"Loss": ("curves.png", curves(log))} | pictures
     for name, content in pictures.values():
@@ -79,48 +80,86 @@ def draw(
     run: Run, system: System, source: Source, result: Result, resolution: Resolution | None
 ) -> dict[str, Picture]:
     """Caption -> file name and bytes."""
-    count = min(16, len(result.originals))
-    height = result.originals.shape[2]
-    size = height * max(1, 96 // height)  # whole multiples, so that pixels stay square
-    pairs = [result.originals[:count], result.reconstructions[:count]]
-    pictures = {
-        "Data that were held out (above) and their reconstructions (below)": (
+    pictures: dict[str, Picture] = {}
+    count = min(16, len(result.reconstructions))
+    true, made = (seen(system, x[:count]) for x in (result.originals, result.reconstructions))
+    if true is not None and made is not None:
+        size = shown_height(true)
+        sheet = export.sheet(torch.cat([true, made]), count, size)
+        pictures["Data that were held out (above) and their reconstructions (below)"] = (
             "reconstructions.png",
-            export.png_bytes(export.sheet(torch.cat(pairs), count, size)),
+            export.png_bytes(sheet),
         )
-    }
     if result.sample_codes is not None and result.samples is not None:
-        fine = system.decode(result.sample_codes[:SHOWN], resolution)
-        shape = tuple(fine.shape[2:])
-        pictures[f"{len(fine)} samples, drawn at {shape[0]} x {shape[1]}"] = (
-            "samples.png",
-            export.png_bytes(export.sheet(fine, 8)),
-        )
-        assert result.nearest is not None
-        close = source.read(source.train[result.nearest[:SHOWN]])
-        rows = []  # a row of samples above the row of their nearest training data
-        for first in range(0, len(close), 16):
-            part = slice(first, first + 16)
-            rows.append(
-                np.vstack(
-                    [export.sheet(x[part], 16, size) for x in (result.samples[:SHOWN], close)]
-                )
-            )
-        width = rows[0].shape[1]
-        rows = [
-            np.pad(r, ((0, 6), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows
-        ]
-        pictures["Samples (above) and the nearest training datum of each (below)"] = (
-            "nearest.png",
-            export.png_bytes(np.vstack(rows)),
-        )
+        pictures |= drawn_samples(system, source, result, resolution)
     if len(result.codes) >= 2 and system.family.code_shape[1] > 0:
         frames = interpolation(system, result.codes[:16].to(system.device), resolution)
-        path = export.gif(frames, run.folder / "interpolation.gif")
-        pictures["Between pairs of held-out data, along the line between their codes"] = (
-            "interpolation.gif",
-            path.read_bytes(),
+        if frames:
+            path = export.gif(frames, run.folder / "interpolation.gif")
+            pictures["Between pairs of held-out data, along the line between their codes"] = (
+                "interpolation.gif",
+                path.read_bytes(),
+            )
+    return pictures
+
+
+def seen(system: System, data: Tensor) -> Tensor | None:
+    """How data look: (n, 3, height, width); None where they cannot be shown, or there are none."""
+    if not len(data) or data.ndim < 4:
+        return None
+    pictures = [system.modality.picture(datum) for datum in data]
+    return None if pictures[0] is None else torch.stack([x for x in pictures if x is not None])
+
+
+def decoded(system: System, codes: Tensor, resolution: Resolution | None) -> Tensor:
+    """As ``System.decode``; of a scene one view, since one is shown."""
+    cameras = system.modality.cameras(count=1) if isinstance(system.modality, Views) else None
+    return system.decode(codes, resolution, cameras)
+
+
+def shown_height(pictures: Tensor) -> int:
+    """About 96, by whole multiples, so that pixels stay square."""
+    height = pictures.shape[2]
+    return height * max(1, 96 // height)
+
+
+def drawn_samples(
+    system: System, source: Source, result: Result, resolution: Resolution | None
+) -> dict[str, Picture]:
+    """The sheet of samples, and the one of their nearest training data, where these are known."""
+    assert result.sample_codes is not None
+    assert result.samples is not None
+    images = result.samples.ndim == 4
+    codes = result.sample_codes[: SHOWN if images else SHOWN // 2]
+    fine = torch.cat([decoded(system, code, resolution) for code in codes.split(8)])
+    sheet = seen(system, fine)
+    if sheet is None:
+        return {}
+    shape = " x ".join(str(n) for n in (fine.shape[2:] if images else sheet.shape[2:]))
+    pictures = {
+        f"{len(sheet)} samples, drawn at {shape}": (
+            "samples.png",
+            export.png_bytes(export.sheet(sheet, 8)),
         )
+    }
+    if result.nearest is None:
+        return pictures
+    count = len(codes)
+    close = seen(system, source.read(source.train[result.nearest[:count]]))
+    drawn = seen(system, result.samples[:count])
+    assert close is not None
+    assert drawn is not None
+    size = shown_height(drawn)
+    rows = []  # a row of samples above the row of their nearest training data
+    for first in range(0, count, 16):
+        part = slice(first, first + 16)
+        rows.append(np.vstack([export.sheet(x[part], 16, size) for x in (drawn, close)]))
+    width = rows[0].shape[1]
+    rows = [np.pad(r, ((0, 6), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
+    pictures["Samples (above) and the nearest training datum of each (below)"] = (
+        "nearest.png",
+        export.png_bytes(np.vstack(rows)),
+    )
     return pictures
 
 
@@ -128,14 +167,15 @@ def interpolation(
     system: System, codes: Tensor, resolution: Resolution | None, steps: int = 20
 ) -> list[NDArray[np.uint8]]:
     """Frames that go from the first half of the codes to the second half and back."""
-    half = len(codes) // 2
+    half = min(len(codes) // 2, 8)
     shares = [i / (steps - 1) for i in range(steps)]
-    forth = [
-        export.sheet(
-            system.decode(torch.lerp(codes[:half], codes[half : 2 * half], share), resolution), half
-        )
-        for share in shares
-    ]
+    forth = []
+    for share in shares:
+        between = torch.lerp(codes[:half], codes[half : 2 * half], share)
+        shown = seen(system, decoded(system, between, resolution))
+        if shown is None:
+            return []
+        forth.append(export.sheet(shown, half))
     return forth + forth[-2:0:-1]
 
 
@@ -146,11 +186,15 @@ def curves(log: list[dict[str, Any]]) -> bytes:
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    stages = list(dict.fromkeys(line["stage"] for line in log if "loss" in line))
+    stages = list(dict.fromkeys(line["stage"] for line in log))
     figure, axes = plt.subplots(1, max(1, len(stages)), figsize=(4.2 * max(1, len(stages)), 2.8))
     for ax, stage in zip(np.atleast_1d(axes), stages, strict=False):
-        lines = [line for line in log if line["stage"] == stage and "loss" in line]
-        ax.plot([line["step"] for line in lines], [line["loss"] for line in lines], color="#1f6f8b")
+        lines = [line for line in log if line["stage"] == stage]
+        for name in [key for key in lines[0] if key.endswith("loss")]:
+            there = [(line["step"], line[name]) for line in lines if name in line]
+            ax.plot(*zip(*there, strict=True), label=name)
+        if ax.lines and len(ax.lines) > 1:
+            ax.legend()
         ax.set(title=f"stage {stage}", xlabel="step", ylabel="loss", yscale="log")
         ax.grid(alpha=0.3)
     figure.tight_layout()

@@ -13,10 +13,11 @@ from fieldloom.types import Slot
 def macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
     """Multiply-accumulates of one full sample, as mNIF counts them (arXiv:2310.19464, Table 1).
 
-    Every point passes every matrix, of a tiled one a single tile; biases, activations and the
-    mixing of weights are free. ``projections`` are those from the code to its weights, once.
+    Every point passes every matrix (random Fourier features are one), of a tiled one a single tile;
+    biases, activations and the mixing of weights are free. ``projections`` are those from the code to its weights, once.
     """
-    matrices = (slot.shape[-2:] for slot in slots.values() if slot.role == "weight")
+    passed = [s for s in slots.values() if s.role in ("weight", "fixed") and len(s.shape) > 1]
+    matrices = (slot.shape[-2:] for slot in passed)
     return points * sum(math.prod(shape) for shape in matrices) + projections
 
 

@@ -132,11 +132,9 @@ class Views:
         unit = values.float() / 255 if values.dtype == torch.uint8 else values
         return self.low + (self.high - self.low) * unit
 
-    def cameras(
-        self, resolution: Resolution | None = None, count: int | None = None
-    ) -> dict[str, Tensor]:
-        """An orbit around the origin."""
-        height, width = self.shape(resolution)
+    def cameras(self, count: int | None = None) -> dict[str, Tensor]:
+        """An orbit around the origin of ``count`` views, for pictures of the training size."""
+        height, width = self.size
         around = count or self.around
         c2w = orbit(around, self.radius, self.elevation, self.up).float()
         f = self.focal * width
@@ -151,12 +149,9 @@ class Views:
         cameras: theirs belong to pictures of the training size; None: an orbit.
         """
         height, width = self.shape(resolution)
-        if cameras is None:
-            cameras = self.cameras(resolution)
-        else:
-            sized = resized(cameras["intrinsics"], self.size, (height, width))
-            cameras = {"c2w": cameras["c2w"], "intrinsics": sized}
-        found = rays(cameras["c2w"], cameras["intrinsics"], height, width).flatten(-3, -2)
+        cameras = self.cameras() if cameras is None else cameras
+        sized = resized(cameras["intrinsics"], self.size, (height, width))
+        found = rays(cameras["c2w"], sized, height, width).flatten(-3, -2)
         return (found if found.ndim == 3 else found.unsqueeze(0)).float()
 
     def shape(self, resolution: Resolution | None = None) -> tuple[int, int]:
