@@ -105,11 +105,11 @@ def test_functa_counts(variant: str) -> None:
         ("mnif", "shapenet64-L", 21.613, 21.6),
         ("mnif", "srncars", 8.825, 9.0),  # printed as 0.009
         ("functa", "celebahq64", 8.602, 8.602),
-        ("functa", "srncars", 1788.602, 1789.0),  # printed as 1.789
+        ("functa", "srncars", 1788.586, 1789.0),  # printed as 1.789
         ("gasp", "celebahq64", 0.305, 0.305),
         ("gasp", "shapenet32", 1.108, 8.7),  # printed of 64^3: eight times the points
-        ("gem", "celebahq64", 4.371, 3.299),  # printed of another field
-        ("gem", "shapenet64", 86.247, 207.0),  # printed of another field
+        ("gem", "celebahq64", 4.381, 3.299),  # printed of another field
+        ("gem", "shapenet64", 69.031, 207.0),  # printed of another field
     ],
 )
 def test_macs(name: str, variant: str, gmacs: float, printed: float) -> None:

@@ -263,7 +263,7 @@ class System(nn.Module):
             "render": self.render,
             "mismatch": self.mismatch,
             "prior": self.prior,
-            "coord_dim": self.modality.coord_dim,
+            "coord_dim": 2 if self.modality.coord_dim == 6 else self.modality.coord_dim,
             "value_dim": self.modality.value_dim,
         }
         with torch.random.fork_rng(devices=[]):  # a critic is drawn from the seed, too

@@ -14,7 +14,8 @@ def macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
     """Multiply-accumulates of one full sample, as mNIF counts them (arXiv:2310.19464, Table 1).
 
     Every point passes every matrix (random Fourier features are one), of a tiled one a single tile;
-    biases, activations and the mixing of weights are free. ``projections`` are those from the code to its weights, once.
+    biases, activations and the mixing of weights are free. ``projections`` are those from the code
+    to its weights, once.
     """
     passed = [s for s in slots.values() if s.role in ("weight", "fixed") and len(s.shape) > 1]
     matrices = (slot.shape[-2:] for slot in passed)

@@ -22,6 +22,8 @@ class Views:
     held:   the last so many views of each signal are kept apart: never trained on, never encoded
             from; the evaluation compares with them.
     rays:   encoded from so many rays a signal (always the same ones); None: from all.
+    patch:  training sees so many rows and columns of one view of each signal, at even distances,
+            instead of scattered rays: what a critic of pictures needs. None: scattered rays.
     range:  what [0, 1] becomes inside: ``signed`` is [-1, 1], ``unit`` leaves it.
     radius, focal, elevation, up: of the orbit that views are rendered from where no cameras are
             given: distance to the origin, focal length over width, degrees, the upright axis. Taken
@@ -38,6 +40,7 @@ class Views:
         range: Literal["signed", "unit"] = "signed",
         held: int = 0,
         rays: int | None = None,
+        patch: int | None = None,
         radius: float = 1.5,
         focal: float = 1.25,
         elevation: float = 25.0,
@@ -51,7 +54,9 @@ class Views:
                 f"orbit = {orbit}: none negative."
             )
         self.channels, self.value_dim = channels, channels
-        self.held, self.rays = held, rays
+        if patch is not None and not 2 <= patch <= min(self.size):
+            raise InputError(f"modality.patch = {patch}: from 2 to {min(self.size)} (the size).")
+        self.held, self.rays, self.patch = held, rays, patch
         self.radius, self.focal, self.elevation, self.up = radius, focal, elevation, up
         self.around = orbit
         self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
@@ -73,13 +78,16 @@ class Views:
         held out; only these are read. None: all.
         """
         seen = self._seen(data, c2w, intrinsics)
-        signal = self._signal(*seen, points, generator, index)
+        if self.patch is None:
+            signal = self._signal(*seen, points, generator, index)
+        else:
+            signal = self._patches(*seen, self.patch, generator, index)
         signal = Signal(signal.coords, signal.values, signal.index, signal.grid, label=label)
         return Batch(signal, signal)
 
     def encoding(self, data: Tensor, **meta: Any) -> Signal:
         """What a code is found from: ``rays`` rays of the views that are not held out."""
-        generator = Generator().manual_seed(0)
+        generator = Generator().manual_seed(0)  # the same pixels always
         data, c2w, intrinsics = self._seen(data, meta["c2w"], meta["intrinsics"])
         return self._signal(data, c2w, intrinsics, self.rays, generator, None, alike=True)
 
@@ -127,6 +135,37 @@ class Views:
         row = torch.arange(batch, device=data.device).unsqueeze(1)
         coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
         return Signal(coords.float(), self._inner(data[row, view, :, v, u]), index)
+
+    def _patches(
+        self,
+        data: Tensor,
+        c2w: Tensor,
+        intrinsics: Tensor,
+        patch: int,
+        generator: Generator | None,
+        index: Tensor | None,
+    ) -> Signal:
+        """A grid of pixels of one view each; its step and its place are drawn (GRAF's patches).
+
+        Source: arXiv:2007.02442, section 3.2. The step goes from the view's size over the patch's
+        down to half of that, and is the same for the batch.
+        """
+        batch, views, _, height, width = data.shape
+        largest = (min(height, width) - 1) / (patch - 1)
+        step = largest * (1 - 0.5 * float(torch.rand((), generator=generator)))
+        reach = step * (patch - 1)
+        start = torch.rand(2, batch, generator=generator)
+        steps = step * torch.arange(patch)
+        v = (start[0, :, None] * (height - 1 - reach) + steps).round().long().to(data.device)
+        u = (start[1, :, None] * (width - 1 - reach) + steps).round().long().to(data.device)
+        v, u = v.repeat_interleave(patch, 1), u.repeat(1, patch)
+        view = torch.randint(views, (batch, 1), generator=generator).to(data.device)
+        row = torch.arange(batch, device=data.device).unsqueeze(1)
+        coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
+        if index is None:
+            index = torch.arange(batch, device=data.device)
+        values = self._inner(data[row, view, :, v, u])
+        return Signal(coords.float(), values, index, (patch, patch))
 
     def _inner(self, values: Tensor) -> Tensor:
         unit = values.float() / 255 if values.dtype == torch.uint8 else values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -28,6 +29,9 @@ class Adversarial(Objective):
     r1_of:  what is differentiated: the critic's ``probability`` (GASP released) or its ``logit``.
     points: so many of the points of the batch, the same of every signal, since critics look at
             neighbourhoods; None: all.
+
+    A critic sees observations where they stand; of pictures that were rendered from rays (a grid of
+    two axes), where they stand in the picture.
     """
 
     separable = False
@@ -61,14 +65,15 @@ class Adversarial(Objective):
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
         coords, values = self._points(batch.target)
+        judge = partial(self.critic, places(batch.target, coords))
         if player == "generator":
-            judged = self.critic(coords, self._draw(coords))
+            judged = judge(self._draw(coords))
             loss = F.softplus(-judged).mean()  # -log sigmoid
             return loss, {"loss": loss.detach()}
         with torch.no_grad():
             false = self._draw(coords)
         values = values.detach().requires_grad_(self.r1 > 0)
-        true, fake = self.critic(coords, values), self.critic(coords, false)
+        true, fake = judge(values), judge(false)
         loss = F.softplus(-true).mean() + F.softplus(fake).mean()
         logs = {
             "loss": loss.detach(),
@@ -93,3 +98,14 @@ class Adversarial(Objective):
             return signal.coords, signal.values
         some = torch.randperm(count)[: self.points].to(signal.coords.device)
         return signal.coords[:, some], signal.values[:, some]
+
+
+def places(signal: Signal, coords: Coords) -> Coords:
+    """Where a critic sees the observations: of a picture's rays, their pixels in [-1, 1]^2."""
+    if coords.shape[-1] != 6 or signal.grid is None or len(signal.grid) != 2:
+        return coords
+    if coords.shape[1] != signal.coords.shape[1]:
+        raise InputError("objective.points: a picture's pixels are judged together; leave it out.")
+    rows, columns = (torch.linspace(-1, 1, n, device=coords.device) for n in signal.grid)
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).flatten(0, 1)
+    return grid.to(coords).expand(len(coords), -1, -1)
