@@ -345,6 +345,53 @@ def info(run: RunArgument) -> None:
     console().print(table)
 
 
+@app.command()
+def cost(
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE[:VARIANT]]...", help="Default: mNIF's Tables 1 to 3."),
+    ] = None,
+    timed: Annotated[bool, typer.Option(help="Measure speed and memory, too.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write the rows as JSON, too.")] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Parameters, multiply-accumulates, speed and memory of recipes, beside what was published."""
+    import json
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from rich.table import Table
+
+    from fieldloom import export, report
+    from fieldloom.engine import device as devices
+    from fieldloom.evaluate.costs import COLUMNS, PUBLISHED, row
+    from fieldloom.recipe import load
+
+    tables = {"recipes": recipes} if recipes else PUBLISHED
+    for names in tables.values():
+        for name in names:
+            load(name)  # a wrong name should not show after minutes
+    found: dict[str, list[dict[str, Any]]] = {}
+    for title, names in tables.items():
+        table = Table("ours (published)", *COLUMNS, title=title)
+        found[title] = []
+        for name in names:  # each in a process of its own, so that its memory is its own
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                measured = pool.submit(row, name, device.value, timed).result()
+            found[title].append(measured)
+            cells = []
+            for key in COLUMNS:
+                ours, said = measured[key]["ours"], measured[key]["published"]
+                shown = "-" if ours is None else report.number(ours)
+                cells.append(shown if said is None else f"{shown} ({report.number(said)})")
+            table.add_row(name, *cells)
+        console().print(table)
+    if out is not None:
+        where = devices.environment(devices.pick(device.value))
+        export.text(json.dumps({"environment": where, "tables": found}, indent=2) + "\n", out)
+        say(f"written: {out}")
+
+
 @app.command(name="list")
 def list_(
     what: Annotated[

@@ -90,12 +90,17 @@ class System(nn.Module):
     def encode(self, data: Tensor, batch: int | None = None, **meta: Any) -> Code:
         """The codes of data: (batch, tokens, width).
 
-        batch: so many signals at a time; None: the recipe's micro-batch, or, where the codes of a
-        batch depend on one another, the batch that it trains with.
+        batch: so many signals at a time; None: the recipe's micro-batch (of fewer signals, if they
+        are encoded from more points than they are trained on), or, where the codes of a batch
+        depend on one another, the batch that it trains with.
         """
         field = self.recipe.get("train", {}).get("field", {})
         whole = field.get("batch", 32)
         size = batch or (field.get("micro", whole) if self.encoder.separable else whole)
+        if batch is None and self.encoder.separable and "points" in field and len(data):
+            alone = {key: value[:1] for key, value in meta.items()}
+            points = self.modality.encoding(data[:1], **alone).coords.shape[1]
+            size = max(1, size * field["points"] // max(points, field["points"]))
         codes = []
         for first in range(0, len(data), size):
             some = slice(first, first + size)

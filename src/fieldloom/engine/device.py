@@ -81,6 +81,27 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def forget_peak(device: torch.device) -> None:
+    """Start the peak anew from what is held now, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_bytes(b"5")
+
+
+def held_memory(device: torch.device) -> int:
+    """Bytes that are held now; of a CPU the process's, where the system tells, else its peak."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return peak_memory(device)
+    line = next(x for x in status.read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """What a result depends on beside the recipe: versions, processor, threads."""
     processor = platform.processor() or platform.machine()

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
+from functools import partial
+from typing import Any
 
 import torch
 
+from fieldloom import recipe as recipes
 from fieldloom.engine import device as devices
 from fieldloom.evaluate.figures import Figure
 from fieldloom.metrics.cost import inference, macs, parameters
-from fieldloom.system import System
+from fieldloom.modalities import Views
+from fieldloom.modalities.modality import Cameras
+from fieldloom.system import System, build
 from fieldloom.types import Code
 
 
 def points_of(system: System) -> int:
     """Evaluations of the field for one datum: all its points, or all points of one view's rays."""
-    grid = system.modality.grid().shape[1]
-    if system.modality.coord_dim == 6:
-        grid //= len(system.modality.assemble(torch.zeros(1, grid, system.modality.value_dim))[0])
-    return grid * system.render.evaluations
+    return math.prod(system.modality.shape()) * system.render.evaluations
 
 
 def counts(system: System) -> list[Figure]:
@@ -41,14 +44,11 @@ def counts(system: System) -> list[Figure]:
 
 def speed(system: System, codes: Code) -> list[Figure]:
     """Decoding speed of these codes, one datum (or view) after another, and peak memory."""
-    cameras = None
-    if system.modality.coord_dim == 6:
-        orbit = system.modality.cameras(count=1)  # type: ignore[attr-defined]
-        cameras = orbit
-    system.predict(codes[:1], cameras=cameras)  # warm
+    draw = partial(system.predict, cameras=one_view(system))
+    draw(codes[:1])  # warm
     devices.synchronize(system.device)
     began = time.perf_counter()
-    system.predict(codes, cameras=cameras)
+    draw(codes)
     devices.synchronize(system.device)
     rate = len(codes) / (time.perf_counter() - began)
     where = f"{system.device.type}, {torch.get_num_threads()} threads"
@@ -58,7 +58,67 @@ def speed(system: System, codes: Code) -> list[Figure]:
     ]
 
 
+def one_view(system: System) -> Cameras | None:
+    """A single camera for systems of views, whose published speed is that of one view."""
+    return system.modality.cameras(count=1) if isinstance(system.modality, Views) else None
+
+
 def cost(system: System, codes: Code) -> list[Figure]:
     """Parameters, multiply-accumulates a datum, decoding speed, peak memory."""
     fewer = 16 if points_of(system) < 1 << 16 else 2
     return counts(system) + speed(system, codes[:fewer].to(system.device))
+
+
+PUBLISHED = {
+    "Table 1": ["functa:celebahq64", "gem:celebahq64", "gasp:celebahq64",
+                "mnif:celebahq64-S", "mnif:celebahq64-L"],
+    "Table 2": ["gasp:shapenet32", "gem:shapenet64", "mnif:shapenet64-S", "mnif:shapenet64-L"],
+    "Table 3": ["functa:srncars", "mnif:srncars"],
+}  # fmt: skip
+"""The neural fields of mNIF's Tables 1 to 3 (arXiv:2310.19464)."""
+
+COLUMNS = ("learnable", "inference", "gmacs", "decoded", "memory")
+
+
+def row(name: str, device: str = "auto", timed: bool = True) -> dict[str, Any]:
+    """The efficiency columns of an untrained recipe: ours and, where printed, the published.
+
+    decoded: data (of views: views) a second, one after another, for at least a second.
+    memory:  bytes, the most that decoding one took above what the process (on an accelerator: the
+             weights) held before.
+    """
+    recipe = recipes.load(name)
+    expected = recipe.pop("expected", {})
+    recipe.pop("prior", None)
+    split = recipe.get("source", {}).get("split", [1])
+    recipe["known"] = {"signals": max(1, int(split[0]))}
+    if recipe["renderer"] != "direct":
+        recipe["renderer"] = {"near": 1.0, "far": 2.0} | recipe["renderer"]
+    with torch.device("meta"):
+        found = {f.name: f.value for f in counts(build(recipe))}
+    if timed:
+        recipe["known"]["signals"] = 1  # a table of codes is no part of decoding
+        system = build(recipe).to(devices.pick(device))
+        found |= _timed(system)
+    columns: dict[str, Any] = {
+        key: {"ours": found.get(key), "published": expected.get(key)} for key in COLUMNS
+    }
+    if "encoder" in found and recipe["encoder"] != "nothing":
+        columns["learnable"]["codes_and_rates"] = found["encoder"]
+    return {"recipe": name} | columns
+
+
+def _timed(system: System) -> dict[str, float]:
+    code = system.family.conditioner.origin(1).detach()
+    draw = partial(system.predict, code, cameras=one_view(system))
+    devices.forget_peak(system.device)
+    before = devices.held_memory(system.device)
+    draw()
+    devices.synchronize(system.device)
+    peak = devices.peak_memory(system.device)
+    times, began = 0, time.perf_counter()
+    while (took := time.perf_counter() - began) < 1:
+        draw()
+        devices.synchronize(system.device)
+        times += 1
+    return {"decoded": times / took, "memory": max(0, peak - before)}

@@ -44,6 +44,10 @@ class Modality(Protocol):
         self, resolution: Resolution | None = None, cameras: Cameras | None = None
     ) -> Coords: ...
 
+    def shape(self, resolution: Resolution | None = None) -> tuple[int, ...]:
+        """The axes of a datum (of views: of one view) at a resolution."""
+        ...
+
     def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor: ...
 
     def save(self, data: Tensor, path: Path, **meta: Any) -> Path | None:
