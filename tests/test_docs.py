@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from shared import shared
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -46,6 +48,7 @@ def test_places_named_in_the_documents_are_there(page):
     ("name", "arguments"),
     [
         ("fit_one_image", ["--size", "24", "--steps", "20"]),
+        ("mesh_to_field_and_back", ["--steps", "60", "--resolution", "24"]),
         ("mnif_by_hand", ["--steps", "5", "--prior-steps", "5"]),
     ],
 )
@@ -57,8 +60,18 @@ def test_examples_run(name, arguments, tmp_path):
         env=os.environ,
     )
     assert done.returncode == 0, done.stderr
-    assert "PSNR" in done.stdout
+    assert "PSNR" in done.stdout or "volume" in done.stdout
     assert list((tmp_path / "out").glob("*.png"))
+
+
+def test_the_example_of_a_radiance_field_runs(tmp_path):
+    scene = shared("data", "nerf_lego400.npz")
+    small = ["--size", "16", "--steps", "3", "--rays", "32", "--frames", "2"]
+    command = [sys.executable, ROOT / "examples" / "radiance_field.py", scene, *small]
+    done = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "held out" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"held_out.png", "orbit.gif"}
 
 
 def test_no_file_names_a_machine():
