@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from fieldloom import export
 from fieldloom.engine.run import Run
-from fieldloom.evaluate import Result
+from fieldloom.evaluate import Figure, Result
 from fieldloom.modalities import Views
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
@@ -46,7 +47,7 @@ def write(
             "seed": system.recipe.get("seed", 0),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": seconds,
-            "figures": [figure._asdict() for figure in result.figures],
+            "figures": [as_json(figure) for figure in result.figures],
             "expected": system.recipe.get("expected", {}),
             "nearest": nearest_table(result, source),
         },
@@ -57,6 +58,13 @@ def write(
     for name, content in pictures.values():
         export.write(content, run.folder / name)
     export.text(page(run, system, result, pictures), run.folder / "report.html")
+
+
+def as_json(figure: Figure) -> dict[str, Any]:
+    """A figure as JSON has it: a number that is not finite is null, and said in words."""
+    if math.isfinite(figure.value):
+        return figure._asdict()
+    return figure._asdict() | {"value": None, "how": f"{figure.value}; {figure.how}"}
 
 
 def nearest_table(result: Result, source: Source) -> list[dict[str, Any]]:

@@ -66,11 +66,13 @@ def reconstruction(
         kept = originals.shape[1] - system.modality.held
         seen, novel = parted(about, kept)
         raw = rendered(system, codes, seen)
-        figures = pictured(how, originals[:, :kept], raw, of, None, source.filter)
+        one_by_one = partial(pictured, how, filter=source.filter, unit="view")
+        figures = one_by_one(originals[:, :kept].flatten(0, 1), raw.flatten(0, 1), of, None)
         if system.modality.held:
             raw, originals = rendered(system, codes, novel), originals[:, kept:]
             beyond = f"{len(originals)} {part} data, {originals.shape[1]} held-out views each"
-            figures += pictured(how, originals, raw, beyond, detector, source.filter, "novel.")
+            true, made = originals.flatten(0, 1), raw.flatten(0, 1)
+            figures += one_by_one(true, made, beyond, detector, prefix="novel.")
         else:
             originals = originals[:, :kept]
     elif "coords" in about:

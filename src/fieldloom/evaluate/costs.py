@@ -30,15 +30,17 @@ def counts(system: System) -> list[Figure]:
     total = macs(slots, system.family.conditioner.macs(), points) / 1e9
     dead = sum(system.recipe.get("dead", {}).values())
     figures = [
-        Figure("learnable", parameters(system.family), "family", "parameters"),
-        Figure("encoder", parameters(system.encoder), "encoder", "parameters: rates, tables"),
-        Figure("inference", inference(slots), "one field", "parameters"),
+        Figure("learnable", float(parameters(system.family)), "family", "parameters"),
+        Figure("encoder", float(parameters(system.encoder)), "encoder", "rates, tables"),
+        Figure("inference", float(inference(slots)), "one field", "parameters"),
         Figure("gmacs", total, f"one datum, {points} points",
                "1e9 multiply-accumulates of linear layers"),
     ]  # fmt: skip
     if dead:
         names = ", ".join(system.recipe["dead"])
-        figures.append(Figure("dead", dead, "released code", f"parameters without use: {names}"))
+        figures.append(
+            Figure("dead", float(dead), "released code", f"parameters without use: {names}")
+        )
     return figures
 
 
@@ -54,7 +56,7 @@ def speed(system: System, codes: Code) -> list[Figure]:
     where = f"{system.device.type}, {torch.get_num_threads()} threads"
     return [
         Figure("decoded", rate, f"{len(codes)} data", f"data/s, {where}"),
-        Figure("memory", devices.peak_memory(system.device), "this process", "bytes, peak"),
+        Figure("memory", float(devices.peak_memory(system.device)), "this process", "bytes, peak"),
     ]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from fieldloom.evaluate.batches import in_batches
 from fieldloom.evaluate.figures import Evaluation, Figure, Result
-from fieldloom.evaluate.pictures import as_pictures, compared
+from fieldloom.evaluate.pictures import compared
 from fieldloom.evaluate.shapes import judged
 from fieldloom.metrics.features import Detector
 from fieldloom.metrics.probes import Classifier
@@ -46,11 +46,11 @@ def generation(
     if detector is not None:
         real = source.read(source.train) if plain else source.read(held)
         kind = "training pictures" if plain else "views of held-out objects"
-        true, made = as_pictures(real), as_pictures(samples)
-        assert true is not None
-        assert made is not None
-        of = f"{len(made)} pictures of {count} samples, {len(true)} {kind}"
-        figures += compared(how, detector, true, made, of, source.filter)
+        made = samples
+        if not plain:
+            real, made = real.flatten(0, 1), samples.flatten(0, 1)
+        of = f"{len(made)} pictures of {count} samples, {len(real)} {kind}"
+        figures += compared(how, detector, real, made, of, source.filter)
     if isinstance(system.modality, Voxels) and source.data.ndim == 5:
         figures += judged(how, system.modality, samples, source.read(held))
     result = replace(

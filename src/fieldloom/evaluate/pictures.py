@@ -11,15 +11,6 @@ from fieldloom.metrics.features import DETECTORS, Detector
 from fieldloom.metrics.sets import frechet, kid, neighbourhoods
 
 
-def as_pictures(data: Tensor) -> Tensor | None:
-    """Images as they are, views one after another, (n, channel, height, width); else None."""
-    if data.ndim == 4 and data.shape[1] in (1, 3):
-        return data
-    if data.ndim == 5 and data.shape[2] in (1, 3) and data.shape[1] not in (1, 3):
-        return data.flatten(0, 1)
-    return None
-
-
 def detector_of(how: Evaluation, pictures: bool, smallest: int) -> Detector | None:
     """The detector of the set metrics, where any is asked for and the data are pictures."""
     if not set(PICTURES) & set(how.metrics) or not pictures:

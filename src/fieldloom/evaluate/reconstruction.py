@@ -7,7 +7,7 @@ from math import inf
 from torch import Tensor
 
 from fieldloom.evaluate.figures import Evaluation, Figure
-from fieldloom.evaluate.pictures import as_pictures, seen_by
+from fieldloom.evaluate.pictures import seen_by
 from fieldloom.evaluate.shapes import clouds_of
 from fieldloom.metrics.clouds import chamfer, failed
 from fieldloom.metrics.features import Detector
@@ -27,15 +27,13 @@ def pictured(
     detector: Detector | None,
     filter: str,
     prefix: str = "",
+    unit: str = "datum",
 ) -> list[Figure]:
-    """PSNR (not clamped; the mean of each datum's or view's), SSIM, Frechet distance.
+    """PSNR (not clamped; the mean of each datum's), SSIM, Frechet distance.
 
-    prefix: of the figures' names (``novel.`` for views that were held out).
+    prefix: of the figures' names (``novel.`` for views that were held out). unit: what a datum is.
     """
     figures = []
-    unit = "datum"
-    if originals.ndim == 5 and as_pictures(originals) is not None:
-        originals, raw, unit = originals.flatten(0, 1), raw.flatten(0, 1), "view"
     if "psnr" in how.metrics:
         value = psnr(raw, originals).mean().item()
         figures.append(Figure(f"{prefix}psnr", value, of, f"dB, mean per {unit}"))

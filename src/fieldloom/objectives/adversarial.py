@@ -100,7 +100,7 @@ class Adversarial(Objective):
         return signal.coords[:, some], signal.values[:, some]
 
 
-def places(signal: Signal, coords: Coords) -> Coords:
+def places(signal: Signal, coords: Tensor) -> Tensor:
     """Where a critic sees the observations: of a picture's rays, their pixels in [-1, 1]^2."""
     if coords.shape[-1] != 6 or signal.grid is None or len(signal.grid) != 2:
         return coords

@@ -1,0 +1,302 @@
+"""Shapes and views from own files to meshes, orbits and figures, through the command line."""
+
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from fieldloom import cli, recipe
+from fieldloom.engine.run import load
+from fieldloom.engine.train import train
+from fieldloom.geometry.cameras import orbit
+from fieldloom.modalities.sources import SOURCES, spec_of
+from fieldloom.modalities.views import Views
+
+
+def run(*words, status=0):
+    import sys
+
+    from pytest import MonkeyPatch
+
+    with MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["fieldloom", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    assert (end.value.code or 0) == status
+
+
+@pytest.fixture(scope="module")
+def balls(tmp_path_factory):
+    """Twelve balls of different size and place, 12^3, packed as bits."""
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 12)] * 3, indexing="ij"), -1)
+    draw = np.random.default_rng(0)
+    cells = [
+        np.linalg.norm(grid - draw.uniform(-0.2, 0.2, 3), axis=-1) < draw.uniform(0.4, 0.8)
+        for _ in range(12)
+    ]
+    path = tmp_path_factory.mktemp("shapes") / "balls.npz"
+    np.savez(path, bits=np.packbits(np.reshape(cells, (12, -1)), axis=1), shape=[12, 12, 12])
+    return path
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Six discs of different colour, five views each, 8 x 8, as the packed file of views."""
+    draw, blobs = np.random.default_rng(0), []
+    y, x = np.mgrid[:8, :8] - 3.5
+    for _ in range(6):
+        colour = draw.integers(0, 200, 3)
+        for _ in range(5):
+            picture = np.full((8, 8, 4), 255, np.uint8)
+            picture[..., :3] = colour
+            picture[..., 3] = 255 * (np.hypot(x, y) < 2.5)
+            buffer = io.BytesIO()
+            Image.fromarray(picture).save(buffer, "PNG")
+            blobs.append(np.frombuffer(buffer.getvalue(), np.uint8))
+    path = tmp_path_factory.mktemp("views") / "discs.npz"
+    np.savez(
+        path,
+        data=np.concatenate(blobs),
+        offsets=np.cumsum([0, *map(len, blobs)]),
+        c2w=np.repeat(orbit(5, 1.6, 20.0).numpy()[None], 6, 0),
+        focal=10.0,
+        height=8,
+        width=8,
+        camera_radius=1.6,
+    )
+    return path
+
+
+SMALL = [
+    "train.field.steps=8", "train.prior.steps=6", "train.field.batch=4", "train.prior.batch=4",
+    "prior.denoiser.width=32", "prior.denoiser.depth=2", "field.width=8", "conditioner.width=4",
+    "train.field.points=64", "source.split=[0.67,0.33]",
+]  # fmt: skip
+SHAPES = [*SMALL, "modality.size=12", "evaluate.points=64"]
+VIEWS = [*SMALL, "modality.size=8", "modality.held=1", "modality.rays=32", "renderer.samples=6"]
+
+
+@pytest.fixture(scope="module")
+def shape_run(balls, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "shapes"
+    overrides = [*SHAPES, "conditioner.experts=4", "field.output=linear"]
+    train(recipe.load("mnif:chairs32", [*overrides, f"source.path={balls}"]), str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def view_run(scenes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "views"
+    overrides = [*VIEWS, "conditioner.experts=4", "encoder.unseen.steps=3"]
+    train(recipe.load("mnif:multiview128", [*overrides, f"source.path={scenes}"]), str(folder))
+    return folder
+
+
+def test_shapes_come_back_as_meshes(shape_run, tmp_path, capsys):
+    run("evaluate", shape_run)
+    report = json.loads((shape_run / "report.json").read_text())
+    figures = {figure["name"]: figure["value"] for figure in report["figures"]}
+    assert {"mse", "iou", "accuracy", "failures", "chamfer.mmd", "chamfer.coverage"} <= set(figures)
+    assert figures["failures"] <= 4
+    assert (shape_run / "samples.png").is_file()
+    run("sample", shape_run, "--count", 2, "--format", "npy", "--out", tmp_path / "two.png")
+    assert len(list((tmp_path / "two").glob("*.npy"))) == 2
+    assert (tmp_path / "two.png").is_file()
+    run("render", shape_run, "--frames", 3, "--out", tmp_path / "turn.gif")
+    assert Image.open(tmp_path / "turn.gif").n_frames in (1, 3)  # alike ones are kept once
+    run("interpolate", shape_run, "--steps", 3, "--out", tmp_path / "way.gif")
+    run("render", shape_run, "--held", status=2)
+    assert "--held and --depth are of views" in capsys.readouterr().err
+
+
+def ball_system(shape_run):
+    """The run's system with a field that is a ball of radius 0.6, or empty where its code is 1."""
+    system = load(shape_run, "cpu")
+
+    def field(coords, weights):
+        return (0.6 - coords.norm(dim=-1, keepdim=True)).clamp(-1, 1)
+
+    field.slots = system.family.field.slots
+    system.family.field = field
+    return system
+
+
+def test_a_ball_is_found_at_any_resolution_and_projected(shape_run):
+    system = ball_system(shape_run)
+    code = torch.zeros(1, *system.family.code_shape)
+    for resolution, project, bound in ((8, 0, 0.05), (24, 0, 0.01), (24, 3, 1e-5)):
+        mesh = system.mesh(code, resolution, project)
+        radius = np.linalg.norm(mesh.vertices, axis=1)
+        assert abs(radius - 0.6).max() < bound
+    frame = torch.tensor([5.0, 6.0, 7.0, 2.0], dtype=torch.float64)
+    moved = system.mesh(code, 24, 3, frame)
+    np.testing.assert_allclose(moved.vertices.mean(0), [5, 6, 7], atol=0.01)
+    assert trimesh.Trimesh(moved.vertices, moved.faces).volume == pytest.approx(
+        4 / 3 * math.pi * 1.2**3, rel=0.02
+    )
+
+
+def test_an_empty_level_set_is_named_and_not_written(shape_run, tmp_path, monkeypatch, recwarn):
+    system = load(shape_run, "cpu")
+    nothing = lambda coords, weights: coords.new_full((*coords.shape[:2], 1), -1.0)
+    nothing.slots = system.family.field.slots
+    system.family.field = nothing
+    codes = torch.zeros(2, *system.family.code_shape)
+    assert cli.write_data(system, codes, None, tmp_path / "none", None, 0, {}) == 0
+    assert "2 of 2 have no surface: 0, 1" in str(recwarn.pop().message)
+    assert not (tmp_path / "none").exists()
+
+
+def test_own_meshes_are_reconstructed_where_they_stood(shape_run, tmp_path):
+    box = trimesh.creation.box((2, 3, 4))
+    box.apply_translation([10, 20, 30])
+    box.export(tmp_path / "box.ply")
+    assert spec_of(str(tmp_path / "box.ply"))["name"] == "meshes"
+    run("reconstruct", shape_run, "--source", tmp_path / "box.ply", "--out", tmp_path / "out",
+        "--format", "obj", "--resolution", 12)  # fmt: skip
+    made = list((tmp_path / "out").glob("*.obj"))
+    if made:  # eight steps may have learned nothing that has a surface
+        middle = trimesh.load(made[0]).vertices.mean(0)
+        assert np.linalg.norm(middle - [10, 20, 30]) < 4
+    run("encode", shape_run, "--source", tmp_path / "box.ply", "--out", tmp_path / "code.st")
+    assert (tmp_path / "code.st").is_file()
+
+
+def test_points_are_trained_and_measured(tmp_path):
+    trimesh.creation.box((1, 1, 2)).export(tmp_path / "a.ply")
+    trimesh.creation.icosphere(2).export(tmp_path / "b.off")
+    trimesh.creation.cylinder(0.5, 2).export(tmp_path / "c.stl")
+    overrides = [
+        *SHAPES, "conditioner.experts=4", "modality={name=\"points\",size=12}", "loss=mse",
+        f"source={{name=\"meshes\",path=\"{tmp_path}\",samples=200,target=\"distance\"}}",
+        "source.split=[0.67,0.33]", "evaluate.metrics=[\"mse\",\"iou\",\"accuracy\"]",
+    ]  # fmt: skip
+    folder = tmp_path / "run"
+    system = train(recipe.load("mnif:chairs32", overrides), str(folder))
+    run("evaluate", folder)
+    figures = {f["name"]: f for f in json.loads((folder / "report.json").read_text())["figures"]}
+    assert {"mse", "iou", "accuracy"} <= set(figures)
+    assert system.modality.assemble(torch.zeros(1, 12**3, 1)).shape == (1, 1, 12, 12, 12)
+
+
+def test_views_come_back_as_orbits_and_held_out_views(view_run, tmp_path, capsys):
+    system = load(view_run, "cpu")
+    assert system.recipe["renderer"]["near"] == pytest.approx(1.1)  # what the data said
+    assert system.recipe["modality"]["radius"] == pytest.approx(1.6)
+    run("evaluate", view_run)
+    report = json.loads((view_run / "report.json").read_text())
+    figures = {figure["name"]: figure["value"] for figure in report["figures"]}
+    assert {"psnr", "novel.psnr", "novel.ssim", "frechet"} <= set(figures)
+    run("render", view_run, "--frames", 3, "--out", tmp_path / "orbit.gif", "--resolution", 10)
+    picture = Image.open(tmp_path / "orbit.gif")
+    assert (picture.n_frames, picture.size) == (3, (10, 10))
+    run("render", view_run, "--sample", 1, "--frames", 2, "--out", tmp_path / "orbit.mp4")
+    assert (tmp_path / "orbit.mp4").stat().st_size > 300
+    run("render", view_run, "--held", "--out", tmp_path / "held.png")
+    run("render", view_run, "--depth", "--frames", 2, "--out", tmp_path / "depth.png")
+    run("sample", view_run, "--count", 2, "--out", tmp_path / "two.png")
+    assert len(list((tmp_path / "two").glob("*.png"))) == 2
+    run("interpolate", view_run, status=2)
+    assert "render goes around them" in capsys.readouterr().err
+
+
+def test_the_depth_of_a_scene_lies_between_near_and_far(view_run):
+    system = load(view_run, "cpu")
+    depth = system.depth(torch.zeros(1, *system.family.code_shape))
+    assert depth.shape == (1, 8, 1, 8, 8)
+    assert (depth >= 0).all()
+    assert (depth <= 1).all()
+
+
+@pytest.mark.parametrize("name", ["functa", "gem"])
+def test_the_other_systems_on_views(name, scenes, tmp_path):
+    small = [x for x in VIEWS if "denoiser" not in x and "train.prior" not in x or name != "gem"]
+    more = ["conditioner.hidden=[6,6]", "encoder.unseen.steps=2"] if name == "gem" else []
+    loaded = recipe.load(f"{name}:multiview128", [*small, *more, f"source.path={scenes}"])
+    if name == "gem":
+        loaded["objective"]["penalty"] = [{"name": "lle", "neighbours": 2}, {"name": "isometry"}]
+    system = train(loaded, str(tmp_path / name))
+    assert system.sample(2).shape == (2, 8, 3, 8, 8)
+
+
+def test_gasp_on_views(scenes, tmp_path):
+    layers = "[[16,4,4],[4,4],[1,4,1]]"
+    overrides = [
+        "train.field.steps=4", "train.field.batch=3", "modality.size=8", "modality.patch=4",
+        "modality.held=1", "renderer.samples=5", "field.width=8", "field.count=4",
+        "conditioner.hidden=[6,6]", f"objective.critic.layers={layers}", f"source.path={scenes}",
+        "source.split=[0.67,0.33]",
+    ]  # fmt: skip
+    system = train(recipe.load("gasp:multiview128", overrides), str(tmp_path / "gasp"))
+    assert system.sample(2).shape == (2, 8, 3, 8, 8)
+    assert not (tmp_path / "gasp" / "codes.safetensors").exists()
+
+
+def test_gasp_on_the_sphere(tmp_path):
+    maps = np.random.default_rng(0).uniform(210, 310, (2, 2, 1, 7, 12)).astype(np.float32)
+    np.savez(tmp_path / "climate.npz", era5_t_K=maps)
+    overrides = [
+        f"source={{name=\"array\",path=\"{tmp_path / 'climate.npz'}\",bounds=[200.0,330.0]}}",
+        "modality.size=[7,12]", "train.field.steps=4", "train.field.batch=4", "field.width=8",
+        "field.count=4", "conditioner.hidden=[6,6]", "objective.points=40",
+        "objective.critic.layers=[[40,4,4],[8,4],[1,4,1]]", "evaluate.samples=4",
+    ]  # fmt: skip
+    system = train(recipe.load("gasp:climate", overrides), str(tmp_path / "run"))
+    assert system.sample(3).shape == (3, 1, 7, 12)
+    coords = system.modality.grid()
+    torch.testing.assert_close(coords.norm(dim=-1), torch.ones(1, 84))
+    assert coords[0, :12, 2].allclose(torch.ones(12))  # the first row is the pole
+
+
+def test_paths_are_known_by_what_is_there(tmp_path, balls, scenes):
+    assert spec_of(str(balls))["name"] == "voxels"
+    assert spec_of(str(scenes))["name"] == "multiview"
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / "transforms.json").write_text("{}")
+    assert spec_of(str(tmp_path / "scene"))["name"] == "transforms"
+    (tmp_path / "srn" / "one" / "pose").mkdir(parents=True)
+    (tmp_path / "srn" / "one" / "pose" / "0.txt").write_text("")
+    assert spec_of(str(tmp_path / "srn"))["name"] == "srn"
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "a.OBJ").write_text("")
+    assert spec_of(str(tmp_path / "m"))["name"] == "meshes"
+    assert {"voxels", "meshes", "multiview", "transforms", "srn"} <= set(SOURCES)
+
+
+def test_resuming_a_run_of_views_ends_in_the_same_weights(scenes, tmp_path, monkeypatch):
+    """Interrupted within the field's training, with jitter and random rays."""
+    from fieldloom.engine import loop as loops
+    from fieldloom.errors import Interrupted
+
+    overrides = [*VIEWS, "conditioner.experts=4", "encoder.unseen.steps=2", f"source.path={scenes}"]
+    loaded = recipe.load("mnif:multiview128", [*overrides, "prior=none"])
+    loaded["train"].pop("prior")
+    whole = train(loaded, str(tmp_path / "whole"))
+    advance, count = loops.Training.advance, iter(range(100))
+
+    def interrupted(self, *rest):
+        if next(count) == 5:
+            raise Interrupted("stopped here")
+        return advance(self, *rest)
+
+    monkeypatch.setattr(loops.Training, "advance", interrupted)
+    loaded["train"]["field"]["save_every"] = 3
+    with pytest.raises(Interrupted):
+        train(loaded, str(tmp_path / "parts"))
+    monkeypatch.undo()
+    again = train(None, str(tmp_path / "parts"), resume=True)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_views_ask_for_rays():
+    assert Views(size=4).coord_dim == 6
+    with pytest.raises(ValueError, match="needs rays"):
+        import fieldloom
+
+        fieldloom.build({"modality": {"name": "image"}, "field": "siren", "renderer": "plucker"})
