@@ -1,0 +1,56 @@
+"""What a finished and evaluated run says, as one JSON file for benchmarks/results.
+
+python benchmarks/collect.py RUN --commit COMMIT --out benchmarks/results/NAME.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from fieldloom import export
+from fieldloom.engine.run import Run
+
+
+def seconds(log: list[dict[str, Any]]) -> dict[str, float]:
+    """Of each stage: its steps times the time of one, as its last line has it."""
+    last = {line["stage"]: line for line in log}
+    return {name: round(line["step"] * line["seconds_a_step"]) for name, line in last.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--commit", required=True, help="that the run was trained at")
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="further report.json")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    run = Run(arguments.run).require()
+    report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
+    recipe = run.read_recipe()
+    data = Path(recipe["source"]["path"]).name
+    figures = report["figures"]
+    for path in arguments.also:
+        known = {(f["name"], f["how"]) for f in figures}
+        more = json.loads(path.read_text(encoding="utf-8"))["figures"]
+        figures += [f for f in more if (f["name"], f["how"]) not in known]
+    environment = json.loads((run.folder / "env.json").read_text(encoding="utf-8"))
+    environment.pop("command", None)
+    result = {
+        "command": f"fieldloom train {recipe['recipe']} --set source.path={data}; "
+        "fieldloom evaluate RUN",
+        "commit": arguments.commit,
+        "date": report["date"],
+        "seed": report["seed"],
+        "environment": environment,
+        "seconds": seconds(run.read_log()),
+        "train": recipe["train"],
+        "figures": figures,
+    }
+    export.text(json.dumps(result, indent=2) + "\n", arguments.out)
+
+
+if __name__ == "__main__":
+    main()
