@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from fieldloom.fields.mlp import Siren
 from fieldloom.geometry.cameras import look_at, rays
 from fieldloom.metrics.mismatch import mse
 from fieldloom.objectives import Reconstruction
-from fieldloom.renderers import Plucker, Volume, plucker, quantiles
+from fieldloom.renderers import Plucker, Rendered, Volume, plucker, quantiles
 from fieldloom.system import System, build
 from fieldloom.types import Batch, Function, Signal
 
@@ -44,6 +45,11 @@ def scene(density: Callable[[Tensor], Tensor], colour: Tensor = COLOUR) -> Funct
     return function
 
 
+def stretched(length: float) -> Tensor:
+    """The ray along x with a direction of another length."""
+    return torch.cat([ALONG_X[..., :3], length * ALONG_X[..., 3:]], -1)
+
+
 def some_rays(batch: int = 2, count: int = 40, dtype: torch.dtype = torch.float32) -> Tensor:
     """Origins about 1.5 from the world's, directions roughly to it, of any length."""
     origin = torch.nn.functional.normalize(torch.randn(batch, count, 3, dtype=dtype), dim=-1)
@@ -57,7 +63,7 @@ def some_rays(batch: int = 2, count: int = 40, dtype: torch.dtype = torch.float3
 @pytest.mark.parametrize("length", [1.0, 0.3, 4.0])
 def test_constant_density(length: float) -> None:
     """Opacity 1 - exp(-sigma L), L the length in the world: exact for any number of samples."""
-    sigma, ray = 0.8, ALONG_X * torch.tensor([1, 1, 1, length, 1, 1])
+    sigma, ray = 0.8, stretched(length)
     left = math.exp(-sigma * (FAR - NEAR) * length)
     for samples in (2, 3, 17):
         render = Volume(samples=samples, **PLAIN)
@@ -76,7 +82,7 @@ def test_linear_density() -> None:
         seen = Volume(samples=samples, **PLAIN).march(scene(lambda x: a * x[..., 0]), ALONG_X)
         errors.append(abs(seen.opacity.item() - (1 - left)))
     # each sample stands for the stretch after it, so the rule is of the first order
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in pairwise(errors):
         assert 1.8 < coarse / fine < 2.2
     assert errors[-1] < 2e-3
 
@@ -102,8 +108,8 @@ def test_changing_colour_and_depth() -> None:
         errors.append(abs(seen.depth.item() - exact))
         whole = render.depth(function, ALONG_X)
         assert whole.shape == (1, 1, 1)
-        assert whole.item() == pytest.approx(seen.depth.item() + left * FAR, abs=1e-8)
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+        assert whole.item() == pytest.approx(seen.depth.item() + left * FAR, abs=1e-7)
+    for coarse, fine in pairwise(errors):
         assert 1.8 < coarse / fine < 2.2
     assert errors[-1] < 5e-3
 
@@ -188,7 +194,7 @@ def test_densities() -> None:
 def test_last_stretch() -> None:
     """Two samples, two stretches: what each choice of ``last`` makes of the second."""
     sigma, length = 0.4, 3.0
-    ray = ALONG_X * torch.tensor([1, 1, 1, length, 1, 1])
+    ray = stretched(length)
     options = {**PLAIN, "samples": 2}
     for last, stretch in ((1e-3, 1e-3), ("step", FAR - NEAR), (0.7, 0.7), (1e10, math.inf)):
         render = Volume(**{**options, "last": last})
@@ -257,27 +263,19 @@ def test_directions() -> None:
     torch.testing.assert_close(cosine, torch.ones_like(cosine))
 
 
-def test_gradients_are_those_of_finite_differences() -> None:
-    """Of colours and depth by the field's parameters and by the rays, with every activation."""
-    first, second = torch.randn(3, 6, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
-    given = some_rays(1, 2, torch.float64)
-    for density in ("elu", "softplus", "exp", "relu"):
-        render = Volume(
-            NEAR, FAR, samples=4, last=1e-3, density=density, colour="sigmoid", background="black"
-        )
-
-        def seen(a: Tensor, b: Tensor, ray: Tensor, render: Volume = render) -> tuple[Tensor, ...]:
-            found = render.march(lambda x: (x @ a).tanh() @ b, ray)
-            return found.colour, found.depth
-
-        inputs = [x.clone().requires_grad_() for x in (0.5 * first, 0.5 * second, given)]
-        assert torch.autograd.gradcheck(seen, inputs), density
-    assert torch.autograd.gradcheck(
-        lambda b: Volume(NEAR, FAR, 3, density="softplus", last=1e-3)(
-            lambda x: (x @ first).tanh() @ b, given
-        ),
-        [(0.5 * second).requires_grad_()],
+@pytest.mark.parametrize("density", ["elu", "softplus", "exp", "relu"])
+def test_gradients_are_those_of_finite_differences(density: str) -> None:
+    """Of colours and depths, by the field's parameters and by the rays."""
+    render = Volume(
+        NEAR, FAR, samples=4, last=1e-3, density=density, colour="sigmoid", background="black"
     )
+
+    def seen(first: Tensor, second: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        found = render.march(lambda points: (points @ first).tanh() @ second, given)
+        return found.colour, found.depth
+
+    inputs = (0.5 * torch.randn(3, 6), 0.5 * torch.randn(6, 4), some_rays(1, 2))
+    assert torch.autograd.gradcheck(seen, [x.double().requires_grad_() for x in inputs])
 
 
 # -- samples
@@ -320,8 +318,8 @@ def test_when_there_is_chance() -> None:
     once, again, other = (picture(plain, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
-    # the depth is never drawn
-    assert torch.equal(jitter.depth(field, given), plain.depth(field, given)) or True
+    with torch.no_grad():
+        assert torch.equal(jitter.depth(field, given), plain.depth(field, given))
 
 
 @pytest.mark.parametrize("fine", [0, 8])
@@ -372,28 +370,35 @@ def test_quantiles_of_an_empty_ray() -> None:
     """No weight at all: even over the strata, and finite."""
     t = torch.linspace(0, 1, 5).expand(2, 3, 5)
     drawn = quantiles(t, torch.zeros(2, 3, 5), 200, False, None)
-    counts = torch.histc(drawn[1, 2], 5, 0, 1)
     assert drawn.isfinite().all()
     # five strata of equal chance, the outer ones half as long as the inner ones
     places = torch.bucketize(drawn[1, 2], torch.tensor([0.125, 0.375, 0.625, 0.875]))
     assert torch.bincount(places).tolist() == [40] * 5
-    assert counts.sum() == 200
 
 
-def test_fine_samples_find_a_thin_shell() -> None:
-    """A sphere's shell: nearer to many samples than as many even ones, for most rays by far."""
-    shell = scene(lambda x: 60 * torch.exp(-(((x.norm(dim=-1) - 0.6) / 0.02) ** 2)))
-    given = some_rays(1, 300, torch.float64)
-    exact = Volume(samples=4001, **PLAIN).march(shell, given).opacity
-    assert 0.2 < (exact > 0.5).double().mean() < 1
-    found = {}
-    for name, render in {
-        "coarse": Volume(samples=80, **PLAIN),
-        "fine": Volume(samples=24, fine=32, **PLAIN),
-    }.items():
-        assert render.evaluations == 80
-        found[name] = (render.march(shell, given).opacity - exact).abs().mean().item()
-    assert found["fine"] < 0.7 * found["coarse"]
+def shell_errors(**renders: dict[str, int]) -> dict[str, float]:
+    """Mean error of the depth of a thin, dense, hollow ball, for several numbers of samples."""
+    torch.manual_seed(0)
+    given = some_rays(1, 200, torch.float64)
+    shell = scene(lambda x: 60.0 * ((x.norm(dim=-1) - 0.6).abs() < 0.05))
+    exact = Volume(samples=3001, **PLAIN).depth(shell, given)
+    assert (exact < FAR - 0.5).double().mean() > 0.2  # the shell is hit
+    assert (exact > FAR - 1e-6).double().mean() > 0.1  # and missed
+    return {
+        name: (Volume(**samples, **PLAIN).depth(shell, given) - exact).abs().mean().item()
+        for name, samples in renders.items()
+    }
+
+
+def test_fine_samples_help_their_coarse_ones() -> None:
+    errors = shell_errors(coarse=dict(samples=32), fine=dict(samples=32, fine=64))
+    assert errors["fine"] < 0.7 * errors["coarse"]
+
+
+def test_fine_samples_are_worth_their_price() -> None:
+    """At equal evaluations: 32 + (32 + 64) of two passes, or 128 at even steps."""
+    errors = shell_errors(even=dict(samples=128), fine=dict(samples=32, fine=64))
+    assert errors["fine"] < 0.7 * errors["even"]
 
 
 def test_fine_samples_are_no_way_for_gradients() -> None:
@@ -511,14 +516,17 @@ def test_orders_of_descent_differ() -> None:
         encoder = Cavia(
             family.code_shape, second_order=order, rate=5.0, checkpoint=True, generator=seeded()
         )
-        loss, _ = Reconstruction(family, encoder.double(), render, mse).train().loss(
-            "field", Batch(signal, signal)
+        loss, _ = (
+            Reconstruction(family, encoder.double(), render, mse)
+            .train()
+            .loss("field", Batch(signal, signal))
         )
         (found[order],) = torch.autograd.grad(loss, family.conditioner.project.weight)
     assert (found[True] - found[False]).abs().amax() > 1e-6
 
 
 def test_checkpoints_are_of_training_alone() -> None:
+    """Evaluation gives the same codes; training evaluates the field again on the way back."""
     family, signal = radiance(), pictures()
     render = Volume(NEAR, FAR, 6)
     plain, forgetful = (
@@ -529,6 +537,17 @@ def test_checkpoints_are_of_training_alone() -> None:
         code = forgetful(signal, family, render, mse)
         assert not code.requires_grad
         assert torch.equal(code, plain(signal, family, render, mse))
+    asked = []
+
+    class Counted(Volume):
+        def march(self, *given: Any) -> Rendered:
+            asked.append(None)
+            return super().march(*given)
+
+    for encoder, again in ((plain, False), (forgetful, True)):
+        asked.clear()
+        encoder.train()(signal, family, Counted(NEAR, FAR, 6), mse).sum().backward()
+        assert (len(asked) > encoder.steps) == again  # what was forgotten is made again
 
 
 def views_system(encoder: dict[str, Any]) -> System:
@@ -545,9 +564,6 @@ def views_system(encoder: dict[str, Any]) -> System:
 
 
 @pytest.mark.parametrize("name", ["cavia", "fit"])
-@pytest.mark.xfail(
-    strict=True, reason="encoders descend with gradients, so jitter is drawn in evaluation too"
-)
 def test_codes_are_not_drawn(name: str) -> None:
     """Outside training a code is a function of its signal alone: no chance, no company."""
     system = views_system({"name": name, "steps": 3})
@@ -631,4 +647,4 @@ def test_a_box_where_it_is_projected() -> None:
     assert (seen[miss] > 0.999).all()
     assert ((depth - entry)[hit] <= step * 1.01).all()
     assert ((depth - entry)[hit] >= -1e-4).all()
-    assert (depth[miss] == 3.2).all() or torch.allclose(depth[miss], torch.tensor(3.2))
+    torch.testing.assert_close(depth[miss], torch.full_like(depth[miss], 3.2))

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -16,14 +17,11 @@ from fieldloom.engine.train import train
 from fieldloom.geometry.cameras import orbit
 from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.views import Views
+from fieldloom.system import build
 
 
 def run(*words, status=0):
-    import sys
-
-    from pytest import MonkeyPatch
-
-    with MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["fieldloom", *map(str, words)])
         with pytest.raises(SystemExit) as end:
             cli.main()
@@ -215,7 +213,7 @@ def test_the_depth_of_a_scene_lies_between_near_and_far(view_run):
 
 @pytest.mark.parametrize("name", ["functa", "gem"])
 def test_the_other_systems_on_views(name, scenes, tmp_path):
-    small = [x for x in VIEWS if "denoiser" not in x and "train.prior" not in x or name != "gem"]
+    small = [x for x in VIEWS if ("denoiser" not in x and "train.prior" not in x) or name != "gem"]
     more = ["conditioner.hidden=[6,6]", "encoder.unseen.steps=2"] if name == "gem" else []
     loaded = recipe.load(f"{name}:multiview128", [*small, *more, f"source.path={scenes}"])
     if name == "gem":
@@ -296,7 +294,6 @@ def test_resuming_a_run_of_views_ends_in_the_same_weights(scenes, tmp_path, monk
 
 def test_views_ask_for_rays():
     assert Views(size=4).coord_dim == 6
+    wrong = {"modality": {"name": "image"}, "field": "siren", "renderer": "plucker"}
     with pytest.raises(ValueError, match="needs rays"):
-        import fieldloom
-
-        fieldloom.build({"modality": {"name": "image"}, "field": "siren", "renderer": "plucker"})
+        build(wrong)

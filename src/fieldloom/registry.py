@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from functools import cache, partial
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -49,6 +49,8 @@ def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> A
             settable = [k for k in hints if k not in known]
             raise unknown(f"argument of {kind} '{name}'", key, settable)
         if key in tables and isinstance(value, list | tuple):
+            if not takes_several(hints[key]):
+                raise InputError(f"{kind}.{key} = {value!r} is not right: it is one part, no list.")
             offered[key] = tuple(build(key, one, tables, **known) for one in value)
         elif key in tables:
             offered[key] = build(key, value, tables, **known)
@@ -66,6 +68,11 @@ def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> A
     if missing:
         raise InputError(f"{kind} '{name}' needs the argument '{missing[0]}', which was not given.")
     return make(**offered)
+
+
+def takes_several(annotation: Any) -> bool:
+    """Whether an argument may be a tuple of parts: ``Penalty | tuple[Penalty, ...]``."""
+    return any((get_origin(a) or a) is tuple for a in (annotation, *get_args(annotation)))
 
 
 def find(kind: str, name: str, table: Table) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -86,7 +87,8 @@ class Volume:
     samples:    of the first pass, at equal steps of t, both ends included; with a generator, or in
                 training (``jitter``), each is drawn from its own stratum instead (eq. 2 there).
     fine:       further samples of a second pass, by importance: at the quantiles of the first
-                pass's weights; the second pass evaluates both.
+                pass's weights, widened by one sample (arXiv:2103.13415, section 3.1), since a
+                surface lies anywhere before the sample that meets it; it evaluates both.
     background: ``white`` (the largest value of a colour) or ``black`` (the smallest, in
                 ``range``) behind what the ray leaves over; ``none`` adds nothing.
     range:      of colours: ``signed`` is [-1, 1], ``unit`` [0, 1].
@@ -97,7 +99,8 @@ class Volume:
                 mean of the others.
     bounded:    whether no factor of the transmittance passes 1 (Functa).
     scale:      points are divided by it before the field sees them.
-    pieces:     points evaluated at a time where no gradient is kept.
+    pieces:     points evaluated at a time where no gradient is kept; with a generator they decide
+                which ray gets which draw.
     """
 
     def __init__(
@@ -164,7 +167,9 @@ class Volume:
         seen = self._pass(function, origin, direction, t)
         if self.fine == 0:
             return seen
-        drawn = quantiles(t, seen.weights.detach(), self.fine, self._random(generator), generator)
+        weights = widened(seen.weights.detach())
+        t = t.expand(*weights.shape[:2], -1)  # rays shared by several codes part here
+        drawn = quantiles(t, weights, self.fine, self._random(generator), generator)
         t = torch.cat([t, drawn], -1).sort(-1).values
         return self._pass(function, origin, direction, t)
 
@@ -226,6 +231,22 @@ class Volume:
         if self.density == "relu":
             return raw.relu()
         return F.softplus(raw - 1) if self.density == "softplus" else raw.exp()
+
+
+def still(render: Renderer) -> Renderer:
+    """The renderer without chance: for codes that are found outside training."""
+    if not getattr(render, "jitter", False):
+        return render
+    same = copy.copy(render)
+    same.jitter = False  # type: ignore[attr-defined]
+    return same
+
+
+def widened(weights: Tensor) -> Tensor:
+    """Each weight the mean of two maxima with its neighbours, and a little: (..., samples)."""
+    near = F.pad(weights, (1, 1))
+    larger = torch.maximum(near[..., 1:], near[..., :-1])
+    return (larger[..., 1:] + larger[..., :-1]) / 2 + 0.01
 
 
 def quantiles(

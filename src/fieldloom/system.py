@@ -268,6 +268,7 @@ class System(nn.Module):
             "render": self.render,
             "mismatch": self.mismatch,
             "prior": self.prior,
+            "link": self.link,
             "coord_dim": 2 if self.modality.coord_dim == 6 else self.modality.coord_dim,
             "value_dim": self.modality.value_dim,
         }

@@ -68,9 +68,17 @@ class Signal:
     def __len__(self) -> int:
         return len(self.coords)
 
-    def subset(self, points: int, generator: Generator | None = None) -> Signal:
-        """``points`` observations of each signal, drawn without replacement; the grid is lost."""
-        order = torch.rand(self.coords.shape[:2], generator=generator, device=self.coords.device)
+    def subset(
+        self, points: int, generator: Generator | None = None, together: bool = False
+    ) -> Signal:
+        """``points`` observations of each signal, drawn without replacement; the grid is lost.
+
+        together: the same places in every signal, so that signals on one grid can be compared.
+        """
+        batch, count = self.coords.shape[:2]
+        drawn = (1 if together else batch, count)
+        order = torch.rand(drawn, generator=generator, device=self.coords.device)
+        order = order.expand(batch, -1)
         keep = order.topk(points, dim=1).indices
         pick = lambda x: x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         mask = None if self.mask is None else self.mask.gather(1, keep)

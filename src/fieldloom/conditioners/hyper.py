@@ -37,7 +37,7 @@ class Hyper(Conditioner):
         only: str = "*",
         generator: Generator | None = None,
     ) -> None:
-        if min(width, *hidden, rank or 1) < 1 or not hidden:
+        if min(width, *hidden, 1 if rank is None else rank) < 1 or not hidden:
             raise InputError(
                 f"conditioner: width = {width}, hidden = {list(hidden)}, rank = {rank}: at least 1 "
                 "each, and one hidden layer."
@@ -45,6 +45,8 @@ class Hyper(Conditioner):
         if activation not in ACTIVATIONS:
             raise InputError(f"activation '{activation}' is none of {', '.join(ACTIVATIONS)}.")
         chosen = [name for name in choose(slots, only) if slots[name].role != "input"]
+        if not chosen:
+            raise InputError(f"conditioner.only = '{only}' matches no weight and no bias.")
         roles = ("weight", "bias")
         made = [n for role in roles for n in chosen if slots[n].role == role]
         gated = {n for n in made if rank is not None and slots[n].role == "weight"}

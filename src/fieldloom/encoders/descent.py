@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from fieldloom.encoders.encoder import Encoder, Nothing, error
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.renderers import Renderer
+from fieldloom.renderers import Renderer, still
 from fieldloom.types import Code, Mismatch, Signal
 
 
@@ -77,6 +77,7 @@ class Cavia(Encoder):
         self, code: Code, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
     ) -> Code:
         keep = self.training and torch.is_grad_enabled()
+        render = render if self.training else still(render)
         step = self.rate if self.rates is None else self.rate * self.rates.clamp(*self.clamp)
         if not self.separable:
             step = step / (len(signal) if self.training else self.batch or len(signal))
@@ -125,6 +126,7 @@ class Fit(Encoder):
         self.separable = self.start.separable
 
     def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
+        render = still(render)
         start = self.start(signal, family, render, mismatch)
         if self.points is not None:
             signal = signal.thinned(self.points)

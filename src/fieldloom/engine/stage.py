@@ -58,7 +58,8 @@ class Stage:
     schedule:  ``cosine`` to 0 over the steps, or ``constant``; warmup: linear, over so many steps.
     clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which
                become the result; 0 keeps none.
-    points:    so many random points of each signal a step; None takes all.
+    points:    so many random points of each signal a step; None takes all. together: the same
+               points of every signal of a batch.
     precision: of the forward pass; micro: signals at a time, None lets the machine's cache decide.
     partial:   every epoch ends with its remainder as a smaller batch, as released code often has
                it; otherwise batches run across the ends of epochs.
@@ -74,6 +75,7 @@ class Stage:
     clip: float | None = None
     ema: float = 0.0
     points: int | None = None
+    together: bool = False
     precision: Precision = "float32"
     micro: int | None = None
     partial: bool = False

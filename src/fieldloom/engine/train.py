@@ -135,7 +135,7 @@ def check(system: System, source: Source, stages: Mapping[str, Stage], todo: Seq
         Training(Likelihood(system.prior), stages["prior"])
     if "field" not in [*system.finished, *todo]:
         raise InputError("the run has no trained field yet: --stage field comes first.")
-    if len(source.train) < 2 and {"codec", "prior"} & set(todo):
+    if system.prior.learns and len(source.train) < 2 and {"codec", "prior"} & set(todo):
         raise InputError(
             f"a prior cannot be trained on {len(source.train)} datum: take --stage field."
         )
@@ -159,7 +159,11 @@ def train_field(
         label = None if source.labels is None else source.labels[index]
         about = {key: value.to(device) for key, value in source.about(index).items()}
         data = source.data[index].to(device)
-        return system.modality.observe(data, places, label, stage.points, **about).to(device)
+        points, together = stage.points, stage.together
+        batch = system.modality.observe(
+            data, places, label, points=points, together=together, **about
+        )
+        return batch.to(device)
 
     _run_stage("field", system, training, fetch, len(source.train), run, device)
 

@@ -89,7 +89,7 @@ class Result:
     reconstructions: Tensor
     codes: Code
     samples: Tensor | None = None
-    sample_codes: Code | None = None
+    sample_codes: Tensor | None = None
     sample_labels: Tensor | None = None
     nearest: Tensor | None = None
     distances: Tensor | None = None

@@ -81,11 +81,13 @@ class Grid:
         label: Tensor | None = None,
         points: int | None = None,
         generator: Generator | None = None,
+        together: bool = False,
         **meta: Any,
     ) -> Batch:
         """Data (batch, channel, *axes), float in [0, 1] or uint8, as a batch of signals.
 
-        points: so many of the points of each signal, at random; None: the whole grid.
+        points: so many of the points of each signal, at random; None: the whole grid. together: the
+            same points of every signal.
         """
         if data.ndim != len(self.size) + 2 or data.shape[1] != self.channels:
             raise InputError(
@@ -101,7 +103,7 @@ class Grid:
             index = torch.arange(len(data), device=data.device)
         signal = Signal(coords, values, index, grid=axes, label=label)
         if points is not None and points < math.prod(axes):
-            signal = signal.subset(points, generator)
+            signal = signal.subset(points, generator, together)
         return Batch(signal, signal)
 
     def encoding(self, data: Tensor, **meta: Any) -> Signal:

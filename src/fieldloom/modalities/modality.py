@@ -31,9 +31,12 @@ class Modality(Protocol):
         label: Tensor | None = None,
         points: int | None = None,
         generator: Generator | None = None,
+        together: bool = False,
         **meta: Any,
     ) -> Batch:
-        """What training sees. meta: what data of this kind need beside their numbers."""
+        """What training sees. together: points at the same places of every signal; meta: what data
+        of this kind need beside their numbers.
+        """
         ...
 
     def encoding(self, data: Tensor, **meta: Any) -> Signal:

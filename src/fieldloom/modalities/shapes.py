@@ -89,11 +89,13 @@ class Points(Voxels):
         label: Tensor | None = None,
         points: int | None = None,
         generator: Generator | None = None,
+        together: bool = False,
         coords: Tensor | None = None,
         **meta: Any,
     ) -> Batch:
         """Data (batch, points, 1) in [0, 1] at coords (batch, points, 3), as a batch of signals."""
-        if coords is None or data.ndim != 3 or coords.shape != (*data.shape[:2], 3):
+        right = data.ndim == 3 and data.shape[2] == 1
+        if coords is None or not right or coords.shape != (*data.shape[:2], 3):
             raise InputError(
                 "modality 'points' needs values (batch, points, 1) and their coordinates "
                 "(batch, points, 3): take a source with samples, as 'meshes' with samples = 10000."
@@ -103,7 +105,7 @@ class Points(Voxels):
             index = torch.arange(len(data), device=data.device)
         signal = Signal(coords.to(values), values, index, label=label)
         if points is not None and points < data.shape[1]:
-            signal = signal.subset(points, generator)
+            signal = signal.subset(points, generator, together)
         return Batch(signal, signal)
 
 

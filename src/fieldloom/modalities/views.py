@@ -54,6 +54,8 @@ class Views:
                 f"orbit = {orbit}: none negative."
             )
         self.channels, self.value_dim = channels, channels
+        if rays is not None and rays < 1:
+            raise InputError(f"modality.rays = {rays}: at least 1.")
         if patch is not None and not 2 <= patch <= min(self.size):
             raise InputError(f"modality.patch = {patch}: from 2 to {min(self.size)} (the size).")
         self.held, self.rays, self.patch = held, rays, patch
@@ -68,6 +70,7 @@ class Views:
         label: Tensor | None = None,
         points: int | None = None,
         generator: Generator | None = None,
+        together: bool = False,
         c2w: Tensor | None = None,
         intrinsics: Tensor | None = None,
         **meta: Any,
@@ -75,11 +78,11 @@ class Views:
         """Data, float in [0, 1] or uint8, as rays (origin | direction) and their colours.
 
         points: so many rays of each signal, drawn from all pixels of all its views that are not
-        held out; only these are read. None: all.
+        held out; only these are read. None: all. together: the same pixels of every signal.
         """
         seen = self._seen(data, c2w, intrinsics)
         if self.patch is None:
-            signal = self._signal(*seen, points, generator, index)
+            signal = self._signal(*seen, points, generator, index, together)
         else:
             signal = self._patches(*seen, self.patch, generator, index)
         signal = Signal(signal.coords, signal.values, signal.index, signal.grid, label=label)
@@ -88,8 +91,8 @@ class Views:
     def encoding(self, data: Tensor, **meta: Any) -> Signal:
         """What a code is found from: ``rays`` rays of the views that are not held out."""
         generator = Generator().manual_seed(0)  # the same pixels always
-        data, c2w, intrinsics = self._seen(data, meta["c2w"], meta["intrinsics"])
-        return self._signal(data, c2w, intrinsics, self.rays, generator, None, alike=True)
+        data, c2w, intrinsics = self._seen(data, meta.get("c2w"), meta.get("intrinsics"))
+        return self._signal(data, c2w, intrinsics, self.rays, generator, None, together=True)
 
     def _seen(
         self, data: Tensor, c2w: Tensor | None, intrinsics: Tensor | None
@@ -117,9 +120,8 @@ class Views:
         points: int | None,
         generator: Generator | None,
         index: Tensor | None,
-        alike: bool = False,
+        together: bool,
     ) -> Signal:
-        """alike: the same pixels of every signal, so that none depends on its batch."""
         batch, views, _, height, width = data.shape
         if index is None:
             index = torch.arange(batch, device=data.device)
@@ -128,7 +130,7 @@ class Views:
             coords = rays(c2w, intrinsics, height, width).flatten(1, 2)
             values = data.movedim(2, -1).flatten(1, 3)
             return Signal(coords.float(), self._inner(values), index, (views, height, width))
-        place = torch.randint(total, (1 if alike else batch, points), generator=generator)
+        place = torch.randint(total, (1 if together else batch, points), generator=generator)
         place = place.expand(batch, -1).to(data.device)
         view, pixel = place // (height * width), place % (height * width)
         v, u = pixel // width, pixel % width
@@ -147,12 +149,15 @@ class Views:
     ) -> Signal:
         """A grid of pixels of one view each; its step and its place are drawn (GRAF's patches).
 
+        Places are rounded to whole pixels.
+
         Source: arXiv:2007.02442, section 3.2. The step goes from the view's size over the patch's
         down to half of that, and is the same for the batch.
         """
         batch, views, _, height, width = data.shape
         largest = (min(height, width) - 1) / (patch - 1)
-        step = largest * (1 - 0.5 * float(torch.rand((), generator=generator)))
+        smallest = max(largest / 2, 1.0)  # below 1 a pixel would be seen twice
+        step = largest - (largest - smallest) * float(torch.rand((), generator=generator))
         reach = step * (patch - 1)
         start = torch.rand(2, batch, generator=generator)
         steps = step * torch.arange(patch)
@@ -220,7 +225,7 @@ class Views:
 
     def picture(self, datum: Tensor) -> Tensor:
         """The first view: (3, height, width) in [0, 1]."""
-        return datum[0]
+        return datum[0].expand(3, -1, -1)
 
     def turn(self, datum: Tensor) -> list[Tensor]:
         """Its views, one after another."""

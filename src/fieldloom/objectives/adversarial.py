@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from fieldloom.errors import InputError
@@ -42,6 +43,7 @@ class Adversarial(Objective):
         render: Renderer,
         prior: Prior | None,
         critic: nn.Module,
+        link: Callable[[Tensor], Tensor] | None = None,
         r1: float = 10.0,
         r1_of: Literal["probability", "logit"] = "probability",
         points: int | None = None,
@@ -57,6 +59,7 @@ class Adversarial(Objective):
         if not family.code_shape[1]:
             raise InputError("objective 'adversarial' needs a conditioner with a code: 'hyper'.")
         self.family, self.prior, self.critic = family, prior, critic
+        self.link = link or (lambda values: values)
         self.render, self.r1, self.r1_of, self.points = render, r1, r1_of, points
         self.players = {
             "critic": {"critic": trainable([critic])},
@@ -90,7 +93,10 @@ class Adversarial(Objective):
 
     def _draw(self, coords: Coords) -> Values:
         code = self.prior.sample(len(coords)).to(coords)
-        return self.render(self.family.bind(code), coords)
+        chance = None  # jitter for both players, though only one of them keeps a gradient
+        if getattr(self.render, "jitter", False):
+            chance = Generator().manual_seed(int(torch.randint(1 << 62, ())))
+        return self.link(self.render(self.family.bind(code), coords, chance))
 
     def _points(self, signal: Signal) -> tuple[Coords, Values]:
         count = signal.coords.shape[1]
@@ -102,8 +108,10 @@ class Adversarial(Objective):
 
 def places(signal: Signal, coords: Tensor) -> Tensor:
     """Where a critic sees the observations: of a picture's rays, their pixels in [-1, 1]^2."""
-    if coords.shape[-1] != 6 or signal.grid is None or len(signal.grid) != 2:
+    if coords.shape[-1] != 6:
         return coords
+    if signal.grid is None or len(signal.grid) != 2:
+        raise InputError("objective 'adversarial' judges pictures of views: set modality.patch.")
     if coords.shape[1] != signal.coords.shape[1]:
         raise InputError("objective.points: a picture's pixels are judged together; leave it out.")
     rows, columns = (torch.linspace(-1, 1, n, device=coords.device) for n in signal.grid)

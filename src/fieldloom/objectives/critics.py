@@ -54,6 +54,10 @@ class PointCritic(nn.Module):
             )
         if len(layers[-1]) != 3 or layers[-1][0] != 1 or layers[-1][2] != 1:
             raise InputError("critic.layers: the last is [1, neighbours, 1], one logit a signal.")
+        if mid < 1 or any(len(x) == 3 and x[1] < 2 for x in layers):
+            raise InputError(
+                "critic: mid is at least 1, and a convolution sees at least 2 neighbours."
+            )
         self.layers = [Layer(*x) for x in layers]
         self.convolutions = nn.ModuleList()
         channels = value_dim
@@ -82,8 +86,11 @@ class PointCritic(nn.Module):
         """
         if bool((coords == coords[:1]).all()):
             coords = coords[:1]
-        if self._plan is not None and torch.equal(self._plan[0], coords):
-            return self._plan[1]
+        if self._plan is not None:
+            before, found = self._plan
+            alike = (before.dtype, before.device) == (coords.dtype, coords.device)
+            if alike and torch.equal(before, coords):
+                return found
         found, points = [], coords
         for layer in self.layers:
             centres = points
@@ -93,7 +100,7 @@ class PointCritic(nn.Module):
             near = torch.cdist(centres, points).topk(k, largest=False).indices
             found.append((near, gather(points, near) - centres.unsqueeze(2)))
             points = centres
-        self._plan = (coords, found)
+        self._plan = (coords.clone(), found)
         return found
 
 

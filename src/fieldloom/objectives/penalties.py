@@ -54,14 +54,15 @@ class Lle(nn.Module):
             raise InputError(
                 f"penalty 'lle': {self.neighbours} neighbours need more than {len(table)} signals."
             )
-        own = code.flatten(1)
+        own = table[index]  # a code is its row and the conditioner's origin
         with torch.no_grad():
             far = torch.cdist(own, table)
             far.scatter_(1, index.unsqueeze(1), torch.inf)  # no code is its own neighbour
             near = far.topk(self.neighbours, largest=False).indices
         weights, projected = project(own, table[near], self.ridge)
         negative = (-weights).clamp(0, 1000).mean(1)
-        return self.weight * (explain(projected.view_as(code), batch.target) + negative)
+        moved = code + (projected - own).view_as(code)
+        return self.weight * (explain(moved, batch.target) + negative)
 
 
 def project(points: Tensor, neighbours: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -104,7 +105,10 @@ class Isometry(nn.Module):
         first, second = torch.triu_indices(count, count, 1, device=code.device)
         with torch.no_grad():
             apart = apart_of(batch.target, first, second)
-            keep = apart.topk(min(self.pairs, len(apart)), largest=False).indices
+            finite = min(self.pairs, int(apart.isfinite().sum()))
+            keep = apart.topk(finite, largest=False).indices
+        if not finite:
+            return code.new_zeros(count)
         first, second, apart = first[keep], second[keep], apart[keep]
         codes = (code[first] - code[second]).square().flatten(1).mean(1)
         return self.weight * (self.scale * codes - apart).abs().mean().expand(count)
@@ -125,8 +129,8 @@ def apart_of(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _two_sided(a: Tensor, b: Tensor) -> Tensor:
-    if not len(a) or not len(b):
-        return (a if len(a) else b).new_zeros(())
+    if not len(a) or not len(b):  # two empty shapes are alike, an empty and another are not
+        return a.new_zeros(()) if len(a) == len(b) else a.new_full((), torch.inf)
     squared = torch.cdist(a, b).square()
     return squared.amin(1).mean() + squared.amin(0).mean()
 

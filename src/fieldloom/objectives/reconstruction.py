@@ -45,6 +45,7 @@ class Reconstruction(Objective):
         logs = {"loss": losses.detach().mean()}
         for penalty in self.penalties:
             added = penalty(code, batch, self.encoder, explain)
-            logs[type(penalty).__name__.lower()] = added.detach().mean()
+            name = type(penalty).__name__.lower()
+            logs[name] = logs.get(name, 0) + added.detach().mean()
             losses = losses + added
         return losses.mean(), logs

@@ -121,7 +121,8 @@ class Gaussian(Prior):
         classes = self.share.cpu().multinomial(count, replacement=True, generator=generator)
         classes = (classes if label is None else label).to(self.mean.device)
         noise = torch.randn(count, self.mean.shape[1], 1, generator=generator).to(self.mean)
-        drawn = self.mean[classes] + (self.factor[classes] @ noise).squeeze(-1)
+        factor = self.factor if len(self.factor) == 1 else self.factor[classes]
+        drawn = self.mean[classes] + (factor @ noise).squeeze(-1)
         return drawn.unflatten(1, self.code_shape)
 
 
@@ -164,7 +165,9 @@ class Neighbours(Prior):
         generator: Generator | None,
         neighbours: int | None = None,
     ) -> Code:
-        k = neighbours or self.neighbours
+        k = self.neighbours if neighbours is None else neighbours
+        if not 1 <= k <= len(self.codes):
+            raise InputError(f"neighbours = {k}: from 1 to {len(self.codes)} (the training codes).")
         flat = self.codes.flatten(1)
         allowed = torch.ones(count, len(flat), dtype=torch.bool, device=flat.device)
         if label is not None:

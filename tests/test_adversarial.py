@@ -1,0 +1,540 @@
+"""Two players: losses by formula, R1 by differentiation, point critics against slow loops."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fieldloom import recipe as recipes
+from fieldloom.conditioners.conditioner import Conditioner
+from fieldloom.conditioners.hyper import Hyper
+from fieldloom.engine.loop import Training
+from fieldloom.engine.run import Run
+from fieldloom.engine.stage import Stage
+from fieldloom.engine.train import train
+from fieldloom.errors import InputError
+from fieldloom.evaluate import evaluate
+from fieldloom.family import Family
+from fieldloom.fields.mlp import FourierMlp
+from fieldloom.objectives.adversarial import Adversarial
+from fieldloom.objectives.critics import PointConv, PointCritic, farthest
+from fieldloom.priors.prior import Gaussian
+from fieldloom.renderers import Direct as Render
+from fieldloom.system import open_source
+from fieldloom.types import Batch, Signal
+
+BATCH, POINTS, WIDTH = 4, 5, 3
+CPU = torch.device("cpu")
+
+
+class Tiny(nn.Module):
+    """A critic of each signal alone, smooth in its values."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(POINTS, 4), nn.Linear(4, 1)
+
+    def forward(self, coords, values):
+        return self.last(torch.tanh(self.first(values.flatten(1)))).squeeze(1)
+
+
+def family():
+    field = FourierMlp(1, 1, width=4, depth=3, features="none", activation="leaky-relu-0.1")
+    return Family(field, Hyper(field.slots, width=WIDTH, hidden=(5,))).double()
+
+
+def given(standard=True):
+    return Gaussian((1, WIDTH), standard=standard).double()
+
+
+def batch(values=None):
+    coords = torch.linspace(-1, 1, POINTS).double()[:, None].expand(BATCH, -1, -1)
+    values = torch.randn(BATCH, POINTS, 1).double() if values is None else values
+    signal = Signal(coords, values, torch.arange(BATCH))
+    return Batch(signal, signal)
+
+
+def duel(**arguments):
+    return Adversarial(family(), Render(), given(), Tiny().double(), **arguments)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.detach().numpy()))
+
+
+# -- losses
+
+
+def test_both_losses_by_formula():
+    objective, data = duel(r1=0.0), batch()
+    true = sigmoid(objective.critic(data.target.coords, data.target.values))
+    torch.manual_seed(7)
+    code = objective.prior.sample(BATCH).double()
+    fake = sigmoid(objective.critic(data.target.coords, objective.family(data.target.coords, code)))
+    torch.manual_seed(7)
+    loss, logs = objective.loss("critic", data)
+    assert loss.item() == pytest.approx(-np.log(true).mean() - np.log(1 - fake).mean())
+    assert logs["data"].item() == pytest.approx(true.mean())
+    assert logs["samples"].item() == pytest.approx(fake.mean())
+    assert logs["loss"].item() == pytest.approx(loss.item())
+    torch.manual_seed(7)
+    loss, _ = objective.loss("generator", data)
+    assert loss.item() == pytest.approx(-np.log(fake).mean())
+
+
+@pytest.mark.parametrize("of", ["probability", "logit"])
+def test_r1_is_the_squared_slope_of_each_signal(of):
+    objective, data = duel(r1=3.0, r1_of=of), batch()
+
+    def judged(values):
+        logit = objective.critic(data.target.coords[:1], values)
+        return (logit.sigmoid() if of == "probability" else logit).squeeze()
+
+    slopes = [
+        torch.autograd.functional.jacobian(judged, data.target.values[i : i + 1])
+        for i in range(BATCH)
+    ]
+    steep = np.mean([(s**2).sum().item() for s in slopes])
+    torch.manual_seed(7)
+    loss, logs = objective.loss("critic", data)
+    objective.r1 = 0.0
+    torch.manual_seed(7)
+    bare, _ = objective.loss("critic", data)
+    assert logs["slope"].item() == pytest.approx(steep)
+    assert loss.item() - bare.item() == pytest.approx(3.0 / 2 * steep)
+
+
+@pytest.mark.parametrize("of", ["probability", "logit"])
+def test_the_critics_gradient_sees_the_slope(of):
+    """Finite differences of the whole loss over the critic's weights."""
+    objective, data = duel(r1=3.0, r1_of=of), batch()
+
+    def value():
+        torch.manual_seed(7)
+        return objective.loss("critic", data)[0]
+
+    parameter = objective.critic.first.weight
+    (slope,) = torch.autograd.grad(value(), parameter)
+    for i, j in [(0, 0), (1, 3), (3, 4)]:
+        ends = []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                parameter[i, j] += step
+            ends.append(value().item())
+            with torch.no_grad():
+                parameter[i, j] -= step
+        assert slope[i, j].item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5, abs=1e-8)
+
+
+def test_some_of_the_points_are_judged():
+    objective, data, seen = duel(points=3, r1=0.0), batch(), []
+    objective.critic.forward = lambda coords, values: (
+        seen.append((coords, values)) or values.sum((1, 2))
+    )
+    objective.loss("critic", data)
+    (where, true), (same, _) = seen
+    assert where.shape == (BATCH, 3, 1)
+    assert torch.equal(where, same)
+    assert torch.equal(where, where[:1].expand_as(where))
+    places = [data.target.coords[0, :, 0].tolist().index(x) for x in where[0, :, 0].tolist()]
+    assert len(set(places)) == 3
+    assert torch.equal(true, data.target.values[:, places])
+
+
+# -- steps
+
+
+def stage(rate=0.1, name="sgd", steps=50, **more):
+    optimizer = {"name": name, "rate": rate}
+    return Stage(steps=steps, batch=BATCH, optimizer=optimizer, schedule="constant", **more)
+
+
+@pytest.mark.parametrize(("mover", "still"), [("critic", "family"), ("family", "critic")])
+def test_a_players_step_moves_it_alone(mover, still):
+    objective = duel()
+    group = {"critic": "generator", "family": "critic"}[mover]
+    frozen = {"name": "sgd", "rate": 0.0}
+    training = Training(objective, stage(groups={group: frozen}))
+    before = {n: p.detach().clone() for n, p in objective.named_parameters()}
+    training.advance(batch(), BATCH, 0, CPU)
+    moved = {n for n, p in objective.named_parameters() if not torch.equal(p, before[n])}
+    assert {n.partition(".")[0] for n in moved} == {mover}
+    assert moved == {n for n in before if n.startswith(mover)}
+    assert still not in moved
+
+
+def test_a_step_is_the_critics_and_then_the_generators():
+    """Two plain descents by hand, with the codes that each player drew."""
+    objective, data = duel(r1=1.0), batch()
+    twin = Adversarial(family(), Render(), given(), Tiny().double(), r1=1.0)
+    twin.load_state_dict(objective.state_dict())
+    drawn, sample = [], objective.prior.sample
+    objective.prior.sample = lambda count: drawn.append(sample(count)) or drawn[-1]
+    Training(objective, stage()).advance(data, BATCH, 0, CPU)
+    assert len(drawn) == 2
+    for player, code in zip(("critic", "generator"), drawn, strict=True):
+        twin.prior.sample = lambda count, code=code: code
+        mine = list(twin.players[player][player])
+        slopes = torch.autograd.grad(twin.loss(player, data)[0], mine)
+        with torch.no_grad():
+            for parameter, slope in zip(mine, slopes, strict=True):
+                parameter -= 0.1 * slope
+    for a, b in zip(objective.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_codes_are_fresh_for_each_player_and_step():
+    objective, drawn = duel(), []
+    sample = objective.prior.sample
+    objective.prior.sample = lambda count: drawn.append(sample(count)) or drawn[-1]
+    training = Training(objective, stage())
+    for _ in range(3):
+        training.advance(batch(), BATCH, 0, CPU)
+    assert len(torch.cat(drawn).flatten(1).unique(dim=0)) == 6 * BATCH
+
+
+def test_the_seed_decides_the_losses():
+    def losses(seed):
+        torch.manual_seed(0)
+        objective, data = duel(), batch()
+        training = Training(objective, stage())
+        return [training.advance(data, BATCH, seed, CPU) for _ in range(3)]
+
+    one = losses(5)
+    assert one == losses(5) != losses(6)
+    assert {"critic.loss", "critic.slope", "generator.loss"} <= set(one[0])
+
+
+def test_refusals():
+    with pytest.raises(InputError, match="a prior that is not learned"):
+        Adversarial(family(), Render(), given(False), Tiny())
+    with pytest.raises(InputError, match="a prior that is not learned"):
+        Adversarial(family(), Render(), None, Tiny())
+    field = FourierMlp(1, 1, width=4, depth=3, features="none")
+    with pytest.raises(InputError, match="needs a conditioner with a code"):
+        Adversarial(Family(field, Conditioner(field.slots)), Render(), given(), Tiny())
+    for wrong in (dict(r1=-1.0), dict(points=0)):
+        with pytest.raises(InputError, match="not negative"):
+            duel(**wrong)
+
+
+class Average(nn.Module):
+    """A critic of a signal's mean and spread, for constants."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1))
+
+    def forward(self, coords, values):
+        mean, spread = values.mean((1, 2)), values.var((1, 2))
+        return self.net(torch.stack([mean, spread], 1)).squeeze(1)
+
+
+@pytest.mark.parametrize("shift", [-0.7, 0.7])
+def test_constants_are_learned(shift):
+    """The generator's values move to the data's, from where they start."""
+    objective = Adversarial(family(), Render(), given(), Average().double(), r1=1.0, r1_of="logit")
+    training = Training(objective, stage(1e-2, "adam", groups={"critic": {"rate": 4e-2}}))
+    coords = batch().target.coords[:1].expand(64, -1, -1)
+    code = objective.prior.sample(64).double()
+    made = lambda: objective.family(coords, code).detach().mean().item()
+    constant = made() + shift
+    data = batch(constant + 0.05 * torch.randn(BATCH, 1, 1).double().expand(-1, POINTS, -1))
+    for _ in range(200):
+        training.advance(data, BATCH, 0, CPU)
+    assert abs(made() - constant) < 0.35 * abs(shift)
+
+
+# -- the prior
+
+
+def test_a_standard_gaussian_is_not_fitted():
+    prior = given()
+    prior.fit(5 + 3 * torch.randn(100, 1, WIDTH).double())
+    assert not prior.learns
+    assert not prior.trained
+    drawn = prior.sample(20_000, generator=torch.Generator().manual_seed(0)).flatten(1)
+    torch.testing.assert_close(drawn.mean(0), torch.zeros(WIDTH).double(), atol=0.03, rtol=0)
+    torch.testing.assert_close(drawn.T.cov(), torch.eye(WIDTH).double(), atol=0.04, rtol=0)
+    assert Gaussian((1, WIDTH), classes=4, standard=True).classes == 0
+    assert given(False).learns
+
+
+# -- point critics
+
+
+def slow_norm(norm, rows):
+    """Over all rows: by their own mean and variance in training, else by the running ones."""
+    if norm.training:
+        mean = sum(rows) / len(rows)
+        variance = sum((r - mean) ** 2 for r in rows) / len(rows)
+    else:
+        mean, variance = norm.running_mean, norm.running_var
+    scale = norm.weight / torch.sqrt(variance + norm.eps)
+    return [(r - mean) * scale + norm.bias for r in rows]
+
+
+def leaky(x):
+    return torch.where(x > 0, x, 0.2 * x)
+
+
+def slow_conv(conv, features, offsets):
+    """features[b][c][k] (in,), offsets[b][c][k] (coord,) -> [b][c] (out,)."""
+    size = [
+        (b, c, k)
+        for b in range(len(offsets))
+        for c in range(len(offsets[0]))
+        for k in range(len(offsets[0][0]))
+    ]
+    w = [offsets[b][c][k] for b, c, k in size]
+    for layer, norm in zip(conv.kernel, conv.norms, strict=True):
+        w = [leaky(x) for x in slow_norm(norm, [layer.weight @ x + layer.bias for x in w])]
+    kernel = dict(zip(size, w, strict=True))
+    rows = []
+    for b in range(len(features)):
+        for c in range(len(features[0])):
+            summed = 0
+            for k in range(len(features[0][0])):
+                own = kernel[(b if len(offsets) > 1 else 0, c, k)]
+                summed = summed + torch.outer(features[b][c][k], own)
+            rows.append(conv.linear.weight @ summed.flatten() + conv.linear.bias)
+    if conv.norm is not None:
+        rows = [leaky(x) for x in slow_norm(conv.norm, rows)]
+    return torch.stack(rows).view(len(features), len(features[0]), -1)
+
+
+def shaken(module):
+    """Double, with norms that do something."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d):
+            for tensor in (part.weight.data, part.running_var):
+                tensor.uniform_(0.5, 2)
+            for tensor in (part.bias.data, part.running_mean):
+                tensor.uniform_(-1, 1)
+    return module.double()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+def test_point_convolution_is_a_loop_over_points(shared, training, norm):
+    conv = shaken(PointConv(2, 3, 4, 5, norm)).train(training)
+    features = torch.randn(2, 3, 4, 3).double()
+    offsets = torch.randn(1 if shared else 2, 3, 4, 2).double()
+    expected = slow_conv(conv, features, offsets)  # before the running means move
+    torch.testing.assert_close(conv(features, offsets), expected)
+
+
+def slow_farthest(points, count):
+    chosen = [0]
+    while len(chosen) < count:
+        nearest = [min(((p - points[c]) ** 2).sum().item() for c in chosen) for p in points]
+        chosen.append(int(np.argmax(nearest)))
+    return chosen
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9])
+def test_farthest_points(count):
+    points = torch.rand(3, 9, 2).double()
+    found = farthest(points, count)
+    assert found.tolist() == [slow_farthest(p, count) for p in points]
+    assert all(len(set(row)) == count for row in found.tolist())
+
+
+def test_farthest_points_of_a_grid_are_its_corners():
+    axes = [torch.linspace(-1, 1, 5)] * 2
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
+    found = grid[farthest(grid[None], 4)[0]]
+    assert sorted(found.tolist()) == [[-1, -1], [-1, 1], [1, -1], [1, 1]]
+
+
+LAYERS = ((12, 4, 3), (6, 3), (6, 2, 2), (1, 5, 1))
+
+
+def slow_critic(critic, coords, values):
+    """One signal: farthest centres, nearest neighbours, pools as means; (points, c) each."""
+    convolutions, h = iter(critic.convolutions), values
+    for points, neighbours, *channels in LAYERS:
+        centres = coords
+        if points < len(coords):
+            centres = coords[slow_farthest(coords, points)]
+        near = [
+            sorted(range(len(coords)), key=lambda j, c=c: ((coords[j] - c) ** 2).sum().item())
+            for c in centres
+        ]
+        near = [n[:neighbours] for n in near]
+        seen = [[h[j] for j in n] for n in near]
+        offsets = [[coords[j] - c for j in n] for n, c in zip(near, centres, strict=True)]
+        if channels:
+            h = slow_conv(next(convolutions), [seen], [offsets])[0]
+        else:
+            h = torch.stack([sum(s) / len(s) for s in seen])
+        coords = centres
+    return h.squeeze()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_critic_is_that_of_a_slow_twin_of_each_signal(shared):
+    critic = shaken(PointCritic(2, 3, LAYERS, mid=4)).eval()
+    coords = torch.rand(1 if shared else 3, 20, 2).double().expand(3, -1, -1)
+    values = torch.randn(3, 20, 3).double()
+    found = critic(coords, values)
+    assert found.shape == (3,)
+    for i in range(3):
+        expected = slow_critic(critic, coords[i], values[i])
+        torch.testing.assert_close(found[i], expected)
+        torch.testing.assert_close(critic(coords[i : i + 1], values[i : i + 1])[0], expected)
+
+
+def test_numbers_of_points_are_cut_to_those_that_there_are():
+    critic = shaken(PointCritic(2, 1, ((100, 50, 2), (1, 100, 1)), mid=4)).eval()
+    plan = critic.plan(torch.rand(2, 7, 2).double())
+    assert [near.shape for near, _ in plan] == [(2, 7, 7), (2, 1, 7)]
+
+
+def test_the_plan_is_found_once_and_again_for_other_coordinates(monkeypatch):
+    critic = shaken(PointCritic(2, 3, LAYERS, mid=4)).eval()
+    one, other = torch.rand(2, 20, 2).double(), torch.rand(2, 20, 2).double()
+    values, calls, cdist = torch.randn(2, 20, 3).double(), [], torch.cdist
+    monkeypatch.setattr(torch, "cdist", lambda *rest: calls.append(1) or cdist(*rest))
+    first = critic(one, values)
+    assert len(calls) == len(LAYERS)
+    assert torch.equal(critic(one.clone(), values), first)
+    assert len(calls) == len(LAYERS)
+    assert not torch.allclose(critic(other, values), first)
+    assert len(calls) == 2 * len(LAYERS)
+    assert torch.equal(critic(one, values), first)
+    assert torch.equal(critic(one[:1], values[:1]), first[:1])
+    critic(one[:1].expand(2, -1, -1), values)  # shared by all: found once for both
+    assert [len(near) for near, _ in critic.plan(one[:1].expand(2, -1, -1))] == [1] * len(LAYERS)
+
+
+def test_the_order_of_points_does_not_matter():
+    """But of the first, where the farthest centres start."""
+    critic = shaken(PointCritic(2, 3, ((20, 4, 3), (20, 3), (1, 20, 1)), mid=4)).eval()
+    coords, values = torch.rand(2, 20, 2).double(), torch.randn(2, 20, 3).double()
+    order = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(19)])
+    torch.testing.assert_close(critic(coords[:, order], values[:, order]), critic(coords, values))
+    assert not torch.allclose(critic(coords, values[:, order]), critic(coords, values))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_critic_can_be_differentiated_twice(training):
+    """The slope's own gradient, by finite differences over a weight."""
+    critic = shaken(PointCritic(2, 1, ((8, 3, 3), (1, 8, 1)), mid=4)).train(training)
+    coords, values = torch.rand(2, 8, 2).double(), torch.randn(2, 8, 1).double()
+
+    def steep():
+        leaf = values.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(
+            critic(coords, leaf).sigmoid().sum(), leaf, create_graph=True
+        )
+        return slope.square().sum()
+
+    for parameter in (critic.convolutions[0].linear.weight, critic.convolutions[1].linear.weight):
+        (slope,) = torch.autograd.grad(steep(), parameter)
+        for place in [(0, 0), (0, 3)]:
+            ends = []
+            for step in (1e-6, -1e-6):
+                with torch.no_grad():
+                    parameter[place] += step
+                ends.append(steep().item())
+                with torch.no_grad():
+                    parameter[place] -= step
+            by_hand = (ends[0] - ends[1]) / 2e-6
+            assert slope[place].item() == pytest.approx(by_hand, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((), "each is"),
+        (((4,), (1, 4, 1)), "each is"),
+        (((4, 2, 3, 1), (1, 4, 1)), "each is"),
+        (((4, 0, 3), (1, 4, 1)), "each is"),
+        (((4, 2, 3), (1, 4)), "the last is"),
+        (((4, 2, 3), (2, 4, 1)), "the last is"),
+        (((4, 2, 3), (1, 4, 2)), "the last is"),
+    ],
+)
+def test_layers_that_are_refused(layers, message):
+    with pytest.raises(InputError, match=f"critic.layers: {message}"):
+        PointCritic(2, 1, layers)
+
+
+def test_a_kernel_without_units_is_refused():
+    with pytest.raises(InputError, match="mid"):
+        PointCritic(2, 1, ((4, 2, 3), (1, 4, 1)), mid=0)
+
+
+# -- the recipe
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_killed_gasp_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    loaded = recipes.load("gasp:tiny", ["train.field.ema=0.9", "objective.points=40"])
+    straight = train(loaded, str(tmp_path / "straight"))
+    whole, states = Training.advance, []
+    for kill_at in (3, 8):
+        calls = []
+
+        def dying(self, *rest, calls=calls, kill_at=kill_at):
+            calls.append(1)
+            if len(calls) == kill_at:
+                raise Stop
+            return whole(self, *rest)
+
+        folder = str(tmp_path / str(kill_at))
+        with monkeypatch.context() as patch:
+            patch.setattr(Training, "advance", dying)
+            with pytest.raises(Stop):
+                train(loaded, folder)
+        states.append(train(None, folder, resume=True).state_dict())
+    for state in states:
+        assert state.keys() == straight.state_dict().keys()
+        assert all(torch.equal(state[n], t) for n, t in straight.state_dict().items())
+    logs = [Run(tmp_path / name).read_log() for name in ("straight", "3", "8")]
+    strip = lambda log: [{k: v for k, v in x.items() if k != "seconds_a_step"} for x in log]
+    assert strip(logs[0]) == strip(logs[1]) == strip(logs[2])
+    assert {"critic.loss", "generator.loss"} <= set(logs[0][-1])
+
+
+def test_gasp_trains_and_samples(tmp_path):
+    folder = tmp_path / "run"
+    system = train(recipes.load("gasp:tiny"), str(folder))
+    assert not (folder / "codes.safetensors").exists()
+    assert system.finished == ["field", "codec", "prior"]
+    assert torch.equal(system.prior.mean, torch.zeros(1, 8))
+    assert torch.equal(system.prior.factor, torch.eye(8)[None])
+    drawn = system.sample(3, seed=2)
+    assert drawn.shape == (3, 1, 8, 8)
+    twin = Run(folder).read_system("cpu")
+    assert torch.equal(twin.sample(3, seed=2), drawn)
+    assert torch.equal(system.sample_codes(5, seed=1), torch.randn(5, 8, 1, generator=_first(5)).mT)
+    finished = system.finished
+    system.finished = ["field"]
+    with pytest.warns(UserWarning, match="samples are not measured"):
+        bare = evaluate(system, open_source(system.recipe, system.modality))
+    system.finished = finished
+    assert len(bare.reconstructions) == 0
+    assert not {"psnr", "ssim", "mse"} & {figure.name for figure in bare.figures}
+    with pytest.raises(InputError, match="holds a run already"):
+        train(recipes.load("gasp:tiny"), str(folder))
+
+
+def test_samples_of_gasp_are_measured(tmp_path):
+    system = train(recipes.load("gasp:tiny"), str(tmp_path / "run"))
+    result = evaluate(system, open_source(system.recipe, system.modality))
+    named = {figure.name for figure in result.figures}
+    assert any("frechet" in name for name in named)
+    assert len(result.samples) == 64
+
+
+def _first(count):
+    """The prior's stream after its draw of classes."""
+    generator = torch.Generator().manual_seed(1)
+    torch.ones(1).multinomial(count, replacement=True, generator=generator)
+    return generator
