@@ -24,6 +24,11 @@ def points_of(system: System) -> int:
     return math.prod(system.modality.shape()) * system.render.evaluations
 
 
+def unit_of(system: System) -> str:
+    """What is decoded at a time: the tables' speed of scenes is that of one view."""
+    return "view" if isinstance(system.modality, Views) else "datum"
+
+
 def counts(system: System) -> list[Figure]:
     """Parameters and multiply-accumulates: what no clock is needed for."""
     slots, points = system.family.field.slots, points_of(system)
@@ -33,7 +38,7 @@ def counts(system: System) -> list[Figure]:
         Figure("learnable", float(parameters(system.family)), "family", "parameters"),
         Figure("encoder", float(parameters(system.encoder)), "encoder", "rates, tables"),
         Figure("inference", float(inference(slots)), "one field", "parameters"),
-        Figure("gmacs", total, f"one datum, {points} points",
+        Figure("gmacs", total, f"one {unit_of(system)}, {points} points",
                "1e9 multiply-accumulates of linear layers"),
     ]  # fmt: skip
     if dead:
@@ -55,7 +60,7 @@ def speed(system: System, codes: Code) -> list[Figure]:
     rate = len(codes) / (time.perf_counter() - began)
     where = f"{system.device.type}, {torch.get_num_threads()} threads"
     return [
-        Figure("decoded", rate, f"{len(codes)} data", f"data/s, {where}"),
+        Figure("decoded", rate, f"{len(codes)} times one {unit_of(system)}", f"a second, {where}"),
         Figure("memory", float(devices.peak_memory(system.device)), "this process", "bytes, peak"),
     ]
 
