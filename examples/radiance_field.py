@@ -39,8 +39,15 @@ def main() -> None:
     known = source.suggests["modality"]
     seen = Views(arguments.size, held=4, **known)
     scale = float(source.suggests["renderer"]["far"]) / 4
-    render = Volume(**source.suggests["renderer"], samples=48, density="relu", last="step",
-                    scale=scale, jitter=True)  # fmt: skip
+    render = Volume(
+        **source.suggests["renderer"],
+        samples=48,
+        colour="sigmoid",
+        density="softplus",  # never without a slope: where relu starts empty, it stays so
+        last="step",
+        scale=scale,
+        jitter=True,
+    )
     data, about = source.data[source.train[:1]], source.about(source.train[:1])
 
     domain = render.domain(seen.coord_dim, seen.value_dim)
