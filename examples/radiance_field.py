@@ -38,20 +38,28 @@ def main() -> None:
     source = SOURCES[spec_of(arguments.scene)["name"]](seen, arguments.scene)
     known = source.suggests["modality"]
     seen = Views(arguments.size, held=4, **known)
-    scale = float(source.suggests["renderer"]["far"]) / 4
     render = Volume(
         **source.suggests["renderer"],
         samples=48,
         colour="sigmoid",
         density="softplus",  # never without a slope: where relu starts empty, it stays so
         last="step",
-        scale=scale,
         jitter=True,
     )
     data, about = source.data[source.train[:1]], source.about(source.train[:1])
 
     domain = render.domain(seen.coord_dim, seen.value_dim)
-    field = FourierMlp(domain.coord, domain.value, width=96, depth=5, features="octaves", count=7)
+    field = FourierMlp(
+        domain.coord,
+        domain.value,
+        width=96,
+        depth=5,
+        features="octaves",
+        count=7,
+        pi=False,  # one period is wider than the scene
+        include_input=True,
+        init="kaiming",
+    )
     family = Family(field, Shared(field.slots))
     code = family.conditioner.origin(1)
     adam = torch.optim.Adam(family.parameters(), 1e-3)
