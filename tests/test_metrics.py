@@ -426,7 +426,7 @@ def test_cost_of_tiles_inputs_and_buffers() -> None:
         "0.weight": Slot((4, 4, 16, 3), nothing, "weight"),
         "0.bias": Slot((4, 4, 3), nothing, "bias"),
     }
-    assert macs(slots, 7, 10) == 10 * 16 * 3 + 7
+    assert macs(slots, 7, 10) == 10 * (2 * 8 + 16 * 3) + 7  # random features are a matrix, too
     assert inference(slots) == 16 * (16 * 3 + 3)
 
 

@@ -168,6 +168,7 @@ class Scene:
     vectors: Vectors
     family: Family
     batch: Batch
+    evaluations = 8
 
     def domain(self, coord_dim: int, value_dim: int) -> Domain:
         return Domain(3, 0, 4)
