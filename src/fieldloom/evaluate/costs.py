@@ -15,6 +15,7 @@ from fieldloom.evaluate.figures import Figure
 from fieldloom.metrics.cost import inference, macs, parameters
 from fieldloom.modalities import Views
 from fieldloom.modalities.modality import Cameras
+from fieldloom.process import quicken
 from fieldloom.system import System, build
 from fieldloom.types import Code
 
@@ -94,6 +95,7 @@ def row(name: str, device: str = "auto", timed: bool = True) -> dict[str, Any]:
     memory:  bytes, the most that decoding one took above what the process (on an accelerator: the
              weights) held before.
     """
+    quicken()  # in a process of its own, this one may not be the command line's
     recipe = recipes.load(name)
     expected = recipe.pop("expected", {})
     recipe.pop("prior", None)
