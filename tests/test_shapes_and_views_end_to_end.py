@@ -199,6 +199,12 @@ def test_views_come_back_as_orbits_and_held_out_views(view_run, tmp_path, capsys
     run("render", view_run, "--depth", "--frames", 2, "--out", tmp_path / "depth.png")
     run("sample", view_run, "--count", 2, "--out", tmp_path / "two.png")
     assert len(list((tmp_path / "two").glob("*.png"))) == 2
+    run("render", view_run, "--out", tmp_path / "orbit.webm", status=2)
+    assert ".png, .gif, .mp4" in capsys.readouterr().err
+    run("sample", view_run, "--format", "glb", status=2)
+    assert "unknown --format for this run's data 'glb'" in capsys.readouterr().err
+    run("reconstruct", view_run, "--project", 2, status=2)
+    assert "this run has no shapes" in capsys.readouterr().err
     run("interpolate", view_run, status=2)
     assert "render goes around them" in capsys.readouterr().err
 

@@ -142,6 +142,7 @@ def reconstruct(
     Shapes become meshes where the originals stood; of views, an orbit is rendered.
     """
     system = opened(run, device)
+    check_format(system, kind, project)
     sizes = parse_resolution(resolution)
     data, about = data_of(system, source)
     data, about = data[:count], {key: value[:count] for key, value in about.items()}
@@ -170,6 +171,7 @@ def sample(
     from fieldloom import export
 
     system = opened(run, device)
+    check_format(system, kind, project)
     named = {"guidance": guidance, "steps": steps, "sampler": sampler}
     options = {key: value for key, value in named.items() if value is not None}
     place = None if label is None else class_of(system, label)
@@ -184,7 +186,8 @@ def sample(
         folder = path.with_suffix("")
         written = write_data(system, codes, sizes, folder, kind, project, {})
         say(f"{written} of {count} samples: {folder}")
-    say(f"{count} samples: {path}")
+    if sheet is not None:
+        say(f"{count} samples: {path}")
 
 
 @app.command()
@@ -212,6 +215,8 @@ def render(
         raise InputError("render goes around shapes and scenes: this run has neither.")
     if (held or depth) and not isinstance(system.modality, Views):
         raise InputError("--held and --depth are of views: this run has shapes.")
+    path = out or Path(run) / ("held.png" if held else "orbit.gif")
+    export.check_frames(path)
     if held and sampled is not None:
         raise InputError("--held: a sample has no views that were held out.")
     data, about = (None, {}) if sampled is not None else data_of(system, source)
@@ -240,7 +245,6 @@ def render(
             import torch
 
             turned = [torch.cat(pair, 2) for pair in zip(data[0, kept:], turned, strict=True)]
-    path = out or Path(run) / ("held.png" if held else "orbit.gif")
     export.frames([export.pixels(picture) for picture in turned], path)
     say(f"{len(turned)} pictures: {path}")
 
@@ -481,6 +485,17 @@ def data_of(system: System, path: str | None) -> tuple[Tensor, dict[str, Any]]:
     return source.read(places), source.about(places)
 
 
+def check_format(system: System, kind: str | None, project: int) -> None:
+    """Raise InputError for a file format that the run's data do not have."""
+    from fieldloom.modalities import Voxels
+
+    formats = [suffix[1:] for suffix in system.modality.formats]
+    if kind is not None and kind not in formats:
+        raise unknown("--format for this run's data", kind, formats)
+    if project and not isinstance(system.modality, Voxels):
+        raise InputError("--project moves vertices of meshes: this run has no shapes.")
+
+
 def write_data(
     system: System,
     codes: Tensor,
@@ -494,8 +509,6 @@ def write_data(
     from fieldloom import export
     from fieldloom.modalities import Voxels
 
-    if kind is not None and f".{kind}" not in export.KINDS:
-        raise unknown("--format", kind, [x[1:] for x in export.KINDS])
     suffix = "" if kind is None else f".{kind}"
     empty = []
     for i in range(len(codes)):

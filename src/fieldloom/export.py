@@ -142,18 +142,23 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Path) ->
     return write(content.encode() if isinstance(content, str) else bytes(content), path)
 
 
-KINDS = (*MESHES, ".npy", ".png", ".gif", ".mp4")
+FRAMES = (".png", ".gif", ".mp4")
 
 
 def frames(pictures: Sequence[NDArray[np.uint8]], path: Path) -> Path:
     """Pictures uint8 (height, width, 3), one after another (GIF, MP4) or as one sheet (PNG)."""
+    check_frames(path)
     if path.suffix == ".gif":
         return gif(pictures, path)
     if path.suffix == ".mp4":
         return mp4(pictures, path)
-    if path.suffix != ".png":
-        raise InputError(f"'{path.name}': pictures are written as one of .gif, .mp4, .png.")
     return write(png_bytes(_grid(pictures, min(len(pictures), 8))), path)
+
+
+def check_frames(path: Path) -> None:
+    """Raise InputError for a path that ``frames`` cannot write."""
+    if path.suffix not in FRAMES:
+        raise InputError(f"'{path.name}': pictures are written as one of {', '.join(FRAMES)}.")
 
 
 def pictures(images: Sequence[Tensor | None]) -> NDArray[np.uint8] | None:

@@ -73,6 +73,8 @@ class Grid:
         self.sphere, self.channels, self.placement = sphere, channels, coords
         self.coord_dim, self.value_dim = 3 if sphere else axes, channels
         self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
+        picture = len(self.size) == 2 and channels in (1, 3)
+        self.formats: tuple[str, ...] = (".png", ".npy") if picture else (".npy",)
 
     def observe(
         self,
@@ -147,9 +149,9 @@ class Grid:
     def save(self, data: Tensor, path: Path, **meta: Any) -> Path | None:
         """One datum (channel, *axes) in [0, 1] as the usual file of its kind; returns its path.
 
-        Two axes become a PNG; others a ``.npy`` array of float32.
+        Two axes become a PNG; others, or where the path says so, a ``.npy`` array of float32.
         """
-        if len(self.size) == 2 and self.channels in (1, 3):
+        if self.formats[0] == ".png" and path.suffix != ".npy":
             return export.png(data, path.with_suffix(".png"))
         return export.npy(data, path.with_suffix(".npy"))
 

@@ -17,12 +17,15 @@ Cameras = Mapping[str, Tensor]
 
 @runtime_checkable
 class Modality(Protocol):
-    """``low`` and ``high`` are what data in [0, 1] become inside."""
+    """``low`` and ``high`` are what data in [0, 1] become inside; ``formats`` the suffixes of files
+    that ``save`` writes, the usual one first.
+    """
 
     coord_dim: int
     value_dim: int
     low: float
     high: float
+    formats: tuple[str, ...]
 
     def observe(
         self,

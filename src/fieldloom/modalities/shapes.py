@@ -40,6 +40,7 @@ class Voxels(Grid):
         if up not in (0, 1, 2):
             raise InputError(f"modality.up = {up}: one of 0, 1, 2.")
         self.up = up
+        self.formats = (".glb", *(x for x in export.MESHES if x != ".glb"), ".npy")
 
     def mesh(self, datum: Tensor, frame: Tensor | None = None) -> Mesh | None:
         """The surface of a datum (1, *axes): None where there is none.

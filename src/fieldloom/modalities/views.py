@@ -32,6 +32,7 @@ class Views:
     """
 
     coord_dim = 6
+    formats = export.FRAMES
 
     def __init__(
         self,
@@ -215,13 +216,8 @@ class Views:
 
     def save(self, data: Tensor, path: Path, **meta: Any) -> Path:
         """The views of a datum: side by side as a PNG, or one after another as GIF or MP4."""
-        frames = [export.pixels(view) for view in data]
-        if path.suffix == ".gif":
-            return export.gif(frames, path)
-        if path.suffix == ".mp4":
-            return export.mp4(frames, path)
-        sheet = export.sheet(data, min(len(data), 8))
-        return export.write(export.png_bytes(sheet), path.with_suffix(".png"))
+        named = path if path.suffix in self.formats else path.with_suffix(".png")
+        return export.frames([export.pixels(view) for view in data], named)
 
     def picture(self, datum: Tensor) -> Tensor:
         """The first view: (3, height, width) in [0, 1]."""
