@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from fieldloom.evaluate.batches import in_batches
-from fieldloom.evaluate.figures import Evaluation, Figure, Result
+from fieldloom.evaluate.figures import SHAPES, Evaluation, Figure, Result
 from fieldloom.evaluate.pictures import compared
 from fieldloom.evaluate.shapes import judged
 from fieldloom.metrics.features import Detector
@@ -26,6 +26,7 @@ def generation(
 ) -> Result:
     """Samples against training pictures, held-out shapes, or the views of held-out objects."""
     held = source.test if len(source.test) else source.train
+    on_grid = source.data.ndim == 5
     plain = result.originals.ndim == 4  # pictures
     count = how.samples or (256 if plain else len(held))
     classes = system.prior.classes if system.prior is not None else 0
@@ -51,7 +52,7 @@ def generation(
             real, made = real.flatten(0, 1), samples.flatten(0, 1)
         of = f"{len(made)} pictures of {count} samples, {len(real)} {kind}"
         figures += compared(how, detector, real, made, of, source.filter)
-    if isinstance(system.modality, Voxels) and source.data.ndim == 5:
+    if set(SHAPES) & set(how.metrics) and isinstance(system.modality, Voxels) and on_grid:
         figures += judged(how, system.modality, samples, source.read(held))
     result = replace(
         result, figures=figures, samples=samples, sample_codes=codes, sample_labels=labels
