@@ -11,7 +11,9 @@ from PIL import Image
 
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import look_at, opencv_from_opengl, orbit, project, rays, resized
-from fieldloom.modalities.sources.views import srn, transforms, views_packed
+from fieldloom.modalities.sources.srn import srn
+from fieldloom.modalities.sources.transforms import transforms
+from fieldloom.modalities.sources.views import views_packed
 from fieldloom.modalities.views import Views
 from shared import shared
 

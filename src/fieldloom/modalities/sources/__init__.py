@@ -11,7 +11,9 @@ from fieldloom.modalities.sources.pictures import bundled, folder, huggingface, 
 from fieldloom.modalities.sources.shapes import SUFFIXES as MESHES
 from fieldloom.modalities.sources.shapes import meshes, voxels
 from fieldloom.modalities.sources.source import Source, divide, existing, read_npz
-from fieldloom.modalities.sources.views import srn, transforms, views_packed
+from fieldloom.modalities.sources.srn import srn
+from fieldloom.modalities.sources.transforms import transforms
+from fieldloom.modalities.sources.views import views_packed
 
 SOURCES = {
     "folder": folder,

@@ -1,0 +1,99 @@
+"""Objects in the layout of SRN's ShapeNet cars and chairs."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from fieldloom.errors import InputError
+from fieldloom.geometry.cameras import check_pose, opengl_from_opencv
+from fieldloom.modalities.sources.source import Limit, Source, Split, existing
+from fieldloom.modalities.sources.views import (
+    Background,
+    Picture,
+    Scene,
+    check_missing,
+    opened,
+    source_of,
+)
+from fieldloom.modalities.views import Views
+from fieldloom.progress import track
+
+
+def srn(
+    modality: Views,
+    path: str,
+    views: Limit = None,
+    background: Background = "white",
+    split: Split = (0.9, 0.1),
+    shuffle: bool = True,
+    limit: Limit = None,
+) -> Source:
+    """An object in the layout of SRN's ShapeNet cars and chairs, or a folder of such objects.
+
+    An object is a folder with ``rgb/*.png``, ``pose/*.txt`` of the same names (16 numbers, OpenCV
+    camera-to-world) and ``intrinsics.txt``: ``f cx cy 0`` first, ``height width`` last, perhaps
+    with a ``1`` below it where the poses are world-to-camera. views: the first so many of each.
+    Source: arXiv:1906.01618 and the layout of its data.
+    """
+    root = existing(path)
+    here = lambda folder: (folder / "rgb").is_dir() or (folder / "intrinsics.txt").is_file()
+    folders = [root] if here(root) else sorted(f for f in root.glob("*/") if here(f))
+    if not folders:
+        raise InputError(
+            f"source.path = '{path}' holds no object: a folder with rgb, pose and intrinsics.txt."
+        )
+    folders, scenes = folders[:limit], []
+    for folder in track(folders, "reading cameras", len(folders), "objects"):
+        scenes.append(_srn(folder, views))
+    return source_of(modality, scenes, path, None, views, background, split, shuffle)
+
+
+def _srn(folder: Path, views: int | None) -> Scene:
+    """One object."""
+    poses = {f.stem: f for f in (folder / "pose").glob("*.txt")}
+    files = {f.stem: f for f in (folder / "rgb").glob("*.png")}
+    stems = sorted(poses.keys() | files.keys())
+    if not stems:
+        raise InputError(f"{folder} has no frames: rgb/*.png with pose/*.txt of the same names.")
+    missing = [
+        str(folder / where / f"{stem}.{suffix}")
+        for stem in stems
+        for where, there, suffix in (("rgb", files, "png"), ("pose", poses, "txt"))
+        if stem not in there
+    ]
+    check_missing(folder, missing, len(stems))
+    stems = stems[:views]
+    pictures: list[Picture] = [(str(files[s]), partial(Image.open, files[s])) for s in stems]
+    with opened(*pictures[0]) as image:
+        size = image.height, image.width
+    table = folder / "intrinsics.txt"
+    lines = _lines(table)
+    sizes = [i for i, line in enumerate(lines) if len(line) == 2]
+    if not sizes or len(lines[0]) not in (3, 4) or min(lines[sizes[-1]]) < 1:
+        raise InputError(f"{table} must begin with 'f cx cy 0' and end with 'height width'.")
+    focal, cx, cy = lines[0][:3]
+    height, width = lines[sizes[-1]]
+    full = torch.tensor([focal, focal, cx, cy], dtype=torch.float64)
+    stored = torch.tensor([size[1] / width, size[0] / height] * 2, dtype=torch.float64)
+    rows = [[x for line in _lines(poses[stem]) for x in line] for stem in stems]
+    for stem, row in zip(stems, rows, strict=True):
+        if len(row) != 16:
+            raise InputError(f"{poses[stem]} has {len(row)} numbers: a pose is 4 x 4, 16 numbers.")
+    c2w = torch.tensor(rows, dtype=torch.float64).unflatten(1, (4, 4))
+    if any(line[0] for line in lines[sizes[-1] + 1 :]):
+        check_pose(c2w, [str(poses[stem]) for stem in stems])
+        c2w = torch.linalg.inv(c2w)
+    intrinsics = (full * stored).expand(len(stems), 4)
+    return Scene(str(folder), size, pictures, opengl_from_opencv(c2w), intrinsics)
+
+
+def _lines(file: Path) -> list[list[float]]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return [[float(x) for x in line.split()] for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is no file of numbers that can be read: {error}.") from None
