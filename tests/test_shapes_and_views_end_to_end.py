@@ -298,6 +298,16 @@ def test_resuming_a_run_of_views_ends_in_the_same_weights(scenes, tmp_path, monk
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
+def test_colours_of_a_renderer_are_those_of_its_pictures():
+    wrong = {
+        "modality": {"name": "views", "range": "unit"},
+        "renderer": {"name": "volume", "near": 1.0, "far": 2.0},
+        "field": "siren",
+    }
+    with pytest.raises(ValueError, match="set both alike"):
+        build(wrong)
+
+
 def test_views_ask_for_rays():
     assert Views(size=4).coord_dim == 6
     wrong = {"modality": {"name": "image"}, "field": "siren", "renderer": "plucker"}

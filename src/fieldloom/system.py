@@ -302,6 +302,11 @@ def _assemble(recipe: recipes.Recipe) -> System:
     signals, classes = facts.get("signals", 0), facts.get("classes", 0)
     modality = make("modality", recipe["modality"], TABLES)
     render = make("renderer", recipe.get("renderer", "direct"), TABLES)
+    if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
+        raise InputError(
+            f"renderer.range goes from {render.low:g} to {render.high:g}, modality.range from "
+            f"{modality.low:g} to {modality.high:g}: set both alike."
+        )
     domain = render.domain(modality.coord_dim, modality.value_dim)
     field = make(
         "field",
