@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from fieldloom import recipe as recipes
 from fieldloom.conditioners import CONDITIONERS
-from fieldloom.encoders import ENCODERS, Encoder
+from fieldloom.encoders import ENCODERS, Encoder, Nothing
 from fieldloom.errors import InputError, unknown
 from fieldloom.family import Family
 from fieldloom.fields import FIELDS
@@ -82,6 +82,11 @@ class System(nn.Module):
         return self.prior is not None and "prior" in self.finished
 
     @property
+    def encodes(self) -> bool:
+        """Whether codes can be found from data: not in a GAN, whose encoder knows nothing."""
+        return not (isinstance(self.encoder, Nothing) and self.family.code_shape[1])
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
@@ -94,6 +99,8 @@ class System(nn.Module):
         are encoded from more points than they are trained on), or, where the codes of a batch
         depend on one another, the batch that it trains with.
         """
+        if not self.encodes:
+            raise InputError("this run cannot encode: it was trained without an encoder.")
         field = self.recipe.get("train", {}).get("field", {})
         whole = field.get("batch", 32)
         size = batch or (field.get("micro", whole) if self.encoder.separable else whole)
@@ -181,8 +188,7 @@ class System(nn.Module):
         with torch.no_grad():
             far = self.render.depth(self.family.bind(code.to(self.device)), rays).cpu()
         unit = (far - self.render.near) / (self.render.far - self.render.near)
-        inner = self.modality.low + (self.modality.high - self.modality.low) * unit
-        return self.modality.assemble(inner, resolution).clamp(0, 1)
+        return self.modality.assemble(self.modality.inward(unit), resolution).clamp(0, 1)
 
     def mesh(
         self,
@@ -201,7 +207,8 @@ class System(nn.Module):
         if found is not None and project:
             function = self.function(code)
             on_device = lambda x: function(x.to(self.device)).to(x.device)
-            cell = (self.modality.high - self.modality.low) / min(self.modality.shape(resolution))
+            place = self.modality.placement
+            cell = (place.high - place.low) / min(self.modality.shape(resolution))
             found = to_level(found, on_device, LEVEL, project, reach=cell)
         return found if found is None or frame is None else from_unit(found, frame)
 
@@ -211,8 +218,7 @@ class System(nn.Module):
         For what asks for values, or gradients, where no grid is: projecting a mesh's vertices.
         """
         weights = self.family.conditioner(code.to(self.device))
-        low, high = self.modality.low, self.modality.high
-        return lambda x: (self.link(self.family.field(x, weights)) - low) / (high - low)
+        return lambda x: self.modality.outward(self.link(self.family.field(x, weights)))
 
     def reconstruct(
         self, data: Tensor, resolution: Resolution | None = None, **meta: Any

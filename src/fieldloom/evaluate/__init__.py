@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fieldloom.encoders import Nothing
 from fieldloom.evaluate.batches import in_batches
 from fieldloom.evaluate.costs import cost
 from fieldloom.evaluate.figures import METRICS, Evaluation, Figure, Result, parse
@@ -34,7 +33,7 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
     pictures = source.data.ndim == 4 or isinstance(system.modality, Views)
     wanted = min(len(source.train), how.samples or len(source.train))
     detector = detector_of(how, pictures, wanted)  # before the work: it may be missing
-    if encodes(system):
+    if system.encodes:
         result = reconstruction(system, source, how, detector, foreign)
     else:
         originals = source.read(source.test if len(source.test) else source.train)
@@ -46,11 +45,6 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
     if foreign or not system.generates:
         return result
     return generation(system, source, how, detector, result)
-
-
-def encodes(system: System) -> bool:
-    """Whether codes can be found from data: not in a GAN."""
-    return not (isinstance(system.encoder, Nothing) and system.family.code_shape[1])
 
 
 def reconstruction(
@@ -101,5 +95,4 @@ def rendered(system: System, codes: Tensor, cameras: dict[str, Any]) -> Tensor:
 def at(system: System, codes: Tensor, coords: Tensor) -> Tensor:
     """The data of codes at scattered coordinates: (batch, points, value), not clamped."""
     values = torch.cat(list(system.evaluate(codes.to(system.device), coords.to(system.device))))
-    low, high = system.modality.low, system.modality.high
-    return (values - low) / (high - low)
+    return system.modality.outward(values)

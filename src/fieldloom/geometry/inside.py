@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from fieldloom.geometry.mesh import Mesh, crosses, to_unit, triangles
@@ -75,6 +75,8 @@ def distance(
 
     most: larger distances come back as this, and cost nothing; far points cost most otherwise.
     """
+    from scipy.spatial import KDTree  # late: a quarter of a second that only distances need
+
     places = points.double().numpy()
     corners = triangles(mesh)
     centres = corners.mean(1)
@@ -166,7 +168,7 @@ def _lower(
     best: NDArray[np.float64],
     points: NDArray[np.float64],
     corners: NDArray[np.float64],
-    tree: KDTree,
+    tree: Any,
     radii: NDArray[np.float64],
 ) -> None:
     """Lower ``best`` (n,) in place to the distance to these faces, whose centres ``tree`` holds."""

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from fieldloom import export
 from fieldloom.errors import InputError
-from fieldloom.modalities.modality import Cameras, Resolution
+from fieldloom.modalities.modality import Cameras, Range, Ranged, Resolution
 from fieldloom.types import Batch, Coords, Signal, Values
 
 
@@ -40,7 +40,7 @@ class Placement:
         return self.low + (self.high - self.low) * unit
 
 
-class Grid:
+class Grid(Ranged):
     """Data (batch, channel, *axes) in [0, 1] as values at the points of a regular grid.
 
     axes:     their number; coordinates come in the array's order (row, column; time or depth
@@ -60,7 +60,7 @@ class Grid:
         size: int | tuple[int, ...] = 64,
         channels: int = 3,
         coords: Placement = Placement(),
-        range: Literal["signed", "unit"] = "signed",
+        range: Range = "signed",
         sphere: bool = False,
     ) -> None:
         self.size = size if isinstance(size, tuple) else (size,) * axes
@@ -72,7 +72,7 @@ class Grid:
             raise InputError("modality.sphere has two axes, latitude and longitude.")
         self.sphere, self.channels, self.placement = sphere, channels, coords
         self.coord_dim, self.value_dim = 3 if sphere else axes, channels
-        self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
+        super().__init__(range)
         picture = len(self.size) == 2 and channels in (1, 3)
         self.formats: tuple[str, ...] = (".png", ".npy") if picture else (".npy",)
 
@@ -96,10 +96,8 @@ class Grid:
                 f"data of the shape {tuple(data.shape)} is not (batch, {self.channels}, "
                 f"{', '.join(['axis'] * len(self.size))})."
             )
-        if data.dtype == torch.uint8:
-            data = data.float() / 255
         axes = tuple(data.shape[2:])
-        values = self.low + (self.high - self.low) * data.flatten(2).mT
+        values = self.inward(data.flatten(2).mT)
         coords = self.grid(axes).to(values).expand(len(data), -1, -1)
         if index is None:
             index = torch.arange(len(data), device=data.device)
@@ -143,8 +141,7 @@ class Grid:
 
         Not clamped: a field may leave the range of its data.
         """
-        data = (values - self.low) / (self.high - self.low)
-        return data.mT.unflatten(2, self.shape(resolution))
+        return self.outward(values).mT.unflatten(2, self.shape(resolution))
 
     def save(self, data: Tensor, path: Path, **meta: Any) -> Path | None:
         """One datum (channel, *axes) in [0, 1] as the usual file of its kind; returns its path.

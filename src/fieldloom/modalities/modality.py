@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from torch import Generator, Tensor
+from torch import Generator, Tensor, uint8
 
 from fieldloom.types import Batch, Coords, Signal, Values
 
 Resolution = int | tuple[int, ...]
+Range = Literal["signed", "unit"]
 Cameras = Mapping[str, Tensor]
 """``c2w`` (views, 4, 4) or (batch, views, 4, 4), OpenGL; ``intrinsics`` (..., 4) in pixels."""
+
+
+class Ranged:
+    """What data in [0, 1] become inside, and back: ``signed`` is [-1, 1], ``unit`` leaves them."""
+
+    def __init__(self, range: Range) -> None:
+        self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
+
+    def inward(self, data: Tensor) -> Tensor:
+        """Data, float in [0, 1] or uint8, as values."""
+        unit = data.float() / 255 if data.dtype == uint8 else data
+        return self.low + (self.high - self.low) * unit
+
+    def outward(self, values: Tensor) -> Tensor:
+        """Values as data, not clamped: a field may leave the range of its data."""
+        return (values - self.low) / (self.high - self.low)
 
 
 @runtime_checkable
@@ -49,6 +66,10 @@ class Modality(Protocol):
     def grid(
         self, resolution: Resolution | None = None, cameras: Cameras | None = None
     ) -> Coords: ...
+
+    def inward(self, data: Tensor) -> Tensor: ...
+
+    def outward(self, values: Tensor) -> Tensor: ...
 
     def shape(self, resolution: Resolution | None = None) -> tuple[int, ...]:
         """The axes of a datum (of views: of one view) at a resolution."""

@@ -6,7 +6,7 @@ Data lie in [0, 1]: 1 inside, 0 outside, and the surface where they cross 0.5.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -17,6 +17,7 @@ from fieldloom.geometry.isosurface import isosurface
 from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.geometry.preview import preview, turntable
 from fieldloom.modalities.grid import Grid, Placement
+from fieldloom.modalities.modality import Range
 from fieldloom.types import Batch, Signal
 
 LEVEL = 0.5
@@ -33,7 +34,7 @@ class Voxels(Grid):
         self,
         size: int | tuple[int, ...] = 32,
         coords: Placement = Placement(),  # noqa: B008 (frozen)
-        range: Literal["signed", "unit"] = "signed",
+        range: Range = "signed",
         up: int = 2,
     ) -> None:
         super().__init__(3, size, 1, coords, range)
@@ -101,18 +102,13 @@ class Points(Voxels):
                 "modality 'points' needs values (batch, points, 1) and their coordinates "
                 "(batch, points, 3): take a source with samples, as 'meshes' with samples = 10000."
             )
-        values = self.low + (self.high - self.low) * as_float(data)
+        values = self.inward(data)
         if index is None:
             index = torch.arange(len(data), device=data.device)
         signal = Signal(coords.to(values), values, index, label=label)
         if points is not None and points < data.shape[1]:
             signal = signal.subset(points, generator, together)
         return Batch(signal, signal)
-
-
-def as_float(data: Tensor) -> Tensor:
-    """Bytes as numbers in [0, 1]."""
-    return data.float() / 255 if data.dtype == torch.uint8 else data
 
 
 def _picture(array: object) -> Tensor:

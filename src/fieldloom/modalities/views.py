@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -11,11 +11,11 @@ from torch import Generator, Tensor
 from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resized
-from fieldloom.modalities.modality import Cameras, Resolution
+from fieldloom.modalities.modality import Cameras, Range, Ranged, Resolution
 from fieldloom.types import Batch, Coords, Signal, Values
 
 
-class Views:
+class Views(Ranged):
     """Data (batch, view, channel, height, width) in [0, 1], with a camera each.
 
     size:   of a picture, (height, width) or one number for both.
@@ -38,7 +38,7 @@ class Views:
         self,
         size: int | tuple[int, int] = 64,
         channels: int = 3,
-        range: Literal["signed", "unit"] = "signed",
+        range: Range = "signed",
         held: int = 0,
         rays: int | None = None,
         patch: int | None = None,
@@ -62,7 +62,7 @@ class Views:
         self.held, self.rays, self.patch = held, rays, patch
         self.radius, self.focal, self.elevation, self.up = radius, focal, elevation, up
         self.around = orbit
-        self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
+        super().__init__(range)
 
     def observe(
         self,
@@ -130,14 +130,14 @@ class Views:
         if points is None or points >= total:
             coords = rays(c2w, intrinsics, height, width).flatten(1, 2)
             values = data.movedim(2, -1).flatten(1, 3)
-            return Signal(coords.float(), self._inner(values), index, (views, height, width))
+            return Signal(coords.float(), self.inward(values), index, (views, height, width))
         place = torch.randint(total, (1 if together else batch, points), generator=generator)
         place = place.expand(batch, -1).to(data.device)
         view, pixel = place // (height * width), place % (height * width)
         v, u = pixel // width, pixel % width
         row = torch.arange(batch, device=data.device).unsqueeze(1)
         coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
-        return Signal(coords.float(), self._inner(data[row, view, :, v, u]), index)
+        return Signal(coords.float(), self.inward(data[row, view, :, v, u]), index)
 
     def _patches(
         self,
@@ -170,12 +170,8 @@ class Views:
         coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
         if index is None:
             index = torch.arange(batch, device=data.device)
-        values = self._inner(data[row, view, :, v, u])
+        values = self.inward(data[row, view, :, v, u])
         return Signal(coords.float(), values, index, (patch, patch))
-
-    def _inner(self, values: Tensor) -> Tensor:
-        unit = values.float() / 255 if values.dtype == torch.uint8 else values
-        return self.low + (self.high - self.low) * unit
 
     def cameras(self, count: int | None = None) -> dict[str, Tensor]:
         """An orbit around the origin of ``count`` views, for pictures of the training size."""
@@ -210,9 +206,8 @@ class Views:
 
     def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor:
         """Colours (batch, views * pixels, channel) -> (batch, view, channel, height, width)."""
-        data = (values - self.low) / (self.high - self.low)
         height, width = self.shape(resolution)
-        return data.unflatten(1, (-1, height, width)).movedim(-1, 2)
+        return self.outward(values).unflatten(1, (-1, height, width)).movedim(-1, 2)
 
     def save(self, data: Tensor, path: Path, **meta: Any) -> Path:
         """The views of a datum: side by side as a PNG, or one after another as GIF or MP4."""
@@ -222,7 +217,3 @@ class Views:
     def picture(self, datum: Tensor) -> Tensor:
         """The first view: (3, height, width) in [0, 1]."""
         return datum[0].expand(3, -1, -1)
-
-    def turn(self, datum: Tensor) -> list[Tensor]:
-        """Its views, one after another."""
-        return list(datum)
