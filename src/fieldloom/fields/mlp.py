@@ -10,18 +10,8 @@ import torch
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.nn.layers import (
-    ACTIVATIONS,
-    bias_slot,
-    fourier,
-    fourier_interleaved,
-    linear,
-    log_spaced,
-    normal,
-    octaves,
-    sine,
-    uniform,
-)
+from fieldloom.fields.encodings import Embedding, Encoding
+from fieldloom.nn.layers import Init, activation_of, bias_slot, bound, linear, sine, uniform
 from fieldloom.types import Coords, Slot, Values, Weights
 
 
@@ -86,14 +76,12 @@ class Siren:
 class FourierMlp:
     """A perceptron on Fourier features; one class serves all the encodings in use.
 
-    features: ``octaves``  2^k, k < count              (NeRF, HyperDiffusion; sin, cos by octave)
-              ``log``      bandwidth^(j / (count - 1)) (TransINR, IPC; order all cos, all sin)
-              ``gaussian`` B ~ N(0, bandwidth^2), fixed, times 2 pi     (arXiv:2006.10739; GASP)
+    features: ``octaves``, ``log``, ``gaussian``, ``none``: as ``Encoding`` has them, or
               ``learned``  [sin(bandwidth u), cos(bandwidth u)], u = W x + b, W and b slots   (GEM)
-              ``none``     the coordinates themselves
     count:    frequencies a coordinate (octaves, log), or rows of B or W (gaussian, learned).
     pi:       whether octaves and log frequencies are multiplied by pi.
     include_input: the coordinates stand before their features.
+    grid:     a dense grid of learned features beside them, interpolated (PE + CE).
     normalize: every weight is scaled to unit L2 norm over its inputs, after conditioning (IPC).
     init:     ``torch`` +-1/sqrt(fan_in), ``kaiming`` +-sqrt(6/fan_in), ``xavier``.
     """
@@ -110,68 +98,44 @@ class FourierMlp:
         bandwidth: float = 128.0,
         pi: bool = True,
         include_input: bool = False,
+        grid: Embedding | None = None,
         activation: str = "relu",
         output: str = "identity",
         offset: float = 0.0,
         normalize: bool = False,
         bias: Literal["uniform", "zero"] = "uniform",
-        init: Literal["torch", "kaiming", "xavier"] = "torch",
+        init: Init = "torch",
     ) -> None:
         check_shape(width, depth)
-        for name in (activation, output):
-            if name not in ACTIVATIONS:
-                raise InputError(f"activation '{name}' is none of {', '.join(ACTIVATIONS)}.")
-        if count < 1 and features != "none":
-            raise InputError(f"field.count = {count}: at least 1 frequency.")
-        self.features, self.include_input, self.offset = features, include_input, offset
-        self.bandwidth, self.normalize = bandwidth, normalize
-        self.activation, self.output = ACTIVATIONS[activation], ACTIVATIONS[output]
+        self.activation, self.output = activation_of(activation), activation_of(output)
+        self.offset, self.bandwidth, self.normalize = offset, bandwidth, normalize
+        self.learned, self.include_input = features == "learned", include_input
         inputs = coord_dim + direction_dim
-        self.slots: dict[str, Slot] = {}
-        first = 0
-        if features == "gaussian":
-            self.slots["features"] = Slot(
-                (inputs, count), normal((inputs, count), bandwidth), "fixed"
-            )
-            encoded = 2 * count
-        elif features == "learned":
-            self.slots["0.weight"] = Slot(
-                (inputs, count), uniform((inputs, count), 1 / inputs), "weight"
-            )
+        plain = "none" if features == "learned" else features
+        self.encoding = Encoding(inputs, plain, count, bandwidth, pi, include_input, grid)
+        self.slots: dict[str, Slot] = dict(self.encoding.slots)
+        first, encoded = 0, self.encoding.width
+        if self.learned:
+            if count < 1 or grid is not None:
+                raise InputError(
+                    f"field.count = {count}: learned features are at least 1, and without a grid."
+                )
+            shape = (inputs, count)
+            self.slots["0.weight"] = Slot(shape, uniform(shape, 1 / inputs), "weight")
             self.slots["0.bias"] = bias_slot(inputs, count, bias)
-            encoded, first = 2 * count, 1
-        else:
-            self.frequencies = (
-                octaves(count, pi) if features == "octaves" else log_spaced(count, bandwidth, pi)
-            )
-            encoded = 0 if features == "none" else 2 * count * inputs
-        if include_input or features == "none":
-            encoded += inputs
+            encoded, first = 2 * count + (inputs if include_input else 0), 1
         self.layers = range(first, depth)
         sizes = [encoded] + [width] * (depth - first - 1) + [value_dim]
         for i, (a, b) in zip(self.layers, pairwise(sizes), strict=True):
-            bound = {
-                "torch": 1 / math.sqrt(a),
-                "kaiming": math.sqrt(6 / a),
-                "xavier": math.sqrt(6 / (a + b)),
-            }[init]
-            self.slots[f"{i}.weight"] = Slot((a, b), uniform((a, b), bound), "weight")
+            self.slots[f"{i}.weight"] = Slot((a, b), uniform((a, b), bound(a, b, init)), "weight")
             self.slots[f"{i}.bias"] = bias_slot(a, b, bias)
 
     def encode(self, coords: Tensor, weights: Weights) -> Tensor:
         """(batch, points, coord) -> (batch, points, features)."""
-        if self.features == "none":
-            return coords
-        if self.features == "gaussian":
-            angles = linear(coords, 2 * math.pi * weights["features"].to(coords))
-            encoded = torch.cat([angles.cos(), angles.sin()], -1)
-        elif self.features == "learned":
-            angles = self.bandwidth * self._linear(0, coords, weights)
-            encoded = torch.cat([angles.sin(), angles.cos()], -1)
-        elif self.features == "octaves":
-            encoded = fourier_interleaved(coords, self.frequencies)
-        else:
-            encoded = fourier(coords, self.frequencies)
+        if not self.learned:
+            return self.encoding(coords, weights)
+        angles = self.bandwidth * self._linear(0, coords, weights)
+        encoded = torch.cat([angles.sin(), angles.cos()], -1)
         return torch.cat([coords, encoded], -1) if self.include_input else encoded
 
     def __call__(self, coords: Coords, weights: Weights) -> Values:

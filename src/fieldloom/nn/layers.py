@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from fieldloom.errors import unknown
 from fieldloom.types import Slot
 
-Init = Callable[[Generator | None], Tensor]
+Draw = Callable[[Generator | None], Tensor]
+Init = Literal["torch", "kaiming", "xavier"]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -65,20 +68,34 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def activation_of(name: str) -> Callable[[Tensor], Tensor]:
+    """Raises InputError for a name that is none."""
+    if name not in ACTIVATIONS:
+        raise unknown("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
+
+
 # Initial draws.
 
 
-def uniform(shape: tuple[int, ...], bound: float) -> Init:
+def bound(fan_in: int, fan_out: int, init: Init) -> float:
+    """Of a weight's uniform draw."""
+    if init == "torch":
+        return 1 / math.sqrt(fan_in)
+    return math.sqrt(6 / (fan_in if init == "kaiming" else fan_in + fan_out))
+
+
+def uniform(shape: tuple[int, ...], bound: float) -> Draw:
     """U(-bound, bound)."""
     return lambda generator: torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
 
-def normal(shape: tuple[int, ...], std: float) -> Init:
+def normal(shape: tuple[int, ...], std: float) -> Draw:
     """N(0, std^2)."""
     return lambda generator: torch.empty(shape).normal_(0, std, generator=generator)
 
 
-def zeros(shape: tuple[int, ...]) -> Init:
+def zeros(shape: tuple[int, ...]) -> Draw:
     return lambda generator: torch.zeros(shape)
 
 

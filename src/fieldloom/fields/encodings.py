@@ -1,0 +1,150 @@
+"""What a perceptron sees of a coordinate: Fourier features, a learned grid of features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fieldloom.errors import InputError
+from fieldloom.nn.layers import (
+    fourier,
+    fourier_interleaved,
+    linear,
+    log_spaced,
+    normal,
+    octaves,
+)
+from fieldloom.types import Slot, Weights
+
+Features = Literal["octaves", "log", "gaussian", "constant", "none"]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A dense grid of learned features, interpolated: PE + CE of Levels-of-Experts, Tables 1 to 4.
+
+    size:     cells of each axis, one number for all or one an axis; features stand in their middle.
+    channels: of each feature.
+    std:      of the normal draw that they start with.
+    low, high: the coordinates that the grid covers; beyond, its border goes on.
+    """
+
+    size: int | tuple[int, ...]
+    channels: int = 64
+    std: float = 0.1
+    low: float = -1.0
+    high: float = 1.0
+
+    def sizes(self, axes: int) -> tuple[int, ...]:
+        """Cells of each axis. Raises InputError where they do not fit the coordinates."""
+        sizes = self.size if isinstance(self.size, tuple) else (self.size,) * axes
+        if len(sizes) != axes or min(*sizes, self.channels) < 1 or not self.low < self.high:
+            raise InputError(
+                f"field.grid: size = {self.size}, channels = {self.channels}, low = {self.low:g}, "
+                f"high = {self.high:g}: one positive size, or {axes}; low before high."
+            )
+        return sizes
+
+    def __call__(self, coords: Tensor, table: Tensor) -> Tensor:
+        """Coords (batch, points, d), table (1 | batch, *sizes, channels) -> (..., channels).
+
+        Multilinear between the middles of cells: 2^d weighted rows of the table for a point.
+        """
+        batch, points, axes = coords.shape
+        sizes = table.shape[1:-1]
+        unit = (coords.reshape(-1, axes) - self.low) / (self.high - self.low)
+        q = unit * unit.new_tensor(sizes) - 0.5
+        q = q.clamp(q.new_zeros(axes), q.new_tensor([n - 1 for n in sizes]))
+        base = q.detach().floor()
+        fraction, first = q - base, base.long()
+        last = first.new_tensor([n - 1 for n in sizes])
+        stride = first.new_tensor([math.prod(sizes[axis + 1 :]) for axis in range(axes)])
+        rows, shares = [], []
+        for step in product((0, 1), repeat=axes):
+            moved = torch.minimum(first + first.new_tensor(step), last)
+            rows.append((moved * stride).sum(-1))
+            sides = [fraction[:, a] if one else 1 - fraction[:, a] for a, one in enumerate(step)]
+            shares.append(math.prod(sides[1:], start=sides[0]))
+        index = torch.stack(rows, -1)
+        if len(table) > 1:  # each signal its own
+            signal = torch.arange(batch, device=index.device).repeat_interleave(points)
+            index = index + signal.unsqueeze(1) * math.prod(sizes)
+        found = F.embedding_bag(
+            index, table.flatten(0, -2), per_sample_weights=torch.stack(shares, -1), mode="sum"
+        )
+        return found.view(batch, points, -1)
+
+
+class Encoding:
+    """Coordinates (batch, points, inputs) -> (batch, points, width).
+
+    features: ``octaves``  2^k, k < count              (NeRF, HyperDiffusion; sin, cos by octave)
+              ``log``      bandwidth^(j / (count - 1)) (TransINR, IPC; order all cos, all sin)
+              ``gaussian`` B ~ N(0, bandwidth^2), fixed, times 2 pi     (arXiv:2006.10739; GASP)
+              ``constant`` ``count`` ones: the coordinates are not seen (Levels-of-Experts, Table 1)
+              ``none``     the coordinates themselves
+    count:    frequencies a coordinate (octaves, log), rows of B (gaussian), ones.
+    pi:       whether octaves and log frequencies are multiplied by pi.
+    include_input: the coordinates stand before their features.
+    grid:     features that are looked up, joined at the end (slot ``grid``, of role input).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        features: Features,
+        count: int,
+        bandwidth: float,
+        pi: bool = True,
+        include_input: bool = False,
+        grid: Embedding | None = None,
+    ) -> None:
+        if count < 1 and features != "none":
+            raise InputError(f"field.count = {count}: at least 1 frequency.")
+        self.features, self.count, self.grid = features, count, grid
+        self.include_input = include_input and features != "none"
+        self.slots: dict[str, Slot] = {}
+        if features == "gaussian":
+            shape = (inputs, count)
+            self.slots["features"] = Slot(shape, normal(shape, bandwidth), "fixed")
+        elif features in ("octaves", "log"):
+            self.frequencies = (
+                octaves(count, pi) if features == "octaves" else log_spaced(count, bandwidth, pi)
+            )
+        self.width = {
+            "none": inputs,
+            "constant": count,
+            "gaussian": 2 * count,
+            "octaves": 2 * count * inputs,
+            "log": 2 * count * inputs,
+        }[features] + (inputs if self.include_input else 0)
+        if grid is not None:
+            table = (*grid.sizes(inputs), grid.channels)
+            self.slots["grid"] = Slot(table, normal(table, grid.std), "input")
+            self.width += grid.channels
+
+    def __call__(self, coords: Tensor, weights: Weights) -> Tensor:
+        parts = [self._encoded(coords, weights)]
+        if self.include_input:
+            parts.insert(0, coords)
+        if self.grid is not None:
+            parts.append(self.grid(coords, weights["grid"]))
+        return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+    def _encoded(self, coords: Tensor, weights: Weights) -> Tensor:
+        if self.features == "none":
+            return coords
+        if self.features == "constant":
+            return coords.new_ones(*coords.shape[:2], self.count)
+        if self.features == "gaussian":
+            angles = linear(coords, 2 * math.pi * weights["features"].to(coords))
+            return torch.cat([angles.cos(), angles.sin()], -1)
+        if self.features == "octaves":
+            return fourier_interleaved(coords, self.frequencies)
+        return fourier(coords, self.frequencies)
