@@ -16,8 +16,8 @@ from fieldloom.errors import InputError
 from fieldloom.evaluate import evaluate
 from fieldloom.family import Family
 from fieldloom.fields.mlp import FourierMlp
-from fieldloom.objectives.adversarial import Adversarial
-from fieldloom.objectives.critics import PointConv, PointCritic, farthest
+from fieldloom.objectives.adversarial import GAMES, Adversarial
+from fieldloom.objectives.critics.points import PointConv, PointCritic, farthest
 from fieldloom.priors.prior import Gaussian
 from fieldloom.renderers import Direct as Render
 from fieldloom.system import open_source
@@ -34,8 +34,8 @@ class Tiny(nn.Module):
         super().__init__()
         self.first, self.last = nn.Linear(POINTS, 4), nn.Linear(4, 1)
 
-    def forward(self, coords, values):
-        return self.last(torch.tanh(self.first(values.flatten(1)))).squeeze(1)
+    def forward(self, coords, values, grid=None):
+        return self.last(torch.tanh(self.first(values.flatten(1))))
 
 
 def family():
@@ -50,7 +50,7 @@ def given(standard=True):
 def batch(values=None):
     coords = torch.linspace(-1, 1, POINTS).double()[:, None].expand(BATCH, -1, -1)
     values = torch.randn(BATCH, POINTS, 1).double() if values is None else values
-    signal = Signal(coords, values, torch.arange(BATCH))
+    signal = Signal(coords, values, torch.arange(BATCH), grid=(POINTS,))
     return Batch(signal, signal)
 
 
@@ -63,6 +63,66 @@ def sigmoid(x):
 
 
 # -- losses
+
+
+ROOTS = torch.tensor([2.0, 0.5, -1.0]).double(), torch.tensor([-2.0, 0.0, 3.0]).double()
+"""Logits of data and of samples: on both sides of the hinges, and between them."""
+
+
+def slopes_of(loss, *logits):
+    leaves = [x.clone().requires_grad_() for x in logits]
+    value = loss(*leaves)
+    return value.item(), [x.tolist() for x in torch.autograd.grad(value, leaves)]
+
+
+def test_the_hinge_game_by_hand():
+    """max(0, 1 - D): 0, 1/2, 2; max(0, 1 + D): 0, 1, 4; flat beyond the margins."""
+    value, (true, fake) = slopes_of(GAMES["hinge"].critic, *ROOTS)
+    assert value == pytest.approx((0 + 0.5 + 2) / 3 + (0 + 1 + 4) / 3)
+    assert true == pytest.approx([0, -1 / 3, -1 / 3])
+    assert fake == pytest.approx([0, 1 / 3, 1 / 3])
+    value, (fake,) = slopes_of(GAMES["hinge"].generator, ROOTS[1])
+    assert value == pytest.approx(-1 / 3)
+    assert fake == pytest.approx([-1 / 3] * 3)
+
+
+def test_the_logistic_game_by_hand():
+    """-log s(D) has the slope s(D) - 1, -log(1 - s(D)) the slope s(D)."""
+    s = [1 / (1 + np.exp(-x.numpy())) for x in ROOTS]
+    value, (true, fake) = slopes_of(GAMES["logistic"].critic, *ROOTS)
+    assert value == pytest.approx(-np.log(s[0]).mean() - np.log(1 - s[1]).mean())
+    assert true == pytest.approx(list((s[0] - 1) / 3))
+    assert fake == pytest.approx(list(s[1] / 3))
+    value, (fake,) = slopes_of(GAMES["logistic"].generator, ROOTS[1])
+    assert value == pytest.approx(-np.log(s[1]).mean())
+    assert fake == pytest.approx(list((s[1] - 1) / 3))
+
+
+def test_hinge_losses_and_what_the_log_tells():
+    objective, data = duel(game="hinge", r1=0.0), batch()
+    with torch.no_grad():
+        objective.critic.last.weight.mul_(5)  # past the margins, for some
+    true = objective.critic(data.target.coords, data.target.values).detach().numpy()
+    torch.manual_seed(7)
+    code = objective.prior.sample(BATCH).double()
+    made = objective.family(data.target.coords, code)
+    fake = objective.critic(data.target.coords, made).detach().numpy()
+    torch.manual_seed(7)
+    loss, logs = objective.loss("critic", data)
+    hinges = np.maximum(0, 1 - true).mean() + np.maximum(0, 1 + fake).mean()
+    assert loss.item() == logs["loss"].item() == pytest.approx(hinges)
+    assert logs["data"].item() == pytest.approx(true.mean())
+    assert logs["samples"].item() == pytest.approx(fake.mean())
+    torch.manual_seed(7)
+    assert objective.loss("generator", data)[0].item() == pytest.approx(-fake.mean())
+
+
+def test_critics_get_the_grid_that_the_points_fill():
+    objective, data, seen = duel(r1=0.0), batch(), []
+    objective.critic.forward = lambda coords, values, grid: seen.append(grid) or values.sum(2)
+    for player in ("critic", "generator"):
+        objective.loss(player, data)
+    assert seen == [(POINTS,)] * 3
 
 
 def test_both_losses_by_formula():
@@ -128,11 +188,13 @@ def test_the_critics_gradient_sees_the_slope(of):
 
 def test_some_of_the_points_are_judged():
     objective, data, seen = duel(points=3, r1=0.0), batch(), []
-    objective.critic.forward = lambda coords, values: (
-        seen.append((coords, values)) or values.sum((1, 2))
+    objective.critic.forward = lambda coords, values, grid: (
+        seen.append((coords, values, grid)) or values.sum(2)
     )
     objective.loss("critic", data)
-    (where, true), (same, _) = seen
+    (where, true, grid), (same, _, again) = seen
+    assert grid is None  # though the batch has one
+    assert again is None
     assert where.shape == (BATCH, 3, 1)
     assert torch.equal(where, same)
     assert torch.equal(where, where[:1].expand_as(where))
@@ -213,6 +275,10 @@ def test_refusals():
     field = FourierMlp(1, 1, width=4, depth=3, features="none")
     with pytest.raises(InputError, match="needs a conditioner with a code"):
         Adversarial(Family(field, Conditioner(field.slots)), Render(), given(), Tiny())
+    for more in (dict(), dict(r1=1.0)):
+        with pytest.raises(InputError, match="'hinge' has no probabilities"):
+            duel(game="hinge", **more)
+    assert duel(game="hinge", r1=1.0, r1_of="logit").r1 == 1
     for wrong in (dict(r1=-1.0), dict(points=0)):
         with pytest.raises(InputError, match="not negative"):
             duel(**wrong)
@@ -225,9 +291,9 @@ class Average(nn.Module):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1))
 
-    def forward(self, coords, values):
+    def forward(self, coords, values, grid=None):
         mean, spread = values.mean((1, 2)), values.var((1, 2))
-        return self.net(torch.stack([mean, spread], 1)).squeeze(1)
+        return self.net(torch.stack([mean, spread], 1))
 
 
 @pytest.mark.parametrize("shift", [-0.7, 0.7])
@@ -379,9 +445,10 @@ def test_a_critic_is_that_of_a_slow_twin_of_each_signal(shared):
     coords = torch.rand(1 if shared else 3, 20, 2).double().expand(3, -1, -1)
     values = torch.randn(3, 20, 3).double()
     found = critic(coords, values)
-    assert found.shape == (3,)
+    assert found.shape == (3, 1)
+    assert torch.equal(critic(coords, values, (4, 5)), found)
     for i in range(3):
-        expected = slow_critic(critic, coords[i], values[i])
+        expected = slow_critic(critic, coords[i], values[i])[None]
         torch.testing.assert_close(found[i], expected)
         torch.testing.assert_close(critic(coords[i : i + 1], values[i : i + 1])[0], expected)
 

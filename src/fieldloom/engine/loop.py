@@ -189,9 +189,9 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
 
 
 def shown(numbers: Mapping[str, float]) -> str:
-    """The losses of a step, of every player."""
-    losses = {name: value for name, value in numbers.items() if name.endswith("loss")}
-    return ", ".join(f"{name} {value:.5f}" for name, value in losses.items())
+    """The losses of a step, of every player, and where it is known the PSNR in dB."""
+    losses = [f"{name} {value:.5f}" for name, value in numbers.items() if name.endswith("loss")]
+    return ", ".join([*losses, *([f"{numbers['psnr']:.2f} dB"] if "psnr" in numbers else [])])
 
 
 def size(batch: Any) -> int:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from fieldloom.encoders import AutoDecode, Encoder, error
 from fieldloom.family import Family
+from fieldloom.metrics.mismatch import mse
 from fieldloom.objectives.objective import Logs, Objective, trainable
 from fieldloom.renderers import Renderer
 from fieldloom.types import Batch, Mismatch
@@ -17,7 +18,8 @@ class Reconstruction(Objective):
     The outer loss of CAVIA (only the last inner step counts), the loss of auto-decoding, of
     amortised encoders and of fitting a single signal, depending on the encoder.
 
-    penalty: one, or several, of what shapes the codes.
+    penalty: one, or several, of what shapes the codes. span: the extent of values' range, which the
+             log's PSNR is of where the mismatch is the mean squared error.
     """
 
     def __init__(
@@ -27,11 +29,12 @@ class Reconstruction(Objective):
         render: Renderer,
         mismatch: Mismatch,
         penalty: nn.Module | tuple[nn.Module, ...] = (),
+        span: float = 2.0,
     ) -> None:
         super().__init__()
         self.family, self.encoder = family, encoder
         self.penalties = nn.ModuleList(penalty if isinstance(penalty, tuple) else [penalty])
-        self.render, self.mismatch = render, mismatch
+        self.render, self.mismatch, self.span = render, mismatch, span
         self.separable = encoder.separable and all(p.separable for p in self.penalties)
         codes = [encoder.table] if isinstance(encoder, AutoDecode) else []
         held = {id(p) for p in codes}
@@ -43,6 +46,8 @@ class Reconstruction(Objective):
         explain = lambda code, signal: error(code, signal, self.family, self.render, self.mismatch)
         losses = explain(code, batch.target)
         logs = {"loss": losses.detach().mean()}
+        if self.mismatch is mse:
+            logs["psnr"] = -10 * (losses.detach() / self.span**2).log10().mean()
         for penalty in self.penalties:
             added = penalty(code, batch, self.encoder, explain)
             name = type(penalty).__name__.lower()

@@ -1,12 +1,12 @@
-"""Critics: functions from a signal's observations to a logit of its being data."""
+"""A critic of scattered points: convolutions over neighbourhoods."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,13 +70,15 @@ class PointCritic(nn.Module):
                 channels = layer.channels
         self._plan: tuple[Tensor, list[tuple[Tensor, Tensor]]] | None = None
 
-    def forward(self, coords: Coords, values: Values) -> Tensor:
-        """Logits (batch,) of values (batch, points, value) at coords (batch, points, coord)."""
+    def forward(
+        self, coords: Coords, values: Values, grid: tuple[int, ...] | None = None
+    ) -> Float[Tensor, "batch logits"]:
+        """One logit a signal, (batch, 1), of values at coords; the grid is not asked for."""
         h, convolutions = values, iter(self.convolutions)
         for layer, (near, offset) in zip(self.layers, self.plan(coords), strict=True):
             seen = gather(h, near)
             h = seen.mean(2) if layer.channels is None else next(convolutions)(seen, offset)
-        return h.flatten(1).squeeze(1)
+        return h.flatten(1)
 
     @torch.no_grad()
     def plan(self, coords: Coords) -> list[tuple[Tensor, Tensor]]:
@@ -149,6 +151,3 @@ def farthest(points: Tensor, count: int) -> Tensor:
         squared = torch.minimum(squared, (points - latest).square().sum(-1))
         chosen[:, i] = squared.argmax(1)
     return chosen
-
-
-CRITICS: dict[str, Any] = {"points": PointCritic}

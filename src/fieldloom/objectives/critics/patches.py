@@ -1,0 +1,93 @@
+"""A critic of pictures: one logit a patch, at several resolutions."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from fieldloom.errors import InputError
+from fieldloom.types import Coords, Values
+
+
+class PatchCritic(nn.Module):
+    """Convolutions that judge every patch of a picture (arXiv:1611.07004, section 3.2.2).
+
+    One stack of convolutions a resolution, each half of that before (arXiv:1711.11585, section
+    3.2); the spectral norm of every convolution is 1 (arXiv:1802.05957, eq. 8), and there is no
+    batch norm, so that a signal is judged alone.
+
+    coord_dim: of the observations; not used, since a picture's pixels stand where its grid says.
+    value_dim: channels of the picture.
+    width:     channels of the first convolution; each further one has twice as many as that before
+               it, at most 8 * width.
+    depth:     convolutions of stride 2; one of stride 1, 3 by 3, follows and gives the logits.
+    scales:    resolutions.
+    kernel:    side of the convolutions of stride 2.
+    slope:     of the leaky ReLU after them.
+
+    Sides of a picture are at least 2^(depth + scales - 1).
+    """
+
+    def __init__(
+        self,
+        coord_dim: int,
+        value_dim: int,
+        width: int = 64,
+        depth: int = 3,
+        scales: int = 2,
+        kernel: int = 4,
+        slope: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if min(width, depth, scales) < 1 or kernel < 2 or not 0 <= slope < 1:
+            raise InputError(
+                f"critic 'patches': width = {width}, depth = {depth}, scales = {scales}, kernel = "
+                f"{kernel}, slope = {slope}: at least 1, kernel at least 2, slope in [0, 1)."
+            )
+        self.smallest = 2 ** (depth + scales - 1)
+        channels = [value_dim, *(width * min(2**i, 8) for i in range(depth))]
+        self.scales = nn.ModuleList(_stack(channels, kernel, slope) for _ in range(scales))
+
+    def forward(
+        self, coords: Coords, values: Values, grid: tuple[int, ...] | None
+    ) -> Float[Tensor, "batch logits"]:
+        """Logits of the picture that values (batch, points, value) form on the grid, row-major.
+
+        Each scale has as many as the finest one, sides / 2^depth: those of coarser scales are
+        repeated (nearest), so that every scale weighs the same in the mean.
+
+        Raises InputError where the grid has not two axes, or a side is too short.
+        """
+        picture = values.mT.unflatten(2, self._sides(grid))
+        logits = []
+        for place, scale in enumerate(self.scales):
+            picture = F.avg_pool2d(picture, 2) if place else picture
+            logits.append(scale(picture))
+        finest = logits[0].shape[2:]
+        return torch.cat([F.interpolate(x, finest, mode="nearest") for x in logits], 1).flatten(1)
+
+    def _sides(self, grid: tuple[int, ...] | None) -> tuple[int, ...]:
+        if grid is None:
+            raise InputError("critic 'patches' judges whole pictures: leave points out.")
+        if len(grid) != 2:
+            raise InputError(f"critic 'patches' judges pictures: two axes, not {len(grid)}.")
+        if min(grid) < self.smallest:
+            raise InputError(
+                f"critic 'patches': a picture of {grid[0]} by {grid[1]} is too small for its depth "
+                f"and scales, which need at least {self.smallest} by {self.smallest}."
+            )
+        return grid
+
+
+def _stack(channels: list[int], kernel: int, slope: float) -> nn.Sequential:
+    """Pictures (batch, channels[0], height, width) -> logits (batch, 1, rows, columns)."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise(channels):
+        convolution = nn.Conv2d(a, b, kernel, stride=2, padding=(kernel - 1) // 2)
+        layers += [spectral_norm(convolution), nn.LeakyReLU(slope)]
+    return nn.Sequential(*layers, spectral_norm(nn.Conv2d(channels[-1], 1, 3, padding=1)))
