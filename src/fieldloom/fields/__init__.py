@@ -1,8 +1,10 @@
 """Fields: slots, and how to evaluate them at coordinates."""
 
+from fieldloom.fields.arrangements import ARRANGEMENTS
+from fieldloom.fields.experts import Experts
 from fieldloom.fields.field import Field
 from fieldloom.fields.mlp import FourierMlp, Siren
 
-FIELDS = {"siren": Siren, "fourier-mlp": FourierMlp}
+FIELDS = {"siren": Siren, "fourier-mlp": FourierMlp, "experts": Experts}
 
-__all__ = ["FIELDS", "Field", "FourierMlp", "Siren"]
+__all__ = ["ARRANGEMENTS", "FIELDS", "Experts", "Field", "FourierMlp", "Siren"]

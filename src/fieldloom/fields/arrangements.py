@@ -1,0 +1,200 @@
+"""Arrangements: how finely each layer's tiles repeat over space, and where they begin.
+
+An arrangement is data: from the tiles of every layer, (n_1, ..., n_d) each, to one ``Tiling`` a
+layer. A layer's tile at a place p, in shares of the domain, is the cell of q = p scale + offset.
+Source: Levels-of-Experts, Hao et al., NeurIPS 2022, section 3, Figure 1 and Table 1; its supplement
+was not to be had, so that quad-tree, Gray and fine-to-coarse follow their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from fieldloom.errors import InputError
+
+Tiles = tuple[int, ...]
+
+
+class Tiling(NamedTuple):
+    """Where a layer's tiles lie: cells of p scale + offset, p in [0, 1] over the domain.
+
+    scale: cells a unit, one number an axis, or a matrix (d, d) from p to cells. offset: (d,).
+    draw:  where not None, scale and offset are drawn once for each field, (d + 1, d), offset last.
+    """
+
+    scale: Tensor
+    offset: Tensor
+    draw: Callable[[Generator | None], Tensor] | None = None
+
+
+Arrangement = Callable[[Sequence[Tiles]], list[Tiling]]
+
+
+class CoarseToFine:
+    """The first layer's tiles cover the domain once, each later layer divides the cells before it.
+
+    growth: the later layers' scales grow by this factor instead of their numbers of tiles; cells
+            are then shared by fewer layers' tiles, and fine layers do not fall below a sample.
+    finest: no scale passes it.
+    """
+
+    def __init__(self, growth: float | None = None, finest: float | None = None) -> None:
+        for name, value in (("growth", growth), ("finest", finest)):
+            if value is not None and value <= 0:
+                raise InputError(f"arrangement.{name} = {value}: positive.")
+        self.growth, self.finest = growth, finest
+
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+        return [fixed(scale) for scale in self.scales(tiles)]
+
+    def scales(self, tiles: Sequence[Tiles]) -> list[Tensor]:
+        """Cells of each axis, float64 (d,) a layer."""
+        found: list[Tensor] = []
+        for own in tiles:
+            count = torch.tensor(own, dtype=torch.float64)
+            scale = (
+                count if not found else found[-1] * (count if self.growth is None else self.growth)
+            )
+            found.append(scale if self.finest is None else scale.clamp(max=self.finest))
+        return found
+
+
+class FineToCoarse(CoarseToFine):
+    """The same scales, each layer's tiles repeated within the cells of the next one's."""
+
+    def scales(self, tiles: Sequence[Tiles]) -> list[Tensor]:
+        return super().scales(tiles[::-1])[::-1]
+
+
+class QuadTree:
+    """Scale 2^i in layer i = 1, 2, ...: halves, quarters, whatever the numbers of tiles."""
+
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+        return [fixed(torch.full((len(own),), 2.0**i)) for i, own in enumerate(tiles, 1)]
+
+
+class Gray:
+    """A Gray code, for 2 tiles an axis: at every boundary one layer alone changes its tile.
+
+    Scale 2 in the first layer, 2^(i-1) and an offset of 1/2 in layer i.
+    """
+
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+        first = [fixed(torch.full((len(own),), 2.0)) for own in tiles[:1]]
+        later = [
+            fixed(torch.full((len(own),), 2.0 ** (i - 1)), 0.5)
+            for i, own in enumerate(tiles[1:], 2)
+        ]
+        return first + later
+
+
+class Chunked:
+    """Every layer's tiles cover the domain once: the chunks have perceptrons of their own."""
+
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+        return [fixed(torch.tensor(own)) for own in tiles]
+
+
+class Aligned:
+    """One scale for all layers: tiles of equal cells that repeat, without hierarchy.
+
+    scale: cells an axis; None: the finest of coarse-to-fine. With a cell for every sample the tiles
+           interleave: neighbouring samples belong to perceptrons of their own.
+    """
+
+    def __init__(self, scale: float | None = None) -> None:
+        if scale is not None and scale <= 0:
+            raise InputError(f"arrangement.scale = {scale}: positive.")
+        self.scale = scale
+
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+        finest = CoarseToFine().scales(tiles)[-1]
+        scale = finest if self.scale is None else torch.full_like(finest, self.scale)
+        return [fixed(scale) for _ in tiles]
+
+
+class RandomAffine(CoarseToFine):
+    """Each layer's grid is turned, stretched and moved at random; its cells are of the sizes of
+    coarse-to-fine.
+
+    Not published: here a random rotation, each axis stretched by 2^u, u in +-``spread``, and an
+    offset of up to a whole period.
+    """
+
+    def __init__(
+        self, spread: float = 0.5, growth: float | None = None, finest: float | None = None
+    ) -> None:
+        super().__init__(growth, finest)
+        self.spread = spread
+
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+        scales = self.scales(tiles)
+        return [
+            Tiling(scale, torch.zeros_like(scale), self._draw(scale, own))
+            for scale, own in zip(scales, tiles, strict=True)
+        ]
+
+    def _draw(self, scale: Tensor, tiles: Tiles) -> Callable[[Generator | None], Tensor]:
+        def draw(generator: Generator | None) -> Tensor:
+            axes = len(tiles)
+            turn, upper = torch.linalg.qr(torch.randn(axes, axes, generator=generator))
+            turn = turn * upper.diagonal().sign()  # the turns of Haar's measure
+            stretch = 2 ** (self.spread * (2 * torch.rand(axes, generator=generator) - 1))
+            offset = torch.rand(axes, generator=generator) * torch.tensor(tiles)
+            return torch.cat([turn * (scale.float() * stretch), offset[None]])
+
+        return draw
+
+
+class Given:
+    """Scales and offsets as they are given, one number (for all axes) a layer."""
+
+    def __init__(self, scales: tuple[float, ...], offsets: tuple[float, ...] | None = None) -> None:
+        self.scales = scales
+        self.offsets = (0.0,) * len(scales) if offsets is None else offsets
+        if len(self.offsets) != len(scales) or min(scales, default=0) <= 0:
+            raise InputError(
+                f"arrangement: scales = {list(scales)}, offsets = {list(self.offsets)}: as many "
+                "positive scales as offsets."
+            )
+
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+        if len(tiles) != len(self.scales):
+            raise InputError(f"arrangement: {len(self.scales)} scales for {len(tiles)} layers.")
+        each = zip(tiles, self.scales, self.offsets, strict=True)
+        return [fixed(torch.full((len(own),), scale), offset) for own, scale, offset in each]
+
+
+def fixed(scale: Tensor, offset: float = 0.0) -> Tiling:
+    scale = scale.double()
+    return Tiling(scale, torch.full_like(scale, offset))
+
+
+def positions(unit: Tensor, tiling: Tiling, drawn: Tensor | None = None) -> Tensor:
+    """Places in shares of the domain (n, d) -> q, in cells (n, d).
+
+    drawn: (d + 1, d), the matrix and the offset of a tiling that is drawn.
+    """
+    if drawn is not None:
+        drawn = drawn.to(unit)
+        return unit @ drawn[:-1] + drawn[-1]
+    return unit * tiling.scale.to(unit) + tiling.offset.to(unit)
+
+
+HIERARCHY = CoarseToFine()
+
+ARRANGEMENTS: dict[str, Any] = {
+    "coarse-to-fine": CoarseToFine,
+    "fine-to-coarse": FineToCoarse,
+    "quad-tree": QuadTree,
+    "gray": Gray,
+    "chunked": Chunked,
+    "aligned": Aligned,
+    "interleaved": Aligned,
+    "random-affine": RandomAffine,
+    "given": Given,
+}

@@ -1,0 +1,337 @@
+"""Linear layers whose weight depends on where a point lies.
+
+Source: Levels-of-Experts, Hao et al., NeurIPS 2022, equations 3 to 5.
+
+A layer has one matrix a tile; the tiles repeat over space, and a point takes the matrix of its
+tile, or a blend of those around it. Points are brought into the order of their tiles, so that each
+matrix is one product with a run of rows: no weight is ever gathered for a point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LEAST = 128
+"""Rows that a run should have on average: so many fill a matrix product."""
+
+
+class Order(NamedTuple):
+    """How a layer finds its points.
+
+    places: (n,) the row of the layer's input that stands at each row of its output; None: its own.
+    runs:   (first row, last row (exclusive), matrix) of rows that meet the same matrix.
+    """
+
+    places: Tensor | None
+    runs: tuple[tuple[int, int, int], ...]
+
+
+class Stop(NamedTuple):
+    """Where the points of a batch stand at a layer.
+
+    order: how they came from the layer before; None: as they were, for a layer that is not tiled.
+    at:    (n,) the place that each row started from; None: its own.
+    whole: whether each signal's rows stand together, in the order of signals.
+    """
+
+    order: Order | None
+    at: Tensor | None
+    whole: bool
+
+    def of(self, x: Tensor) -> Tensor:
+        """Rows as they started (n, ...) -> as they stand here."""
+        return x if self.at is None else x.index_select(0, self.at)
+
+    def moved(self, x: Tensor) -> Tensor:
+        """Rows as they stood at the layer before -> as they stand here."""
+        if self.order is None or self.order.places is None:
+            return x
+        return x.index_select(0, self.order.places)
+
+    def back(self, x: Tensor) -> Tensor:
+        """Rows as they stand here -> as they started."""
+        return x if self.at is None else x.index_select(0, inverse(self.at))
+
+
+class Keys(NamedTuple):
+    """The tile (n,) of every point in a layer of so many ``tiles``.
+
+    own: signals have matrices of their own, signal * tiles + tile; otherwise the tile's is shared.
+    """
+
+    tile: Tensor
+    tiles: int
+    own: bool
+
+
+def route(layers: Sequence[Keys | None], batch: int, points: int) -> list[Stop]:
+    """The order of the points (batch, points) at every layer; None: a layer that is not tiled.
+
+    Where a layer has to sort them, it sorts by the tiles of those after it too, as long as LEAST
+    points share all of these: then the layers after it find their runs without moving a row.
+    """
+    at: Tensor | None = None
+    whole, stops = True, []
+    ready: dict[int, tuple[tuple[int, int, int], ...]] = {}
+    for i, keys in enumerate(layers):
+        if keys is None:
+            stops.append(Stop(None, at, whole))
+            continue
+        if i in ready:
+            stops.append(Stop(Order(None, ready[i]), at, whole))
+            continue
+        together = _together(layers, i, batch * points, batch)
+        key, total = _joined([layers[j] for j in together], batch, points)
+        now = key if at is None else key.index_select(0, at)
+        step = None
+        if not bool((now[1:] >= now[:-1]).all()):
+            step = _sorted(now, total)
+            at = step if at is None else at.index_select(0, step)
+        whole = keys.own or batch == 1 or (whole and step is None)
+        ends = torch.bincount(key, minlength=total).cumsum(0)
+        later = total // (batch if keys.own else 1)
+        for j in together:
+            member = layers[j]
+            assert member is not None
+            later //= member.tiles
+            ready[j] = _runs(ends[later - 1 :: later].tolist(), member, batch)
+        stops.append(Stop(Order(step, ready[i]), at, whole))
+    return stops
+
+
+def _together(layers: Sequence[Keys | None], first: int, n: int, batch: int) -> list[int]:
+    """The layers, from the first on, whose tiles the points are sorted by at once."""
+    found: list[int] = []
+    own, groups = False, 1
+    for j, keys in enumerate(layers[first:], first):
+        if keys is None:
+            continue
+        if not found:
+            own, groups = keys.own, batch if keys.own else 1
+        elif keys.own != own or groups * keys.tiles * LEAST > n:
+            break
+        found.append(j)
+        groups *= keys.tiles
+    return found
+
+
+def _joined(layers: Sequence[Keys | None], batch: int, points: int) -> tuple[Tensor, int]:
+    """One number a point for its tiles in all of these layers, the first one's slowest."""
+    key, total = None, 1
+    for keys in layers:
+        assert keys is not None
+        if key is None:
+            key = keys.tile
+            if keys.own:
+                signal = torch.arange(batch, device=key.device).repeat_interleave(points)
+                key, total = signal * keys.tiles + key, batch
+        else:
+            key = key * keys.tiles + keys.tile
+        total *= keys.tiles
+    assert key is not None
+    return key, total
+
+
+def _sorted(key: Tensor, total: int) -> Tensor:
+    small = torch.uint8 if total <= 256 else torch.int32  # a shorter key is sorted faster
+    return key.to(small).sort(stable=True).indices
+
+
+def _runs(ends: list[int], keys: Keys, batch: int) -> tuple[tuple[int, int, int], ...]:
+    """Runs that are not empty, from the ends of all; a layer's matrices come round in them."""
+    starts = [0, *ends[:-1]]
+    each = len(ends) // batch if keys.own else len(ends)  # runs of one signal
+    return tuple(
+        (a, b, place // each * keys.tiles + place % keys.tiles)
+        for place, (a, b) in enumerate(zip(starts, ends, strict=True))
+        if a < b
+    )
+
+
+def inverse(order: Tensor) -> Tensor:
+    """The permutation that undoes one."""
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return back
+
+
+def cells(q: Tensor, tiles: Sequence[int]) -> Tensor:
+    """The tile that each position lies in (eq. 5): (n, d) -> (n,) int64."""
+    counts = q.new_tensor(tiles)
+    places = torch.remainder(q.detach().floor(), counts).long()
+    return (places * places.new_tensor(strides(tiles))).sum(-1)
+
+
+def strides(tiles: Sequence[int]) -> list[int]:
+    """Of the row-major order of the tiles: the first axis is the slowest."""
+    return [math.prod(tiles[axis + 1 :]) for axis in range(len(tiles))]
+
+
+def corners(q: Tensor, tiles: Sequence[int]) -> tuple[list[list[int]], Tensor]:
+    """The tiles that positions (n, d) lie between, and how much of each (eq. 4).
+
+    Returns for each corner the tile that it makes of every tile that a position lies in
+    (corners, tiles), and the coefficients (n, corners), which add up to 1. Axes of one tile have
+    one corner: there the published formula is wrong.
+    """
+    fraction = q - q.floor()
+    reach = [(0, 1) if count > 1 else (0,) for count in tiles]
+    places = list(product(*(range(count) for count in tiles)))
+    table, shares = [], []
+    for step in product(*reach):
+        moved = [
+            [(p + s) % n for p, s, n in zip(place, step, tiles, strict=True)] for place in places
+        ]
+        table.append([sum(map(math.prod, zip(m, strides(tiles), strict=True))) for m in moved])
+        share = q.new_ones(len(q))
+        for axis, one in enumerate(step):
+            if len(reach[axis]) > 1:
+                share = share * (fraction[:, axis] if one else 1 - fraction[:, axis])
+        shares.append(share)
+    return table, torch.stack(shares, -1)
+
+
+def tiled(
+    x: Tensor,
+    order: Order,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    blend: tuple[list[list[int]], Tensor] | None = None,
+) -> Tensor:
+    """Rows of x times the matrices of their groups: (n, in) -> (n, out), in the new order.
+
+    weight: (matrices, in, out). bias: (out,), shared, or None.
+    blend:  for each corner the matrix that it makes of each matrix of the order, and how much of it
+            each row takes (n, corners), in the new order; None: the order's own alone.
+
+    y_r = sum_c share_rc W[corner_c(matrix of r)] x_r + b   (eq. 3)
+    """
+    table, shares = blend or ([list(range(len(weight)))], None)
+    if x.is_cpu:
+        return Tiled.apply(x, weight, bias, shares, order, table)
+    return composed(x, weight, bias, shares, order, table)
+
+
+def composed(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    shares: Tensor | None,
+    order: Order,
+    table: list[list[int]],
+) -> Tensor:
+    """As ``tiled``, of operations that torch can differentiate any number of times."""
+    rows = x if order.places is None else x.index_select(0, order.places)
+    y: Tensor | None = None
+    for corner, own in enumerate(table):
+        part = grouped(rows, order, weight, own)
+        if shares is not None:
+            part = part * shares[:, corner : corner + 1]
+        y = part if y is None else y + part
+    assert y is not None
+    return y if bias is None else y + bias
+
+
+def grouped(rows: Tensor, order: Order, weight: Tensor, own: list[int]) -> Tensor:
+    """One matrix product a run: a single call on an accelerator, a loop on a CPU."""
+    if rows.is_cpu or not hasattr(F, "grouped_mm"):
+        return torch.cat([rows[a:b] @ weight[own[matrix]] for a, b, matrix in order.runs])
+    ends = torch.tensor([b for _, b, _ in order.runs], dtype=torch.int32, device=rows.device)
+    taken = torch.tensor([own[matrix] for _, _, matrix in order.runs], device=weight.device)
+    return F.grouped_mm(rows.contiguous(), weight.index_select(0, taken), offs=ends)
+
+
+class Tiled(torch.autograd.Function):
+    """``composed`` for a CPU, in runs that stay in its cache: a gathered copy of all rows is never
+    written to memory, forward or backward.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        shares: Tensor | None,
+        order: Order,
+        table: list[list[int]],
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, bias, shares)
+        ctx.order, ctx.table = order, table
+        y = x.new_empty(_count(x, order), weight.shape[-1])
+        for a, b, matrix in order.runs:
+            rows, out = _rows(x, order, a, b), y[a:b]
+            if shares is None:
+                _product(rows, weight[table[0][matrix]], bias, out)
+                continue
+            for corner, own in enumerate(table):
+                scaled = rows * shares[a:b, corner : corner + 1]
+                if corner == 0:
+                    _product(scaled, weight[own[matrix]], bias, out)
+                else:
+                    out.addmm_(scaled, weight[own[matrix]])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        x, weight, bias, shares = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative will be asked for
+            return _twice(ctx, slope)
+        order, table, needed = ctx.order, ctx.table, ctx.needs_input_grad
+        to_x = torch.empty_like(x) if needed[0] else None  # every row is met once
+        to_weight = torch.zeros_like(weight) if needed[1] else None
+        to_shares = torch.empty_like(shares) if shares is not None and needed[3] else None
+        for a, b, matrix in order.runs:
+            rows, here = _rows(x, order, a, b), slope[a:b]
+            back: Tensor | None = None
+            for corner, own in enumerate(table):
+                place = own[matrix]
+                share = None if shares is None else shares[a:b, corner : corner + 1]
+                if to_weight is not None:
+                    to_weight[place].addmm_((rows if share is None else rows * share).mT, here)
+                if to_x is None and to_shares is None:
+                    continue
+                one = here @ weight[place].mT
+                if to_shares is not None:
+                    to_shares[a:b, corner] = (one * rows).sum(-1)
+                one = one if share is None else one.mul_(share)
+                back = one if back is None else back.add_(one)
+            if to_x is not None and back is not None:
+                if order.places is None:
+                    to_x[a:b] = back
+                else:
+                    to_x.index_copy_(0, order.places[a:b], back)
+        to_bias = slope.sum(0) if bias is not None and needed[2] else None
+        return to_x, to_weight, to_bias, to_shares, None, None
+
+
+def _twice(ctx: Any, slope: Tensor) -> Any:
+    """The gradient as a function that can be differentiated again."""
+    x, weight, bias, shares = inputs = ctx.saved_tensors
+    y = composed(x, weight, bias, shares, ctx.order, ctx.table)
+    asked = [t for t, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
+    found = iter(torch.autograd.grad(y, asked, slope, create_graph=True))
+    wanted = zip(inputs, ctx.needs_input_grad, strict=False)
+    return (*(next(found) if needed else None for _, needed in wanted), None, None)
+
+
+def _count(x: Tensor, order: Order) -> int:
+    return len(x) if order.places is None else len(order.places)
+
+
+def _rows(x: Tensor, order: Order, a: int, b: int) -> Tensor:
+    return x[a:b] if order.places is None else x.index_select(0, order.places[a:b])
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    if bias is None:
+        torch.mm(rows, weight, out=out)
+    else:
+        torch.addmm(bias, rows, weight, out=out)
