@@ -12,6 +12,8 @@ import trimesh
 from PIL import Image
 
 from fieldloom import cli, recipe
+from fieldloom.cli.data import data_of
+from fieldloom.cli.files import write_data
 from fieldloom.engine.run import load
 from fieldloom.engine.train import train
 from fieldloom.geometry.cameras import orbit
@@ -144,7 +146,7 @@ def test_an_empty_level_set_is_named_and_not_written(shape_run, tmp_path, monkey
     nothing.slots = system.family.field.slots
     system.family.field = nothing
     codes = torch.zeros(2, *system.family.code_shape)
-    assert cli.write_data(system, codes, None, tmp_path / "none", None, 0, {}) == 0
+    assert write_data(system, codes, None, tmp_path / "none", None, 0, {}) == 0
     assert "2 of 2 have no surface: 0, 1" in str(recwarn.pop().message)
     assert not (tmp_path / "none").exists()
 
@@ -155,11 +157,11 @@ def test_own_meshes_are_reconstructed_where_they_stood(shape_run, tmp_path):
     box.export(tmp_path / "box.ply")
     assert spec_of(str(tmp_path / "box.ply"))["name"] == "meshes"
     system = ball_system(shape_run)  # whatever it is given, its surface is a ball of radius 0.6
-    data, about = cli.data_of(system, str(tmp_path / "box.ply"))
+    data, about = data_of(system, str(tmp_path / "box.ply"))
     code = torch.zeros(len(data), *system.family.code_shape)
     for project in (0, 2):
         folder = tmp_path / f"projected{project}"
-        assert cli.write_data(system, code, 24, folder, "obj", project, about) == 1
+        assert write_data(system, code, 24, folder, "obj", project, about) == 1
         low, high = trimesh.load(folder / "0000.obj").bounds
         np.testing.assert_allclose((low + high) / 2, [10, 20, 30], atol=0.05)
         reach = 0.6 * 2 / 0.9  # the box's longest half side stands at 0.9

@@ -1,0 +1,138 @@
+"""Between data and codes: encode, reconstruct, sample, interpolate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fieldloom.cli.console import say
+from fieldloom.cli.data import batched, class_of, data_of, opened
+from fieldloom.cli.files import check_format, write_data
+from fieldloom.cli.options import (
+    Device,
+    DeviceOption,
+    KindOption,
+    OutOption,
+    ProjectOption,
+    ResolutionOption,
+    RunArgument,
+    SeedOption,
+    SourceOption,
+    parse_resolution,
+)
+from fieldloom.errors import InputError
+
+
+def encode(
+    run: RunArgument,
+    source: SourceOption = None,
+    out: OutOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Encode data into codes (.safetensors); without --source the run's test part."""
+    from fieldloom.engine.run import write_tensors
+
+    system = opened(run, device)
+    data, about = data_of(system, source)
+    path = out or Path(run) / "encoded.safetensors"
+    write_tensors(path, {"codes": batched(system.encode, data, "encoding", **about)}, {})
+    say(f"{len(data)} codes of {system.family.code_shape}: {path}")
+
+
+def reconstruct(
+    run: RunArgument,
+    source: SourceOption = None,
+    resolution: ResolutionOption = None,
+    count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 64,
+    kind: KindOption = None,
+    project: ProjectOption = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder. Default: RUN/reconstructions.")
+    ] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Encode data and decode them again, at any resolution; one file each.
+
+    Shapes become meshes where the originals stood; of views, an orbit is rendered.
+    """
+    system = opened(run, device)
+    check_format(system, kind, project)
+    sizes = parse_resolution(resolution)
+    data, about = data_of(system, source)
+    data, about = data[:count], {key: value[:count] for key, value in about.items()}
+    codes = batched(system.encode, data, "encoding", **about)
+    folder = out or Path(run) / "reconstructions"
+    written = write_data(system, codes, sizes, folder, kind, project, about)
+    say(f"{written} of {len(data)} reconstructions: {folder}")
+
+
+def sample(
+    run: RunArgument,
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 16,
+    resolution: ResolutionOption = None,
+    label: Annotated[str | None, typer.Option(help="A class, by name or number.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="1 is plain conditional sampling.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")] = None,
+    seed: SeedOption = 0,
+    kind: KindOption = None,
+    project: ProjectOption = 0,
+    out: OutOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Draw new data: a sheet of pictures and, but for images, a file each beside it."""
+    from fieldloom import export
+
+    system = opened(run, device)
+    check_format(system, kind, project)
+    named = {"guidance": guidance, "steps": steps, "sampler": sampler}
+    options = {key: value for key, value in named.items() if value is not None}
+    place = None if label is None else class_of(system, label)
+    codes = system.sample_codes(count, place, seed, **options)
+    sizes = parse_resolution(resolution)
+    path = out or Path(run) / "sampled.png"
+    data = batched(lambda part: system.decode(part, sizes), codes, "decoding")
+    sheet = export.pictures([system.modality.picture(one) for one in data])
+    if sheet is not None:
+        export.write(export.png_bytes(sheet), path.with_suffix(".png"))
+    if data.ndim != 4:
+        folder = path.with_suffix("")
+        written = write_data(system, codes, sizes, folder, kind, project, {})
+        say(f"{written} of {count} samples: {folder}")
+    if sheet is not None:
+        say(f"{count} samples: {path}")
+
+
+def interpolate(
+    run: RunArgument,
+    source: SourceOption = None,
+    first: Annotated[int, typer.Option("--from", help="Place of the first datum.")] = 0,
+    last: Annotated[int, typer.Option("--to", help="Place of the last datum.")] = 1,
+    steps: Annotated[int, typer.Option(min=2, help="Data in all, both ends included.")] = 24,
+    resolution: ResolutionOption = None,
+    out: OutOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Go from one datum to another along the line between their codes (a GIF)."""
+    from fieldloom import export
+
+    system = opened(run, device)
+    if system.modality.coord_dim == 6:
+        raise InputError("interpolate has no cameras for views: render goes around them.")
+    data, about = data_of(system, source)
+    if about.keys() - {"frame"}:
+        raise InputError("interpolate takes data on a grid: this run's are scattered points.")
+    for place in (first, last):
+        if not 0 <= place < len(data):
+            raise InputError(f"--from, --to: {place} is not one of 0 .. {len(data) - 1}.")
+    way = system.interpolate(data[first], data[last], steps, parse_resolution(resolution))
+    pictures = [system.modality.picture(one) for one in way]
+    shown = [picture for picture in pictures if picture is not None]
+    if not shown:
+        raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")
+    path = out or Path(run) / f"interpolation-{first}-{last}.gif"
+    frames = [export.pixels(image) for image in shown]
+    export.gif(frames + frames[-2:0:-1], path)
+    say(f"{steps} steps: {path}")

@@ -1,0 +1,61 @@
+"""What a verb works on: a trained run, its data or a path's, classes by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fieldloom.cli.options import Device
+from fieldloom.errors import unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fieldloom.modalities.sources import Source
+    from fieldloom.system import System
+
+
+def opened(run: str, device: Device) -> System:
+    from fieldloom.engine.run import load
+
+    return load(run, device.value)
+
+
+def source_of(system: System, path: str | None) -> Source:
+    """The run's own source, or a path's data, all of them to test on."""
+    from fieldloom.modalities.sources import spec_of
+    from fieldloom.system import open_source
+
+    if path is None:
+        return open_source(system.recipe, system.modality)
+    own = system.recipe.get("source", {})
+    spec = spec_of(path)
+    if isinstance(own, dict) and own.get("name") == spec["name"]:  # read as in training
+        spec = own | spec
+        for key in ("limit", "key", "label", "prefix"):
+            spec.pop(key, None)
+    trained = system.recipe.get("known", {}).get("filter", "none")
+    spec |= {} if trained == "none" else {"filter": trained}
+    return open_source({"source": spec}, system.modality)
+
+
+def data_of(system: System, path: str | None) -> tuple[Tensor, dict[str, Any]]:
+    """The test part of the run's source, or all data at a path; and what they have beside."""
+    source = source_of(system, path)
+    places = source.test if path is None and len(source.test) else source.train
+    return source.read(places), source.about(places)
+
+
+def batched(work: Any, data: Tensor, title: str, **meta: Any) -> Tensor:
+    from fieldloom.evaluate import in_batches
+
+    return in_batches(work, data, title, 16 if meta else 64, **meta)
+
+
+def class_of(system: System, label: str) -> int:
+    """A class by its name, or by its number."""
+    names = system.recipe.get("known", {}).get("names", [])
+    if label in names:
+        return names.index(label)
+    if label.isascii() and label.isdigit() and int(label) < len(names):
+        return int(label)
+    raise unknown("class", label, names)

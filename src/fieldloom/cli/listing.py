@@ -1,0 +1,87 @@
+"""What there is: a run's state, and the names that recipes can use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from fieldloom.cli.console import console, say
+from fieldloom.cli.options import RunArgument
+from fieldloom.errors import unknown
+
+
+def info(run: RunArgument) -> None:
+    """What a run is, how far it is and what it holds."""
+    from rich.table import Table
+
+    from fieldloom.engine.run import Run
+    from fieldloom.metrics.cost import inference, parameters
+    from fieldloom.system import build
+
+    folder = Run(run).require()
+    if (folder.folder / "model.safetensors").is_file():
+        system = folder.read_system("cpu")
+    else:  # the first stage is not finished yet
+        system = build(folder.read_recipe())
+    recipe, log = system.recipe, folder.read_log()
+    rows = {
+        "recipe": recipe.get("recipe", "-"),
+        "paper": recipe.get("paper", "-"),
+        "seed": recipe.get("seed", 0),
+        "finished stages": ", ".join(system.finished) or "none",
+        "field, conditioner": " x ".join(part_name(recipe, k) for k in ("field", "conditioner")),
+        "encoder, prior": " x ".join(part_name(recipe, k) for k in ("encoder", "prior")),
+        "code": f"{system.family.code_shape[0]} x {system.family.code_shape[1]}",
+        "learnable parameters": f"{parameters(system.family):,}",
+        "inference parameters": f"{inference(system.family.field.slots):,}",
+        "prior's parameters": f"{parameters(system.prior):,}" if system.prior else "-",
+        "signals, classes": "{signals}, {classes}".format(
+            **recipe.get("known", {"signals": 0, "classes": 0})
+        ),
+        "last line of the log": log[-1] if log else "-",
+    }
+    table = Table(show_header=False, box=None)
+    for key, value in rows.items():
+        table.add_row(key, str(value))
+    console().print(table)
+
+
+def part_name(recipe: dict[str, Any], section: str) -> str:
+    spec = recipe.get(section, "none")
+    return spec if isinstance(spec, str) else str(spec.get("name"))
+
+
+def list_(
+    what: Annotated[
+        str | None, typer.Argument(help="fields, conditioners, ... sources, recipes.")
+    ] = None,
+) -> None:
+    """The names that recipes can use."""
+    from fieldloom import recipe
+
+    groups: dict[str, Any] = {"recipes": recipe.names()}
+    if what != "recipes":
+        from fieldloom.engine.stage import OPTIMIZERS
+        from fieldloom.metrics.features import DETECTORS
+        from fieldloom.system import TABLES
+
+        tables = {k: v for k, v in TABLES.items() if k not in ("start", "unseen")}
+        plurals = {"modality": "modalities", "penalty": "penalties"}
+        groups |= {plurals.get(kind, f"{kind}s"): table for kind, table in tables.items()}
+        groups |= {"optimizers": OPTIMIZERS, "detectors": DETECTORS}
+    if what is not None and what not in groups:
+        raise unknown("list", what, groups)
+    for group in [what] if what else groups:
+        say(f"{group}:")
+        for name, entry in groups[group].items():
+            say(
+                f"  {name}: {', '.join(entry)}"
+                if isinstance(entry, list)
+                else f"  {name}: {first_line(entry)}"
+            )
+
+
+def first_line(entry: Any) -> str:
+    inner = getattr(entry, "func", entry)
+    return (inner.__doc__ or "").strip().partition("\n")[0]

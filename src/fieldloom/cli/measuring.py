@@ -1,0 +1,123 @@
+"""What a run is worth and what it costs: figures, reports, tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fieldloom.cli.console import console, say
+from fieldloom.cli.data import opened, source_of
+from fieldloom.cli.options import (
+    Device,
+    DeviceOption,
+    ResolutionOption,
+    RunArgument,
+    SetOption,
+    SourceOption,
+    parse_resolution,
+)
+from fieldloom.errors import InputError
+
+if TYPE_CHECKING:
+    from fieldloom.modalities.sources import Source
+    from fieldloom.system import System
+
+
+def evaluate(
+    run: RunArgument,
+    source: SourceOption = None,
+    resolution: ResolutionOption = None,
+    set_: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="A folder. Default: RUN, or RUN/NAME.")] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Measure a run; writes report.json, report.html and pictures into it.
+
+    With --source only the reconstruction of those data is measured, and written beside.
+    """
+    from fieldloom.recipe import merge, parse_override
+
+    system = opened(run, device)
+    for override in set_ or []:
+        change = parse_override(override)
+        if set(change) != {"evaluate"}:
+            raise InputError(
+                f"--set {override}: only keys of 'evaluate' can change after training."
+            )
+        system.recipe = merge(system.recipe, change)
+    sizes = parse_resolution(resolution)
+    system.modality.grid(sizes)  # a resolution that does not fit should not show after the work
+    folder = out or (Path(run) / Path(source).stem if source else Path(run))
+    measure(folder, system, source_of(system, source), sizes, foreign=source is not None)
+
+
+def measure(
+    folder: Path,
+    system: System,
+    source: Source,
+    resolution: Any,
+    seconds: float | None = None,
+    foreign: bool = False,
+) -> None:
+    """Figures and report of a system on its own source, or (``foreign``) on data of any other."""
+    from rich.table import Table
+
+    from fieldloom import report
+    from fieldloom.engine.run import Run
+    from fieldloom.evaluate import evaluate as figures_of
+
+    result = figures_of(system, source, foreign)
+    report.write(Run(folder), system, source, result, resolution, seconds)
+    table = Table("figure", "value", "measured on", "how")
+    for figure in result.figures:
+        table.add_row(figure.name, report.number(figure.value), figure.of, figure.how)
+    console().print(table)
+    say(f"report: {folder / 'report.html'}")
+
+
+def cost(
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE[:VARIANT]]...", help="Default: mNIF's Tables 1 to 3."),
+    ] = None,
+    timed: Annotated[bool, typer.Option(help="Measure speed and memory, too.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write the rows as JSON, too.")] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Parameters, multiply-accumulates, speed and memory of recipes, beside what was published."""
+    import json
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from rich.table import Table
+
+    from fieldloom import export, report
+    from fieldloom.engine import device as devices
+    from fieldloom.evaluate.costs import COLUMNS, PUBLISHED, row
+    from fieldloom.recipe import load
+
+    tables = {"recipes": recipes} if recipes else PUBLISHED
+    for names in tables.values():
+        for name in names:
+            load(name)  # a wrong name should not show after minutes
+    found: dict[str, list[dict[str, Any]]] = {}
+    for title, names in tables.items():
+        table = Table("ours (published)", *COLUMNS, title=title)
+        found[title] = []
+        for name in names:  # each in a process of its own, so that its memory is its own
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                measured = pool.submit(row, name, device.value, timed).result()
+            found[title].append(measured)
+            cells = []
+            for key in COLUMNS:
+                ours, said = measured[key]["ours"], measured[key]["published"]
+                shown = "-" if ours is None else report.number(ours)
+                cells.append(shown if said is None else f"{shown} ({report.number(said)})")
+            table.add_row(name, *cells)
+        console().print(table)
+    if out is not None:
+        where = devices.environment(devices.pick(device.value))
+        export.text(json.dumps({"environment": where, "tables": found}, indent=2) + "\n", out)
+        say(f"written: {out}")

@@ -1,0 +1,53 @@
+"""The arguments and options that several verbs have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fieldloom.errors import InputError
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's key; repeatable."),
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(help="Your own data instead of the run's: pictures, arrays, meshes, scenes."),
+]
+ResolutionOption = Annotated[
+    str | None, typer.Option(help="Samples of each axis: 256, or 256x128. Default: as trained.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option(help="What to write. Default: a name inside the run.")
+]
+KindOption = Annotated[
+    str | None,
+    typer.Option("--format", help="Of each file: glb, ply, obj, stl, npy; gif, mp4, png."),
+]
+ProjectOption = Annotated[
+    int, typer.Option(min=0, help="Newton steps of a mesh's vertices onto the surface.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random numbers.")]
+
+
+def parse_resolution(text: str | None) -> int | tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--resolution {text}: a positive number, or one an axis, as 256x128.")
+    return int(parts[0]) if len(parts) == 1 else tuple(int(part) for part in parts)

@@ -1,0 +1,83 @@
+"""Training: a recipe into a run, and the demonstration."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fieldloom.cli.console import say
+from fieldloom.cli.data import source_of
+from fieldloom.cli.measuring import measure
+from fieldloom.cli.options import Device, DeviceOption, SetOption
+from fieldloom.errors import InputError
+
+
+class StageOf(StrEnum):
+    field = "field"
+    codec = "codec"
+    prior = "prior"
+    all = "all"
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE[:VARIANT]", help="A bundled name, or a .toml.")
+    ],
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run. Default: runs/RECIPE-VARIANT.")
+    ] = None,
+    stage: Annotated[StageOf, typer.Option(help="Which stages to train.")] = StageOf.all,
+    set_: SetOption = None,
+    seed: Annotated[int | None, typer.Option(help="The run's seed.")] = None,
+    device: DeviceOption = Device.auto,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run, with its own recipe.")
+    ] = False,
+) -> None:
+    """Train a recipe into a run directory."""
+    from fieldloom.recipe import load
+
+    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+    loaded = load(recipe, overrides)
+    folder = run or Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
+    if resume and overrides:
+        raise InputError(
+            "--resume goes on with the run's own recipe: --set and --seed cannot change it."
+        )
+
+    from fieldloom.engine.run import Run
+    from fieldloom.engine.train import train as start
+    from fieldloom.evaluate import parse
+
+    parse(loaded.get("evaluate", {}))  # what is wrong there should not show after hours
+    if resume and Run(folder).exists and Run(folder).read_recipe().get("recipe") != recipe:
+        raise InputError(f"--resume: '{folder}' is a run of another recipe than '{recipe}'.")
+
+    start(loaded, str(folder), stage.value, device.value, resume)
+    say(f"trained: {folder}")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run and its report.")] = Path(
+        "outputs/demo"
+    ),
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train mNIF on scikit-learn's digits, sample from it, measure it: minutes on a laptop."""
+    import time
+
+    from fieldloom.engine.run import Run
+    from fieldloom.engine.train import train as start
+    from fieldloom.recipe import load
+
+    began = time.monotonic()
+    trained = (out / "report.json").is_file()
+    system = start(load("mnif:digits"), str(out), "all", device.value, resume=Run(out).exists)
+    took = None if trained else time.monotonic() - began
+    measure(out, system, source_of(system, None), 64, seconds=took)
+    say(
+        f"{'trained before' if took is None else f'trained in {took:.0f} s'}: {out / 'report.html'}"
+    )
