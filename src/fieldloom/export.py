@@ -1,11 +1,15 @@
-"""Pictures, sheets, animations, meshes. Every file is written beside, then renamed."""
+"""Pictures, sheets, animations, sounds, meshes. Every file is written beside, then renamed."""
 
 from __future__ import annotations
 
 import io
 import os
+import struct
 import tempfile
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +30,7 @@ def atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(beside, "wb", opener=lambda *named: handle) as file:  # keeps its name
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -98,34 +102,175 @@ def _nearest(tile: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(tile).resize((width, height), Image.Resampling.NEAREST))
 
 
-def gif(frames: Sequence[NDArray[np.uint8]], path: Path, seconds: float = 0.08) -> Path:
-    """Frames uint8 (height, width, 3) as an animation that loops."""
-    first, *rest = [Image.fromarray(frame) for frame in frames]
+def gif(frames: Iterable[NDArray[np.uint8]], path: Path, seconds: float = 0.08) -> Path:
+    """Frames uint8 (height, width, 3) as an animation that loops.
+
+    seconds: of each, at least 0.02: viewers slow down what is shorter.
+    """
+    first, rest = _parted(frames, path)
+    milliseconds = max(20, int(seconds * 1000))
     return atomically(
         path,
-        lambda file: first.save(
-            file, "GIF", save_all=True, append_images=rest, duration=int(seconds * 1000), loop=0
+        lambda file: Image.fromarray(first).save(
+            file,
+            "GIF",
+            save_all=True,
+            append_images=(Image.fromarray(frame) for frame in rest),
+            duration=milliseconds,
+            loop=0,
         ),
     )
 
 
-def mp4(frames: Sequence[NDArray[np.uint8]], path: Path, rate: int = 12) -> Path:
-    """Frames uint8 (height, width, 3) as H.264; an odd row or column is repeated."""
+def mp4(frames: Iterable[NDArray[np.uint8]], path: Path, rate: int | float = 12) -> Path:
+    """Frames uint8 (height, width, 3) as H.264, one at a time; an odd row or column is repeated.
+
+    rate: frames a second.
+    """
     import av
 
-    padded = [np.pad(x, ((0, x.shape[0] % 2), (0, x.shape[1] % 2), (0, 0)), "edge") for x in frames]
+    first, rest = _parted(frames, path)
+    height, width, _ = first.shape
 
     def encode(file: BinaryIO) -> None:
         with av.open(file, "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=rate)
-            stream.height, stream.width = padded[0].shape[:2]
+            stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
+            stream.height, stream.width = height + height % 2, width + width % 2
             stream.pix_fmt = "yuv420p"
-            for frame in padded:
-                picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            for frame in chain([first], rest):
+                padded = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+                picture = av.VideoFrame.from_ndarray(padded, format="rgb24")
                 container.mux(stream.encode(picture))
             container.mux(stream.encode(None))
 
     return atomically(path, encode)
+
+
+def _parted(
+    frames: Iterable[NDArray[np.uint8]], path: Path
+) -> tuple[NDArray[np.uint8], Iterator[NDArray[np.uint8]]]:
+    """The first frame, and those after it."""
+    rest = iter(frames)
+    first = next(rest, None)
+    if first is None:
+        raise InputError(f"'{path.name}': a film has at least one frame.")
+    return first, rest
+
+
+def wav(data: Tensor, rate: int, path: Path) -> Path:
+    """A sound (channel, samples) in [0, 1], where 0.5 is silence, as 16-bit PCM: clamped, rounded.
+
+    rate: samples a second.
+    """
+    import soundfile
+
+    sound = data.detach().float().cpu() * 2 - 1
+    levels = (sound * 32768).round().clamp(-32768, 32767).short().mT.numpy()
+    return atomically(
+        path, lambda file: soundfile.write(file, levels, rate, "PCM_16", format="WAV")
+    )
+
+
+Strips = Iterable[tuple[int, NDArray[np.uint8]]]
+"""(first row, uint8 (rows, width, channel)) from top to bottom: a picture that nobody holds."""
+
+
+def png_streamed(strips: Strips, shape: tuple[int, int, int], path: Path) -> Path:
+    """A picture (height, width, 1 | 3) as a PNG, of which one strip is held at a time.
+
+    Rows are filtered by their differences to the left pixel. Source: RFC 2083, sections 3 and 6.
+    """
+    height, width, channels = shape
+    colour = 2 if channels == 3 else 0
+    _check(shape)
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+
+    def encode(file: BinaryIO) -> None:
+        def chunk(kind: bytes, body: bytes) -> None:
+            file.write(struct.pack(">I", len(body)) + kind + body)
+            file.write(struct.pack(">I", zlib.crc32(kind + body)))
+
+        file.write(b"\x89PNG\r\n\x1a\n")
+        chunk(b"IHDR", header)
+        packer = zlib.compressobj()
+        for strip in _joining(strips, shape):
+            rows = strip.reshape(len(strip), -1)
+            left = np.pad(rows[:, :-channels], ((0, 0), (channels, 0)))
+            filtered = np.pad(rows - left, ((0, 0), (1, 0)), constant_values=1)
+            if body := packer.compress(filtered.tobytes()):
+                chunk(b"IDAT", body)
+        chunk(b"IDAT", packer.flush())
+        chunk(b"IEND", b"")
+
+    return atomically(path, encode)
+
+
+def tiff(strips: Strips, shape: tuple[int, int, int], path: Path, tile: int = 256) -> Path:
+    """A picture (height, width, 1 | 3) as a TIFF of deflated tiles, of which one row is held.
+
+    tile: pixels of its side, a multiple of 16.
+    """
+    import tifffile
+
+    if tile < 16 or tile % 16:
+        raise InputError(f"tile = {tile}: a TIFF's tiles have a multiple of 16 pixels a side.")
+    _check(shape)
+    grey = shape[2] == 1
+    tiles = _tiles(strips, shape, tile)
+
+    def encode(file: BinaryIO) -> None:
+        tifffile.imwrite(
+            file,
+            tiles,
+            shape=shape[:2] if grey else shape,
+            dtype=np.uint8,
+            tile=(tile, tile),
+            photometric="minisblack" if grey else "rgb",
+            compression="zlib",
+            predictor=True,
+            metadata=None,
+        )
+        next(tiles, None)  # strips below the last row are an error, too
+
+    return atomically(path, encode)
+
+
+def _check(shape: tuple[int, int, int]) -> None:
+    if shape[2] not in (1, 3) or min(shape) < 1:
+        raise InputError(f"a picture of the shape {shape} is not (height, width, 1 or 3).")
+
+
+def _tiles(strips: Strips, shape: tuple[int, int, int], tile: int) -> Iterator[NDArray[np.uint8]]:
+    """Tiles (tile, tile[, 3]) row by row, those at the right and the bottom filled up with 0."""
+    height, width, channels = shape
+    empty = lambda: np.zeros((tile, -(-width // tile) * tile, channels), np.uint8)
+    band, filled, seen = empty(), 0, 0
+    for strip in _joining(strips, shape):
+        while len(strip):
+            taken = strip[: tile - filled]
+            band[filled : filled + len(taken), :width] = taken
+            filled, seen, strip = filled + len(taken), seen + len(taken), strip[len(taken) :]
+            if filled == tile or seen == height:
+                columns = (band[:, x : x + tile] for x in range(0, width, tile))
+                yield from (x[..., 0] if channels == 1 else x for x in columns)
+                band, filled = empty(), 0
+
+
+def _joining(strips: Strips, shape: tuple[int, int, int]) -> Iterator[NDArray[np.uint8]]:
+    """The strips of a picture; raises InputError where they do not make it up."""
+    height, width, channels = shape
+    reached = 0
+    for first, strip in strips:
+        fits = strip.shape[1:] == (width, channels) and reached + len(strip) <= height
+        if first != reached or not fits:
+            raise InputError(
+                f"a strip {strip.shape} from row {first} on is not the next one, from row "
+                f"{reached} on, of a picture {shape}."
+            )
+        reached += len(strip)
+        yield strip
+    if reached != height:
+        raise InputError(f"strips of a picture {shape} end at row {reached}.")
 
 
 MESHES = (".glb", ".ply", ".obj", ".stl", ".off")

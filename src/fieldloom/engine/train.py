@@ -157,9 +157,10 @@ def train_field(
     def fetch(places: Tensor) -> Batch:
         index = source.train[places]
         label = None if source.labels is None else source.labels[index]
-        about = {key: value.to(device) for key, value in source.about(index).items()}
-        data = source.data[index].to(device)
+        data, about = source.take(index), source.about(index)
         points, together = stage.points, stage.together
+        if points is None:  # few points are read where the data are: these may be huge
+            data, about = data.to(device), {key: x.to(device) for key, x in about.items()}
         batch = system.modality.observe(
             data, places, label, points=points, together=together, **about
         )

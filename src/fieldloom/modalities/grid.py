@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +11,16 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor
 
-from fieldloom import export
 from fieldloom.errors import InputError
+from fieldloom.modalities import media
 from fieldloom.modalities.modality import Cameras, Range, Ranged, Resolution
 from fieldloom.types import Batch, Coords, Signal, Values
+
+Window = tuple[tuple[int | float, int | float], ...]
+"""(first, last) of each axis, in the array's order, as shares of its extent."""
+
+FEW = 1 << 20
+"""Points of a grid up to which some of them are drawn without replacement."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +35,11 @@ class Placement:
     low: float = -1.0
     high: float = 1.0
 
-    def axis(self, count: int) -> Tensor:
-        """The coordinates of ``count`` samples, float64: (count,)."""
+    def axis(self, count: int, first: float = 0.0, last: float = 1.0) -> Tensor:
+        """The coordinates of ``count`` samples, float64: (count,).
+
+        first, last: the shares of the extent between which they stand.
+        """
         steps = torch.arange(count, dtype=torch.float64)
         unit = {
             "centre": (steps + 0.5) / count,
@@ -37,7 +47,7 @@ class Placement:
             "left": steps / count,
             "right": (steps + 1) / count,
         }[self.place]
-        return self.low + (self.high - self.low) * unit
+        return self.low + (self.high - self.low) * (first + (last - first) * unit)
 
 
 class Grid(Ranged):
@@ -45,24 +55,29 @@ class Grid(Ranged):
 
     axes:     their number; coordinates come in the array's order (row, column; time or depth
         first).
-    size:     samples of each axis, one number for all or one an axis.
+    size:     samples of each axis, one number for all or one an axis; None takes what the source
+              suggests (``native``), 64 an axis where it suggests nothing.
     channels: of the data; the dimension of a value.
     coords:   ``{place, low, high}``, pixel centres in [-1, 1] where not given; a paper's own where
               a recipe reproduces one.
     range:    what [0, 1] becomes inside: ``signed`` is [-1, 1], ``unit`` leaves it.
     sphere:   two axes, latitude from north and longitude, embedded as unit vectors (three
               coordinates); ``coords.place`` centre, or corner: the poles are rows.
+    rate:     samples a second of the first axis, of sound and film; files that are written get it.
     """
 
     def __init__(
         self,
         axes: int = 2,
-        size: int | tuple[int, ...] = 64,
+        size: int | tuple[int, ...] | None = None,
         channels: int = 3,
         coords: Placement = Placement(),
         range: Range = "signed",
         sphere: bool = False,
+        rate: float | None = None,
     ) -> None:
+        self.native = size is None
+        size = 64 if size is None else size
         self.size = size if isinstance(size, tuple) else (size,) * axes
         if len(self.size) != axes or min(self.size) < 1 or channels < 1:
             raise InputError(
@@ -70,11 +85,12 @@ class Grid(Ranged):
             )
         if sphere and axes != 2:
             raise InputError("modality.sphere has two axes, latitude and longitude.")
-        self.sphere, self.channels, self.placement = sphere, channels, coords
+        if rate is not None and not rate > 0:
+            raise InputError(f"modality.rate = {rate}: samples a second, above 0.")
+        self.sphere, self.channels, self.placement, self.rate = sphere, channels, coords, rate
         self.coord_dim, self.value_dim = 3 if sphere else axes, channels
         super().__init__(range)
-        picture = len(self.size) == 2 and channels in (1, 3)
-        self.formats: tuple[str, ...] = (".png", ".npy") if picture else (".npy",)
+        self.formats: tuple[str, ...] = media.formats(axes, channels)
 
     def observe(
         self,
@@ -88,42 +104,87 @@ class Grid(Ranged):
     ) -> Batch:
         """Data (batch, channel, *axes), float in [0, 1] or uint8, as a batch of signals.
 
-        points: so many of the points of each signal, at random; None: the whole grid. together: the
-            same points of every signal.
+        points: so many of the points of each signal, at random; None: the whole grid. Only these
+            are read, so that data may be mapped from a file. They are drawn without replacement
+            from a grid of at most 1,048,576 points (as ``Signal.subset`` draws them), with
+            replacement from a larger one. together: the same points of every signal.
         """
         if data.ndim != len(self.size) + 2 or data.shape[1] != self.channels:
             raise InputError(
                 f"data of the shape {tuple(data.shape)} is not (batch, {self.channels}, "
                 f"{', '.join(['axis'] * len(self.size))})."
             )
-        axes = tuple(data.shape[2:])
-        values = self.inward(data.flatten(2).mT)
-        coords = self.grid(axes).to(values).expand(len(data), -1, -1)
+        batch, axes = len(data), tuple(data.shape[2:])
         if index is None:
-            index = torch.arange(len(data), device=data.device)
-        signal = Signal(coords, values, index, grid=axes, label=label)
-        if points is not None and points < math.prod(axes):
-            signal = signal.subset(points, generator, together)
+            index = torch.arange(batch, device=data.device)
+        if points is None or points >= math.prod(axes):
+            values = self.inward(data.flatten(2).mT)
+            coords = self.grid(axes).to(values).expand(batch, -1, -1)
+            signal = Signal(coords, values, index, grid=axes, label=label)
+        else:
+            drawn = _drawn(1 if together else batch, math.prod(axes), points, generator, data)
+            places = torch.unravel_index(drawn, axes)
+            row = torch.arange(batch, device=data.device).unsqueeze(1)
+            values = self.inward(data.movedim(1, -1)[(row, *places)])
+            coords = self._meet(self._along(axes), [place.cpu() for place in places]).to(values)
+            signal = Signal(coords.expand(batch, -1, -1), values, index, label=label)
         return Batch(signal, signal)
 
     def encoding(self, data: Tensor, **meta: Any) -> Signal:
         """What a code is found from: the whole grid."""
         return self.observe(data, **meta).context
 
-    def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
-        """The coordinates of a grid, row-major: (1, points, coord) float32."""
-        rows = self.shape(resolution)
+    def grid(
+        self,
+        resolution: Resolution | None = None,
+        cameras: Cameras | None = None,
+        window: Window | None = None,
+        rows: slice | None = None,
+    ) -> Coords:
+        """The coordinates of a grid, row-major: (1, points, coord) float32.
+
+        window: the part of the extent that the resolution covers; it may reach beyond [0, 1], but
+            not beyond the poles of a sphere. rows: these of the first axis alone, to the bit as in
+            the whole grid.
+        """
+        along = self._along(self.shape(resolution), window)
+        if rows is not None:
+            along[0] = along[0][rows]
+        places = [torch.arange(len(axis)) for axis in along]
+        places = [place.view(-1, *(1,) * i) for i, place in enumerate(reversed(places))][::-1]
+        return self._meet(along, places).flatten(0, -2)[None]
+
+    def _along(self, shape: tuple[int, ...], window: Window | None = None) -> list[Tensor]:
+        """What the samples of each axis give to coordinates: their own one, float32 (samples,).
+
+        On a sphere: factors of the three components, float64 (samples, 3).
+        """
+        window = ((0, 1),) * len(shape) if window is None else window
+        ordered = all(first < last for first, last in window)
+        if len(window) != len(shape) or not ordered:
+            raise InputError(f"window {window}: (first, last) for each of {len(shape)} axes.")
+        ends = [(float(first), float(last)) for first, last in window]
+        if not self.sphere:
+            axes = zip(shape, ends, strict=True)
+            return [self.placement.axis(n, *end).float() for n, end in axes]
+        if ends[0][0] < 0 or ends[0][1] > 1:
+            raise InputError(f"window {window}: latitude ends at the poles, 0 and 1.")
+        place = self.placement.place
+        latitude = Placement(place).axis(shape[0], *ends[0]) * -math.pi / 2
+        across = Placement("centre" if place == "centre" else "left")  # a circle has no last corner
+        longitude = across.axis(shape[1], *ends[1]) * math.pi
+        cosine, one = latitude.cos(), torch.ones_like(longitude)
+        return [
+            torch.stack([cosine, cosine, latitude.sin()], -1),
+            torch.stack([longitude.cos(), longitude.sin(), one], -1),
+        ]
+
+    def _meet(self, along: Sequence[Tensor], places: Sequence[Tensor]) -> Tensor:
+        """Coordinates (*broadcast places, coord) float32 where the places of the axes meet."""
+        given = [axis[place] for axis, place in zip(along, places, strict=True)]
         if self.sphere:
-            centred = self.placement.place == "centre"
-            latitude = Placement(self.placement.place).axis(rows[0]) * -math.pi / 2
-            across = Placement("centre" if centred else "left")  # a circle has no last corner
-            longitude = across.axis(rows[1]) * math.pi
-            theta, phi = torch.meshgrid(latitude, longitude, indexing="ij")
-            points = [theta.cos() * phi.cos(), theta.cos() * phi.sin(), theta.sin()]
-        else:
-            axes = [self.placement.axis(n) for n in rows]
-            points = list(torch.meshgrid(*axes, indexing="ij"))
-        return torch.stack(points, -1).flatten(0, -2)[None].float()
+            return (given[0] * given[1]).float()
+        return torch.stack(torch.broadcast_tensors(*given), -1)
 
     def shape(self, resolution: Resolution | None = None) -> tuple[int, ...]:
         """The samples of each axis at a resolution: None is the training size."""
@@ -146,15 +207,23 @@ class Grid(Ranged):
     def save(self, data: Tensor, path: Path, **meta: Any) -> Path | None:
         """One datum (channel, *axes) in [0, 1] as the usual file of its kind; returns its path.
 
-        Two axes become a PNG; others, or where the path says so, a ``.npy`` array of float32.
+        One of ``formats``, as the path's suffix says: PNG, sound or film, or float32 numbers in a
+        ``.npy`` array. A datum of more or fewer samples than ``size`` lasts as long.
         """
-        if self.formats[0] == ".png" and path.suffix != ".npy":
-            return export.png(data, path.with_suffix(".png"))
-        return export.npy(data, path.with_suffix(".npy"))
+        named = path if path.suffix in self.formats else path.with_suffix(self.formats[0])
+        rate = None if self.rate is None else self.rate * data.shape[1] / self.size[0]
+        return media.save(data, named, rate)
 
     def picture(self, datum: Tensor) -> Tensor | None:
-        """A picture of two axes as it is, the middle frame of three; of one axis there is none."""
-        if self.channels not in (1, 3) or len(self.size) not in (2, 3):
-            return None
-        middle = datum if datum.ndim == 3 else datum[:, datum.shape[1] // 2]
-        return middle.expand(3, -1, -1)
+        """A picture of two axes as it is, the middle frame of three, the waveform of one."""
+        return media.picture(datum)
+
+
+def _drawn(
+    batch: int, count: int, points: int, generator: Generator | None, data: Tensor
+) -> Tensor:
+    """Places (batch, points) among ``count``, on the data's device."""
+    if count > FEW:
+        return torch.randint(count, (batch, points), generator=generator, device=data.device)
+    order = torch.rand(batch, count, generator=generator, device=data.device)
+    return order.topk(points, dim=1).indices

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fieldloom.modalities.sources.arrays import array, digits
+from fieldloom.modalities.sources.films import SUFFIXES as FILMS
+from fieldloom.modalities.sources.films import film
 from fieldloom.modalities.sources.pictures import bundled, folder, huggingface, packed
 from fieldloom.modalities.sources.shapes import SUFFIXES as MESHES
 from fieldloom.modalities.sources.shapes import meshes, voxels
+from fieldloom.modalities.sources.single import picture
+from fieldloom.modalities.sources.sounds import SUFFIXES as SOUNDS
+from fieldloom.modalities.sources.sounds import sound
 from fieldloom.modalities.sources.source import Source, divide, existing, read_npz
 from fieldloom.modalities.sources.srn import srn
 from fieldloom.modalities.sources.transforms import transforms
@@ -22,6 +27,9 @@ SOURCES = {
     "digits": digits,
     "skimage": bundled,
     "huggingface": huggingface,
+    "picture": picture,
+    "film": film,
+    "sound": sound,
     "voxels": voxels,
     "meshes": meshes,
     "multiview": views_packed,
@@ -30,15 +38,24 @@ SOURCES = {
 }
 
 
-def spec_of(path: str) -> dict[str, Any]:
+SINGLE = {"picture", "film", "sound"}
+"""Sources of one datum: nothing to split."""
+
+
+def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
     """The source spec for a user's path, by what is there: all of it, in its own order.
 
-    A picture or a folder of them, packed pictures or views, arrays, voxels, meshes, a scene or a
-    folder of scenes.
+    A picture or a folder of them, a film, a sound, packed pictures or views, arrays, voxels,
+    meshes, a scene or a folder of scenes. own: the name of a run's source, which is taken where it
+    reads such a path, too: ``picture`` one picture, ``film`` a folder of frames
+    or a GIF.
     """
     found = existing(path)
-    spec = {"name": _kind(found), "path": path, "split": [1.0, 0.0], "shuffle": False}
-    return spec
+    name = _kind(found)
+    if name == "folder" and (own == "film" or (own == "picture" and found.is_file())):
+        name = own
+    whole = {} if name in SINGLE else {"split": [1.0, 0.0], "shuffle": False}
+    return {"name": name, "path": path} | whole
 
 
 def _kind(found: Path) -> str:
@@ -56,6 +73,8 @@ def _kind(found: Path) -> str:
         return "array"
     if suffix == ".json":
         return "transforms"
+    if suffix in FILMS or suffix in SOUNDS:
+        return "film" if suffix in FILMS else "sound"
     if not found.is_dir():
         return "folder"
     for pattern, kind in SCENES.items():

@@ -34,13 +34,25 @@ from fieldloom.modalities.sources.source import (
 from fieldloom.progress import track
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+ORIENTATION = 0x0112
+"""EXIF's tag for how a picture is turned."""
 UNREADABLE = 0.1
 """The share of unreadable files that is skipped with a warning; more is an error."""
+UNREAD = (OSError, SyntaxError, ValueError, TypeError, AttributeError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no pictures."""
 
 
 def picture(image: Image.Image, modality: Grid, filter: Filter = "bicubic") -> NDArray[np.uint8]:
     """Any picture -> uint8 (channel, height, width): turned by EXIF, on white, cropped, resized."""
-    image = ImageOps.exif_transpose(image)
+    height, width = modality.size
+    array = np.asarray(fitted(plain(image, modality.channels), (height, width), filter))
+    return array[None] if modality.channels == 1 else array.transpose(2, 0, 1)
+
+
+def plain(image: Image.Image, channels: int) -> Image.Image:
+    """Any picture as 8-bit grey (1 channel) or RGB (3): turned by EXIF, on white."""
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey, 32-bit integers, floats
         raw = np.asarray(image, np.float64)
         top = 65535 if image.mode.startswith("I") else (1 if raw.max(initial=0) <= 1 else 255)
@@ -49,12 +61,16 @@ def picture(image: Image.Image, modality: Grid, filter: Filter = "bicubic") -> N
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    image = image.convert("L" if modality.channels == 1 else "RGB")
-    height, width = modality.size
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling[filter.upper()])
-    array = np.asarray(image)
-    return array[None] if modality.channels == 1 else array.transpose(2, 0, 1)
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def fitted(image: Image.Image, size: tuple[int, int], filter: Filter) -> Image.Image:
+    """A picture of (height, width) = ``size``: centre-cropped and resized where it has another."""
+    wanted = (size[1], size[0])
+    if image.size == wanted:
+        return image
+    return ImageOps.fit(image, wanted, Image.Resampling[filter.upper()])
 
 
 def check_pictures(modality: Grid) -> None:
@@ -82,8 +98,7 @@ def pictures_of(
         try:
             with open_image() as image:
                 return picture(image, modality, filter)
-        except (OSError, SyntaxError, ValueError, TypeError, AttributeError,
-                Image.DecompressionBombError):  # fmt: skip
+        except UNREAD:
             return name
 
     with ThreadPoolExecutor() as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +25,9 @@ Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in memory: uint8 in 0 .. 255 or float in [0, 1], in the modality's shape.
+    """A data set: uint8 in 0 .. 255 or float in [0, 1], in the modality's shape.
+
+    data:   in memory, or mapped from a file.
 
     labels: (signals,) or None; names: of the classes; train, test: places of the two parts.
     filter: how pictures were resized, for the record beside every metric.
@@ -45,9 +47,19 @@ class Source:
     meta: Mapping[str, Tensor] = field(default_factory=dict)
     suggests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def take(self, index: Tensor) -> Tensor:
+        """Data of these places (n,) as they are stored, uint8 or float: (n, channel, *axes).
+
+        Of a single place it is a view, so that data mapped from a file stay there.
+        """
+        if len(index) == 1:
+            place = int(index) % len(self.data)
+            return self.data[place : place + 1]
+        return self.data[index]
+
     def read(self, index: Tensor) -> Tensor:
         """Data of these places, float in [0, 1]: (n, channel, *axes)."""
-        part = self.data[index]
+        part = self.take(index)
         return part.float() / 255 if part.dtype == torch.uint8 else part
 
     def about(self, index: Tensor) -> dict[str, Any]:
@@ -56,10 +68,11 @@ class Source:
 
     def facts(self) -> dict[str, Any]:
         """What the system must know of its data: goes into the resolved recipe."""
-        seen = hashlib.blake2b(self.data.numpy().tobytes(), digest_size=8)
-        seen.update(torch.cat([self.train, self.test]).numpy().tobytes())
-        for more in [*([] if self.labels is None else [self.labels]), *self.meta.values()]:
-            seen.update(more.numpy().tobytes())
+        seen = hashlib.blake2b(digest_size=8)
+        labels = [] if self.labels is None else [self.labels]
+        for one in [self.data, torch.cat([self.train, self.test]), *labels, *self.meta.values()]:
+            for piece in _pieces(one.numpy()):
+                seen.update(piece)
         return {
             "signals": len(self.train),
             "classes": len(self.names),
@@ -67,6 +80,18 @@ class Source:
             "filter": self.filter,
             "fingerprint": seen.hexdigest(),
         }
+
+
+def _pieces(array: NDArray[Any], limit: int = 1 << 24) -> Iterator[memoryview]:
+    """The bytes of an array row-major, in pieces that lie together; only small ones are copied.
+
+    limit: bytes that are copied at a time where the array is a view of another order.
+    """
+    if array.flags.c_contiguous or array.nbytes <= limit or array.ndim == 1:
+        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    else:
+        for part in array:
+            yield from _pieces(part, limit)
 
 
 def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
