@@ -54,10 +54,10 @@ def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> A
             offered[key] = tuple(build(key, one, tables, **known) for one in value)
         elif key in tables:
             offered[key] = build(key, value, tables, **known)
-        elif is_dataclass(hints[key]):
+        elif (described := dataclass_of(hints[key])) is not None:
             if not isinstance(value, Mapping):
                 raise InputError(f"{kind}.{key} = {value!r} is not right: it is a table.")
-            offered[key] = build(key, {"name": key, **value}, {key: {key: hints[key]}})
+            offered[key] = build(key, {"name": key, **value}, {key: {key: described}})
         else:
             offered[key] = check(f"{kind}.{key}", value, hints[key])
     missing = [
@@ -73,6 +73,11 @@ def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> A
 def takes_several(annotation: Any) -> bool:
     """Whether an argument may be a tuple of parts: ``Penalty | tuple[Penalty, ...]``."""
     return any((get_origin(a) or a) is tuple for a in (annotation, *get_args(annotation)))
+
+
+def dataclass_of(annotation: Any) -> Any:
+    """The dataclass that an argument is, or may be (``Embedding | None``); None for others."""
+    return next((a for a in (annotation, *get_args(annotation)) if is_dataclass(a)), None)
 
 
 def find(kind: str, name: str, table: Table) -> Callable[..., Any]:

@@ -29,11 +29,13 @@ class Slot(NamedTuple):
     init:  draws one tensor of that shape; a mixture of M calls it M times.
     role:  ``fixed`` slots are saved buffers that nothing conditions or trains; ``input`` slots are
            read by the field and belong to no layer.
+    passes: matrices of a tiled weight that one point meets: 1, or the corners of a blend.
     """
 
     shape: tuple[int, ...]
     init: Callable[[Generator | None], Tensor]
     role: Literal["weight", "bias", "input", "fixed"]
+    passes: int = 1
 
 
 def layer_of(slot: str) -> str:

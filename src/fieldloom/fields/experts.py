@@ -124,13 +124,9 @@ class Experts:
         count = math.prod(tiles)
         shape = (count, a, b) if count > 1 else (a, b)
         draw = uniform(shape, bound(a, b, init))
-        self.slots[f"{layer}.weight"] = Slot(shape, draw, "weight")
+        blended = sum(n > 1 for n in tiles) if self.blend == "linear" else 0
+        self.slots[f"{layer}.weight"] = Slot(shape, draw, "weight", 2**blended)
         self.slots[f"{layer}.bias"] = bias_slot(a, b, bias)
-
-    def passes(self, layer: int) -> int:
-        """Matrices that a point meets in a layer: 1, or the corners of a linear blend."""
-        several = [n for n in self.tiles[layer] if n > 1] if layer < self.trunk else []
-        return 2 ** len(several) if self.blend == "linear" else 1
 
     def __call__(self, coords: Coords, weights: Weights) -> Values:
         batch, points, _ = coords.shape

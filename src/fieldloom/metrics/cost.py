@@ -18,8 +18,7 @@ def macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
     to its weights, once.
     """
     passed = [s for s in slots.values() if s.role in ("weight", "fixed") and len(s.shape) > 1]
-    matrices = (slot.shape[-2:] for slot in passed)
-    return points * sum(math.prod(shape) for shape in matrices) + projections
+    return points * sum(s.passes * math.prod(s.shape[-2:]) for s in passed) + projections
 
 
 def parameters(module: nn.Module) -> int:
