@@ -94,10 +94,14 @@ def draw(
     if true is not None and made is not None:
         size = shown_height(true)
         sheet = export.sheet(torch.cat([true, made]), count, size)
-        pictures["Data that were held out (above) and their reconstructions (below)"] = (
+        what = "Data that were held out" if len(source.test) else "Data"
+        pictures[f"{what} (above) and their reconstructions (below)"] = (
             "reconstructions.png",
             export.png_bytes(sheet),
         )
+    for name, caption, shown in result.shown:
+        content = export.sheet(shown, len(shown)) if len(shown) > 1 else export.pixels(shown[0])
+        pictures[caption] = (name, export.png_bytes(content))
     if result.sample_codes is not None and result.samples is not None:
         pictures |= drawn_samples(system, source, result, resolution)
     if len(result.codes) >= 2 and system.family.code_shape[1] > 0:
@@ -113,7 +117,8 @@ def draw(
 
 def seen(system: System, data: Tensor) -> Tensor | None:
     """How data look: (n, 3, height, width); None where they cannot be shown, or there are none."""
-    if not len(data) or data.ndim < 4:
+    scattered = data.ndim < 4 and len(system.modality.shape()) > 1
+    if not len(data) or scattered:
         return None
     pictures = [system.modality.picture(datum) for datum in data]
     return None if pictures[0] is None else torch.stack([x for x in pictures if x is not None])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from fieldloom import recipe as recipes
@@ -14,11 +16,12 @@ from fieldloom.conditioners import CONDITIONERS
 from fieldloom.encoders import ENCODERS, Encoder, Nothing
 from fieldloom.errors import InputError, unknown
 from fieldloom.family import Family
-from fieldloom.fields import FIELDS
+from fieldloom.fields import ARRANGEMENTS, FIELDS
 from fieldloom.geometry.isosurface import project as to_level
 from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.metrics.mismatch import LINKS, MISMATCHES
-from fieldloom.modalities import MODALITIES, Modality, Voxels
+from fieldloom.modalities import MODALITIES, Grid, Modality, Voxels
+from fieldloom.modalities.grid import Window
 from fieldloom.modalities.modality import Cameras, Resolution
 from fieldloom.modalities.shapes import LEVEL
 from fieldloom.modalities.sources import SOURCES, Source
@@ -26,13 +29,14 @@ from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.priors import CODECS, DENOISERS, PRIORS, Prior
 from fieldloom.registry import build as make
 from fieldloom.renderers import RENDERERS, Renderer, Volume
-from fieldloom.types import Code, Function, Mismatch, Signal, Values, layer_of
+from fieldloom.types import Code, Coords, Function, Mismatch, Signal, Values, layer_of
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "source": SOURCES,
     "modality": MODALITIES,
     "renderer": RENDERERS,
     "field": FIELDS,
+    "arrangement": ARRANGEMENTS,
     "conditioner": CONDITIONERS,
     "encoder": ENCODERS,
     "start": ENCODERS,
@@ -47,6 +51,12 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
 
 CACHED = 1 << 18
 """Values of one hidden layer that are evaluated at a time: 1 MiB of float32."""
+
+A_TILE = 64
+"""Points a tile, at least, so that a tile's matrix is not read for a handful of them."""
+
+STRIP = 1 << 22
+"""Values of a datum that ``System.strips`` holds at a time."""
 
 
 class System(nn.Module):
@@ -145,6 +155,38 @@ class System(nn.Module):
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
         return self.modality.assemble(values.cpu(), resolution)
 
+    def strips(
+        self,
+        code: Code,
+        resolution: Resolution | None = None,
+        window: Window | None = None,
+        values: int = STRIP,
+        frame: float | None = None,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The datum of one code (1, tokens, width), from its first row to its last, not clamped.
+
+        Yields the place of a strip's first row and the strip, (channel, rows, *other axes); joined
+        they are what ``predict`` gives. A row is what one place on the first axis holds: of a film
+        a whole frame. window: the part of the extent, as ``Grid.grid`` takes it. values: of a
+        strip, at most; a row is never cut. frame: of a film, the picture at this share of its time;
+        resolution and window are then the picture's. Raises InputError where data are no grids.
+        """
+        if not isinstance(self.modality, Grid):
+            raise InputError("strips are of grids: this run's data are none.")
+        if frame is None:
+            shape = self.modality.shape(resolution)
+            coords = partial(self.modality.grid, shape, window=window)
+        else:
+            asked = (1, *resolution) if isinstance(resolution, tuple) else resolution
+            shape = self.modality.shape(asked)[1:]
+            coords = partial(still, self.modality, frame, shape, window)
+        rows = max(1, values // (self.modality.channels * math.prod(shape[1:])))
+        for first in range(0, shape[0], rows):
+            part = slice(first, min(first + rows, shape[0]))
+            where = coords(rows=part).to(self.device)
+            made = self.modality.outward(next(self.evaluate(code.to(self.device), where)).cpu())
+            yield first, made[0].mT.unflatten(1, (part.stop - first, *shape[1:]))
+
     @torch.inference_mode()
     def evaluate(
         self, code: Code, coords: Tensor, dtype: torch.dtype | None = None
@@ -159,8 +201,10 @@ class System(nn.Module):
         if dtype is not None:
             first = layer_of(next(iter(self.family.field.slots)))
             weights = {n: w if layer_of(n) == first else w.to(dtype) for n, w in weights.items()}
-        widest = max(slot.shape[-1] for slot in self.family.field.slots.values())
-        piece = CACHED // widest if code.is_cpu else 1 << 20
+        slots = self.family.field.slots.values()
+        widest = max(slot.shape[-1] for slot in slots)
+        tiles = max(math.prod(slot.shape[:-2]) for slot in slots)
+        piece = max(CACHED // widest, A_TILE * tiles) if code.is_cpu else 1 << 20
         piece = max(1, piece // self.render.evaluations)
         for i in range(len(code)):
             own = {n: w if len(w) == 1 else w[i : i + 1] for n, w in weights.items()}
@@ -260,8 +304,26 @@ class System(nn.Module):
         Returns (steps, channel, *axes).
         """
         ends = self.encode(torch.stack([a, b]))
-        share = torch.linspace(0, 1, steps, device=ends.device)
-        return self.decode(torch.lerp(ends[:1], ends[1:], share.view(-1, 1, 1)), resolution)
+        return self.decode(self.between(ends[:1], ends[1:], steps), resolution)
+
+    @staticmethod
+    def between(
+        a: Code, b: Code, steps: int = 16, spherical: bool = False
+    ) -> Float[Tensor, "steps tokens width"]:
+        """From code a to b (1, tokens, width), ends included: (steps, tokens, width).
+
+        spherical: along the great circle between their directions, at equal angles, the norm
+        growing evenly: where a prior is N(0, I), codes of the line between would be shorter than
+        any that it draws (arXiv:1609.04468, section 2.1).
+        """
+        share = torch.linspace(0, 1, steps, device=a.device).to(a).view(-1, 1, 1)
+        line = torch.lerp(a, b, share)
+        lengths = a.norm(), b.norm()
+        angle = torch.arccos((a / lengths[0] * b / lengths[1]).sum().clamp(-1, 1))
+        if not spherical or not 1e-4 < angle < math.pi - 1e-4:  # (nearly) one direction, or a zero
+            return line
+        one, other = ((1 - share) * angle).sin() / lengths[0], (share * angle).sin() / lengths[1]
+        return torch.lerp(*lengths, share) / angle.sin() * (one * a + other * b)
 
     # -- training
 
@@ -277,6 +339,7 @@ class System(nn.Module):
             "link": self.link,
             "coord_dim": 2 if self.modality.coord_dim == 6 else self.modality.coord_dim,
             "value_dim": self.modality.value_dim,
+            "span": self.modality.high - self.modality.low,
         }
         with torch.random.fork_rng(devices=[]):  # a critic is drawn from the seed, too
             torch.manual_seed(self.recipe.get("seed", 0))
@@ -340,6 +403,20 @@ def _assemble(recipe: recipes.Recipe) -> System:
         )
     link = LINKS.get(loss)
     return System(modality, render, MISMATCHES[loss], family, encoder, prior, recipe, link)
+
+
+def still(
+    film: Grid, frame: float, shape: tuple[int, ...], window: Window | None, rows: slice
+) -> Coords:
+    """Coordinates of rows of the picture at a share of a film's time: (1, points, 3)."""
+    if len(film.size) != 3:
+        raise InputError(f"frame = {frame}: these data have no frames, they are no film.")
+    ends = ((0, 1), *(((0, 1), (0, 1)) if window is None else window))
+    down = film.grid((1, shape[0], 1), window=ends)[0, rows, 1]
+    across = film.grid((1, 1, shape[1]), window=ends)[0, :, 2]
+    y, x = torch.meshgrid(down, across, indexing="ij")
+    time = film.placement.low + (film.placement.high - film.placement.low) * frame
+    return torch.stack([torch.full_like(y, time), y, x], -1).flatten(0, 1)[None]
 
 
 def open_source(recipe: recipes.Recipe, modality: Modality) -> Source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,11 @@ from fieldloom.cli.options import (
     parse_resolution,
 )
 from fieldloom.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fieldloom.system import System
 
 
 def encode(
@@ -108,31 +113,63 @@ def sample(
 def interpolate(
     run: RunArgument,
     source: SourceOption = None,
-    first: Annotated[int, typer.Option("--from", help="Place of the first datum.")] = 0,
-    last: Annotated[int, typer.Option("--to", help="Place of the last datum.")] = 1,
+    first: Annotated[int, typer.Option("--from", help="Place of the first datum, or seed.")] = 0,
+    last: Annotated[int, typer.Option("--to", help="Place of the last datum, or seed.")] = 1,
+    sampled: Annotated[
+        bool, typer.Option("--sample", help="Between samples, whose seeds --from and --to are.")
+    ] = False,
     steps: Annotated[int, typer.Option(min=2, help="Data in all, both ends included.")] = 24,
     resolution: ResolutionOption = None,
     out: OutOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Go from one datum to another along the line between their codes (a GIF)."""
+    """Go from one datum to another along the line between their codes (a GIF).
+
+    Of a run that cannot encode, as a GAN's, and with --sample, from one sample to another: along
+    the great circle between them where the prior is N(0, I).
+    """
     from fieldloom import export
 
     system = opened(run, device)
+    sizes = parse_resolution(resolution)
     if system.modality.coord_dim == 6:
         raise InputError("interpolate has no cameras for views: render goes around them.")
+    sampled = sampled or not system.encodes
+    ends = between_samples if sampled else between_data
+    way = system.decode(ends(system, source, first, last, steps), sizes)
+    pictures = [system.modality.picture(one) for one in way]
+    shown = [picture for picture in pictures if picture is not None]
+    if not shown:
+        raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")
+    named = f"interpolation-{'seeds-' if sampled else ''}{first}-{last}.gif"
+    path = out or Path(run) / named
+    frames = [export.pixels(image) for image in shown]
+    export.gif(frames + frames[-2:0:-1], path)
+    say(f"{steps} steps: {path}")
+
+
+def between_data(system: System, source: str | None, first: int, last: int, steps: int) -> Tensor:
+    """Codes from that of one datum to that of another."""
     data, about = data_of(system, source)
     if about.keys() - {"frame"}:
         raise InputError("interpolate takes data on a grid: this run's are scattered points.")
     for place in (first, last):
         if not 0 <= place < len(data):
             raise InputError(f"--from, --to: {place} is not one of 0 .. {len(data) - 1}.")
-    way = system.interpolate(data[first], data[last], steps, parse_resolution(resolution))
-    pictures = [system.modality.picture(one) for one in way]
-    shown = [picture for picture in pictures if picture is not None]
-    if not shown:
-        raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")
-    path = out or Path(run) / f"interpolation-{first}-{last}.gif"
-    frames = [export.pixels(image) for image in shown]
-    export.gif(frames + frames[-2:0:-1], path)
-    say(f"{steps} steps: {path}")
+    codes = system.encode(data[[first, last]])
+    return system.between(codes[:1], codes[1:], steps)
+
+
+def between_samples(
+    system: System, source: str | None, first: int, last: int, steps: int
+) -> Tensor:
+    """Codes from that of one sample to that of another, by their seeds."""
+    from fieldloom.priors import Gaussian
+
+    if source is not None:
+        raise InputError("--source: samples come from the prior, not from data.")
+    if min(first, last) < 0:
+        raise InputError(f"--from {first}, --to {last}: seeds are at least 0.")
+    standard = isinstance(system.prior, Gaussian) and not system.prior.learns
+    a, b = (system.sample_codes(1, seed=seed) for seed in (first, last))
+    return system.between(a, b, steps, spherical=standard)

@@ -28,8 +28,9 @@ def source_of(system: System, path: str | None) -> Source:
     if path is None:
         return open_source(system.recipe, system.modality)
     own = system.recipe.get("source", {})
-    spec = spec_of(path)
-    if isinstance(own, dict) and own.get("name") == spec["name"]:  # read as in training
+    own = {"name": own} if isinstance(own, str) else own
+    spec = spec_of(path, own.get("name"))
+    if own.get("name") == spec["name"]:  # read as in training
         spec = own | spec
         for key in ("limit", "key", "label", "prefix"):
             spec.pop(key, None)

@@ -10,6 +10,7 @@ import typer
 
 from fieldloom.cli.console import say
 from fieldloom.cli.data import source_of
+from fieldloom.cli.fitted import show
 from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption
 from fieldloom.errors import InputError
@@ -56,8 +57,10 @@ def train(
     if resume and Run(folder).exists and Run(folder).read_recipe().get("recipe") != recipe:
         raise InputError(f"--resume: '{folder}' is a run of another recipe than '{recipe}'.")
 
-    start(loaded, str(folder), stage.value, device.value, resume)
+    system = start(loaded, str(folder), stage.value, device.value, resume)
     say(f"trained: {folder}")
+    for line in show(system, folder):
+        say(line)
 
 
 def demo(

@@ -108,18 +108,17 @@ class Substitute(Conditioner):
     """The code *is* one slot: a set of tokens, a context vector, or any one weight.
 
     slot: its name; a slot of shape (tokens, width) gives codes of that shape, one of shape (width,)
-          codes of one token.
+          codes of one token, one of more axes (the tiles of a layer, a grid of features) a token
+          for each of its rows.
     """
 
     def __init__(self, slots: Slots, slot: str, generator: Generator | None = None) -> None:
         if slot not in slots:
             raise unknown("slot", slot, slots)
-        shape = slots[slot].shape
-        if len(shape) > 2:
-            raise InputError(f"slot '{slot}' has the shape {shape}; a code has at most two axes.")
         super().__init__(slots, skip=frozenset([slot]), generator=generator)
         self.slot = slot
-        self.code_shape = (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
+        shape = slots[slot].shape
+        self.code_shape = (math.prod(shape[:-1]), shape[-1])
         self.start = nn.Parameter(slots[slot].init(generator).reshape(self.code_shape))
 
     def origin(self, batch: int) -> Code:

@@ -81,6 +81,7 @@ class Film(Shift):
         for name, both in self._modulations(code):
             scale, shift = both.chunk(2, -1)
             matrix = f"{layer_of(name)}.weight"
-            weights[matrix] = weights[matrix] * (1 + scale).unsqueeze(-2)
+            rows = (1,) * (weights[matrix].ndim - 2)  # of every tile, where a layer has tiles
+            weights[matrix] = weights[matrix] * (1 + scale).view(len(scale), *rows, -1)
             weights[name] = weights[name] * (1 + scale) + shift
         return weights

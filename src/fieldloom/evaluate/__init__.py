@@ -12,16 +12,17 @@ from torch import Tensor
 
 from fieldloom.evaluate.batches import in_batches
 from fieldloom.evaluate.costs import cost
-from fieldloom.evaluate.figures import METRICS, Evaluation, Figure, Result, parse
+from fieldloom.evaluate.figures import METRICS, Evaluation, Figure, Result, Shown, parse
 from fieldloom.evaluate.generation import generation
+from fieldloom.evaluate.large import is_large, streamed, wrong
 from fieldloom.evaluate.pictures import detector_of
-from fieldloom.evaluate.reconstruction import pictured, shaped
+from fieldloom.evaluate.reconstruction import filmed, pictured, shaped
 from fieldloom.metrics.features import Detector
 from fieldloom.modalities import Views
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
 
-__all__ = ["METRICS", "Evaluation", "Figure", "Result", "evaluate", "in_batches", "parse"]
+__all__ = ["METRICS", "Evaluation", "Figure", "Result", "Shown", "evaluate", "in_batches", "parse"]
 
 
 def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
@@ -53,9 +54,13 @@ def reconstruction(
     """The test part, encoded and decoded; of views also those that were held out."""
     held = source.test if len(source.test) else source.train
     part = "given" if foreign else "test" if len(source.test) else "training"
+    of = f"{len(held)} {part} data"
+    if is_large(system, source, how):
+        codes = system.family.conditioner.origin(len(held)).detach()
+        return streamed(system, source, held, codes, how, of)
     originals, about = source.read(held), source.about(held)
     codes = in_batches(system.encode, originals, "encoding", **about)
-    of = f"{len(originals)} {part} data"
+    shown: list[Shown] = []
     if isinstance(system.modality, Views):
         kept = originals.shape[1] - system.modality.held
         seen, novel = parted(about, kept)
@@ -75,8 +80,11 @@ def reconstruction(
     else:
         raw = in_batches(system.predict, codes, "decoding")
         figures = pictured(how, originals, raw, of, detector, source.filter)
+        figures += filmed(how, system.modality, originals, raw, of)
         figures += shaped(how, system.modality, originals, raw, of)
-    return Result(figures, originals, raw.clamp(0, 1), codes)
+        if not system.family.code_shape[1]:  # a fit of this very datum: where is it wrong?
+            shown = wrong(system.modality, originals[0], raw[0])
+    return Result(figures, originals, raw.clamp(0, 1), codes, shown=shown)
 
 
 def parted(cameras: dict[str, Any], kept: int) -> tuple[dict[str, Any], dict[str, Any]]:

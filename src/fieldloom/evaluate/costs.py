@@ -12,12 +12,16 @@ import torch
 from fieldloom import recipe as recipes
 from fieldloom.engine import device as devices
 from fieldloom.evaluate.figures import Figure
+from fieldloom.evaluate.large import LIMIT
 from fieldloom.metrics.cost import inference, macs, parameters
-from fieldloom.modalities import Views
+from fieldloom.modalities import Grid, Modality, Views
 from fieldloom.modalities.modality import Cameras
 from fieldloom.process import quicken
 from fieldloom.system import System, build
 from fieldloom.types import Code
+
+PACED = 1 << 20
+"""Values that the speed of large data is found from."""
 
 
 def points_of(system: System) -> int:
@@ -51,19 +55,36 @@ def counts(system: System) -> list[Figure]:
 
 
 def speed(system: System, codes: Code) -> list[Figure]:
-    """Decoding speed of these codes, one datum (or view) after another, and peak memory."""
-    draw = partial(system.predict, cameras=one_view(system))
-    draw(codes[:1])  # warm
+    """Decoding speed of these codes, one datum (or view) after another, and peak memory.
+
+    Of a datum too large to be held it is found from a strip of its rows.
+    """
+    large = isinstance(system.modality, Grid) and size_of(system.modality) > LIMIT
+    if large:
+        draw = lambda code: next(system.strips(code, values=PACED))[1]
+        codes = codes[:1]
+    else:
+        draw = partial(system.predict, cameras=one_view(system))
+    warm = draw(codes[:1])
     devices.synchronize(system.device)
     began = time.perf_counter()
     draw(codes)
     devices.synchronize(system.device)
-    rate = len(codes) / (time.perf_counter() - began)
+    took = time.perf_counter() - began
+    done, of = float(len(codes)), f"{len(codes)} times one {unit_of(system)}"
+    if large:
+        rows, total = warm.shape[1], system.modality.shape()[0]
+        done, of = rows / total, f"{rows} of the {total} rows of one datum"
     where = f"{system.device.type}, {torch.get_num_threads()} threads"
     return [
-        Figure("decoded", rate, f"{len(codes)} times one {unit_of(system)}", f"a second, {where}"),
+        Figure("decoded", done / took, of, f"a second, {where}"),
         Figure("memory", float(devices.peak_memory(system.device)), "this process", "bytes, peak"),
     ]
+
+
+def size_of(modality: Modality) -> int:
+    """Values of a datum."""
+    return math.prod(modality.shape()) * modality.value_dim
 
 
 def one_view(system: System) -> Cameras | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -77,11 +78,21 @@ class Evaluation:
         return {key: value for key, value in named.items() if value is not None}
 
 
+class Shown(NamedTuple):
+    """Pictures (n, 1 | 3, height, width) in [0, 1], side by side in a file of a report."""
+
+    file: str
+    caption: str
+    pictures: Tensor
+
+
 @dataclass(frozen=True)
 class Result:
     """Figures, and the data that the pictures of a report show, in the modality's shape.
 
-    nearest: for each sample the place in the training set of its nearest datum; distances to it.
+    shown: pictures as they are. originals and reconstructions are empty where they are too large
+    to be held. nearest: for each sample the place in the training set of its nearest datum;
+    distances to it.
     """
 
     figures: list[Figure]
@@ -93,6 +104,7 @@ class Result:
     sample_labels: Tensor | None = None
     nearest: Tensor | None = None
     distances: Tensor | None = None
+    shown: Sequence[Shown] = ()
 
 
 def parse(spec: dict[str, Any]) -> Evaluation:

@@ -46,6 +46,17 @@ def pictured(
     return figures
 
 
+def filmed(
+    how: Evaluation, modality: Modality, originals: Tensor, raw: Tensor, of: str
+) -> list[Figure]:
+    """SSIM of films (n, channel, time, height, width): the mean of their frames'."""
+    if "ssim" not in how.metrics or originals.ndim != 5 or isinstance(modality, Voxels):
+        return []
+    made, true = (x.movedim(2, 1).flatten(0, 1) for x in (raw.clamp(0, 1), originals))
+    note = f"mean of frames, {ssim_protocol(tuple(raw.shape[3:]))}"
+    return [Figure("ssim", ssim(made, true).mean().item(), of, note)]
+
+
 def shaped(
     how: Evaluation, modality: Modality, originals: Tensor, raw: Tensor, of: str
 ) -> list[Figure]:

@@ -1,0 +1,119 @@
+"""What stands at the end of a fit: a file of its kind, a picture, how close it is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fieldloom.cli.data import source_of
+from fieldloom.cli.grids import WHOLE, shape_of, tracked
+
+if TYPE_CHECKING:
+    from fieldloom.modalities import Grid, Views
+    from fieldloom.modalities.sources import Source
+    from fieldloom.system import System
+
+CHEAP = 1 << 24
+"""Values, or evaluations of the field, up to which a fit is drawn and measured as a whole."""
+
+LONGEST, VIEWS = 1024, 8
+"""Pixels of the longer side of a larger picture; views on a sheet."""
+
+
+def show(system: System, folder: Path) -> list[str]:
+    """Write ``fitted.png`` and the usual file of its kind of a run without codes; what to say.
+
+    What would cost too much is drawn at a lower resolution, and said so.
+    """
+    from fieldloom.modalities import Grid, Views
+
+    if system.family.code_shape[1] or "field" not in system.finished:
+        return []
+    source = source_of(system, None)
+    if isinstance(system.modality, Views):
+        return views(system, system.modality, source, folder)
+    if isinstance(system.modality, Grid):
+        return datum(system, system.modality, source, folder)
+    return []
+
+
+def datum(system: System, modality: Grid, source: Source, folder: Path) -> list[str]:
+    """Of a grid: the first datum as its usual file, and as a picture."""
+    import torch
+
+    from fieldloom import export
+    from fieldloom.metrics.paired import psnr
+
+    code, own = system.family.conditioner.origin(1).detach(), modality.shape()
+    shape = drawn(modality)
+    strips = tracked(system.strips(code, shape), shape[0])
+    raw = torch.cat([strip for _, strip in strips], 1)
+    made = raw.clamp(0, 1)
+    written = [modality.save(made, folder / "fitted")]
+    picture = modality.picture(made)
+    if picture is not None and folder / "fitted.png" not in written:
+        written.append(export.png(picture, folder / "fitted.png"))
+    names = ", ".join(str(path) for path in written if path is not None)
+    size = by(shape) if shape == own else f"{by(shape)} of {by(own)}"
+    said = [f"fitted: {names} ({size})"]
+    if shape == own and len(source.train) == 1 and source.data.shape[2:] == own:
+        value = psnr(raw[None], source.read(source.train)).item()
+        return [*said, f"PSNR over all points: {value:.2f} dB"]
+    return [*said, *logged(folder)]
+
+
+def drawn(modality: Grid) -> tuple[int, ...]:
+    """Samples of each axis of what is drawn: all of them, unless they are too many."""
+    own = modality.shape()
+    size = math.prod(own) * modality.channels
+    if size <= CHEAP or len(own) not in (2, 3):
+        return own
+    if len(own) == 2:
+        return shape_of(modality, LONGEST, WHOLE, False)
+    smaller = max(own[1:]) * math.sqrt(CHEAP / size)
+    return shape_of(modality, max(16, int(smaller)), WHOLE, False)
+
+
+def views(system: System, modality: Views, source: Source, folder: Path) -> list[str]:
+    """Of a scene: a sheet of views, those held out first, below their originals."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    from fieldloom import export
+    from fieldloom.evaluate.large import as_unit
+    from fieldloom.metrics.paired import psnr
+
+    first = source.train[:1]
+    stored, about = source.take(first)[0], source.about(first)
+    kept = len(stored) - modality.held
+    places = [*range(kept, len(stored)), *range(kept)][:VIEWS]
+    cameras = {key: about[key][0, places] for key in ("c2w", "intrinsics")}
+    rays = len(places) * math.prod(modality.shape()) * system.render.evaluations
+    share = min(1.0, math.sqrt(CHEAP / rays))
+    height, width = (max(1, int(n * share)) for n in modality.shape())
+    code = system.family.conditioner.origin(1).detach()
+    raw = system.predict(code, (height, width), cameras)[0]
+    true = as_unit(stored[places])
+    small = interpolate(true, (height, width), mode="area")
+    path = folder / "fitted.png"
+    sheet = export.sheet(torch.cat([small, raw.clamp(0, 1)]), len(places))
+    export.write(export.png_bytes(sheet), path)
+    beyond = min(modality.held, len(places))
+    size = f"{len(places)} views, {beyond} of them held out, {height} x {width}"
+    said = [f"fitted: {path} ({size})"]
+    if share == 1:
+        return [*said, f"PSNR of these views: {psnr(raw, true).mean():.2f} dB"]
+    return [*said, *logged(folder)]
+
+
+def logged(folder: Path) -> list[str]:
+    """The last PSNR in the run's log, if there is one."""
+    from fieldloom.engine.run import Run
+
+    lines = [x for x in Run(folder).read_log() if x.get("stage") == "field" and "psnr" in x]
+    return [f"PSNR of the last step's points: {lines[-1]['psnr']:.2f} dB"] if lines else []
+
+
+def by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

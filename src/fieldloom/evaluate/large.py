@@ -1,0 +1,241 @@
+"""Data too large to be held as floats: figures and pictures from strips of their rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fieldloom.evaluate.figures import Evaluation, Figure, Result, Shown
+from fieldloom.metrics.paired import ssim, ssim_protocol
+from fieldloom.modalities import Grid, Modality, Voxels
+from fieldloom.modalities.sources import Source
+from fieldloom.progress import Progress
+from fieldloom.system import System
+from fieldloom.types import Code
+
+LIMIT = 1 << 22
+"""Values of a datum beyond which it is measured by strips, each of no more."""
+
+LONGEST, CROP = 1024, 512
+"""Pixels of the longer side of what is shown: of the whole, and of a part of it."""
+
+WINDOW = 11
+"""Rows of the windows that SSIM compares (``metrics.paired.ssim``)."""
+
+WHOLE = {"accuracy", "iou", "chamfer"}
+"""Figures of shapes, which are found on the whole grid."""
+
+
+def is_large(system: System, source: Source, how: Evaluation) -> bool:
+    """Whether data are measured by strips: large grids, whose codes need no data to be known."""
+    shape = source.data.shape[1:]
+    if not isinstance(system.modality, Grid) or isinstance(system.modality, Voxels):
+        return False
+    if system.family.code_shape[1] or WHOLE & set(how.metrics):
+        return False
+    return math.prod(shape) > LIMIT and (len(shape) == 2 or min(shape[-2:]) >= WINDOW)
+
+
+def streamed(
+    system: System, source: Source, places: Tensor, codes: Code, how: Evaluation, of: str
+) -> Result:
+    """Figures of the data at these places, each beside its code's; pictures of the first."""
+    found = [measured(system, source, places[i : i + 1], codes[i : i + 1], how)
+             for i in range(len(places))]  # fmt: skip
+    mean = lambda numbers: sum(numbers) / len(numbers)
+    figures = []
+    if "psnr" in how.metrics:
+        figures.append(Figure("psnr", mean([x.psnr for x in found]), of, "dB, mean per datum"))
+    if "ssim" in how.metrics and found[0].protocol:
+        figures.append(Figure("ssim", mean([x.ssim for x in found]), of, found[0].protocol))
+    if "mse" in how.metrics:
+        value = mean([x.mse for x in found])
+        figures.append(Figure("mse", value, of, "of values in [0, 1], mean"))
+    nothing = torch.empty(0, *source.data.shape[1:])
+    return Result(figures, nothing, nothing, codes, shown=found[0].shown)
+
+
+class Measured(NamedTuple):
+    """Of one datum; protocol: of its SSIM, empty where it has none."""
+
+    mse: float
+    ssim: float
+    protocol: str
+    shown: Sequence[Shown]
+
+    @property
+    def psnr(self) -> float:
+        """As ``metrics.paired.psnr``: in dB, at most 80."""
+        return -10 * math.log10(max(self.mse, 1e-8))
+
+
+def measured(
+    system: System, source: Source, place: Tensor, code: Code, how: Evaluation
+) -> Measured:
+    """A datum of a grid, at one place of the source, beside what its code (1, ...) gives."""
+    stored = source.take(place)[0]
+    axes = tuple(stored.shape[1:])
+    squares = 0.0
+    likeness = Likeness(axes) if "ssim" in how.metrics and len(axes) in (2, 3) else None
+    pictures = Pictures(axes, len(stored)) if drawable(axes, len(stored)) else None
+    with Progress("measuring", axes[0], unit="rows") as progress:
+        for first, made in system.strips(code, axes, values=LIMIT):
+            true = as_unit(stored[:, first : first + made.shape[1]])
+            squares += (made - true).square().sum(dtype=torch.float64).item()
+            if likeness is not None:
+                likeness.add(true, made)
+            if pictures is not None:
+                pictures.add(first, true, made)
+            progress.update(first + made.shape[1])
+    return Measured(
+        squares / stored.numel(),
+        math.nan if likeness is None else likeness.mean,
+        "" if likeness is None else protocol_of(axes),
+        [] if pictures is None else [*pictures.pairs(), pictures.error()],
+    )
+
+
+def as_unit(stored: Tensor) -> Tensor:
+    """What a source stores as floats in [0, 1], as ``Source.read`` has them."""
+    return stored.float() / 255 if stored.dtype == torch.uint8 else stored
+
+
+def drawable(axes: tuple[int, ...], channels: int) -> bool:
+    return len(axes) in (2, 3) and channels in (1, 3)
+
+
+def protocol_of(axes: tuple[int, ...]) -> str:
+    """How SSIM is found: of a film, frame by frame."""
+    plain = ssim_protocol(axes[-2:])
+    return plain if len(axes) == 2 else f"mean of frames, {plain}"
+
+
+def wrong(modality: Modality, original: Tensor, raw: Tensor) -> list[Shown]:
+    """The map of errors of a datum (channel, *axes) that is held; none where none can be drawn."""
+    axes = tuple(original.shape[1:])
+    shown = isinstance(modality, Grid) and not isinstance(modality, Voxels)
+    if not shown or not drawable(axes, len(original)):
+        return []
+    pictures = Pictures(axes, len(original))
+    pictures.add(0, original, raw)
+    return [pictures.error()]
+
+
+class Likeness:
+    """The SSIM of a picture, or the mean of a film's frames', from strips as they come.
+
+    Of a picture it is the mean over all windows that lie inside. Each strip is joined to the last
+    rows of the one before, so that every row of windows is seen once.
+    """
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        self.film = len(axes) == 3
+        self.total, self.count = 0.0, 0
+        self.rest: Tensor | None = None
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+    def add(self, true: Tensor, made: Tensor) -> None:
+        """Strips (channel, rows, ...) of the original and of what was made, not clamped."""
+        pair = torch.stack([made.clamp(0, 1), true])
+        if self.film:
+            frames = ssim(*pair.movedim(2, 1))
+            self.total, self.count = self.total + frames.sum().item(), self.count + len(frames)
+            return
+        pair = pair if self.rest is None else torch.cat([self.rest, pair], 2)
+        rows = pair.shape[2] - WINDOW + 1
+        if rows > 0:
+            self.total += rows * ssim(pair[:1], pair[1:]).item()
+            self.count += rows
+            pair = pair[:, :, rows:]
+        self.rest = pair.clone()
+
+
+class Boxes:
+    """Means over boxes of a picture that comes as strips of rows: at most ``LONGEST`` pixels.
+
+    axes: rows and columns of the picture. side: of a box; those at the far edges may be cut.
+    """
+
+    def __init__(self, axes: tuple[int, ...], channels: int) -> None:
+        self.axes, self.side = axes, -(-max(axes) // LONGEST)
+        self.total = torch.zeros(channels, *(-(-n // self.side) for n in axes))
+
+    def add(self, first: int, rows: Tensor) -> None:
+        """Rows (channel, rows, columns) from row ``first`` on."""
+        filled = F.pad(rows, (0, -rows.shape[2] % self.side))
+        across = filled.unflatten(2, (-1, self.side)).sum(3)
+        self.total.index_add_(1, torch.arange(first, first + rows.shape[1]) // self.side, across)
+
+    def mean(self) -> Tensor:
+        """(channel, rows / side, columns / side), rounded up."""
+        down, across = (
+            (axis - self.side * torch.arange(boxes)).clamp(max=self.side)
+            for axis, boxes in zip(self.axes, self.total.shape[1:], strict=True)
+        )
+        return self.total / (down[:, None] * across)
+
+
+class Pictures:
+    """What a report shows of a large picture, or of a film's middle frame, beside its original.
+
+    The whole and its error as means over boxes; a part in the middle as it is.
+    """
+
+    def __init__(self, axes: tuple[int, ...], channels: int) -> None:
+        self.axes, self.channels = axes[-2:], channels
+        self.frames = axes[0] if len(axes) == 3 else 0
+        self.whole = Boxes(self.axes, 2 * channels)
+        self.wrong = Boxes(self.axes, 1)
+        self.crop = [slice((n - min(n, CROP)) // 2, (n + min(n, CROP)) // 2) for n in self.axes]
+        self.part: list[Tensor] = []
+
+    def add(self, first: int, true: Tensor, made: Tensor) -> None:
+        """Strips (channel, rows, ...) from row (of a film: frame) ``first`` on, not clamped."""
+        error = (made - true).abs().mean(0, keepdim=True)
+        if not self.frames:
+            self.wrong.add(first, error)
+            self._see(first, true, made)
+            return
+        self.wrong.add(0, error.sum(1) / self.frames)
+        middle = self.frames // 2 - first
+        if 0 <= middle < true.shape[1]:
+            self._see(0, true[:, middle], made[:, middle])
+
+    def _see(self, first: int, true: Tensor, made: Tensor) -> None:
+        both = torch.cat([true, made.clamp(0, 1)])
+        self.whole.add(first, both)
+        down, across = self.crop
+        inside = slice(max(0, down.start - first), max(0, down.stop - first))
+        self.part.append(both[:, inside, across].clone())
+
+    def pairs(self) -> list[Shown]:
+        """The original and what was made: the whole; if that is shrunk, a part as it is, too."""
+        what = f"The middle one of {self.frames} frames" if self.frames else "The original"
+        beside = f"{what} (left) and its reconstruction (right)"
+        whole, part = self.whole.mean().unflatten(0, (2, -1)), torch.cat(self.part, 1)
+        if self.whole.side == 1:
+            return [Shown("reconstructions.png", beside, whole)]
+        small, large = (" x ".join(map(str, x.shape[-2:])) for x in (whole, part))
+        return [
+            Shown("reconstructions.png", f"{beside}, shrunk to {small}", whole),
+            Shown("crop.png", f"The {large} pixels in their middle", part.unflatten(0, (2, -1))),
+        ]
+
+    def error(self) -> Shown:
+        """The mean absolute error, brightened by a power of two so that most of it is seen."""
+        error = self.wrong.mean()
+        high = error.flatten().sort().values[int(0.995 * (error.numel() - 1))].item()
+        factor = 2 ** max(0, math.floor(-math.log2(max(high, 2**-16))))
+        of = "of all frames, " if self.frames else ""
+        side = self.wrong.side
+        boxes = f"of boxes of {side} x {side} pixels, " if side > 1 else ""
+        how = f"Absolute error, mean {of}{boxes}of channels, {factor} times as bright"
+        return Shown("error.png", how, (factor * error)[None])
