@@ -9,7 +9,8 @@ import torch
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.encoders import ENCODERS
 from fieldloom.family import Family
-from fieldloom.fields import FIELDS
+from fieldloom.fields import ARRANGEMENTS, FIELDS
+from fieldloom.fields.encodings import Embedding
 from fieldloom.metrics.mismatch import MISMATCHES, mse
 from fieldloom.modalities import MODALITIES
 from fieldloom.priors import CODECS, PRIORS, ResMlp
@@ -26,6 +27,18 @@ FIELD_ARGUMENTS = {
             ("gaussian", False, False),
             ("learned", False, True),
             ("none", False, False),
+        ]
+    ]
+    + [dict(width=6, depth=3, features="octaves", count=2, grid=Embedding((3, 2), channels=2))],
+    "experts": [
+        dict(width=5, depth=3, tiles=((2, 1), 3, 1), count=2) | own
+        for own in [
+            dict(),
+            dict(blend="linear"),
+            dict(residual=True, context=3, activation="leaky-relu"),
+            dict(arrangement=ARRANGEMENTS["random-affine"]()),
+            dict(grid=Embedding((3, 2), channels=2)),
+            dict(features="constant"),
         ]
     ],
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -75,10 +75,30 @@ class Embedding:
         if len(table) > 1:  # each signal its own
             signal = torch.arange(batch, device=index.device).repeat_interleave(points)
             index = index + signal.unsqueeze(1) * math.prod(sizes)
-        found = F.embedding_bag(
-            index, table.flatten(0, -2), per_sample_weights=torch.stack(shares, -1), mode="sum"
-        )
+        found = Lookup.apply(table.flatten(0, -2), torch.stack(shares, -1), index)
         return found.view(batch, points, -1)
+
+
+class Lookup(torch.autograd.Function):
+    """sum_k shares_nk table[index_nk]: torch's ``embedding_bag``, which has no second derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, shares: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(table, shares, index)
+        return F.embedding_bag(index, table, per_sample_weights=shares, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:
+        table, shares, index = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            with torch.enable_grad():
+                own = table.detach().requires_grad_(), shares.detach().requires_grad_()
+                found = F.embedding_bag(index, own[0], per_sample_weights=own[1], mode="sum")
+            to_table, to_shares = torch.autograd.grad(found, own, slope)
+            return to_table, to_shares, None
+        each = shares.unsqueeze(-1) * slope.unsqueeze(1)
+        to_table = torch.zeros_like(table).index_add(0, index.flatten(), each.flatten(0, 1))
+        return to_table, (table[index] * slope.unsqueeze(1)).sum(-1), None
 
 
 class Encoding:

@@ -147,7 +147,7 @@ class Experts:
             if i == self.trunk - 1 and not self.radiance:
                 h = self.output(answer)
             elif self.residual and i > 0 and h.shape == answer.shape:
-                h = (stop.moved(h) + self.activation(answer)) * math.sqrt(0.5)
+                h = (stop.moved(h) + self.activation(answer)).mul_(math.sqrt(0.5))
             else:
                 h = self.activation(answer)
         if self.radiance:

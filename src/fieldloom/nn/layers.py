@@ -39,8 +39,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.baddbmm(bias[:, None], x, weight)
 
 
-# Activations. Each maps a pre-activation to a value; where no gradient will be asked for, the
-# argument's memory is reused (the caller hands over a tensor that it does not need again).
+# Activations. Each maps a pre-activation to a value, in the argument's own memory where it can (the
+# caller hands over a tensor that it does not need again): a sine's gradient needs its argument, a
+# rectifier's is known from its result.
 
 
 def sine(x: Tensor) -> Tensor:
@@ -48,7 +49,11 @@ def sine(x: Tensor) -> Tensor:
 
 
 def relu(x: Tensor) -> Tensor:
-    return x.relu() if x.requires_grad else x.relu_()
+    return x.relu() if x.is_leaf and x.requires_grad else x.relu_()
+
+
+def leaky_relu(slope: float) -> Callable[[Tensor], Tensor]:
+    return lambda x: F.leaky_relu(x, slope, inplace=not (x.is_leaf and x.requires_grad))
 
 
 def identity(x: Tensor) -> Tensor:
@@ -57,8 +62,8 @@ def identity(x: Tensor) -> Tensor:
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": relu,
-    "leaky-relu": lambda x: F.leaky_relu(x, 0.2),
-    "leaky-relu-0.1": lambda x: F.leaky_relu(x, 0.1),
+    "leaky-relu": leaky_relu(0.2),
+    "leaky-relu-0.1": leaky_relu(0.1),
     "gelu": F.gelu,
     "silu": F.silu,
     "tanh": torch.tanh,

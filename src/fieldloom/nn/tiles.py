@@ -241,11 +241,20 @@ def composed(
 
 def grouped(rows: Tensor, order: Order, weight: Tensor, own: list[int]) -> Tensor:
     """One matrix product a run: a single call on an accelerator, a loop on a CPU."""
-    if rows.is_cpu or not hasattr(F, "grouped_mm"):
+    if rows.is_cpu or not single(rows, weight):
         return torch.cat([rows[a:b] @ weight[own[matrix]] for a, b, matrix in order.runs])
     ends = torch.tensor([b for _, b, _ in order.runs], dtype=torch.int32, device=rows.device)
     taken = torch.tensor([own[matrix] for _, _, matrix in order.runs], device=weight.device)
-    return F.grouped_mm(rows.contiguous(), weight.index_select(0, taken), offs=ends)
+    y = F.grouped_mm(rows.contiguous(), weight.index_select(0, taken), offs=ends)
+    if y.requires_grad:
+        y.register_hook(lambda slope: slope.contiguous())  # it refuses an expanded one
+    return y
+
+
+def single(rows: Tensor, weight: Tensor) -> bool:
+    """Whether torch's ``grouped_mm`` takes these: no doubles, rows of multiples of 16 bytes."""
+    wide = all(n * rows.element_size() % 16 == 0 for n in weight.shape[-2:])
+    return hasattr(F, "grouped_mm") and wide and rows.dtype != torch.float64
 
 
 class Tiled(torch.autograd.Function):
@@ -313,13 +322,32 @@ class Tiled(torch.autograd.Function):
 
 
 def _twice(ctx: Any, slope: Tensor) -> Any:
-    """The gradient as a function that can be differentiated again."""
-    x, weight, bias, shares = inputs = ctx.saved_tensors
-    y = composed(x, weight, bias, shares, ctx.order, ctx.table)
-    asked = [t for t, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
-    found = iter(torch.autograd.grad(y, asked, slope, create_graph=True))
-    wanted = zip(inputs, ctx.needs_input_grad, strict=False)
-    return (*(next(found) if needed else None for _, needed in wanted), None, None)
+    """The gradient, of operations that can be differentiated again.
+
+    Written out: the input may have come from the same matrices, and its own way to them is not
+    this layer's.
+    """
+    x, weight, bias, shares = ctx.saved_tensors
+    order, table = ctx.order, ctx.table
+    rows = x if order.places is None else x.index_select(0, order.places)
+    back: Tensor | None = None
+    sums: list[list[Tensor]] = [[] for _ in range(len(weight))]
+    each: list[Tensor] = []
+    for corner, own in enumerate(table):
+        share = None if shares is None else shares[:, corner : corner + 1]
+        scaled = rows if share is None else rows * share
+        for a, b, matrix in order.runs:
+            sums[own[matrix]].append(scaled[a:b].mT @ slope[a:b])
+        one = grouped(slope, order, weight.mT, own)
+        each.append((one * rows).sum(-1))
+        one = one if share is None else one * share
+        back = one if back is None else back + one
+    assert back is not None
+    to_x = back if order.places is None else back.index_select(0, inverse(order.places))
+    nought = torch.zeros_like(weight[0])
+    to_weight = torch.stack([sum(found[1:], found[0]) if found else nought for found in sums])
+    to_bias = None if bias is None else slope.sum(0)
+    return to_x, to_weight, to_bias, None if shares is None else torch.stack(each, -1), None, None
 
 
 def _count(x: Tensor, order: Order) -> int:

@@ -1,0 +1,1264 @@
+"""Levels-of-Experts against the paper's equations, point by point in float64.
+
+The reference builds psi(p), the weight at one point, from equations 3 to 5 of Hao et al.,
+NeurIPS 2022, and applies it to that point alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import reduce
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from fieldloom.conditioners import Direct, Film, Hyper, Mixture, Shared, Shift, Substitute
+from fieldloom.encoders import Cavia, Fit
+from fieldloom.errors import InputError
+from fieldloom.family import Family
+from fieldloom.fields import ARRANGEMENTS, Experts, FourierMlp, Siren
+from fieldloom.fields.arrangements import Chunked, Given, RandomAffine, positions
+from fieldloom.fields.encodings import Embedding, Encoding
+from fieldloom.metrics.cost import macs, parameters
+from fieldloom.metrics.mismatch import mse
+from fieldloom.modalities.grid import Grid
+from fieldloom.nn import tiles as module
+from fieldloom.nn.tiles import Keys, Order, cells, composed, corners, route, tiled
+from fieldloom.objectives import Reconstruction
+from fieldloom.registry import build
+from fieldloom.renderers import Direct as DirectRenderer
+from fieldloom.system import TABLES
+from fieldloom.types import Batch, Weights
+from vectors import load, same
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-11}
+
+
+@pytest.fixture(params=[0, 128], ids=["sorted-together", "sorted-apart"])
+def least(request, monkeypatch):
+    """Points that must share the tiles of several layers, for these to be sorted by at once."""
+    monkeypatch.setattr(module, "LEAST", request.param)
+
+
+# -- the reference
+
+
+def mod(a: Tensor, b: int) -> Tensor:
+    """The positive remainder, as the paper has it."""
+    return a - b * (a / b).floor()
+
+
+def blending(q: Tensor, n: int, blend: str) -> Tensor:
+    """B_{j,N}(q) for all j: (N,); equation 4, or 5, whose brackets are a lost floor."""
+    j = torch.arange(n, dtype=q.dtype)
+    if n == 1:  # an ordinary layer: equation 4 is wrong there
+        return torch.ones_like(j)
+    if blend == "nearest":
+        return (mod(q.floor(), n) == j).to(q.dtype)
+    return (1 - (mod(q + 1 - j, n) - 1).abs()).clamp(min=0)
+
+
+def psi(q: Tensor, weight: Tensor, tiles: tuple[int, ...], blend: str) -> Tensor:
+    """Equation 3 at one place q (d,): the products of the axes' shares, of all tiles (N, in, out).
+
+    The first axis is the slowest.
+    """
+    axes = [blending(at, n, blend) for at, n in zip(q, tiles, strict=True)]
+    share = reduce(lambda a, b: (a[:, None] * b).flatten(), axes)
+    return torch.einsum("j,jio->io", share, weight)
+
+
+def hierarchy(tiles: tuple[tuple[int, ...], ...]) -> list[Tensor]:
+    """alpha_i = N_1 ... N_i, of each axis."""
+    each = torch.tensor(tiles, dtype=torch.float64)
+    return [each[: i + 1].prod(0) for i in range(len(tiles))]
+
+
+def octaves_of(p: Tensor, count: int) -> Tensor:
+    """[sin(pi p), cos(pi p), sin(2 pi p), ...], each of all coordinates."""
+    angles = [2.0**k * math.pi * p for k in range(count)]
+    return torch.cat([f for angle in angles for f in (angle.sin(), angle.cos())])
+
+
+def own(weights: Weights, name: str, signal: int) -> Tensor:
+    """The tensor of one signal; a weight always with an axis of tiles."""
+    tensor = weights[name][min(signal, len(weights[name]) - 1)]
+    return tensor[None] if name.endswith("weight") and tensor.ndim == 2 else tensor
+
+
+def slow(
+    coords: Tensor,
+    weights: Weights,
+    tiles: tuple[tuple[int, ...], ...],
+    places: list[Any] | None = None,
+    **given: Any,
+) -> Tensor:
+    """The field of these arguments at (batch, points, coord), one point after another.
+
+    places: of each layer, q (d,) from p (d,) in [0, 1] over the domain; None: coarse to fine.
+    What is a place is computed in the coordinates' precision, everything else in float64.
+    """
+    return torch.stack(
+        [
+            torch.stack([slow_point(p, b, weights, tiles, places, **given) for p in signal])
+            for b, signal in enumerate(coords)
+        ]
+    )
+
+
+def slow_point(
+    p: Tensor,
+    signal: int,
+    weights: Weights,
+    tiles: tuple[tuple[int, ...], ...],
+    places: list[Any] | None,
+    blend: str = "nearest",
+    centred: bool = True,
+    low: float = -1.0,
+    high: float = 1.0,
+    features: str = "octaves",
+    count: int = 2,
+    include_input: bool = False,
+    skip: tuple[int, ...] = (),
+    context: int = 0,
+    residual: bool = False,
+    head: str = "plain",
+    view_count: int = 4,
+    activation: str = "tanh",
+    offset: float = 0.0,
+    **_: Any,
+) -> Tensor:
+    axes = len(tiles[0])
+    p, direction = p[:axes], p[axes:]
+    phi = {"tanh": torch.tanh, "relu": torch.relu, "silu": F.silu}[activation]
+    if places is None:
+        places = [lambda unit, scale=scale: unit * scale.to(unit) for scale in hierarchy(tiles)]
+    gamma = {
+        "octaves": lambda: octaves_of(p, count),
+        "none": lambda: p,
+        "constant": lambda: p.new_ones(count),
+    }[features]()
+    gamma = (torch.cat([p, gamma]) if include_input else gamma).double()
+    h = torch.cat([gamma, own(weights, "context", signal)]) if context else gamma
+    unit = (p - low) / (high - low)
+    layers = len(tiles)
+    for i, (counts, place) in enumerate(zip(tiles, places, strict=True)):
+        x = torch.cat([h, gamma]) if i in skip else h
+        q = place(unit) - (0.5 if blend == "linear" and centred else 0)
+        pre = x @ psi(q.double(), own(weights, f"{i}.weight", signal), counts, blend)
+        pre = pre + own(weights, f"{i}.bias", signal)
+        if i == layers - 1 and head == "plain":
+            h = pre
+        elif residual and i and x.shape == pre.shape:
+            h = (x + phi(pre)) / math.sqrt(2)
+        else:
+            h = phi(pre)
+    if head == "radiance":
+        answer = lambda i, x: (
+            x @ own(weights, f"{i}.weight", signal)[0] + own(weights, f"{i}.bias", signal)
+        )
+        views = [f(2.0**k * direction) for k in range(view_count) for f in (torch.sin, torch.cos)]
+        seen = torch.cat([h, direction, *views])
+        density = answer(layers, h)
+        h = torch.cat([answer(layers + 2, phi(answer(layers + 1, seen))), density])
+    return h + offset
+
+
+def points(batch: int, count: int, axes: int, reach: float = 1.0) -> Tensor:
+    """Places in and around the domain, none of them on an edge of a tile."""
+    return (torch.rand(batch, count, axes, dtype=torch.float64) * 2 - 1) * reach
+
+
+def drawn(field: Any, batch: int = 1, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """Weights of a field, (1, ...) or each signal's own; of fixed slots one for all."""
+    return {
+        name: torch.stack(
+            [slot.init(None) for _ in range(1 if slot.role == "fixed" else batch)]
+        ).to(dtype)
+        for name, slot in field.slots.items()
+    }
+
+
+# -- values and gradients
+
+CASES: dict[str, dict[str, Any]] = {
+    "nearest": dict(axes=2, tiles=((2, 1), (3, 3), (1, 1))),
+    "linear": dict(axes=2, tiles=((2, 1), (3, 3), (1, 1)), blend="linear"),
+    "linear-tiled-end": dict(axes=2, tiles=((2, 2), (1, 3), (2, 1)), blend="linear", centred=False),
+    "line": dict(axes=1, tiles=((4,), (1,), (2,)), blend="linear", include_input=True),
+    "space": dict(axes=3, tiles=((2, 1, 3), (2, 2, 2), (1, 1, 1)), features="none"),
+    "space-time": dict(
+        axes=4, tiles=((2, 1, 1, 2), (1, 2, 2, 1)), blend="linear", features="constant"
+    ),
+    "unit-domain": dict(axes=2, tiles=((2, 2), (2, 2)), low=0.0, high=1.0, offset=0.5),
+    "context": dict(
+        axes=2, tiles=((2, 2),) * 4, context=3, residual=True, skip=(2,), blend="linear"
+    ),
+    "residual-untiled": dict(axes=2, tiles=((3, 1), (1, 1), (2, 2), (1, 1)), residual=True),
+    "radiance": dict(
+        axes=3, tiles=((2, 2, 2), (1, 1, 1), (2, 1, 2)), head="radiance", view_count=2, skip=(1,)
+    ),
+}
+"""Arguments of Experts; ``axes`` are its coordinates, the directions' three come on top."""
+
+
+def field_of(axes: int, tiles: tuple[tuple[int, ...], ...], **given: Any) -> Experts:
+    radiance = given.get("head") == "radiance"
+    return Experts(
+        axes,
+        4 if radiance else 2,
+        3 if radiance else 0,
+        **dict(width=4, depth=len(tiles) + 3 * radiance, tiles=tiles, count=2, view_width=5)
+        | dict(activation="tanh")
+        | given,
+    )
+
+
+OWNERS = {
+    "shared": lambda slots: Shared(slots),
+    "shift": lambda slots: Shift(slots, width=3),
+    "film": lambda slots: Film(slots, width=3),
+    "mixture": lambda slots: Mixture(slots, experts=2, width=3),
+    "mixture-of-one-layer": lambda slots: Mixture(slots, experts=2, width=3, only="1.*"),
+    "direct": lambda slots: Direct(slots),
+    "direct-of-one-layer": lambda slots: Direct(slots, only="0.*"),
+    "hyper": lambda slots: Hyper(slots, width=3, hidden=(4,), activation="tanh"),
+    "hyper-gates": lambda slots: Hyper(slots, width=3, hidden=(4,), rank=2),
+}
+
+
+def derivatives(value: Tensor, about: list[Tensor], twice: bool) -> list[Tensor]:
+    """First derivatives of a weighted sum of values, and those of a weighted sum of these."""
+    torch.manual_seed(7)
+    noise = lambda like: torch.randn(like.shape, dtype=like.dtype)  # whatever its memory's order
+    total = (value * noise(value)).sum()
+    first = torch.autograd.grad(total, about, create_graph=twice, materialize_grads=True)
+    if not twice:
+        return list(first)
+    again = sum((g * noise(g)).sum() for g in first)
+    return [*first, *torch.autograd.grad(again, about, materialize_grads=True)]
+
+
+def compare(case: dict[str, Any], owner: str, twice: bool, batch: int = 2) -> None:
+    field = field_of(**case)
+    family = Family(field, OWNERS[owner](field.slots)).double()
+    where = points(batch, 5, case["axes"], 1.5)
+    if case.get("head") == "radiance":
+        where = torch.cat([where, F.normalize(points(batch, 5, 3), dim=-1)], -1)
+    where.requires_grad_()
+    code = family.conditioner.origin(batch)
+    code = (code + 0.3 * torch.randn_like(code)).detach().requires_grad_()
+    about = [where, code, *family.parameters()]
+    reference = {k: v for k, v in case.items() if k != "axes"}
+    found = []
+    for function in (field, lambda at, weights: slow(at, weights, **reference)):
+        value = function(where, family.conditioner(code))
+        found.append([value, *derivatives(value, about, twice)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+@pytest.mark.usefixtures("least")
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_all_derivatives_are_the_equations(case):
+    """Of shared weights and shared biases, and of each signal's own: two orders of derivatives."""
+    for owner in ("shared", "direct"):
+        compare(CASES[case], owner, twice=True)
+
+
+@pytest.mark.usefixtures("least")
+@pytest.mark.parametrize("owner", OWNERS)
+@pytest.mark.parametrize("case", ["nearest", "linear", "residual-untiled"])
+def test_every_way_to_own_weights(case, owner):
+    compare(CASES[case], owner, twice=case == "linear", batch=3)
+
+
+@pytest.mark.usefixtures("least")
+@pytest.mark.parametrize("case", ["residual-untiled", "context", "radiance"])
+def test_any_one_layer_may_be_each_signals_own(case):
+    field = field_of(**CASES[case])
+    where = points(3, 5, CASES[case]["axes"] + (3 if case == "radiance" else 0))
+    reference = {k: v for k, v in CASES[case].items() if k != "axes"}
+    layers = [name.removesuffix(".weight") for name in field.slots if name.endswith(".weight")]
+    for layer in layers:
+        for only in (f"{layer}.*", f"{layer}.weight", f"{layer}.bias"):
+            direct = Direct(field.slots, only=only).double()
+            code = torch.randn(3, *direct.code_shape, dtype=torch.float64)
+            weights = direct(code)
+            expected = slow(where, weights, **reference)
+            torch.testing.assert_close(field(where, weights), expected, **CLOSE, msg=only)
+
+
+def test_film_scales_and_shifts_tiled_pre_activations():
+    """(1 + s) (psi x + b) + t, and the last layer as it is."""
+    field = field_of(**CASES["linear-tiled-end"])
+    film = Film(field.slots, width=3).double()
+    code, where = torch.randn(2, 1, 3, dtype=torch.float64), points(2, 6, 2)
+    weights = film(code)
+    scale = [part.chunk(2, -1)[0] for part in film.project(code[:, 0]).split([8, 8], -1)]
+    shift = [part.chunk(2, -1)[1] for part in film.project(code[:, 0]).split([8, 8], -1)]
+    tiles = CASES["linear-tiled-end"]["tiles"]
+    alphas = hierarchy(tiles)
+    for b, signal in enumerate(where):
+        for j, p in enumerate(signal):
+            h = octaves_of(p, 2)
+            for i in range(3):
+                base = [film.base[f"{i}.{kind}"][0] for kind in ("weight", "bias")]
+                h = h @ psi((p + 1) / 2 * alphas[i], base[0], tiles[i], "linear") + base[1]
+                if i < 2:
+                    h = torch.tanh((1 + scale[i][b]) * h + shift[i][b])
+            torch.testing.assert_close(field(where, weights)[b, j], h, **CLOSE)
+
+
+# -- vectors of the equations, made elsewhere; their matrices are (out, in)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8])
+def test_vectors_of_blends(n):
+    vectors = load("loe_blend1d")
+    q, identity = vectors["q"], torch.eye(n, dtype=torch.float64)
+    same(identity[cells(q[:, None], (n,))], vectors[f"B_nearest_N{n}"])
+    table, shares = corners(q[:, None], (n,))
+    tile = cells(q[:, None], (n,)).tolist()
+    linear = sum(
+        share[:, None] * identity[[own[t] for t in tile]]
+        for own, share in zip(table, shares.T, strict=True)
+    )
+    same(linear, vectors[f"B_linear_N{n}"])
+    for blend in ("nearest", "linear"):  # the reference of this file too
+        same(torch.stack([blending(at, n, blend) for at in q]), vectors[f"B_{blend}_N{n}"])
+
+
+@pytest.mark.parametrize("blend", ["nearest", "linear"])
+@pytest.mark.parametrize("tag", ["2d_2x2", "2d_4x4", "2d_2x3", "3d_2x2x2", "3d_4x4x4"])
+def test_vectors_of_a_layer(tag, blend):
+    """Values, and the gradients of weights and inputs."""
+    vectors = load("loe_layer")
+    own = {key: vectors[f"{tag}.{key}"] for key in ("p", "Ns", "alpha", "beta", "b", "gy")}
+    tiles = tuple(own["Ns"].tolist())
+    weight = vectors[f"{tag}.W"].mT.contiguous().requires_grad_()
+    x = vectors[f"{tag}.x"].requires_grad_()
+    q = own["p"] * own["alpha"] + own["beta"]
+    tile = cells(q, tiles)
+    same(tile, vectors[f"{tag}.tile_id"])
+    (stop,) = route([Keys(tile, len(weight), own=False)], 1, len(x))
+    assert stop.order is not None
+    blended = None
+    if blend == "linear":
+        table, shares = corners(q, tiles)
+        blended = table, stop.of(shares)
+    y = stop.back(tiled(x, stop.order, weight, own["b"], blended))
+    same(y.detach(), vectors[f"{tag}.y_{blend}"])
+    dw, dx = torch.autograd.grad(y, (weight, x), own["gy"])
+    same(dw, vectors[f"{tag}.dW_{blend}"].mT)
+    same(dx, vectors[f"{tag}.dx_{blend}"])
+
+
+@pytest.mark.usefixtures("least")
+@pytest.mark.parametrize("blend", ["nearest", "linear"])
+@pytest.mark.parametrize(
+    ("tag", "count", "activation"),
+    [("img2d", 3, "relu"), ("img2d_leaky", 2, "leaky-relu"), ("vid3d", 2, "relu")],
+)
+def test_vectors_of_a_network(tag, count, activation, blend):
+    vectors = load("loe_net")
+    p, tiles = vectors[f"{tag}.p"], tuple(vectors[f"{tag}.tiles"].tolist())
+    stored = [vectors[f"{tag}.W{i}"].mT for i in range(len(tiles))]
+    field = Experts(
+        p.shape[1],
+        stored[-1].shape[-1],
+        width=tuple(w.shape[-1] for w in stored[:-1]),
+        depth=len(tiles),
+        tiles=tiles,
+        blend=blend,
+        centred=False,
+        low=0.0,
+        high=1.0,
+        count=count,
+        include_input=True,
+        activation=activation,
+    )
+    same(field.encoding(p[None], {})[0], vectors[f"{tag}.feat"])
+    weights = {
+        f"{i}.weight": w.reshape(1, *field.slots[f"{i}.weight"].shape) for i, w in enumerate(stored)
+    } | {f"{i}.bias": vectors[f"{tag}.b{i}"][None] for i in range(len(tiles))}
+    same(field(p[None], weights)[0], vectors[f"{tag}.out_{blend}"])
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "tiles", "own"),
+    [
+        ("quadtree_N2", "quad-tree", [2] * 5, {}),
+        ("quadtree_N2", "coarse-to-fine", [2] * 5, {}),
+        ("gray_N2", "gray", [2] * 5, {}),
+        ("fine_to_coarse_N2", "fine-to-coarse", [2] * 5, {}),
+        ("nested_4_4_2", "coarse-to-fine", [4, 4, 2], {}),
+        ("chunked_N4", "chunked", [4] * 3, {}),
+        ("interleaved_N4", "interleaved", [4] * 3, {"scale": 32.0}),
+    ],
+)
+def test_vectors_of_arrangements(key, name, tiles, own):
+    vectors = load("loe_arrangements")
+    same(chosen(ARRANGEMENTS[name](**own), [(n,) for n in tiles], vectors["p"][:, None]),
+         vectors[key])  # fmt: skip
+
+
+def chosen(arrangement: Any, tiles: list[tuple[int, ...]], unit: Tensor) -> Tensor:
+    """The tile of each layer at places (n, d): (layers, n)."""
+    tilings = arrangement(tiles)
+    return torch.stack([cells(positions(unit, t), n) for t, n in zip(tilings, tiles, strict=True)])
+
+
+# -- arrangements
+
+
+def test_a_gray_code_changes_one_layer_at_every_boundary():
+    middles = ((torch.arange(64, dtype=torch.float64) + 0.5) / 64)[:, None]
+    gray = chosen(ARRANGEMENTS["gray"](), [(2,)] * 5, middles)
+    changes = (gray[:, 1:] != gray[:, :-1]).sum(0)
+    assert changes.tolist() == [0, 1] * 31 + [0]  # at every multiple of 1/32
+    tree = chosen(ARRANGEMENTS["quad-tree"](), [(2,)] * 5, middles)
+    changes = (tree[:, 1:] != tree[:, :-1]).sum(0)
+    assert changes[31] == 5  # in the middle all at once
+    assert changes[1::2].min() == 1
+    # and every cell of the 32 is told from the others by both
+    for code in (gray, tree):
+        assert len({tuple(column) for column in code.T.tolist()}) == 32
+
+
+def test_a_gray_code_changes_one_layer_at_every_boundary_of_each_axis():
+    axis = (torch.arange(16, dtype=torch.float64) + 0.5) / 16
+    unit = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).flatten(0, 1)
+    gray = chosen(ARRANGEMENTS["gray"](), [(2, 2)] * 4, unit).view(4, 16, 16)
+    assert ((gray[:, 1:] != gray[:, :-1]).sum(0) == 1).all()
+    assert ((gray[:, :, 1:] != gray[:, :, :-1]).sum(0) == 1).all()
+
+
+@pytest.mark.parametrize("name", ["coarse-to-fine", "fine-to-coarse"])
+@pytest.mark.parametrize(
+    "tiles", [[(3,), (2,), (5,)], [(2, 3), (4, 1), (1, 2)], [(2, 1, 3), (2, 2, 2)]]
+)
+def test_cells_are_told_apart_by_their_tiles(name, tiles):
+    """As many combinations as the tiles' product, a cell of the finest layer each."""
+    counts = [math.prod(layer[axis] for layer in tiles) for axis in range(len(tiles[0]))]
+    middles = [(torch.arange(n, dtype=torch.float64) + 0.5) / n for n in counts]
+    unit = torch.stack(torch.meshgrid(*middles, indexing="ij"), -1).flatten(0, -2)
+    combinations = chosen(ARRANGEMENTS[name](), tiles, unit).T.tolist()
+    assert len({tuple(c) for c in combinations}) == len(combinations) == math.prod(counts)
+
+
+def test_scales_of_arrangements_by_hand():
+    tiles = [(4, 2), (4, 2), (2, 1)]
+
+    def scales(name, **own):
+        return [tiling.scale.tolist() for tiling in ARRANGEMENTS[name](**own)(tiles)]
+
+    assert scales("coarse-to-fine") == [[4, 2], [16, 4], [32, 4]]
+    assert scales("coarse-to-fine", growth=2.0) == [[4, 2], [8, 4], [16, 8]]
+    assert scales("coarse-to-fine", finest=10.0) == [[4, 2], [10, 4], [10, 4]]
+    assert scales("fine-to-coarse") == [[32, 4], [8, 2], [2, 1]]
+    assert scales("aligned") == [[32, 4]] * 3
+    assert scales("interleaved", scale=64.0) == [[64, 64]] * 3
+    assert scales("chunked") == [[4, 2], [4, 2], [2, 1]]
+    assert scales("given", scales=(1.0, 2.0, 3.0)) == [[1, 1], [2, 2], [3, 3]]
+    offsets = ARRANGEMENTS["given"](scales=(1.0, 2.0), offsets=(0.25, 0.5))([(2,), (2,)])
+    assert [tiling.offset.tolist() for tiling in offsets] == [[0.25], [0.5]]
+
+
+def test_random_affine_is_drawn_once_and_is_no_parameter():
+    field = Experts(
+        2, 3, width=4, depth=3, tiles=(3, 1, 2), count=2, arrangement=RandomAffine(spread=0.5)
+    )
+    names = [name for name in field.slots if name.endswith("tiling")]
+    assert names == ["0.tiling", "2.tiling"]  # the layer of one tile has no use for one
+    assert {field.slots[name].role for name in names} == {"fixed"}
+    # the same seed draws the same, another one does not
+    seeded = lambda name, seed: field.slots[name].init(torch.Generator().manual_seed(seed))
+    assert torch.equal(seeded("0.tiling", 1), seeded("0.tiling", 1))
+    assert not torch.equal(seeded("0.tiling", 1), seeded("0.tiling", 2))
+    for conditioner in (Shared(field.slots), Mixture(field.slots, 2, 3), Direct(field.slots)):
+        family = Family(field, conditioner)
+        # it is saved with the state and nothing trains it
+        assert f"conditioner.base.{names[0]}" in family.state_dict()
+        assert not [name for name, _ in family.named_parameters() if "tiling" in name]
+        # and it matters
+        where = points(1, 50, 2).float()
+        before = family(where, conditioner.origin(1))
+        conditioner.base["0.tiling"][:, -1] += 1.3
+        assert not torch.allclose(family(where, conditioner.origin(1)), before)
+        # another family takes it over with the state
+        other = Family(field, type(conditioner)(field.slots, *TAKEN.get(type(conditioner), ())))
+        other.load_state_dict(family.state_dict())
+        torch.testing.assert_close(
+            other(where, other.conditioner.origin(1)), family(where, conditioner.origin(1))
+        )
+
+
+TAKEN: dict[type, tuple[int, ...]] = {Mixture: (2, 3)}
+
+
+def test_random_affine_turns_stretches_and_moves():
+    """Rows are points: q = p M + o, M a turn whose columns are stretched to cells of their size."""
+    tiles = [(3, 4, 5), (2, 2, 2)]
+    for tiling, counts, scale in zip(
+        RandomAffine(spread=0.5)(tiles), tiles, hierarchy(tuple(tiles)), strict=True
+    ):
+        assert tiling.draw is not None
+        matrices = torch.stack([tiling.draw(None) for _ in range(200)]).double()
+        gram = matrices[:, :-1].mT @ matrices[:, :-1]
+        lengths = gram.diagonal(dim1=1, dim2=2).sqrt()
+        torch.testing.assert_close(gram, torch.diag_embed(lengths**2), rtol=0, atol=1e-2)
+        stretch = (lengths / scale).log2()
+        assert 0.9 < stretch.abs().max() / 0.5 <= 1 + 1e-4
+        assert stretch.mean().abs() < 0.05
+        offsets = matrices[:, -1]
+        assert (offsets >= 0).all()
+        assert (offsets.amax(0) < torch.tensor(counts)).all()
+        assert (offsets.amax(0) > 0.9 * torch.tensor(counts)).all()
+
+
+@pytest.mark.usefixtures("least")
+@pytest.mark.parametrize("blend", ["nearest", "linear"])
+def test_random_affine_is_the_equations_at_its_positions(blend):
+    case = dict(tiles=((3, 2), (2, 2)), blend=blend)
+    field = field_of(axes=2, arrangement=RandomAffine(), **case)
+    weights, where = drawn(field, 2), points(2, 6, 2)
+    places = [
+        lambda unit, m=weights[f"{i}.tiling"][0]: torch.stack(
+            [(unit * m[:2, axis]).sum() + m[2, axis] for axis in range(2)]
+        )
+        for i in range(2)
+    ]
+    expected = slow(where, weights, places=places, **case)
+    torch.testing.assert_close(field(where, weights), expected, **CLOSE)
+
+
+# -- identities
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    "own",
+    [
+        dict(features="octaves", count=3, include_input=True),
+        dict(features="log", count=3, bandwidth=4.0, pi=False, offset=0.5),
+        dict(features="gaussian", count=3, bandwidth=1.0, output="sigmoid"),
+        dict(features="none", activation="sine"),
+        dict(features="octaves", count=2, grid=Embedding((3, 4), channels=2)),
+    ],
+)
+def test_one_tile_is_a_perceptron(own, batch):
+    tiled_field = Experts(2, 3, width=5, depth=4, tiles=1, **own)
+    plain = FourierMlp(2, 3, width=5, depth=4, **own)
+    assert {n: s.shape for n, s in tiled_field.slots.items()} == {
+        n: s.shape for n, s in plain.slots.items()
+    }
+    weights, where = drawn(plain, batch), points(3, 7, 2)
+    torch.testing.assert_close(tiled_field(where, weights), plain(where, weights), **CLOSE)
+
+
+@pytest.mark.parametrize("blend", ["nearest", "linear"])
+def test_equal_tiles_are_an_untiled_layer(blend):
+    tiled_field = Experts(2, 3, width=5, depth=3, tiles=((2, 3), 1, 2), blend=blend, count=2)
+    plain = FourierMlp(2, 3, width=5, depth=3, features="octaves", count=2)
+    weights, where = drawn(plain, 2), points(2, 9, 2, 2.0)
+    repeated = {
+        name: w[:, None].expand(-1, *tiled_field.slots[name].shape)
+        if len(tiled_field.slots[name].shape) == 3
+        else w
+        for name, w in weights.items()
+    }
+    torch.testing.assert_close(tiled_field(where, repeated), plain(where, weights), **CLOSE)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_a_linear_blend_at_its_peaks_is_the_nearest(centred):
+    """In the middle of the nearest one's cells, or, not centred, at their lower ends."""
+    fields = [
+        Experts(2, 3, width=5, depth=3, tiles=((4, 2),) * 3, count=2, blend=blend,
+                centred=centred, low=0.0, arrangement=Chunked())
+        for blend in ("nearest", "linear")
+    ]  # fmt: skip
+    weights = drawn(fields[0])
+    y, x = torch.meshgrid(torch.arange(-4, 8), torch.arange(-2, 4), indexing="ij")
+    corner = torch.stack([y, x], -1).flatten(0, 1).double()
+    counts = torch.tensor([4.0, 2.0], dtype=torch.float64)
+    peaks = ((corner + (0.5 if centred else 0.0)) / counts)[None]
+    ours, theirs = (field(peaks, weights) for field in fields)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+    moved = [field(peaks + 0.07, weights) for field in fields]
+    assert not torch.allclose(*moved)
+
+
+def test_chunks_are_perceptrons_of_their_own():
+    own = dict(width=5, depth=3, features="octaves", count=2)
+    whole = Experts(2, 3, tiles=((3, 2),) * 3, arrangement=Chunked(), **own)
+    plain = FourierMlp(2, 3, **own)
+    weights, where = drawn(whole, 2), points(2, 80, 2)
+    values = whole(where, weights)
+    chunk = torch.floor((where + 1) / 2 * torch.tensor([3.0, 2.0])).long()
+    for j, (row, column) in enumerate(product(range(3), range(2))):
+        inside = (chunk == torch.tensor([row, column])).all(-1)
+        assert inside.any()
+        its_own = {n: w[:, j] if w.ndim == 4 else w for n, w in weights.items()}
+        for b in range(2):
+            alone = {n: w[b : b + 1] for n, w in its_own.items()}
+            expected = plain(where[b : b + 1, inside[b]], alone)
+            torch.testing.assert_close(values[b, inside[b]], expected[0], **CLOSE)
+
+
+def test_tiles_are_of_layers_then_of_axes():
+    tiles = lambda given: Experts(2, 3, width=4, depth=3, tiles=given).tiles
+    assert tiles(4) == ((4, 4),) * 3
+    assert tiles((4, 2, 1)) == ((4, 4), (2, 2), (1, 1))
+    assert tiles(((4, 2), 3, (1, 2))) == ((4, 2), (3, 3), (1, 2))
+
+
+def test_a_linear_blend_is_continuous_and_the_nearest_is_not():
+    """At the boundary of cells of all layers, the seam of a period too."""
+    step = 1e-9
+    for edge in (-1.0, -0.5, 0.0, 0.5, 1.0):
+        sides = torch.tensor([[[edge - step, 0.1], [edge + step, 0.1]]], dtype=torch.float64)
+        for blend, centred in (("linear", True), ("linear", False), ("nearest", False)):
+            field = Experts(2, 3, width=8, depth=3, tiles=4, blend=blend, centred=centred, count=2)
+            left, right = field(sides, drawn(field))[0]
+            jump = (left - right).abs().max()
+            assert (jump < 1e-5) if blend == "linear" else (jump > 1e-2)
+
+
+@pytest.mark.parametrize("tiles", [(1,), (2,), (5,), (1, 3), (4, 1, 2), (2, 2, 2, 2)])
+def test_the_shares_of_a_blend_add_up_to_one(tiles):
+    q = points(1, 200, len(tiles), 9.0)[0]
+    table, shares = corners(q, tiles)
+    assert shares.shape == (200, 2 ** sum(n > 1 for n in tiles)) == (200, len(table))
+    torch.testing.assert_close(shares.sum(-1), torch.ones_like(shares[:, 0]))
+    assert (shares >= 0).all()
+    # the corners of a tile are tiles, each corner a permutation of them
+    for own in table:
+        assert sorted(own) == list(range(math.prod(tiles)))
+
+
+def test_matrices_that_a_point_meets():
+    """One of a nearest layer, two an axis of several tiles of a linear one: they cost."""
+    tiles = dict(width=4, depth=6, tiles=((2, 1, 1), 1, (2, 2, 3)), count=1, view_width=5)
+    for blend, passes in (("nearest", [1] * 6), ("linear", [2, 1, 8, 1, 1, 1])):
+        field = Experts(3, 4, 3, blend=blend, head="radiance", view_count=1, **tiles)
+        assert [field.slots[f"{i}.weight"].passes for i in range(6)] == passes
+        sizes = [6 * 4, 4 * 4, 4 * 4, 4 * 1, (4 + 9) * 5, 5 * 3]
+        expected = sum(a * b for a, b in zip(passes, sizes, strict=True))
+        assert macs(field.slots, 0, 10) == 10 * expected
+
+
+# -- properties
+
+
+@st.composite
+def cases(draw):
+    """Random tiles in 1 to 4 dimensions, and what ``made`` makes of them."""
+    axes = draw(st.integers(1, 4))
+    tile = st.tuples(*[st.integers(1, 5 if axes < 4 else 3)] * axes)
+    case = dict(
+        tiles=tuple(draw(st.lists(tile, min_size=2, max_size=3))),
+        blend=draw(st.sampled_from(["nearest", "linear"])),
+        centred=draw(st.booleans()),
+        low=draw(st.sampled_from([-1.0, 0.0])),
+        count=1,
+    )
+    batch = draw(st.integers(1, 3))
+    return dict(
+        case=case,
+        shape=(batch, draw(st.integers(1, 6)), axes),
+        own=draw(st.tuples(*[st.sampled_from([1, batch])] * 2)),
+        dtype=draw(st.sampled_from([torch.float32, torch.float64])),
+        kinds=draw(st.integers(1, 3)),
+        least=draw(st.sampled_from([1, 128])),
+        seed=draw(st.integers(0, 999)),
+    )
+
+
+def made(case, shape, own, dtype, kinds, seed, **_):
+    """The field, weights and biases of one for all or of each signal, and places: inside; on the
+    edges of the finest cells, of periods and of the domain; far away."""
+    torch.manual_seed(seed)
+    field = field_of(axes=shape[-1], **case)
+    weights = drawn(field, shape[0], dtype)
+    few = dict(zip(("weight", "bias"), own, strict=True))
+    weights = {n: w[: few[n.split(".")[1]]].requires_grad_() for n, w in weights.items()}
+    inside = torch.rand(shape, dtype=dtype) * (1 - case["low"]) + case["low"]
+    edges = torch.randint(-9, 10, shape) / hierarchy(case["tiles"])[-1].to(dtype)
+    edges = edges * (1 - case["low"]) + case["low"]
+    kind = torch.randint(kinds, shape)
+    far = 1e3 * torch.randn(shape, dtype=dtype)
+    where = torch.where(kind == 0, inside, torch.where(kind == 1, edges, far))
+    return field, weights, where
+
+
+PROPERTY = settings(max_examples=30, deadline=None, database=None, derandomize=True)
+ROUGH = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: CLOSE}
+
+
+@PROPERTY
+@given(cases())
+def test_any_tiling_is_the_equations(given_case):
+    field, weights, where = made(**given_case)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LEAST", given_case["least"])
+        ours = field(where, weights)
+        slope = torch.randn_like(ours)
+        gradients = torch.autograd.grad(ours, list(weights.values()), slope)
+    precise = {n: w.detach().double().requires_grad_() for n, w in weights.items()}
+    theirs = slow(where, precise, **given_case["case"])
+    expected = torch.autograd.grad(theirs, list(precise.values()), slope.double())
+    assert ours.dtype == where.dtype
+    close = ROUGH[where.dtype]
+    torch.testing.assert_close(ours.double(), theirs, **close)
+    for a, b in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(a.double(), b, **close)
+
+
+@PROPERTY
+@given(cases(), st.integers(0, 5))
+def test_points_do_not_see_one_another(given_case, cut):
+    """Whatever their order, and whoever comes along."""
+    field, weights, where = made(**given_case)
+    count = where.shape[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LEAST", given_case["least"])
+        whole = field(where, weights)
+        order = torch.randperm(count)
+        close = ROUGH[where.dtype]
+        torch.testing.assert_close(field(where[:, order], weights), whole[:, order], **close)
+        parts = [field(p, weights) for p in where.tensor_split([cut % count], 1) if p.shape[1]]
+        torch.testing.assert_close(torch.cat(parts, 1), whole, **close)
+
+
+@PROPERTY
+@given(st.data())
+def test_points_find_their_matrices(data):
+    """A route's runs hold the points of their matrix; its moves are those of one permutation."""
+    batch, count = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9))
+    n = batch * count
+    tiles = st.one_of(st.none(), st.tuples(st.integers(1, 4), st.booleans()))
+    layers: list[Keys | None] = []
+    for chosen_tiles in data.draw(st.lists(tiles, min_size=1, max_size=5)):
+        if chosen_tiles is None:
+            layers.append(None)
+            continue
+        many, is_own = chosen_tiles
+        seed = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+        layers.append(Keys(torch.randint(many, (n,), generator=seed), many, own=is_own))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LEAST", data.draw(st.sampled_from([0, 1, 128])))
+        stops = route(layers, batch, count)
+    signal = torch.arange(n) // count
+    at = torch.arange(n)  # where the rows that stand here started
+    for keys, stop in zip(layers, stops, strict=True):
+        assert (keys is None) == (stop.order is None)
+        assert torch.equal(stop.moved(at), stop.of(torch.arange(n)))
+        at = stop.moved(at)
+        assert at.sort().values.tolist() == list(range(n))
+        assert torch.equal(stop.back(at), torch.arange(n))
+        if stop.whole:
+            assert torch.equal(signal[at], signal)
+        if keys is None:
+            continue
+        matrix = signal * keys[1] + keys.tile if keys.own else keys.tile
+        assert [a for a, _, _ in stop.order.runs] == [0, *(b for _, b, _ in stop.order.runs)][:-1]
+        assert stop.order.runs[-1][1] == n
+        for a, b, one in stop.order.runs:
+            assert a < b
+            assert (matrix[at[a:b]] == one).all()
+
+
+def test_layers_are_sorted_together_where_points_are_many():
+    """Then a later layer moves no row, and has more runs than matrices."""
+    tile = lambda seed: torch.randint(3, (5000,), generator=torch.Generator().manual_seed(seed))
+    many = [Keys(tile(i), 3, own=False) for i in range(3)]
+    stops = route(many, 1, 5000)
+    assert [stop.order.places is None for stop in stops] == [False, True, True]
+    assert [len(stop.order.runs) for stop in stops] == [3, 9, 27]
+    few = [Keys(tile(i)[:200], 3, own=False) for i in range(3)]
+    assert not any(stop.order.places is None for stop in route(few, 1, 200))
+
+
+def test_tiles_without_a_point_get_no_gradient():
+    field = Experts(2, 3, width=4, depth=2, tiles=4, arrangement=Chunked(), count=2)
+    weights = {n: w.requires_grad_() for n, w in drawn(field).items()}
+    where = torch.tensor([[[-0.9, -0.9], [-0.8, -0.7], [0.1, 0.1]]], dtype=torch.float64)
+    names = ["0.weight", "1.weight"]
+    for twice in (False, True):
+        gradients = torch.autograd.grad(
+            field(where, weights).square().sum(), [weights[n] for n in names], create_graph=twice
+        )
+        for gradient in gradients:
+            met = gradient[0].flatten(1).abs().sum(1).nonzero().flatten().tolist()
+            assert met == [0, 10]  # tiles (0, 0) and (2, 2)
+
+
+# -- other paths to the same numbers
+
+
+def layer(inputs: int = 8, outputs: int = 4, dtype: torch.dtype = torch.float32) -> tuple[Any, ...]:
+    """Rows, their order, matrices, a bias, and a blend of two corners."""
+    x = torch.randn(12, inputs, dtype=dtype, requires_grad=True)
+    weight = torch.randn(3, inputs, outputs, dtype=dtype, requires_grad=True)
+    bias = torch.randn(outputs, dtype=dtype, requires_grad=True)
+    shares = torch.rand(12, 2, dtype=dtype, requires_grad=True)
+    order = Order(torch.randperm(12), ((0, 5, 0), (5, 6, 2), (6, 9, 1), (9, 12, 0)))
+    return x, order, weight, bias, [[0, 1, 2], [1, 2, 0]], shares
+
+
+def per_row(x, order, weight, bias, table, shares):
+    matrices = [matrix for a, b, matrix in order.runs for _ in range(a, b)]
+    rows = []
+    for r, matrix in enumerate(matrices):
+        row = x[order.places[r]]
+        parts = [shares[r, c] * (row @ weight[own[matrix]]) for c, own in enumerate(table)]
+        rows.append(sum(parts) + bias)
+    return torch.stack(rows)
+
+
+def bug(reason: str) -> pytest.MarkDecorator:
+    """A test that fails today, and should not; when it passes, this mark must go."""
+    return pytest.mark.xfail(strict=True, reason=f"BUG: {reason}")
+
+
+SLOPE = bug("grouped_mm wants a slope that is laid out in memory")
+WAYS = [
+    pytest.param(way, blend, expanded, marks=[SLOPE] if nth == 5 else [])
+    for nth, (way, blend, expanded) in enumerate(
+        product(("processor", "accelerator"), ("nearest", "linear"), (False, True))
+    )
+]
+
+
+@pytest.mark.parametrize(("way", "blend", "expanded"), WAYS)
+def test_a_layer_row_by_row(way, blend, expanded, monkeypatch):
+    """Both orders of derivatives, of slopes that are one number too; the accelerator's way runs
+    here on the CPU, which has its operation in float32."""
+    x, order, weight, bias, table, shares = layer()
+    about = [x, weight, bias] + ([shares] if blend == "linear" else [])
+    blended = (table, shares) if blend == "linear" else None
+    ones = ([[0, 1, 2]], torch.ones(12, 1))
+    ours = lambda: tiled(x, order, weight, bias, blended)
+    theirs = lambda: per_row(x, order, weight, bias, *(blended or ones))
+    found = []
+    for side, value in (("ours", ours), ("theirs", theirs)):
+        with monkeypatch.context() as patch:
+            if way == "accelerator" and side == "ours":
+                if not hasattr(F, "grouped_mm"):
+                    pytest.skip("this torch has no grouped_mm")
+                patch.setattr(torch.Tensor, "is_cpu", False)
+            y = value()
+            torch.manual_seed(3)
+            slope = torch.ones((), dtype=y.dtype).expand_as(y) if expanded else torch.randn_like(y)
+            first = torch.autograd.grad(y, about, slope, create_graph=True)
+            total = sum((g * torch.randn_like(g)).sum() for g in first)
+            found.append([y, *first, *torch.autograd.grad(total, about, materialize_grads=True)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@bug("grouped_mm refuses rows that are not multiples of 16 bytes")
+@pytest.mark.parametrize(("inputs", "outputs"), [(42, 8), (8, 3)], ids=["inputs", "outputs"])
+def test_an_accelerator_takes_any_width(inputs, outputs, monkeypatch):
+    """Its operation alone takes multiples of 16 bytes: 42 is 2 coordinates and 10 octaves."""
+    if not hasattr(F, "grouped_mm"):
+        pytest.skip("this torch has no grouped_mm")
+    x, order, weight, bias, table, shares = layer(inputs, outputs)
+    expected = per_row(x, order, weight, bias, table, shares)
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False)
+    y = tiled(x, order, weight, bias, (table, shares))
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+    torch.autograd.grad(y.square().sum(), [x, weight])
+
+
+@bug("the gradient that can be differentiated again takes the input's own way to the weight too")
+def test_second_derivatives_where_the_input_is_made_of_the_same_matrices():
+    """tiled(tiled(x, W), W): W's gradient is not counted again on its way through the input."""
+    x, order, weight, *_ = layer(4, 4, torch.float64)
+    found = []
+    for way in (
+        lambda at: tiled(at, order, weight),
+        lambda at: composed(at, weight, None, None, order, [[0, 1, 2]]),
+    ):
+        (first,) = torch.autograd.grad(way(way(x)).square().sum(), weight, create_graph=True)
+        found.append([first, *torch.autograd.grad(first.square().sum(), weight)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+def test_weights_in_bfloat16_are_near():
+    """As ``System.evaluate`` hands them over: all but the first layer's and what is no layer's."""
+    for own in (dict(blend="linear"), dict(residual=True, context=3, skip=(2,)),
+                dict(grid=Embedding(3, 2)), dict(arrangement=RandomAffine())):  # fmt: skip
+        field = Experts(2, 3, width=8, depth=4, tiles=(2, 1, 3, 2), count=2, **own)
+        for batch in (1, 2):
+            weights, where = drawn(field, batch, torch.float32), points(2, 40, 2).float()
+            rounded = {
+                n: w.bfloat16() if n[0] in "123" and "tiling" not in n else w
+                for n, w in weights.items()
+            }
+            exact, near = field(where, weights), field(where, rounded).float()
+            assert 0 < (near - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+# -- what a network sees of a coordinate
+
+
+def hat(p: Tensor, table: Tensor, low: float, high: float) -> Tensor:
+    """A grid of features at one place: every cell by a hat of its own along each axis."""
+    shares = []
+    for at, n in zip(p, table.shape[:-1], strict=True):
+        q = ((at - low) / (high - low) * n - 0.5).clamp(0, n - 1)
+        shares.append((1 - (q - torch.arange(n, dtype=p.dtype)).abs()).clamp(min=0))
+    share = reduce(lambda a, b: (a[:, None] * b).flatten(), shares)
+    return share @ table.flatten(0, -2)
+
+
+@pytest.mark.parametrize("own_tables", [1, 3])
+@pytest.mark.parametrize("sizes", [(4,), (3, 5), (1, 4), (2, 3, 4), (2, 1, 2, 2)])
+def test_an_embedding_is_its_hats(sizes, own_tables):
+    """Values and gradients of the table and of the coordinates, beyond the border too."""
+    embedding = Embedding(sizes, channels=2, low=0.0, high=2.0)
+    table = torch.randn(own_tables, *sizes, 2, dtype=torch.float64, requires_grad=True)
+    where = (points(3, 8, len(sizes), 1.4) + 1).requires_grad_()
+    ours = embedding(where, table)
+    theirs = torch.stack(
+        [
+            torch.stack([hat(p, table[min(b, own_tables - 1)], 0.0, 2.0) for p in signal])
+            for b, signal in enumerate(where)
+        ]
+    )
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+    for a, b in zip(
+        derivatives(ours, [table, where], False),
+        derivatives(theirs, [table, where], False),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+@pytest.mark.parametrize("sizes", [(3, 5), (4, 4), (2, 3, 4)])
+def test_an_embedding_is_grid_sample(sizes):
+    """Of torch, whose coordinates stand in the other order."""
+    embedding = Embedding(sizes, channels=3)
+    table = torch.randn(2, *sizes, 3, dtype=torch.float64, requires_grad=True)
+    where = points(2, 40, len(sizes), 1.3).requires_grad_()
+    one = [1] * (len(sizes) - 1)
+    sampled = F.grid_sample(
+        table.movedim(-1, 1), where.flip(-1).view(2, *one, 40, -1), padding_mode="border",
+        align_corners=False,
+    )  # fmt: skip
+    theirs, ours = sampled.flatten(2).mT, embedding(where, table)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+    for a, b in zip(
+        derivatives(ours, [table, where], False),
+        derivatives(theirs, [table, where], False),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+@bug("embedding_bag has no second derivative")
+def test_an_embedding_is_differentiated_twice():
+    """As descent on a code that is the table needs it, and penalties of slopes in space."""
+    embedding = Embedding((3, 4), channels=2)
+    table = torch.randn(1, 3, 4, 2, dtype=torch.float64, requires_grad=True)
+    where = points(1, 8, 2).requires_grad_()
+    theirs = torch.stack([hat(p, table[0], -1.0, 1.0) for p in where[0]])[None]
+    for a, b in zip(
+        derivatives(embedding(where, table), [table, where], True),
+        derivatives(theirs, [table, where], True),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+@bug("embedding_bag has no second derivative")
+def test_descent_on_a_grid_of_features():
+    """The code is the table; training differentiates through the descent on it."""
+    field = FourierMlp(2, 3, width=6, depth=3, features="octaves", count=2, grid=Embedding(4, 2))
+    family = Family(field, Substitute(field.slots, "grid"))
+    assert family.code_shape == (16, 2)
+    encoder = Cavia(family.code_shape, rate=0.1, rates="fixed").train()
+    signal = Grid(size=6).observe(torch.rand(2, 3, 6, 6)).target
+    code = encoder(signal, family, DirectRenderer(), mse)
+    mse(family(signal.coords, code), signal.values).mean().backward()
+    assert family.conditioner.start.grad.abs().sum() > 0
+
+
+def test_what_an_encoding_joins():
+    """The coordinates first, then their features, then what the grid holds."""
+    where = points(2, 5, 2)
+    table = torch.randn(1, 3, 3, 4, dtype=torch.float64)
+    for features, width, expected in (
+        ("octaves", 8, torch.stack([octaves_of(p, 2) for p in where.flatten(0, 1)]).view(2, 5, 8)),
+        ("constant", 2, torch.ones(2, 5, 2, dtype=torch.float64)),
+    ):
+        encoding = Encoding(2, features, 2, 1.0, include_input=True, grid=Embedding(3, 4))
+        assert encoding.width == 2 + width + 4
+        coordinates, own, looked_up = encoding(where, {"grid": table}).split([2, width, 4], -1)
+        same(coordinates, where)
+        same(own, expected)
+        same(looked_up, Embedding(3, 4)(where, table))
+    plain = Encoding(2, "none", 0, 1.0, include_input=True)
+    assert plain.width == 2
+    same(plain(where, {}), where)
+
+
+def test_a_constant_input_sees_no_coordinates():
+    """Only its tiles tell places apart: the whole of a finest cell has one value."""
+    own = dict(width=6, depth=3, features="constant", count=4, low=0.0)
+    blind = Experts(2, 3, tiles=1, **own)
+    values = blind(points(1, 30, 2), drawn(blind))
+    torch.testing.assert_close(values, values[:, :1].expand_as(values), **CLOSE)
+    field = Experts(2, 3, tiles=2, **own)
+    weights = drawn(field)
+    middles = (torch.arange(8, dtype=torch.float64) + 0.5) / 8
+    cell = torch.stack(torch.meshgrid(middles, middles, indexing="ij"), -1).view(1, 64, 2)
+    values = field(cell, weights)
+    assert len(torch.unique(values[0].round(decimals=9), dim=0)) == 64
+    for shift in (-0.06, 0.06):
+        torch.testing.assert_close(field(cell + shift, weights), values, **CLOSE)
+    where = cell.requires_grad_()
+    (slope,) = torch.autograd.grad(
+        field(where, {n: w.requires_grad_() for n, w in weights.items()}).sum(),
+        where,
+        materialize_grads=True,
+    )
+    assert slope.count_nonzero() == 0
+
+
+# -- radiance
+
+
+def test_density_does_not_see_the_direction():
+    """Answers are colour | density, as the volume renderer reads them."""
+    field = field_of(**CASES["radiance"])
+    weights = drawn(field)
+    place, there, back = (points(1, 20, 3) for _ in range(3))
+    one = field(torch.cat([place, there], -1), weights)
+    other = field(torch.cat([place, back], -1), weights)
+    torch.testing.assert_close(one[..., 3], other[..., 3], **CLOSE)
+    assert ((one[..., :3] - other[..., :3]).abs() > 1e-6).all()
+    moved = field(torch.cat([place.flip(1), there], -1), weights)
+    torch.testing.assert_close(moved[..., 3].flip(1), one[..., 3], **CLOSE)
+    # density is what its own layer says of the trunk
+    head = f"{len(field.tiles)}.bias"
+    raised = field(torch.cat([place, there], -1), weights | {head: weights[head] + 2.0})
+    torch.testing.assert_close(raised[..., 3], one[..., 3] + 2, **CLOSE)
+    torch.testing.assert_close(raised[..., :3], one[..., :3], **CLOSE)
+
+
+def test_radiance_without_directions():
+    field = Experts(3, 4, width=4, depth=5, tiles=2, head="radiance", view_width=5)
+    assert field.slots["3.weight"].shape == (4, 5)
+    assert field(points(2, 6, 3), drawn(field)).shape == (2, 6, 4)
+
+
+# -- how it starts, and published sizes
+
+
+def test_weights_start_as_their_layers_do():
+    """+-sqrt(6 / in) in every tile; what answers, and biases, +-1/sqrt(in)."""
+    small, hidden, answer = (6 / 60) ** 0.5, (6 / 50) ** 0.5, 50**-0.5
+    plain = Experts(3, 3, width=50, depth=3, tiles=2, count=10)
+    radiance = Experts(3, 4, width=50, depth=5, tiles=2, count=10, head="radiance", view_width=50)
+    for field, bounds in (
+        (plain, [small, hidden, answer]),
+        (radiance, [small, hidden, answer, hidden, answer]),
+    ):
+        for i, bound in enumerate(bounds):
+            weight = field.slots[f"{i}.weight"].init(torch.Generator().manual_seed(0))
+            for tile in weight.reshape(-1, *weight.shape[-2:]):
+                assert 0.9 * bound < tile.abs().max() <= bound
+            bias = field.slots[f"{i}.bias"].init(None)
+            assert bias.abs().max() <= weight.shape[-2] ** -0.5
+    calm = Experts(
+        3, 3, width=50, depth=3, tiles=2, count=10, bias="zero", init="xavier", context=5
+    )
+    assert calm.slots["1.bias"].init(None).count_nonzero() == 0
+    assert 0.9 * 0.06**0.5 < calm.slots["1.weight"].init(None).abs().max() <= 0.06**0.5
+    assert calm.slots["0.weight"].shape == (8, 65, 50)
+
+
+VIDEO = dict(features="octaves", count=9, include_input=True)
+NERF: dict[str, Any] = dict(
+    depth=8, count=10, include_input=True, head="radiance", view_count=4, view_width=128
+)
+ROWS = {
+    "SIREN": (lambda: Siren(3, 3, width=256, depth=6), 264_963, 263_680),
+    "SIREN-L": (lambda: Siren(3, 3, width=1024, depth=6), 4_205_571, 4_200_448),
+    "PE": (lambda: FourierMlp(3, 3, width=256, depth=6, **VIDEO), 278_787, 277_504),
+    "PE + CE": (
+        lambda: FourierMlp(3, 3, width=256, depth=6, grid=Embedding(64, 64), **VIDEO),
+        17_072_387,
+        293_888,
+    ),
+    "LoE": (
+        lambda: Experts(3, 3, width=256, depth=6, tiles=(2, 4, 4, 4, 4, 1), **VIDEO),
+        16_896_003,
+        277_504,
+    ),
+    "NeRF, PE": (lambda: Experts(3, 4, 3, tiles=1, **NERF), 316_548, 315_136),
+    "NeRF, LoE": (lambda: Experts(3, 4, 3, tiles=4, **NERF), 17_847_684, 315_136),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_published_counts(row):
+    """Tables 2 and 3: parameters, and multiply-accumulates of one point."""
+    make, count, cost = ROWS[row]
+    with torch.device("meta"):
+        slots = make().slots
+        assert parameters(Shared(slots)) == count
+    assert macs(slots, 0, 1) == cost
+
+
+# -- a mixture of experts of levels of experts
+
+
+def images() -> Batch:
+    y, x = torch.meshgrid(torch.linspace(0, 1, 6), torch.linspace(0, 1, 6), indexing="ij")
+    made = [torch.stack([y * x, (y - k / 2).abs(), x**k / (1 + k)]) for k in range(2)]
+    return Grid(size=6).observe(torch.stack(made))
+
+
+def mnif(blend: str = "nearest", **own: Any) -> Family:
+    torch.manual_seed(1)
+    given = dict(width=8, depth=3, tiles=(2, 2, 1), count=3, activation="tanh") | own
+    field = Experts(2, 3, blend=blend, **given)
+    return Family(field, Mixture(field.slots, experts=4, width=6))
+
+
+@pytest.mark.parametrize("blend", ["nearest", "linear"])
+def test_a_mixture_of_levels_learns_to_descend(blend):
+    """Training through the descent lowers what is left after it; the descent lowers it too."""
+    family, batch = mnif(blend), images()
+    encoder = Cavia(family.code_shape, steps=2, second_order=True)
+    objective = Reconstruction(family, encoder, DirectRenderer(), mse).train()
+    adam = torch.optim.Adam(objective.parameters(), 1e-2)
+    losses = []
+    for _ in range(30):
+        loss = objective.loss("field", batch)[0]
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+    encoder.eval()
+    signal = batch.target
+    code = encoder(signal, family, DirectRenderer(), mse)
+    error = lambda one, at: mse(one(signal.coords, at), signal.values).detach()
+    origin = error(family, family.conditioner.origin(2))
+    assert (error(family, code) < origin).all()
+    # all of the weights of each signal are fitted from there
+    unfolded = family.unfold(code)
+    start = unfolded.conditioner.origin(2)
+    torch.testing.assert_close(error(unfolded, start), error(family, code))
+    fitted = Fit(steps=30, rate=3e-3)(signal, unfolded, DirectRenderer(), mse)
+    assert (error(unfolded, fitted) < 0.7 * error(family, code)).all()
+
+
+@pytest.mark.parametrize("blend", ["nearest", "linear"])
+def test_the_gradient_through_the_descent_by_finite_differences(blend):
+    family = mnif(blend).double()
+    encoder = Cavia(family.code_shape, steps=2, rate=3.0).double()
+    objective = Reconstruction(family, encoder, DirectRenderer(), mse).train()
+    signal = images().target
+    signal = replace(signal, coords=signal.coords.double(), values=signal.values.double())
+    loss = lambda: objective.loss("field", Batch(signal, signal))[0]
+    parameter = family.conditioner.basis["1.weight"]
+    (exact,) = torch.autograd.grad(loss(), parameter)
+    place = tuple(int(n) // 2 for n in parameter.shape)
+    ends = []
+    with torch.no_grad():
+        for sign in (1, -2):
+            parameter[place] += sign * 1e-5
+            with torch.enable_grad():
+                ends.append(loss().item())
+    assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(exact[place].item(), rel=1e-5)
+
+
+# -- recipes and refusals
+
+
+def test_recipes_reach_every_part():
+    """Nested tables: an arrangement by name, a grid without one."""
+    field = build(
+        "field",
+        {
+            "name": "experts",
+            "width": 6,
+            "depth": 3,
+            "tiles": [[2, 1], 3, 1],
+            "arrangement": {"name": "random-affine", "spread": 0.2},
+            "grid": {"size": [4, 3], "channels": 2},
+        },
+        TABLES,
+        coord_dim=2,
+        value_dim=3,
+        direction_dim=0,
+    )
+    assert field.tiles == ((2, 1), (3, 3), (1, 1))
+    assert field.slots["grid"].shape == (4, 3, 2)
+    assert field.slots["1.weight"].shape == (9, 6, 6)
+    assert "1.tiling" in field.slots
+    for name in ARRANGEMENTS:
+        own = {"name": name} | ({"scales": [1.0, 2.0]} if name == "given" else {})
+        given_field = {"name": "experts", "width": 4, "depth": 2, "tiles": 2, "arrangement": own}
+        made = build("field", given_field, TABLES, coord_dim=2, value_dim=3, direction_dim=0)
+        assert made(points(1, 4, 2), drawn(made)).shape == (1, 4, 3)
+
+
+EXPERTS = dict(width=4, depth=3, tiles=2, count=2)
+REFUSALS: list[tuple[Any, str]] = [
+    (lambda: Experts(3, 4, 3, **EXPERTS), "directions are seen by the head 'radiance' alone"),
+    (lambda: Experts(2, 3, low=1.0, high=1.0, **EXPERTS), "low = 1, high = 1"),
+    (lambda: Experts(2, 3, context=-1, **EXPERTS), "context = -1"),
+    (lambda: Experts(2, 3, skip=(0,), **EXPERTS), r"field.skip = \[0\]: layers from 1 to 2"),
+    (lambda: Experts(2, 3, skip=(1, 3), **EXPERTS), r"field.skip = \[1, 3\]: layers from 1 to 2"),
+    (lambda: Experts(2, 3, activation="swish", **EXPERTS), "unknown activation 'swish'"),
+    (lambda: Experts(2, 3, **EXPERTS | dict(width=0)), "field.width = 0: positive"),
+    (lambda: Experts(2, 3, **EXPERTS | dict(width=(4,))), "one number or 2, one a hidden layer"),
+    (lambda: Experts(2, 3, **EXPERTS | dict(depth=1)), "field.depth counts all layers"),
+    (lambda: Experts(3, 4, head="radiance", **EXPERTS), "field.depth counts all layers"),
+    (lambda: Experts(2, 3, **EXPERTS | dict(tiles=0)), "field.tiles = 0: at least 1 each"),
+    (lambda: Experts(2, 3, **EXPERTS | dict(tiles=(2, 2))), "or 3 .one a layer before the heads."),
+    (lambda: Experts(2, 3, **EXPERTS | dict(tiles=((2,), 2, 2))), "or 2 .one an axis."),
+    (lambda: Experts(2, 3, **EXPERTS | dict(count=0)), "field.count = 0: at least 1"),
+    (lambda: ARRANGEMENTS["coarse-to-fine"](growth=0.0), "arrangement.growth = 0.0: positive"),
+    (lambda: ARRANGEMENTS["fine-to-coarse"](finest=-1.0), "arrangement.finest = -1.0: positive"),
+    (lambda: ARRANGEMENTS["aligned"](scale=0.0), "arrangement.scale = 0.0: positive"),
+    (lambda: Given((1.0, 2.0), (0.0,)), "as many positive scales as offsets"),
+    (lambda: Given((1.0, 0.0)), "as many positive scales as offsets"),
+    (lambda: Experts(2, 3, arrangement=Given((1.0,)), **EXPERTS), "1 scales for 3 layers"),
+    (lambda: Embedding((4, 0)).sizes(2), "one positive size, or 2"),
+    (lambda: Embedding((4,)).sizes(2), "one positive size, or 2"),
+    (lambda: Embedding(4, channels=0).sizes(2), "channels = 0"),
+    (lambda: Embedding(4, low=1.0, high=0.0).sizes(2), "low before high"),
+    (lambda: FourierMlp(2, 3, grid=Embedding(0)), "field.grid: size = 0"),
+    (lambda: FourierMlp(2, 3, depth=1), "depth at least 2"),
+    (lambda: FourierMlp(2, 3, count=0), "field.count = 0: at least 1"),
+    (lambda: FourierMlp(2, 3, features="learned", count=0), "learned features are at least 1"),
+    (lambda: FourierMlp(2, 3, features="learned", grid=Embedding(2)), "without a grid"),
+    (lambda: FourierMlp(2, 3, activation="swish"), "unknown activation 'swish'"),
+    (lambda: Siren(2, 3, width=0), "width is at least 1"),
+    (lambda: Siren(2, 3, depth=3, frequency=(1.0, 2.0)), "one positive number, or 3 of them"),
+    (lambda: Siren(2, 3, frequency=0.0), "one positive number"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSALS, ids=[m for _, m in REFUSALS])
+def test_refusals(make, message):
+    with pytest.raises(InputError, match=message) as refused:
+        make()
+    assert str(refused.value).endswith((".", "?"))
