@@ -24,15 +24,15 @@ from fieldloom.metrics.cost import macs, parameters
 COMMON = {
     "table1": ["source.name=folder", "modality.size=1536", "field.skip=[]",
                "train.field.steps=1000", "train.field.points=32768"],
-    "table2": ["train.field.steps=1000", "train.field.points=32768"],
+    "table2": ["train.field.steps=800", "train.field.points=32768"],
     "table3": ["source.name=multiview", "source.split=[1.0,0.0]", "modality.size=100",
                "modality.held=8", "renderer.samples=64", "renderer.fine=0", "field.width=128",
                "field.view_width=64", "field.count=8", "field.low=-1.5", "field.high=1.5",
-               "train.field.steps=1200", "train.field.points=768"],
+               "train.field.steps=800", "train.field.points=768"],
     "table4": ["source.name=packed", "source.split=[0.9,0.1]", "source.shuffle=true",
-               "modality.size=64", "field.width=96", "field.count=6", "field.context=128",
+               "modality.size=64", "field.width=64", "field.count=6", "field.context=64",
                "objective.critic.width=32", "objective.critic.depth=3",
-               "objective.critic.scales=2", "train.field.steps=2000", "train.field.batch=16",
+               "objective.critic.scales=2", "train.field.steps=900", "train.field.batch=16",
                "evaluate.samples=500", "evaluate.detector=gabor"],
 }  # fmt: skip
 EIGHT = ["field.width=64", "field.depth=8", "field.count=11"]
@@ -52,9 +52,9 @@ ROWS: dict[str, dict[str, list[str]]] = {
     "table2": {
         "table2-pe": ["field.width=64"],
         "table2-ce": ["field.width=64", "field.grid={size=32,channels=32}"],
-        "table2-siren": ["field.width=64"],
-        "table2-siren-l": ["field.width=256"],
+        "table2-siren": ["field.width=64", "train.field.optimizer.rate=1e-3"],
         "table2": ["field.width=64", "field.arrangement.growth=3.0"],
+        "table2-siren-l": ["field.width=256", "train.field.optimizer.rate=5e-4"],
     },
     "table3": {
         "table3-pe": [],

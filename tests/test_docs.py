@@ -49,6 +49,7 @@ def test_places_named_in_the_documents_are_there(page):
     [
         ("fit_one_image", ["--size", "24", "--steps", "20"]),
         ("mesh_to_field_and_back", ["--steps", "60", "--resolution", "24"]),
+        ("mlp_siren_experts", ["--size", "24", "--steps", "5"]),
         ("mnif_by_hand", ["--steps", "5", "--prior-steps", "5"]),
     ],
 )

@@ -137,7 +137,11 @@ def slow_point(
 ) -> Tensor:
     axes = len(tiles[0])
     p, direction = p[:axes], p[axes:]
-    phi = {"tanh": torch.tanh, "relu": torch.relu, "silu": F.silu}[activation]
+    phi = {
+        "tanh": torch.tanh,
+        "relu": lambda x: x.clamp(min=0),
+        "leaky-relu": lambda x: torch.where(x > 0, x, 0.2 * x),
+    }[activation]
     if places is None:
         places = [lambda unit, scale=scale: unit * scale.to(unit) for scale in hierarchy(tiles)]
     gamma = {
@@ -200,6 +204,10 @@ CASES: dict[str, dict[str, Any]] = {
     "unit-domain": dict(axes=2, tiles=((2, 2), (2, 2)), low=0.0, high=1.0, offset=0.5),
     "context": dict(
         axes=2, tiles=((2, 2),) * 4, context=3, residual=True, skip=(2,), blend="linear"
+    ),
+    "relu": dict(axes=2, tiles=((2, 2), (1, 1), (3, 2)), activation="relu", include_input=True),
+    "leaky-relu": dict(
+        axes=2, tiles=((2, 1),) * 4, activation="leaky-relu", residual=True, blend="linear"
     ),
     "residual-untiled": dict(axes=2, tiles=((3, 1), (1, 1), (2, 2), (1, 1)), residual=True),
     "radiance": dict(
@@ -825,21 +833,9 @@ def per_row(x, order, weight, bias, table, shares):
     return torch.stack(rows)
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    """A test that fails today, and should not; when it passes, this mark must go."""
-    return pytest.mark.xfail(strict=True, reason=f"BUG: {reason}")
-
-
-SLOPE = bug("grouped_mm wants a slope that is laid out in memory")
-WAYS = [
-    pytest.param(way, blend, expanded, marks=[SLOPE] if nth == 5 else [])
-    for nth, (way, blend, expanded) in enumerate(
-        product(("processor", "accelerator"), ("nearest", "linear"), (False, True))
-    )
-]
-
-
-@pytest.mark.parametrize(("way", "blend", "expanded"), WAYS)
+@pytest.mark.parametrize("expanded", [False, True])
+@pytest.mark.parametrize("blend", ["nearest", "linear"])
+@pytest.mark.parametrize("way", ["processor", "accelerator"])
 def test_a_layer_row_by_row(way, blend, expanded, monkeypatch):
     """Both orders of derivatives, of slopes that are one number too; the accelerator's way runs
     here on the CPU, which has its operation in float32."""
@@ -866,21 +862,23 @@ def test_a_layer_row_by_row(way, blend, expanded, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-@bug("grouped_mm refuses rows that are not multiples of 16 bytes")
-@pytest.mark.parametrize(("inputs", "outputs"), [(42, 8), (8, 3)], ids=["inputs", "outputs"])
-def test_an_accelerator_takes_any_width(inputs, outputs, monkeypatch):
-    """Its operation alone takes multiples of 16 bytes: 42 is 2 coordinates and 10 octaves."""
-    if not hasattr(F, "grouped_mm"):
-        pytest.skip("this torch has no grouped_mm")
-    x, order, weight, bias, table, shares = layer(inputs, outputs)
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "dtype"),
+    [(42, 8, torch.float32), (8, 3, torch.float32), (8, 8, torch.float64)],
+    ids=["inputs", "outputs", "doubles"],
+)
+def test_an_accelerator_takes_what_its_operation_does_not(inputs, outputs, dtype, monkeypatch):
+    """Rows of other than multiples of 16 bytes (42: 2 coordinates and 10 octaves), and doubles."""
+    x, order, weight, bias, table, shares = layer(inputs, outputs, dtype)
     expected = per_row(x, order, weight, bias, table, shares)
     monkeypatch.setattr(torch.Tensor, "is_cpu", False)
     y = tiled(x, order, weight, bias, (table, shares))
     torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
-    torch.autograd.grad(y.square().sum(), [x, weight])
+    slopes = [torch.autograd.grad(v.square().sum(), [x, weight, shares]) for v in (y, expected)]
+    for a, b in zip(*slopes, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-@bug("the gradient that can be differentiated again takes the input's own way to the weight too")
 def test_second_derivatives_where_the_input_is_made_of_the_same_matrices():
     """tiled(tiled(x, W), W): W's gradient is not counted again on its way through the input."""
     x, order, weight, *_ = layer(4, 4, torch.float64)
@@ -967,13 +965,18 @@ def test_an_embedding_is_grid_sample(sizes):
         torch.testing.assert_close(a, b, **CLOSE)
 
 
-@bug("embedding_bag has no second derivative")
-def test_an_embedding_is_differentiated_twice():
+@pytest.mark.parametrize("own_tables", [1, 2])
+def test_an_embedding_is_differentiated_twice(own_tables):
     """As descent on a code that is the table needs it, and penalties of slopes in space."""
     embedding = Embedding((3, 4), channels=2)
-    table = torch.randn(1, 3, 4, 2, dtype=torch.float64, requires_grad=True)
-    where = points(1, 8, 2).requires_grad_()
-    theirs = torch.stack([hat(p, table[0], -1.0, 1.0) for p in where[0]])[None]
+    table = torch.randn(own_tables, 3, 4, 2, dtype=torch.float64, requires_grad=True)
+    where = points(2, 8, 2, 1.2).requires_grad_()
+    theirs = torch.stack(
+        [
+            torch.stack([hat(p, table[min(b, own_tables - 1)], -1.0, 1.0) for p in signal])
+            for b, signal in enumerate(where)
+        ]
+    )
     for a, b in zip(
         derivatives(embedding(where, table), [table, where], True),
         derivatives(theirs, [table, where], True),
@@ -982,7 +985,6 @@ def test_an_embedding_is_differentiated_twice():
         torch.testing.assert_close(a, b, **CLOSE)
 
 
-@bug("embedding_bag has no second derivative")
 def test_descent_on_a_grid_of_features():
     """The code is the table; training differentiates through the descent on it."""
     field = FourierMlp(2, 3, width=6, depth=3, features="octaves", count=2, grid=Embedding(4, 2))

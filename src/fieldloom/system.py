@@ -197,13 +197,15 @@ class System(nn.Module):
         than any larger batch. dtype: of all weights but the first layer's, where coordinates and
         phases of many periods meet (in bfloat16 they would cost 10 dB); None is their own.
         """
-        weights = self.family.conditioner(code)
+        weights, slots = self.family.conditioner(code), self.family.field.slots
         if dtype is not None:
-            first = layer_of(next(iter(self.family.field.slots)))
-            weights = {n: w if layer_of(n) == first else w.to(dtype) for n, w in weights.items()}
-        slots = self.family.field.slots.values()
-        widest = max(slot.shape[-1] for slot in slots)
-        tiles = max(math.prod(slot.shape[:-2]) for slot in slots)
+            first = layer_of(next(iter(slots)))
+            weights = {
+                n: w if layer_of(n) == first or slots[n].role == "fixed" else w.to(dtype)
+                for n, w in weights.items()
+            }
+        widest = max(slot.shape[-1] for slot in slots.values())
+        tiles = max(math.prod(s.shape[:-2]) for s in slots.values() if s.role == "weight")
         piece = max(CACHED // widest, A_TILE * tiles) if code.is_cpu else 1 << 20
         piece = max(1, piece // self.render.evaluations)
         for i in range(len(code)):

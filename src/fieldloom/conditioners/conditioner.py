@@ -115,6 +115,8 @@ class Substitute(Conditioner):
     def __init__(self, slots: Slots, slot: str, generator: Generator | None = None) -> None:
         if slot not in slots:
             raise unknown("slot", slot, slots)
+        if slots[slot].role == "fixed":
+            raise InputError(f"slot '{slot}' is fixed: nothing stands in for it.")
         super().__init__(slots, skip=frozenset([slot]), generator=generator)
         self.slot = slot
         shape = slots[slot].shape

@@ -38,6 +38,8 @@ class Mixture(Conditioner):
         if experts < 1 or width < 1:
             raise InputError(f"mixture: experts = {experts}, width = {width}: at least 1 each.")
         chosen = [name for name in choose(slots, only) if slots[name].role != "input"]
+        if not chosen:
+            raise InputError(f"conditioner.only = '{only}' matches no weight and no bias.")
         super().__init__(slots, skip=frozenset(chosen), generator=generator)
         self.experts, self.coefficients, self.chosen = experts, coefficients, chosen
         self.basis = Tensors(

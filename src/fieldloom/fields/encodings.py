@@ -80,7 +80,7 @@ class Embedding:
 
 
 class Lookup(torch.autograd.Function):
-    """sum_k shares_nk table[index_nk]: torch's ``embedding_bag``, which has no second derivative."""
+    """sum_k shares_nk table[index_nk]: ``embedding_bag``, which torch differentiates but once."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, shares: Tensor, index: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class Encoding:
         grid: Embedding | None = None,
     ) -> None:
         if count < 1 and features != "none":
-            raise InputError(f"field.count = {count}: at least 1 frequency.")
+            raise InputError(f"field.count = {count}: at least 1.")
         self.features, self.count, self.grid = features, count, grid
         self.include_input = include_input and features != "none"
         self.slots: dict[str, Slot] = {}

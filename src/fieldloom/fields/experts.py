@@ -86,8 +86,15 @@ class Experts:
     ) -> None:
         if direction_dim and head == "plain":
             raise InputError("field: directions are seen by the head 'radiance' alone.")
-        if not low < high or context < 0:
-            raise InputError(f"field: low = {low:g}, high = {high:g}, context = {context}.")
+        if not low < high:
+            raise InputError(f"field: low = {low:g}, high = {high:g}: low comes before high.")
+        if min(context, view_count) < 0 or view_width < 1:
+            raise InputError(
+                f"field: context = {context}, view_count = {view_count}, view_width = "
+                f"{view_width}: none negative, and at least one unit."
+            )
+        if head == "radiance" and (offset or output != "identity"):
+            raise InputError("field: the head 'radiance' answers raw: no output, no offset.")
         self.coord_dim, self.low, self.high = coord_dim, low, high
         self.blend, self.centred, self.residual, self.offset = blend, centred, residual, offset
         self.activation, self.output = activation_of(activation), activation_of(output)
@@ -152,7 +159,7 @@ class Experts:
                 h = self.activation(answer)
         if self.radiance:
             h = self._heads(h, direction.flatten(0, 1), stops[self.trunk :], weights)
-        values = stops[-1].back(h).view(batch, points, -1)
+        values = stops[-1].back(h).view(batch, points, h.shape[-1])
         return values + self.offset if self.offset else values
 
     def _place(self, i: int, unit: Tensor, weights: Weights) -> tuple[Keys | None, Tensor | None]:

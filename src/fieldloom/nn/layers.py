@@ -30,7 +30,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if len(weight) == 1 and (bias is None or len(bias) == 1):
         flat = x.reshape(batch * points, -1)
         out = flat @ weight[0] if bias is None else torch.addmm(bias[0], flat, weight[0])
-        return out.view(batch, points, -1)
+        return out.view(batch, points, weight.shape[-1])
     if len(weight) == 1:  # Functa: shared weights, own biases
         assert bias is not None
         return (x.reshape(batch * points, -1) @ weight[0]).view(batch, points, -1) + bias[:, None]

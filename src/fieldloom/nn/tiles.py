@@ -115,8 +115,8 @@ def _together(layers: Sequence[Keys | None], first: int, n: int, batch: int) -> 
             continue
         if not found:
             own, groups = keys.own, batch if keys.own else 1
-        elif keys.own != own or groups * keys.tiles * LEAST > n:
-            break
+        elif keys.own != own or groups * keys.tiles * LEAST > n or not keys.tile.is_cpu:
+            break  # an accelerator takes a matrix for every run: it should have few
         found.append(j)
         groups *= keys.tiles
     return found
