@@ -214,7 +214,7 @@ def tiled(
     y_r = sum_c share_rc W[corner_c(matrix of r)] x_r + b   (eq. 3)
     """
     table, shares = blend or ([list(range(len(weight)))], None)
-    if x.is_cpu:
+    if x.is_cpu and not short(order, len(x)):
         return Tiled.apply(x, weight, bias, shares, order, table)
     return composed(x, weight, bias, shares, order, table)
 
@@ -240,7 +240,11 @@ def composed(
 
 
 def grouped(rows: Tensor, order: Order, weight: Tensor, own: list[int]) -> Tensor:
-    """One matrix product a run: a single call on an accelerator, a loop on a CPU."""
+    """One matrix product a run: of short runs a batched one, of long ones a single call on an
+    accelerator, a loop on a CPU.
+    """
+    if short(order, len(rows)):
+        return batched(rows, order, weight, own)
     if rows.is_cpu or not single(rows, weight):
         return torch.cat([rows[a:b] @ weight[own[matrix]] for a, b, matrix in order.runs])
     ends = torch.tensor([b for _, b, _ in order.runs], dtype=torch.int32, device=rows.device)
@@ -249,6 +253,29 @@ def grouped(rows: Tensor, order: Order, weight: Tensor, own: list[int]) -> Tenso
     if y.requires_grad:
         y.register_hook(lambda slope: slope.contiguous())  # it refuses an expanded one
     return y
+
+
+def short(order: Order, n: int) -> bool:
+    """Whether runs are many, short and of much the same length, each of a matrix of its own: the
+    weights of a batch of small signals.
+    """
+    runs = order.runs
+    if len(runs) * LEAST <= n or max(b - a for a, b, _ in runs) * len(runs) > 2 * n:
+        return False
+    return len({matrix for *_, matrix in runs}) == len(runs)
+
+
+def batched(rows: Tensor, order: Order, weight: Tensor, own: list[int]) -> Tensor:
+    """Runs filled up to one length, with rows whose products are thrown away."""
+    where = rows.device
+    first, last, matrix = torch.tensor(order.runs, device=where).unbind(1)
+    taken = torch.tensor(own, device=where)[matrix]
+    each = int((last - first).max())
+    place = first.unsqueeze(1) + torch.arange(each, device=where)
+    inside = place < last.unsqueeze(1)
+    filled = rows.index_select(0, place.clamp(max=len(rows) - 1).flatten()).unflatten(0, (-1, each))
+    y = torch.bmm(filled, weight.index_select(0, taken)).flatten(0, 1)
+    return y.index_select(0, inside.flatten().nonzero().squeeze(1))
 
 
 def single(rows: Tensor, weight: Tensor) -> bool:
