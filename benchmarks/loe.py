@@ -33,7 +33,7 @@ COMMON = {
     "table4": ["source.name=packed", "source.split=[0.9,0.1]", "source.shuffle=true",
                "modality.size=64", "field.width=64", "field.count=6", "field.context=64",
                "objective.critic.width=32", "objective.critic.depth=3",
-               "objective.critic.scales=2", "train.field.steps=900", "train.field.batch=16",
+               "objective.critic.scales=2", "train.field.steps=600", "train.field.batch=16",
                "train.field.optimizer.rate=1e-3", "train.field.ema=0.99",
                "evaluate.samples=500", "evaluate.detector=gabor"],
 }  # fmt: skip

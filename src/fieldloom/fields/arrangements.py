@@ -56,9 +56,8 @@ class CoarseToFine:
         found: list[Tensor] = []
         for own in tiles:
             count = torch.tensor(own, dtype=torch.float64)
-            scale = (
-                count if not found else found[-1] * (count if self.growth is None else self.growth)
-            )
+            factor = count if self.growth is None else self.growth
+            scale = found[-1] * factor if found else count
             found.append(scale if self.finest is None else scale.clamp(max=self.finest))
         return found
 
@@ -84,12 +83,10 @@ class Gray:
     """
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
-        first = [fixed(torch.full((len(own),), 2.0)) for own in tiles[:1]]
-        later = [
-            fixed(torch.full((len(own),), 2.0 ** (i - 1)), 0.5)
-            for i, own in enumerate(tiles[1:], 2)
-        ]
-        return first + later
+        scales = [2.0, *(2.0**i for i in range(1, len(tiles)))]
+        offsets = [0.0, *(0.5 for _ in tiles[1:])]
+        each = zip(tiles, scales, offsets, strict=True)
+        return [fixed(torch.full((len(own),), scale), offset) for own, scale, offset in each]
 
 
 class Chunked:
@@ -182,7 +179,8 @@ def positions(unit: Tensor, tiling: Tiling, drawn: Tensor | None = None) -> Tens
     if drawn is not None:
         drawn = drawn.to(unit)
         return unit @ drawn[:-1] + drawn[-1]
-    return unit * tiling.scale.to(unit) + tiling.offset.to(unit)
+    scale, offset = tiling.scale.to(unit), tiling.offset.to(unit)
+    return (unit * scale if scale.ndim == 1 else unit @ scale) + offset
 
 
 HIERARCHY = CoarseToFine()
