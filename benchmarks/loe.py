@@ -29,7 +29,7 @@ COMMON = {
                "modality.held=8", "renderer.samples=64", "renderer.fine=0", "field.width=128",
                "field.view_width=64", "field.count=8", "field.low=-1.5", "field.high=1.5",
                "train.field.steps=800", "train.field.points=768",
-               "train.field.optimizer.rate=2e-3"],
+               "train.field.optimizer.rate=5e-3"],
     "table4": ["source.name=packed", "source.split=[0.9,0.1]", "source.shuffle=true",
                "modality.size=64", "field.width=64", "field.count=6", "field.context=64",
                "objective.critic.width=32", "objective.critic.depth=3",
