@@ -2,7 +2,8 @@
 
     python benchmarks/loe.py table1 --source PICTURE --runs RUNS --out RESULTS.json
 
-Rows are the recipes ``loe:tableN...`` with the widths, sizes and steps below instead of the
+``large`` is one picture of any size, in its own size: ``loe:image``, narrower. The other rows are
+the recipes ``loe:tableN...`` with the widths, sizes and steps below instead of the
 paper's. Each is trained in a process of its own, so that its memory is its own, and goes on where
 it stopped.
 """
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ COMMON = {
                "field.view_width=64", "field.count=8", "field.low=-1.5", "field.high=1.5",
                "train.field.steps=800", "train.field.points=768",
                "train.field.optimizer.rate=5e-3"],
+    "large": ["field.width=64", "train.field.steps=800", "train.field.points=32768"],
     "table4": ["source.name=packed", "source.split=[0.9,0.1]", "source.shuffle=true",
                "modality.size=64", "field.width=64", "field.count=6", "field.context=64",
                "objective.critic.width=32", "objective.critic.depth=3",
@@ -63,6 +67,7 @@ ROWS: dict[str, dict[str, list[str]]] = {
         "table3-aligned": ["field.arrangement.scale=16.0"],
         "table3": ["field.arrangement.growth=2.0"],
     },
+    "large": {"image": []},
     "table4": {
         "table4-ce": ["field.grid={size=64,channels=256}"],
         "table4": ["field.arrangement.finest=64.0"],
@@ -83,7 +88,10 @@ def main() -> None:
     for name in asked.rows or rows:
         train(asked.table, name, asked.source, asked.runs / name, asked.more)
     if asked.out:
-        found = [collect(asked.runs / name, name) for name in asked.rows or rows]
+        found = []
+        for name in asked.rows or rows:
+            how = settings(asked.table, name, asked.source, asked.more)
+            found.append(collect(asked.runs / name, name) | {"peak": peak(name, how)})
         export.text(json.dumps(found, indent=2) + "\n", asked.out)
 
 
@@ -102,6 +110,18 @@ def train(table: str, name: str, source: Path, run: Path, more: list[str]) -> No
         subprocess.run([*verb, "train", f"loe:{name}", "--run", str(run), *how], check=True)
     if not (run / "report.json").is_file():
         subprocess.run([*verb, "evaluate", str(run)], check=True)
+
+
+def peak(name: str, how: list[str]) -> int:
+    """Bytes: the most that a process which trains three steps, and draws the result, has held."""
+    with tempfile.TemporaryDirectory() as folder:
+        few = ["--set", "train.field.steps=3"]
+        verb = [sys.executable, "-m", "fieldloom", "train", f"loe:{name}", *how, *few]
+        process = subprocess.Popen([*verb, "--run", f"{folder}/run", "--stage", "field"])
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"loe:{name} did not train: {status}")
+        return used.ru_maxrss * 1024
 
 
 def collect(run: Path, name: str) -> dict[str, Any]:
