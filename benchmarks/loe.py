@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="a folder for the runs")
     parser.add_argument("--rows", nargs="*", help="some of the rows; default: all")
     parser.add_argument("--set", dest="more", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--peaks", action="store_true", help="measure training's memory, too")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     rows = ROWS[asked.table]
@@ -91,7 +92,8 @@ def main() -> None:
         found = []
         for name in asked.rows or rows:
             how = settings(asked.table, name, asked.source, asked.more)
-            found.append(collect(asked.runs / name, name) | {"peak": peak(name, how)})
+            more = {"peak": peak(name, how)} if asked.peaks else {}
+            found.append(collect(asked.runs / name, name) | more)
         export.text(json.dumps(found, indent=2) + "\n", asked.out)
 
 
