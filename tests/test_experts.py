@@ -473,6 +473,10 @@ def test_scales_of_arrangements_by_hand():
     assert scales("coarse-to-fine", finest=10.0) == [[4, 2], [10, 4], [10, 4]]
     assert scales("fine-to-coarse") == [[32, 4], [8, 2], [2, 1]]
     assert scales("aligned") == [[32, 4]] * 3
+    last = ARRANGEMENTS["fine-to-coarse"](growth=2.0)([(4,), (4,), (4,), (1,)])
+    assert [tiling.scale.item() for tiling in last[:3]] == [16, 8, 4]  # untiled layers do not count
+    first = ARRANGEMENTS["coarse-to-fine"](growth=2.0)([(1,), (4,), (4,)])
+    assert [tiling.scale.item() for tiling in first[1:]] == [4, 8]
     assert scales("interleaved", scale=64.0) == [[64, 64]] * 3
     assert scales("chunked") == [[4, 2], [4, 2], [2, 1]]
     assert scales("given", scales=(1.0, 2.0, 3.0)) == [[1, 1], [2, 2], [3, 3]]
@@ -1190,6 +1194,22 @@ def test_the_gradient_through_the_descent_by_finite_differences(blend):
     assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(exact[place].item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("blend", ["nearest", "linear"])
+@pytest.mark.parametrize("points", [40, 5000])
+def test_half_precision_reaches_every_layer(blend, points):
+    """Autocast knows nothing of products into slices: tiled layers follow it themselves."""
+    field = Experts(2, 3, width=8, depth=4, tiles=(1, 2, 2, 1), blend=blend)
+    weights = {n: s.init(None)[None].requires_grad_() for n, s in field.slots.items()}
+    coords = torch.rand(1, points, 2) * 2 - 1
+    whole = field(coords, weights)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = field(coords, weights)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), whole, atol=0.1, rtol=0.1)
+    half.float().square().sum().backward()
+    assert all(w.grad.dtype == torch.float32 for w in weights.values())
+
+
 # -- recipes and refusals
 
 
@@ -1214,8 +1234,9 @@ def test_recipes_reach_every_part():
     assert field.slots["grid"].shape == (4, 3, 2)
     assert field.slots["1.weight"].shape == (9, 6, 6)
     assert "1.tiling" in field.slots
+    needed = {"given": {"scales": [1.0, 2.0]}, "interleaved": {"scale": 8.0}}
     for name in ARRANGEMENTS:
-        own = {"name": name} | ({"scales": [1.0, 2.0]} if name == "given" else {})
+        own = {"name": name} | needed.get(name, {})
         given_field = {"name": "experts", "width": 4, "depth": 2, "tiles": 2, "arrangement": own}
         made = build("field", given_field, TABLES, coord_dim=2, value_dim=3, direction_dim=0)
         assert made(points(1, 4, 2), drawn(made)).shape == (1, 4, 3)

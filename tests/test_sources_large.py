@@ -502,3 +502,14 @@ def test_few_points_of_a_large_picture_take_little_memory(tmp_path):
     command = [sys.executable, "-c", MEMORY, str(path)]
     grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert grown * 1024 < 72e6 + 30e6
+
+
+def test_arrays_keep_their_own_size_where_the_modality_says_none(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 3, 9, 14), np.uint8)
+    np.save(tmp_path / "a.npy", noise)
+    source = SOURCES["array"](Grid(axes=2), str(tmp_path / "a.npy"))
+    assert source.suggests == {"modality": {"size": [9, 14]}}
+    np.testing.assert_array_equal(source.data.numpy(), noise)
+    resized = SOURCES["array"](Grid(axes=2, size=(4, 6)), str(tmp_path / "a.npy"))
+    assert resized.data.shape == (2, 3, 4, 6)
+    assert not resized.suggests

@@ -205,7 +205,8 @@ class System(nn.Module):
                 for n, w in weights.items()
             }
         widest = max(slot.shape[-1] for slot in slots.values())
-        tiles = max(math.prod(s.shape[:-2]) for s in slots.values() if s.role == "weight")
+        tiled = (math.prod(s.shape[:-2]) for s in slots.values() if s.role == "weight")
+        tiles = max(tiled, default=1)
         piece = max(CACHED // widest, A_TILE * tiles) if code.is_cpu else 1 << 20
         piece = max(1, piece // self.render.evaluations)
         for i in range(len(code)):

@@ -48,7 +48,7 @@ def evaluate(
             )
         system.recipe = merge(system.recipe, change)
     sizes = parse_resolution(resolution)
-    system.modality.grid(sizes)  # a resolution that does not fit should not show after the work
+    system.modality.shape(sizes)  # a resolution that does not fit should not show after the work
     folder = out or (Path(run) / Path(source).stem if source else Path(run))
     measure(folder, system, source_of(system, source), sizes, foreign=source is not None)
 

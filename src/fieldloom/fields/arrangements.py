@@ -52,13 +52,15 @@ class CoarseToFine:
         return [fixed(scale) for scale in self.scales(tiles)]
 
     def scales(self, tiles: Sequence[Tiles]) -> list[Tensor]:
-        """Cells of each axis, float64 (d,) a layer."""
-        found: list[Tensor] = []
+        """Cells of each axis, float64 (d,) a layer; layers of one tile are passed over."""
+        scale, found = None, []
         for own in tiles:
             count = torch.tensor(own, dtype=torch.float64)
-            factor = count if self.growth is None else self.growth
-            scale = found[-1] * factor if found else count
-            found.append(scale if self.finest is None else scale.clamp(max=self.finest))
+            if max(own) > 1:
+                factor = count if self.growth is None else self.growth
+                scale = count if scale is None else scale * factor
+                scale = scale if self.finest is None else scale.clamp(max=self.finest)
+            found.append(torch.ones_like(count) if scale is None else scale)
         return found
 
 
@@ -99,8 +101,7 @@ class Chunked:
 class Aligned:
     """One scale for all layers: tiles of equal cells that repeat, without hierarchy.
 
-    scale: cells an axis; None: the finest of coarse-to-fine. With a cell for every sample the tiles
-           interleave: neighbouring samples belong to perceptrons of their own.
+    scale: cells an axis; None: the finest of coarse-to-fine.
     """
 
     def __init__(self, scale: float | None = None) -> None:
@@ -112,6 +113,16 @@ class Aligned:
         finest = CoarseToFine().scales(tiles)[-1]
         scale = finest if self.scale is None else torch.full_like(finest, self.scale)
         return [fixed(scale) for _ in tiles]
+
+
+class Interleaved(Aligned):
+    """A cell for every sample: neighbouring samples belong to perceptrons of their own.
+
+    scale: samples an axis.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__(scale)
 
 
 class RandomAffine(CoarseToFine):
@@ -192,7 +203,7 @@ ARRANGEMENTS: dict[str, Any] = {
     "gray": Gray,
     "chunked": Chunked,
     "aligned": Aligned,
-    "interleaved": Aligned,
+    "interleaved": Interleaved,
     "random-affine": RandomAffine,
     "given": Given,
 }

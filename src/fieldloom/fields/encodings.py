@@ -88,14 +88,18 @@ class Lookup(torch.autograd.Function):
         return F.embedding_bag(index, table, per_sample_weights=shares, mode="sum")
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         table, shares, index = ctx.saved_tensors
         if not torch.is_grad_enabled():
             with torch.enable_grad():
-                own = table.detach().requires_grad_(), shares.detach().requires_grad_()
-                found = F.embedding_bag(index, own[0], per_sample_weights=own[1], mode="sum")
-            to_table, to_shares = torch.autograd.grad(found, own, slope)
-            return to_table, to_shares, None
+                asked = ctx.needs_input_grad
+                own = table.detach().requires_grad_(asked[0])
+                rows = shares.detach().requires_grad_(asked[1])
+                found = F.embedding_bag(index, own, per_sample_weights=rows, mode="sum")
+            wanted = [x for x in (own, rows) if x.requires_grad]
+            slopes = iter(torch.autograd.grad(found, wanted, slope))
+            to_table = next(slopes) if asked[0] else None
+            return to_table, next(slopes) if asked[1] else None, None
         each = shares.unsqueeze(-1) * slope.unsqueeze(1)
         to_table = torch.zeros_like(table).index_add(0, index.flatten(), each.flatten(0, 1))
         return to_table, (table[index] * slope.unsqueeze(1)).sum(-1), None

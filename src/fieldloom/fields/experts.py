@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, unknown
 from fieldloom.fields.arrangements import HIERARCHY, Arrangement, Tiles, positions
 from fieldloom.fields.encodings import Embedding, Encoding, Features
 from fieldloom.nn.layers import (
@@ -41,7 +41,8 @@ class Experts:
               2^d tiles around it (eq. 4). centred: linear blends have their peaks in the middle of
               the nearest ones' cells (q - 1/2), not at their lower ends.
     arrangement: scale and offset of each layer's tiles; see ``ARRANGEMENTS``.
-    low, high: the coordinates of the domain that arrangements divide; beyond, tiles repeat.
+    low, high: the coordinates of the domain that arrangements divide; beyond it, and at ``high``
+              itself, tiles repeat: samples should stand in the middle of their cells.
     features, count, bandwidth, pi, include_input, grid: what the first layer sees, as ``Encoding``.
     skip:     layers that see the encoding again, beside the layer before.
     context:  numbers of a slot ``context`` that the first layer sees beside the encoding: the noise
@@ -84,6 +85,8 @@ class Experts:
         bias: Literal["uniform", "zero"] = "uniform",
         init: Init = "kaiming",
     ) -> None:
+        if blend not in ("nearest", "linear"):
+            raise unknown("blend", blend, ("nearest", "linear"))
         if direction_dim and head == "plain":
             raise InputError("field: directions are seen by the head 'radiance' alone.")
         if not low < high:
@@ -189,8 +192,10 @@ class Experts:
             if q is not None:
                 count = math.prod(self.tiles[i])
                 table, shares = corners(q, self.tiles[i])
-                each = [[b * count + t for b in range(len(weight)) for t in row] for row in table]
-                blend = (each, stop.of(shares).to(h.dtype))
+                if len(weight) > 1:
+                    own = range(len(weight))
+                    table = [[b * count + t for b in own for t in row] for row in table]
+                blend = (table, stop.of(shares).to(h.dtype))
             y = tiled(h, stop.order, matrices, shared, blend)
         if shared is not None:
             return y

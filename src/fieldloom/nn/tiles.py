@@ -10,7 +10,8 @@ matrix is one product with a run of rows: no weight is ever gathered for a point
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -181,21 +182,32 @@ def corners(q: Tensor, tiles: Sequence[int]) -> tuple[list[list[int]], Tensor]:
     (corners, tiles), and the coefficients (n, corners), which add up to 1. Axes of one tile have
     one corner: there the published formula is wrong.
     """
-    fraction = q - q.floor()
-    reach = [(0, 1) if count > 1 else (0,) for count in tiles]
-    places = list(product(*(range(count) for count in tiles)))
-    table, shares = [], []
-    for step in product(*reach):
-        moved = [
-            [(p + s) % n for p, s, n in zip(place, step, tiles, strict=True)] for place in places
-        ]
-        table.append([sum(map(math.prod, zip(m, strides(tiles), strict=True))) for m in moved])
+    fraction, shares = q - q.floor(), []
+    for step in steps(tiles):
         share = q.new_ones(len(q))
         for axis, one in enumerate(step):
-            if len(reach[axis]) > 1:
+            if tiles[axis] > 1:
                 share = share * (fraction[:, axis] if one else 1 - fraction[:, axis])
         shares.append(share)
-    return table, torch.stack(shares, -1)
+    return neighbours(tuple(tiles)), torch.stack(shares, -1)
+
+
+def steps(tiles: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """From the tile that a position lies in to those that it lies between."""
+    return product(*((0, 1) if count > 1 else (0,) for count in tiles))
+
+
+@cache
+def neighbours(tiles: tuple[int, ...]) -> list[list[int]]:
+    """The tile that each step leads to from every tile: (corners, tiles)."""
+    table = []
+    for step in steps(tiles):
+        moved = (
+            [(p + s) % n for p, s, n in zip(place, step, tiles, strict=True)]
+            for place in product(*map(range, tiles))
+        )
+        table.append([sum(map(math.prod, zip(m, strides(tiles), strict=True))) for m in moved])
+    return table
 
 
 def tiled(
@@ -214,6 +226,11 @@ def tiled(
     y_r = sum_c share_rc W[corner_c(matrix of r)] x_r + b   (eq. 3)
     """
     table, shares = blend or ([list(range(len(weight)))], None)
+    if torch.is_autocast_enabled(x.device.type):  # which knows nothing of products into slices
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+        shares = None if shares is None else shares.to(dtype)
     if x.is_cpu and not short(order, len(x)):
         return Tiled.apply(x, weight, bias, shares, order, table)
     return composed(x, weight, bias, shares, order, table)

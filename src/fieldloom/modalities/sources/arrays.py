@@ -33,7 +33,8 @@ def to_grid(
 ) -> Tensor:
     """(n, *axes), (n, *axes, channel) or (n, channel, *axes) -> (n, channel, *axes).
 
-    Further axes in front are joined to the first. bounds: the numbers that become 0 and 1.
+    Data keep their own size where the modality says none. Further axes in front are joined to the
+    first. bounds: the numbers that become 0 and 1.
     """
     axes = len(modality.size)
     if array.ndim > axes + 2:
@@ -65,15 +66,21 @@ def to_grid(
             raise InputError(
                 "source: an array of numbers other than uint8 must lie in [0, 1]: give bounds."
             )
-    if array.shape[1] != modality.channels or array.shape[2:] != modality.size:
+    size = array.shape[2:] if modality.native else modality.size
+    if array.shape[1] != modality.channels or array.shape[2:] != size:
         if axes != 2 or array.dtype != np.uint8 or array.shape[1] not in (1, 3):
             raise InputError(
                 f"source: data of the shape {array.shape[1:]} where the modality has "
                 f"{(modality.channels, *modality.size)}."
             )
         tiles = [x[0] if len(x) == 1 else x.transpose(1, 2, 0) for x in array]
-        array = np.stack([picture(Image.fromarray(x), modality, filter) for x in tiles])
+        array = np.stack([picture(Image.fromarray(x), modality, filter, size) for x in tiles])
     return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def own(modality: Grid, data: Tensor) -> dict[str, dict[str, Any]]:
+    """What data suggest where the modality says no size: their own."""
+    return {"modality": {"size": list(data.shape[2:])}} if modality.native else {}
 
 
 def array(
@@ -96,7 +103,7 @@ def array(
     file = read_npz(existing(path))
     if isinstance(file, np.ndarray):
         data = to_grid(file, modality, filter, bounds)
-        return assemble(data, None, split, shuffle, limit, filter)
+        return assemble(data, None, split, shuffle, limit, filter, suggests=own(modality, data))
     if key is None and {"x_train", "x_test"} <= set(file):
         parts = [file["x_train"][:limit], file["x_test"][:limit]]
         labels = None
@@ -104,12 +111,13 @@ def array(
             labels = [*file["y_train"][:limit], *file["y_test"][:limit]]
         data = to_grid(np.concatenate(parts), modality, filter, bounds)
         counts = (float(len(parts[0])), float(len(parts[1])))
-        return assemble(data, labels, counts, shuffle=False, filter=filter)
+        kept = own(modality, data)
+        return assemble(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
     if key is None and len(file.files) > 1:
         raise InputError(f"source.key: '{path}' has the arrays {', '.join(file)}; name one.")
     data = to_grid(member(file, key or file.files[0], path), modality, filter, bounds)
     labels = None if label is None else list(member(file, label, path))
-    return assemble(data, labels, split, shuffle, limit, filter)
+    return assemble(data, labels, split, shuffle, limit, filter, suggests=own(modality, data))
 
 
 def digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic") -> Source:
@@ -119,4 +127,5 @@ def digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic"
     read = load_digits()
     levels = np.rint(read.images / 16 * 255).astype(np.uint8)
     data = to_grid(levels, modality, filter)
-    return assemble(data, list(read.target), split, shuffle=True, filter=filter)
+    kept = own(modality, data)
+    return assemble(data, list(read.target), split, shuffle=True, filter=filter, suggests=kept)

@@ -1,7 +1,8 @@
 """Files decoded once into a cache, and mapped from there: data larger than memory would allow.
 
 The cache lies in ``$FIELDLOOM_CACHE``, else ``$XDG_CACHE_HOME/fieldloom``, else
-``~/.cache/fieldloom``. Whatever is in it may be deleted at any time.
+``~/.cache/fieldloom``. Whatever is in it may be deleted at any time; a process that was killed
+while it decoded leaves a hidden file there.
 """
 
 from __future__ import annotations

@@ -42,9 +42,17 @@ UNREAD = (OSError, SyntaxError, ValueError, TypeError, AttributeError, Image.Dec
 """What Pillow raises for files that are no pictures."""
 
 
-def picture(image: Image.Image, modality: Grid, filter: Filter = "bicubic") -> NDArray[np.uint8]:
-    """Any picture -> uint8 (channel, height, width): turned by EXIF, on white, cropped, resized."""
-    height, width = modality.size
+def picture(
+    image: Image.Image,
+    modality: Grid,
+    filter: Filter = "bicubic",
+    size: tuple[int, ...] | None = None,
+) -> NDArray[np.uint8]:
+    """Any picture -> uint8 (channel, height, width): turned by EXIF, on white, cropped, resized.
+
+    size: None takes the modality's.
+    """
+    height, width = size or modality.size
     array = np.asarray(fitted(plain(image, modality.channels), (height, width), filter))
     return array[None] if modality.channels == 1 else array.transpose(2, 0, 1)
 

@@ -37,14 +37,14 @@ def picture(modality: Grid, path: str, filter: Filter = "bicubic") -> Source:
     centre-cropped and resized. Pillow's limit on pixels does not hold.
     """
     check_pictures(modality)
-    file = existing(path)
-    own = _size(file)
-    height, width = own if modality.native else modality.size
-    size, used = (height, width), "none" if own == (height, width) else filter
+    file, size, used = existing(path), None, "none"
+    if not modality.native:
+        size = (modality.size[0], modality.size[1])
+        used = "none" if _size(file) == size else filter
     options = {"size": size, "channels": modality.channels, "filter": used}
     array = mapped([file], options, lambda: _strips(file, size, modality.channels, filter))
     data = torch.from_numpy(array).permute(2, 0, 1)[None]
-    suggests = {"modality": {"size": [height, width]}}
+    suggests = {"modality": {"size": list(data.shape[2:])}}
     return assemble(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
 
 
@@ -57,15 +57,15 @@ def _size(file: Path) -> tuple[int, int]:
 
 
 def _strips(
-    file: Path, size: tuple[int, int], channels: int, filter: Filter
+    file: Path, size: tuple[int, int] | None, channels: int, filter: Filter
 ) -> Iterator[NDArray[np.uint8]]:
-    """The picture from top to bottom: (rows, width, channel)."""
-    height, width = size
+    """The picture, of this size or its own, from top to bottom: (rows, width, channel)."""
     with _opened(file) as image:
-        image = fitted(plain(image, channels), size, filter)
-        for top in range(0, height, ROWS):
-            strip = image.crop((0, top, width, min(top + ROWS, height)))
-            yield np.asarray(strip).reshape(-1, width, channels)
+        image = plain(image, channels)
+        image = image if size is None else fitted(image, size, filter)
+        for top in range(0, image.height, ROWS):
+            strip = image.crop((0, top, image.width, min(top + ROWS, image.height)))
+            yield np.asarray(strip).reshape(-1, image.width, channels)
 
 
 @contextmanager
