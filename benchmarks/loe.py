@@ -135,6 +135,12 @@ def held_out(run: Path) -> None:
     export.text(json.dumps(report, indent=2) + "\n", run / "report.json")
 
 
+def named(setting: str) -> str:
+    """A setting whose path is a file's name alone."""
+    key, _, value = setting.partition("=")
+    return f"{key}={Path(value).name}" if key == "source.path" else setting
+
+
 def peak(name: str, how: list[str]) -> int:
     """Bytes: the most that a process which trains three steps, and draws the result, has held."""
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +164,7 @@ def collect(run: Path, name: str) -> dict[str, Any]:
         "command": "python benchmarks/loe.py (see its head)",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "seed": report["seed"],
-        "settings": environment.pop("command", [])[4:],
+        "settings": [named(x) for x in environment.pop("command", [])[4:]],
         "environment": environment,
         "train": system.recipe["train"]["field"],
         "seconds": round(log[-1]["step"] * log[-1]["seconds_a_step"]),
