@@ -38,9 +38,8 @@ def picture(modality: Grid, path: str, filter: Filter = "bicubic") -> Source:
     """
     check_pictures(modality)
     file, size, used = existing(path), None, "none"
-    if not modality.native:
-        size = (modality.size[0], modality.size[1])
-        used = "none" if _size(file) == size else filter
+    if not modality.native and _size(file) != modality.size:  # its own is decoded but once
+        size, used = (modality.size[0], modality.size[1]), filter
     options = {"size": size, "channels": modality.channels, "filter": used}
     array = mapped([file], options, lambda: _strips(file, size, modality.channels, filter))
     data = torch.from_numpy(array).permute(2, 0, 1)[None]
