@@ -29,7 +29,8 @@ from torch import Tensor  # noqa: E402
 
 from fieldloom.engine import device as devices  # noqa: E402
 from fieldloom.fields.experts import Experts  # noqa: E402
-from fieldloom.nn.tiles import Keys, cells, corners, route, tiled  # noqa: E402
+from fieldloom.nn.routes import Keys, route  # noqa: E402
+from fieldloom.nn.tiles import cells, corners, tiled  # noqa: E402
 
 POINTS, WIDTH, TILES = 65536, 256, (4, 4)
 AIMS = {

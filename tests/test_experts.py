@@ -29,8 +29,9 @@ from fieldloom.fields.encodings import Embedding, Encoding
 from fieldloom.metrics.cost import macs, parameters
 from fieldloom.metrics.mismatch import mse
 from fieldloom.modalities.grid import Grid
-from fieldloom.nn import tiles as module
-from fieldloom.nn.tiles import Keys, Order, cells, composed, corners, route, tiled
+from fieldloom.nn import routes
+from fieldloom.nn.routes import Keys, Order, route
+from fieldloom.nn.tiles import cells, composed, corners, tiled
 from fieldloom.objectives import Reconstruction
 from fieldloom.registry import build
 from fieldloom.renderers import Direct as DirectRenderer
@@ -44,7 +45,7 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 @pytest.fixture(params=[0, 128], ids=["sorted-together", "sorted-apart"])
 def least(request, monkeypatch):
     """Points that must share the tiles of several layers, for these to be sorted by at once."""
-    monkeypatch.setattr(module, "LEAST", request.param)
+    monkeypatch.setattr(routes, "LEAST", request.param)
 
 
 # -- the reference
@@ -721,7 +722,7 @@ ROUGH = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: CLOSE}
 def test_any_tiling_is_the_equations(given_case):
     field, weights, where = made(**given_case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "LEAST", given_case["least"])
+        patch.setattr(routes, "LEAST", given_case["least"])
         ours = field(where, weights)
         slope = torch.randn_like(ours)
         gradients = torch.autograd.grad(ours, list(weights.values()), slope)
@@ -742,7 +743,7 @@ def test_points_do_not_see_one_another(given_case, cut):
     field, weights, where = made(**given_case)
     count = where.shape[1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "LEAST", given_case["least"])
+        patch.setattr(routes, "LEAST", given_case["least"])
         whole = field(where, weights)
         order = torch.randperm(count)
         close = ROUGH[where.dtype]
@@ -767,7 +768,7 @@ def test_points_find_their_matrices(data):
         seed = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
         layers.append(Keys(torch.randint(many, (n,), generator=seed), many, own=is_own))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "LEAST", data.draw(st.sampled_from([0, 1, 128])))
+        patch.setattr(routes, "LEAST", data.draw(st.sampled_from([0, 1, 128])))
         stops = route(layers, batch, count)
     signal = torch.arange(n) // count
     at = torch.arange(n)  # where the rows that stand here started

@@ -23,7 +23,8 @@ from fieldloom.nn.layers import (
     octaves,
     uniform,
 )
-from fieldloom.nn.tiles import Keys, Stop, cells, corners, route, tiled
+from fieldloom.nn.routes import Keys, Stop, route
+from fieldloom.nn.tiles import cells, corners, tiled
 from fieldloom.types import Coords, Slot, Values, Weights
 
 
