@@ -394,7 +394,10 @@ def _assemble(recipe: recipes.Recipe) -> System:
     family = Family(field, conditioner)
     batch = recipe.get("train", {}).get("field", {}).get("batch", 32)
     known = {"code_shape": family.code_shape, "signals": signals, "classes": classes}
-    encoder = make("encoder", recipe.get("encoder", "nothing"), TABLES, batch=batch, **known)
+    seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "value_dim")}
+    encoder = make(
+        "encoder", recipe.get("encoder", "nothing"), TABLES, batch=batch, **known, **seen
+    )
     drawn = recipe.get("prior", "none")
     prior = None if drawn == "none" else make("prior", drawn, TABLES, **known)
     loss = recipe.get("loss", "mse")

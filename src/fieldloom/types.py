@@ -29,7 +29,8 @@ class Slot(NamedTuple):
     init:  draws one tensor of that shape; a mixture of M calls it M times.
     role:  ``fixed`` slots are saved buffers that nothing conditions or trains; ``input`` slots are
            read by the field and belong to no layer.
-    passes: matrices of a tiled weight that one point meets: 1, or the corners of a blend.
+    passes: matrices of a slot that one point meets: 1, the corners of a tiled weight's blend, or 0
+           (looked up, or met by other slots alone).
     """
 
     shape: tuple[int, ...]
@@ -81,7 +82,17 @@ class Signal:
         drawn = (1 if together else batch, count)
         order = torch.rand(drawn, generator=generator, device=self.coords.device)
         order = order.expand(batch, -1)
-        keep = order.topk(points, dim=1).indices
+        return self._at(order.topk(points, dim=1).indices)
+
+    def known(self, points: int, generator: Generator | None = None) -> Signal:
+        """``points`` observations of each signal, its known ones before any other."""
+        chance = torch.rand(self.coords.shape[:2], generator=generator, device=self.coords.device)
+        if self.mask is not None:
+            chance = chance + self.mask
+        return self._at(chance.topk(min(points, chance.shape[1]), dim=1).indices)
+
+    def _at(self, keep: Int[Tensor, "batch few"]) -> Signal:
+        """These observations of each signal."""
         pick = lambda x: x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         mask = None if self.mask is None else self.mask.gather(1, keep)
         return replace(

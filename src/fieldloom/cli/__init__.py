@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import typer
 
+from fieldloom.cli.analysing import analyse
 from fieldloom.cli.coding import encode, interpolate, reconstruct, sample
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
@@ -39,6 +40,7 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 for name, verb in VERBS.items():
     app.command(name=name)(verb)
+app.add_typer(analyse, name="analyse")
 
 
 def main() -> None:

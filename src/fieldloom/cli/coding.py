@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from fieldloom.system import System
 
 
+class What(StrEnum):
+    codes = "codes"
+    weights = "weights"
+
+
 def encode(
     run: RunArgument,
     source: SourceOption = None,
@@ -53,6 +59,15 @@ def reconstruct(
     count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 64,
     kind: KindOption = None,
     project: ProjectOption = 0,
+    refine: Annotated[
+        What | None, typer.Option(help="Let Adam go on, for each datum, from its encoded code.")
+    ] = None,
+    refine_steps: Annotated[int, typer.Option(min=1, help="Of Adam.")] = 100,
+    refine_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
+    refine_points: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of a datum, at random for each step. Default: as in training."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="A folder. Default: RUN/reconstructions.")
     ] = None,
@@ -60,17 +75,45 @@ def reconstruct(
 ) -> None:
     """Encode data and decode them again, at any resolution; one file each.
 
-    Shapes become meshes where the originals stood; of views, an orbit is rendered.
+    Shapes become meshes where the originals stood; of views, an orbit is rendered. With --refine
+    codes, or all weights of each function, are optimised further on what they were encoded from.
     """
     system = opened(run, device)
     check_format(system, kind, project)
     sizes = parse_resolution(resolution)
     data, about = data_of(system, source)
     data, about = data[:count], {key: value[:count] for key, value in about.items()}
-    codes = batched(system.encode, data, "encoding", **about)
+    if refine is None:
+        codes = batched(system.encode, data, "encoding", **about)
+    else:
+        how = {"steps": refine_steps, "rate": refine_rate, "points": refine_points}
+        system, codes = refined(system, data, about, refine, how)
     folder = out or Path(run) / "reconstructions"
     written = write_data(system, codes, sizes, folder, kind, project, about)
     say(f"{written} of {len(data)} reconstructions: {folder}")
+
+
+def refined(
+    system: System, data: Tensor, about: dict[str, Any], what: What, how: dict[str, Any]
+) -> tuple[System, Tensor]:
+    """Codes that were optimised further, and the system that decodes them; says what it brought.
+
+    how: steps, rate and points of it.
+    """
+    from fieldloom.evaluate.analyses import held_out
+    from fieldloom.evaluate.refinement import refine
+    from fieldloom.modalities import Views
+
+    found = refine(system, data, what.value, **how, **about)
+    before, after = found.before.mean(), found.after.mean()
+    steps = f"{how['steps']} steps on {what.value}"
+    say(f"PSNR of what was encoded: {before:.2f} dB, after {steps} {after:.2f} dB")
+    if isinstance(system.modality, Views) and system.modality.held:
+        cameras = {key: about[key] for key in ("c2w", "intrinsics")}
+        before = held_out(system, found.start, data, **cameras).mean()
+        after = held_out(found.system, found.code, data, **cameras).mean()
+        say(f"PSNR of views held out: {before:.2f} dB, after them {after:.2f} dB")
+    return found.system, found.code
 
 
 def sample(

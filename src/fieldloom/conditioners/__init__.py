@@ -4,6 +4,7 @@ from fieldloom.conditioners.conditioner import Conditioner, Direct, Shared, Subs
 from fieldloom.conditioners.hyper import Hyper
 from fieldloom.conditioners.mixture import Mixture
 from fieldloom.conditioners.modulation import Film, Shift
+from fieldloom.conditioners.tokens import Columns, Factor
 
 CONDITIONERS = {
     "shared": Shared,
@@ -13,12 +14,16 @@ CONDITIONERS = {
     "shift": Shift,
     "film": Film,
     "hyper": Hyper,
+    "columns": Columns,
+    "factor": Factor,
 }
 
 __all__ = [
     "CONDITIONERS",
+    "Columns",
     "Conditioner",
     "Direct",
+    "Factor",
     "Film",
     "Hyper",
     "Mixture",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -83,6 +84,10 @@ class Conditioner(nn.Module):
         """The weights of each instance; slots that do not depend on the code have a leading 1."""
         return self.base.mapping()
 
+    def norms(self, code: Code) -> Tensor:
+        """The squared length of each weight that a code holds, at every number of it: like code."""
+        return code.square().sum((1, 2), keepdim=True).expand_as(code)
+
     def macs(self) -> int:
         """Multiply-accumulates from a code to its weights, as mNIF counts them: mixing is free."""
         return sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear))
@@ -110,9 +115,17 @@ class Substitute(Conditioner):
     slot: its name; a slot of shape (tokens, width) gives codes of that shape, one of shape (width,)
           codes of one token, one of more axes (the tiles of a layer, a grid of features) a token
           for each of its rows.
+    origin: ``learned``, from the slot's own draw, or ``zero``, which has no parameters: where an
+          encoder answers at once.
     """
 
-    def __init__(self, slots: Slots, slot: str, generator: Generator | None = None) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        slot: str,
+        origin: Literal["learned", "zero"] = "learned",
+        generator: Generator | None = None,
+    ) -> None:
         if slot not in slots:
             raise unknown("slot", slot, slots)
         if slots[slot].role == "fixed":
@@ -121,10 +134,12 @@ class Substitute(Conditioner):
         self.slot = slot
         shape = slots[slot].shape
         self.code_shape = (math.prod(shape[:-1]), shape[-1])
-        self.start = nn.Parameter(slots[slot].init(generator).reshape(self.code_shape))
+        self.start: nn.Parameter | None = None
+        if origin == "learned":
+            self.start = nn.Parameter(slots[slot].init(generator).reshape(self.code_shape))
 
     def origin(self, batch: int) -> Code:
-        return self.start.expand(batch, -1, -1)
+        return super().origin(batch) if self.start is None else self.start.expand(batch, -1, -1)
 
     def forward(self, code: Code) -> Weights:
         return self.base.mapping() | {
@@ -167,14 +182,22 @@ class Direct(Conditioner):
         padded = nn.functional.pad(flat, (0, math.prod(self.code_shape) - flat.shape[1]))
         return padded.unflatten(1, self.code_shape)
 
+    def unpack(self, code: Code) -> dict[str, Tensor]:
+        """The chosen weights that a code stands for: what ``pack`` was given."""
+        assert self.layout is not None
+        parts = code.flatten(1)[:, : sum(self.sizes)].split(self.sizes, 1)
+        return {
+            name: part.unflatten(1, slot.shape)
+            for (name, slot), part in zip(self.layout.items(), parts, strict=True)
+        }
+
+    def norms(self, code: Code) -> Tensor:
+        squares = {name: w.square() for name, w in self.unpack(code).items()}
+        axes = {name: tuple(range(1, w.ndim)) for name, w in squares.items()}
+        return self.pack({n: w.sum(axes[n], keepdim=True).expand_as(w) for n, w in squares.items()})
+
     def origin(self, batch: int) -> Code:
         return self.start.expand(batch, -1, -1)
 
     def forward(self, code: Code) -> Weights:
-        assert self.layout is not None
-        parts = code.flatten(1)[:, : sum(self.sizes)].split(self.sizes, 1)
-        own = {
-            name: part.unflatten(1, slot.shape)
-            for (name, slot), part in zip(self.layout.items(), parts, strict=True)
-        }
-        return self.base.mapping() | own
+        return self.base.mapping() | self.unpack(code)

@@ -2,7 +2,23 @@
 
 from fieldloom.encoders.descent import AutoDecode, Cavia, Fit
 from fieldloom.encoders.encoder import Encoder, Nothing, error
+from fieldloom.encoders.transformer import Transformer
 
-ENCODERS = {"nothing": Nothing, "cavia": Cavia, "autodecode": AutoDecode, "fit": Fit}
+ENCODERS = {
+    "nothing": Nothing,
+    "cavia": Cavia,
+    "autodecode": AutoDecode,
+    "fit": Fit,
+    "transformer": Transformer,
+}
 
-__all__ = ["ENCODERS", "AutoDecode", "Cavia", "Encoder", "Fit", "Nothing", "error"]
+__all__ = [
+    "ENCODERS",
+    "AutoDecode",
+    "Cavia",
+    "Encoder",
+    "Fit",
+    "Nothing",
+    "Transformer",
+    "error",
+]

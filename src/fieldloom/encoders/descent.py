@@ -6,10 +6,12 @@ step depends on how many others were in the batch.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from fieldloom.encoders.encoder import Encoder, Nothing, error
@@ -30,6 +32,9 @@ class Cavia(Encoder):
     rates:   ``learned`` adds s, one rate for each channel of a code, shared by the steps (meta-SGD,
              arXiv:1707.09835), starting in U(0.005, 0.1); ``fixed`` is s = 1.
     clamp:   where s is held.
+    relative: whether a step is multiplied by the squared length of the weight that it changes, as
+             weights ask whose length the field normalises away (IPC; factors of a code are weights
+             of their own).
     noise:   std of Gaussian noise on the origin in training (mNIF released: 1e-4 on latents).
     reduction: ``signal``, or ``batch``: the inner error is averaged over the batch as mNIF's
              released code does, so that in training a step depends on the size of its batch.
@@ -47,6 +52,7 @@ class Cavia(Encoder):
         rate: float = 1.0,
         rates: Literal["learned", "fixed"] = "learned",
         clamp: tuple[float, float] = (0.0, 1.0),
+        relative: bool = False,
         noise: float = 0.0,
         reduction: Literal["signal", "batch"] = "signal",
         checkpoint: bool = False,
@@ -59,7 +65,7 @@ class Cavia(Encoder):
                 f"cavia: steps = {steps}, rate = {rate}, noise = {noise}: not negative."
             )
         self.steps, self.second_order, self.rate = steps, second_order, rate
-        self.clamp, self.noise, self.batch = clamp, noise, batch
+        self.clamp, self.noise, self.batch, self.relative = clamp, noise, batch, relative
         self.separable = reduction == "signal"
         self.checkpoint = checkpoint
         self.rates: nn.Parameter | None = None
@@ -83,14 +89,15 @@ class Cavia(Encoder):
             step = step / (len(signal) if self.training else self.batch or len(signal))
 
         def descended(code: Code) -> Code:
-            with torch.enable_grad():
+            twice = keep and self.second_order
+            # of torch's attentions only the plain one can be differentiated twice
+            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
                 if not keep or not code.requires_grad:  # descent needs a leaf of its own
                     code = code.detach().clone().requires_grad_()
                 loss = error(code, signal, family, render, mismatch).sum()
-                (gradient,) = torch.autograd.grad(
-                    loss, code, create_graph=keep and self.second_order
-                )
-            return code - step * gradient
+                (gradient,) = torch.autograd.grad(loss, code, create_graph=twice)
+            long = step * family.conditioner.norms(code) if self.relative else step
+            return code - long * gradient
 
         for _ in range(self.steps):
             if keep and self.checkpoint:
@@ -123,7 +130,7 @@ class Fit(Encoder):
             raise InputError(f"fit: steps = {steps}, rate = {rate}, points = {points}: positive.")
         self.steps, self.rate, self.keep, self.points = steps, rate, keep, points
         self.start = start or Nothing()
-        self.separable = self.start.separable
+        self.separable, self.whole = self.start.separable, self.start.whole
 
     def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         render = still(render)

@@ -11,9 +11,13 @@ from fieldloom.types import Code, Mismatch, Signal
 
 
 class Encoder(nn.Module):
-    """``separable`` is False where the codes of a batch depend on one another: no micro-batches."""
+    """``separable`` is False where the codes of a batch depend on one another: no micro-batches.
+
+    ``whole`` is True where a code is found from whole grids, not from any points of them.
+    """
 
     separable = True
+    whole = False
 
     def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         raise NotImplementedError

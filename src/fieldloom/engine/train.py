@@ -159,10 +159,11 @@ def train_field(
         label = None if source.labels is None else source.labels[index]
         data, about = source.take(index), source.about(index)
         points, together = stage.points, stage.together
-        if points is None:  # few points are read where the data are: these may be huge
+        whole = system.encoder.whole
+        if points is None or whole:  # few points are read where the data are: these may be huge
             data, about = data.to(device), {key: x.to(device) for key, x in about.items()}
         batch = system.modality.observe(
-            data, places, label, points=points, together=together, **about
+            data, places, label, points=points, together=together, whole=whole, **about
         )
         return batch.to(device)
 

@@ -3,8 +3,9 @@
 from fieldloom.fields.arrangements import ARRANGEMENTS
 from fieldloom.fields.experts import Experts
 from fieldloom.fields.field import Field
+from fieldloom.fields.local import Local
 from fieldloom.fields.mlp import FourierMlp, Siren
 
-FIELDS = {"siren": Siren, "fourier-mlp": FourierMlp, "experts": Experts}
+FIELDS = {"siren": Siren, "fourier-mlp": FourierMlp, "experts": Experts, "local": Local}
 
-__all__ = ["ARRANGEMENTS", "FIELDS", "Experts", "Field", "FourierMlp", "Siren"]
+__all__ = ["ARRANGEMENTS", "FIELDS", "Experts", "Field", "FourierMlp", "Local", "Siren"]

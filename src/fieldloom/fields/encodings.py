@@ -150,7 +150,7 @@ class Encoding:
         }[features] + (inputs if self.include_input else 0)
         if grid is not None:
             table = (*grid.sizes(inputs), grid.channels)
-            self.slots["grid"] = Slot(table, normal(table, grid.std), "input")
+            self.slots["grid"] = Slot(table, normal(table, grid.std), "input", passes=0)
             self.width += grid.channels
 
     def __call__(self, coords: Tensor, weights: Weights) -> Tensor:

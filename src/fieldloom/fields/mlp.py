@@ -83,7 +83,8 @@ class FourierMlp:
     include_input: the coordinates stand before their features.
     grid:     a dense grid of learned features beside them, interpolated (PE + CE).
     normalize: every weight is scaled to unit L2 norm over its inputs, after conditioning (IPC).
-    init:     ``torch`` +-1/sqrt(fan_in), ``kaiming`` +-sqrt(6/fan_in), ``xavier``.
+    init:     ``torch`` +-1/sqrt(fan_in), ``outputs`` +-1/sqrt(fan_out) (as IPC's transposed weights
+              are drawn), ``kaiming`` +-sqrt(6/fan_in), ``xavier``.
     """
 
     def __init__(

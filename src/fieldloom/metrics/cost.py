@@ -17,7 +17,7 @@ def macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
     biases, activations and the mixing of weights are free. ``projections`` are those from the code
     to its weights, once.
     """
-    passed = [s for s in slots.values() if s.role in ("weight", "fixed") and len(s.shape) > 1]
+    passed = [s for s in slots.values() if s.role != "bias" and len(s.shape) > 1]
     return points * sum(s.passes * math.prod(s.shape[-2:]) for s in passed) + projections
 
 

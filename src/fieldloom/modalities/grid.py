@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from fieldloom.errors import InputError
 from fieldloom.modalities import media
@@ -50,6 +51,28 @@ class Placement:
         return self.low + (self.high - self.low) * (first + (last - first) * unit)
 
 
+@dataclass(frozen=True)
+class Context:
+    """What an encoder sees of a datum, where that is less than what it should predict.
+
+    size: samples of each axis that the datum is averaged down to, before it is encoded.
+    hide: the share of its points that are not known, drawn for each datum anew; or the least and
+          the most of it, uniform in training. A code is found with the mean share hidden, always
+          the same points.
+    """
+
+    size: int | tuple[int, ...] | None = None
+    hide: float | tuple[float, float] = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shares[0] <= self.shares[1] < 1:
+            raise InputError(f"modality.context.hide = {self.hide}: a share in [0, 1), or two.")
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        return self.hide if isinstance(self.hide, tuple) else (self.hide, self.hide)
+
+
 class Grid(Ranged):
     """Data (batch, channel, *axes) in [0, 1] as values at the points of a regular grid.
 
@@ -64,6 +87,7 @@ class Grid(Ranged):
     sphere:   two axes, latitude from north and longitude, embedded as unit vectors (three
               coordinates); ``coords.place`` centre, or corner: the poles are rows.
     rate:     samples a second of the first axis, of sound and film; files that are written get it.
+    context:  ``{size, hide}``, what an encoder sees of a datum; all of it where not given.
     """
 
     def __init__(
@@ -75,6 +99,7 @@ class Grid(Ranged):
         range: Range = "signed",
         sphere: bool = False,
         rate: float | None = None,
+        context: Context = Context(),
     ) -> None:
         self.native = size is None
         size = 64 if size is None else size
@@ -91,6 +116,14 @@ class Grid(Ranged):
         self.coord_dim, self.value_dim = 3 if sphere else axes, channels
         super().__init__(range)
         self.formats: tuple[str, ...] = media.formats(axes, channels)
+        self.context = context
+        self.axes: tuple[int, ...] = self.size
+        if context.size is not None:
+            self.axes = self.shape(context.size)
+            if any(few > many for few, many in zip(self.axes, self.size, strict=True)):
+                raise InputError(
+                    f"modality.context.size = {context.size} is more than the data's, {self.size}."
+                )
 
     def observe(
         self,
@@ -100,6 +133,7 @@ class Grid(Ranged):
         points: int | None = None,
         generator: Generator | None = None,
         together: bool = False,
+        whole: bool = False,
         **meta: Any,
     ) -> Batch:
         """Data (batch, channel, *axes), float in [0, 1] or uint8, as a batch of signals.
@@ -107,7 +141,8 @@ class Grid(Ranged):
         points: so many of the points of each signal, at random; None: the whole grid. Only these
             are read, so that data may be mapped from a file. They are drawn without replacement
             from a grid of at most 1,048,576 points (as ``Signal.subset`` draws them), with
-            replacement from a larger one. together: the same points of every signal.
+            replacement from a larger one. together: the same points of every signal. whole: the
+            context is a grid all the same.
         """
         if data.ndim != len(self.size) + 2 or data.shape[1] != self.channels:
             raise InputError(
@@ -128,11 +163,32 @@ class Grid(Ranged):
             values = self.inward(data.movedim(1, -1)[(row, *places)])
             coords = self._meet(self._along(axes), [place.cpu() for place in places]).to(values)
             signal = Signal(coords.expand(batch, -1, -1), values, index, label=label)
-        return Batch(signal, signal)
+        if self.context == Context() and (signal.grid is not None or not whole):
+            return Batch(signal, signal)
+        context = self._seen(data, index, label)
+        least, most = self.context.shares
+        if most > 0:
+            share = torch.rand(batch, 1, generator=generator) * (most - least) + least
+            context = _hidden(context, share, generator)
+        if not whole and points is not None:
+            context = context.known(points, generator)
+        return Batch(context, signal)
 
     def encoding(self, data: Tensor, **meta: Any) -> Signal:
-        """What a code is found from: the whole grid."""
-        return self.observe(data, **meta).context
+        """What a code is found from: the whole grid, or what ``context`` leaves of it."""
+        if self.context == Context():
+            return self.observe(data, **meta).context
+        signal = self._seen(data, torch.arange(len(data), device=data.device), None)
+        share = torch.tensor([[sum(self.context.shares) / 2]])
+        return _hidden(signal, share, Generator().manual_seed(0)) if share > 0 else signal
+
+    def _seen(self, data: Tensor, index: Tensor, label: Tensor | None) -> Signal:
+        """The whole grid of what an encoder sees."""
+        axes, values = tuple(data.shape[2:]), self.inward(data)
+        if self.context.size is not None:
+            axes, values = self.axes, _averaged(values, self.axes)
+        coords = self.grid(axes).to(values).expand(len(data), -1, -1)
+        return Signal(coords, values.flatten(2).mT, index, axes, label=label)
 
     def grid(
         self,
@@ -217,6 +273,19 @@ class Grid(Ranged):
     def picture(self, datum: Tensor) -> Tensor | None:
         """A picture of two axes as it is, the middle frame of three, the waveform of one."""
         return media.picture(datum)
+
+
+def _averaged(data: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Data (batch, channel, *axes) down to fewer samples, each the mean of what it covers."""
+    pools: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+    return pools[len(axes) - 1](data, axes)
+
+
+def _hidden(signal: Signal, share: Tensor, generator: Generator | None) -> Signal:
+    """A share (batch | 1, 1) of each signal's points not known; the same ones where it is one."""
+    drawn = torch.rand(len(share), signal.coords.shape[1], generator=generator)
+    mask = (drawn >= share).expand(len(signal), -1)
+    return signal.hide(mask.to(signal.coords.device))
 
 
 def _drawn(

@@ -44,6 +44,11 @@ class Modality(Protocol):
     high: float
     formats: tuple[str, ...]
 
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Of the contexts that an encoder of whole grids reads; () where there are none."""
+        ...
+
     def observe(
         self,
         data: Tensor,
@@ -52,10 +57,12 @@ class Modality(Protocol):
         points: int | None = None,
         generator: Generator | None = None,
         together: bool = False,
+        whole: bool = False,
         **meta: Any,
     ) -> Batch:
-        """What training sees. together: points at the same places of every signal; meta: what data
-        of this kind need beside their numbers.
+        """What training sees. together: points at the same places of every signal; whole: the
+        context is a grid, whatever ``points`` says of the target; meta: what data of this kind need
+        beside their numbers.
         """
         ...
 

@@ -16,7 +16,7 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.isosurface import isosurface
 from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.geometry.preview import preview, turntable
-from fieldloom.modalities.grid import Grid, Placement
+from fieldloom.modalities.grid import Context, Grid, Placement
 from fieldloom.modalities.modality import Range
 from fieldloom.types import Batch, Signal
 
@@ -27,7 +27,7 @@ LEVEL = 0.5
 class Voxels(Grid):
     """Occupancy (batch, 1, depth, height, width) on a grid; decoded data become meshes.
 
-    size, coords, range: as of a grid. up: the axis that previews hold upright.
+    size, coords, range, context: as of a grid. up: the axis that previews hold upright.
     """
 
     def __init__(
@@ -36,8 +36,9 @@ class Voxels(Grid):
         coords: Placement = Placement(),  # noqa: B008 (frozen)
         range: Range = "signed",
         up: int = 2,
+        context: Context = Context(),  # noqa: B008 (frozen)
     ) -> None:
-        super().__init__(3, size, 1, coords, range)
+        super().__init__(3, size, 1, coords, range, context=context)
         if up not in (0, 1, 2):
             raise InputError(f"modality.up = {up}: one of 0, 1, 2.")
         self.up = up
@@ -84,6 +85,16 @@ class Points(Voxels):
     Observations are the points as they are; what is decoded is a grid of ``size``, as of voxels.
     """
 
+    def __init__(
+        self,
+        size: int | tuple[int, ...] = 32,
+        coords: Placement = Placement(),  # noqa: B008 (frozen)
+        range: Range = "signed",
+        up: int = 2,
+    ) -> None:
+        super().__init__(size, coords, range, up)
+        self.axes = ()  # scattered: nothing for an encoder of whole grids
+
     def observe(
         self,
         data: Tensor,
@@ -92,6 +103,7 @@ class Points(Voxels):
         points: int | None = None,
         generator: Generator | None = None,
         together: bool = False,
+        whole: bool = False,
         coords: Tensor | None = None,
         **meta: Any,
     ) -> Batch:

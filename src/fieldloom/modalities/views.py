@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ class Views(Ranged):
     size:   of a picture, (height, width) or one number for both.
     held:   the last so many views of each signal are kept apart: never trained on, never encoded
             from; the evaluation compares with them.
+    support: so many views of a signal are encoded, others are predicted; or the least and the most
+            of them, their number drawn for each batch in training, and the most encoded from, at
+            even distances among those not held out. None: all are encoded, and the same predicted.
+    query:  so many other views of a signal are predicted, where there is a support.
     rays:   encoded from so many rays a signal (always the same ones); None: from all.
     patch:  training sees so many rows and columns of one view of each signal, at even distances,
             instead of scattered rays: what a critic of pictures needs. None: scattered rays.
@@ -40,6 +45,8 @@ class Views(Ranged):
         channels: int = 3,
         range: Range = "signed",
         held: int = 0,
+        support: int | tuple[int, int] | None = None,
+        query: int = 1,
         rays: int | None = None,
         patch: int | None = None,
         radius: float = 1.5,
@@ -60,6 +67,14 @@ class Views(Ranged):
         if patch is not None and not 2 <= patch <= min(self.size):
             raise InputError(f"modality.patch = {patch}: from 2 to {min(self.size)} (the size).")
         self.held, self.rays, self.patch = held, rays, patch
+        self.least, self.most = support if isinstance(support, tuple) else (support or 0,) * 2
+        if support is not None and (not 1 <= self.least <= self.most or query < 1 or patch):
+            raise InputError(
+                f"modality: support = {support}, query = {query}, patch = {patch}: at least one "
+                "view each, and no patch."
+            )
+        self.query = query
+        self.axes = (self.most, *self.size) if self.most else ()
         self.radius, self.focal, self.elevation, self.up = radius, focal, elevation, up
         self.around = orbit
         super().__init__(range)
@@ -72,6 +87,7 @@ class Views(Ranged):
         points: int | None = None,
         generator: Generator | None = None,
         together: bool = False,
+        whole: bool = False,
         c2w: Tensor | None = None,
         intrinsics: Tensor | None = None,
         **meta: Any,
@@ -79,21 +95,71 @@ class Views(Ranged):
         """Data, float in [0, 1] or uint8, as rays (origin | direction) and their colours.
 
         points: so many rays of each signal, drawn from all pixels of all its views that are not
-        held out; only these are read. None: all. together: the same pixels of every signal.
+        held out; only these are read. None: all. together: the same pixels of every signal. With a
+        support: rays of its views are the context, all of them where ``whole``, rays of the query
+        views the target.
         """
         seen = self._seen(data, c2w, intrinsics)
+        if self.most:
+            return self._divided(*seen, points, generator, index, label, together, whole)
         if self.patch is None:
             signal = self._signal(*seen, points, generator, index, together)
         else:
             signal = self._patches(*seen, self.patch, generator, index)
-        signal = Signal(signal.coords, signal.values, signal.index, signal.grid, label=label)
+        signal = replace(signal, label=label)
         return Batch(signal, signal)
 
     def encoding(self, data: Tensor, **meta: Any) -> Signal:
         """What a code is found from: ``rays`` rays of the views that are not held out."""
+        if self.most and self.rays is None:
+            return self.support(data, meta.get("c2w"), meta.get("intrinsics"), self.most)
         generator = Generator().manual_seed(0)  # the same pixels always
         data, c2w, intrinsics = self._seen(data, meta.get("c2w"), meta.get("intrinsics"))
         return self._signal(data, c2w, intrinsics, self.rays, generator, None, together=True)
+
+    def support(
+        self, data: Tensor, c2w: Tensor | None, intrinsics: Tensor | None, count: int
+    ) -> Signal:
+        """All rays of ``count`` views at even distances among those that are not held out."""
+        seen = self._seen(data, c2w, intrinsics)
+        kept = seen[0].shape[1]
+        if not 1 <= count <= kept:
+            raise InputError(f"support = {count}: from 1 to {kept}, as many as are not held out.")
+        places = torch.arange(count) * kept // count
+        data, c2w, intrinsics = (x[:, places.to(x.device)] for x in seen)
+        return self._signal(data, c2w, intrinsics, None, None, None, together=True)
+
+    def _divided(
+        self,
+        data: Tensor,
+        c2w: Tensor,
+        intrinsics: Tensor,
+        points: int | None,
+        generator: Generator | None,
+        index: Tensor | None,
+        label: Tensor | None,
+        together: bool,
+        whole: bool,
+    ) -> Batch:
+        """A support and a query of each signal, drawn from its views without replacement."""
+        batch, kept = data.shape[:2]
+        if kept < self.most + self.query:
+            raise InputError(
+                f"modality: support = {self.most} and query = {self.query} are more than the "
+                f"{kept} views that are not held out."
+            )
+        count = int(torch.randint(self.least, self.most + 1, (), generator=generator))
+        order = torch.rand(batch, kept, generator=generator).argsort(1).to(data.device)
+        row = torch.arange(batch, device=data.device).unsqueeze(1)
+        parts = []
+        for places, some in (
+            (order[:, :count], None if whole else points),
+            (order[:, count : count + self.query], points),
+        ):
+            own = data[row, places], c2w[row, places], intrinsics[row, places]
+            signal = self._signal(*own, some, generator, index, together)
+            parts.append(replace(signal, label=label))
+        return Batch(*parts)
 
     def _seen(
         self, data: Tensor, c2w: Tensor | None, intrinsics: Tensor | None

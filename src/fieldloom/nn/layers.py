@@ -14,7 +14,7 @@ from fieldloom.errors import unknown
 from fieldloom.types import Slot
 
 Draw = Callable[[Generator | None], Tensor]
-Init = Literal["torch", "kaiming", "xavier"]
+Init = Literal["torch", "kaiming", "xavier", "outputs"]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -85,8 +85,8 @@ def activation_of(name: str) -> Callable[[Tensor], Tensor]:
 
 def bound(fan_in: int, fan_out: int, init: Init) -> float:
     """Of a weight's uniform draw."""
-    if init == "torch":
-        return 1 / math.sqrt(fan_in)
+    if init in ("torch", "outputs"):
+        return 1 / math.sqrt(fan_in if init == "torch" else fan_out)
     return math.sqrt(6 / (fan_in if init == "kaiming" else fan_in + fan_out))
 
 

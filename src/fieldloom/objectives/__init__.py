@@ -5,8 +5,9 @@ from fieldloom.objectives.critics import CRITICS
 from fieldloom.objectives.objective import Likelihood, Objective
 from fieldloom.objectives.penalties import L2, PENALTIES
 from fieldloom.objectives.reconstruction import Reconstruction
+from fieldloom.objectives.reptile import Reptile
 
-OBJECTIVES = {"reconstruction": Reconstruction, "adversarial": Adversarial}
+OBJECTIVES = {"reconstruction": Reconstruction, "adversarial": Adversarial, "reptile": Reptile}
 
 __all__ = [
     "CRITICS",
@@ -17,4 +18,5 @@ __all__ = [
     "Likelihood",
     "Objective",
     "Reconstruction",
+    "Reptile",
 ]

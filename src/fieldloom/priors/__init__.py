@@ -1,11 +1,13 @@
 """Priors: distributions on codes."""
 
 from fieldloom.priors.codecs import CODECS, Codec, Identity, Whiten
-from fieldloom.priors.denoisers import DENOISERS, ResMlp
+from fieldloom.priors.denoisers import ResMlp
 from fieldloom.priors.diffusion import Diffusion
+from fieldloom.priors.dit import Dit
 from fieldloom.priors.prior import Gaussian, Neighbours, Prior
 
 PRIORS = {"gaussian": Gaussian, "neighbours": Neighbours, "diffusion": Diffusion}
+DENOISERS = {"resmlp": ResMlp, "dit": Dit}
 
 __all__ = [
     "CODECS",
@@ -13,6 +15,7 @@ __all__ = [
     "PRIORS",
     "Codec",
     "Diffusion",
+    "Dit",
     "Gaussian",
     "Identity",
     "Neighbours",

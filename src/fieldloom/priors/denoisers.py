@@ -90,6 +90,3 @@ class ResMlp(nn.Module):
             h = block(h, t)
         out = self.output(nn.functional.silu(self.norm(h)))
         return out.view_as(code)
-
-
-DENOISERS = {"resmlp": ResMlp}

@@ -1,0 +1,234 @@
+"""What runs have learned, beyond their figures: pictures, and the numbers behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fieldloom.cli.console import say
+from fieldloom.cli.data import opened, source_of
+from fieldloom.cli.options import (
+    Device,
+    DeviceOption,
+    RunArgument,
+    SeedOption,
+    SourceOption,
+)
+from fieldloom.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fieldloom.system import System
+
+analyse = typer.Typer(
+    help="Pictures of what runs have learned: influence, curves, support, time.",
+    no_args_is_help=True,
+)
+
+RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.")]
+FolderOption = Annotated[
+    Path | None, typer.Option("--out", help="A folder. Default: the (first) run's.")
+]
+
+
+@analyse.command()
+def influence(
+    run: RunArgument,
+    source: SourceOption = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Of a code, drawn at random.")] = 8,
+    count: Annotated[int, typer.Option(min=1, help="How many data at most.")] = 4,
+    seed: SeedOption = 0,
+    out: FolderOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """What changes where one token of a code is replaced by zero; influence.png and .json.
+
+    A row a datum: the original, its reconstruction, and for each token a map of the difference, by
+    its own largest value. Of views, the first one that was held out.
+    """
+    import torch
+
+    from fieldloom import export, report
+    from fieldloom.evaluate import analyses
+
+    system = opened(run, device)
+    places = analyses.drawn_tokens(system, tokens, seed)
+    data, about = few(system, source, count)
+    rows, shares, strengths = [], [], []
+    for i in range(len(data)):
+        own = {key: value[i : i + 1] for key, value in about.items()}
+        camera, view = one_view(system, own)
+        code = system.encode(data[i : i + 1], **own)
+        whole, maps = analyses.influence(system, code, places, camera)
+        original = data[i] if view is None else data[i, view]
+        rows += [shown(original), shown(whole), *analyses.heat(maps)]
+        shares.append(analyses.locality(maps))
+        strengths.append(maps.mean((1, 2)))
+    found, folder = torch.stack(shares), out or Path(run)
+    sheet = torch.stack(rows)
+    content = export.sheet(sheet, len(places) + 2, report.shown_height(sheet))
+    path = export.write(export.png_bytes(content), folder / "influence.png")
+    there = found[~found.isnan()]
+    mean = there.mean().item() if len(there) else None
+    numbers = {
+        "locality": mean,
+        "of": "share of a token's influence in the 10 % of pixels with most, mean of maps",
+        "data": len(data),
+        "tokens": places,
+        "without influence": int(found.isnan().sum()),
+        "localities": [[None if x != x else x for x in row] for row in found.tolist()],
+        "mean differences": torch.stack(strengths).tolist(),
+    }
+    written(folder, "influence.json", [run], numbers)
+    if mean is None:
+        say("none of these tokens has any influence")
+    else:
+        say(f"{mean:.1%} of a token's influence lies in 10 % of the pixels, mean of {len(there)}")
+    say(f"{len(data)} data, {len(places)} tokens: {path}")
+
+
+@analyse.command()
+def curves(
+    runs: RunsArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="A .png. Default: the first run's learning-curves.png.")
+    ] = None,
+) -> None:
+    """Learning curves of several runs: the PSNR of their logs over steps and over seconds."""
+    from fieldloom import export
+    from fieldloom.engine.run import Run
+    from fieldloom.evaluate.analyses import Panel, learning_curve, plot
+
+    over_steps, over_seconds = {}, {}
+    for run, name in named(runs).items():
+        steps, seconds, psnr = learning_curve(Run(run).require().read_log())
+        if not steps:
+            raise InputError(f"'{run}': its log has no PSNR of the stage 'field' to draw.")
+        over_steps[name], over_seconds[name] = (steps, psnr), (seconds, psnr)
+    path = out or Path(runs[0]) / "learning-curves.png"
+    panels = Panel("step", "PSNR (dB)", over_steps), Panel("seconds", "", over_seconds)
+    export.write(plot(*panels), path)
+    say(f"{len(over_steps)} runs: {path}")
+
+
+@analyse.command()
+def support(
+    runs: RunsArgument,
+    source: SourceOption = None,
+    views: Annotated[int, typer.Option(min=1, help="Support views at most.")] = 5,
+    count: Annotated[int | None, typer.Option(min=1, help="How many data at most.")] = None,
+    out: FolderOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """PSNR of held-out views against the number of support views; support.png and .json."""
+    from fieldloom import export
+    from fieldloom.evaluate.analyses import Panel, plot, supported
+
+    counts = list(range(1, views + 1))
+    found: dict[str, Any] = {}
+    for run, name in named(runs).items():
+        system = opened(run, device)
+        data, about = few(system, source, count)
+        if about.keys() < {"c2w", "intrinsics"}:
+            raise InputError(f"'{run}': support is of views, and this run has none.")
+        cameras = {key: about[key] for key in ("c2w", "intrinsics")}
+        found[name] = supported(system, data, counts, **cameras)
+        values = ", ".join(f"{value:.2f}" for value in found[name])
+        say(f"{name}: {values} dB from 1 to {views} views, {len(data)} data")
+    folder = out or Path(runs[0])
+    lines = {name: (counts, values) for name, values in found.items()}
+    panel = Panel("support views", "PSNR of held-out views (dB)", lines)
+    path = export.write(plot(panel), folder / "support.png")
+    written(folder, "support.json", runs, {"views": counts, "psnr": found, "data": len(data)})
+    say(f"support: {path}")
+
+
+@analyse.command()
+def time(
+    run: RunArgument,
+    source: SourceOption = None,
+    count: Annotated[int, typer.Option(min=1, help="How many data at most.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Of each fit, at most.")] = 1000,
+    seconds: Annotated[float, typer.Option(min=0, help="Of each fit, at most.")] = 30.0,
+    points: Annotated[
+        int | None, typer.Option(min=1, help="Of a datum, at random for each step. Default: all.")
+    ] = None,
+    code_rate: Annotated[float, typer.Option(help="Of Adam on codes.")] = 1e-3,
+    weight_rate: Annotated[float, typer.Option(help="Of Adam on all weights.")] = 1e-4,
+    scratch_rate: Annotated[float, typer.Option(help="Of Adam on the new network.")] = 1e-3,
+    width: Annotated[int, typer.Option(min=1, help="Of the new network.")] = 256,
+    seed: SeedOption = 0,
+    out: FolderOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """PSNR against seconds a datum, for fits of single data; time.png and .json.
+
+    The encoder's answer; its code refined; all weights refined from it; and a network on Gaussian
+    Fourier features, fitted from random weights. The clock runs while these compute, one datum at a
+    time, and not while they are measured.
+    """
+    from dataclasses import asdict
+
+    from fieldloom import export
+    from fieldloom.engine import device as devices
+    from fieldloom.evaluate.analyses import Panel, plot
+    from fieldloom.evaluate.timing import Budget, Rates, against_time
+
+    if min(code_rate, weight_rate, scratch_rate) <= 0:
+        raise InputError("--code-rate, --weight-rate, --scratch-rate: above 0.")
+    rates = Rates(code_rate, weight_rate, scratch_rate)
+    system = opened(run, device)
+    data, _ = few(system, source, count)
+    found = against_time(system, data, Budget(steps, seconds, points), rates, width, seed)
+    for name, curve in found.items():
+        say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
+    folder = out or Path(run)
+    lines = {name: (curve.seconds, curve.psnr) for name, curve in found.items()}
+    path = export.write(plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png")
+    shown = {name: curve._asdict() for name, curve in found.items()}
+    about = {"data": len(data), "points": points, "rates": asdict(rates), "width": width}
+    where = devices.environment(system.device)
+    written(folder, "time.json", [run], about | {"curves": shown, "environment": where})
+    say(f"time: {path}")
+
+
+def few(system: System, path: str | None, count: int | None) -> tuple[Tensor, dict[str, Any]]:
+    """The first data of the run's test part, or of those at a path, and what they have beside."""
+    source = source_of(system, path)
+    places = source.test if path is None and len(source.test) else source.train
+    return source.read(places[:count]), source.about(places[:count])
+
+
+def one_view(system: System, about: dict[str, Any]) -> tuple[dict[str, Any] | None, int | None]:
+    """Of views, one camera (1, 1, ...) and its place: the first held out, or else the first."""
+    from fieldloom.modalities import Views
+
+    if not isinstance(system.modality, Views):
+        return None, None
+    views, held = about["c2w"].shape[1], system.modality.held
+    place = views - held if held else 0
+    one = {key: about[key][:, place : place + 1] for key in ("c2w", "intrinsics")}
+    return one, place
+
+
+def shown(picture: Tensor) -> Tensor:
+    """A picture (channel, height, width) with three channels, in [0, 1]."""
+    return picture.cpu().clamp(0, 1).expand(3, -1, -1)
+
+
+def named(runs: list[str]) -> dict[str, str]:
+    """What each run is called: its folder's name, or where several have it, its whole path."""
+    short = {run: Path(run).resolve().name for run in runs}
+    alike = list(short.values())
+    return {run: name if alike.count(name) == 1 else run for run, name in short.items()}
+
+
+def written(folder: Path, name: str, runs: list[str], numbers: dict[str, Any]) -> None:
+    """Numbers as JSON, with the runs that they are of."""
+    from fieldloom.engine.run import Run
+
+    recipes = [Run(run).read_recipe().get("recipe") for run in runs]
+    Run(folder).write_json(name, {"runs": runs, "recipes": recipes} | numbers)

@@ -1,0 +1,112 @@
+"""Weights from a set of tokens: their columns (TransINR), or one matrix's factor (IPC)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fieldloom.conditioners.conditioner import Conditioner, Slots, choose
+from fieldloom.errors import InputError, unknown
+from fieldloom.types import Code, Weights
+
+
+class Columns(Conditioner):
+    """Every token scales columns of a weight: W[:, c] = base[:, c] * L(LN(token_(c mod g))).
+
+    width:  of a token.
+    groups: g, tokens of a weight, at most as many as it has columns. Each weight has its own tokens
+            and its own map, a norm and a linear layer.
+    only:   glob pattern of the weights that depend on the code; biases and inputs stay shared.
+
+    TransINR scales the weights to unit length over their inputs afterwards: the field does it
+    (``normalize``). Source: arXiv:2208.02801, section 3.3.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        width: int = 768,
+        groups: int = 64,
+        only: str = "*.weight",
+        generator: Generator | None = None,
+    ) -> None:
+        if width < 1 or groups < 1:
+            raise InputError(f"conditioner: width = {width}, groups = {groups}: at least 1 each.")
+        super().__init__(slots, generator=generator)
+        self.chosen = [name for name in choose(slots, only) if slots[name].role == "weight"]
+        if not self.chosen:
+            raise InputError(f"conditioner.only = '{only}' matches no weight.")
+        shapes = [slots[name].shape for name in self.chosen]
+        self.tokens = [min(groups, shape[-1]) for shape in shapes]
+        self.code_shape = (sum(self.tokens), width)
+        self.maps = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, shape[-2])) for shape in shapes
+        )
+
+    def forward(self, code: Code) -> Weights:
+        weights = self.base.mapping()
+        parts = code.split(self.tokens, 1)
+        for name, to_column, tokens in zip(self.chosen, self.maps, parts, strict=True):
+            columns, base = to_column(tokens).mT, weights[name]
+            around = -(-base.shape[-1] // columns.shape[-1])
+            scales = columns.repeat(1, 1, around)[..., : base.shape[-1]]
+            weights[name] = base * over_tiles(scales, base.ndim)
+        return weights
+
+    def macs(self) -> int:
+        each = zip(self.maps, self.tokens, strict=True)
+        return sum(tokens * part[1].weight.numel() for part, tokens in each)  # type: ignore
+
+
+class Factor(Conditioner):
+    """The code is one factor of one weight, the other is shared: W = code' S (arXiv:2211.13223).
+
+    slot:   the weight, (in, out); every tile of a tiled one has an S of its own. It has no base.
+    rank:   R, tokens of a code; each is as wide as the weight has inputs.
+    origin: ``learned``, from N(0, 1): the start that meta-learning descends from; or ``zero``,
+            which has no parameters, where an encoder answers at once.
+
+    S starts as N(0, 1) / sqrt(R in). The field scales the product to unit length over its inputs
+    (``normalize``). Source: eq. 5 and 6 there.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        slot: str = "1.weight",
+        rank: int = 256,
+        origin: Literal["learned", "zero"] = "learned",
+        generator: Generator | None = None,
+    ) -> None:
+        if slot not in slots:
+            raise unknown("slot", slot, slots)
+        if slots[slot].role != "weight":
+            raise InputError(f"conditioner.slot = '{slot}' is no weight.")
+        if rank < 1:
+            raise InputError(f"conditioner.rank = {rank}: at least 1.")
+        super().__init__(slots, skip=frozenset([slot]), generator=generator)
+        *tiles, fan_in, fan_out = slots[slot].shape
+        self.slot, self.code_shape = slot, (rank, fan_in)
+        drawn = torch.randn(*tiles, rank, fan_out, generator=generator)
+        self.shared = nn.Parameter(drawn / math.sqrt(rank * fan_in))
+        self.start: nn.Parameter | None = None
+        if origin == "learned":
+            self.start = nn.Parameter(torch.randn(self.code_shape, generator=generator))
+
+    def origin(self, batch: int) -> Code:
+        return super().origin(batch) if self.start is None else self.start.expand(batch, -1, -1)
+
+    def forward(self, code: Code) -> Weights:
+        weight = over_tiles(code.mT, self.shared.ndim + 1) @ self.shared
+        return self.base.mapping() | {self.slot: weight}
+
+    def macs(self) -> int:
+        return self.code_shape[1] * self.shared.numel()
+
+
+def over_tiles(matrices: Tensor, ndim: int) -> Tensor:
+    """(batch, in, out) with axes of 1 for the tiles of a slot that has ``ndim`` with its batch."""
+    return matrices.view(len(matrices), *(1,) * (ndim - 3), *matrices.shape[1:])

@@ -1,0 +1,155 @@
+"""From a whole grid, or a few posed views, to a code in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fieldloom.encoders.encoder import Encoder
+from fieldloom.errors import InputError
+from fieldloom.family import Family
+from fieldloom.nn.transformer import Block
+from fieldloom.renderers import Renderer, plucker
+from fieldloom.types import Code, Mismatch, Signal
+
+RAYS = 6
+"""Numbers of a ray's coordinates: origin | direction."""
+
+
+class Transformer(Encoder):
+    """Patches and asked-for tokens through self-attention; the answers to the latter are the code.
+
+    width, depth, heads, ratio: of the blocks (hidden units of a block are ratio times its width).
+    patch:   samples of each axis that are one token; one number for all, or one an axis. pad: zeros
+             on both sides of each axis; what does not fill a patch is left out.
+    bias:    of the maps to queries, keys and values (TransINR: none).
+    dropout: of what blocks add, in training (IPC's released code: 0.1).
+    positions: ``learned``, added to the patches, one for each place of the largest context; or
+             ``none``: patches are a set, and the order of views does not matter.
+    head:    the answers pass a norm and a linear layer to the width of a code; without it blocks
+             must be as wide as codes.
+    rays:    of views, what is joined to each pixel: ``plucker`` [d, o x d] of the unit direction
+             (LA-GINR), or ``origin`` [o, d] (TransINR, IPC).
+    known:   one more channel says which points are known; hidden values are 0 in any case.
+    axes, value_dim, coord_dim: of the contexts, as the modality shows them; views first.
+
+    Learned vectors start as N(0, 1). Source: arXiv:2208.02801, section 3.2; arXiv:2211.13223.
+    """
+
+    whole = True
+
+    def __init__(
+        self,
+        code_shape: tuple[int, int],
+        axes: tuple[int, ...],
+        value_dim: int,
+        coord_dim: int,
+        width: int = 768,
+        depth: int = 6,
+        heads: int = 12,
+        ratio: float = 4.0,
+        patch: int | tuple[int, ...] = 9,
+        pad: int = 0,
+        bias: bool = True,
+        dropout: float = 0.0,
+        positions: Literal["learned", "none"] = "learned",
+        head: bool = True,
+        rays: Literal["plucker", "origin"] = "plucker",
+        known: bool = False,
+    ) -> None:
+        super().__init__()
+        if not math.prod(code_shape):
+            raise InputError("encoder 'transformer' needs a conditioner with a code.")
+        if not axes:
+            raise InputError(
+                "encoder 'transformer' needs whole grids, or views with modality.support."
+            )
+        self.viewed = coord_dim == RAYS
+        own = axes[1:] if self.viewed else axes
+        self.patch = patch if isinstance(patch, tuple) else (patch,) * len(own)
+        if len(self.patch) != len(own) or min(*self.patch, pad + 1, depth) < 1:
+            raise InputError(
+                f"encoder: patch = {patch}, pad = {pad}, depth = {depth}: a positive patch, or "
+                f"{len(own)}; pad 0 or more."
+            )
+        if not 0 <= dropout < 1:
+            raise InputError(f"encoder.dropout = {dropout}: in [0, 1).")
+        self.axes, self.pad, self.rays, self.known = axes, pad, rays, known
+        places = [(n + 2 * pad) // p for n, p in zip(own, self.patch, strict=True)]
+        if min(places) < 1:
+            raise InputError(f"encoder.patch = {patch} is larger than the data, {own}.")
+        count = (axes[0] if self.viewed else 1) * math.prod(places)
+        channels = value_dim + (RAYS if self.viewed else 0) + known
+        tokens, code_width = code_shape
+        if not head and width != code_width:
+            raise InputError(
+                f"encoder.width = {width}: without a head it is the code's, {code_width}."
+            )
+        self.tokeniser = nn.Linear(channels * math.prod(self.patch), width)
+        learned = positions == "learned"
+        self.positions = nn.Parameter(torch.randn(count, width)) if learned else None
+        self.asked = nn.Parameter(torch.randn(tokens, width))
+        self.blocks = nn.ModuleList(Block(width, heads, ratio, bias, dropout) for _ in range(depth))
+        last = [nn.LayerNorm(width), nn.Linear(width, code_width)] if head else []
+        self.head = nn.Sequential(*last)
+
+    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
+        patches = self.patches(signal)
+        x = self.tokeniser(patches)
+        if self.positions is not None:
+            x = x + self.positions[: x.shape[1]]
+        x = torch.cat([x, self.asked.expand(len(x), -1, -1)], 1)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x[:, -len(self.asked) :])
+
+    def patches(self, signal: Signal) -> Tensor:
+        """(batch, tokens, channels * patch): what a token sees, channels first, views in turn.
+
+        Raises InputError where a signal is no whole grid of the axes that the encoder was made for
+        (of views: at most so many).
+        """
+        grid = signal.grid
+        fits = grid is not None and len(grid) == len(self.axes)
+        if fits and self.viewed:
+            fits = grid[0] <= self.axes[0] and grid[1:] == self.axes[1:]  # type: ignore[index]
+        if not fits or not (self.viewed or grid == self.axes):
+            raise InputError(
+                f"encoder 'transformer' reads whole grids of {self.axes}"
+                f"{' or fewer views' if self.viewed else ''}; these are {grid or 'scattered'}."
+            )
+        seen = [signal.values]
+        if signal.mask is not None:
+            seen = [signal.values * signal.mask.unsqueeze(-1)]
+        if self.viewed:
+            seen.append(plucker(signal.coords) if self.rays == "plucker" else signal.coords)
+        if self.known:
+            ones = torch.ones_like(signal.values[..., :1])
+            seen.append(ones if signal.mask is None else signal.mask.unsqueeze(-1).to(ones))
+        assert grid is not None
+        x = torch.cat(seen, -1).mT.unflatten(2, grid)
+        if not self.viewed:
+            return unfold(x, self.patch, self.pad)
+        each = unfold(x.transpose(1, 2).flatten(0, 1), self.patch, self.pad)
+        return each.unflatten(0, (len(signal), grid[0])).flatten(1, 2)
+
+
+def unfold(x: Tensor, patch: Sequence[int], pad: int = 0) -> Tensor:
+    """Patches side by side: (batch, channel, *axes) -> (batch, patches, channel * prod(patch)).
+
+    pad: zeros on both sides of every axis; a rest that fills no patch is left out. Patches come row
+    by row, and channel by channel within, as ``torch.nn.Unfold`` has them for two axes.
+    """
+    x = F.pad(x, [pad] * 2 * len(patch))
+    for axis, size in enumerate(patch, 2):
+        x = x.narrow(axis, 0, x.shape[axis] // size * size)
+    for i, size in enumerate(patch):
+        x = x.unflatten(2 + 2 * i, (-1, size))
+    n = len(patch)
+    order = [0, *(2 + 2 * i for i in range(n)), 1, *(3 + 2 * i for i in range(n))]
+    return x.permute(order).flatten(n + 1).flatten(1, n)

@@ -1,0 +1,164 @@
+"""What is asked of trained systems beyond their figures: LA-GINR's Figs. 1, 4 and 5.
+
+Source: arXiv:2310.05624, sections 4.2 and 4.3.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from fieldloom.errors import InputError
+from fieldloom.metrics.paired import psnr
+from fieldloom.modalities import Grid, Views
+from fieldloom.modalities.modality import Cameras
+from fieldloom.progress import track
+from fieldloom.system import System
+from fieldloom.types import Code
+
+# -- token influence (Fig. 5)
+
+
+class Influence(NamedTuple):
+    """What a code decodes to, not clamped, and how much that changes without each of some tokens.
+
+    whole: (channel, height, width); maps: (tokens, height, width), at least 0.
+    """
+
+    whole: Tensor
+    maps: Tensor
+
+
+def drawn_tokens(system: System, count: int, seed: int = 0) -> list[int]:
+    """Places of ``count`` tokens of a code, or of all where it has fewer, in rising order."""
+    if not system.family.code_shape[1]:
+        raise InputError("influence: this run's signals have no codes, so they have no tokens.")
+    generator = Generator().manual_seed(seed)
+    return sorted(torch.randperm(system.family.code_shape[0], generator=generator)[:count].tolist())
+
+
+def influence(
+    system: System, code: Code, tokens: Sequence[int], cameras: Cameras | None = None
+) -> Influence:
+    """The absolute difference, mean over channels, where one token of a code is replaced by zero.
+
+    code: (1, tokens, width). tokens: places of those replaced, one a map. cameras: of views, one.
+    Raises InputError where data are neither pictures nor views.
+    """
+    views = isinstance(system.modality, Views)
+    if not views and not (isinstance(system.modality, Grid) and len(system.modality.shape()) == 2):
+        raise InputError("influence is drawn of pictures and of views: this run has neither.")
+    codes = code.repeat(len(tokens) + 1, 1, 1)
+    codes[torch.arange(len(tokens)), torch.tensor(tokens)] = 0
+    made = system.predict(codes, cameras=cameras)
+    made = made[:, 0] if views else made
+    return Influence(made[-1], (made[:-1] - made[-1]).abs().mean(1))
+
+
+def locality(maps: Tensor, share: float = 0.1) -> Tensor:
+    """How much of the sum of each map lies in the ``share`` of its pixels with most: (maps,).
+
+    From ``share``, where all pixels are alike, to 1; NaN where a map is zero.
+    """
+    flat = maps.flatten(1)
+    most = flat.topk(math.ceil(share * flat.shape[1])).values
+    return most.sum(1) / flat.sum(1)
+
+
+def heat(maps: Tensor) -> Tensor:
+    """Maps (n, height, width) as pictures (n, 3, height, width), each by its own largest value."""
+    import matplotlib
+
+    unit = maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
+    coloured = matplotlib.colormaps["inferno"](unit.cpu().numpy())[..., :3]
+    return torch.from_numpy(coloured).float().movedim(-1, 1)
+
+
+# -- learning curves (Fig. 1)
+
+
+def learning_curve(log: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[float], list[float]]:
+    """Steps, seconds and PSNR of the lines of a run's log that have one, of the stage ``field``.
+
+    Seconds are steps times the mean pace since training was last begun or resumed.
+    """
+    lines = [line for line in log if line.get("stage") == "field" and "psnr" in line]
+    steps = [int(line["step"]) for line in lines]
+    seconds = [line["step"] * line["seconds_a_step"] for line in lines]
+    return steps, seconds, [float(line["psnr"]) for line in lines]
+
+
+# -- support views (Fig. 4)
+
+
+def supported(
+    system: System, data: Tensor, counts: Sequence[int], **cameras: Tensor
+) -> list[float]:
+    """PSNR of the held-out views, mean per view, of codes found from each number of support views.
+
+    data: (batch, view, channel, height, width); cameras: ``c2w`` and ``intrinsics`` of all views.
+    Raises InputError where data are no views, or none are held out.
+    """
+    if not isinstance(system.modality, Views) or not system.modality.held:
+        raise InputError("support: this run has no views that are held out (modality.held).")
+    found = []
+    for count in counts:
+        values = []
+        for first in track(range(0, len(data), 4), f"{count} views", -(-len(data) // 4), "batches"):
+            some = slice(first, first + 4)
+            seen = {key: cameras[key][some] for key in ("c2w", "intrinsics")}
+            signal = system.modality.support(data[some], **seen, count=count)
+            values.append(held_out(system, system.encode_signal(signal), data[some], **seen))
+        found.append(torch.cat(values).mean().item())
+    return found
+
+
+def held_out(system: System, code: Code, data: Tensor, **cameras: Tensor) -> Tensor:
+    """PSNR of codes on the views held out of their data, mean per view: (batch,) dB."""
+    assert isinstance(system.modality, Views)
+    kept = data.shape[1] - system.modality.held
+    novel = {key: cameras[key][:, kept:] for key in ("c2w", "intrinsics")}
+    made, true = system.predict(code, tuple(data.shape[-2:]), novel), data[:, kept:]
+    return psnr(made.flatten(0, 1), true.flatten(0, 1)).view(len(data), -1).mean(1)
+
+
+# -- pictures
+
+
+class Panel(NamedTuple):
+    """Axes with a line (x, y) for each name."""
+
+    xlabel: str
+    ylabel: str
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+def plot(*panels: Panel) -> bytes:
+    """Panels side by side, as a PNG; lines of one name have one colour, as they come."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(5 * len(panels), 3.6), sharey="row", squeeze=False
+    )
+    for ax, panel in zip(axes[0], panels, strict=True):
+        for name, (x, y) in panel.lines.items():
+            ax.plot(x, y, label=name, marker="o" if len(x) < 8 else None, markersize=4)
+        ax.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
+        if all(isinstance(value, int) for x, _ in panel.lines.values() for value in x):
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(alpha=0.3)
+    axes[0, 0].legend()
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()

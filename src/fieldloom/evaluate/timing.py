@@ -1,0 +1,165 @@
+"""PSNR against wall time: an encoder's answer, its refinement, a network fitted from scratch.
+
+Source: arXiv:2310.05624, section 4.5 and Fig. 7.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from torch import Generator, Tensor
+
+from fieldloom.conditioners import Direct
+from fieldloom.engine.device import synchronize
+from fieldloom.errors import InputError
+from fieldloom.evaluate.refinement import descend, unfolded, with_family
+from fieldloom.family import Family
+from fieldloom.fields import FourierMlp
+from fieldloom.metrics.paired import psnr
+from fieldloom.modalities import Grid
+from fieldloom.progress import track
+from fieldloom.system import System
+from fieldloom.types import Code, Signal
+
+
+class Curve(NamedTuple):
+    """PSNR after so many steps, which took so many seconds a datum: means over data."""
+
+    steps: list[int]
+    seconds: list[float]
+    psnr: list[float]
+
+
+class Case(NamedTuple):
+    """A fit: codes of a system descend at a rate; seconds are already spent when it begins."""
+
+    system: System
+    code: Code
+    rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of Adam: for refining codes, for refining all weights, and for the network from scratch."""
+
+    codes: float = 1e-3
+    weights: float = 1e-4
+    scratch: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Of one fit: at most so many steps, and so many seconds; of points a step (None: all)."""
+
+    steps: int = 1000
+    seconds: float = 30.0
+    points: int | None = None
+
+
+def scratch(
+    system: System, width: int = 256, depth: int = 4, bandwidth: float = 10.0, seed: int = 0
+) -> tuple[System, Code]:
+    """A network on Gaussian Fourier features for the same data, and its random weights as a code.
+
+    bandwidth: standard deviation of the frequencies, in periods over the extent of the coordinates.
+    As in the released notebook of arXiv:2006.10739, but linear at the end, around the middle of the
+    values' range, where that has a sigmoid.
+    """
+    modality, generator = system.modality, Generator().manual_seed(seed)
+    domain = system.render.domain(modality.coord_dim, modality.value_dim)
+    extent = modality.placement.high - modality.placement.low if isinstance(modality, Grid) else 2
+    field: Any = FourierMlp(
+        *(domain.coord, domain.value, domain.direction),
+        width=width,
+        depth=depth,
+        features="gaussian",
+        count=width,
+        bandwidth=bandwidth / extent,
+        offset=(modality.low + modality.high) / 2,
+    )
+    other = with_family(system, Family(field, Direct(field.slots, generator=generator)))
+    return other, other.family.conditioner.origin(1).detach()
+
+
+def against_time(
+    system: System,
+    data: Tensor,
+    budget: Budget = Budget(),
+    rates: Rates = Rates(),
+    width: int = 256,
+    seed: int = 0,
+) -> dict[str, Curve]:
+    """PSNR against seconds of optimisation, of four ways to a field of a datum, one at a time.
+
+    ``encoder``: its answer alone; ``codes``, ``weights``: refined from there, the encoder's seconds
+    included; ``scratch``: a network of this width from random weights. Decoding what is measured is
+    not counted. data: (batch, channel, *axes).
+    """
+    if not isinstance(system.modality, Grid):
+        raise InputError("time: fits are compared on data that are grids, and this run's are not.")
+    if not system.family.code_shape[1]:
+        raise InputError("time: this run's signals have no codes that could be refined.")
+    found: dict[str, list[Curve]] = {}
+    marks = marks_of(budget.steps)
+    for place, datum in enumerate(track(data.split(1), "fitting", len(data), "data")):
+        signal = system.modality.encoding(datum).to(system.device)
+        if not place:  # what only the first run of anything costs
+            for case in cases(system, signal, rates, width, seed).values():
+                fit(case, signal, datum, Budget(1, math.inf, budget.points), [0])
+        for name, case in cases(system, signal, rates, width, seed + place).items():
+            own = replace(budget, steps=0) if name == "encoder" else budget
+            found.setdefault(name, []).append(fit(case, signal, datum, own, marks))
+    return {name: mean_of(curves) for name, curves in found.items()}
+
+
+def cases(system: System, signal: Signal, rates: Rates, width: int, seed: int) -> dict[str, Case]:
+    """The four ways, each at its beginning, to one datum."""
+    synchronize(system.device)
+    began = time.perf_counter()
+    code = system.encode_signal(signal)
+    synchronize(system.device)
+    took = time.perf_counter() - began
+    return {
+        "encoder": Case(system, code, 1.0, took),
+        "codes": Case(system, code, rates.codes, took),
+        "weights": Case(*unfolded(system, code), rates.weights, took),
+        "scratch": Case(*scratch(system, width, seed=seed), rates.scratch, 0.0),
+    }
+
+
+def fit(case: Case, signal: Signal, datum: Tensor, budget: Budget, marks: Sequence[int]) -> Curve:
+    """The curve of one datum (1, channel, *axes), measured after those steps of ``marks`` that the
+    budget reaches.
+    """
+    curve = Curve([], [], [])
+    size = tuple(datum.shape[2:])
+    for moment in descend(case.system, signal, case.code, budget.steps, case.rate, budget.points):
+        if moment.step and moment.seconds > budget.seconds:
+            break
+        if moment.step in marks:
+            curve.steps.append(moment.step)
+            curve.seconds.append(case.seconds + moment.seconds)
+            curve.psnr.append(psnr(case.system.predict(moment.code, size), datum).item())
+    return curve
+
+
+def marks_of(steps: int, count: int = 32) -> list[int]:
+    """About ``count`` steps from 0 to the last, at growing distances."""
+    grown = {round((steps + 1) ** (i / count)) - 1 for i in range(count + 1)}
+    return sorted(grown | {0, steps})
+
+
+def mean_of(curves: Sequence[Curve]) -> Curve:
+    """The mean of curves of one case, as far as all of them come."""
+    reached = min(len(curve.steps) for curve in curves)
+    mean = lambda rows: [sum(column) / len(column) for column in zip(*rows, strict=True)]
+    return Curve(
+        curves[0].steps[:reached],
+        mean([curve.seconds[:reached] for curve in curves]),
+        mean([curve.psnr[:reached] for curve in curves]),
+    )

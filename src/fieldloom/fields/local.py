@@ -1,0 +1,142 @@
+"""LA-GINR's decoder: every point attends to a set of tokens, and several bands of frequencies
+modulate what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fieldloom.errors import InputError
+from fieldloom.nn.layers import bias_slot, fourier, linear, log_spaced, normal, relu, uniform
+from fieldloom.nn.transformer import attend, check_heads
+from fieldloom.types import Coords, Slot, Values, Weights
+
+
+class Local:
+    """Selective token aggregation and multi-band feature modulation (arXiv:2310.05624, eq. 2-9).
+
+    width:    d, of tokens and of all hidden features.
+    features: d_F, of a band's Fourier features; where 2 x coordinates does not divide it, the next
+              smaller number that it does.
+    tokens:   R, in the slot ``tokens`` (role input): what ``substitute`` puts the code into.
+    heads:    of the cross-attention.
+    query, bands: sigma_q and sigma_1 .. sigma_L. The first band passes most non-linear layers and
+              is the highest in the paper. Bandwidths are at least 1: frequencies go from pi to
+              pi sigma.
+    aggregate: ``attention``, or ``compose``: the tokens make one weight matrix, as instance pattern
+              composers have it (the paper's ablation "w/o STA").
+    modulate: ``bands``, or ``stack``: L hidden layers and one output, without bands ("w/o multiFM";
+              of ``bands`` only the number counts).
+    offset:   added to the values: 0.5 is grey where data are in [0, 1].
+    piece:    points evaluated at a time where no gradient is kept, so that memory does not grow
+              with their number.
+
+    The key's projection has no bias: it would add the same to all of a point's scores, and cancel.
+    """
+
+    def __init__(
+        self,
+        coord_dim: int,
+        value_dim: int,
+        direction_dim: int = 0,
+        width: int = 256,
+        features: int = 256,
+        tokens: int = 256,
+        heads: int = 2,
+        query: float = 16.0,
+        bands: tuple[float, ...] = (128.0, 32.0),
+        aggregate: Literal["attention", "compose"] = "attention",
+        modulate: Literal["bands", "stack"] = "bands",
+        offset: float = 0.0,
+        piece: int = 4096,
+    ) -> None:
+        inputs = coord_dim + direction_dim
+        count = features // (2 * inputs)
+        if min(count, tokens, piece) < 1 or not bands or min(query, *bands) < 1:
+            raise InputError(
+                f"field: features = {features} (at least {2 * inputs}), tokens = {tokens}, "
+                f"query = {query}, bands = {list(bands)}, piece = {piece}: at least 1 each."
+            )
+        check_heads(width, heads)
+        self.heads, self.offset, self.piece = heads, offset, piece
+        self.levels = range(1, len(bands) + 1)
+        self.attentive, self.banded = aggregate == "attention", modulate == "bands"
+        self.query = log_spaced(count, query)
+        self.bands = [log_spaced(count, bandwidth) for bandwidth in bands]
+        self.slots: dict[str, Slot] = {
+            "tokens": Slot((tokens, width), normal((tokens, width), 1.0), "input", passes=0)
+        }
+        encoded = 2 * inputs * count
+        self._layer("query", encoded, width)
+        if self.attentive:
+            self.slots["tokens"] = self.slots["tokens"]._replace(passes=2)  # scores, and their mean
+            for name in ("q", "k", "v", "o"):
+                self._layer(name, width, width, passes=int(name in "qo"), bias=name != "k")
+        else:
+            shape = (tokens, width)
+            self.slots["compose.weight"] = Slot(shape, uniform(shape, tokens**-0.5), "weight", 0)
+            self.slots["compose.bias"] = bias_slot(width, width, "uniform")
+            self.slots["tokens"] = self.slots["tokens"]._replace(passes=1)
+        for level in self.levels:
+            if self.banded:
+                self._layer(f"band{level}", encoded, width)
+                self._layer(f"mod{level}", width, width)
+            if level > 1 or not self.banded:
+                self._layer(f"hidden{level}", width, width)
+            if self.banded or level == len(bands):
+                self._layer(f"out{level}", width, value_dim)
+
+    def _layer(self, name: str, a: int, b: int, passes: int = 1, bias: bool = True) -> None:
+        self.slots[f"{name}.weight"] = Slot((a, b), uniform((a, b), a**-0.5), "weight", passes)
+        if bias:
+            self.slots[f"{name}.bias"] = bias_slot(a, b, "uniform")
+
+    def __call__(self, coords: Coords, weights: Weights) -> Values:
+        tokens = weights["tokens"].expand(len(coords), -1, -1)
+        if self.attentive:
+            memory = _linear(tokens, "k", weights), _linear(tokens, "v", weights)
+        else:
+            composed = tokens.mT @ weights["compose.weight"]
+            memory = F.normalize(composed, dim=-2, eps=1e-12), weights["compose.bias"]
+        pieces = [coords] if torch.is_grad_enabled() else coords.split(self.piece, 1)
+        values = [self._decode(piece, memory, weights) for piece in pieces]
+        return torch.cat(values, 1) if len(values) > 1 else values[0]
+
+    def _decode(self, coords: Coords, memory: tuple[Tensor, Tensor], weights: Weights) -> Values:
+        m = self._aggregate(coords, memory, weights)
+        if self.banded:
+            first, *others = self._banded(coords, m, weights)
+            return sum(others, start=first) + self.offset
+        return self._stacked(m, weights) + self.offset
+
+    def _aggregate(self, coords: Coords, memory: tuple[Tensor, Tensor], weights: Weights) -> Tensor:
+        """m of eq. 5: (batch, points, width)."""
+        q = relu(_linear(fourier(coords, self.query), "query", weights))  # eq. 4
+        if not self.attentive:
+            return relu(linear(q, *memory))
+        return _linear(attend(_linear(q, "q", weights), *memory, self.heads), "o", weights)
+
+    def _stacked(self, m: Tensor, weights: Weights) -> Tensor:
+        h = m
+        for level in self.levels:
+            h = relu(_linear(h, f"hidden{level}", weights))
+        return _linear(h, f"out{self.levels[-1]}", weights)
+
+    def _banded(self, coords: Coords, m: Tensor, weights: Weights) -> Iterator[Tensor]:
+        """The output of each level."""
+        h = m
+        for level, frequencies in zip(self.levels, self.bands, strict=True):
+            band = relu(_linear(fourier(coords, frequencies), f"band{level}", weights))  # eq. 6
+            modulated = relu(band + _linear(m, f"mod{level}", weights))  # eq. 7
+            if level > 1:  # eq. 8
+                modulated = relu(_linear(modulated + h, f"hidden{level}", weights))
+            h = modulated
+            yield _linear(h, f"out{level}", weights)  # a summand of eq. 9
+
+
+def _linear(x: Tensor, name: str, weights: Weights) -> Tensor:
+    return linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
