@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,27 @@ def main() -> None:
     parser.add_argument("--also", type=Path, nargs="*", default=[], help="further report.json")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    run = Run(arguments.run).require()
+    result = collected(arguments.run, arguments.commit, arguments.also)
+    export.text(json.dumps(result, indent=2) + "\n", arguments.out)
+
+
+def collected(folder: Path, commit: str, also: Sequence[Path] = ()) -> dict[str, Any]:
+    """Of a run: its figures and seconds, and what they were found with."""
+    run = Run(folder).require()
     report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
     recipe = run.read_recipe()
     data = Path(recipe["source"]["path"]).name
     figures = report["figures"]
-    for path in arguments.also:
+    for path in also:
         known = {(f["name"], f["how"]) for f in figures}
         more = json.loads(path.read_text(encoding="utf-8"))["figures"]
         figures += [f for f in more if (f["name"], f["how"]) not in known]
     environment = json.loads((run.folder / "env.json").read_text(encoding="utf-8"))
     environment.pop("command", None)
-    result = {
+    return {
         "command": f"fieldloom train {recipe['recipe']} --set source.path={data}; "
         "fieldloom evaluate RUN",
-        "commit": arguments.commit,
+        "commit": commit,
         "date": report["date"],
         "seed": report["seed"],
         "environment": environment,
@@ -49,7 +56,6 @@ def main() -> None:
         "train": recipe["train"],
         "figures": figures,
     }
-    export.text(json.dumps(result, indent=2) + "\n", arguments.out)
 
 
 if __name__ == "__main__":

@@ -102,17 +102,22 @@ def refined(
     """
     from fieldloom.evaluate.analyses import held_out
     from fieldloom.evaluate.refinement import refine
-    from fieldloom.modalities import Views
+    from fieldloom.metrics.paired import psnr
+    from fieldloom.modalities import Grid, Views
+    from fieldloom.modalities.grid import Context
 
     found = refine(system, data, what.value, **how, **about)
-    before, after = found.before.mean(), found.after.mean()
-    steps = f"{how['steps']} steps on {what.value}"
-    say(f"PSNR of what was encoded: {before:.2f} dB, after {steps} {after:.2f} dB")
+    steps = f"after {how['steps']} steps on {what.value}"
+    say(f"PSNR of what was encoded: {found.before.mean():.2f} dB, {steps} {found.after.mean():.2f}")
+    ends = (system, found.start), (found.system, found.code)
     if isinstance(system.modality, Views) and system.modality.held:
         cameras = {key: about[key] for key in ("c2w", "intrinsics")}
-        before = held_out(system, found.start, data, **cameras).mean()
-        after = held_out(found.system, found.code, data, **cameras).mean()
-        say(f"PSNR of views held out: {before:.2f} dB, after them {after:.2f} dB")
+        before, after = (held_out(*end, data, **cameras).mean() for end in ends)
+        say(f"PSNR of held-out views: {before:.2f} dB, {steps} {after:.2f}")
+    elif isinstance(system.modality, Grid) and system.modality.context != Context():
+        size = tuple(data.shape[2:])
+        before, after = (psnr(own.predict(code, size), data).mean() for own, code in ends)
+        say(f"PSNR of all points: {before:.2f} dB, {steps} {after:.2f}")
     return found.system, found.code
 
 

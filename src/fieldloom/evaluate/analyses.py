@@ -106,6 +106,9 @@ def supported(
     """
     if not isinstance(system.modality, Views) or not system.modality.held:
         raise InputError("support: this run has no views that are held out (modality.held).")
+    kept = data.shape[1] - system.modality.held
+    if max(counts) > kept:
+        raise InputError(f"support: {max(counts)} views, and only {kept} are not held out.")
     found = []
     for count in counts:
         values = []

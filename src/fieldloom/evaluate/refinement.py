@@ -59,18 +59,17 @@ def descend(
 ) -> Iterator[Moment]:
     """Adam on the codes alone, from the given ones: a moment before each step, and one at the end.
 
-    The clock stands still while the caller has a moment. points: so many of a signal's points,
-    drawn anew for each step; None: all. Any one code depends on its own signal alone.
+    The clock stands still while the caller has a moment. points: so many of a signal's known
+    points, drawn anew for each step; None: all. Any one code depends on its own signal alone.
     """
     render, mismatch = still(system.render), system.mismatch
     generator = Generator(signal.coords.device).manual_seed(seed)
     code = code.detach().clone().requires_grad_()
     adam, seconds = torch.optim.Adam([code], rate), 0.0
-    few = points is not None and points < signal.coords.shape[1]
     for step in range(steps + 1):
         began = time.perf_counter()
         with torch.enable_grad():
-            seen = signal.subset(points, generator) if points is not None and few else signal
+            seen = signal if points is None else signal.known(points, generator)
             losses = error(code, seen, system.family, render, mismatch)
         synchronize(code.device)
         took = time.perf_counter() - began
@@ -139,7 +138,8 @@ def refine(
     points = points or trained.get("points")
     alone = {key: value[:1] for key, value in meta.items()}
     whole = system.modality.encoding(data[:1], **alone).coords.shape[1]
-    size = at_once(trained, min(points or whole, whole))
+    points = None if points is None or points >= whole else points
+    size = at_once(trained, points or whole)
     firsts = range(0, len(data), size)
     done: list[Refined] = []
     with Progress("refining", len(firsts) * (steps + 1)) as progress:

@@ -52,7 +52,7 @@ class Local:
         aggregate: Literal["attention", "compose"] = "attention",
         modulate: Literal["bands", "stack"] = "bands",
         offset: float = 0.0,
-        piece: int = 4096,
+        piece: int = 2048,
     ) -> None:
         inputs = coord_dim + direction_dim
         count = features // (2 * inputs)
