@@ -1,12 +1,15 @@
 """Laws over the whole tables: fields x conditioners, modalities, encoders, priors, codecs."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 
 from fieldloom.conditioners import CONDITIONERS
+from fieldloom.conditioners.conditioner import Slots
 from fieldloom.encoders import ENCODERS
 from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, FIELDS
@@ -15,6 +18,7 @@ from fieldloom.metrics.mismatch import MISMATCHES, mse
 from fieldloom.modalities import MODALITIES
 from fieldloom.priors import CODECS, PRIORS, ResMlp
 from fieldloom.renderers import RENDERERS, Direct
+from fieldloom.types import layer_of
 
 BATCH, POINTS = 3, 11
 FIELD_ARGUMENTS = {
@@ -41,23 +45,50 @@ FIELD_ARGUMENTS = {
             dict(features="constant"),
         ]
     ],
+    "local": [
+        dict(width=4, features=9, tokens=3, query=2.0, bands=(4.0, 2.0)) | own
+        for own in [dict(), dict(heads=1, aggregate="compose", modulate="stack")]
+    ],
 }
-CONDITIONER_ARGUMENTS = {
+
+
+def some_slot(role: str, place: int = 1) -> Callable[[Slots], str]:
+    """The second weight, or the second bias, of a field, whatever it is called."""
+    return lambda slots: [name for name, slot in slots.items() if slot.role == role][place]
+
+
+def first(slots: Slots) -> str:
+    """The first slot that a code may stand for: tokens, a context, a grid, or a weight."""
+    return next(name for name, slot in slots.items() if slot.role != "fixed")
+
+
+def one_layer(slots: Slots) -> str:
+    """A pattern of the second layer."""
+    return f"{layer_of(some_slot('weight')(slots))}.*"
+
+
+# What depends on the field is a function of its slots.
+CONDITIONER_ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "shared": [{}],
-    "substitute": [dict(slot="1.weight"), dict(slot="1.bias")],
-    "direct": [{}, dict(width=7), dict(only="1.*")],
+    "substitute": [dict(slot=slot) for slot in (first, some_slot("weight"), some_slot("bias"))],
+    "direct": [{}, dict(width=7), dict(only=one_layer)],
     "mixture": [
         dict(experts=3, width=4, coefficients=c)
         for c in ("latent", "latent-shared", "layer", "shared")
     ]
-    + [dict(experts=3, width=4, only="1.*")],
+    + [dict(experts=3, width=4, only=one_layer)],
     "shift": [dict(width=4), dict(width=4, init="torch")],
     "film": [dict(width=4)],
     "hyper": [
         dict(width=4, hidden=(5, 6)),
         dict(width=4, hidden=(5,), rank=2, activation="relu"),
-        dict(width=4, hidden=(5, 6), rank=1, only="1.*"),
-        dict(width=4, hidden=(6,), only="1.*"),
+        dict(width=4, hidden=(5, 6), rank=1, only=one_layer),
+        dict(width=4, hidden=(6,), only=one_layer),
+    ],
+    "columns": [dict(width=4, groups=2), dict(width=4, groups=9, only=one_layer)],
+    "factor": [
+        dict(slot=some_slot("weight"), rank=3),
+        dict(slot=some_slot("weight", 0), rank=2, origin="zero"),
     ],
 }
 ENCODER_ARGUMENTS = {
@@ -65,6 +96,9 @@ ENCODER_ARGUMENTS = {
     "cavia": dict(rate=0.05, rates="fixed"),
     "autodecode": dict(signals=BATCH, std=0.1),
     "fit": dict(steps=5, rate=1e-3),
+    "transformer": dict(
+        axes=(5, 5), value_dim=3, coord_dim=2, width=8, depth=1, heads=2, patch=2, pad=1
+    ),
 }
 
 
@@ -87,7 +121,8 @@ PAIRS = [
 def make_family(field="siren", fa=None, conditioner="mixture", ca=None) -> Family:
     torch.manual_seed(0)
     built = FIELDS[field](2, 3, **(fa or {"width": 6, "depth": 3}))
-    return Family(built, CONDITIONERS[conditioner](built.slots, **(ca or {}))).double()
+    own = {key: v(built.slots) if callable(v) else v for key, v in (ca or {}).items()}
+    return Family(built, CONDITIONERS[conditioner](built.slots, **own)).double()
 
 
 def some(family: Family) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,7 +150,7 @@ def test_families(f, fa, c, ca):
     # a code that matters changes its own signal only
     if math.prod(family.code_shape):
         changed = code.detach().clone()
-        changed[0] += 0.3
+        changed[0] += 0.3 * torch.randn(family.code_shape)  # a norm takes an even change away
         other = family(coords, changed)
         assert not torch.allclose(other[0], whole[0])
         torch.testing.assert_close(other[1:], whole[1:])
@@ -241,13 +276,25 @@ def gentle() -> Family:
     return Family(field, CONDITIONERS["mixture"](field.slots, experts=4, width=6))
 
 
+def learn(encoder, signal, family):
+    adam = torch.optim.Adam(encoder.parameters(), 3e-3)
+    for _ in range(30):
+        adam.zero_grad()
+        code = encoder(signal, family, Direct(), mse)
+        mse(family(signal.coords, code), signal.values).sum().backward()
+        adam.step()
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_encoders(name):
     family, signal = gentle(), signals()
     encoder = ENCODERS[name](
-        **({"code_shape": family.code_shape} if name in ("cavia", "autodecode") else {}),
+        **({"code_shape": family.code_shape} if name not in ("nothing", "fit") else {}),
         **ENCODER_ARGUMENTS[name],
-    ).eval()
+    )
+    if encoder.whole:  # what answers in one pass has learned how
+        learn(encoder, signal, family)
+    encoder.eval()
     code = encoder(signal, family, Direct(), mse)
     assert code.shape == (BATCH, *family.code_shape)
     # signals are independent of their batch

@@ -53,9 +53,9 @@ def influence(
     views = isinstance(system.modality, Views)
     if not views and not (isinstance(system.modality, Grid) and len(system.modality.shape()) == 2):
         raise InputError("influence is drawn of pictures and of views: this run has neither.")
-    codes = code.repeat(len(tokens) + 1, 1, 1)
+    codes = code.detach().repeat(len(tokens) + 1, 1, 1)
     codes[torch.arange(len(tokens)), torch.tensor(tokens)] = 0
-    made = system.predict(codes, cameras=cameras)
+    made = system.predict(codes, cameras=cameras).detach()
     made = made[:, 0] if views else made
     return Influence(made[-1], (made[:-1] - made[-1]).abs().mean(1))
 

@@ -96,8 +96,8 @@ def with_family(system: System, family: Family) -> System:
     )
 
 
-def unfolded(system: System, code: Code) -> tuple[System, Code]:
-    """The same functions with all their weights as codes: what refining them descends on.
+def unfolded(system: System, code: Code) -> tuple[System, Tensor]:
+    """The same functions with all their weights as codes (batch, 1, weights), to descend on.
 
     The system decodes such codes of any signal, not only of these.
     """
