@@ -20,7 +20,7 @@ from typing import Any
 from collect import collected
 
 from fieldloom import export, load
-from fieldloom.evaluate.analyses import support
+from fieldloom.evaluate.analyses import supported
 from fieldloom.metrics.cost import parameters
 from fieldloom.system import open_source
 
@@ -89,7 +89,9 @@ def row(table: str, name: str, run: Path, commit: str) -> dict[str, Any]:
     found["decoder"] = parameters(system.family)
     if table == "views":
         source = open_source(system.recipe, system.modality)
-        found["support"] = support(system, source, range(1, 6))
+        data, about = source.read(source.test), source.about(source.test)
+        cameras = {key: about[key] for key in ("c2w", "intrinsics")}
+        found["support"] = supported(system, data, range(1, 6), **cameras)
     return found
 
 
