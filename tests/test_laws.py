@@ -277,8 +277,8 @@ def gentle() -> Family:
 
 
 def learn(encoder, signal, family):
-    adam = torch.optim.Adam(encoder.parameters(), 3e-3)
-    for _ in range(30):
+    adam = torch.optim.Adam(encoder.parameters(), 1e-2)
+    for _ in range(60):
         adam.zero_grad()
         code = encoder(signal, family, Direct(), mse)
         mse(family(signal.coords, code), signal.values).sum().backward()

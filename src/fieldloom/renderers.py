@@ -95,6 +95,8 @@ class Volume:
     colour:     from raw to colour, ``identity`` (mNIF) or ``sigmoid``, which is taken to ``range``.
     density:    ``elu``: min(max(ELU(x, 0.1) + 0.1, 0), 10) (Functa, mNIF), ``relu``, ``softplus``
                 of x - 1, or ``exp``.
+    intervals:  what distances between samples are measured in: ``length``, or ``t`` (TransINR, IPC,
+                whose rays' directions are longer than 1).
     last:       the length of the last interval: 1e10 (mNIF), 1e-3 (Functa, IPC), or ``step``, the
                 mean of the others.
     bounded:    whether no factor of the transmittance passes 1 (Functa).
@@ -113,6 +115,7 @@ class Volume:
         range: Literal["signed", "unit"] = "signed",
         colour: Literal["identity", "sigmoid"] = "identity",
         density: Literal["elu", "relu", "softplus", "exp"] = "elu",
+        intervals: Literal["length", "t"] = "length",
         last: float | Literal["step"] = 1e10,
         bounded: bool = False,
         scale: float = 1.0,
@@ -132,6 +135,7 @@ class Volume:
         self.background = {"white": self.high, "black": self.low, "none": 0.0}[background]
         self.colour, self.density, self.last, self.bounded = colour, density, last, bounded
         self.scale, self.directions, self.jitter, self.pieces = scale, directions, jitter, pieces
+        self.measured = intervals == "length"
         self.opaque = background == "none"
         self.evaluations = samples + (samples + fine if fine else 0)
 
@@ -196,7 +200,8 @@ class Volume:
             unit = F.normalize(direction, dim=-1).unsqueeze(-2).expand_as(points)
             points = torch.cat([points, unit], -1)
         raw = function(points.flatten(1, 2)).unflatten(1, t.shape[1:])
-        return self.composite(raw, t, direction.norm(dim=-1, keepdim=True))
+        length = direction.norm(dim=-1, keepdim=True)
+        return self.composite(raw, t, length if self.measured else torch.ones_like(length))
 
     def composite(self, raw: Tensor, t: Tensor, length: Tensor) -> Rendered:
         """Raw values (..., samples, colour + 1) at t (..., samples) along rays of this length.

@@ -187,7 +187,6 @@ class System(nn.Module):
             made = self.modality.outward(next(self.evaluate(code.to(self.device), where)).cpu())
             yield first, made[0].mT.unflatten(1, (part.stop - first, *shape[1:]))
 
-    @torch.inference_mode()
     def evaluate(
         self, code: Code, coords: Tensor, dtype: torch.dtype | None = None
     ) -> Iterator[Values]:
@@ -197,7 +196,8 @@ class System(nn.Module):
         than any larger batch. dtype: of all weights but the first layer's, where coordinates and
         phases of many periods meet (in bfloat16 they would cost 10 dB); None is their own.
         """
-        weights, slots = self.family.conditioner(code), self.family.field.slots
+        with torch.inference_mode():  # here and below, since a generator may be wrapped
+            weights, slots = self.family.conditioner(code), self.family.field.slots
         if dtype is not None:
             first = layer_of(next(iter(slots)))
             weights = {
@@ -212,11 +212,11 @@ class System(nn.Module):
         for i in range(len(code)):
             own = {n: w if len(w) == 1 else w[i : i + 1] for n, w in weights.items()}
             where = coords if len(coords) == 1 else coords[i : i + 1]
-            pieces = [
-                self.render(partial(self.family.field, weights=own), part)
-                for part in where.split(piece, 1)
-            ]
-            yield self.link(torch.cat(pieces, 1).float())
+            with torch.inference_mode():
+                function = partial(self.family.field, weights=own)
+                pieces = [self.render(function, part) for part in where.split(piece, 1)]
+                values = self.link(torch.cat(pieces, 1).float())
+            yield values
 
     def depth(
         self,
@@ -399,7 +399,8 @@ def _assemble(recipe: recipes.Recipe) -> System:
         "encoder", recipe.get("encoder", "nothing"), TABLES, batch=batch, **known, **seen
     )
     drawn = recipe.get("prior", "none")
-    prior = None if drawn == "none" else make("prior", drawn, TABLES, **known)
+    held = conditioner.layout  # which weights a code holds, for what is made of them
+    prior = None if drawn == "none" else make("prior", drawn, TABLES, layout=held, **known)
     loss = recipe.get("loss", "mse")
     if loss not in MISMATCHES:
         raise unknown("loss", str(loss), MISMATCHES)

@@ -156,7 +156,7 @@ def time(
     points: Annotated[
         int | None, typer.Option(min=1, help="Of a datum, at random for each step. Default: all.")
     ] = None,
-    code_rate: Annotated[float, typer.Option(help="Of Adam on codes.")] = 1e-3,
+    code_rate: Annotated[float, typer.Option(help="Of Adam on codes.")] = 1e-2,
     weight_rate: Annotated[float, typer.Option(help="Of Adam on all weights.")] = 1e-4,
     scratch_rate: Annotated[float, typer.Option(help="Of Adam on the new network.")] = 1e-3,
     width: Annotated[int, typer.Option(min=1, help="Of the new network.")] = 256,

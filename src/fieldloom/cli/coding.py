@@ -63,7 +63,9 @@ def reconstruct(
         What | None, typer.Option(help="Let Adam go on, for each datum, from its encoded code.")
     ] = None,
     refine_steps: Annotated[int, typer.Option(min=1, help="Of Adam.")] = 100,
-    refine_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
+    refine_rate: Annotated[
+        float | None, typer.Option(help="Of Adam. Default: 0.01 on codes, 0.0001 on weights.")
+    ] = None,
     refine_points: Annotated[
         int | None,
         typer.Option(min=1, help="Of a datum, at random for each step. Default: as in training."),

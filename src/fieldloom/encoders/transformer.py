@@ -77,8 +77,10 @@ class Transformer(Encoder):
                 f"encoder: patch = {patch}, pad = {pad}, depth = {depth}: a positive patch, or "
                 f"{len(own)}; pad 0 or more."
             )
-        if not 0 <= dropout < 1:
-            raise InputError(f"encoder.dropout = {dropout}: in [0, 1).")
+        if not 0 <= dropout < 1 or ratio * width < 1:
+            raise InputError(
+                f"encoder: dropout = {dropout}, ratio = {ratio}: in [0, 1), and at least a unit."
+            )
         self.axes, self.pad, self.rays, self.known = axes, pad, rays, known
         places = [(n + 2 * pad) // p for n, p in zip(own, self.patch, strict=True)]
         if min(places) < 1:
@@ -125,7 +127,7 @@ class Transformer(Encoder):
             )
         seen = [signal.values]
         if signal.mask is not None:
-            seen = [signal.values * signal.mask.unsqueeze(-1)]
+            seen = [signal.values.masked_fill(~signal.mask.unsqueeze(-1), 0)]
         if self.viewed:
             seen.append(plucker(signal.coords) if self.rays == "plucker" else signal.coords)
         if self.known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -20,6 +20,9 @@ from fieldloom.system import System
 from fieldloom.types import Code, Signal
 
 What = Literal["codes", "weights"]
+
+RATES: Mapping[What, float] = {"codes": 1e-2, "weights": 1e-4}
+"""Of Adam, where none is asked for: small runs gained most at these (weights: TransINR's own)."""
 
 
 class Moment(NamedTuple):
@@ -59,8 +62,8 @@ def descend(
 ) -> Iterator[Moment]:
     """Adam on the codes alone, from the given ones: a moment before each step, and one at the end.
 
-    The clock stands still while the caller has a moment. points: so many of a signal's known
-    points, drawn anew for each step; None: all. Any one code depends on its own signal alone.
+    Each code descends on its own signal's error alone. The clock stands still while the caller has
+    a moment. points: so many of a signal's known points, drawn anew for each step; None: all.
     """
     render, mismatch = still(system.render), system.mismatch
     generator = Generator(signal.coords.device).manual_seed(seed)
@@ -110,7 +113,7 @@ def refine(
     data: Tensor,
     what: What = "codes",
     steps: int = 100,
-    rate: float = 1e-3,
+    rate: float | None = None,
     points: int | None = None,
     seed: int = 0,
     **meta: Any,
@@ -119,6 +122,7 @@ def refine(
 
     what:   ``codes``: the family stays as it is; ``weights``: all weights of each function, with
             the code's tokens where these are weights (``Family.unfold``).
+    rate:   None: as ``RATES`` has it.
     points: of a signal, drawn anew for each step; None: as many as a step of training saw. Views
             take theirs from those that a code is found from, never from those held out.
     meta:   what data have beside their numbers, as for ``System.encode``.
@@ -129,6 +133,7 @@ def refine(
 
     Raises InputError where there is no code to refine, or the system cannot encode.
     """
+    rate = RATES[what] if rate is None else rate
     if steps < 0 or rate <= 0 or (points is not None and points < 1):
         raise InputError(f"refine: steps = {steps}, rate = {rate}, points = {points}: positive.")
     if what == "codes" and not system.family.code_shape[1]:

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from fieldloom.conditioners import Direct
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
-from fieldloom.evaluate.refinement import descend, unfolded, with_family
+from fieldloom.evaluate.refinement import RATES, descend, unfolded, with_family
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.paired import psnr
@@ -47,8 +47,8 @@ class Case(NamedTuple):
 class Rates:
     """Of Adam: for refining codes, for refining all weights, and for the network from scratch."""
 
-    codes: float = 1e-3
-    weights: float = 1e-4
+    codes: float = RATES["codes"]
+    weights: float = RATES["weights"]
     scratch: float = 1e-3
 
 

@@ -58,7 +58,7 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, ratio: float = 4, bias: bool = True, dropout: float = 0.0
+        self, width: int, heads: int, ratio: float = 4.0, bias: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads, bias)
@@ -82,7 +82,7 @@ class AdaptiveBlock(nn.Module):
     Source: arXiv:2212.09748, section 3.2 (DiT).
     """
 
-    def __init__(self, width: int, heads: int, ratio: float = 4) -> None:
+    def __init__(self, width: int, heads: int, ratio: float = 4.0) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)

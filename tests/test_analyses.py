@@ -1,0 +1,454 @@
+"""Analyses and test-time optimisation, against slow and obvious ways to the same numbers."""
+
+import json
+import math
+import shutil
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+import fieldloom
+from fieldloom import cli
+from fieldloom.engine.run import save
+from fieldloom.errors import InputError
+from fieldloom.evaluate import refinement
+from fieldloom.evaluate.analyses import (
+    Panel,
+    drawn_tokens,
+    held_out,
+    influence,
+    learning_curve,
+    locality,
+    plot,
+    supported,
+)
+from fieldloom.evaluate.refinement import closeness, descend, refine, unfolded
+from fieldloom.evaluate.timing import (
+    Budget,
+    Curve,
+    Rates,
+    against_time,
+    marks_of,
+    mean_of,
+    scratch,
+)
+from fieldloom.metrics.paired import psnr
+
+CODED = ["functa", "mnif", "transinr", "ipc", "laginr"]
+
+
+@pytest.fixture(params=CODED)
+def system(request):
+    return fieldloom.build(request.param, "tiny")
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """A light field of 8 x 8 with one view held out; two objects of five views, with cameras."""
+    system = fieldloom.build(
+        "laginr",
+        "tiny",
+        source={"name": "multiview"},
+        modality={"name": "views", "size": 8, "support": [1, 3], "query": 1, "held": 1},
+        renderer="plucker",
+        field={"features": 12},
+        prior="none",
+    )
+    cameras = {key: x.expand(2, *x.shape) for key, x in system.modality.cameras(5).items()}
+    return system, torch.rand(2, 5, 3, 8, 8), cameras
+
+
+def run(*words, status=0):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["fieldloom", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    assert (end.value.code or 0) == status
+
+
+# -- refinement
+
+
+def test_descent_is_adam_on_each_code_alone(system, images):
+    signal, code = system.modality.encoding(images), system.encode(images)
+    moments = list(descend(system, signal, code, 4, 1e-2))
+    assert [moment.step for moment in moments] == [0, 1, 2, 3, 4]
+    for i in range(len(images)):
+        own, alone = code[i : i + 1].clone().requires_grad_(), signal.part(slice(i, i + 1))
+        adam = torch.optim.Adam([own], 1e-2)
+        for moment in moments:
+            torch.testing.assert_close(moment.code[i : i + 1], own.detach(), atol=1e-5, rtol=1e-4)
+            loss = (system.family(alone.coords, own) - alone.values).square().mean()
+            torch.testing.assert_close(moment.errors[i], loss.detach(), atol=1e-6, rtol=1e-4)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+
+
+def test_the_clock_stands_still_while_the_caller_has_a_moment(images, monkeypatch):
+    """A step takes 1 (its forward pass), the caller 100 each time."""
+    system, now = fieldloom.build("functa", "tiny"), [0.0]
+    plain = refinement.error
+
+    def error(*given):
+        now[0] += 1
+        return plain(*given)
+
+    monkeypatch.setattr(refinement, "error", error)
+    monkeypatch.setattr(refinement.time, "perf_counter", lambda: now[0])
+    signal, seconds = system.modality.encoding(images), []
+    for moment in descend(system, signal, system.encode(images), 3, 1e-3):
+        seconds.append(moment.seconds)
+        now[0] += 100
+    assert seconds == [0, 1, 2, 3]
+
+
+def test_points_are_drawn_anew_from_what_is_known(images):
+    system = fieldloom.build("functa", "tiny")
+    whole = system.modality.encoding(images)
+    known = torch.rand(3, 64) < 0.3
+    wrong = torch.where(known.unsqueeze(-1), whole.values, 1e6)
+    signal = fieldloom.types.Signal(whole.coords, wrong, whole.index, whole.grid).hide(known)
+    code = system.encode(images)
+    errors = [m.errors for m in descend(system, signal, code, 3, 1e-9, points=8)]
+    assert all(error.max() < 10 for error in errors)
+    assert not torch.allclose(errors[0], errors[1])
+    again = [m.errors for m in descend(system, signal, code, 3, 1e-9, points=8)]
+    assert all(torch.equal(a, b) for a, b in zip(errors, again, strict=True))
+
+
+@pytest.mark.parametrize("what", ["codes", "weights"])
+def test_refined_data_are_closer_and_say_how_much(system, images, what):
+    before = system.encode(images)
+    found = refine(system, images, what, steps=20, rate=1e-2, points=1000)
+    assert torch.equal(found.start, before)
+    for code, own, said in (
+        (found.start, system, found.before),
+        (found.code, found.system, found.after),
+    ):
+        torch.testing.assert_close(psnr(own.predict(code), images), said)
+    assert (found.after > found.before + 0.1).all()
+    torch.testing.assert_close(system.encode(images), before)  # nothing shared was touched
+    assert found.system.decode(found.code, 11).shape == (3, 1, 11, 11)
+
+
+def test_weights_fit_what_codes_cannot(images):
+    system = fieldloom.build("functa", "tiny")
+    codes, weights = (refine(system, images, w, 60, 3e-3) for w in ("codes", "weights"))
+    assert (weights.after > codes.after + 3).all()
+
+
+@pytest.mark.parametrize("what", ["codes", "weights"])
+def test_each_signal_is_refined_alone_and_never_for_the_worse(images, what):
+    system = fieldloom.build("functa", "tiny", train={"field": {"micro": 2}})
+    together = refine(system, images, what, steps=5)
+    for i in range(3):
+        alone = refine(system, images[i : i + 1], what, steps=5)
+        torch.testing.assert_close(together.code[i : i + 1], alone.code, atol=1e-5, rtol=1e-4)
+    wild = refine(system, images, what, steps=3, rate=1e3)
+    kept = wild.after == wild.before
+    assert kept.any()
+    assert (wild.after[~kept] > wild.before[~kept]).all()
+    torch.testing.assert_close(
+        wild.system.decode(wild.code)[kept], system.reconstruct(images)[kept]
+    )
+
+
+def test_unfolded_functions_are_the_same(system, images):
+    code = system.encode(images)
+    other, weights = unfolded(system, code)
+    torch.testing.assert_close(other.predict(weights), system.predict(code), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(other.predict(weights[1:2], 5), system.predict(code, 5)[1:2])
+
+
+def test_closeness_is_of_known_points(images):
+    system = fieldloom.build("functa", "tiny")
+    code, signal = system.encode(images), system.modality.encoding(images)
+    made, known = system.predict(code).detach(), torch.rand(3, 64) < 0.5
+    torch.testing.assert_close(closeness(system, code, signal), psnr(made, images))
+    found = closeness(system, code, signal.hide(known))
+    for i in range(3):
+        squares = (made[i].flatten() - images[i].flatten())[known[i]].square()
+        assert found[i].item() == pytest.approx(-10 * math.log10(squares.mean()), abs=1e-4)
+
+
+def test_refining_needs_a_code(images):
+    plain = {"field": {"name": "siren", "width": 8}, "conditioner": "shared"}
+    system = fieldloom.build("functa", "tiny", encoder={"name": "nothing"}, **plain, prior="none")
+    with pytest.raises(InputError, match="have no codes; refine weights"):
+        refine(system, images, steps=1)
+    assert (
+        refine(system, images, "weights", 5).after > refine(system, images, "weights", 1).after
+    ).all()
+    with pytest.raises(InputError, match="rate = 0"):
+        refine(system, images, "weights", rate=0.0)
+
+
+@pytest.mark.parametrize(("what", "rate"), [("codes", 1e-2), ("weights", 1e-4)])
+def test_codes_and_weights_have_rates_of_their_own(images, what, rate):
+    system = fieldloom.build("functa", "tiny")
+    unsaid, said, other = (refine(system, images, what, 3, r) for r in (None, rate, 3 * rate))
+    assert torch.equal(unsaid.code, said.code)
+    assert not torch.equal(unsaid.code, other.code)
+
+
+# -- influence
+
+
+def test_influence_is_the_difference_without_a_token(system, images):
+    code = system.encode(images[:1])
+    tokens = drawn_tokens(system, 3)
+    found = influence(system, code, tokens)
+    torch.testing.assert_close(found.whole, system.predict(code)[0])
+    assert found.maps.shape == (len(tokens), 8, 8)
+    for token, seen in zip(tokens, found.maps, strict=True):
+        without = code.clone()
+        without[:, token] = 0
+        torch.testing.assert_close(seen, (system.predict(without)[0] - found.whole).abs().mean(0))
+    assert found.maps.max() > 0
+
+
+def test_tokens_are_drawn_from_the_seed():
+    system = fieldloom.build("laginr", "tiny")
+    assert drawn_tokens(system, 99) == [0, 1, 2, 3]
+    drawn = {tuple(drawn_tokens(system, 2, seed)) for seed in range(30)}
+    assert drawn == {(a, b) for a in range(4) for b in range(a + 1, 4)}
+    assert drawn_tokens(system, 2, 5) == drawn_tokens(system, 2, 5)
+    assert drawn_tokens(fieldloom.build("functa", "tiny"), 8) == [0]
+
+
+def test_influence_on_a_view(scenes):
+    system, views, cameras = scenes
+    code = system.encode(views, **cameras)[:1]
+    one = {key: x[:1, 4:5] for key, x in cameras.items()}
+    found = influence(system, code, [1], one)
+    without = code.clone()
+    without[:, 1] = 0
+    a, b = (system.predict(c, cameras=one)[0, 0] for c in (code, without))
+    torch.testing.assert_close(found.maps[0], (a - b).abs().mean(0))
+    torch.testing.assert_close(found.whole, a)
+
+
+def test_locality():
+    maps = torch.zeros(4, 10, 10)
+    maps[0] = 3
+    maps[1, 2, 7] = 5
+    maps[2] = torch.rand(10, 10)
+    found = locality(maps)
+    assert found[0].item() == pytest.approx(0.1)
+    assert found[1] == 1
+    by_size = sorted(maps[2].flatten().tolist())
+    assert found[2].item() == pytest.approx(sum(by_size[-10:]) / sum(by_size), rel=1e-5)
+    assert found[3].isnan()
+
+
+# -- curves, support
+
+
+def test_a_learning_curve_has_only_lines_with_psnr():
+    log = [
+        {"stage": "field", "step": 10, "psnr": 12.0, "seconds_a_step": 0.5},
+        {"stage": "field", "step": 20, "loss": 1.0, "seconds_a_step": 0.5},
+        {"stage": "field", "step": 30, "psnr": 15.0, "seconds_a_step": 0.4},
+        {"stage": "prior", "step": 10, "psnr": 99.0, "seconds_a_step": 0.5},
+    ]
+    assert learning_curve(log) == ([10, 30], [5.0, 12.0], [12.0, 15.0])
+
+
+def test_support_is_measured_on_held_out_views(scenes):
+    system, views, cameras = scenes
+    found = supported(system, views, [1, 3], **cameras)
+    for count, said in zip((1, 3), found, strict=True):
+        values = []
+        for i in range(2):
+            c2w, intrinsics = (cameras[key][i : i + 1] for key in ("c2w", "intrinsics"))
+            seen = system.modality.support(views[i : i + 1], c2w, intrinsics, count)
+            camera = {"c2w": c2w[:, 4:], "intrinsics": intrinsics[:, 4:]}
+            made = system.predict(system.encode_signal(seen), cameras=camera)[0, 0]
+            values.append(psnr(made[None], views[i, 4][None]).item())
+        assert said == pytest.approx(sum(values) / 2, rel=1e-5)
+    assert found[0] != pytest.approx(found[1], abs=1e-6)
+    with pytest.raises(InputError, match="5 views, and only 4"):
+        supported(system, views, [5], **cameras)
+
+
+def test_held_out_views_are_never_refined_on(scenes):
+    system, views, cameras = scenes
+    found = refine(system, views, "weights", steps=3, rate=1e-3, **cameras)
+    other = views.clone()
+    other[:, 4] = 0
+    again = refine(system, other, "weights", steps=3, rate=1e-3, **cameras)
+    assert torch.equal(found.code, again.code)
+    values = held_out(found.system, found.code, views, **cameras)
+    assert values.shape == (2,)
+    assert (values != held_out(found.system, found.code, other, **cameras)).all()
+
+
+# -- time
+
+
+def test_marks_go_from_the_first_to_the_last_step():
+    for steps in (0, 1, 7, 100, 1000):
+        marks = marks_of(steps)
+        assert marks[0] == 0
+        assert marks[-1] == steps
+        assert marks == sorted(set(marks))
+        assert len(marks) <= 34
+
+
+def test_curves_are_averaged_as_far_as_all_come():
+    a, b = (
+        Curve([0, 2, 5], [0.0, 1.0, 3.0], [10.0, 20.0, 30.0]),
+        Curve([0, 2], [1.0, 2.0], [20.0, 24.0]),
+    )
+    assert mean_of([a, b]) == Curve([0, 2], [0.5, 1.5], [15.0, 22.0])
+
+
+@pytest.mark.parametrize("name", ["functa", "laginr"])
+def test_four_ways_to_a_field(name, images):
+    """All begin where they should, and what is measured after the last step is what is there."""
+    system, images = fieldloom.build(name, "tiny"), images[:2]
+    found = against_time(system, images, Budget(6, math.inf), Rates(1e-3, 1e-4, 1e-3), width=16)
+    assert list(found) == ["encoder", "codes", "weights", "scratch"]
+    encoded = psnr(system.predict(system.encode(images)), images).mean().item()
+    for what in ("encoder", "codes", "weights"):
+        assert found[what].psnr[0] == pytest.approx(encoded, abs=1e-3)
+    assert found["encoder"].steps == [0]
+    for what, rate in (("codes", 1e-3), ("weights", 1e-4)):
+        refined = refine(system, images, what, 6, rate, 64)
+        assert found[what].steps == [0, 1, 2, 3, 4, 5, 6]
+        assert found[what].psnr[-1] == pytest.approx(refined.after.mean().item(), abs=1e-3)
+    assert found["scratch"].psnr[-1] > found["scratch"].psnr[0]
+
+
+def test_a_network_from_scratch_fits_a_picture(images):
+    system = fieldloom.build("functa", "tiny")
+    other, code = scratch(system, width=32)
+    sizes = [64 * 32 + 32, 32 * 32 + 32, 32 * 32 + 32, 32 + 1]  # 32 cosines and 32 sines first
+    assert code.shape == (1, 1, sum(sizes))
+    signal = system.modality.encoding(images[:1])
+    last = list(descend(other, signal, code, 150, 3e-3))[-1]
+    assert closeness(other, last.code, signal).item() > 25
+    assert not torch.equal(code, scratch(system, width=32, seed=1)[1])
+
+
+def test_a_budget_of_no_seconds_measures_only_the_beginning(images):
+    found = against_time(fieldloom.build("functa", "tiny"), images[:1], Budget(9, 0.0), width=8)
+    assert all(curve.steps == [0] for curve in found.values())
+
+
+def test_time_is_of_grids_with_codes(scenes, images):
+    with pytest.raises(InputError, match="grids"):
+        against_time(scenes[0], images)
+    bare = fieldloom.build("functa", "tiny", conditioner="shared", encoder="nothing", prior="none")
+    for ask in (lambda: against_time(bare, images), lambda: drawn_tokens(bare, 1)):
+        with pytest.raises(InputError, match="have no codes"):
+            ask()
+
+
+# -- the command line
+
+
+def test_commands_on_a_run(tiny_run, tmp_path, capsys):
+    own = shutil.copytree(tiny_run, tmp_path / "run")
+    twin = shutil.copytree(tiny_run, tmp_path / "other" / "run")
+    run("analyse", "influence", own, "--count", 2, "--tokens", 5)
+    numbers = json.loads((own / "influence.json").read_text())
+    assert 0.1 <= numbers["locality"] <= 1
+    assert numbers["tokens"] == [0]  # a run of one token
+    assert numbers["runs"] == [str(own)]
+    assert numbers["recipes"] == ["mnif:tiny"]
+    assert Image.open(own / "influence.png").size == (3 * 98 + 2, 2 * 98 + 2)
+    assert f"{numbers['locality']:.1%}" in capsys.readouterr().out
+
+    run("analyse", "curves", own, twin, "--out", tmp_path / "curves.png")
+    assert Image.open(tmp_path / "curves.png").width > 900
+    run("analyse", "time", own, "--count", 2, "--steps", 3, "--width", 8, "--out", tmp_path)
+    timed = json.loads((tmp_path / "time.json").read_text())
+    assert set(timed["curves"]) == {"encoder", "codes", "weights", "scratch"}
+    assert timed["data"] == 2
+    assert timed["rates"] == {"codes": 1e-2, "weights": 1e-4, "scratch": 1e-3}
+    assert (tmp_path / "time.png").is_file()
+
+    capsys.readouterr()
+    run("analyse", "support", own, status=2)
+    assert "support is of views" in capsys.readouterr().err
+    run("analyse", "time", own, "--code-rate", 0, status=2)
+    assert "above 0" in capsys.readouterr().err
+    run("analyse", "curves", tmp_path / "none", status=2)
+    assert "is not a run" in capsys.readouterr().err
+    (own / "log.jsonl").unlink()
+    run("analyse", "curves", own, status=2)
+    assert "has no PSNR" in capsys.readouterr().err
+
+
+def test_reconstruct_refines(tiny_run, tmp_path, capsys):
+    for what in ("codes", "weights"):
+        out = tmp_path / what
+        words = ["reconstruct", tiny_run, "--count", 2, "--resolution", 5, "--out", out]
+        run(*words, "--refine", what, "--refine-steps", 15, "--refine-rate", 1e-2)
+        said = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("PSNR"))
+        system = fieldloom.load(tiny_run, device="cpu")
+        source = fieldloom.system.open_source(system.recipe, system.modality)
+        found = refine(system, source.read(source.test[:2]), what, 15, 1e-2)
+        assert said == (
+            f"PSNR of what was encoded: {found.before.mean():.2f} dB, "
+            f"after 15 steps on {what} {found.after.mean():.2f}"
+        )
+        assert found.after.mean() > found.before.mean()
+        made = found.system.decode(found.code, 5)
+        pixels = torch.tensor(list(Image.open(out / "0001.png").convert("L").getdata()))
+        assert (pixels / 255 - made[1].flatten()).abs().max() < 0.003
+    run(*words, "--refine", "codes", "--refine-rate", 0, status=2)
+    assert "rate = 0" in capsys.readouterr().err
+
+
+def test_context_is_all_that_is_refined_on(tmp_path, capsys):
+    """A run that encodes from a part of the points says what that does to all of them."""
+    hidden = {"context": {"hide": 0.5}}
+    save(fieldloom.build("functa", "tiny", modality=hidden), tmp_path / "half")
+    words = ["reconstruct", tmp_path / "half", "--count", 2, "--refine", "codes"]
+    run(*words, "--refine-steps", 2)
+    assert "PSNR of all points" in capsys.readouterr().out
+
+
+def test_commands_on_views(scenes, tmp_path, capsys, monkeypatch):
+    system, views, cameras = scenes
+    save(system, tmp_path / "views")
+    monkeypatch.setattr(
+        "fieldloom.cli.analysing.few", lambda system, path, count: (views[:count], cameras)
+    )
+    run("analyse", "support", tmp_path / "views", "--views", 3)
+    numbers = json.loads((tmp_path / "views" / "support.json").read_text())
+    assert numbers["views"] == [1, 2, 3]
+    assert numbers["psnr"]["views"] == pytest.approx(supported(system, views, [1, 2, 3], **cameras))
+    assert (tmp_path / "views" / "support.png").is_file()
+    run("analyse", "influence", tmp_path / "views", "--tokens", 2, "--count", 1)
+    assert Image.open(tmp_path / "views" / "influence.png").size == (4 * 98 + 2, 98 + 2)
+    monkeypatch.setattr("fieldloom.cli.coding.data_of", lambda system, path: (views, cameras))
+    capsys.readouterr()
+    words = ["reconstruct", tmp_path / "views", "--refine", "codes", "--refine-steps", 2]
+    run(*words, "--out", tmp_path / "orbits")
+    before = held_out(system, system.encode(views, **cameras), views, **cameras).mean()
+    assert f"PSNR of held-out views: {before:.2f} dB" in capsys.readouterr().out
+
+
+def test_a_plot_shows_every_line(tmp_path):
+    one = Panel("x", "y", {"a": ([0, 1, 2], [1.0, 2.0, 3.0])})
+    two = Panel("x", "y", {**one.lines, "b": ([0, 1, 2], [3.0, 2.0, 1.0])})
+    assert plot(one) != plot(two)
+    (tmp_path / "two.png").write_bytes(plot(one, two))
+    assert Image.open(tmp_path / "two.png").size == (1100, 396)
+
+
+def test_runs_of_one_name_are_told_apart():
+    from fieldloom.cli.analysing import named
+
+    assert named(["a/run", "b/run", "c"]) == {"a/run": "a/run", "b/run": "b/run", "c": "c"}

@@ -1,0 +1,337 @@
+"""The transformer that denoises tokens, and LA-GINR's second stage with it (arXiv:2310.05624)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from fieldloom.errors import InputError
+from fieldloom.metrics.cost import parameters
+from fieldloom.priors import DENOISERS, Diffusion, Dit, Whiten
+from fieldloom.registry import build
+from vectors import Vectors, load, same
+
+SHAPE, CLASSES = (5, 3), 4
+
+
+def fresh(classes: int = CLASSES, **own: object) -> Dit:
+    return Dit(SHAPE, classes, **(dict(depth=2, width=24, heads=3, time=8) | own)).double()
+
+
+def stirred(classes: int = CLASSES) -> Dit:
+    """A network of which no part is zero."""
+    net = fresh(classes)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(0, 0.3)
+    return net
+
+
+def inputs(batch: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    code = torch.randn(batch, *SHAPE, dtype=torch.float64)
+    return code, torch.randint(1000, (batch,)), torch.randint(CLASSES, (batch,))
+
+
+# -- the network
+
+
+def test_the_published_size() -> None:
+    """LA-GINR's 458M: DiT-L between tokens of 256 channels, whose positions are no parameters."""
+    tables = {"denoiser": DENOISERS}
+    with torch.device("meta"):
+        net = build("denoiser", "dit", tables, code_shape=(256, 256), classes=1000)
+    assert parameters(net) == 458_316_032
+    assert sum(tensor.numel() for tensor in net.state_dict().values()) == 458_316_032
+
+
+def waves(at: float, width: int) -> Tensor:
+    """[cos | sin] of at / 10000^(2 i / width)."""
+    angles = [at / 10000 ** (2 * i / width) for i in range(width // 2)]
+    waves = [math.cos(a) for a in angles] + [math.sin(a) for a in angles]
+    return torch.tensor(waves, dtype=torch.float64)
+
+
+def slow_attention(attention: nn.Module, x: Tensor) -> Tensor:
+    """Of one signal (tokens, width), head by head, query by query."""
+    q, k, v = attention.qkv(x).split(x.shape[1], 1)
+    mixed = []
+    for mine in torch.arange(x.shape[1]).chunk(attention.heads):
+        scores = [[(a @ b / math.sqrt(len(mine))).exp() for b in k[:, mine]] for a in q[:, mine]]
+        rows = [sum(s * w for s, w in zip(row, v[:, mine], strict=True)) for row in scores]
+        mixed.append(torch.stack([r / sum(s) for r, s in zip(rows, scores, strict=True)]))
+    return attention.out(torch.cat(mixed, 1))
+
+
+def slow(net: Dit, code: Tensor, time: int, label: int) -> Tensor:
+    """One signal (tokens, width) by section 3.2 of arXiv:2212.09748."""
+    width = net.input.out_features
+
+    def norm(x: Tensor) -> Tensor:
+        return (x - x.mean(1, True)) / (x.var(1, correction=0, keepdim=True) + 1e-6).sqrt()
+
+    embedded = waves(time, net.time[0].in_features)
+    condition = F.silu(net.time[2](F.silu(net.time[0](embedded))) + net.label.weight[label])
+    x = net.input(code) + torch.stack([waves(i, width) for i in range(len(code))])
+    for block in net.blocks:
+        b1, g1, a1, b2, g2, a2 = block.adapt[1](condition).view(6, width)
+        x = x + a1 * slow_attention(block.attention, norm(x) * (1 + g1) + b1)
+        x = x + a2 * block.mlp[2](F.gelu(block.mlp[0](norm(x) * (1 + g2) + b2)))
+    shift, scale = net.adapt[1](condition).view(2, width)
+    return net.output(norm(x) * (1 + scale) + shift)
+
+
+def test_the_network_is_its_definition() -> None:
+    net, (code, time, label) = stirred(), inputs()
+    cases = zip(code, time.tolist(), label.tolist(), strict=True)
+    expected = torch.stack([slow(net, *case) for case in cases])
+    # angles are float32: a time of 1000 has its phase to 6e-5
+    same(net(code, time, label), expected, rtol=1e-3, atol=1e-3)
+    same(net(code, 0 * time, label), torch.stack([slow(net, c, 0, int(n)) for c, n in
+         zip(code, label, strict=True)]), rtol=1e-5, atol=1e-5)  # fmt: skip
+
+
+def test_the_initial_draw() -> None:
+    """Answers 0; linear maps Xavier-uniform, embeddings N(0, 0.02), modulations zero."""
+    net = fresh(classes=200, width=48)
+    code, time, label = inputs()
+    assert not net(code, time, label).any()
+    for name, parameter in net.named_parameters():
+        if name.endswith("bias") or "adapt" in name or name.startswith("output"):
+            assert not parameter.any(), name
+        elif name.startswith(("time", "label")):
+            assert 0.015 < parameter.std() < 0.025, name
+        else:
+            bound = math.sqrt(6 / sum(parameter.shape))
+            assert 0.9 * bound < parameter.abs().max() <= bound, name
+
+
+def test_a_gradient_reaches_every_parameter() -> None:
+    net = stirred()
+    net(*inputs()).square().sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_fresh_network_can_leave_zero() -> None:
+    """Zeros in a row would stay: only the last map's own may be there."""
+    net = fresh()
+    net(*inputs()).sub(1).square().sum().backward()
+    assert net.output.weight.grad.any()
+    assert net.output.bias.grad.any()
+
+
+def test_signals_are_independent() -> None:
+    net, (code, time, label) = stirred(), inputs()
+    whole = net(code, time, label)
+    assert whole.shape == code.shape
+    for i in range(len(code)):
+        one = slice(i, i + 1)
+        same(net(code[one], time[one], label[one]), whole[one])
+
+
+def test_a_token_knows_its_place() -> None:
+    """Permuting the tokens permutes the answer only where their positions are taken away."""
+    net, (code, time, label) = stirred(), inputs()
+    order = torch.tensor([2, 0, 1, 4, 3])
+    moved = lambda: net(code[:, order], time, label) - net(code, time, label)[:, order]
+    assert moved().abs().amax((1, 2)).min() > 0.01
+    net.position.zero_()
+    same(moved(), torch.zeros_like(code))
+
+
+def test_time_and_class_matter() -> None:
+    net, (code, time, label) = stirred(), inputs()
+    whole = net(code, time, label)
+    for other in (net(code, (time + 500) % 1000, label), net(code, time, (label + 1) % CLASSES)):
+        assert (other - whole).abs().amax((1, 2)).min() > 0.01
+
+
+def test_no_class_is_any_class() -> None:
+    net, (code, time, label) = stirred(), inputs()
+    free = net(code, time)
+    same(free, net(code, time, torch.full_like(label, CLASSES)))
+    assert not torch.allclose(free, net(code, time, label))
+    without = stirred(classes=0)
+    assert without.label is None
+    same(without(code, time, 0 * label), without(code, time))
+
+
+def test_positions_are_not_saved() -> None:
+    net, twin, given = stirred(), fresh(), inputs()
+    assert "position" not in net.state_dict()
+    twin.load_state_dict(net.state_dict())
+    same(twin(*given), net(*given), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(depth=0), "depth = 0 is at least 1"),
+        (dict(ratio=0.0), "ratio = 0 positive"),
+        (dict(width=27), "width = 27 and time = 8 are even"),
+        (dict(time=7), "width = 24 and time = 7 are even"),
+        (dict(heads=5), "heads = 5: a divisor of the width, 24"),
+        (dict(heads=0), "heads = 0: a divisor"),
+    ],
+)
+def test_wrong_sizes_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fresh(**wrong)
+
+
+def test_a_code_of_another_shape_is_refused() -> None:
+    code, time, label = inputs()
+    with pytest.raises(InputError, match=r"a code is \(5, 3\), not \(1, 3\)"):
+        fresh()(code[:, :1], time, label)
+
+
+# -- LA-GINR's second stage: linear schedule, x0, guidance; diffusers keeps float32
+
+
+class Known(nn.Module):
+    """Answers ``conditional`` for a class and ``free`` for "any", and notes what it was asked."""
+
+    def __init__(self, conditional: Tensor, free: Tensor) -> None:
+        super().__init__()
+        self.conditional, self.free = conditional, free
+        self.weight = nn.Parameter(torch.zeros(()))  # a denoiser tells its device
+        self.times: list[int] = []
+
+    def forward(self, code: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        self.times.append(int(time[0]))
+        return torch.where((label < CLASSES).view(-1, 1, 1), self.conditional, self.free)
+
+
+@pytest.fixture
+def vectors() -> Vectors:
+    return load("laginr_ddpm")
+
+
+def stage2(denoiser: nn.Module, shape: tuple[int, int] = (4, 3), **own: object) -> Diffusion:
+    return Diffusion(shape, denoiser, CLASSES, schedule="linear", predict="x0", **own)
+
+
+def test_schedule(vectors: Vectors) -> None:
+    prior = stage2(nn.Identity())
+    same(prior.scheduler().betas.double(), vectors["betas"], rtol=1e-5, atol=0)
+    same(prior.alphas.double(), vectors["alphas_bar"], rtol=1e-4, atol=0)
+
+
+def test_noisy_tokens(vectors: Vectors) -> None:
+    prior = stage2(nn.Identity())
+    noisy = prior.noisy(vectors["x0"], vectors["eps"], vectors["t"])
+    same(noisy, vectors["xt"], rtol=1e-5, atol=1e-5)
+    assert prior.target(vectors["x0"], vectors["eps"], vectors["t"]) is vectors["x0"]
+
+
+@pytest.mark.parametrize(("spacing", "number"), [("leading", 0), ("trailing", 1)])
+def test_a_step_of_250(vectors: Vectors, spacing: str, number: int) -> None:
+    """500 -> 496 is a step of leading times, 3 -> the clean code one of trailing times."""
+    scheduler = stage2(nn.Identity()).scheduler("ddim", spacing)
+    scheduler.set_timesteps(250)
+    time, before = (int(vectors[name][number]) for name in ("ddim_t", "ddim_tprev"))
+    times = [*scheduler.timesteps.tolist(), -1]
+    assert times[times.index(time) + 1] == before
+    clean, x = (vectors[name][number : number + 1].float() for name in ("ddim_x0hat", "xt"))
+    step = scheduler.step(clean, time, x)
+    expected = vectors["ddim_xprev"][number : number + 1].float()
+    same(step.prev_sample, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_guidance(vectors: Vectors) -> None:
+    """uncond + 2.5 (cond - uncond) on x0, which the last step returns; its 250 published times."""
+    known = Known(vectors["cfg_cond"].float(), vectors["cfg_uncond"].float())
+    prior = stage2(known)
+    draw = lambda **own: prior.sample(2, 1, steps=250, spacing="leading", **own)
+    expected = vectors["cfg_2p5"].float()
+    # the last of leading times, 0, goes to no noise at all
+    same(draw(guidance=2.5), expected, rtol=1e-5, atol=1e-5)
+    assert known.times[::2] == known.times[1::2] == list(range(996, -1, -4))
+    same(draw(), known.conditional, rtol=1e-5, atol=1e-5)
+
+
+def test_tokens_have_their_own_statistics() -> None:
+    """The default of ``whiten``: every token's every channel by its own mean and deviation."""
+    codes = torch.randn(500, *SHAPE) * torch.rand(SHAPE).add(0.1) + torch.randn(SHAPE)
+    prior = stage2(nn.Identity(), SHAPE, codec=Whiten(SHAPE))
+    prior.fit(codes)
+    inner = prior.codec.encode(codes)
+    same(inner.mean(0), torch.zeros(SHAPE), rtol=0, atol=1e-5)
+    same(inner.std(0), torch.ones(SHAPE), rtol=0, atol=1e-5)
+
+
+def test_a_tenth_of_the_classes_is_dropped() -> None:
+    class Labels(nn.Module):
+        def forward(self, code: Tensor, time: Tensor, label: Tensor) -> Tensor:
+            self.seen = label
+            return code
+
+    prior = stage2(Labels(), (1, 1))
+    prior.loss(torch.zeros(10_000, 1, 1), torch.ones(10_000, dtype=torch.long))
+    seen = prior.denoiser.seen.bincount(minlength=CLASSES + 1)
+    assert seen[1] + seen[CLASSES] == 10_000
+    assert 850 < seen[CLASSES] < 1150  # five standard deviations
+
+
+def test_many_codes_are_denoised_a_few_at_a_time() -> None:
+    """Pieces of codes with their own times and labels: the same answer, in bounded memory."""
+    net, (code, time, label) = stirred(), inputs(7)
+    seen: list[int] = []
+    net.register_forward_hook(lambda module, given, answer: seen.append(len(answer)))
+    prior = stage2(net, SHAPE)
+    whole = prior.denoised(code, time, label)
+    same(prior.denoised(code, time, label, tokens=3 * SHAPE[0]), whole)
+    same(prior.denoised(code, time, label, tokens=1), whole)
+    assert seen == [7, 3, 3, 1, *[1] * 7]
+
+
+# -- what it learns
+
+
+def two_modes(count: int = 256) -> tuple[Tensor, Tensor]:
+    """Tokens 0 .. 4 times +-1, the sign that of the class: a code's place counts, too."""
+    labels = torch.arange(count) % 2
+    mean = torch.arange(SHAPE[0]).view(-1, 1) * (labels * 2.0 - 1).view(-1, 1, 1)
+    return mean + 0.2 * torch.randn(count, *SHAPE), labels
+
+
+@pytest.fixture(scope="module")
+def trained() -> Diffusion:
+    torch.manual_seed(0)
+    codes, labels = two_modes()
+    net = Dit(SHAPE, 2, depth=2, width=32, heads=2, ratio=2.0, time=16)
+    prior = Diffusion(SHAPE, net, 2, Whiten(SHAPE), schedule="linear")
+    prior.fit(codes, labels)
+    adam = torch.optim.Adam(prior.parameters(), 3e-3)
+    for step in range(200):
+        some = torch.arange(step * 64, step * 64 + 64) % len(codes)
+        loss = prior.loss(codes[some], labels[some]).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return prior.eval()
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_it_draws_the_asked_class(trained: Diffusion, guidance: float) -> None:
+    label = torch.arange(40) % 2
+    seeded = Generator().manual_seed(1)
+    drawn = trained.sample(40, label, generator=seeded, guidance=guidance, steps=20)
+    assert drawn.shape == (40, *SHAPE)
+    sign = drawn[:, 1:].mean((1, 2)).sign()
+    assert (sign == label * 2 - 1).float().mean() > 0.97
+
+
+def test_it_learns_every_place(trained: Diffusion) -> None:
+    """The means of tokens, 0 to 4, are those of their places; without a class both modes come."""
+    drawn = trained.sample(200, 1, generator=Generator().manual_seed(1), steps=20)
+    expected = torch.arange(SHAPE[0]).view(-1, 1).expand(SHAPE).float()
+    same(drawn.mean(0), expected, rtol=0, atol=0.25)
+    free = trained.sample(200, generator=Generator().manual_seed(1), steps=20)
+    share = (free[:, 1:].mean((1, 2)) > 0).float().mean()
+    assert 0.25 < share < 0.75
