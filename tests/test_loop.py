@@ -45,6 +45,10 @@ def test_rates():
     assert [rate_at(s, stage, "constant") for s in (0, 1, 3, 9)] == [0.25, 0.5, 1, 1]
     assert rate_at(5, stage, "cosine") == pytest.approx(0.5)
     assert rate_at(0, Stage(steps=10), "cosine") == 1
+    stepped = Stage(steps=10, every=3, factor=0.5)
+    assert [rate_at(s, stepped, "step") for s in (0, 2, 3, 6)] == [1, 1, 0.5, 0.25]
+    with pytest.raises(InputError, match="factor"):
+        Stage(factor=0.0)
 
 
 class Quadratic(Objective):

@@ -131,6 +131,9 @@ def sample(
     guidance: Annotated[float | None, typer.Option(help="1 is plain conditional sampling.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler.")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Of tokens: the likeliest few.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Of tokens: the likeliest share.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of tokens: below 1 is safer.")] = None,
     seed: SeedOption = 0,
     kind: KindOption = None,
     project: ProjectOption = 0,
@@ -143,6 +146,7 @@ def sample(
     system = opened(run, device)
     check_format(system, kind, project)
     named = {"guidance": guidance, "steps": steps, "sampler": sampler}
+    named |= {"top_k": top_k, "top_p": top_p, "temperature": temperature}
     options = {key: value for key, value in named.items() if value is not None}
     place = None if label is None else class_of(system, label)
     codes = system.sample_codes(count, place, seed, **options)

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fieldloom.engine.device import autocast
-from fieldloom.engine.stage import OPTIMIZERS, Stage, order, rate_at, seed_everything
+from fieldloom.engine.stage import OPTIMIZERS, Schedule, Stage, order, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted
 from fieldloom.objectives import Objective
 from fieldloom.progress import Progress
@@ -69,7 +69,7 @@ class Training:
         schedule = check(
             "train.schedule",
             own.pop("schedule", self.stage.schedule),
-            Literal["cosine", "constant"],
+            Schedule,
         )
         spec = dict(self.stage.optimizer)
         spec = own if own.get("name", spec.get("name")) != spec.get("name") else spec | own

@@ -48,6 +48,9 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
+Schedule = Literal["cosine", "constant", "step"]
+
+
 @dataclass(frozen=True)
 class Stage:
     """A section ``[train.X]`` of a recipe.
@@ -55,7 +58,8 @@ class Stage:
     steps, batch: optimiser steps, signals in each.
     optimizer: name and arguments; groups: what differs for a group of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
-    schedule:  ``cosine`` to 0 over the steps, or ``constant``; warmup: linear, over so many steps.
+    schedule:  ``cosine`` to 0 over the steps, ``constant``, or ``step``: multiplied by ``factor``
+               after every ``every`` steps. warmup: linear, over so many steps.
     clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which
                become the result; 0 keeps none.
     points:    so many random points of each signal a step; None takes all. together: the same
@@ -70,7 +74,9 @@ class Stage:
     batch: int = 32
     optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adamw"})
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
+    every: int = 1000
+    factor: float = 0.1
     warmup: int = 0
     clip: float | None = None
     ema: float = 0.0
@@ -83,11 +89,13 @@ class Stage:
     log_every: int = 50
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch", "save_every", "log_every", "points", "micro")
+        counts = ("steps", "batch", "save_every", "log_every", "every", "points", "micro")
         for name in counts:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"train: {name} = {value}: at least 1.")
+        if not 0 < self.factor <= 1:
+            raise InputError(f"train: factor = {self.factor}: above 0, at most 1.")
         if not 0 <= self.ema < 1 or self.warmup < 0 or (self.clip is not None and self.clip <= 0):
             raise InputError("train: ema is in [0, 1), warmup at least 0, clip positive.")
 
@@ -124,4 +132,6 @@ def rate_at(step: int, stage: Stage, schedule: str) -> float:
     warm = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     if schedule == "constant":
         return warm
+    if schedule == "step":
+        return warm * stage.factor ** (step // stage.every)
     return warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))

@@ -30,6 +30,10 @@ SHAPES = ("shapes", "cloud-frechet")
 METRICS = (*PAIRED, *PICTURES, *SHAPES)
 
 
+OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "temperature")
+"""Of sampling; which of them a prior has is the prior's."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A section ``[evaluate]`` of a recipe.
@@ -43,8 +47,8 @@ class Evaluation:
     points:   of each surface, where not the protocol's: figures are then marked so.
     resolution: of the grid that surfaces are found on; None: as trained.
     samples:  drawn from the prior, in equal numbers of each class where there are classes, with its
-              options guidance, sampler and steps; None: 256, or, of shapes and views, as many as
-              there are test data. seed: of these samples.
+              options (``OPTIONS``) where they are given; None: 256, or, of shapes and views, as many
+              as there are test data. seed: of these samples.
     """
 
     metrics: tuple[str, ...] = ("psnr", "ssim")
@@ -57,6 +61,10 @@ class Evaluation:
     guidance: float | None = None
     sampler: str | None = None
     steps: int | None = None
+    spacing: str | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    temperature: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,8 +82,8 @@ class Evaluation:
 
     def options(self) -> dict[str, Any]:
         """What the prior's ``sample`` is given."""
-        named = {"guidance": self.guidance, "sampler": self.sampler, "steps": self.steps}
-        return {key: value for key, value in named.items() if value is not None}
+        given = {name: getattr(self, name) for name in OPTIONS}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Shown(NamedTuple):
