@@ -47,7 +47,7 @@ class Evaluation:
     points:   of each surface, where not the protocol's: figures are then marked so.
     resolution: of the grid that surfaces are found on; None: as trained.
     samples:  drawn from the prior, in equal numbers of each class where there are classes, with its
-              options (``OPTIONS``) where they are given; None: 256, or, of shapes and views, as many
+              options (``OPTIONS``) where they are given; None: 256, or of shapes and views as many
               as there are test data. seed: of these samples.
     """
 
