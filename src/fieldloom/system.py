@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -102,28 +103,38 @@ class System(nn.Module):
 
     # -- data <-> codes
 
-    def encode(self, data: Tensor, batch: int | None = None, **meta: Any) -> Code:
-        """The codes of data: (batch, tokens, width).
+    def encode(
+        self, data: Tensor, batch: int | None = None, index: Tensor | None = None, **meta: Any
+    ) -> Code:
+        """The codes of data: (batch, tokens, width). batch, index: as of ``signals``."""
+        return torch.cat([self.encode_signal(x) for x in self.signals(data, batch, index, **meta)])
 
-        batch: so many signals at a time; None: the recipe's micro-batch (of fewer signals, if they
-        are encoded from more points than they are trained on), or, where the codes of a batch
-        depend on one another, the batch that it trains with.
+    def signals(
+        self, data: Tensor, batch: int | None = None, index: Tensor | None = None, **meta: Any
+    ) -> Iterator[Signal]:
+        """What codes of data are found from, a few signals at a time.
+
+        batch: so many of them; None: the recipe's micro-batch (of fewer signals, if they are
+        encoded from more points than they are trained on), or, where the codes of a batch depend on
+        one another, the batch that it trains with, or, where the encoder cuts batches itself, all.
+        index: places of the data in their set, which an encoder may draw by; None: 0, 1, 2 ...
         """
         if not self.encodes:
             raise InputError("this run cannot encode: it was trained without an encoder.")
         field = self.recipe.get("train", {}).get("field", {})
         whole = field.get("batch", 32)
         size = batch or (field.get("micro", whole) if self.encoder.separable else whole)
-        if batch is None and self.encoder.separable and "points" in field and len(data):
+        if batch is None and self.encoder.separable and self.encoder.stacks:
+            size = max(1, len(data))
+        elif batch is None and self.encoder.separable and "points" in field and len(data):
             alone = {key: value[:1] for key, value in meta.items()}
             points = self.modality.encoding(data[:1], **alone).coords.shape[1]
             size = max(1, size * field["points"] // max(points, field["points"]))
-        codes = []
+        index = torch.arange(len(data), device=data.device) if index is None else index
         for first in range(0, len(data), size):
             some = slice(first, first + size)
             own = {key: value[some] for key, value in meta.items()}
-            codes.append(self.encode_signal(self.modality.encoding(data[some], **own)))
-        return torch.cat(codes)
+            yield replace(self.modality.encoding(data[some], **own), index=index[some])
 
     def encode_signal(self, signal: Signal) -> Code:
         """The codes of a batch of signals, whole grids or scattered points."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import typer
 
 from fieldloom.cli.analysing import analyse
+from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import encode, interpolate, reconstruct, sample
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
@@ -35,6 +36,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "info": info,
     "cost": cost,
+    "ceiling": ceiling,
     "list": list_,
     "demo": demo,
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldloom.cli.console import say
-from fieldloom.cli.data import batched, class_of, data_of, opened
+from fieldloom.cli.data import batched, class_of, data_of, opened, part_of
 from fieldloom.cli.files import check_format, write_data
 from fieldloom.cli.options import (
     Device,
@@ -36,20 +36,62 @@ class What(StrEnum):
     weights = "weights"
 
 
+class Kept(StrEnum):
+    shards = "shards"
+    safetensors = "safetensors"
+    hdf5 = "hdf5"
+
+
 def encode(
     run: RunArgument,
     source: SourceOption = None,
-    out: OutOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder, or a file. Default: RUN/encoded.")
+    ] = None,
+    kind: Annotated[
+        Kept | None,
+        typer.Option(
+            "--format",
+            help="A folder of shards, one file, or a file of fit-a-nef's layout. Default: one file "
+            "where --out has a suffix.",
+        ),
+    ] = None,
+    worst: Annotated[
+        float | None, typer.Option(help="Signals of a larger error have failed. Default: none.")
+    ] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Encode data into codes (.safetensors); without --source the run's test part."""
+    """Encode data into codes, shard by shard; without --source the run's test part.
+
+    A job that was stopped goes on where it was when it is given again. Signals that fail are listed
+    in the manifest, and left out.
+    """
+    from fieldloom.engine import bulk, nef
     from fieldloom.engine.run import write_tensors
 
     system = opened(run, device)
-    data, about = data_of(system, source)
-    path = out or Path(run) / "encoded.safetensors"
-    write_tensors(path, {"codes": batched(system.encode, data, "encoding", **about)}, {})
-    say(f"{len(data)} codes of {system.family.code_shape}: {path}")
+    data, places = part_of(system, source)
+    path = out or Path(run) / "encoded"
+    if kind is None:
+        kind = Kept.shards if not path.suffix else Kept.safetensors
+        kind = Kept.hdf5 if path.suffix in (".hdf5", ".h5") else kind
+    if kind is not Kept.shards and not path.suffix:
+        path = path.with_suffix(f".{kind}")
+    if kind is Kept.hdf5:
+        nef.library(), nef.named(system.family)  # before the work: what is wrong shows at once
+    folder = path if kind is Kept.shards else path.with_name(f"{path.name}.shards")
+    limit = float("inf") if worst is None else worst
+    found = bulk.encode(system, data, places, folder, worst=limit)
+    beside = {"places": found.places, "errors": found.errors}
+    if data.labels is not None:
+        beside["labels"] = data.labels[found.places]
+    if kind is Kept.hdf5:
+        nef.write(path, system.family, found.codes, beside)
+    elif kind is Kept.safetensors:
+        write_tensors(path, {"codes": found.codes, **beside}, {"failed": found.failed})
+    if kind is not Kept.shards:
+        bulk.remove(folder)
+    say(f"{len(found.codes)} codes of {system.family.code_shape}: {path}")
 
 
 def reconstruct(

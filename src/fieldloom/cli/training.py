@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fieldloom.cli.ceilings import announce
 from fieldloom.cli.console import say
 from fieldloom.cli.data import source_of
 from fieldloom.cli.fitted import show
@@ -57,7 +59,8 @@ def train(
     if resume and Run(folder).exists and Run(folder).read_recipe().get("recipe") != recipe:
         raise InputError(f"--resume: '{folder}' is a run of another recipe than '{recipe}'.")
 
-    system = start(loaded, str(folder), stage.value, device.value, resume)
+    coded = partial(announce, folder)
+    system = start(loaded, str(folder), stage.value, device.value, resume, coded)
     say(f"trained: {folder}")
     for line in show(system, folder):
         say(line)

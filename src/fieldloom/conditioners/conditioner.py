@@ -170,10 +170,12 @@ class Direct(Conditioner):
         if width < 1:
             raise InputError(f"conditioner.width = {width}: at least 1.")
         self.code_shape = (-(-sum(self.sizes) // width), width)
-        if start is None:
-            drawn = [slot.init(generator)[None] for slot in self.layout.values()]
-            start = self.pack(dict(zip(self.layout, drawn, strict=True)))
-        self.start = nn.Parameter(start)
+        self.start = nn.Parameter(self.draw(generator) if start is None else start)
+
+    def draw(self, generator: Generator | None = None) -> Code:
+        """A fresh draw of the chosen weights as a code: (1, tokens, width)."""
+        assert self.layout is not None
+        return self.pack({name: s.init(generator)[None] for name, s in self.layout.items()})
 
     def pack(self, weights: Weights) -> Code:
         """Weights (batch, *shape) of the chosen slots -> the code that stands for them."""

@@ -1,7 +1,9 @@
 """Encoders: from a signal to its code."""
 
-from fieldloom.encoders.descent import AutoDecode, Cavia, Fit
+from fieldloom.encoders.descent import AutoDecode, Cavia
 from fieldloom.encoders.encoder import Encoder, Nothing, error
+from fieldloom.encoders.fit import Fit, errors
+from fieldloom.encoders.stacks import Plateau
 from fieldloom.encoders.transformer import Transformer
 
 ENCODERS = {
@@ -19,6 +21,8 @@ __all__ = [
     "Encoder",
     "Fit",
     "Nothing",
+    "Plateau",
     "Transformer",
     "error",
+    "errors",
 ]

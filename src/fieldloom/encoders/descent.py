@@ -1,4 +1,4 @@
-"""Encoders that descend on the code: CAVIA, auto-decoding, fitting.
+"""Encoders whose descent is trained: CAVIA, auto-decoding.
 
 Each signal descends on its own error: the sum over the batch is differentiated, so that no signal's
 step depends on how many others were in the batch.
@@ -14,7 +14,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from fieldloom.encoders.encoder import Encoder, Nothing, error
+from fieldloom.encoders.encoder import Encoder, error
+from fieldloom.encoders.fit import Fit
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.renderers import Renderer, still
@@ -107,51 +108,6 @@ class Cavia(Encoder):
         return code
 
 
-class Fit(Encoder):
-    """Many Adam steps on the codes alone, all signals of the batch as one stacked tensor.
-
-    steps, rate: of Adam.
-    start: the encoder whose answer is refined; ``nothing`` starts at the origin.
-    points: fitted to so many of a signal's points (always the same, drawn once); None: to all.
-    keep:  ``best`` returns the best code that each signal met, so that a fit is never worse than
-           its start; ``last`` the final one, as published rows do.
-    """
-
-    def __init__(
-        self,
-        steps: int = 200,
-        rate: float = 1e-2,
-        start: Encoder | None = None,
-        keep: Literal["best", "last"] = "best",
-        points: int | None = None,
-    ) -> None:
-        super().__init__()
-        if steps < 0 or rate <= 0 or (points is not None and points < 1):
-            raise InputError(f"fit: steps = {steps}, rate = {rate}, points = {points}: positive.")
-        self.steps, self.rate, self.keep, self.points = steps, rate, keep, points
-        self.start = start or Nothing()
-        self.separable, self.whole = self.start.separable, self.start.whole
-
-    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
-        render = still(render)
-        start = self.start(signal, family, render, mismatch)
-        if self.points is not None:
-            signal = signal.thinned(self.points)
-        with torch.enable_grad():
-            code = start.detach().clone().requires_grad_()
-            best, lowest = code.detach().clone(), code.new_full((len(code),), torch.inf)
-            adam = torch.optim.Adam([code], self.rate)
-            for step in range(self.steps + 1):
-                losses = error(code, signal, family, render, mismatch)
-                better = losses.detach() < lowest
-                lowest = torch.where(better, losses.detach(), lowest)
-                best[better] = code.detach()[better]
-                if step < self.steps:
-                    (code.grad,) = torch.autograd.grad(losses.sum(), code)
-                    adam.step()
-        return best if self.keep == "best" else code.detach()
-
-
 class AutoDecode(Encoder):
     """A learned table of the training signals' codes; unseen signals are fitted (arXiv:1901.05103).
 
@@ -179,6 +135,7 @@ class AutoDecode(Encoder):
         drawn = torch.randn(signals, *code_shape, generator=generator)
         self.table = nn.Parameter(std * drawn)
         self.unseen = unseen or Fit()
+        self.stacks = self.unseen.stacks
 
     def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         if self.training:

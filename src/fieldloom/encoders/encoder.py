@@ -14,13 +14,21 @@ class Encoder(nn.Module):
     """``separable`` is False where the codes of a batch depend on one another: no micro-batches.
 
     ``whole`` is True where a code is found from whole grids, not from any points of them.
+    ``stacks`` is True where a batch may have any size: the encoder cuts it as it sees fit.
     """
 
     separable = True
     whole = False
+    stacks = False
 
     def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
         raise NotImplementedError
+
+    def in_training(
+        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+    ) -> Code:
+        """The codes that training differentiates."""
+        return self(signal, family, render, mismatch)
 
     def stored(self, index: Tensor, family: Family) -> Code | None:
         """The codes of training signals, where the encoder keeps them."""

@@ -2,7 +2,8 @@
 
     recipe.toml        the resolved recipe
     model.safetensors  all weights of the system, and which stages are finished
-    codes.safetensors  raw codes of the training data
+    codes.safetensors  raw codes of the training data, of each its place in them and final error
+    codes/             shards of them, while they are not all there
     state.safetensors  where an unfinished stage is
     log.jsonl, env.json, report.json, report.html, pictures
 
@@ -90,12 +91,19 @@ class Run:
         system.finished = list(numbers.get("finished", []))
         return system.to(devices.pick(device))
 
-    def write_codes(self, codes: Tensor, labels: Tensor | None) -> None:
-        tensors = {"codes": codes} | ({} if labels is None else {"labels": labels})
-        write_tensors(self.folder / "codes.safetensors", tensors, {})
+    def write_codes(
+        self,
+        codes: Tensor,
+        labels: Tensor | None,
+        beside: dict[str, Tensor] | None = None,
+        numbers: dict[str, Any] | None = None,
+    ) -> None:
+        """beside: what else there is of each code (its place, its error); numbers: JSON-able."""
+        tensors = {"codes": codes} | ({} if labels is None else {"labels": labels}) | (beside or {})
+        write_tensors(self.folder / "codes.safetensors", tensors, numbers or {})
 
     def read_codes(self) -> tuple[Tensor, Tensor | None]:
-        """Raw codes of the training signals, in their order, and labels."""
+        """Raw codes of the training signals, in their order without those that failed; labels."""
         tensors, _ = read_tensors(self.folder / "codes.safetensors")
         return tensors["codes"], tensors.get("labels")
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from fieldloom.engine import bulk
 from fieldloom.engine import device as devices
 from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage, parse_stage
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources import Source
-from fieldloom.objectives import Likelihood
-from fieldloom.priors import Prior
-from fieldloom.progress import track
+from fieldloom.objectives import Coding, Likelihood
+from fieldloom.priors import Codec, Prior
 from fieldloom.recipe import STAGES, Recipe, merge
 from fieldloom.registry import build as make
 from fieldloom.registry import find, hints_of
@@ -34,10 +34,12 @@ def train(
     stage: StageName = "all",
     device: str = "auto",
     resume: bool = False,
+    coded: Callable[[System, Source], None] | None = None,
 ) -> System:
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
     recipe: resolved; may be None with ``resume``, which takes the run's own.
+    coded:  is called when a codec that makes tokens is fitted, before a prior is trained on them.
     Raises InputError where the folder holds a run already (and ``resume`` is not given), or holds
     none.
     """
@@ -72,8 +74,15 @@ def train(
         return system
     codes, labels = training_codes(system, source, run)
     if "codec" in todo:
-        system.prior.fit(codes.to(where), None if labels is None else labels.to(where))
+        start = system.family.conditioner.origin(1)[0].detach()
+        known = None if labels is None else labels.to(where)
+        if system.prior.codec.trained:
+            system.prior.codec.fit(codes.to(where), known, start)
+            train_codec(system.prior.codec, system, codes, stages["codec"], run, where)
+        system.prior.fit(codes.to(where), known, start)
         keep(system, "codec", run)
+        if coded is not None and system.prior.codec.vocabulary is not None:
+            coded(system, source)
     if "prior" in todo:
         if system.prior.trained:
             train_prior(system.prior, system, codes, labels, stages["prior"], run, where)
@@ -131,6 +140,8 @@ def check(system: System, source: Source, stages: Mapping[str, Stage], todo: Seq
     Training(system.objective(), stages["field"])
     if system.prior is None:
         return
+    if system.prior.codec.trained:
+        Training(Coding(system.prior.codec), stages["codec"])
     if system.prior.trained:
         Training(Likelihood(system.prior), stages["prior"])
     if "field" not in [*system.finished, *todo]:
@@ -168,6 +179,21 @@ def train_field(
         return batch.to(device)
 
     _run_stage("field", system, training, fetch, len(source.train), run, device)
+
+
+def train_codec(
+    codec: Codec,
+    system: System,
+    codes: Tensor,
+    stage: Stage,
+    run: Run,
+    device: torch.device,
+) -> None:
+    """The stage ``codec``, on codes, where a codec is trained."""
+    training = Training(Coding(codec), stage, STAGES.index("codec"))
+    codes = codes.to(device)
+    fetch = lambda places: (codes[places.to(device)], None)
+    _run_stage("codec", system, training, fetch, len(codes), run, device)
 
 
 def train_prior(
@@ -218,20 +244,20 @@ def _run_stage(
 
 
 def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:
-    """Raw codes of the training signals, kept in the run: encoded once, without noise."""
+    """Raw codes of the training signals, kept in the run: encoded once, without noise.
+
+    A job of shards in ``codes/``, joined when it is finished; what failed is left out.
+    """
     if (run.folder / "codes.safetensors").is_file():
         return run.read_codes()
-    stored = system.encoder.stored(
-        torch.arange(len(source.train), device=system.device), system.family
-    )
-    if stored is None:
-        batch = system.recipe.get("train", {}).get("field", {}).get("batch", 32)
-        parts = source.train.split(batch)
-        encoded = [
-            system.encode(source.read(p), **source.about(p))
-            for p in track(parts, "encoding", len(parts), "batches")
-        ]
-        stored = torch.cat(encoded)
-    labels = None if source.labels is None else source.labels[source.train]
-    run.write_codes(stored, labels)
-    return stored.detach().cpu(), None if labels is None else labels.cpu()
+    known = lambda places: None if source.labels is None else source.labels[places]
+    places = torch.arange(len(source.train), device=system.device)
+    stored = system.encoder.stored(places, system.family)
+    if stored is not None:
+        run.write_codes(stored, known(source.train))
+    else:
+        found = bulk.encode(system, source, source.train, run.folder / "codes")
+        beside = {"places": found.places, "errors": found.errors}
+        run.write_codes(found.codes, known(found.places), beside, {"failed": found.failed})
+        bulk.remove(run.folder / "codes")
+    return run.read_codes()

@@ -85,6 +85,8 @@ class FourierMlp:
     normalize: every weight is scaled to unit L2 norm over its inputs, after conditioning (IPC).
     init:     ``torch`` +-1/sqrt(fan_in), ``outputs`` +-1/sqrt(fan_out) (as IPC's transposed weights
               are drawn), ``kaiming`` +-sqrt(6/fan_in), ``xavier``.
+    output_bias: whether the last layer has a bias (NeF-GPT's fields have none).
+    scale:    what coordinates are multiplied by first: 0.5 for a paper's shapes in [-0.5, 0.5].
     """
 
     def __init__(
@@ -106,8 +108,13 @@ class FourierMlp:
         normalize: bool = False,
         bias: Literal["uniform", "zero"] = "uniform",
         init: Init = "torch",
+        output_bias: bool = True,
+        scale: float = 1.0,
     ) -> None:
         check_shape(width, depth)
+        if scale <= 0:
+            raise InputError(f"field.scale = {scale:g}: above 0.")
+        self.scale = scale
         self.activation, self.output = activation_of(activation), activation_of(output)
         self.offset, self.bandwidth, self.normalize = offset, bandwidth, normalize
         self.learned, self.include_input = features == "learned", include_input
@@ -129,10 +136,13 @@ class FourierMlp:
         sizes = [encoded] + [width] * (depth - first - 1) + [value_dim]
         for i, (a, b) in zip(self.layers, pairwise(sizes), strict=True):
             self.slots[f"{i}.weight"] = Slot((a, b), uniform((a, b), bound(a, b, init)), "weight")
-            self.slots[f"{i}.bias"] = bias_slot(a, b, bias)
+            if output_bias or i < self.layers[-1]:
+                self.slots[f"{i}.bias"] = bias_slot(a, b, bias)
 
     def encode(self, coords: Tensor, weights: Weights) -> Tensor:
         """(batch, points, coord) -> (batch, points, features)."""
+        if self.scale != 1:
+            coords = self.scale * coords
         if not self.learned:
             return self.encoding(coords, weights)
         angles = self.bandwidth * self._linear(0, coords, weights)
@@ -150,4 +160,4 @@ class FourierMlp:
         weight = weights[f"{i}.weight"]
         if self.normalize:
             weight = torch.nn.functional.normalize(weight, dim=-2, eps=1e-12)
-        return linear(h, weight, weights[f"{i}.bias"])
+        return linear(h, weight, weights.get(f"{i}.bias"))

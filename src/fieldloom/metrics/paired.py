@@ -12,6 +12,8 @@ from fieldloom.errors import InputError
 Data = Float[Tensor, "batch channel *axes"]
 PerSignal = Float[Tensor, " batch"]
 
+BLOCK = 2**18  # numbers of pictures that meet one other at a time: they stay in the cache
+
 
 def psnr(predicted: Data, true: Data) -> PerSignal:
     """Peak signal-to-noise ratio in dB, at most 80: -10 log10(max(mse, 1e-8))."""
@@ -30,6 +32,28 @@ def ssim(predicted: Data, true: Data) -> PerSignal:
         for a, b in zip(_arrays(predicted), _arrays(true), strict=True)
     ]
     return torch.tensor(scores, dtype=true.dtype, device=true.device)
+
+
+def ssim_between(
+    a: Float[Tensor, "n channel height width"], b: Float[Tensor, "m channel height width"]
+) -> Float[Tensor, "n m"]:
+    """``ssim`` of every picture of a (row) with every one of b (column), in float64 on the CPU."""
+    bands = [_band(length, _window(tuple(b.shape[2:]))) for length in b.shape[2:]]
+    smooth = lambda x: bands[0] @ x @ bands[1].T
+    steady, faint = 0.01**2, 0.03**2
+    a, b = a.detach().cpu().double(), b.detach().cpu().double()
+    rows = [(one, smooth(one), smooth(one.square())) for one in a]
+    columns = []
+    for part in b.split(max(1, BLOCK // max(1, b.shape[1:].numel()))):
+        mean, power = smooth(part), smooth(part.square())
+        column = []
+        for one, own_mean, own_power in rows:
+            product, squares = own_mean * mean, own_mean.square() + mean.square()
+            alike = (2 * product + steady) * (2 * (smooth(one * part) - product) + faint)
+            score = alike / ((squares + steady) * (own_power + power - squares + faint))
+            column.append(score.flatten(1).mean(1))
+        columns.append(torch.stack(column))
+    return torch.cat(columns, 1)
 
 
 def ssim_protocol(size: tuple[int, ...]) -> str:
@@ -57,6 +81,16 @@ def _window(size: tuple[int, ...]) -> int:
     if shortest < 3:
         raise InputError(f"SSIM on data of size {size}: every axis needs at least 3 points.")
     return min(11, shortest - 1 + shortest % 2)
+
+
+def _band(length: int, side: int) -> Tensor:
+    """The window of ``ssim`` at each place where it lies within an axis: (places, length)."""
+    away = torch.arange(side, dtype=torch.float64) - side // 2
+    window = torch.ones_like(away) if side < 11 else (-(away / 1.5).square() / 2).exp()
+    band = torch.zeros(length - side + 1, length, dtype=torch.float64)
+    for place, row in enumerate(band):
+        row[place : place + side] = window / window.sum()
+    return band
 
 
 def _arrays(data: Tensor) -> list:

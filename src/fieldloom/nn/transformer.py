@@ -96,3 +96,69 @@ class AdaptiveBlock(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adapt(condition).chunk(6, -1)
         x = x + gate1.unsqueeze(1) * self.attention(modulate(self.norm1(x), shift1, scale1))
         return x + gate2.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift2, scale2))
+
+
+class Cache:
+    """Keys and values of the tokens so far, of one attention: generating asks for each only once.
+
+    capacity: tokens that there will be at most.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.length = capacity, 0
+        self.held: tuple[Tensor, Tensor] | None = None
+
+    def add(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """New ones (batch, heads, new, width) -> all so far. Raises InputError beyond capacity."""
+        first, last = self.length, self.length + keys.shape[2]
+        if last > self.capacity:
+            raise InputError(f"cache: {last} tokens; it was made for {self.capacity}.")
+        if self.held is None:
+            shape = (*keys.shape[:2], self.capacity, keys.shape[3])
+            self.held = keys.new_empty(shape), values.new_empty(shape)
+        self.length = last
+        for own, new in zip(self.held, (keys, values), strict=True):
+            own[:, :, first:last] = new
+        return self.held[0][:, :, :last], self.held[1][:, :, :last]
+
+
+class CausalAttention(Attention):
+    """Self-attention in which no token sees a later one (arXiv:1706.03762, section 3.2.3)."""
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """(batch, tokens, width) -> the same shape.
+
+        cache: what it holds stands before x, and x is added to it.
+        """
+        split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        q, k, v = (split(part) for part in self.qkv(x).chunk(3, -1))
+        if cache is not None:
+            k, v = cache.add(k, v)
+        new, known = q.shape[2], k.shape[2]
+        mask = None
+        if 1 < new < known:
+            mask = torch.ones(new, known, dtype=torch.bool, device=x.device).tril(known - new)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=1 < new == known)
+        return self.out(mixed.transpose(1, 2).flatten(-2))
+
+
+class CausalBlock(nn.Module):
+    """x + CausalAttention(LN x), then x + MLP(LN x).
+
+    norm: False leaves both LN out, as a released decoder has it whose norms are never called.
+    dropout: of both answers before they are added, in training.
+    """
+
+    def __init__(
+        self, width: int, heads: int, ratio: float = 4, norm: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        make = nn.LayerNorm if norm else nn.Identity
+        self.norm1, self.attention = make(width), CausalAttention(width, heads)
+        self.norm2, self.mlp = make(width), perceptron(width, ratio)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """x (batch, tokens, width), behind what the cache holds -> the same shape."""
+        x = x + self.dropout(self.attention(self.norm1(x), cache))
+        return x + self.dropout(self.mlp(self.norm2(x)))

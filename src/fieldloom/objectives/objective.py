@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fieldloom.priors import Prior
+from fieldloom.priors import Codec, Prior
 
 Groups = Mapping[str, list[nn.Parameter]]
 Logs = dict[str, Tensor]
@@ -29,7 +29,7 @@ class Objective(nn.Module):
 
 
 class Likelihood(Objective):
-    """A prior's own loss on codes. Batches are (codes, labels | None).
+    """A prior's own loss on codes, its codec held fixed. Batches are (codes, labels | None).
 
     Biases are a group of their own, since published runs decay weights only.
     """
@@ -37,7 +37,11 @@ class Likelihood(Objective):
     def __init__(self, prior: Prior) -> None:
         super().__init__()
         self.prior = prior
-        named = [(n, p) for n, p in prior.named_parameters() if p.requires_grad]
+        named = [
+            (name, parameter)
+            for name, parameter in prior.named_parameters()
+            if parameter.requires_grad and not name.startswith("codec.")
+        ]
         self.players = {
             "prior": {
                 "weights": [p for n, p in named if not n.endswith("bias")],
@@ -47,6 +51,19 @@ class Likelihood(Objective):
 
     def loss(self, player: str, batch: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Logs]:
         loss = self.prior.loss(*batch).mean()
+        return loss, {"loss": loss.detach()}
+
+
+class Coding(Objective):
+    """A codec's own loss on codes. Batches are (codes, labels | None); labels are not looked at."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__()
+        self.codec = codec
+        self.players = {"codec": {"weights": trainable([codec])}}
+
+    def loss(self, player: str, batch: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Logs]:
+        loss = self.codec.loss(batch[0]).mean()
         return loss, {"loss": loss.detach()}
 
 

@@ -42,7 +42,7 @@ class Reconstruction(Objective):
         self.players = {"field": {"shared": shared} | ({"codes": codes} if codes else {})}
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
-        code = self.encoder(batch.context, self.family, self.render, self.mismatch)
+        code = self.encoder.in_training(batch.context, self.family, self.render, self.mismatch)
         explain = lambda code, signal: error(code, signal, self.family, self.render, self.mismatch)
         losses = explain(code, batch.target)
         logs = {"loss": losses.detach().mean()}

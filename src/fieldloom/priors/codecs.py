@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fieldloom.errors import InputError
-from fieldloom.types import Code
+from fieldloom.priors.tokens import Vocabulary
+from fieldloom.types import Code, Slot
 
 
 class Codec(nn.Module):
-    """decode(encode(code)) is the code, or near it."""
+    """decode(encode(code)) is the code, or near it.
+
+    vocabulary: what integers ``encode`` answers, of codecs that make tokens; None: it answers
+                numbers.
+    trained: whether ``loss`` is to be minimised before a prior is trained on what ``encode`` says.
+    """
+
+    vocabulary: Vocabulary | None = None
+    trained = False
+
+    @property
+    def inner_shape(self) -> tuple[int, int]:
+        """(tokens, width) of what ``encode`` answers, of codecs that answer numbers."""
+        return self.code_shape
 
     def __init__(self, code_shape: tuple[int, int]) -> None:
         super().__init__()
         self.code_shape = code_shape
 
-    def fit(self, codes: Code, labels: Tensor | None = None) -> None:
-        """Find what has a closed form, from all training codes."""
+    def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
+        """Find what has a closed form, from all training codes.
 
-    def encode(self, code: Code) -> Code:
+        start: (tokens, width), the code that all of them were fitted from.
+        """
+
+    def loss(self, code: Code) -> Tensor:
+        """(batch,) of what training minimises, of codecs that are ``trained``."""
         raise NotImplementedError
 
-    def decode(self, inner: Code) -> Code:
+    def encode(self, code: Code) -> Tensor:
+        raise NotImplementedError
+
+    def decode(self, inner: Tensor) -> Code:
         raise NotImplementedError
 
 
@@ -40,7 +63,8 @@ class Whiten(Codec):
     """(code - mean) / (std + 1e-8), the statistics those of the training codes (unbiased std).
 
     per: ``element`` of a code has its own (mNIF; LA-GINR's tokens), each ``channel`` shares its own
-         over the tokens, or ``all`` share one.
+         over the tokens, each weight ``tensor`` over its numbers, or ``all`` share one.
+    layout: the slots whose weights a code holds (conditioner ``direct``), asked for by ``tensor``.
     """
 
     mean: Tensor
@@ -49,27 +73,38 @@ class Whiten(Codec):
     def __init__(
         self,
         code_shape: tuple[int, int],
-        per: Literal["element", "channel", "all"] = "element",
+        per: Literal["element", "channel", "tensor", "all"] = "element",
+        layout: Mapping[str, Slot] | None = None,
     ) -> None:
         super().__init__(code_shape)
-        self.axes = {"element": (0,), "channel": (0, 1), "all": (0, 1, 2)}[per]
+        if per == "tensor" and layout is None:
+            raise InputError(
+                "codec 'whiten': per = 'tensor' is of weight tensors, and this recipe's codes are "
+                "none: take conditioner 'direct'."
+            )
+        held = layout if layout and per == "tensor" else {}
+        self.sizes = [math.prod(slot.shape) for slot in held.values()]
+        self.axes = {"channel": (0, 1), "all": (0, 1, 2)}.get(per, (0,))
         shape = [1 if i + 1 in self.axes else n for i, n in enumerate(code_shape)]
         self.register_buffer("mean", torch.zeros(1, *shape))
         self.register_buffer("std", torch.ones(1, *shape))
 
-    def fit(self, codes: Code, labels: Tensor | None = None) -> None:
+    def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
         if len(codes) < 2:
             raise InputError(
                 f"codec 'whiten' needs at least 2 training codes; there is {len(codes)}."
             )
-        self.mean.copy_(codes.mean(self.axes, keepdim=True))
-        self.std.copy_(codes.std(self.axes, keepdim=True))
+        if not self.sizes:
+            self.mean.copy_(codes.mean(self.axes, keepdim=True))
+            self.std.copy_(codes.std(self.axes, keepdim=True))
+        first = 0
+        for size in self.sizes:  # padding beyond the last tensor stays as it is
+            own = slice(first, first + size)
+            weights, first = codes.flatten(1)[:, own], own.stop
+            self.mean.view(-1)[own], self.std.view(-1)[own] = weights.mean(), weights.std()
 
     def encode(self, code: Code) -> Code:
         return (code - self.mean) / (self.std + 1e-8)
 
     def decode(self, inner: Code) -> Code:
         return inner * (self.std + 1e-8) + self.mean
-
-
-CODECS = {"identity": Identity, "whiten": Whiten}

@@ -21,10 +21,12 @@ class Prior(nn.Module):
 
     ``trained`` is True where ``loss`` is to be minimised; other priors are fitted in closed form.
     ``learns`` is False where a prior is what it is, and codes are made to follow it (a GAN's).
+    ``reads_tokens`` is True where a codec may answer integers.
     """
 
     trained = False
     learns = True
+    reads_tokens = False
 
     def __init__(
         self, code_shape: tuple[int, int], classes: int = 0, codec: Codec | None = None
@@ -32,10 +34,18 @@ class Prior(nn.Module):
         super().__init__()
         self.code_shape, self.classes = code_shape, classes
         self.codec = codec or Identity(code_shape)
+        if self.codec.vocabulary is not None and not self.reads_tokens:
+            raise InputError(
+                f"prior '{type(self).__name__.lower()}' is of numbers, and its codec answers "
+                "tokens: take prior 'autoregressive', or another codec."
+            )
 
-    def fit(self, codes: Code, labels: Tensor | None = None) -> None:
-        """Find what has a closed form, from all training codes: the codec first."""
-        self.codec.fit(codes, labels)
+    def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
+        """Find what has a closed form, from all training codes: the codec first.
+
+        start: (tokens, width), the code that all of them were fitted from.
+        """
+        self.codec.fit(codes, labels, start)
 
     def loss(self, code: Code, label: Tensor | None = None) -> Tensor:
         """(batch,) of what training minimises."""
@@ -73,7 +83,7 @@ class Prior(nn.Module):
             parts.append(self.codec.decode(self.draw(some, own, generator, **options)))
         return torch.cat(parts)
 
-    def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Code:
+    def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Tensor:
         """``count`` codes as the codec encodes them."""
         raise NotImplementedError
 
@@ -100,11 +110,11 @@ class Gaussian(Prior):
         self.register_buffer("factor", torch.eye(size).repeat(max(classes, 1), 1, 1))
         self.register_buffer("share", torch.ones(max(classes, 1)))
 
-    def fit(self, codes: Code, labels: Tensor | None = None) -> None:
+    def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
         """One Gaussian a class where there are labels; factor is a root of the covariance."""
         if not self.learns:
             return
-        super().fit(codes, labels)
+        super().fit(codes, labels, start)
         flat = self.codec.encode(codes).flatten(1).cpu()
         labels = None if labels is None else labels.cpu()
         for i in range(len(self.mean)):
@@ -152,8 +162,8 @@ class Neighbours(Prior):
         self.register_buffer("codes", torch.zeros(signals, *code_shape))
         self.register_buffer("labels", torch.full((signals,), -1))
 
-    def fit(self, codes: Code, labels: Tensor | None = None) -> None:
-        super().fit(codes, labels)
+    def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
+        super().fit(codes, labels, start)
         self.codes.copy_(self.codec.encode(codes))
         if labels is not None:
             self.labels.copy_(labels)

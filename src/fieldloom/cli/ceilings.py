@@ -1,0 +1,50 @@
+"""What a codec costs before anything is trained on what it answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fieldloom.cli.console import say
+from fieldloom.cli.data import opened, source_of
+from fieldloom.cli.options import Device, DeviceOption, RunArgument
+from fieldloom.errors import InputError
+
+if TYPE_CHECKING:
+    from fieldloom.modalities.sources import Source
+    from fieldloom.system import System
+
+
+def ceiling(
+    run: RunArgument,
+    count: Annotated[int, typer.Option(min=1, help="How many training data at most.")] = 64,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """What the codec of a run loses on the signal, before its prior is trained; ceiling.json.
+
+    Training data against what their codes decode to, as fitted and after the codec.
+    """
+    system = opened(run, device)
+    if "codec" not in system.finished:
+        raise InputError(f"'{run}' has no fitted codec yet: --stage codec with --resume fits it.")
+    announce(Path(run), system, source_of(system, None), count)
+
+
+def announce(folder: Path, system: System, source: Source, count: int = 64) -> None:
+    """Measure the ceiling of a run whose codec is fitted, say it, and keep it."""
+    import torch
+
+    from fieldloom import report
+    from fieldloom.engine.run import Run, read_tensors
+    from fieldloom.evaluate.ceiling import ceiling as measured
+
+    kept, _ = read_tensors(folder / "codes.safetensors")
+    places = kept.get("places", source.train)
+    few = torch.linspace(0, len(places) - 1, min(count, len(places))).round().long()
+    chosen = places[few]
+    figures = measured(system, source.read(chosen), kept["codes"][few], **source.about(chosen))
+    for figure in figures:
+        say(f"{figure.name}: {report.number(figure.value)} ({figure.of}; {figure.how})")
+    Run(folder).write_json("ceiling.json", [figure._asdict() for figure in figures])

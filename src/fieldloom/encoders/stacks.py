@@ -1,0 +1,148 @@
+"""Fields that are fitted together: how many of them, each one's Adam, plateau and stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from fieldloom.errors import InputError
+from fieldloom.family import Family
+from fieldloom.renderers import Renderer
+from fieldloom.types import Code
+
+BETAS, EPS = (0.9, 0.999), 1e-8
+"""Of Adam."""
+
+SLIGHT = 1e-8
+"""A rate that would fall by less stays (torch's ``eps``)."""
+
+CACHED = 2 << 20
+"""Bytes of one hidden layer of a stack on a CPU."""
+
+BUDGET, LAYERS = 4 << 30, 32
+"""Bytes of a stack elsewhere, and how many hidden layers are reckoned to be held at a time."""
+
+
+def stack_size(family: Family, render: Renderer, points: int, on_cpu: bool) -> int:
+    """Fields of so many points that are worked on as one stack.
+
+    On a CPU one hidden layer of the stack, points x width numbers a field, takes ``CACHED`` bytes:
+    fewer fields leave each operation's fixed cost to too few numbers, more push what one operation
+    wrote out of the cache before the next one reads it. Measured (benchmarks/bulk.py, one thread of
+    a shared machine): SIRENs 2-32-32-1 on 784 points do 430 field-steps/s alone, 1,500 in stacks of
+    20, 470 in one stack of 500. An accelerator wants as many as it can hold: there memory is the
+    limit, of ``LAYERS`` layers (forward, backward) and the optimiser's five tensors a code.
+    """
+    width = max(slot.shape[-1] for slot in family.field.slots.values())
+    layer = 4 * points * render.evaluations * width
+    if on_cpu:
+        return max(1, CACHED // layer)
+    tokens, numbers = family.code_shape
+    return max(1, BUDGET // (LAYERS * layer + 5 * 4 * tokens * numbers))
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The rate of a field falls where its error no longer does, as torch's ReduceLROnPlateau.
+
+    After every pass (so many steps as there are points for; every step, where each sees all points)
+    the mean error of its steps is looked at. It is better where it is below (1 - threshold) times
+    the best one before; after more than ``patience`` looks that were not, the rate is multiplied by
+    ``factor``, down to ``least``.
+
+    stop: looks without a new lowest error, after which a field stays as it is; None: never.
+    """
+
+    patience: int = 10
+    factor: float = 0.1
+    threshold: float = 1e-4
+    least: float = 0.0
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        wrong = self.patience < 0 or not 0 < self.factor < 1 or not 0 <= self.threshold < 1
+        if wrong or self.least < 0 or (self.stop is not None and self.stop < 1):
+            raise InputError(
+                f"plateau: patience = {self.patience}, factor = {self.factor:g}, threshold = "
+                f"{self.threshold:g}, least = {self.least:g}, stop = {self.stop}: factor in (0, 1),"
+                " threshold in [0, 1), stop at least 1, none negative."
+            )
+
+
+@dataclass
+class Stack:
+    """Fields that are fitted together, one row each: rows are picked and dropped as one.
+
+    place: of a field in its batch. rate: of Adam, 0 where a field has stopped; first, second: its
+    moments. lowest: the error of ``best``, the best code met. summed: errors since the last look;
+    level: what the plateau holds for best, record: the lowest look; bad, stale: looks since then.
+    """
+
+    place: Tensor
+    code: Tensor
+    first: Tensor
+    second: Tensor
+    rate: Tensor
+    best: Tensor
+    lowest: Tensor
+    summed: Tensor
+    level: Tensor
+    record: Tensor
+    bad: Tensor
+    stale: Tensor
+
+    @classmethod
+    def begin(cls, code: Code, rate: float) -> Stack:
+        zero, ever = code.new_zeros(len(code)), code.new_full((len(code),), torch.inf)
+        none = torch.zeros_like(zero, dtype=torch.long)
+        return cls(
+            place=torch.arange(len(code), device=code.device),
+            code=code,
+            first=torch.zeros_like(code),
+            second=torch.zeros_like(code),
+            rate=zero + rate,
+            best=code,
+            lowest=ever,
+            summed=zero,
+            level=ever,
+            record=ever,
+            bad=none,
+            stale=none,
+        )
+
+    def take(self, rows: Tensor) -> Stack:
+        return Stack(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def keep_best(self, losses: Tensor) -> None:
+        better = losses < self.lowest
+        self.lowest = torch.where(better, losses, self.lowest)
+        self.best = torch.where(better[:, None, None], self.code, self.best)
+
+    def step(self, slope: Tensor, number: int, weight_decay: float) -> None:
+        """One of Adam (arXiv:1412.6980, algorithm 1) or AdamW (arXiv:1711.05101), number from 1."""
+        rate = self.rate[:, None, None]
+        self.first.lerp_(slope, 1 - BETAS[0])
+        self.second.mul_(BETAS[1]).addcmul_(slope, slope, value=1 - BETAS[1])
+        spread = (self.second / (1 - BETAS[1] ** number)).sqrt_().add_(EPS)
+        moved = self.code * (1 - rate * weight_decay) if weight_decay else self.code
+        moved = moved - self.first / spread * (rate / (1 - BETAS[0] ** number))
+        # what has stopped stays, even where its slope is no number
+        self.code = torch.where(rate > 0, moved, self.code)
+
+    def look(self, errors: Tensor, plateau: Plateau) -> None:
+        """Lower the rates of those on a plateau, and stop those that have been there too long."""
+        better = errors < self.level * (1 - plateau.threshold)
+        self.level = torch.where(better, errors, self.level)
+        self.bad = torch.where(better, 0, self.bad + 1)
+        tired = self.bad > plateau.patience
+        lowered = (self.rate * plateau.factor).clamp_min(plateau.least)
+        fall = tired & (self.rate - lowered > SLIGHT)
+        self.rate = torch.where(fall, lowered, self.rate)
+        self.bad = torch.where(tired, 0, self.bad)
+        lower = errors < self.record
+        self.record = torch.where(lower, errors, self.record)
+        self.stale = torch.where(lower, 0, self.stale + 1)
+        if plateau.stop is not None:
+            self.rate = torch.where(self.stale >= plateau.stop, 0, self.rate)

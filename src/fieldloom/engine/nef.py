@@ -1,0 +1,113 @@
+"""Weights of fields in the layout of fit-a-nef and Neural Field Arena: HDF5, a row a field.
+
+    params        float32 (fields, numbers): layer by layer, a bias before its kernel (in, out)
+    param_config  one string, JSON: [[name, shape], ...] in that order
+    labels ...    what is beside, one row a field
+
+Source: github.com/samuelepapa/fit-a-nef (arXiv:2312.10531). Their pictures' first coordinate is the
+column, ours the row. Needs h5py: the extra ``hdf5``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fieldloom import export
+from fieldloom.conditioners import Direct
+from fieldloom.errors import InputError
+from fieldloom.family import Family
+from fieldloom.fields import Siren
+from fieldloom.types import Code, layer_of
+
+
+def write(path: Path, family: Family, codes: Code, beside: Mapping[str, Tensor]) -> Path:
+    """Codes of fields as such a file. beside: rows of ``labels`` and the like.
+
+    Raises InputError where codes are not all the weights of plain layers.
+    """
+    names, direct = named(family), direct_of(family)
+    weights = {slot: w.detach().float().cpu() for slot, w in direct.unpack(codes).items()}
+    told = [[name, list(weights[slot].shape[1:])] for name, slot in names.items()]
+    params = torch.cat([weights[slot].flatten(1) for slot in names.values()], 1)
+    h5py = library()
+
+    def fill(file: Any) -> None:
+        with h5py.File(file.name, "w") as open_file:  # HDF5 reads what it writes
+            open_file["params"] = params.numpy()
+            config = open_file.create_dataset("param_config", (1,), h5py.string_dtype())
+            config[0] = json.dumps(told)
+            for key, rows in beside.items():
+                open_file[key] = rows.detach().cpu().numpy()
+
+    return export.atomically(path, fill)
+
+
+def read(path: Path, family: Family) -> tuple[Code, dict[str, Tensor]]:
+    """The codes (fields, tokens, width) that such a file's fields are in a family; what is beside.
+
+    Raises InputError where the file is none, or its fields are others.
+    """
+    names, direct = named(family), direct_of(family)
+    try:
+        with library().File(path, "r") as file:
+            told = json.loads(file["param_config"][0])
+            params = torch.from_numpy(file["params"][:])
+            others = (key for key in file if key not in ("params", "param_config"))
+            beside = {key: torch.from_numpy(file[key][:]) for key in others}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"'{path}' is no HDF5 file of fields: {error}.") from None
+    has = {name: tuple(shape) for name, shape in told}
+    needs = {name: direct.slots[slot].shape for name, slot in names.items()}
+    if has != needs:
+        wrong = next(n for n in [*needs, *has] if has.get(n) != needs.get(n))
+        raise InputError(
+            f"'{path}' holds other fields than this run's: '{wrong}' is {has.get(wrong, 'missing')}"
+            f", not {needs.get(wrong, 'in it')}."
+        )
+    parts = dict(zip(has, params.split([math.prod(s) for s in has.values()], 1), strict=True))
+    weights = {slot: parts[name].unflatten(1, needs[name]) for name, slot in names.items()}
+    return direct.pack(weights), beside
+
+
+def named(family: Family) -> dict[str, str]:
+    """Their name of each tensor -> our slot, in their order."""
+    direct = direct_of(family)
+    assert direct.layout is not None
+    layers = list(dict.fromkeys(layer_of(slot) for slot in direct.layout))
+    if set(direct.layout) != set(direct.slots) or any(
+        slot not in (f"{layer_of(slot)}.bias", f"{layer_of(slot)}.weight") or len(own.shape) > 2
+        for slot, own in direct.layout.items()
+    ):
+        raise InputError("HDF5 of fields: all slots must be weights and biases of plain layers.")
+    names = {}
+    for number, layer in enumerate(layers):
+        theirs = f"Dense_{number}"
+        if isinstance(family.field, Siren):
+            last = number == len(layers) - 1
+            theirs = "output_linear" if last else f"kernel_net_{number}.linear"
+        for own, name in (("bias", "bias"), ("weight", "kernel")):
+            if f"{layer}.{own}" in direct.layout:
+                names[f"{theirs}.{name}"] = f"{layer}.{own}"
+    return names
+
+
+def direct_of(family: Family) -> Direct:
+    if not isinstance(family.conditioner, Direct):
+        raise InputError("HDF5 of fields needs conditioner 'direct': codes that are weights.")
+    return family.conditioner
+
+
+def library() -> Any:
+    """h5py. Raises InputError where it is not installed."""
+    try:
+        import h5py
+    except ImportError:
+        raise InputError("HDF5 needs h5py: pip install 'fieldloom[hdf5]'.") from None
+    return h5py

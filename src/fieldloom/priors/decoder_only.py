@@ -1,0 +1,86 @@
+"""A transformer whose every position sees the ones before it, and what it is known of positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fieldloom.errors import InputError
+from fieldloom.nn.transformer import Cache, CausalBlock, check_heads
+from fieldloom.priors.tokens import Integers
+
+
+class DecoderOnly(nn.Module):
+    """Embedded tokens (batch, tokens, width) -> what is known of the one that follows each.
+
+    length: positions at most. places: name -> (length,) integers from 0: each name has a table of
+            learned vectors, which are added to the tokens.
+    width, depth, heads, ratio: of the blocks, whose perceptrons are ``ratio`` times as wide.
+    norm:   False leaves out the layer norms of the blocks; the last one is always there.
+    dropout: of the embedded tokens and of the blocks' answers, in training.
+
+    Source: GPT-2's released code, its initial draw included: N(0, 0.02^2), zero biases, the last
+    map of every answer divided by sqrt(2 depth).
+    """
+
+    def __init__(
+        self,
+        length: int,
+        places: Mapping[str, Integers],
+        width: int = 256,
+        depth: int = 6,
+        heads: int = 16,
+        ratio: float = 4.0,
+        norm: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        if depth < 1 or ratio <= 0 or not 0 <= dropout < 1:
+            raise InputError(
+                f"autoregressive: depth = {depth} is at least 1, ratio = {ratio:g} positive, "
+                f"dropout = {dropout:g} in [0, 1)."
+            )
+        check_heads(width, heads)
+        super().__init__()
+        self.length = length
+        self.tables = nn.ModuleDict()
+        for name, at in places.items():
+            self.tables[name] = nn.Embedding(int(at.max()) + 1, width)
+            self.register_buffer(f"at_{name}", torch.from_numpy(at), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+        make = lambda: CausalBlock(width, heads, ratio, norm, dropout)
+        self.blocks = nn.ModuleList(make() for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        draw(self)
+        for name, weight in self.named_parameters():
+            if name.endswith(("attention.out.weight", "mlp.2.weight")):
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * depth))
+
+    def caches(self) -> list[Cache]:
+        """Empty ones, to generate with."""
+        return [Cache(self.length) for _ in self.blocks]
+
+    def forward(self, x: Tensor, caches: Sequence[Cache] = ()) -> Tensor:
+        """x (batch, tokens, width), behind what the caches hold -> the same shape."""
+        first = caches[0].length if caches else 0
+        if first + x.shape[1] > self.length:
+            raise InputError(
+                f"autoregressive: {first + x.shape[1]} tokens; a sequence has {self.length}."
+            )
+        for name, table in self.tables.items():
+            x = x + table(self.get_buffer(f"at_{name}")[first : first + x.shape[1]])
+        x = self.dropout(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, caches[i] if caches else None)
+        return self.norm(x)
+
+
+def draw(module: nn.Module) -> None:
+    """GPT-2's initial draw of linear maps and tables."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=0.02)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)

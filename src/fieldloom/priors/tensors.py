@@ -1,0 +1,125 @@
+"""A transformer whose tokens are the tensors of a field's weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fieldloom.errors import InputError
+from fieldloom.nn.transformer import Block, check_heads
+from fieldloom.priors.denoisers import sinusoid
+from fieldloom.types import Code, Slot
+
+
+def octaves(time: Tensor, bands: int, highest: float) -> Tensor:
+    """[sin(2^k t) | cos(2^k t) | t], k from 0 to ``highest`` evenly: (batch,) -> (.., 2 bands + 1).
+
+    Float64, on the CPU: at k = 20 and t = 499 a float32 knows the angle to tens of radians only,
+    where released weights have met whatever their machine made of it.
+    """
+    exponents = torch.linspace(0, highest, bands, dtype=torch.float64)
+    scalar = time.cpu().double()[:, None]
+    angles = scalar * 2**exponents
+    return torch.cat([angles.sin(), angles.cos(), scalar], -1)
+
+
+class Tensors(nn.Module):
+    """One token for each weight tensor of a field, one for the time, one for the class if there are
+    classes.
+
+    A tensor's own linear map leads to ``width`` and another back, both without biases. Between them
+    stand a norm, learned positions, ``depth`` pre-norm blocks in which every token sees all others,
+    and a norm; the tokens of time and class are not mapped back.
+
+    layout:  the slots whose weights a code holds, one after another (conditioner ``direct``). What
+             a code has beyond them is padding, to which the answer is 0.
+    classes: index ``classes`` of their embedding means "any"; with 0 there is none (as published).
+    heads:   of attention, a divisor of ``width``. ratio: hidden units of the perceptrons over it.
+    time:    ``sinusoid``: sines and cosines of ``bands`` frequencies from 1 down to 1/10000, which
+             tell neighbouring times alike. ``octaves``, as published: ``bands`` of them from 1 up
+             to 2^``highest``, and t itself; most have periods far below a step.
+    bands, highest: of that embedding.
+
+    Linear maps and embeddings start N(0, 0.02), biases and positions at 0. The defaults are the
+    published size for planes and chairs. Raises InputError for sizes that do not fit one another,
+    and for codes that are no weights (layout None).
+
+    Source: HyperDiffusion, arXiv:2303.17015, section 3.2, and its released code, which follows G.pt
+    (arXiv:2209.12892).
+    """
+
+    def __init__(
+        self,
+        code_shape: tuple[int, int],
+        layout: Mapping[str, Slot] | None,
+        classes: int = 0,
+        width: int = 2880,
+        depth: int = 12,
+        heads: int = 16,
+        ratio: float = 4.0,
+        time: Literal["sinusoid", "octaves"] = "sinusoid",
+        bands: int = 128,
+        highest: float = 20.0,
+    ) -> None:
+        if layout is None:
+            raise InputError(
+                "denoiser 'tensors' makes tokens of weight tensors, and this recipe's codes are "
+                "none: take conditioner 'direct'."
+            )
+        sizes = [math.prod(slot.shape) for slot in layout.values()]
+        padding = math.prod(code_shape) - sum(sizes)
+        if padding < 0 or not sizes:
+            raise InputError(f"tensors: a code {code_shape} does not hold {sum(sizes)} weights.")
+        if depth < 1 or ratio <= 0 or bands < 2 or highest <= 0:
+            raise InputError(
+                f"tensors: depth = {depth} is at least 1, bands = {bands} at least 2, "
+                f"ratio = {ratio:g} and highest = {highest:g} are positive."
+            )
+        check_heads(width, heads)
+        super().__init__()
+        self.code_shape, self.sizes, self.padding = code_shape, sizes, padding
+        self.embedding, self.bands, self.highest = time, bands, highest
+        self.input = nn.ModuleList(nn.Linear(size, width, bias=False) for size in sizes)
+        embedded = 2 * bands + (time == "octaves")
+        self.time = nn.Linear(embedded, width, bias=False)
+        self.label = nn.Embedding(classes + 1, width) if classes else None
+        tokens = len(sizes) + 1 + (classes > 0)
+        self.norm_in, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.position = nn.Parameter(torch.zeros(tokens, width))
+        self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in range(depth))
+        self.output = nn.ModuleList(nn.Linear(width, size, bias=False) for size in sizes)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def embed(self, time: Tensor) -> Tensor:
+        """(batch,) integers -> (batch, 2 bands, or one more)."""
+        if self.embedding == "sinusoid":
+            return sinusoid(time, 2 * self.bands)
+        return octaves(time, self.bands, self.highest)
+
+    def forward(self, code: Code, time: Tensor, label: Tensor | None = None) -> Code:
+        """code (batch, tokens, width), time (batch,) integers, label (batch,) -> like code.
+
+        label None is "any". Raises InputError for a code of another shape.
+        """
+        if tuple(code.shape[1:]) != tuple(self.code_shape):
+            raise InputError(f"tensors: a code is {self.code_shape}, not {tuple(code.shape[1:])}.")
+        parts = code.flatten(1)[:, : sum(self.sizes)].split(self.sizes, 1)
+        tokens = [own(part) for own, part in zip(self.input, parts, strict=True)]
+        tokens.append(self.time(self.embed(time).to(code)))
+        if self.label is not None:
+            anything = self.label.num_embeddings - 1
+            tokens.append(self.label(torch.full_like(time, anything) if label is None else label))
+        h = self.norm_in(torch.stack(tokens, 1)) + self.position
+        for block in self.blocks:
+            h = block(h)
+        rows = self.norm(h[:, : len(self.sizes)]).unbind(1)
+        flat = torch.cat([own(row) for own, row in zip(self.output, rows, strict=True)], 1)
+        return nn.functional.pad(flat, (0, self.padding)).view_as(code)
