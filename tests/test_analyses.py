@@ -35,6 +35,7 @@ from fieldloom.evaluate.timing import (
     scratch,
 )
 from fieldloom.metrics.paired import psnr
+from fieldloom.modalities.sources import Source
 
 CODED = ["functa", "mnif", "transinr", "ipc", "laginr"]
 
@@ -432,7 +433,9 @@ def test_commands_on_views(scenes, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "views" / "support.png").is_file()
     run("analyse", "influence", tmp_path / "views", "--tokens", 2, "--count", 1)
     assert Image.open(tmp_path / "views" / "influence.png").size == (4 * 98 + 2, 98 + 2)
-    monkeypatch.setattr("fieldloom.cli.coding.data_of", lambda system, path: (views, cameras))
+    places = torch.arange(len(views))
+    given = Source(views, None, (), places, places, meta=cameras)
+    monkeypatch.setattr("fieldloom.cli.coding.part_of", lambda system, path: (given, places))
     capsys.readouterr()
     words = ["reconstruct", tmp_path / "views", "--refine", "codes", "--refine-steps", 2]
     run(*words, "--out", tmp_path / "orbits")

@@ -47,6 +47,8 @@ def test_rates():
     assert rate_at(0, Stage(steps=10), "cosine") == 1
     stepped = Stage(steps=10, every=3, factor=0.5)
     assert [rate_at(s, stepped, "step") for s in (0, 2, 3, 6)] == [1, 1, 0.5, 0.25]
+    share = Stage(steps=10, every=0.8, factor=0.1, schedule="step")
+    assert [rate_at(s, share, "step") for s in (0, 7, 8, 9)] == [1, 1, 0.1, 0.1]
     with pytest.raises(InputError, match="factor"):
         Stage(factor=0.0)
 

@@ -210,7 +210,7 @@ class System(nn.Module):
         with torch.inference_mode():  # here and below, since a generator may be wrapped
             weights, slots = self.family.conditioner(code), self.family.field.slots
         if dtype is not None:
-            first = layer_of(next(iter(slots)))
+            first = layer_of(next(name for name, slot in slots.items() if slot.role == "weight"))
             weights = {
                 n: w if layer_of(n) == first or slots[n].role == "fixed" else w.to(dtype)
                 for n, w in weights.items()

@@ -125,10 +125,10 @@ def reconstruct(
     system = opened(run, device)
     check_format(system, kind, project)
     sizes = parse_resolution(resolution)
-    data, about = data_of(system, source)
-    data, about = data[:count], {key: value[:count] for key, value in about.items()}
+    given, places = part_of(system, source)
+    data, about = given.read(places[:count]), given.about(places[:count])
     if refine is None:
-        codes = batched(system.encode, data, "encoding", **about)
+        codes = batched(system.encode, data, "encoding", index=places[:count], **about)
     else:
         how = {"steps": refine_steps, "rate": refine_rate, "points": refine_points}
         system, codes = refined(system, data, about, refine, how)

@@ -119,7 +119,9 @@ class Transformer(Encoder):
         grid = signal.grid
         fits = grid is not None and len(grid) == len(self.axes)
         if fits and self.viewed:
-            fits = grid[0] <= self.axes[0] and grid[1:] == self.axes[1:]  # type: ignore[index]
+            assert grid is not None
+            several = self.positions is None or grid[0] <= self.axes[0]  # a set has any number
+            fits = several and grid[1:] == self.axes[1:]
         if not fits or not (self.viewed or grid == self.axes):
             raise InputError(
                 f"encoder 'transformer' reads whole grids of {self.axes}"

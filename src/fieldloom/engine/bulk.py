@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fieldloom import export
-from fieldloom.encoders import errors
+from fieldloom.encoders import Fit, errors
 from fieldloom.engine.run import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.modalities.sources import Source
@@ -28,8 +28,9 @@ from fieldloom.progress import Progress
 from fieldloom.renderers import still
 from fieldloom.system import System
 
-SHARD, NUMBERS = (16, 256), 1 << 22
-"""Signals of a shard, from and to, and how many numbers of their data one shard reads at most."""
+SHARD, NUMBERS, EFFORT = (16, 512), 1 << 22, 1 << 31
+"""Signals of a shard, from and to; how many numbers of their data one shard reads at most, and how
+many points its fits see in all: minutes on a CPU."""
 
 
 class Codes(NamedTuple):
@@ -161,9 +162,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"'{path}' is damaged and cannot be read: {error}.") from None
+    if not isinstance(found, dict) or not {"job", "shards"} <= set(found):
+        raise InputError(f"'{path}' is no manifest of codes: take another folder.")
+    return found
 
 
 def remove(folder: str | Path) -> None:
@@ -180,13 +184,16 @@ def remove(folder: str | Path) -> None:
 
 
 def shard_size(system: System, source: Source, places: Tensor) -> int:
-    """Signals of a shard: fewer where each holds more numbers, and so costs more to do again.
+    """Signals of a shard: fewer where each costs more to do again.
 
     Where codes of a batch depend on one another, a shard is whole batches.
     """
     one = places[:1]
     numbers = source.take(one).numel() + sum(x.numel() for x in source.about(one).values())
     size = min(max(NUMBERS // max(numbers, 1), SHARD[0]), SHARD[1])
+    if isinstance(system.encoder, Fit):
+        points = system.encoder.points or numbers
+        size = min(size, max(1, EFFORT // max(1, system.encoder.steps * points)))
     if system.encoder.separable:
         return size
     batch = system.recipe.get("train", {}).get("field", {}).get("batch", 32)

@@ -263,7 +263,7 @@ def loop(
                 log({"stage": title, "step": done, **numbers, "seconds_a_step": round(seconds, 5)})
             if (done % stage.save_every == 0 and not last) or stopped():
                 save(training.state())
-            if stopped() and not last:
+            if stopped():
                 raise Interrupted(f"stopped after step {done} of {stage.steps}")
     training.finish()
     objective.eval()

@@ -59,7 +59,8 @@ class Stage:
     optimizer: name and arguments; groups: what differs for a group of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
     schedule:  ``cosine`` to 0 over the steps, ``constant``, or ``step``: multiplied by ``factor``
-               after every ``every`` steps. warmup: linear, over so many steps.
+               after every ``every`` steps (below 1: that share of them all). warmup: linear, over so
+               many steps.
     clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which
                become the result; 0 keeps none.
     points:    so many random points of each signal a step; None takes all. together: the same
@@ -75,7 +76,7 @@ class Stage:
     optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adamw"})
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     schedule: Schedule = "cosine"
-    every: int = 1000
+    every: int | float = 1000
     factor: float = 0.1
     warmup: int = 0
     clip: float | None = None
@@ -89,13 +90,15 @@ class Stage:
     log_every: int = 50
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch", "save_every", "log_every", "every", "points", "micro")
+        counts = ("steps", "batch", "save_every", "log_every", "points", "micro")
         for name in counts:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"train: {name} = {value}: at least 1.")
-        if not 0 < self.factor <= 1:
-            raise InputError(f"train: factor = {self.factor}: above 0, at most 1.")
+        if not 0 < self.factor <= 1 or self.every <= 0:
+            raise InputError(
+                f"train: factor = {self.factor}, every = {self.every}: above 0, a factor at most 1."
+            )
         if not 0 <= self.ema < 1 or self.warmup < 0 or (self.clip is not None and self.clip <= 0):
             raise InputError("train: ema is in [0, 1), warmup at least 0, clip positive.")
 
@@ -133,5 +136,6 @@ def rate_at(step: int, stage: Stage, schedule: str) -> float:
     if schedule == "constant":
         return warm
     if schedule == "step":
-        return warm * stage.factor ** (step // stage.every)
+        every = stage.every if stage.every >= 1 else stage.every * stage.steps
+        return warm * stage.factor ** (step // every)
     return warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))

@@ -81,7 +81,8 @@ def train(
             train_codec(system.prior.codec, system, codes, stages["codec"], run, where)
         system.prior.fit(codes.to(where), known, start)
         keep(system, "codec", run)
-        if coded is not None and system.prior.codec.vocabulary is not None:
+        lossy = system.prior.codec.trained or system.prior.codec.vocabulary is not None
+        if coded is not None and lossy:
             coded(system, source)
     if "prior" in todo:
         if system.prior.trained:

@@ -59,7 +59,7 @@ def reconstruction(
         codes = system.family.conditioner.origin(len(held)).detach()
         return streamed(system, source, held, codes, how, of)
     originals, about = source.read(held), source.about(held)
-    codes = in_batches(system.encode, originals, "encoding", **about)
+    codes = in_batches(system.encode, originals, "encoding", index=held, **about)
     shown: list[Shown] = []
     if isinstance(system.modality, Views):
         kept = originals.shape[1] - system.modality.held

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from fieldloom.encoders import Nothing, error
+from fieldloom.encoders.draws import drawing
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
 from fieldloom.family import Family
@@ -66,13 +68,13 @@ def descend(
     a moment. points: so many of a signal's known points, drawn anew for each step; None: all.
     """
     render, mismatch = still(system.render), system.mismatch
-    generator = Generator(signal.coords.device).manual_seed(seed)
+    draw = drawing(signal, points or signal.coords.shape[1], seed)
     code = code.detach().clone().requires_grad_()
     adam, seconds = torch.optim.Adam([code], rate), 0.0
     for step in range(steps + 1):
         began = time.perf_counter()
         with torch.enable_grad():
-            seen = signal if points is None else signal.known(points, generator)
+            seen = draw(step)
             losses = error(code, seen, system.family, render, mismatch)
         synchronize(code.device)
         took = time.perf_counter() - began
@@ -152,6 +154,8 @@ def refine(
             some = slice(first, first + size)
             own = {key: value[some] for key, value in meta.items()}
             signal = system.modality.encoding(data[some], **own).to(system.device)
+            places = torch.arange(first, first + len(signal), device=system.device)
+            signal = replace(signal, index=places)  # what is drawn depends on no company
             begin, turned = start[some], system
             if what == "weights":
                 turned, begin = unfolded(system, begin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fieldloom.conditioners import Direct
 from fieldloom.encoders import AutoDecode, Encoder, Nothing
 from fieldloom.errors import InputError
 from fieldloom.family import Family
@@ -26,8 +27,10 @@ class Reptile(Objective):
         super().__init__()
         if isinstance(encoder, Nothing | AutoDecode) or encoder.whole:
             raise InputError("objective 'reptile' needs an encoder that descends: cavia or fit.")
-        if not family.conditioner.origin(1).requires_grad:
-            raise InputError("objective 'reptile' needs a learned origin: conditioner 'direct'.")
+        if not isinstance(family.conditioner, Direct):
+            raise InputError(
+                "objective 'reptile' moves an origin that is all the weights: conditioner 'direct'."
+            )
         self.family, self.encoder, self.render, self.mismatch = family, encoder, render, mismatch
         self.separable = encoder.separable
         self.players = {"field": {"shared": trainable([family])}}

@@ -113,7 +113,8 @@ class Autoregressive(Prior):
 
     def read(self, code: Code) -> Tensor:
         """The tokens of codes: (batch, tokens) integers, or (batch, tokens, numbers)."""
-        inner = self.codec.encode(code)
+        with torch.no_grad(), torch.autocast(code.device.type, enabled=False):
+            inner = self.codec.encode(code)
         if self.codec.vocabulary is None:
             return gather(inner, self.get_buffer("index"))
         return inner.flatten(1)

@@ -62,11 +62,6 @@ class Diffusion(Prior):
                 "diffusion: predict = 'eps' divides by a signal that schedule = 'cosine' erases; "
                 "take predict = 'v' or 'x0', or schedule = 'linear'."
             )
-        if self.codec.inner_shape != code_shape:
-            raise InputError(
-                "prior 'diffusion' is of codes as they are, and its codec gives them another "
-                f"shape, {self.codec.inner_shape}: take codec 'whiten' or 'identity'."
-            )
         self.denoiser, self.steps, self.label_dropout = denoiser, steps, label_dropout
         self.predict = predict
         first, last = betas or (min(0.1 / steps, 0.5), min(20 / steps, 0.999))

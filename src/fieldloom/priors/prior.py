@@ -39,6 +39,12 @@ class Prior(nn.Module):
                 f"prior '{type(self).__name__.lower()}' is of numbers, and its codec answers "
                 "tokens: take prior 'autoregressive', or another codec."
             )
+        if self.codec.inner_shape != code_shape and not self.reads_tokens:
+            raise InputError(
+                f"prior '{type(self).__name__.lower()}' is of codes as they are, and its codec "
+                f"gives them another shape, {self.codec.inner_shape}: take codec 'whiten' or "
+                "'identity'."
+            )
 
     def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
         """Find what has a closed form, from all training codes: the codec first.

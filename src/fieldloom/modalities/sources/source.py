@@ -98,7 +98,8 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     """Places of the training and the test part.
 
     split: shares that add up to at most 1, or numbers of signals. shuffle: in an order that is the
-    same in every run, whatever its seed; otherwise the first ones train.
+    same in every run, whatever its seed; otherwise the first ones train, and of numbers of signals
+    the last ones test, since data sets keep a validation part between the two.
     """
     shares = sum(split) <= 1
     train = round(split[0] * count) if shares else int(split[0])
@@ -108,7 +109,8 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     order = torch.arange(count)
     if shuffle:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    return order[:train], order[train : train + test]
+    first = train if shares or shuffle else count - test
+    return order[:train], order[first : first + test]
 
 
 def assemble(
