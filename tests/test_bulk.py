@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal as system_signals
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,10 +287,13 @@ def test_a_job_and_its_manifest(tmp_path):
     }  # fmt: skip
     manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
     assert manifest["job"]["signals"] == 13
-    assert [len(x["places"]) for x in manifest["shards"]] == [5, 5, 3]
-    assert [place for x in manifest["shards"] for place in x["places"]] == places.tolist()
-    told = torch.tensor([e for x in manifest["shards"] for e in x["errors"]])
-    torch.testing.assert_close(told, found.errors)
+    assert manifest["shards"] == [  # what is of each signal stands in the shards alone
+        {"file": f"0000{i}.safetensors", "count": count, "failed": {}}
+        for i, count in enumerate((5, 5, 3))
+    ]
+    shards = [read_tensors(tmp_path / "job" / x["file"])[0] for x in manifest["shards"]]
+    assert torch.equal(torch.cat([x["places"] for x in shards]), places)
+    assert torch.equal(torch.cat([x["errors"] for x in shards]), found.errors)
     assert torch.equal(found.places, places)
     for row, place in enumerate(places.tolist()):  # one by one, by hand
         signal = system.modality.encoding(source.data[place][None])
@@ -325,6 +331,36 @@ def test_an_interrupted_job_goes_on(tmp_path, monkeypatch, torn):
     assert content(tmp_path / "job") == content(tmp_path / "straight")
     assert (tmp_path / "job" / "00000.safetensors").stat().st_mtime_ns == spared
     bulk.encode(again, source, source.train, tmp_path / "job")  # nothing left to do
+    assert content(tmp_path / "job") == content(tmp_path / "straight")
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import test_bulk as here
+system, source = here.a_system()
+plain, shards = here.bulk.errors, []
+
+def dies(*rest):
+    shards.append(rest)
+    if len(shards) == 3:  # in the middle of the third shard: it is fitted, and not yet measured
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(*rest)
+
+here.bulk.errors = dies
+here.bulk.encode(system, source, source.train, sys.argv[2], shard=6)
+"""
+
+
+def test_a_killed_job_goes_on(tmp_path):
+    system, source = a_system()
+    bulk.encode(system, source, source.train, tmp_path / "straight", shard=6)
+    command = [sys.executable, "-c", KILLED, Path(__file__).parent, tmp_path / "job"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == -system_signals.SIGKILL, done.stderr
+    begun = content(tmp_path / "job")
+    assert set(begun) == {"manifest.json", "00000.safetensors", "00001.safetensors"}
+    bulk.encode(system, source, source.train, tmp_path / "job")
     assert content(tmp_path / "job") == content(tmp_path / "straight")
 
 
@@ -371,8 +407,9 @@ def test_failed_signals_are_told_and_left_out(tmp_path):
         bulk.encode(system, source, source.train, tmp_path / "none", worst=0.0)
 
 
-def test_training_goes_on_without_failed_signals(tmp_path, monkeypatch):
-    """A prior learns from the codes that there are, with their labels; killed, it goes on."""
+@pytest.mark.parametrize("prior", ["gaussian", "neighbours"])
+def test_training_goes_on_without_failed_signals(prior, tmp_path, monkeypatch):
+    """A prior learns from the codes that there are, with their labels."""
     plain = bulk.encoded
 
     def spoilt(system, source, places, worst=1e9):
@@ -385,7 +422,7 @@ def test_training_goes_on_without_failed_signals(tmp_path, monkeypatch):
     monkeypatch.setattr(bulk, "encoded", spoilt)
     folder = tmp_path / "run"
     with pytest.warns(UserWarning, match="5 of 80 signals failed"):
-        train(tiny("prior=gaussian", "source.split=[80, 10]"), str(folder), device="cpu")
+        train(tiny(f"prior={prior}", "source.split=[80, 10]"), str(folder), device="cpu")
     codes, labels = Run(folder).read_codes()
     tensors, numbers = read_tensors(folder / "codes.safetensors")
     assert len(codes) == len(labels) == 75
@@ -394,6 +431,7 @@ def test_training_goes_on_without_failed_signals(tmp_path, monkeypatch):
     assert torch.equal(labels, source.labels[tensors["places"]])
     assert {int(p) for p in numbers["failed"]} == set(source.train[1::16].tolist())
     assert not (folder / "codes").exists()
+    assert fieldloom.load(folder, device="cpu").sample(3).isfinite().all()
 
 
 def test_the_start_is_the_fit_of_one_training_signal(tmp_path):
@@ -491,6 +529,21 @@ def test_hdf5_layout(tmp_path, name):
     other = Siren(2, 3, width=5, depth=3)
     with pytest.raises(InputError, match="other fields"):
         nef.read(path, Family(other, Direct(other.slots)))
+    with h5py.File(path, "r+") as file:  # whatever else may stand in such a file
+        file["a number"], file["a string"] = 3, "said"
+        file["strings"], file["too few"] = ["x"] * 6, [1, 2]
+        file["one row a field"] = labels.astype(">i4")
+        file.create_group("a group")["labels"] = labels
+    back, beside = nef.read(path, own)
+    assert torch.equal(back, codes)
+    assert set(beside) == {"labels", "one row a field"}
+    assert torch.equal(beside["one row a field"], torch.arange(6, dtype=torch.int32))
+    for wrong, match in ((params[:, :-1], "46 numbers a field"), (params[0], "no matrix")):
+        with h5py.File(path, "r+") as file:
+            del file["params"]
+            file["params"] = wrong
+        with pytest.raises(InputError, match=match):
+            nef.read(path, own)
     (tmp_path / "bad.hdf5").write_bytes(b"no")
     with pytest.raises(InputError, match="no HDF5 file"):
         nef.read(tmp_path / "bad.hdf5", own)

@@ -13,7 +13,7 @@ from fieldloom.engine.train import train
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Experts, FourierMlp, Siren
-from fieldloom.priors import Diffusion, Graph, Quantize
+from fieldloom.priors import PRIORS, Diffusion, Graph, Quantize, quantize
 
 SIZES = dict(width=6, depth=4)
 
@@ -178,8 +178,12 @@ def test_words_of_latents():
 
 @pytest.mark.parametrize("row", ["tiny-graph", "tiny-graph-words"])
 def test_a_run_trains_the_codec_before_the_prior(row, tmp_path):
-    recipe = recipes.load(f"weights:{row}")
-    train(recipe, str(tmp_path / "whole"))
+    recipe, found = recipes.load(f"weights:{row}"), []
+    kmeans = quantize.kmeans
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantize, "kmeans", lambda *rest: (found.append(1), kmeans(*rest))[1])
+        train(recipe, str(tmp_path / "whole"))
+    assert len(found) == (2 if "words" in row else 0)  # a level each, of trained latents alone
     log = Run(tmp_path / "whole").read_log()
     assert list(dict.fromkeys(x["stage"] for x in log)) == ["field", "codec", "prior"]
     # interrupted in the middle of the codec's stage, it goes on to the same weights
@@ -209,3 +213,17 @@ def test_diffusion_keeps_the_shape_of_codes():
     family = family_of()
     with pytest.raises(ValueError, match="codec 'whiten' or 'identity'"):
         Diffusion(family.conditioner.code_shape, torch.nn.Identity(), codec=codec_of(family))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "neighbours"])
+@pytest.mark.parametrize("words", [False, True])
+def test_closed_form_priors_refuse_latents_and_words(name, words):
+    family = family_of()
+    codec = codec_of(family)
+    shape, layout = family.conditioner.code_shape, family.conditioner.layout
+    if words:
+        codec = Quantize(shape, layout, token="row", codec=codec)
+    own = {"signals": 9} if name == "neighbours" else {}
+    instead = "prior 'autoregressive'" if words else "codec 'whiten' or 'identity'"
+    with pytest.raises(InputError, match=f"^prior '{name}' .*: take {instead}"):
+        PRIORS[name](shape, codec=codec, **own)

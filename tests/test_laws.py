@@ -11,6 +11,7 @@ import torch
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.conditioners.conditioner import Slots
 from fieldloom.encoders import ENCODERS
+from fieldloom.engine.loop import load_weights
 from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, FIELDS
 from fieldloom.fields.encodings import Embedding
@@ -436,6 +437,25 @@ def test_label_dropout_hides_the_class():
     gradient = prior.denoiser.label.weight.grad
     assert gradient[:2].abs().sum() == 0
     assert gradient[2].abs().sum() > 0
+
+
+def test_neighbours_are_those_of_the_codes_that_there_are():
+    """Fewer than there are signals, where some failed; a state of any number is loaded."""
+    codes, labels = two_modes(20)
+    prior, other = (PRIORS["neighbours"]((1, 3), signals=30, classes=2) for _ in "ab")
+    prior.fit(codes, labels)
+    torch.testing.assert_close(prior.codes, codes)
+    assert torch.equal(prior.labels, labels)
+    near = lambda prior: prior.sample(50, 1, generator=torch.Generator().manual_seed(0))
+    load_weights(other, prior.state_dict(), "a state")
+    torch.testing.assert_close(near(other), near(prior), rtol=0, atol=0)
+    prior.fit(codes[:7])
+    assert prior.labels.tolist() == [-1] * 7
+    with pytest.raises(ValueError, match="neighbours = 4: from 1 to 3"):
+        prior.fit(codes[:3])
+    wide = PRIORS["neighbours"]((1, 5), signals=30, classes=2)
+    with pytest.raises(ValueError, match=r"'codes' is \[20, 1, 3\], not \[20, 1, 5\]"):
+        load_weights(wide, other.state_dict(), "a state")
 
 
 # What is lost between a code and what its codec makes of it, of the codes' spread around the start.

@@ -422,11 +422,13 @@ def test_cost_of_tiles_inputs_and_buffers() -> None:
     nothing = lambda generator: torch.zeros(0)
     slots = {
         "features": Slot((2, 8), nothing, "fixed"),
-        "tokens": Slot((4, 5), nothing, "input"),
+        "tokens": Slot((4, 5), nothing, "input", passes=2),  # scores, and what they weigh
+        "grid": Slot((8, 8, 5), nothing, "input", passes=0),  # looked up
         "0.weight": Slot((4, 4, 16, 3), nothing, "weight"),
         "0.bias": Slot((4, 4, 3), nothing, "bias"),
     }
-    assert macs(slots, 7, 10) == 10 * (2 * 8 + 16 * 3) + 7  # random features are a matrix, too
+    # random features are a matrix, too
+    assert macs(slots, 7, 10) == 10 * (2 * 8 + 2 * 4 * 5 + 16 * 3) + 7
     assert inference(slots) == 16 * (16 * 3 + 3)
 
 

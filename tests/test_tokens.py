@@ -25,7 +25,7 @@ from fieldloom.fields import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.metrics.paired import psnr
 from fieldloom.nn.transformer import CausalAttention
-from fieldloom.priors import CODECS, PRIORS, Autoregressive, Quantize, Whiten
+from fieldloom.priors import CODECS, PRIORS, Autoregressive, Quantize, Whiten, quantize
 from fieldloom.priors.quantize import kmeans, lloyd, nearest
 from fieldloom.priors.readouts import Picking, drawn
 from fieldloom.priors.tokens import cut, gather, scatter
@@ -274,6 +274,34 @@ def test_vector_words_are_a_fixed_point() -> None:
         same(book[i], tokens[place == i].mean(0))
     assert len({tuple(place[i : i + 20].tolist()) for i in range(0, 120, 20)}) == 6
     same(kmeans(tokens, mask, 6), book, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("center", "read"), [("none", [250, 250]), ("mean", [250] * 6)])
+def test_what_stands_before_words_reads_a_few_codes_at_a_time(
+    center: str, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more of them than words are found from, and with all their digits."""
+
+    class Counting(CODECS["identity"]):
+        def encode(self, code: Tensor) -> Tensor:
+            seen.append(len(code))
+            assert not torch.is_autocast_enabled("cpu")
+            return code
+
+    seen: list[int] = []
+    monkeypatch.setattr(quantize, "TOGETHER", 250)
+    codes = torch.randn(1000, 1, 4) + 3
+    codec = Quantize((1, 4), token="row", codes=2, center=center, codec=Counting((1, 4)))
+    codec.fit(codes)  # 256 rows a word: of every second code
+    assert seen == read
+    mean = codes.mean(0) if center == "mean" else torch.zeros(1, 4)
+    same(codec.center, mean, rtol=1e-6, atol=0)
+    seen.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        ids = codec.encode(codes)
+    assert seen == [250] * 4
+    far = (codes - codec.center - codec.books[0, 0]).square().sum(2)
+    assert torch.equal(ids[:, 0, 0], far.argmin(1))
 
 
 def test_what_is_wrong_with_a_vocabulary_is_said() -> None:
@@ -678,7 +706,14 @@ def test_a_run_samples_by_tokens(run: tuple[Path, list[str]]) -> None:
     codec = system.prior.codec
     same(codec.center, system.family.conditioner.origin(1)[0].detach(), rtol=0, atol=0)
     codes = system.sample_codes(3, label=5, top_k=3, top_p=0.9, temperature=0.8)
-    same(codec.decode(codec.encode(codes)).shape, codes.shape)
+    # a sample is made of words: of each token one word of the first level plus one of the second
+    index = codec.index
+    left = gather(codes - codec.center, index)
+    sums = (codec.books[0, 0][:, None] + codec.books[0, 1]).flatten(0, 1) * (index >= 0)[:, None]
+    far = (left[:, :, None] - sums).abs().amax(-1)  # (3, tokens, 15 * 15)
+    assert far.amin(2).max() < 1e-6
+    raw = gather(Run(folder).read_codes()[0][:3] - codec.center, index)
+    assert (raw[:, :, None] - sums).abs().amax(-1).amin(2).max() > 1e-3  # unlike what was fitted
     assert system.decode(codes).shape == (3, 1, 8, 8)
     same(system.sample_codes(3, label=5, top_k=1), system.sample_codes(3, label=5, top_k=1))
     with pytest.raises(InputError, match="unknown sampling option"):

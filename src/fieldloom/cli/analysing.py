@@ -231,6 +231,7 @@ def judge(
     from fieldloom.engine.run import Run
     from fieldloom.engine.train import training_codes
     from fieldloom.evaluate import judgement
+    from fieldloom.evaluate.neighbours import neighbours
 
     system = opened(run, device)
     source = source_of(system, None)
@@ -246,7 +247,7 @@ def judge(
     ask = judgement.Question(measure, points, noise, place, seed)
     found = judgement.judgement(system, source, known, samples, labels, ask)
     folder = out or Path(run)
-    pictures = judgement.neighbours(system, samples, known, found.novelty)
+    pictures = neighbours(system, samples, known, found.novelty)
     sheet = export.sheet(pictures, 3, report.shown_height(pictures))
     path = export.write(export.png_bytes(sheet), folder / "nearest.png")
     about = {"count": count, "label": label, "options": options, "seed": seed, "noise": noise}
@@ -261,7 +262,7 @@ def tell(found: Judgement) -> None:
     from rich.table import Table
 
     from fieldloom import report
-    from fieldloom.evaluate.judgement import FIGURES
+    from fieldloom.evaluate.verdicts import FIGURES
 
     for key in dict.fromkeys((x.reference, x.protocol) for x in found.verdicts):
         own = [x for x in found.verdicts if (x.reference, x.protocol) == key]

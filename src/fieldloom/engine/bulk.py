@@ -1,7 +1,7 @@
 """Codes of a whole data set as a job that can be stopped at any moment and goes on where it was.
 
     00000.safetensors  codes of the first places, and for each its place and its final error
-    manifest.json      what the job is; each finished shard's places and errors; what failed, why
+    manifest.json      what the job is; each finished shard's file, number of codes, and failures
 
 A shard is written, then the manifest; both beside their old selves, then renamed. What a killed job
 had not entered into the manifest is done again, and comes out the same to the bit (on a CPU).
@@ -91,10 +91,9 @@ def encode(
             name = f"{number:05d}.safetensors"
             tensors = {"codes": found.codes, "places": found.places, "errors": found.errors}
             write_tensors(folder / name, tensors, {})
-            entry = {
+            entry = {  # no more: this file is written again for each shard
                 "file": name,
-                "places": found.places.tolist(),
-                "errors": found.errors.tolist(),
+                "count": len(found.codes),
                 "failed": {str(place): why for place, why in found.failed.items()},
             }
             manifest["shards"].append(entry)

@@ -177,15 +177,18 @@ class Training:
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     """Load a module's state, strictly. Raises InputError naming a tensor that does not fit."""
-    own = module.state_dict()
-    for name in sorted(own.keys() | tensors.keys()):
-        needs, has = (list(t[name].shape) if name in t else None for t in (own, tensors))
-        if needs != has:
-            raise InputError(
-                f"{what} does not fit its recipe: "
-                f"'{name}' is {has or 'missing'}, not {needs or 'in it'}."
-            )
-    module.load_state_dict(tensors)
+    try:
+        module.load_state_dict(tensors)  # first, since some parts grow or shrink with their state
+    except RuntimeError:
+        own = module.state_dict()
+        for name in sorted(own.keys() | tensors.keys()):
+            needs, has = (list(t[name].shape) if name in t else None for t in (own, tensors))
+            if needs != has:
+                raise InputError(
+                    f"{what} does not fit its recipe: "
+                    f"'{name}' is {has or 'missing'}, not {needs or 'in it'}."
+                ) from None
+        raise
 
 
 def shown(numbers: Mapping[str, float]) -> str:

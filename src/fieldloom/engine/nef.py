@@ -2,7 +2,7 @@
 
     params        float32 (fields, numbers): layer by layer, a bias before its kernel (in, out)
     param_config  one string, JSON: [[name, shape], ...] in that order
-    labels ...    what is beside, one row a field
+    labels ...    what is beside: numbers, one row a field
 
 Source: github.com/samuelepapa/fit-a-nef (arXiv:2312.10531). Their pictures' first coordinate is the
 column, ours the row. Needs h5py: the extra ``hdf5``.
@@ -25,6 +25,9 @@ from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Siren
 from fieldloom.types import Code, layer_of
+
+KEYS = ("params", "param_config")
+"""Datasets that hold the fields; others are beside."""
 
 
 def write(path: Path, family: Family, codes: Code, beside: Mapping[str, Tensor]) -> Path:
@@ -52,18 +55,25 @@ def write(path: Path, family: Family, codes: Code, beside: Mapping[str, Tensor])
 def read(path: Path, family: Family) -> tuple[Code, dict[str, Tensor]]:
     """The codes (fields, tokens, width) that such a file's fields are in a family; what is beside.
 
-    Raises InputError where the file is none, or its fields are others.
+    Beside are numbers, one row a field; whatever else the file holds is left there. Raises
+    InputError where the file is none, or its fields are others.
     """
     names, direct = named(family), direct_of(family)
+    h5py = library()
     try:
-        with library().File(path, "r") as file:
-            told = json.loads(file["param_config"][0])
-            params = torch.from_numpy(file["params"][:])
-            others = (key for key in file if key not in ("params", "param_config"))
-            beside = {key: torch.from_numpy(file[key][:]) for key in others}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        with h5py.File(path, "r") as file:
+            has = {name: tuple(shape) for name, shape in json.loads(file["param_config"][0])}
+            params = numbers(file["params"])
+            if params is None or params.ndim != 2:
+                raise ValueError("'params' is no matrix of numbers")
+            named_rows = {key: numbers(own) for key, own in file.items() if key not in KEYS}
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"'{path}' is no HDF5 file of fields: {error}.") from None
-    has = {name: tuple(shape) for name, shape in told}
+    beside = {
+        key: rows
+        for key, rows in named_rows.items()
+        if rows is not None and rows.ndim and len(rows) == len(params)
+    }
     needs = {name: direct.slots[slot].shape for name, slot in names.items()}
     if has != needs:
         wrong = next(n for n in [*needs, *has] if has.get(n) != needs.get(n))
@@ -71,9 +81,24 @@ def read(path: Path, family: Family) -> tuple[Code, dict[str, Tensor]]:
             f"'{path}' holds other fields than this run's: '{wrong}' is {has.get(wrong, 'missing')}"
             f", not {needs.get(wrong, 'in it')}."
         )
-    parts = dict(zip(has, params.split([math.prod(s) for s in has.values()], 1), strict=True))
+    sizes = [math.prod(shape) for shape in has.values()]
+    if params.shape[1] != sum(sizes):
+        raise InputError(
+            f"'{path}': 'params' has {params.shape[1]} numbers a field, not the "
+            f"{sum(sizes)} of 'param_config'."
+        )
+    parts = dict(zip(has, params.float().split(sizes, 1), strict=True))
     weights = {slot: parts[name].unflatten(1, needs[name]) for name, slot in names.items()}
     return direct.pack(weights), beside
+
+
+def numbers(held: Any) -> Tensor | None:
+    """The numbers of a dataset, of any shape; None of what holds none (strings, groups)."""
+    kind = getattr(getattr(held, "dtype", None), "kind", None)
+    if kind is None or kind not in "biuf" or held.shape is None:
+        return None
+    content = held[()]
+    return torch.as_tensor(content.astype(content.dtype.newbyteorder("=")))
 
 
 def named(family: Family) -> dict[str, str]:

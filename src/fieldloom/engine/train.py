@@ -77,7 +77,7 @@ def train(
         start = system.family.conditioner.origin(1)[0].detach()
         known = None if labels is None else labels.to(where)
         if system.prior.codec.trained:
-            system.prior.codec.fit(codes.to(where), known, start)
+            system.prior.codec.prepare(codes.to(where), known, start)
             train_codec(system.prior.codec, system, codes, stages["codec"], run, where)
         system.prior.fit(codes.to(where), known, start)
         keep(system, "codec", run)

@@ -8,351 +8,26 @@ same protocol also judges what such generators would give.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
 from torch import Generator, Tensor
-from torch.nn.functional import pad
 
 from fieldloom.errors import InputError, unknown
+from fieldloom.evaluate.baselines import baselines
 from fieldloom.evaluate.batches import in_batches
+from fieldloom.evaluate.copies import Codes, Novelty, nearest_codes, nearest_signals
+from fieldloom.evaluate.measures import MEASURES
 from fieldloom.evaluate.shapes import clouds_of
-from fieldloom.metrics.clouds import distances, matching, normalise, two_sample
-from fieldloom.metrics.clouds_features import Statistics
-from fieldloom.metrics.features import Gabor
-from fieldloom.metrics.paired import ssim_between
-from fieldloom.metrics.sets import frechet, nearest
+from fieldloom.evaluate.verdicts import RESAMPLINGS, Verdict, judge
 from fieldloom.modalities import Grid, Modality, Voxels
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
 
-Codes = Float[Tensor, "_ tokens width"]
-"""Codes of one kind, sets of which may differ in size."""
-
 HELD = 1 << 27
 """Values of decoded shapes that are held at a time: half a GiB."""
-
-NEAR = 1e-12
-"""Rounding: pictures whose (1 - SSIM) / 2 is less are one picture."""
-
-SHOWN = 32
-"""Samples in the picture of nearest neighbours."""
-
-
-# -- how signals are compared
-
-
-class Measure(NamedTuple):
-    """How signals are compared: pictures (n, channel, height, width), or clouds (n, points, 3).
-
-    between:  distances (n, m) of every signal of one set to every one of another.
-    features: (n, d), for a Frechet distance.
-    says:     what both are.
-    """
-
-    between: Callable[[Tensor, Tensor], Tensor]
-    features: Callable[[Tensor], Tensor]
-    says: str
-
-
-def _pixels(a: Tensor, b: Tensor) -> Tensor:
-    # Not by a matrix product, which would put equal pictures apart.
-    exact = "donot_use_mm_for_euclid_dist"
-    rows = a.flatten(1).double()
-    parts = [torch.cdist(rows, part.flatten(1).double(), 2.0, exact) for part in b.split(1024)]
-    return torch.cat(parts, 1)
-
-
-def _ssim(a: Tensor, b: Tensor) -> Tensor:
-    apart = (1 - ssim_between(a, b)) / 2
-    return apart.masked_fill(apart < NEAR, 0)
-
-
-def _chamfer(a: Tensor, b: Tensor) -> Tensor:
-    one = normalise(a, "cloud")
-    return distances(one, one if b is a else normalise(b, "cloud"), "chamfer", True)
-
-
-def _gabor(pictures: Tensor) -> Tensor:
-    return Gabor()(pictures.float())
-
-
-MEASURES: Mapping[str, Measure] = {
-    "ssim": Measure(_ssim, _gabor, "(1 - SSIM) / 2; frechet: of gabor's features, not FID"),
-    "pixels": Measure(
-        _pixels, _gabor, "Euclidean distance of values; frechet: of gabor's features, not FID"
-    ),
-    "chamfer": Measure(
-        _chamfer,
-        Statistics(0.5),
-        "squared Chamfer distance of clouds, each less its mean and over one deviation; frechet: "
-        "of cloud-statistics of clouds as they are, not FPD",
-    ),
-}
-
-
-class Seen(NamedTuple):
-    """A set as it is measured: each signal once, however often it stands there.
-
-    distinct: (k, ...), without failures. places: (n,), where in ``distinct`` each signal of the set
-    is; -1 for a failure.
-    """
-
-    distinct: Tensor
-    places: Tensor
-
-    @property
-    def failures(self) -> int:
-        return int((self.places < 0).sum())
-
-
-def see(signals: Tensor) -> Seen:
-    """A signal that is not finite throughout is a failure."""
-    flat = signals.flatten(1)
-    fine = flat.isfinite().all(1)
-    distinct, inverse = flat[fine].unique(dim=0, return_inverse=True)
-    places = torch.full((len(signals),), -1)
-    places[fine] = inverse
-    return Seen(distinct.unflatten(1, signals.shape[1:]), places)
-
-
-def apart(measure: Measure, a: Seen, b: Seen) -> Float[Tensor, "n m"]:
-    """Distances of every signal of a to every one of b; a failure is infinitely far from all."""
-    if len(a.distinct) and len(b.distinct):
-        found = measure.between(a.distinct, a.distinct if b is a else b.distinct)
-    else:
-        found = torch.zeros(len(a.distinct), len(b.distinct), dtype=torch.float64)
-    return pad(found, (0, 1, 0, 1), value=math.inf)[a.places][:, b.places]
-
-
-def features_of(measure: Measure, a: Seen) -> Float[Tensor, "n d"]:
-    """Features of every signal, NaN of a failure."""
-    found = measure.features(a.distinct) if len(a.distinct) else torch.zeros(0, 1)
-    return pad(found.double(), (0, 0, 0, 1), value=math.nan)[a.places]
-
-
-# -- two sets
-
-
-class Pair(NamedTuple):
-    """Distances within n references, to m samples, and within these; features of both."""
-
-    rr: Float[Tensor, "n n"]
-    rs: Float[Tensor, "n m"]
-    ss: Float[Tensor, "m m"]
-    real: Float[Tensor, "n d"]
-    made: Float[Tensor, "m e"]
-
-    def at(self, r: Int[Tensor, " a"], s: Int[Tensor, " b"]) -> Pair:
-        """These references and these samples, each as often as it is named."""
-        within = self.rr[r][:, r], self.rs[r][:, s], self.ss[s][:, s]
-        return Pair(*within, self.real[r], self.made[s])
-
-
-FIGURES = ("mmd", "coverage", "1nna", "1nna.reference", "1nna.sample", "frechet")
-
-
-def figures(pair: Pair) -> dict[str, float]:
-    """``FIGURES`` of two sets, as ``matching``, ``two_sample`` and ``frechet`` define them.
-
-    mmd is infinite where all samples failed. frechet is of the samples that did not fail, and NaN
-    where there are fewer than 2 of them.
-    """
-    found = matching(pair.rs) | two_sample(pair.rr, pair.rs, pair.ss)
-    there = pair.made[~pair.made.isnan().any(1)]
-    enough = min(len(pair.real), len(there)) > 1
-    found["frechet"] = frechet(pair.real, there) if enough else math.nan
-    return {name: found[name] for name in FIGURES}
-
-
-def once(pair: Pair, seed: int) -> dict[str, float]:
-    """The whole sets, as they are."""
-    return figures(pair)
-
-
-def bootstrap(pair: Pair, seed: int, rounds: int = 32, size: int = 32) -> dict[str, float]:
-    """Means of the figures over rounds of ``size`` references and samples, drawn with replacement.
-
-    What is drawn twice has a twin at distance 0, which raises 1-NNA of any generator, and Frechet
-    distances of few samples are too large: such figures compare only with their like. Source: the
-    code of "Autoregressive Generation of Neural Field Weights" (Fanselau and Muschal, 2024).
-    """
-    generator = Generator().manual_seed(seed)
-    found = []
-    for _ in range(rounds):
-        r, s = (torch.randint(len(x), (size,), generator=generator) for x in (pair.rr, pair.ss))
-        found.append(figures(pair.at(r, s)))
-    return {name: sum(one[name] for one in found) / rounds for name in FIGURES}
-
-
-PROTOCOLS: Mapping[str, Callable[[Pair, int], dict[str, float]]] = {
-    "full": once,
-    "bootstrap": bootstrap,
-}
-
-
-class Verdict(NamedTuple):
-    """Figures of a set against a reference.
-
-    size: signals of either that were compared. failures: of the whole set.
-    """
-
-    set: str
-    reference: str
-    protocol: str
-    size: int
-    failures: int
-    figures: dict[str, float]
-
-
-def judge(
-    sets: Mapping[str, Tensor],
-    references: Mapping[str, Tensor],
-    measure: str,
-    protocols: Sequence[str] = ("full", "bootstrap"),
-    seed: int = 0,
-) -> list[Verdict]:
-    """Every set against every reference by every protocol, of ``PROTOCOLS``.
-
-    sets, references: name -> pictures (n, channel, height, width) in [0, 1] or clouds (n, points,
-    3); a sample that is not finite is a failure: it is judged, never left out (but of frechet). Of
-    a set and a reference that differ in size the first ones of the larger are compared.
-
-    measure: of ``MEASURES``. seed: of the draws, which are alike for all sets of one size.
-    Raises InputError for an unknown name, an empty set, and a reference with a failure.
-    """
-    if measure not in MEASURES:
-        raise unknown("measure", measure, MEASURES)
-    for name in protocols:
-        if name not in PROTOCOLS:
-            raise unknown("protocol", name, PROTOCOLS)
-    for name, signals in [*sets.items(), *references.items()]:
-        if not len(signals):
-            raise InputError(f"the set '{name}' is empty: at least 1 signal is judged.")
-    how, made, real = MEASURES[measure], _looked(measure, sets), _looked(measure, references)
-    verdicts = []
-    for reference, (true, rr, wanted) in real.items():
-        if true.failures:
-            raise InputError(
-                f"the reference '{reference}' holds {true.failures} failures: leave them out."
-            )
-        for name, (samples, ss, given) in made.items():
-            whole = Pair(rr, apart(how, true, samples), ss, wanted, given)
-            size = min(len(rr), len(ss))
-            pair = whole.at(torch.arange(size), torch.arange(size))
-            for protocol in protocols:
-                found = PROTOCOLS[protocol](pair, seed)
-                verdict = Verdict(name, reference, protocol, size, samples.failures, found)
-                verdicts.append(verdict)
-    return verdicts
-
-
-def _looked(measure: str, sets: Mapping[str, Tensor]) -> dict[str, tuple[Seen, Tensor, Tensor]]:
-    """Each set as it is seen, the distances within it, and its features."""
-    how, seen = MEASURES[measure], {name: see(signals) for name, signals in sets.items()}
-    return {name: (x, apart(how, x, x), features_of(how, x)) for name, x in seen.items()}
-
-
-# -- what was copied
-
-
-class Nearest(NamedTuple):
-    """For each query the distance to the nearest known one and its place: (n,), (n,).
-
-    Of a failure they are infinite and -1.
-    """
-
-    distances: Float[Tensor, " n"]
-    places: Int[Tensor, " n"]
-
-
-def nearest_signals(queries: Tensor, known: Tensor, measure: str) -> Nearest:
-    """In signal space, by the measure."""
-    found, places = apart(MEASURES[measure], see(queries), see(known)).min(1)
-    return Nearest(found, places.masked_fill(found.isinf(), -1))
-
-
-def nearest_codes(queries: Codes, known: Codes) -> Nearest:
-    """In weight space: Euclidean, of codes as they are stored, with no alignment."""
-    flat = queries.flatten(1)
-    fine = flat.isfinite().all(1)
-    found = torch.full((len(flat),), math.inf, dtype=torch.float64)
-    places = torch.full((len(flat),), -1)
-    if fine.any():
-        found[fine], places[fine] = nearest(flat[fine], known.flatten(1))
-    return Nearest(found, places)
-
-
-class Novelty(NamedTuple):
-    """How far samples are from what was trained on, beside how far held-out fields are.
-
-    ratio:  of the medians; a memory has 0, a perfect generator about 1.
-    nearer: the share of samples that are nearer than every held-out field; a perfect generator's is
-            1 / (held-out fields + 1) on average.
-    """
-
-    samples: Nearest
-    held: Nearest | None
-
-    @property
-    def ratio(self) -> float:
-        if self.held is None:
-            return math.nan
-        return float(self.samples.distances.median() / self.held.distances.median())
-
-    @property
-    def nearer(self) -> float:
-        if self.held is None:
-            return math.nan
-        return float((self.samples.distances < self.held.distances.min()).double().mean())
-
-
-# -- baselines
-
-
-def baselines(
-    known: Codes,
-    origin: Codes,
-    count: int,
-    noise: float = 0.1,
-    generator: Generator | None = None,
-) -> dict[str, Codes]:
-    """Codes of generators that learn little, ``count`` of each.
-
-    start:    the origin (1, tokens, width), from which fields were fitted, again and again
-    noise:    training codes plus Gaussian noise: each number's deviation is the share ``noise`` of
-              its own over the training codes. At a tenth fields are still themselves: such samples
-              are copies that are no copies number by number (arXiv:2506.07998).
-    gaussian: N(mean, covariance) of the training codes, drawn as mean + Z (codes - mean) /
-              sqrt(n - 1) with Z of n columns: exact without a matrix of all weights by all weights,
-              and of rank n - 1 where there are more numbers than codes
-    fields:   training codes themselves, what a perfect memory gives
-
-    Noise and fields are of different random training codes, each without replacement. Raises
-    InputError for fewer than 2 training codes or than ``count``, and a negative share.
-    """
-    if len(known) < max(2, count) or noise < 0:
-        raise InputError(
-            f"{len(known)} training codes for {count} of each baseline, noise = {noise}: at least "
-            "2 and as many, and a share of at least 0."
-        )
-    some, others = (torch.randperm(len(known), generator=generator)[:count] for _ in range(2))
-    shaken = torch.randn(count, *known.shape[1:], generator=generator).to(known)
-    mixed = torch.randn(count, len(known), generator=generator).to(known)
-    mean = known.mean(0)
-    spread = mixed @ (known - mean).flatten(1) / math.sqrt(len(known) - 1)
-    return {
-        "start": origin.expand(count, -1, -1),
-        "noise": known[some] + noise * known.std(0) * shaken,
-        "gaussian": mean + spread.view_as(shaken),
-        "fields": known[others],
-    }
-
-
-# -- from a system
 
 
 @dataclass(frozen=True)
@@ -535,37 +210,12 @@ def asked_labels(system: System, source: Source, count: int, seed: int) -> Tenso
     return source.labels[source.train[places]]
 
 
-# -- what is shown
-
-
-def neighbours(
-    system: System, samples: Codes, known: Codes, novelty: Mapping[str, Novelty]
-) -> Tensor:
-    """The first samples, and the training fields nearest to each in signals and in weights.
-
-    Pictures (3 rows, 3, height, width), three a row; white where a sample has no neighbour.
-    """
-    shown = []
-    for i, sample in enumerate(samples[:SHOWN].cpu()):
-        places = [int(novelty[space].samples.places[i]) for space in ("signals", "weights")]
-        data = system.decode(torch.stack([sample, *(known[place] for place in places)]))
-        row = [system.modality.picture(datum.nan_to_num(0)) for datum in data]
-        pictures = [picture for picture in row if picture is not None]
-        blank = torch.ones_like(pictures[0])
-        near = zip(pictures[1:], places, strict=True)
-        shown += [pictures[0], *(blank if at < 0 else picture for picture, at in near)]
-    return torch.stack(shown)
-
-
 def as_json(found: Judgement) -> dict[str, Any]:
     """What ``judgement`` found as JSON has it: a number that is not finite is null."""
     return {
         "measure": found.measure,
         "of": MEASURES[found.measure].says,
-        "protocols": {
-            "full": "whole sets, once",
-            "bootstrap": "means of 32 rounds of 32 samples and 32 references with replacement",
-        },
+        "protocols": {name: how.says for name, how in RESAMPLINGS.items()},
         "verdicts": [_plain(verdict._asdict()) for verdict in found.verdicts],
         "references without a surface, left out": dict(found.absent),
         "nearest training fields": {

@@ -13,6 +13,9 @@ from fieldloom.errors import InputError
 from fieldloom.priors.tokens import Vocabulary
 from fieldloom.types import Code, Slot
 
+TOGETHER = 256
+"""Codes that are encoded at a time: a graph's messages of one take more than a hundred kB."""
+
 
 class Codec(nn.Module):
     """decode(encode(code)) is the code, or near it.
@@ -40,6 +43,12 @@ class Codec(nn.Module):
         start: (tokens, width), the code that all of them were fitted from.
         """
 
+    def prepare(
+        self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None
+    ) -> None:
+        """Find what ``loss`` needs to know, of codecs that are ``trained``; ``fit`` comes after."""
+        self.fit(codes, labels, start)
+
     def loss(self, code: Code) -> Tensor:
         """(batch,) of what training minimises, of codecs that are ``trained``."""
         raise NotImplementedError
@@ -49,6 +58,11 @@ class Codec(nn.Module):
 
     def decode(self, inner: Tensor) -> Code:
         raise NotImplementedError
+
+    @torch.no_grad()
+    def encode_all(self, codes: Code) -> Tensor:
+        """``encode`` of any number of codes, ``TOGETHER`` at a time, without gradients."""
+        return torch.cat([self.encode(some) for some in codes.split(TOGETHER)])
 
 
 class Identity(Codec):

@@ -53,7 +53,7 @@ class DecoderOnly(nn.Module):
         make = lambda: CausalBlock(width, heads, ratio, norm, dropout)
         self.blocks = nn.ModuleList(make() for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        draw(self)
+        initialise_as_gpt2(self)
         for name, weight in self.named_parameters():
             if name.endswith(("attention.out.weight", "mlp.2.weight")):
                 nn.init.normal_(weight, std=0.02 / math.sqrt(2 * depth))
@@ -77,7 +77,7 @@ class DecoderOnly(nn.Module):
         return self.norm(x)
 
 
-def draw(module: nn.Module) -> None:
+def initialise_as_gpt2(module: nn.Module) -> None:
     """GPT-2's initial draw of linear maps and tables."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fieldloom.errors import InputError
-from fieldloom.priors.codecs import Codec
+from fieldloom.priors.codecs import TOGETHER, Codec
 from fieldloom.types import Code, Slot
 
 Edges = list[Tensor]
@@ -84,7 +84,18 @@ class Graph(Codec):
         return sum(self.sizes[1:]), self.latent
 
     def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
-        """Means and standard deviations of each weight tensor, and of latents as they are now."""
+        """As ``prepare``; and the same of latents as they are now."""
+        self.prepare(codes, labels, start)
+        with torch.no_grad():
+            parts = (self._graph(some) for some in codes.split(TOGETHER))
+            latents = torch.cat([torch.cat(self.encoder(*part)[1:], 1) for part in parts])
+        self.middle.copy_(latents.mean((0, 1)))
+        self.spread.copy_(latents.std((0, 1), correction=0).clamp_min(1e-8))
+
+    def prepare(
+        self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None
+    ) -> None:
+        """Means and standard deviations of each weight tensor."""
         flat, first = codes.flatten(1), 0
         for _, shape in self.held:
             own = slice(first, first + math.prod(shape))
@@ -92,10 +103,6 @@ class Graph(Codec):
             self.std[own] = flat[:, own].std(correction=0).clamp_min(1e-8)
         if start is not None:
             self.start.copy_(start.flatten())
-        with torch.no_grad():
-            latents = [torch.cat(self.encoder(*self._graph(x))[1:], 1) for x in codes.split(256)]
-        self.middle.copy_(torch.cat(latents).mean((0, 1)))
-        self.spread.copy_(torch.cat(latents).std((0, 1), correction=0).clamp_min(1e-8))
 
     def loss(self, code: Code) -> Tensor:
         """Squared error of the standardised numbers, the mean over each code: (batch,)."""
@@ -226,7 +233,7 @@ class _Encoder(nn.Module):
 
     def forward(self, edges: Edges, biases: Edges) -> Nodes:
         batch = len(edges[0])
-        h = [identity.expand(batch, -1, -1) for identity in _spread(self.nodes, edges)]
+        h = [identity.expand(batch, -1, -1) for identity in _expanded(self.nodes, edges)]
         for i, (lift, bias) in enumerate(zip(self.biases, biases, strict=True), 1):
             h[i] = h[i] + lift(bias.unsqueeze(-1))
         for exchange in self.rounds:
@@ -279,7 +286,7 @@ class _Decoder(nn.Module):
     def forward(self, latents: Nodes) -> tuple[Edges, Edges]:
         g = [
             x.expand(len(latents[1]), -1, -1)
-            for x in _spread(self.nodes, [x.transpose(1, 2) for x in latents[1:]])
+            for x in _expanded(self.nodes, [x.transpose(1, 2) for x in latents[1:]])
         ]
         for i, (lift, z) in enumerate(zip(self.lift, latents[1:], strict=True), 1):
             g[i] = g[i] + lift(z)
@@ -300,7 +307,7 @@ def _identities(sizes: Sequence[int], width: int) -> nn.ParameterList:
     return nn.ParameterList(nn.Parameter(torch.randn(1, n, width)) for n in own)
 
 
-def _spread(identities: nn.ParameterList, edges: Edges) -> list[Tensor]:
+def _expanded(identities: nn.ParameterList, edges: Edges) -> list[Tensor]:
     """Identities (1, neurons, width) of every layer."""
     counts = [identities[0].shape[1], *(x.shape[2] for x in edges)]
     return [x.expand(-1, n, -1) for x, n in zip(identities, counts, strict=True)]

@@ -121,7 +121,7 @@ class Gaussian(Prior):
         if not self.learns:
             return
         super().fit(codes, labels, start)
-        flat = self.codec.encode(codes).flatten(1).cpu()
+        flat = self.codec.encode_all(codes).flatten(1).cpu()
         labels = None if labels is None else labels.cpu()
         for i in range(len(self.mean)):
             own = flat[labels == i] if self.classes and labels is not None else flat
@@ -145,7 +145,8 @@ class Gaussian(Prior):
 class Neighbours(Prior):
     """Convex combinations of neighbouring training codes (GEM, arXiv:2111.06387, section 3.4).
 
-    signals: the number of training codes, all of which are kept.
+    signals: the number of training signals. All codes that were found of them are kept, so that a
+        state holds any number.
     neighbours: how many of a code's nearest (itself among them) are mixed, with Dirichlet(1)
         weights.
     """
@@ -169,10 +170,20 @@ class Neighbours(Prior):
         self.register_buffer("labels", torch.full((signals,), -1))
 
     def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
+        if len(codes) < self.neighbours:
+            most = f"{len(codes)} (the training codes)"
+            raise InputError(f"prior.neighbours = {self.neighbours}: from 1 to {most}.")
         super().fit(codes, labels, start)
-        self.codes.copy_(self.codec.encode(codes))
-        if labels is not None:
-            self.labels.copy_(labels)
+        self.codes = self.codec.encode_all(codes).to(self.codes)
+        known = torch.full((len(codes),), -1) if labels is None else labels
+        self.labels = known.to(self.labels)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in ("codes", "labels"):  # torch copies into a tensor of the same shape alone
+            own, held = getattr(self, name), state.get(prefix + name)
+            if held is not None:
+                setattr(self, name, own.new_empty(len(held), *own.shape[1:]))
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def draw(
         self,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.priors.codecs import Codec, Identity
+from fieldloom.priors.codecs import TOGETHER, Codec, Identity
 from fieldloom.priors.tokens import Token, Vocabulary, cut, gather, scatter
 from fieldloom.types import Code, Slot
 
@@ -88,46 +88,53 @@ class Quantize(Codec):
         """Raises InputError where the center is the start, and none is given."""
         if not len(codes):
             raise InputError("codec 'quantize' needs at least 1 training code; there is 0.")
+        if self.around == "start" and start is None:
+            raise InputError(
+                "codec 'quantize': center = 'start' needs the start that codes were fitted from; "
+                "take center = 'mean' or 'none'."
+            )
         self.before.fit(codes, labels, start)
-        codes = self.before.encode(codes)
-        if start is not None:
-            start = self.before.encode(start[None])[0]
-        if self.around == "start":
-            if start is None:
-                raise InputError(
-                    "codec 'quantize': center = 'start' needs the start that codes were fitted "
-                    "from; take center = 'mean' or 'none'."
-                )
-            self.center.copy_(start)
+        if self.around == "start" and start is not None:
+            self.center.copy_(self.before.encode(start[None])[0])
         elif self.around == "mean":
-            self.center.copy_(codes.mean(0))
+            sums = (self.before.encode(x).double().sum(0) for x in codes.split(TOGETHER))
+            self.center.copy_(sum(sums, self.center.double() * 0) / len(codes))
         count = self.books.shape[2]
         for family, members in enumerate(self.members):
             index = self.index[torch.from_numpy(members).to(self.index.device)].cpu()
             scalar = index.shape[1] == 1
             most = (NUMBERS if scalar else VECTORS * count) // len(members)
             some = codes[:: -(-len(codes) // max(1, most))]  # whole codes, evenly spread
-            left = gather((some - self.center).cpu(), index).flatten(0, 1)
+            inner = (self.before.encode(x) - self.center for x in some.split(TOGETHER))
+            left = torch.cat([gather(x.cpu(), index).flatten(0, 1) for x in inner])
             mask = (index >= 0).to(left).repeat(len(some), 1)
             for level in range(self.levels):
                 book = lloyd(left, count) if scalar else kmeans(left, mask, count)
                 self.books[family, level] = book.to(self.books)
                 left = left - mask * book[nearest(left, mask, book)]
 
+    def prepare(
+        self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None
+    ) -> None:
+        """What stands before the words is trained, and words are found of its answers after."""
+        self.before.prepare(codes, labels, start)
+
     @torch.no_grad()
     def encode(self, code: Code) -> Int[Tensor, "batch length levels"]:
-        code = self.before.encode(code)
         with torch.autocast(code.device.type, enabled=False):  # distances need all their digits
-            tokens = gather(code - self.center, self.index)
-            ids = tokens.new_empty((*tokens.shape[:2], self.levels), dtype=torch.long)
-            mask = (self.index >= 0).to(tokens)
-            for family, members in enumerate(self.members):
-                own = torch.from_numpy(members).to(tokens.device)
-                left, known = tokens[:, own], mask[own]
-                for level, book in enumerate(self.books[family].to(tokens)):
-                    found = nearest(left.flatten(0, 1), known.repeat(len(left), 1), book)
-                    ids[:, own, level] = found.view(left.shape[:2])
-                    left = left - known * book[ids[:, own, level]]
+            return torch.cat([self._words(some) for some in code.split(TOGETHER)])
+
+    def _words(self, code: Code) -> Int[Tensor, "batch length levels"]:
+        tokens = gather(self.before.encode(code) - self.center, self.index)
+        ids = tokens.new_empty((*tokens.shape[:2], self.levels), dtype=torch.long)
+        mask = (self.index >= 0).to(tokens)
+        for family, members in enumerate(self.members):
+            own = torch.from_numpy(members).to(tokens.device)
+            left, known = tokens[:, own], mask[own]
+            for level, book in enumerate(self.books[family].to(tokens)):
+                found = nearest(left.flatten(0, 1), known.repeat(len(left), 1), book)
+                ids[:, own, level] = found.view(left.shape[:2])
+                left = left - known * book[ids[:, own, level]]
         return ids
 
     @torch.no_grad()
@@ -231,7 +238,7 @@ def kmeans(
     mask: as ``nearest`` takes it. Words without tokens move to the tokens that are worst off.
     """
     generator = Generator().manual_seed(0)
-    book = spread(tokens, mask, codes, generator)
+    book = seeds(tokens, mask, codes, generator)
     for step in range(most):
         place = nearest(tokens, mask, book)
         count = torch.zeros_like(book).index_add_(0, place, mask)
@@ -250,7 +257,7 @@ def kmeans(
     return book
 
 
-def spread(
+def seeds(
     tokens: Float[Tensor, "n width"],
     mask: Float[Tensor, "n width"],
     codes: int,

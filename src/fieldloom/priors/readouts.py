@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from fieldloom.errors import InputError
-from fieldloom.priors.decoder_only import draw
+from fieldloom.priors.decoder_only import initialise_as_gpt2
 from fieldloom.priors.tokens import Places, Vocabulary
 
 
@@ -78,7 +78,7 @@ class Words(nn.Module):
         self.head = None if tied else nn.Linear(width, rows, bias=False)
         offsets = torch.from_numpy(self.which * self.codes)
         self.register_buffer("offsets", offsets, persistent=False)
-        draw(self)
+        initialise_as_gpt2(self)
 
     def start(self) -> Tensor:
         """(width,): what stands before the first token."""
@@ -140,7 +140,7 @@ class Values(nn.Module):
         self.first = nn.Parameter(torch.empty(width).normal_(std=0.02))
         each = self.numbers if kind == "l1" else components * (1 + 2 * self.numbers)
         self.output = nn.Linear(width, each)
-        draw(self)
+        initialise_as_gpt2(self)
         if kind == "mixture":  # components that start alike would stay alike for long
             shares = (torch.arange(components) + 0.5) / components
             apart = torch.special.ndtri(shares)[:, None].expand(-1, self.numbers)

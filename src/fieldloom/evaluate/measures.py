@@ -1,0 +1,109 @@
+"""How two signals are compared: pictures, or clouds of points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from fieldloom.metrics.clouds import distances, normalise
+from fieldloom.metrics.clouds_features import Statistics
+from fieldloom.metrics.features import Gabor
+from fieldloom.metrics.paired import ssim_between
+
+NEAR = 1e-12
+"""Steps that (1 - SSIM) / 2 is rounded to: the same two pictures, compared in other company, are
+then as far apart as before, and a picture is no way from itself."""
+
+
+class Measure(NamedTuple):
+    """How signals are compared: pictures (n, channel, height, width), or clouds (n, points, 3).
+
+    between:  distances (n, m) of every signal of one set to every one of another.
+    features: (n, d), for a Frechet distance.
+    says:     what both are.
+    """
+
+    between: Callable[[Tensor, Tensor], Tensor]
+    features: Callable[[Tensor], Tensor]
+    says: str
+
+
+def _pixels(a: Tensor, b: Tensor) -> Tensor:
+    # Not by a matrix product, which would put equal pictures apart.
+    exact = "donot_use_mm_for_euclid_dist"
+    rows = a.flatten(1).double()
+    parts = [torch.cdist(rows, part.flatten(1).double(), 2.0, exact) for part in b.split(1024)]
+    return torch.cat(parts, 1)
+
+
+def _ssim(a: Tensor, b: Tensor) -> Tensor:
+    return ((1 - ssim_between(a, b)) / 2 / NEAR).round().clamp_min(0) * NEAR
+
+
+def _chamfer(a: Tensor, b: Tensor) -> Tensor:
+    one = normalise(a, "cloud")
+    return distances(one, one if b is a else normalise(b, "cloud"), "chamfer", True)
+
+
+def _gabor(pictures: Tensor) -> Tensor:
+    return Gabor()(pictures.float())
+
+
+MEASURES: Mapping[str, Measure] = {
+    "ssim": Measure(_ssim, _gabor, "(1 - SSIM) / 2; frechet: of gabor's features, not FID"),
+    "pixels": Measure(
+        _pixels, _gabor, "Euclidean distance of values; frechet: of gabor's features, not FID"
+    ),
+    "chamfer": Measure(
+        _chamfer,
+        Statistics(0.5),
+        "squared Chamfer distance of clouds, each less its mean and over one deviation; frechet: "
+        "of cloud-statistics of clouds as they are, not FPD",
+    ),
+}
+
+
+class Seen(NamedTuple):
+    """A set as it is measured: each signal once, however often it stands there.
+
+    distinct: (k, ...), without failures. places: (n,), where in ``distinct`` each signal of the set
+    is; -1 for a failure.
+    """
+
+    distinct: Tensor
+    places: Tensor
+
+    @property
+    def failures(self) -> int:
+        return int((self.places < 0).sum())
+
+
+def see(signals: Tensor) -> Seen:
+    """A signal that is not finite throughout is a failure."""
+    flat = signals.flatten(1)
+    fine = flat.isfinite().all(1)
+    distinct, inverse = flat[fine].unique(dim=0, return_inverse=True)
+    places = torch.full((len(signals),), -1)
+    places[fine] = inverse
+    return Seen(distinct.unflatten(1, signals.shape[1:]), places)
+
+
+def apart(measure: Measure, a: Seen, b: Seen) -> Float[Tensor, "n m"]:
+    """Distances of every signal of a to every one of b; a failure is infinitely far from all."""
+    if len(a.distinct) and len(b.distinct):
+        found = measure.between(a.distinct, a.distinct if b is a else b.distinct)
+    else:
+        found = torch.zeros(len(a.distinct), len(b.distinct), dtype=torch.float64)
+    return pad(found, (0, 1, 0, 1), value=math.inf)[a.places][:, b.places]
+
+
+def features_of(measure: Measure, a: Seen) -> Float[Tensor, "n d"]:
+    """Features of every signal, NaN of a failure."""
+    found = measure.features(a.distinct) if len(a.distinct) else torch.zeros(0, 1)
+    return pad(found.double(), (0, 0, 0, 1), value=math.nan)[a.places]

@@ -1,0 +1,33 @@
+"""A picture of samples beside the training fields that are nearest to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fieldloom.evaluate.copies import Codes, Novelty
+from fieldloom.system import System
+
+SHOWN = 32
+"""Samples in the picture of nearest neighbours."""
+
+
+def neighbours(
+    system: System, samples: Codes, known: Codes, novelty: Mapping[str, Novelty]
+) -> Tensor:
+    """The first samples, and the training fields nearest to each in signals and in weights.
+
+    Pictures (3 rows, 3, height, width), three a row; white where a sample has no neighbour.
+    """
+    shown = []
+    for i, sample in enumerate(samples[:SHOWN].cpu()):
+        places = [int(novelty[space].samples.places[i]) for space in ("signals", "weights")]
+        data = system.decode(torch.stack([sample, *(known[place] for place in places)]))
+        row = [system.modality.picture(datum.nan_to_num(0)) for datum in data]
+        pictures = [picture for picture in row if picture is not None]
+        blank = torch.ones_like(pictures[0])
+        near = zip(pictures[1:], places, strict=True)
+        shown += [pictures[0], *(blank if at < 0 else picture for picture, at in near)]
+    return torch.stack(shown)
