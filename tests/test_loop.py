@@ -364,7 +364,7 @@ def test_a_killed_run_goes_on_between_stages(tmp_path, monkeypatch):
     """Killed when the codes of a finished field are not kept yet, or kept and fitted."""
     loaded = recipe.load("mnif:tiny")
     straight = train(loaded, str(tmp_path / "straight")).state_dict()
-    for place in ("training_codes", "train_prior"):
+    for place in ("training_codes", "train_on_codes"):
         folder = str(tmp_path / place)
 
         def die(*rest):

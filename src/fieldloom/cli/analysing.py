@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldloom.cli.console import console, say
-from fieldloom.cli.data import class_of, opened, source_of
+from fieldloom.cli.data import class_of, opened, part_of, source_of
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
+    GuidanceOption,
+    LabelOption,
     RunArgument,
+    SamplerOption,
     SeedOption,
     SourceOption,
+    StepsOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    given,
 )
 from fieldloom.errors import InputError
 
@@ -203,7 +211,7 @@ def judge(
         int | None,
         typer.Option(min=2, help="How many. Default: 64, or half of the held-out data."),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="A class, by name or number.")] = None,
+    label: LabelOption = None,
     metric: Annotated[
         str | None, typer.Option(help="ssim or pixels; of shapes chamfer. Default: the first.")
     ] = None,
@@ -211,12 +219,12 @@ def judge(
     noise: Annotated[
         float, typer.Option(min=0, help="Of noisy training fields: share of the deviation.")
     ] = 0.1,
-    guidance: Annotated[float | None, typer.Option(help="1 is plain conditional sampling.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Of tokens: the likeliest few.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Of tokens: the likeliest share.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of tokens: below 1 is safer.")] = None,
+    guidance: GuidanceOption = None,
+    steps: StepsOption = None,
+    sampler: SamplerOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    temperature: TemperatureOption = None,
     seed: SeedOption = 0,
     out: FolderOption = None,
     device: DeviceOption = Device.auto,
@@ -238,9 +246,8 @@ def judge(
     measure = judgement.measure_of(system, source, metric)  # before the work: it may be wrong
     place = None if label is None else class_of(system, label)
     count = judgement.count_of(source, place, count)
-    named = {"guidance": guidance, "steps": steps, "sampler": sampler}
-    named |= {"top_k": top_k, "top_p": top_p, "temperature": temperature}
-    options = {key: value for key, value in named.items() if value is not None}
+    options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
+                    temperature=temperature)  # fmt: skip
     asked = judgement.asked_labels(system, source, count, seed) if place is None else place
     samples = system.sample_codes(count, asked, seed, **options).cpu()
     known, labels = training_codes(system, source, Run(run))
@@ -284,8 +291,7 @@ def tell(found: Judgement) -> None:
 
 def few(system: System, path: str | None, count: int | None) -> tuple[Tensor, dict[str, Any]]:
     """The first data of the run's test part, or of those at a path, and what they have beside."""
-    source = source_of(system, path)
-    places = source.test if path is None and len(source.test) else source.train
+    source, places = part_of(system, path)
     return source.read(places[:count]), source.about(places[:count])
 
 

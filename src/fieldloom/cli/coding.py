@@ -14,13 +14,21 @@ from fieldloom.cli.files import check_format, write_data
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
+    GuidanceOption,
     KindOption,
+    LabelOption,
     OutOption,
     ProjectOption,
     ResolutionOption,
     RunArgument,
+    SamplerOption,
     SeedOption,
     SourceOption,
+    StepsOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    given,
     parse_resolution,
 )
 from fieldloom.errors import InputError
@@ -125,10 +133,11 @@ def reconstruct(
     system = opened(run, device)
     check_format(system, kind, project)
     sizes = parse_resolution(resolution)
-    given, places = part_of(system, source)
-    data, about = given.read(places[:count]), given.about(places[:count])
+    found, places = part_of(system, source)
+    places = places[:count]
+    data, about = found.read(places), found.about(places)
     if refine is None:
-        codes = batched(system.encode, data, "encoding", index=places[:count], **about)
+        codes = batched(system.encode, data, "encoding", index=places, **about)
     else:
         how = {"steps": refine_steps, "rate": refine_rate, "points": refine_points}
         system, codes = refined(system, data, about, refine, how)
@@ -169,13 +178,13 @@ def sample(
     run: RunArgument,
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 16,
     resolution: ResolutionOption = None,
-    label: Annotated[str | None, typer.Option(help="A class, by name or number.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="1 is plain conditional sampling.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Of tokens: the likeliest few.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Of tokens: the likeliest share.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of tokens: below 1 is safer.")] = None,
+    label: LabelOption = None,
+    guidance: GuidanceOption = None,
+    steps: StepsOption = None,
+    sampler: SamplerOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    temperature: TemperatureOption = None,
     seed: SeedOption = 0,
     kind: KindOption = None,
     project: ProjectOption = 0,
@@ -187,9 +196,8 @@ def sample(
 
     system = opened(run, device)
     check_format(system, kind, project)
-    named = {"guidance": guidance, "steps": steps, "sampler": sampler}
-    named |= {"top_k": top_k, "top_p": top_p, "temperature": temperature}
-    options = {key: value for key, value in named.items() if value is not None}
+    options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
+                    temperature=temperature)  # fmt: skip
     place = None if label is None else class_of(system, label)
     codes = system.sample_codes(count, place, seed, **options)
     sizes = parse_resolution(resolution)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,6 +42,20 @@ ProjectOption = Annotated[
     int, typer.Option(min=0, help="Newton steps of a mesh's vertices onto the surface.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random numbers.")]
+LabelOption = Annotated[str | None, typer.Option(help="A class, by name or number.")]
+
+# Of sampling; which of them a prior has is the prior's.
+GuidanceOption = Annotated[float | None, typer.Option(help="1 is plain conditional sampling.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Of the sampler.")]
+SamplerOption = Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")]
+TopKOption = Annotated[int | None, typer.Option(min=1, help="Of tokens: the likeliest few.")]
+TopPOption = Annotated[float | None, typer.Option(help="Of tokens: the likeliest share.")]
+TemperatureOption = Annotated[float | None, typer.Option(help="Of tokens: below 1 is safer.")]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Those options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def parse_resolution(text: str | None) -> int | tuple[int, ...] | None:

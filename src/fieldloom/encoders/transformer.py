@@ -116,13 +116,10 @@ class Transformer(Encoder):
         Raises InputError where a signal is no whole grid of the axes that the encoder was made for
         (of views: at most so many).
         """
-        grid = signal.grid
-        fits = grid is not None and len(grid) == len(self.axes)
-        if fits and self.viewed:
-            assert grid is not None
-            several = self.positions is None or grid[0] <= self.axes[0]  # a set has any number
-            fits = several and grid[1:] == self.axes[1:]
-        if not fits or not (self.viewed or grid == self.axes):
+        grid, expected = signal.grid, self.axes
+        if self.viewed and grid and (self.positions is None or grid[0] <= self.axes[0]):
+            expected = (grid[0], *self.axes[1:])  # fewer views, and of a set any number
+        if grid is None or grid != expected:
             raise InputError(
                 f"encoder 'transformer' reads whole grids of {self.axes}"
                 f"{' or fewer views' if self.viewed else ''}; these are {grid or 'scattered'}."
@@ -135,7 +132,6 @@ class Transformer(Encoder):
         if self.known:
             ones = torch.ones_like(signal.values[..., :1])
             seen.append(ones if signal.mask is None else signal.mask.unsqueeze(-1).to(ones))
-        assert grid is not None
         x = torch.cat(seen, -1).mT.unflatten(2, grid)
         if not self.viewed:
             return unfold(x, self.patch, self.pad)

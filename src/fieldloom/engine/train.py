@@ -17,8 +17,7 @@ from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage, parse_stage
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources import Source
-from fieldloom.objectives import Coding, Likelihood
-from fieldloom.priors import Codec, Prior
+from fieldloom.objectives import Coding, Likelihood, Objective
 from fieldloom.recipe import STAGES, Recipe, merge
 from fieldloom.registry import build as make
 from fieldloom.registry import find, hints_of
@@ -39,7 +38,7 @@ def train(
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
     recipe: resolved; may be None with ``resume``, which takes the run's own.
-    coded:  is called when a codec that makes tokens is fitted, before a prior is trained on them.
+    coded:  is called when a codec that loses something is fitted, before a prior is trained on it.
     Raises InputError where the folder holds a run already (and ``resume`` is not given), or holds
     none.
     """
@@ -78,7 +77,8 @@ def train(
         known = None if labels is None else labels.to(where)
         if system.prior.codec.trained:
             system.prior.codec.prepare(codes.to(where), known, start)
-            train_codec(system.prior.codec, system, codes, stages["codec"], run, where)
+            learned = Coding(system.prior.codec)
+            train_on_codes("codec", learned, system, codes, labels, stages["codec"], run, where)
         system.prior.fit(codes.to(where), known, start)
         keep(system, "codec", run)
         lossy = system.prior.codec.trained or system.prior.codec.vocabulary is not None
@@ -86,7 +86,8 @@ def train(
             coded(system, source)
     if "prior" in todo:
         if system.prior.trained:
-            train_prior(system.prior, system, codes, labels, stages["prior"], run, where)
+            likelihood = Likelihood(system.prior)
+            train_on_codes("prior", likelihood, system, codes, labels, stages["prior"], run, where)
         keep(system, "prior", run)
     return system
 
@@ -182,23 +183,9 @@ def train_field(
     _run_stage("field", system, training, fetch, len(source.train), run, device)
 
 
-def train_codec(
-    codec: Codec,
-    system: System,
-    codes: Tensor,
-    stage: Stage,
-    run: Run,
-    device: torch.device,
-) -> None:
-    """The stage ``codec``, on codes, where a codec is trained."""
-    training = Training(Coding(codec), stage, STAGES.index("codec"))
-    codes = codes.to(device)
-    fetch = lambda places: (codes[places.to(device)], None)
-    _run_stage("codec", system, training, fetch, len(codes), run, device)
-
-
-def train_prior(
-    prior: Prior,
+def train_on_codes(
+    name: Literal["codec", "prior"],
+    objective: Objective,
     system: System,
     codes: Tensor,
     labels: Tensor | None,
@@ -206,8 +193,8 @@ def train_prior(
     run: Run,
     device: torch.device,
 ) -> None:
-    """The stage ``prior``, on codes."""
-    training = Training(Likelihood(prior), stage, STAGES.index("prior"))
+    """The stage ``codec``, where a codec is trained, or ``prior``."""
+    training = Training(objective, stage, STAGES.index(name))
     codes = codes.to(device)
     labels = None if labels is None else labels.to(device)
 
@@ -215,7 +202,7 @@ def train_prior(
         places = places.to(device)
         return codes[places], None if labels is None else labels[places]
 
-    _run_stage("prior", system, training, fetch, len(codes), run, device)
+    _run_stage(name, system, training, fetch, len(codes), run, device)
 
 
 def _run_stage(

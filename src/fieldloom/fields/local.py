@@ -67,20 +67,16 @@ class Local:
         self.attentive, self.banded = aggregate == "attention", modulate == "bands"
         self.query = log_spaced(count, query)
         self.bands = [log_spaced(count, bandwidth) for bandwidth in bands]
-        self.slots: dict[str, Slot] = {
-            "tokens": Slot((tokens, width), normal((tokens, width), 1.0), "input", passes=0)
-        }
+        shape, passes = (tokens, width), 2 if self.attentive else 1  # scores, and their mean
+        self.slots: dict[str, Slot] = {"tokens": Slot(shape, normal(shape, 1.0), "input", passes)}
         encoded = 2 * inputs * count
         self._layer("query", encoded, width)
         if self.attentive:
-            self.slots["tokens"] = self.slots["tokens"]._replace(passes=2)  # scores, and their mean
             for name in ("q", "k", "v", "o"):
                 self._layer(name, width, width, passes=int(name in "qo"), bias=name != "k")
         else:
-            shape = (tokens, width)
             self.slots["compose.weight"] = Slot(shape, uniform(shape, tokens**-0.5), "weight", 0)
             self.slots["compose.bias"] = bias_slot(width, width, "uniform")
-            self.slots["tokens"] = self.slots["tokens"]._replace(passes=1)
         for level in self.levels:
             if self.banded:
                 self._layer(f"band{level}", encoded, width)
