@@ -39,6 +39,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run, with its own recipe.")
     ] = False,
+    fields: Annotated[
+        Path | None,
+        typer.Option(help="Begin with the trained field and the codes of this other run."),
+    ] = None,
 ) -> None:
     """Train a recipe into a run directory."""
     from fieldloom.recipe import load
@@ -51,6 +55,9 @@ def train(
             "--resume goes on with the run's own recipe: --set and --seed cannot change it."
         )
 
+    if resume and fields is not None:
+        raise InputError("--resume goes on with the run's own fields: --fields is for a new run.")
+
     from fieldloom.engine.run import Run
     from fieldloom.engine.train import train as start
     from fieldloom.evaluate import parse
@@ -60,7 +67,7 @@ def train(
         raise InputError(f"--resume: '{folder}' is a run of another recipe than '{recipe}'.")
 
     coded = partial(announce, folder)
-    system = start(loaded, str(folder), stage.value, device.value, resume, coded)
+    system = start(loaded, str(folder), stage.value, device.value, resume, coded, fields)
     say(f"trained: {folder}")
     for line in show(system, folder):
         say(line)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fieldloom.engine import bulk
 from fieldloom.engine import device as devices
+from fieldloom.engine.inherit import inherit
 from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage, parse_stage
@@ -34,13 +35,15 @@ def train(
     device: str = "auto",
     resume: bool = False,
     coded: Callable[[System, Source], None] | None = None,
+    fields: str | Path | None = None,
 ) -> System:
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
     recipe: resolved; may be None with ``resume``, which takes the run's own.
     coded:  is called when a codec that loses something is fitted, before a prior is trained on it.
+    fields: another run, whose trained field and codes a new run begins with.
     Raises InputError where the folder holds a run already (and ``resume`` is not given), or holds
-    none.
+    none, and as ``inherit`` does.
     """
     run, where = Run(folder), devices.pick(device)
     if run.exists and not resume:
@@ -58,6 +61,8 @@ def train(
     ]
     check(system, source, stages, todo)
     if not run.exists:
+        if fields is not None:
+            recipe = system.recipe = inherit(system, recipe, run, fields)
         run.folder.mkdir(parents=True, exist_ok=True)
         run.write_json("env.json", devices.environment(where) | {"command": sys.argv[1:]})
         run.write_recipe(recipe)
