@@ -321,7 +321,7 @@ def test_references_are_data_and_sets_are_drawn_apart_from_them(digits, monkeypa
     system, source = digits
     known = torch.arange(len(source.train)).float().view(-1, 1, 1).expand(-1, 1, 8)
     monkeypatch.setattr(system, "decode", lambda code: code[:, :, :1, None].expand(-1, 1, 8, 8))
-    found = collect(system, source, known, known[:50], ask=Question(noise=0.0))
+    found = collect(system, source, known, {"samples": known[:50]}, ask=Question(noise=0.0))
     assert set(found.sets) == {"samples", "start", "noise", "gaussian", "fields", "held-out"}
     assert set(found.references) == {"training", "held-out"}
     assert all(len(x) == 50 for x in [*found.sets.values(), *found.references.values()])
@@ -341,7 +341,7 @@ def test_references_are_data_and_sets_are_drawn_apart_from_them(digits, monkeypa
 def test_a_class_is_judged_against_itself(digits, tiny_run):
     system, source = digits
     known, labels = Run(tiny_run).read_codes()
-    found = collect(system, source, known, known[:9], labels, Question(label=3))
+    found = collect(system, source, known, {"samples": known[:9]}, labels, Question(label=3))
     for name, part in {"training": source.train, "held-out": source.test}.items():
         own = rows(source.read(part[source.labels[part] == 3]))
         assert set(rows(found.references[name])) <= set(own)
@@ -349,16 +349,34 @@ def test_a_class_is_judged_against_itself(digits, tiny_run):
     assert count_of(source) == 64
     many = known[:400]
     with pytest.raises(InputError, match="as many training data: there are"):
-        collect(system, source, known, many, labels, Question(label=3))
+        collect(system, source, known, {"samples": many}, labels, Question(label=3))
+
+
+def test_several_sets_of_samples_are_judged_as_each_alone(digits, tiny_run):
+    system, source = digits
+    known, labels = Run(tiny_run).read_codes()
+    sets = {"a": known[:10], "b": known[10:20] + 0.1}
+    both = judgement(system, source, known, sets, labels, Question("pixels"))
+    for name, codes in sets.items():
+        alone = judgement(system, source, known, {name: codes}, labels, Question("pixels"))
+        assert alone.verdicts == [x for x in both.verdicts if x.set not in sets or x.set == name]
+        near = [x.novelty[name]["weights"].samples.places.tolist() for x in (both, alone)]
+        assert near[0] == near[1]
+    for wrong, match in [
+        ({"a": known[:10], "b": known[:9]}, r"equally large: these have \[9, 10\]"),
+        ({"noise": known[:10]}, "cannot be called 'noise'"),
+    ]:
+        with pytest.raises(InputError, match=match):
+            collect(system, source, known, wrong, labels)
 
 
 def test_training_codes_as_samples_are_found_out(digits, tiny_run):
     system, source = digits
     known, labels = Run(tiny_run).read_codes()
-    found = judgement(system, source, known, known[5:15], labels, Question("pixels"))
-    assert found.novelty["weights"].samples.places.tolist() == list(range(5, 15))
+    found = judgement(system, source, known, {"ours": known[5:15]}, labels, Question("pixels"))
+    assert found.novelty["ours"]["weights"].samples.places.tolist() == list(range(5, 15))
     for space in ("weights", "signals"):
-        own = found.novelty[space]
+        own = found.novelty["ours"][space]
         assert own.samples.distances.max() < 1e-6  # decoding rounds by its batch
         assert own.ratio < 0.05
         assert own.nearer > 0.5
@@ -370,10 +388,9 @@ def test_data_that_cannot_be_judged(digits):
     bare = fieldloom.build("functa", "tiny", conditioner="shared", encoder="nothing", prior="none")
     with pytest.raises(InputError, match="have no codes"):
         module.measure_of(bare, source)
+    samples = {"samples": torch.zeros(2, 1, 8)}
     with pytest.raises(InputError, match="measure of these data 'chamfer'"):
-        judgement(
-            system, source, torch.zeros(9, 1, 8), torch.zeros(2, 1, 8), ask=Question("chamfer")
-        )
+        judgement(system, source, torch.zeros(9, 1, 8), samples, ask=Question("chamfer"))
     film = fieldloom.build("functa", "tiny", modality={"name": "video", "size": [2, 8, 8]})
     with pytest.raises(InputError, match="pictures and of voxels"):
         module.measure_of(film, source)
@@ -413,7 +430,7 @@ def test_shapes_are_judged_by_their_surfaces(shapes):
     origin = system.family.conditioner.origin(1).detach()
     known = origin + torch.randn(6, *origin.shape[1:])
     samples = torch.cat([known[:2], torch.full_like(known[:1], math.nan)])
-    found = judgement(system, source, known, samples, ask=Question(points=16))
+    found = judgement(system, source, known, {"samples": samples}, ask=Question(points=16))
     assert found.measure == "chamfer"
     failures = {x.set: x.failures for x in found.verdicts}
     assert failures["samples"] >= 1
@@ -422,9 +439,9 @@ def test_shapes_are_judged_by_their_surfaces(shapes):
     empty = int(5 in drawn)
     assert found.absent == {"training": empty, "held-out": 0}
     assert {x.size for x in found.verdicts if x.reference == "training"} == {3 - empty}
-    assert found.novelty["weights"].samples.places.tolist() == [0, 1, -1]
-    assert found.novelty["signals"].samples.places[2] == -1
-    shown = neighbours(system, samples, known, found.novelty)
+    assert found.novelty["samples"]["weights"].samples.places.tolist() == [0, 1, -1]
+    assert found.novelty["samples"]["signals"].samples.places[2] == -1
+    shown = neighbours(system, samples, known, found.novelty["samples"])
     assert shown.shape == (9, 3, 128, 128)
     assert shown[7:].eq(1).all()  # a failure has no neighbours
     said = json.dumps(module.as_json(found), allow_nan=False)
@@ -456,7 +473,7 @@ def test_the_command(tiny_run, tmp_path, capsys):
     assert len(numbers["verdicts"]) == 6 * 2 * 2
     assert set(numbers["verdicts"][0]["figures"]) == set(FIGURES)
     for space in ("weights", "signals"):
-        near = numbers["nearest training fields"][space]
+        near = numbers["nearest training fields"]["samples"][space]
         assert len(near["samples"]) == len(near["held-out"]) == 6
     assert Image.open(own / "nearest.png").size == (3 * 98 + 2, 6 * 98 + 2)
 

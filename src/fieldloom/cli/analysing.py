@@ -252,9 +252,9 @@ def judge(
     samples = system.sample_codes(count, asked, seed, **options).cpu()
     known, labels = training_codes(system, source, Run(run))
     ask = judgement.Question(measure, points, noise, place, seed)
-    found = judgement.judgement(system, source, known, samples, labels, ask)
+    found = judgement.judgement(system, source, known, {"samples": samples}, labels, ask)
     folder = out or Path(run)
-    pictures = neighbours(system, samples, known, found.novelty)
+    pictures = neighbours(system, samples, known, found.novelty["samples"])
     sheet = export.sheet(pictures, 3, report.shown_height(pictures))
     path = export.write(export.png_bytes(sheet), folder / "nearest.png")
     about = {"count": count, "label": label, "options": options, "seed": seed, "noise": noise}
@@ -279,7 +279,7 @@ def tell(found: Judgement) -> None:
             values = (report.number(verdict.figures[name]) for name in FIGURES)
             table.add_row(verdict.set, str(verdict.failures), *values)
         console().print(table)
-    for space, novelty in found.novelty.items():
+    for space, novelty in found.novelty["samples"].items():
         far = report.number(novelty.samples.distances.median().item())
         line = f"{space}: samples are {far} from the nearest training field"
         if novelty.held is not None:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from fieldloom.errors import InputError, unknown
 from fieldloom.evaluate.baselines import baselines
 from fieldloom.evaluate.batches import in_batches
-from fieldloom.evaluate.copies import Codes, Novelty, nearest_codes, nearest_signals
+from fieldloom.evaluate.copies import Codes, Nearest, Novelty, nearest_codes, nearest_signals
 from fieldloom.evaluate.measures import MEASURES
 from fieldloom.evaluate.shapes import clouds_of
 from fieldloom.evaluate.verdicts import RESAMPLINGS, Verdict, judge
@@ -51,14 +51,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdicts, and how novel the samples are in ``weights`` and in ``signals``.
+    """The verdicts, and how novel the samples are.
 
+    novelty: set of samples -> ``weights`` and ``signals`` -> where these are.
     absent: reference -> how many of its data have no surface, and were left out.
     """
 
     measure: str
     verdicts: Sequence[Verdict]
-    novelty: Mapping[str, Novelty]
+    novelty: Mapping[str, Mapping[str, Novelty]]
     absent: Mapping[str, int]
 
 
@@ -120,14 +121,14 @@ def judgement(
     system: System,
     source: Source,
     known: Codes,
-    samples: Codes,
+    samples: Mapping[str, Codes],
     labels: Tensor | None = None,
     ask: Question = Question(),
 ) -> Judgement:
     """Samples and baselines against as many training and held-out data, by all protocols.
 
-    known: the raw codes of training fields, with their labels. samples: codes, from anywhere.
-    Raises InputError as ``measure_of`` and ``collect`` do.
+    known: the raw codes of training fields, with their labels. samples: name -> codes, from
+    anywhere, of each name as many. Raises InputError as ``measure_of`` and ``collect`` do.
     """
     measure = measure_of(system, source, ask.measure)
     found = collect(system, source, known, samples, labels, ask)
@@ -137,12 +138,18 @@ def judgement(
         "weights": nearest_codes(code, known),
         "signals": nearest_signals(signals, fields, measure),
     }
-    ours, theirs = compared(samples.cpu(), found.sets["samples"]), {}
+    theirs: dict[str, Nearest] = {}
     if len(found.held):
         data, about = source.read(found.held), source.about(found.held)
         code = in_batches(system.encode, data, "encoding", index=found.held, **about)
         theirs = compared(code, signals_of(system, code, ask.points))
-    novelty = {space: Novelty(own, theirs.get(space)) for space, own in ours.items()}
+    novelty = {
+        name: {
+            space: Novelty(own, theirs.get(space))
+            for space, own in compared(code.cpu(), found.sets[name]).items()
+        }
+        for name, code in samples.items()
+    }
     return Judgement(measure, verdicts, novelty, found.absent)
 
 
@@ -150,18 +157,21 @@ def collect(
     system: System,
     source: Source,
     known: Codes,
-    samples: Codes,
+    samples: Mapping[str, Codes],
     labels: Tensor | None = None,
     ask: Question = Question(),
 ) -> Collected:
     """What ``judgement`` of the same arguments judges.
 
-    The sets are ``samples``, those of ``baselines``, and, where there are twice as many held-out
+    The sets are those of the samples, of ``baselines``, and, where there are twice as many held-out
     data, ``held-out``: others than the reference of that name, to which they are what a perfect
     generator gives. References are data, not fields. Raises InputError as ``count_of`` and
-    ``baselines`` do.
+    ``baselines`` do, for samples of unequal number, and for a name that a baseline has.
     """
-    count, generator = len(samples), Generator().manual_seed(ask.seed)
+    sizes = sorted({len(code) for code in samples.values()})
+    if len(sizes) != 1:
+        raise InputError(f"sets of samples are judged that are equally large: these have {sizes}.")
+    count, generator = sizes[0], Generator().manual_seed(ask.seed)
     count_of(source, ask.label, count)
     drawn = {}
     for name, part in {"training": source.train, "held-out": source.test}.items():
@@ -169,8 +179,10 @@ def collect(
         drawn[name] = places[torch.randperm(len(places), generator=generator)]
     own = known if ask.label is None or labels is None else known[labels == ask.label]
     origin = system.family.conditioner.origin(1).detach().cpu()
-    codes = {"samples": samples.cpu()}
-    codes |= baselines(own, origin, count, ask.noise, generator)
+    codes = baselines(own, origin, count, ask.noise, generator)
+    if taken := sorted(samples.keys() & {*codes, "held-out"}):
+        raise InputError(f"samples cannot be called '{taken[0]}': a baseline is.")
+    codes = {name: code.cpu() for name, code in samples.items()} | codes
     sets = {name: signals_of(system, code, ask.points) for name, code in codes.items()}
     references, absent = {}, {}
     for name, places in drawn.items():
@@ -219,18 +231,21 @@ def as_json(found: Judgement) -> dict[str, Any]:
         "verdicts": [_plain(verdict._asdict()) for verdict in found.verdicts],
         "references without a surface, left out": dict(found.absent),
         "nearest training fields": {
-            space: _plain(
-                {
-                    "samples": own.samples.distances.tolist(),
-                    "places in the training codes": own.samples.places.tolist(),
-                    "held-out": [] if own.held is None else own.held.distances.tolist(),
-                    "ratio of medians": own.ratio,
-                    "nearer than all held-out": own.nearer,
-                }
-            )
-            for space, own in found.novelty.items()
+            name: {space: _far(own) for space, own in spaces.items()}
+            for name, spaces in found.novelty.items()
         },
     }
+
+
+def _far(own: Novelty) -> dict[str, Any]:
+    far = {
+        "samples": own.samples.distances.tolist(),
+        "places in the training codes": own.samples.places.tolist(),
+        "held-out": [] if own.held is None else own.held.distances.tolist(),
+        "ratio of medians": own.ratio,
+        "nearer than all held-out": own.nearer,
+    }
+    return _plain(far)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,71 @@
+"""Runs that begin with the fields of another."""
+
+import pytest
+import torch
+
+from fieldloom import recipe
+from fieldloom.engine.run import Run
+from fieldloom.engine.train import train
+from fieldloom.errors import InputError
+
+SMALL = ["source.split=[40, 10]", "train.prior.steps=6"]
+
+
+@pytest.fixture(scope="module")
+def giver(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fields") / "giver"
+    train(recipe.load("weights:tiny", SMALL), str(folder))
+    return folder
+
+
+def test_what_begins_with_anothers_fields_ends_as_if_it_had_fitted_its_own(giver, tmp_path):
+    graph = recipe.load("weights:tiny-graph", SMALL)
+    train(graph, str(tmp_path / "own"))
+    train(graph, str(tmp_path / "given"), fields=giver)
+    own, given = (Run(tmp_path / name) for name in ("own", "given"))
+    ours, theirs = (run.read_system("cpu").state_dict() for run in (own, given))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+    assert torch.equal(own.read_codes()[0], Run(giver).read_codes()[0])
+    stages = [[line["stage"] for line in run.read_log()] for run in (own, given)]
+    assert stages[0] == stages[1]
+    assert own.read_recipe() == given.read_recipe()
+
+
+def test_fields_without_codes_are_fitted(giver, tmp_path):
+    train(recipe.load("weights:tiny", SMALL), str(tmp_path / "bare"), "field")
+    system = train(
+        recipe.load("weights:tiny", SMALL), str(tmp_path / "b"), fields=tmp_path / "bare"
+    )
+    assert torch.equal(Run(tmp_path / "b").read_codes()[0], Run(giver).read_codes()[0])
+    assert system.finished == ["field", "codec", "prior"]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ("field.width=5", r"\[field\] differs, .*'width': 4.* there and .*'width': 5"),
+        ("encoder.steps=4", r"\[encoder\] differs"),
+        ("source.split=[40, 12]", r"\[source\] differs"),
+    ],
+)
+def test_fields_of_other_parts_are_refused(giver, tmp_path, change, match):
+    with pytest.raises(InputError, match=match):
+        train(recipe.load("weights:tiny", [*SMALL, change]), str(tmp_path / "b"), fields=giver)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_giver_must_have_a_trained_field(giver, tmp_path):
+    mine = recipe.load("weights:tiny", SMALL)
+    with pytest.raises(InputError, match="is not a run"):
+        train(mine, str(tmp_path / "b"), fields=tmp_path / "none")
+    run = Run(giver)
+    half = Run(tmp_path / "half")
+    system = run.read_system("cpu")
+    system.finished = []
+    half.write_system(system)
+    half.write_recipe(run.read_recipe())
+    with pytest.raises(InputError, match="no trained field yet"):
+        train(mine, str(tmp_path / "b"), fields=half.folder)
+    assert not (tmp_path / "b").exists()
