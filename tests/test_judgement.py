@@ -22,13 +22,13 @@ from fieldloom.evaluate.baselines import baselines
 from fieldloom.evaluate.copies import Nearest, Novelty, nearest_codes, nearest_signals
 from fieldloom.evaluate.judgement import (
     Question,
-    as_signals,
     collect,
     count_of,
     judgement,
 )
 from fieldloom.evaluate.measures import MEASURES
 from fieldloom.evaluate.neighbours import neighbours
+from fieldloom.evaluate.shapes import clouds_of
 from fieldloom.evaluate.verdicts import FIGURES, Pair, bootstrap, judge
 from fieldloom.metrics.clouds import chamfer, normalise
 from fieldloom.metrics.clouds_features import Statistics
@@ -392,7 +392,7 @@ def test_data_that_cannot_be_judged(digits):
     with pytest.raises(InputError, match="measure of these data 'chamfer'"):
         judgement(system, source, torch.zeros(9, 1, 8), samples, ask=Question("chamfer"))
     film = fieldloom.build("functa", "tiny", modality={"name": "video", "size": [2, 8, 8]})
-    with pytest.raises(InputError, match="pictures and of voxels"):
+    with pytest.raises(InputError, match="pictures and of shapes"):
         module.measure_of(film, source)
 
 
@@ -420,7 +420,7 @@ def test_surfaces_that_are_not_there_are_failures(shapes):
     system, source = shapes
     data = source.read(source.train[:3]).clone()
     data[1], data[2, 0, 0, 0, 0] = 0, math.nan
-    found = as_signals(system.modality, data, 16)
+    found = clouds_of(system.modality, data, 16)
     assert found.shape == (3, 16, 3)
     assert found.isnan().flatten(1).all(1).tolist() == [False, True, True]
 

@@ -10,7 +10,8 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.inside import signed, winding
 from fieldloom.geometry.mesh import Mesh, checked, from_unit, to_unit
 from fieldloom.modalities.grid import Grid, Placement
-from fieldloom.modalities.sources.shapes import meshes, voxels
+from fieldloom.modalities.sources.mesh import meshes
+from fieldloom.modalities.sources.voxel import voxels
 from shared import shared
 
 
@@ -308,6 +309,42 @@ def test_scattered_samples(tmp_path):
     assert torch.equal(inside.data == 255, source.data > 0.5)
 
 
+def test_points_of_the_surface_stand_beside_samples(tmp_path):
+    packed(tmp_path / "p.npz")
+    ask = dict(samples=50, split=(3, 0), shuffle=False)
+    source = meshes(grid(), str(tmp_path / "p.npz"), surface=300, **ask)
+    on = source.meta["surface"]
+    assert (on.shape, on.dtype) == ((3, 300, 3), torch.float32)
+    offset = on[2].double().abs() - 0.9  # the third is a cube of 0.9
+    assert (offset.amax(1).abs() < 1e-6).all()
+    assert 30 < (on[2, :, 0] > 0.9 - 1e-6).sum() < 70  # a sixth of them on each side
+    assert torch.equal(meshes(grid(), str(tmp_path / "p.npz"), **ask).data, source.data)
+
+
+def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
+    for name in "abcefghijklm":
+        write_obj(tmp_path / f"{name}.obj", box((0.2, 0.3, 0.4)))
+    write_obj(tmp_path / "d.obj", box())
+    (tmp_path / "b.obj").write_text("no mesh")
+    ask = dict(split=(1.0, 0.0), shuffle=False)
+    for how in (dict(), dict(samples=40)):
+        with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
+            first = meshes(grid(), str(tmp_path), **how, **ask)
+        assert len(first.data) == 12
+        with monkeypatch.context() as patch:
+            patch.setattr("fieldloom.modalities.sources.mesh.to_unit", None)
+            with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
+                again = meshes(grid(), str(tmp_path), **how, **ask)
+            assert again.facts() == first.facts()
+            for key in ("seed", "samples") if how else ("reach",):
+                other = {"reach": 0.5, "seed": 3, "samples": 41}[key]
+                with pytest.raises(TypeError):
+                    meshes(grid(), str(tmp_path), **{**how, key: other}, **ask)
+    places = Placement(place="corner", low=-1.0, high=1.0)
+    moved = meshes(grid(coords=places), str(tmp_path), **ask)
+    assert not torch.equal(moved.data, meshes(grid(), str(tmp_path), **ask).data)
+
+
 def test_numbers_that_are_none(tmp_path):
     packed(tmp_path / "p.npz")
     for key, value in [
@@ -317,6 +354,7 @@ def test_numbers_that_are_none(tmp_path):
         ("near", 1.1),
         ("spread", 0.0),
         ("truncation", -1.0),
+        ("surface", 0),
     ]:
         with pytest.raises(InputError, match=f"source.{key} = {value} is not right"):
             meshes(grid(), str(tmp_path / "p.npz"), **{key: value})

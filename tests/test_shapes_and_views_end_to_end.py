@@ -171,20 +171,27 @@ def test_own_meshes_are_reconstructed_where_they_stood(shape_run, tmp_path):
     assert (tmp_path / "code.st").is_file()
 
 
-def test_points_are_trained_and_measured(tmp_path):
+def test_points_are_trained_and_measured(tmp_path, capsys):
     trimesh.creation.box((1, 1, 2)).export(tmp_path / "a.ply")
     trimesh.creation.icosphere(2).export(tmp_path / "b.off")
     trimesh.creation.cylinder(0.5, 2).export(tmp_path / "c.stl")
     overrides = [
         *SHAPES, "conditioner.experts=4", "modality={name=\"points\",size=12}", "loss=mse",
         f"source={{name=\"meshes\",path=\"{tmp_path}\",samples=200,target=\"distance\"}}",
-        "source.split=[0.67,0.33]", "evaluate.metrics=[\"mse\",\"iou\",\"accuracy\"]",
+        "source.split=[0.67,0.33]", "source.surface=64",
+        "evaluate.metrics=[\"mse\",\"iou\",\"accuracy\",\"shapes\",\"cloud-frechet\"]",
+        "evaluate.points=64", "evaluate.samples=3",
     ]  # fmt: skip
     folder = tmp_path / "run"
     system = train(recipe.load("mnif:chairs32", overrides), str(folder))
     run("evaluate", folder)
     figures = {f["name"]: f for f in json.loads((folder / "report.json").read_text())["figures"]}
-    assert {"mse", "iou", "accuracy"} <= set(figures)
+    assert {"mse", "iou", "accuracy", "chamfer.mmd", "chamfer.1nna"} <= set(figures)
+    assert figures["chamfer.mmd"]["of"] == "3 samples, 1 test shapes, 64 points each"
+    run("analyse", "judge", folder, "--points", 64, "--count", 1)
+    assert json.loads((folder / "judge.json").read_text())["measure"] == "chamfer"
+    run("analyse", "judge", folder, "--points", 65, "--count", 1, status=2)
+    assert "the source keeps 64 of each" in capsys.readouterr().err
     assert system.modality.assemble(torch.zeros(1, 12**3, 1)).shape == (1, 1, 12, 12, 12)
 
 

@@ -9,7 +9,15 @@ import torch
 from fieldloom.evaluate.batches import in_batches
 from fieldloom.evaluate.figures import SHAPES, Evaluation, Figure, Result
 from fieldloom.evaluate.pictures import compared
-from fieldloom.evaluate.shapes import judged
+from fieldloom.evaluate.shapes import (
+    clouds_of,
+    decoded_clouds,
+    has_surfaces,
+    judged,
+    protocol_of,
+    surfaces_of,
+    together,
+)
 from fieldloom.metrics.features import Detector
 from fieldloom.metrics.probes import Classifier
 from fieldloom.metrics.sets import nearest
@@ -26,7 +34,6 @@ def generation(
 ) -> Result:
     """Samples against training pictures, held-out shapes, or the views of held-out objects."""
     held = source.test if len(source.test) else source.train
-    on_grid = source.data.ndim == 5
     plain = result.originals.ndim == 4  # pictures
     count = how.samples or (256 if plain else len(held))
     classes = system.prior.classes if system.prior is not None else 0
@@ -41,8 +48,11 @@ def generation(
             lambda part, **c: system.decode(part, cameras=c), codes, "sampling", 8, **own
         )
     else:
+        shown = codes
+        if "coords" in cameras and isinstance(system.modality, Voxels):
+            shown = codes[: together(system.modality)]  # these grids are large, and only looked at
         samples = in_batches(
-            lambda part: system.decode(part, how.resolution), codes, "sampling", 64
+            lambda part: system.decode(part, how.resolution), shown, "sampling", 64
         )
     if detector is not None:
         real = source.read(source.train) if plain else source.read(held)
@@ -52,8 +62,17 @@ def generation(
             real, made = real.flatten(0, 1), samples.flatten(0, 1)
         of = f"{len(made)} pictures of {count} samples, {len(real)} {kind}"
         figures += compared(how, detector, real, made, of, source.filter)
-    if set(SHAPES) & set(how.metrics) and isinstance(system.modality, Voxels) and on_grid:
-        figures += judged(how, system.modality, samples, source.read(held))
+    space = system.modality
+    if set(SHAPES) & set(how.metrics) and isinstance(space, Voxels) and has_surfaces(source):
+        points = protocol_of(how)[0].points
+        true = surfaces_of(space, source, held, points)
+        whole = len(samples) == count
+        made = (
+            clouds_of(space, samples, points)
+            if whole
+            else decoded_clouds(system, codes, points, how.resolution)
+        )
+        figures += judged(how, made, true)
     result = replace(
         result, figures=figures, samples=samples, sample_codes=codes, sample_labels=labels
     )

@@ -20,14 +20,11 @@ from fieldloom.evaluate.baselines import baselines
 from fieldloom.evaluate.batches import in_batches
 from fieldloom.evaluate.copies import Codes, Nearest, Novelty, nearest_codes, nearest_signals
 from fieldloom.evaluate.measures import MEASURES
-from fieldloom.evaluate.shapes import clouds_of
+from fieldloom.evaluate.shapes import decoded_clouds, has_surfaces, surfaces_of
 from fieldloom.evaluate.verdicts import RESAMPLINGS, Verdict, judge
-from fieldloom.modalities import Grid, Modality, Voxels
+from fieldloom.modalities import Grid, Voxels
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
-
-HELD = 1 << 27
-"""Values of decoded shapes that are held at a time: half a GiB."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +61,20 @@ class Judgement:
 
 
 def measure_of(system: System, source: Source, asked: str | None = None) -> str:
-    """The measure of a system's data: ``ssim`` or ``pixels`` of pictures, ``chamfer`` of voxels.
+    """The measure of a system's data: ``ssim`` or ``pixels`` of pictures, ``chamfer`` of shapes.
 
     asked: None is the first that fits. Raises InputError for one that does not, and where data are
-    neither pictures nor voxels on a grid, or have no codes.
+    neither pictures nor shapes (on a grid, or with points of their surfaces), or have no codes.
     """
     axes = source.data.ndim - 2
     if not system.family.code_shape[1]:
         raise InputError("judge: this run's signals have no codes.")
-    if isinstance(system.modality, Voxels) and axes == 3:
+    if isinstance(system.modality, Voxels) and has_surfaces(source):
         fitting = ["chamfer"]
     elif isinstance(system.modality, Grid) and len(system.modality.shape()) == axes == 2:
         fitting = ["ssim", "pixels"]
     else:
-        raise InputError("judge is of pictures and of voxels on a grid: this run has neither.")
+        raise InputError("judge is of pictures and of shapes with surfaces: this run has neither.")
     if asked is not None and asked not in fitting:
         raise unknown("measure of these data", asked, fitting)
     return asked or fitting[0]
@@ -187,31 +184,27 @@ def collect(
     references, absent = {}, {}
     for name, places in drawn.items():
         if len(places):
-            signals = as_signals(system.modality, source.read(places[:count]), ask.points)
+            signals = data_of(system, source, places[:count], ask.points)
             fine = signals.flatten(1).isfinite().all(1)
             references[name], absent[name] = signals[fine], int((~fine).sum())
     held, spare = drawn["held-out"][:count], drawn["held-out"][count : 2 * count]
     if len(spare) == count:
-        sets["held-out"] = as_signals(system.modality, source.read(spare), ask.points)
+        sets["held-out"] = data_of(system, source, spare, ask.points)
     return Collected(sets, references, absent, held)
 
 
 def signals_of(system: System, codes: Codes, points: int) -> Tensor:
     """What codes decode to on the training grid, as a measure takes it; NaN where that failed."""
-    values = math.prod(system.modality.shape())
-    decoded = (
-        as_signals(system.modality, in_batches(system.decode, part, "decoding"), points)
-        for part in codes.split(max(1, HELD // values))
-    )
-    return torch.cat(list(decoded))
+    if isinstance(system.modality, Voxels):
+        return decoded_clouds(system, codes, points)
+    return in_batches(system.decode, codes, "decoding")
 
 
-def as_signals(modality: Modality, data: Tensor, points: int) -> Tensor:
+def data_of(system: System, source: Source, places: Tensor, points: int) -> Tensor:
     """Pictures as they are; of shapes clouds (n, points, 3), NaN where there is no surface."""
-    if not isinstance(modality, Voxels):
-        return data
-    fine = data.flatten(1).isfinite().all(1).view(-1, 1, 1, 1, 1)
-    return clouds_of(modality, torch.where(fine, data, 0.0), points)
+    if isinstance(system.modality, Voxels):
+        return surfaces_of(system.modality, source, places, points)
+    return source.read(places)
 
 
 def asked_labels(system: System, source: Source, count: int, seed: int) -> Tensor | None:

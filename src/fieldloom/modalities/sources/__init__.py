@@ -9,9 +9,9 @@ from typing import Any
 from fieldloom.modalities.sources.arrays import array, digits
 from fieldloom.modalities.sources.films import SUFFIXES as FILMS
 from fieldloom.modalities.sources.films import film
+from fieldloom.modalities.sources.mesh import SUFFIXES as MESHES
+from fieldloom.modalities.sources.mesh import meshes
 from fieldloom.modalities.sources.pictures import bundled, folder, huggingface, packed
-from fieldloom.modalities.sources.shapes import SUFFIXES as MESHES
-from fieldloom.modalities.sources.shapes import meshes, voxels
 from fieldloom.modalities.sources.single import picture
 from fieldloom.modalities.sources.sounds import SUFFIXES as SOUNDS
 from fieldloom.modalities.sources.sounds import sound
@@ -19,6 +19,7 @@ from fieldloom.modalities.sources.source import Source, divide, existing, read_n
 from fieldloom.modalities.sources.srn import srn
 from fieldloom.modalities.sources.transforms import transforms
 from fieldloom.modalities.sources.views import views_packed
+from fieldloom.modalities.sources.voxel import voxels
 
 SOURCES = {
     "folder": folder,

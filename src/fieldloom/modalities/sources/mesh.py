@@ -1,0 +1,237 @@
+"""Meshes, asked at a grid or at scattered points: once, and kept in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from fieldloom.errors import InputError
+from fieldloom.geometry.inside import inside, signed
+from fieldloom.geometry.mesh import Mesh, checked, sample, to_unit
+from fieldloom.modalities.sources.mapped import mapped
+from fieldloom.modalities.sources.shapes import (
+    Cells,
+    check_modality,
+    classes_of,
+    files_of,
+    loaded,
+    warn_of_skipped,
+)
+from fieldloom.modalities.sources.source import (
+    Limit,
+    Source,
+    Split,
+    assemble,
+    existing,
+    member,
+    read_npz,
+)
+
+Target = Literal["occupancy", "distance"]
+
+SUFFIXES = {".obj", ".ply", ".stl", ".off", ".glb"}
+BETA = 2.0
+"""How near faces are summed one by one (see ``winding``): far ones hardly move a point's side."""
+
+
+def meshes(
+    modality: Cells,
+    path: str,
+    target: Target = "occupancy",
+    reach: float = 0.9,
+    samples: int | None = None,
+    near: float = 0.5,
+    spread: float = 0.02,
+    truncation: float = 0.1,
+    seed: int = 0,
+    surface: int = 2048,
+    split: Split = (0.9, 0.1),
+    shuffle: bool = True,
+    limit: Limit = None,
+) -> Source:
+    """Meshes: a folder, one file (OBJ, PLY, STL, OFF, GLB), or a packed ``.npz``.
+
+    A packed file has ``verts`` and ``faces``, and for several shapes ``vert_offsets`` and
+    ``face_offsets`` (faces count from each shape's own first vertex) and ``category``, their class.
+    Sub-folders of a folder are classes if all files lie in one. Each shape is centred and scaled to
+    [-reach, reach]; open ones, and parts turned inside out, have an inside too (winding number
+    above 0.5 or below -0.5). Needs trimesh for files other than ``.npz``.
+
+    target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
+                with d the distance, negative inside: 1 inside, 0.5 on the surface.
+    samples:    None: data (n, 1, *size) at the modality's grid. A number: data (n, samples, 1) at
+                ``meta["coords"]`` (n, samples, 3), float32.
+    near:       the share of samples beside the surface, first in order, by a Gaussian of the
+                standard deviation ``spread`` in each coordinate; the others are uniform in the
+                cube.
+    truncation: the distance, in the cube's unit, that counts as far.
+    seed:       of the samples, with the place of each shape.
+    surface:    points on the surface of each shape, ``meta["surface"]`` (n, surface, 3), float32,
+                beside samples: what generated shapes are judged against.
+
+    Data are made once, into the cache (see ``mapped``), and mapped from there.
+    """
+    check_modality(modality)
+    _check_numbers(reach, samples, near, spread, truncation, surface)
+    root = existing(path)
+    if root.suffix == ".npz":
+        (items, labels), files = _packed(root, path, limit), [root]
+    else:
+        files = files_of(root, path, SUFFIXES, limit)
+        items = [(str(file), partial(_mesh, file)) for file in files]
+        labels = classes_of(root, files)
+    how = {
+        "target": target, "reach": reach, "samples": samples, "near": near, "spread": spread,
+        "truncation": truncation, "seed": seed, "surface": surface,
+        "places": modality.grid()[0, [0, -1]].tolist() if samples is None else None,
+        "size": list(modality.size) if samples is None else None, "limit": limit,
+    }  # fmt: skip
+    shape = (1, *modality.size) if samples is None else (samples, 1)
+    row = _row(shape, target, samples, surface)
+    grid = None if samples is not None else modality.grid()[0]
+    one = partial(_asked, row, grid, target, reach, near, spread, truncation, seed)
+    asked = [(name, partial(one, i, load)) for i, (name, load) in enumerate(items)]
+    blocks = lambda: (filled for _, filled in loaded(asked, "meshes"))
+    found = mapped(files, {"meshes": how}, blocks).view(row)[:, 0]
+    places = found["place"].tolist()
+    warn_of_skipped(items, set(places), "meshes")
+    parts = ["frame"] if samples is None else ["frame", "coords", "surface"]
+    meta = {name: torch.from_numpy(found[name]) for name in parts}
+    chosen = None if labels is None else [labels[i] for i in places]
+    split = (1.0, 0.0) if len(found) == 1 else split
+    return assemble(torch.from_numpy(found["values"]), chosen, split, shuffle, meta=meta)
+
+
+def _row(
+    shape: tuple[int, ...], target: Target, samples: int | None, surface: int
+) -> np.dtype[np.void]:
+    """What is kept of a mesh: its place among the others, its frame, its values; where scattered
+    samples are asked for, also their coordinates, and points of the surface."""
+    kind = "|u1" if target == "occupancy" else "<f4"
+    fields: list[Any] = [("place", "<i8"), ("frame", "<f8", (4,))]
+    if samples is not None:
+        fields += [("coords", "<f4", (samples, 3)), ("surface", "<f4", (surface, 3))]
+    return np.dtype([*fields, ("values", kind, shape)], align=True)
+
+
+def _asked(
+    row: np.dtype[np.void],
+    grid: Tensor | None,
+    target: Target,
+    reach: float,
+    near: float,
+    spread: float,
+    truncation: float,
+    seed: int,
+    place: int,
+    load: Callable[[], Mesh],
+) -> NDArray[np.uint8]:
+    """One mesh as bytes (1, bytes of a row)."""
+    mesh, frame = to_unit(load(), reach)
+    filled = np.zeros(1, row)
+    filled["place"], filled["frame"] = place, frame.numpy()
+    coords = grid
+    if coords is None:
+        count = row["coords"].shape[0]
+        coords = _scattered(mesh, count, near, spread, _generator(seed, place))
+        on, _ = sample(mesh, row["surface"].shape[0], _generator(seed, place, 1))
+        filled["coords"], filled["surface"] = coords.numpy(), on.float().numpy()
+    values = _target(mesh, coords, target, truncation)
+    filled["values"] = values.numpy().reshape(row["values"].shape)
+    return filled.view(np.uint8).reshape(1, -1)
+
+
+def _check_numbers(
+    reach: float,
+    samples: int | None,
+    near: float,
+    spread: float,
+    truncation: float,
+    surface: int,
+) -> None:
+    right = {
+        "reach": (reach, 0 < reach <= 1, "above 0, at most 1"),
+        "samples": (samples, samples is None or samples >= 1, "at least 1"),
+        "near": (near, 0 <= near <= 1, "a share, from 0 to 1"),
+        "spread": (spread, spread > 0, "above 0"),
+        "truncation": (truncation, truncation > 0, "above 0"),
+        "surface": (surface, surface >= 1, "at least 1"),
+    }
+    for name, (value, fits, words) in right.items():
+        if not fits:
+            raise InputError(f"source.{name} = {value} is not right: it is {words}.")
+
+
+def _packed(
+    root: Path, path: str, limit: int | None
+) -> tuple[list[tuple[str, Callable[[], Mesh]]], list[str] | None]:
+    """The meshes of an ``.npz``, each still to be checked, and their classes."""
+    file = read_npz(root)
+    vertices, faces = member(file, "verts", path), member(file, "faces", path)
+    ends_v, ends_f = [0, len(vertices)], [0, len(faces)]
+    if "vert_offsets" in file:
+        ends_v = member(file, "vert_offsets", path).tolist()
+        ends_f = member(file, "face_offsets", path).tolist()
+    if len(ends_v) != len(ends_f) or len(ends_v) < 2:
+        raise InputError(
+            f"'{path}' has {len(ends_v)} vert_offsets and {len(ends_f)} face_offsets: "
+            "both are one more than its meshes."
+        )
+    items: list[tuple[str, Callable[[], Mesh]]] = []
+    for i in range(min(len(ends_v) - 1, limit or len(ends_v))):
+        name = f"mesh {i} of {path}"
+        part = vertices[ends_v[i] : ends_v[i + 1]], faces[ends_f[i] : ends_f[i + 1]]
+        items.append((name, partial(checked, *part, name)))
+    labels = None
+    if "category" in file:
+        labels = member(file, "category", path).tolist()
+        if len(labels) != len(ends_v) - 1:
+            raise InputError(f"'{path}' has {len(labels)} categories for {len(ends_v) - 1} meshes.")
+    return items, None if labels is None else labels[: len(items)]
+
+
+def _mesh(file: Path) -> Mesh:
+    """A mesh file; the parts of a scene become one mesh."""
+    try:
+        import trimesh
+    except ImportError:
+        raise InputError("reading mesh files needs trimesh: pip install trimesh.") from None
+    try:
+        # Not processed: vertices stay as they are, and the checks here see what the file holds.
+        whole = trimesh.load_scene(file, process=False).to_mesh()
+        vertices, faces = np.asarray(whole.vertices), np.asarray(whole.faces)
+    except Exception as error:  # parsers of five formats fail in any way on a broken file
+        raise InputError(f"'{file}' is not a readable mesh: {error}.") from None
+    return checked(vertices, faces, f"'{file}'")
+
+
+def _generator(seed: int, place: int, *stream: int) -> Generator:
+    """Draws of one shape: none depends on how many others there are."""
+    state = np.random.SeedSequence((seed, place, *stream)).generate_state(1, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def _scattered(mesh: Mesh, count: int, near: float, spread: float, generator: Generator) -> Tensor:
+    """Points (count, 3), float32, in the cube: a share beside the surface, the rest anywhere."""
+    close = round(near * count)
+    surface, _ = sample(mesh, close, generator)
+    noise = torch.randn(close, 3, generator=generator, dtype=torch.float64)
+    beside = surface + spread * noise
+    anywhere = 2 * torch.rand(count - close, 3, generator=generator, dtype=torch.float64) - 1
+    return torch.cat([beside, anywhere]).clamp(-1, 1).float()
+
+
+def _target(mesh: Mesh, points: Tensor, target: Target, truncation: float) -> Tensor:
+    """The data at points (n, 3): uint8, 0 or 255, for occupancy, else float32 in [0, 1]."""
+    if target == "occupancy":
+        return inside(mesh, points, BETA).to(torch.uint8) * 255
+    # Beyond the truncation the data are flat: no need to look further.
+    far = signed(mesh, points, BETA, most=truncation)
+    return (0.5 - far / (2 * truncation)).clamp(0, 1).float()
