@@ -15,13 +15,14 @@ from torch import nn
 import fieldloom
 from fieldloom import recipe
 from fieldloom.cli import coding
+from fieldloom.cli.data import codes_of
 from fieldloom.cli.options import Device
 from fieldloom.conditioners import Direct, Mixture
 from fieldloom.encoders import Fit, Plateau, errors, stacks
 from fieldloom.encoders.draws import drawing, picked
 from fieldloom.engine import bulk, nef
 from fieldloom.engine import train as trains
-from fieldloom.engine.run import Run, read_tensors
+from fieldloom.engine.run import Run, read_tensors, write_tensors
 from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.family import Family
@@ -497,6 +498,30 @@ def test_hdf5_from_the_command_line(fitted_run, tmp_path):
     assert codes.shape == (10, *system.family.code_shape)
     assert {"labels", "places", "errors"} == set(beside)
     assert torch.equal(nef.read(tmp_path / "b.hdf5", system.family)[0], codes)
+
+
+def test_codes_are_decoded_from_every_format(fitted_run, tmp_path, capsys):
+    pytest.importorskip("h5py")
+    system = fieldloom.load(fitted_run, device="cpu")
+    for name in ("shards", "a.safetensors", "a.hdf5"):
+        coding.encode(str(fitted_run), out=tmp_path / name, device=Device.cpu)
+        out = tmp_path / f"from {name}"
+        coding.decode(str(fitted_run), str(tmp_path / name), count=3, out=out, device=Device.cpu)
+        assert "3 of 10 codes" in capsys.readouterr().out
+        assert len(list(out.glob("*.png"))) == 3
+    codes = bulk.read(tmp_path / "shards").codes
+    same = [codes_of(system, str(tmp_path / name)) for name in ("a.safetensors", "a.hdf5")]
+    assert all(torch.equal(x, codes) for x in same)
+    other = tmp_path / "other.safetensors"
+    for tensors, match in [
+        ({"weights": codes}, "holds no codes: it has weights"),
+        ({"codes": codes[:, :, 1:]}, "this run's are"),
+    ]:
+        write_tensors(other, tensors, {})
+        with pytest.raises(InputError, match=match):
+            coding.decode(str(fitted_run), str(other), device=Device.cpu)
+    with pytest.raises(InputError, match="does not exist"):
+        codes_of(system, str(tmp_path / "none.st"))
 
 
 @pytest.mark.parametrize("name", ["siren", "mlp"])

@@ -11,7 +11,7 @@ import typer
 
 from fieldloom.cli.analysing import analyse
 from fieldloom.cli.ceilings import ceiling
-from fieldloom.cli.coding import encode, interpolate, reconstruct, sample
+from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
 from fieldloom.cli.rendering import render
@@ -29,6 +29,7 @@ app = typer.Typer(
 VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "encode": encode,
+    "decode": decode,
     "reconstruct": reconstruct,
     "sample": sample,
     "render": render,

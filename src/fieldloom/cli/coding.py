@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldloom.cli.console import say
-from fieldloom.cli.data import batched, class_of, data_of, opened, part_of
+from fieldloom.cli.data import HDF5, batched, class_of, codes_of, data_of, opened, part_of
 from fieldloom.cli.files import check_format, write_data
 from fieldloom.cli.options import (
     Device,
@@ -82,7 +82,7 @@ def encode(
     path = out or Path(run) / "encoded"
     if kind is None:
         kind = Kept.shards if not path.suffix else Kept.safetensors
-        kind = Kept.hdf5 if path.suffix in (".hdf5", ".h5") else kind
+        kind = Kept.hdf5 if path.suffix in HDF5 else kind
     if kind is not Kept.shards and not path.suffix:
         path = path.with_suffix(f".{kind}")
     if kind is Kept.hdf5:
@@ -100,6 +100,29 @@ def encode(
     if kind is not Kept.shards:
         bulk.remove(folder)
     say(f"{len(found.codes)} codes of {system.family.code_shape}: {path}")
+
+
+def decode(
+    run: RunArgument,
+    codes: Annotated[
+        str, typer.Argument(help="What encode wrote: a folder of shards, or a file of any format.")
+    ],
+    resolution: ResolutionOption = None,
+    count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 64,
+    kind: KindOption = None,
+    project: ProjectOption = 0,
+    out: Annotated[Path | None, typer.Option(help="A folder. Default: RUN/decoded.")] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Decode codes, one file each: those of encode, or fields of fit-a-nef's layout (HDF5)."""
+    system = opened(run, device)
+    check_format(system, kind, project)
+    sizes = parse_resolution(resolution)
+    found = codes_of(system, codes)
+    some = found[:count]
+    folder = out or Path(run) / "decoded"
+    written = write_data(system, some, sizes, folder, kind, project, {})
+    say(f"{written} of {len(found)} codes: {folder}")
 
 
 def reconstruct(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldloom.cli.options import Device
-from fieldloom.errors import unknown
+from fieldloom.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,33 @@ def data_of(system: System, path: str | None) -> tuple[Tensor, dict[str, Any]]:
     """The test part of the run's source, or all data at a path; and what they have beside."""
     source, places = part_of(system, path)
     return source.read(places), source.about(places)
+
+
+HDF5 = (".hdf5", ".h5")
+"""How files of fit-a-nef's layout end."""
+
+
+def codes_of(system: System, path: str) -> Tensor:
+    """Codes that ``encode`` wrote, in any of its formats: a folder of shards, or a file."""
+    from fieldloom.engine import bulk, nef
+    from fieldloom.engine.run import read_tensors
+
+    where = Path(path)
+    if where.is_dir():
+        codes = bulk.read(where).codes
+    elif where.suffix in HDF5:
+        codes, _ = nef.read(where, system.family)
+    else:
+        tensors, _ = read_tensors(where)
+        if "codes" not in tensors:
+            raise InputError(f"'{path}' holds no codes: it has {', '.join(sorted(tensors))}.")
+        codes = tensors["codes"]
+    if tuple(codes.shape[1:]) != system.family.code_shape:
+        raise InputError(
+            f"the codes in '{path}' are {tuple(codes.shape[1:])} each: this run's are "
+            f"{system.family.code_shape}."
+        )
+    return codes
 
 
 def batched(work: Any, data: Tensor, title: str, **meta: Any) -> Tensor:
