@@ -321,6 +321,27 @@ def test_points_of_the_surface_stand_beside_samples(tmp_path):
     assert torch.equal(meshes(grid(), str(tmp_path / "p.npz"), **ask).data, source.data)
 
 
+def test_shapes_are_grown_and_centred_as_asked(tmp_path):
+    packed(tmp_path / "p.npz")
+    ask = dict(samples=2000, spread=0.1, split=(3, 0), shuffle=False)
+    read = lambda **more: meshes(grid(), str(tmp_path / "p.npz"), **ask, **more)
+    source = read(grow=0.05)
+    offset = source.meta["coords"][2].double().abs() - 0.9  # of the third, a cube of 0.9
+    far = offset.clamp(min=0).norm(dim=1) + offset.amax(1).clamp(max=0)
+    sure = (far - 0.05).abs() > 1e-6
+    assert torch.equal(source.data[2, sure, 0] == 255, (far < 0.05)[sure])
+    assert (source.data[2] > read().data[2]).any()
+    moved = read(grow=0.05, target="distance").data[2, :, 0]
+    expected = (0.5 - (far - 0.05) / 0.2).clamp(0, 1).float()
+    torch.testing.assert_close(moved, expected, atol=1e-6, rtol=0)
+    lopsided = Mesh(np.array([[0.0, 0, 0], [4, 0, 0], [0, 1, 0], [0, 0, 1]]), box().faces[:0])
+    middle, frame = to_unit(lopsided, 0.9, "vertices")
+    np.testing.assert_allclose(frame[:3], [1, 0.25, 0.25])
+    np.testing.assert_allclose(middle.vertices.mean(0), 0, atol=1e-12)
+    assert np.abs(middle.vertices).max() == pytest.approx(0.9)
+    np.testing.assert_allclose(from_unit(middle, frame).vertices, lopsided.vertices, atol=1e-12)
+
+
 def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
     for name in "abcefghijklm":
         write_obj(tmp_path / f"{name}.obj", box((0.2, 0.3, 0.4)))
@@ -355,6 +376,7 @@ def test_numbers_that_are_none(tmp_path):
         ("spread", 0.0),
         ("truncation", -1.0),
         ("surface", 0),
+        ("grow", -0.1),
     ]:
         with pytest.raises(InputError, match=f"source.{key} = {value} is not right"):
             meshes(grid(), str(tmp_path / "p.npz"), **{key: value})

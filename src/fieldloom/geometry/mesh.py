@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -123,16 +123,23 @@ def place(
     return points, torch.nn.functional.normalize(normals, dim=1, eps=0.0)
 
 
-def to_unit(mesh: Mesh, reach: float = 1.0) -> tuple[Mesh, Float64[Tensor, " 4"]]:
+Centre = Literal["box", "vertices"]
+
+
+def to_unit(
+    mesh: Mesh, reach: float = 1.0, centre: Centre = "box"
+) -> tuple[Mesh, Float64[Tensor, " 4"]]:
     """The mesh in [-reach, reach], its shape kept, and the frame that leads back.
 
-    The centre of its bounding box comes to the origin; the longest side of the box becomes
-    2 reach. frame: centre x, y, z and a scale, with original = unit * scale + centre.
+    centre: what comes to the origin: that of its bounding box, or the mean of its vertices. The
+    coordinate that is farthest from it becomes reach.
+    frame: centre x, y, z and a scale, with original = unit * scale + centre.
     """
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
-    centre, scale = (low + high) / 2, float((high - low).max()) / (2 * reach)
-    frame = torch.tensor([*centre.tolist(), scale], dtype=torch.float64)
-    return Mesh((mesh.vertices - centre) / scale, mesh.faces), frame
+    middle = (low + high) / 2 if centre == "box" else mesh.vertices.mean(0)
+    scale = float(np.maximum(high - middle, middle - low).max()) / reach
+    frame = torch.tensor([*middle.tolist(), scale], dtype=torch.float64)
+    return Mesh((mesh.vertices - middle) / scale, mesh.faces), frame
 
 
 def from_unit(mesh: Mesh, frame: Float64[Tensor, " 4"] | NDArray[Any]) -> Mesh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
 from fieldloom.geometry.inside import inside, signed
-from fieldloom.geometry.mesh import Mesh, checked, sample, to_unit
+from fieldloom.geometry.mesh import Centre, Mesh, checked, sample, to_unit
 from fieldloom.modalities.sources.mapped import mapped
 from fieldloom.modalities.sources.shapes import (
     Cells,
@@ -41,11 +42,44 @@ BETA = 2.0
 """How near faces are summed one by one (see ``winding``): far ones hardly move a point's side."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of each mesh; as ``meshes`` has these arguments."""
+
+    target: Target
+    reach: float
+    centre: Centre
+    grow: float
+    samples: int | None
+    near: float
+    spread: float
+    truncation: float
+    seed: int
+    surface: int
+
+    def __post_init__(self) -> None:
+        right = {
+            "reach": (0 < self.reach <= 1, "above 0, at most 1"),
+            "grow": (0 <= self.grow <= 1, "from 0 to 1"),
+            "samples": (self.samples is None or self.samples >= 1, "at least 1"),
+            "near": (0 <= self.near <= 1, "a share, from 0 to 1"),
+            "spread": (self.spread > 0, "above 0"),
+            "truncation": (self.truncation > 0, "above 0"),
+            "surface": (self.surface >= 1, "at least 1"),
+        }
+        for name, (fits, words) in right.items():
+            if not fits:
+                value = getattr(self, name)
+                raise InputError(f"source.{name} = {value} is not right: it is {words}.")
+
+
 def meshes(
     modality: Cells,
     path: str,
     target: Target = "occupancy",
     reach: float = 0.9,
+    centre: Centre = "box",
+    grow: float = 0.0,
     samples: int | None = None,
     near: float = 0.5,
     spread: float = 0.02,
@@ -66,6 +100,8 @@ def meshes(
 
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
                 with d the distance, negative inside: 1 inside, 0.5 on the surface.
+    centre:     as ``to_unit`` has it.
+    grow:       distance, in the cube's unit, by which the surface is moved outwards.
     samples:    None: data (n, 1, *size) at the modality's grid. A number: data (n, samples, 1) at
                 ``meta["coords"]`` (n, samples, 3), float32.
     near:       the share of samples beside the surface, first in order, by a Gaussian of the
@@ -73,13 +109,13 @@ def meshes(
                 cube.
     truncation: the distance, in the cube's unit, that counts as far.
     seed:       of the samples, with the place of each shape.
-    surface:    points on the surface of each shape, ``meta["surface"]`` (n, surface, 3), float32,
-                beside samples: what generated shapes are judged against.
+    surface:    points on the surface of each mesh as it is, ``meta["surface"]`` (n, surface, 3),
+                float32, beside samples: what generated shapes are judged against.
 
     Data are made once, into the cache (see ``mapped``), and mapped from there.
     """
     check_modality(modality)
-    _check_numbers(reach, samples, near, spread, truncation, surface)
+    ask = Asked(target, reach, centre, grow, samples, near, spread, truncation, seed, surface)
     root = existing(path)
     if root.suffix == ".npz":
         (items, labels), files = _packed(root, path, limit), [root]
@@ -87,19 +123,15 @@ def meshes(
         files = files_of(root, path, SUFFIXES, limit)
         items = [(str(file), partial(_mesh, file)) for file in files]
         labels = classes_of(root, files)
-    how = {
-        "target": target, "reach": reach, "samples": samples, "near": near, "spread": spread,
-        "truncation": truncation, "seed": seed, "surface": surface,
-        "places": modality.grid()[0, [0, -1]].tolist() if samples is None else None,
-        "size": list(modality.size) if samples is None else None, "limit": limit,
-    }  # fmt: skip
-    shape = (1, *modality.size) if samples is None else (samples, 1)
-    row = _row(shape, target, samples, surface)
     grid = None if samples is not None else modality.grid()[0]
-    one = partial(_asked, row, grid, target, reach, near, spread, truncation, seed)
-    asked = [(name, partial(one, i, load)) for i, (name, load) in enumerate(items)]
-    blocks = lambda: (filled for _, filled in loaded(asked, "meshes"))
-    found = mapped(files, {"meshes": how}, blocks).view(row)[:, 0]
+    row = _row(ask, modality.size)
+    work = [
+        (name, partial(_filled, ask, row, grid, i, load)) for i, (name, load) in enumerate(items)
+    ]
+    blocks = lambda: (bytes_of for _, bytes_of in loaded(work, "meshes"))
+    where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
+    told = {"meshes": asdict(ask), "grid": where, "limit": limit}
+    found = mapped(files, told, blocks).view(row)[:, 0]
     places = found["place"].tolist()
     warn_of_skipped(items, set(places), "meshes")
     parts = ["frame"] if samples is None else ["frame", "coords", "surface"]
@@ -109,64 +141,32 @@ def meshes(
     return assemble(torch.from_numpy(found["values"]), chosen, split, shuffle, meta=meta)
 
 
-def _row(
-    shape: tuple[int, ...], target: Target, samples: int | None, surface: int
-) -> np.dtype[np.void]:
+def _row(ask: Asked, size: tuple[int, ...]) -> np.dtype[np.void]:
     """What is kept of a mesh: its place among the others, its frame, its values; where scattered
     samples are asked for, also their coordinates, and points of the surface."""
-    kind = "|u1" if target == "occupancy" else "<f4"
+    kind = "|u1" if ask.target == "occupancy" else "<f4"
     fields: list[Any] = [("place", "<i8"), ("frame", "<f8", (4,))]
-    if samples is not None:
-        fields += [("coords", "<f4", (samples, 3)), ("surface", "<f4", (surface, 3))]
+    shape: tuple[int, ...] = (1, *size)
+    if ask.samples is not None:
+        fields += [("coords", "<f4", (ask.samples, 3)), ("surface", "<f4", (ask.surface, 3))]
+        shape = (ask.samples, 1)
     return np.dtype([*fields, ("values", kind, shape)], align=True)
 
 
-def _asked(
-    row: np.dtype[np.void],
-    grid: Tensor | None,
-    target: Target,
-    reach: float,
-    near: float,
-    spread: float,
-    truncation: float,
-    seed: int,
-    place: int,
-    load: Callable[[], Mesh],
+def _filled(
+    ask: Asked, row: np.dtype[np.void], grid: Tensor | None, place: int, load: Callable[[], Mesh]
 ) -> NDArray[np.uint8]:
-    """One mesh as bytes (1, bytes of a row)."""
-    mesh, frame = to_unit(load(), reach)
+    """One mesh as a row's bytes (1, bytes)."""
+    mesh, frame = to_unit(load(), ask.reach, ask.centre)
     filled = np.zeros(1, row)
     filled["place"], filled["frame"] = place, frame.numpy()
     coords = grid
     if coords is None:
-        count = row["coords"].shape[0]
-        coords = _scattered(mesh, count, near, spread, _generator(seed, place))
-        on, _ = sample(mesh, row["surface"].shape[0], _generator(seed, place, 1))
+        coords = _scattered(mesh, ask, _generator(ask.seed, place))
+        on, _ = sample(mesh, ask.surface, _generator(ask.seed, place, 1))
         filled["coords"], filled["surface"] = coords.numpy(), on.float().numpy()
-    values = _target(mesh, coords, target, truncation)
-    filled["values"] = values.numpy().reshape(row["values"].shape)
+    filled["values"] = _target(mesh, coords, ask).numpy().reshape(row["values"].shape)
     return filled.view(np.uint8).reshape(1, -1)
-
-
-def _check_numbers(
-    reach: float,
-    samples: int | None,
-    near: float,
-    spread: float,
-    truncation: float,
-    surface: int,
-) -> None:
-    right = {
-        "reach": (reach, 0 < reach <= 1, "above 0, at most 1"),
-        "samples": (samples, samples is None or samples >= 1, "at least 1"),
-        "near": (near, 0 <= near <= 1, "a share, from 0 to 1"),
-        "spread": (spread, spread > 0, "above 0"),
-        "truncation": (truncation, truncation > 0, "above 0"),
-        "surface": (surface, surface >= 1, "at least 1"),
-    }
-    for name, (value, fits, words) in right.items():
-        if not fits:
-            raise InputError(f"source.{name} = {value} is not right: it is {words}.")
 
 
 def _packed(
@@ -218,20 +218,24 @@ def _generator(seed: int, place: int, *stream: int) -> Generator:
     return torch.Generator().manual_seed(int(state[0]))
 
 
-def _scattered(mesh: Mesh, count: int, near: float, spread: float, generator: Generator) -> Tensor:
-    """Points (count, 3), float32, in the cube: a share beside the surface, the rest anywhere."""
-    close = round(near * count)
+def _scattered(mesh: Mesh, ask: Asked, generator: Generator) -> Tensor:
+    """Points (samples, 3), float32, in the cube: a share beside the surface, the rest anywhere."""
+    count = ask.samples or 0
+    close = round(ask.near * count)
     surface, _ = sample(mesh, close, generator)
     noise = torch.randn(close, 3, generator=generator, dtype=torch.float64)
-    beside = surface + spread * noise
+    beside = surface + ask.spread * noise
     anywhere = 2 * torch.rand(count - close, 3, generator=generator, dtype=torch.float64) - 1
     return torch.cat([beside, anywhere]).clamp(-1, 1).float()
 
 
-def _target(mesh: Mesh, points: Tensor, target: Target, truncation: float) -> Tensor:
+def _target(mesh: Mesh, points: Tensor, ask: Asked) -> Tensor:
     """The data at points (n, 3): uint8, 0 or 255, for occupancy, else float32 in [0, 1]."""
-    if target == "occupancy":
-        return inside(mesh, points, BETA).to(torch.uint8) * 255
+    if ask.target == "occupancy":
+        if ask.grow == 0:
+            return inside(mesh, points, BETA).to(torch.uint8) * 255
+        near = signed(mesh, points, BETA, most=2 * ask.grow) <= ask.grow
+        return near.to(torch.uint8) * 255
     # Beyond the truncation the data are flat: no need to look further.
-    far = signed(mesh, points, BETA, most=truncation)
-    return (0.5 - far / (2 * truncation)).clamp(0, 1).float()
+    far = signed(mesh, points, BETA, most=ask.truncation + ask.grow) - ask.grow
+    return (0.5 - far / (2 * ask.truncation)).clamp(0, 1).float()
