@@ -12,6 +12,7 @@ import typer
 from fieldloom.cli.analysing import analyse
 from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
+from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
 from fieldloom.cli.rendering import render
@@ -43,6 +44,7 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 for name, verb in VERBS.items():
     app.command(name=name)(verb)
+analyse.command()(judge)
 app.add_typer(analyse, name="analyse")
 
 

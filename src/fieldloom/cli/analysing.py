@@ -7,29 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fieldloom.cli.console import console, say
-from fieldloom.cli.data import class_of, opened, part_of, source_of
+from fieldloom.cli.console import say
+from fieldloom.cli.data import opened, part_of
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
-    GuidanceOption,
-    LabelOption,
     RunArgument,
-    SamplerOption,
     SeedOption,
     SourceOption,
-    StepsOption,
-    TemperatureOption,
-    TopKOption,
-    TopPOption,
-    given,
 )
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fieldloom.evaluate.judgement import Judgement
     from fieldloom.system import System
 
 analyse = typer.Typer(
@@ -202,91 +193,6 @@ def time(
     where = devices.environment(system.device)
     written(folder, "time.json", [run], about | {"curves": shown, "environment": where})
     say(f"time: {path}")
-
-
-@analyse.command()
-def judge(
-    run: RunArgument,
-    count: Annotated[
-        int | None,
-        typer.Option(min=2, help="How many. Default: 64, or half of the held-out data."),
-    ] = None,
-    label: LabelOption = None,
-    metric: Annotated[
-        str | None, typer.Option(help="ssim or pixels; of shapes chamfer. Default: the first.")
-    ] = None,
-    points: Annotated[int, typer.Option(min=2, help="Of each shape's surface.")] = 2048,
-    noise: Annotated[
-        float, typer.Option(min=0, help="Of noisy training fields: share of the deviation.")
-    ] = 0.1,
-    guidance: GuidanceOption = None,
-    steps: StepsOption = None,
-    sampler: SamplerOption = None,
-    top_k: TopKOption = None,
-    top_p: TopPOption = None,
-    temperature: TemperatureOption = None,
-    seed: SeedOption = 0,
-    out: FolderOption = None,
-    device: DeviceOption = Device.auto,
-) -> None:
-    """Samples beside baselines, against training and held-out data; judge.json and nearest.png.
-
-    The baselines: the start, training fields plus noise, a Gaussian of the fields' weights, and the
-    training fields themselves; and held-out data as a perfect generator would give them. The
-    picture has a row for each sample: itself, the nearest training field in signals, in weights.
-    """
-    from fieldloom import export, report
-    from fieldloom.engine.run import Run
-    from fieldloom.engine.train import training_codes
-    from fieldloom.evaluate import judgement
-    from fieldloom.evaluate.neighbours import neighbours
-
-    system = opened(run, device)
-    source = source_of(system, None)
-    measure = judgement.measure_of(system, source, metric)  # before the work: it may be wrong
-    place = None if label is None else class_of(system, label)
-    count = judgement.count_of(source, place, count)
-    options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
-                    temperature=temperature)  # fmt: skip
-    asked = judgement.asked_labels(system, source, count, seed) if place is None else place
-    samples = system.sample_codes(count, asked, seed, **options).cpu()
-    known, labels = training_codes(system, source, Run(run))
-    ask = judgement.Question(measure, points, noise, place, seed)
-    found = judgement.judgement(system, source, known, {"samples": samples}, labels, ask)
-    folder = out or Path(run)
-    pictures = neighbours(system, samples, known, found.novelty["samples"])
-    sheet = export.sheet(pictures, 3, report.shown_height(pictures))
-    path = export.write(export.png_bytes(sheet), folder / "nearest.png")
-    about = {"count": count, "label": label, "options": options, "seed": seed, "noise": noise}
-    about |= {"points": points} if found.measure == "chamfer" else {}
-    written(folder, "judge.json", [run], about | judgement.as_json(found))
-    tell(found)
-    say(f"{count} samples: {folder / 'judge.json'}, {path}")
-
-
-def tell(found: Judgement) -> None:
-    """The verdicts as tables, and how novel the samples are."""
-    from rich.table import Table
-
-    from fieldloom import report
-    from fieldloom.evaluate.verdicts import FIGURES
-
-    for key in dict.fromkeys((x.reference, x.protocol) for x in found.verdicts):
-        own = [x for x in found.verdicts if (x.reference, x.protocol) == key]
-        title = f"{own[0].size} each against {key[0]} data, {key[1]}, by {found.measure}"
-        table = Table("set", "failures", *FIGURES, title=title)
-        for verdict in own:
-            values = (report.number(verdict.figures[name]) for name in FIGURES)
-            table.add_row(verdict.set, str(verdict.failures), *values)
-        console().print(table)
-    for space, novelty in found.novelty["samples"].items():
-        far = report.number(novelty.samples.distances.median().item())
-        line = f"{space}: samples are {far} from the nearest training field"
-        if novelty.held is not None:
-            held = report.number(novelty.held.distances.median().item())
-            line += f", held-out fields {held} (medians), ratio {novelty.ratio:.3g}; "
-            line += f"{novelty.nearer:.1%} of the samples are nearer than all of these"
-        say(line)
 
 
 def few(system: System, path: str | None, count: int | None) -> tuple[Tensor, dict[str, Any]]:
