@@ -17,8 +17,10 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import torch
 from collect import seconds
 
 from fieldloom import export, load
@@ -52,6 +54,8 @@ DATA = {"mnist": "mnist28", "chairs": "chairs32"}
 COUNT = {"mnist": 250, "chairs": 36}
 """Samples of a judgement; of chairs half of the held-out ones."""
 
+SHOWN = 12
+
 POINTS = 1024
 """Of a chair's surface: half of the published 2,048, a quarter of the time."""
 
@@ -64,6 +68,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", choices=ROWS, help="some of the rows; default: all")
     parser.add_argument("--commit", default="", help="that the runs are trained at")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--sheet", type=Path, help="a picture of samples, a line for each row")
     asked = parser.parse_args()
     names = asked.rows or list(ROWS)
     found = []
@@ -72,7 +77,11 @@ def main() -> None:
         trained(asked.table, name, asked.source, folder, asked.runs / "words")
         found.append(judged(asked.table, name, folder, asked.commit))
     if asked.out:
-        export.text(json.dumps(found, indent=2) + "\n", asked.out)
+        brief = [row | {"judgement": without_lists(row["judgement"])} for row in found]
+        export.text(json.dumps(brief, indent=2) + "\n", asked.out)
+    if asked.sheet:
+        lines = [drawn(name, asked.runs / name) for name in names]
+        export.write(export.png_bytes(export.sheet(torch.cat(lines), SHOWN, 84)), asked.sheet)
 
 
 def trained(table: str, name: str, source: Path, run: Path, fields: Path) -> None:
@@ -124,6 +133,28 @@ def judged(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
     result["environment"].pop("command", None)
     run.write_json("weights.json", result)
     return result
+
+
+def without_lists(found: Any) -> Any:
+    """The numbers of a judgement without those of each sample; their median instead."""
+    if isinstance(found, dict):
+        return {key: without_lists(own) for key, own in found.items()}
+    if isinstance(found, list) and found and all(isinstance(x, float) for x in found):
+        return {"median": median(found), "of": len(found)}
+    if isinstance(found, list) and found and isinstance(found[0], int):
+        return {"of": len(found)}
+    return [without_lists(own) for own in found] if isinstance(found, list) else found
+
+
+def drawn(name: str, folder: Path) -> torch.Tensor:
+    """The first samples of a row, by the last of its settings, as pictures; of classes in turn."""
+    system = load(folder, "cpu")
+    assert system.prior is not None
+    classes = system.prior.classes
+    labels = torch.arange(SHOWN) % classes if classes else None
+    data = system.decode(system.sample_codes(SHOWN, labels, 0, **ROWS[name][1][-1]))
+    pictures = [system.modality.picture(datum) for datum in data]
+    return torch.stack([x for x in pictures if x is not None])
 
 
 def called(how: dict[str, Any]) -> str:
