@@ -24,7 +24,7 @@ import torch
 from collect import seconds
 
 from fieldloom import export, load
-from fieldloom.engine.run import Run
+from fieldloom.engine.run import Run, read_tensors
 from fieldloom.engine.train import training_codes
 from fieldloom.evaluate import judgement
 from fieldloom.evaluate.ceiling import ceiling
@@ -36,6 +36,7 @@ from fieldloom.system import System, open_source
 WORDS = [{"top_k": k, "temperature": t} for k, t in product((3, 5), (0.8, 1.0))]
 NUMBERS: list[dict[str, Any]] = [{"temperature": 0.8}, {"temperature": 1.0}]
 ONCE: list[dict[str, Any]] = [{}]
+ALL: list[dict[str, Any]] = [{"steps": 500}]  # as HyperDiffusion is sampled
 
 ROWS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "words": ("weights:{}", WORDS),
@@ -43,9 +44,9 @@ ROWS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "neurons": ("weights:{}-neurons", NUMBERS),
     "graph": ("weights:{}-graph", NUMBERS),
     "graph-words": ("weights:{}-graph-words", WORDS),
-    "hyperdiffusion": ("hyperdiffusion:{}", ONCE),
-    "hyperdiffusion-raw": ("hyperdiffusion:{}-raw", ONCE),
-    "hyperdiffusion-all": ("hyperdiffusion:{}-all", ONCE),
+    "hyperdiffusion": ("hyperdiffusion:{}", ALL),
+    "hyperdiffusion-raw": ("hyperdiffusion:{}-raw", ALL),
+    "hyperdiffusion-all": ("hyperdiffusion:{}-all", ALL),
     "mnif": ("mnif:{}", ONCE),
 }
 """Row -> its recipe, and how it is sampled."""
@@ -107,6 +108,7 @@ def judged(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
     assert system.prior is not None
     source = open_source(system.recipe, system.modality)
     known, labels = training_codes(system, source, run)
+    places = read_tensors(folder / "codes.safetensors")[0].get("places", source.train)
     count, ways = COUNT[table], ROWS[name][1]
     asked = judgement.asked_labels(system, source, count, 0)
     sets = {called(how): system.sample_codes(count, asked, 0, **how) for how in ways}
@@ -127,7 +129,7 @@ def judged(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
         "train": system.recipe["train"],
         "parameters": parameters(system.prior),
         "numbers of a code": system.family.code_shape[0] * system.family.code_shape[1],
-        "codec": lost(system, source, known),
+        "codec": lost(system, source.read(places[:64]), known[:64]),
         "judgement": judgement.as_json(found),
     }
     result["environment"].pop("command", None)
@@ -139,8 +141,9 @@ def without_lists(found: Any) -> Any:
     """The numbers of a judgement without those of each sample; their median instead."""
     if isinstance(found, dict):
         return {key: without_lists(own) for key, own in found.items()}
-    if isinstance(found, list) and found and all(isinstance(x, float) for x in found):
-        return {"median": median(found), "of": len(found)}
+    if isinstance(found, list) and found and all(x is None or isinstance(x, float) for x in found):
+        there = [x for x in found if x is not None]
+        return {"median": median(there) if there else None, "of": len(found)}
     if isinstance(found, list) and found and isinstance(found[0], int):
         return {"of": len(found)}
     return [without_lists(own) for own in found] if isinstance(found, list) else found
@@ -161,11 +164,9 @@ def called(how: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in how.items()) or "samples"
 
 
-def lost(system: System, source: Any, known: Any) -> dict[str, float]:
-    """Figures of 64 training fields as they were fitted, and through the codec."""
-    data = source.read(source.train[:64])
-    figures = ceiling(system, data, known[:64])
-    return {figure.name: figure.value for figure in figures}
+def lost(system: System, data: torch.Tensor, known: torch.Tensor) -> dict[str, float]:
+    """Figures of training fields as they were fitted, and through the codec."""
+    return {figure.name: figure.value for figure in ceiling(system, data, known)}
 
 
 if __name__ == "__main__":
