@@ -516,10 +516,13 @@ def test_codes_are_decoded_from_every_format(fitted_run, tmp_path, capsys):
     for tensors, match in [
         ({"weights": codes}, "holds no codes: it has weights"),
         ({"codes": codes[:, :, 1:]}, "this run's are"),
+        ({"codes": codes.long()}, "codes are floating-point"),
     ]:
         write_tensors(other, tensors, {})
         with pytest.raises(InputError, match=match):
             coding.decode(str(fitted_run), str(other), device=Device.cpu)
+    write_tensors(other, {"codes": codes.double()}, {})
+    assert torch.equal(codes_of(system, str(other)), codes)
     with pytest.raises(InputError, match="does not exist"):
         codes_of(system, str(tmp_path / "none.st"))
 

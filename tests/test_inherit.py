@@ -1,5 +1,9 @@
 """Runs that begin with the fields of another."""
 
+import json
+import shutil
+
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +37,36 @@ def test_what_begins_with_anothers_fields_ends_as_if_it_had_fitted_its_own(giver
     assert own.read_recipe() == given.read_recipe()
 
 
+def test_only_the_prior_is_asked_for_and_the_giver_is_remembered(giver, tmp_path):
+    mine = recipe.load("weights:tiny", [*SMALL, "seed=3"])
+    system = train(mine, str(tmp_path / "b"), "prior", fields=giver)
+    assert system.finished == ["field", "codec", "prior"]
+    told = json.loads((tmp_path / "b" / "env.json").read_text())["fields"]
+    assert told == {"run": str(giver), "seed": 0}
+
+
+def test_the_same_data_may_lie_elsewhere(tmp_path):
+    ours = ["source.name=array", "source.split=[9, 1]", "train.prior.steps=2"]
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).random((10, 8, 8)))
+    np.save(tmp_path / "c.npy", np.random.default_rng(1).random((10, 8, 8)))
+    of = lambda name: recipe.load("weights:tiny", [*ours, f"source.path={tmp_path / name}.npy"])
+    train(of("a"), str(tmp_path / "first"))
+    train(of("b"), str(tmp_path / "second"), fields=tmp_path / "first")
+    with pytest.raises(InputError, match=r"\[known\] differs"):
+        train(of("c"), str(tmp_path / "third"), fields=tmp_path / "first")
+
+
+def test_what_was_left_half_begun_is_begun_again(giver, tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("model.safetensors", "codes.safetensors", "log.jsonl"):
+        shutil.copy(giver / name, tmp_path / "b" / name)
+    system = train(recipe.load("weights:tiny", SMALL), str(tmp_path / "b"), fields=giver)
+    assert system.finished == ["field", "codec", "prior"]
+    stages = [line["stage"] for line in Run(tmp_path / "b").read_log()]
+    assert stages == [line["stage"] for line in Run(giver).read_log()]
+
+
 def test_fields_without_codes_are_fitted(giver, tmp_path):
     train(recipe.load("weights:tiny", SMALL), str(tmp_path / "bare"), "field")
     system = train(
@@ -48,6 +82,7 @@ def test_fields_without_codes_are_fitted(giver, tmp_path):
         ("field.width=5", r"\[field\] differs, .*'width': 4.* there and .*'width': 5"),
         ("encoder.steps=4", r"\[encoder\] differs"),
         ("source.split=[40, 12]", r"\[source\] differs"),
+        ("train.field.steps=2", r"\[train.field\] differs"),
     ],
 )
 def test_fields_of_other_parts_are_refused(giver, tmp_path, change, match):

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
 from torch import Generator, Tensor
 
@@ -28,13 +29,17 @@ from fieldloom.evaluate.judgement import (
 )
 from fieldloom.evaluate.measures import MEASURES
 from fieldloom.evaluate.neighbours import neighbours
-from fieldloom.evaluate.shapes import clouds_of
+from fieldloom.evaluate.shapes import clouds_of, decoded_clouds, surfaces_of
 from fieldloom.evaluate.verdicts import FIGURES, Pair, bootstrap, judge
 from fieldloom.metrics.clouds import chamfer, normalise
 from fieldloom.metrics.clouds_features import Statistics
 from fieldloom.metrics.features import Gabor
 from fieldloom.metrics.paired import ssim, ssim_between
 from fieldloom.metrics.sets import frechet
+from fieldloom.modalities import Voxels
+from fieldloom.modalities.grid import Placement
+from fieldloom.modalities.shapes import Points
+from fieldloom.modalities.sources.mesh import meshes
 
 
 def pictures(count: int, seed: int = 0, channels: int = 1) -> Tensor:
@@ -423,6 +428,36 @@ def test_surfaces_that_are_not_there_are_failures(shapes):
     found = clouds_of(system.modality, data, 16)
     assert found.shape == (3, 16, 3)
     assert found.isnan().flatten(1).all(1).tolist() == [False, True, True]
+
+
+def test_few_shapes_are_held_at_a_time(shapes, monkeypatch):
+    system, _ = shapes
+    origin = system.family.conditioner.origin(1).detach()
+    codes = origin + torch.randn(5, *origin.shape[1:], generator=Generator().manual_seed(0))
+    whole = clouds_of(system.modality, system.decode(codes), 16)
+    assert not whole[1:].isnan().all()
+    monkeypatch.setattr("fieldloom.evaluate.shapes.HELD", 1)
+    torch.testing.assert_close(decoded_clouds(system, codes, 16), whole, equal_nan=True)
+
+
+def test_surfaces_of_scattered_samples_are_those_of_the_grid(tmp_path):
+    for radius in (1.0, 2.0):
+        trimesh.creation.icosphere(3, radius).export(tmp_path / f"{radius}.ply")
+    trimesh.creation.box((1, 1, 2)).export(tmp_path / "box.ply")
+    scattered, grid = Points(24, Placement("corner")), Voxels(24, Placement("corner"))
+    how = dict(path=str(tmp_path), split=(2, 1), shuffle=False)
+    some = meshes(scattered, samples=50, surface=900, **how)
+    whole = meshes(grid, target="distance", **how)
+    places = torch.arange(3)
+    ours = surfaces_of(scattered, some, places, 800)
+    theirs = surfaces_of(grid, whole, places, 800)
+    assert ours.abs().max() <= 0.5
+    assert (ours[0].norm(dim=1) - 0.45).abs().max() < 4e-3  # of a ball's flat faces
+    near = chamfer(ours, theirs, squared=True)
+    assert (near < 2e-3).all()
+    assert chamfer(ours[:1], ours[2:], squared=True) > 5e-3
+    with pytest.raises(InputError, match="keeps 900 of each"):
+        surfaces_of(scattered, some, places, 901)
 
 
 def test_shapes_are_judged_by_their_surfaces(shapes):

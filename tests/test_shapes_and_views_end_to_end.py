@@ -188,10 +188,10 @@ def test_points_are_trained_and_measured(tmp_path, capsys):
     figures = {f["name"]: f for f in json.loads((folder / "report.json").read_text())["figures"]}
     assert {"mse", "iou", "accuracy", "chamfer.mmd", "chamfer.1nna"} <= set(figures)
     assert figures["chamfer.mmd"]["of"] == "3 samples, 1 test shapes, 64 points each"
-    run("analyse", "judge", folder, "--points", 64, "--count", 1)
+    run("analyse", "judge", folder, "--points", 64)
     assert json.loads((folder / "judge.json").read_text())["measure"] == "chamfer"
-    run("analyse", "judge", folder, "--points", 65, "--count", 1, status=2)
-    assert "the source keeps 64 of each" in capsys.readouterr().err
+    run("analyse", "judge", folder, "--points", 65, status=2)
+    assert "the run's source keeps 64 of each" in capsys.readouterr().err
     assert system.modality.assemble(torch.zeros(1, 12**3, 1)).shape == (1, 1, 12, 12, 12)
 
 

@@ -20,7 +20,7 @@ from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.sources.films import Frames
-from fieldloom.modalities.sources.mapped import cache, mapped
+from fieldloom.modalities.sources.mapped import cache, mapped, mapped_by_parts
 from fieldloom.modalities.sources.source import Source, _pieces, assemble
 from shared import shared
 
@@ -108,6 +108,31 @@ def test_decoding_that_fails_leaves_nothing(file, cached):
     with pytest.raises(InputError, match="broken in the middle"):
         mapped([file], {}, decode)
     assert list(cached.iterdir()) == []
+
+
+def test_what_is_stopped_goes_on_with_its_part(file, cached):
+    array, asked = noise(8, 3), []
+
+    def part(number, broken):
+        def decode():
+            asked.append(number)
+            if number == broken:
+                raise KeyboardInterrupt
+            if number != 1:  # one part is empty
+                yield array[2 * number : 2 * number + 2]
+
+        return [file], decode
+
+    parts = lambda broken: [part(number, broken) for number in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        mapped_by_parts([file], {"a": 1}, parts(2))
+    assert len(list(cached.iterdir())) == 2
+    found = mapped_by_parts([file], {"a": 1}, parts(None))
+    np.testing.assert_array_equal(found, np.delete(array, [2, 3], 0))
+    assert asked == [0, 1, 2, 2, 3]
+    assert len(list(cached.iterdir())) == 1
+    np.testing.assert_array_equal(mapped_by_parts([file], {"a": 1}, parts(0)), found)
+    assert asked == [0, 1, 2, 2, 3]
 
 
 def test_several_at_a_time(file):

@@ -82,7 +82,7 @@ def encode(
     path = out or Path(run) / "encoded"
     if kind is None:
         kind = Kept.shards if not path.suffix else Kept.safetensors
-        kind = Kept.hdf5 if path.suffix in HDF5 else kind
+        kind = Kept.hdf5 if path.suffix.lower() in HDF5 else kind
     if kind is not Kept.shards and not path.suffix:
         path = path.with_suffix(f".{kind}")
     if kind is Kept.hdf5:

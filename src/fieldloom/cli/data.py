@@ -62,9 +62,11 @@ def codes_of(system: System, path: str) -> Tensor:
     from fieldloom.engine.run import read_tensors
 
     where = Path(path)
+    if not where.exists():
+        raise InputError(f"'{path}' does not exist: give what encode wrote.")
     if where.is_dir():
         codes = bulk.read(where).codes
-    elif where.suffix in HDF5:
+    elif where.suffix.lower() in HDF5:
         codes, _ = nef.read(where, system.family)
     else:
         tensors, _ = read_tensors(where)
@@ -76,7 +78,9 @@ def codes_of(system: System, path: str) -> Tensor:
             f"the codes in '{path}' are {tuple(codes.shape[1:])} each: this run's are "
             f"{system.family.code_shape}."
         )
-    return codes
+    if not codes.is_floating_point():
+        raise InputError(f"the codes in '{path}' are {codes.dtype}: codes are floating-point.")
+    return codes.float()
 
 
 def batched(work: Any, data: Tensor, title: str, **meta: Any) -> Tensor:

@@ -33,7 +33,7 @@ def judge(
     run: RunArgument,
     count: Annotated[
         int | None,
-        typer.Option(min=2, help="How many. Default: 64, or half of the held-out data."),
+        typer.Option(min=1, help="How many. Default: 64, or half of the held-out data."),
     ] = None,
     label: LabelOption = None,
     metric: Annotated[
@@ -64,10 +64,13 @@ def judge(
     from fieldloom.engine.train import training_codes
     from fieldloom.evaluate import judgement
     from fieldloom.evaluate.neighbours import neighbours
+    from fieldloom.evaluate.shapes import check_surfaces
 
     system = opened(run, device)
     source = source_of(system, None)
     measure = judgement.measure_of(system, source, metric)  # before the work: it may be wrong
+    if measure == "chamfer":
+        check_surfaces(source, points)
     place = None if label is None else class_of(system, label)
     count = judgement.count_of(source, place, count)
     options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,

@@ -51,7 +51,7 @@ def train(
     if not run.exists and (resume or recipe is None):
         raise InputError(f"'{folder}' holds no run to resume.")
     recipe, source = prepare(run.read_recipe() if run.exists else recipe or {}, where)
-    if (run.folder / "model.safetensors").is_file():
+    if run.exists and (run.folder / "model.safetensors").is_file():
         system = run.read_system(device)
     else:
         system = build(recipe).to(where)
@@ -59,12 +59,13 @@ def train(
     todo = [
         name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
     ]
-    check(system, source, stages, todo)
+    check(system, source, stages, todo, given=fields is not None)
     if not run.exists:
+        about = devices.environment(where) | {"command": sys.argv[1:]}
         if fields is not None:
-            recipe = system.recipe = inherit(system, recipe, run, fields)
+            about["fields"] = inherit(system, recipe, run, fields)
         run.folder.mkdir(parents=True, exist_ok=True)
-        run.write_json("env.json", devices.environment(where) | {"command": sys.argv[1:]})
+        run.write_json("env.json", about)
         run.write_recipe(recipe)
     todo = [name for name in todo if name not in system.finished]
     if "field" in todo:
@@ -142,8 +143,17 @@ def suggested(recipe: Recipe, source: Source) -> Recipe:
     return recipe
 
 
-def check(system: System, source: Source, stages: Mapping[str, Stage], todo: Sequence[str]) -> None:
-    """Raise InputError for what would fail only after hours; before anything is kept."""
+def check(
+    system: System,
+    source: Source,
+    stages: Mapping[str, Stage],
+    todo: Sequence[str],
+    given: bool = False,
+) -> None:
+    """Raise InputError for what would fail only after hours; before anything is kept.
+
+    given: whether the trained field comes from another run.
+    """
     Training(system.objective(), stages["field"])
     if system.prior is None:
         return
@@ -151,7 +161,7 @@ def check(system: System, source: Source, stages: Mapping[str, Stage], todo: Seq
         Training(Coding(system.prior.codec), stages["codec"])
     if system.prior.trained:
         Training(Likelihood(system.prior), stages["prior"])
-    if "field" not in [*system.finished, *todo]:
+    if not given and "field" not in [*system.finished, *todo]:
         raise InputError("the run has no trained field yet: --stage field comes first.")
     if system.prior.learns and len(source.train) < 2 and {"codec", "prior"} & set(todo):
         raise InputError(

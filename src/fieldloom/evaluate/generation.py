@@ -10,6 +10,7 @@ from fieldloom.evaluate.batches import in_batches
 from fieldloom.evaluate.figures import SHAPES, Evaluation, Figure, Result
 from fieldloom.evaluate.pictures import compared
 from fieldloom.evaluate.shapes import (
+    check_surfaces,
     clouds_of,
     decoded_clouds,
     has_surfaces,
@@ -38,6 +39,10 @@ def generation(
     count = how.samples or (256 if plain else len(held))
     classes = system.prior.classes if system.prior is not None else 0
     labels = torch.arange(count) % classes if classes else None
+    space = system.modality
+    surfaces = bool(set(SHAPES) & set(how.metrics)) and has_surfaces(source)
+    if surfaces:
+        check_surfaces(source, protocol_of(how)[0].points)  # before the work
     codes = system.sample_codes(count, labels, how.seed, **how.options()).cpu()
     figures = list(result.figures)
     cameras = source.about(held)
@@ -49,8 +54,8 @@ def generation(
         )
     else:
         shown = codes
-        if "coords" in cameras and isinstance(system.modality, Voxels):
-            shown = codes[: together(system.modality)]  # these grids are large, and only looked at
+        if "coords" in cameras and isinstance(space, Voxels):  # these grids are large: a few to see
+            shown = codes[: together(space, how.resolution)]
         samples = in_batches(
             lambda part: system.decode(part, how.resolution), shown, "sampling", 64
         )
@@ -62,8 +67,7 @@ def generation(
             real, made = real.flatten(0, 1), samples.flatten(0, 1)
         of = f"{len(made)} pictures of {count} samples, {len(real)} {kind}"
         figures += compared(how, detector, real, made, of, source.filter)
-    space = system.modality
-    if set(SHAPES) & set(how.metrics) and isinstance(space, Voxels) and has_surfaces(source):
+    if surfaces and isinstance(space, Voxels):
         points = protocol_of(how)[0].points
         true = surfaces_of(space, source, held, points)
         whole = len(samples) == count

@@ -50,9 +50,9 @@ def in_unit(modality: Voxels, points: Tensor) -> Tensor:
     return (points - (high + low) / 2) / (high - low)
 
 
-def together(modality: Voxels) -> int:
+def together(modality: Voxels, resolution: Resolution | None = None) -> int:
     """How many decoded shapes are held at a time."""
-    return max(1, HELD // math.prod(modality.shape()))
+    return max(1, HELD // math.prod(modality.shape(resolution)))
 
 
 def decoded_clouds(
@@ -61,7 +61,7 @@ def decoded_clouds(
     """As ``clouds_of`` what codes decode to, few grids held at a time."""
     assert isinstance(system.modality, Voxels)
     clouds = []
-    for part in codes.split(together(system.modality)):
+    for part in codes.split(together(system.modality, resolution)):
         grids = in_batches(lambda some: system.decode(some, resolution), part, "decoding")
         clouds.append(clouds_of(system.modality, grids, points))
     return torch.cat(clouds)
@@ -77,15 +77,20 @@ def surfaces_of(modality: Voxels, source: Source, places: Tensor, points: int) -
 
     Raises InputError where a source has fewer points of its surfaces.
     """
+    check_surfaces(source, points)
     if "surface" not in source.meta:
         return clouds_of(modality, source.read(places), points)
-    held = source.meta["surface"]
-    if held.shape[1] < points:
+    return in_unit(modality, source.meta["surface"][places, :points].double())
+
+
+def check_surfaces(source: Source, points: int) -> None:
+    """Raise InputError where ``surfaces_of`` would; for before the work."""
+    held = source.meta.get("surface")
+    if held is not None and held.shape[1] < points:
         raise InputError(
-            f"surfaces of {points} points are compared: the source keeps {held.shape[1]} of each "
-            f"(source.surface = {points} keeps as many)."
+            f"surfaces of {points} points are asked for: the run's source keeps {held.shape[1]} of "
+            "each (source.surface, when it was trained)."
         )
-    return in_unit(modality, held[places, :points].double())
 
 
 def protocol_of(how: Evaluation) -> tuple[Protocol, str]:

@@ -35,7 +35,7 @@ def mapped(
              (path, size and time of change) were not decoded before with the same ``options``.
     Where the cache cannot be written a warning says so, and the array is held in memory.
     """
-    cached = cache() / f"{files[0].stem[:40]}-{_key(files, options)}.npy"
+    cached = _place(files, options)
     found = _opened(cached)
     if found is not None:
         return found
@@ -45,14 +45,40 @@ def mapped(
         found = _opened(cached)  # another process may have written it just now
         if found is not None:
             return found
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         warnings.warn(
             f"the cache '{cached.parent}' cannot be written ({error.strerror or error}): "
-            f"'{files[0].name}' is held in memory; set FIELDLOOM_CACHE to another folder.",
+            f"'{files[0].name}'{more} is held in memory; set FIELDLOOM_CACHE to another folder.",
             stacklevel=3,
         )
-        return np.concatenate(list(decode()))
+        return _held(decode())
     found = _opened(cached)
-    return np.concatenate(list(decode())) if found is None else found
+    return _held(decode()) if found is None else found
+
+
+def mapped_by_parts(
+    files: Sequence[Path],
+    options: Mapping[str, Any],
+    parts: Sequence[tuple[Sequence[Path], Callable[[], Blocks]]],
+) -> NDArray[np.uint8]:
+    """As ``mapped`` what all parts give, one after another; for what takes hours.
+
+    parts: the files of each, and its ``decode``. Each part is kept as soon as it is there, so that
+    what is stopped goes on with the part that it was at; they are removed when all are joined. A
+    part may be empty.
+    """
+    told = [dict(options) | {"part": number} for number in range(len(parts))]
+
+    def blocks() -> Blocks:
+        for (own, decode), options_of in zip(parts, told, strict=True):
+            part = mapped(own, options_of, decode)
+            if len(part):
+                yield part
+
+    found = mapped(files, options, blocks)
+    for (own, _), options_of in zip(parts, told, strict=True):
+        _place(own, options_of).unlink(missing_ok=True)
+    return found
 
 
 def cache() -> Path:
@@ -63,11 +89,20 @@ def cache() -> Path:
     return Path(shared) / "fieldloom"
 
 
+def _place(files: Sequence[Path], options: Mapping[str, Any]) -> Path:
+    return cache() / f"{files[0].stem[:40]}-{_key(files, options)}.npy"
+
+
 def _key(files: Sequence[Path], options: Mapping[str, Any]) -> str:
     stats = [(str(file.resolve()), file.stat()) for file in files]
     told = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     content = json.dumps([FORMAT, told, options], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
+
+
+def _held(blocks: Blocks) -> NDArray[np.uint8]:
+    found = list(blocks)
+    return np.concatenate(found) if found else np.empty(0, np.uint8)
 
 
 def _opened(cached: Path) -> NDArray[np.uint8] | None:

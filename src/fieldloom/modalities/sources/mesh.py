@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,13 @@ from torch import Generator, Tensor
 from fieldloom.errors import InputError
 from fieldloom.geometry.inside import inside, signed
 from fieldloom.geometry.mesh import Centre, Mesh, checked, sample, to_unit
-from fieldloom.modalities.sources.mapped import mapped
+from fieldloom.modalities.sources.mapped import mapped_by_parts
 from fieldloom.modalities.sources.shapes import (
     Cells,
     check_modality,
+    check_skipped,
     classes_of,
     files_of,
-    loaded,
-    warn_of_skipped,
 )
 from fieldloom.modalities.sources.source import (
     Limit,
@@ -34,8 +33,12 @@ from fieldloom.modalities.sources.source import (
     member,
     read_npz,
 )
+from fieldloom.progress import Progress
 
 Target = Literal["occupancy", "distance"]
+
+A_PART = 16
+"""Meshes after which what was found is kept: a minute or so, of 200,000 samples each."""
 
 SUFFIXES = {".obj", ".ply", ".stl", ".off", ".glb"}
 BETA = 2.0
@@ -112,7 +115,8 @@ def meshes(
     surface:    points on the surface of each mesh as it is, ``meta["surface"]`` (n, surface, 3),
                 float32, beside samples: what generated shapes are judged against.
 
-    Data are made once, into the cache (see ``mapped``), and mapped from there.
+    Data are made once, into the cache (see ``mapped``), and mapped from there; what is stopped goes
+    on where it was.
     """
     check_modality(modality)
     ask = Asked(target, reach, centre, grow, samples, near, spread, truncation, seed, surface)
@@ -125,15 +129,12 @@ def meshes(
         labels = classes_of(root, files)
     grid = None if samples is not None else modality.grid()[0]
     row = _row(ask, modality.size)
-    work = [
-        (name, partial(_filled, ask, row, grid, i, load)) for i, (name, load) in enumerate(items)
-    ]
-    blocks = lambda: (bytes_of for _, bytes_of in loaded(work, "meshes"))
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
     told = {"meshes": asdict(ask), "grid": where, "limit": limit}
-    found = mapped(files, told, blocks).view(row)[:, 0]
+    kept = _kept(files, told, [load for _, load in items], partial(_filled, ask, row, grid))
+    found: NDArray[Any] = kept.view(row).reshape(-1)
     places = found["place"].tolist()
-    warn_of_skipped(items, set(places), "meshes")
+    check_skipped([name for name, _ in items], set(places), "meshes")
     parts = ["frame"] if samples is None else ["frame", "coords", "surface"]
     meta = {name: torch.from_numpy(found[name]) for name in parts}
     chosen = None if labels is None else [labels[i] for i in places]
@@ -151,6 +152,32 @@ def _row(ask: Asked, size: tuple[int, ...]) -> np.dtype[np.void]:
         fields += [("coords", "<f4", (ask.samples, 3)), ("surface", "<f4", (ask.surface, 3))]
         shape = (ask.samples, 1)
     return np.dtype([*fields, ("values", kind, shape)], align=True)
+
+
+def _kept(
+    files: Sequence[Path],
+    told: Mapping[str, Any],
+    items: Sequence[Callable[[], Mesh]],
+    fill: Callable[[int, Callable[[], Mesh]], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """Rows of all meshes that can be read, from the cache; made part by part where they are not."""
+    with Progress("reading meshes", len(items), unit="meshes") as progress:
+
+        def rows(some: range) -> Iterator[NDArray[np.uint8]]:
+            for i in some:
+                try:
+                    yield fill(i, items[i])
+                except InputError:  # such a mesh is missed by its place
+                    if len(items) == 1:
+                        raise
+                progress.update(i + 1)
+
+        parts = []
+        for first in range(0, len(items), A_PART):
+            some = range(first, min(first + A_PART, len(items)))
+            own = files if len(files) == 1 else files[some.start : some.stop]
+            parts.append((own, partial(rows, some)))
+        return mapped_by_parts(files, told, parts)
 
 
 def _filled(
@@ -207,6 +234,8 @@ def _mesh(file: Path) -> Mesh:
         # Not processed: vertices stay as they are, and the checks here see what the file holds.
         whole = trimesh.load_scene(file, process=False).to_mesh()
         vertices, faces = np.asarray(whole.vertices), np.asarray(whole.faces)
+    except (MemoryError, ImportError):
+        raise  # of the machine, not of the file
     except Exception as error:  # parsers of five formats fail in any way on a broken file
         raise InputError(f"'{file}' is not a readable mesh: {error}.") from None
     return checked(vertices, faces, f"'{file}'")

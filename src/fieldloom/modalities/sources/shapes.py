@@ -7,17 +7,14 @@ centre x, y, z and a scale, with original = coordinates * scale + centre.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources.pictures import UNREADABLE
-from fieldloom.progress import track
 from fieldloom.types import Coords
-
-T = TypeVar("T")
 
 
 @runtime_checkable
@@ -63,25 +60,17 @@ def classes_of(root: Path, files: Sequence[Path]) -> list[str] | None:
     return [p[0] for p in parts] if all(parts) and len({p[0] for p in parts}) > 1 else None
 
 
-def loaded(items: Sequence[tuple[str, Callable[[], T]]], what: str) -> Iterator[tuple[int, T]]:
-    """What the named items load, each with its place; those that cannot be read are left out.
+def check_skipped(items: Sequence[str], good: Collection[int], what: str) -> None:
+    """Name the items whose places are not good in one warning.
 
-    Raises InputError where they are too many, and the item's own where there is just one.
+    Raises InputError where they are too many.
     """
-    bad = []
-    for i, (name, load) in enumerate(track(items, f"reading {what}", len(items), what)):
-        try:
-            yield i, load()
-        except InputError:
-            if len(items) == 1:
-                raise
-            bad.append(name)
+    bad = [name for i, name in enumerate(items) if i not in good]
     if len(bad) > UNREADABLE * len(items):
         raise InputError(f"{len(bad)} of {len(items)} {what} cannot be read: {', '.join(bad[:5])}.")
-
-
-def warn_of_skipped(items: Sequence[tuple[str, object]], good: Collection[int], what: str) -> None:
-    """Name the items that are not at good places in one warning."""
-    bad = [name for i, (name, _) in enumerate(items) if i not in good]
     if bad:
-        warnings.warn(f"skipped {len(bad)} unreadable {what}: {', '.join(bad)}.", stacklevel=3)
+        warnings.warn(
+            f"skipped {len(bad)} unreadable {what} (each is tried again when it changes): "
+            f"{', '.join(bad)}.",
+            stacklevel=3,
+        )

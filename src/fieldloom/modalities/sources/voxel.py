@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from fieldloom.errors import InputError
 from fieldloom.modalities.sources.shapes import (
     Cells,
     check_modality,
+    check_skipped,
     classes_of,
     files_of,
-    loaded,
-    warn_of_skipped,
 )
 from fieldloom.modalities.sources.source import (
     Limit,
@@ -30,6 +28,7 @@ from fieldloom.modalities.sources.source import (
     member,
     read_npz,
 )
+from fieldloom.progress import track
 
 
 def voxels(
@@ -54,12 +53,19 @@ def voxels(
     root = existing(path)
     if root.is_dir() or root.suffix.lower() == ".binvox":
         files = files_of(root, path, {".binvox"}, limit)
-        items = [(str(file), partial(_binvox, file)) for file in files]
-        good, read = zip(*loaded(items, "voxel files"), strict=True)
-        warn_of_skipped(items, good, "voxel files")
-        tiles = [_pooled(bits[None], modality) for bits, _, _ in read]
-        meta = {"frame": torch.stack([_cell_frame(modality, at, side) for _, at, side in read])}
-        labels = classes_of(root, [files[i] for i in good])
+        read = {}
+        for i, file in enumerate(track(files, "reading voxel files", len(files), "files")):
+            try:
+                read[i] = _binvox(file)
+            except InputError:
+                if len(files) == 1:
+                    raise
+        check_skipped([str(file) for file in files], read, "voxel files")
+        tiles = [_pooled(bits[None], modality) for bits, _, _ in read.values()]
+        meta = {
+            "frame": torch.stack([_cell_frame(modality, at, side) for _, at, side in read.values()])
+        }
+        labels = classes_of(root, [files[i] for i in read])
         split = (1.0, 0.0) if len(read) == 1 else split
         return assemble(torch.cat(tiles), labels, split, shuffle, meta=meta)
     file = read_npz(root)
