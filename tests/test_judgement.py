@@ -454,8 +454,8 @@ def test_surfaces_of_scattered_samples_are_those_of_the_grid(tmp_path):
     assert ours.abs().max() <= 0.5
     assert (ours[0].norm(dim=1) - 0.45).abs().max() < 4e-3  # of a ball's flat faces
     near = chamfer(ours, theirs, squared=True)
-    assert (near < 2e-3).all()
-    assert chamfer(ours[:1], ours[2:], squared=True) > 5e-3
+    assert (near < 4e-3).all()
+    assert chamfer(ours[:1], ours[2:], squared=True) > 1e-2
     with pytest.raises(InputError, match="keeps 900 of each"):
         surfaces_of(scattered, some, places, 901)
 
