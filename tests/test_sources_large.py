@@ -100,6 +100,15 @@ def test_a_cache_that_cannot_be_written(file, monkeypatch):
     np.testing.assert_array_equal(found, decode.array)
 
 
+def test_parts_without_a_cache_are_held(file, monkeypatch):
+    monkeypatch.setenv("FIELDLOOM_CACHE", str(file / "cache"))
+    array = noise(6, 2)
+    parts = [([file], lambda i=i: iter([array[i : i + 2]])) for i in (0, 2, 4)]
+    with pytest.warns(UserWarning, match="cannot be written"):
+        found = mapped_by_parts([file], {}, parts)
+    np.testing.assert_array_equal(found, array)
+
+
 def test_decoding_that_fails_leaves_nothing(file, cached):
     def decode():
         yield noise(2, 2)

@@ -12,6 +12,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -77,7 +78,8 @@ def mapped_by_parts(
 
     found = mapped(files, options, blocks)
     for (own, _), options_of in zip(parts, told, strict=True):
-        _place(own, options_of).unlink(missing_ok=True)
+        with suppress(OSError):  # they were held in memory, or the cache is somebody else's
+            _place(own, options_of).unlink()
     return found
 
 
