@@ -19,6 +19,7 @@ from fieldloom.engine.train import prepare, train
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, spec_of
+from fieldloom.modalities.sources import mapped as mapped_module
 from fieldloom.modalities.sources.films import Frames
 from fieldloom.modalities.sources.mapped import cache, mapped, mapped_by_parts
 from fieldloom.modalities.sources.source import Source, _pieces, assemble
@@ -98,6 +99,32 @@ def test_a_cache_that_cannot_be_written(file, monkeypatch):
     with pytest.warns(UserWarning, match=r"cannot be written .*'file.bin' is held in memory"):
         found = mapped([file], {}, decode)
     np.testing.assert_array_equal(found, decode.array)
+
+
+def test_parts_are_kept_where_the_whole_is_not(file, cached, monkeypatch):
+    """A disk that is full of parts: hours of work stay, and are not done again."""
+    array, asked = noise(4, 2), []
+    write = mapped_module._write
+
+    def part(i):
+        def decode():
+            asked.append(i)
+            yield array[2 * i : 2 * i + 2]
+
+        return [file], decode
+
+    def full(to, blocks):
+        blocks = list(blocks)
+        if len(blocks) > 1:
+            raise OSError(28, "No space left on device")
+        write(to, blocks)
+
+    monkeypatch.setattr(mapped_module, "_write", full)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="No space left"):
+            found = mapped_by_parts([file], {}, [part(0), part(1)])
+        np.testing.assert_array_equal(found, array)
+    assert asked == [0, 1]
 
 
 def test_parts_without_a_cache_are_held(file, monkeypatch):

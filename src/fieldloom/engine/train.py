@@ -77,24 +77,7 @@ def train(
         for name in ("codec", "prior"):
             keep(system, name, run)
         return system
-    codes, labels = training_codes(system, source, run)
-    if "codec" in todo:
-        start = system.family.conditioner.origin(1)[0].detach()
-        known = None if labels is None else labels.to(where)
-        if system.prior.codec.trained:
-            system.prior.codec.prepare(codes.to(where), known, start)
-            learned = Coding(system.prior.codec)
-            train_on_codes("codec", learned, system, codes, labels, stages["codec"], run, where)
-        system.prior.fit(codes.to(where), known, start)
-        keep(system, "codec", run)
-        lossy = system.prior.codec.trained or system.prior.codec.vocabulary is not None
-        if coded is not None and lossy:
-            coded(system, source)
-    if "prior" in todo:
-        if system.prior.trained:
-            likelihood = Likelihood(system.prior)
-            train_on_codes("prior", likelihood, system, codes, labels, stages["prior"], run, where)
-        keep(system, "prior", run)
+    train_prior(system, source, stages, todo, run, where, coded)
     return system
 
 
@@ -196,6 +179,37 @@ def train_field(
         return batch.to(device)
 
     _run_stage("field", system, training, fetch, len(source.train), run, device)
+
+
+def train_prior(
+    system: System,
+    source: Source,
+    stages: Mapping[str, Stage],
+    todo: Sequence[str],
+    run: Run,
+    device: torch.device,
+    coded: Callable[[System, Source], None] | None = None,
+) -> None:
+    """The stages ``codec`` and ``prior``, as far as they are to do, on the codes of the field."""
+    assert system.prior is not None
+    codes, labels = training_codes(system, source, run)
+    if "codec" in todo:
+        start = system.family.conditioner.origin(1)[0].detach()
+        known = None if labels is None else labels.to(device)
+        if system.prior.codec.trained:
+            system.prior.codec.prepare(codes.to(device), known, start)
+            learned = Coding(system.prior.codec)
+            train_on_codes("codec", learned, system, codes, labels, stages["codec"], run, device)
+        system.prior.fit(codes.to(device), known, start)
+        keep(system, "codec", run)
+        lossy = system.prior.codec.trained or system.prior.codec.vocabulary is not None
+        if coded is not None and lossy:
+            coded(system, source)
+    if "prior" in todo:
+        if system.prior.trained:
+            likelihood = Likelihood(system.prior)
+            train_on_codes("prior", likelihood, system, codes, labels, stages["prior"], run, device)
+        keep(system, "prior", run)
 
 
 def train_on_codes(

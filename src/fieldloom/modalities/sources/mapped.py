@@ -46,10 +46,10 @@ def mapped(
         found = _opened(cached)  # another process may have written it just now
         if found is not None:
             return found
-        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        what = files[0] if len(files) == 1 else files[0].parent
         warnings.warn(
             f"the cache '{cached.parent}' cannot be written ({error.strerror or error}): "
-            f"'{files[0].name}'{more} is held in memory; set FIELDLOOM_CACHE to another folder.",
+            f"'{what.name}' is held in memory; set FIELDLOOM_CACHE to another folder.",
             stacklevel=3,
         )
         return _held(decode())
@@ -77,9 +77,10 @@ def mapped_by_parts(
                 yield part
 
     found = mapped(files, options, blocks)
-    for (own, _), options_of in zip(parts, told, strict=True):
-        with suppress(OSError):  # they were held in memory, or the cache is somebody else's
-            _place(own, options_of).unlink()
+    if _place(files, options).is_file():  # else the parts are all that is kept
+        for (own, _), options_of in zip(parts, told, strict=True):
+            with suppress(OSError):  # it never was, or the cache is somebody else's
+                _place(own, options_of).unlink()
     return found
 
 
