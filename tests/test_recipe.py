@@ -8,7 +8,6 @@ import torch
 import fieldloom
 from fieldloom import recipe
 from fieldloom.errors import InputError
-from fieldloom.fields import FIELDS
 from fieldloom.registry import build
 from fieldloom.system import TABLES
 
@@ -123,13 +122,6 @@ def test_known_values_cannot_be_set_and_missing_ones_are_named():
         build("source", "folder", TABLES, modality=None)
     with pytest.raises(InputError, match="a table needs a name"):
         build("field", {"width": 3}, TABLES)
-
-
-def test_third_parties_by_module_and_class():
-    field = build("field", "fieldloom.fields.mlp:Siren", TABLES, coord_dim=2, value_dim=1)
-    assert isinstance(field, FIELDS["siren"])
-    with pytest.raises(InputError, match="cannot be imported"):
-        build("field", "no.such.module:Thing", TABLES)
 
 
 def test_overrides_of_build_are_sections():

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fieldloom.engine.run import load, save
     from fieldloom.family import Family
+    from fieldloom.registry import register
     from fieldloom.system import System, build
 
 __version__ = "0.1.0"
-__all__ = ["Family", "System", "build", "load", "save"]
+__all__ = ["Family", "System", "build", "load", "register", "save"]
 
 _HOMES = {
     "Family": "fieldloom.family",
     "System": "fieldloom.system",
     "build": "fieldloom.system",
     "load": "fieldloom.engine.run",
+    "register": "fieldloom.registry",
     "save": "fieldloom.engine.run",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class FieldloomError(Exception):
@@ -18,9 +19,29 @@ class Interrupted(FieldloomError):
     """The user stopped a run that ``--resume`` continues (exit status 130)."""
 
 
+LONGEST = 120
+"""Characters of a value that a message shows."""
+
+
+def shorten(text: str, longest: int = LONGEST) -> str:
+    """What a file or a parser said, for a message: on one line, printable, not too long."""
+    text = "".join(c if c.isprintable() else " " for c in text[: 4 * longest])
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 4].rstrip()} ..."
+
+
+def quote(value: Any) -> str:
+    """A value as Python writes it, for a message, shortened."""
+    try:
+        return shorten(repr(value))
+    except (ValueError, RecursionError):  # more digits, or deeper, than Python writes
+        return f"a very long {type(value).__name__}"
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a table, with the nearest right one."""
     known = sorted(known)
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = get_close_matches(name[:LONGEST], known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else "."
-    return InputError(f"unknown {what} '{name}'{hint} There are: {', '.join(known) or 'none'}.")
+    there = ", ".join(known) or "none"
+    return InputError(f"unknown {what} '{shorten(name)}'{hint} There are: {there}.")

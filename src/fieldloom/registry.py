@@ -3,6 +3,11 @@
 The constructor is the schema. Arguments that a recipe gives are checked strictly against its
 annotations (an int may serve as a float; ``true`` is no int); arguments that the program knows
 (slots, shapes) are handed over as they are, to constructors that ask for them.
+
+A name is one of a table, of the parts that the program registered (``register``), or of those that
+installed packages offer (entry points of the group ``fieldloom.parts``, named ``kind.name``).
+``module:Class`` is imported only where the user trusts that module; nothing that a file says can
+import anything else.
 """
 
 from __future__ import annotations
@@ -12,37 +17,45 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from functools import cache, partial
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fieldloom.errors import InputError, unknown
+from fieldloom.errors import InputError, quote, shorten, unknown
+from fieldloom.permit import NOTHING, Permit
 
 Table = Mapping[str, Callable[..., Any]]
 Spec = str | Mapping[str, Any]
 
 
-def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> Any:
+def build(
+    kind: str, spec: Spec, tables: Mapping[str, Table], permit: Permit = NOTHING, **known: Any
+) -> Any:
     """The part that ``spec`` describes.
 
     kind:   the key whose table the name is looked up in (``field``, ``codec`` ...), for messages
         too.
-    spec:   ``"siren"`` or ``{"name": "siren", "width": 64}``; ``"module:Class"`` for third parties.
+    spec:   ``"siren"`` or ``{"name": "siren", "width": 64}``.
     tables: kind -> name -> class. An argument whose own key is a kind is a nested spec, or a list
             of them, built first; so is one annotated with a dataclass, which needs no name.
+    permit: what the user allows; goes to every constructor that has an argument ``permit``.
     known:  values that the program knows; each goes to every constructor that has such an argument.
 
     Raises InputError, naming the argument, for an unknown name, an unknown or missing argument or a
     value of the wrong type.
     """
     if not isinstance(spec, str | Mapping):
-        raise InputError(f"{kind} = {spec!r} is not right: it is a name, or a table with a name.")
+        raise InputError(
+            f"{kind} = {quote(spec)} is not right: it is a name, or a table with a name."
+        )
     arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise InputError(f"{kind}: a table needs a name, one of {', '.join(sorted(tables[kind]))}.")
-    make = find(kind, name, tables[kind])
+    make = find(kind, name, tables, permit)
     hints = hints_of(make)
+    known = known | {"permit": permit}
     offered = {key: value for key, value in known.items() if key in hints}
     for key, value in arguments.items():
         if key not in hints or key in offered:
@@ -50,13 +63,15 @@ def build(kind: str, spec: Spec, tables: Mapping[str, Table], **known: Any) -> A
             raise unknown(f"argument of {kind} '{name}'", key, settable)
         if key in tables and isinstance(value, list | tuple):
             if not takes_several(hints[key]):
-                raise InputError(f"{kind}.{key} = {value!r} is not right: it is one part, no list.")
+                raise InputError(
+                    f"{kind}.{key} = {quote(value)} is not right: it is one part, no list."
+                )
             offered[key] = tuple(build(key, one, tables, **known) for one in value)
         elif key in tables:
             offered[key] = build(key, value, tables, **known)
         elif (described := dataclass_of(hints[key])) is not None:
             if not isinstance(value, Mapping):
-                raise InputError(f"{kind}.{key} = {value!r} is not right: it is a table.")
+                raise InputError(f"{kind}.{key} = {quote(value)} is not right: it is a table.")
             offered[key] = build(key, {"name": key, **value}, {key: {key: described}})
         else:
             offered[key] = check(f"{kind}.{key}", value, hints[key])
@@ -80,17 +95,103 @@ def dataclass_of(annotation: Any) -> Any:
     return next((a for a in (annotation, *get_args(annotation)) if is_dataclass(a)), None)
 
 
-def find(kind: str, name: str, table: Table) -> Callable[..., Any]:
-    """The class behind a name of a table, or behind ``module:Class``."""
+GROUP = "fieldloom.parts"
+"""Entry points of installed packages: ``field.gabor = "my_package:Gabor"``."""
+
+_registered: dict[tuple[str, str], Callable[..., Any]] = {}
+
+
+def register(kind: str, name: str, part: Callable[..., Any]) -> None:
+    """Let recipes of this process name a part: ``register("field", "gabor", Gabor)``.
+
+    kind: the key of a recipe that it belongs to (``field``, ``conditioner``, ``codec`` ...).
+    Raises InputError where the name is no plain word, or another part has it already.
+    """
+    if not name or ":" in name or not name.isprintable():
+        raise InputError(f"register: '{shorten(name)}' is no name: give a word without ':'.")
+    if _registered.get((kind, name), part) is not part:
+        raise InputError(f"register: there is a {kind} '{name}' already.")
+    _registered[kind, name] = part
+
+
+def offered_parts(kind: str) -> dict[str, EntryPoint | Callable[..., Any]]:
+    """Parts of a kind beyond the package's own: registered ones, and installed packages'."""
+    installed = {
+        entry.name.removeprefix(f"{kind}."): entry
+        for entry in entry_points(group=GROUP)
+        if entry.name.startswith(f"{kind}.")
+    }
+    own = {name: part for (of, name), part in _registered.items() if of == kind}
+    return installed | own
+
+
+def find(
+    kind: str, name: str, tables: Mapping[str, Table], permit: Permit = NOTHING
+) -> Callable[..., Any]:
+    """The class behind a name; behind ``module:Class`` where the user trusts the module.
+
+    Raises InputError for any other name, before anything is imported or called, and for what is
+    not of the kind that its table holds.
+    """
+    table = tables[kind]
     if name in table:
         return table[name]
+    alike = [other for other, own in tables.items() if own is table]  # a start is an encoder
+    others = {key: part for other in alike for key, part in offered_parts(other).items()}
+    if name in others:
+        found: Any = others[name]
+        found = found.load() if isinstance(found, EntryPoint) else found
+        return of_kind(kind, name, found, table)
     if ":" not in name:
-        raise unknown(kind, name, table)
+        raise unknown(kind, name, [*table, *others])
     module, _, attribute = name.partition(":")
+    if not any(module == one or module.startswith(f"{one}.") for one in permit.trust):
+        raise InputError(
+            f"{kind} '{shorten(name)}' is code of another module, which is not imported: "
+            f"--trust {shorten(module)} (in Python trust=) allows it, if you trust that code."
+        )
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{kind} '{name}' cannot be imported: {error}.") from error
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever the user's own code raises
+        raise InputError(f"{kind} '{name}' cannot be imported: {shorten(str(error))}.") from error
+    return of_kind(kind, name, found, table)
+
+
+def of_kind(kind: str, name: str, found: Any, table: Table) -> Callable[..., Any]:
+    """``found``, if it is what all entries of a table are; nothing is called to see that.
+
+    A class needs the base classes and public methods that they have in common, a function their
+    common arguments. Raises InputError.
+    """
+    entries: list[Any] = [getattr(entry, "func", entry) for entry in table.values()]
+    if all(inspect.isclass(entry) for entry in entries):
+        if not inspect.isclass(found):
+            raise InputError(f"{kind} '{name}' is a {type(found).__name__}: it must be a class.")
+        bases = set.intersection(*(set(entry.__mro__) for entry in entries))
+        lacking = sorted(base.__name__ for base in bases - set(found.__mro__))
+        if lacking:
+            raise InputError(f"{kind} '{name}' is no {kind}: it must be a {lacking[0]}.")
+        missing = sorted(set.intersection(*map(methods, entries)) - methods(found))
+        if missing:
+            raise InputError(f"{kind} '{name}' is no {kind}: it has no method '{missing[0]}'.")
+        return found
+    if not inspect.isfunction(found) and not inspect.isclass(found):
+        raise InputError(f"{kind} '{name}' is a {type(found).__name__}: it must be a function.")
+    common = set.intersection(*(set(parameters(entry)) for entry in entries))
+    try:
+        missing = sorted(common - set(parameters(found)))
+    except (TypeError, ValueError):  # a built-in without a signature
+        missing = sorted(common)
+    if missing:
+        raise InputError(f"{kind} '{name}' is no {kind}: it has no argument '{missing[0]}'.")
+    return found
+
+
+def methods(part: type) -> set[str]:
+    """The public methods of a class, ``__call__`` among them."""
+    named = {name for base in part.__mro__ if base is not object for name in vars(base)}
+    public = {name for name in named if name == "__call__" or not name.startswith("_")}
+    return {name for name in public if callable(getattr(part, name, None))}
 
 
 def hints_of(make: Callable[..., Any]) -> dict[str, Any]:
@@ -119,7 +220,8 @@ def check(where: str, value: Any, annotation: Any) -> Any:
         return _adapter(annotation).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{where} = {value!r} is not right: {first['msg'].lower()}.") from None
+        said = first["msg"].lower()
+        raise InputError(f"{where} = {quote(value)} is not right: {said}.") from None
 
 
 def _frozen(value: Any) -> Any:

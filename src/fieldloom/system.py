@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from fieldloom import recipe as recipes
+from fieldloom import registry
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.encoders import ENCODERS, Encoder, Nothing
 from fieldloom.errors import InputError, unknown
@@ -27,8 +28,8 @@ from fieldloom.modalities.modality import Cameras, Resolution
 from fieldloom.modalities.shapes import LEVEL
 from fieldloom.modalities.sources import SOURCES, Source
 from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import CODECS, DENOISERS, PRIORS, Prior
-from fieldloom.registry import build as make
 from fieldloom.renderers import RENDERERS, Renderer, Volume
 from fieldloom.types import Code, Coords, Function, Mismatch, Signal, Values, layer_of
 
@@ -66,7 +67,8 @@ class System(nn.Module):
     Grids are (batch, channel, *axes), views (batch, view, channel, height, width). ``meta`` is what
     data have beside their numbers: cameras of views, coordinates of scattered points.
     ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving;
-    ``finished`` the stages of training that the weights have behind them.
+    ``finished`` the stages of training that the weights have behind them. ``permit`` is what the
+    user allows the parts and data of this system.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class System(nn.Module):
         prior: Prior | None,
         recipe: recipes.Recipe,
         link: Callable[[Tensor], Tensor] | None = None,
+        permit: Permit = NOTHING,
     ) -> None:
         super().__init__()
+        self.permit = permit
         self.link = link or (lambda values: values)
         self.modality, self.render, self.mismatch, self.recipe = modality, render, mismatch, recipe
         self.family, self.encoder, self.prior = family, encoder, prior
@@ -357,34 +361,48 @@ class System(nn.Module):
         }
         with torch.random.fork_rng(devices=[]):  # a critic is drawn from the seed, too
             torch.manual_seed(self.recipe.get("seed", 0))
-            return make("objective", spec, TABLES, **known).to(self.device)
+            return registry.build("objective", spec, TABLES, self.permit, **known).to(self.device)
 
 
-def build(recipe: str | recipes.Recipe, variant: str | None = None, **overrides: Any) -> System:
+def build(
+    recipe: str | recipes.Recipe,
+    variant: str | None = None,
+    *,
+    trust: Sequence[str] = (),
+    large: bool = False,
+    **overrides: Any,
+) -> System:
     """The system that a recipe describes, untrained: a name, a path, or a dict.
 
-    overrides: sections or keys that replace the recipe's: ``build("mnif", "digits", seed=1,
-    field={"width": 64})``. Raises InputError for whatever does not fit, naming it.
+    trust: modules whose classes the recipe may name as ``module:Class``. large: try sizes beyond
+    this machine's memory. overrides: sections or keys that replace the recipe's:
+    ``build("mnif", "digits", seed=1, field={"width": 64})``. Raises InputError for whatever does
+    not fit, naming it.
     """
     if isinstance(recipe, str):
         recipe = recipes.load(f"{recipe}:{variant}" if variant else recipe)
     elif variant:
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
-    recipe = recipes.merge(recipe, overrides)
+    return assemble(recipes.merge(recipe, overrides), Permit(tuple(trust), large=large))
+
+
+def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
+    """As ``build``, of a resolved recipe and what the user allows."""
     recipes.validate(recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.get("seed", 0))
-        return _assemble(recipe)
+        return _assemble(recipe, permit)
 
 
-def _assemble(recipe: recipes.Recipe) -> System:
+def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
+    make = partial(registry.build, tables=TABLES, permit=permit)
     for section in ("modality", "field"):
         if section not in recipe:
             raise InputError(f"the recipe has no section '{section}'.")
     facts = recipe.get("known", {})  # what the source said when the run began
     signals, classes = facts.get("signals", 0), facts.get("classes", 0)
-    modality = make("modality", recipe["modality"], TABLES)
-    render = make("renderer", recipe.get("renderer", "direct"), TABLES)
+    modality = make("modality", recipe["modality"])
+    render = make("renderer", recipe.get("renderer", "direct"))
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
         raise InputError(
             f"renderer.range goes from {render.low:g} to {render.high:g}, modality.range from "
@@ -394,24 +412,19 @@ def _assemble(recipe: recipes.Recipe) -> System:
     field = make(
         "field",
         recipe["field"],
-        TABLES,
         coord_dim=domain.coord,
         value_dim=domain.value,
         direction_dim=domain.direction,
     )
-    conditioner = make(
-        "conditioner", recipe.get("conditioner", "shared"), TABLES, slots=field.slots
-    )
+    conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
     batch = recipe.get("train", {}).get("field", {}).get("batch", 32)
     known = {"code_shape": family.code_shape, "signals": signals, "classes": classes}
     seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "value_dim")}
-    encoder = make(
-        "encoder", recipe.get("encoder", "nothing"), TABLES, batch=batch, **known, **seen
-    )
+    encoder = make("encoder", recipe.get("encoder", "nothing"), batch=batch, **known, **seen)
     drawn = recipe.get("prior", "none")
     held = conditioner.layout  # which weights a code holds, for what is made of them
-    prior = None if drawn == "none" else make("prior", drawn, TABLES, layout=held, **known)
+    prior = None if drawn == "none" else make("prior", drawn, layout=held, **known)
     loss = recipe.get("loss", "mse")
     if loss not in MISMATCHES:
         raise unknown("loss", str(loss), MISMATCHES)
@@ -420,7 +433,7 @@ def _assemble(recipe: recipes.Recipe) -> System:
             f"loss = '{loss}' takes data in [0, 1]: set modality.range to 'unit', not 'signed'."
         )
     link = LINKS.get(loss)
-    return System(modality, render, MISMATCHES[loss], family, encoder, prior, recipe, link)
+    return System(modality, render, MISMATCHES[loss], family, encoder, prior, recipe, link, permit)
 
 
 def still(
@@ -437,8 +450,8 @@ def still(
     return torch.stack([torch.full_like(y, time), y, x], -1).flatten(0, 1)[None]
 
 
-def open_source(recipe: recipes.Recipe, modality: Modality) -> Source:
+def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOTHING) -> Source:
     """The data of a recipe, in the size and channels of its modality."""
     if "source" not in recipe:
         raise InputError("the recipe has no section 'source': give --set source.name=folder.")
-    return make("source", recipe["source"], TABLES, modality=modality)
+    return registry.build("source", recipe["source"], TABLES, permit, modality=modality)

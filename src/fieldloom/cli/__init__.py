@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import typer
 
-from fieldloom.cli.analysing import analyse
+from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
+from fieldloom.cli.options import allowing
 from fieldloom.cli.rendering import render
 from fieldloom.cli.training import demo, train
 from fieldloom.errors import FieldloomError, InputError, Interrupted
@@ -43,8 +44,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
 }
 for name, verb in VERBS.items():
-    app.command(name=name)(verb)
-analyse.command()(judge)
+    app.command(name=name)(allowing(verb))
+for verb in (influence, curves, support, time, judge):
+    analyse.command()(allowing(verb))
 app.add_typer(analyse, name="analyse")
 
 

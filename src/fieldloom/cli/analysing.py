@@ -34,7 +34,6 @@ FolderOption = Annotated[
 ]
 
 
-@analyse.command()
 def influence(
     run: RunArgument,
     source: SourceOption = None,
@@ -90,7 +89,6 @@ def influence(
     say(f"{len(data)} data, {len(places)} tokens: {path}")
 
 
-@analyse.command()
 def curves(
     runs: RunsArgument,
     out: Annotated[
@@ -114,7 +112,6 @@ def curves(
     say(f"{len(over_steps)} runs: {path}")
 
 
-@analyse.command()
 def support(
     runs: RunsArgument,
     source: SourceOption = None,
@@ -146,7 +143,6 @@ def support(
     say(f"support: {path}")
 
 
-@analyse.command()
 def time(
     run: RunArgument,
     source: SourceOption = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldloom.cli.options import Device
+from fieldloom.cli.options import Device, permit
 from fieldloom.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def opened(run: str, device: Device) -> System:
-    from fieldloom.engine.run import load
+    from fieldloom.engine.run import Run
 
-    return load(run, device.value)
+    return Run(run).read_system(device.value, permit())
 
 
 def source_of(system: System, path: str | None) -> Source:
@@ -27,7 +27,7 @@ def source_of(system: System, path: str | None) -> Source:
     from fieldloom.system import open_source
 
     if path is None:
-        return open_source(system.recipe, system.modality)
+        return open_source(system.recipe, system.modality, system.permit)
     own = system.recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else own
     spec = spec_of(path, own.get("name"))
@@ -37,7 +37,7 @@ def source_of(system: System, path: str | None) -> Source:
             spec.pop(key, None)
     trained = system.recipe.get("known", {}).get("filter", "none")
     spec |= {} if trained == "none" else {"filter": trained}
-    return open_source({"source": spec}, system.modality)
+    return open_source({"source": spec}, system.modality, system.permit)
 
 
 def part_of(system: System, path: str | None) -> tuple[Source, Tensor]:

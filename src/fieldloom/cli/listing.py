@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fieldloom.cli.console import console, say
-from fieldloom.cli.options import RunArgument
+from fieldloom.cli.options import RunArgument, permit
 from fieldloom.errors import unknown
 
 
@@ -17,13 +17,13 @@ def info(run: RunArgument) -> None:
 
     from fieldloom.engine.run import Run
     from fieldloom.metrics.cost import inference, parameters
-    from fieldloom.system import build
+    from fieldloom.system import assemble
 
     folder = Run(run).require()
     if (folder.folder / "model.safetensors").is_file():
-        system = folder.read_system("cpu")
+        system = folder.read_system("cpu", permit())
     else:  # the first stage is not finished yet
-        system = build(folder.read_recipe())
+        system = assemble(folder.read_recipe(), permit())
     recipe, log = system.recipe, folder.read_log()
     rows = {
         "recipe": recipe.get("recipe", "-"),

@@ -17,6 +17,7 @@ from fieldloom.cli.options import (
     SetOption,
     SourceOption,
     parse_resolution,
+    permit,
 )
 from fieldloom.errors import InputError
 
@@ -108,7 +109,7 @@ def cost(
         found[title] = []
         for name in names:  # each in a process of its own, so that its memory is its own
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                measured = pool.submit(row, name, device.value, timed).result()
+                measured = pool.submit(row, name, device.value, timed, permit()).result()
             found[title].append(measured)
             cells = []
             for key in COLUMNS:

@@ -2,13 +2,76 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from fieldloom.errors import InputError
+from fieldloom.permit import NOTHING, Permit
+
+ALLOWANCES: dict[str, Any] = {
+    "trust": Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE",
+            help="Import this module where a recipe names a class of it; repeatable.",
+        ),
+    ],
+    "network": Annotated[bool, typer.Option("--network", help="Let data and weights be fetched.")],
+    "large": Annotated[
+        bool, typer.Option("--large", help="Try sizes beyond the limits on files and memory.")
+    ],
+}
+"""Options that every verb has."""
+
+_permit: ContextVar[Permit] = ContextVar("permit", default=NOTHING)
+
+
+def permit() -> Permit:
+    """What the user allows in this call of the command line."""
+    return _permit.get()
+
+
+def allowing(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with the options ``ALLOWANCES``; ``permit`` tells it which of them were given."""
+
+    @wraps(verb)
+    def allowed(
+        *arguments: Any,
+        trust: list[str] | None = None,
+        network: bool = False,
+        large: bool = False,
+        **named: Any,
+    ) -> None:
+        if trust:
+            sys.path.append(str(Path.cwd()))  # last: nothing that is installed is shadowed
+        token = _permit.set(Permit(tuple(trust or ()), network, large))
+        try:
+            verb(*arguments, **named)
+        finally:
+            _permit.reset(token)
+
+    keyword, told = inspect.Parameter.KEYWORD_ONLY, inspect.signature(verb)
+    hints = get_type_hints(verb, include_extras=True) | ALLOWANCES
+    own = [one.replace(annotation=hints[one.name]) for one in told.parameters.values()]
+    more = [
+        inspect.Parameter(
+            name, keyword, default=None if name == "trust" else False, annotation=annotation
+        )
+        for name, annotation in ALLOWANCES.items()
+    ]
+    made: Any = allowed
+    made.__signature__ = told.replace(parameters=[*own, *more])
+    made.__annotations__ = hints
+    del made.__wrapped__
+    return made
 
 
 class Device(StrEnum):

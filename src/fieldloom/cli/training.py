@@ -14,7 +14,7 @@ from fieldloom.cli.console import say
 from fieldloom.cli.data import source_of
 from fieldloom.cli.fitted import show
 from fieldloom.cli.measuring import measure
-from fieldloom.cli.options import Device, DeviceOption, SetOption
+from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
 from fieldloom.errors import InputError
 
 
@@ -67,7 +67,7 @@ def train(
         raise InputError(f"--resume: '{folder}' is a run of another recipe than '{recipe}'.")
 
     coded = partial(announce, folder)
-    system = start(loaded, str(folder), stage.value, device.value, resume, coded, fields)
+    system = start(loaded, str(folder), stage.value, device.value, resume, coded, fields, permit())
     say(f"trained: {folder}")
     for line in show(system, folder):
         say(line)

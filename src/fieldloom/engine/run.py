@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from fieldloom import export
 from fieldloom.engine import device as devices
 from fieldloom.engine.loop import State, load_weights
 from fieldloom.errors import FieldloomError, InputError
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import Recipe, dump, validate
-from fieldloom.system import System, build
+from fieldloom.system import System, assemble
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
@@ -83,9 +85,9 @@ class Run:
         numbers = {"finished": system.finished}
         write_tensors(self.folder / "model.safetensors", system.state_dict(), numbers)
 
-    def read_system(self, device: str = "auto") -> System:
+    def read_system(self, device: str = "auto", permit: Permit = NOTHING) -> System:
         """The system with the run's weights; knows which stages are finished."""
-        system = build(self.read_recipe())
+        system = assemble(self.read_recipe(), permit)
         tensors, numbers = read_tensors(self.folder / "model.safetensors")
         load_weights(system, tensors, f"'{self.folder / 'model.safetensors'}'")
         system.finished = list(numbers.get("finished", []))
@@ -168,6 +170,18 @@ def save(system: System, folder: str | Path) -> Path:
     return run.folder
 
 
-def load(run: str | Path, device: str = "auto") -> System:
-    """The trained system of a run directory. Raises InputError where it is none, or damaged."""
-    return Run(run).read_system(device)
+def load(
+    run: str | Path,
+    device: str = "auto",
+    *,
+    trust: Sequence[str] = (),
+    network: bool = False,
+    large: bool = False,
+) -> System:
+    """The trained system of a run directory. Raises InputError where it is none, or damaged.
+
+    Nothing in the folder can run code, or reach for the network. trust: modules whose classes its
+    recipe may name as ``module:Class``; network: whether its data may be fetched; large: try sizes
+    beyond the limits on files and memory.
+    """
+    return Run(run).read_system(device, Permit(tuple(trust), network, large))

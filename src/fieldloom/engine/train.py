@@ -19,10 +19,11 @@ from fieldloom.engine.stage import Stage, parse_stage
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Coding, Likelihood, Objective
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import STAGES, Recipe, merge
 from fieldloom.registry import build as make
 from fieldloom.registry import find, hints_of
-from fieldloom.system import TABLES, System, build, open_source
+from fieldloom.system import TABLES, System, assemble, open_source
 from fieldloom.types import Batch
 
 StageName = Literal["field", "codec", "prior", "all"]
@@ -36,12 +37,14 @@ def train(
     resume: bool = False,
     coded: Callable[[System, Source], None] | None = None,
     fields: str | Path | None = None,
+    permit: Permit = NOTHING,
 ) -> System:
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
     recipe: resolved; may be None with ``resume``, which takes the run's own.
     coded:  is called when a codec that loses something is fitted, before a prior is trained on it.
     fields: another run, whose trained field and codes a new run begins with.
+    permit: what the user allows.
     Raises InputError where the folder holds a run already (and ``resume`` is not given), or holds
     none, and as ``inherit`` does.
     """
@@ -50,11 +53,11 @@ def train(
         raise InputError(f"'{folder}' holds a run already: give --resume, or another --run.")
     if not run.exists and (resume or recipe is None):
         raise InputError(f"'{folder}' holds no run to resume.")
-    recipe, source = prepare(run.read_recipe() if run.exists else recipe or {}, where)
+    recipe, source = prepare(run.read_recipe() if run.exists else recipe or {}, where, permit)
     if run.exists and (run.folder / "model.safetensors").is_file():
-        system = run.read_system(device)
+        system = run.read_system(device, permit)
     else:
-        system = build(recipe).to(where)
+        system = assemble(recipe, permit).to(where)
     stages = {name: parse_stage(name, recipe.get("train", {}).get(name, {})) for name in STAGES}
     todo = [
         name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
@@ -81,7 +84,9 @@ def train(
     return system
 
 
-def prepare(recipe: Recipe, device: torch.device) -> tuple[Recipe, Source]:
+def prepare(
+    recipe: Recipe, device: torch.device, permit: Permit = NOTHING
+) -> tuple[Recipe, Source]:
     """The recipe with what its data and this machine say, and the data.
 
     Paths become absolute; what the source said is kept under ``known`` and must not change; the
@@ -90,13 +95,13 @@ def prepare(recipe: Recipe, device: torch.device) -> tuple[Recipe, Source]:
     for section in ("modality", "field"):
         if section not in recipe:
             raise InputError(f"the recipe has no section '{section}'.")
-    modality = make("modality", recipe["modality"], TABLES)
+    modality = make("modality", recipe["modality"], TABLES, permit)
     path = recipe.get("source", {}).get("path") if isinstance(recipe.get("source"), dict) else None
     if isinstance(path, str) and Path(path).expanduser().exists():
         absolute = str(Path(path).expanduser().resolve())
         recipe = merge(recipe, {"source": {"path": absolute}})
-    source = open_source(recipe, modality)
-    recipe = suggested(recipe, source)
+    source = open_source(recipe, modality, permit)
+    recipe = suggested(recipe, source, permit)
     facts = source.facts()
     for key, said in recipe.get("known", {}).items():
         if facts.get(key) != said:
@@ -105,9 +110,8 @@ def prepare(recipe: Recipe, device: torch.device) -> tuple[Recipe, Source]:
     recipe = merge(recipe, {"known": facts})
     field = parse_stage("field", recipe.get("train", {}).get("field", {}))
     if field.micro is None:
-        bare = build(
-            {key: recipe[key] for key in ("modality", "field", "renderer") if key in recipe}
-        )
+        parts = ("modality", "field", "renderer")
+        bare = assemble({key: recipe[key] for key in parts if key in recipe}, permit)
         points = (field.points or bare.modality.grid().shape[1]) * bare.render.evaluations
         width = max(slot.shape[-1] for slot in bare.family.field.slots.values())
         micro = devices.micro_batch(device, field.batch, points, width)
@@ -115,12 +119,12 @@ def prepare(recipe: Recipe, device: torch.device) -> tuple[Recipe, Source]:
     return recipe, source
 
 
-def suggested(recipe: Recipe, source: Source) -> Recipe:
+def suggested(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recipe:
     """The recipe with what its data know, where it is silent and its parts ask for it."""
     for section, keys in source.suggests.items():
         given = recipe.get(section, "direct")
         spec = {"name": given} if isinstance(given, str) else dict(given)
-        accepted = hints_of(find(section, spec["name"], TABLES[section]))
+        accepted = hints_of(find(section, spec["name"], TABLES, permit))
         taken = {key: value for key, value in keys.items() if key in accepted}
         recipe = merge(recipe, {section: taken | spec})
     return recipe

@@ -33,7 +33,9 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
     how = parse(system.recipe.get("evaluate", {}))
     pictures = source.data.ndim == 4 or isinstance(system.modality, Views)
     wanted = min(len(source.train), how.samples or len(source.train))
-    detector = detector_of(how, pictures, wanted)  # before the work: it may be missing
+    detector = detector_of(
+        how, pictures, wanted, system.permit
+    )  # before the work: it may be missing
     if system.encodes:
         result = reconstruction(system, source, how, detector, foreign)
     else:

@@ -16,8 +16,9 @@ from fieldloom.evaluate.large import LIMIT
 from fieldloom.metrics.cost import inference, macs, parameters
 from fieldloom.modalities import Grid, Modality, Views
 from fieldloom.modalities.modality import Cameras
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.process import quicken
-from fieldloom.system import System, build
+from fieldloom.system import System, assemble
 from fieldloom.types import Code
 
 PACED = 1 << 20
@@ -109,7 +110,9 @@ PUBLISHED = {
 COLUMNS = ("learnable", "inference", "gmacs", "decoded", "memory")
 
 
-def row(name: str, device: str = "auto", timed: bool = True) -> dict[str, Any]:
+def row(
+    name: str, device: str = "auto", timed: bool = True, permit: Permit = NOTHING
+) -> dict[str, Any]:
     """The efficiency columns of an untrained recipe: ours and, where printed, the published.
 
     decoded: data (of views: views) a second, one after another, for at least a second.
@@ -125,10 +128,10 @@ def row(name: str, device: str = "auto", timed: bool = True) -> dict[str, Any]:
     if recipe["renderer"] != "direct":
         recipe["renderer"] = {"near": 1.0, "far": 2.0} | recipe["renderer"]
     with torch.device("meta"):
-        found = {f.name: f.value for f in counts(build(recipe))}
+        found = {f.name: f.value for f in counts(assemble(recipe, permit))}
     if timed:
         recipe["known"]["signals"] = 1  # a table of codes is no part of decoding
-        system = build(recipe).to(devices.pick(device))
+        system = assemble(recipe, permit).to(devices.pick(device))
         found |= _timed(system)
     columns: dict[str, Any] = {
         key: {"ours": found.get(key), "published": expected.get(key)} for key in COLUMNS

@@ -9,17 +9,21 @@ from torch import Tensor
 from fieldloom.evaluate.figures import PICTURES, Evaluation, Figure
 from fieldloom.metrics.features import DETECTORS, Detector
 from fieldloom.metrics.sets import frechet, kid, neighbourhoods
+from fieldloom.permit import NOTHING, Permit
+from fieldloom.registry import build
 
 
-def detector_of(how: Evaluation, pictures: bool, smallest: int) -> Detector | None:
+def detector_of(
+    how: Evaluation, pictures: bool, smallest: int, permit: Permit = NOTHING
+) -> Detector | None:
     """The detector of the set metrics, where any is asked for and the data are pictures."""
     if not set(PICTURES) & set(how.metrics) or not pictures:
         return None
     if smallest <= 3:
         warnings.warn("set metrics need more than 3 data and samples: left out.", stacklevel=2)
         return None
-    make = DETECTORS[how.detector]
-    return make(weights=how.weights) if how.weights else make()
+    spec = {"name": how.detector} | ({"weights": how.weights} if how.weights else {})
+    return build("detector", spec, {"detector": DETECTORS}, permit)
 
 
 def seen_by(detector: Detector, filter: str) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fieldloom.errors import InputError
+from fieldloom.permit import NOTHING, Permit
 
 Images = Float[Tensor, "n channel height width"]
 Features = Float[Tensor, "n d"]
@@ -85,7 +86,12 @@ class Inception:
     filter = "8 bit, bilinear as in TensorFlow 1 without antialiasing, to 299x299"
     figure = "fid"
 
-    def __init__(self, weights: str | None = None) -> None:
+    def __init__(self, weights: str | None = None, permit: Permit = NOTHING) -> None:
+        if weights is None and not permit.network:
+            raise InputError(
+                "Detector 'inception' would fetch its weights: name a local file by "
+                "evaluate.weights, or give --network."
+            )
         if weights is not None and not Path(weights).is_file():
             raise InputError(f"detector.weights = '{weights}': there is no such file.")
         try:

@@ -1,0 +1,23 @@
+"""What the user allows by word of mouth. No recipe, run or file can say it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Permit:
+    """Handed down from the command line or a Python call to whatever asks for an allowance.
+
+    trust:   modules whose classes a recipe may name as ``module:Class``.
+    network: whether data and weights may be fetched.
+    large:   whether sizes beyond the stated limits (pixels and cells of a file, memory that a
+             recipe asks for) are tried.
+    """
+
+    trust: tuple[str, ...] = ()
+    network: bool = False
+    large: bool = False
+
+
+NOTHING = Permit()

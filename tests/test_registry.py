@@ -1,0 +1,205 @@
+"""Names of recipes: the tables', registered ones', and code of others only where it is trusted."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+
+import pytest
+import tomli_w
+
+import fieldloom
+from fieldloom import recipe, registry
+from fieldloom.errors import InputError
+from fieldloom.fields import Siren
+from fieldloom.permit import Permit
+from fieldloom.registry import build, register
+from fieldloom.system import TABLES
+
+KNOWN = dict(coord_dim=2, value_dim=1, direction_dim=0)
+
+
+class Own(Siren):
+    """A part of the running program."""
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+@pytest.fixture
+def my_fields(tmp_path, monkeypatch):
+    """A module in the current folder that says when it is imported."""
+    text = "from fieldloom.fields import Siren\nopen('imported', 'w').close()\n"
+    text += "class Gabor(Siren): pass\nclass Other: pass\ndef function(**rest): pass\n"
+    (tmp_path / "my_fields.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "imported"
+    sys.modules.pop("my_fields", None)
+
+
+def test_a_module_that_is_not_trusted_is_not_imported(my_fields):
+    with pytest.raises(InputError, match=r"--trust my_fields .* allows it"):
+        build("field", "my_fields:Gabor", TABLES, **KNOWN)
+    with pytest.raises(InputError, match="not imported"):
+        build("field", "my_fields:Gabor", TABLES, Permit(("my_field", "my_fields.x")), **KNOWN)
+    assert not my_fields.exists()
+    field = build("field", "my_fields:Gabor", TABLES, Permit(("my_fields",)), **KNOWN)
+    assert type(field).__name__ == "Gabor"
+    assert my_fields.exists()
+
+
+def test_what_is_trusted_must_be_of_the_right_kind_before_it_is_called(my_fields):
+    trusted = Permit(("my_fields", "os"))
+    for name, said in {
+        "my_fields:function": "is a function: it must be a class",
+        "my_fields:Other": "has no method '__call__'",
+        "my_fields:nothing": "cannot be imported",
+        "my_fields:Gabor.sub": "cannot be imported",
+    }.items():
+        with pytest.raises(InputError, match=said):
+            build("field", name, TABLES, trusted, **KNOWN)
+    with pytest.raises(InputError, match="is a builtin_function_or_method: it must be a class"):
+        build("renderer", {"name": "os:system", "command": "touch called"}, TABLES, trusted)
+    with pytest.raises(InputError, match="it must be a Conditioner"):
+        build("conditioner", "my_fields:Gabor", TABLES, trusted, slots={})
+    with pytest.raises(InputError, match="has no argument 'modality'"):
+        build("source", "my_fields:function", TABLES, trusted)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_kind_refuses_code_of_others(kind):
+    with pytest.raises(InputError, match="which is not imported"):
+        build(kind, {"name": "os:system", "command": "touch called"}, TABLES)
+
+
+def test_a_recipe_cannot_give_itself_an_allowance():
+    with pytest.raises(InputError, match="unknown argument of source 'huggingface' 'permit'"):
+        build("source", {"name": "huggingface", "path": "x", "permit": {"network": True}}, TABLES,
+              modality=None)  # fmt: skip
+    with pytest.raises(InputError, match="unknown section of the recipe 'trust'"):
+        recipe.validate({"trust": ["os"]})
+
+
+def test_registered_parts_are_names():
+    register("field", "own", Own)
+    register("field", "own", Own)  # again is no fault
+    assert type(build("field", "own", TABLES, **KNOWN)) is Own
+    system = fieldloom.build("mnif", "tiny", field={"name": "own"})
+    assert type(system.family.field) is Own
+    with pytest.raises(InputError, match="there is a field 'own' already"):
+        register("field", "own", Siren)
+    with pytest.raises(InputError, match="is no name"):
+        register("field", "os:system", Own)
+    with pytest.raises(InputError, match="did you mean 'own'"):
+        build("field", "ownn", TABLES, **KNOWN)
+    register("conditioner", "wrong", Own)
+    with pytest.raises(InputError, match="it must be a Conditioner"):
+        build("conditioner", "wrong", TABLES, slots={})
+
+
+def test_a_registered_encoder_may_be_a_start():
+    from fieldloom.encoders import Nothing
+
+    class Mine(Nothing):
+        pass
+
+    register("encoder", "mine", Mine)
+    fit = build("encoder", {"name": "fit", "start": "mine"}, TABLES)
+    assert type(fit.start) is Mine
+
+
+def test_parts_of_installed_packages(monkeypatch):
+    entry = EntryPoint("field.own", f"{__name__}:Own", registry.GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    assert type(build("field", "own", TABLES, **KNOWN)).__name__ == "Own"
+    with pytest.raises(InputError, match="unknown conditioner 'own'"):
+        build("conditioner", "own", TABLES, slots={})
+
+
+SECTIONS = {
+    "renderer": {"name": "os:system", "command": "touch called"},
+    "source": {"name": "runpy:run_path", "path_name": "inside.py"},
+    "field": {"name": "runpy:run_path", "path_name": "inside.py"},
+    "prior": {"name": "diffusion", "denoiser": {"name": "os:system", "command": "touch called"}},
+    "objective": {"name": "os:system", "command": "touch called"},
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_nothing_of_a_run_is_run(section, tiny_run, tmp_path, monkeypatch):
+    """Whatever section names a command, every way to look at the run refuses it, and runs none."""
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder)
+    monkeypatch.chdir(folder)
+    (folder / "inside.py").write_text("open('called', 'w').close()\n")
+    held = tomllib.loads((folder / "recipe.toml").read_text())
+    held[section] = SECTIONS[section]
+    (folder / "recipe.toml").write_text(tomli_w.dumps(held))
+    verbs = [["info"], ["sample"], ["evaluate"], ["encode"], ["render"], ["interpolate"],
+             ["reconstruct"], ["ceiling"], ["analyse", "judge"], ["analyse", "influence"],
+             ["decode", "codes.safetensors"]]  # fmt: skip
+    for verb in verbs:
+        name, *rest = verb if verb[0] != "analyse" else [" ".join(verb)]
+        status, said = command(*name.split(), ".", *rest)
+        late = section in ("source", "objective")  # not every verb asks for these
+        assert status == 2 or (late and status == 0), (verb, said)
+        assert status == 0 or "is not imported" in said, (verb, said)
+    status, said = command("train", "mnif:tiny", "--run", ".", "--resume")
+    assert status == 2, said
+    assert "is not imported" in said
+    if section not in ("source", "objective"):
+        with pytest.raises(InputError, match="not imported"):
+            fieldloom.load(folder)
+    assert not (folder / "called").exists()
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    """A call of the command line within this process: its status, and what it said on stderr."""
+    import contextlib
+    import io
+
+    from fieldloom import cli
+
+    said, before = io.StringIO(), sys.argv
+    sys.argv = ["fieldloom", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            cli.main()
+    except SystemExit as ended:
+        return int(ended.code or 0), said.getvalue()
+    finally:
+        sys.argv = before
+    return 0, said.getvalue()
+
+
+def test_the_command_line_finds_a_trusted_module_in_the_current_folder(my_fields, tmp_path):
+    arguments = ["train", "mnif:tiny", "--set", "field.name=my_fields:Gabor", "--run", "mine",
+                 "--stage", "field"]  # fmt: skip
+    program = [sys.executable, "-c", "from fieldloom.cli import main; main()"]
+    refused = subprocess.run([*program, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: field 'my_fields:Gabor' is code of another module")
+    assert not (tmp_path / "mine").exists()
+    asked = [*program, *arguments, "--trust", "my_fields"]
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert type(fieldloom.load(tmp_path / "mine", trust=["my_fields"]).family.field).__name__ == (
+        "Gabor"
+    )
+    with pytest.raises(InputError, match="not imported"):
+        fieldloom.load(tmp_path / "mine")
+
+
+def test_a_module_of_the_current_folder_shadows_nothing(tmp_path):
+    """``python -m fieldloom`` in a folder that holds a ``json.py``."""
+    (tmp_path / "json.py").write_text("open('called', 'w').close()\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "fieldloom", "list", "recipes"], capture_output=True, cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert not (tmp_path / "called").exists()
