@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import socket
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -20,15 +22,20 @@ from torch import Tensor
 
 from fieldloom.errors import InputError
 
+PARTIAL = ".partial"
+"""How a file ends that is still being written; before it stand the writer's host and process."""
+
 
 def atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Let ``write`` fill a new file beside ``path``, then put it in its place.
 
     Whatever goes wrong, a file that was at ``path`` before is still whole, and nothing is left
-    over.
+    over; only a process that is killed leaves its part, which ``remove_partial`` finds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    writer = f"{socket.gethostname()}-{os.getpid()}"
+    prefix = f".{path.name[:64]}.{writer}-"
+    handle, beside = tempfile.mkstemp(prefix=prefix, suffix=PARTIAL, dir=path.parent)
     try:
         with open(beside, "wb", opener=lambda *named: handle) as file:  # keeps its name
             write(file)
@@ -36,10 +43,40 @@ def atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
             os.fsync(file.fileno())
         os.chmod(beside, 0o666 & ~_umask())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(beside)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # so that a message can say where the disk is full
         raise
     return path
+
+
+def remove_partial(folder: Path, own: Collection[str] = ()) -> None:
+    """Remove what processes left that were killed while they wrote into a folder.
+
+    own: names of files that nobody else writes now; of others the writer must be gone.
+    """
+    mine = tuple(f".{name}." for name in own)
+    for file in folder.glob(".*"):
+        if not file.is_file() or file.is_symlink():
+            continue
+        before = any(re.fullmatch(re.escape(start) + "[a-z0-9_]{8}", file.name) for start in mine)
+        if before or (file.name.endswith(PARTIAL) and (file.name.startswith(mine) or _gone(file))):
+            file.unlink(missing_ok=True)
+
+
+def _gone(file: Path) -> bool:
+    """Whether the process that was writing a file has ended; of another host nobody knows."""
+    found = re.search(rf"\.([^/]+)-(\d+)-[^-]+{re.escape(PARTIAL)}$", file.name)
+    if found is None or not found[1].endswith(socket.gethostname()):
+        return False
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def _umask() -> int:

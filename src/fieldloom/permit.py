@@ -13,11 +13,13 @@ class Permit:
     network: whether data and weights may be fetched.
     large:   whether sizes beyond the stated limits (pixels and cells of a file, memory that a
              recipe asks for) are tried.
+    overwrite: whether a file or folder that is there is replaced.
     """
 
     trust: tuple[str, ...] = ()
     network: bool = False
     large: bool = False
+    overwrite: bool = False
 
 
 NOTHING = Permit()

@@ -16,8 +16,11 @@ import tomli_w
 
 from fieldloom.errors import InputError, unknown
 
-FORMAT = 1
-"""The newest recipe format that this program reads; a recipe may state its own as ``format``."""
+FORMAT = 2
+"""The newest recipe format that this program reads; a recipe may state its own as ``format``.
+
+2: recipes of runs say where data lie beside them, and the run's files what made them.
+"""
 
 SECTIONS = {
     "format", "paper", "recipe", "seed", "source", "modality", "renderer", "loss", "field",

@@ -56,8 +56,8 @@ def write(
     if log := run.read_log():
         pictures = {"Loss": ("curves.png", curves(log))} | pictures
     for name, content in pictures.values():
-        export.write(content, run.folder / name)
-    export.text(page(run, system, result, pictures), run.folder / "report.html")
+        export.write(content, run.inside(name))
+    export.text(page(run, system, result, pictures), run.inside("report.html"))
 
 
 def as_json(figure: Figure) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def draw(
     if len(result.codes) >= 2 and system.family.code_shape[1] > 0:
         frames = interpolation(system, result.codes[:16].to(system.device), resolution)
         if frames:
-            path = export.gif(frames, run.folder / "interpolation.gif")
+            path = export.gif(frames, run.inside("interpolation.gif"))
             pictures["Between pairs of held-out data, along the line between their codes"] = (
                 "interpolation.gif",
                 path.read_bytes(),

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Callable
 
 import typer
 
+from fieldloom import stopping
 from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
+from fieldloom.cli.console import printable
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
 from fieldloom.cli.options import allowing
 from fieldloom.cli.rendering import render
 from fieldloom.cli.training import demo, train
-from fieldloom.errors import FieldloomError, InputError, Interrupted
+from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.process import quicken
 
 app = typer.Typer(
@@ -53,29 +56,48 @@ app.add_typer(analyse, name="analyse")
 def main() -> None:
     """Run the command line: exit with 2 for wrong input, 1 for a failed run, 130 if stopped."""
     quicken()
+    stopping.end_by_signals()
     warnings.showwarning = lambda message, *rest, **named: print(
-        f"warning: {message}", file=sys.stderr
+        f"warning: {printable(str(message))}", file=sys.stderr
     )
     try:
-        app()
-    except InputError as error:
-        stop(str(error), 2)
-    except Interrupted as error:
-        stop(f"{error}; --resume goes on from here.", 130)
-    except FieldloomError as error:
-        stop(str(error), 1)
-    except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error) and not isinstance(error, MemoryError):
-            raise
-        stop(f"out of memory: {str(error).partition(chr(10))[0]}", 1)
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        where = f" ('{error.filename}')" if error.filename else ""
-        stop(f"{reason}{where}; what was there before is unchanged.", 1)
+        sys.exit(app(standalone_mode=False) or 0)
+    except Exception as error:
+        stop(*answer(error))
     except KeyboardInterrupt:
-        stop("stopped.", 130)
+        stop("stopped; what was finished is kept.", 130)
+
+
+def answer(error: Exception) -> tuple[str, int]:
+    """What to say of an error, in a sentence, and the exit status."""
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, Interrupted):
+        return str(error), 130
+    if isinstance(error, FieldloomError):
+        return str(error), 1
+    if hasattr(error, "format_message"):  # an argument that the parser refuses
+        told = error.format_message()
+        return "" if "NoArgs" in type(error).__name__ else told, 2
+    if type(error).__name__ == "Abort":  # what the parser makes of Ctrl-C
+        return "stopped; what was finished is kept.", 130
+    said = shorten(str(error).partition("\n")[0], 300)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in said):
+        return f"out of memory: {said or 'Python could not hold what was read'}.", 1
+    if isinstance(error, OSError):
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or said
+        where = f" ('{error.filename}')" if error.filename else ""
+        return f"{reason}{where}; what was there before is unchanged.", 1
+    if os.environ.get("FIELDLOOM_TRACEBACK"):
+        raise error
+    kind = type(error).__name__
+    return (
+        f"this is a fault of fieldloom, not of the input: {kind}: {said}. "
+        "FIELDLOOM_TRACEBACK=1 shows where; please report it."
+    ), 1
 
 
 def stop(message: str, status: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    if message:  # none where the parser has printed its help
+        print(f"error: {printable(message)}", file=sys.stderr)
     raise SystemExit(status)

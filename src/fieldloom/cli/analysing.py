@@ -16,6 +16,7 @@ from fieldloom.cli.options import (
     SeedOption,
     SourceOption,
 )
+from fieldloom.cli.outputs import check_not_own, output
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def influence(
         rows += [shown(original), shown(whole), *analyses.heat(maps)]
         shares.append(analyses.locality(maps))
         strengths.append(maps.mean((1, 2)))
-    found, folder = torch.stack(shares), out or Path(run)
+    found, folder = torch.stack(shares), analysis_folder(run, out, "influence")
     sheet = torch.stack(rows)
     content = export.sheet(sheet, len(places) + 2, report.shown_height(sheet))
     path = export.write(export.png_bytes(content), folder / "influence.png")
@@ -106,7 +107,7 @@ def curves(
         if not steps:
             raise InputError(f"'{run}': its log has no PSNR of the stage 'field' to draw.")
         over_steps[name], over_seconds[name] = (steps, psnr), (seconds, psnr)
-    path = out or Path(runs[0]) / "learning-curves.png"
+    path = output(runs[0], out, "learning-curves.png")
     panels = Panel("step", "PSNR (dB)", over_steps), Panel("seconds", "", over_seconds)
     export.write(plot(*panels), path)
     say(f"{len(over_steps)} runs: {path}")
@@ -135,7 +136,7 @@ def support(
         found[name] = supported(system, data, counts, **cameras)
         values = ", ".join(f"{value:.2f}" for value in found[name])
         say(f"{name}: {values} dB from 1 to {views} views, {len(data)} data")
-    folder = out or Path(runs[0])
+    folder = analysis_folder(runs[0], out, "support")
     lines = {name: (counts, values) for name, values in found.items()}
     panel = Panel("support views", "PSNR of held-out views (dB)", lines)
     path = export.write(plot(panel), folder / "support.png")
@@ -181,7 +182,7 @@ def time(
     found = against_time(system, data, Budget(steps, seconds, points), rates, width, seed)
     for name, curve in found.items():
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
-    folder = out or Path(run)
+    folder = analysis_folder(run, out, "time")
     lines = {name: (curve.seconds, curve.psnr) for name, curve in found.items()}
     path = export.write(plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png")
     shown = {name: curve._asdict() for name, curve in found.items()}
@@ -189,6 +190,20 @@ def time(
     where = devices.environment(system.device)
     written(folder, "time.json", [run], about | {"curves": shown, "environment": where})
     say(f"time: {path}")
+
+
+def analysis_folder(run: str, out: Path | None, name: str) -> Path:
+    """Where ``name.json`` and its pictures go. Raises InputError where others' would be lost."""
+    from fieldloom.engine.run import Run
+
+    if out is None or out.resolve() == Path(run).resolve():
+        for suffix in (".json", ".png"):
+            Run(run).inside(f"{name}{suffix}")
+        return Path(run)
+    if (out / f"{name}.json").is_file():  # this very analysis's, done again
+        check_not_own(out)
+        return out
+    return output(run, out, name)
 
 
 def few(system: System, path: str | None, count: int | None) -> tuple[Tensor, dict[str, Any]]:

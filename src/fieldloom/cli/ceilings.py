@@ -37,17 +37,17 @@ def announce(folder: Path, system: System, source: Source, count: int = 64) -> N
     import torch
 
     from fieldloom import report
-    from fieldloom.engine.run import Run, read_tensors
+    from fieldloom.engine.run import Run
     from fieldloom.evaluate.ceiling import ceiling as measured
     from fieldloom.modalities import Views
 
     if isinstance(system.modality, Views):
         return  # there is no ceiling of views
-    kept, _ = read_tensors(folder / "codes.safetensors")
-    places = kept.get("places", source.train)
+    kept = Run(folder).read_codes(system)
+    places = kept.beside.get("places", source.train)
     few = torch.linspace(0, len(places) - 1, min(count, len(places))).round().long()
     chosen = places[few]
-    figures = measured(system, source.read(chosen), kept["codes"][few], **source.about(chosen))
+    figures = measured(system, source.read(chosen), kept.codes[few], **source.about(chosen))
     for figure in figures:
         say(f"{figure.name}: {report.number(figure.value)} ({figure.of}; {figure.how})")
     Run(folder).write_json("ceiling.json", [figure._asdict() for figure in figures])

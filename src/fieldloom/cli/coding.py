@@ -31,7 +31,8 @@ from fieldloom.cli.options import (
     given,
     parse_resolution,
 )
-from fieldloom.errors import InputError
+from fieldloom.cli.outputs import check_not_own, output
+from fieldloom.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,21 +76,30 @@ def encode(
     in the manifest, and left out.
     """
     from fieldloom.engine import bulk, nef
-    from fieldloom.engine.run import write_tensors
+    from fieldloom.engine.tensors import write_tensors
 
     system = opened(run, device)
     data, places = part_of(system, source)
-    path = out or Path(run) / "encoded"
+    name = out or Path("encoded")
     if kind is None:
-        kind = Kept.shards if not path.suffix else Kept.safetensors
-        kind = Kept.hdf5 if path.suffix.lower() in HDF5 else kind
-    if kind is not Kept.shards and not path.suffix:
-        path = path.with_suffix(f".{kind}")
+        kind = Kept.shards if not name.suffix else Kept.safetensors
+        kind = Kept.hdf5 if name.suffix.lower() in HDF5 else kind
+    if kind is not Kept.shards and not name.suffix:
+        name = name.with_suffix(f".{kind}")
     if kind is Kept.hdf5:
         nef.library(), nef.named(system.family)  # before the work: what is wrong shows at once
-    folder = path if kind is Kept.shards else path.with_name(f"{path.name}.shards")
+    shards = name if kind is Kept.shards else name.with_name(f"{name.name}.shards")
+    if out is not None and (shards / bulk.MANIFEST).is_file():  # begun by this very command
+        check_not_own(name)
+        check_not_own(shards)
+        path, folder = name, shards
+    else:
+        path, folder = (output(run, out and one, str(one)) for one in (name, shards))
     limit = float("inf") if worst is None else worst
-    found = bulk.encode(system, data, places, folder, worst=limit)
+    try:
+        found = bulk.encode(system, data, places, folder, worst=limit)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; the same command goes on from here.") from None
     beside = {"places": found.places, "errors": found.errors}
     if data.labels is not None:
         beside["labels"] = data.labels[found.places]
@@ -120,7 +130,7 @@ def decode(
     sizes = parse_resolution(resolution)
     found = codes_of(system, codes)
     some = found[:count]
-    folder = out or Path(run) / "decoded"
+    folder = output(run, out, "decoded")
     written = write_data(system, some, sizes, folder, kind, project, {})
     say(f"{written} of {len(found)} codes: {folder}")
 
@@ -164,7 +174,7 @@ def reconstruct(
     else:
         how = {"steps": refine_steps, "rate": refine_rate, "points": refine_points}
         system, codes = refined(system, data, about, refine, how)
-    folder = out or Path(run) / "reconstructions"
+    folder = output(run, out, "reconstructions")
     written = write_data(system, codes, sizes, folder, kind, project, about)
     say(f"{written} of {len(data)} reconstructions: {folder}")
 
@@ -216,6 +226,7 @@ def sample(
 ) -> None:
     """Draw new data: a sheet of pictures and, but for images, a file each beside it."""
     from fieldloom import export
+    from fieldloom.modalities import Views
 
     system = opened(run, device)
     check_format(system, kind, project)
@@ -224,13 +235,16 @@ def sample(
     place = None if label is None else class_of(system, label)
     codes = system.sample_codes(count, place, seed, **options)
     sizes = parse_resolution(resolution)
-    path = out or Path(run) / "sampled.png"
+    named = None if out is None else out.with_suffix(".png")
+    path = output(run, named, "sampled.png")
+    beside = None if out is None else out.with_suffix("")
+    files = isinstance(system.modality, Views) or len(system.modality.shape()) != 2
+    folder = output(run, beside, "sampled") if files else None
     data = batched(lambda part: system.decode(part, sizes), codes, "decoding")
     sheet = export.pictures([system.modality.picture(one) for one in data])
     if sheet is not None:
-        export.write(export.png_bytes(sheet), path.with_suffix(".png"))
-    if data.ndim != 4:
-        folder = path.with_suffix("")
+        export.write(export.png_bytes(sheet), path)
+    if folder is not None:
         written = write_data(system, codes, sizes, folder, kind, project, {})
         say(f"{written} of {count} samples: {folder}")
     if sheet is not None:
@@ -269,7 +283,7 @@ def interpolate(
     if not shown:
         raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")
     named = f"interpolation-{'seeds-' if sampled else ''}{first}-{last}.gif"
-    path = out or Path(run) / named
+    path = output(run, out, named)
     frames = [export.pixels(image) for image in shown]
     export.gif(frames + frames[-2:0:-1], path)
     say(f"{steps} steps: {path}")

@@ -13,4 +13,16 @@ def console() -> Any:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
+
+
+def printable(text: str) -> str:
+    """On one line, without escape sequences that a name may hold."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def cell(value: Any) -> Any:
+    """A value for a table of rich, whose markup it cannot be taken for."""
+    from rich.text import Text
+
+    return Text(printable(str(value)))

@@ -59,7 +59,7 @@ HDF5 = (".hdf5", ".h5")
 def codes_of(system: System, path: str) -> Tensor:
     """Codes that ``encode`` wrote, in any of its formats: a folder of shards, or a file."""
     from fieldloom.engine import bulk, nef
-    from fieldloom.engine.run import read_tensors
+    from fieldloom.engine.tensors import read_tensors
 
     where = Path(path)
     if not where.exists():
@@ -69,7 +69,7 @@ def codes_of(system: System, path: str) -> Tensor:
     elif where.suffix.lower() in HDF5:
         codes, _ = nef.read(where, system.family)
     else:
-        tensors, _ = read_tensors(where)
+        tensors = read_tensors(where).tensors
         if "codes" not in tensors:
             raise InputError(f"'{path}' holds no codes: it has {', '.join(sorted(tensors))}.")
         codes = tensors["codes"]

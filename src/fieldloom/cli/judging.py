@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldloom.cli.analysing import FolderOption, written
-from fieldloom.cli.console import console, say
+from fieldloom.cli.analysing import FolderOption, analysis_folder, written
+from fieldloom.cli.console import cell, console, say
 from fieldloom.cli.data import class_of, opened, source_of
 from fieldloom.cli.options import (
     Device,
@@ -59,7 +59,10 @@ def judge(
     training fields themselves; and held-out data as a perfect generator would give them. The
     picture has a row for each sample: itself, the nearest training field in signals, in weights.
     """
+    from contextlib import nullcontext
+
     from fieldloom import export, report
+    from fieldloom.engine.lock import locked
     from fieldloom.engine.run import Run
     from fieldloom.engine.train import training_codes
     from fieldloom.evaluate import judgement
@@ -77,10 +80,11 @@ def judge(
                     temperature=temperature)  # fmt: skip
     asked = judgement.asked_labels(system, source, count, seed) if place is None else place
     samples = system.sample_codes(count, asked, seed, **options).cpu()
-    known, labels = training_codes(system, source, Run(run))
+    with locked(Path(run)) if not Run(run).has_codes else nullcontext():
+        known, labels = training_codes(system, source, Run(run))
     ask = judgement.Question(measure, points, noise, place, seed)
     found = judgement.judgement(system, source, known, {"samples": samples}, labels, ask)
-    folder = out or Path(run)
+    folder = analysis_folder(run, out, "judge")
     pictures = neighbours(system, samples, known, found.novelty["samples"])
     sheet = export.sheet(pictures, 3, report.shown_height(pictures))
     path = export.write(export.png_bytes(sheet), folder / "nearest.png")
@@ -104,7 +108,7 @@ def tell(found: Judgement) -> None:
         table = Table("set", "failures", *FIGURES, title=title)
         for verdict in own:
             values = (report.number(verdict.figures[name]) for name in FIGURES)
-            table.add_row(verdict.set, str(verdict.failures), *values)
+            table.add_row(*map(cell, (verdict.set, verdict.failures, *values)))
         console().print(table)
     for space, novelty in found.novelty["samples"].items():
         far = report.number(novelty.samples.distances.median().item())

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fieldloom.cli.console import console, say
+from fieldloom.cli.console import cell, console, say
 from fieldloom.cli.options import RunArgument, permit
 from fieldloom.errors import unknown
 
@@ -20,11 +20,12 @@ def info(run: RunArgument) -> None:
     from fieldloom.system import assemble
 
     folder = Run(run).require()
-    if (folder.folder / "model.safetensors").is_file():
+    if folder.has_model:
         system = folder.read_system("cpu", permit())
     else:  # the first stage is not finished yet
         system = assemble(folder.read_recipe(), permit())
     recipe, log = system.recipe, folder.read_log()
+    known = recipe.get("known", {})
     rows = {
         "recipe": recipe.get("recipe", "-"),
         "paper": recipe.get("paper", "-"),
@@ -36,14 +37,12 @@ def info(run: RunArgument) -> None:
         "learnable parameters": f"{parameters(system.family):,}",
         "inference parameters": f"{inference(system.family.field.slots):,}",
         "prior's parameters": f"{parameters(system.prior):,}" if system.prior else "-",
-        "signals, classes": "{signals}, {classes}".format(
-            **recipe.get("known", {"signals": 0, "classes": 0})
-        ),
+        "signals, classes": f"{known.get('signals', 0)}, {known.get('classes', 0)}",
         "last line of the log": log[-1] if log else "-",
     }
     table = Table(show_header=False, box=None)
     for key, value in rows.items():
-        table.add_row(key, str(value))
+        table.add_row(key, cell(value))
     console().print(table)
 
 

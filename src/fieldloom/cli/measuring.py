@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fieldloom.cli.console import console, say
+from fieldloom.cli.console import cell, console, say
 from fieldloom.cli.data import opened, source_of
 from fieldloom.cli.options import (
     Device,
@@ -19,6 +19,7 @@ from fieldloom.cli.options import (
     parse_resolution,
     permit,
 )
+from fieldloom.cli.outputs import check_not_own, output
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,8 +51,22 @@ def evaluate(
         system.recipe = merge(system.recipe, change)
     sizes = parse_resolution(resolution)
     system.modality.shape(sizes)  # a resolution that does not fit should not show after the work
-    folder = out or (Path(run) / Path(source).stem if source else Path(run))
+    folder = report_folder(Path(run), source, out)
     measure(folder, system, source_of(system, source), sizes, foreign=source is not None)
+
+
+def report_folder(run: Path, source: str | None, out: Path | None) -> Path:
+    """Where a report is written: into the run, or for other data into a folder of their name."""
+    if out is None and source is None:
+        return run
+    name = Path(str(source)).expanduser().resolve().stem or "data"
+    place = out or run / name
+    if place.resolve() == run.resolve():
+        return run
+    if not (place / "report.json").is_file():
+        return output(run, place, name)
+    check_not_own(place)  # a report that is there is replaced by this one
+    return output(run, None, str(place.relative_to(run))) if place.is_relative_to(run) else place
 
 
 def measure(
@@ -73,7 +88,8 @@ def measure(
     report.write(Run(folder), system, source, result, resolution, seconds)
     table = Table("figure", "value", "measured on", "how")
     for figure in result.figures:
-        table.add_row(figure.name, report.number(figure.value), figure.of, figure.how)
+        value = report.number(figure.value)
+        table.add_row(*map(cell, (figure.name, value, figure.of, figure.how)))
     console().print(table)
     say(f"report: {folder / 'report.html'}")
 
@@ -99,6 +115,8 @@ def cost(
     from fieldloom.evaluate.costs import COLUMNS, PUBLISHED, row
     from fieldloom.recipe import load
 
+    if out is not None:
+        output(".", out, "")  # what is there already should not show after minutes
     tables = {"recipes": recipes} if recipes else PUBLISHED
     for names in tables.values():
         for name in names:

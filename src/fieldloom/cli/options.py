@@ -28,6 +28,9 @@ ALLOWANCES: dict[str, Any] = {
     "large": Annotated[
         bool, typer.Option("--large", help="Try sizes beyond the limits on files and memory.")
     ],
+    "overwrite": Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there already at --out.")
+    ],
 }
 """Options that every verb has."""
 
@@ -48,11 +51,12 @@ def allowing(verb: Callable[..., None]) -> Callable[..., None]:
         trust: list[str] | None = None,
         network: bool = False,
         large: bool = False,
+        overwrite: bool = False,
         **named: Any,
     ) -> None:
         if trust:
             sys.path.append(str(Path.cwd()))  # last: nothing that is installed is shadowed
-        token = _permit.set(Permit(tuple(trust or ()), network, large))
+        token = _permit.set(Permit(tuple(trust or ()), network, large, overwrite))
         try:
             verb(*arguments, **named)
         finally:

@@ -28,6 +28,7 @@ from fieldloom.cli.options import (
     SourceOption,
     parse_resolution,
 )
+from fieldloom.cli.outputs import output
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def render(
         return
     if window is not None or frame is not None:
         raise InputError("--window and --frame are of pictures and films: this run has neither.")
-    path = out or Path(run) / ("held.png" if held else "orbit.gif")
+    path = output(run, out, "held.png" if held else "orbit.gif")
     shown = around(system, path, source, index, sampled, frames, held, depth, sizes)
     say(f"{shown} pictures: {path}")
 
@@ -130,7 +131,7 @@ def drawing(
         frame = 0.5
     still = frame is not None
     possible = suffixes(modality, still)
-    path = out or run / f"rendered{possible[0]}"
+    path = output(run, out, f"rendered{possible[0]}")
     if path.suffix not in possible:
         raise InputError(f"'{path.name}': these data are drawn as one of {', '.join(possible)}.")
     shape = shape_of(modality, resolution, window or WHOLE, still)

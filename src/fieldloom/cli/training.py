@@ -47,16 +47,21 @@ def train(
     """Train a recipe into a run directory."""
     from fieldloom.recipe import load
 
-    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
-    loaded = load(recipe, overrides)
+    seeds = [] if seed is None else [f"seed={seed}"]
+    loaded = load(recipe, [*(set_ or []), *seeds])
     folder = run or Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
-    if resume and overrides:
-        raise InputError(
-            "--resume goes on with the run's own recipe: --set and --seed cannot change it."
-        )
-
-    if resume and fields is not None:
-        raise InputError("--resume goes on with the run's own fields: --fields is for a new run.")
+    path = None
+    if resume:
+        path = new_place(set_ or [])
+        if seeds or (set_ and path is None):
+            raise InputError(
+                "--resume goes on with the run's own recipe: --set and --seed cannot change it, "
+                "but for source.path, where the same data lie now."
+            )
+        if fields is not None:
+            raise InputError(
+                "--resume goes on with the run's own fields: --fields is for a new run."
+            )
 
     from fieldloom.engine.run import Run
     from fieldloom.engine.train import train as start
@@ -67,10 +72,19 @@ def train(
         raise InputError(f"--resume: '{folder}' is a run of another recipe than '{recipe}'.")
 
     coded = partial(announce, folder)
-    system = start(loaded, str(folder), stage.value, device.value, resume, coded, fields, permit())
+    system = start(
+        loaded, str(folder), stage.value, device.value, resume, coded, fields, permit(), path
+    )
     say(f"trained: {folder}")
     for line in show(system, folder):
         say(line)
+
+
+def new_place(overrides: list[str]) -> str | None:
+    """Where ``--set source.path=PLACE``, alone, says that data lie; None where it is not alone."""
+    if len(overrides) != 1 or not overrides[0].startswith("source.path="):
+        return None
+    return overrides[0].partition("=")[2]
 
 
 def demo(

@@ -6,11 +6,13 @@ signal's place, so that a fit in a stack is the fit alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
+from fieldloom import stopping
 from fieldloom.conditioners import Direct
 from fieldloom.encoders.draws import drawing, picked, streams
 from fieldloom.encoders.encoder import Encoder, Nothing, error
@@ -75,12 +77,19 @@ class Fit(Encoder):
         points = count if self.points is None else min(self.points, count)
         size = stack_size(family, render, points, signal.coords.is_cpu)
         size = size if self.separable else max(1, len(signal))
-        found = []
-        for first in range(0, max(1, len(signal)), size):
+        kept = {name: x.to(signal.coords.device) for name, x in stopping.kept().items()}
+        found = [kept.pop("found")] if kept else []
+        for first in range(sum(map(len, found)), max(1, len(signal)), size):
             part = signal.part(slice(first, first + size))
-            code = self.begin(part, family, render, mismatch).detach()
             seen = part.thinned(points) if self.draw == "once" else part
-            found.append(self.descend(code, seen, points, family, render, mismatch))
+            code = None if kept else self.begin(part, family, render, mismatch).detach()
+            try:
+                found.append(self.descend(code, seen, points, family, render, mismatch, kept))
+            except stopping.Paused as pause:
+                none = family.conditioner.origin(0).detach()
+                pause.tensors["found"] = torch.cat([none, *found])
+                raise
+            kept = {}
         return torch.cat(found)
 
     def in_training(
@@ -101,19 +110,34 @@ class Fit(Encoder):
 
     def descend(
         self,
-        code: Code,
+        code: Code | None,
         signal: Signal,
         points: int,
         family: Family,
         render: Renderer,
         mismatch: Mismatch,
+        kept: Mapping[str, Tensor] | None = None,
     ) -> Code:
-        """Fit one stack from these codes, each step to so many points of every signal."""
+        """Fit one stack from these codes, each step to so many points of every signal.
+
+        kept: instead of codes, where it was left before. Raises Paused where it may be left now.
+        """
         explain = (family, render, mismatch)
         count, best = signal.coords.shape[1], self.keep == "best"
-        stack, result = Stack.begin(code, self.rate), code.clone()
+        if kept:
+            begun, result = int(kept["step"]), kept["result"]
+            stack = Stack.restore(kept)
+            going = torch.zeros(len(signal), dtype=torch.bool, device=result.device)
+            going[stack.place] = True
+            signal = signal if bool(going.all()) else picked(signal, going)
+        else:
+            assert code is not None
+            begun, stack, result = 0, Stack.begin(code, self.rate), code.clone()
         seen, a_pass = drawing(signal, points, self.seed), count // points
-        for step in range(self.steps):
+        for step in range(begun, self.steps):
+            if stopping.pause_asked():
+                told = {"step": torch.tensor(step), "result": result}
+                raise stopping.Paused(stack.state() | told)
             with torch.enable_grad():
                 leaf = stack.code.detach().requires_grad_()
                 losses = error(leaf, seen(step), *explain)

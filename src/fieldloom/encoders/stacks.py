@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -111,6 +112,14 @@ class Stack:
             bad=none,
             stale=none,
         )
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it, by name: what ``restore`` takes."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Tensor]) -> Stack:
+        return cls(*(state[field.name].clone() for field in fields(cls)))
 
     def take(self, rows: Tensor) -> Stack:
         return Stack(*(getattr(self, field.name)[rows] for field in fields(self)))

@@ -1,7 +1,8 @@
 """Codes of a whole data set as a job that can be stopped at any moment and goes on where it was.
 
-    00000.safetensors  codes of the first places, and for each its place and its final error
-    manifest.json      what the job is; each finished shard's file, number of codes, and failures
+    00000.safetensors   codes of the first places, and for each its place and its final error
+    manifest.json       what the job is; each finished shard's number of codes, and failures
+    paused.safetensors  where a shard was left within
 
 A shard is written, then the manifest; both beside their old selves, then renamed. What a killed job
 had not entered into the manifest is done again, and comes out the same to the bit (on a CPU).
@@ -13,16 +14,20 @@ import hashlib
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fieldloom import export
+from fieldloom import export, stopping
 from fieldloom.encoders import Fit, errors
-from fieldloom.engine.run import read_tensors, write_tensors
-from fieldloom.errors import FieldloomError, InputError
+from fieldloom.engine.lock import locked
+from fieldloom.engine.provenance import fingerprint as digest_of
+from fieldloom.engine.schemas import Job, Manifest, Shard, checked, parse_json, read_text
+from fieldloom.engine.tensors import read_tensors, write_tensors
+from fieldloom.errors import FieldloomError, InputError, Interrupted, quote
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import Progress
 from fieldloom.renderers import still
@@ -31,6 +36,10 @@ from fieldloom.system import System
 SHARD, NUMBERS, EFFORT = (16, 512), 1 << 22, 1 << 31
 """Signals of a shard, from and to; how many numbers of their data one shard reads at most, and how
 many points its fits see in all: minutes on a CPU."""
+
+MANIFEST, PAUSED = "manifest.json", "paused.safetensors"
+KEYS = ("codes", "places", "errors")
+"""What a shard holds of each signal."""
 
 
 class Codes(NamedTuple):
@@ -66,49 +75,98 @@ def encode(
     if not system.encodes:
         raise InputError("this run cannot encode: it was trained without an encoder.")
     folder = Path(folder)
-    before = read_manifest(folder)
-    begun = None if before is None else before["job"]["shard"]
-    size = shard or begun or shard_size(system, source, places)
-    job = {
-        "signals": len(places),
-        "shard": size,
-        "worst": worst if math.isfinite(worst) else None,
-        "data": source.facts()["fingerprint"],
-        "places": hashlib.blake2b(places.numpy().tobytes(), digest_size=8).hexdigest(),
-        "system": fingerprint(system),
-    }
-    manifest = before or {"job": job, "shards": []}
-    for key, value in manifest["job"].items():
-        if job.get(key) != value:
-            raise InputError(
-                f"'{folder}' holds codes of another job: its {key} is {value}, not {job.get(key)}. "
-                "Take another folder."
-            )
-    parts = places.split(size)
-    with Progress("encoding", len(parts), len(manifest["shards"]), "shards") as progress:
-        for number in range(len(manifest["shards"]), len(parts)):
-            found = encoded(system, source, parts[number], worst)
-            name = f"{number:05d}.safetensors"
-            tensors = {"codes": found.codes, "places": found.places, "errors": found.errors}
-            write_tensors(folder / name, tensors, {})
-            entry = {  # no more: this file is written again for each shard
-                "file": name,
-                "count": len(found.codes),
-                "failed": {str(place): why for place, why in found.failed.items()},
-            }
-            manifest["shards"].append(entry)
-            export.text(json.dumps(manifest) + "\n", folder / "manifest.json")
-            progress.update(number + 1)
+    with locked(folder):
+        export.remove_partial(folder, [MANIFEST, PAUSED, *map(shard_name, range(len(places)))])
+        before = read_manifest(folder)
+        size = shard or (before.job.shard if before else shard_size(system, source, places))
+        job = Job(
+            signals=len(places),
+            shard=size,
+            worst=worst if math.isfinite(worst) else None,
+            data=source.facts()["fingerprint"],
+            places=hashlib.blake2b(places.numpy().tobytes(), digest_size=8).hexdigest(),
+            system=fingerprint(system),
+        )
+        manifest = before or Manifest(job=job, shards=[])
+        check_job(manifest.job, job, folder)
+        encode_shards(system, source, places.split(size), folder, manifest, worst)
     return read(folder)
 
 
+def check_job(begun: Job, asked: Job, folder: Path) -> None:
+    """Raise InputError where a folder holds the codes of another job."""
+    for key, value in asked.model_dump().items():
+        if (other := getattr(begun, key)) != value:
+            raise InputError(
+                f"'{folder}' holds codes of another job: its {key} is {quote(other)}, not "
+                f"{quote(value)}. Take another folder."
+            )
+
+
+def encode_shards(
+    system: System,
+    source: Source,
+    parts: Sequence[Tensor],
+    folder: Path,
+    manifest: Manifest,
+    worst: float,
+) -> None:
+    """Do the shards that are not there, or not whole; each is kept, then entered.
+
+    Raises Interrupted, with what is finished kept, where the user asks to stop.
+    """
+    done = [sound(folder, number, manifest) for number in range(len(manifest.shards))]
+    if not all(done):
+        lost = [shard_name(number) for number, there in enumerate(done) if not there]
+        warnings.warn(f"'{folder}': {', '.join(lost)} lost or damaged, done again.", stacklevel=3)
+    title, count = "encoding", sum(done)
+    with Progress(title, len(parts), count, "shards") as progress, stopping.stoppable():
+        for number, places in enumerate(parts):
+            if number < len(done) and done[number]:
+                continue
+            left = read_paused(folder, number, manifest.job)
+            try:
+                with stopping.pausable(left):
+                    found = encoded(system, source, places, worst)
+            except stopping.Paused as pause:
+                write_paused(folder, number, manifest.job, pause)
+                raise Interrupted(f"stopped within shard {number + 1} of {len(parts)}") from None
+            tensors = {"codes": found.codes, "places": found.places, "errors": found.errors}
+            path = folder / shard_name(number)
+            write_tensors(path, tensors, {}, made_by(manifest.job, number))
+            failed = {str(place): why for place, why in found.failed.items()}
+            entry = Shard(count=len(found.codes), failed=failed)  # no more: it is written each time
+            manifest.shards[number : number + 1] = [entry]
+            write_manifest(folder, manifest)
+            (folder / PAUSED).unlink(missing_ok=True)
+            count += 1
+            progress.update(count)
+            if stopping.asked():
+                raise Interrupted(f"stopped after shard {number + 1} of {len(parts)}")
+
+
 def encoded(system: System, source: Source, places: Tensor, worst: float = math.inf) -> Codes:
-    """The codes of one shard, without those that failed."""
-    codes, losses = [], []
+    """The codes of one shard, without those that failed. Raises Paused where it may be left."""
+    left = stopping.kept()
+    codes, losses = ([left.pop("codes")], [left.pop("losses")]) if left else ([], [])
+    done, reached = sum(map(len, codes)), 0
     data, about = source.read(places), source.about(places)
     for signal in system.signals(data, index=places, **about):
+        reached += len(signal)
+        if reached <= done:
+            continue
         signal = signal.to(system.device)
-        code = system.encode_signal(signal)
+        try:
+            if stopping.pause_asked():
+                raise stopping.Paused(left)
+            with stopping.pausable(left):
+                code = system.encode_signal(signal)
+        except stopping.Paused as pause:
+            none = torch.zeros(0, *system.family.code_shape)
+            pause.tensors["codes"] = torch.cat([none, *codes])
+            pause.tensors["losses"] = torch.cat([torch.zeros(0), *losses])
+            raise
+        left = {}
         explain = (system.family, still(system.render), system.mismatch)
         losses.append(errors(code, signal, *explain).cpu())
         codes.append(code.cpu())
@@ -127,27 +185,27 @@ def encoded(system: System, source: Source, places: Tensor, worst: float = math.
 def read(folder: str | Path) -> Codes:
     """The codes of a finished job.
 
-    Raises InputError where there is none, or it is not finished; FieldloomError where every signal
-    failed.
+    Raises InputError where there is none, or it is not finished, or a shard is damaged;
+    FieldloomError where every signal failed.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     if manifest is None:
-        raise InputError(f"'{folder}' holds no codes: there is no manifest.json in it.")
-    job, shards = manifest["job"], manifest["shards"]
-    if len(shards) < math.ceil(job["signals"] / job["shard"]):
+        raise InputError(f"'{folder}' holds no codes: there is no {MANIFEST} in it.")
+    job, shards = manifest.job, manifest.shards
+    if len(shards) < math.ceil(job.signals / job.shard):
         raise InputError(f"the codes in '{folder}' are not finished: encode goes on with them.")
-    failed = {int(place): why for one in shards for place, why in one["failed"].items()}
-    if len(failed) == job["signals"]:
+    failed = {int(place): why for one in shards for place, why in one.failed.items()}
+    if len(failed) == job.signals:
         raise FieldloomError(f"every signal failed, the first because {first_of(failed)}.")
     if failed:
         warnings.warn(
-            f"{len(failed)} of {job['signals']} signals failed and are left out, the first, of "
+            f"{len(failed)} of {job.signals} signals failed and are left out, the first, of "
             f"place {min(failed)}, because {first_of(failed)}.",
             stacklevel=2,
         )
-    parts = [read_tensors(folder / one["file"])[0] for one in shards]
-    joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    parts = [read_shard(folder, number, manifest) for number in range(len(shards))]
+    joined = {key: torch.cat([part[key] for part in parts]) for key in KEYS}
     return Codes(joined["codes"], joined["places"], joined["errors"], failed)
 
 
@@ -155,18 +213,62 @@ def first_of(failed: dict[int, str]) -> str:
     return failed[min(failed)]
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What a job has written down; None where none has begun."""
-    path = folder / "manifest.json"
+def shard_name(number: int) -> str:
+    """Never read from a file: a manifest cannot name anything else."""
+    return f"{number:05d}.safetensors"
+
+
+def made_by(job: Job, number: int) -> dict[str, str]:
+    return {"job": digest_of(job.model_dump()), "shard": str(number)}
+
+
+def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tensor]:
+    """codes, places and errors of a finished shard. Raises InputError where it is not whole."""
+    path = folder / shard_name(number)
+    held = read_tensors(path)
+    tensors, count = held.tensors, manifest.shards[number].count
+    if held.made_by and held.made_by != made_by(manifest.job, number):
+        raise InputError(f"'{path}' is of another job: encode does that shard again.")
+    if any(key not in tensors or tensors[key].shape[:1] != (count,) for key in KEYS):
+        raise InputError(f"'{path}' does not hold the {count} codes of its shard.")
+    return tensors
+
+
+def sound(folder: Path, number: int, manifest: Manifest) -> bool:
+    """Whether a finished shard is there, and whole."""
+    try:
+        read_shard(folder, number, manifest)
+    except InputError:
+        return False
+    return True
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """What a job has written down; None where none has begun. Raises InputError."""
+    path = folder / MANIFEST
     if not path.is_file():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"'{path}' is damaged and cannot be read: {error}.") from None
-    if not isinstance(found, dict) or not {"job", "shards"} <= set(found):
+    content = parse_json(read_text(path), path)
+    if not isinstance(content, dict) or not {"job", "shards"} <= set(content):
         raise InputError(f"'{path}' is no manifest of codes: take another folder.")
-    return found
+    return checked(Manifest, content, path)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    export.text(json.dumps(manifest.model_dump()) + "\n", folder / MANIFEST)
+
+
+def read_paused(folder: Path, number: int, job: Job) -> dict[str, Tensor]:
+    """Where this shard was left; empty where it begins."""
+    path = folder / PAUSED
+    if not path.is_file():
+        return {}
+    held = read_tensors(path)
+    return held.tensors if held.made_by == made_by(job, number) else {}
+
+
+def write_paused(folder: Path, number: int, job: Job, pause: stopping.Paused) -> None:
+    write_tensors(folder / PAUSED, pause.tensors, {}, made_by(job, number))
 
 
 def remove(folder: str | Path) -> None:
@@ -175,9 +277,8 @@ def remove(folder: str | Path) -> None:
     manifest = read_manifest(folder)
     if manifest is None:
         return
-    (folder / "manifest.json").unlink()
-    for one in manifest["shards"]:
-        (folder / one["file"]).unlink(missing_ok=True)
+    for name in (*map(shard_name, range(len(manifest.shards))), PAUSED, MANIFEST):
+        (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fieldloom import stopping
 from fieldloom.engine.device import autocast
 from fieldloom.engine.stage import OPTIMIZERS, Schedule, Stage, order, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted
@@ -60,6 +59,7 @@ class Training:
                 raise InputError(
                     f"train.groups: there is no group '{name}', only {', '.join(used)}."
                 )
+        self.paused: dict[str, Tensor] = {}
         self.averaged: dict[str, Tensor] = {}
         if stage.ema:
             self.averaged = {n: p.detach().clone() for n, p in objective.named_parameters()}
@@ -92,7 +92,7 @@ class Training:
                 seed_everything(seed, self.tag, self.step, number + 1, place + 1)
                 piece = part(batch, slice(first, first + micro))
                 share = size(piece) / size(batch)
-                with autocast(device, self.stage.precision):
+                with autocast(device, self.stage.precision), self._pausable(number, place):
                     loss, numbers = self.objective.loss(player, piece)
                 (loss * share).backward(inputs=parameters)
                 for name, value in {**numbers, "objective": loss.detach()}.items():
@@ -111,6 +111,23 @@ class Training:
         self._average()
         self.step += 1
         return logs
+
+    @contextmanager
+    def _pausable(self, player: int, place: int) -> Iterator[None]:
+        """The loss of a micro-batch, which may be long, may pause while no weight has changed."""
+        if player:
+            yield
+            return
+        left = int(self.paused.get("micro", -1)) == place
+        try:
+            with stopping.pausable(self.paused if left else None):
+                yield
+        except stopping.Paused as pause:
+            pause.tensors["micro"] = torch.tensor(place)
+            self.paused = pause.tensors
+            raise
+        if left:
+            self.paused = {}
 
     def _descend(self, groups: list[Group], count: int) -> None:
         """Every optimiser of a player takes its step from the gradients that are there."""
@@ -146,6 +163,7 @@ class Training:
         """Everything that the next step depends on."""
         tensors = {f"model/{n}": t for n, t in self.objective.state_dict().items()}
         tensors |= {f"averaged/{n}": t for n, t in self.averaged.items()}
+        tensors |= {f"paused/{n}": t for n, t in self.paused.items()}
         for player, groups in self.players.items():
             for group in groups:
                 for i, entry in group.optimizer.state_dict()["state"].items():
@@ -161,6 +179,7 @@ class Training:
             n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)
         }
         load_weights(self.objective, pick("model/"), "the checkpoint")
+        self.paused = pick("paused/")
         for name, tensor in pick("averaged/").items():
             self.averaged[name].copy_(tensor)
         for player, groups in self.players.items():
@@ -213,22 +232,6 @@ def index_of(batch: Any) -> str:
     return f"{size(batch)} codes"
 
 
-@contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """Within it Ctrl-C and SIGTERM only set a flag, so that a step is always finished."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped.is_set
-        return
-    handle = lambda number, frame: stopped.set()
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def loop(
     title: str,
     training: Training,
@@ -246,27 +249,32 @@ def loop(
     fetch: places in the data (batch,) -> a batch on the device; draws from torch's generator,
            seeded with (seed, step). save: keeps a checkpoint; log: keeps a line.
 
-    Raises Interrupted, after a checkpoint, on Ctrl-C or SIGTERM; FieldloomError on a loss that is
-    no number.
+    Raises Interrupted, after a checkpoint, where the user asks to stop; FieldloomError on a loss
+    that is no number.
     """
     stage, objective = training.stage, training.objective
     objective.train()
     began, first = time.monotonic(), training.step
     micro = micro if objective.separable else stage.batch
-    with Progress(title, stage.steps, first) as progress, stoppable() as stopped:
+    with Progress(title, stage.steps, first) as progress, stopping.stoppable():
         while training.step < stage.steps:
             places = order(seed, training.step, count, stage.batch, stage.partial)
             seed_everything(seed, training.tag, training.step, 0, 0)
-            numbers = training.advance(fetch(places), micro, seed, device)
+            try:
+                numbers = training.advance(fetch(places), micro, seed, device)
+            except stopping.Paused:
+                save(training.state())
+                within = f"stopped within step {training.step + 1} of {stage.steps}"
+                raise Interrupted(within) from None
             done = training.step
             progress.update(done, shown(numbers))
             last = done == stage.steps
             if done % stage.log_every == 0 or last:
                 seconds = (time.monotonic() - began) / (done - first)
                 log({"stage": title, "step": done, **numbers, "seconds_a_step": round(seconds, 5)})
-            if (done % stage.save_every == 0 and not last) or stopped():
+            if (done % stage.save_every == 0 and not last) or stopping.asked():
                 save(training.state())
-            if stopped():
+            if stopping.asked():
                 raise Interrupted(f"stopped after step {done} of {stage.steps}")
     training.finish()
     objective.eval()

@@ -6,48 +6,57 @@
     codes/             shards of them, while they are not all there
     state.safetensors  where an unfinished stage is
     log.jsonl, env.json, report.json, report.html, pictures
+    .lock              while a process writes into it: which one
 
-It can be moved and loaded elsewhere. Every file is written beside its old self, then renamed.
+It can be moved and loaded elsewhere. Every file is written beside its old self, then renamed, and
+names what made it; nothing is written through a link out of the folder.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import tomllib
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
+from pydantic import ValidationError
 from torch import Tensor
 
 from fieldloom import export
 from fieldloom.engine import device as devices
 from fieldloom.engine.loop import State, load_weights
-from fieldloom.errors import FieldloomError, InputError
+from fieldloom.engine.provenance import FIELD, check_made_by, of_weights, provenance
+from fieldloom.engine.schemas import Checkpoint, Line, Weights, parse_json, read_text
+from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
+from fieldloom.errors import FieldloomError, InputError, shorten
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import Recipe, dump, validate
+from fieldloom.recipe import FORMAT, Recipe, dump, validate
 from fieldloom.system import System, assemble
 
+RECIPE, MODEL, CODES, STATE, LOG, ENV = (
+    "recipe.toml", "model.safetensors", "codes.safetensors", "state.safetensors", "log.jsonl",
+    "env.json",
+)  # fmt: skip
+SHARDS = "codes"
+OWN = (RECIPE, MODEL, CODES, STATE, LOG, ENV, SHARDS)
+"""What only training writes: no verb's output takes such a name in a run."""
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-    """Tensors and JSON-able numbers in one safetensors file."""
-    whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    content = to_bytes(whole, {"fieldloom": json.dumps(numbers)})
-    export.write(content, path)
 
+class Codes(NamedTuple):
+    """Raw codes of training signals in their order, without those that failed.
 
-def read_tensors(path: Path) -> State:
-    """What ``write_tensors`` wrote. Raises InputError where it is missing or damaged."""
-    if not path.is_file():
-        raise InputError(f"'{path}' does not exist: the run has not come so far, or is no run.")
-    try:
-        with safe_open(path, "pt") as file:
-            numbers = json.loads((file.metadata() or {}).get("fieldloom", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, numbers  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise InputError(f"'{path}' is damaged and cannot be read: {error}.") from None
+    labels: (codes,) or None. beside: what else there is of each code (``places`` in the source,
+    where not all are there; ``errors``). numbers: JSON-able.
+    """
+
+    codes: Tensor
+    labels: Tensor | None
+    beside: dict[str, Tensor]
+    numbers: dict[str, Any]
 
 
 class Run:
@@ -58,43 +67,103 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        return (self.folder / "recipe.toml").is_file()
+        return (self.folder / RECIPE).is_file()
+
+    @property
+    def has_model(self) -> bool:
+        return (self.folder / MODEL).is_file()
+
+    @property
+    def has_codes(self) -> bool:
+        return (self.folder / CODES).is_file()
 
     def require(self) -> Run:
         if not self.exists:
-            raise InputError(f"'{self.folder}' is not a run: it holds no recipe.toml.")
+            raise InputError(f"'{self.folder}' is not a run: it holds no {RECIPE}.")
         return self
+
+    def inside(self, name: str | Path) -> Path:
+        """A place in the folder to write to. Raises InputError where a link leads out of it."""
+        path = self.folder / name
+        for part in [path, *path.parents]:
+            if part == self.folder:
+                return path
+            if part.is_symlink() and (part != path or part.is_dir()):
+                raise InputError(
+                    f"'{part}' is a link out of the run: nothing is written through it."
+                )
+        raise InputError(f"'{name}' does not lie in the run '{self.folder}'.")
 
     # -- recipe
 
     def read_recipe(self) -> Recipe:
-        path = self.require().folder / "recipe.toml"
+        """The run's recipe; data that lie beside the run are found there."""
+        path = self.require().folder / RECIPE
         try:
-            recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"'{path}' is not valid TOML: {error}.") from None
+            recipe = tomllib.loads(read_text(path))
+        except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+            raise InputError(f"'{path}' is not valid TOML: {shorten(str(error))}.") from None
         validate(recipe)
+        beside = recipe.get("known", {}).get("beside")
+        source = recipe.get("source")
+        if isinstance(beside, str) and isinstance(source, dict):
+            place = (self.folder / beside).resolve()
+            if place.exists():
+                source["path"] = str(place)
         return recipe
 
     def write_recipe(self, recipe: Recipe) -> None:
-        export.text(dump(recipe), self.folder / "recipe.toml")
+        """Write the recipe, and where its data lie as seen from the run, if they lie near it."""
+        source, known = recipe.get("source"), dict(recipe.get("known", {}))
+        known.pop("beside", None)
+        path = source.get("path") if isinstance(source, dict) else None
+        if isinstance(path, str) and Path(path).is_absolute():
+            run, data = self.folder.resolve(), Path(path).resolve()
+            near = run.parent if len(run.parents) < 3 else run.parent.parent
+            if data.is_relative_to(near):
+                known["beside"] = os.path.relpath(data, run)
+        told = recipe | {"format": FORMAT} | ({"known": known} if known else {})
+        export.text(dump(told), self.inside(RECIPE))
 
     # -- weights
 
     def write_system(self, system: System) -> None:
         numbers = {"finished": system.finished}
-        write_tensors(self.folder / "model.safetensors", system.state_dict(), numbers)
+        made_by = provenance(system.recipe)
+        write_tensors(self.inside(MODEL), system.state_dict(), numbers, made_by)
+
+    def read_weights(self, recipe: Recipe) -> tuple[dict[str, Tensor], list[str]]:
+        """All weights of the run's system, and which stages are finished."""
+        path = self.folder / MODEL
+        held = read_tensors(path)
+        finished = list(numbers_of(Weights, held, path).finished)
+        self._check(held, recipe, [*FIELD, "prior", *map("train.{}".format, finished)], path)
+        return held.tensors, finished
 
     def read_system(self, device: str = "auto", permit: Permit = NOTHING) -> System:
         """The system with the run's weights; knows which stages are finished."""
-        system = assemble(self.read_recipe(), permit)
-        tensors, numbers = read_tensors(self.folder / "model.safetensors")
-        load_weights(system, tensors, f"'{self.folder / 'model.safetensors'}'")
-        system.finished = list(numbers.get("finished", []))
+        recipe = self.read_recipe()
+        tensors, finished = self.read_weights(recipe)
+        system = assemble(recipe, permit)
+        load_weights(system, tensors, f"'{self.folder / MODEL}'")
+        system.finished = finished
         return system.to(devices.pick(device))
+
+    def _check(self, held: Held, recipe: Recipe, names: Sequence[str], path: Path) -> None:
+        """Raise InputError for a file that something else made than this run's recipe."""
+        if not held.made_by:
+            warnings.warn(
+                f"'{self.folder}' has files of before they said what made them: they are taken as "
+                "they are, and say it once they are written again.",
+                stacklevel=2,
+            )
+            return
+        advice = f"restore the {RECIPE} that it belongs to, or train in another folder."
+        check_made_by(held.made_by, provenance(recipe), names, path, advice)
 
     def write_codes(
         self,
+        system: System,
         codes: Tensor,
         labels: Tensor | None,
         beside: dict[str, Tensor] | None = None,
@@ -102,58 +171,154 @@ class Run:
     ) -> None:
         """beside: what else there is of each code (its place, its error); numbers: JSON-able."""
         tensors = {"codes": codes} | ({} if labels is None else {"labels": labels}) | (beside or {})
-        write_tensors(self.folder / "codes.safetensors", tensors, numbers or {})
+        made_by = provenance(system.recipe) | {"weights": of_weights(system)}
+        write_tensors(self.inside(CODES), tensors, numbers or {}, made_by)
 
-    def read_codes(self) -> tuple[Tensor, Tensor | None]:
-        """Raw codes of the training signals, in their order without those that failed; labels."""
-        tensors, _ = read_tensors(self.folder / "codes.safetensors")
-        return tensors["codes"], tensors.get("labels")
+    def read_codes(self, system: System) -> Codes:
+        """The codes of the system's training signals.
+
+        Raises InputError where they are damaged, or were made by other weights.
+        """
+        path = self.folder / CODES
+        held = read_tensors(path)
+        self._check(held, self.read_recipe(), [*FIELD, "train.field"], path)
+        if held.made_by:
+            now = {"weights": of_weights(system)}
+            advice = "delete it, and --resume finds the codes again."
+            check_made_by(held.made_by, now, now, path, advice)
+        beside = dict(held.tensors)
+        codes, labels = beside.pop("codes", None), beside.pop("labels", None)
+        shape = tuple(codes.shape[1:]) if codes is not None and codes.is_floating_point() else None
+        rows = [x for x in (labels, *beside.values()) if x is not None]
+        if codes is None or shape != system.family.code_shape:
+            raise InputError(f"'{path}' holds no codes of {system.family.code_shape} each.")
+        if any(x.shape != codes.shape[:1] for x in rows):
+            raise InputError(f"'{path}' is damaged: what is beside its codes is not one a code.")
+        return Codes(codes, labels, beside, held.numbers)
 
     # -- an unfinished stage
 
-    def write_state(self, stage: str, state: State) -> None:
+    def write_state(self, recipe: Recipe, stage: str, state: State) -> None:
         tensors, numbers = state
-        write_tensors(self.folder / "state.safetensors", tensors, numbers | {"stage": stage})
+        told = numbers | {"stage": stage}
+        write_tensors(self.inside(STATE), tensors, told, provenance(recipe))
 
-    def read_state(self, stage: str) -> State | None:
-        """Where the stage was interrupted, if it was."""
-        path = self.folder / "state.safetensors"
+    def read_state(self, recipe: Recipe, stage: str) -> State | None:
+        """Where the stage was interrupted, if it was. Raises InputError for another recipe's."""
+        path = self.folder / STATE
         if not path.is_file():
             return None
-        tensors, numbers = read_tensors(path)
-        return (tensors, numbers) if numbers["stage"] == stage else None
+        held = read_tensors(path)
+        if numbers_of(Checkpoint, held, path).stage != stage:
+            return None
+        self._check(held, recipe, [*FIELD, "prior", f"train.{stage}"], path)
+        return held.tensors, held.numbers
 
     def drop_state(self) -> None:
-        (self.folder / "state.safetensors").unlink(missing_ok=True)
+        (self.folder / STATE).unlink(missing_ok=True)
 
     # -- log
 
     def log(self, line: dict[str, Any]) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         try:
-            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            with open(
+                self.folder / LOG, "ab", opener=lambda p, _: os.open(p, flags, 0o666)
+            ) as file:
+                file.write((json.dumps(line) + "\n").encode())
         except OSError as error:
             raise FieldloomError(f"'{self.folder}' cannot be written: {error.strerror}.") from None
 
     def read_log(self) -> list[dict[str, Any]]:
-        path = self.folder / "log.jsonl"
+        """Its lines; those that are torn, or none of ours, are left out and counted aloud."""
+        path, lines, other = self.folder / LOG, [], 0
         if not path.is_file():
             return []
-        lines = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:  # the end of a line that a full disk or a power cut tore
+                line = json.loads(text)
+                Line.model_validate(line)
+            except (ValueError, RecursionError, ValidationError):
+                other += bool(text.strip())  # a full disk or a power cut tears the last one
                 continue
+            lines.append(line)
+        if other:
+            warnings.warn(f"'{path}': {other} lines are none of a log, and left out.", stacklevel=2)
         return lines
 
     def rewind_log(self, stage: str, step: int) -> None:
         """Forget lines of a stage beyond a step: they will be written again."""
-        kept = [x for x in self.read_log() if x.get("stage") != stage or x.get("step", 0) <= step]
-        export.text("".join(json.dumps(x) + "\n" for x in kept), self.folder / "log.jsonl")
+        kept = [x for x in self.read_log() if x["stage"] != stage or x["step"] <= step]
+        self.write_log(kept)
+
+    def write_log(self, lines: Sequence[dict[str, Any]]) -> None:
+        export.text("".join(json.dumps(x) + "\n" for x in lines), self.inside(LOG))
 
     def write_json(self, name: str, content: Any) -> None:
-        export.text(json.dumps(content, indent=2) + "\n", self.folder / name)
+        export.text(json.dumps(content, indent=2) + "\n", self.inside(name))
+
+    # -- the beginning, and what is left over
+
+    def begin(self, recipe: Recipe, environment: dict[str, Any]) -> None:
+        """Make the folder a run that has done nothing yet. The recipe is written last, by
+        ``write_recipe``: a folder without one is no run.
+
+        Raises InputError where files of a run lie there whose recipe is lost: only those of the
+        same recipe, whose beginning was cut short, are replaced.
+        """
+        made_by, path = provenance(recipe), self.folder / ENV
+        there = [name for name in OWN if os.path.lexists(self.folder / name)]
+        if there and not self.exists:
+            said = parse_json(read_text(path), path) if path.is_file() else None
+            if not isinstance(said, dict) or said.get("made_by") != made_by:
+                raise InputError(
+                    f"'{self.folder}' holds {there[0]} but no {RECIPE}: it is of another run. Take "
+                    "another folder, or delete it."
+                )
+        for name in there:
+            if name != SHARDS:
+                (self.folder / name).unlink()
+        self.write_json(ENV, environment | {"made_by": made_by})
+
+    @property
+    def untouched(self) -> bool:
+        """Whether a run has only begun: nothing was made, beyond what it was given."""
+        if (self.folder / STATE).exists() or (self.folder / SHARDS).exists():
+            return False
+        given = self.was_given()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stages = {line["stage"] for line in self.read_log()}
+        if not given:
+            return not (self.has_model or self.has_codes or stages)
+        path = self.folder / MODEL
+        finished = numbers_of(Weights, read_tensors(path), path).finished
+        return stages <= {"field"} and finished == ["field"]
+
+    def was_given(self) -> bool:
+        """Whether it began with the fields of another run."""
+        path = self.folder / ENV
+        if not path.is_file():
+            return False
+        said = parse_json(read_text(path), path)
+        return isinstance(said, dict) and "fields" in said
+
+    def tidy(self, finished: Sequence[str]) -> None:
+        """Remove what a killed process left: half-written files, the state of a finished stage.
+
+        Raises InputError for codes that are there before their field is.
+        """
+        if self.has_codes and "field" not in finished:
+            raise InputError(
+                f"'{self.folder / CODES}' is there before the field is trained: it is of another "
+                "run. Delete it, or take another folder."
+            )
+        export.remove_partial(self.folder, OWN)
+        if (self.folder / STATE).is_file():
+            path = self.folder / STATE
+            with suppress(InputError):  # a damaged one is said where it is needed
+                if numbers_of(Checkpoint, read_tensors(path), path).stage in finished:
+                    self.drop_state()
 
 
 def save(system: System, folder: str | Path) -> Path:
@@ -164,8 +329,8 @@ def save(system: System, folder: str | Path) -> Path:
     run = Run(folder)
     if run.exists:
         raise InputError(f"'{folder}' holds a run already: choose another folder.")
+    run.begin(system.recipe, devices.environment(system.device))
     run.write_system(system)
-    run.write_json("env.json", devices.environment(system.device))
     run.write_recipe(system.recipe)
     return run.folder
 

@@ -12,15 +12,16 @@ from torch import Tensor
 
 from fieldloom.engine import bulk
 from fieldloom.engine import device as devices
-from fieldloom.engine.inherit import inherit
+from fieldloom.engine.inherit import check_giver, inherit
+from fieldloom.engine.lock import locked
 from fieldloom.engine.loop import Training, loop
-from fieldloom.engine.run import Run
+from fieldloom.engine.run import SHARDS, Run
 from fieldloom.engine.stage import Stage, parse_stage
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, Interrupted, quote
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Coding, Likelihood, Objective
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import STAGES, Recipe, merge
+from fieldloom.recipe import FORMAT, STAGES, Recipe, merge
 from fieldloom.registry import build as make
 from fieldloom.registry import find, hints_of
 from fieldloom.system import TABLES, System, assemble, open_source
@@ -38,6 +39,7 @@ def train(
     coded: Callable[[System, Source], None] | None = None,
     fields: str | Path | None = None,
     permit: Permit = NOTHING,
+    path: str | None = None,
 ) -> System:
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
@@ -45,43 +47,74 @@ def train(
     coded:  is called when a codec that loses something is fitted, before a prior is trained on it.
     fields: another run, whose trained field and codes a new run begins with.
     permit: what the user allows.
-    Raises InputError where the folder holds a run already (and ``resume`` is not given), or holds
-    none, and as ``inherit`` does.
+    path:   with ``resume``, where the run's data lie now; they must be the same.
+    Raises InputError where another process writes into the folder, where it holds a run already
+    (and ``resume`` is not given) that has made anything, or holds none, and as ``inherit`` does.
     """
     run, where = Run(folder), devices.pick(device)
-    if run.exists and not resume:
-        raise InputError(f"'{folder}' holds a run already: give --resume, or another --run.")
-    if not run.exists and (resume or recipe is None):
-        raise InputError(f"'{folder}' holds no run to resume.")
-    recipe, source = prepare(run.read_recipe() if run.exists else recipe or {}, where, permit)
-    if run.exists and (run.folder / "model.safetensors").is_file():
-        system = run.read_system(device, permit)
-    else:
-        system = assemble(recipe, permit).to(where)
-    stages = {name: parse_stage(name, recipe.get("train", {}).get(name, {})) for name in STAGES}
-    todo = [
-        name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
-    ]
-    check(system, source, stages, todo, given=fields is not None)
-    if not run.exists:
-        about = devices.environment(where) | {"command": sys.argv[1:]}
-        if fields is not None:
-            about["fields"] = inherit(system, recipe, run, fields)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        run.write_json("env.json", about)
-        run.write_recipe(recipe)
-    todo = [name for name in todo if name not in system.finished]
+    with locked(run.folder):
+        if run.exists and not resume and not run.untouched:
+            raise InputError(f"'{folder}' holds a run already: give --resume, or another --run.")
+        if not run.exists and (resume or recipe is None):
+            raise InputError(f"'{folder}' holds no run to resume.")
+        chosen = run.read_recipe() if resume else recipe or {}
+        if path is not None:
+            chosen = merge(chosen, {"source": {"path": path}})
+        known, source = prepare(chosen, where, permit)
+        if resume and run.has_model:
+            system = run.read_system(device, permit)
+        else:
+            system = assemble(known, permit).to(where)
+        system.recipe = known
+        stages = {name: parse_stage(name, known.get("train", {}).get(name, {})) for name in STAGES}
+        todo = [
+            name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
+        ]
+        check(system, source, stages, todo, given=fields is not None)
+        if resume:
+            run.tidy(system.finished)
+            if path is not None or chosen.get("format", 1) != FORMAT:
+                run.write_recipe(known)
+        else:
+            begin(system, run, where, fields)
+        todo = [name for name in todo if name not in system.finished]
+        try:
+            _train_stages(system, source, stages, todo, run, where, coded)
+        except Interrupted as stop:
+            raise Interrupted(f"{stop}; --resume goes on from here.") from None
+        return system
+
+
+def begin(system: System, run: Run, device: torch.device, fields: str | Path | None) -> None:
+    """Begin a new run, with the fields of another where one is given. The recipe comes last."""
+    about = devices.environment(device) | {"command": sys.argv[1:]}
+    if fields is not None:
+        about["fields"] = check_giver(system.recipe, fields)
+    run.begin(system.recipe, about)
+    if fields is not None:
+        inherit(system, run, fields)
+    run.write_recipe(system.recipe)
+
+
+def _train_stages(
+    system: System,
+    source: Source,
+    stages: Mapping[str, Stage],
+    todo: Sequence[str],
+    run: Run,
+    device: torch.device,
+    coded: Callable[[System, Source], None] | None,
+) -> None:
     if "field" in todo:
-        train_field(system, source, stages["field"], run, where)
+        train_field(system, source, stages["field"], run, device)
         keep(system, "field", run)
     if system.prior is None or not {"codec", "prior"} & set(todo):
-        return system
+        return
     if not system.prior.learns:  # a GAN's prior was given before its field was trained
         for name in ("codec", "prior"):
             keep(system, name, run)
-        return system
-    train_prior(system, source, stages, todo, run, where, coded)
-    return system
+        return
+    train_prior(system, source, stages, todo, run, device, coded)
 
 
 def prepare(
@@ -103,11 +136,8 @@ def prepare(
     source = open_source(recipe, modality, permit)
     recipe = suggested(recipe, source, permit)
     facts = source.facts()
-    for key, said in recipe.get("known", {}).items():
-        if facts.get(key) != said:
-            now = facts.get(key)
-            raise InputError(f"the data of the run have changed: {key} was {said}, and is {now}.")
-    recipe = merge(recipe, {"known": facts})
+    check_same(recipe.get("known", {}), facts)
+    recipe = recipe | {"known": facts}
     field = parse_stage("field", recipe.get("train", {}).get("field", {}))
     if field.micro is None:
         parts = ("modality", "field", "renderer")
@@ -117,6 +147,16 @@ def prepare(
         micro = devices.micro_batch(device, field.batch, points, width)
         recipe = merge(recipe, {"train": {"field": {"micro": micro}}})
     return recipe, source
+
+
+def check_same(known: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Raise InputError where data are not those that a run knows. facts: theirs."""
+    for key, now in facts.items():
+        if key in known and known[key] != now:
+            raise InputError(
+                f"the data of the run have changed: {key} was {quote(known[key])}, and is "
+                f"{quote(now)}."
+            )
 
 
 def suggested(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recipe:
@@ -247,7 +287,7 @@ def _run_stage(
     run: Run,
     device: torch.device,
 ) -> None:
-    state = run.read_state(name)
+    state = run.read_state(system.recipe, name)
     if state is not None:
         training.restore(state)
     run.rewind_log(name, training.step)
@@ -259,7 +299,7 @@ def _run_stage(
         seed=system.recipe.get("seed", 0),
         micro=training.stage.micro or training.stage.batch,
         device=device,
-        save=lambda state: run.write_state(name, state),
+        save=lambda state: run.write_state(system.recipe, name, state),
         log=run.log,
     )
 
@@ -269,16 +309,18 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
 
     A job of shards in ``codes/``, joined when it is finished; what failed is left out.
     """
-    if (run.folder / "codes.safetensors").is_file():
-        return run.read_codes()
-    known = lambda places: None if source.labels is None else source.labels[places]
-    places = torch.arange(len(source.train), device=system.device)
-    stored = system.encoder.stored(places, system.family)
-    if stored is not None:
-        run.write_codes(stored, known(source.train))
-    else:
-        found = bulk.encode(system, source, source.train, run.folder / "codes")
-        beside = {"places": found.places, "errors": found.errors}
-        run.write_codes(found.codes, known(found.places), beside, {"failed": found.failed})
-        bulk.remove(run.folder / "codes")
-    return run.read_codes()
+    shards = run.inside(SHARDS)
+    if not run.has_codes:
+        known = lambda places: None if source.labels is None else source.labels[places]
+        places = torch.arange(len(source.train), device=system.device)
+        stored = system.encoder.stored(places, system.family)
+        if stored is not None:
+            run.write_codes(system, stored, known(source.train))
+        else:
+            found = bulk.encode(system, source, source.train, shards)
+            beside = {"places": found.places, "errors": found.errors}
+            failed = {"failed": found.failed}
+            run.write_codes(system, found.codes, known(found.places), beside, failed)
+    read = run.read_codes(system)
+    bulk.remove(shards)  # what was killed just before may have left them
+    return read.codes, read.labels

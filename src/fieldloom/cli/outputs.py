@@ -1,0 +1,43 @@
+"""Where a verb writes: its own name inside the run, or a place that holds nothing yet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fieldloom.cli.options import permit
+from fieldloom.errors import InputError
+
+
+def output(run: str | Path, out: Path | None, default: str) -> Path:
+    """The file or folder that a verb writes.
+
+    out: what the user asked for; None: ``default``, inside the run, which this verb may replace.
+    Raises InputError for a file that training writes, for what is there already (unless the user
+    allows to overwrite it), and where a link leads out of the run.
+    """
+    from fieldloom.engine.run import Run
+
+    if out is None:
+        return Run(run).inside(default)
+    check_not_own(out)
+    if occupied(out) and not permit().overwrite:
+        raise InputError(f"'{out}' is there already: give another --out, or --overwrite.")
+    if out.is_relative_to(run):
+        return Run(run).inside(out.relative_to(run))
+    return out
+
+
+def check_not_own(path: Path) -> None:
+    """Raise InputError for what a run is made of: its recipe, weights, codes, state, log."""
+    from fieldloom.engine.run import OWN, RECIPE
+
+    for named in (path.absolute(), path.resolve()):
+        for part in (named, *named.parents):
+            if part.name in OWN and (part.parent / RECIPE).is_file():
+                raise InputError(f"'{path}' belongs to the run itself: give another --out.")
+
+
+def occupied(path: Path) -> bool:
+    """Whether something would be lost there."""
+    return any(path.iterdir()) if path.is_dir() else os.path.lexists(path)

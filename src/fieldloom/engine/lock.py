@@ -1,0 +1,91 @@
+"""One writer at a time in a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fieldloom.engine.schemas import Holder, checked, parse_json
+from fieldloom.errors import FieldloomError, InputError
+
+NAME = ".lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; makes the folder, and removes it again where it stays empty.
+
+    The file names the host, the process and when it began. The lock of a process that ended,
+    however it did, is taken over. Raises InputError where another process holds it, also one of
+    another host, of which only the user can know whether it still runs.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"'{folder}' cannot be made: {error.strerror}.") from None
+    handle = _acquire(folder / NAME, folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / NAME).unlink()
+        os.close(handle)
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _acquire(path: Path, folder: Path) -> int:
+    """The descriptor of the lock file, which no other process of this host holds."""
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise FieldloomError(f"'{folder}' cannot be written: {error.strerror}.") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise InputError(_refusal(path, folder)) from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                break
+        os.close(handle)  # its last holder has removed it just now
+    try:
+        other = _holder(path)
+        if other is not None and other.host != socket.gethostname():
+            raise InputError(_refusal(path, folder))
+    except BaseException:
+        os.close(handle)
+        raise
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    told = {"host": socket.gethostname(), "process": os.getpid(), "start": now}
+    os.truncate(handle, 0)
+    os.pwrite(handle, (json.dumps(told) + "\n").encode(), 0)
+    return handle
+
+
+def _holder(path: Path) -> Holder | None:
+    """Who wrote a lock file; None where it says nothing that can be understood."""
+    try:
+        content = path.read_text(encoding="utf-8")
+        return checked(Holder, parse_json(content, path), path)
+    except (OSError, UnicodeDecodeError, InputError):
+        return None
+
+
+def _refusal(path: Path, folder: Path) -> str:
+    other = _holder(path)
+    if other is None:
+        return f"'{folder}' is being written by another process: wait for it."
+    who = f"process {other.process} on {other.host}, since {other.start}"
+    if other.host == socket.gethostname():
+        return f"'{folder}' is being written by {who}: wait for it, or stop it."
+    return f"'{folder}' is being written by {who}: if that no longer runs, delete '{path}'."

@@ -1,0 +1,115 @@
+"""What the text files of a run and of a job hold: one checked schema per kind of file.
+
+Of recipes the constructors are the schema.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+
+from fieldloom.errors import InputError, quote, shorten
+from fieldloom.recipe import STAGES
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Word = Annotated[str, Field(max_length=4096)]
+Stage = Annotated[str, Field(pattern=f"^({'|'.join(STAGES)})$")]
+
+
+class Schema(BaseModel):
+    """Values are taken as they are, none is turned into another kind; further keys are kept."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=True)
+
+
+class Provenance(RootModel[dict[Word, Word]]):
+    """What made a file: name -> fingerprint."""
+
+
+class Weights(Schema):
+    """Numbers of ``model.safetensors``."""
+
+    finished: list[Stage] = []
+
+
+class Checkpoint(Schema):
+    """Numbers of ``state.safetensors``."""
+
+    stage: Stage
+    step: Count
+
+
+class Line(Schema):
+    """A line of ``log.jsonl``."""
+
+    stage: Word
+    step: Count
+
+
+class Job(Schema):
+    """What a job of codes is: the same job has the same entries."""
+
+    signals: Count
+    shard: Annotated[int, Field(ge=1, lt=2**63)]
+    worst: float | None
+    data: Word
+    places: Word
+    system: Word
+
+
+class Shard(Schema):
+    """A finished shard: how many codes are in it, and place -> why there is none."""
+
+    count: Count
+    failed: dict[Annotated[str, Field(pattern=r"^[0-9]{1,18}$")], Word]
+
+
+class Manifest(Schema):
+    """``manifest.json`` of a job of codes."""
+
+    job: Job
+    shards: list[Shard]
+
+
+class Holder(Schema):
+    """``.lock`` of a run: who writes into it."""
+
+    host: Word
+    process: Count
+    start: Word
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """JSON as Python has it. Raises InputError, which names the file."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = shorten(str(error))
+        raise InputError(f"'{path}' is damaged and cannot be read: {why}.") from None
+
+
+def read_text(path: Path) -> str:
+    """A text file. Raises InputError where it cannot be read, or is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{path}' is damaged: it is no text ({error.reason}).") from None
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror}.") from None
+
+
+def checked(schema: type[Kind], content: Any, path: Path) -> Kind:
+    """The content as its schema has it. Raises InputError naming the file and the entry."""
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(key) for key in first["loc"]) or "its content"
+        said, given = first["msg"].lower(), quote(first["input"])
+        raise InputError(f"'{path}' is damaged: {shorten(where)} is {given}, but {said}.") from None

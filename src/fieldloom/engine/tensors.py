@@ -1,0 +1,88 @@
+"""Tensors and numbers in one safetensors file: checked sums, and what made it.
+
+The metadata are JSON: ``fieldloom`` (numbers), ``made_by`` (what made the file: name ->
+fingerprint) and ``checksum`` (of all of these and the tensors). No pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from fieldloom import export
+from fieldloom.engine.schemas import Provenance, checked, parse_json
+from fieldloom.errors import InputError, shorten
+
+
+class Held(NamedTuple):
+    """What such a file holds. made_by: empty in files of before, and of others."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+    made_by: dict[str, str]
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    numbers: Mapping[str, Any],
+    made_by: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a file beside its old self, then rename it. made_by: name -> fingerprint."""
+    whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    told = {"fieldloom": json.dumps(numbers), "made_by": json.dumps(dict(made_by or {}))}
+    content = to_bytes(whole, told | {"checksum": checksum(whole, told)})
+    return export.write(content, path)
+
+
+def read_tensors(path: Path) -> Held:
+    """What ``write_tensors`` wrote. Raises InputError where it is missing or damaged."""
+    if not path.is_file():
+        raise InputError(f"'{path}' does not exist: the run has not come so far, or is no run.")
+    try:
+        with safe_open(path, "pt") as file:
+            told = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        why = shorten(str(error))
+        raise InputError(f"'{path}' is damaged and cannot be read: {why}.") from None
+    said = told.pop("checksum", None)
+    if said is not None and said != checksum(tensors, told):
+        raise InputError(f"'{path}' is damaged: its content does not have the checksum it names.")
+    numbers = parse_json(told.get("fieldloom", "{}"), path)
+    if not isinstance(numbers, dict):
+        raise InputError(f"'{path}' is damaged: its metadata are no table.")
+    made_by = checked(Provenance, parse_json(told.get("made_by", "{}"), path), path).root
+    return Held(tensors, numbers, made_by)
+
+
+def numbers_of(schema: type[BaseModel], held: Held, path: Path) -> Any:
+    """The numbers of a file as its kind has them. Raises InputError."""
+    return checked(schema, held.numbers, path)
+
+
+def checksum(tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> str:
+    """Of names, kinds, shapes and bytes of tensors, and of the metadata."""
+    seen = hashlib.blake2b(digest_size=16)
+    for key in sorted(told):
+        seen.update(json.dumps([key, told[key]]).encode())
+    for name in sorted(tensors):
+        digest(seen, name, tensors[name])
+    return seen.hexdigest()
+
+
+def digest(seen: Any, name: str, tensor: Tensor) -> None:
+    """Let a hash see a tensor's name, kind, shape and bytes."""
+    seen.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if flat.numel():
+        seen.update(flat.view(torch.uint8).numpy().data)
