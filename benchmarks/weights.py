@@ -24,7 +24,8 @@ import torch
 from collect import seconds
 
 from fieldloom import export, load
-from fieldloom.engine.run import Run, read_tensors
+from fieldloom.engine.run import Run
+from fieldloom.engine.tensors import read_tensors
 from fieldloom.engine.train import training_codes
 from fieldloom.evaluate import judgement
 from fieldloom.evaluate.ceiling import ceiling

@@ -407,7 +407,7 @@ def test_reconstruct_refines(tiny_run, tmp_path, capsys):
         made = found.system.decode(found.code, 5)
         pixels = torch.tensor(list(Image.open(out / "0001.png").convert("L").getdata()))
         assert (pixels / 255 - made[1].flatten()).abs().max() < 0.003
-    run(*words, "--refine", "codes", "--refine-rate", 0, status=2)
+    run(*words, "--overwrite", "--refine", "codes", "--refine-rate", 0, status=2)
     assert "rate = 0" in capsys.readouterr().err
 
 

@@ -22,7 +22,8 @@ from fieldloom.encoders import Fit, Plateau, errors, stacks
 from fieldloom.encoders.draws import drawing, picked
 from fieldloom.engine import bulk, nef
 from fieldloom.engine import train as trains
-from fieldloom.engine.run import Run, read_tensors, write_tensors
+from fieldloom.engine.run import Run
+from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.family import Family
@@ -289,10 +290,9 @@ def test_a_job_and_its_manifest(tmp_path):
     manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
     assert manifest["job"]["signals"] == 13
     assert manifest["shards"] == [  # what is of each signal stands in the shards alone
-        {"file": f"0000{i}.safetensors", "count": count, "failed": {}}
-        for i, count in enumerate((5, 5, 3))
+        {"count": count, "failed": {}} for count in (5, 5, 3)
     ]
-    shards = [read_tensors(tmp_path / "job" / x["file"])[0] for x in manifest["shards"]]
+    shards = [read_tensors(tmp_path / "job" / f"{i:05d}.safetensors")[0] for i in range(3)]
     assert torch.equal(torch.cat([x["places"] for x in shards]), places)
     assert torch.equal(torch.cat([x["errors"] for x in shards]), found.errors)
     assert torch.equal(found.places, places)
@@ -360,7 +360,8 @@ def test_a_killed_job_goes_on(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == -system_signals.SIGKILL, done.stderr
     begun = content(tmp_path / "job")
-    assert set(begun) == {"manifest.json", "00000.safetensors", "00001.safetensors"}
+    whole = {"manifest.json", "00000.safetensors", "00001.safetensors"}
+    assert set(begun) == whole | {".lock"}  # which is taken over
     bulk.encode(system, source, source.train, tmp_path / "job")
     assert content(tmp_path / "job") == content(tmp_path / "straight")
 
@@ -424,8 +425,8 @@ def test_training_goes_on_without_failed_signals(prior, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with pytest.warns(UserWarning, match="5 of 80 signals failed"):
         train(tiny(f"prior={prior}", "source.split=[80, 10]"), str(folder), device="cpu")
-    codes, labels = Run(folder).read_codes()
-    tensors, numbers = read_tensors(folder / "codes.safetensors")
+    codes, labels, *_ = Run(folder).read_codes()
+    tensors, numbers, _ = read_tensors(folder / "codes.safetensors")
     assert len(codes) == len(labels) == 75
     assert set(tensors) == {"codes", "labels", "places", "errors"}
     source = trains.prepare(Run(folder).read_recipe(), torch.device("cpu"))[1]
@@ -477,7 +478,7 @@ def test_encode(fitted_run, tmp_path, capsys):
     assert "10 codes of (1, " in capsys.readouterr().out
     found = bulk.read(run / "encoded")
     coding.encode(str(run), out=tmp_path / "c.st", device=Device.cpu)
-    tensors, numbers = read_tensors(tmp_path / "c.st")
+    tensors, numbers, _ = read_tensors(tmp_path / "c.st")
     assert torch.equal(tensors["codes"], found.codes)
     assert torch.equal(tensors["places"], found.places)
     assert numbers == {"failed": {}}

@@ -221,7 +221,7 @@ def test_all_fields_start_from_the_fit_of_the_first(run: Path) -> None:
     fits = fresh.encode(source.read(source.train), batch=8)
     far = (fits - start).flatten(1).norm(dim=1)
     assert far.min() < 1e-5 < 1e-3 < far.sort().values[1]
-    codes, _ = Run(str(run)).read_codes()
+    codes, *_ = Run(str(run)).read_codes()
     same(trained.encode(source.read(source.train[:5]), batch=5), codes[:5], rtol=1e-4, atol=1e-6)
     assert (codes - start).flatten(1).norm(dim=1).min() > 1e-3
 

@@ -57,14 +57,36 @@ def test_the_same_data_may_lie_elsewhere(tmp_path):
         train(of("c"), str(tmp_path / "third"), fields=tmp_path / "first")
 
 
-def test_what_was_left_half_begun_is_begun_again(giver, tmp_path):
-    (tmp_path / "b").mkdir()
-    for name in ("model.safetensors", "codes.safetensors", "log.jsonl"):
-        shutil.copy(giver / name, tmp_path / "b" / name)
-    system = train(recipe.load("weights:tiny", SMALL), str(tmp_path / "b"), fields=giver)
+def test_what_was_left_half_begun_is_begun_again(giver, tmp_path, monkeypatch):
+    """Killed at any write of its beginning, before the recipe is there."""
+    folder, mine = tmp_path / "b", recipe.load("weights:tiny", SMALL)
+    for name in ("write_system", "write_codes", "write_log", "write_recipe"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, name, lambda *rest, **named: (_ for _ in ()).throw(SystemExit))
+            with pytest.raises(SystemExit):
+                train(mine, str(folder), fields=giver)
+        assert not (folder / "recipe.toml").exists()
+        with pytest.raises(InputError, match=r"holds .* but no recipe\.toml: it is of another run"):
+            train(recipe.load("weights:tiny", [*SMALL, "seed=9"]), str(folder), fields=giver)
+    system = train(mine, str(folder), fields=giver)
     assert system.finished == ["field", "codec", "prior"]
-    stages = [line["stage"] for line in Run(tmp_path / "b").read_log()]
+    stages = [line["stage"] for line in Run(folder).read_log()]
     assert stages == [line["stage"] for line in Run(giver).read_log()]
+
+
+def test_files_of_another_run_are_not_taken(giver, tmp_path):
+    """A folder without a recipe, and one whose recipe is another's."""
+    for name in ("model.safetensors", "codes.safetensors"):
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(giver / name, folder / name)
+        with pytest.raises(InputError, match="it is of another run"):
+            train(recipe.load("weights:tiny", SMALL), str(folder))
+        assert {file.name for file in folder.iterdir()} == {name}
+    train(recipe.load("weights:tiny", [*SMALL, "seed=4"]), str(tmp_path / "own"), "field")
+    shutil.copy(giver / "codes.safetensors", tmp_path / "own" / "codes.safetensors")
+    with pytest.raises(InputError, match=r"codes\.safetensors' was made by another recipe .*seed"):
+        train(None, str(tmp_path / "own"), resume=True)
 
 
 def test_fields_without_codes_are_fitted(giver, tmp_path):

@@ -345,7 +345,7 @@ def test_references_are_data_and_sets_are_drawn_apart_from_them(digits, monkeypa
 
 def test_a_class_is_judged_against_itself(digits, tiny_run):
     system, source = digits
-    known, labels = Run(tiny_run).read_codes()
+    known, labels, *_ = Run(tiny_run).read_codes()
     found = collect(system, source, known, {"samples": known[:9]}, labels, Question(label=3))
     for name, part in {"training": source.train, "held-out": source.test}.items():
         own = rows(source.read(part[source.labels[part] == 3]))
@@ -359,7 +359,7 @@ def test_a_class_is_judged_against_itself(digits, tiny_run):
 
 def test_several_sets_of_samples_are_judged_as_each_alone(digits, tiny_run):
     system, source = digits
-    known, labels = Run(tiny_run).read_codes()
+    known, labels, *_ = Run(tiny_run).read_codes()
     sets = {"a": known[:10], "b": known[10:20] + 0.1}
     both = judgement(system, source, known, sets, labels, Question("pixels"))
     for name, codes in sets.items():
@@ -377,7 +377,7 @@ def test_several_sets_of_samples_are_judged_as_each_alone(digits, tiny_run):
 
 def test_training_codes_as_samples_are_found_out(digits, tiny_run):
     system, source = digits
-    known, labels = Run(tiny_run).read_codes()
+    known, labels, *_ = Run(tiny_run).read_codes()
     found = judgement(system, source, known, {"ours": known[5:15]}, labels, Question("pixels"))
     assert found.novelty["ours"]["weights"].samples.places.tolist() == list(range(5, 15))
     for space in ("weights", "signals"):

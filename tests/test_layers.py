@@ -6,7 +6,7 @@ from pathlib import Path
 import fieldloom
 
 LEVELS = [
-    ["errors", "types", "registry", "recipe", "progress", "process", "permit"],
+    ["errors", "types", "registry", "recipe", "progress", "process", "permit", "stopping"],
     ["nn", "metrics", "geometry", "export"],
     ["fields", "renderers", "modalities"],
     ["conditioners"],

@@ -339,7 +339,7 @@ def test_autodecoding_trains_a_table(tmp_path):
     )
     system = train(loaded, str(tmp_path / "run"))
     assert system.encoder.table.shape == (1438, 1, 8)
-    codes, labels = Run(tmp_path / "run").read_codes()
+    codes, labels, *_ = Run(tmp_path / "run").read_codes()
     torch.testing.assert_close(codes, system.encoder.table.detach())
     assert labels.shape == (1438,)
 

@@ -415,7 +415,7 @@ def test_gem_trains_and_samples(tmp_path):
     system = train(loaded, str(tmp_path / "run"))
     log = [x for x in Run(tmp_path / "run").read_log() if x["stage"] == "field"]
     assert {"loss", "lle", "isometry"} <= set(log[-1])
-    codes, labels = Run(tmp_path / "run").read_codes()
+    codes, labels, *_ = Run(tmp_path / "run").read_codes()
     torch.testing.assert_close(codes, system.encoder.table.detach())
     torch.testing.assert_close(system.prior.codes, codes)
     assert torch.equal(system.prior.labels, labels)

@@ -53,6 +53,9 @@ for verb in (influence, curves, support, time, judge):
 app.add_typer(analyse, name="analyse")
 
 
+STOPPED = "stopped; what was finished is kept."
+
+
 def main() -> None:
     """Run the command line: exit with 2 for wrong input, 1 for a failed run, 130 if stopped."""
     quicken()
@@ -61,11 +64,14 @@ def main() -> None:
         f"warning: {printable(str(message))}", file=sys.stderr
     )
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        status = app(standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        status = 130
     except Exception as error:
         stop(*answer(error))
-    except KeyboardInterrupt:
-        stop("stopped; what was finished is kept.", 130)
+    if status == 130:  # the parser may have caught the interrupt
+        stop(STOPPED, status)
+    sys.exit(status)
 
 
 def answer(error: Exception) -> tuple[str, int]:
@@ -80,7 +86,7 @@ def answer(error: Exception) -> tuple[str, int]:
         told = error.format_message()
         return "" if "NoArgs" in type(error).__name__ else told, 2
     if type(error).__name__ == "Abort":  # what the parser makes of Ctrl-C
-        return "stopped; what was finished is kept.", 130
+        return STOPPED, 130
     said = shorten(str(error).partition("\n")[0], 300)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in said):
         return f"out of memory: {said or 'Python could not hold what was read'}.", 1

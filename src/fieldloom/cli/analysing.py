@@ -16,7 +16,7 @@ from fieldloom.cli.options import (
     SeedOption,
     SourceOption,
 )
-from fieldloom.cli.outputs import check_not_own, output
+from fieldloom.cli.outputs import check_not_own, output, wrote
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def influence(
     from fieldloom import export, report
     from fieldloom.evaluate import analyses
 
+    folder = analysis_folder(run, out, "influence")
     system = opened(run, device)
     places = analyses.drawn_tokens(system, tokens, seed)
     data, about = few(system, source, count)
@@ -67,7 +68,7 @@ def influence(
         rows += [shown(original), shown(whole), *analyses.heat(maps)]
         shares.append(analyses.locality(maps))
         strengths.append(maps.mean((1, 2)))
-    found, folder = torch.stack(shares), analysis_folder(run, out, "influence")
+    found = torch.stack(shares)
     sheet = torch.stack(rows)
     content = export.sheet(sheet, len(places) + 2, report.shown_height(sheet))
     path = export.write(export.png_bytes(content), folder / "influence.png")
@@ -101,13 +102,13 @@ def curves(
     from fieldloom.engine.run import Run
     from fieldloom.evaluate.analyses import Panel, learning_curve, plot
 
+    path = output(runs[0], out, "learning-curves.png")
     over_steps, over_seconds = {}, {}
     for run, name in named(runs).items():
         steps, seconds, psnr = learning_curve(Run(run).require().read_log())
         if not steps:
             raise InputError(f"'{run}': its log has no PSNR of the stage 'field' to draw.")
         over_steps[name], over_seconds[name] = (steps, psnr), (seconds, psnr)
-    path = output(runs[0], out, "learning-curves.png")
     panels = Panel("step", "PSNR (dB)", over_steps), Panel("seconds", "", over_seconds)
     export.write(plot(*panels), path)
     say(f"{len(over_steps)} runs: {path}")
@@ -125,6 +126,7 @@ def support(
     from fieldloom import export
     from fieldloom.evaluate.analyses import Panel, plot, supported
 
+    folder = analysis_folder(runs[0], out, "support")
     counts = list(range(1, views + 1))
     found: dict[str, Any] = {}
     for run, name in named(runs).items():
@@ -136,7 +138,6 @@ def support(
         found[name] = supported(system, data, counts, **cameras)
         values = ", ".join(f"{value:.2f}" for value in found[name])
         say(f"{name}: {values} dB from 1 to {views} views, {len(data)} data")
-    folder = analysis_folder(runs[0], out, "support")
     lines = {name: (counts, values) for name, values in found.items()}
     panel = Panel("support views", "PSNR of held-out views (dB)", lines)
     path = export.write(plot(panel), folder / "support.png")
@@ -176,13 +177,13 @@ def time(
 
     if min(code_rate, weight_rate, scratch_rate) <= 0:
         raise InputError("--code-rate, --weight-rate, --scratch-rate: above 0.")
+    folder = analysis_folder(run, out, "time")
     rates = Rates(code_rate, weight_rate, scratch_rate)
     system = opened(run, device)
     data, _ = few(system, source, count)
     found = against_time(system, data, Budget(steps, seconds, points), rates, width, seed)
     for name, curve in found.items():
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
-    folder = analysis_folder(run, out, "time")
     lines = {name: (curve.seconds, curve.psnr) for name, curve in found.items()}
     path = export.write(plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png")
     shown = {name: curve._asdict() for name, curve in found.items()}
@@ -192,18 +193,17 @@ def time(
     say(f"time: {path}")
 
 
-def analysis_folder(run: str, out: Path | None, name: str) -> Path:
-    """Where ``name.json`` and its pictures go. Raises InputError where others' would be lost."""
-    from fieldloom.engine.run import Run
-
+def analysis_folder(run: str, out: Path | None, name: str, picture: str | None = None) -> Path:
+    """Where ``name.json`` and its picture go. Raises InputError where others' would be lost."""
+    files = (f"{name}.json", picture or f"{name}.png")
     if out is None or out.resolve() == Path(run).resolve():
-        for suffix in (".json", ".png"):
-            Run(run).inside(f"{name}{suffix}")
+        for file in files:
+            output(run, None, file)
         return Path(run)
-    if (out / f"{name}.json").is_file():  # this very analysis's, done again
-        check_not_own(out)
-        return out
-    return output(run, out, name)
+    again = wrote(out / files[0], "recipes")  # this very analysis, done again
+    for file in files:
+        check_not_own(out / file) if again else output(run, out / file, file)
+    return out
 
 
 def few(system: System, path: str | None, count: int | None) -> tuple[Tensor, dict[str, Any]]:

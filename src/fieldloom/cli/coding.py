@@ -31,7 +31,7 @@ from fieldloom.cli.options import (
     given,
     parse_resolution,
 )
-from fieldloom.cli.outputs import check_not_own, output
+from fieldloom.cli.outputs import check_not_own, output, suffixed
 from fieldloom.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def encode(
         kind = Kept.shards if not name.suffix else Kept.safetensors
         kind = Kept.hdf5 if name.suffix.lower() in HDF5 else kind
     if kind is not Kept.shards and not name.suffix:
-        name = name.with_suffix(f".{kind}")
+        name = suffixed(name, f".{kind}")
     if kind is Kept.hdf5:
         nef.library(), nef.named(system.family)  # before the work: what is wrong shows at once
     shards = name if kind is Kept.shards else name.with_name(f"{name.name}.shards")
@@ -125,12 +125,12 @@ def decode(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Decode codes, one file each: those of encode, or fields of fit-a-nef's layout (HDF5)."""
+    folder = output(run, out, "decoded")
     system = opened(run, device)
     check_format(system, kind, project)
     sizes = parse_resolution(resolution)
     found = codes_of(system, codes)
     some = found[:count]
-    folder = output(run, out, "decoded")
     written = write_data(system, some, sizes, folder, kind, project, {})
     say(f"{written} of {len(found)} codes: {folder}")
 
@@ -163,6 +163,7 @@ def reconstruct(
     Shapes become meshes where the originals stood; of views, an orbit is rendered. With --refine
     codes, or all weights of each function, are optimised further on what they were encoded from.
     """
+    folder = output(run, out, "reconstructions")
     system = opened(run, device)
     check_format(system, kind, project)
     sizes = parse_resolution(resolution)
@@ -174,7 +175,6 @@ def reconstruct(
     else:
         how = {"steps": refine_steps, "rate": refine_rate, "points": refine_points}
         system, codes = refined(system, data, about, refine, how)
-    folder = output(run, out, "reconstructions")
     written = write_data(system, codes, sizes, folder, kind, project, about)
     say(f"{written} of {len(data)} reconstructions: {folder}")
 
@@ -230,16 +230,16 @@ def sample(
 
     system = opened(run, device)
     check_format(system, kind, project)
+    named = None if out is None else suffixed(out, ".png")
+    path = output(run, named, "sampled.png")
+    beside = None if out is None else suffixed(out, "")
+    files = isinstance(system.modality, Views) or len(system.modality.shape()) != 2
+    folder = output(run, beside, "sampled") if files else None
     options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
                     temperature=temperature)  # fmt: skip
     place = None if label is None else class_of(system, label)
     codes = system.sample_codes(count, place, seed, **options)
     sizes = parse_resolution(resolution)
-    named = None if out is None else out.with_suffix(".png")
-    path = output(run, named, "sampled.png")
-    beside = None if out is None else out.with_suffix("")
-    files = isinstance(system.modality, Views) or len(system.modality.shape()) != 2
-    folder = output(run, beside, "sampled") if files else None
     data = batched(lambda part: system.decode(part, sizes), codes, "decoding")
     sheet = export.pictures([system.modality.picture(one) for one in data])
     if sheet is not None:
@@ -276,14 +276,14 @@ def interpolate(
     if system.modality.coord_dim == 6:
         raise InputError("interpolate has no cameras for views: render goes around them.")
     sampled = sampled or not system.encodes
+    named = f"interpolation-{'seeds-' if sampled else ''}{first}-{last}.gif"
+    path = output(run, out, named)
     ends = between_samples if sampled else between_data
     way = system.decode(ends(system, source, first, last, steps), sizes)
     pictures = [system.modality.picture(one) for one in way]
     shown = [picture for picture in pictures if picture is not None]
     if not shown:
         raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")
-    named = f"interpolation-{'seeds-' if sampled else ''}{first}-{last}.gif"
-    path = output(run, out, named)
     frames = [export.pixels(image) for image in shown]
     export.gif(frames + frames[-2:0:-1], path)
     say(f"{steps} steps: {path}")

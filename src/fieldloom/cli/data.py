@@ -22,12 +22,18 @@ def opened(run: str, device: Device) -> System:
 
 
 def source_of(system: System, path: str | None) -> Source:
-    """The run's own source, or a path's data, all of them to test on."""
+    """The run's own source, or a path's data, all of them to test on.
+
+    Raises InputError where the run's own data are not those that it was trained on.
+    """
+    from fieldloom.engine.train import check_same
     from fieldloom.modalities.sources import spec_of
     from fieldloom.system import open_source
 
     if path is None:
-        return open_source(system.recipe, system.modality, system.permit)
+        source = open_source(system.recipe, system.modality, system.permit)
+        check_same(system.recipe.get("known", {}), source.facts())
+        return source
     own = system.recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else own
     spec = spec_of(path, own.get("name"))

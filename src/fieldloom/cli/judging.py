@@ -69,6 +69,7 @@ def judge(
     from fieldloom.evaluate.neighbours import neighbours
     from fieldloom.evaluate.shapes import check_surfaces
 
+    folder = analysis_folder(run, out, "judge", "nearest.png")
     system = opened(run, device)
     source = source_of(system, None)
     measure = judgement.measure_of(system, source, metric)  # before the work: it may be wrong
@@ -84,7 +85,6 @@ def judge(
         known, labels = training_codes(system, source, Run(run))
     ask = judgement.Question(measure, points, noise, place, seed)
     found = judgement.judgement(system, source, known, {"samples": samples}, labels, ask)
-    folder = analysis_folder(run, out, "judge")
     pictures = neighbours(system, samples, known, found.novelty["samples"])
     sheet = export.sheet(pictures, 3, report.shown_height(pictures))
     path = export.write(export.png_bytes(sheet), folder / "nearest.png")

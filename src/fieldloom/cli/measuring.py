@@ -19,7 +19,7 @@ from fieldloom.cli.options import (
     parse_resolution,
     permit,
 )
-from fieldloom.cli.outputs import check_not_own, output
+from fieldloom.cli.outputs import check_not_own, output, wrote
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,9 +44,11 @@ def evaluate(
     system = opened(run, device)
     for override in set_ or []:
         change = parse_override(override)
-        if set(change) != {"evaluate"}:
+        moved = set(change) == {"source"} and set(change["source"]) == {"path"}
+        if set(change) != {"evaluate"} and not moved:
             raise InputError(
-                f"--set {override}: only keys of 'evaluate' can change after training."
+                f"--set {override}: only keys of 'evaluate' can change after training, and "
+                "source.path, where the same data lie now."
             )
         system.recipe = merge(system.recipe, change)
     sizes = parse_resolution(resolution)
@@ -63,7 +65,7 @@ def report_folder(run: Path, source: str | None, out: Path | None) -> Path:
     place = out or run / name
     if place.resolve() == run.resolve():
         return run
-    if not (place / "report.json").is_file():
+    if not wrote(place / "report.json", "figures"):
         return output(run, place, name)
     check_not_own(place)  # a report that is there is replaced by this one
     return output(run, None, str(place.relative_to(run))) if place.is_relative_to(run) else place

@@ -28,6 +28,13 @@ def output(run: str | Path, out: Path | None, default: str) -> Path:
     return out
 
 
+def suffixed(path: Path, suffix: str) -> Path:
+    """The path with another suffix. Raises InputError where it names no file."""
+    if not path.name:
+        raise InputError(f"--out '{path}' names no file.")
+    return path.with_suffix(suffix)
+
+
 def check_not_own(path: Path) -> None:
     """Raise InputError for what a run is made of: its recipe, weights, codes, state, log."""
     from fieldloom.engine.run import OWN, RECIPE
@@ -36,6 +43,17 @@ def check_not_own(path: Path) -> None:
         for part in (named, *named.parents):
             if part.name in OWN and (part.parent / RECIPE).is_file():
                 raise InputError(f"'{path}' belongs to the run itself: give another --out.")
+
+
+def wrote(path: Path, key: str) -> bool:
+    """Whether a JSON file is one that this verb writes: a table with that key."""
+    from fieldloom.engine.schemas import parse_json, read_text
+
+    try:
+        content = parse_json(read_text(path), path)
+    except InputError:
+        return False
+    return isinstance(content, dict) and key in content
 
 
 def occupied(path: Path) -> bool:

@@ -115,7 +115,7 @@ class Stack:
 
     def state(self) -> dict[str, Tensor]:
         """All of it, by name: what ``restore`` takes."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: getattr(self, field.name).clone() for field in fields(self)}
 
     @classmethod
     def restore(cls, state: Mapping[str, Tensor]) -> Stack:

@@ -133,6 +133,7 @@ def encode_shards(
                 raise Interrupted(f"stopped within shard {number + 1} of {len(parts)}") from None
             tensors = {"codes": found.codes, "places": found.places, "errors": found.errors}
             path = folder / shard_name(number)
+            check_free(path, manifest.job, entered=number < len(done))
             write_tensors(path, tensors, {}, made_by(manifest.job, number))
             failed = {str(place): why for place, why in found.failed.items()}
             entry = Shard(count=len(found.codes), failed=failed)  # no more: it is written each time
@@ -232,6 +233,21 @@ def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tenso
     if any(key not in tensors or tensors[key].shape[:1] != (count,) for key in KEYS):
         raise InputError(f"'{path}' does not hold the {count} codes of its shard.")
     return tensors
+
+
+def check_free(path: Path, job: Job, entered: bool) -> None:
+    """Raise InputError for a file of that name that no job of this kind wrote.
+
+    entered: the manifest names it, and it is done again.
+    """
+    if entered or not path.exists():
+        return
+    try:
+        own = read_tensors(path).made_by.get("job") == digest_of(job.model_dump())
+    except InputError:
+        own = False
+    if not own:
+        raise InputError(f"'{path}' is there already, of something else: take another folder.")
 
 
 def sound(folder: Path, number: int, manifest: Manifest) -> bool:

@@ -174,36 +174,38 @@ class Run:
         made_by = provenance(system.recipe) | {"weights": of_weights(system)}
         write_tensors(self.inside(CODES), tensors, numbers or {}, made_by)
 
-    def read_codes(self, system: System) -> Codes:
-        """The codes of the system's training signals.
+    def read_codes(self, system: System | None = None) -> Codes:
+        """The codes of the training signals.
 
-        Raises InputError where they are damaged, or were made by other weights.
+        system: whose codes they must be. Raises InputError where they are damaged, or were made by
+        another recipe or other weights.
         """
         path = self.folder / CODES
         held = read_tensors(path)
         self._check(held, self.read_recipe(), [*FIELD, "train.field"], path)
-        if held.made_by:
+        if held.made_by and system is not None:
             now = {"weights": of_weights(system)}
             advice = "delete it, and --resume finds the codes again."
             check_made_by(held.made_by, now, now, path, advice)
         beside = dict(held.tensors)
         codes, labels = beside.pop("codes", None), beside.pop("labels", None)
-        shape = tuple(codes.shape[1:]) if codes is not None and codes.is_floating_point() else None
-        rows = [x for x in (labels, *beside.values()) if x is not None]
-        if codes is None or shape != system.family.code_shape:
+        if codes is None or codes.ndim != 3 or not codes.is_floating_point():
+            raise InputError(f"'{path}' holds no codes (signals, tokens, width).")
+        if system is not None and tuple(codes.shape[1:]) != system.family.code_shape:
             raise InputError(f"'{path}' holds no codes of {system.family.code_shape} each.")
+        rows = [x for x in (labels, *beside.values()) if x is not None]
         if any(x.shape != codes.shape[:1] for x in rows):
             raise InputError(f"'{path}' is damaged: what is beside its codes is not one a code.")
         return Codes(codes, labels, beside, held.numbers)
 
     # -- an unfinished stage
 
-    def write_state(self, recipe: Recipe, stage: str, state: State) -> None:
+    def write_state(self, stage: str, state: State) -> None:
         tensors, numbers = state
         told = numbers | {"stage": stage}
-        write_tensors(self.inside(STATE), tensors, told, provenance(recipe))
+        write_tensors(self.inside(STATE), tensors, told, provenance(self.read_recipe()))
 
-    def read_state(self, recipe: Recipe, stage: str) -> State | None:
+    def read_state(self, stage: str) -> State | None:
         """Where the stage was interrupted, if it was. Raises InputError for another recipe's."""
         path = self.folder / STATE
         if not path.is_file():
@@ -211,7 +213,7 @@ class Run:
         held = read_tensors(path)
         if numbers_of(Checkpoint, held, path).stage != stage:
             return None
-        self._check(held, recipe, [*FIELD, "prior", f"train.{stage}"], path)
+        self._check(held, self.read_recipe(), [*FIELD, "prior", f"train.{stage}"], path)
         return held.tensors, held.numbers
 
     def drop_state(self) -> None:

@@ -1,7 +1,7 @@
 """Tensors and numbers in one safetensors file: checked sums, and what made it.
 
-The metadata are JSON: ``fieldloom`` (numbers), ``made_by`` (what made the file: name ->
-fingerprint) and ``checksum`` (of all of these and the tensors). No pickle.
+The metadata ``fieldloom`` are JSON: the numbers, beside them ``made_by`` (what made the file: name
+-> fingerprint) and ``checksum`` (of all of these and the tensors). No pickle.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ def write_tensors(
 ) -> Path:
     """Write a file beside its old self, then rename it. made_by: name -> fingerprint."""
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    told = {"fieldloom": json.dumps(numbers), "made_by": json.dumps(dict(made_by or {}))}
-    content = to_bytes(whole, told | {"checksum": checksum(whole, told)})
-    return export.write(content, path)
+    told = json.loads(json.dumps(dict(numbers) | {"made_by": dict(made_by or {})}))  # as it is read
+    told["checksum"] = checksum(whole, told)
+    # one entry: several would come in any order, and equal files would differ
+    return export.write(to_bytes(whole, {"fieldloom": json.dumps(told)}), path)
 
 
 def read_tensors(path: Path) -> Held:
@@ -50,18 +51,18 @@ def read_tensors(path: Path) -> Held:
         raise InputError(f"'{path}' does not exist: the run has not come so far, or is no run.")
     try:
         with safe_open(path, "pt") as file:
-            told = dict(file.metadata() or {})
+            text = (file.metadata() or {}).get("fieldloom", "{}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         why = shorten(str(error))
         raise InputError(f"'{path}' is damaged and cannot be read: {why}.") from None
-    said = told.pop("checksum", None)
-    if said is not None and said != checksum(tensors, told):
-        raise InputError(f"'{path}' is damaged: its content does not have the checksum it names.")
-    numbers = parse_json(told.get("fieldloom", "{}"), path)
+    numbers = parse_json(text, path)
     if not isinstance(numbers, dict):
         raise InputError(f"'{path}' is damaged: its metadata are no table.")
-    made_by = checked(Provenance, parse_json(told.get("made_by", "{}"), path), path).root
+    said = numbers.pop("checksum", None)
+    if said is not None and said != checksum(tensors, numbers):
+        raise InputError(f"'{path}' is damaged: its content does not have the checksum it names.")
+    made_by = checked(Provenance, numbers.pop("made_by", {}), path).root
     return Held(tensors, numbers, made_by)
 
 
@@ -70,11 +71,9 @@ def numbers_of(schema: type[BaseModel], held: Held, path: Path) -> Any:
     return checked(schema, held.numbers, path)
 
 
-def checksum(tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> str:
+def checksum(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> str:
     """Of names, kinds, shapes and bytes of tensors, and of the metadata."""
-    seen = hashlib.blake2b(digest_size=16)
-    for key in sorted(told):
-        seen.update(json.dumps([key, told[key]]).encode())
+    seen = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
         digest(seen, name, tensors[name])
     return seen.hexdigest()

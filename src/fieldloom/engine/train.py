@@ -287,7 +287,7 @@ def _run_stage(
     run: Run,
     device: torch.device,
 ) -> None:
-    state = run.read_state(system.recipe, name)
+    state = run.read_state(name)
     if state is not None:
         training.restore(state)
     run.rewind_log(name, training.step)
@@ -299,7 +299,7 @@ def _run_stage(
         seed=system.recipe.get("seed", 0),
         micro=training.stage.micro or training.stage.batch,
         device=device,
-        save=lambda state: run.write_state(system.recipe, name, state),
+        save=lambda state: run.write_state(name, state),
         log=run.log,
     )
 
