@@ -9,7 +9,7 @@ demo: $(VENV)/ready
 	$(BIN)/fieldloom demo
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -1,17 +1,39 @@
-"""Small systems that several tests share."""
+"""Small systems that several tests share, and what makes every test give one answer."""
 
+import os
+import random
 from pathlib import Path
 
+import hypothesis
+import numpy as np
 import pytest
 import torch
 
 from fieldloom import recipe
 from fieldloom.engine.train import train
 
+# ``make test`` has a process for each core: one thread each, and the programs that tests start too.
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+hypothesis.settings.register_profile("the same", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("the same")
+
+
+def seed() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
+
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    torch.manual_seed(0)
+    seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef):
+    """What several tests share is the same whichever of them asks first."""
+    if fixturedef.scope != "function":
+        seed()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -459,11 +459,17 @@ def test_numbers_of_points_are_cut_to_those_that_there_are():
     assert [near.shape for near, _ in plan] == [(2, 7, 7), (2, 1, 7)]
 
 
+def test_a_centre_is_its_own_nearest_point():
+    critic = PointCritic(3, 1, ((40, 4, 2), (1, 4, 1)))
+    _, offsets = critic.plan(10 + 1e-2 * torch.rand(2, 60, 3))[0]
+    assert offsets[:, :, 0].abs().max() == 0 < offsets[:, :, 1].abs().min()
+
+
 def test_the_plan_is_found_once_and_again_for_other_coordinates(monkeypatch):
     critic = shaken(PointCritic(2, 3, LAYERS, mid=4)).eval()
     one, other = torch.rand(2, 20, 2).double(), torch.rand(2, 20, 2).double()
     values, calls, cdist = torch.randn(2, 20, 3).double(), [], torch.cdist
-    monkeypatch.setattr(torch, "cdist", lambda *rest: calls.append(1) or cdist(*rest))
+    monkeypatch.setattr(torch, "cdist", lambda *rest, **how: calls.append(1) or cdist(*rest, **how))
     first = critic(one, values)
     assert len(calls) == len(LAYERS)
     assert torch.equal(critic(one.clone(), values), first)

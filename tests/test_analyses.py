@@ -3,14 +3,13 @@
 import json
 import math
 import shutil
-import sys
 
 import pytest
 import torch
 from PIL import Image
 
 import fieldloom
-from fieldloom import cli
+from commands import run
 from fieldloom.engine.run import save
 from fieldloom.errors import InputError
 from fieldloom.evaluate import refinement
@@ -64,14 +63,6 @@ def scenes():
     )
     cameras = {key: x.expand(2, *x.shape) for key, x in system.modality.cameras(5).items()}
     return system, torch.rand(2, 5, 3, 8, 8), cameras
-
-
-def run(*words, status=0):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["fieldloom", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert (end.value.code or 0) == status
 
 
 # -- refinement

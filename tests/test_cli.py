@@ -1,8 +1,7 @@
-"""The command line, through a subprocess: what works, and one clear sentence for what was wrong."""
+"""The command line: what works, and one clear sentence for what was wrong."""
 
 import errno
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,19 +13,13 @@ import torch
 from PIL import Image
 
 import fieldloom
+from commands import command, program
 from fieldloom import cli, export
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 
 
-def run(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "fieldloom", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=os.environ | (env or {}), timeout=300
-    )
-
-
-def fails(status, sentence, *arguments, cwd=None):
+def fails(status, sentence, *arguments, cwd=None, run=command):
     """The command ends with this status and one line that holds the sentence; no traceback."""
     done = run(*arguments, cwd=cwd)
     lines = [x for x in done.stderr.splitlines() if not x.startswith(("reading", "warning"))]
@@ -65,12 +58,12 @@ def test_help_does_not_import_torch():
 
 
 def test_list():
-    assert "celebahq64-S" in run("list", "recipes").stdout
-    fields = run("list", "fields").stdout
+    assert "celebahq64-S" in program("list", "recipes").stdout
+    fields = command("list", "fields").stdout
     assert "siren" in fields
     assert "fourier-mlp" in fields
     for group in ("conditioners", "encoders", "priors", "modalities", "sources"):
-        assert f"{group}:" in run("list", group).stdout
+        assert f"{group}:" in command("list", group).stdout
     fails(2, "unknown list 'feilds'; did you mean 'fields'?", "list", "feilds")
 
 
@@ -83,7 +76,7 @@ def test_from_training_to_pictures(tmp_path):
             level = 10 * i if kind == "dark" else 255 - 10 * i
             Image.new("RGB", (12 + i, 15), (level, level, 128)).save(pictures / kind / f"{i}.png")
     (pictures / "dark" / "broken.jpg").write_bytes(b"no")
-    done = run(
+    done = program(
         "train", "mnif:tiny", "--run", "mine", "--seed", 3, "--set", "source.name=folder",
         "--set", f"source.path={pictures}", "--set", "modality.channels=3", cwd=tmp_path,
     )  # fmt: skip
@@ -99,24 +92,26 @@ def test_from_training_to_pictures(tmp_path):
     )
     shutil.rmtree(folder, ignore_errors=True)
 
-    info = run("info", moved)
+    info = command("info", moved)
     assert "mnif:tiny" in info.stdout
     assert "field, codec, prior" in info.stdout
-    sampled = run(
+    sampled = program(
         "sample", moved, "--count", 4, "--resolution", 24, "--label", "light", "--guidance", 2
     )
     assert sampled.returncode == 0, sampled.stderr
     assert Image.open(moved / "sampled.png").size == (2 * 26 + 2, 2 * 26 + 2)
-    again = run("sample", moved, "--count", 4, "--resolution", 24, "--label", "light",
+    again = command("sample", moved, "--count", 4, "--resolution", 24, "--label", "light",
                 "--guidance", 2,
                 "--out", tmp_path / "again.png")  # fmt: skip
     assert again.returncode == 0
     assert (tmp_path / "again.png").read_bytes() == (moved / "sampled.png").read_bytes()
-    assert run("reconstruct", moved, "--source", pictures, "--resolution", "10x20").returncode == 0
+    assert (
+        command("reconstruct", moved, "--source", pictures, "--resolution", "10x20").returncode == 0
+    )
     assert Image.open(moved / "reconstructions" / "0003.png").size == (20, 10)
-    assert run("interpolate", moved, "--steps", 5, "--resolution", 16).returncode == 0
+    assert command("interpolate", moved, "--steps", 5, "--resolution", 16).returncode == 0
     assert Image.open(moved / "interpolation-0-1.gif").n_frames >= 2
-    encoded = run(
+    encoded = command(
         "encode",
         moved,
         "--source",
@@ -126,7 +121,7 @@ def test_from_training_to_pictures(tmp_path):
     )
     assert encoded.returncode == 0, encoded.stderr
     assert (tmp_path / "c.safetensors").is_file()
-    measured = run("evaluate", moved, "--set", "evaluate.samples=20")
+    measured = command("evaluate", moved, "--set", "evaluate.samples=20")
     assert measured.returncode == 0, measured.stderr
     report = json.loads((moved / "report.json").read_text())
     names = {f["name"] for f in report["figures"]}
@@ -145,7 +140,7 @@ def test_from_training_to_pictures(tmp_path):
     assert "gabor" in frechet["how"]
     assert "20 samples" in frechet["of"]
     assert len(report["nearest"]) == 20
-    other = run("evaluate", moved, "--source", pictures / "dark")
+    other = command("evaluate", moved, "--source", pictures / "dark")
     assert other.returncode == 0, other.stderr
     own = {
         f["name"]: f for f in json.loads((moved / "dark" / "report.json").read_text())["figures"]
@@ -187,12 +182,15 @@ BAD = {
 }  # fmt: skip
 
 
+ALONE = "misspelt name", "path that is none"  # as programs of their own
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case, tmp_path):
     status, sentence, arguments = BAD[case]
     if "mps" in arguments and torch.backends.mps.is_available():
         pytest.skip("this machine has mps")
-    fails(status, sentence, *arguments, cwd=tmp_path)
+    fails(status, sentence, *arguments, cwd=tmp_path, run=program if case in ALONE else command)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 

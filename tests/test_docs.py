@@ -1,13 +1,12 @@
 """What the documents say is run, or looked up."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from commands import script
 from shared import shared
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,12 +55,7 @@ def test_places_named_in_the_documents_are_there(page):
     ],
 )
 def test_examples_run(name, arguments, tmp_path):
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / f"{name}.py", *arguments, "--out", tmp_path / "out"],
-        capture_output=True,
-        text=True,
-        env=os.environ,
-    )
+    done = script(ROOT / "examples" / f"{name}.py", *arguments, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "PSNR" in done.stdout or "volume" in done.stdout
     assert list((tmp_path / "out").glob("*.png"))
@@ -70,8 +64,8 @@ def test_examples_run(name, arguments, tmp_path):
 def test_the_example_of_a_radiance_field_runs(tmp_path):
     scene = shared("data", "nerf_lego400.npz")
     small = ["--size", "16", "--steps", "3", "--rays", "32", "--frames", "2"]
-    command = [sys.executable, ROOT / "examples" / "radiance_field.py", scene, *small]
-    done = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True)
+    path = ROOT / "examples" / "radiance_field.py"
+    done = script(path, scene, *small, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "held out" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"held_out.png", "orbit.gif"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 import fieldloom
-from fieldloom import cli
+from commands import run
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.evaluate import judgement as module
@@ -485,14 +484,6 @@ def test_shapes_are_judged_by_their_surfaces(shapes):
 
 
 # -- the command line
-
-
-def run(*words, status=0):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["fieldloom", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert (end.value.code or 0) == status
 
 
 def test_the_command(tiny_run, tmp_path, capsys):

@@ -1,7 +1,6 @@
 """Names of recipes: the tables', registered ones', and code of others only where it is trusted."""
 
 import shutil
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import EntryPoint
@@ -10,6 +9,7 @@ import pytest
 import tomli_w
 
 import fieldloom
+from commands import command, program
 from fieldloom import recipe, registry
 from fieldloom.engine.provenance import provenance
 from fieldloom.engine.tensors import read_tensors, write_tensors
@@ -140,58 +140,36 @@ def test_nothing_of_a_run_is_run(section, tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     (folder / "inside.py").write_text("open('called', 'w').close()\n")
     held = tomllib.loads((folder / "recipe.toml").read_text())
-    held[section] = SECTIONS[section]
+    held |= {section: SECTIONS[section], "evaluate": {"samples": 8}}
     (folder / "recipe.toml").write_text(tomli_w.dumps(held))
     for name in ("model.safetensors", "codes.safetensors"):  # as one who means it would
         tensors, numbers, made_by = read_tensors(folder / name)
         write_tensors(folder / name, tensors, numbers, made_by | provenance(held))
-    verbs = [["info"], ["sample"], ["evaluate"], ["encode"], ["render"], ["interpolate"],
-             ["reconstruct"], ["ceiling"], ["analyse", "judge"], ["analyse", "influence"],
-             ["decode", "codes.safetensors"]]  # fmt: skip
+    verbs = ["info .", "sample . --count 4", "evaluate .", "encode .", "render .", "interpolate .",
+             "reconstruct .", "ceiling .", "analyse judge . --count 4", "analyse influence .",
+             "decode . codes.safetensors"]  # fmt: skip
     for verb in verbs:
-        name, *rest = verb if verb[0] != "analyse" else [" ".join(verb)]
-        status, said = command(*name.split(), ".", *rest)
+        done = command(*verb.split())
         late = section in ("source", "objective")  # not every verb asks for these
-        assert status == 2 or (late and status == 0), (verb, said)
-        assert status == 0 or "is not imported" in said, (verb, said)
-    status, said = command("train", "mnif:tiny", "--run", ".", "--resume")
-    assert status == 2, said
-    assert "is not imported" in said
+        assert done.returncode == 2 or (late and done.returncode == 0), (verb, done.stderr)
+        assert done.returncode == 0 or "is not imported" in done.stderr, (verb, done.stderr)
+    done = command("train", "mnif:tiny", "--run", ".", "--resume")
+    assert done.returncode == 2, done.stderr
+    assert "is not imported" in done.stderr
     if section not in ("source", "objective"):
         with pytest.raises(InputError, match="not imported"):
             fieldloom.load(folder)
     assert not (folder / "called").exists()
 
 
-def command(*arguments: str) -> tuple[int, str]:
-    """A call of the command line within this process: its status, and what it said on stderr."""
-    import contextlib
-    import io
-
-    from fieldloom import cli
-
-    said, before = io.StringIO(), sys.argv
-    sys.argv = ["fieldloom", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            cli.main()
-    except SystemExit as ended:
-        return int(ended.code or 0), said.getvalue()
-    finally:
-        sys.argv = before
-    return 0, said.getvalue()
-
-
 def test_the_command_line_finds_a_trusted_module_in_the_current_folder(my_fields, tmp_path):
     arguments = ["train", "mnif:tiny", "--set", "field.name=my_fields:Gabor", "--run", "mine",
                  "--stage", "field"]  # fmt: skip
-    program = [sys.executable, "-c", "from fieldloom.cli import main; main()"]
-    refused = subprocess.run([*program, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    refused = command(*arguments, cwd=tmp_path)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: field 'my_fields:Gabor' is code of another module")
     assert not (tmp_path / "mine").exists()
-    asked = [*program, *arguments, "--trust", "my_fields"]
-    done = subprocess.run(asked, capture_output=True, text=True, cwd=tmp_path)
+    done = program(*arguments, "--trust", "my_fields", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert type(fieldloom.load(tmp_path / "mine", trust=["my_fields"]).family.field).__name__ == (
         "Gabor"
@@ -203,8 +181,5 @@ def test_the_command_line_finds_a_trusted_module_in_the_current_folder(my_fields
 def test_a_module_of_the_current_folder_shadows_nothing(tmp_path):
     """``python -m fieldloom`` in a folder that holds a ``json.py``."""
     (tmp_path / "json.py").write_text("open('called', 'w').close()\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "fieldloom", "list", "recipes"], capture_output=True, cwd=tmp_path
-    )
-    assert done.returncode == 0
+    assert program("list", "recipes", cwd=tmp_path).returncode == 0
     assert not (tmp_path / "called").exists()

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+import commands
 import fieldloom
 from fieldloom import recipe, stopping
 from fieldloom.engine import bulk, lock
@@ -25,7 +26,6 @@ from fieldloom.engine.run import OWN, Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, InputError, Interrupted
-from test_registry import command
 
 TINY = recipe.load("mnif:tiny")
 
@@ -33,6 +33,12 @@ TINY = recipe.load("mnif:tiny")
 @pytest.fixture
 def own_run(tiny_run, tmp_path) -> Path:
     return shutil.copytree(tiny_run, tmp_path / "run")
+
+
+def command(*arguments) -> tuple[int, str]:
+    """A call of the command line: its status, and what it said."""
+    done = commands.command(*arguments)
+    return done.returncode, done.stderr
 
 
 def forget_what_made(folder: Path) -> None:

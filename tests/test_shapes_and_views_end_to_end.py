@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ import torch
 import trimesh
 from PIL import Image
 
-from fieldloom import cli, recipe
+from commands import run
+from fieldloom import recipe
 from fieldloom.cli.data import data_of
 from fieldloom.cli.files import write_data
 from fieldloom.engine.run import load
@@ -20,14 +20,6 @@ from fieldloom.geometry.cameras import orbit
 from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.views import Views
 from fieldloom.system import build
-
-
-def run(*words, status=0):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["fieldloom", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert (end.value.code or 0) == status
 
 
 @pytest.fixture(scope="module")

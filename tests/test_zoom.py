@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 import fieldloom
-from fieldloom import cli, recipe
+from commands import run
+from fieldloom import recipe
 from fieldloom.cli.grids import WHOLE, Window, parse_window, shape_of
 from fieldloom.engine.train import train
 from fieldloom.errors import InputError
@@ -20,14 +20,6 @@ from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import MODALITIES
 from fieldloom.modalities.sources import Source
 from fieldloom.system import build, open_source
-
-
-def run(*words, status=0):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["fieldloom", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert (end.value.code or 0) == status
 
 
 @pytest.fixture(autouse=True)

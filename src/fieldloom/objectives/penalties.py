@@ -56,6 +56,7 @@ class Lle(nn.Module):
             )
         own = table[index]  # a code is its row and the conditioner's origin
         with torch.no_grad():
+            # by a matrix product, at every step: rounding swaps neighbours that are as near only
             far = torch.cdist(own, table)
             far.scatter_(1, index.unsqueeze(1), torch.inf)  # no code is its own neighbour
             near = far.topk(self.neighbours, largest=False).indices
@@ -118,7 +119,7 @@ def apart_of(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
     """How far the signals of each pair are from one another: (pairs,)."""
     same = signal.coords.stride(0) == 0 or bool((signal.coords == signal.coords[:1]).all())
     if same:
-        flat = signal.values.flatten(1).double()
+        flat = signal.values.flatten(1).double()  # its rounding is far below the values' own
         squares = flat.square().sum(1)
         gram = squares[:, None] + squares - 2 * flat @ flat.T
         return (gram[first, second] / flat.shape[1]).clamp_min(0).to(signal.values)
@@ -131,7 +132,8 @@ def apart_of(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
 def _two_sided(a: Tensor, b: Tensor) -> Tensor:
     if not len(a) or not len(b):  # two empty shapes are alike, an empty and another are not
         return a.new_zeros(()) if len(a) == len(b) else a.new_full((), torch.inf)
-    squared = torch.cdist(a, b).square()
+    # not by a matrix product, which puts equal shapes apart
+    squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
     return squared.amin(1).mean() + squared.amin(0).mean()
 
 

@@ -197,6 +197,7 @@ def _matched(edges: Edges, biases: Edges, start: tuple[Edges, Edges], layer: int
         return torch.cat([edges[layer - 1].mT, biases[layer - 1].unsqueeze(-1)], -1)
 
     mine, theirs = profile(edges, biases), profile(*start)
+    # standardised numbers: a matrix product's rounding is far below what tells neurons apart
     costs = torch.cdist(theirs.expand(len(mine), -1, -1), mine).detach().cpu().numpy()
     found = [torch.from_numpy(linear_sum_assignment(cost)[1]) for cost in costs]
     return torch.stack(found).to(mine.device)

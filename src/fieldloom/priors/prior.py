@@ -203,8 +203,9 @@ class Neighbours(Prior):
                 raise InputError(f"label: a class has fewer than {k} training codes to mix.")
         chances = torch.rand(allowed.shape, generator=generator).to(flat.device)
         start = chances.masked_fill(~allowed, -1).argmax(1)
-        far = torch.cdist(flat[start], flat).masked_fill(~allowed, torch.inf)
-        near = far.topk(k, largest=False).indices  # (count, k), the code itself first
+        # not by a matrix product, which puts equal codes apart: a code is its own nearest
+        far = torch.cdist(flat[start], flat, compute_mode="donot_use_mm_for_euclid_dist")
+        near = far.masked_fill(~allowed, torch.inf).topk(k, largest=False).indices  # (count, k)
         weights = -torch.rand(count, k, generator=generator).clamp(min=1e-12).log()
         weights = (weights / weights.sum(1, keepdim=True)).to(flat)  # Dirichlet(1, ..., 1)
         return torch.einsum("nk,nktw->ntw", weights, self.codes[near])

@@ -170,6 +170,7 @@ def nearest(
     found = []
     for some, own in zip(tokens.split(each), mask.split(each), strict=True):
         length = squares.sum(1) if own.all() else own @ squares.T
+        # by a matrix product: rounding takes one word for another only where both are as near
         found.append(torch.addmm(length, some, book.T, alpha=-2).argmin(1))
     return torch.cat(found) if found else tokens.new_empty(0, dtype=torch.long)
 

@@ -99,7 +99,9 @@ class PointCritic(nn.Module):
             if layer.points < points.shape[1]:
                 centres = gather(points, farthest(points, layer.points).unsqueeze(-1)).squeeze(2)
             k = min(layer.neighbours, points.shape[1])
-            near = torch.cdist(centres, points).topk(k, largest=False).indices
+            # not by a matrix product, which puts equal points apart: a centre is its own nearest
+            far = torch.cdist(centres, points, compute_mode="donot_use_mm_for_euclid_dist")
+            near = far.topk(k, largest=False).indices
             found.append((near, gather(points, near) - centres.unsqueeze(2)))
             points = centres
         self._plan = (coords.clone(), found)
