@@ -204,7 +204,7 @@ def curves(log: list[dict[str, Any]]) -> bytes:
     for ax, stage in zip(np.atleast_1d(axes), stages, strict=False):
         lines = [line for line in log if line["stage"] == stage]
         for name in [key for key in lines[0] if key.endswith("loss")]:
-            there = [(line["step"], line[name]) for line in lines if name in line]
+            there = [(x["step"], x[name]) for x in lines if x.get(name) is not None]
             ax.plot(*zip(*there, strict=True), label=name)
         if ax.lines and len(ax.lines) > 1:
             ax.legend()

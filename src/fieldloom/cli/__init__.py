@@ -53,6 +53,9 @@ for verb in (influence, curves, support, time, judge):
 app.add_typer(analyse, name="analyse")
 
 
+OF_THE_INPUT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+"""What is wrong with a path that was given."""
+
 STOPPED = "stopped; what was finished is kept."
 
 
@@ -92,8 +95,9 @@ def answer(error: Exception) -> tuple[str, int]:
         return f"out of memory: {said or 'Python could not hold what was read'}.", 1
     if isinstance(error, OSError):
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or said
-        where = f" ('{error.filename}')" if error.filename else ""
-        return f"{reason}{where}; what was there before is unchanged.", 1
+        where = f" ('{shorten(str(error.filename))}')" if error.filename else ""
+        status = 2 if error.errno in OF_THE_INPUT else 1
+        return f"{reason}{where}; what was there before is unchanged.", status
     if os.environ.get("FIELDLOOM_TRACEBACK"):
         raise error
     kind = type(error).__name__
@@ -105,5 +109,5 @@ def answer(error: Exception) -> tuple[str, int]:
 
 def stop(message: str, status: int) -> None:
     if message:  # none where the parser has printed its help
-        print(f"error: {printable(message)}", file=sys.stderr)
+        print(f"error: {shorten(message, 600)}", file=sys.stderr)
     raise SystemExit(status)

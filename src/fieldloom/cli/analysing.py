@@ -117,7 +117,7 @@ def curves(
 def support(
     runs: RunsArgument,
     source: SourceOption = None,
-    views: Annotated[int, typer.Option(min=1, help="Support views at most.")] = 5,
+    views: Annotated[int, typer.Option(min=1, max=10_000, help="Support views at most.")] = 5,
     count: Annotated[int | None, typer.Option(min=1, help="How many data at most.")] = None,
     out: FolderOption = None,
     device: DeviceOption = Device.auto,
@@ -175,8 +175,8 @@ def time(
     from fieldloom.evaluate.analyses import Panel, plot
     from fieldloom.evaluate.timing import Budget, Rates, against_time
 
-    if min(code_rate, weight_rate, scratch_rate) <= 0:
-        raise InputError("--code-rate, --weight-rate, --scratch-rate: above 0.")
+    if not all(0 < rate < 1e9 for rate in (code_rate, weight_rate, scratch_rate)):
+        raise InputError("--code-rate, --weight-rate, --scratch-rate: numbers above 0.")
     folder = analysis_folder(run, out, "time")
     rates = Rates(code_rate, weight_rate, scratch_rate)
     system = opened(run, device)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldloom.cli.options import Device, permit
-from fieldloom.errors import InputError, unknown
+from fieldloom.errors import InputError, shorten, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +77,8 @@ def codes_of(system: System, path: str) -> Tensor:
     else:
         tensors = read_tensors(where).tensors
         if "codes" not in tensors:
-            raise InputError(f"'{path}' holds no codes: it has {', '.join(sorted(tensors))}.")
+            there = shorten(", ".join(sorted(tensors))) or "nothing"
+            raise InputError(f"'{path}' holds no codes: it has {there}.")
         codes = tensors["codes"]
     if tuple(codes.shape[1:]) != system.family.code_shape:
         raise InputError(

@@ -20,7 +20,7 @@ from fieldloom.cli.options import (
     permit,
 )
 from fieldloom.cli.outputs import check_not_own, output, wrote
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
     from fieldloom.modalities.sources import Source
@@ -47,7 +47,7 @@ def evaluate(
         moved = set(change) == {"source"} and set(change["source"]) == {"path"}
         if set(change) != {"evaluate"} and not moved:
             raise InputError(
-                f"--set {override}: only keys of 'evaluate' can change after training, and "
+                f"--set {shorten(override)}: only keys of 'evaluate' can change after training, and "
                 "source.path, where the same data lie now."
             )
         system.recipe = merge(system.recipe, change)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, shorten
 from fieldloom.permit import NOTHING, Permit
 
 ALLOWANCES: dict[str, Any] = {
@@ -129,6 +129,10 @@ def parse_resolution(text: str | None) -> int | tuple[int, ...] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"--resolution {text}: a positive number, or one an axis, as 256x128.")
+    if not all(part.isascii() and part.isdigit() and int(part[:9]) > 0 for part in parts):
+        raise InputError(
+            f"--resolution {shorten(text)}: a positive number, or one an axis, as 256x128."
+        )
+    if max(map(len, parts)) > 9:
+        raise InputError(f"--resolution {shorten(text)}: that many samples fit nowhere.")
     return int(parts[0]) if len(parts) == 1 else tuple(int(part) for part in parts)

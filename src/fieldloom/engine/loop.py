@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fieldloom import stopping
 from fieldloom.engine.device import autocast
 from fieldloom.engine.stage import OPTIMIZERS, Schedule, Stage, order, rate_at, seed_everything
-from fieldloom.errors import FieldloomError, InputError, Interrupted
+from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.objectives import Objective
 from fieldloom.progress import Progress
 from fieldloom.registry import build, check
@@ -175,6 +175,7 @@ class Training:
     def restore(self, state: State) -> None:
         """Go on from a state. Raises InputError where it is another objective's."""
         tensors, numbers = state
+        self._check_state(tensors)
         pick = lambda prefix: {
             n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)
         }
@@ -192,6 +193,23 @@ class Training:
                 whole["state"] = entries
                 group.optimizer.load_state_dict(whole)
         self.step = int(numbers["step"])
+
+    def _check_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise InputError where averages or moments do not have the shapes of their weights."""
+        wanted = {f"averaged/{name}": x.shape for name, x in self.averaged.items()}
+        for player, groups in self.players.items():
+            for group in groups:
+                for i, parameter in enumerate(group.parameters):
+                    wanted[f"optimizer/{player}/{group.name}/{i}"] = parameter.shape
+        for name, tensor in tensors.items():
+            own = name if name.startswith("averaged/") else name.rpartition("/")[0]
+            if not name.startswith(("averaged/", "optimizer/")):
+                continue
+            if own not in wanted or (tensor.ndim and tensor.shape != wanted[own]):
+                raise InputError(
+                    f"the checkpoint does not fit its recipe: '{shorten(name)}' is "
+                    f"{list(tensor.shape)}."
+                )
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

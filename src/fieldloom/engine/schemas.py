@@ -43,9 +43,11 @@ class Checkpoint(Schema):
 
 
 class Line(Schema):
-    """A line of ``log.jsonl``."""
+    """A line of ``log.jsonl``: a stage, a step, and numbers."""
 
-    stage: Word
+    __pydantic_extra__: dict[str, float | None]
+
+    stage: Stage
     step: Count
 
 

@@ -87,7 +87,8 @@ def learning_curve(log: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[fl
 
     Seconds are steps times the mean pace since training was last begun or resumed.
     """
-    lines = [line for line in log if line.get("stage") == "field" and "psnr" in line]
+    told = lambda line: all(line.get(key) is not None for key in ("psnr", "seconds_a_step"))
+    lines = [line for line in log if line["stage"] == "field" and told(line)]
     steps = [int(line["step"]) for line in lines]
     seconds = [line["step"] * line["seconds_a_step"] for line in lines]
     return steps, seconds, [float(line["psnr"]) for line in lines]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -98,7 +99,9 @@ def novelty(source: Source, result: Result) -> Result:
         usual = nearest(test.flatten(1), train.flatten(1))[0].median().item()
         figures += [
             Figure("nearest.test", usual, f"{len(test)} test data", how_far),
-            Figure("novelty", far / usual, against, "ratio of the two above"),
+            Figure(
+                "novelty", far / usual if usual else math.nan, against, "ratio of the two above"
+            ),
         ]
     return replace(result, figures=figures, nearest=places, distances=distances)
 
