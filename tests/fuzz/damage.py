@@ -20,10 +20,11 @@ Array = NDArray[Any]
 Damage = Callable[[bytes, Generator], bytes]
 
 TEXTS = (
-    "", " ", ":", ".", "..", "/", "[/nope]", "[bold]", "\x1b[31mred\x1b[0m", "two\nlines", "\r", "\x00",
-    "\u202egnp.exe", "\ud800", "𝔘" * 50, "x" * 5000, "%s%n{0}{x!r}", "../beside/codes.safetensors",
-    "../beside", "/etc/passwd", "/dev/null", "os:system", "runpy:run_path", "evil:Evil", "evil",
-    "builtins:eval", "subprocess:run", "none", "nan", "1e400", "0", "-1", "None", "true", "siren",
+    "", " ", ":", ".", "..", "/", "[/nope]", "[bold]", "\x1b[31mred\x1b[0m", "two\nlines", "\r",
+    "\x00", "\u202egnp.exe", "\ud800", "😀" * 50, "x" * 5000, "%s%n{0}{x!r}",
+    "../beside/codes.safetensors", "../beside", "/etc/passwd", "/dev/null", "os:system",
+    "runpy:run_path", "evil:Evil", "evil", "builtins:eval", "subprocess:run", "none", "nan",
+    "1e400", "0", "-1", "None", "true", "siren",
 )  # fmt: skip
 NUMBERS = (
     -1, 0, 1, 2, 3, 7, 0.5, -0.0, 1e-320, 1e30, 1e308, 10**9, 10**12, 10**18, 2**31, 2**63, 2**64,
@@ -137,10 +138,8 @@ def tree(good: Any, draw: Generator) -> Any:
                 holder[key] = [old]
             case 3:
                 holder[key] = {one(draw, ["name", str(key), "x"]): old}
-            case 4 if isinstance(old, int | float):
-                holder[key] = one(draw, NUMBERS)
-            case 5 if isinstance(old, str):
-                holder[key] = one(draw, TEXTS)
+            case 4 | 5 | 8 if isinstance(old, int | float | str):
+                holder[key] = alike(old, draw)
             case 6 if isinstance(old, dict):
                 old[one(draw, [*TEXTS, "name", "path", "extra"])] = value(draw)
             case 7:
@@ -149,6 +148,15 @@ def tree(good: Any, draw: Generator) -> Any:
             case _:
                 holder[key] = value(draw)
     return found["root"]
+
+
+def alike(old: float | str, draw: Generator) -> Any:
+    """Another value of the same type, which only sense can refuse."""
+    if isinstance(old, str):
+        return one(draw, TEXTS)
+    if isinstance(old, bool):
+        return not old
+    return one(draw, [x for x in NUMBERS if type(x) is type(old)])
 
 
 def places(node: Any) -> Any:
@@ -283,6 +291,12 @@ def npy(good: Array, draw: Generator) -> bytes:
 
 
 # -- zip files of arrays
+
+
+def npz_of(members: dict[str, Array]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **members)
+    return file.getvalue()
 
 
 def npz(good: dict[str, Array], draw: Generator) -> bytes:

@@ -8,21 +8,22 @@ from __future__ import annotations
 import os
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-import click
 import numpy as np
-import typer
 from numpy.random import Generator
+from typer.models import OptionInfo
 
 from fieldloom import cli, recipe
+from fieldloom.cli.options import ALLOWANCES
 
 from . import damage
 from .damage import chance, one
-from .good import Good
+from .good import VIEWS, Good
 
 Kind = Callable[[Good, Path, Generator], list[str]]
 
@@ -34,7 +35,9 @@ TINY = [
     "transinr:tiny",
     "weights:tiny-graph",
 ]
-QUICK = ["train.field.steps=2", "train.prior.steps=2", "source.split=[40,10]"]
+SHORT = ["train.field.steps=2", "train.prior.steps=2"]
+QUICK = [*SHORT, "source.split=[40,10]"]
+FIELD = ["train.field.steps=1", "field.depth=3", "field.tiles=[4,4,1]", "field.width=8"]
 RUN = [
     ["info", "run"],
     ["sample", "run", "--count", "1"],
@@ -59,7 +62,7 @@ def set_(*overrides: str) -> list[str]:
 
 def new(path: str, *more: str) -> list[str]:
     """A training on data at a path, a short one."""
-    return ["train", "mnif:tiny", "--run", "new", *set_(*QUICK, f"source.path={path}", *more)]
+    return ["train", "mnif:tiny", "--run", "new", *set_(*SHORT, *more, f"source.path={path}")]
 
 
 def copied(good: Good, where: Path, name: str) -> None:
@@ -94,13 +97,20 @@ def recipes(good: Good, where: Path, draw: Generator) -> list[str]:
 
 
 RAW = (
-    "", ":", "[", "{}", "[]", "[[]]", "{a=1}", "{name='os:system',command='touch called'}", "'evil:Evil'",
-    "evil:Evil", "os:system", "[" * 2000 + "]" * 2000, "{a=" * 500 + "1" + "}" * 500, "9" * 5000,
-    "0x" + "f" * 3000, "1e400", "nan", "inf", "-inf", "true", "1979-05-27T07:32:00Z", "'\\u0000'",
-    '"""', "x\ny = 1", "1 # no", "[1,'a',{}]", "{name='none'}", "none", "'none'", "-1", "0", "0.5", "3",
-    "1000000000", "1000000000000", "1e18", "'[/nope]'", "\x1b[31m", "\udcff", "siren", "=", "a.b=c",
+    "", ":", "[", "{}", "[]", "[[]]", "{a=1}", "{name='os:system',command='touch called'}",
+    "'evil:Evil'", "evil:Evil", "os:system", "[" * 2000 + "]" * 2000,
+    "{a=" * 500 + "1" + "}" * 500, "9" * 5000, "0x" + "f" * 3000, "1e400", "nan", "inf", "-inf",
+    "true", "1979-05-27T07:32:00Z", "'\\u0000'", '"""', "x\ny = 1", "1 # no", "[1,'a',{}]",
+    "{name='none'}", "none", "'none'", "-1", "0", "0.5", "3", "1000000000", "1000000000000",
+    "1e18", "'[/nope]'", "\x1b[31m", "\udcff", "siren", "=", "a.b=c",
 )  # fmt: skip
 """Values of ``--set``."""
+
+
+NUMERIC = (
+    "-1", "0", "1", "2", "7", "0.5", "1e-30", "1e30", "-0.0", "nan", "inf", "1000000000",
+    "1000000000000", "9223372036854775807", "18446744073709551616", "[0,0]", "[1,2,3]",
+)  # fmt: skip
 
 
 def paths_of(tree: Any, root: str = "") -> list[str]:
@@ -123,7 +133,7 @@ def override(draw: Generator, known: list[str]) -> str:
         key = one(
             draw, ["", ".", "a" * 3000, "[/nope]", "a." * 3000 + "b", "\x1b[31m", "known.signals"]
         )
-    return f"{key}={one(draw, RAW)}"
+    return f"{key}={one(draw, NUMERIC if chance(draw, 0.4) else RAW)}"
 
 
 def overrides(good: Good, where: Path, draw: Generator) -> list[str]:
@@ -142,42 +152,53 @@ def overrides(good: Good, where: Path, draw: Generator) -> list[str]:
 # -- arguments
 
 WORDS = (
-    "0", "-1", "1", "2", "3", "1.5", "nan", "inf", "-inf", "1e400", "9" * 30, "9" * 5000, "1000000000000",
-    "", " ", "[/nope]", "[bold]x", "\x1b[31m", "\udcff", "😀", "None", "[]", "x" * 5000, "two\nlines",
-    "../nope", "/dev/null/x", "run/model.safetensors", "run/codes.safetensors", "run/recipe.toml", "run",
-    "x" * 300 + ".png", "a.xyz", "8x8", "0x0", "8x8x8x8x8", "99999x99999", "1,0,0,1", "nan,0,1,1", "0,0,1",
-    "os:system", "evil:Evil", "os", "png", "npy", "glb", "/", ".", "run/recipe.toml:tiny", "mnif:nope",
+    "0", "-1", "1", "2", "3", "1.5", "nan", "inf", "-inf", "1e400", "9" * 30, "9" * 5000,
+    "1000000000000", "", " ", "[/nope]", "[bold]x", "\x1b[31m", "\udcff", "😀", "None", "[]",
+    "x" * 5000, "two\nlines", "../nope", "/dev/null/x", "run/model.safetensors",
+    "run/codes.safetensors", "run/recipe.toml", "run", "x" * 300 + ".png", "a.xyz", "8x8", "0x0",
+    "8x8x8x8x8", "99999x99999", "1,0,0,1", "nan,0,1,1", "0,0,1", "os:system", "evil:Evil", "os",
+    "png", "npy", "glb", "/", ".", "run/recipe.toml:tiny", "mnif:nope",
 )  # fmt: skip
 BUSY = {"demo", "cost"}
 """Verbs that take minutes, or start processes."""
 
 
-def commands() -> dict[tuple[str, ...], click.Command]:
-    """Words of each verb -> its command."""
-    root: Any = typer.main.get_command(cli.app)
-    found = {(name,): one for name, one in root.commands.items() if name not in BUSY}
-    inner = found.pop(("analyse",)).commands
-    return found | {("analyse", name): one for name, one in inner.items()}
+ANALYSES = (cli.influence, cli.curves, cli.support, cli.time, cli.judge)
+
+
+def verbs() -> dict[tuple[str, ...], dict[str, Any]]:
+    """Words of each verb -> its options: how each is written, and the type of its value."""
+    found = {(name,): options(verb) for name, verb in cli.VERBS.items() if name not in BUSY}
+    return found | {("analyse", verb.__name__): options(verb) for verb in ANALYSES}
+
+
+def options(verb: Callable[..., None]) -> dict[str, Any]:
+    found = {}
+    for name, hint in (get_type_hints(verb, include_extras=True) | ALLOWANCES).items():
+        told = getattr(hint, "__metadata__", [None])[0]
+        if isinstance(told, OptionInfo):
+            found[(told.param_decls or [f"--{name.replace('_', '-')}"])[0]] = hint.__origin__
+    return found
 
 
 def arguments(good: Good, where: Path, draw: Generator) -> list[str]:
     copied(good, where, one(draw, ["digits", "digits", "shapes", "views", "weights", "sound"]))
-    verbs = commands()
-    verb = one(draw, list(verbs))
-    known = {tuple(words[: len(verb)]): words for words in RUN}
-    words = list(known.get(verb, [*verb, "run"]))
+    known = verbs()
+    verb = one(draw, list(known))
+    usual = {tuple(words[: len(verb)]): words for words in RUN}
+    words = list(usual.get(verb, [*verb, "run"]))
     if verb == ("train",):
         words = ["train", "mnif:tiny", *set_(*QUICK)]
     if verb == ("list",):
         words = ["list"]
     if verb == ("analyse", "time"):
         words += ["--steps", "2", "--count", "1", "--seconds", "1"]
-    options = [p for p in verbs[verb].params if isinstance(p, click.Option) and p.name != "help"]
     for _ in range(draw.integers(1, 3)):
-        option = one(draw, options)
-        words.append(option.opts[-1])
-        if not option.is_flag:
-            words.append(one(draw, WORDS))
+        option = one(draw, list(known[verb]))
+        words.append(option)
+        if known[verb][option] is not bool:
+            fits = fitting(known[verb][option]) if chance(draw, 0.6) else WORDS
+            words.append(one(draw, fits))
     if chance(draw, 0.3):
         words[int(draw.integers(len(words)))] = one(draw, WORDS)
     if chance(draw, 0.1):
@@ -187,6 +208,17 @@ def arguments(good: Good, where: Path, draw: Generator) -> list[str]:
     return words
 
 
+def fitting(kind: Any) -> Sequence[str]:
+    """Words that are of a type: only sense can refuse them."""
+    kinds = {kind, *get_args(kind)}
+    if float in kinds:
+        return ["0", "0.5", "-1", "1e-300", "1e300", "nan", "inf"]
+    if int in kinds:
+        return ["0", "1", "2", "3", "1000000000", str(2**62), str(2**64), "9" * 30]
+    enums = [one for one in kinds if isinstance(one, type) and issubclass(one, Enum)]
+    return list(enums[0]) if enums else WORDS
+
+
 # -- run folders
 
 
@@ -194,16 +226,14 @@ def runs(good: Good, where: Path, draw: Generator) -> list[str]:
     name = one(draw, [*good.runs, "digits", "digits"])
     copied(good, where, name)
     run = where / "run"
-    for _ in range(draw.integers(1, 3)):
-        there = sorted(path for path in run.rglob("*") if path.is_file() and not path.is_symlink())
-        if there:
-            broken(good, one(draw, there), draw)
+    there = sorted(path for path in run.rglob("*") if path.is_file())
+    for at in draw.permutation(len(there))[: draw.integers(1, 3)]:
+        broken(good, there[at], draw)
     command = one(draw, RUN)
     if name.startswith("half") or chance(draw, 0.2):
         told = good.runs[name] / "recipe.toml"
         of = tomllib.loads(told.read_text()).get("recipe", "mnif:tiny")
         command = ["train", of, "--run", "run", "--resume"]
-        (run / "model.safetensors").unlink() if chance(draw, 0.1) and there else None
     return list(command)
 
 
@@ -373,8 +403,9 @@ def pictures(good: Good, where: Path, draw: Generator) -> list[str]:
         (where / name).write_bytes(content)
     if chance(draw, 0.5):
         return read(good, where, "digits", name, draw)
-    kind = one(draw, ["picture", "folder", "film"])
-    return new(name, f"source.name={kind}", *(["modality.name=video"] if kind == "film" else []))
+    if name == "data" and chance(draw, 0.5):
+        return new("data", "source.name=folder", "source.split=[1.0,0.0]")
+    return fitted(one(draw, ["image", "video"]), name)
 
 
 def sounds(good: Good, where: Path, draw: Generator) -> list[str]:
@@ -384,8 +415,13 @@ def sounds(good: Good, where: Path, draw: Generator) -> list[str]:
     name = one(draw, kinds) if chance(draw, 0.2) else name
     (where / name).write_bytes(content)
     more = one(draw, [[], ["source.offset=0.01"], ["source.seconds=0.02"], ["modality.size=100"]])
-    of = ["train.field.steps=1", "field.depth=3", "field.tiles=[4,4,1]", "field.width=8"]
-    return ["train", "loe:audio", "--run", "new", *set_(*of, f"source.path={name}", *more)]
+    return fitted("audio", name, *more)
+
+
+def fitted(variant: str, path: str, *more: str) -> list[str]:
+    """A field of one datum, fitted in a step."""
+    words = set_(*FIELD, f"source.path={path}", *more)
+    return ["train", f"loe:{variant}", "--run", "new", *words]
 
 
 def films(good: Good, where: Path, draw: Generator) -> list[str]:
@@ -395,15 +431,16 @@ def films(good: Good, where: Path, draw: Generator) -> list[str]:
     name = one(draw, kinds) if chance(draw, 0.2) else name
     (where / name).write_bytes(content)
     more = one(draw, [[], ["source.frames.start=1"], ["modality.size=[2,8,8]"]])
-    of = ["train.field.steps=1", "field.depth=3", "field.tiles=[4,4,1]", "field.width=8"]
-    return ["train", "loe:video", "--run", "new", *set_(*of, f"source.path={name}", *more)]
+    return fitted("video", name, *more)
 
 
 def scenes(good: Good, where: Path, draw: Generator) -> list[str]:
     kind = one(draw, ["packed", "scene", "scene", "object"])
     if kind == "packed":
         (where / "data.npz").write_bytes(damage.npz(good.arrays["views"], draw))
-        return read(good, where, "views", "data.npz", draw)
+        if chance(draw, 0.5):
+            return read(good, where, "views", "data.npz", draw)
+        return seen("multiview", "data.npz")
     found = dict(good.folders[kind])
     for _ in range(draw.integers(1, 3)):
         name = one(draw, sorted(found))
@@ -416,7 +453,16 @@ def scenes(good: Good, where: Path, draw: Generator) -> list[str]:
         found.pop(one(draw, sorted(found)))
     files(where, {f"data/{name}": content for name, content in found.items()})
     path = "data/transforms.json" if kind == "scene" and chance(draw, 0.3) else "data"
-    return read(good, where, "views", path, draw)
+    if chance(draw, 0.5):
+        return read(good, where, "views", path, draw)
+    return seen({"scene": "transforms", "object": "srn"}[kind], path)
+
+
+def seen(name: str, path: str) -> list[str]:
+    """A training on views at a path, a short one."""
+    source = [*VIEWS, f"source.name={name}", f"source.path={path}", "source.split=[1.0,0.0]"]
+    source += ["renderer.near=1.0", "renderer.far=2.2"]
+    return ["train", "mnif:multiview128", "--run", "new", "--stage", "field", *set_(*source)]
 
 
 KINDS: dict[str, Kind] = {

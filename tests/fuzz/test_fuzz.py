@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from . import oracle
+from . import damage, kinds, oracle
 from .found import FOUND
 from .good import Good, make
 from .kinds import KINDS
@@ -42,7 +42,7 @@ EVIL = "open('called', 'w').close()\nclass Evil: pass\n"
 def tried(
     write: Callable[[Path], list[str]], folder: Path, beside: Path
 ) -> tuple[list[str], tuple[str, str] | None]:
-    """The command of a case that was written into a new folder, and what is wrong with its answer."""
+    """The command of a case, written into a new folder; what is wrong with its answer."""
     folder.mkdir()
     (folder / "evil.py").write_text(EVIL)
     words = write(folder)
@@ -61,6 +61,58 @@ def numbers(config: pytest.Config, kind: str) -> Iterator[int]:
     while time.monotonic() < end and (seconds is not None or number < CASES):
         yield number
         number += 1
+
+
+def wholesome(good: Good) -> Iterator[tuple[str, str | None, dict[str, bytes], list[str]]]:
+    """What becomes hostile, as it is: a name, a run, files, and a command that takes them."""
+    for words in kinds.RUN:
+        yield f"digits, {shlex.join(words)}", "digits", {}, words
+    for run in ("shapes", "views", "weights", "sound"):
+        yield f"{run}, info", run, {}, ["info", "run"]
+        yield f"{run}, render", run, {}, ["render", "run", "--frames", "2"]
+    for run in ("half-coded", "half-trained"):
+        yield run, run, {}, ["train", "mnif:tiny", "--run", "run", "--resume"]
+    yield "codes", "weights", {}, ["decode", "run", "run/codes.safetensors"]
+    yield "hdf5", "weights", {"c.hdf5": good.files["codes.hdf5"]}, ["decode", "run", "c.hdf5"]
+    encode = ["encode", "run", "--out", "o.safetensors", "--source"]
+    packed = {"packed": "digits", "bits": "shapes", "cells": "shapes", "meshes": "shapes"}
+    for name, run in (packed | {"views": "views"}).items():
+        yield name, run, {"data.npz": damage.npz_of(good.arrays[name])}, [*encode, "data.npz"]
+    for name in ("pictures", "split"):
+        files = {"data.npz": damage.npz_of(good.arrays[name])}
+        yield name, "digits", files, [*encode, "data.npz"]
+        yield f"training on {name}", None, files, kinds.new("data.npz", "source.name=array")
+    for name, content in good.files.items():
+        files = {name: content}
+        match name.partition(".")[0]:
+            case "picture":
+                yield name, "digits", files, [*encode, name]
+                yield f"training on {name}", None, files, kinds.fitted("image", name)
+            case "mesh" | "ascii" | "shape":
+                yield name, "shapes", files, [*encode, name]
+            case "sound":
+                yield name, None, files, kinds.fitted("audio", name)
+            case "film":
+                yield name, None, files, kinds.fitted("video", name)
+    for name, source in (("scene", "transforms"), ("object", "srn")):
+        files = {f"data/{path}": content for path, content in good.folders[name].items()}
+        yield name, "views", files, [*encode, "data"]
+        yield f"training on a {name}", None, files, kinds.seen(source, "data")
+
+
+def test_good_input_is_taken(good, tmp_path):
+    """So that refusals are of what was made hostile."""
+    refused = {}
+    for number, (name, run, files, words) in enumerate(wholesome(good)):
+        case = tmp_path / f"{number}"
+        case.mkdir()
+        kinds.files(case, files)
+        if run is not None:
+            kinds.copied(good, case, run)
+        answer = oracle.ask(words, case)
+        if (wrong := oracle.fault(answer)) or answer.status:
+            refused[name] = wrong or answer.err
+    assert not refused, refused
 
 
 @pytest.mark.parametrize("kind", KINDS)
