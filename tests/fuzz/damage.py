@@ -180,7 +180,7 @@ def json_of(found: Any) -> bytes:
 
 def toml_of(found: Any) -> bytes:
     """TOML knows no null: it is left out."""
-    return special(tomli_w.dumps(told(found) if isinstance(found, dict) else {"root": told(found)}))
+    return special(tomli_w.dumps(told(found if isinstance(found, dict) else {"root": found})))
 
 
 def told(node: Any) -> Any:
@@ -253,7 +253,7 @@ def _array(good: Array, draw: Generator) -> Array:
         case 5 if good.ndim:
             return np.take(good, [], axis=int(draw.integers(good.ndim)))
         case 6 if size:
-            return good.reshape(-1)[0].reshape(())
+            return good.reshape(-1)[:1].reshape(())
         case 7 if good.ndim > 1:
             return np.asfortranarray(good.transpose(draw.permutation(good.ndim)))
         case 8 if number and size:
@@ -325,7 +325,7 @@ def npz(good: dict[str, Array], draw: Generator) -> bytes:
     )
     with zipfile.ZipFile(file, "w", kind) as packed:
         for name, content in members.items():
-            packed.writestr(name.encode(errors="replace").decode(), content)
+            packed.writestr(name.encode(errors="replace").decode() or "_", content)
     whole = file.getvalue()
     if chance(draw, 0.1):  # it says that members are encrypted, or larger than they are
         at = whole.rfind(b"PK\x01\x02")

@@ -157,7 +157,7 @@ WORDS = (
     "x" * 5000, "two\nlines", "../nope", "/dev/null/x", "run/model.safetensors",
     "run/codes.safetensors", "run/recipe.toml", "run", "x" * 300 + ".png", "a.xyz", "8x8", "0x0",
     "8x8x8x8x8", "99999x99999", "1,0,0,1", "nan,0,1,1", "0,0,1", "os:system", "evil:Evil", "os",
-    "png", "npy", "glb", "/", ".", "run/recipe.toml:tiny", "mnif:nope",
+    "png", "npy", "glb", ".", "run/recipe.toml:tiny", "mnif:nope",
 )  # fmt: skip
 BUSY = {"demo", "cost"}
 """Verbs that take minutes, or start processes."""
