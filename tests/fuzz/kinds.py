@@ -5,6 +5,7 @@ A case's folder is the command's current one; beside it lies ``../beside``, whic
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tomllib
@@ -23,7 +24,7 @@ from fieldloom.cli.options import ALLOWANCES
 
 from . import damage
 from .damage import chance, one
-from .good import VIEWS, Good
+from .good import DIGITS, VIEWS, Good
 
 Kind = Callable[[Good, Path, Generator], list[str]]
 
@@ -38,6 +39,12 @@ TINY = [
 SHORT = ["train.field.steps=2", "train.prior.steps=2"]
 QUICK = [*SHORT, "source.split=[40,10]"]
 FIELD = ["train.field.steps=1", "field.depth=3", "field.tiles=[4,4,1]", "field.width=8"]
+
+
+def set_(*overrides: str) -> list[str]:
+    return [word for override in overrides for word in ("--set", override)]
+
+
 RUN = [
     ["info", "run"],
     ["sample", "run", "--count", "1"],
@@ -52,12 +59,9 @@ RUN = [
     ["analyse", "judge", "run", "--count", "2", "--points", "16"],
     ["analyse", "curves", "run"],
     ["analyse", "influence", "run", "--count", "1", "--tokens", "1"],
+    ["train", "mnif:tiny", "--run", "new", "--stage", "prior", "--fields", "run", *set_(*DIGITS)],
 ]
 """Commands on a run, small ones."""
-
-
-def set_(*overrides: str) -> list[str]:
-    return [word for override in overrides for word in ("--set", override)]
 
 
 def new(path: str, *more: str) -> list[str]:
@@ -103,6 +107,7 @@ RAW = (
     "true", "1979-05-27T07:32:00Z", "'\\u0000'", '"""', "x\ny = 1", "1 # no", "[1,'a',{}]",
     "{name='none'}", "none", "'none'", "-1", "0", "0.5", "3", "1000000000", "1000000000000",
     "1e18", "'[/nope]'", "\x1b[31m", "\udcff", "siren", "=", "a.b=c",
+    "huggingface", "inception",
 )  # fmt: skip
 """Values of ``--set``."""
 
@@ -154,7 +159,7 @@ def overrides(good: Good, where: Path, draw: Generator) -> list[str]:
 WORDS = (
     "0", "-1", "1", "2", "3", "1.5", "nan", "inf", "-inf", "1e400", "9" * 30, "9" * 5000,
     "1000000000000", "", " ", "[/nope]", "[bold]x", "\x1b[31m", "\udcff", "😀", "None", "[]",
-    "x" * 5000, "two\nlines", "../nope", "/dev/null/x", "run/model.safetensors",
+    "x" * 5000, "two\nlines", "../nope", "..", "/dev/null/x", "run/model.safetensors",
     "run/codes.safetensors", "run/recipe.toml", "run", "x" * 300 + ".png", "a.xyz", "8x8", "0x0",
     "8x8x8x8x8", "99999x99999", "1,0,0,1", "nan,0,1,1", "0,0,1", "os:system", "evil:Evil", "os",
     "png", "npy", "glb", ".", "run/recipe.toml:tiny", "mnif:nope",
@@ -176,8 +181,9 @@ def options(verb: Callable[..., None]) -> dict[str, Any]:
     found = {}
     for name, hint in (get_type_hints(verb, include_extras=True) | ALLOWANCES).items():
         told = getattr(hint, "__metadata__", [None])[0]
-        if isinstance(told, OptionInfo):
-            found[(told.param_decls or [f"--{name.replace('_', '-')}"])[0]] = hint.__origin__
+        if isinstance(told, OptionInfo) and name not in ("large", "network"):  # they allow it
+            named = [one for one in (told.default, *(told.param_decls or ())) if type(one) is str]
+            found[(named or [f"--{name.replace('_', '-')}"])[0]] = hint.__origin__
     return found
 
 
@@ -296,6 +302,51 @@ def manifests(good: Good, where: Path, draw: Generator) -> list[str]:
     return list(
         one(draw, [["encode", "run"], ["decode", "run", "run/encoded", "--count", "1"], whole])
     )
+
+
+OUT = {
+    "sample": ["sampled.png"],
+    "encode": ["encoded", "encoded/manifest.json", "encoded/00000.safetensors"],
+    "decode": ["decoded", "decoded/0000.png"],
+    "reconstruct": ["reconstructions", "reconstructions/0000.png"],
+    "render": ["rendered.png", "orbit.gif"],
+    "interpolate": ["interpolation-0-1.gif"],
+    "evaluate": ["report.json", "report.html", "samples.png"],
+    "ceiling": ["ceiling.json"],
+    "analyse": ["nearest.png", "judge.json", "influence.png", "learning-curves.png"],
+    "train": ["log.jsonl", "codes", "state.safetensors", "model.safetensors", "codes.safetensors"],
+}
+"""Names that verbs write in a run."""
+
+
+def outward(good: Good, where: Path, draw: Generator) -> list[str]:
+    """Links, and names in a manifest, that lead out of the run."""
+    words = list(one(draw, [*RUN[1:-1], ["train", "mnif:tiny", "--run", "run", "--resume"]]))
+    train = words[0] == "train"
+    name = one(draw, ["half-coded", "half-trained"]) if train else one(draw, ["digits", "shapes"])
+    copied(good, where, name)
+    beside = where.parent / "beside"
+    if words[0] == "encode" and chance(draw, 0.5):
+        words += ["--out", "run/encoded.safetensors"]
+    if chance(draw, 0.3) and (folder := where / "run" / ("codes" if train else "encoded")).is_dir():
+        told = json.loads((folder / "manifest.json").read_text())
+        for shard in told["shards"]:
+            path = one(draw, ["../../../beside/codes.safetensors", f"{beside}/codes.safetensors"])
+            shard["file"] = one(draw, [path, shard["file"]])
+        whole = where / "run" / "encoded.safetensors.shards"
+        (folder / "manifest.json").write_text(json.dumps(told))
+        if folder.name == "encoded" and chance(draw, 0.5):
+            shutil.copytree(folder, whole)
+        return words
+    for name in one(draw, [OUT[words[0]], [one(draw, OUT[words[0]])]]):
+        path = where / "run" / name
+        if path.parent.is_symlink():
+            continue
+        path.parent.mkdir(exist_ok=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        to = beside if "." not in name else beside / one(draw, ["codes.safetensors", "new"])
+        os.symlink(one(draw, [str(to), os.path.relpath(to, path.parent)]), path)
+    return words
 
 
 def codes(good: Good, where: Path, draw: Generator) -> list[str]:
@@ -465,12 +516,16 @@ def seen(name: str, path: str) -> list[str]:
     return ["train", "mnif:multiview128", "--run", "new", "--stage", "field", *set_(*source)]
 
 
+MAY_LAST = {"recipes", "overrides", "arguments", "runs"}
+"""Kinds that may ask for long work, which is then asked to stop."""
+
 KINDS: dict[str, Kind] = {
     "recipes": recipes,
     "overrides": overrides,
     "arguments": arguments,
     "runs": runs,
     "manifests": manifests,
+    "outward": outward,
     "codes": codes,
     "arrays": arrays,
     "meshes": meshes,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import re
 import resource
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -21,13 +23,14 @@ from types import FrameType
 from typing import Any
 
 import jaxtyping
+import pytest
 import torch
 
 import fieldloom
 from fieldloom import cli
 
 PATIENCE, SECONDS, STUCK = 2.0, 10.0, 60.0
-"""CPU seconds after which a training is asked to stop; CPU and real ones that a case may take."""
+"""CPU seconds after which long work is asked to stop; CPU and real ones that a case may take."""
 MEMORY = 3 << 29
 """Bytes that a case may take beyond what the process has."""
 LONGEST = 600
@@ -53,23 +56,36 @@ class Answer:
     seconds: float
 
 
-def judge(words: Sequence[str], case: Path, beside: Path) -> tuple[str, str] | None:
+def judge(
+    words: Sequence[str], case: Path, beside: Path, stops: bool = False
+) -> tuple[str, str] | None:
     """What is wrong with the answer to a command, and a signature to tell failures apart.
 
     case: the current folder of the command, the only one that it may write to. beside: a folder
-    whose files must stay as they are, and where nothing may be executed.
+    whose files must stay as they are, and where nothing may be executed. stops: ask to stop, as
+    Ctrl-C does, what takes long.
     """
-    run = case / "run"
-    before, kept = contents(beside), protected(run, words)
-    answer = ask(words, case)
+    before, kept = contents(beside), protected(case, words)
+    called: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", lambda *to: refused(called, to[-1]))
+        answer = ask(words, case, stops)
     wrong = fault(answer)
     if contents(beside) != before:
         wrong = "it changed files outside of its folder"
     elif list(case.rglob("called")) or (beside / "called").exists():
         wrong = "it EXECUTED what it was given"
-    elif protected(run, words) != kept:
-        wrong = "it changed the run's recipe, weights or codes"
+    elif called:
+        wrong = f"it reaches for the network: {called[0]}"
+    elif (changed := protected(case, words)) != kept:
+        names = sorted(key for key in kept | changed if kept.get(key) != changed.get(key))
+        wrong = f"it changed files that are not its own: {', '.join(names)}"
     return None if wrong is None else (wrong, signature(answer, wrong))
+
+
+def refused(called: list[str], to: Any) -> None:
+    called.append(str(to))
+    raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
 
 def fault(answer: Answer) -> str | None:
@@ -111,17 +127,18 @@ def signature(answer: Answer, wrong: str) -> str:
     return f"{type(answer.error).__name__} at {where}"
 
 
-def ask(words: Sequence[str], case: Path) -> Answer:
+def ask(words: Sequence[str], case: Path, stops: bool = False) -> Answer:
     """The answer of the command line to words after ``fieldloom``, in a current folder."""
     status: Any = 0
     error, escaped = None, False
     with surroundings(["fieldloom", *words], case), streams() as (out, err):
         began = time.process_time()
         try:
-            with limits(stops=words[:1] == ["train"]):
+            with limits(stops):
                 cli.main()
         except SystemExit as end:
             status, error = end.code or 0, end.__context__
+            error = None if type(error).__name__ == "Exit" else error  # typer's way to end
         except (Exception, TooLong, KeyboardInterrupt) as found:
             status, error, escaped = 1, found, True
         seconds = time.process_time() - began
@@ -185,7 +202,7 @@ def streams() -> Iterator[tuple[Any, Any]]:
 
 @contextmanager
 def limits(stops: bool) -> Iterator[None]:
-    """Bounds on time and memory. stops: ask to stop, as Ctrl-C does, before time is over."""
+    """Bounds on time and memory. stops: ask to stop before time is over."""
     asked = not stops
 
     def over(number: int, frame: FrameType | None) -> None:
@@ -233,9 +250,15 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def protected(run: Path, words: Sequence[str]) -> dict[str, str]:
-    """What no verb but ``train`` may change in a run."""
-    if words[:1] == ["train"] or not run.is_dir():
+def protected(case: Path, words: Sequence[str]) -> dict[str, str]:
+    """What a command must leave as it is: of a run its recipe, weights and codes, unless it trains
+    it; where it is told of no other place to write to, all that lies beside the run."""
+    if words[:1] == ["train"]:
         return {}
-    names = ("recipe.toml", "model.safetensors", "codes.safetensors")
-    return {name: found for name, found in contents(run).items() if name in names}
+    own = [f"run/{name}" for name in ("recipe.toml", "model.safetensors", "codes.safetensors")]
+    told = any(word.startswith("--out") for word in words)
+    return {
+        name: found
+        for name, found in contents(case).items()
+        if name in own or not (told or name.split("/")[0] == "run")
+    }
