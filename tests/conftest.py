@@ -24,6 +24,13 @@ def seed() -> None:
     random.seed(0)
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("fuzz", "hostile input, see tests/fuzz")
+    group.addoption("--fuzz-seconds", type=float, help="of all kinds; default: a fixed few cases")
+    group.addoption("--fuzz-seed", type=int, default=0, help="which cases")
+    group.addoption("--fuzz-case", metavar="KIND:NUMBER", help="this one alone")
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     seed()
