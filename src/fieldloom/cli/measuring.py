@@ -47,8 +47,8 @@ def evaluate(
         moved = set(change) == {"source"} and set(change["source"]) == {"path"}
         if set(change) != {"evaluate"} and not moved:
             raise InputError(
-                f"--set {shorten(override)}: only keys of 'evaluate' can change after training, and "
-                "source.path, where the same data lie now."
+                f"--set {shorten(override)}: only keys of 'evaluate' can change after training, "
+                "and source.path, where the same data lie now."
             )
         system.recipe = merge(system.recipe, change)
     sizes = parse_resolution(resolution)

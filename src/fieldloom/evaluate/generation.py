@@ -97,10 +97,11 @@ def novelty(source: Source, result: Result) -> Result:
     if len(source.test):
         test = source.read(source.test)
         usual = nearest(test.flatten(1), train.flatten(1))[0].median().item()
+        ratio = far / usual if usual else math.nan
         figures += [
             Figure("nearest.test", usual, f"{len(test)} test data", how_far),
             Figure(
-                "novelty", far / usual if usual else math.nan, against, "ratio of the two above"
+                "novelty", ratio, against, "ratio of the two above"
             ),
         ]
     return replace(result, figures=figures, nearest=places, distances=distances)
