@@ -83,7 +83,7 @@ def make(where: Path) -> Good:
     folders = {"scene": scene(draw), "object": srn(draw)}
     runs = make_runs(where, arrays, files)
     weights = Run(runs["weights"]).read_system("cpu")
-    codes, _ = Run(runs["weights"]).read_codes()
+    codes, *_ = Run(runs["weights"]).read_codes()
     beside = {"labels": torch.zeros(3, dtype=torch.long)}
     files["codes.hdf5"] = nef.write(where / "w.h5", weights.family, codes[:3], beside).read_bytes()
     return Good(runs, files, arrays, folders)
