@@ -291,11 +291,10 @@ def remove(folder: str | Path) -> None:
     """A job's shards and manifest, once their codes are kept elsewhere."""
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if manifest is None:
-        return
-    for name in (*map(shard_name, range(len(manifest.shards))), PAUSED, MANIFEST):
-        (folder / name).unlink(missing_ok=True)
-    if not any(folder.iterdir()):
+    if manifest is not None:
+        for name in (*map(shard_name, range(len(manifest.shards))), PAUSED, MANIFEST):
+            (folder / name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 

@@ -280,6 +280,7 @@ class Run:
         for name in there:
             if name != SHARDS:
                 (self.folder / name).unlink()
+        export.remove_partial(self.folder, OWN)
         self.write_json(ENV, environment | {"made_by": made_by})
 
     @property
