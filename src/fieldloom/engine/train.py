@@ -14,6 +14,7 @@ from fieldloom.engine import bulk
 from fieldloom.engine import device as devices
 from fieldloom.engine.inherit import inherit
 from fieldloom.engine.loop import Training, loop
+from fieldloom.engine.room import check_training
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage, parse_stage
 from fieldloom.errors import InputError
@@ -141,6 +142,7 @@ def check(
 
     given: whether the trained field comes from another run.
     """
+    check_training(system, source, stages, todo)
     Training(system.objective(), stages["field"])
     if system.prior is None:
         return
