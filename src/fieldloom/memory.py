@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from fieldloom.errors import FieldloomError, InputError
+from fieldloom.errors import InputError
 from fieldloom.permit import Permit
 
 OBJECT = 16 << 10
@@ -181,10 +181,9 @@ def reckoned(make: Callable[[], Made], what: str) -> Made:
         try:
             with _within(Reckoning(machine())), torch.device("meta"):
                 make()
-        except (FieldloomError, TooMuch):
-            raise
-        except Exception:  # a part that cannot be made so is counted as it is made
-            return
+        except Exception as error:  # a part that cannot be made so is counted as it is made
+            if TooMuch in (type(error), type(error.__cause__)):
+                raise
 
     try:
         with _within(Reckoning(machine(), dry)):

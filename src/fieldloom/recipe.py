@@ -97,11 +97,14 @@ def _is_file(path: Path, ask: Callable[[Path], bool] = Path.is_file) -> bool:
 def _parse(path: Path) -> Recipe:
     what = f"recipe file '{shorten(str(path))}'"
     try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{what} has more than {LARGEST >> 20} MiB: it is no recipe.")
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except OSError as error:
         raise InputError(f"{what} cannot be read: {error.strerror}.") from None
+    if len(content) > LARGEST:
+        raise InputError(f"{what} has more than {LARGEST >> 20} MiB: it is no recipe.")
+    try:
+        recipe = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of too long numbers
         raise InputError(f"{what} is not valid TOML: {shorten(str(error))}.") from None
     check_values(recipe, what)

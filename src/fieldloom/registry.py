@@ -26,11 +26,10 @@ from fieldloom.errors import FieldloomError, InputError, quote, shorten, unknown
 from fieldloom.permit import NOTHING, Permit
 
 Table = Mapping[str, Callable[..., Any]]
-Spec = str | Mapping[str, Any]
 
 
 def build(
-    kind: str, spec: Spec, tables: Mapping[str, Table], permit: Permit = NOTHING, **known: Any
+    kind: str, spec: Any, tables: Mapping[str, Table], permit: Permit = NOTHING, **known: Any
 ) -> Any:
     """The part that ``spec`` describes.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from fieldloom import memory, registry
@@ -52,6 +53,9 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "codec": CODECS,
     "denoiser": DENOISERS,
 }
+
+Array = Tensor | NDArray[Any]
+"""What data and codes may be given as."""
 
 Label = int | str | Sequence[int | str] | Tensor
 """A class's number or name, or one for each datum."""
@@ -117,7 +121,7 @@ class System(nn.Module):
     # -- data <-> codes
 
     def encode(
-        self, data: Tensor, batch: int | None = None, index: Tensor | None = None, **meta: Any
+        self, data: Array, batch: int | None = None, index: Tensor | None = None, **meta: Any
     ) -> Code:
         """The codes of data: (batch, tokens, width). batch, index: as of ``signals``.
 
@@ -130,7 +134,7 @@ class System(nn.Module):
         return torch.cat(found)
 
     def signals(
-        self, data: Tensor, batch: int | None = None, index: Tensor | None = None, **meta: Any
+        self, data: Array, batch: int | None = None, index: Tensor | None = None, **meta: Any
     ) -> Iterator[Signal]:
         """What codes of data are found from, a few signals at a time.
 
@@ -175,7 +179,7 @@ class System(nn.Module):
 
     def decode(
         self,
-        code: Code,
+        code: Code | NDArray[Any],
         resolution: Resolution | None = None,
         cameras: Cameras | None = None,
     ) -> Tensor:
@@ -187,7 +191,7 @@ class System(nn.Module):
 
     def predict(
         self,
-        code: Code,
+        code: Code | NDArray[Any],
         resolution: Resolution | None = None,
         cameras: Cameras | None = None,
     ) -> Tensor:
@@ -234,7 +238,7 @@ class System(nn.Module):
 
     def strips(
         self,
-        code: Code,
+        code: Code | NDArray[Any],
         resolution: Resolution | None = None,
         window: Window | None = None,
         values: int = STRIP,
@@ -301,7 +305,7 @@ class System(nn.Module):
 
     def depth(
         self,
-        code: Code,
+        code: Code | NDArray[Any],
         resolution: Resolution | None = None,
         cameras: Cameras | None = None,
     ) -> Tensor:
@@ -322,7 +326,7 @@ class System(nn.Module):
 
     def mesh(
         self,
-        code: Code,
+        code: Code | NDArray[Any],
         resolution: Resolution | None = None,
         project: int = 0,
         frame: Tensor | None = None,
@@ -349,7 +353,7 @@ class System(nn.Module):
             found = to_level(found, on_device, LEVEL, project, reach=cell)
         return found if found is None or frame is None else from_unit(found, frame)
 
-    def function(self, code: Code) -> Function:
+    def function(self, code: Code | NDArray[Any]) -> Function:
         """The data of one code (1, tokens, width) as a function of the field's own coordinates.
 
         For what asks for values, or gradients, where no grid is: projecting a mesh's vertices.
@@ -357,9 +361,7 @@ class System(nn.Module):
         weights = self.family.conditioner(self.one_code(code).to(self.device))
         return lambda x: self.modality.outward(self.link(self.family.field(x, weights)))
 
-    def reconstruct(
-        self, data: Tensor, resolution: Resolution | None = None, **meta: Any
-    ) -> Tensor:
+    def reconstruct(self, data: Array, resolution: Resolution | None = None, **meta: Any) -> Tensor:
         """decode(encode(data)); views are rendered at their own cameras."""
         cameras = {key: value for key, value in meta.items() if key in ("c2w", "intrinsics")}
         return self.decode(self.encode(data, **meta), resolution, cameras or None)
@@ -410,7 +412,7 @@ class System(nn.Module):
         raise unknown("class", label, names)
 
     def interpolate(
-        self, a: Tensor, b: Tensor, steps: int = 16, resolution: Resolution | None = None
+        self, a: Array, b: Array, steps: int = 16, resolution: Resolution | None = None
     ) -> Tensor:
         """From datum a to b (channel, *axes) along the line between their codes, ends included.
 
@@ -538,7 +540,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         memory.ask(memory.of_numbers(slot.shape for slot in field.slots.values()))
     except memory.TooMuch as error:
         spec = recipe["field"] if isinstance(recipe["field"], Mapping) else {}
-        raise registry.refused("the field", spec, error) from None
+        raise registry.refused("the field", spec, error) from error
     conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
     batch = recipe.get("train", {}).get("field", {}).get("batch", 32)

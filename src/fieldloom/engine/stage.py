@@ -121,7 +121,7 @@ class Stage:
             raise InputError("train: ema is in [0, 1), warmup at least 0, clip positive.")
 
 
-def parse_stage(name: str, spec: Mapping[str, Any]) -> Stage:
+def parse_stage(name: str, spec: Any) -> Stage:
     """The checked section ``[train.name]``."""
     if not isinstance(spec, Mapping):
         raise InputError(f"train.{name} = {quote(spec)} is not right: it is a table.")

@@ -134,7 +134,7 @@ def check_room(how: Evaluation, system: System, count: int) -> None:
     memory.check("evaluate", held, system.permit, given=given)
 
 
-def parse(spec: Mapping[str, Any]) -> Evaluation:
+def parse(spec: Any) -> Evaluation:
     """The checked section ``[evaluate]``."""
     if not isinstance(spec, Mapping):
         raise InputError(f"evaluate = {quote(spec)} is not right: it is a table.")

@@ -21,7 +21,7 @@ Cameras = Mapping[str, Tensor]
 """``c2w`` (views, 4, 4) or (batch, views, 4, 4), OpenGL; ``intrinsics`` (..., 4) in pixels."""
 
 
-def sizes_of(resolution: Resolution, axes: int) -> tuple[int, ...]:
+def sizes_of(resolution: Any, axes: int) -> tuple[int, ...]:
     """Samples of each axis, from one number for all or one an axis. Raises InputError."""
     each = tuple(resolution) if isinstance(resolution, tuple | list) else (resolution,) * axes
     whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in each)
