@@ -15,7 +15,7 @@ from fieldloom.encoders import Fit, Nothing
 from fieldloom.engine.stage import OPTIMIZERS, Stage, parse_stage
 from fieldloom.engine.train import train
 from fieldloom.errors import InputError
-from fieldloom.evaluate.figures import Evaluation, parse
+from fieldloom.evaluate.figures import Evaluation, check_room, parse
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.mismatch import mse
@@ -127,7 +127,7 @@ def test_every_argument_of_every_part(kind):
 def test_every_argument_of_a_stage_an_evaluation_and_an_optimiser():
     for kind, make in ((Stage, partial(parse_stage, "field")), (Evaluation, parse)):
         for argument in (field.name for field in fields(kind)):
-            assert any([sentence(make, {argument: value}) for value in VALUES])
+            assert {sentence(make, {argument: value}) for value in VALUES} - {None}
         for spec in (3, "x", None, [1]):
             assert "it is a table" in (sentence(make, spec) or "")
     weights = [nn.Parameter(torch.zeros(1))]
@@ -318,6 +318,24 @@ def test_training_is_reckoned_before_it_begins(override, tmp_path):
     with pytest.raises(InputError, match=BATCHES[override]):
         train(recipe.load("mnif:tiny", [override]), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+ASKED = {
+    "samples": ({"samples": 10**12}, r"evaluate would take .* TB \(samples = 1000000000000"),
+    "points": ({"points": 10**12, "metrics": ["shapes"]}, r"would take .* points = 10000000"),
+    "resolution": ({"resolution": 10**6}, r"would take 4 TB .*resolution = 1000000\)"),
+}
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_an_evaluation_is_reckoned_before_it_begins(case):
+    spec, message = ASKED[case]
+    how, system = parse(spec), fieldloom.build("mnif", "tiny")
+    with pytest.raises(InputError, match=message):
+        check_room(how, system, how.samples or 256)
+    check_room(parse({}), system, 256)
+    system.permit = Permit(large=True)
+    check_room(how, system, how.samples or 256)
 
 
 def test_weights_are_reckoned_with_what_training_keeps_of_them(tmp_path, monkeypatch):
