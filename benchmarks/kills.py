@@ -52,7 +52,7 @@ CASES = {
     "hyperdiffusion:tiny": ["encoder.steps=30", "train.prior.steps=12", *SHORT],
     "weights:tiny of given fields": ["train.prior.steps=12", *SHORT],
 }
-"""Training and diffusion; fits in shards; one long step; a run that begins with another's fields."""
+"""Training and diffusion; fits in shards; one long step; a run given the fields of another."""
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}

@@ -20,18 +20,29 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote
+
+Named = str | Path
+"""A path, as text or not."""
 
 PARTIAL = ".partial"
 """How a file ends that is still being written; before it stand the writer's host and process."""
 
 
-def atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+def named(path: Named) -> Path:
+    """Raises InputError for what is no path."""
+    if not isinstance(path, str | Path) or "\0" in str(path) or not Path(path).name:
+        raise InputError(f"path = {quote(path)}: the name of a file is needed.")
+    return Path(path)
+
+
+def atomically(path: Named, write: Callable[[BinaryIO], object]) -> Path:
     """Let ``write`` fill a new file beside ``path``, then put it in its place.
 
     Whatever goes wrong, a file that was at ``path`` before is still whole, and nothing is left
     over; only a process that is killed leaves its part, which ``remove_partial`` finds.
     """
+    path = named(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = f"{socket.gethostname()}-{os.getpid()}"
     prefix = f".{path.name[:64]}.{writer}-"
@@ -85,26 +96,39 @@ def _umask() -> int:
     return mask
 
 
-def write(content: bytes, path: Path) -> Path:
+def write(content: bytes, path: Named) -> Path:
     return atomically(path, lambda file: file.write(content))
 
 
-def text(content: str, path: Path) -> Path:
+def text(content: str, path: Named) -> Path:
     return write(content.encode(), path)
 
 
-def npy(data: Tensor, path: Path) -> Path:
+def npy(data: Tensor, path: Named) -> Path:
     return atomically(path, lambda file: np.save(file, data.detach().float().cpu().numpy()))
 
 
 def pixels(image: Tensor) -> NDArray[np.uint8]:
-    """(channel, height, width) in [0, 1] -> uint8 (height, width, 3): clamped, rounded."""
+    """(channel, height, width) in [0, 1] -> uint8 (height, width, 3): clamped, rounded.
+
+    Grey is one channel; of more than three the first three are seen.
+    """
+    if not isinstance(image, Tensor) or image.ndim != 3 or 0 in image.shape or len(image) == 2:
+        raise InputError(
+            f"{_kind(image)} is no picture: (channel, height, width), 1 or 3 channels."
+        )
     image = image.detach().float().cpu().clamp(0, 1)
     image = image.expand(3, -1, -1) if len(image) == 1 else image[:3]
     return (image * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def png(image: Tensor, path: Path) -> Path:
+def _kind(value: object) -> str:
+    """What something is, for a message."""
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else f"an array of the shape {tuple(shape)}"
+
+
+def png(image: Tensor, path: Named) -> Path:
     """One image (channel, height, width) in [0, 1] as a PNG."""
     return write(png_bytes(pixels(image)), path)
 
@@ -139,12 +163,14 @@ def _nearest(tile: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(tile).resize((width, height), Image.Resampling.NEAREST))
 
 
-def gif(frames: Iterable[NDArray[np.uint8]], path: Path, seconds: float = 0.08) -> Path:
+def gif(frames: Iterable[NDArray[np.uint8]], path: Named, seconds: float = 0.08) -> Path:
     """Frames uint8 (height, width, 3) as an animation that loops.
 
     seconds: of each, at least 0.02: viewers slow down what is shorter.
     """
     first, rest = _parted(frames, path)
+    if not 0 <= seconds <= 600:
+        raise InputError(f"seconds = {seconds}: of each frame, from 0 to 600.")
     milliseconds = max(20, int(seconds * 1000))
     return atomically(
         path,
@@ -159,7 +185,7 @@ def gif(frames: Iterable[NDArray[np.uint8]], path: Path, seconds: float = 0.08) 
     )
 
 
-def mp4(frames: Iterable[NDArray[np.uint8]], path: Path, rate: int | float = 12) -> Path:
+def mp4(frames: Iterable[NDArray[np.uint8]], path: Named, rate: int | float = 12) -> Path:
     """Frames uint8 (height, width, 3) as H.264, one at a time; an odd row or column is repeated.
 
     rate: frames a second.
@@ -167,6 +193,8 @@ def mp4(frames: Iterable[NDArray[np.uint8]], path: Path, rate: int | float = 12)
     import av
 
     first, rest = _parted(frames, path)
+    if not 0 < rate <= 1000:
+        raise InputError(f"rate = {rate}: frames a second, above 0 and at most 1000.")
     height, width, _ = first.shape
 
     def encode(file: BinaryIO) -> None:
@@ -184,23 +212,29 @@ def mp4(frames: Iterable[NDArray[np.uint8]], path: Path, rate: int | float = 12)
 
 
 def _parted(
-    frames: Iterable[NDArray[np.uint8]], path: Path
+    frames: Iterable[NDArray[np.uint8]], path: Named
 ) -> tuple[NDArray[np.uint8], Iterator[NDArray[np.uint8]]]:
     """The first frame, and those after it."""
     rest = iter(frames)
     first = next(rest, None)
     if first is None:
-        raise InputError(f"'{path.name}': a film has at least one frame.")
+        raise InputError(f"'{named(path).name}': a film has at least one frame.")
+    if not isinstance(first, np.ndarray) or first.ndim != 3 or first.shape[2] != 3:
+        raise InputError(f"{_kind(first)} is no frame: uint8 (height, width, 3), as pixels gives.")
     return first, rest
 
 
-def wav(data: Tensor, rate: int, path: Path) -> Path:
+def wav(data: Tensor, rate: int, path: Named) -> Path:
     """A sound (channel, samples) in [0, 1], where 0.5 is silence, as 16-bit PCM: clamped, rounded.
 
     rate: samples a second.
     """
     import soundfile
 
+    if not isinstance(data, Tensor) or data.ndim != 2 or 0 in data.shape:
+        raise InputError(f"{_kind(data)} is no sound: (channel, samples).")
+    if not isinstance(rate, int) or not 1 <= rate < 2**31:
+        raise InputError(f"rate = {quote(rate)}: samples a second, a whole number above 0.")
     sound = data.detach().float().cpu() * 2 - 1
     levels = (sound * 32768).round().clamp(-32768, 32767).short().mT.numpy()
     return atomically(
@@ -212,7 +246,7 @@ Strips = Iterable[tuple[int, NDArray[np.uint8]]]
 """(first row, uint8 (rows, width, channel)) from top to bottom: a picture that nobody holds."""
 
 
-def png_streamed(strips: Strips, shape: tuple[int, int, int], path: Path) -> Path:
+def png_streamed(strips: Strips, shape: tuple[int, int, int], path: Named) -> Path:
     """A picture (height, width, 1 | 3) as a PNG, of which one strip is held at a time.
 
     Rows are filtered by their differences to the left pixel. Source: RFC 2083, sections 3 and 6.
@@ -242,7 +276,7 @@ def png_streamed(strips: Strips, shape: tuple[int, int, int], path: Path) -> Pat
     return atomically(path, encode)
 
 
-def tiff(strips: Strips, shape: tuple[int, int, int], path: Path, tile: int = 256) -> Path:
+def tiff(strips: Strips, shape: tuple[int, int, int], path: Named, tile: int = 256) -> Path:
     """A picture (height, width, 1 | 3) as a TIFF of deflated tiles, of which one row is held.
 
     tile: pixels of its side, a multiple of 16.
@@ -313,10 +347,14 @@ def _joining(strips: Strips, shape: tuple[int, int, int]) -> Iterator[NDArray[np
 MESHES = (".glb", ".ply", ".obj", ".stl", ".off")
 
 
-def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Path) -> Path:
+def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Named) -> Path:
     """Triangles, vertices (V, 3) and faces (F, 3), as the format that the path's suffix names."""
     import trimesh
 
+    path = named(path)
+    for what, rows in (("vertices", vertices), ("faces", faces)):
+        if np.ndim(rows) != 2 or np.shape(rows)[1] != 3:
+            raise InputError(f"{what}: {_kind(rows)} is not (rows, 3).")
     if path.suffix not in MESHES:
         raise InputError(f"'{path.name}': a mesh is written as one of {', '.join(MESHES)}.")
     made = trimesh.Trimesh(vertices, faces, process=False)
@@ -327,9 +365,12 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Path) ->
 FRAMES = (".png", ".gif", ".mp4")
 
 
-def frames(pictures: Sequence[NDArray[np.uint8]], path: Path) -> Path:
+def frames(pictures: Sequence[NDArray[np.uint8]], path: Named) -> Path:
     """Pictures uint8 (height, width, 3), one after another (GIF, MP4) or as one sheet (PNG)."""
+    path = named(path)
     check_frames(path)
+    if not len(pictures):
+        raise InputError(f"'{path.name}': there is no picture to write.")
     if path.suffix == ".gif":
         return gif(pictures, path)
     if path.suffix == ".mp4":
@@ -337,8 +378,9 @@ def frames(pictures: Sequence[NDArray[np.uint8]], path: Path) -> Path:
     return write(png_bytes(_grid(pictures, min(len(pictures), 8))), path)
 
 
-def check_frames(path: Path) -> None:
+def check_frames(path: Named) -> None:
     """Raise InputError for a path that ``frames`` cannot write."""
+    path = named(path)
     if path.suffix not in FRAMES:
         raise InputError(f"'{path.name}': pictures are written as one of {', '.join(FRAMES)}.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from fieldloom.conditioners import Conditioner, Direct
+from fieldloom.errors import InputError
 from fieldloom.fields import Field
 from fieldloom.types import Code, Coords, Function, Values
 
@@ -26,7 +27,16 @@ class Family(nn.Module):
         return self.conditioner.code_shape
 
     def bind(self, code: Code) -> Function:
-        """The functions of a batch of codes: their weights are made once, here."""
+        """The functions of a batch of codes: their weights are made once, here.
+
+        Raises InputError for codes of another shape.
+        """
+        if code.ndim != 3 or tuple(code.shape[1:]) != tuple(self.code_shape):
+            tokens, width = self.code_shape
+            raise InputError(
+                f"a code of the shape {tuple(code.shape)} is not (batch, {tokens}, {width}), as "
+                "this family's are."
+            )
         weights = self.conditioner(code)
         return lambda coords: self.field(coords, weights)
 

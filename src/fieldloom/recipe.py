@@ -7,14 +7,15 @@ variant's section over the rest and the overrides over both.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, time
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from fieldloom.errors import InputError, unknown
+from fieldloom.errors import InputError, quote, shorten, unknown
 
 FORMAT = 2
 """The newest recipe format that this program reads; a recipe may state its own as ``format``.
@@ -29,6 +30,12 @@ SECTIONS = {
 }  # fmt: skip
 STAGES = ("field", "codec", "prior")
 
+LARGEST = 1 << 20
+"""Bytes of a recipe file, at most."""
+
+DEEPEST = 32
+"""Tables and lists within one another, at most."""
+
 Recipe = dict[str, Any]
 
 
@@ -38,12 +45,19 @@ def load(name: str, overrides: Iterable[str] = ()) -> Recipe:
     overrides: ``"a.b=value"`` strings, applied last; the value is read as TOML, or as plain text
     where it is none. Raises InputError for what cannot be found or read.
     """
-    stem, _, variant = name.partition(":") if not Path(name).is_file() else (name, "", "")
+    stem, colon, variant = (name, "", "") if _is_file(Path(name)) else name.partition(":")
     recipe = read(stem)
     variants = recipe.pop("variants", {})
-    if variant:
+    if not isinstance(variants, Mapping):
+        raise InputError(f"variants = {quote(variants)} is not right: it is a table of tables.")
+    if colon:
         if variant not in variants:
-            raise unknown(f"variant of recipe '{stem}'", variant, variants)
+            raise unknown(f"variant of recipe '{shorten(stem)}'", variant, variants)
+        if not isinstance(variants[variant], Mapping):
+            raise InputError(
+                f"variants.{shorten(variant)} = {quote(variants[variant])} is not right: it is a "
+                "table."
+            )
         recipe = merge(recipe, variants[variant])
     for override in overrides:
         recipe = merge(recipe, parse_override(override))
@@ -53,28 +67,69 @@ def load(name: str, overrides: Iterable[str] = ()) -> Recipe:
 
 def names() -> dict[str, list[str]]:
     """Bundled recipe -> its variants."""
+    return {name: list(_parse(file).get("variants", {})) for name, file in _bundled().items()}
+
+
+def _bundled() -> dict[str, Path]:
     folder = resources.files("fieldloom") / "recipes"
     files = sorted(Path(str(f)) for f in folder.iterdir() if f.name.endswith(".toml"))
-    return {f.stem: list(_parse(f).get("variants", {})) for f in files}
+    return {f.stem: f for f in files}
 
 
 def read(stem: str) -> Recipe:
     """The file of a recipe as a dict, its variants still inside."""
     path = Path(stem)
     if path.suffix != ".toml":
-        path = Path(str(resources.files("fieldloom") / "recipes" / f"{stem}.toml"))
-        if not path.is_file():
-            raise unknown("recipe", stem, names())
-    if not path.is_file():
-        raise InputError(f"recipe file '{path}' does not exist.")
+        bundled = _bundled()
+        if stem not in bundled:
+            raise unknown("recipe", stem, bundled)
+        path = bundled[stem]
+    if not _is_file(path):
+        there = "is no file" if _is_file(path, Path.exists) else "does not exist"
+        raise InputError(f"recipe file '{shorten(stem)}' {there}.")
     return _parse(path)
 
 
-def _parse(path: Path) -> Recipe:
+def _is_file(path: Path, ask: Callable[[Path], bool] = Path.is_file) -> bool:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe file '{path}' is not valid TOML: {error}.") from None
+        return ask(path)
+    except (OSError, ValueError):  # longer than a name can be
+        return False
+
+
+def _parse(path: Path) -> Recipe:
+    what = f"recipe file '{shorten(str(path))}'"
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise InputError(f"{what} cannot be read: {error.strerror}.") from None
+    if len(content) > LARGEST:
+        raise InputError(f"{what} has more than {LARGEST >> 20} MiB: it is no recipe.")
+    try:
+        recipe = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of too long numbers
+        raise InputError(f"{what} is not valid TOML: {shorten(str(error))}.") from None
+    check_values(recipe, what)
+    return recipe
+
+
+def check_values(recipe: Any, what: str) -> None:
+    """Raise InputError for values that are nested too deeply, and for dates."""
+    level = [recipe]
+    for _ in range(DEEPEST + 1):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, date | time):
+                raise InputError(f"{what}: {value} is a date, and nothing in a recipe is one.")
+            if isinstance(value, Mapping):
+                inner += value.values()
+            elif isinstance(value, list | tuple):
+                inner += value
+        if not inner:
+            return
+        level = inner
+    raise InputError(f"{what}: more than {DEEPEST} tables and lists within one another.")
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Recipe:
@@ -97,13 +152,21 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Recipe:
 def parse_override(text: str) -> Recipe:
     """``a.b=value`` as the nested dict that it sets."""
     path, equals, raw = text.partition("=")
-    keys = [key.strip() for key in path.split(".")]
-    if not equals or not all(keys):
-        raise InputError(f"override '{text}' is not of the form section.key=value.")
+    keys = [key.strip() for key in path.split(".", DEEPEST)]
+    plain = all(key and key.isprintable() for key in keys)
+    if not equals or not plain or "." in keys[-1]:
+        raise InputError(f"override '{shorten(text)}' is not of the form section.key=value.")
+    value: Any = raw.strip()
     try:
-        value = tomllib.loads(f"value = {raw}")["value"]
+        read = tomllib.loads(f"value = {raw}")
+        value = read["value"] if len(read) == 1 else value
     except tomllib.TOMLDecodeError:
-        value = raw.strip()
+        pass
+    except (ValueError, RecursionError):  # more digits, or deeper, than Python reads
+        raise InputError(
+            f"override '{shorten(text)}' is not right: its value is too long, or nested too deeply."
+        ) from None
+    check_values(value, f"override '{shorten(text)}'")
     for key in reversed(keys):
         value = {key: value}
     return value
@@ -113,28 +176,45 @@ def validate(recipe: Recipe) -> None:
     """Check what belongs to no constructor: format, section names, stages."""
     version = recipe.get("format", FORMAT)
     if not isinstance(version, int) or isinstance(version, bool):
-        raise InputError(f"format = {version!r} is not right: it is a whole number.")
+        raise InputError(f"format = {quote(version)} is not right: it is a whole number.")
     if version > FORMAT:
         raise InputError(
-            f"this recipe has format {version}, and this program reads up to {FORMAT}: "
+            f"this recipe has format {quote(version)}, and this program reads up to {FORMAT}: "
             "update fieldloom."
         )
     for section in recipe:
         if section not in SECTIONS:
-            raise unknown("section of the recipe", section, SECTIONS)
-    seed = recipe.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise InputError(f"seed = {seed!r} is not right: it is a whole number, from 0 to 2^63 - 1.")
+            raise unknown("section of the recipe", str(section), SECTIONS)
+    _check_whole("seed", recipe.get("seed", 0))
     for section in ("train", "evaluate", "expected", "known"):
         if not isinstance(recipe.get(section, {}), Mapping):
-            raise InputError(f"{section} = {recipe[section]!r} is not right: it is a table.")
-    if not isinstance(recipe.get("loss", ""), str):
-        raise InputError(f"loss = {recipe['loss']!r} is not right: it is a name.")
+            raise InputError(f"{section} = {quote(recipe[section])} is not right: it is a table.")
+    for section in ("loss", "recipe", "paper"):
+        value = recipe.get(section, "")
+        if not isinstance(value, str) or not value.isprintable():
+            raise InputError(f"{section} = {quote(value)} is not right: it is plain text.")
+    known = recipe.get("known", {})
+    for key in ("signals", "classes"):
+        _check_whole(f"known.{key}", known.get(key, 0))
+    named = known.get("names", [])
+    if not isinstance(named, list | tuple) or not all(isinstance(x, str) for x in named):
+        raise InputError(f"known.names = {quote(named)} is not right: it is a list of names.")
     for stage, spec in recipe.get("train", {}).items():
         if stage not in STAGES:
-            raise unknown("training stage", stage, STAGES)
+            raise unknown("training stage", str(stage), STAGES)
         if not isinstance(spec, Mapping):
-            raise InputError(f"train.{stage} = {spec!r} is not right: it is a table.")
+            raise InputError(f"train.{stage} = {quote(spec)} is not right: it is a table.")
+        for key in ("batch", "micro", "points"):  # parts ask for these, too
+            if spec.get(key) is not None:
+                _check_whole(f"train.{stage}.{key}", spec[key], 1)
+
+
+def _check_whole(where: str, value: Any, least: int = 0) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        raise InputError(
+            f"{where} = {quote(value)} is not right: it is a whole number, from {least} to "
+            "2^63 - 1."
+        )
 
 
 def dump(recipe: Recipe) -> str:

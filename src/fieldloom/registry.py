@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
@@ -22,15 +22,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fieldloom.errors import InputError, quote, shorten, unknown
+from fieldloom.errors import FieldloomError, InputError, quote, shorten, unknown
 from fieldloom.permit import NOTHING, Permit
 
 Table = Mapping[str, Callable[..., Any]]
-Spec = str | Mapping[str, Any]
 
 
 def build(
-    kind: str, spec: Spec, tables: Mapping[str, Table], permit: Permit = NOTHING, **known: Any
+    kind: str, spec: Any, tables: Mapping[str, Table], permit: Permit = NOTHING, **known: Any
 ) -> Any:
     """The part that ``spec`` describes.
 
@@ -60,7 +59,7 @@ def build(
     for key, value in arguments.items():
         if key not in hints or key in offered:
             settable = [k for k in hints if k not in known]
-            raise unknown(f"argument of {kind} '{name}'", key, settable)
+            raise unknown(f"argument of {kind} '{shorten(name)}'", str(key), settable)
         if key in tables and isinstance(value, list | tuple):
             if not takes_several(hints[key]):
                 raise InputError(
@@ -82,7 +81,32 @@ def build(
     ]
     if missing:
         raise InputError(f"{kind} '{name}' needs the argument '{missing[0]}', which was not given.")
-    return make(**offered)
+    try:
+        return make(**offered)
+    except FieldloomError:
+        raise
+    except Exception as error:  # of whatever the constructor does with values that pass as such
+        raise refused(f"{kind} '{shorten(name)}'", known | arguments, error) from error
+
+
+def refused(part: str, arguments: Mapping[str, Any], error: Exception) -> InputError:
+    """The sentence for a part that cannot be made from its arguments."""
+    from fieldloom.memory import TooMuch, machine, refusal  # late: it imports torch
+
+    if not isinstance(error, TooMuch):
+        said = shorten(str(error)).rstrip(".") or type(error).__name__
+        return InputError(f"{part} cannot be made from these arguments: {said}.")
+    sizes = {key: size for key, value in arguments.items() if (size := largest(value)) > 1}
+    chief = sorted(sizes, key=lambda key: -sizes[key])[:3]
+    given = ", ".join(f"{key} = {quote(arguments[key])}" for key in chief)
+    return refusal(part, error.count, machine(), given)
+
+
+def largest(value: Any) -> int:
+    """The largest whole number of an argument; 0 where it holds none."""
+    if isinstance(value, list | tuple):
+        return max(map(largest, value), default=0)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def takes_several(annotation: Any) -> bool:
@@ -142,9 +166,9 @@ def find(
         found: Any = others[name]
         found = found.load() if isinstance(found, EntryPoint) else found
         return of_kind(kind, name, found, table)
-    if ":" not in name:
-        raise unknown(kind, name, [*table, *others])
     module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise unknown(kind, name, [*table, *others])
     if not any(module == one or module.startswith(f"{one}.") for one in permit.trust):
         raise InputError(
             f"{kind} '{shorten(name)}' is code of another module, which is not imported: "
@@ -213,15 +237,43 @@ def _adapter(annotation: Any) -> Any:
     return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 
 
+TINY, HUGE = 1e-37, 1e37
+"""What float32 holds, with a little room."""
+
+
 def check(where: str, value: Any, annotation: Any) -> Any:
-    """``value`` if it fits the annotation; lists become tuples. Raises InputError."""
+    """``value`` if it fits the annotation; lists become tuples. Raises InputError.
+
+    Numbers are such as float32 and int64 hold: none is infinite, or NaN.
+    """
     value = _frozen(value)
+    for number in _numbers(value):
+        if isinstance(number, float) and number and not TINY <= abs(number) <= HUGE:
+            raise InputError(
+                f"{where} = {quote(value)} is not right: numbers lie between -{HUGE:g} and "
+                f"{HUGE:g}, and are 0 or at least {TINY:g} in size."
+            )
+        if isinstance(number, int) and not -(2**63) <= number < 2**63:
+            raise InputError(
+                f"{where} = {quote(value)} is not right: whole numbers lie below 2^63."
+            )
     try:
         return _adapter(annotation).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         said = first["msg"].lower()
         raise InputError(f"{where} = {quote(value)} is not right: {said}.") from None
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _numbers(item)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def _frozen(value: Any) -> Any:

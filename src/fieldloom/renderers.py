@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from fieldloom import memory
 from fieldloom.errors import InputError
 from fieldloom.types import Coords, Domain, Function, Values
 
@@ -130,6 +131,9 @@ class Volume:
                 f"renderer: samples = {samples}, fine = {fine}, scale = {scale}: at least 2 "
                 "samples, none negative."
             )
+        if last != "step" and last <= 0:
+            raise InputError(f"renderer.last = {last:g}: 'step', or a length above 0.")
+        memory.ask(2 * memory.FLOAT * (samples + fine))
         self.near, self.far, self.samples, self.fine = near, far, samples, fine
         self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
         self.background = {"white": self.high, "black": self.low, "none": 0.0}[background]

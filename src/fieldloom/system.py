@@ -6,23 +6,26 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from fieldloom import memory, registry
 from fieldloom import recipe as recipes
-from fieldloom import registry
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.encoders import ENCODERS, Encoder, Nothing
-from fieldloom.errors import InputError, unknown
+from fieldloom.errors import InputError, quote, unknown
 from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, FIELDS
 from fieldloom.geometry.isosurface import project as to_level
 from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.metrics.mismatch import LINKS, MISMATCHES
-from fieldloom.modalities import MODALITIES, Grid, Modality, Voxels
+from fieldloom.modalities import MODALITIES, Grid, Modality, Views, Voxels
 from fieldloom.modalities.grid import Window
 from fieldloom.modalities.modality import Cameras, Resolution
 from fieldloom.modalities.shapes import LEVEL
@@ -50,6 +53,12 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "codec": CODECS,
     "denoiser": DENOISERS,
 }
+
+Array = Tensor | NDArray[Any]
+"""What data and codes may be given as."""
+
+Label = int | str | Sequence[int | str] | Tensor
+"""A class's number or name, or one for each datum."""
 
 CACHED = 1 << 18
 """Values of one hidden layer that are evaluated at a time: 1 MiB of float32."""
@@ -102,19 +111,30 @@ class System(nn.Module):
         return not (isinstance(self.encoder, Nothing) and self.family.code_shape[1])
 
     @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
     # -- data <-> codes
 
     def encode(
-        self, data: Tensor, batch: int | None = None, index: Tensor | None = None, **meta: Any
+        self, data: Array, batch: int | None = None, index: Tensor | None = None, **meta: Any
     ) -> Code:
-        """The codes of data: (batch, tokens, width). batch, index: as of ``signals``."""
-        return torch.cat([self.encode_signal(x) for x in self.signals(data, batch, index, **meta)])
+        """The codes of data: (batch, tokens, width). batch, index: as of ``signals``.
+
+        data: a tensor or a numpy array, as all methods take them. Raises InputError for what is
+        not of this run's kind.
+        """
+        found = [self.encode_signal(x) for x in self.signals(data, batch, index, **meta)]
+        if not found:
+            return torch.zeros(0, *self.family.code_shape, device=self.device)
+        return torch.cat(found)
 
     def signals(
-        self, data: Tensor, batch: int | None = None, index: Tensor | None = None, **meta: Any
+        self, data: Array, batch: int | None = None, index: Tensor | None = None, **meta: Any
     ) -> Iterator[Signal]:
         """What codes of data are found from, a few signals at a time.
 
@@ -125,6 +145,16 @@ class System(nn.Module):
         """
         if not self.encodes:
             raise InputError("this run cannot encode: it was trained without an encoder.")
+        data = as_data(data)
+        data = data if _is_bytes(data) else data.to(self.dtype)
+        meta = {key: as_numbers(key, value) for key, value in meta.items()}
+        for key, value in meta.items():
+            if len(value) != len(data):
+                raise InputError(f"{key}: of {len(value)} data, and there are {len(data)}.")
+        if batch is not None:
+            check_whole("batch", batch, 1)
+        if index is not None and (index.ndim != 1 or len(index) != len(data)):
+            raise InputError(f"index: {len(data)} places are needed, one of each datum.")
         field = self.recipe.get("train", {}).get("field", {})
         whole = field.get("batch", 32)
         size = batch or (field.get("micro", whole) if self.encoder.separable else whole)
@@ -149,7 +179,7 @@ class System(nn.Module):
 
     def decode(
         self,
-        code: Code,
+        code: Code | NDArray[Any],
         resolution: Resolution | None = None,
         cameras: Cameras | None = None,
     ) -> Tensor:
@@ -161,18 +191,54 @@ class System(nn.Module):
 
     def predict(
         self,
-        code: Code,
+        code: Code | NDArray[Any],
         resolution: Resolution | None = None,
         cameras: Cameras | None = None,
     ) -> Tensor:
         """As ``decode``, not clamped."""
+        code = self.as_code(code)
+        if cameras is not None:
+            if not isinstance(cameras, Mapping):
+                raise InputError("cameras are a dict of two tensors: c2w and intrinsics.")
+            cameras = {key: as_numbers(key, value) for key, value in cameras.items()}
+        self.check_room(code, resolution, cameras)
         coords = self.modality.grid(resolution, cameras).to(self.device)
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
         return self.modality.assemble(values.cpu(), resolution)
 
+    def as_code(self, code: Any) -> Code:
+        """Codes as the family takes them. Raises InputError for what are none of this run's."""
+        code = as_numbers("code", code).to(self.dtype)
+        tokens, width = self.family.code_shape
+        if code.ndim != 3 or tuple(code.shape[1:]) != (tokens, width) or not len(code):
+            raise InputError(
+                f"code: the shape {tuple(code.shape)} is not (batch, {tokens}, {width}), as this "
+                "run's codes are."
+            )
+        return code
+
+    def one_code(self, code: Any) -> Code:
+        """As ``as_code``, of one signal."""
+        code = self.as_code(code)
+        if len(code) != 1:
+            raise InputError(f"code: {len(code)} codes where one is asked for: take code[:1].")
+        return code
+
+    def check_room(
+        self, code: Code, resolution: Resolution | None, cameras: Cameras | None = None
+    ) -> None:
+        """Raise InputError where data of this resolution would not fit this machine's memory."""
+        points = math.prod(self.modality.shape(resolution))
+        if isinstance(self.modality, Views):
+            views = self.modality.around if cameras is None else cameras["c2w"].shape[-3]
+            points *= views
+        each = self.modality.coord_dim + 2 * len(code) * self.modality.value_dim
+        what = f"data at resolution {quote(resolution)}" if resolution is not None else "data"
+        memory.check(what, memory.FLOAT * points * each, self.permit)
+
     def strips(
         self,
-        code: Code,
+        code: Code | NDArray[Any],
         resolution: Resolution | None = None,
         window: Window | None = None,
         values: int = STRIP,
@@ -188,6 +254,8 @@ class System(nn.Module):
         """
         if not isinstance(self.modality, Grid):
             raise InputError("strips are of grids: this run's data are none.")
+        code = self.as_code(code)
+        check_whole("values", values, 1)
         if frame is None:
             shape = self.modality.shape(resolution)
             coords = partial(self.modality.grid, shape, window=window)
@@ -195,6 +263,8 @@ class System(nn.Module):
             asked = (1, *resolution) if isinstance(resolution, tuple) else resolution
             shape = self.modality.shape(asked)[1:]
             coords = partial(still, self.modality, frame, shape, window)
+        row = math.prod(shape[1:]) * (self.modality.coord_dim + 2 * self.modality.channels)
+        memory.check(f"a row of data at resolution {quote(resolution)}", 4 * row, self.permit)
         rows = max(1, values // (self.modality.channels * math.prod(shape[1:])))
         for first in range(0, shape[0], rows):
             part = slice(first, min(first + rows, shape[0]))
@@ -235,7 +305,7 @@ class System(nn.Module):
 
     def depth(
         self,
-        code: Code,
+        code: Code | NDArray[Any],
         resolution: Resolution | None = None,
         cameras: Cameras | None = None,
     ) -> Tensor:
@@ -245,6 +315,8 @@ class System(nn.Module):
         """
         if not isinstance(self.render, Volume):
             raise InputError("depth needs renderer 'volume': a light field knows no distance.")
+        code = self.as_code(code)
+        self.check_room(code, resolution, cameras)
         rays = self.modality.grid(resolution, cameras).to(self.device)
         rays = rays.expand(len(code), -1, -1)
         with torch.no_grad():
@@ -254,7 +326,7 @@ class System(nn.Module):
 
     def mesh(
         self,
-        code: Code,
+        code: Code | NDArray[Any],
         resolution: Resolution | None = None,
         project: int = 0,
         frame: Tensor | None = None,
@@ -264,7 +336,14 @@ class System(nn.Module):
         project: Newton steps of the vertices onto the field's level set. frame: where the original
         stood, as ``Voxels.mesh`` takes it.
         """
-        assert isinstance(self.modality, Voxels)
+        if not isinstance(self.modality, Voxels):
+            raise InputError("meshes are of shapes: this run's data are none.")
+        code = self.one_code(code)
+        check_whole("project", project)
+        if frame is not None and tuple((frame := as_numbers("frame", frame)).shape) != (4,):
+            raise InputError(
+                f"frame: the shape {tuple(frame.shape)} is not (4,), centre and scale."
+            )
         found = self.modality.mesh(self.predict(code, resolution)[0])
         if found is not None and project:
             function = self.function(code)
@@ -274,17 +353,15 @@ class System(nn.Module):
             found = to_level(found, on_device, LEVEL, project, reach=cell)
         return found if found is None or frame is None else from_unit(found, frame)
 
-    def function(self, code: Code) -> Function:
+    def function(self, code: Code | NDArray[Any]) -> Function:
         """The data of one code (1, tokens, width) as a function of the field's own coordinates.
 
         For what asks for values, or gradients, where no grid is: projecting a mesh's vertices.
         """
-        weights = self.family.conditioner(code.to(self.device))
+        weights = self.family.conditioner(self.one_code(code).to(self.device))
         return lambda x: self.modality.outward(self.link(self.family.field(x, weights)))
 
-    def reconstruct(
-        self, data: Tensor, resolution: Resolution | None = None, **meta: Any
-    ) -> Tensor:
+    def reconstruct(self, data: Array, resolution: Resolution | None = None, **meta: Any) -> Tensor:
         """decode(encode(data)); views are rendered at their own cameras."""
         cameras = {key: value for key, value in meta.items() if key in ("c2w", "intrinsics")}
         return self.decode(self.encode(data, **meta), resolution, cameras or None)
@@ -295,32 +372,55 @@ class System(nn.Module):
         self,
         count: int,
         resolution: Resolution | None = None,
-        label: int | Tensor | None = None,
+        label: Label | None = None,
         seed: int = 0,
         cameras: Cameras | None = None,
         **options: Any,
     ) -> Tensor:
-        """New data from the prior. options: the prior's own (guidance, steps, sampler ...)."""
+        """New data from the prior. options: the prior's own (guidance, steps, sampler ...).
+
+        label: a class's name or number, or one for each datum; None: any.
+        """
         return self.decode(self.sample_codes(count, label, seed, **options), resolution, cameras)
 
     def sample_codes(
-        self, count: int, label: int | Tensor | None = None, seed: int = 0, **options: Any
+        self, count: int, label: Label | None = None, seed: int = 0, **options: Any
     ) -> Code:
         if self.prior is None:
             raise InputError("this recipe has no prior to sample from.")
         if not self.generates:
             raise InputError("the prior is not trained yet: --stage prior with --resume trains it.")
         self.eval()
+        check_whole("count", count, 1)
+        check_whole("seed", seed)
+        numbers = math.prod(self.family.code_shape)
+        memory.check(f"{count} codes", 2 * memory.FLOAT * count * numbers, self.permit)
+        place = lambda x: self.class_of(x) if isinstance(x, str) else x
+        chosen: Any = [place(x) for x in label] if isinstance(label, list | tuple) else place(label)
         generator = Generator().manual_seed(seed)
-        return self.prior.sample(count, label, generator=generator, **options)
+        return self.prior.sample(count, chosen, generator=generator, **options)
+
+    def class_of(self, label: str) -> int:
+        """A class by its name, or by its number as text. Raises InputError for none of this run."""
+        names = list(self.recipe.get("known", {}).get("names", []))
+        if not names:
+            raise InputError(f"label = {quote(label)}: the classes of this run have no names.")
+        if label in names:
+            return names.index(label)
+        if label.isascii() and label.isdigit() and len(label) < 10 and int(label) < len(names):
+            return int(label)
+        raise unknown("class", label, names)
 
     def interpolate(
-        self, a: Tensor, b: Tensor, steps: int = 16, resolution: Resolution | None = None
+        self, a: Array, b: Array, steps: int = 16, resolution: Resolution | None = None
     ) -> Tensor:
         """From datum a to b (channel, *axes) along the line between their codes, ends included.
 
         Returns (steps, channel, *axes).
         """
+        a, b = as_data(a, "a"), as_data(b, "b")
+        if a.shape != b.shape:
+            raise InputError(f"a and b: the shapes {tuple(a.shape)} and {tuple(b.shape)} differ.")
         ends = self.encode(torch.stack([a, b]))
         return self.decode(self.between(ends[:1], ends[1:], steps), resolution)
 
@@ -334,6 +434,12 @@ class System(nn.Module):
         growing evenly: where a prior is N(0, I), codes of the line between would be shorter than
         any that it draws (arXiv:1609.04468, section 2.1).
         """
+        check_whole("steps", steps, 1)
+        if a.shape != b.shape or a.ndim != 3 or len(a) != 1:
+            raise InputError(
+                f"codes of the shapes {tuple(a.shape)} and {tuple(b.shape)} are not two of (1, "
+                "tokens, width)."
+            )
         share = torch.linspace(0, 1, steps, device=a.device).to(a).view(-1, 1, 1)
         line = torch.lerp(a, b, share)
         lengths = a.norm(), b.norm()
@@ -359,9 +465,14 @@ class System(nn.Module):
             "value_dim": self.modality.value_dim,
             "span": self.modality.high - self.modality.low,
         }
-        with torch.random.fork_rng(devices=[]):  # a critic is drawn from the seed, too
-            torch.manual_seed(self.recipe.get("seed", 0))
-            return registry.build("objective", spec, TABLES, self.permit, **known).to(self.device)
+
+        def make() -> Objective:
+            with torch.random.fork_rng(devices=[]):  # a critic is drawn from the seed, too
+                torch.manual_seed(self.recipe.get("seed", 0))
+                return registry.build("objective", spec, TABLES, self.permit, **known)
+
+        made = make() if self.permit.large else memory.reckoned(make, "the objective")
+        return made.to(self.device)
 
 
 def build(
@@ -379,19 +490,28 @@ def build(
     ``build("mnif", "digits", seed=1, field={"width": 64})``. Raises InputError for whatever does
     not fit, naming it.
     """
+    for what, value in (("the recipe", recipe), ("overrides", overrides)):
+        recipes.check_values(value, what)
+    trust = (trust,) if isinstance(trust, str) else tuple(trust)
     if isinstance(recipe, str):
         recipe = recipes.load(f"{recipe}:{variant}" if variant else recipe)
     elif variant:
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
-    return assemble(recipes.merge(recipe, overrides), Permit(tuple(trust), large=large))
+    elif not isinstance(recipe, Mapping):
+        raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
+    return assemble(recipes.merge(recipe, overrides), Permit(trust, large=large))
 
 
 def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
     """As ``build``, of a resolved recipe and what the user allows."""
     recipes.validate(recipe)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.get("seed", 0))
-        return _assemble(recipe, permit)
+
+    def make() -> System:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.get("seed", 0))
+            return _assemble(recipe, permit)
+
+    return make() if permit.large else memory.reckoned(make, "this recipe")
 
 
 def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
@@ -416,6 +536,11 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         value_dim=domain.value,
         direction_dim=domain.direction,
     )
+    try:  # whichever conditioner fills them
+        memory.ask(memory.of_numbers(slot.shape for slot in field.slots.values()))
+    except memory.TooMuch as error:
+        spec = recipe["field"] if isinstance(recipe["field"], Mapping) else {}
+        raise registry.refused("the field", spec, error) from error
     conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
     batch = recipe.get("train", {}).get("field", {}).get("batch", 32)
@@ -441,7 +566,9 @@ def still(
 ) -> Coords:
     """Coordinates of rows of the picture at a share of a film's time: (1, points, 3)."""
     if len(film.size) != 3:
-        raise InputError(f"frame = {frame}: these data have no frames, they are no film.")
+        raise InputError(f"frame = {quote(frame)}: these data have no frames, they are no film.")
+    if not isinstance(frame, int | float) or not math.isfinite(frame):
+        raise InputError(f"frame = {quote(frame)}: it is a number, the share of the film's time.")
     ends = ((0, 1), *(((0, 1), (0, 1)) if window is None else window))
     down = film.grid((1, shape[0], 1), window=ends)[0, rows, 1]
     across = film.grid((1, 1, shape[1]), window=ends)[0, :, 2]
@@ -450,8 +577,47 @@ def still(
     return torch.stack([torch.full_like(y, time), y, x], -1).flatten(0, 1)[None]
 
 
+def as_data(data: Any, what: str = "data") -> Tensor:
+    """A tensor, of a tensor or a numpy array: uint8, or floats. Raises InputError."""
+    if isinstance(data, np.ndarray) and data.dtype == np.uint8:
+        data = torch.from_numpy(np.ascontiguousarray(data))
+    data = data if _is_bytes(data) else as_numbers(what, data, "uint8, or floats in [0, 1]")
+    if data.ndim < 2:
+        raise InputError(f"{what}: the shape {tuple(data.shape)} is that of no data.")
+    return data
+
+
+def _is_bytes(data: Any) -> bool:
+    return isinstance(data, Tensor) and data.dtype == torch.uint8
+
+
+def as_numbers(what: str, value: Any, right: str = "floats") -> Tensor:
+    """A tensor, of a tensor or a numpy array of floats. Raises InputError."""
+    if isinstance(value, np.ndarray) and value.dtype in (np.float16, np.float32, np.float64):
+        value = torch.from_numpy(np.ascontiguousarray(value))
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = type(value).__name__
+        said = f"a {kind} of {value.dtype}" if hasattr(value, "dtype") else f"a {kind}"
+        raise InputError(f"{what}: {said} where a tensor or a numpy array is needed, {right}.")
+    return value
+
+
+def check_whole(what: str, value: Any, least: int = 0) -> None:
+    """Raise InputError for what is no whole number, or less."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not least <= int(value) < 2**63:
+        raise InputError(f"{what} = {quote(value)}: a whole number, at least {least}.")
+
+
 def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOTHING) -> Source:
     """The data of a recipe, in the size and channels of its modality."""
     if "source" not in recipe:
         raise InputError("the recipe has no section 'source': give --set source.name=folder.")
+    if "modality" in recipe and "known" not in recipe:  # a size that was asked for, not found
+        points = recipe.get("train", {}).get("field", {}).get("points")
+        a_point = modality.value_dim  # bytes
+        if points is None:
+            a_point += memory.FLOAT * (modality.coord_dim + modality.value_dim)
+        shape = modality.shape()
+        memory.check(f"one datum of the size {shape}", math.prod(shape) * a_point, permit)
     return registry.build("source", recipe["source"], TABLES, permit, modality=modality)

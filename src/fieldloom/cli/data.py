@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldloom.cli.options import Device, permit
-from fieldloom.errors import InputError, shorten, unknown
+from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,9 +98,4 @@ def batched(work: Any, data: Tensor, title: str, **meta: Any) -> Tensor:
 
 def class_of(system: System, label: str) -> int:
     """A class by its name, or by its number."""
-    names = system.recipe.get("known", {}).get("names", [])
-    if label in names:
-        return names.index(label)
-    if label.isascii() and label.isdigit() and int(label) < len(names):
-        return int(label)
-    raise unknown("class", label, names)
+    return system.class_of(label)

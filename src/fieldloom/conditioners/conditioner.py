@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from fieldloom import memory
 from fieldloom.errors import InputError, unknown
 from fieldloom.types import Code, Slot, Weights
 
@@ -170,6 +171,7 @@ class Direct(Conditioner):
         if width < 1:
             raise InputError(f"conditioner.width = {width}: at least 1.")
         self.code_shape = (-(-sum(self.sizes) // width), width)
+        memory.ask(memory.of_numbers([self.code_shape]))
         self.start = nn.Parameter(self.draw(generator) if start is None else start)
 
     def draw(self, generator: Generator | None = None) -> Code:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from fieldloom import memory
 from fieldloom.conditioners.conditioner import Conditioner, Slots, Tensors, choose
 from fieldloom.errors import InputError
 from fieldloom.types import Code, Weights, layer_of
@@ -41,6 +42,7 @@ class Mixture(Conditioner):
         if not chosen:
             raise InputError(f"conditioner.only = '{only}' matches no weight and no bias.")
         super().__init__(slots, skip=frozenset(chosen), generator=generator)
+        memory.ask(experts * memory.of_numbers(slots[name].shape for name in chosen))
         self.experts, self.coefficients, self.chosen = experts, coefficients, chosen
         self.basis = Tensors(
             {n: torch.stack([slots[n].init(generator) for _ in range(experts)]) for n in chosen}

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from fieldloom import memory
 from fieldloom.encoders.encoder import Encoder, error
 from fieldloom.encoders.fit import Fit
 from fieldloom.errors import InputError
@@ -61,10 +62,12 @@ class Cavia(Encoder):
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        if steps < 0 or rate <= 0 or noise < 0:
+        if steps < 0 or rate <= 0 or noise < 0 or clamp[0] > clamp[1]:
             raise InputError(
-                f"cavia: steps = {steps}, rate = {rate}, noise = {noise}: not negative."
+                f"cavia: steps = {steps}, rate = {rate}, noise = {noise}, clamp = {list(clamp)}: "
+                "not negative, and clamp from the least to the most."
             )
+        memory.ask(steps * memory.OBJECT)  # of the graph that is differentiated
         self.steps, self.second_order, self.rate = steps, second_order, rate
         self.clamp, self.noise, self.batch, self.relative = clamp, noise, batch, relative
         self.separable = reduction == "signal"
@@ -132,6 +135,8 @@ class AutoDecode(Encoder):
             raise InputError(
                 "encoder 'autodecode' needs the number of training signals: give a source."
             )
+        if std < 0:
+            raise InputError(f"encoder.std = {std:g}: not negative.")
         drawn = torch.randn(signals, *code_shape, generator=generator)
         self.table = nn.Parameter(std * drawn)
         self.unseen = unseen or Fit()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from fieldloom.encoders.encoder import Encoder
 from fieldloom.errors import InputError
 from fieldloom.family import Family
+from fieldloom.memory import rounds
 from fieldloom.nn.transformer import Block
 from fieldloom.renderers import Renderer, plucker
 from fieldloom.types import Code, Mismatch, Signal
@@ -96,7 +97,9 @@ class Transformer(Encoder):
         learned = positions == "learned"
         self.positions = nn.Parameter(torch.randn(count, width)) if learned else None
         self.asked = nn.Parameter(torch.randn(tokens, width))
-        self.blocks = nn.ModuleList(Block(width, heads, ratio, bias, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, ratio, bias, dropout) for _ in rounds(depth)
+        )
         last = [nn.LayerNorm(width), nn.Linear(width, code_width)] if head else []
         self.head = nn.Sequential(*last)
 

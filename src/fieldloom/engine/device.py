@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from fieldloom.errors import InputError
+from fieldloom.memory import machine
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -89,6 +90,11 @@ def forget_peak(device: torch.device) -> None:
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
         clear.write_bytes(b"5")
+
+
+def memory(device: torch.device) -> int:
+    """Bytes that there are, used or not."""
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else machine()
 
 
 def held_memory(device: torch.device) -> int:

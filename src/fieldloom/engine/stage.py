@@ -12,8 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.engine.device import Precision
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote
 from fieldloom.registry import build
+
+FASTEST = 1e6
+"""The highest learning rate: what a step is multiplied by must still be a float32."""
+
+
+def _check(rate: float, *decays: float, **others: float) -> None:
+    """Raise InputError for a rate, for decays of averages, or for others, that are out of range."""
+    if not 0 <= rate <= FASTEST:
+        raise InputError(f"optimizer: rate = {rate:g}: from 0 to {FASTEST:g}.")
+    if not all(0 <= decay < 1 for decay in decays):
+        said = ", ".join(f"{decay:g}" for decay in decays)
+        raise InputError(f"optimizer: betas and momentum lie in [0, 1), not at {said}.")
+    for name, value in others.items():
+        if not 0 <= value <= FASTEST:
+            raise InputError(f"optimizer: {name} = {value:g}: from 0 to {FASTEST:g}.")
 
 
 def adamw(
@@ -23,6 +38,7 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
+    _check(rate, *betas, eps=eps, weight_decay=weight_decay)
     return torch.optim.AdamW(parameters, rate, betas, eps, weight_decay)
 
 
@@ -32,12 +48,14 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> torch.optim.Optimizer:
+    _check(rate, *betas, eps=eps)
     return torch.optim.Adam(parameters, rate, betas, eps)
 
 
 def sgd(
     parameters: list[nn.Parameter], rate: float = 1e-2, momentum: float = 0.0
 ) -> torch.optim.Optimizer:
+    _check(rate, momentum)
     return torch.optim.SGD(parameters, rate, momentum)
 
 
@@ -103,8 +121,10 @@ class Stage:
             raise InputError("train: ema is in [0, 1), warmup at least 0, clip positive.")
 
 
-def parse_stage(name: str, spec: Mapping[str, Any]) -> Stage:
+def parse_stage(name: str, spec: Any) -> Stage:
     """The checked section ``[train.name]``."""
+    if not isinstance(spec, Mapping):
+        raise InputError(f"train.{name} = {quote(spec)} is not right: it is a table.")
     return build(f"train.{name}", {"name": "stage", **spec}, {f"train.{name}": {"stage": Stage}})
 
 

@@ -15,6 +15,7 @@ from fieldloom.engine import device as devices
 from fieldloom.engine.inherit import check_giver, inherit
 from fieldloom.engine.lock import locked
 from fieldloom.engine.loop import Training, loop
+from fieldloom.engine.room import check_training
 from fieldloom.engine.run import SHARDS, Run
 from fieldloom.engine.stage import Stage, parse_stage
 from fieldloom.errors import InputError, Interrupted, quote
@@ -181,6 +182,7 @@ def check(
 
     given: whether the trained field comes from another run.
     """
+    check_training(system, source, stages, todo)
     Training(system.objective(), stages["field"])
     if system.prior is None:
         return

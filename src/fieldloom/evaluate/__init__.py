@@ -12,7 +12,15 @@ from torch import Tensor
 
 from fieldloom.evaluate.batches import in_batches
 from fieldloom.evaluate.costs import cost
-from fieldloom.evaluate.figures import METRICS, Evaluation, Figure, Result, Shown, parse
+from fieldloom.evaluate.figures import (
+    METRICS,
+    Evaluation,
+    Figure,
+    Result,
+    Shown,
+    check_room,
+    parse,
+)
 from fieldloom.evaluate.generation import generation
 from fieldloom.evaluate.large import is_large, streamed, wrong
 from fieldloom.evaluate.pictures import detector_of
@@ -32,6 +40,7 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
     """
     how = parse(system.recipe.get("evaluate", {}))
     pictures = source.data.ndim == 4 or isinstance(system.modality, Views)
+    check_room(how, system, how.samples or len(source.test))
     wanted = min(len(source.train), how.samples or len(source.train))
     detector = detector_of(
         how, pictures, wanted, system.permit

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from fieldloom.errors import InputError, unknown
+from fieldloom import memory
+from fieldloom.errors import InputError, quote, unknown
 from fieldloom.metrics.clouds import PROTOCOLS
 from fieldloom.metrics.features import DETECTORS
 from fieldloom.registry import build
 from fieldloom.types import Code
+
+if TYPE_CHECKING:
+    from fieldloom.system import System
 
 
 class Figure(NamedTuple):
@@ -68,10 +73,12 @@ class Evaluation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("samples", "points", "resolution"):
+        for name in ("samples", "points", "resolution", "steps", "top_k"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"evaluate.{name} = {value}: at least 1.")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"evaluate.seed = {self.seed}: from 0 to 2^63 - 1.")
         for name in self.metrics:
             if name not in METRICS:
                 raise unknown("metric", name, METRICS)
@@ -115,7 +122,21 @@ class Result:
     shown: Sequence[Shown] = ()
 
 
-def parse(spec: dict[str, Any]) -> Evaluation:
+def check_room(how: Evaluation, system: System, count: int) -> None:
+    """Raise InputError where what ``count`` samples are judged by would not fit this machine."""
+    numbers = math.prod(system.family.code_shape)
+    if set(SHAPES) & set(how.metrics):
+        points = how.points or PROTOCOLS[how.protocol].points
+        numbers += 6 * points  # float64
+    datum = math.prod(system.modality.shape(how.resolution)) * system.modality.value_dim
+    held = (count * numbers + datum) * memory.FLOAT
+    given = f"samples = {count}, points = {how.points}, resolution = {how.resolution}"
+    memory.check("evaluate", held, system.permit, given=given)
+
+
+def parse(spec: Any) -> Evaluation:
     """The checked section ``[evaluate]``."""
+    if not isinstance(spec, Mapping):
+        raise InputError(f"evaluate = {quote(spec)} is not right: it is a table.")
     tables = {"evaluate": {"evaluate": Evaluation}}
     return build("evaluate", {"name": "evaluate", **spec}, tables)

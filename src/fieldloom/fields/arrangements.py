@@ -8,6 +8,7 @@ was not to be had, so that quad-tree, Gray and fine-to-coarse follow their names
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from torch import Generator, Tensor
 from fieldloom.errors import InputError
 
 Tiles = tuple[int, ...]
+
+FINEST = 1e37
+"""Cells of an axis, at most: more are none in float32."""
 
 
 class Tiling(NamedTuple):
@@ -54,6 +58,9 @@ class CoarseToFine:
     def scales(self, tiles: Sequence[Tiles]) -> list[Tensor]:
         """Cells of each axis, float64 (d,) a layer; layers of one tile are passed over."""
         scale, found = None, []
+        factors = (max(own) if self.growth is None else self.growth for own in tiles)
+        if self.finest is None and math.prod(map(float, factors)) > FINEST:
+            raise InputError(f"arrangement: scales of {len(tiles)} layers pass {FINEST:g}.")
         for own in tiles:
             count = torch.tensor(own, dtype=torch.float64)
             if max(own) > 1:
@@ -75,7 +82,13 @@ class QuadTree:
     """Scale 2^i in layer i = 1, 2, ...: halves, quarters, whatever the numbers of tiles."""
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+        _check_halved(tiles)
         return [fixed(torch.full((len(own),), 2.0**i)) for i, own in enumerate(tiles, 1)]
+
+
+def _check_halved(tiles: Sequence[Tiles]) -> None:
+    if 2 ** len(tiles) > FINEST:
+        raise InputError(f"arrangement: cells that are halved {len(tiles)} times pass {FINEST:g}.")
 
 
 class Gray:
@@ -85,6 +98,7 @@ class Gray:
     """
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+        _check_halved(tiles)
         scales = [2.0, *(2.0**i for i in range(1, len(tiles)))]
         offsets = [0.0, *(0.5 for _ in tiles[1:])]
         each = zip(tiles, scales, offsets, strict=True)
@@ -137,6 +151,8 @@ class RandomAffine(CoarseToFine):
         self, spread: float = 0.5, growth: float | None = None, finest: float | None = None
     ) -> None:
         super().__init__(growth, finest)
+        if not 0 <= spread <= 64:
+            raise InputError(f"arrangement.spread = {spread:g}: from 0 to 64.")
         self.spread = spread
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:

@@ -44,10 +44,12 @@ class Embedding:
     def sizes(self, axes: int) -> tuple[int, ...]:
         """Cells of each axis. Raises InputError where they do not fit the coordinates."""
         sizes = self.size if isinstance(self.size, tuple) else (self.size,) * axes
-        if len(sizes) != axes or min(*sizes, self.channels) < 1 or not self.low < self.high:
+        wrong = min(*sizes, self.channels) < 1 or not self.low < self.high or self.std < 0
+        if len(sizes) != axes or wrong:
             raise InputError(
                 f"field.grid: size = {self.size}, channels = {self.channels}, low = {self.low:g}, "
-                f"high = {self.high:g}: one positive size, or {axes}; low before high."
+                f"high = {self.high:g}, std = {self.std:g}: one positive size, or {axes}; low "
+                "before high, std not negative."
             )
         return sizes
 
@@ -105,6 +107,10 @@ class Lookup(torch.autograd.Function):
         return to_table, (table[index] * slope.unsqueeze(1)).sum(-1), None
 
 
+OCTAVES = 120
+"""At most: float32 holds no higher frequency."""
+
+
 class Encoding:
     """Coordinates (batch, points, inputs) -> (batch, points, width).
 
@@ -131,6 +137,10 @@ class Encoding:
     ) -> None:
         if count < 1 and features != "none":
             raise InputError(f"field.count = {count}: at least 1.")
+        if features == "octaves" and count > OCTAVES:
+            raise InputError(f"field.count = {count}: octaves are at most {OCTAVES}.")
+        if bandwidth <= 0:
+            raise InputError(f"field.bandwidth = {bandwidth:g}: above 0.")
         self.features, self.count, self.grid = features, count, grid
         self.include_input = include_input and features != "none"
         self.slots: dict[str, Slot] = {}

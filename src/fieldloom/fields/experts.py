@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fieldloom import memory
 from fieldloom.errors import InputError, unknown
 from fieldloom.fields.arrangements import HIERARCHY, Arrangement, Tiles, positions
-from fieldloom.fields.encodings import Embedding, Encoding, Features
+from fieldloom.fields.encodings import OCTAVES, Embedding, Encoding, Features
 from fieldloom.nn.layers import (
     Init,
     activation_of,
@@ -92,16 +93,17 @@ class Experts:
             raise InputError("field: directions are seen by the head 'radiance' alone.")
         if not low < high:
             raise InputError(f"field: low = {low:g}, high = {high:g}: low comes before high.")
-        if min(context, view_count) < 0 or view_width < 1:
+        if min(context, view_count) < 0 or view_width < 1 or view_count > OCTAVES:
             raise InputError(
                 f"field: context = {context}, view_count = {view_count}, view_width = "
-                f"{view_width}: none negative, and at least one unit."
+                f"{view_width}: none negative, at most {OCTAVES} octaves, and at least one unit."
             )
         if head == "radiance" and (offset or output != "identity"):
             raise InputError("field: the head 'radiance' answers raw: no output, no offset.")
         self.coord_dim, self.low, self.high = coord_dim, low, high
         self.blend, self.centred, self.residual, self.offset = blend, centred, residual, offset
         self.activation, self.output = activation_of(activation), activation_of(output)
+        memory.ask(2 * depth * memory.OBJECT)
         self.trunk = depth if head == "plain" else depth - 3
         widths = widths_of(width, self.trunk - (head == "plain"))
         self.tiles = tiles_of(tiles, self.trunk, coord_dim)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fieldloom import memory
 from fieldloom.errors import InputError
 from fieldloom.fields.encodings import Embedding, Encoding
 from fieldloom.nn.layers import Init, activation_of, bias_slot, bound, linear, sine, uniform
@@ -16,10 +17,12 @@ from fieldloom.types import Coords, Slot, Values, Weights
 
 
 def check_shape(width: int, depth: int) -> None:
+    """Raise InputError for what is no perceptron, TooMuch for one that no machine holds."""
     if width < 1 or depth < 2:
         raise InputError(
             f"width = {width}, depth = {depth}: width is at least 1, depth at least 2."
         )
+    memory.ask((depth - 2) * memory.of_numbers([(width, width), (width,)]))
 
 
 class Siren:

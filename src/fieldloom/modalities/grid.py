@@ -12,13 +12,18 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from fieldloom.errors import InputError
+from fieldloom import export
+from fieldloom.errors import InputError, quote
 from fieldloom.modalities import media
-from fieldloom.modalities.modality import Cameras, Range, Ranged, Resolution
+from fieldloom.modalities.modality import LONGEST, Cameras, Range, Ranged, Resolution, sizes_of
+from fieldloom.registry import HUGE
 from fieldloom.types import Batch, Coords, Signal, Values
 
 Window = tuple[tuple[int | float, int | float], ...]
 """(first, last) of each axis, in the array's order, as shares of its extent."""
+
+AXES = 62
+"""Of a grid, at most: torch's tensors have 64, with those of batch and channels."""
 
 FEW = 1 << 20
 """Points of a grid up to which some of them are drawn without replacement."""
@@ -101,12 +106,16 @@ class Grid(Ranged):
         rate: float | None = None,
         context: Context = Context(),
     ) -> None:
+        if not 1 <= axes <= AXES:
+            raise InputError(f"modality.axes = {axes}: from 1 to {AXES}.")
         self.native = size is None
         size = 64 if size is None else size
         self.size = size if isinstance(size, tuple) else (size,) * axes
-        if len(self.size) != axes or min(self.size) < 1 or channels < 1:
+        fits = len(self.size) == axes and 1 <= min(self.size) <= max(self.size) <= LONGEST
+        if not fits or channels < 1:
             raise InputError(
-                f"modality: size = {size}, channels = {channels}: positive; one size, or {axes}."
+                f"modality: size = {size}, channels = {channels}: positive, of at most {LONGEST}; "
+                f"one size, or {axes}."
             )
         if sphere and axes != 2:
             raise InputError("modality.sphere has two axes, latitude and longitude.")
@@ -144,11 +153,7 @@ class Grid(Ranged):
             replacement from a larger one. together: the same points of every signal. whole: the
             context is a grid all the same.
         """
-        if data.ndim != len(self.size) + 2 or data.shape[1] != self.channels:
-            raise InputError(
-                f"data of the shape {tuple(data.shape)} is not (batch, {self.channels}, "
-                f"{', '.join(['axis'] * len(self.size))})."
-            )
+        self._check(data)
         batch, axes = len(data), tuple(data.shape[2:])
         if index is None:
             index = torch.arange(batch, device=data.device)
@@ -178,9 +183,19 @@ class Grid(Ranged):
         """What a code is found from: the whole grid, or what ``context`` leaves of it."""
         if self.context == Context():
             return self.observe(data, **meta).context
+        self._check(data)
         signal = self._seen(data, torch.arange(len(data), device=data.device), None)
         share = torch.tensor([[sum(self.context.shares) / 2]])
         return _hidden(signal, share, Generator().manual_seed(0)) if share > 0 else signal
+
+    def _check(self, data: Tensor) -> None:
+        """Raise InputError for what is no batch of grids."""
+        axes = data.shape[2:]
+        if len(axes) != len(self.size) or data.shape[1] != self.channels or not math.prod(axes):
+            raise InputError(
+                f"data of the shape {tuple(data.shape)} is not (batch, {self.channels}, "
+                f"{', '.join(['axis'] * len(self.size))})."
+            )
 
     def _seen(self, data: Tensor, index: Tensor, label: Tensor | None) -> Signal:
         """The whole grid of what an encoder sees."""
@@ -197,12 +212,14 @@ class Grid(Ranged):
         window: Window | None = None,
         rows: slice | None = None,
     ) -> Coords:
-        """The coordinates of a grid, row-major: (1, points, coord) float32.
+        """The coordinates of a grid, row-major: (1, points, coord) float32. It has no cameras.
 
         window: the part of the extent that the resolution covers; it may reach beyond [0, 1], but
             not beyond the poles of a sphere. rows: these of the first axis alone, to the bit as in
             the whole grid.
         """
+        if cameras is not None:
+            raise InputError("cameras are of views: these data have none.")
         along = self._along(self.shape(resolution), window)
         if rows is not None:
             along[0] = along[0][rows]
@@ -216,10 +233,14 @@ class Grid(Ranged):
         On a sphere: factors of the three components, float64 (samples, 3).
         """
         window = ((0, 1),) * len(shape) if window is None else window
-        ordered = all(first < last for first, last in window)
-        if len(window) != len(shape) or not ordered:
-            raise InputError(f"window {window}: (first, last) for each of {len(shape)} axes.")
-        ends = [(float(first), float(last)) for first, last in window]
+        try:
+            ends = [(float(first), float(last)) for first, last in window]
+        except (TypeError, ValueError, OverflowError):
+            ends = []
+        if len(ends) != len(shape) or not all(-HUGE < a < b < HUGE for a, b in ends):
+            raise InputError(
+                f"window {quote(window)}: (first, last) for each of {len(shape)} axes."
+            )
         if not self.sphere:
             axes = zip(shape, ends, strict=True)
             return [self.placement.axis(n, *end).float() for n, end in axes]
@@ -244,14 +265,7 @@ class Grid(Ranged):
 
     def shape(self, resolution: Resolution | None = None) -> tuple[int, ...]:
         """The samples of each axis at a resolution: None is the training size."""
-        if resolution is None:
-            return self.size
-        sizes = (resolution,) * len(self.size) if isinstance(resolution, int) else tuple(resolution)
-        if len(sizes) != len(self.size) or min(sizes) < 1:
-            raise InputError(
-                f"resolution {resolution} is not one or {len(self.size)} positive numbers."
-            )
-        return sizes
+        return self.size if resolution is None else sizes_of(resolution, len(self.size))
 
     def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor:
         """Values (batch, points, channel) of a whole grid -> data (batch, channel, *axes).
@@ -260,12 +274,13 @@ class Grid(Ranged):
         """
         return self.outward(values).mT.unflatten(2, self.shape(resolution))
 
-    def save(self, data: Tensor, path: Path, **meta: Any) -> Path | None:
+    def save(self, data: Tensor, path: str | Path, **meta: Any) -> Path | None:
         """One datum (channel, *axes) in [0, 1] as the usual file of its kind; returns its path.
 
         One of ``formats``, as the path's suffix says: PNG, sound or film, or float32 numbers in a
         ``.npy`` array. A datum of more or fewer samples than ``size`` lasts as long.
         """
+        path = export.named(path)
         named = path if path.suffix in self.formats else path.with_suffix(self.formats[0])
         rate = None if self.rate is None else self.rate * data.shape[1] / self.size[0]
         return media.save(data, named, rate)

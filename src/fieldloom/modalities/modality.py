@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, uint8
 
+from fieldloom.errors import InputError, quote
 from fieldloom.types import Batch, Coords, Signal, Values
 
 Resolution = int | tuple[int, ...]
+LONGEST = 1 << 40
+"""Samples of an axis, at most."""
+
 Range = Literal["signed", "unit"]
 Cameras = Mapping[str, Tensor]
 """``c2w`` (views, 4, 4) or (batch, views, 4, 4), OpenGL; ``intrinsics`` (..., 4) in pixels."""
+
+
+def sizes_of(resolution: Any, axes: int) -> tuple[int, ...]:
+    """Samples of each axis, from one number for all or one an axis. Raises InputError."""
+    each = tuple(resolution) if isinstance(resolution, tuple | list) else (resolution,) * axes
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in each)
+    if len(each) != axes or not whole or not all(0 < n <= LONGEST for n in each):
+        raise InputError(
+            f"resolution {quote(resolution)} is not one or {axes} positive whole numbers, of at "
+            f"most {LONGEST}."
+        )
+    return tuple(int(n) for n in each)
 
 
 class Ranged:
@@ -84,7 +101,7 @@ class Modality(Protocol):
 
     def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor: ...
 
-    def save(self, data: Tensor, path: Path, **meta: Any) -> Path | None:
+    def save(self, data: Tensor, path: str | Path, **meta: Any) -> Path | None:
         """One datum as the usual file of its kind; None where there is nothing to write."""
         ...
 

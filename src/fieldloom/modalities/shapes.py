@@ -55,13 +55,14 @@ class Voxels(Grid):
         return found if found is None or frame is None else from_unit(found, frame)
 
     def save(
-        self, data: Tensor, path: Path, frame: Tensor | None = None, **meta: Any
+        self, data: Tensor, path: str | Path, frame: Tensor | None = None, **meta: Any
     ) -> Path | None:
         """The mesh of a datum as GLB, PLY, OBJ or STL (GLB where the path names none of them).
 
         ``.npy`` keeps the numbers instead. Returns None, and writes nothing, where the datum has no
         surface.
         """
+        path = export.named(path)
         if path.suffix == ".npy":
             return export.npy(data, path)
         found = self.mesh(data, frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,25 @@ from torch import Generator, Tensor
 from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resized
-from fieldloom.modalities.modality import Cameras, Range, Ranged, Resolution
+from fieldloom.modalities.modality import LONGEST, Cameras, Range, Ranged, Resolution, sizes_of
 from fieldloom.types import Batch, Coords, Signal, Values
+
+
+def check_cameras(cameras: Cameras) -> Cameras:
+    """The cameras, if they are such. Raises InputError."""
+    parts = (
+        [cameras.get(key) for key in ("c2w", "intrinsics")] if isinstance(cameras, Mapping) else []
+    )
+    if len(parts) != 2 or not all(isinstance(x, Tensor) and x.is_floating_point() for x in parts):
+        raise InputError("cameras are a dict of two tensors: c2w and intrinsics.")
+    c2w, intrinsics = (tuple(x.shape) for x in parts if x is not None)
+    right = len(c2w) in (3, 4) and c2w[-2:] == (4, 4) and intrinsics == (*c2w[:-2], 4)
+    if not right or 0 in c2w:
+        raise InputError(
+            f"cameras of the shapes {c2w} and {intrinsics} are not (views, 4, 4) and (views, 4), "
+            "nor the same with a batch in front."
+        )
+    return cameras
 
 
 class Views(Ranged):
@@ -56,10 +74,22 @@ class Views(Ranged):
         orbit: int = 8,
     ) -> None:
         self.size = size if isinstance(size, tuple) else (size, size)
-        if min(self.size) < 1 or channels < 1 or held < 0 or orbit < 1 or radius <= 0 or focal <= 0:
+        if up not in (0, 1, 2) or not -90 <= elevation <= 90 or query < 1:
+            raise InputError(
+                f"modality: up = {up}, elevation = {elevation:g}, query = {query}: up is one of 0, "
+                "1, 2, the elevation from -90 to 90 degrees, and query at least 1."
+            )
+        if (
+            not 1 <= min(self.size) <= max(self.size) <= LONGEST
+            or channels < 1
+            or held < 0
+            or orbit < 1
+            or radius <= 0
+            or focal <= 0
+        ):
             raise InputError(
                 f"modality: size = {size}, held = {held}, radius = {radius}, focal = {focal}, "
-                f"orbit = {orbit}: none negative."
+                f"orbit = {orbit}: none negative, and no size above {LONGEST}."
             )
         self.channels, self.value_dim = channels, channels
         if rays is not None and rays < 1:
@@ -68,7 +98,7 @@ class Views(Ranged):
             raise InputError(f"modality.patch = {patch}: from 2 to {min(self.size)} (the size).")
         self.held, self.rays, self.patch = held, rays, patch
         self.least, self.most = support if isinstance(support, tuple) else (support or 0,) * 2
-        if support is not None and (not 1 <= self.least <= self.most or query < 1 or patch):
+        if support is not None and (not 1 <= self.least <= self.most or patch):
             raise InputError(
                 f"modality: support = {support}, query = {query}, patch = {patch}: at least one "
                 "view each, and no patch."
@@ -166,7 +196,8 @@ class Views(Ranged):
     ) -> tuple[Tensor, Tensor, Tensor]:
         if c2w is None or intrinsics is None:
             raise InputError("modality 'views' needs a camera for each view: c2w and intrinsics.")
-        if data.ndim != 5 or data.shape[2] != self.channels or c2w.shape[:2] != data.shape[:2]:
+        check_cameras({"c2w": c2w, "intrinsics": intrinsics})
+        if data.ndim != 5 or data.shape[2] != self.channels or c2w.shape[:-2] != data.shape[:2]:
             raise InputError(
                 f"data of the shape {tuple(data.shape)} with cameras {tuple(c2w.shape)} is not "
                 f"(batch, views, {self.channels}, height, width) with (batch, views, 4, 4)."
@@ -256,7 +287,7 @@ class Views(Ranged):
         cameras: theirs belong to pictures of the training size; None: an orbit.
         """
         height, width = self.shape(resolution)
-        cameras = self.cameras() if cameras is None else cameras
+        cameras = self.cameras() if cameras is None else check_cameras(cameras)
         sized = resized(cameras["intrinsics"], self.size, (height, width))
         found = rays(cameras["c2w"], sized, height, width).flatten(-3, -2)
         return (found if found.ndim == 3 else found.unsqueeze(0)).float()
@@ -265,18 +296,17 @@ class Views(Ranged):
         """(height, width) at a resolution: None is the training size."""
         if resolution is None:
             return self.size
-        sizes = (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
-        if len(sizes) != 2 or min(sizes) < 1:
-            raise InputError(f"resolution {resolution} is not one or two positive numbers.")
-        return sizes[0], sizes[1]
+        height, width = sizes_of(resolution, 2)
+        return height, width
 
     def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor:
         """Colours (batch, views * pixels, channel) -> (batch, view, channel, height, width)."""
         height, width = self.shape(resolution)
         return self.outward(values).unflatten(1, (-1, height, width)).movedim(-1, 2)
 
-    def save(self, data: Tensor, path: Path, **meta: Any) -> Path:
+    def save(self, data: Tensor, path: str | Path, **meta: Any) -> Path:
         """The views of a datum: side by side as a PNG, or one after another as GIF or MP4."""
+        path = export.named(path)
         named = path if path.suffix in self.formats else path.with_suffix(".png")
         return export.frames([export.pixels(view) for view in data], named)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,6 +49,8 @@ class Attention(nn.Module):
 
 def perceptron(width: int, ratio: float) -> nn.Sequential:
     """Two linear layers with the exact GELU between them; ratio: hidden units over the width."""
+    if not 0.5 < ratio * width < math.inf:
+        raise InputError(f"ratio = {ratio}: a number, and at least one hidden unit over the width.")
     hidden = round(ratio * width)
     return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 

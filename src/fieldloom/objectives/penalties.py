@@ -23,6 +23,8 @@ class L2(nn.Module):
 
     def __init__(self, weight: float = 1e-4) -> None:
         super().__init__()
+        if weight < 0:
+            raise InputError(f"penalty 'l2': weight = {weight:g}: not negative.")
         self.weight = weight
 
     def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
@@ -43,8 +45,11 @@ class Lle(nn.Module):
 
     def __init__(self, weight: float = 1.0, neighbours: int = 10, ridge: float = 1e-3) -> None:
         super().__init__()
-        if neighbours < 1 or ridge < 0:
-            raise InputError(f"penalty 'lle': neighbours = {neighbours}, ridge = {ridge}.")
+        if neighbours < 1 or ridge < 0 or weight < 0:
+            raise InputError(
+                f"penalty 'lle': weight = {weight:g}, neighbours = {neighbours}, ridge = {ridge}: "
+                "at least one neighbour, none negative."
+            )
         self.weight, self.neighbours, self.ridge = weight, neighbours, ridge
 
     def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
@@ -94,8 +99,11 @@ class Isometry(nn.Module):
 
     def __init__(self, weight: float = 1.0, pairs: int = 32, scale: float = 100.0) -> None:
         super().__init__()
-        if pairs < 1:
-            raise InputError(f"penalty 'isometry': pairs = {pairs}: at least 1.")
+        if pairs < 1 or weight < 0 or scale <= 0:
+            raise InputError(
+                f"penalty 'isometry': weight = {weight:g}, pairs = {pairs}, scale = {scale:g}: at "
+                "least one pair, weight not negative, scale above 0."
+            )
         self.weight, self.pairs = weight, pairs
         self.scale = nn.Parameter(torch.tensor(scale))
 

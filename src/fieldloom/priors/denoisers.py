@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.errors import InputError
+from fieldloom.memory import rounds
 from fieldloom.types import Code
 
 
@@ -55,9 +56,10 @@ class ResMlp(nn.Module):
         time: int = 64,
     ) -> None:
         super().__init__()
-        if depth < 2 or depth % 2 or width % groups or time % 2:
+        uneven = depth % 2 or time % 2 or min(depth, time) < 2
+        if uneven or min(width, groups) < 1 or width % groups:
             raise InputError(
-                f"resmlp: depth = {depth} and time = {time} are even, "
+                f"resmlp: depth = {depth} and time = {time} are even and positive, "
                 f"width = {width} is a multiple of groups = {groups}."
             )
         size = code_shape[0] * code_shape[1]
@@ -65,7 +67,7 @@ class ResMlp(nn.Module):
         self.input = nn.Linear(size, width)
         self.time = nn.Linear(time, time)
         self.label = nn.Embedding(classes + 1, time) if classes else None
-        self.blocks = nn.ModuleList(Block(width, groups, time) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, groups, time) for _ in rounds(depth))
         self.norm, self.output = nn.GroupNorm(groups, width), nn.Linear(width, size)
         for module in self.modules():
             if isinstance(module, nn.Linear):

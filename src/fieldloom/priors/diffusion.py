@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from fieldloom import memory
 from fieldloom.errors import InputError
 from fieldloom.priors.codecs import Codec
 from fieldloom.priors.prior import Prior
@@ -24,6 +25,10 @@ SAMPLERS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"lambda_min_clipped": -5.1},
     ),
 }
+
+
+STEP = 64
+"""Bytes of a step: what a schedule takes while it is made."""
 
 
 class Diffusion(Prior):
@@ -57,11 +62,16 @@ class Diffusion(Prior):
             raise InputError(
                 f"diffusion: steps = {steps} >= 2, label_dropout = {label_dropout} in [0, 1]."
             )
+        if betas is not None and not 0 < betas[0] <= betas[1] < 1:
+            raise InputError(
+                f"diffusion: betas = {list(betas)}: between 0 and 1, the smaller one first."
+            )
         if predict == "eps" and schedule == "cosine":
             raise InputError(
                 "diffusion: predict = 'eps' divides by a signal that schedule = 'cosine' erases; "
                 "take predict = 'v' or 'x0', or schedule = 'linear'."
             )
+        memory.ask(steps * STEP)
         self.denoiser, self.steps, self.label_dropout = denoiser, steps, label_dropout
         self.predict = predict
         first, last = betas or (min(0.1 / steps, 0.5), min(20 / steps, 0.999))
@@ -141,12 +151,13 @@ class Diffusion(Prior):
         """
         if sampler not in SAMPLERS:
             raise InputError(f"sampler '{sampler}' is none of {', '.join(SAMPLERS)}.")
-        divisors = [n for n in range(1, self.steps + 1) if self.steps % n == 0]
         if steps is None:
-            steps = self.steps if sampler == "ddpm" else max(n for n in divisors if n <= 50)
+            few = (n for n in range(min(50, self.steps), 0, -1) if self.steps % n == 0)
+            steps = self.steps if sampler == "ddpm" else next(few)
         if not 1 <= steps <= self.steps:
             raise InputError(f"steps = {steps}: from 1 to {self.steps}.")
-        if sampler == "ddim" and steps not in divisors:  # diffusers' DDIM jumps by whole T // steps
+        if sampler == "ddim" and self.steps % steps:  # diffusers' DDIM jumps by whole T // steps
+            divisors = (n for n in range(1, self.steps + 1) if self.steps % n == 0)
             near = min(divisors, key=lambda n: abs(n - steps))
             raise InputError(f"steps = {steps}: ddim takes a divisor of {self.steps}, as {near}.")
         if guidance != 1 and label is None:

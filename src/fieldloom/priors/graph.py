@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fieldloom import memory
 from fieldloom.errors import InputError
 from fieldloom.priors.codecs import TOGETHER, Codec
 from fieldloom.types import Code, Slot
@@ -229,7 +230,7 @@ class _Encoder(nn.Module):
         super().__init__()
         self.nodes = _identities(sizes, width)
         self.biases = nn.ModuleList(nn.Linear(1, width) for _ in sizes[1:])
-        self.rounds = nn.ModuleList(_Round(len(sizes) - 1, width) for _ in range(rounds))
+        self.rounds = nn.ModuleList(_Round(len(sizes) - 1, width) for _ in memory.rounds(rounds))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent))
 
     def forward(self, edges: Edges, biases: Edges) -> Nodes:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_type_hints
 
 import torch
 from torch import Generator, Tensor, nn
 
-from fieldloom.errors import InputError, unknown
+from fieldloom.errors import InputError, quote, unknown
 from fieldloom.priors.codecs import Codec, Identity
+from fieldloom.registry import check
 from fieldloom.types import Code
 
 AT_A_TIME = 1024
@@ -61,7 +63,7 @@ class Prior(nn.Module):
     def sample(
         self,
         count: int,
-        label: int | Tensor | None = None,
+        label: int | Sequence[int] | Tensor | None = None,
         *,
         generator: Generator | None = None,
         **options: Any,
@@ -70,24 +72,38 @@ class Prior(nn.Module):
 
         Raises InputError for a label that there is not, or an option that this prior does not have.
         """
+        hints = get_type_hints(self.draw)
         known = set(inspect.signature(self.draw).parameters) - {"count", "label", "generator"}
-        for name in options:
+        for name, value in options.items():
             if name not in known:
                 raise unknown(
                     f"sampling option of the prior '{type(self).__name__.lower()}'", name, known
                 )
+            options[name] = check(name, value, hints[name])
         if label is not None:
-            label = torch.as_tensor(label).expand(count)
             if self.classes == 0:
                 raise InputError("label: this prior was made without classes.")
-            if count and not 0 <= int(label.min()) <= int(label.max()) < self.classes:
-                raise InputError(f"label {int(label.max())} is not one of 0 .. {self.classes - 1}.")
+            label = self._labels(label, count)
         parts = []  # so many at a time that a large denoiser's memory stays bounded
         for first in range(0, count, AT_A_TIME):
             some = min(AT_A_TIME, count - first)
             own = None if label is None else label[first : first + some]
             parts.append(self.codec.decode(self.draw(some, own, generator, **options)))
         return torch.cat(parts)
+
+    def _labels(self, label: Any, count: int) -> Tensor:
+        """One class for each of ``count`` codes. Raises InputError for what are none."""
+        try:
+            given = torch.as_tensor(label)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            raise InputError(f"label = {quote(label)}: a class's number, or {count}.") from None
+        whole = not given.is_floating_point() and not given.is_complex()
+        if not whole or given.dtype == torch.bool or tuple(given.shape) not in ((), (1,), (count,)):
+            raise InputError(f"label = {quote(label)}: a class's number, or {count}.")
+        for number in given.unique().tolist():
+            if not 0 <= number < self.classes:
+                raise InputError(f"label {number} is not one of 0 .. {self.classes - 1}.")
+        return given.long().expand(count)
 
     def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Tensor:
         """``count`` codes as the codec encodes them."""

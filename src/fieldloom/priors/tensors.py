@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.errors import InputError
+from fieldloom.memory import rounds
 from fieldloom.nn.transformer import Block, check_heads
 from fieldloom.priors.denoisers import sinusoid
 from fieldloom.types import Code, Slot
@@ -74,10 +75,10 @@ class Tensors(nn.Module):
         padding = math.prod(code_shape) - sum(sizes)
         if padding < 0 or not sizes:
             raise InputError(f"tensors: a code {code_shape} does not hold {sum(sizes)} weights.")
-        if depth < 1 or ratio <= 0 or bands < 2 or highest <= 0:
+        if depth < 1 or ratio <= 0 or bands < 2 or not 0 < highest <= 64:
             raise InputError(
                 f"tensors: depth = {depth} is at least 1, bands = {bands} at least 2, "
-                f"ratio = {ratio:g} and highest = {highest:g} are positive."
+                f"ratio = {ratio:g} and highest = {highest:g} are positive, and highest at most 64."
             )
         check_heads(width, heads)
         super().__init__()
@@ -90,7 +91,7 @@ class Tensors(nn.Module):
         tokens = len(sizes) + 1 + (classes > 0)
         self.norm_in, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.position = nn.Parameter(torch.zeros(tokens, width))
-        self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in rounds(depth))
         self.output = nn.ModuleList(nn.Linear(width, size, bias=False) for size in sizes)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):

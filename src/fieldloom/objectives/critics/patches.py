@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from fieldloom import memory
 from fieldloom.errors import InputError
 from fieldloom.types import Coords, Values
 
@@ -49,9 +50,10 @@ class PatchCritic(nn.Module):
                 f"critic 'patches': width = {width}, depth = {depth}, scales = {scales}, kernel = "
                 f"{kernel}, slope = {slope}: at least 1, kernel at least 2, slope in [0, 1)."
             )
+        memory.ask(2 * depth * memory.OBJECT)
+        channels = [value_dim, *(width * min(2 ** min(i, 3), 8) for i in range(depth))]
+        self.scales = nn.ModuleList(_stack(channels, kernel, slope) for _ in memory.rounds(scales))
         self.smallest = 2 ** (depth + scales - 1)
-        channels = [value_dim, *(width * min(2**i, 8) for i in range(depth))]
-        self.scales = nn.ModuleList(_stack(channels, kernel, slope) for _ in range(scales))
 
     def forward(
         self, coords: Coords, values: Values, grid: tuple[int, ...] | None
