@@ -177,11 +177,14 @@ class Stop(Exception):
     pass
 
 
+FEW = "source.split=[0.1, 0.1]"  # of 1797 digits: three batches of codes
+
+
 @pytest.mark.parametrize("name", ["mnif:tiny", "functa:tiny"])
 @pytest.mark.parametrize("kill_at", [3, 7, 27])
 def test_resume_equals_uninterrupted(tmp_path, monkeypatch, name, kill_at):
     """A run that dies before or after a checkpoint, in either stage, ends in the same weights."""
-    loaded = recipe.load(name, ["train.field.ema=0.9", "train.field.points=20"])
+    loaded = recipe.load(name, ["train.field.ema=0.9", "train.field.points=20", FEW])
     straight = train(loaded, str(tmp_path / "straight")).state_dict()
     advance, calls = Training.advance, []
 
@@ -203,7 +206,7 @@ def test_resume_equals_uninterrupted(tmp_path, monkeypatch, name, kill_at):
 
 
 def test_same_seed_same_weights_and_another_seed_others(tmp_path):
-    loaded = recipe.load("mnif:tiny")
+    loaded = recipe.load("mnif:tiny", [FEW])
     a = train(loaded, str(tmp_path / "a"), stage="field").state_dict()
     b = train(loaded, str(tmp_path / "b"), stage="field").state_dict()
     same_tensors(a, b)
@@ -214,7 +217,7 @@ def test_same_seed_same_weights_and_another_seed_others(tmp_path):
 
 
 def test_stages_one_by_one_are_the_whole(tmp_path):
-    loaded = recipe.load("mnif:tiny")
+    loaded = recipe.load("mnif:tiny", [FEW])
     whole = train(loaded, str(tmp_path / "whole")).state_dict()
     train(loaded, str(tmp_path / "parts"), stage="field")
     train(None, str(tmp_path / "parts"), stage="codec", resume=True)
@@ -226,13 +229,13 @@ def test_stages_one_by_one_are_the_whole(tmp_path):
 
 def test_the_micro_batch_is_recorded_and_reused(tmp_path, monkeypatch):
     run = Run(tmp_path / "a")
-    train(recipe.load("mnif:tiny"), str(run.folder), stage="field")
+    train(recipe.load("mnif:tiny", [FEW]), str(run.folder), stage="field")
     recorded = run.read_recipe()["train"]["field"]["micro"]
     assert 1 <= recorded <= 16
     monkeypatch.setattr(devices, "micro_batch", lambda *rest: 3)
     train(None, str(run.folder), resume=True)
     assert run.read_recipe()["train"]["field"]["micro"] == recorded
-    train(recipe.load("mnif:tiny"), str(tmp_path / "b"), stage="field")
+    train(recipe.load("mnif:tiny", [FEW]), str(tmp_path / "b"), stage="field")
     assert Run(tmp_path / "b").read_recipe()["train"]["field"]["micro"] == 3
 
 
@@ -352,7 +355,7 @@ def test_interrupted_is_not_a_failure():
 @pytest.mark.parametrize("spec", ["'gaussian'", "{ name = 'neighbours', codec = 'whiten' }"])
 def test_priors_of_closed_form_are_fitted_and_come_back(tmp_path, spec):
     folder = tmp_path / "run"
-    system = train(recipe.load("mnif:tiny", [f"prior={spec}"]), str(folder))
+    system = train(recipe.load("mnif:tiny", [f"prior={spec}", FEW]), str(folder))
     twin = Run(folder).read_system("cpu")
     drawn = system.sample(4, label=3, seed=1)
     assert drawn.shape == (4, 1, 8, 8)
@@ -362,7 +365,7 @@ def test_priors_of_closed_form_are_fitted_and_come_back(tmp_path, spec):
 
 def test_a_killed_run_goes_on_between_stages(tmp_path, monkeypatch):
     """Killed when the codes of a finished field are not kept yet, or kept and fitted."""
-    loaded = recipe.load("mnif:tiny")
+    loaded = recipe.load("mnif:tiny", [FEW])
     straight = train(loaded, str(tmp_path / "straight")).state_dict()
     for place in ("training_codes", "train_on_codes"):
         folder = str(tmp_path / place)

@@ -284,18 +284,18 @@ def test_checks_name_what_is_wrong():
 
 
 def test_occupancy_of_the_bunny_becomes_the_bunny(bunny):
-    solid = inside(bunny, lattice(64).float(), beta=2.0).reshape(64, 64, 64)
-    mesh = isosurface(solid, (centres(64),) * 3)
+    solid = inside(bunny, lattice(48).float(), beta=2.0).reshape(48, 48, 48)
+    mesh = isosurface(solid, (centres(48),) * 3)
     assert watertight(mesh)
     assert volume(mesh) == pytest.approx(volume(bunny), rel=0.03)  # by their outer faces: positive
-    assert chamfer(mesh, bunny) < 0.25 * 2 / 64  # a quarter of a cell
+    assert chamfer(mesh, bunny) < 0.25 * 2 / 48  # a quarter of a cell
     trimesh = pytest.importorskip("trimesh")
     other = trimesh.Trimesh(bunny.vertices, bunny.faces, process=True)
     other.fill_holes()
     assert volume(mesh) == pytest.approx(other.volume, rel=0.03)
 
 
-@pytest.mark.parametrize(("count", "bound"), [(16, 0.01), (32, 0.003), (64, 0.0008)])
+@pytest.mark.parametrize(("count", "bound"), [(16, 0.01), (32, 0.003), (48, 0.0008)])
 def test_a_sphere_by_its_distance(count, bound):
     field = 0.7 - lattice(count).norm(dim=1).reshape(count, count, count)
     mesh = isosurface(field, (centres(count),) * 3, level=0.0)
