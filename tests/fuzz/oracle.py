@@ -69,6 +69,7 @@ def judge(
     called: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", lambda *to: refused(called, to[-1]))
+        patch.setattr(socket, "getaddrinfo", lambda *to, **rest: refused(called, to[0]))
         answer = ask(words, case, stops)
     wrong = fault(answer)
     if contents(beside) != before:
