@@ -33,7 +33,7 @@ PATIENCE, SECONDS, STUCK = 2.0, 10.0, 60.0
 """CPU seconds after which long work is asked to stop; CPU and real ones that a case may take."""
 MEMORY = 3 << 29
 """Bytes that a case may take beyond what the process has."""
-LONGEST = 600
+LONGEST = 620
 """Characters of a line."""
 PROGRESS = re.compile(r"(warning: |[\w ,]+: \d+/\d+, )")
 """How lines begin that may stand beside the sentence."""
@@ -69,6 +69,7 @@ def judge(
     called: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", lambda *to: refused(called, to[-1]))
+        patch.setattr(socket, "getaddrinfo", lambda *to, **rest: refused(called, to[0]))
         answer = ask(words, case, stops)
     wrong = fault(answer)
     if contents(beside) != before:
