@@ -17,7 +17,8 @@ def blocks(page: Path) -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
 
 
-def test_the_code_of_extending_runs():
+def test_the_code_of_extending_runs(monkeypatch):
+    monkeypatch.setattr("fieldloom.registry._registered", {})
     exec(compile(blocks(ROOT / "docs" / "extending.md"), "extending.md", "exec"), {})
 
 

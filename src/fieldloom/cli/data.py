@@ -27,7 +27,8 @@ def source_of(system: System, path: str | None) -> Source:
     Raises InputError where the run's own data are not those that it was trained on.
     """
     from fieldloom.engine.train import check_same
-    from fieldloom.modalities.sources import spec_of
+    from fieldloom.modalities.sources import SOURCES, spec_of
+    from fieldloom.registry import hints_of
     from fieldloom.system import open_source
 
     if path is None:
@@ -42,7 +43,8 @@ def source_of(system: System, path: str | None) -> Source:
         for key in ("limit", "key", "label", "prefix"):
             spec.pop(key, None)
     trained = system.recipe.get("known", {}).get("filter", "none")
-    spec |= {} if trained == "none" else {"filter": trained}
+    if trained != "none" and "filter" in hints_of(SOURCES[spec["name"]]):
+        spec["filter"] = trained
     return open_source({"source": spec}, system.modality, system.permit)
 
 
