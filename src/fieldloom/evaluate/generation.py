@@ -100,9 +100,7 @@ def novelty(source: Source, result: Result) -> Result:
         ratio = far / usual if usual else math.nan
         figures += [
             Figure("nearest.test", usual, f"{len(test)} test data", how_far),
-            Figure(
-                "novelty", ratio, against, "ratio of the two above"
-            ),
+            Figure("novelty", ratio, against, "ratio of the two above"),
         ]
     return replace(result, figures=figures, nearest=places, distances=distances)
 

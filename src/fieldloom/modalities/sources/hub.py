@@ -71,33 +71,39 @@ def huggingface(
     return assemble(data, labels, split, shuffle, filter=filter)
 
 
+def _folder(path: str) -> Path | None:
+    """The folder at a path, if there is one."""
+    found = os.path.abspath(os.path.expanduser(path))
+    return Path(found) if path and os.path.isdir(found) else None
+
+
 def _table(path: str, part: str, network: bool) -> Any:
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as FORMATS
 
-    name, root = quote_path(path), Path(os.path.abspath(Path(path).expanduser()))
+    name, root = quote_path(path), _folder(path)
     plain = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) and not path.startswith("buckets/")
-    if not root.is_dir() and (path in FORMATS or not (plain or network)):
+    if root is None and (path in FORMATS or not (plain or network)):
         raise InputError(
             f"source.path = {name} is no folder, and no name of a data set; of an address {ALLOWS}."
         )
     try:
-        if (root / "dataset_dict.json").is_file():
+        if root is not None and (root / "dataset_dict.json").is_file():
             if part != Path(part).name or not (root / part / "state.json").is_file():
                 raise InputError(f"source.part: {name} has no part {quote(part)}.")
             root = root / part
-        if (root / "state.json").is_file():
+        if root is not None and (root / "state.json").is_file():
             _check_state(root / "state.json")
             return datasets.load_from_disk(str(root))
-        if root.is_dir() and not network:
+        if root is not None and not network:
             _check_card(root)
         with nullcontext() if network else _offline():
-            return datasets.load_dataset(str(root) if root.is_dir() else path, split=part)
+            return datasets.load_dataset(path if root is None else str(root), split=part)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # what datasets raises is its own, Arrow's, or the network's
         fault = "is no data set that can be loaded"
-        if not (network or root.is_dir()):
+        if root is None and not network:
             fault = f"is no folder, and not in the local cache: {ALLOWS} to be fetched"
         raise InputError(f"source.path = {name} {fault} ({shorten(str(error))}).") from None
 
@@ -176,8 +182,8 @@ def _roots(path: str) -> list[Path]:
     from huggingface_hub import constants
 
     caches = config.HF_CACHE_HOME, config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE
-    own = Path(path).expanduser()
-    folders = [Path(os.path.abspath(x)) for x in (*caches, *([own] if own.is_dir() else []))]
+    own = _folder(path)
+    folders = [Path(os.path.abspath(x)) for x in caches] + ([] if own is None else [own])
     return [*folders, *(folder.resolve() for folder in folders)]  # datasets tells resolved ones
 
 

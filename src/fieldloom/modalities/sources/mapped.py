@@ -1,8 +1,8 @@
 """Files decoded once into a cache, and mapped from there: data larger than memory would allow.
 
 The cache lies in ``$FIELDLOOM_CACHE``, else ``$XDG_CACHE_HOME/fieldloom``, else
-``~/.cache/fieldloom``. Whatever is in it may be deleted at any time; a process that was killed
-while it decoded leaves a hidden file there.
+``~/.cache/fieldloom``. Whatever is in it may be deleted at any time; what a process left there that
+was killed while it decoded is removed when the next file is written.
 
 A cached array belongs to the content of the files that it was decoded from, wherever they lie and
 whatever their times: it ends with that content's key and a digest of itself, and is made anew where
@@ -86,6 +86,7 @@ def _mapped(files: Sequence[Path], key: str, decode: Callable[[], Blocks]) -> ND
     if found is not None:
         return found
     try:
+        export.remove_partial(cached.parent)
         export.atomically(cached, lambda file: _sealed(file, key, decode()))
     except OSError as error:
         found = _opened(cached, key)  # another process may have written it just now

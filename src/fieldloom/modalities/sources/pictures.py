@@ -44,6 +44,7 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM",
 Others run programs (EPS), or hold pictures of another size than they tell (ICO)."""
 ORIENTATION = 0x0112
 """EXIF's tag for how a picture is turned."""
+TILE_WIDTH, TILE_HEIGHT = 322, 323
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -93,7 +94,8 @@ def opened(file: Encoded, name: str, large: bool = False) -> Iterator[Image.Imag
     try:
         stream = file.open("rb") if isinstance(file, Path) else io.BytesIO(bytes(file))
         with stream, _pillows_limit_aside(), Image.open(stream, formats=formats) as image:
-            sizes = image.size, getattr(image, "_tile_size", image.size)  # TIFF: what it decodes to
+            tags = getattr(image, "tag_v2", {})  # a TIFF is decoded by tiles of any size
+            sizes = image.size, (tags.get(TILE_WIDTH, 0), tags.get(TILE_HEIGHT, 0))
             width, height = max(sizes, key=math.prod)
             length = stream.seek(0, io.SEEK_END)
             what = f"{name} ({length:,} bytes, {height} x {width})"

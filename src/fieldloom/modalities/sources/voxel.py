@@ -21,6 +21,7 @@ from fieldloom.modalities.sources.files import (
     check_size,
     check_skipped,
     existing,
+    existing_file,
     labels_of,
     member,
     only,
@@ -55,7 +56,7 @@ def voxels(
     root = existing(path)
     if root.is_dir() or root.suffix.lower() == ".binvox":
         return _binvoxes(modality, root, path, split, shuffle, limit, permit.large)
-    file = read_npz(root)
+    file = read_npz(existing_file(path))
     if key is None and "bits" in file and "shape" in file:
         held = member(file, "bits", "bytes", axes=(2,), large=permit.large)
         array = _unpacked(file, held[:limit], permit.large)
