@@ -205,12 +205,12 @@ def test_a_folder_of_meshes(folder):
 def test_unreadable_meshes_are_named_and_skipped(folder):
     write_obj(folder / "flat" / "flat.obj", box((1.0, 1.0, 0.0)))  # a box without height: no harm
     (folder / "long" / "nan.obj").write_text("v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n")
-    with pytest.warns(UserWarning, match="skipped 1 unreadable meshes .*nan.obj"):
+    with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*nan.obj"):
         source = meshes(grid(4), str(folder))
     assert len(source.data) == 13
     assert source.labels.tolist() == [0] * 7 + [1] * 6
     (folder / "long" / "none.obj").write_text("nothing")
-    with pytest.raises(InputError, match=r"2 of 15 meshes cannot be read: .*nan.obj, .*none.obj"):
+    with pytest.raises(InputError, match=r"2 of 15 meshes cannot be read: .*nan.obj', .*none.obj'"):
         meshes(grid(4), str(folder))
 
 
@@ -259,7 +259,7 @@ def test_packed_meshes(tmp_path):
     assert (source.data[2] == 255).all()  # a cube that fills the cube
     assert source.data.float().mean((1, 2, 3, 4))[0].item() == 255 / 8
     packed(tmp_path / "wrong.npz", category=np.array(["b", "a"]))
-    with pytest.raises(InputError, match="2 categories for 3 meshes"):
+    with pytest.raises(InputError, match="has 2 'category' for 3 meshes"):
         meshes(grid(), str(tmp_path / "wrong.npz"))
     np.savez(tmp_path / "no.npz", verts=np.zeros((3, 3)))
     with pytest.raises(InputError, match="has no array 'faces'"):
@@ -349,12 +349,12 @@ def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
     (tmp_path / "b.obj").write_text("no mesh")
     ask = dict(split=(1.0, 0.0), shuffle=False)
     for how in (dict(), dict(samples=40)):
-        with pytest.warns(UserWarning, match="skipped 1 unreadable meshes .*b.obj"):
+        with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
             first = meshes(grid(), str(tmp_path), **how, **ask)
         assert len(first.data) == 12
         with monkeypatch.context() as patch:
             patch.setattr("fieldloom.modalities.sources.mesh.to_unit", None)
-            with pytest.warns(UserWarning, match="skipped 1 unreadable meshes .*b.obj"):
+            with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
                 again = meshes(grid(), str(tmp_path), **how, **ask)
             assert again.facts() == first.facts()
             for key in ("seed", "samples") if how else ("reach",):

@@ -203,7 +203,9 @@ def test_bundled_sets():
     assert not set(digits.train.tolist()) & set(digits.test.tolist())
     pictures = SOURCES["skimage"](RGB, ("astronaut", "coffee"))
     assert pictures.data.shape == (2, 3, 16, 16)
-    with pytest.raises(InputError, match="no picture 'astronaught'"):
+    with pytest.raises(
+        InputError, match="unknown picture of scikit-image 'astronaught'; did you mean 'astronaut'"
+    ):
         SOURCES["skimage"](RGB, ("astronaught",))
 
 

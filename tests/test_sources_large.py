@@ -276,8 +276,7 @@ def test_a_picture_of_any_mode(tmp_path):
 def test_a_picture_beyond_pillows_limit(tmp_path, monkeypatch):
     Image.fromarray(noise(30, 50, 3)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(InputError, match="cannot be read"):
-        SOURCES["folder"](Grid(size=16), str(tmp_path / "a.png"))
+    assert SOURCES["folder"](Grid(size=16), str(tmp_path / "a.png")).data.shape == (1, 3, 16, 16)
     assert SOURCES["picture"](IMAGE, str(tmp_path / "a.png")).data.shape == (1, 3, 30, 50)
     assert Image.MAX_IMAGE_PIXELS == 100
 

@@ -217,15 +217,19 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
 @pytest.mark.parametrize(
     ("table", "frame", "message"),
     [
-        ({}, {}, r"r_0.png has no focal length: fl_x or camera_angle_x"),
-        ({"fl_x": 1.25}, {}, "r_0.png has the focal lengths 1.25 and 1.25: .* in pixels"),
-        ({"fl_x": -40}, {}, "r_0.png has the focal lengths -40"),
+        ({}, {}, r"r_0.png' has no focal length: fl_x or camera_angle_x"),
+        ({"fl_x": 1.25}, {}, "r_0.png' has the focal lengths 1.25 and 1.25: .* in pixels"),
+        ({"fl_x": -40}, {}, "r_0.png' has the focal lengths -40"),
         ({"fl_x": 40000.0}, {}, "focal lengths 40000 .* full picture, 24 x 32"),
         ({"camera_angle_x": 0.0}, {}, "focal lengths nan"),
-        ({"fl_x": 40.0}, {"fl_y": 0.01}, "r_1.png has the focal lengths 40 and 0.01"),
-        ({"fl_x": 40.0, "cx": float("nan")}, {}, "principal point that is not finite"),
-        ({"fl_x": "wide"}, {}, "fl_x = 'wide', which is no number"),
-        ({"fl_x": 40.0, "k1": 0.0}, {"k2": 0.1}, "r_1.png has lens distortion k2 = 0.1: undistort"),
+        ({"fl_x": 40.0}, {"fl_y": 0.01}, "r_1.png' has the focal lengths 40 and 0.01"),
+        ({"fl_x": 40.0, "cx": float("nan")}, {}, "cx = nan, which is no finite number"),
+        ({"fl_x": "wide"}, {}, "fl_x = 'wide', which is no finite number"),
+        (
+            {"fl_x": 40.0, "k1": 0.0},
+            {"k2": 0.1},
+            "r_1.png' has lens distortion k2 = 0.1: undistort",
+        ),
         ({"fl_x": 40.0, "camera_model": "OPENCV_FISHEYE"}, {}, "camera_model = OPENCV_FISHEYE"),
         ({"fl_x": 40.0, "is_fisheye": True}, {}, "is_fisheye = True: undistort"),
         ({"fl_x": 40.0, "w": 32, "h": 32}, {}, "h = 32, w = 32: the proportions must agree"),
@@ -236,7 +240,11 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
             "lacks 1 of the files of its 4 frames; the first is .*gone",
         ),
         ({"fl_x": 40.0}, {"file_path": 3}, "frame 1 of .* has no 'file_path'"),
-        ({"fl_x": 40.0}, {"transform_matrix": [[1, 2], [3]]}, "r_1.* no 'transform_matrix' of 4"),
+        (
+            {"fl_x": 40.0},
+            {"transform_matrix": [[1, 2], [3]]},
+            "frame 1 of .* has no 'transform_matrix' of 4 x 4",
+        ),
         ({"fl_x": 40.0}, {"transform_matrix": (2 * np.eye(4)).tolist()}, "pose of .*r_1.png"),
     ],
 )
@@ -253,7 +261,7 @@ def test_files_that_are_wrong(tmp_path):
     blender(tmp_path)
     whole = file.read_text()
     for text, message in (
-        (whole[:-9], "transforms_train.json is no JSON that can be read"),
+        (whole[:-9], "transforms_train.json' is no JSON that can be read"),
         ("[1, 2]", "has no list 'frames'"),
         ('{"fl_x": 40.0, "frames": []}', "has no frames"),
     ):
@@ -266,9 +274,12 @@ def test_files_that_are_wrong(tmp_path):
     picture = tmp_path / "train" / "r_2.png"
     good = picture.read_bytes()
     for change, message in (
-        (lambda: PICTURES[2].resize((WIDTH, 8)).save(picture), "r_2.png is 8 x 32 pixels, where"),
-        (lambda: picture.write_bytes(good[: len(good) // 2]), "r_2.png cannot be read"),
-        (lambda: picture.write_bytes(b"nothing"), "r_2.png is no picture that can be read"),
+        (lambda: PICTURES[2].resize((WIDTH, 8)).save(picture), "r_2.png' is 8 x 32 pixels, where"),
+        (
+            lambda: picture.write_bytes(good[: len(good) // 2]),
+            "r_2.png' is no picture that can be read",
+        ),
+        (lambda: picture.write_bytes(b"nothing"), "r_2.png' is no picture that can be read"),
         (lambda: Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(picture), "8 bits"),
         (picture.unlink, "lacks 1 of the files of its 4 frames; .* is .*r_2"),
     ):
@@ -282,9 +293,9 @@ def test_scenes_of_different_numbers_of_views(tmp_path):
         root = tmp_path / write.__name__
         for count in (3, 4):
             write(root / str(count), count=count)
-        with pytest.raises(InputError, match="3 has 3 views: others have 4.*views to 3 or less"):
+        with pytest.raises(InputError, match="3' has 3 views: others have 4.*views to 3 or less"):
             read(FULL, str(root))
-        with pytest.raises(InputError, match="3 has 3 views: source.views = 4"):
+        with pytest.raises(InputError, match="3' has 3 views: source.views = 4"):
             read(FULL, str(root), views=4)
         assert read(FULL, str(root), views=3, split=(1, 1)).data.shape[:2] == (2, 3)
 
@@ -300,8 +311,8 @@ def test_objects_of_srn_that_are_wrong(tmp_path):
     for file, text, message in (
         (table, "40 16", "must begin with 'f cx cy 0' and end with 'height width'"),
         (table, "forty", "is no file of numbers"),
-        (table, lines.replace("40.0", "1.25"), "000000.png has the focal lengths 1.25"),
-        (pose, "1 2 3", "000001.txt has 3 numbers"),
+        (table, lines.replace("40.0", "1.25"), "000000.png' has the focal lengths 1.25"),
+        (pose, "1 2 3", "000001.txt' has 3 numbers"),
         (pose, "9 " + numbers.split(" ", 1)[1], "pose of .*000001.png"),
     ):
         before = file.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from os import PathLike
 from typing import Any
 
 
@@ -36,6 +37,12 @@ def quote(value: Any) -> str:
         return shorten(repr(value))
     except (ValueError, RecursionError):  # more digits, or deeper, than Python writes
         return f"a very long {type(value).__name__}"
+
+
+def quote_path(path: str | PathLike[str]) -> str:
+    """A path in quotes, for a message: printable, and of a long one its end, which tells most."""
+    text = "".join(c if c.isprintable() else " " for c in str(path))
+    return f"'{text}'" if len(text) <= 2 * LONGEST else f"'... {text[-2 * LONGEST :]}'"
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:

@@ -75,7 +75,7 @@ def codes_of(system: System, path: str) -> Tensor:
     if where.is_dir():
         codes = bulk.read(where).codes
     elif where.suffix.lower() in HDF5:
-        codes, _ = nef.read(where, system.family)
+        codes, _ = nef.read(where, system.family, system.permit)
     else:
         tensors = read_tensors(where).tensors
         if "codes" not in tensors:

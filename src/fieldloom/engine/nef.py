@@ -17,17 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor
 
 from fieldloom import export
 from fieldloom.conditioners import Direct
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.family import Family
 from fieldloom.fields import Siren
+from fieldloom.modalities.sources.files import BYTES, Refused, check_size
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.types import Code, layer_of
 
 KEYS = ("params", "param_config")
 """Datasets that hold the fields; others are beside."""
+
+LAYOUT = TypeAdapter(list[tuple[str, tuple[NonNegativeInt, ...]]])
+"""What ``param_config`` holds: the name and the shape of each tensor."""
 
 
 def write(path: Path, family: Family, codes: Code, beside: Mapping[str, Tensor]) -> Path:
@@ -52,23 +58,31 @@ def write(path: Path, family: Family, codes: Code, beside: Mapping[str, Tensor])
     return export.atomically(path, fill)
 
 
-def read(path: Path, family: Family) -> tuple[Code, dict[str, Tensor]]:
+def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, dict[str, Tensor]]:
     """The codes (fields, tokens, width) that such a file's fields are in a family; what is beside.
 
-    Beside are numbers, one row a field; whatever else the file holds is left there. Raises
-    InputError where the file is none, or its fields are others.
+    Beside are numbers, one row a field; whatever else the file holds is left there, and so are
+    links and data that lie in other files. Raises InputError where the file is none, or its fields
+    are others.
     """
     names, direct = named(family), direct_of(family)
-    h5py = library()
+    h5py, name = library(), quote_path(path)
     try:
         with h5py.File(path, "r") as file:
-            has = {name: tuple(shape) for name, shape in json.loads(file["param_config"][0])}
-            params = numbers(file["params"])
-            if params is None or params.ndim != 2:
-                raise ValueError("'params' is no matrix of numbers")
-            named_rows = {key: numbers(own) for key, own in file.items() if key not in KEYS}
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"'{path}' is no HDF5 file of fields: {error}.") from None
+            held = {key: own for key in file if (own := local(file, key)) is not None}
+            if missing := [key for key in KEYS if key not in held]:
+                raise ValueError(f"it has no dataset '{missing[0]}' of its own")
+            has = dict(LAYOUT.validate_json(held["param_config"].asstr()[0], strict=True))
+            size = sum(own.size * own.dtype.itemsize for own in held.values())
+            check_size(name, size, "bytes", max(BYTES, Path(path).stat().st_size), permit.large)
+            params = numbers(held["params"])
+            if params is None or params.ndim != 2 or not len(params):
+                raise ValueError("'params' is no matrix of numbers with a row a field")
+            named_rows = {key: numbers(own) for key, own in held.items() if key not in KEYS}
+    except (Refused, MemoryError):
+        raise
+    except Exception as error:  # HDF5 fails in many ways on a broken file
+        raise InputError(f"{name} is no HDF5 file of fields: {shorten(str(error))}.") from None
     beside = {
         key: rows
         for key, rows in named_rows.items()
@@ -78,13 +92,13 @@ def read(path: Path, family: Family) -> tuple[Code, dict[str, Tensor]]:
     if has != needs:
         wrong = next(n for n in [*needs, *has] if has.get(n) != needs.get(n))
         raise InputError(
-            f"'{path}' holds other fields than this run's: '{wrong}' is {has.get(wrong, 'missing')}"
-            f", not {needs.get(wrong, 'in it')}."
+            f"{name} holds other fields than this run's: '{shorten(wrong)}' is "
+            f"{quote(has.get(wrong, 'missing'))}, not {needs.get(wrong, 'in it')}."
         )
     sizes = [math.prod(shape) for shape in has.values()]
     if params.shape[1] != sum(sizes):
         raise InputError(
-            f"'{path}': 'params' has {params.shape[1]} numbers a field, not the "
+            f"{name}: 'params' has {params.shape[1]} numbers a field, not the "
             f"{sum(sizes)} of 'param_config'."
         )
     parts = dict(zip(has, params.float().split(sizes, 1), strict=True))
@@ -92,10 +106,20 @@ def read(path: Path, family: Family) -> tuple[Code, dict[str, Tensor]]:
     return direct.pack(weights), beside
 
 
+def local(file: Any, key: str) -> Any:
+    """A dataset that lies in this very file; None of groups, links and what lies in other files."""
+    h5py = library()
+    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+        return None
+    own = file[key]
+    if not isinstance(own, h5py.Dataset) or own.is_virtual or own.external or own.shape is None:
+        return None
+    return own
+
+
 def numbers(held: Any) -> Tensor | None:
-    """The numbers of a dataset, of any shape; None of what holds none (strings, groups)."""
-    kind = getattr(getattr(held, "dtype", None), "kind", None)
-    if kind is None or kind not in "biuf" or held.shape is None:
+    """The numbers of a dataset, of any shape; None of what holds none (strings)."""
+    if held.dtype.kind not in "biuf":
         return None
     content = held[()]
     return torch.as_tensor(content.astype(content.dtype.newbyteorder("=")))

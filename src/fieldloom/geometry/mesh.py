@@ -15,6 +15,10 @@ from fieldloom.errors import InputError
 Samples = tuple[Float64[Tensor, "n 3"], Float64[Tensor, "n 3"]]
 
 
+FARTHEST = 1e60
+"""A coordinate whose fourth power, which an area takes, is still a number."""
+
+
 class Mesh(NamedTuple):
     """Triangles; seen from outside the corners of a face run counter-clockwise."""
 
@@ -27,11 +31,14 @@ def checked(vertices: ArrayLike, faces: ArrayLike, name: str) -> Mesh:
 
     Faces without area are dropped, and then vertices that no face uses: they would stretch the
     bounding box. Open and non-manifold surfaces are fine. Raises InputError, which names ``name``,
-    for arrays of another shape, no faces, numbers that are not finite, indices out of range, and a
-    surface without area.
+    for arrays of another shape, no faces, numbers that are not finite or beyond ``FARTHEST``,
+    indices out of range, and a surface without area.
     """
-    points, corners = np.asarray(vertices), np.asarray(faces)
-    if not len(corners):
+    try:
+        points, corners = np.asarray(vertices), np.asarray(faces)
+    except ValueError:  # rows of different lengths
+        raise InputError(f"{name} has rows of different lengths: all have three columns.") from None
+    if corners.ndim and not len(corners):
         raise InputError(f"{name} has no faces: a surface needs at least one triangle.")
     if points.ndim != 2 or corners.ndim != 2 or points.shape[1] != 3 or corners.shape[1] != 3:
         raise InputError(
@@ -46,6 +53,8 @@ def checked(vertices: ArrayLike, faces: ArrayLike, name: str) -> Mesh:
     points, corners = points.astype(np.float64), corners.astype(np.int64)
     if not np.isfinite(points).all():
         raise InputError(f"{name} has NaN or infinite vertices: all must be finite.")
+    if np.abs(points).max(initial=0) > FARTHEST:
+        raise InputError(f"{name} has vertices beyond {FARTHEST:g}: products of them overflow.")
     if corners.min() < 0 or corners.max() >= len(points):
         raise InputError(
             f"{name} has faces with corners {corners.min()} to {corners.max()}: "

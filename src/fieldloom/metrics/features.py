@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.permit import NOTHING, Permit
 
 Images = Float[Tensor, "n channel height width"]
@@ -93,7 +93,7 @@ class Inception:
                 "evaluate.weights, or give --network."
             )
         if weights is not None and not Path(weights).is_file():
-            raise InputError(f"detector.weights = '{weights}': there is no such file.")
+            raise InputError(f"detector.weights = {quote_path(weights)}: there is no such file.")
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except (ImportError, RuntimeError) as reason:  # Runtime: torchvision of another torch
@@ -102,11 +102,11 @@ class Inception:
                 f"imported ({_sentence(reason)}): install fieldloom[fid], or take detector 'gabor'."
             ) from reason
         try:
-            if weights is not None:
-                # torch-fidelity would run code that hides in the file; this refuses it first
-                torch.load(weights, map_location="cpu", weights_only=True)
-            self.network = FeatureExtractorInceptionV3(self.name, ["2048"], weights)
-        except (OSError, RuntimeError, EOFError, UnpicklingError) as reason:
+            held = None if weights is None else tensors_alone(weights)
+            self.network = FeatureExtractorInceptionV3(self.name, ["2048"], held)
+        except MemoryError:
+            raise
+        except Exception as reason:  # unpickling fails in many ways on a broken file
             raise InputError(
                 f"The weights of detector 'inception' cannot be loaded ({_sentence(reason)}): "
                 "name a good local file by detector.weights."
@@ -121,6 +121,17 @@ class Inception:
     def _features(self, images: Tensor) -> Tensor:
         levels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
         return self.network(levels.expand(-1, 3, -1, -1))[0]
+
+
+def tensors_alone(path: str) -> io.BytesIO:
+    """The tensors of a file of weights, as such a file in memory.
+
+    torch-fidelity would run code that hides in the file itself; here is none that it could run.
+    """
+    held, written = torch.load(path, map_location="cpu", weights_only=True), io.BytesIO()
+    torch.save(held, written)
+    written.seek(0)
+    return written
 
 
 def gabor_bank(
@@ -161,7 +172,7 @@ def _luminance(images: Tensor) -> Tensor:
 def _sentence(reason: Exception) -> str:
     """The first sentence of what an error says."""
     first = (str(reason).splitlines() or [type(reason).__name__])[0]
-    return first.partition(". ")[0].rstrip(".:")
+    return shorten(first.partition(". ")[0].rstrip(".:"))
 
 
 DETECTORS = {"gabor": Gabor, "inception": Inception}

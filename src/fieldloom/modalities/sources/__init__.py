@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from fieldloom.modalities.sources.arrays import array, digits
+from fieldloom.modalities.sources.files import existing, read_npz
 from fieldloom.modalities.sources.films import SUFFIXES as FILMS
 from fieldloom.modalities.sources.films import film
+from fieldloom.modalities.sources.hub import huggingface
 from fieldloom.modalities.sources.mesh import SUFFIXES as MESHES
 from fieldloom.modalities.sources.mesh import meshes
-from fieldloom.modalities.sources.pictures import bundled, folder, huggingface, packed
+from fieldloom.modalities.sources.pictures import bundled, folder, packed
 from fieldloom.modalities.sources.single import picture
 from fieldloom.modalities.sources.sounds import SUFFIXES as SOUNDS
 from fieldloom.modalities.sources.sounds import sound
-from fieldloom.modalities.sources.source import Source, divide, existing, read_npz
+from fieldloom.modalities.sources.source import Source, divide
 from fieldloom.modalities.sources.srn import srn
 from fieldloom.modalities.sources.transforms import transforms
 from fieldloom.modalities.sources.views import views_packed
@@ -65,10 +67,10 @@ def _kind(found: Path) -> str:
         return "meshes"
     if suffix == ".binvox":
         return "voxels"
-    if suffix == ".npz":
-        held = set(read_npz(found))
+    if suffix == ".npz" and found.is_file():
+        file = read_npz(found)
         for needed, kind in PACKED.items():
-            if set(needed) <= held:
+            if all(name in file for name in needed):
                 return kind
     if suffix in (".npz", ".npy"):
         return "array"

@@ -10,19 +10,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.grid import Grid
-from fieldloom.modalities.sources.pictures import picture
-from fieldloom.modalities.sources.source import (
-    Filter,
-    Limit,
-    Source,
-    Split,
-    assemble,
-    existing,
+from fieldloom.modalities.sources.files import (
+    existing_file,
+    labels_of,
     member,
+    only,
     read_npz,
 )
+from fieldloom.modalities.sources.pictures import picture
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, assemble
+from fieldloom.permit import NOTHING, Permit
 
 
 def to_grid(
@@ -37,13 +36,15 @@ def to_grid(
     first. bounds: the numbers that become 0 and 1.
     """
     axes = len(modality.size)
+    if not array.size:
+        raise InputError(f"source: an array of the shape {array.shape} holds no data.")
     if array.ndim > axes + 2:
         array = array.reshape(-1, *array.shape[-axes - (modality.channels > 1) :])
     if bounds is not None:
-        if not bounds[0] < bounds[1]:
-            raise InputError(f"source.bounds = {list(bounds)}: the lower one comes first.")
+        if not -np.inf < bounds[0] < bounds[1] < np.inf:
+            raise InputError(f"source.bounds = {list(bounds)}: finite, the lower one first.")
         array = (array.astype(np.float64) - bounds[0]) / (bounds[1] - bounds[0])
-        if array.size and not (array.min() >= 0 and array.max() <= 1):
+        if not (array.min() >= 0 and array.max() <= 1):
             low, high = (
                 x * (bounds[1] - bounds[0]) + bounds[0] for x in (array.min(), array.max())
             )
@@ -93,6 +94,7 @@ def array(
     limit: Limit = None,
     filter: Filter = "bicubic",
     bounds: tuple[float, float] | None = None,
+    permit: Permit = NOTHING,
 ) -> Source:
     """A ``.npy`` array, or one of an ``.npz``; ``x_train`` and ``x_test`` keep their own split.
 
@@ -100,23 +102,28 @@ def array(
     key: of the array in an ``.npz`` with several; label: of its labels (``y_train``, ``y_test``
     beside ``x_train``, ``x_test`` are found).
     """
-    file = read_npz(existing(path))
-    if isinstance(file, np.ndarray):
-        data = to_grid(file, modality, filter, bounds)
-        return assemble(data, None, split, shuffle, limit, filter, suggests=own(modality, data))
-    if key is None and {"x_train", "x_test"} <= set(file):
-        parts = [file["x_train"][:limit], file["x_test"][:limit]]
+    file = read_npz(existing_file(path))
+    if key is None and "x_train" in file and "x_test" in file:
+        parts = [member(file, name, large=permit.large) for name in ("x_train", "x_test")]
+        if parts[0].shape[1:] != parts[1].shape[1:]:
+            raise InputError(
+                f"{quote_path(path)}: x_train {parts[0].shape} and x_test {parts[1].shape} must "
+                "differ in nothing but their number."
+            )
         labels = None
-        if {"y_train", "y_test"} <= set(file):
-            labels = [*file["y_train"][:limit], *file["y_test"][:limit]]
+        if "y_train" in file and "y_test" in file:
+            told = zip(("y_train", "y_test"), parts, strict=True)
+            labels = [
+                x for key, part in told for x in labels_of(file, key, len(part), "data")[:limit]
+            ]
+        parts = [part[:limit] for part in parts]
         data = to_grid(np.concatenate(parts), modality, filter, bounds)
         counts = (float(len(parts[0])), float(len(parts[1])))
         kept = own(modality, data)
         return assemble(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
-    if key is None and len(file.files) > 1:
-        raise InputError(f"source.key: '{path}' has the arrays {', '.join(file)}; name one.")
-    data = to_grid(member(file, key or file.files[0], path), modality, filter, bounds)
-    labels = None if label is None else list(member(file, label, path))
+    held = member(file, only(file, key, label), large=permit.large)
+    data = to_grid(held, modality, filter, bounds)
+    labels = None if label is None else labels_of(file, label, len(data), "data")
     return assemble(data, labels, split, shuffle, limit, filter, suggests=own(modality, data))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,26 +14,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.geometry.inside import inside, signed
 from fieldloom.geometry.mesh import Centre, Mesh, checked, sample, to_unit
-from fieldloom.modalities.sources.mapped import mapped_by_parts
-from fieldloom.modalities.sources.shapes import (
-    Cells,
-    check_modality,
+from fieldloom.modalities.sources.files import (
+    Refused,
     check_skipped,
-    classes_of,
-    files_of,
-)
-from fieldloom.modalities.sources.source import (
-    Limit,
-    Source,
-    Split,
-    assemble,
+    ends_of,
     existing,
+    labels_of,
     member,
     read_npz,
 )
+from fieldloom.modalities.sources.mapped import mapped_by_parts
+from fieldloom.modalities.sources.meshfiles import read_mesh
+from fieldloom.modalities.sources.shapes import Cells, check_modality, classes_of, files_of
+from fieldloom.modalities.sources.source import Limit, Source, Split, assemble
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import Progress
 
 Target = Literal["occupancy", "distance"]
@@ -41,6 +39,8 @@ A_PART = 16
 """Meshes after which what was found is kept: a minute or so, of 200,000 samples each."""
 
 SUFFIXES = {".obj", ".ply", ".stl", ".off", ".glb"}
+MOST = 1 << 26
+"""Samples of a shape, or of its surface: NumPy's rows hold 2^31 bytes."""
 BETA = 2.0
 """How near faces are summed one by one (see ``winding``): far ones hardly move a point's side."""
 
@@ -64,15 +64,16 @@ class Asked:
         right = {
             "reach": (0 < self.reach <= 1, "above 0, at most 1"),
             "grow": (0 <= self.grow <= 1, "from 0 to 1"),
-            "samples": (self.samples is None or self.samples >= 1, "at least 1"),
+            "samples": (self.samples is None or 1 <= self.samples <= MOST, f"from 1 to {MOST}"),
             "near": (0 <= self.near <= 1, "a share, from 0 to 1"),
-            "spread": (self.spread > 0, "above 0"),
-            "truncation": (self.truncation > 0, "above 0"),
-            "surface": (self.surface >= 1, "at least 1"),
+            "spread": (0 < self.spread < math.inf, "above 0, and finite"),
+            "truncation": (0 < self.truncation < math.inf, "above 0, and finite"),
+            "seed": (0 <= self.seed < 1 << 64, "from 0 to 2^64"),
+            "surface": (1 <= self.surface <= MOST, f"from 1 to {MOST}"),
         }
         for name, (fits, words) in right.items():
             if not fits:
-                value = getattr(self, name)
+                value = quote(getattr(self, name))
                 raise InputError(f"source.{name} = {value} is not right: it is {words}.")
 
 
@@ -92,6 +93,7 @@ def meshes(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    permit: Permit = NOTHING,
 ) -> Source:
     """Meshes: a folder, one file (OBJ, PLY, STL, OFF, GLB), or a packed ``.npz``.
 
@@ -121,20 +123,24 @@ def meshes(
     check_modality(modality)
     ask = Asked(target, reach, centre, grow, samples, near, spread, truncation, seed, surface)
     root = existing(path)
-    if root.suffix == ".npz":
-        (items, labels), files = _packed(root, path, limit), [root]
+    if root.suffix == ".npz" and root.is_file():
+        (items, labels), files = _packed(root, limit, permit.large), [root]
     else:
         files = files_of(root, path, SUFFIXES, limit)
-        items = [(str(file), partial(_mesh, file)) for file in files]
+        items = [(quote_path(file), partial(read_mesh, file, permit.large)) for file in files]
         labels = classes_of(root, files)
     grid = None if samples is not None else modality.grid()[0]
     row = _row(ask, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
     told = {"meshes": asdict(ask), "grid": where, "limit": limit}
-    kept = _kept(files, told, [load for _, load in items], partial(_filled, ask, row, grid))
+    loads, faults = [load for _, load in items], dict[int, InputError]()
+    kept = _kept(files, told, loads, partial(_filled, ask, row, grid), faults)
     found: NDArray[Any] = kept.view(row).reshape(-1)
     places = found["place"].tolist()
-    check_skipped([name for name, _ in items], set(places), "meshes")
+    names = [name for name, _ in items]
+    for i in set(range(len(items))) - set(places) - set(faults):  # the cache knows that it is none
+        faults[i] = InputError(f"{names[i]} is tried again when it changes.")
+    check_skipped(names, dict(sorted(faults.items())), "meshes")
     parts = ["frame"] if samples is None else ["frame", "coords", "surface"]
     meta = {name: torch.from_numpy(found[name]) for name in parts}
     chosen = None if labels is None else [labels[i] for i in places]
@@ -159,17 +165,24 @@ def _kept(
     told: Mapping[str, Any],
     items: Sequence[Callable[[], Mesh]],
     fill: Callable[[int, Callable[[], Mesh]], NDArray[np.uint8]],
+    faults: dict[int, InputError],
 ) -> NDArray[np.uint8]:
-    """Rows of all meshes that can be read, from the cache; made part by part where they are not."""
+    """Rows of all meshes that can be read, from the cache; made part by part where they are not.
+
+    faults: gets what was wrong with the others that were tried, by their places.
+    """
     with Progress("reading meshes", len(items), unit="meshes") as progress:
 
         def rows(some: range) -> Iterator[NDArray[np.uint8]]:
             for i in some:
                 try:
                     yield fill(i, items[i])
-                except InputError:  # such a mesh is missed by its place
+                except Refused:
+                    raise
+                except InputError as error:  # such a mesh is missed by its place
                     if len(items) == 1:
                         raise
+                    faults[i] = error
                 progress.update(i + 1)
 
         parts = []
@@ -197,18 +210,19 @@ def _filled(
 
 
 def _packed(
-    root: Path, path: str, limit: int | None
-) -> tuple[list[tuple[str, Callable[[], Mesh]]], list[str] | None]:
+    root: Path, limit: int | None, large: bool
+) -> tuple[list[tuple[str, Callable[[], Mesh]]], list[Any] | None]:
     """The meshes of an ``.npz``, each still to be checked, and their classes."""
-    file = read_npz(root)
-    vertices, faces = member(file, "verts", path), member(file, "faces", path)
+    file, path = read_npz(root), quote_path(root)
+    vertices = member(file, "verts", axes=(2,), large=large)
+    faces = member(file, "faces", "integers", axes=(2,), large=large)
     ends_v, ends_f = [0, len(vertices)], [0, len(faces)]
     if "vert_offsets" in file:
-        ends_v = member(file, "vert_offsets", path).tolist()
-        ends_f = member(file, "face_offsets", path).tolist()
+        ends_v = ends_of(file, "vert_offsets", len(vertices), "vertices")
+        ends_f = ends_of(file, "face_offsets", len(faces), "faces")
     if len(ends_v) != len(ends_f) or len(ends_v) < 2:
         raise InputError(
-            f"'{path}' has {len(ends_v)} vert_offsets and {len(ends_f)} face_offsets: "
+            f"{path} has {len(ends_v)} vert_offsets and {len(ends_f)} face_offsets: "
             "both are one more than its meshes."
         )
     items: list[tuple[str, Callable[[], Mesh]]] = []
@@ -218,27 +232,8 @@ def _packed(
         items.append((name, partial(checked, *part, name)))
     labels = None
     if "category" in file:
-        labels = member(file, "category", path).tolist()
-        if len(labels) != len(ends_v) - 1:
-            raise InputError(f"'{path}' has {len(labels)} categories for {len(ends_v) - 1} meshes.")
+        labels = labels_of(file, "category", len(ends_v) - 1, "meshes")
     return items, None if labels is None else labels[: len(items)]
-
-
-def _mesh(file: Path) -> Mesh:
-    """A mesh file; the parts of a scene become one mesh."""
-    try:
-        import trimesh
-    except ImportError:
-        raise InputError("reading mesh files needs trimesh: pip install trimesh.") from None
-    try:
-        # Not processed: vertices stay as they are, and the checks here see what the file holds.
-        whole = trimesh.load_scene(file, process=False).to_mesh()
-        vertices, faces = np.asarray(whole.vertices), np.asarray(whole.faces)
-    except (MemoryError, ImportError):
-        raise  # of the machine, not of the file
-    except Exception as error:  # parsers of five formats fail in any way on a broken file
-        raise InputError(f"'{file}' is not a readable mesh: {error}.") from None
-    return checked(vertices, faces, f"'{file}'")
 
 
 def _generator(seed: int, place: int, *stream: int) -> Generator:

@@ -6,14 +6,11 @@ centre x, y, z and a scale, with original = coordinates * scale + centre.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from fieldloom.errors import InputError
-from fieldloom.modalities.sources.pictures import UNREADABLE
+from fieldloom.errors import InputError, quote_path
 from fieldloom.types import Coords
 
 
@@ -46,9 +43,10 @@ def check_modality(modality: Cells) -> None:
 def files_of(root: Path, path: str, suffixes: set[str], limit: int | None) -> list[Path]:
     """The file itself, or those of a folder and its sub-folders, in the order of their names."""
     found = [root] if root.is_file() else sorted(f for f in root.rglob("*") if f.is_file())
-    files = list(islice((f for f in found if f.suffix.lower() in suffixes), limit))
+    files = [f for f in found if f.suffix.lower() in suffixes][:limit]
     if not files:
-        raise InputError(f"source.path = '{path}' holds no {', '.join(sorted(suffixes))} file.")
+        kinds = ", ".join(sorted(suffixes))
+        raise InputError(f"source.path = {quote_path(path)} holds no {kinds} file.")
     return files
 
 
@@ -58,19 +56,3 @@ def classes_of(root: Path, files: Sequence[Path]) -> list[str] | None:
         return None
     parts = [file.relative_to(root).parts[:-1] for file in files]
     return [p[0] for p in parts] if all(parts) and len({p[0] for p in parts}) > 1 else None
-
-
-def check_skipped(items: Sequence[str], good: Collection[int], what: str) -> None:
-    """Name the items whose places are not good in one warning.
-
-    Raises InputError where they are too many.
-    """
-    bad = [name for i, name in enumerate(items) if i not in good]
-    if len(bad) > UNREADABLE * len(items):
-        raise InputError(f"{len(bad)} of {len(items)} {what} cannot be read: {', '.join(bad[:5])}.")
-    if bad:
-        warnings.warn(
-            f"skipped {len(bad)} unreadable {what} (each is tried again when it changes): "
-            f"{', '.join(bad)}.",
-            stacklevel=3,
-        )

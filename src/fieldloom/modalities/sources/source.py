@@ -1,13 +1,10 @@
-"""What a source of data is, how it is split, and how files are opened."""
+"""What a source of data is, and how it is split."""
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote
 
 Limit = Annotated[int, Field(ge=1)] | None
 Split = tuple[int | float, int | float]
@@ -102,11 +99,14 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     same in every run, whatever its seed; otherwise the first ones train, and of numbers of signals
     the last ones test, since data sets keep a validation part between the two.
     """
+    wrong = InputError(f"source.split = {quote(list(split))} does not fit {count} signals.")
+    if not all(0 <= part <= max(count, 1) for part in split):  # NaN is neither
+        raise wrong
     shares = sum(split) <= 1
     train = round(split[0] * count) if shares else int(split[0])
     test = round(sum(split) * count) - train if shares else int(split[1])
     if train < 1 or test < 0 or train + test > count:
-        raise InputError(f"source.split = {list(split)} does not fit {count} signals.")
+        raise wrong
     order = torch.arange(count)
     if shuffle:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
@@ -132,6 +132,7 @@ def assemble(
         labels = flat.tolist()
     meta = dict(meta or {})
     if limit is not None:
+        limit = min(limit, len(data))
         data, labels = data[:limit], None if labels is None else labels[:limit]
         meta = {key: value[:limit] for key, value in meta.items()}
     names = () if labels is None else tuple(str(x) for x in sorted(set(labels)))
@@ -139,28 +140,3 @@ def assemble(
     numbers = None if labels is None else torch.tensor([place[str(x)] for x in labels])
     parts = divide(len(data), split, shuffle)
     return Source(data, numbers, names, *parts, filter, meta, dict(suggests or {}))
-
-
-def existing(path: str) -> Path:
-    found = Path(path).expanduser()
-    if not found.exists():
-        raise InputError(f"source.path = '{path}' does not exist.")
-    return found
-
-
-def read_npz(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"'{path}' is not a readable .npz or .npy file: {error}.") from None
-
-
-def member(file: Any, key: str, path: str) -> NDArray[Any]:
-    if isinstance(file, np.ndarray):
-        raise InputError(f"'{path}' holds one array, not a packed file: --set source.name=array.")
-    if key not in file:
-        raise InputError(f"'{path}' has no array '{key}'; it has {', '.join(file)}.")
-    try:
-        return file[key]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"the array '{key}' of '{path}' cannot be read: {error}.") from None

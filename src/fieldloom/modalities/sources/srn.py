@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from functools import partial
+import math
 from pathlib import Path
 
 import torch
-from PIL import Image
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.geometry.cameras import check_pose, opengl_from_opencv
-from fieldloom.modalities.sources.source import Limit, Source, Split, existing
+from fieldloom.modalities.sources.files import existing
+from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
     Picture,
     Scene,
     check_missing,
-    opened,
+    size_of,
     source_of,
 )
 from fieldloom.modalities.views import Views
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
 
@@ -31,6 +32,7 @@ def srn(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    permit: Permit = NOTHING,
 ) -> Source:
     """An object in the layout of SRN's ShapeNet cars and chairs, or a folder of such objects.
 
@@ -44,37 +46,40 @@ def srn(
     folders = [root] if here(root) else sorted(f for f in root.glob("*/") if here(f))
     if not folders:
         raise InputError(
-            f"source.path = '{path}' holds no object: a folder with rgb, pose and intrinsics.txt."
+            f"source.path = {quote_path(path)} holds no object: a folder with rgb, pose and "
+            "intrinsics.txt."
         )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "objects"):
-        scenes.append(_srn(folder, views))
-    return source_of(modality, scenes, path, None, views, background, split, shuffle)
+        scenes.append(_srn(folder, views, permit.large))
+    return source_of(modality, scenes, path, None, views, background, split, shuffle, permit.large)
 
 
-def _srn(folder: Path, views: int | None) -> Scene:
+def _srn(folder: Path, views: int | None, large: bool) -> Scene:
     """One object."""
+    name = quote_path(folder)
     poses = {f.stem: f for f in (folder / "pose").glob("*.txt")}
     files = {f.stem: f for f in (folder / "rgb").glob("*.png")}
     stems = sorted(poses.keys() | files.keys())
     if not stems:
-        raise InputError(f"{folder} has no frames: rgb/*.png with pose/*.txt of the same names.")
+        raise InputError(f"{name} has no frames: rgb/*.png with pose/*.txt of the same names.")
     missing = [
-        str(folder / where / f"{stem}.{suffix}")
+        folder / where / f"{stem}.{suffix}"
         for stem in stems
         for where, there, suffix in (("rgb", files, "png"), ("pose", poses, "txt"))
         if stem not in there
     ]
     check_missing(folder, missing, len(stems))
     stems = stems[:views]
-    pictures: list[Picture] = [(str(files[s]), partial(Image.open, files[s])) for s in stems]
-    with opened(*pictures[0]) as image:
-        size = image.height, image.width
+    pictures: list[Picture] = [(quote_path(files[s]), files[s]) for s in stems]
+    size = size_of(pictures[0], large)
     table = folder / "intrinsics.txt"
     lines = _lines(table)
     sizes = [i for i, line in enumerate(lines) if len(line) == 2]
     if not sizes or len(lines[0]) not in (3, 4) or min(lines[sizes[-1]]) < 1:
-        raise InputError(f"{table} must begin with 'f cx cy 0' and end with 'height width'.")
+        raise InputError(
+            f"{quote_path(table)} must begin with 'f cx cy 0' and end with 'height width'."
+        )
     focal, cx, cy = lines[0][:3]
     height, width = lines[sizes[-1]]
     full = torch.tensor([focal, focal, cx, cy], dtype=torch.float64)
@@ -82,18 +87,25 @@ def _srn(folder: Path, views: int | None) -> Scene:
     rows = [[x for line in _lines(poses[stem]) for x in line] for stem in stems]
     for stem, row in zip(stems, rows, strict=True):
         if len(row) != 16:
-            raise InputError(f"{poses[stem]} has {len(row)} numbers: a pose is 4 x 4, 16 numbers.")
+            raise InputError(
+                f"{quote_path(poses[stem])} has {len(row)} numbers: a pose is 4 x 4, 16 numbers."
+            )
     c2w = torch.tensor(rows, dtype=torch.float64).unflatten(1, (4, 4))
     if any(line[0] for line in lines[sizes[-1] + 1 :]):
-        check_pose(c2w, [str(poses[stem]) for stem in stems])
+        check_pose(c2w, [quote_path(poses[stem]) for stem in stems])
         c2w = torch.linalg.inv(c2w)
     intrinsics = (full * stored).expand(len(stems), 4)
-    return Scene(str(folder), size, pictures, opengl_from_opencv(c2w), intrinsics)
+    return Scene(name, size, pictures, opengl_from_opencv(c2w), intrinsics)
 
 
 def _lines(file: Path) -> list[list[float]]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-        return [[float(x) for x in line.split()] for line in lines if line.strip()]
+        text = file.read_text(encoding="utf-8").splitlines()
+        lines = [[float(x) for x in line.split()] for line in text if line.strip()]
+        if not all(math.isfinite(x) for line in lines for x in line):
+            raise ValueError("all must be finite")
+        return lines
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} is no file of numbers that can be read: {error}.") from None
+        raise InputError(
+            f"{quote_path(file)} is no file of numbers that can be read: {shorten(str(error))}."
+        ) from None

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
-from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.cameras import Size, opengl_from_opencv
-from fieldloom.modalities.sources.source import Limit, Source, Split, existing
+from fieldloom.modalities.sources.files import existing, inside
+from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
-    Bounds,
     Picture,
     Scene,
     check_missing,
-    opened,
+    size_of,
     source_of,
 )
 from fieldloom.modalities.views import Views
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
 Convention = Literal["opengl", "opencv"]
@@ -39,6 +38,45 @@ MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 """What a ``file_path`` may lack."""
 
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Row = tuple[Number, Number, Number, Number]
+
+
+class Camera(BaseModel):
+    """Keys of a frame, or of the whole file for all its frames; others are not read."""
+
+    model_config = ConfigDict(strict=True)
+
+    camera_model: str | None = None
+    is_fisheye: bool | None = None
+    w: Number | None = None
+    h: Number | None = None
+    fl_x: Number | None = None
+    fl_y: Number | None = None
+    cx: Number | None = None
+    cy: Number | None = None
+    camera_angle_x: Number | None = None
+    camera_angle_y: Number | None = None
+    k1: Number | None = None
+    k2: Number | None = None
+    k3: Number | None = None
+    k4: Number | None = None
+    p1: Number | None = None
+    p2: Number | None = None
+    near: Number | None = None
+    far: Number | None = None
+
+
+class Frame(Camera):
+    file_path: str
+    transform_matrix: tuple[Row, Row, Row, Row]
+
+
+class Described(Camera):
+    """A ``transforms.json``."""
+
+    frames: list[Frame]
+
 
 def transforms(
     modality: Views,
@@ -50,6 +88,7 @@ def transforms(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    permit: Permit = NOTHING,
 ) -> Source:
     """A scene of Blender, instant-ngp or nerfstudio, or a folder of such scenes.
 
@@ -59,43 +98,49 @@ def transforms(
                 ``transforms.json`` is ``train``.
     convention: ``opencv`` poses (y down, looking along z) become OpenGL's.
     views:      the first so many of each scene.
-    Lens distortion raises InputError: only pinhole pictures have straight rays.
+    Lens distortion raises InputError: only pinhole pictures have straight rays. So does a picture
+    outside the folder of its file.
     """
     root = existing(path)
     folders = [root] if _described(root) else sorted(f for f in root.glob("*/") if _described(f))
     if not folders:
-        raise InputError(f"source.path = '{path}' holds no transforms.json: no scene is there.")
+        raise InputError(
+            f"source.path = {quote_path(path)} holds no transforms.json: no scene is there."
+        )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "scenes"):
-        scenes.append(_transforms(folder, part, convention, views))
-    return source_of(modality, scenes, path, None, views, background, split, shuffle)
+        scenes.append(_transforms(folder, part, convention, views, permit.large))
+    return source_of(modality, scenes, path, None, views, background, split, shuffle, permit.large)
 
 
 def _described(folder: Path) -> bool:
     return folder.suffix == ".json" if folder.is_file() else any(folder.glob("transforms*.json"))
 
 
-def _transforms(root: Path, part: Part, convention: Convention, views: int | None) -> Scene:
+def _transforms(
+    root: Path, part: Part, convention: Convention, views: int | None, large: bool
+) -> Scene:
     """One scene: frames of all its files of this part."""
     frames = [frame for file in _files(root, part) for frame in _frames(file)]
     if not frames:
-        raise InputError(f"{root} has no frames: a scene has at least one picture.")
-    found = [_file(file.parent, name) for file, name, _ in frames]
-    check_missing(root, [str(f) for f, isfile in found if not isfile], len(frames))
-    frames = frames[:views]
-    pictures: list[Picture] = [(str(f), partial(Image.open, f)) for f, _ in found[:views]]
-    with opened(*pictures[0]) as image:
-        size = image.height, image.width
-    names = [name for name, _ in pictures]
-    c2w = torch.stack([_pose(frame[2], name) for frame, name in zip(frames, names, strict=True)])
-    told = [_intrinsics(frame[2], size, name) for frame, name in zip(frames, names, strict=True)]
+        raise InputError(f"{quote_path(root)} has no frames: a scene has at least one picture.")
+    found = [_file(file, keys["file_path"]) for file, keys in frames]
+    check_missing(root, [file for file, isfile in found if not isfile], len(frames))
+    told = [keys for _, keys in frames[:views]]
+    pictures: list[Picture] = [(quote_path(file), file) for file, _ in found[:views]]
+    size = size_of(pictures[0], large)
+    c2w = torch.tensor([keys["transform_matrix"] for keys in told], dtype=torch.float64)
+    intrinsics = [
+        _intrinsics(keys, size, name) for keys, (name, _) in zip(told, pictures, strict=True)
+    ]
+    near, far = told[0].get("near"), told[0].get("far")
     return Scene(
-        str(root),
+        quote_path(root),
         size,
         pictures,
         opengl_from_opencv(c2w) if convention == "opencv" else c2w,
-        torch.stack(told),
-        _bounds(frames[0][2], root),
+        torch.stack(intrinsics),
+        None if near is None or far is None else (near, far),
     )
 
 
@@ -109,44 +154,47 @@ def _files(root: Path, part: Part) -> list[Path]:
         files = [lone]
     if not files:
         there = ", ".join(sorted(f.name for f in root.glob("transforms*.json")))
-        raise InputError(f"source.part = '{part}': {root} has only {there}.")
+        raise InputError(f"source.part = '{part}': {quote_path(root)} has only {shorten(there)}.")
     return files
 
 
-def _frames(file: Path) -> list[tuple[Path, str, Mapping[str, Any]]]:
-    """(file, file_path, its keys over those of the whole file) of each frame."""
+def _frames(file: Path) -> list[tuple[Path, Mapping[str, Any]]]:
+    """The file, and the keys over those of the whole file, of each frame."""
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is no JSON that can be read: {error}.") from None
-    frames = table.get("frames") if isinstance(table, dict) else None
-    if not isinstance(frames, list):
-        raise InputError(f"{file} has no list 'frames'.")
-    shared = {key: value for key, value in table.items() if key != "frames"}
-    found: list[tuple[Path, str, Mapping[str, Any]]] = []
-    for i, frame in enumerate(frames):
-        if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
-            raise InputError(f"frame {i} of {file} has no 'file_path'.")
-        found.append((file, frame["file_path"], shared | frame))
-    return found
+        told = Described.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{quote_path(file)} cannot be read: {shorten(str(error))}.") from None
+    except ValidationError as error:
+        raise InputError(_fault(file, error)) from None
+    shared = told.model_dump(exclude={"frames"}, exclude_unset=True)
+    return [(file, shared | frame.model_dump(exclude_unset=True)) for frame in told.frames]
 
 
-def _file(folder: Path, name: str) -> tuple[Path, bool]:
-    """The picture of a frame, and whether it is there."""
-    for suffix in SUFFIXES:
-        if (file := folder / f"{name}{suffix}").is_file():
-            return file, True
-    return folder / name, False
+def _fault(file: Path, error: ValidationError) -> str:
+    """What is wrong with a file, in a sentence."""
+    first = error.errors(include_url=False)[0]
+    name, place = quote_path(file), first["loc"]
+    if first["type"] == "json_invalid":
+        return f"{name} is no JSON that can be read: {shorten(first['msg'])}."
+    if place in ((), ("frames",)):
+        return f"{name} has no list 'frames'."
+    in_frame = place[0] == "frames"
+    where = f"frame {place[1]} of {name}" if in_frame else name
+    key = str(next(iter(place[2:] if in_frame else place), "file_path"))
+    if key == "file_path":
+        return f"{where} has no 'file_path'."
+    if key == "transform_matrix":
+        return f"{where} has no 'transform_matrix' of 4 x 4 finite numbers."
+    right = {"camera_model": "name", "is_fisheye": "true or false"}.get(key, "finite number")
+    return f"{where} has {key} = {quote(first['input'])}, which is no {right}."
 
 
-def _pose(keys: Mapping[str, Any], name: str) -> Tensor:
-    try:
-        matrix = np.asarray(keys["transform_matrix"], np.float64)
-    except (KeyError, TypeError, ValueError):
-        matrix = np.empty(0)
-    if matrix.shape != (4, 4):
-        raise InputError(f"the frame of {name} has no 'transform_matrix' of 4 x 4 numbers.")
-    return torch.from_numpy(matrix)
+def _file(file: Path, name: str) -> tuple[Path, bool]:
+    """The picture of a frame of ``file``, and whether it is there."""
+    found = inside(file, name)
+    tried = [found.parent / f"{found.name}{suffix}" for suffix in SUFFIXES]
+    there = [picture for picture in tried if os.path.isfile(picture)]
+    return (there or tried)[0], bool(there)
 
 
 def _intrinsics(keys: Mapping[str, Any], size: Size, name: str) -> Tensor:
@@ -154,32 +202,31 @@ def _intrinsics(keys: Mapping[str, Any], size: Size, name: str) -> Tensor:
 
     ``w`` and ``h`` say which size the keys belong to; a stored picture may be a smaller copy.
     """
-    get = lambda key, default=None: _number(keys, key, name, default)
-    model = keys.get("camera_model", "PINHOLE")
-    if model not in MODELS or keys.get("is_fisheye"):
+    keys = {key: value for key, value in keys.items() if value is not None}
+    if keys.get("camera_model", "PINHOLE") not in MODELS or keys.get("is_fisheye"):
         key = "is_fisheye" if keys.get("is_fisheye") else "camera_model"
         raise InputError(
-            f"the frame of {name} has {key} = {keys[key]}: undistort the pictures to a pinhole "
-            "camera first."
+            f"the frame of {name} has {key} = {shorten(str(keys[key]))}: undistort the pictures to "
+            "a pinhole camera first."
         )
-    bent = [key for key in DISTORTION if get(key, 0.0)]
+    bent = [key for key in DISTORTION if keys.get(key)]
     if bent:
         raise InputError(
-            f"the frame of {name} has lens distortion {bent[0]} = {keys[bent[0]]}: undistort the "
+            f"the frame of {name} has lens distortion {bent[0]} = {keys[bent[0]]:g}: undistort the "
             "pictures first, so that it is 0."
         )
-    height, width = get("h", float(size[0])), get("w", float(size[1]))
+    height, width = keys.get("h", float(size[0])), keys.get("w", float(size[1]))
     # A smaller copy is rounded to whole pixels; anything further off was cropped.
     if min(height, width) < 1 or abs(size[0] / height - size[1] / width) > 1 / min(height, width):
         raise InputError(
             f"{name} is {size[0]} x {size[1]} pixels, where its camera has h = {height:g}, w = "
             f"{width:g}: the proportions must agree."
         )
-    fx = get("fl_x", _focal(get("camera_angle_x"), width))
+    fx = keys.get("fl_x", _focal(keys.get("camera_angle_x"), width))
     if fx is None:
         raise InputError(f"the frame of {name} has no focal length: fl_x or camera_angle_x.")
-    fy = get("fl_y", _focal(get("camera_angle_y"), height) or fx)
-    told = [fx, fy, get("cx", width / 2), get("cy", height / 2)]
+    fy = keys.get("fl_y", _focal(keys.get("camera_angle_y"), height) or fx)
+    told = [fx, fy, keys.get("cx", width / 2), keys.get("cy", height / 2)]
     stored = torch.tensor([size[1] / width, size[0] / height] * 2, dtype=torch.float64)
     return torch.tensor(told, dtype=torch.float64) * stored
 
@@ -187,17 +234,3 @@ def _intrinsics(keys: Mapping[str, Any], size: Size, name: str) -> Tensor:
 def _focal(angle: float | None, extent: float) -> float | None:
     """Pixels of focal length for a field of view in radians over so many pixels."""
     return None if angle is None else extent / (2 * math.tan(angle / 2) or math.nan)
-
-
-def _number(keys: Mapping[str, Any], key: str, name: str, default: float | None) -> Any:
-    value = keys.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, int | float):
-        raise InputError(f"the frame of {name} has {key} = {value!r}, which is no number.")
-    return float(value)
-
-
-def _bounds(keys: Mapping[str, Any], root: Path) -> Bounds | None:
-    near, far = (_number(keys, key, str(root), None) for key in ("near", "far"))
-    return None if near is None or far is None else (near, far)

@@ -12,12 +12,10 @@ cameras belong to the pixels as they are stored.
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,23 +25,25 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote_path
 from fieldloom.geometry.cameras import Size, check_pose, focus, resized
-from fieldloom.modalities.sources.source import (
-    Limit,
-    Source,
-    Split,
-    assemble,
-    existing,
+from fieldloom.modalities.sources.files import (
+    Packed,
+    ends_of,
+    existing_file,
+    labels_of,
     member,
     read_npz,
 )
+from fieldloom.modalities.sources.pictures import Encoded, in_turn, opened
+from fieldloom.modalities.sources.source import Limit, Source, Split, assemble
 from fieldloom.modalities.views import Views
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
 Background = Literal["white", "black"]
-Picture = tuple[str, Callable[[], Image.Image]]
-"""Its name, for messages, and how it is opened."""
+Picture = tuple[str, Encoded]
+"""Its name, for messages, and its file or its bytes."""
 Bounds = tuple[float, float]
 """The nearest and the farthest depth of anything to see."""
 
@@ -77,6 +77,7 @@ def views_packed(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    permit: Permit = NOTHING,
 ) -> Source:
     """An ``.npz`` of encoded pictures: view v of object j is picture views * j + v.
 
@@ -85,42 +86,42 @@ def views_packed(
     ``far``, or ``camera_radius`` around objects of a diagonal of 1.
     label: the array of labels, one an object; views: the first so many of each object.
     """
-    file = read_npz(existing(path))
-    get = lambda key: member(file, key, path)
-    blobs, offsets, c2w = get("data"), get("offsets"), get("c2w")
-    focal, height, width = (_scalar(get(key), key, path) for key in ("focal", "height", "width"))
+    file, name = read_npz(existing_file(path)), quote_path(path)
+    blobs = member(file, "data", "bytes", axes=(1,), large=permit.large)
+    ends = ends_of(file, "offsets", len(blobs), "bytes")
+    c2w = member(file, "c2w", axes=(3, 4), large=permit.large)
+    focal, height, width = (_scalar(file, key) for key in ("focal", "height", "width"))
     c2w = c2w[None] if c2w.ndim == 3 else c2w
-    shaped = c2w.ndim == 4 and c2w.shape[2:] == (4, 4) and c2w.size > 0
-    if not shaped or offsets.shape != (math.prod(c2w.shape[:2]) + 1,):
+    count, each = c2w.shape[:2]
+    if c2w.shape[2:] != (4, 4) or not c2w.size or len(ends) != count * each + 1:
         raise InputError(
-            f"'{path}' has {offsets.size - 1} pictures and poses of the shape {c2w.shape}: they "
+            f"{name} has {len(ends) - 1} pictures and poses of the shape {c2w.shape}: they "
             "must be (objects, views, 4, 4), one a picture."
         )
+    if not (1 <= height < math.inf and 1 <= width < math.inf):
+        raise InputError(f"{name} has height = {height:g}, width = {width:g}: from 1 on, finite.")
     bounds = None
-    if {"near", "far"} <= set(file):
-        bounds = _scalar(get("near"), "near", path), _scalar(get("far"), "far", path)
+    if "near" in file and "far" in file:
+        bounds = _scalar(file, "near"), _scalar(file, "far")
     elif "camera_radius" in file:
-        radius = _scalar(get("camera_radius"), "camera_radius", path)
+        radius = _scalar(file, "camera_radius")
         bounds = max(0.0, radius - REACH), radius + REACH
-    count, each = c2w.shape[:2]
     one = torch.tensor([focal, focal, width / 2, height / 2], dtype=torch.float64)
 
     def scene(j: int) -> Scene:
-        ends = offsets[j * each : (j + 1) * each + 1].tolist()
         pictures: list[Picture] = [
-            (f"view {v} of object {j} of {path}", partial(_unpacked, blobs, ends[v], ends[v + 1]))
-            for v in range(each)
+            (f"view {v} of object {j} of {name}", blobs[ends[i] : ends[i + 1]])
+            for v, i in enumerate(range(j * each, (j + 1) * each))
         ]
-        poses = torch.from_numpy(c2w[j]).double()
+        poses = torch.from_numpy(c2w[j].astype(np.float64))
         size = int(height), int(width)
-        return Scene(f"object {j} of {path}", size, pictures, poses, one.expand(each, 4), bounds)
+        return Scene(f"object {j} of {name}", size, pictures, poses, one.expand(each, 4), bounds)
 
     scenes = [scene(j) for j in range(min(count, limit or count))]
-    labels = None if label is None else list(get(label))
-    if labels is not None and len(labels) != count:
-        raise InputError(f"source.label: '{path}' has {len(labels)} '{label}' for {count} objects.")
-    labels = None if labels is None else labels[: len(scenes)]
-    return source_of(modality, scenes, path, labels, views, background, split, shuffle)
+    labels = None if label is None else labels_of(file, label, count, "objects")[: len(scenes)]
+    return source_of(
+        modality, scenes, path, labels, views, background, split, shuffle, permit.large
+    )
 
 
 def source_of(
@@ -132,6 +133,7 @@ def source_of(
     background: Background,
     split: Split,
     shuffle: bool,
+    large: bool,
 ) -> Source:
     """Check the cameras, read the pictures."""
     if modality.channels != 3:
@@ -152,7 +154,7 @@ def source_of(
         [resized(scene.intrinsics[:each], scene.size, modality.size) for scene in scenes]
     )
     return assemble(
-        _decoded(scenes, each, modality.size, background),
+        _decoded(scenes, each, modality.size, background, large),
         labels,
         (1.0, 0.0) if len(scenes) == 1 else split,
         shuffle,
@@ -164,22 +166,21 @@ def source_of(
     )
 
 
-def _decoded(scenes: Sequence[Scene], each: int, size: Size, background: Background) -> Tensor:
+def _decoded(
+    scenes: Sequence[Scene], each: int, size: Size, background: Background, large: bool
+) -> Tensor:
     """The first pictures of all scenes, read in parallel: uint8 (n, views, 3, height, width)."""
     data = np.empty((len(scenes), each, 3, *size), np.uint8)
 
     def read(place: tuple[int, int]) -> None:
-        scene, (name, open_image) = scenes[place[0]], scenes[place[0]].pictures[place[1]]
-        with opened(name, open_image) as image:
+        scene, (name, file) = scenes[place[0]], scenes[place[0]].pictures[place[1]]
+        with opened(file, name, large) as image, in_turn(image):
             if image.size != scene.size[::-1]:
                 raise InputError(
                     f"{name} is {image.height} x {image.width} pixels, where its scene has "
                     f"{scene.size[0]} x {scene.size[1]}: all pictures of a scene have one size."
                 )
-            try:
-                data[place] = _picture(image, size, background)
-            except (OSError, SyntaxError, ValueError) as error:
-                raise InputError(f"{name} cannot be read: {error}.") from None
+            data[place] = _picture(image, size, background)
 
     places = list(np.ndindex(len(scenes), each))
     with ThreadPoolExecutor() as pool:
@@ -200,17 +201,6 @@ def _picture(image: Image.Image, size: Size, background: Background) -> NDArray[
     if image.size != size[::-1]:
         image = image.resize(size[::-1], Image.Resampling.BOX)
     return np.asarray(image).transpose(2, 0, 1)
-
-
-def opened(name: str, open_image: Callable[[], Image.Image]) -> Image.Image:
-    try:
-        return open_image()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise InputError(f"{name} is no picture that can be read.") from None
-
-
-def _unpacked(blobs: NDArray[np.uint8], start: int, end: int) -> Image.Image:
-    return Image.open(io.BytesIO(blobs[start:end].tobytes()))
 
 
 def _check_intrinsics(scene: Scene, names: Sequence[str]) -> None:
@@ -247,7 +237,9 @@ def _suggests(
     if known:
         near, far = min(pair[0] for pair in known), max(pair[1] for pair in known)
         if not 0 <= near < far < math.inf:
-            raise InputError(f"'{path}' has near = {near:g}, far = {far:g}: 0 <= near < far.")
+            raise InputError(
+                f"{quote_path(path)} has near = {near:g}, far = {far:g}: 0 <= near < far."
+            )
         renderer = {"near": round(near, 5), "far": round(far, 5)}
     modality = {
         "radius": round(float(c2w[..., :3, 3].norm(dim=-1).median()), 5),
@@ -257,15 +249,23 @@ def _suggests(
     return {"renderer": renderer, "modality": modality}
 
 
-def check_missing(where: Path, missing: Sequence[str], count: int) -> None:
+def check_missing(where: Path, missing: Sequence[Path], count: int) -> None:
     if missing:
         raise InputError(
-            f"{where} lacks {len(missing)} of the files of its {count} frames; the first is "
-            f"{missing[0]}."
+            f"{quote_path(where)} lacks {len(missing)} of the files of its {count} frames; the "
+            f"first is {quote_path(missing[0])}."
         )
 
 
-def _scalar(array: NDArray[Any], key: str, path: str) -> float:
-    if array.size != 1 or array.dtype.kind not in "uif":
-        raise InputError(f"the array '{key}' of '{path}' must be one number.")
+def size_of(picture: Picture, large: bool) -> Size:
+    """(height, width) of a picture as it is stored."""
+    name, file = picture
+    with opened(file, name, large) as image:
+        return image.height, image.width
+
+
+def _scalar(file: Packed, key: str) -> float:
+    array = member(file, key, axes=range(65))
+    if array.size != 1:
+        raise InputError(f"the array '{key}' of {quote_path(file.path)} must be one number.")
     return float(array.reshape(()))

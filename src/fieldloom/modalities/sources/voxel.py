@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldloom.errors import InputError
-from fieldloom.modalities.sources.shapes import (
-    Cells,
-    check_modality,
+from fieldloom.errors import InputError, quote, quote_path, shorten
+from fieldloom.modalities.sources.files import (
+    BYTES,
+    CELLS,
+    Packed,
+    Refused,
+    check_size,
     check_skipped,
-    classes_of,
-    files_of,
-)
-from fieldloom.modalities.sources.source import (
-    Limit,
-    Source,
-    Split,
-    assemble,
     existing,
+    existing_file,
+    labels_of,
     member,
+    only,
     read_npz,
 )
+from fieldloom.modalities.sources.shapes import Cells, check_modality, classes_of, files_of
+from fieldloom.modalities.sources.source import Limit, Source, Split, assemble
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
 
@@ -39,6 +41,7 @@ def voxels(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    permit: Permit = NOTHING,
 ) -> Source:
     """Voxels (n, X, Y, Z): a ``.npz`` or ``.npy`` file, a ``.binvox`` file, or a folder of them.
 
@@ -52,42 +55,67 @@ def voxels(
     check_modality(modality)
     root = existing(path)
     if root.is_dir() or root.suffix.lower() == ".binvox":
-        files = files_of(root, path, {".binvox"}, limit)
-        read = {}
-        for i, file in enumerate(track(files, "reading voxel files", len(files), "files")):
-            try:
-                read[i] = _binvox(file)
-            except InputError:
-                if len(files) == 1:
-                    raise
-        check_skipped([str(file) for file in files], read, "voxel files")
-        tiles = [_pooled(bits[None], modality) for bits, _, _ in read.values()]
-        meta = {
-            "frame": torch.stack([_cell_frame(modality, at, side) for _, at, side in read.values()])
-        }
-        labels = classes_of(root, [files[i] for i in read])
-        split = (1.0, 0.0) if len(read) == 1 else split
-        return assemble(torch.cat(tiles), labels, split, shuffle, meta=meta)
-    file = read_npz(root)
-    labels = None if label is None else member(file, label, path)[:limit].tolist()
-    if not isinstance(file, np.ndarray) and key is None and {"bits", "shape"} <= set(file):
-        bits, shape = member(file, "bits", path)[:limit], member(file, "shape", path).tolist()
-        if bits.dtype != np.uint8 or bits.ndim != 2 or bits.shape[1] != -(-np.prod(shape) // 8):
-            raise InputError(f"'{path}': bits {bits.shape} are no packed rows of cells {shape}.")
-        count = int(np.prod(shape))
-        array = np.unpackbits(bits, axis=1, count=count).reshape(-1, *shape)
+        return _binvoxes(modality, root, path, split, shuffle, limit, permit.large)
+    file = read_npz(existing_file(path))
+    if key is None and "bits" in file and "shape" in file:
+        held = member(file, "bits", "bytes", axes=(2,), large=permit.large)
+        array = _unpacked(file, held[:limit], permit.large)
     else:
-        array = _only(file, key, label, path)[:limit]
-    data = _pooled(array, modality)
-    return assemble(data, labels, split, shuffle)
+        held = member(file, only(file, key, label), large=permit.large)
+        array = held[:limit]
+    labels = None if label is None else labels_of(file, label, len(held), "shapes")[:limit]
+    return assemble(_pooled(array, modality), labels, split, shuffle)
 
 
-def _binvox(file: Path) -> tuple[NDArray[np.uint8], list[float], float]:
+def _binvoxes(
+    modality: Cells,
+    root: Path,
+    path: str,
+    split: Split,
+    shuffle: bool,
+    limit: int | None,
+    large: bool,
+) -> Source:
+    files = files_of(root, path, {".binvox"}, limit)
+    names = [quote_path(file) for file in files]
+    tiles, frames, faults = {}, [], {}
+    for i, file in enumerate(track(files, "reading voxel files", len(files), "files")):
+        try:
+            bits, corner, side = _binvox(file, large)
+        except Refused:
+            raise
+        except InputError as error:
+            faults[i] = error
+        else:
+            tiles[i] = _pooled(bits[None], modality)
+            frames.append(_cell_frame(modality, corner, side))
+    check_skipped(names, faults, "voxel files")
+    labels = classes_of(root, [files[i] for i in tiles])
+    split = (1.0, 0.0) if len(tiles) == 1 else split
+    data, meta = torch.cat(list(tiles.values())), {"frame": torch.stack(frames)}
+    return assemble(data, labels, split, shuffle, meta=meta)
+
+
+def _unpacked(file: Packed, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:
+    """Voxels (n, X, Y, Z) of packed rows (n, bytes), 0 or 1."""
+    path = quote_path(file.path)
+    shape = member(file, "shape", "integers", axes=(1,)).tolist()
+    cells = math.prod(shape)
+    if len(shape) != 3 or min(shape) < 1 or bits.shape[1] != -(-cells // 8):
+        raise InputError(f"{path}: bits {bits.shape} are no packed rows of cells {quote(shape)}.")
+    check_size(path, cells, "cells in a shape", CELLS, large)
+    most = max(BYTES, 8 * file.path.stat().st_size)
+    check_size(path, cells * len(bits), "cells", most, large)
+    return np.unpackbits(bits, axis=1, count=cells).reshape(-1, *shape)
+
+
+def _binvox(file: Path, large: bool) -> tuple[NDArray[np.uint8], list[float], float]:
     """A binvox file: 0 or 1 (x, y, z), the corner of its cube, and the cube's side.
 
     After a header of lines come pairs of bytes, a value and how often it follows; y runs fastest,
     then z, then x. Source: https://www.patrickmin.com/binvox/binvox.html
     """
+    name = quote_path(file)
     try:
         head, _, body = file.read_bytes().partition(b"\ndata\n")
         lines = [line.split() for line in head.decode("ascii").splitlines()]
@@ -96,12 +124,16 @@ def _binvox(file: Path) -> tuple[NDArray[np.uint8], list[float], float]:
         fields = {line[0]: [float(x) for x in line[1:]] for line in lines[1:] if len(line) > 1}
         size = [int(x) for x in fields["dim"]]
         corner, side = fields.get("translate", [0.0] * 3), fields.get("scale", [1.0])[0]
+        if len(corner) != 3 or not np.isfinite([*corner, side]).all() or side <= 0:
+            raise ValueError(f"its cube begins at {corner} and has the side {side}")
         runs = np.frombuffer(body[: len(body) // 2 * 2], np.uint8).reshape(-1, 2)
         cells = int(runs[:, 1].sum(dtype=np.int64))
-        if len(size) != 3 or len(set(size)) != 1 or cells != size[0] ** 3 or len(corner) != 3:
+        if len(size) != 3 or len(set(size)) != 1 or min(size) < 1 or cells != size[0] ** 3:
             raise ValueError(f"{cells} cells do not fill a cube with dim {size}")
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"'{file}' is not a readable binvox file: {error}.") from None
+    except (OSError, ValueError, KeyError, IndexError, OverflowError) as error:
+        raise InputError(f"{name} is not a readable binvox file: {shorten(str(error))}.") from None
+    what = f"{name} ({file.stat().st_size:,} bytes, dim {size[0]})"
+    check_size(what, cells, "cells", CELLS, large)
     values = np.repeat((runs[:, 0] > 0).astype(np.uint8), runs[:, 1])
     return values.reshape(size).transpose(0, 2, 1), corner, side
 
@@ -113,16 +145,6 @@ def _cell_frame(modality: Cells, corner: Sequence[float], side: float) -> Tensor
     scale = cell * (modality.size[0] - 1) / (places[-1, 0] - places[0, 0])
     centre = torch.tensor(corner, dtype=torch.float64) + cell / 2 - scale * places[0]
     return torch.cat([centre, scale[None]])
-
-
-def _only(file: Any, key: str | None, label: str | None, path: str) -> NDArray[Any]:
-    """The array of a ``.npy``, or the one named or alone in an ``.npz``."""
-    if isinstance(file, np.ndarray):
-        return file
-    others = [name for name in file.files if name != label]
-    if key is None and len(others) != 1:
-        raise InputError(f"source.key: '{path}' has the arrays {', '.join(file)}; name one.")
-    return member(file, key or others[0], path)
 
 
 def _pooled(array: NDArray[Any], modality: Cells) -> Tensor:

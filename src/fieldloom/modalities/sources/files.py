@@ -1,0 +1,253 @@
+"""How files of data are opened: where they lie, how large they may be, which arrays they hold.
+
+What a header tells is checked before anything is allocated, and names that a file holds lead
+nowhere out of its folder.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldloom.errors import InputError, quote, quote_path, shorten
+
+PIXELS = 1 << 28
+"""Pixels of a picture, or of a frame of a film."""
+CELLS = 1 << 28
+"""Cells of one shape's voxels."""
+SAMPLES = 1 << 28
+"""Samples of a sound, in all its channels."""
+TRIANGLES = 1 << 26
+"""Triangles of a mesh, all its parts together."""
+BYTES = 1 << 32
+"""Bytes that an array takes, where the file itself is smaller."""
+
+UNREADABLE = 0.1
+"""The share of unreadable files that is skipped with a warning; more is an error."""
+NAMED = 5
+"""So many of them are named."""
+
+
+class Refused(InputError):
+    """An input that the user has not allowed (``--large``, ``--network``), or that leads astray:
+    among many others it is not skipped, as broken ones are."""
+
+
+def check_size(what: str, size: int, unit: str, most: int, large: bool) -> None:
+    """Raise Refused where ``what`` tells of more than ``most`` such units, unless large."""
+    if size > most and not large:
+        told = f"{size:,}" if size < 1 << 60 else "more than 10^18"
+        raise Refused(
+            f"{what} tells of {told} {unit}, and more than {most:,} are refused, since a small "
+            "file can unpack to more than memory holds: --large (in Python large=True) reads it."
+        )
+
+
+def check_skipped(names: Sequence[str], faults: Mapping[int, InputError], what: str) -> None:
+    """Name the items whose places have faults in one warning.
+
+    Raises InputError where they are too many; the fault itself where there is one item.
+    """
+    if not faults:
+        return
+    if len(names) == 1:
+        raise faults[0]
+    some, more = ", ".join(names[i] for i in list(faults)[:NAMED]), len(faults) - NAMED
+    told = str(next(iter(faults.values())))
+    if len(faults) > 1:
+        told = f"{some}{f' and {more} more' if more > 0 else ''}; {told}"
+    if len(faults) > UNREADABLE * len(names):
+        raise InputError(f"{len(faults)} of {len(names)} {what} cannot be read: {told}")
+    warnings.warn(f"skipped {len(faults)} unreadable {what}: {told}", stacklevel=3)
+
+
+def existing(path: str) -> Path:
+    """The file or folder at a user's path. Raises InputError where there is none."""
+    try:
+        found = Path(path).expanduser()
+        there = bool(path) and found.exists()
+    except (OSError, ValueError, RuntimeError):  # too long, without permission, of no user
+        there = False
+    if not there:
+        raise InputError(f"source.path = {quote_path(path)} does not exist, or cannot be seen.")
+    return found
+
+
+def existing_file(path: str) -> Path:
+    """As ``existing``, where only a file is right."""
+    found = existing(path)
+    if not found.is_file():
+        raise InputError(f"source.path = {quote_path(path)} is no file: this source reads one.")
+    return found
+
+
+def inside(file: Path, name: str) -> Path:
+    """The path behind a name that ``file`` holds. Raises Refused where it leads elsewhere."""
+    folder = file.parent
+    try:
+        rest = os.path.relpath(folder / name, folder)
+    except ValueError:  # another drive, a null character
+        rest = os.pardir
+    if rest.split(os.sep)[0] in (os.pardir, os.curdir):
+        raise Refused(
+            f"{quote_path(file)} names {quote_path(name)}, which lies outside its folder: names in "
+            "files are followed only within it."
+        )
+    return folder / rest
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The names of the arrays in an ``.npz``; none of a ``.npy``, which holds one array."""
+
+    path: Path
+    names: tuple[str, ...] | None
+
+    def __contains__(self, name: str) -> bool:
+        return name in (self.names or ())
+
+
+Kind = Literal["numbers", "integers", "bytes", "labels"]
+KINDS: dict[Kind, str] = {"numbers": "biuf", "integers": "iu", "bytes": "u", "labels": "biufUS"}
+"""What an array may hold -> NumPy's kinds. Python objects never: they are pickles."""
+
+SOME: Collection[int] = range(1, 65)
+"""Any number of axes; a lone number has none."""
+
+
+def read_npz(path: Path) -> Packed:
+    """What a ``.npz`` or ``.npy`` file holds; ``member`` reads it."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(6)
+        if head == b"\x93NUMPY":
+            return Packed(path, None)
+        with zipfile.ZipFile(path) as archive:
+            names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
+        return Packed(path, tuple(names))
+    except Exception as error:  # zipfile fails in many ways on a broken file
+        raise InputError(
+            f"{quote_path(path)} is not a readable .npz or .npy file: {shorten(str(error))}."
+        ) from None
+
+
+def member(
+    file: Packed,
+    name: str | None,
+    kind: Kind = "numbers",
+    axes: Collection[int] = SOME,
+    large: bool = False,
+) -> NDArray[Any]:
+    """One array of a file (name None: that of a ``.npy``), in the machine's byte order.
+
+    kind, axes: what it may hold, and how many axes it may have. Raises InputError for all else,
+    before it is read, and where the file is broken; Refused where it would unpack to too much.
+    """
+    path = quote_path(file.path)
+    what = path if name is None else f"the array '{shorten(name)}' of {path}"
+    if name is not None and file.names is None:
+        raise InputError(f"{path} holds one array, not a packed file: --set source.name=array.")
+    if name is not None and name not in file:
+        has = shorten(", ".join(file.names or ())) or "none"
+        raise InputError(f"{path} has no array '{shorten(name)}'; it has {has}.")
+    try:
+        with _stream(file, name) as (stream, size):
+            shape, dtype = _header(stream)
+            _check_array(what, shape, dtype, kind, axes)
+            count = math.prod(shape) * dtype.itemsize
+            most = max(BYTES, file.path.stat().st_size)
+            check_size(what, count, "bytes", most, large)
+            if stream.tell() + count != size:
+                raise ValueError(f"{quote(shape)} of {dtype} do not fill its {size:,} bytes")
+            stream.seek(0)
+            array = np.lib.format.read_array(stream, allow_pickle=False)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # NumPy, zipfile and zlib fail in many ways on a broken file
+        raise InputError(f"{what} is not a readable array: {shorten(str(error))}.") from None
+    wide = dtype.kind == "f" and dtype.itemsize > 8  # PyTorch has no longer floats
+    return array.astype(np.float64 if wide else dtype.newbyteorder("="), copy=False)
+
+
+def only(file: Packed, key: str | None, label: str | None) -> str | None:
+    """The name of the array that ``member`` is to read: the given one, or the only one."""
+    if file.names is None:
+        return None
+    others = [name for name in file.names if name != label]
+    if key is None and len(others) != 1:
+        has = shorten(", ".join(file.names)) or "none"
+        raise InputError(f"source.key: {quote_path(file.path)} has the arrays {has}; name one.")
+    return others[0] if key is None else key
+
+
+@contextmanager
+def _stream(file: Packed, name: str | None) -> Iterator[tuple[Any, int]]:
+    """An array as it stands in its file, and the bytes that it has there."""
+    if name is None:
+        with file.path.open("rb") as stream:
+            yield stream, file.path.stat().st_size
+    else:
+        with zipfile.ZipFile(file.path) as archive:
+            told = archive.getinfo(f"{name}.npy")
+            with archive.open(told) as stream:
+                yield stream, told.file_size
+
+
+def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+    else:
+        raise ValueError(f"it is of the version {version}, where 1.0 and 2.0 are right")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its header has the shape {quote(shape)}")
+    return shape, dtype
+
+
+def _check_array(
+    what: str, shape: tuple[int, ...], dtype: np.dtype[Any], kind: Kind, axes: Collection[int]
+) -> None:
+    if dtype.hasobject:
+        raise InputError(f"{what} is not a readable array: it holds Python objects, no {kind}.")
+    if dtype.kind not in KINDS[kind] or (kind == "bytes" and dtype.itemsize > 1):
+        raise InputError(f"{what} holds {quote(dtype.name)}, where {kind} are right.")
+    if len(shape) not in axes:
+        right = "at least 1" if axes is SOME else " or ".join(map(str, axes))
+        raise InputError(f"{what} has the shape {quote(shape)}: its axes must be {right}.")
+
+
+def labels_of(file: Packed, name: str, count: int, things: str) -> list[Any]:
+    """Labels, one for each of ``count`` things."""
+    labels = member(file, name, "labels").reshape(-1)
+    if len(labels) != count:
+        raise InputError(
+            f"source.label: {quote_path(file.path)} has {len(labels)} '{shorten(name)}' for "
+            f"{count} {things}."
+        )
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise InputError(f"source.label: {quote_path(file.path)} has '{shorten(name)}' of NaN.")
+    return labels.tolist()
+
+
+def ends_of(file: Packed, name: str, total: int, things: str) -> list[int]:
+    """Offsets into ``total`` such things: each piece begins where the one before it ends."""
+    offsets = member(file, name, "integers", axes=(1,))
+    ordered = len(offsets) < 2 or bool((offsets[1:] >= offsets[:-1]).all())
+    if len(offsets) < 1 or not ordered or offsets[0] < 0 or offsets[-1] > total:
+        raise InputError(
+            f"the array '{shorten(name)}' of {quote_path(file.path)} must grow from 0 to at most "
+            f"{total}, the number of {things}, without a step back."
+        )
+    return offsets.tolist()

@@ -1,0 +1,218 @@
+"""Data sets of Hugging Face: saved in a folder, in its cache, or fetched where that is allowed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fieldloom.errors import InputError, quote, quote_path, shorten
+from fieldloom.modalities.grid import Grid
+from fieldloom.modalities.sources.files import Refused, inside
+from fieldloom.modalities.sources.pictures import Encoded, pictures_of
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, assemble
+from fieldloom.permit import NOTHING, Permit
+
+ALLOWS = "--network (in Python network=True) allows it"
+"""What may follow a thing that would be fetched."""
+
+
+def huggingface(
+    modality: Grid,
+    path: str,
+    part: str = "train",
+    key: str = "image",
+    label: str | None = None,
+    split: Split = (0.9, 0.1),
+    shuffle: bool = True,
+    limit: Limit = None,
+    filter: Filter = "bicubic",
+    permit: Permit = NOTHING,
+) -> Source:
+    """A data set of Hugging Face, by name or saved in a folder (needs the extra ``datasets``).
+
+    part: which of its splits; key: the column of pictures; label: the column of labels.
+    A name is looked up in the local cache, and fetched only where the user allows the network.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise InputError(
+            "source 'huggingface' needs the package datasets: pip install 'fieldloom[datasets]'."
+        ) from None
+    table, name = _table(path, part, permit.network), quote_path(path)
+    for column in [key] if label is None else [key, label]:
+        if column not in table.column_names:
+            has = shorten(", ".join(table.column_names))
+            raise InputError(f"source: no column '{shorten(column)}' in {name}; it has {has}.")
+    count = min(len(table), limit or len(table))
+    if not count:
+        raise InputError(f"{name} has no rows: a source has at least one picture.")
+    try:  # bytes or a path: what is decoded, and what is followed, is decided here
+        encoded = table.select_columns([key]).with_format(None)
+        encoded = encoded.cast_column(key, datasets.Image(decode=False))
+        known = [] if label is None else table.with_format(None)[label][:count]
+    except Exception as error:  # Arrow fails in many ways
+        raise InputError(
+            f"source.key: the column '{key}' of {name} holds no pictures: {shorten(str(error))}."
+        ) from None
+    if not all(isinstance(one, int | str) for one in known):
+        raise InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
+    roots, names = _roots(path), [f"row {i} of {name}" for i in range(count)]
+    read = lambda i: _encoded(encoded, i, key, names[i], roots, permit.network)
+    data, good = pictures_of(names, read, modality, filter, permit.large)
+    labels = None if label is None else [known[i] for i in good]
+    return assemble(data, labels, split, shuffle, filter=filter)
+
+
+def _folder(path: str) -> Path | None:
+    """The folder at a path, if there is one."""
+    found = os.path.abspath(os.path.expanduser(path))
+    return Path(found) if path and os.path.isdir(found) else None
+
+
+def _table(path: str, part: str, network: bool) -> Any:
+    import datasets
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as FORMATS
+
+    name, root = quote_path(path), _folder(path)
+    plain = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) and not path.startswith("buckets/")
+    if root is None and (path in FORMATS or not (plain or network)):
+        raise InputError(
+            f"source.path = {name} is no folder, and no name of a data set; of an address {ALLOWS}."
+        )
+    try:
+        if root is not None and (root / "dataset_dict.json").is_file():
+            if part != Path(part).name or not (root / part / "state.json").is_file():
+                raise InputError(f"source.part: {name} has no part {quote(part)}.")
+            root = root / part
+        if root is not None and (root / "state.json").is_file():
+            _check_state(root / "state.json")
+            return datasets.load_from_disk(str(root))
+        if root is not None and not network:
+            _check_card(root)
+        with nullcontext() if network else _offline():
+            return datasets.load_dataset(path if root is None else str(root), split=part)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # what datasets raises is its own, Arrow's, or the network's
+        fault = "is no data set that can be loaded"
+        if root is None and not network:
+            fault = f"is no folder, and not in the local cache: {ALLOWS} to be fetched"
+        raise InputError(f"source.path = {name} {fault} ({shorten(str(error))}).") from None
+
+
+class DataFile(BaseModel):
+    filename: str
+
+
+class State(BaseModel):
+    """A ``state.json``, which ``save_to_disk`` writes."""
+
+    model_config = ConfigDict(strict=True)
+
+    data_files: list[DataFile] = Field(alias="_data_files")
+
+
+def _check_state(file: Path) -> None:
+    """Tables lie beside the file that names them."""
+    try:
+        for one in State.model_validate_json(file.read_bytes()).data_files:
+            inside(file, one.filename)
+    except (OSError, ValidationError) as error:
+        raise InputError(
+            f"{quote_path(file)} is no file of a saved data set: {shorten(str(error))}."
+        ) from None
+
+
+def _check_card(root: Path) -> None:
+    """A card may say where files lie: only in the data set's own folder."""
+    from huggingface_hub import RepoCard
+
+    for file in (root / "README.md", root / ".huggingface.yaml"):
+        if file.is_file():
+            text = file.read_text(encoding="utf-8", errors="replace")
+            card = RepoCard(text if file.suffix == ".md" else f"---\n{text}\n---\n")
+            for name in _names(card.data.to_dict().get("configs")):
+                if _address(name):
+                    raise Refused(f"{quote_path(file)} names {quote_path(name)}: {ALLOWS}.")
+                inside(file, name)
+
+
+def _names(told: Any) -> Iterator[str]:
+    """All texts in nested lists and tables."""
+    if isinstance(told, str):
+        yield told
+    for one in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
+        yield from _names(one)
+
+
+def _address(name: str) -> bool:
+    """Whether a name is no path: fsspec's ``protocol://``, and chains of them."""
+    return "://" in name or "::" in name
+
+
+_guard = Lock()
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """What HF_HUB_OFFLINE=1 says, for one call: the switches are the process's own."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    with _guard:
+        before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+        config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+        try:
+            yield
+        finally:
+            config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+
+
+def _roots(path: str) -> list[Path]:
+    """Folders in which a row's picture may lie: the data set's own, and the cache's."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    caches = config.HF_CACHE_HOME, config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE
+    own = _folder(path)
+    folders = [Path(os.path.abspath(x)) for x in caches] + ([] if own is None else [own])
+    return [*folders, *(folder.resolve() for folder in folders)]  # datasets tells resolved ones
+
+
+def _encoded(
+    table: Any, place: int, key: str, name: str, roots: list[Path], network: bool
+) -> Encoded:
+    """The picture of a row: its bytes, or a file of the data set, or what lies at an address."""
+    try:
+        row = table[place][key]
+    except Exception as error:  # Arrow fails in many ways
+        raise InputError(f"{name} cannot be read: {shorten(str(error))}.") from None
+    if isinstance(row, dict) and row.get("bytes") is not None:
+        return row["bytes"]
+    where = row.get("path") if isinstance(row, dict) else None
+    if where is None:
+        raise InputError(f"{name} holds no picture.")
+    if _address(where):
+        if not network:
+            raise Refused(f"{name} is fetched from {quote_path(where)}: {ALLOWS}.")
+        from datasets.utils.file_utils import xopen
+
+        try:
+            with xopen(where, "rb") as file:
+                return file.read()
+        except Exception as error:  # the network fails in many ways
+            raise InputError(
+                f"{name}, {quote_path(where)}, cannot be fetched: {shorten(str(error))}."
+            ) from None
+    found = Path(os.path.abspath(where))
+    if not any(found.is_relative_to(root) for root in roots):
+        raise Refused(f"{name} lies at {quote_path(where)}, outside the data set's folder.")
+    return found

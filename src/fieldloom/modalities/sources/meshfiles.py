@@ -1,0 +1,134 @@
+"""Mesh files of five formats, by trimesh: whole in themselves, and no larger than they may be."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, NonNegativeInt
+
+from fieldloom.errors import InputError, quote, quote_path, shorten
+from fieldloom.geometry.mesh import Mesh, checked
+from fieldloom.modalities.sources.files import TRIANGLES, Refused, check_size
+
+NUMBERS = 1 << 28
+"""Numbers in all the arrays of a GLB file, several of which may be the same bytes."""
+
+
+def read_mesh(file: Path, large: bool = False) -> Mesh:
+    """A mesh file; the parts of a scene become one mesh.
+
+    No other file is opened: materials and textures that it names are left, and data of a shape that
+    lie elsewhere are missing. Raises InputError where it cannot be read, or has no surface.
+    """
+    name = quote_path(file)
+    try:
+        import trimesh
+    except ImportError:
+        raise InputError("reading mesh files needs trimesh: pip install trimesh.") from None
+    try:
+        content, kind = file.read_bytes(), file.suffix.lower()[1:]
+        if kind in CHECKS:
+            CHECKS[kind](name, content, large)
+        # Not processed: vertices stay as they are, and the checks here see what the file holds.
+        with _silent("trimesh"):
+            scene = trimesh.load_scene(
+                io.BytesIO(content), file_type=kind, process=False, skip_materials=True
+            )
+            placed = [scene.geometry[scene.graph[node][1]] for node in scene.graph.nodes_geometry]
+            count = sum(len(getattr(part, "faces", ())) for part in placed)
+            check_size(name, count, "triangles", TRIANGLES, large)
+            whole = scene.to_mesh()
+        vertices, faces = np.asarray(whole.vertices), np.asarray(whole.faces)
+    except (Refused, MemoryError, ImportError):
+        raise  # of its size, or of the machine
+    except Exception as error:  # parsers of five formats fail in any way on a broken file
+        raise InputError(f"{name} is not a readable mesh: {shorten(str(error))}.") from None
+    return checked(vertices, faces, name)
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """trimesh logs tracebacks of what it fails at; one sentence says it."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check_stl(name: str, content: bytes, large: bool) -> None:
+    """The number of triangles in a binary STL file's header must be that of its bytes."""
+    told = int.from_bytes(content[80:84], "little")
+    if len(content) != 84 + 50 * told and b"\0" in content[:1024]:  # no text
+        raise ValueError(f"it tells of {told:,} triangles, and has {len(content):,} bytes")
+
+
+def _check_ply(name: str, content: bytes, large: bool) -> None:
+    """Each element takes a line of a text, or at least a byte."""
+    head, _, body = content.partition(b"end_header")
+    told = sum(int(n) for n in re.findall(rb"^element\s+\S+\s+(\d{1,18})\s*$", head, re.MULTILINE))
+    text = re.search(rb"^format\s+ascii", head, re.MULTILINE)
+    most = max(body.count(b"\n"), body.count(b"\r")) if text else len(body)
+    if told > most:
+        raise ValueError(f"it tells of {told:,} elements, and has at most {most:,}")
+
+
+def _check_off(name: str, content: bytes, large: bool) -> None:
+    """Each vertex and face takes a line."""
+    rest = content.partition(b"OFF")[2].splitlines()
+    lines = [line for line in rest if line.partition(b"#")[0].strip()]
+    told = sum(int(n) for n in b"".join(lines[:1]).split()[:2])
+    if told > len(lines) - 1:
+        raise ValueError(f"it tells of {told:,} vertices and faces, in {len(lines)} lines")
+
+
+class Accessor(BaseModel):
+    """An array in a GLB file."""
+
+    count: NonNegativeInt
+    type: str
+
+
+class Buffer(BaseModel):
+    """Where the bytes of a GLB file's arrays lie: in itself, unless there is a ``uri``."""
+
+    uri: str | None = None
+
+
+class Glb(BaseModel):
+    """What of a GLB file's JSON is checked before trimesh reads it."""
+
+    accessors: list[Accessor] = []
+    buffers: list[Buffer] = []
+
+
+def _check_glb(name: str, content: bytes, large: bool) -> None:
+    """Arrays lie in the file itself, and do not repeat its bytes without end."""
+    length = int.from_bytes(content[12:16], "little")
+    if content[:4] != b"glTF" or len(content) < 20 + length:
+        raise ValueError("its header is no GLB file's, or it is cut off")
+    told = Glb.model_validate_json(content[20 : 20 + length])
+    for buffer in told.buffers:
+        if buffer.uri is not None and not buffer.uri.startswith("data:"):
+            raise ValueError(f"its arrays lie in another file, {quote(buffer.uri)}")
+    columns = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
+    count = sum(one.count * columns.get(one.type, 16) for one in told.accessors)
+    check_size(name, count, "numbers", max(NUMBERS, len(content)), large)
+
+
+CHECKS: dict[str, Callable[[str, bytes, bool], Any]] = {
+    "stl": _check_stl,
+    "ply": _check_ply,
+    "off": _check_off,
+    "glb": _check_glb,
+}
+"""What is checked before trimesh allocates what a header tells."""
