@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ def source_of(system: System, path: str | None) -> Source:
         for key in ("limit", "key", "label", "prefix"):
             spec.pop(key, None)
     trained = system.recipe.get("known", {}).get("filter", "none")
-    if trained != "none" and "filter" in hints_of(SOURCES[spec["name"]]):
+    reader: Callable[..., Source] = SOURCES[spec["name"]]
+    if trained != "none" and "filter" in hints_of(reader):
         spec["filter"] = trained
     return open_source({"source": spec}, system.modality, system.permit)
 
