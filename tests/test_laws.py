@@ -399,7 +399,7 @@ def test_a_prior_finds_two_modes(fitted):
     assert torch.isfinite(drawn).all()
     side = drawn.mean((1, 2)) > 0
     assert 0.35 < side.float().mean() < 0.65
-    torch.testing.assert_close(drawn[side].mean(0), codes[1::2].mean(0), atol=0.2, rtol=0)
+    torch.testing.assert_close(drawn[side].mean(0), codes[1::2].mean(0), atol=0.3, rtol=0)
     assert 0.1 < drawn[side].std(0).mean() < 0.45
 
 

@@ -474,6 +474,6 @@ def test_nothing_to_see_is_a_cross():
 
 def test_a_picture_is_quick(bunny):
     preview(bunny, 256)
-    begun = time.perf_counter()
+    begun = time.process_time()  # whatever else the machine does
     preview(bunny, 256, up=1)
-    assert time.perf_counter() - begun < 1.0  # 0.03 s on a free core
+    assert time.process_time() - begun < 1.0  # 0.03 s
