@@ -332,7 +332,7 @@ def outward(good: Good, where: Path, draw: Generator) -> list[str]:
         told = json.loads((folder / "manifest.json").read_text())
         for shard in told["shards"]:
             path = one(draw, ["../../../beside/codes.safetensors", f"{beside}/codes.safetensors"])
-            shard["file"] = one(draw, [path, shard["file"]])
+            shard["file"] = path
         whole = where / "run" / "encoded.safetensors.shards"
         (folder / "manifest.json").write_text(json.dumps(told))
         if folder.name == "encoded" and chance(draw, 0.5):

@@ -101,7 +101,7 @@ def fault(answer: Answer) -> str | None:
         return "it shows a traceback"
     if status not in (0, 1, 2, 130):
         return f"its status is {status!r}"
-    if "fault of fieldloom" in answer.err or "internal error" in answer.err.lower():
+    if "fault of fieldloom" in answer.err:
         return f"unexpected: {said[-1][:300]}"
     if "out of memory" in answer.err:
         return f"it asks for too much memory: {said[-1][:300]}"
