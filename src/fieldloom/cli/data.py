@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +44,8 @@ def source_of(system: System, path: str | None) -> Source:
         for key in ("limit", "key", "label", "prefix"):
             spec.pop(key, None)
     trained = system.recipe.get("known", {}).get("filter", "none")
-    reader: Callable[..., Source] = SOURCES[spec["name"]]
-    if trained != "none" and "filter" in hints_of(reader):
+    readers: Mapping[str, Any] = SOURCES
+    if trained != "none" and "filter" in hints_of(readers[spec["name"]]):
         spec["filter"] = trained
     return open_source({"source": spec}, system.modality, system.permit)
 

@@ -41,6 +41,8 @@ RECIPE, MODEL, CODES, STATE, LOG, ENV = (
     "recipe.toml", "model.safetensors", "codes.safetensors", "state.safetensors", "log.jsonl",
     "env.json",
 )  # fmt: skip
+TOLD = 2
+"""The format of a run's recipe from which on all of its files say what made them."""
 SHARDS = "codes"
 OWN = (RECIPE, MODEL, CODES, STATE, LOG, ENV, SHARDS)
 """What only training writes: no verb's output takes such a name in a run."""
@@ -151,12 +153,13 @@ class Run:
 
     def _check(self, held: Held, recipe: Recipe, names: Sequence[str], path: Path) -> None:
         """Raise InputError for a file that something else made than this run's recipe."""
-        if not held.made_by:
-            warnings.warn(
-                f"'{self.folder}' has files of before they said what made them: they are taken as "
-                "they are, and say it once they are written again.",
-                stacklevel=2,
+        if not held.made_by and recipe.get("format", 1) >= TOLD:
+            raise InputError(
+                f"'{path}' does not say what made it, as all files of this run do: it is of another "
+                "run, or was changed. Delete it, or take another folder."
             )
+        if not held.made_by:
+            self._say_before()
             return
         advice = f"restore the {RECIPE} that it belongs to, or train in another folder."
         check_made_by(held.made_by, provenance(recipe), names, path, advice)
@@ -197,6 +200,25 @@ class Run:
         if any(x.shape != codes.shape[:1] for x in rows):
             raise InputError(f"'{path}' is damaged: what is beside its codes is not one a code.")
         return Codes(codes, labels, beside, held.numbers)
+
+    def _say_before(self) -> None:
+        warnings.warn(
+            f"'{self.folder}' has files of before they said what made them: they are taken as they "
+            "are, and say it once training goes on.",
+            stacklevel=1,  # from one line, so that it is said once
+        )
+
+    def adopt(self, system: System) -> None:
+        """Let the files of a run of before say what made them, and its recipe that they do."""
+        self._say_before()
+        made_by = provenance(system.recipe)
+        for name in (MODEL, CODES, STATE):
+            path = self.folder / name
+            if path.is_file():
+                tensors, numbers, _ = read_tensors(path)
+                weights = {"weights": of_weights(system)} if name == CODES else {}
+                write_tensors(self.inside(name), tensors, numbers, made_by | weights)
+        self.write_recipe(system.recipe)
 
     # -- an unfinished stage
 

@@ -16,13 +16,13 @@ from fieldloom.engine.inherit import check_giver, inherit
 from fieldloom.engine.lock import locked
 from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.room import check_training
-from fieldloom.engine.run import SHARDS, Run
+from fieldloom.engine.run import SHARDS, TOLD, Run
 from fieldloom.engine.stage import Stage, parse_stage
 from fieldloom.errors import InputError, Interrupted, quote
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Coding, Likelihood, Objective
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import FORMAT, STAGES, Recipe, merge
+from fieldloom.recipe import STAGES, Recipe, merge
 from fieldloom.registry import build as make
 from fieldloom.registry import find, hints_of
 from fieldloom.system import TABLES, System, assemble, open_source
@@ -74,7 +74,9 @@ def train(
         check(system, source, stages, todo, given=fields is not None)
         if resume:
             run.tidy(system.finished)
-            if path is not None or chosen.get("format", 1) != FORMAT:
+            if chosen.get("format", 1) < TOLD:
+                run.adopt(system)
+            elif path is not None:
                 run.write_recipe(known)
         else:
             begin(system, run, where, fields)
