@@ -155,8 +155,8 @@ class Run:
         """Raise InputError for a file that something else made than this run's recipe."""
         if not held.made_by and recipe.get("format", 1) >= TOLD:
             raise InputError(
-                f"'{path}' does not say what made it, as all files of this run do: it is of another "
-                "run, or was changed. Delete it, or take another folder."
+                f"'{path}' does not say what made it, as all files of this run do: it is of "
+                "another run, or was changed. Delete it, or take another folder."
             )
         if not held.made_by:
             self._say_before()
