@@ -174,8 +174,11 @@ def reckoned(make: Callable[[], Made], what: str) -> Made:
     """What ``make`` makes. Raises InputError before the memory of this machine is passed.
 
     Nothing large is made before all of it is reckoned: at ``SURE`` bytes ``make`` is called once
-    more, for tensors without numbers (torch's device ``meta``).
+    more, for tensors without numbers (torch's device ``meta``). Where the caller asks for such
+    tensors already, nothing is refused.
     """
+    if torch.get_default_device().type == "meta":
+        return make()
 
     def dry() -> None:
         try:

@@ -23,9 +23,8 @@ def output(run: str | Path, out: Path | None, default: str) -> Path:
     check_not_own(out)
     if occupied(out) and not permit().overwrite:
         raise InputError(f"'{out}' is there already: give another --out, or --overwrite.")
-    if out.is_relative_to(run):
-        return Run(run).inside(out.relative_to(run))
-    return out
+    within = out.is_relative_to(run) and ".." not in out.relative_to(run).parts
+    return Run(run).inside(out.relative_to(run)) if within else out
 
 
 def suffixed(path: Path, suffix: str) -> Path:

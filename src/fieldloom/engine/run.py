@@ -88,7 +88,7 @@ class Run:
         """A place in the folder to write to. Raises InputError where a link leads out of it."""
         path = self.folder / name
         for part in [path, *path.parents]:
-            if part == self.folder:
+            if part == self.folder and ".." not in Path(name).parts:
                 return path
             if part.is_symlink() and (part != path or part.is_dir()):
                 raise InputError(
