@@ -268,6 +268,22 @@ def test_a_full_disk_leaves_what_was_there(own_run, monkeypatch, capsys):
     assert before == {p.name: p.read_bytes() for p in own_run.iterdir()}
 
 
+def test_out_of_memory_names_what_was_asked(own_run, monkeypatch):
+    """Simulated where codes are decoded, as torch and as Python say it."""
+    said = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 24000000000 bytes."
+    for error, words in {
+        RuntimeError(said): "asked for 24 GB at once.",
+        MemoryError(): "asked for more than there is.",
+    }.items():
+        with monkeypatch.context() as patch:
+            fail = lambda *rest, error=error: (_ for _ in ()).throw(error)
+            patch.setattr("fieldloom.system.System.decode", fail)
+            done = command("sample", own_run, "--count", 3)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("error: out of memory: 'sample ")
+        assert done.stderr.splitlines()[-1].endswith(f"--count 3' {words}")
+
+
 def test_save_and_load_without_the_source(tmp_path):
     """A saved system is loaded elsewhere and answers the same; no file holds a pickle."""
     system = fieldloom.build("mnif", "tiny", source={"name": "folder", "path": "gone"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -92,7 +93,9 @@ def answer(error: Exception) -> tuple[str, int]:
         return STOPPED, 130
     said = shorten(str(error).partition("\n")[0], 300)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in said):
-        return f"out of memory: {said or 'Python could not hold what was read'}.", 1
+        count = re.search(r"allocate (\d+) bytes", str(error))
+        what = f"{int(count[1]) / 1e9:.3g} GB at once" if count else "more than there is"
+        return f"out of memory: '{shorten(' '.join(sys.argv[1:]))}' asked for {what}.", 1
     if isinstance(error, OSError):
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or said
         where = f" ('{shorten(str(error.filename))}')" if error.filename else ""
