@@ -529,6 +529,21 @@ def test_a_run_that_made_nothing_is_replaced_by_the_corrected_command(tmp_path, 
         train(TINY, str(folder))
 
 
+def test_a_recipe_of_the_users_own_is_no_run(tmp_path):
+    """``train X/recipe.toml --run X``: what lies there is the user's, and stays as it is."""
+    own = "# mine\n" + recipe.dump(recipe.load("mnif:tiny"))
+    (tmp_path / "recipe.toml").write_text(own)
+    (tmp_path / "log.jsonl").write_text("mine")
+    for more in ([], ["--resume"]):
+        place = tmp_path / "recipe.toml"
+        status, said = command("train", place, "--run", tmp_path, *more)
+        assert status == 2
+        assert more or "holds a recipe.toml that no training has written there" in said
+    assert (tmp_path / "recipe.toml").read_text() == own
+    assert (tmp_path / "log.jsonl").read_text() == "mine"
+    assert {x.name for x in tmp_path.iterdir()} == {"recipe.toml", "log.jsonl"}
+
+
 def test_a_run_that_was_only_given_fields_is_replaced(tiny_run, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     fail = lambda *rest: (_ for _ in ()).throw(InputError("of this test"))

@@ -290,15 +290,13 @@ class Run:
         Raises InputError where files of a run lie there whose recipe is lost: only those of the
         same recipe, whose beginning was cut short, are replaced.
         """
-        made_by, path = provenance(recipe), self.folder / ENV
+        made_by = provenance(recipe)
         there = [name for name in OWN if os.path.lexists(self.folder / name)]
-        if there and not self.exists:
-            said = parse_json(read_text(path), path) if path.is_file() else None
-            if not isinstance(said, dict) or said.get("made_by") != made_by:
-                raise InputError(
-                    f"'{self.folder}' holds {there[0]} but no {RECIPE}: it is of another run. Take "
-                    "another folder, or delete it."
-                )
+        if there and not self.exists and self.read_environment().get("made_by") != made_by:
+            raise InputError(
+                f"'{self.folder}' holds {there[0]} but no {RECIPE}: it is of another run. Take "
+                "another folder, or delete it."
+            )
         for name in there:
             if name != SHARDS:
                 (self.folder / name).unlink()
@@ -310,7 +308,10 @@ class Run:
         """Whether a run has only begun: nothing was made, beyond what it was given."""
         if (self.folder / STATE).exists() or (self.folder / SHARDS).exists():
             return False
-        given = self.was_given()
+        told = self.read_environment()
+        if told.get("made_by") != provenance(self.read_recipe()):
+            return False  # not this recipe's beginning, but somebody's own files
+        given = "fields" in told
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stages = {line["stage"] for line in self.read_log()}
@@ -320,13 +321,11 @@ class Run:
         finished = numbers_of(Weights, read_tensors(path), path).finished
         return stages <= {"field"} and finished == ["field"]
 
-    def was_given(self) -> bool:
-        """Whether it began with the fields of another run."""
+    def read_environment(self) -> dict[str, Any]:
+        """What was written down when the run began; empty where there is none."""
         path = self.folder / ENV
-        if not path.is_file():
-            return False
-        said = parse_json(read_text(path), path)
-        return isinstance(said, dict) and "fields" in said
+        said = parse_json(read_text(path), path) if path.is_file() else None
+        return said if isinstance(said, dict) else {}
 
     def tidy(self, finished: Sequence[str]) -> None:
         """Remove what a killed process left: half-written files, the state of a finished stage.

@@ -54,6 +54,11 @@ def train(
     """
     run, where = Run(folder), devices.pick(device)
     with locked(run.folder):
+        if run.exists and not run.read_environment():
+            raise InputError(
+                f"'{folder}' holds a recipe.toml that no training has written there: give another "
+                "--run."
+            )
         if run.exists and not resume and not run.untouched:
             raise InputError(f"'{folder}' holds a run already: give --resume, or another --run.")
         if not run.exists and (resume or recipe is None):
