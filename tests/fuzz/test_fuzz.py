@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from . import damage, kinds, oracle
-from .found import FOUND
+from .found import FOUND, OPEN
 from .good import Good, make
 from .kinds import KINDS
 
-CASES = 25
-"""Of each kind, where no time is given."""
+CASES, SECONDS = 25, 40.0
+"""Of each kind, and of all at most, where no time is given."""
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +59,7 @@ def numbers(config: pytest.Config, kind: str) -> Iterator[int]:
         own, _, number = chosen.partition(":")
         yield from [int(number)] if own == kind else []
         return
-    share = (seconds or oracle.STUCK) / len(KINDS)
+    share = (seconds or SECONDS) / len(KINDS)
     end, number = time.monotonic() + share, 0
     while time.monotonic() < end and (seconds is not None or number < CASES):
         yield number
@@ -141,6 +141,8 @@ def test_hostile_input_gets_one_sentence(kind, good, beside, tmp_path, request):
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_was_found_stays_answered(name, good, beside, tmp_path):
+def test_what_was_found_stays_answered(name, good, beside, tmp_path, request):
+    if name in OPEN:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=OPEN[name]))
     words, wrong = tried(partial(FOUND[name], good), tmp_path / "case", beside)
     assert wrong is None, f"{shlex.join(words)[:400]!a}: {wrong[0]}"
