@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import sys
@@ -64,6 +65,7 @@ def main() -> None:
     """Run the command line: exit with 2 for wrong input, 1 for a failed run, 130 if stopped."""
     quicken()
     stopping.end_by_signals()
+    logging.basicConfig(handlers=[logging.NullHandler()])  # of a broken file our sentence is said
     warnings.showwarning = lambda message, *rest, **named: print(
         f"warning: {printable(str(message))}", file=sys.stderr
     )

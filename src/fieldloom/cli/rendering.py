@@ -45,7 +45,7 @@ def render(
     sampled: Annotated[
         int | None, typer.Option("--sample", min=0, help="Instead a sample, of this seed.")
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Pictures, all around it.")] = 36,
+    frames: Annotated[int, typer.Option(min=1, max=1 << 16, help="Pictures, all around it.")] = 36,
     held: Annotated[bool, typer.Option("--held", help="Instead the views held out.")] = False,
     depth: Annotated[bool, typer.Option("--depth", help="Distances instead of colours.")] = False,
     window: Annotated[

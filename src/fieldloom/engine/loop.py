@@ -19,7 +19,15 @@ from torch import Tensor, nn
 
 from fieldloom import stopping
 from fieldloom.engine.device import autocast
-from fieldloom.engine.stage import OPTIMIZERS, Schedule, Stage, order, rate_at, seed_everything
+from fieldloom.engine.stage import (
+    MOMENTS,
+    OPTIMIZERS,
+    Schedule,
+    Stage,
+    order,
+    rate_at,
+    seed_everything,
+)
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.objectives import Objective
 from fieldloom.progress import Progress
@@ -39,6 +47,10 @@ class Group:
     optimizer: torch.optim.Optimizer
     rate: float
     schedule: str
+
+    @property
+    def kind(self) -> type:
+        return type(self.optimizer)
 
 
 class Training:
@@ -195,21 +207,26 @@ class Training:
         self.step = int(numbers["step"])
 
     def _check_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raise InputError where averages or moments do not have the shapes of their weights."""
-        wanted = {f"averaged/{name}": x.shape for name, x in self.averaged.items()}
+        """Raise InputError where averages or moments are not those of these weights."""
+        shapes: dict[str, torch.Size] = {f"averaged/{n}": x.shape for n, x in self.averaged.items()}
+        held = {name for name in tensors if name.startswith(("averaged/", "optimizer/"))}
+        needed = set(shapes)
         for player, groups in self.players.items():
             for group in groups:
                 for i, parameter in enumerate(group.parameters):
-                    wanted[f"optimizer/{player}/{group.name}/{i}"] = parameter.shape
-        for name, tensor in tensors.items():
-            own = name if name.startswith("averaged/") else name.rpartition("/")[0]
-            if not name.startswith(("averaged/", "optimizer/")):
-                continue
-            if own not in wanted or (tensor.ndim and tensor.shape != wanted[own]):
-                raise InputError(
-                    f"the checkpoint does not fit its recipe: '{shorten(name)}' is "
-                    f"{list(tensor.shape)}."
-                )
+                    entry = f"optimizer/{player}/{group.name}/{i}/"
+                    own = {f"{entry}{key}": parameter.shape for key in MOMENTS[group.kind]}
+                    own |= {f"{entry}step": torch.Size()} if "step" in MOMENTS[group.kind] else {}
+                    shapes |= own
+                    if any(name.startswith(entry) for name in held):
+                        needed |= set(own)
+        wrong = [n for n in sorted(held) if n not in shapes or tensors[n].shape != shapes[n]]
+        if wrong or needed - held:
+            name = (wrong or sorted(needed - held))[0]
+            raise InputError(
+                f"the checkpoint does not fit its recipe: '{shorten(name)}' is "
+                f"{list(tensors[name].shape) if name in tensors else 'missing'}."
+            )
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

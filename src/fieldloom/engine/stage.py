@@ -65,6 +65,13 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": sgd,
 }
 
+MOMENTS: Mapping[type, tuple[str, ...]] = {
+    torch.optim.AdamW: ("exp_avg", "exp_avg_sq", "step"),
+    torch.optim.Adam: ("exp_avg", "exp_avg_sq", "step"),
+    torch.optim.SGD: ("momentum_buffer",),
+}
+"""What an optimiser keeps of each parameter: tensors of its shape, and the number of its steps."""
+
 
 Schedule = Literal["cosine", "constant", "step"]
 
