@@ -35,7 +35,7 @@ from typing import Any
 
 import torch
 
-from fieldloom import export, recipe
+from fieldloom import export, recipe, stopping
 from fieldloom.engine import device as devices
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
@@ -82,6 +82,7 @@ def forked(work: Callable[[], None], after: float | None = None, by: int = signa
         try:
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 2)
+            stopping.end_by_signals()  # as the command line does
             work()
             os._exit(0)
         except (Interrupted, KeyboardInterrupt):
