@@ -99,12 +99,13 @@ def test_a_stack_is_its_separate_fits(case, monkeypatch):
     fit = Fit(**{"steps": 60, "rate": 0.02, "keep": "last"} | CASES[case])
     together = fit(signal, own, *HOW)
     separate = torch.cat([alone(fit, own, signal.part(slice(i, i + 1))) for i in range(5)])
-    torch.testing.assert_close(together, separate, rtol=1e-7, atol=1e-9)
+    close = dict(rtol=1e-5, atol=1e-7)  # 60 steps: a product's rounding grows
+    torch.testing.assert_close(together, separate, **close)
     # whatever the company and the order, and in stacks of two
     order = torch.tensor([3, 0, 4, 2])
     part = Signal(signal.coords[order], signal.values[order], signal.index[order])
     monkeypatch.setattr(stacks, "CACHED", 2 * 4 * 6 * (fit.points or POINTS))
-    torch.testing.assert_close(fit(part, own, *HOW), together[order], rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(fit(part, own, *HOW), together[order], **close)
 
 
 def test_the_best_of_random_draws_is_measured_on_all_points():

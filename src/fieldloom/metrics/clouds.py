@@ -186,13 +186,17 @@ def normalise(clouds: Clouds, how: str) -> Float[Tensor, "_ _ _"]:
     clouds = clouds.detach().cpu().double()
     if how == "none":
         return clouds
+    # each alone: sums are rounded by how tensors lie in memory, and equal clouds must stay equal
+    return torch.stack([_normalised(cloud.contiguous(), how) for cloud in clouds])
+
+
+def _normalised(cloud: Tensor, how: str) -> Tensor:
     if how == "cloud":
-        centre = clouds.mean(1, keepdim=True)
-        size = clouds.flatten(1).std(1)[:, None, None]
+        centre, size = cloud.mean(0), cloud.std()
     else:
-        low, high = clouds.amin(1, keepdim=True), clouds.amax(1, keepdim=True)
-        centre, size = (low + high) / 2, (high - low).amax(2, keepdim=True)
-    return (clouds - centre) / torch.where(size == 0, 1.0, size)
+        low, high = cloud.amin(0), cloud.amax(0)
+        centre, size = (low + high) / 2, (high - low).amax()
+    return (cloud - centre) / torch.where(size == 0, 1.0, size)
 
 
 def failed(clouds: Clouds) -> Bool[Tensor, " _"]:
