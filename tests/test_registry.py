@@ -178,6 +178,20 @@ def test_the_command_line_finds_a_trusted_module_in_the_current_folder(my_fields
         fieldloom.load(tmp_path / "mine")
 
 
+def test_trust_in_a_module_is_none_in_what_lies_beside_it(my_fields, tmp_path):
+    """A folder that says it is an installed package, in the current folder."""
+    told = tmp_path / "evil-1.0.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text("[fieldloom.parts]\nfield.evil = evil:Gabor\n")
+    (tmp_path / "evil.py").write_text("open('called', 'w').close()\nGabor = 3\n")
+    asked = ["train", "mnif:tiny", "--set", "field.name=evil", "--trust", "my_fields"]
+    refused = program(*asked, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "unknown field 'evil'" in refused.stderr
+    assert not (tmp_path / "called").exists()
+
+
 def test_a_module_of_the_current_folder_shadows_nothing(tmp_path):
     """``python -m fieldloom`` in a folder that holds a ``json.py``."""
     (tmp_path / "json.py").write_text("open('called', 'w').close()\n")

@@ -457,6 +457,22 @@ def test_a_lock_of_another_host_is_for_the_user_to_judge(tmp_path, monkeypatch):
         assert not (tmp_path / ".lock").exists()
 
 
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    """Only the text can tell there: of a process of this host whether it lives."""
+    fail = lambda *rest: (_ for _ in ()).throw(OSError(38, "Function not implemented"))
+    monkeypatch.setattr(lock.fcntl, "flock", fail)
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    told = {"host": socket.gethostname(), "process": dead.pid, "start": "2026-01-01"}
+    (tmp_path / ".lock").write_text(json.dumps(told))
+    with (
+        locked(tmp_path),
+        pytest.raises(InputError, match=f"by process {os.getpid()} on"),
+        locked(tmp_path),
+    ):
+        raise AssertionError
+
+
 def test_a_lock_is_not_written_through_a_link(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
@@ -588,6 +604,14 @@ def test_a_run_moves_without_its_data(with_data, tmp_path):
     assert train(None, str(run), resume=True).finished == ["field", "codec", "prior"]
 
 
+def test_a_run_beside_other_data_of_the_same_name_keeps_its_own(with_data, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(with_data, other)
+    Image.new("L", (8, 8), 7).save(other / "data" / "00.png")
+    run = other / "runs" / "mine"
+    assert train(None, str(run), resume=True).finished == ["field", "codec", "prior"]
+
+
 def test_data_may_have_a_new_place_but_must_be_the_same(with_data, tmp_path):
     run, new = with_data / "runs" / "mine", tmp_path / "new"
     (with_data / "data").rename(new)
@@ -598,7 +622,7 @@ def test_data_may_have_a_new_place_but_must_be_the_same(with_data, tmp_path):
     (new / "00.png").rename(tmp_path / "taken.png")
     status, said = command(*go_on)
     assert status == 2
-    assert "the data of the run have changed" in said
+    assert "have changed: signals was 11, and is 10" in said
     (tmp_path / "taken.png").rename(new / "00.png")
     status, said = command(*go_on)
     assert status == 0, said
@@ -618,7 +642,7 @@ def test_verbs_notice_that_the_data_of_a_run_have_changed(with_data):
     for verb in (["evaluate"], ["reconstruct"], ["encode"], ["analyse", "influence"]):
         status, said = command(*verb, run)
         assert status == 2, (verb, said)
-        assert "the data of the run have changed: fingerprint was" in said
+        assert "have changed: fingerprint was" in said
 
 
 # -- stopping

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote
+from fieldloom.process import alive
 
 Named = str | Path
 """A path, as text or not."""
@@ -81,13 +82,7 @@ def _gone(file: Path) -> bool:
     found = re.search(rf"\.([^/]+)-(\d+)-[^-]+{re.escape(PARTIAL)}$", file.name)
     if found is None or not found[1].endswith(socket.gethostname()):
         return False
-    try:
-        os.kill(int(found[2]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False
+    return not alive(int(found[2]))
 
 
 def _umask() -> int:

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -164,7 +166,8 @@ def find(
     others = {key: part for other in alike for key, part in offered_parts(other).items()}
     if name in others:
         found: Any = others[name]
-        found = found.load() if isinstance(found, EntryPoint) else found
+        if isinstance(found, EntryPoint):
+            found = imported(kind, name, found.module, found.attr)
         return of_kind(kind, name, found, table)
     module, _, attribute = name.partition(":")
     if not module or not attribute:
@@ -174,11 +177,21 @@ def find(
             f"{kind} '{shorten(name)}' is code of another module, which is not imported: "
             f"--trust {shorten(module)} (in Python trust=) allows it, if you trust that code."
         )
+    here = str(Path.cwd())
+    sys.path.append(here)  # for this import, and last: nothing that is installed is shadowed
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever the user's own code raises
-        raise InputError(f"{kind} '{name}' cannot be imported: {shorten(str(error))}.") from error
-    return of_kind(kind, name, found, table)
+        return of_kind(kind, name, imported(kind, name, module, attribute), table)
+    finally:
+        sys.path.remove(here)
+
+
+def imported(kind: str, name: str, module: str, attribute: str) -> Any:
+    """What a module holds under a name. Raises InputError, whatever its code raises."""
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        why = shorten(str(error))
+        raise InputError(f"{kind} '{shorten(name)}' cannot be imported: {why}.") from error
 
 
 def of_kind(kind: str, name: str, found: Any, table: Table) -> Callable[..., Any]:

@@ -34,7 +34,7 @@ def source_of(system: System, path: str | None) -> Source:
 
     if path is None:
         source = open_source(system.recipe, system.modality, system.permit)
-        check_same(system.recipe.get("known", {}), source.facts())
+        check_same(system.recipe, source.facts())
         return source
     own = system.recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else own

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import StrEnum
@@ -54,8 +53,6 @@ def allowing(verb: Callable[..., None]) -> Callable[..., None]:
         overwrite: bool = False,
         **named: Any,
     ) -> None:
-        if trust:
-            sys.path.append(str(Path.cwd()))  # last: nothing that is installed is shadowed
         token = _permit.set(Permit(tuple(trust or ()), network, large, overwrite))
         try:
             verb(*arguments, **named)

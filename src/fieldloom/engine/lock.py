@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fieldloom.engine.schemas import Holder, checked, parse_json
 from fieldloom.errors import FieldloomError, InputError
+from fieldloom.process import alive
 
 NAME = ".lock"
 
@@ -51,16 +52,20 @@ def _acquire(path: Path, folder: Path) -> int:
             raise FieldloomError(f"'{folder}' cannot be written: {error.strerror}.") from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            known = True
+        except BlockingIOError:
             os.close(handle)
             raise InputError(_refusal(path, folder)) from None
+        except OSError:  # a file system without locks: only the text can tell
+            known = False
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), os.stat(path)):
                 break
         os.close(handle)  # its last holder has removed it just now
     try:
         other = _holder(path)
-        if other is not None and other.host != socket.gethostname():
+        here = other is not None and other.host == socket.gethostname()
+        if other is not None and not (here and (known or not alive(other.process))):
             raise InputError(_refusal(path, folder))
     except BaseException:
         os.close(handle)

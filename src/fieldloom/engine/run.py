@@ -99,7 +99,7 @@ class Run:
     # -- recipe
 
     def read_recipe(self) -> Recipe:
-        """The run's recipe; data that lie beside the run are found there."""
+        """The run's recipe; data that have left their place, with the run, are found beside it."""
         path = self.require().folder / RECIPE
         try:
             recipe = tomllib.loads(read_text(path))
@@ -110,7 +110,7 @@ class Run:
         source = recipe.get("source")
         if isinstance(beside, str) and isinstance(source, dict):
             place = (self.folder / beside).resolve()
-            if place.exists():
+            if place.exists() and not Path(str(source.get("path"))).exists():
                 source["path"] = str(place)
         return recipe
 

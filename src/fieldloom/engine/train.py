@@ -18,7 +18,7 @@ from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.room import check_training
 from fieldloom.engine.run import SHARDS, TOLD, Run
 from fieldloom.engine.stage import Stage, parse_stage
-from fieldloom.errors import InputError, Interrupted, quote
+from fieldloom.errors import InputError, Interrupted, quote, quote_path
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Coding, Likelihood, Objective
 from fieldloom.permit import NOTHING, Permit
@@ -144,7 +144,7 @@ def prepare(
     source = open_source(recipe, modality, permit)
     recipe = suggested(recipe, source, permit)
     facts = source.facts()
-    check_same(recipe.get("known", {}), facts)
+    check_same(recipe, facts)
     recipe = recipe | {"known": facts}
     field = parse_stage("field", recipe.get("train", {}).get("field", {}))
     if field.micro is None:
@@ -157,13 +157,16 @@ def prepare(
     return recipe, source
 
 
-def check_same(known: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Raise InputError where data are not those that a run knows. facts: theirs."""
+def check_same(recipe: Recipe, facts: Mapping[str, Any]) -> None:
+    """Raise InputError where data are not those that a run's recipe knows. facts: theirs."""
+    known, source = recipe.get("known", {}), recipe.get("source")
+    path = source.get("path") if isinstance(source, dict) else None
     for key, now in facts.items():
         if key in known and known[key] != now:
+            where = "" if path is None else f" ({quote_path(path)})"
             raise InputError(
-                f"the data of the run have changed: {key} was {quote(known[key])}, and is "
-                f"{quote(now)}."
+                f"the data of the run{where} have changed: {key} was {quote(known[key])}, and is "
+                f"{quote(now)}. Where they lie elsewhere now, --set source.path=PLACE tells."
             )
 
 
