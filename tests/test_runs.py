@@ -683,6 +683,22 @@ def test_a_long_step_keeps_what_it_has(tmp_path, monkeypatch, count):
     assert all(torch.equal(x, theirs[name]) for name, x in ours.items())
 
 
+@pytest.mark.parametrize("count", [3, 8, 14, 20, 31])
+def test_a_fit_that_starts_from_a_fit_keeps_what_it_has(tmp_path, monkeypatch, count):
+    """The inner one's five steps, the outer one's, stack by stack."""
+    change = ["encoder.start={name='fit', steps=5, points=16, draw='anew'}", "encoder.steps=6"]
+    own = recipe.load("hyperdiffusion:tiny", [*INNER, *change])
+    monkeypatch.setattr("fieldloom.encoders.stacks.CACHED", 16 * 8 * 4 * 16)  # stacks of sixteen
+    train(own, str(tmp_path / "straight"))
+    with monkeypatch.context() as patch:
+        asks_after(count, patch)
+        with pytest.raises(Interrupted, match="stopped within"):
+            train(own, str(tmp_path / "run"))
+    train(None, str(tmp_path / "run"), resume=True)
+    ours, theirs = (Run(tmp_path / x).read_codes()[0] for x in ("run", "straight"))
+    assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("count", [41, 60, 95])
 def test_a_long_shard_keeps_what_it_has(tmp_path, monkeypatch, count):
     own = recipe.load("hyperdiffusion:tiny", INNER)

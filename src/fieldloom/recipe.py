@@ -114,6 +114,13 @@ def _parse(path: Path) -> Recipe:
     return recipe
 
 
+def read_file(path: Path) -> Recipe:
+    """A checked recipe without variants, as runs have it. Raises InputError."""
+    recipe = _parse(path)
+    validate(recipe)
+    return recipe
+
+
 def check_values(recipe: Any, what: str) -> None:
     """Raise InputError for values that are nested too deeply, and for dates."""
     level = [recipe]

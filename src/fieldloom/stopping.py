@@ -62,6 +62,25 @@ def pausable(tensors: Mapping[str, Tensor] | None = None) -> Iterator[None]:
 
 
 @contextmanager
+def named(name: str, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within a step that may pause, a part of it that may: what it keeps has this name before it.
+
+    tensors: where the whole step was left before.
+    """
+    if _pausable.get() is None:
+        yield
+        return
+    start = f"{name}/"
+    own = {key.removeprefix(start): x for key, x in tensors.items() if key.startswith(start)}
+    try:
+        with pausable(own):
+            yield
+    except Paused as pause:
+        pause.tensors = {start + key: x for key, x in pause.tensors.items()}
+        raise
+
+
+@contextmanager
 def stoppable() -> Iterator[None]:
     """Within it a signal only asks, so that a step is always finished; a second one ends at once.
 

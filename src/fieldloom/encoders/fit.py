@@ -81,16 +81,32 @@ class Fit(Encoder):
         found = [kept.pop("found")] if kept else []
         for first in range(sum(map(len, found)), max(1, len(signal)), size):
             part = signal.part(slice(first, first + size))
-            seen = part.thinned(points) if self.draw == "once" else part
-            code = None if kept else self.begin(part, family, render, mismatch).detach()
             try:
-                found.append(self.descend(code, seen, points, family, render, mismatch, kept))
+                found.append(self.fit(part, points, family, render, mismatch, kept))
             except stopping.Paused as pause:
                 none = family.conditioner.origin(0).detach()
                 pause.tensors["found"] = torch.cat([none, *found])
                 raise
             kept = {}
         return torch.cat(found)
+
+    def fit(
+        self,
+        signal: Signal,
+        points: int,
+        family: Family,
+        render: Renderer,
+        mismatch: Mismatch,
+        kept: Mapping[str, Tensor],
+    ) -> Code:
+        """The codes of one stack. kept: where it, or its start, was left before."""
+        explain = (family, render, mismatch)
+        code = None
+        if "step" not in kept:
+            with stopping.named("start", kept):
+                code = self.begin(signal, *explain).detach()
+        seen = signal.thinned(points) if self.draw == "once" else signal
+        return self.descend(code, seen, points, *explain, kept)
 
     def in_training(
         self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
@@ -116,7 +132,7 @@ class Fit(Encoder):
         family: Family,
         render: Renderer,
         mismatch: Mismatch,
-        kept: Mapping[str, Tensor] | None = None,
+        kept: Mapping[str, Tensor],
     ) -> Code:
         """Fit one stack from these codes, each step to so many points of every signal.
 
@@ -124,7 +140,7 @@ class Fit(Encoder):
         """
         explain = (family, render, mismatch)
         count, best = signal.coords.shape[1], self.keep == "best"
-        if kept:
+        if "step" in kept:
             begun, result = int(kept["step"]), kept["result"]
             stack = Stack.restore(kept)
             going = torch.zeros(len(signal), dtype=torch.bool, device=result.device)
@@ -160,9 +176,9 @@ class Fit(Encoder):
             done, theirs = stack.take(~going), picked(signal, ~going)
             result[done.place] = self.kept(done, theirs, *explain)
             stack, signal = stack.take(going), picked(signal, going)
-            seen = drawing(signal, points, self.seed)
             if not len(signal):
                 return result
+            seen = drawing(signal, points, self.seed)
         result[stack.place] = self.kept(stack, signal, *explain)
         return result
 

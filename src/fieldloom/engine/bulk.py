@@ -149,7 +149,7 @@ def encode_shards(
 def encoded(system: System, source: Source, places: Tensor, worst: float = math.inf) -> Codes:
     """The codes of one shard, without those that failed. Raises Paused where it may be left."""
     left = stopping.kept()
-    codes, losses = ([left.pop("codes")], [left.pop("losses")]) if left else ([], [])
+    codes, losses = ([left["codes"]], [left["losses"]]) if left else ([], [])
     done, reached = sum(map(len, codes)), 0
     data, about = source.read(places), source.about(places)
     for signal in system.signals(data, index=places, **about):
@@ -160,7 +160,7 @@ def encoded(system: System, source: Source, places: Tensor, worst: float = math.
         try:
             if stopping.pause_asked():
                 raise stopping.Paused(left)
-            with stopping.pausable(left):
+            with stopping.named("batch", left):
                 code = system.encode_signal(signal)
         except stopping.Paused as pause:
             none = torch.zeros(0, *system.family.code_shape)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,9 +31,9 @@ from fieldloom.engine.loop import State, load_weights
 from fieldloom.engine.provenance import FIELD, check_made_by, of_weights, provenance
 from fieldloom.engine.schemas import Checkpoint, Line, Weights, parse_json, read_text
 from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
-from fieldloom.errors import FieldloomError, InputError, shorten
+from fieldloom.errors import FieldloomError, InputError
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import FORMAT, Recipe, dump, validate
+from fieldloom.recipe import FORMAT, Recipe, dump, read_file
 from fieldloom.system import System, assemble
 
 RECIPE, MODEL, CODES, STATE, LOG, ENV = (
@@ -100,12 +99,7 @@ class Run:
 
     def read_recipe(self) -> Recipe:
         """The run's recipe; data that have left their place, with the run, are found beside it."""
-        path = self.require().folder / RECIPE
-        try:
-            recipe = tomllib.loads(read_text(path))
-        except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-            raise InputError(f"'{path}' is not valid TOML: {shorten(str(error))}.") from None
-        validate(recipe)
+        recipe = read_file(self.require().folder / RECIPE)
         beside = recipe.get("known", {}).get("beside")
         source = recipe.get("source")
         if isinstance(beside, str) and isinstance(source, dict):

@@ -84,6 +84,9 @@ class Holder(Schema):
     start: Word
 
 
+LARGEST = 1 << 28
+"""Bytes of a text file: a manifest of a million shards has a tenth of it."""
+
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
@@ -97,9 +100,13 @@ def parse_json(text: str, path: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """A text file. Raises InputError where it cannot be read, or is no text."""
+    """A text file. Raises InputError where it cannot be read, is no text, or is too large."""
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise InputError(f"'{path}' is damaged: it has more than {LARGEST >> 20} MiB.")
+        return content.decode()
     except UnicodeDecodeError as error:
         raise InputError(f"'{path}' is damaged: it is no text ({error.reason}).") from None
     except OSError as error:
