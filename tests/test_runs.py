@@ -573,6 +573,19 @@ def test_a_run_that_was_only_given_fields_is_replaced(tiny_run, tmp_path, monkey
         train(TINY, str(folder), fields=tiny_run)
 
 
+def test_a_run_does_not_begin_with_its_own_fields(tiny_run, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    fail = lambda *rest: (_ for _ in ()).throw(InputError("of this test"))
+    with monkeypatch.context() as patch:
+        patch.setattr(trains, "train_prior", fail)
+        with pytest.raises(InputError, match="of this test"):
+            train(TINY, str(folder), fields=tiny_run)
+    before = {x.name: x.read_bytes() for x in folder.iterdir()}
+    with pytest.raises(InputError, match="is this very run; --resume goes on"):
+        train(TINY, str(folder), fields=folder)
+    assert before == {x.name: x.read_bytes() for x in folder.iterdir()}
+
+
 # -- moves
 
 
@@ -677,8 +690,30 @@ def test_a_long_step_keeps_what_it_has(tmp_path, monkeypatch, count):
         with pytest.raises(Interrupted, match="stopped within step 1 of 1; --resume goes on"):
             train(own, str(tmp_path / "run"))
     state = read_tensors(tmp_path / "run" / "state.safetensors")
-    assert int(state.tensors["paused/step"]) == count - 1
+    assert int(state.tensors["paused/loss/step"]) == count - 1
     train(None, str(tmp_path / "run"), resume=True)
+    ours, theirs = (fieldloom.load(tmp_path / x).state_dict() for x in ("run", "straight"))
+    assert all(torch.equal(x, theirs[name]) for name, x in ours.items())
+
+
+@pytest.mark.parametrize("count", [5, 30, 70])
+def test_a_step_of_several_micro_batches_keeps_those_that_are_done(tmp_path, monkeypatch, count):
+    change = [
+        "train.field.batch=3",
+        "train.field.micro=1",
+        "encoder.steps=25",
+        "encoder.plateau={}",
+    ]
+    own = recipe.load("hyperdiffusion:tiny", [*INNER, *change, "encoder.plateau={}"])
+    train(own, str(tmp_path / "straight"), "field")
+    with monkeypatch.context() as patch:
+        asks_after(count, patch)
+        with pytest.raises(Interrupted, match="stopped within step 1 of 1"):
+            train(own, str(tmp_path / "run"), "field")
+    kept = read_tensors(tmp_path / "run" / "state.safetensors").tensors
+    assert int(kept["paused/micro"]) == (count - 1) // 25
+    assert ("paused/grad/0" in kept) == (count > 25)
+    train(None, str(tmp_path / "run"), "field", resume=True)
     ours, theirs = (fieldloom.load(tmp_path / x).state_dict() for x in ("run", "straight"))
     assert all(torch.equal(x, theirs[name]) for name, x in ours.items())
 
@@ -708,7 +743,10 @@ def test_a_long_shard_keeps_what_it_has(tmp_path, monkeypatch, count):
         asks_after(count, patch)
         with pytest.raises(Interrupted, match=r"stopped within shard \d of \d; --resume goes on"):
             train(own, str(tmp_path / "run"))
-    assert (tmp_path / "run" / "codes" / "paused.safetensors").is_file()
+    paused = tmp_path / "run" / "codes" / "paused.safetensors"
+    assert paused.is_file()
+    if count == 95:  # torn: the shard is done from its start
+        paused.write_bytes(paused.read_bytes()[:99])
     train(None, str(tmp_path / "run"), resume=True)
     ours, theirs = (Run(tmp_path / x).read_codes()[0] for x in ("run", "straight"))
     assert torch.equal(ours, theirs)

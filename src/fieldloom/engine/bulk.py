@@ -279,7 +279,11 @@ def read_paused(folder: Path, number: int, job: Job) -> dict[str, Tensor]:
     path = folder / PAUSED
     if not path.is_file():
         return {}
-    held = read_tensors(path)
+    try:
+        held = read_tensors(path)
+    except InputError as error:
+        warnings.warn(f"{error} Its shard is done from the start.", stacklevel=3)
+        return {}
     return held.tensors if held.made_by == made_by(job, number) else {}
 
 

@@ -97,14 +97,15 @@ class Training:
         logs: dict[str, float] = {}
         for number, (player, groups) in enumerate(self.players.items()):
             parameters = [p for group in groups for p in group.parameters]
-            for parameter in parameters:
-                parameter.grad = None
-            total: dict[str, Tensor] = {}
+            done, total = self._begin(number, parameters)
             for place, first in enumerate(range(0, size(batch), micro)):
+                if place < done:
+                    continue
                 seed_everything(seed, self.tag, self.step, number + 1, place + 1)
                 piece = part(batch, slice(first, first + micro))
                 share = size(piece) / size(batch)
-                with autocast(device, self.stage.precision), self._pausable(number, place):
+                pausable = self._pausable(number, place, parameters, total)
+                with autocast(device, self.stage.precision), pausable:
                     loss, numbers = self.objective.loss(player, piece)
                 (loss * share).backward(inputs=parameters)
                 for name, value in {**numbers, "objective": loss.detach()}.items():
@@ -124,22 +125,35 @@ class Training:
         self.step += 1
         return logs
 
+    def _begin(self, player: int, parameters: list[nn.Parameter]) -> tuple[int, dict[str, Tensor]]:
+        """Micro-batches of a player's step that were done before it paused, and their numbers.
+
+        Their gradients are put back; otherwise there are none.
+        """
+        kept = {} if player else self.paused
+        for i, parameter in enumerate(parameters):
+            own = kept.get(f"grad/{i}")
+            parameter.grad = None if own is None else own.to(parameter.device)
+        return int(kept.get("micro", 0)), _under("total/", kept)
+
     @contextmanager
-    def _pausable(self, player: int, place: int) -> Iterator[None]:
+    def _pausable(
+        self, player: int, place: int, parameters: list[nn.Parameter], total: Mapping[str, Tensor]
+    ) -> Iterator[None]:
         """The loss of a micro-batch, which may be long, may pause while no weight has changed."""
         if player:
             yield
             return
-        left = int(self.paused.get("micro", -1)) == place
         try:
-            with stopping.pausable(self.paused if left else None):
+            with stopping.pausable(_under("loss/", self.paused)):
                 yield
         except stopping.Paused as pause:
-            pause.tensors["micro"] = torch.tensor(place)
-            self.paused = pause.tensors
+            own = {f"loss/{name}": x for name, x in pause.tensors.items()}
+            own |= {f"total/{name}": torch.as_tensor(x).clone() for name, x in total.items()}
+            grads = {f"grad/{i}": p.grad for i, p in enumerate(parameters) if p.grad is not None}
+            self.paused = own | grads | {"micro": torch.tensor(place)}
             raise
-        if left:
-            self.paused = {}
+        self.paused = {}
 
     def _descend(self, groups: list[Group], count: int) -> None:
         """Every optimiser of a player takes its step from the gradients that are there."""
@@ -188,18 +202,15 @@ class Training:
         """Go on from a state. Raises InputError where it is another objective's."""
         tensors, numbers = state
         self._check_state(tensors)
-        pick = lambda prefix: {
-            n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)
-        }
-        load_weights(self.objective, pick("model/"), "the checkpoint")
-        self.paused = pick("paused/")
-        for name, tensor in pick("averaged/").items():
+        load_weights(self.objective, _under("model/", tensors), "the checkpoint")
+        self.paused = _under("paused/", tensors)
+        for name, tensor in _under("averaged/", tensors).items():
             self.averaged[name].copy_(tensor)
         for player, groups in self.players.items():
             for group in groups:
                 whole = group.optimizer.state_dict()
                 entries: dict[int, dict[str, Tensor]] = {}
-                for name, tensor in pick(f"optimizer/{player}/{group.name}/").items():
+                for name, tensor in _under(f"optimizer/{player}/{group.name}/", tensors).items():
                     place, key = name.split("/")
                     entries.setdefault(int(place), {})[key] = tensor
                 whole["state"] = entries
@@ -227,6 +238,11 @@ class Training:
                 f"the checkpoint does not fit its recipe: '{shorten(name)}' is "
                 f"{list(tensors[name].shape) if name in tensors else 'missing'}."
             )
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

@@ -96,6 +96,8 @@ def train(
 def begin(system: System, run: Run, device: torch.device, fields: str | Path | None) -> None:
     """Begin a new run, with the fields of another where one is given. The recipe comes last."""
     about = devices.environment(device) | {"command": sys.argv[1:]}
+    if fields is not None and run.folder.resolve() == Path(fields).resolve():
+        raise InputError(f"--fields: '{fields}' is this very run; --resume goes on with it.")
     if fields is not None:
         about["fields"] = check_giver(system.recipe, fields)
     run.begin(system.recipe, about)
