@@ -418,7 +418,7 @@ def test_arrays_that_unpack_to_more_than_they_are(tmp_path, monkeypatch):
         path = str(write(tmp_path / name, content))
         with little_memory(1e6):
             told = refused("tells of 100,000,000,000 bytes", READERS["array"], path)
-        assert "4,294,967,296 are refused" in told
+        assert "2,147,483,648 are refused" in told
         assert "--large" in told
         refused("do not fill its", READERS["array"], path, permit=LARGE)
     monkeypatch.setattr(files, "BYTES", 1000)
@@ -574,13 +574,13 @@ def test_mesh_files_that_are_none(name, content, words, tmp_path, caplog, capfd)
 
 def test_parts_that_stand_in_many_places_are_counted(tmp_path, monkeypatch):
     trimesh = pytest.importorskip("trimesh")
-    scene, box = trimesh.Scene(), trimesh.creation.box()
+    scene, ball = trimesh.Scene(), trimesh.creation.icosphere()
     for i in range(5):
         moved = trimesh.transformations.translation_matrix([2 * i, 0, 0])
-        scene.add_geometry(box, geom_name="box", node_name=f"{i}", transform=moved)
+        scene.add_geometry(ball, geom_name="ball", node_name=f"{i}", transform=moved)
     path = str(write(tmp_path / "a.glb", scene.export(file_type="glb")))
     monkeypatch.setattr(meshfiles, "TRIANGLES", 50)
-    refused("tells of 60 triangles, and more than 50", READERS["meshes"], path)
+    refused("tells of 6,400 triangles, and more than", READERS["meshes"], path)
     assert READERS["meshes"](path, permit=LARGE).data.any()
 
 
@@ -1000,6 +1000,19 @@ def test_files_of_fields_that_are_wrong(fields, key, make, words):
         del file[key]
         make(file, key)
     refused(words, nef.read, path, own)
+
+
+def test_a_heap_that_hdf5_would_walk_for_ever(fields):
+    path, own = fields
+    whole = path.read_bytes()
+    heap = whole.index(b"GCOL")
+    free = heap + 16 + 16 + -(-int.from_bytes(whole[heap + 24 : heap + 32], "little") // 8) * 8
+    assert whole[free : free + 2] == b"\0\0"
+    write(path, whole[: free + 8] + bytes(8) + whole[free + 16 :])
+    refused("a heap of its texts has no end", nef.read, path, own)
+    place = whole.index((heap).to_bytes(8, "little")) - 4  # a length, and where the text lies
+    write(path, whole[:place] + b"\xff" * 4 + whole[place + 4 :])
+    refused("its text is longer than the file", nef.read, path, own)
 
 
 def test_torn_files_of_fields(fields, tmp_path):

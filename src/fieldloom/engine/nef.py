@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,18 @@ from fieldloom.conditioners import Direct
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.family import Family
 from fieldloom.fields import Siren
-from fieldloom.modalities.sources.files import BYTES, Refused, check_size
+from fieldloom.modalities.sources.files import Refused, check_size
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.types import Code, layer_of
 
 KEYS = ("params", "param_config")
 """Datasets that hold the fields; others are beside."""
+
+HEAP = b"GCOL\1\0\0\0"
+"""How a heap of texts of any length begins in HDF5."""
+
+UNPACKED = 1 << 28
+"""Bytes of a small file's datasets, which may be compressed; weights hardly are."""
 
 LAYOUT = TypeAdapter(list[tuple[str, tuple[NonNegativeInt, ...]]])
 """What ``param_config`` holds: the name and the shape of each tensor."""
@@ -68,13 +75,14 @@ def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, di
     names, direct = named(family), direct_of(family)
     h5py, name = library(), quote_path(path)
     try:
+        check_heaps(path)
         with h5py.File(path, "r") as file:
             held = {key: own for key in file if (own := local(file, key)) is not None}
             if missing := [key for key in KEYS if key not in held]:
                 raise ValueError(f"it has no dataset '{missing[0]}' of its own")
-            has = dict(LAYOUT.validate_json(held["param_config"].asstr()[0], strict=True))
+            has = dict(LAYOUT.validate_json(text(held["param_config"], path), strict=True))
             size = sum(own.size * own.dtype.itemsize for own in held.values())
-            check_size(name, size, "bytes", max(BYTES, Path(path).stat().st_size), permit.large)
+            check_size(name, size, "bytes", max(UNPACKED, 4 * path.stat().st_size), permit.large)
             params = numbers(held["params"])
             if params is None or params.ndim != 2 or not len(params):
                 raise ValueError("'params' is no matrix of numbers with a row a field")
@@ -106,6 +114,37 @@ def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, di
     return direct.pack(weights), beside
 
 
+def check_heaps(path: Path) -> None:
+    """Raise ValueError where a heap of texts has an object without a size.
+
+    HDF5 itself walks such a heap for ever. A heap is ``GCOL``, a version, its size (8 bytes), and
+    objects: 2 bytes of a number, 0 where the rest is free, 6 of others, 8 of a size, and content.
+    """
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        number = lambda at, count: int.from_bytes(content[at : at + count], "little")
+        start = content.find(HEAP)
+        while start >= 0:
+            place, end = start + 16, min(start + number(start + 8, 8), len(content))
+            while place + 16 <= end:
+                size = number(place + 8, 8)
+                step = 16 + -(-size // 8) * 8 if number(place, 2) else size
+                if step < 16:
+                    raise ValueError("a heap of its texts has no end")
+                place += step
+            start = content.find(HEAP, start + 1)
+
+
+def text(held: Any, path: Path) -> str:
+    """The first text of a dataset. Raises ValueError for one that is longer than its file."""
+    place = held.id.get_offset()
+    if held.dtype.kind == "O" and place is not None:
+        with path.open("rb") as file:  # HDF5 allocates what the length tells
+            file.seek(place)
+            if int.from_bytes(file.read(4), "little") > path.stat().st_size:
+                raise ValueError("its text is longer than the file")
+    return held.asstr()[0]
+
+
 def local(file: Any, key: str) -> Any:
     """A dataset that lies in this very file; None of groups, links and what lies in other files."""
     h5py = library()
@@ -122,7 +161,7 @@ def numbers(held: Any) -> Tensor | None:
     if held.dtype.kind not in "biuf":
         return None
     content = held[()]
-    return torch.as_tensor(content.astype(content.dtype.newbyteorder("=")))
+    return torch.as_tensor(content.astype(content.dtype.newbyteorder("="), copy=False))
 
 
 def named(family: Family) -> dict[str, str]:

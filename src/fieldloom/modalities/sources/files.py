@@ -27,9 +27,7 @@ CELLS = 1 << 28
 """Cells of one shape's voxels."""
 SAMPLES = 1 << 28
 """Samples of a sound, in all its channels."""
-TRIANGLES = 1 << 26
-"""Triangles of a mesh, all its parts together."""
-BYTES = 1 << 32
+BYTES = 1 << 31
 """Bytes that an array takes, where the file itself is smaller."""
 
 UNREADABLE = 0.1

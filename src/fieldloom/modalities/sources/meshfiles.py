@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from pydantic import BaseModel, NonNegativeInt
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.mesh import Mesh, checked
-from fieldloom.modalities.sources.files import TRIANGLES, Refused, check_size
+from fieldloom.modalities.sources.files import Refused, check_size
 
-NUMBERS = 1 << 28
-"""Numbers in all the arrays of a GLB file, several of which may be the same bytes."""
+TRIANGLES = 1 << 24
+"""Triangles of a mesh whose parts stand in many places, where its file is smaller."""
+NUMBERS = 1 << 26
+"""Numbers in all the arrays of a GLB file, where it is smaller: some may be the same bytes."""
 
 
 def read_mesh(file: Path, large: bool = False) -> Mesh:
@@ -43,7 +46,8 @@ def read_mesh(file: Path, large: bool = False) -> Mesh:
             )
             placed = [scene.geometry[scene.graph[node][1]] for node in scene.graph.nodes_geometry]
             count = sum(len(getattr(part, "faces", ())) for part in placed)
-            check_size(name, count, "triangles", TRIANGLES, large)
+            most = max(TRIANGLES, len(content) // 6)  # three indices of 16 bits each, at least
+            check_size(name, count, "triangles", most, large)
             whole = scene.to_mesh()
         vertices, faces = np.asarray(whole.vertices), np.asarray(whole.faces)
     except (Refused, MemoryError, ImportError):
@@ -53,16 +57,20 @@ def read_mesh(file: Path, large: bool = False) -> Mesh:
     return checked(vertices, faces, name)
 
 
+_guard = Lock()
+
+
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """trimesh logs tracebacks of what it fails at; one sentence says it."""
+    """A library that logs tracebacks of what it fails at: one sentence says it."""
     logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    with _guard:  # the level is the process's own
+        level = logger.level
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _check_stl(name: str, content: bytes, large: bool) -> None:
