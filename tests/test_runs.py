@@ -704,7 +704,7 @@ def test_a_step_of_several_micro_batches_keeps_those_that_are_done(tmp_path, mon
         "encoder.steps=25",
         "encoder.plateau={}",
     ]
-    own = recipe.load("hyperdiffusion:tiny", [*INNER, *change, "encoder.plateau={}"])
+    own = recipe.load("hyperdiffusion:tiny", [*INNER, *change])
     train(own, str(tmp_path / "straight"), "field")
     with monkeypatch.context() as patch:
         asks_after(count, patch)
