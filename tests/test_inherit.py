@@ -66,6 +66,8 @@ def test_what_was_left_half_begun_is_begun_again(giver, tmp_path, monkeypatch):
             with pytest.raises(SystemExit):
                 train(mine, str(folder), fields=giver)
         assert not (folder / "recipe.toml").exists()
+        if name == "write_system":  # nothing but env.json is there: any command may begin
+            continue
         with pytest.raises(InputError, match=r"holds .* but no recipe\.toml: it is of another run"):
             train(recipe.load("weights:tiny", [*SMALL, "seed=9"]), str(folder), fields=giver)
     system = train(mine, str(folder), fields=giver)

@@ -501,7 +501,7 @@ def test_the_command(tiny_run, tmp_path, capsys):
     for space in ("weights", "signals"):
         near = numbers["nearest training fields"]["samples"][space]
         assert len(near["samples"]) == len(near["held-out"]) == 6
-    assert Image.open(own / "nearest.png").size == (3 * 98 + 2, 6 * 98 + 2)
+    assert Image.open(own / "judge.png").size == (3 * 98 + 2, 6 * 98 + 2)
 
     run(*words, "--out", tmp_path / "again")
     assert json.loads((tmp_path / "again" / "judge.json").read_text()) == numbers

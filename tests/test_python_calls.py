@@ -85,7 +85,7 @@ CALLS = {
     "next(system.strips(code[:1], window=((0, 1), (1, 0))))": "window .* for each of 2 axes",
     "next(system.strips(code[:1], window=((0, 'x'), (0, 1))))": "window .* for each of 2 axes",
     "next(system.strips(code[:1], frame=0.5))": "they are no film",
-    "next(system.strips(code[:1], (1, 10**12)))": "a row of data at resolution .* would take 16 TB",
+    "next(system.strips(code[:1], (1, 10**12)))": "a row of data at resolution .* would take 64 TB",
     "system.depth(code)": "depth needs renderer 'volume'",
     "system.mesh(code)": "meshes are of shapes",
     "system.family.bind(code[0])": r"a code of the shape \(1, 8\) is not \(batch, 1, 8\)",

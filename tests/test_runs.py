@@ -22,7 +22,7 @@ from fieldloom import recipe, stopping
 from fieldloom.engine import bulk, lock
 from fieldloom.engine import train as trains
 from fieldloom.engine.lock import locked
-from fieldloom.engine.run import OWN, Run
+from fieldloom.engine.run import RESERVED, Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, InputError, Interrupted
@@ -106,9 +106,9 @@ def test_a_run_of_before_is_loaded_with_a_sentence_and_goes_on(kind, tmp_path):
     """Written by version 0.1.0 at commit 9a14836: finished, within a stage, within the codes."""
     folder = shutil.copytree(BEFORE / kind, tmp_path / "run")
     if kind != "state":
-        with pytest.warns(UserWarning, match="has files of before they said what made them"):
+        with pytest.warns(UserWarning, match="was written by an older version"):
             assert "field" in fieldloom.load(folder).finished
-    with pytest.warns(UserWarning, match="has files of before they said what made them"):
+    with pytest.warns(UserWarning, match="was written by an older version"):
         system = train(None, str(folder), resume=True)
     assert system.finished == ["field", "codec", "prior"]
     with warnings.catch_warnings():
@@ -118,7 +118,7 @@ def test_a_run_of_before_is_loaded_with_a_sentence_and_goes_on(kind, tmp_path):
     whole = read_tensors(BEFORE / "finished" / "model.safetensors").tensors
     for name, tensor in system.state_dict().items():  # made on one processor, finished on another
         assert torch.allclose(tensor, whole[name], rtol=1e-2, atol=1e-2), name
-    assert {x.name for x in folder.iterdir()} == {*OWN} - {"state.safetensors", "codes"}
+    assert {x.name for x in folder.iterdir()} == {*RESERVED} - {"state.safetensors", "codes"}
 
 
 def test_a_state_of_another_seed_is_refused(tmp_path, monkeypatch):
@@ -359,7 +359,7 @@ def test_codes_of_training_are_not_written_through_a_link(own_run, tmp_path):
 # -- outputs
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", RESERVED)
 def test_no_verb_replaces_what_a_run_is_made_of(own_run, name):
     before = {x.name: x.read_bytes() for x in own_run.iterdir()}
     out = own_run / name
@@ -584,6 +584,65 @@ def test_a_run_does_not_begin_with_its_own_fields(tiny_run, tmp_path, monkeypatc
     with pytest.raises(InputError, match="is this very run; --resume goes on"):
         train(TINY, str(folder), fields=folder)
     assert before == {x.name: x.read_bytes() for x in folder.iterdir()}
+
+
+def test_a_beginning_that_fails_leaves_a_folder_for_the_corrected_command(tmp_path, monkeypatch):
+    """Only env.json is there, of whatever recipe."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "write_recipe", lambda *rest: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            train(TINY, str(tmp_path / "run"))
+    assert {x.name for x in (tmp_path / "run").iterdir()} == {"env.json"}
+    train(recipe.load("mnif:tiny", ["seed=8"]), str(tmp_path / "run"), "field")
+
+
+ODD = {
+    "a source that is a number": (["evaluate", "RUN", "--set", "source=3"], "only keys of 'evaluate'"),
+    "a user that is none": (["evaluate", "RUN", "--source", "~nosuchuser/x"], "does not exist"),
+    "no folder": (["info", ""], "RUN '' names no folder"),
+    "no folder to train into": (["train", "mnif:tiny", "--run", ""], "--run '' names no folder"),
+    "the folder above": (["sample", "RUN", "--out", ".."], "--out '..' names no file"),
+    "the lock": (["encode", "RUN", "--out", "RUN/.lock"], "belongs to the run itself"),
+    "a report of other data in the run's place": (
+        ["evaluate", "RUN", "--source", "DATA", "--out", "RUN"], "is there already"),
+    "steps beyond memory": (["interpolate", "RUN", "--steps", 10**11], "--steps 100000000000 would"),
+    "samples beyond memory": (
+        ["sample", "RUN", "--count", 9 * 10**4, "--resolution", 9999], "data at resolution 9999 would"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_arguments(case, own_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    Image.new("L", (8, 8), 99).save(tmp_path / "data" / "a.png")
+    words, said = ODD[case]
+    places = {"RUN": str(own_run), "DATA": "data"}
+    words = [str(word).replace("RUN", places["RUN"]).replace("DATA", "data") for word in words]
+    before = {x.name for x in own_run.iterdir()}
+    status, told = command(*words)
+    assert status == 2, told
+    assert said in told
+    assert before == {x.name for x in own_run.iterdir()}
+    assert {x.name for x in tmp_path.iterdir()} == {"run", "data"}
+
+
+def test_encode_that_goes_on_does_not_replace_a_file_of_somebody_elses(
+    own_run, tmp_path, monkeypatch
+):
+    out = tmp_path / "codes.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(bulk, "read", lambda *rest: (_ for _ in ()).throw(SystemExit(7)))
+        assert command("encode", own_run, "--out", out)[0] == 7
+    assert (tmp_path / "codes.safetensors.shards" / "manifest.json").is_file()
+    out.write_text("mine")
+    status, said = command("encode", own_run, "--out", out)
+    assert status == 2
+    assert "is there already" in said
+    assert out.read_text() == "mine"
+    out.unlink()
+    assert command("encode", own_run, "--out", out)[0] == 0
+    assert out.is_file()
 
 
 # -- moves

@@ -47,7 +47,11 @@ def atomically(path: Named, write: Callable[[BinaryIO], object]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = f"{socket.gethostname()}-{os.getpid()}"
     prefix = f".{path.name[:64]}.{writer}-"
-    handle, beside = tempfile.mkstemp(prefix=prefix, suffix=PARTIAL, dir=path.parent)
+    try:
+        handle, beside = tempfile.mkstemp(prefix=prefix, suffix=PARTIAL, dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # not the hidden one
+        raise
     try:
         with open(beside, "wb", opener=lambda *named: handle) as file:  # keeps its name
             write(file)
@@ -72,7 +76,8 @@ def remove_partial(folder: Path, own: Collection[str] = ()) -> None:
     for file in folder.glob(".*"):
         if not file.is_file() or file.is_symlink():
             continue
-        before = any(re.fullmatch(re.escape(start) + "[a-z0-9_]{8}", file.name) for start in mine)
+        random = "(?=.*[0-9_])[a-z0-9_]{8}"  # as older versions named them; no plain word
+        before = any(re.fullmatch(re.escape(start) + random, file.name) for start in mine)
         if before or (file.name.endswith(PARTIAL) and (file.name.startswith(mine) or _gone(file))):
             file.unlink(missing_ok=True)
 

@@ -200,6 +200,12 @@ def validate(recipe: Recipe) -> None:
         value = recipe.get(section, "")
         if not isinstance(value, str) or not value.isprintable():
             raise InputError(f"{section} = {quote(value)} is not right: it is plain text.")
+    for section in ("source", "modality", "renderer", "field"):
+        if not isinstance(recipe.get(section, ""), str | Mapping):
+            raise InputError(
+                f"{section} = {quote(recipe[section])} is not right: it is a name, or a table with "
+                "a name."
+            )
     known = recipe.get("known", {})
     for key in ("signals", "classes"):
         _check_whole(f"known.{key}", known.get(key, 0))

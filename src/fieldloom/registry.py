@@ -133,8 +133,10 @@ def register(kind: str, name: str, part: Callable[..., Any]) -> None:
     kind: the key of a recipe that it belongs to (``field``, ``conditioner``, ``codec`` ...).
     Raises InputError where the name is no plain word, or another part has it already.
     """
-    if not name or ":" in name or not name.isprintable():
-        raise InputError(f"register: '{shorten(name)}' is no name: give a word without ':'.")
+    if not isinstance(name, str) or not name or ":" in name or not name.isprintable():
+        raise InputError(f"register: {quote(name)} is no name: give a word without ':'.")
+    if not callable(part):
+        raise InputError(f"register: {quote(part)} is no class and no function.")
     if _registered.get((kind, name), part) is not part:
         raise InputError(f"register: there is a {kind} '{name}' already.")
     _registered[kind, name] = part
@@ -161,6 +163,10 @@ def find(
     """
     table = tables[kind]
     if name in table:
+        if (kind, name) in _registered:
+            raise InputError(
+                f"{kind} '{name}' was registered, and is the package's own: rename it."
+            )
         return table[name]
     alike = [other for other, own in tables.items() if own is table]  # a start is an encoder
     others = {key: part for other in alike for key, part in offered_parts(other).items()}

@@ -264,7 +264,7 @@ class System(nn.Module):
             shape = self.modality.shape(asked)[1:]
             coords = partial(still, self.modality, frame, shape, window)
         row = math.prod(shape[1:]) * (self.modality.coord_dim + 2 * self.modality.channels)
-        memory.check(f"a row of data at resolution {quote(resolution)}", 4 * row, self.permit)
+        memory.check(f"a row of data at resolution {quote(resolution)}", 16 * row, self.permit)
         rows = max(1, values // (self.modality.channels * math.prod(shape[1:])))
         for first in range(0, shape[0], rows):
             part = slice(first, min(first + rows, shape[0]))
@@ -421,6 +421,9 @@ class System(nn.Module):
         a, b = as_data(a, "a"), as_data(b, "b")
         if a.shape != b.shape:
             raise InputError(f"a and b: the shapes {tuple(a.shape)} and {tuple(b.shape)} differ.")
+        check_whole("steps", steps, 1)
+        numbers = memory.FLOAT * steps * math.prod(self.family.code_shape)
+        memory.check(f"steps = {steps}", numbers, self.permit)
         ends = self.encode(torch.stack([a, b]))
         return self.decode(self.between(ends[:1], ends[1:], steps), resolution)
 

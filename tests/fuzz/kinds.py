@@ -313,7 +313,7 @@ OUT = {
     "interpolate": ["interpolation-0-1.gif"],
     "evaluate": ["report.json", "report.html", "samples.png"],
     "ceiling": ["ceiling.json"],
-    "analyse": ["nearest.png", "judge.json", "influence.png", "learning-curves.png"],
+    "analyse": ["judge.png", "judge.json", "influence.png", "learning-curves.png"],
     "train": ["log.jsonl", "codes", "state.safetensors", "model.safetensors", "codes.safetensors"],
 }
 """Names that verbs write in a run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import re
@@ -65,6 +66,9 @@ def main() -> None:
     """Run the command line: exit with 2 for wrong input, 1 for a failed run, 130 if stopped."""
     quicken()
     stopping.end_by_signals()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
     logging.basicConfig(handlers=[logging.NullHandler()])  # of a broken file our sentence is said
     warnings.showwarning = lambda message, *rest, **named: print(
         f"warning: {printable(str(message))}", file=sys.stderr

@@ -157,7 +157,7 @@ def time(
     code_rate: Annotated[float, typer.Option(help="Of Adam on codes.")] = 1e-2,
     weight_rate: Annotated[float, typer.Option(help="Of Adam on all weights.")] = 1e-4,
     scratch_rate: Annotated[float, typer.Option(help="Of Adam on the new network.")] = 1e-3,
-    width: Annotated[int, typer.Option(min=1, help="Of the new network.")] = 256,
+    width: Annotated[int, typer.Option(min=1, max=1 << 14, help="Of the new network.")] = 256,
     seed: SeedOption = 0,
     out: FolderOption = None,
     device: DeviceOption = Device.auto,
@@ -193,9 +193,9 @@ def time(
     say(f"time: {path}")
 
 
-def analysis_folder(run: str, out: Path | None, name: str, picture: str | None = None) -> Path:
+def analysis_folder(run: str, out: Path | None, name: str) -> Path:
     """Where ``name.json`` and its picture go. Raises InputError where others' would be lost."""
-    files = (f"{name}.json", picture or f"{name}.png")
+    files = (f"{name}.json", f"{name}.png")
     if out is None or out.resolve() == Path(run).resolve():
         for file in files:
             output(run, None, file)

@@ -45,6 +45,8 @@ def announce(folder: Path, system: System, source: Source, count: int = 64) -> N
         return  # there is no ceiling of views
     kept = Run(folder).read_codes(system)
     places = kept.beside.get("places", source.train)
+    if len(places) and int(places.max()) >= len(source.data):
+        raise InputError(f"the codes of '{folder}' are of data that the source does not have.")
     few = torch.linspace(0, len(places) - 1, min(count, len(places))).round().long()
     chosen = places[few]
     figures = measured(system, source.read(chosen), kept.codes[few], **source.about(chosen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldloom.cli.console import say
-from fieldloom.cli.data import HDF5, batched, class_of, codes_of, data_of, opened, part_of
+from fieldloom.cli.data import HDF5, batched, codes_of, data_of, opened, part_of
 from fieldloom.cli.files import check_format, write_data
 from fieldloom.cli.options import (
     Device,
@@ -93,6 +94,8 @@ def encode(
         check_not_own(name)
         check_not_own(shards)
         path, folder = name, shards
+        if kind is not Kept.shards and not wrote_codes(path):
+            output(run, path, "")
     else:
         path, folder = (output(run, out and one, str(one)) for one in (name, shards))
     limit = float("inf") if worst is None else worst
@@ -106,10 +109,21 @@ def encode(
     if kind is Kept.hdf5:
         nef.write(path, system.family, found.codes, beside)
     elif kind is Kept.safetensors:
-        write_tensors(path, {"codes": found.codes, **beside}, {"failed": found.failed})
+        numbers = {"failed": found.failed}
+        write_tensors(path, {"codes": found.codes, **beside}, numbers, {"verb": "encode"})
     if kind is not Kept.shards:
         bulk.remove(folder)
     say(f"{len(found.codes)} codes of {system.family.code_shape}: {path}")
+
+
+def wrote_codes(path: Path) -> bool:
+    """Whether a file is one that ``encode`` writes."""
+    from fieldloom.engine.tensors import read_tensors
+
+    try:
+        return read_tensors(path).made_by.get("verb") == "encode"
+    except InputError:
+        return False
 
 
 def decode(
@@ -237,9 +251,10 @@ def sample(
     folder = output(run, beside, "sampled") if files else None
     options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
                     temperature=temperature)  # fmt: skip
-    place = None if label is None else class_of(system, label)
+    place = None if label is None else system.class_of(label)
     codes = system.sample_codes(count, place, seed, **options)
     sizes = parse_resolution(resolution)
+    system.check_room(codes, sizes)
     data = batched(lambda part: system.decode(part, sizes), codes, "decoding")
     sheet = export.pictures([system.modality.picture(one) for one in data])
     if sheet is not None:
@@ -269,7 +284,7 @@ def interpolate(
     Of a run that cannot encode, as a GAN's, and with --sample, from one sample to another: along
     the great circle between them where the prior is N(0, I).
     """
-    from fieldloom import export
+    from fieldloom import export, memory
 
     system = opened(run, device)
     sizes = parse_resolution(resolution)
@@ -278,6 +293,8 @@ def interpolate(
     sampled = sampled or not system.encodes
     named = f"interpolation-{'seeds-' if sampled else ''}{first}-{last}.gif"
     path = output(run, out, named)
+    numbers = steps * math.prod(system.family.code_shape)
+    memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
     ends = between_samples if sampled else between_data
     way = system.decode(ends(system, source, first, last, steps), sizes)
     pictures = [system.modality.picture(one) for one in way]

@@ -98,8 +98,3 @@ def batched(work: Any, data: Tensor, title: str, **meta: Any) -> Tensor:
     from fieldloom.evaluate import in_batches
 
     return in_batches(work, data, title, 16 if meta else 64, **meta)
-
-
-def class_of(system: System, label: str) -> int:
-    """A class by its name, or by its number."""
-    return system.class_of(label)

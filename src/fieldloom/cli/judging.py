@@ -9,7 +9,7 @@ import typer
 
 from fieldloom.cli.analysing import FolderOption, analysis_folder, written
 from fieldloom.cli.console import cell, console, say
-from fieldloom.cli.data import class_of, opened, source_of
+from fieldloom.cli.data import opened, source_of
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
@@ -53,7 +53,7 @@ def judge(
     out: FolderOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Samples beside baselines, against training and held-out data; judge.json and nearest.png.
+    """Samples beside baselines, against training and held-out data; judge.json and judge.png.
 
     The baselines: the start, training fields plus noise, a Gaussian of the fields' weights, and the
     training fields themselves; and held-out data as a perfect generator would give them. The
@@ -69,13 +69,13 @@ def judge(
     from fieldloom.evaluate.neighbours import neighbours
     from fieldloom.evaluate.shapes import check_surfaces
 
-    folder = analysis_folder(run, out, "judge", "nearest.png")
+    folder = analysis_folder(run, out, "judge")
     system = opened(run, device)
     source = source_of(system, None)
     measure = judgement.measure_of(system, source, metric)  # before the work: it may be wrong
     if measure == "chamfer":
         check_surfaces(source, points)
-    place = None if label is None else class_of(system, label)
+    place = None if label is None else system.class_of(label)
     count = judgement.count_of(source, place, count)
     options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
                     temperature=temperature)  # fmt: skip
@@ -87,7 +87,7 @@ def judge(
     found = judgement.judgement(system, source, known, {"samples": samples}, labels, ask)
     pictures = neighbours(system, samples, known, found.novelty["samples"])
     sheet = export.sheet(pictures, 3, report.shown_height(pictures))
-    path = export.write(export.png_bytes(sheet), folder / "nearest.png")
+    path = export.write(export.png_bytes(sheet), folder / "judge.png")
     about = {"count": count, "label": label, "options": options, "seed": seed, "noise": noise}
     about |= {"points": points} if found.measure == "chamfer" else {}
     written(folder, "judge.json", [run], about | judgement.as_json(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,7 @@ from fieldloom.cli.options import (
     parse_resolution,
     permit,
 )
-from fieldloom.cli.outputs import check_not_own, output, wrote
+from fieldloom.cli.outputs import check_free, check_not_own, output, wrote
 from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def evaluate(
     system = opened(run, device)
     for override in set_ or []:
         change = parse_override(override)
-        moved = set(change) == {"source"} and set(change["source"]) == {"path"}
+        source_of_it = change.get("source")
+        moved = isinstance(source_of_it, dict) and {*change, *source_of_it} == {"source", "path"}
         if set(change) != {"evaluate"} and not moved:
             raise InputError(
                 f"--set {shorten(override)}: only keys of 'evaluate' can change after training, "
@@ -61,12 +63,12 @@ def report_folder(run: Path, source: str | None, out: Path | None) -> Path:
     """Where a report is written: into the run, or for other data into a folder of their name."""
     if out is None and source is None:
         return run
-    name = Path(str(source)).expanduser().resolve().stem or "data"
+    name = Path(os.path.expanduser(str(source))).resolve().stem or "data"
     place = out or run / name
-    if place.resolve() == run.resolve():
+    if place.resolve() == run.resolve() and source is None:
         return run
     if not wrote(place / "report.json", "figures"):
-        return output(run, place, name)
+        return output(run, place, "")
     check_not_own(place)  # a report that is there is replaced by this one
     return output(run, None, str(place.relative_to(run))) if place.is_relative_to(run) else place
 
@@ -118,7 +120,7 @@ def cost(
     from fieldloom.recipe import load
 
     if out is not None:
-        output(".", out, "")  # what is there already should not show after minutes
+        check_free(out)  # what is there already should not show after minutes
     tables = {"recipes": recipes} if recipes else PUBLISHED
     for names in tables.values():
         for name in names:

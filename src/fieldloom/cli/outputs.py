@@ -20,27 +20,33 @@ def output(run: str | Path, out: Path | None, default: str) -> Path:
 
     if out is None:
         return Run(run).inside(default)
-    check_not_own(out)
-    if occupied(out) and not permit().overwrite:
-        raise InputError(f"'{out}' is there already: give another --out, or --overwrite.")
+    check_free(out)
     within = out.is_relative_to(run) and ".." not in out.relative_to(run).parts
     return Run(run).inside(out.relative_to(run)) if within else out
 
 
+def check_free(out: Path) -> None:
+    """Raise InputError for what training writes, and for what is there, unless it may be lost."""
+    check_not_own(out)
+    if occupied(out) and not permit().overwrite:
+        raise InputError(f"'{out}' is there already: give another --out, or --overwrite.")
+
+
 def suffixed(path: Path, suffix: str) -> Path:
     """The path with another suffix. Raises InputError where it names no file."""
-    if not path.name:
+    if path.name in ("", ".."):
         raise InputError(f"--out '{path}' names no file.")
     return path.with_suffix(suffix)
 
 
 def check_not_own(path: Path) -> None:
     """Raise InputError for what a run is made of: its recipe, weights, codes, state, log."""
-    from fieldloom.engine.run import OWN, RECIPE
+    from fieldloom.engine.lock import NAME
+    from fieldloom.engine.run import RECIPE, RESERVED
 
     for named in (path.absolute(), path.resolve()):
         for part in (named, *named.parents):
-            if part.name in OWN and (part.parent / RECIPE).is_file():
+            if part.name in (*RESERVED, NAME) and (part.parent / RECIPE).is_file():
                 raise InputError(f"'{path}' belongs to the run itself: give another --out.")
 
 

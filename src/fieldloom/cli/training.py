@@ -30,7 +30,7 @@ def train(
         str, typer.Argument(metavar="RECIPE[:VARIANT]", help="A bundled name, or a .toml.")
     ],
     run: Annotated[
-        Path | None, typer.Option(help="Folder of the run. Default: runs/RECIPE-VARIANT.")
+        str | None, typer.Option(help="Folder of the run. Default: runs/RECIPE-VARIANT.")
     ] = None,
     stage: Annotated[StageOf, typer.Option(help="Which stages to train.")] = StageOf.all,
     set_: SetOption = None,
@@ -49,7 +49,10 @@ def train(
 
     seeds = [] if seed is None else [f"seed={seed}"]
     loaded = load(recipe, [*(set_ or []), *seeds])
-    folder = run or Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
+    if run == "":
+        raise InputError("--run '' names no folder.")
+    own = Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
+    folder = own if run is None else Path(run)
     path = None
     if resume:
         path = new_place(set_ or [])
@@ -82,9 +85,12 @@ def train(
 
 def new_place(overrides: list[str]) -> str | None:
     """Where ``--set source.path=PLACE``, alone, says that data lie; None where it is not alone."""
-    if len(overrides) != 1 or not overrides[0].startswith("source.path="):
-        return None
-    return overrides[0].partition("=")[2]
+    from fieldloom.recipe import parse_override
+
+    changes = [parse_override(text) for text in overrides]
+    source = changes[0].get("source") if len(changes) == 1 else None
+    path = source.get("path") if isinstance(source, dict) and len(source) == 1 else None
+    return path if isinstance(path, str) else None
 
 
 def demo(

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from fieldloom.errors import FieldloomError, InputError
 from fieldloom.process import alive
 
 NAME = ".lock"
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @contextmanager
@@ -47,9 +49,12 @@ def _acquire(path: Path, folder: Path) -> int:
     """The descriptor of the lock file, which no other process of this host holds."""
     while True:
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            handle = os.open(path, FLAGS, 0o644)
         except OSError as error:
             raise FieldloomError(f"'{folder}' cannot be written: {error.strerror}.") from None
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise InputError(f"'{path}' is no file: delete it.")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             known = True

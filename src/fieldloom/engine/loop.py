@@ -95,6 +95,8 @@ class Training:
         Raises FieldloomError, before any weight changes, on a loss that is no number.
         """
         logs: dict[str, float] = {}
+        if int(self.paused.get("size", micro)) != micro:  # it was of other signals
+            self.paused = {}
         for number, (player, groups) in enumerate(self.players.items()):
             parameters = [p for group in groups for p in group.parameters]
             done, total = self._begin(number, parameters)
@@ -104,7 +106,7 @@ class Training:
                 seed_everything(seed, self.tag, self.step, number + 1, place + 1)
                 piece = part(batch, slice(first, first + micro))
                 share = size(piece) / size(batch)
-                pausable = self._pausable(number, place, parameters, total)
+                pausable = self._pausable(number, place, micro, parameters, total)
                 with autocast(device, self.stage.precision), pausable:
                     loss, numbers = self.objective.loss(player, piece)
                 (loss * share).backward(inputs=parameters)
@@ -138,7 +140,12 @@ class Training:
 
     @contextmanager
     def _pausable(
-        self, player: int, place: int, parameters: list[nn.Parameter], total: Mapping[str, Tensor]
+        self,
+        player: int,
+        place: int,
+        micro: int,
+        parameters: list[nn.Parameter],
+        total: Mapping[str, Tensor],
     ) -> Iterator[None]:
         """The loss of a micro-batch, which may be long, may pause while no weight has changed."""
         if player:
@@ -151,7 +158,7 @@ class Training:
             own = {f"loss/{name}": x for name, x in pause.tensors.items()}
             own |= {f"total/{name}": torch.as_tensor(x).clone() for name, x in total.items()}
             grads = {f"grad/{i}": p.grad for i, p in enumerate(parameters) if p.grad is not None}
-            self.paused = own | grads | {"micro": torch.tensor(place)}
+            self.paused = own | grads | {"micro": torch.tensor(place), "size": torch.tensor(micro)}
             raise
         self.paused = {}
 

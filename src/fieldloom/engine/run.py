@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -40,10 +41,10 @@ RECIPE, MODEL, CODES, STATE, LOG, ENV = (
     "recipe.toml", "model.safetensors", "codes.safetensors", "state.safetensors", "log.jsonl",
     "env.json",
 )  # fmt: skip
-TOLD = 2
-"""The format of a run's recipe from which on all of its files say what made them."""
+FINGERPRINTED = 2
+"""The format of a run's recipe from which on all of its files carry fingerprints."""
 SHARDS = "codes"
-OWN = (RECIPE, MODEL, CODES, STATE, LOG, ENV, SHARDS)
+RESERVED = (RECIPE, MODEL, CODES, STATE, LOG, ENV, SHARDS)
 """What only training writes: no verb's output takes such a name in a run."""
 
 
@@ -64,6 +65,8 @@ class Run:
     """A run's folder."""
 
     def __init__(self, folder: str | Path) -> None:
+        if folder == "":
+            raise InputError("RUN '' names no folder.")
         self.folder = Path(folder)
 
     @property
@@ -103,9 +106,10 @@ class Run:
         beside = recipe.get("known", {}).get("beside")
         source = recipe.get("source")
         if isinstance(beside, str) and isinstance(source, dict):
-            place = (self.folder / beside).resolve()
-            if place.exists() and not Path(str(source.get("path"))).exists():
-                source["path"] = str(place)
+            with suppress(OSError, ValueError):  # no path of this system
+                place = (self.folder / beside).resolve()
+                if place.exists() and not Path(str(source.get("path"))).exists():
+                    source["path"] = str(place)
         return recipe
 
     def write_recipe(self, recipe: Recipe) -> None:
@@ -147,7 +151,7 @@ class Run:
 
     def _check(self, held: Held, recipe: Recipe, names: Sequence[str], path: Path) -> None:
         """Raise InputError for a file that something else made than this run's recipe."""
-        if not held.made_by and recipe.get("format", 1) >= TOLD:
+        if not held.made_by and recipe.get("format", 1) >= FINGERPRINTED:
             raise InputError(
                 f"'{path}' does not say what made it, as all files of this run do: it is of "
                 "another run, or was changed. Delete it, or take another folder."
@@ -191,19 +195,23 @@ class Run:
         if system is not None and tuple(codes.shape[1:]) != system.family.code_shape:
             raise InputError(f"'{path}' holds no codes of {system.family.code_shape} each.")
         rows = [x for x in (labels, *beside.values()) if x is not None]
+        for name, places in (("labels", labels), ("places", beside.get("places"))):
+            whole = places is None or places.dtype == torch.int64
+            if places is not None and len(places) and not (whole and int(places.min()) >= 0):
+                raise InputError(f"'{path}' is damaged: its {name} are no numbers of such things.")
         if any(x.shape != codes.shape[:1] for x in rows):
             raise InputError(f"'{path}' is damaged: what is beside its codes is not one a code.")
         return Codes(codes, labels, beside, held.numbers)
 
     def _say_before(self) -> None:
         warnings.warn(
-            f"'{self.folder}' has files of before they said what made them: they are taken as they "
-            "are, and say it once training goes on.",
+            f"'{self.folder}' was written by an older version, whose files carry no fingerprints: "
+            "they are taken as they are, and get them when training goes on.",
             stacklevel=1,  # from one line, so that it is said once
         )
 
     def adopt(self, system: System) -> None:
-        """Let the files of a run of before say what made them, and its recipe that they do."""
+        """Give an older version's files their fingerprints, and the recipe the newest format."""
         self._say_before()
         made_by = provenance(system.recipe)
         for name in (MODEL, CODES, STATE):
@@ -285,8 +293,10 @@ class Run:
         same recipe, whose beginning was cut short, are replaced.
         """
         made_by = provenance(recipe)
-        there = [name for name in OWN if os.path.lexists(self.folder / name)]
-        if there and not self.exists and self.read_environment().get("made_by") != made_by:
+        there = [name for name in RESERVED if os.path.lexists(self.folder / name)]
+        began = self.read_environment().get("made_by")
+        alone = there == [ENV] and began is not None  # whatever recipe began, it has made nothing
+        if there and not self.exists and began != made_by and not alone:
             raise InputError(
                 f"'{self.folder}' holds {there[0]} but no {RECIPE}: it is of another run. Take "
                 "another folder, or delete it."
@@ -294,7 +304,7 @@ class Run:
         for name in there:
             if name != SHARDS:
                 (self.folder / name).unlink()
-        export.remove_partial(self.folder, OWN)
+        export.remove_partial(self.folder, RESERVED)
         self.write_json(ENV, environment | {"made_by": made_by})
 
     @property
@@ -331,7 +341,7 @@ class Run:
                 f"'{self.folder / CODES}' is there before the field is trained: it is of another "
                 "run. Delete it, or take another folder."
             )
-        export.remove_partial(self.folder, OWN)
+        export.remove_partial(self.folder, RESERVED)
         if (self.folder / STATE).is_file():
             path = self.folder / STATE
             with suppress(InputError):  # a damaged one is said where it is needed
@@ -345,8 +355,9 @@ def save(system: System, folder: str | Path) -> Path:
     Raises InputError where the folder holds a run already.
     """
     run = Run(folder)
-    if run.exists:
-        raise InputError(f"'{folder}' holds a run already: choose another folder.")
+    if run.exists or run.folder.is_file():
+        what = "holds a run already" if run.exists else "is a file"
+        raise InputError(f"'{folder}' {what}: choose another folder.")
     run.begin(system.recipe, devices.environment(system.device))
     run.write_system(system)
     run.write_recipe(system.recipe)
@@ -367,4 +378,6 @@ def load(
     recipe may name as ``module:Class``; network: whether its data may be fetched; large: try sizes
     beyond the limits on files and memory.
     """
-    return Run(run).read_system(device, Permit(tuple(trust), network, large))
+    return Run(run).read_system(
+        device, Permit(tuple([trust] if isinstance(trust, str) else trust), network, large)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from fieldloom.engine.inherit import check_giver, inherit
 from fieldloom.engine.lock import locked
 from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.room import check_training
-from fieldloom.engine.run import SHARDS, TOLD, Run
+from fieldloom.engine.run import FINGERPRINTED, SHARDS, Run
 from fieldloom.engine.stage import Stage, parse_stage
 from fieldloom.errors import InputError, Interrupted, quote, quote_path
 from fieldloom.modalities.sources import Source
@@ -79,7 +80,7 @@ def train(
         check(system, source, stages, todo, given=fields is not None)
         if resume:
             run.tidy(system.finished)
-            if chosen.get("format", 1) < TOLD:
+            if chosen.get("format", 1) < FINGERPRINTED:
                 run.adopt(system)
             elif path is not None:
                 run.write_recipe(known)
@@ -140,9 +141,12 @@ def prepare(
             raise InputError(f"the recipe has no section '{section}'.")
     modality = make("modality", recipe["modality"], TABLES, permit)
     path = recipe.get("source", {}).get("path") if isinstance(recipe.get("source"), dict) else None
-    if isinstance(path, str) and Path(path).expanduser().exists():
-        absolute = str(Path(path).expanduser().resolve())
-        recipe = merge(recipe, {"source": {"path": absolute}})
+    if isinstance(path, str) and "\0" not in path:
+        absolute = os.path.realpath(os.path.expanduser(path))
+        if os.path.exists(absolute) and any("\ud800" <= c <= "\udfff" for c in absolute):
+            raise InputError(f"source.path = {quote_path(path)} is not UTF-8: rename it.")
+        if os.path.exists(absolute):
+            recipe = merge(recipe, {"source": {"path": absolute}})
     source = open_source(recipe, modality, permit)
     recipe = suggested(recipe, source, permit)
     facts = source.facts()
@@ -176,7 +180,10 @@ def suggested(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recip
     """The recipe with what its data know, where it is silent and its parts ask for it."""
     for section, keys in source.suggests.items():
         given = recipe.get(section, "direct")
+        given = given if isinstance(given, str | Mapping) else {}
         spec = {"name": given} if isinstance(given, str) else dict(given)
+        if not isinstance(spec.get("name"), str):
+            continue  # the registry says what is wrong with it
         accepted = hints_of(find(section, spec["name"], TABLES, permit))
         taken = {key: value for key, value in keys.items() if key in accepted}
         recipe = merge(recipe, {section: taken | spec})

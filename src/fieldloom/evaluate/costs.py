@@ -123,10 +123,12 @@ def row(
     recipe = recipes.load(name)
     expected = recipe.pop("expected", {})
     recipe.pop("prior", None)
-    split = recipe.get("source", {}).get("split", [1])
+    source = recipe.get("source", {})
+    split = source.get("split", [1]) if isinstance(source, dict) else [1]
     recipe["known"] = {"signals": max(1, int(split[0]))}
-    if recipe["renderer"] != "direct":
-        recipe["renderer"] = {"near": 1.0, "far": 2.0} | recipe["renderer"]
+    renderer = recipe.get("renderer", "direct")
+    if isinstance(renderer, dict) and renderer.get("name") == "volume":
+        recipe["renderer"] = {"near": 1.0, "far": 2.0} | renderer
     with torch.device("meta"):
         found = {f.name: f.value for f in counts(assemble(recipe, permit))}
     if timed:

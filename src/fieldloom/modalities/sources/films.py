@@ -115,7 +115,7 @@ def _thinned(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.uint
 def _frames_of(root: Path) -> list[Path]:
     """The pictures in a folder, in the order of their names."""
     try:
-        files = sorted(f for f in root.iterdir() if f.suffix.lower() in PICTURES)
+        files = sorted(f for f in root.iterdir() if f.suffix.lower() in PICTURES and f.is_file())
     except OSError as error:
         raise InputError(f"{quote_path(root)} cannot be read: {shorten(str(error))}.") from None
     if not files:
