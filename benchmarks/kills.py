@@ -169,7 +169,7 @@ def tried(
     left = len([x for x in folder.rglob(".*") if x.name != ".lock"]) if folder.exists() else 0
     again = forked(lambda: begin(name, folder, giver))
     if again:
-        return ended, f"the command given again ends with {again}"
+        return ended, f"the command given again ends with {os.waitstatus_to_exitcode(again)}"
     wrong = differs(expected, outcome(folder))
     return f"{ended}, {left} hidden files left" if left else ended, wrong
 

@@ -1,5 +1,6 @@
 """Names of recipes: the tables', registered ones', and code of others only where it is trusted."""
 
+import re
 import shutil
 import sys
 import tomllib
@@ -101,6 +102,18 @@ def test_registered_parts_are_names():
     register("conditioner", "wrong", Own)
     with pytest.raises(InputError, match="it must be a Conditioner"):
         build("conditioner", "wrong", TABLES, slots={})
+
+
+def test_wrong_registrations():
+    for given, said in {
+        ("fields", "own", Own): "unknown kind of part 'fields'; did you mean 'field'?",
+        ("field", "", Own): "register: '' is no name",
+    }.items():
+        with pytest.raises(InputError, match=re.escape(said)):
+            fieldloom.register(*given)
+    fieldloom.register("field", "siren", Own)
+    with pytest.raises(InputError, match="was registered, and is the package's own"):
+        build("field", "siren", TABLES, **KNOWN)
 
 
 def test_a_registered_encoder_may_be_a_start():

@@ -66,7 +66,7 @@ def test_weights_of_another_recipe_are_refused(own_run, change, tmp_path):
     other = Run(own_run)
     other.write_recipe(recipe.merge(other.read_recipe(), recipe.parse_override(change)))
     named = change.partition("=")[0].removesuffix(".frequency").removesuffix(".steps")
-    with pytest.raises(InputError, match=rf"model\.safetensors' was made by .*another {named}\)"):
+    with pytest.raises(InputError, match=rf"model\.safetensors' .* made with other {named}:"):
         fieldloom.load(own_run)
 
 
@@ -82,7 +82,7 @@ def test_codes_of_other_weights_are_refused(own_run, tmp_path):
     path = own_run / "codes.safetensors"
     tensors, numbers, made_by = read_tensors(path)
     write_tensors(path, tensors, numbers, made_by | {"weights": "0" * 16})
-    with pytest.raises(InputError, match="another weights.*delete it, and --resume finds"):
+    with pytest.raises(InputError, match="made with other weights.*delete it, and --resume finds"):
         Run(own_run).read_codes(fieldloom.load(own_run))
     path.unlink()
     trains.training_codes(fieldloom.load(own_run), trains.prepare(Run(own_run).read_recipe(),
@@ -135,7 +135,7 @@ def test_a_state_of_another_seed_is_refused(tmp_path, monkeypatch):
         with pytest.raises(SystemExit):
             train(own, str(tmp_path / str(seed)))
     shutil.copy(tmp_path / "0" / "state.safetensors", tmp_path / "1" / "state.safetensors")
-    with pytest.raises(InputError, match=r"state\.safetensors' was made by .*\(another seed\)"):
+    with pytest.raises(InputError, match=r"state\.safetensors' .*made with other seed:"):
         train(None, str(tmp_path / "1"), resume=True)
 
 
@@ -188,7 +188,7 @@ def test_lines_that_are_none_of_a_log_are_left_out(own_run):
     lines = Run(own_run).read_log()
     bad = b'\xff\xfe\n[1]\nnull\n"x"\n{"stage": 3, "step": 1}\n{"step": 2}\n' + b"[" * 10**5 + b"\n"
     (own_run / "log.jsonl").write_bytes(bad + whole)
-    with pytest.warns(UserWarning, match="7 lines are none of a log"):
+    with pytest.warns(UserWarning, match="7 line\\(s\\) cannot be read"):
         assert Run(own_run).read_log() == lines
     for verb in (["info"], ["analyse", "curves"], ["evaluate"]):
         status, said = command(*verb, own_run)
@@ -596,6 +596,29 @@ def test_a_beginning_that_fails_leaves_a_folder_for_the_corrected_command(tmp_pa
     train(recipe.load("mnif:tiny", ["seed=8"]), str(tmp_path / "run"), "field")
 
 
+def test_a_finished_run_whose_recipe_is_lost_is_not_begun_again(own_run):
+    (own_run / "recipe.toml").unlink()
+    before = {x.name: x.read_bytes() for x in own_run.iterdir()}
+    with pytest.raises(InputError, match=r"but no recipe\.toml: it is of another run"):
+        train(TINY, str(own_run))
+    with pytest.raises(InputError, match=r"but no recipe\.toml: it is of another run"):
+        fieldloom.save(fieldloom.build(TINY), own_run)
+    assert before == {x.name: x.read_bytes() for x in own_run.iterdir()}
+
+
+def test_a_run_without_its_environment_goes_on(own_run):
+    """People remove it before they share a run: it tells of their machine."""
+    (own_run / "env.json").unlink()
+    assert train(None, str(own_run), resume=True).finished == ["field", "codec", "prior"]
+
+
+def test_a_state_says_by_what_it_was_trained_not_what_lies_there_now(own_run):
+    other = recipe.merge(Run(own_run).read_recipe(), {"seed": 9})
+    Run(own_run).write_state("prior", ({}, {"step": 3}), other)
+    with pytest.raises(InputError, match="made with other seed"):
+        Run(own_run).read_state("prior")
+
+
 ODD = {
     "a source that is a number": (["evaluate", "RUN", "--set", "source=3"], "only keys of"),
     "a user that is none": (["evaluate", "RUN", "--source", "~nosuchuser/x"], "does not exist"),
@@ -625,6 +648,31 @@ def test_odd_arguments(case, own_run, tmp_path, monkeypatch):
     assert said in told
     assert before == {x.name for x in own_run.iterdir()}
     assert {x.name for x in tmp_path.iterdir()} == {"run", "data"}
+
+
+@pytest.mark.parametrize("name", ["out", "out.safetensors"])
+def test_encode_stopped_in_its_first_shard_goes_on(own_run, tmp_path, monkeypatch, name):
+    out = tmp_path / name
+    with monkeypatch.context() as patch:
+        patch.setattr(bulk, "encoded", lambda *rest: (_ for _ in ()).throw(SystemExit(7)))
+        assert command("encode", own_run, "--out", out)[0] == 7
+    shards = out if name == "out" else tmp_path / f"{name}.shards"
+    (shards / ".lock").write_text("")  # as kill -9 leaves it
+    status, said = command("encode", own_run, "--out", out)
+    assert status == 0, said
+    assert out.exists()
+
+
+def test_codes_of_another_run_are_not_decoded(own_run, tmp_path):
+    other = tmp_path / "other"
+    train(recipe.load("mnif:tiny", ["seed=3"]), str(other))
+    assert command("encode", other, "--out", tmp_path / "one.safetensors")[0] == 0
+    assert command("encode", other)[0] == 0
+    for codes in (tmp_path / "one.safetensors", other / "encoded", other / "codes.safetensors"):
+        status, said = command("decode", own_run, codes, "--count", 1)
+        assert status == 2, codes
+        assert "were found with other weights than this run's" in said
+        assert command("decode", other, codes, "--count", 1)[0] == 0
 
 
 def test_encode_that_goes_on_replaces_no_file_of_others(own_run, tmp_path, monkeypatch):

@@ -727,8 +727,8 @@ def test_interrupted_training_goes_on_as_if_it_had_not_been(
     saved = []
     write = Run.write_state
 
-    def stop(self: Run, stage: str, state: object) -> None:
-        write(self, stage, state)
+    def stop(self: Run, stage: str, *state: object) -> None:
+        write(self, stage, *state)
         saved.append(stage)
         raise KeyboardInterrupt
 

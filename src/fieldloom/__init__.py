@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fieldloom.engine.run import load, save
     from fieldloom.family import Family
-    from fieldloom.registry import register
-    from fieldloom.system import System, build
+    from fieldloom.system import System, build, register
 
 __version__ = "0.1.0"
 __all__ = ["Family", "System", "build", "load", "register", "save"]
@@ -23,7 +22,7 @@ _HOMES = {
     "System": "fieldloom.system",
     "build": "fieldloom.system",
     "load": "fieldloom.engine.run",
-    "register": "fieldloom.registry",
+    "register": "fieldloom.system",
     "save": "fieldloom.engine.run",
 }
 

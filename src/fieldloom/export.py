@@ -60,7 +60,7 @@ def atomically(path: Named, write: Callable[[BinaryIO], object]) -> Path:
         os.chmod(beside, 0o666 & ~_umask())
         os.replace(beside, path)
     except BaseException as error:
-        os.unlink(beside)
+        Path(beside).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # so that a message can say where the disk is full
         raise
@@ -72,13 +72,14 @@ def remove_partial(folder: Path, own: Collection[str] = ()) -> None:
 
     own: names of files that nobody else writes now; of others the writer must be gone.
     """
-    mine = tuple(f".{name}." for name in own)
+    own, random = set(own), "[a-z0-9_]{8}"  # as older versions named them, where it is no word
     for file in folder.glob(".*"):
         if not file.is_file() or file.is_symlink():
             continue
-        random = "(?=.*[0-9_])[a-z0-9_]{8}"  # as older versions named them; no plain word
-        before = any(re.fullmatch(re.escape(start) + random, file.name) for start in mine)
-        if before or (file.name.endswith(PARTIAL) and (file.name.startswith(mine) or _gone(file))):
+        before = re.fullmatch(rf"\.(.+)\.({random})", file.name)
+        now = re.fullmatch(rf"\.(.+)\.[^/]+-\d+-[^-]+{re.escape(PARTIAL)}", file.name)
+        left = before is not None and before[1] in own and re.search("[0-9_]", before[2])
+        if left or (now is not None and (now[1] in own or _gone(file))):
             file.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""What the user allows by word of mouth. No recipe, run or file can say it."""
+"""What the user allows, on the command line or in a call. No recipe, run or file can say it."""
 
 from __future__ import annotations
 

@@ -184,11 +184,14 @@ def find(
             f"--trust {shorten(module)} (in Python trust=) allows it, if you trust that code."
         )
     here = str(Path.cwd())
-    sys.path.append(here)  # for this import, and last: nothing that is installed is shadowed
+    new = here not in sys.path
+    if new:
+        sys.path.append(here)  # for this import, and last: nothing that is installed is shadowed
     try:
         return of_kind(kind, name, imported(kind, name, module, attribute), table)
     finally:
-        sys.path.remove(here)
+        if new:
+            sys.path.remove(here)
 
 
 def imported(kind: str, name: str, module: str, attribute: str) -> Any:

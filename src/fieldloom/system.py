@@ -30,6 +30,7 @@ from fieldloom.modalities.grid import Window
 from fieldloom.modalities.modality import Cameras, Resolution
 from fieldloom.modalities.shapes import LEVEL
 from fieldloom.modalities.sources import SOURCES, Source
+from fieldloom.modalities.views import check_cameras
 from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import CODECS, DENOISERS, PRIORS, Prior
@@ -197,10 +198,7 @@ class System(nn.Module):
     ) -> Tensor:
         """As ``decode``, not clamped."""
         code = self.as_code(code)
-        if cameras is not None:
-            if not isinstance(cameras, Mapping):
-                raise InputError("cameras are a dict of two tensors: c2w and intrinsics.")
-            cameras = {key: as_numbers(key, value) for key, value in cameras.items()}
+        cameras = as_cameras(cameras)
         self.check_room(code, resolution, cameras)
         coords = self.modality.grid(resolution, cameras).to(self.device)
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
@@ -230,7 +228,9 @@ class System(nn.Module):
         """Raise InputError where data of this resolution would not fit this machine's memory."""
         points = math.prod(self.modality.shape(resolution))
         if isinstance(self.modality, Views):
-            views = self.modality.around if cameras is None else cameras["c2w"].shape[-3]
+            views = self.modality.around
+            if cameras is not None:
+                views = check_cameras(cameras)["c2w"].shape[-3]
             points *= views
         each = self.modality.coord_dim + 2 * len(code) * self.modality.value_dim
         what = f"data at resolution {quote(resolution)}" if resolution is not None else "data"
@@ -315,7 +315,7 @@ class System(nn.Module):
         """
         if not isinstance(self.render, Volume):
             raise InputError("depth needs renderer 'volume': a light field knows no distance.")
-        code = self.as_code(code)
+        code, cameras = self.as_code(code), as_cameras(cameras)
         self.check_room(code, resolution, cameras)
         rays = self.modality.grid(resolution, cameras).to(self.device)
         rays = rays.expand(len(code), -1, -1)
@@ -478,6 +478,17 @@ class System(nn.Module):
         return made.to(self.device)
 
 
+def register(kind: str, name: str, part: Callable[..., Any]) -> None:
+    """Let recipes of this process name a part: ``register("field", "gabor", Gabor)``.
+
+    kind: the key of a recipe that it belongs to (``field``, ``conditioner``, ``codec`` ...).
+    Raises InputError for a kind that there is not, and as ``registry.register`` does.
+    """
+    if kind not in TABLES:
+        raise unknown("kind of part", str(kind), TABLES)
+    registry.register(kind, name, part)
+
+
 def build(
     recipe: str | recipes.Recipe,
     variant: str | None = None,
@@ -603,6 +614,15 @@ def as_numbers(what: str, value: Any, right: str = "floats") -> Tensor:
         said = f"a {kind} of {value.dtype}" if hasattr(value, "dtype") else f"a {kind}"
         raise InputError(f"{what}: {said} where a tensor or a numpy array is needed, {right}.")
     return value
+
+
+def as_cameras(cameras: Any) -> Cameras | None:
+    """Cameras as tensors, of tensors or numpy arrays. Raises InputError."""
+    if cameras is None:
+        return None
+    if not isinstance(cameras, Mapping):
+        raise InputError("cameras are a dict of two tensors: c2w and intrinsics.")
+    return {key: as_numbers(key, value) for key, value in cameras.items()}
 
 
 def check_whole(what: str, value: Any, least: int = 0) -> None:

@@ -215,7 +215,7 @@ def half_trained(folder: Path, done: Path) -> Path:
     """A run that was stopped in its first stage."""
     state, write = [], Run.write_state
     try:
-        Run.write_state = lambda self, stage, found: state.append((stage, found))  # type: ignore[method-assign]
+        Run.write_state = lambda self, *found: state.append(found)  # type: ignore[method-assign]
         train(Run(done).read_recipe(), str(folder), "field")
     finally:
         Run.write_state = write  # type: ignore[method-assign]

@@ -32,7 +32,7 @@ from fieldloom.cli.options import (
     given,
     parse_resolution,
 )
-from fieldloom.cli.outputs import check_not_own, output, suffixed
+from fieldloom.cli.outputs import check_free, check_not_own, output, suffixed
 from fieldloom.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def encode(
     in the manifest, and left out.
     """
     from fieldloom.engine import bulk, nef
+    from fieldloom.engine.provenance import of_weights
     from fieldloom.engine.tensors import write_tensors
 
     system = opened(run, device)
@@ -95,7 +96,7 @@ def encode(
         check_not_own(shards)
         path, folder = name, shards
         if kind is not Kept.shards and not wrote_codes(path):
-            output(run, path, "")
+            check_free(path)
     else:
         path, folder = (output(run, out and one, str(one)) for one in (name, shards))
     limit = float("inf") if worst is None else worst
@@ -109,8 +110,8 @@ def encode(
     if kind is Kept.hdf5:
         nef.write(path, system.family, found.codes, beside)
     elif kind is Kept.safetensors:
-        numbers = {"failed": found.failed}
-        write_tensors(path, {"codes": found.codes, **beside}, numbers, {"verb": "encode"})
+        numbers, told = {"failed": found.failed}, {"verb": "encode", "weights": of_weights(system)}
+        write_tensors(path, {"codes": found.codes, **beside}, numbers, told)
     if kind is not Kept.shards:
         bulk.remove(folder)
     say(f"{len(found.codes)} codes of {system.family.code_shape}: {path}")

@@ -69,21 +69,29 @@ HDF5 = (".hdf5", ".h5")
 def codes_of(system: System, path: str) -> Tensor:
     """Codes that ``encode`` wrote, in any of its formats: a folder of shards, or a file."""
     from fieldloom.engine import bulk, nef
+    from fieldloom.engine.provenance import of_weights
     from fieldloom.engine.tensors import read_tensors
 
-    where = Path(path)
+    where, made_with, mine = Path(path), None, ""
     if not where.exists():
         raise InputError(f"'{path}' does not exist: give what encode wrote.")
     if where.is_dir():
-        codes = bulk.read(where).codes
+        codes, made_with = bulk.read(where).codes, bulk.made_with(where)
+        mine = bulk.fingerprint(system)
     elif where.suffix.lower() in HDF5:
         codes, _ = nef.read(where, system.family, system.permit)
     else:
-        tensors = read_tensors(where).tensors
+        tensors, _, told = read_tensors(where)
+        made_with, mine = told.get("weights"), of_weights(system)
         if "codes" not in tensors:
             there = shorten(", ".join(sorted(tensors))) or "nothing"
             raise InputError(f"'{path}' holds no codes: it has {there}.")
         codes = tensors["codes"]
+    if made_with is not None and made_with != mine:
+        raise InputError(
+            f"the codes in '{path}' were found with other weights than this run's: decode them "
+            "with the run that encoded them."
+        )
     if tuple(codes.shape[1:]) != system.family.code_shape:
         raise InputError(
             f"the codes in '{path}' are {tuple(codes.shape[1:])} each: this run's are "

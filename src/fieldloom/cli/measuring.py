@@ -68,7 +68,7 @@ def report_folder(run: Path, source: str | None, out: Path | None) -> Path:
     if place.resolve() == run.resolve() and source is None:
         return run
     if not wrote(place / "report.json", "figures"):
-        return output(run, place, "")
+        return output(run, place)
     check_not_own(place)  # a report that is there is replaced by this one
     return output(run, None, str(place.relative_to(run))) if place.is_relative_to(run) else place
 

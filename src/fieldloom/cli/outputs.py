@@ -9,7 +9,7 @@ from fieldloom.cli.options import permit
 from fieldloom.errors import InputError
 
 
-def output(run: str | Path, out: Path | None, default: str) -> Path:
+def output(run: str | Path, out: Path | None, default: str = "") -> Path:
     """The file or folder that a verb writes.
 
     out: what the user asked for; None: ``default``, inside the run, which this verb may replace.
@@ -62,5 +62,8 @@ def wrote(path: Path, key: str) -> bool:
 
 
 def occupied(path: Path) -> bool:
-    """Whether something would be lost there."""
-    return any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
+    """Whether something would be lost there; a lock alone is nothing."""
+    from fieldloom.engine.lock import NAME
+
+    there = any(x.name != NAME for x in path.iterdir()) if path.is_dir() else os.path.lexists(path)
+    return there

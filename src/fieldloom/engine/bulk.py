@@ -76,8 +76,11 @@ def encode(
         raise InputError("this run cannot encode: it was trained without an encoder.")
     folder = Path(folder)
     with locked(folder):
-        export.remove_partial(folder, [MANIFEST, PAUSED, *map(shard_name, range(len(places)))])
+        if not len(places):
+            raise InputError("there are no data to encode.")
         before = read_manifest(folder)
+        if before is not None and not before.shards and not (folder / PAUSED).is_file():
+            before = None  # it has made nothing: another job may begin
         size = shard or (before.job.shard if before else shard_size(system, source, places))
         job = Job(
             signals=len(places),
@@ -89,6 +92,10 @@ def encode(
         )
         manifest = before or Manifest(job=job, shards=[])
         check_job(manifest.job, job, folder)
+        shards = map(shard_name, range(math.ceil(len(places) / size)))
+        export.remove_partial(folder, [MANIFEST, PAUSED, *shards])
+        if before is None:
+            write_manifest(folder, manifest)  # whose folder it is, from the first shard on
         encode_shards(system, source, places.split(size), folder, manifest, worst)
     return read(folder)
 
@@ -206,8 +213,16 @@ def read(folder: str | Path) -> Codes:
             stacklevel=2,
         )
     parts = [read_shard(folder, number, manifest) for number in range(len(shards))]
+    if len({part["codes"].shape[1:] for part in parts}) > 1:
+        raise InputError(f"the shards in '{folder}' hold codes of several shapes.")
     joined = {key: torch.cat([part[key] for part in parts]) for key in KEYS}
     return Codes(joined["codes"], joined["places"], joined["errors"], failed)
+
+
+def made_with(folder: Path) -> str | None:
+    """The fingerprint of the system that a job's codes were found with."""
+    manifest = read_manifest(folder)
+    return None if manifest is None else manifest.job.system
 
 
 def first_of(failed: dict[int, str]) -> str:
@@ -230,7 +245,9 @@ def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tenso
     tensors, count = held.tensors, manifest.shards[number].count
     if held.made_by and held.made_by != made_by(manifest.job, number):
         raise InputError(f"'{path}' is of another job: encode does that shard again.")
-    if any(key not in tensors or tensors[key].shape[:1] != (count,) for key in KEYS):
+    codes = tensors.get("codes")
+    whole = codes is not None and codes.ndim == 3 and codes.is_floating_point()
+    if not whole or any(key not in tensors or tensors[key].shape[:1] != (count,) for key in KEYS):
         raise InputError(f"'{path}' does not hold the {count} codes of its shard.")
     return tensors
 
@@ -284,7 +301,8 @@ def read_paused(folder: Path, number: int, job: Job) -> dict[str, Tensor]:
     except InputError as error:
         warnings.warn(f"{error} Its shard is done from the start.", stacklevel=3)
         return {}
-    return held.tensors if held.made_by == made_by(job, number) else {}
+    ours = held.made_by == made_by(job, number) and {"codes", "losses"} <= set(held.tensors)
+    return held.tensors if ours else {}
 
 
 def write_paused(folder: Path, number: int, job: Job, pause: stopping.Paused) -> None:

@@ -64,7 +64,8 @@ def check_made_by(
     """
     other = [name for name in names if said.get(name) != now.get(name)]
     if other:
+        more = " ..." if len(other) > 3 else ""
         raise InputError(
-            f"'{path}' was made by another recipe than this run's (another {', '.join(other[:3])}"
-            f"{' ...' if len(other) > 3 else ''}): {advice}"
+            f"'{path}' does not belong to this run: it was made with other {', '.join(other[:3])}"
+            f"{more}: {advice}"
         )

@@ -224,10 +224,11 @@ class Run:
 
     # -- an unfinished stage
 
-    def write_state(self, stage: str, state: State) -> None:
+    def write_state(self, stage: str, state: State, recipe: Recipe | None = None) -> None:
+        """recipe: what the stage is trained by; None: the run's own."""
         tensors, numbers = state
         told = numbers | {"stage": stage}
-        write_tensors(self.inside(STATE), tensors, told, provenance(self.read_recipe()))
+        write_tensors(self.inside(STATE), tensors, told, provenance(recipe or self.read_recipe()))
 
     def read_state(self, stage: str) -> State | None:
         """Where the stage was interrupted, if it was. Raises InputError for another recipe's."""
@@ -269,7 +270,9 @@ class Run:
                 continue
             lines.append(line)
         if other:
-            warnings.warn(f"'{path}': {other} lines are none of a log, and left out.", stacklevel=2)
+            warnings.warn(
+                f"'{path}': {other} line(s) cannot be read, and are left out.", stacklevel=2
+            )
         return lines
 
     def rewind_log(self, stage: str, step: int) -> None:
@@ -289,14 +292,16 @@ class Run:
         """Make the folder a run that has done nothing yet. The recipe is written last, by
         ``write_recipe``: a folder without one is no run.
 
-        Raises InputError where files of a run lie there whose recipe is lost: only those of the
-        same recipe, whose beginning was cut short, are replaced.
+        Raises InputError where files of a run lie there without their recipe, unless they are only
+        the beginning of this very recipe's run, in which nothing was trained yet: these are
+        replaced.
         """
         made_by = provenance(recipe)
         there = [name for name in RESERVED if os.path.lexists(self.folder / name)]
-        began = self.read_environment().get("made_by")
-        alone = there == [ENV] and began is not None  # whatever recipe began, it has made nothing
-        if there and not self.exists and began != made_by and not alone:
+        told = self.read_environment()
+        began = told.get("made_by")
+        ours = began is not None and (began == made_by or there == [ENV])
+        if there and not self.exists and not (ours and self._made_nothing(told)):
             raise InputError(
                 f"'{self.folder}' holds {there[0]} but no {RECIPE}: it is of another run. Take "
                 "another folder, or delete it."
@@ -310,20 +315,23 @@ class Run:
     @property
     def untouched(self) -> bool:
         """Whether a run has only begun: nothing was made, beyond what it was given."""
-        if (self.folder / STATE).exists() or (self.folder / SHARDS).exists():
-            return False
         told = self.read_environment()
         if told.get("made_by") != provenance(self.read_recipe()):
             return False  # not this recipe's beginning, but somebody's own files
-        given = "fields" in told
+        return self._made_nothing(told)
+
+    def _made_nothing(self, told: dict[str, Any]) -> bool:
+        """Whether there is nothing but what the run that ``env.json`` tells of began with."""
+        if (self.folder / STATE).exists() or (self.folder / SHARDS).exists():
+            return False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stages = {line["stage"] for line in self.read_log()}
-        if not given:
+        if "fields" not in told:
             return not (self.has_model or self.has_codes or stages)
         path = self.folder / MODEL
-        finished = numbers_of(Weights, read_tensors(path), path).finished
-        return stages <= {"field"} and finished == ["field"]
+        done = numbers_of(Weights, read_tensors(path), path).finished if self.has_model else []
+        return stages <= {"field"} and set(done) <= {"field"}
 
     def read_environment(self) -> dict[str, Any]:
         """What was written down when the run began; empty where there is none."""

@@ -54,7 +54,7 @@ class Line(Schema):
 class Job(Schema):
     """What a job of codes is: the same job has the same entries."""
 
-    signals: Count
+    signals: Annotated[int, Field(ge=1, lt=2**63)]
     shard: Annotated[int, Field(ge=1, lt=2**63)]
     worst: float | None
     data: Word

@@ -55,7 +55,7 @@ def train(
     """
     run, where = Run(folder), devices.pick(device)
     with locked(run.folder):
-        if run.exists and not run.read_environment():
+        if run.exists and not (resume and run.has_model) and not run.read_environment():
             raise InputError(
                 f"'{folder}' holds a recipe.toml that no training has written there: give another "
                 "--run."
@@ -172,7 +172,8 @@ def check_same(recipe: Recipe, facts: Mapping[str, Any]) -> None:
             where = "" if path is None else f" ({quote_path(path)})"
             raise InputError(
                 f"the data of the run{where} have changed: {key} was {quote(known[key])}, and is "
-                f"{quote(now)}. Where they lie elsewhere now, --set source.path=PLACE tells."
+                f"{quote(now)}. If they lie elsewhere now, train --resume and evaluate take --set "
+                "source.path=PLACE."
             )
 
 
@@ -320,7 +321,7 @@ def _run_stage(
         seed=system.recipe.get("seed", 0),
         micro=training.stage.micro or training.stage.batch,
         device=device,
-        save=lambda state: run.write_state(name, state),
+        save=lambda state: run.write_state(name, state, system.recipe),
         log=run.log,
     )
 

@@ -42,9 +42,8 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
     pictures = source.data.ndim == 4 or isinstance(system.modality, Views)
     check_room(how, system, how.samples or len(source.test))
     wanted = min(len(source.train), how.samples or len(source.train))
-    detector = detector_of(
-        how, pictures, wanted, system.permit
-    )  # before the work: it may be missing
+    # before the work: it may be missing
+    detector = detector_of(how, pictures, wanted, system.permit)
     if system.encodes:
         result = reconstruction(system, source, how, detector, foreign)
     else:

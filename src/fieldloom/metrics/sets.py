@@ -134,7 +134,8 @@ def _radii(features: Tensor, k: int) -> Tensor:
     for start, squared in _squared_distances(features, features):
         squared.diagonal(start).fill_(math.inf)
         radii.append(squared.topk(k, largest=False).values[:, -1])
-    return torch.cat(radii) * (1 - 1e-9)  # a distance that only rounding makes less is not less
+    # a little smaller, so that equal distances do not count as nearer by rounding alone
+    return torch.cat(radii) * (1 - 1e-9)
 
 
 def _squared_distances(queries: Tensor, references: Tensor) -> Iterator[tuple[int, Tensor]]:

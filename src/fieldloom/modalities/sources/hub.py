@@ -51,6 +51,9 @@ def huggingface(
         if column not in table.column_names:
             has = shorten(", ".join(table.column_names))
             raise InputError(f"source: no column '{shorten(column)}' in {name}; it has {has}.")
+    plain = datasets.Value, datasets.ClassLabel  # what else there is would be decoded, or fetched
+    if label is not None and not isinstance(table.features[label], plain):
+        raise InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
     count = min(len(table), limit or len(table))
     if not count:
         raise InputError(f"{name} has no rows: a source has at least one picture.")
