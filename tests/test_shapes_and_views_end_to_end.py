@@ -16,6 +16,7 @@ from fieldloom.cli.data import data_of
 from fieldloom.cli.files import write_data
 from fieldloom.engine.run import load
 from fieldloom.engine.train import train
+from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit
 from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.views import Views
@@ -212,6 +213,16 @@ def test_views_come_back_as_orbits_and_held_out_views(view_run, tmp_path, capsys
     assert "this run has no shapes" in capsys.readouterr().err
     run("interpolate", view_run, status=2)
     assert "render goes around them" in capsys.readouterr().err
+
+
+def test_wrong_cameras_get_a_sentence(view_run):
+    system = load(view_run, "cpu")
+    code, orbit = torch.zeros(1, *system.family.code_shape), system.modality.cameras(count=2)
+    for work in (system.decode, system.depth):
+        for cameras in ({}, {"c2w": orbit["c2w"]}, {key: x[0] for key, x in orbit.items()}):
+            with pytest.raises(InputError, match="cameras"):
+                work(code, cameras=cameras)
+        assert work(code, cameras=orbit).shape[1] == 2
 
 
 def test_the_depth_of_a_scene_lies_between_near_and_far(view_run):

@@ -227,6 +227,16 @@ def test_hugging_face_from_a_folder(tmp_path):
         SOURCES["huggingface"](RGB, str(tmp_path / "set"), key="picture")
 
 
+def test_labels_that_are_pictures_are_not_decoded(tmp_path):
+    """Decoding them could fetch an address, or open a file of any kind."""
+    datasets = pytest.importorskip("datasets", reason="the extra 'datasets' is not installed")
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.Image()})
+    rows = {"image": [Image.new("RGB", (8, 8))], "label": [Image.new("RGB", (8, 8))]}
+    datasets.Dataset.from_dict(rows, features=kinds).save_to_disk(str(tmp_path / "set"))
+    with pytest.raises(InputError, match="must hold integers or texts"):
+        SOURCES["huggingface"](RGB, str(tmp_path / "set"), label="label", split=(1.0, 0.0))
+
+
 def test_splits():
     train, test = divide(10, (0.8, 0.2), shuffle=True)
     assert sorted([*train.tolist(), *test.tolist()]) == list(range(10))
