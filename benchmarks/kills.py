@@ -174,6 +174,26 @@ def tried(
     return f"{ended}, {left} hidden files left" if left else ended, wrong
 
 
+KINDS = {
+    "killed": ("SIGKILL",),
+    "full disk": ("full: a full disk", "full: a sentence"),
+    "stopped by a signal": ("stopped", "SIGTERM", "SIGINT"),
+    "finished before": ("finished",),
+}
+
+
+def table(cases: dict[str, Any]) -> str:
+    """The cases as a Markdown table, as docs/reliability.md has it."""
+    head = ["training", "changes of files", "ended", *KINDS, "same run in the end"]
+    rows = [head, ["---"] * len(head)]
+    for name, case in cases.items():
+        ways = case["how they ended"].items()
+        ended = [sum(n for way, n in ways if any(x in way for x in of)) for of in KINDS.values()]
+        same = case["went on to the very same run"]
+        rows.append([f"`{name}`", case["changes of files"], case["endings"], *ended, same])
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100, help="at random moments, all cases")
@@ -233,6 +253,7 @@ def main() -> None:
         "environment": devices.environment(torch.device("cpu")),
         "cases": found,
     }
+    print(table(found))
     if given.out is not None:
         export.text(json.dumps(content, indent=2) + "\n", given.out)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import logging
 import os
 import re
 import resource
@@ -14,7 +13,6 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +20,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import jaxtyping
 import pytest
-import torch
 
 import fieldloom
+from commands import surroundings
 from fieldloom import cli
 
 PATIENCE, SECONDS, STUCK = 2.0, 10.0, 60.0
@@ -145,35 +142,6 @@ def ask(words: Sequence[str], case: Path, stops: bool = False) -> Answer:
         seconds = time.process_time() - began
         texts = [stream.flush() or stream.seek(0) or stream.read() for stream in (out, err)]
     return Answer(status, texts[0], texts[1], error, escaped, seconds)
-
-
-@contextmanager
-def surroundings(argv: list[str], folder: Path) -> Iterator[None]:
-    """What a process of its own would have; all as it was afterwards."""
-    before = sys.argv, sys.path[:], Path.cwd(), os.environ.copy()
-    handlers = {number: signal.getsignal(number) for number in HANDLED}
-    root = logging.getLogger()
-    logged = root.handlers[:]
-    root.handlers = []  # pytest's: without any, logging writes to stderr
-    sys.argv = argv
-    os.chdir(folder)
-    torch.manual_seed(0)
-    checked = jaxtyping.config.jaxtyping_disable  # users have no checks of annotations
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        with warnings.catch_warnings():
-            yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", checked)
-        os.chdir(before[2])
-        sys.argv, sys.path[:], root.handlers = before[0], before[1], logged
-        os.environ.clear()
-        os.environ.update(before[3])
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
