@@ -296,6 +296,16 @@ def test_damaged_manifests(job, change):
             work()
 
 
+def test_places_of_other_data_are_refused(job):
+    """In a shard that says that it is whole."""
+    folder, encode, _ = job
+    tensors, numbers, made_by = read_tensors(folder / "00001.safetensors")
+    tensors["places"][3] = 1 << 62
+    write_tensors(folder / "00001.safetensors", tensors, numbers, made_by)
+    with pytest.raises(InputError, match="are damaged: they hold places of other data"):
+        encode()
+
+
 def test_a_folder_of_something_else_is_not_written_into(own_run, tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "00000.safetensors").write_bytes(b"mine")

@@ -97,7 +97,10 @@ def encode(
         if before is None:
             write_manifest(folder, manifest)  # whose folder it is, from the first shard on
         encode_shards(system, source, places.split(size), folder, manifest, worst)
-    return read(folder)
+    found = read(folder)
+    if not bool(torch.isin(found.places, places.cpu()).all()):
+        raise InputError(f"the shards in '{folder}' are damaged: they hold places of other data.")
+    return found
 
 
 def check_job(begun: Job, asked: Job, folder: Path) -> None:
@@ -247,6 +250,7 @@ def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tenso
         raise InputError(f"'{path}' is of another job: encode does that shard again.")
     codes = tensors.get("codes")
     whole = codes is not None and codes.ndim == 3 and codes.is_floating_point()
+    whole = whole and "places" in tensors and tensors["places"].dtype == torch.int64
     if not whole or any(key not in tensors or tensors[key].shape[:1] != (count,) for key in KEYS):
         raise InputError(f"'{path}' does not hold the {count} codes of its shard.")
     return tensors
