@@ -169,3 +169,15 @@ def test_denoiser_counts(width: int, millions: float) -> None:
     ends = (width + 1) * 4096 + 2 * 4096 + 4096 * width + width
     assert count == 8 * block + ends + 64 * 64 + 64
     assert round(count / 1e6, 1) == millions
+
+
+def test_the_cost_of_recipes_whose_renderer_is_a_name_or_none(tmp_path):
+    from fieldloom import recipe
+    from fieldloom.evaluate.costs import row
+
+    assert row("laginr:cars", "cpu", timed=False)["learnable"]["ours"] == 656_134
+    own = recipe.load("mnif:tiny") | {"source": "digits"}
+    del own["renderer"]
+    (tmp_path / "own.toml").write_text(recipe.dump(own))
+    found = row(str(tmp_path / "own.toml"), "cpu", timed=False)
+    assert found["learnable"] == row("mnif:tiny", "cpu", timed=False)["learnable"]
