@@ -134,6 +134,9 @@ def test_parts_of_installed_packages(monkeypatch):
     assert type(build("field", "own", TABLES, **KNOWN)).__name__ == "Own"
     with pytest.raises(InputError, match="unknown conditioner 'own'"):
         build("conditioner", "own", TABLES, slots={})
+    listed = command("list", "fields").stdout
+    assert f"  own: of an installed package, {__name__}:Own\n" in listed
+    assert "  siren: " in listed
 
 
 SECTIONS = {

@@ -18,7 +18,7 @@ def say(text: str) -> None:
 
 def printable(text: str) -> str:
     """On one line, without escape sequences that a name may hold."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+    return "".join(c if c.isprintable() else " " for c in text).rstrip()
 
 
 def cell(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from typing import Annotated, Any
 
 import typer
@@ -63,9 +64,11 @@ def list_(
     if what != "recipes":
         from fieldloom.engine.stage import OPTIMIZERS
         from fieldloom.metrics.features import DETECTORS
+        from fieldloom.registry import offered_parts
         from fieldloom.system import TABLES
 
-        tables = {k: v for k, v in TABLES.items() if k not in ("start", "unseen")}
+        own = {k: v for k, v in TABLES.items() if k not in ("start", "unseen")}
+        tables = {kind: {**table, **offered_parts(kind)} for kind, table in own.items()}
         plurals = {"modality": "modalities", "penalty": "penalties"}
         groups |= {plurals.get(kind, f"{kind}s"): table for kind, table in tables.items()}
         groups |= {"optimizers": OPTIMIZERS, "detectors": DETECTORS}
@@ -82,5 +85,8 @@ def list_(
 
 
 def first_line(entry: Any) -> str:
+    """What an entry is; of an installed package's, which is not imported for it, where it lies."""
+    if isinstance(entry, EntryPoint):
+        return f"of an installed package, {entry.value}"
     inner = getattr(entry, "func", entry)
     return (inner.__doc__ or "").strip().partition("\n")[0]
