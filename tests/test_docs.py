@@ -35,11 +35,10 @@ def test_the_python_of_the_readme_runs(tiny_run, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_places_named_in_the_documents_are_there(page):
-    """`path:line` (`excerpt`): the excerpt stands on that line. Links lead somewhere."""
+    """`path` (`excerpt`): the excerpt stands in that file. Links lead somewhere."""
     text = page.read_text()
-    for path, line, excerpt in re.findall(r"`(src/[\w/.]+\.py):(\d+)` \(`([^`]+)`\)", text):
-        lines = (ROOT / path).read_text().splitlines()
-        assert excerpt in lines[int(line) - 1], f"{path}:{line} is: {lines[int(line) - 1]}"
+    for path, excerpt in re.findall(r"`(src/[\w/.]+\.py)` \(`([^`]+)`\)", text):
+        assert excerpt in (ROOT / path).read_text(), f"{path} does not say: {excerpt}"
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
