@@ -11,9 +11,8 @@ from fieldloom.conditioners.hyper import Hyper
 from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
-from fieldloom.evaluate import evaluate
+from fieldloom.evaluation import evaluate
 from fieldloom.family import Family
 from fieldloom.fields.mlp import FourierMlp
 from fieldloom.objectives.adversarial import GAMES, Adversarial
@@ -21,6 +20,7 @@ from fieldloom.objectives.critics.points import PointConv, PointCritic, farthest
 from fieldloom.priors.prior import Gaussian
 from fieldloom.renderers import Direct as Render
 from fieldloom.system import open_source
+from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 
 BATCH, POINTS, WIDTH = 4, 5, 3

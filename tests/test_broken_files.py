@@ -26,8 +26,8 @@ import soundfile
 import torch
 from PIL import Image
 
+from fieldloom.codes import nef
 from fieldloom.conditioners import Direct
-from fieldloom.engine import nef
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Siren

@@ -14,17 +14,16 @@ from torch import nn
 
 import fieldloom
 from fieldloom import recipe
+from fieldloom import training as trains
 from fieldloom.cli import coding
 from fieldloom.cli.data import codes_of
 from fieldloom.cli.options import Device
+from fieldloom.codes import bulk, nef
 from fieldloom.conditioners import Direct, Mixture
 from fieldloom.encoders import Fit, Plateau, errors, stacks
 from fieldloom.encoders.draws import drawing, picked
-from fieldloom.engine import bulk, nef
-from fieldloom.engine import train as trains
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp, Siren
@@ -32,6 +31,7 @@ from fieldloom.metrics.mismatch import bce, mse
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Reconstruction
 from fieldloom.renderers import Direct as Plain
+from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 
 POINTS = 30

@@ -9,11 +9,11 @@ import fieldloom
 from fieldloom import recipe as recipes
 from fieldloom.conditioners import Direct
 from fieldloom.engine.run import Run
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Experts, FourierMlp, Siren
 from fieldloom.priors import PRIORS, Diffusion, Graph, Quantize, quantize
+from fieldloom.training import train
 
 SIZES = dict(width=6, depth=4)
 

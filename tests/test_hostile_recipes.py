@@ -13,9 +13,8 @@ from fieldloom import memory, recipe, registry
 from fieldloom.conditioners import Direct, Shared
 from fieldloom.encoders import Fit, Nothing
 from fieldloom.engine.stage import OPTIMIZERS, Stage, parse_stage
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
-from fieldloom.evaluate.figures import Evaluation, check_room, parse
+from fieldloom.evaluation.figures import Evaluation, check_room, parse
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.mismatch import mse
@@ -24,6 +23,7 @@ from fieldloom.permit import Permit
 from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Seen
 from fieldloom.system import TABLES, assemble
+from fieldloom.training import train
 
 GB = 10**9
 

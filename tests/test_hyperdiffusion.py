@@ -13,12 +13,12 @@ import fieldloom
 from fieldloom import recipe as recipes
 from fieldloom.conditioners import Direct
 from fieldloom.engine.run import Run
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
 from fieldloom.fields import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.priors import Tensors, Whiten
 from fieldloom.system import open_source
+from fieldloom.training import train
 from vectors import same
 
 SMALL = dict(width=12, depth=2, heads=3, bands=4)

@@ -17,19 +17,19 @@ import fieldloom
 from commands import run
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
-from fieldloom.evaluate import judgement as module
-from fieldloom.evaluate.baselines import baselines
-from fieldloom.evaluate.copies import Nearest, Novelty, nearest_codes, nearest_signals
-from fieldloom.evaluate.judgement import (
+from fieldloom.evaluation import judgement as module
+from fieldloom.evaluation.baselines import baselines
+from fieldloom.evaluation.copies import Nearest, Novelty, nearest_codes, nearest_signals
+from fieldloom.evaluation.judgement import (
     Question,
     collect,
     count_of,
     judgement,
 )
-from fieldloom.evaluate.measures import MEASURES
-from fieldloom.evaluate.neighbours import neighbours
-from fieldloom.evaluate.shapes import clouds_of, decoded_clouds, surfaces_of
-from fieldloom.evaluate.verdicts import FIGURES, Pair, bootstrap, judge
+from fieldloom.evaluation.measures import MEASURES
+from fieldloom.evaluation.neighbours import neighbours
+from fieldloom.evaluation.shapes import clouds_of, decoded_clouds, surfaces_of
+from fieldloom.evaluation.verdicts import FIGURES, Pair, bootstrap, judge
 from fieldloom.metrics.clouds import chamfer, normalise
 from fieldloom.metrics.clouds_features import Statistics
 from fieldloom.metrics.features import Gabor
@@ -435,7 +435,7 @@ def test_few_shapes_are_held_at_a_time(shapes, monkeypatch):
     codes = origin + torch.randn(5, *origin.shape[1:], generator=Generator().manual_seed(0))
     whole = clouds_of(system.modality, system.decode(codes), 16)
     assert not whole[1:].isnan().all()
-    monkeypatch.setattr("fieldloom.evaluate.shapes.HELD", 1)
+    monkeypatch.setattr("fieldloom.evaluation.shapes.HELD", 1)
     torch.testing.assert_close(decoded_clouds(system, codes, 16), whole, equal_nan=True)
 
 

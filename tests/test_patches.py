@@ -13,7 +13,6 @@ from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage
 from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
@@ -24,6 +23,7 @@ from fieldloom.objectives.critics import PatchCritic
 from fieldloom.priors.prior import Gaussian
 from fieldloom.registry import build
 from fieldloom.renderers import Direct, Plucker
+from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 
 BATCH, SIDE, WIDTH = 3, 8, 2

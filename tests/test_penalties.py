@@ -12,9 +12,8 @@ from fieldloom.encoders import AutoDecode, Nothing
 from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
-from fieldloom.evaluate import evaluate
+from fieldloom.evaluation import evaluate
 from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.mismatch import mse
@@ -24,6 +23,7 @@ from fieldloom.priors.prior import Neighbours
 from fieldloom.registry import build as make
 from fieldloom.renderers import Direct as Render
 from fieldloom.system import TABLES, build, open_source
+from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 
 SIGNALS, WIDTH, POINTS = 9, 4, 6

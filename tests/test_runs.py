@@ -19,13 +19,14 @@ from PIL import Image
 import commands
 import fieldloom
 from fieldloom import recipe, stopping
-from fieldloom.engine import bulk, lock
-from fieldloom.engine import train as trains
+from fieldloom import training as trains
+from fieldloom.codes import bulk
+from fieldloom.engine import lock
 from fieldloom.engine.lock import locked
 from fieldloom.engine.run import RESERVED, Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, InputError, Interrupted
+from fieldloom.training import train
 
 TINY = recipe.load("mnif:tiny")
 

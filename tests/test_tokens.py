@@ -18,9 +18,8 @@ from fieldloom import recipe as recipes
 from fieldloom.cli import app
 from fieldloom.conditioners import Direct
 from fieldloom.engine.run import Run
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
-from fieldloom.evaluate.ceiling import ceiling
+from fieldloom.evaluation.ceiling import ceiling
 from fieldloom.fields import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.metrics.paired import psnr
@@ -31,6 +30,7 @@ from fieldloom.priors.readouts import Picking, drawn
 from fieldloom.priors.tokens import cut, gather, scatter
 from fieldloom.registry import build
 from fieldloom.system import TABLES, open_source
+from fieldloom.training import train
 from fieldloom.types import Slot
 from vectors import Vectors, load, same
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fieldloom import export
 from fieldloom.engine.run import Run
-from fieldloom.evaluate import Figure, Result
+from fieldloom.evaluation import Figure, Result
 from fieldloom.modalities import Views
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source

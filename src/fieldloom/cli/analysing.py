@@ -52,7 +52,7 @@ def influence(
     import torch
 
     from fieldloom import export, report
-    from fieldloom.evaluate import analyses
+    from fieldloom.evaluation import analyses
 
     folder = analysis_folder(run, out, "influence")
     system = opened(run, device)
@@ -100,7 +100,7 @@ def curves(
     """Learning curves of several runs: the PSNR of their logs over steps and over seconds."""
     from fieldloom import export
     from fieldloom.engine.run import Run
-    from fieldloom.evaluate.analyses import Panel, learning_curve, plot
+    from fieldloom.evaluation.analyses import Panel, learning_curve, plot
 
     path = output(runs[0], out, "learning-curves.png")
     over_steps, over_seconds = {}, {}
@@ -124,7 +124,7 @@ def support(
 ) -> None:
     """PSNR of held-out views against the number of support views; support.png and .json."""
     from fieldloom import export
-    from fieldloom.evaluate.analyses import Panel, plot, supported
+    from fieldloom.evaluation.analyses import Panel, plot, supported
 
     folder = analysis_folder(runs[0], out, "support")
     counts = list(range(1, views + 1))
@@ -172,8 +172,8 @@ def time(
 
     from fieldloom import export
     from fieldloom.engine import device as devices
-    from fieldloom.evaluate.analyses import Panel, plot
-    from fieldloom.evaluate.timing import Budget, Rates, against_time
+    from fieldloom.evaluation.analyses import Panel, plot
+    from fieldloom.evaluation.timing import Budget, Rates, against_time
 
     if not all(0 < rate < 1e9 for rate in (code_rate, weight_rate, scratch_rate)):
         raise InputError("--code-rate, --weight-rate, --scratch-rate: numbers above 0.")

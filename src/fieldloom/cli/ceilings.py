@@ -38,7 +38,7 @@ def announce(folder: Path, system: System, source: Source, count: int = 64) -> N
 
     from fieldloom import report
     from fieldloom.engine.run import Run
-    from fieldloom.evaluate.ceiling import ceiling as measured
+    from fieldloom.evaluation.ceiling import ceiling as measured
     from fieldloom.modalities import Views
 
     if isinstance(system.modality, Views):

@@ -76,7 +76,7 @@ def encode(
     A job that was stopped goes on where it was when it is given again. Signals that fail are listed
     in the manifest, and left out.
     """
-    from fieldloom.engine import bulk, nef
+    from fieldloom.codes import bulk, nef
     from fieldloom.engine.provenance import of_weights
     from fieldloom.engine.tensors import write_tensors
 
@@ -201,8 +201,8 @@ def refined(
 
     how: steps, rate and points of it.
     """
-    from fieldloom.evaluate.analyses import held_out
-    from fieldloom.evaluate.refinement import refine
+    from fieldloom.evaluation.analyses import held_out
+    from fieldloom.evaluation.refinement import refine
     from fieldloom.metrics.paired import psnr
     from fieldloom.modalities import Grid, Views
     from fieldloom.modalities.grid import Context

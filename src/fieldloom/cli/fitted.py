@@ -81,7 +81,7 @@ def views(system: System, modality: Views, source: Source, folder: Path) -> list
     from torch.nn.functional import interpolate
 
     from fieldloom import export
-    from fieldloom.evaluate.large import as_unit
+    from fieldloom.evaluation.large import as_unit
     from fieldloom.metrics.paired import psnr
 
     first = source.train[:1]

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from fieldloom.conditioners import Direct
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
-from fieldloom.evaluate.refinement import RATES, descend, unfolded, with_family
+from fieldloom.evaluation.refinement import RATES, descend, unfolded, with_family
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.paired import psnr

@@ -16,12 +16,12 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, unknown
-from fieldloom.evaluate.baselines import baselines
-from fieldloom.evaluate.batches import in_batches
-from fieldloom.evaluate.copies import Codes, Nearest, Novelty, nearest_codes, nearest_signals
-from fieldloom.evaluate.measures import MEASURES
-from fieldloom.evaluate.shapes import decoded_clouds, has_surfaces, surfaces_of
-from fieldloom.evaluate.verdicts import RESAMPLINGS, Verdict, judge
+from fieldloom.evaluation.baselines import baselines
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.copies import Codes, Nearest, Novelty, nearest_codes, nearest_signals
+from fieldloom.evaluation.measures import MEASURES
+from fieldloom.evaluation.shapes import decoded_clouds, has_surfaces, surfaces_of
+from fieldloom.evaluation.verdicts import RESAMPLINGS, Verdict, judge
 from fieldloom.modalities import Grid, Voxels
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System

@@ -8,7 +8,7 @@ import torch
 from torch import Generator
 
 from fieldloom.errors import InputError
-from fieldloom.evaluate.copies import Codes
+from fieldloom.evaluation.copies import Codes
 
 
 def baselines(

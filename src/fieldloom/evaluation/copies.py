@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fieldloom.evaluate.measures import MEASURES, apart, see
+from fieldloom.evaluation.measures import MEASURES, apart, see
 from fieldloom.metrics.sets import nearest
 
 Codes = Float[Tensor, "_ tokens width"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fieldloom.evaluate.figures import Evaluation, Figure, Result, Shown
+from fieldloom.evaluation.figures import Evaluation, Figure, Result, Shown
 from fieldloom.metrics.paired import ssim, ssim_protocol
 from fieldloom.modalities import Grid, Modality, Voxels
 from fieldloom.modalities.sources import Source

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fieldloom.engine import bulk
+from fieldloom.codes import bulk
 from fieldloom.engine import device as devices
 from fieldloom.engine.inherit import check_giver, inherit
 from fieldloom.engine.lock import locked

@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.evaluate.batches import in_batches
-from fieldloom.evaluate.figures import Evaluation, Figure
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.figures import Evaluation, Figure
 from fieldloom.geometry.mesh import sample
 from fieldloom.metrics.clouds import PROTOCOLS, Protocol, failed, jsd, judge
 from fieldloom.metrics.clouds_features import Statistics

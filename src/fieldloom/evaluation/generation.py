@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from fieldloom.evaluate.batches import in_batches
-from fieldloom.evaluate.figures import SHAPES, Evaluation, Figure, Result
-from fieldloom.evaluate.pictures import compared
-from fieldloom.evaluate.shapes import (
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.figures import SHAPES, Evaluation, Figure, Result
+from fieldloom.evaluation.pictures import compared
+from fieldloom.evaluation.shapes import (
     check_surfaces,
     clouds_of,
     decoded_clouds,

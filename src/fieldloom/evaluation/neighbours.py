@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fieldloom.evaluate.copies import Codes, Novelty
+from fieldloom.evaluation.copies import Codes, Novelty
 from fieldloom.system import System
 
 SHOWN = 32

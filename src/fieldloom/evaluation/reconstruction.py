@@ -6,9 +6,9 @@ from math import inf
 
 from torch import Tensor
 
-from fieldloom.evaluate.figures import Evaluation, Figure
-from fieldloom.evaluate.pictures import seen_by
-from fieldloom.evaluate.shapes import clouds_of
+from fieldloom.evaluation.figures import Evaluation, Figure
+from fieldloom.evaluation.pictures import seen_by
+from fieldloom.evaluation.shapes import clouds_of
 from fieldloom.metrics.clouds import chamfer, failed
 from fieldloom.metrics.features import Detector
 from fieldloom.metrics.paired import accuracy, iou, psnr, ssim, ssim_protocol
