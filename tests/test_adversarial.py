@@ -160,7 +160,7 @@ def test_r1_is_the_squared_slope_of_each_signal(of):
     objective.r1 = 0.0
     torch.manual_seed(7)
     bare, _ = objective.loss("critic", data)
-    assert logs["slope"].item() == pytest.approx(steep)
+    assert logs["gradient"].item() == pytest.approx(steep)
     assert loss.item() - bare.item() == pytest.approx(3.0 / 2 * steep)
 
 
@@ -264,7 +264,7 @@ def test_the_seed_decides_the_losses():
 
     one = losses(5)
     assert one == losses(5) != losses(6)
-    assert {"critic.loss", "critic.slope", "generator.loss"} <= set(one[0])
+    assert {"critic.loss", "critic.gradient", "generator.loss"} <= set(one[0])
 
 
 def test_refusals():

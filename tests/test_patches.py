@@ -286,7 +286,7 @@ def test_the_smallest_picture(depth, scales, kernel):
 
 
 def test_a_recipe_line_builds_it():
-    spec = {"name": "patches", "width": 4, "depth": 1, "scales": 1, "kernel": 4, "slope": 0.1}
+    spec = {"name": "patches", "width": 4, "depth": 1, "scales": 1, "kernel": 4, "gradient": 0.1}
     critic = build("critic", spec, {"critic": CRITICS}, coord_dim=2, value_dim=3)
     assert critic.scales[0][0].in_channels == 3
     assert critic.scales[0][1].negative_slope == 0.1
@@ -411,7 +411,7 @@ def test_the_penalty_is_the_slope_of_the_mean_of_a_signals_logits():
     ]
     steep = np.mean([(s**2).sum().item() for s in slopes])
     loss, logs = objective.loss("critic", data)
-    assert logs["slope"].item() == pytest.approx(steep)
+    assert logs["gradient"].item() == pytest.approx(steep)
     assert loss.item() - logs["loss"].item() == pytest.approx(2.0 / 2 * steep)
 
 

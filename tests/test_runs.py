@@ -303,7 +303,7 @@ def test_places_of_other_data_are_refused(job):
     tensors, numbers, made_by = read_tensors(folder / "00001.safetensors")
     tensors["places"][3] = 1 << 62
     write_tensors(folder / "00001.safetensors", tensors, numbers, made_by)
-    with pytest.raises(InputError, match="are damaged: they hold places of other data"):
+    with pytest.raises(InputError, match="are damaged: they hold indices of other data"):
         encode()
 
 

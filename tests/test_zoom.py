@@ -72,7 +72,7 @@ def test_a_window_is_what_the_field_says_there():
             y = y0 + (y1 - y0) * (i + 0.5) / rows
             x = x0 + (x1 - x0) * (j + 0.5) / columns
             at = torch.tensor([[[2 * y - 1, 2 * x - 1]]])
-            values = system.modality.outward(function(at))[0, 0]
+            values = system.modality.denormalize(function(at))[0, 0]
             torch.testing.assert_close(found[:, i, j], values, atol=1e-5, rtol=0)
 
 

@@ -181,10 +181,10 @@ def interpolation(
 ) -> list[NDArray[np.uint8]]:
     """Frames that go from the first half of the codes to the second half and back."""
     half = min(len(codes) // 2, 8)
-    shares = [i / (steps - 1) for i in range(steps)]
+    fractions = [i / (steps - 1) for i in range(steps)]
     forth = []
-    for share in shares:
-        between = torch.lerp(codes[:half], codes[half : 2 * half], share)
+    for fraction in fractions:
+        between = torch.lerp(codes[:half], codes[half : 2 * half], fraction)
         shown = seen(system, decoded(system, between, resolution))
         if shown is None:
             return []

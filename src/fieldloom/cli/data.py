@@ -51,15 +51,15 @@ def source_of(system: System, path: str | None) -> Source:
 
 
 def part_of(system: System, path: str | None) -> tuple[Source, Tensor]:
-    """The run's source with the places of its test part, or a path's with all of them."""
+    """The run's source with the indices of its test part, or a path's with all of them."""
     source = source_of(system, path)
     return source, source.test if path is None and len(source.test) else source.train
 
 
 def data_of(system: System, path: str | None) -> tuple[Tensor, dict[str, Any]]:
     """The test part of the run's source, or all data at a path; and what they have beside."""
-    source, places = part_of(system, path)
-    return source.read(places), source.about(places)
+    source, indices = part_of(system, path)
+    return source.read(indices), source.about(indices)
 
 
 HDF5 = (".hdf5", ".h5")

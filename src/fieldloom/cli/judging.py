@@ -41,7 +41,7 @@ def judge(
     ] = None,
     points: Annotated[int, typer.Option(min=2, help="Of each shape's surface.")] = 2048,
     noise: Annotated[
-        float, typer.Option(min=0, help="Of noisy training fields: share of the deviation.")
+        float, typer.Option(min=0, help="Of noisy training fields: fraction of the deviation.")
     ] = 0.1,
     guidance: GuidanceOption = None,
     steps: StepsOption = None,

@@ -113,4 +113,4 @@ def rendered(system: System, codes: Tensor, cameras: dict[str, Any]) -> Tensor:
 def at(system: System, codes: Tensor, coords: Tensor) -> Tensor:
     """The data of codes at scattered coordinates: (batch, points, value), not clamped."""
     values = torch.cat(list(system.evaluate(codes.to(system.device), coords.to(system.device))))
-    return system.modality.outward(values)
+    return system.modality.denormalize(values)

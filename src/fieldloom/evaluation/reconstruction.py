@@ -67,7 +67,7 @@ def shaped(
         figures.append(Figure("mse", value, of, "of values in [0, 1], mean"))
     if "accuracy" in how.metrics:
         value = accuracy(raw, originals).mean().item()
-        figures.append(Figure("accuracy", value, of, "share of cells on the right side of 0.5"))
+        figures.append(Figure("accuracy", value, of, "fraction of cells on the right side of 0.5"))
     if "iou" in how.metrics:
         value = iou(raw, originals).mean().item()
         figures.append(Figure("iou", value, of, "of cells above 0.5, mean per datum"))
