@@ -143,8 +143,8 @@ def test_rays_are_joined_to_pixels():
     data, cameras = posed()
     signal = modality.encoding(data, **cameras)
     for rays, expected in (("plucker", plucker(signal.coords)), ("origin", signal.coords)):
-        encoder = Transformer((2, 8), modality.axes, 3, 6, width=8, depth=1, heads=2, patch=1,
-                              rays=rays)  # fmt: skip
+        encoder = Transformer((2, 8), modality.axes, 3, 6, views=True, width=8, depth=1,
+                              heads=2, patch=1, rays=rays)  # fmt: skip
         torch.testing.assert_close(encoder.patches(signal)[..., 3:], expected)
         torch.testing.assert_close(encoder.patches(signal)[..., :3], signal.values)
 

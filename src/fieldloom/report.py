@@ -104,7 +104,7 @@ def draw(
         pictures[caption] = (name, export.png_bytes(content))
     if result.sample_codes is not None and result.samples is not None:
         pictures |= drawn_samples(system, source, result, resolution)
-    if len(result.codes) >= 2 and system.family.code_shape[1] > 0:
+    if len(result.codes) >= 2 and system.family.has_code:
         frames = interpolation(system, result.codes[:16].to(system.device), resolution)
         if frames:
             path = export.gif(frames, run.inside("interpolation.gif"))

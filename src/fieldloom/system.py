@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +18,15 @@ from torch import Generator, Tensor, nn
 from fieldloom import memory, registry
 from fieldloom import recipe as recipes
 from fieldloom.conditioners import CONDITIONERS
-from fieldloom.encoders import ENCODERS, Encoder, Nothing
+from fieldloom.encoders import ENCODERS, Encoder, Nothing, OnStep, Step
+from fieldloom.encoders.refinement import What, check_refinement, refine
 from fieldloom.errors import InputError, quote, unknown
 from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, FIELDS
 from fieldloom.geometry.isosurface import project as to_level
 from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.metrics.losses import LINKS, LOSSES
+from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import MODALITIES, Grid, Modality, Views, Voxels
 from fieldloom.modalities.grid import Window
 from fieldloom.modalities.modality import Cameras, Resolution
@@ -34,6 +36,7 @@ from fieldloom.modalities.views import check_cameras
 from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import CODECS, DENOISERS, PRIORS, Prior
+from fieldloom.progress import Progress
 from fieldloom.renderers import RENDERERS, Renderer, Volume
 from fieldloom.types import Code, Coords, Function, LossFn, Signal, Values, layer_of
 
@@ -69,6 +72,21 @@ A_TILE = 64
 
 STRIP = 1 << 22
 """Values of a datum that ``System.strips`` holds at a time."""
+
+
+class Refined(NamedTuple):
+    """What ``System.refine`` found: ``system.decode(code)`` are the refined data.
+
+    start: the encoder's codes (batch, tokens, width), of the system that was refined. before,
+    after: (batch,), the PSNR in dB over the known points of what the codes were found from, of the
+    encoder's codes and of the refined ones.
+    """
+
+    system: System
+    code: Code
+    start: Code
+    before: Tensor
+    after: Tensor
 
 
 class System(nn.Module):
@@ -109,7 +127,7 @@ class System(nn.Module):
     @property
     def encodes(self) -> bool:
         """Whether codes can be found from data: not in a GAN, whose encoder knows nothing."""
-        return not (isinstance(self.encoder, Nothing) and self.family.code_shape[1])
+        return not (isinstance(self.encoder, Nothing) and self.family.has_code)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -367,6 +385,86 @@ class System(nn.Module):
         cameras = {key: value for key, value in meta.items() if key in ("c2w", "intrinsics")}
         return self.decode(self.encode(data, **meta), resolution, cameras or None)
 
+    # -- refinement
+
+    def refine(
+        self,
+        data: Array,
+        what: What = "codes",
+        steps: int = 100,
+        rate: float | None = None,
+        points: int | None = None,
+        seed: int = 0,
+        on_step: OnStep | None = None,
+        **meta: Any,
+    ) -> Refined:
+        """Encode data, then let Adam go on from the encoder's answer, for each signal by itself.
+
+        what:   ``codes``: the family stays as it is; ``weights``: all weights of each function.
+        rate:   of Adam; None: 1e-2 for codes, 1e-4 for weights.
+        points: of a signal, sampled anew for each step; None: as many as a step of training saw.
+                Views take theirs from those that a code is found from, never from those held out.
+        seed:   of the sampled points.
+        on_step: is told where the descent of each stack of signals is (``encoders.Step``).
+
+        A signal whose PSNR did not rise keeps the encoder's answer. Raises InputError where there
+        is no code to refine, and where the system cannot encode. Sources: ``encoders.refine``.
+        """
+        check_refinement(self.family, what, steps, rate, points)
+        start = self.encode(data, **meta)
+        train = self.recipe.get("train", {}).get("field", {})
+        points = points or train.get("points")
+        alone = {key: value[:1] for key, value in meta.items()}
+        whole = next(self.signals(data[:1], **alone)).coords.shape[1]
+        seen = whole if points is None else min(points, whole)
+        batch, micro = train.get("batch", 32), train.get("micro")
+        size = Encoder().batch_size(len(start), seen, batch, micro, train.get("points"))
+        quality = lambda family, *found: self.with_family(family).psnr(*found)
+        found = []
+        with Progress("refining", len(start) * (steps + 1)) as progress:
+            done = 0
+
+            def tell(step: Step) -> bool | None:
+                nonlocal done
+                done += len(step.code)
+                progress.update(done)
+                return None if on_step is None else on_step(step)
+
+            for signal in self.signals(data, size, **meta):
+                parts = (self.family, self.render, self.loss_fn)
+                begun, own = start[signal.index.to(start.device)], signal.to(self.device)
+                one = refine(begun, own, *parts, quality, what, steps, rate, points, seed, tell)
+                found.append(one._replace(code=one.code.cpu()))
+        code, before, after = (
+            torch.cat([getattr(one, name) for one in found]) for name in ("code", "before", "after")
+        )
+        return Refined(self.with_family(found[-1].family), code, start.cpu(), before, after)
+
+    def with_family(self, family: Family) -> System:
+        """The same data, renderer and loss with other functions; it neither encodes nor samples."""
+        if family is self.family:
+            return self
+        parts = (self.modality, self.render, self.loss_fn, family.to(self.device), Nothing(), None)
+        return System(*parts, self.recipe, self.link, self.permit)
+
+    def unfold(self, code: Code) -> tuple[System, Code]:
+        """The same functions with all their weights as codes (batch, 1, weights).
+
+        The system decodes such codes of any signal, not only of these.
+        """
+        family = self.family.unfold(code)
+        return self.with_family(family), family.conditioner.origin(len(code)).detach()
+
+    def psnr(self, code: Code, signal: Signal) -> Float[Tensor, " batch"]:
+        """PSNR of each code over the known points of its signal, not clamped, in dB."""
+        coords = signal.coords.to(self.device)
+        made = self.modality.denormalize(torch.cat(list(self.evaluate(code, coords)))).cpu()
+        true = self.modality.denormalize(signal.values).cpu()
+        known = torch.ones(true.shape[:2], dtype=torch.bool)
+        known = known if signal.mask is None else signal.mask.cpu()
+        pairs = zip(made, true, known, strict=True)
+        return torch.cat([psnr(m[there].mT[None], t[there].mT[None]) for m, t, there in pairs])
+
     # -- sampling
 
     def sample(
@@ -468,7 +566,8 @@ class System(nn.Module):
             "loss_fn": self.loss_fn,
             "prior": self.prior,
             "link": self.link,
-            "coord_dim": 2 if self.modality.coord_dim == 6 else self.modality.coord_dim,
+            "coord_dim": 2 if self.modality.views else self.modality.coord_dim,
+            "views": self.modality.views,
             "value_dim": self.modality.value_dim,
             "span": self.modality.high - self.modality.low,
         }
@@ -563,7 +662,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     family = Family(field, conditioner)
     batch = recipe.get("train", {}).get("field", {}).get("batch", 32)
     known = {"code_shape": family.code_shape, "signals": signals, "classes": classes}
-    seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "value_dim")}
+    seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "value_dim", "views")}
     encoder = make("encoder", recipe.get("encoder", "nothing"), batch=batch, **known, **seen)
     drawn = recipe.get("prior", "none")
     held = conditioner.layout  # which weights a code holds, for what is made of them

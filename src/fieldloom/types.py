@@ -140,6 +140,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.context)
 
+    def describe(self) -> str:
+        """Which data these are, for a message."""
+        return f"the signals {self.target.index.tolist()}"
+
     def part(self, signals: slice) -> Batch:
         context = self.context.part(signals)
         if self.target is self.context:

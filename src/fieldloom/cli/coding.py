@@ -202,12 +202,11 @@ def refined(
     how: steps, rate and points of it.
     """
     from fieldloom.evaluation.analyses import held_out
-    from fieldloom.evaluation.refinement import refine
     from fieldloom.metrics.paired import psnr
     from fieldloom.modalities import Grid, Views
     from fieldloom.modalities.grid import Context
 
-    found = refine(system, data, what.value, **how, **about)
+    found = system.refine(data, what.value, **how, **about)
     steps = f"after {how['steps']} steps on {what.value}"
     say(f"PSNR of what was encoded: {found.before.mean():.2f} dB, {steps} {found.after.mean():.2f}")
     ends = (system, found.start), (found.system, found.code)

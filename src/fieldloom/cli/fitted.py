@@ -28,7 +28,7 @@ def show(system: System, folder: Path) -> list[str]:
     """
     from fieldloom.modalities import Grid, Views
 
-    if system.family.code_shape[1] or "field" not in system.finished:
+    if system.family.has_code or "field" not in system.finished:
         return []
     source = source_of(system, None)
     if isinstance(system.modality, Views):

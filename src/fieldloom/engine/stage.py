@@ -15,20 +15,20 @@ from fieldloom.engine.device import Precision
 from fieldloom.errors import InputError, quote
 from fieldloom.registry import build
 
-FASTEST = 1e6
-"""The highest learning rate: what a step is multiplied by must still be a float32."""
+LARGEST = 1e6
+"""The largest learning rate and weight decay: a step must still be a float32."""
 
 
 def _check(rate: float, *decays: float, **others: float) -> None:
     """Raise InputError for a rate, for decays of averages, or for others, that are out of range."""
-    if not 0 <= rate <= FASTEST:
-        raise InputError(f"optimizer: rate = {rate:g}: from 0 to {FASTEST:g}.")
+    if not 0 <= rate <= LARGEST:
+        raise InputError(f"optimizer: rate = {rate:g}: from 0 to {LARGEST:g}.")
     if not all(0 <= decay < 1 for decay in decays):
         said = ", ".join(f"{decay:g}" for decay in decays)
         raise InputError(f"optimizer: betas and momentum lie in [0, 1), not at {said}.")
     for name, value in others.items():
-        if not 0 <= value <= FASTEST:
-            raise InputError(f"optimizer: {name} = {value:g}: from 0 to {FASTEST:g}.")
+        if not 0 <= value <= LARGEST:
+            raise InputError(f"optimizer: {name} = {value:g}: from 0 to {LARGEST:g}.")
 
 
 def adamw(
@@ -70,7 +70,7 @@ MOMENTS: Mapping[type, tuple[str, ...]] = {
     torch.optim.Adam: ("exp_avg", "exp_avg_sq", "step"),
     torch.optim.SGD: ("momentum_buffer",),
 }
-"""What an optimiser keeps of each parameter: tensors of its shape, and the number of its steps."""
+"""What an optimizer keeps of each parameter: tensors of its shape, and the number of its steps."""
 
 
 Schedule = Literal["cosine", "constant", "step"]
@@ -83,17 +83,17 @@ class Stage:
     steps, batch: optimiser steps, signals in each.
     optimizer: name and arguments; groups: what differs for a group of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
-    schedule:  ``cosine`` to 0 over the steps, ``constant``, or ``step``: multiplied by ``factor``
-               after every ``every`` steps (below 1: a fraction of all). warmup: linear, over so
-               many steps.
-    clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which
-               become the result; 0 keeps none.
-    points:    so many random points of each signal a step; None takes all. together: the same
-               points of every signal of a batch.
-    precision: of the forward pass; micro: signals at a time, None lets the machine's cache decide.
-    partial:   every epoch ends with its remainder as a smaller batch, as released code often has
-               it; otherwise batches run across the ends of epochs.
-    save_every, log_every: steps between checkpoints and between lines of the log.
+    schedule:  of the learning rate: ``cosine`` to 0 over the steps, ``constant``, or ``step``:
+               multiplied by ``factor`` after every ``every`` steps (below 1: a fraction of all
+               steps). warmup: steps over which the rate rises linearly.
+    clip:      the largest norm of the gradient of a player; None: any. ema: decay of the averaged
+               weights that become the result; 0: weights are not averaged.
+    points:    random points of each signal that a step sees; None: all. together: the same points
+               of every signal of a batch.
+    precision: of the forward pass. micro: signals of a micro-batch; None: by the machine's cache.
+    partial:   whether every epoch ends with its remainder as a smaller batch, as in much released
+               code; otherwise batches run across the ends of epochs.
+    save_every, log_every: steps between checkpoints, and between lines of the log.
     """
 
     steps: int = 1000
@@ -136,29 +136,32 @@ def parse_stage(name: str, spec: Any) -> Stage:
 
 
 def order(seed: int, step: int, count: int, batch: int, partial: bool = False) -> Tensor:
-    """Places in the data of a step's signals: each epoch is a permutation from (seed, epoch)."""
+    """Indices of a step's signals in the data: each epoch is a permutation by (seed, epoch)."""
 
     def epoch(number: int) -> Tensor:
         return torch.from_numpy(np.random.default_rng((seed, number)).permutation(count))
 
     if partial:
-        number, place = divmod(step, -(-count // batch))
-        return epoch(number)[place * batch : (place + 1) * batch]
+        number, part = divmod(step, -(-count // batch))
+        return epoch(number)[part * batch : (part + 1) * batch]
     parts, first = [], step * batch
     while batch > 0:
-        number, place = divmod(first, count)
-        parts.append(epoch(number)[place : place + batch])
+        number, start = divmod(first, count)
+        parts.append(epoch(number)[start : start + batch])
         first, batch = first + len(parts[-1]), batch - len(parts[-1])
     return torch.cat(parts)
 
 
 def seed_everything(*key: int) -> None:
-    """Seed torch's generators: seed, stage, step, player, micro-batch (from 1; 0, 0: the data)."""
+    """Seed torch's generators by (seed, stage, step, player, micro-step).
+
+    Players and micro-steps count from 1; 0, 0 is for what the data of the step are sampled by.
+    """
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
 
 def rate_at(step: int, stage: Stage, schedule: str) -> float:
-    """What the learning rate is multiplied by at a step."""
+    """The factor of the learning rate at a step, at least 0 and at most 1."""
     warm = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     if schedule == "constant":
         return warm

@@ -92,7 +92,7 @@ def reconstruction(
         figures = pictured(how, originals, raw, of, detector, source.filter)
         figures += filmed(how, system.modality, originals, raw, of)
         figures += shaped(how, system.modality, originals, raw, of)
-        if not system.family.code_shape[1]:  # a fit of this very datum: where is it wrong?
+        if not system.family.has_code:  # a fit of this very datum: where is it wrong?
             shown = wrong(system.modality, originals[0], raw[0])
     return Result(figures, originals, raw.clamp(0, 1), codes, shown=shown)
 

@@ -36,7 +36,7 @@ class Influence(NamedTuple):
 
 def drawn_tokens(system: System, count: int, seed: int = 0) -> list[int]:
     """Places of ``count`` tokens of a code, or of all where it has fewer, in rising order."""
-    if not system.family.code_shape[1]:
+    if not system.family.has_code:
         raise InputError("influence: this run's signals have no codes, so they have no tokens.")
     generator = Generator().manual_seed(seed)
     return sorted(torch.randperm(system.family.code_shape[0], generator=generator)[:count].tolist())

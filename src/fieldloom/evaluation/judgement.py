@@ -67,7 +67,7 @@ def measure_of(system: System, source: Source, asked: str | None = None) -> str:
     neither pictures nor shapes (on a grid, or with points of their surfaces), or have no codes.
     """
     axes = source.data.ndim - 2
-    if not system.family.code_shape[1]:
+    if not system.family.has_code:
         raise InputError("judge: this run's signals have no codes.")
     if isinstance(system.modality, Voxels) and has_surfaces(source):
         fitting = ["chamfer"]

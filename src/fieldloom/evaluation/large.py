@@ -36,7 +36,7 @@ def is_large(system: System, source: Source, how: Evaluation) -> bool:
     shape = source.data.shape[1:]
     if not isinstance(system.modality, Grid) or isinstance(system.modality, Voxels):
         return False
-    if system.family.code_shape[1] or WHOLE & set(how.metrics):
+    if system.family.has_code or WHOLE & set(how.metrics):
         return False
     return math.prod(shape) > LIMIT and (len(shape) == 2 or min(shape[-2:]) >= WINDOW)
 

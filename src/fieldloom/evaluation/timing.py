@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from torch import Generator, Tensor
 
 from fieldloom.conditioners import FlatWeights
+from fieldloom.encoders import Fit, Step
+from fieldloom.encoders.refinement import RATES
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
-from fieldloom.evaluation.refinement import RATES, descend, unfolded, with_family
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.paired import psnr
@@ -82,7 +83,7 @@ def scratch(
         bandwidth=bandwidth / extent,
         offset=(modality.low + modality.high) / 2,
     )
-    other = with_family(system, Family(field, FlatWeights(field.slots, generator=generator)))
+    other = system.with_family(Family(field, FlatWeights(field.slots, generator=generator)))
     return other, other.family.conditioner.origin(1).detach()
 
 
@@ -102,7 +103,7 @@ def against_time(
     """
     if not isinstance(system.modality, Grid):
         raise InputError("time: fits are compared on data that are grids, and this run's are not.")
-    if not system.family.code_shape[1]:
+    if not system.family.has_code:
         raise InputError("time: this run's signals have no codes that could be refined.")
     found: dict[str, list[Curve]] = {}
     marks = marks_of(budget.steps)
@@ -127,7 +128,7 @@ def cases(system: System, signal: Signal, rates: Rates, width: int, seed: int) -
     return {
         "encoder": Case(system, code, 1.0, took),
         "codes": Case(system, code, rates.codes, took),
-        "weights": Case(*unfolded(system, code), rates.weights, took),
+        "weights": Case(*system.unfold(code), rates.weights, took),
         "scratch": Case(*scratch(system, width, seed=seed), rates.scratch, 0.0),
     }
 
@@ -138,13 +139,19 @@ def fit(case: Case, signal: Signal, datum: Tensor, budget: Budget, marks: Sequen
     """
     curve = Curve([], [], [])
     size = tuple(datum.shape[2:])
-    for moment in descend(case.system, signal, case.code, budget.steps, case.rate, budget.points):
-        if moment.step and moment.seconds > budget.seconds:
-            break
-        if moment.step in marks:
-            curve.steps.append(moment.step)
-            curve.seconds.append(case.seconds + moment.seconds)
-            curve.psnr.append(psnr(case.system.predict(moment.code, size), datum).item())
+
+    def measure(at: Step) -> bool:
+        if at.step and at.seconds > budget.seconds:
+            return True
+        if at.step in marks:
+            curve.steps.append(at.step)
+            curve.seconds.append(case.seconds + at.seconds)
+            curve.psnr.append(psnr(case.system.predict(at.code, size), datum).item())
+        return False
+
+    descent = Fit(budget.steps, case.rate, keep="last", points=budget.points, draw="anew")
+    parts = (case.system.family, case.system.render, case.system.loss_fn)
+    descent.refine(case.code, signal, *parts, on_step=measure)
     return curve
 
 

@@ -36,6 +36,8 @@ def sizes_of(resolution: Any, axes: int) -> tuple[int, ...]:
 class Ranged:
     """What data in [0, 1] become inside, and back: ``signed`` is [-1, 1], ``unit`` leaves them."""
 
+    views = False
+
     def __init__(self, range: Range) -> None:
         self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
 
@@ -52,7 +54,8 @@ class Ranged:
 @runtime_checkable
 class Modality(Protocol):
     """``low`` and ``high`` are what data in [0, 1] become inside; ``formats`` the suffixes of files
-    that ``save`` writes, the usual one first.
+    that ``save`` writes, the usual one first; ``views`` whether data are images that cameras see,
+    so that coordinates are rays (origin | direction), and contexts have views as the first axis.
     """
 
     coord_dim: int
@@ -60,6 +63,7 @@ class Modality(Protocol):
     low: float
     high: float
     formats: tuple[str, ...]
+    views: bool
 
     @property
     def axes(self) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ class Views(Ranged):
     orbit:  number of its views.
     """
 
-    coord_dim = 6
+    coord_dim, views = 6, True
     formats = export.FRAMES
 
     def __init__(
