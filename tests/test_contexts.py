@@ -58,7 +58,7 @@ def test_an_encoder_of_points_gets_known_ones():
     assert batch.context.mask.all()
     few = Signal(torch.rand(1, 4, 2), torch.rand(1, 4, 1), torch.arange(1),
                  mask=torch.tensor([[True, False, False, True]]))  # fmt: skip
-    assert few.known(3, seeded()).mask.sum() == 2  # both known ones, and one more
+    assert few.sample_known(3, seeded()).mask.sum() == 2  # both known ones, and one more
 
 
 @pytest.mark.parametrize(("name", "axes"), [("image", 2), ("audio", 1), ("video", 3)])

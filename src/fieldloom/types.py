@@ -84,7 +84,7 @@ class Signal:
         order = order.expand(batch, -1)
         return self._at(order.topk(points, dim=1).indices)
 
-    def known(self, points: int, generator: Generator | None = None) -> Signal:
+    def sample_known(self, points: int, generator: Generator | None = None) -> Signal:
         """``points`` observations of each signal, its known ones before any other."""
         chance = torch.rand(self.coords.shape[:2], generator=generator, device=self.coords.device)
         if self.mask is not None:

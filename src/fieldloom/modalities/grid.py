@@ -176,7 +176,7 @@ class Grid(Ranged):
             fraction = torch.rand(batch, 1, generator=generator) * (most - least) + least
             context = _hidden(context, fraction, generator)
         if not whole and points is not None:
-            context = context.known(points, generator)
+            context = context.sample_known(points, generator)
         return Batch(context, signal)
 
     def encoding(self, data: Tensor, **meta: Any) -> Signal:
