@@ -7,6 +7,7 @@ variant's section over the rest and the overrides over both.
 from __future__ import annotations
 
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from importlib import resources
@@ -15,6 +16,7 @@ from typing import Any
 
 import tomli_w
 
+from fieldloom import aliases
 from fieldloom.errors import InputError, quote, shorten, unknown
 
 FORMAT = 2
@@ -48,6 +50,7 @@ def load(name: str, overrides: Iterable[str] = ()) -> Recipe:
     stem, colon, variant = (name, "", "") if _is_file(Path(name)) else name.partition(":")
     recipe = read(stem)
     variants = recipe.pop("variants", {})
+    layers = [recipe]
     if not isinstance(variants, Mapping):
         raise InputError(f"variants = {quote(variants)} is not right: it is a table of tables.")
     if colon:
@@ -58,11 +61,28 @@ def load(name: str, overrides: Iterable[str] = ()) -> Recipe:
                 f"variants.{shorten(variant)} = {quote(variants[variant])} is not right: it is a "
                 "table."
             )
-        recipe = merge(recipe, variants[variant])
-    for override in overrides:
-        recipe = merge(recipe, parse_override(override))
+        layers.append(variants[variant])
+    recipe = resolve(*layers, *map(parse_override, overrides))
     validate(recipe)
     return {"recipe": name} | recipe
+
+
+def resolve(*layers: Mapping[str, Any], warn: bool = True) -> Recipe:
+    """The layers of a recipe merged, the later over the earlier, by today's names and keys.
+
+    warn: whether one warning says which names and keys are old. Raises InputError for a key that a
+    layer gives in its old and in its new form, with different values.
+    """
+    recipe: Recipe = {}
+    old: list[str] = []
+    for layer in layers:
+        change, found = aliases.rewrite(layer, recipe)
+        recipe = merge(recipe, change)
+        old += [clause for clause in found if clause not in old]
+    if old and warn:
+        more = f", and {len(old) - 1} more" if len(old) > 1 else ""
+        warnings.warn(f"recipe: {old[0]}{more}; old ones are still read.", stacklevel=3)
+    return recipe
 
 
 def names() -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ from fieldloom.errors import InputError, Interrupted, quote, quote_path
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Coding, Likelihood, Objective
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import STAGES, Recipe, merge
+from fieldloom.recipe import STAGES, Recipe, merge, resolve
 from fieldloom.registry import build as make
 from fieldloom.registry import find, hints_of
 from fieldloom.system import TABLES, System, assemble, open_source
@@ -64,7 +64,7 @@ def train(
             raise InputError(f"'{folder}' holds a run already: give --resume, or another --run.")
         if not run.exists and (resume or recipe is None):
             raise InputError(f"'{folder}' holds no run to resume.")
-        chosen = run.read_recipe() if resume else recipe or {}
+        chosen = run.read_recipe() if resume else resolve(recipe or {})
         if path is not None:
             chosen = merge(chosen, {"source": {"path": path}})
         known, source = prepare(chosen, where, permit)

@@ -34,7 +34,7 @@ from fieldloom.engine.schemas import Checkpoint, Line, Weights, parse_json, read
 from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import FORMAT, Recipe, dump, read_file
+from fieldloom.recipe import FORMAT, Recipe, dump, read_file, resolve
 from fieldloom.system import System, assemble
 
 RECIPE, MODEL, CODES, STATE, LOG, ENV = (
@@ -102,7 +102,7 @@ class Run:
 
     def read_recipe(self) -> Recipe:
         """The run's recipe; data that have left their place, with the run, are found beside it."""
-        recipe = read_file(self.require().folder / RECIPE)
+        recipe = resolve(read_file(self.require().folder / RECIPE), warn=False)
         beside = recipe.get("known", {}).get("beside")
         source = recipe.get("source")
         if isinstance(beside, str) and isinstance(source, dict):
@@ -111,6 +111,10 @@ class Run:
                 if place.exists() and not Path(str(source.get("path"))).exists():
                     source["path"] = str(place)
         return recipe
+
+    @property
+    def format(self) -> int:
+        return int(read_file(self.require().folder / RECIPE).get("format", 1))
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the recipe, and where its data lie as seen from the run, if they lie near it."""
@@ -132,26 +136,33 @@ class Run:
         made_by = provenance(system.recipe)
         write_tensors(self.inside(MODEL), system.state_dict(), numbers, made_by)
 
-    def read_weights(self, recipe: Recipe) -> tuple[dict[str, Tensor], list[str]]:
+    def made_by(self) -> dict[str, str]:
+        """The fingerprints that the run's files carry: of its recipe as the file has it.
+
+        Names and keys that are called otherwise by now are not rewritten for this.
+        """
+        return provenance(read_file(self.folder / RECIPE))
+
+    def read_weights(self) -> tuple[dict[str, Tensor], list[str]]:
         """All weights of the run's system, and which stages are finished."""
         path = self.folder / MODEL
         held = read_tensors(path)
         finished = list(numbers_of(Weights, held, path).finished)
-        self._check(held, recipe, [*FIELD, "prior", *map("train.{}".format, finished)], path)
+        self._check(held, [*FIELD, "prior", *map("train.{}".format, finished)], path)
         return held.tensors, finished
 
     def read_system(self, device: str = "auto", permit: Permit = NOTHING) -> System:
         """The system with the run's weights; knows which stages are finished."""
         recipe = self.read_recipe()
-        tensors, finished = self.read_weights(recipe)
+        tensors, finished = self.read_weights()
         system = assemble(recipe, permit)
         load_weights(system, tensors, f"'{self.folder / MODEL}'")
         system.finished = finished
         return system.to(devices.pick(device))
 
-    def _check(self, held: Held, recipe: Recipe, names: Sequence[str], path: Path) -> None:
+    def _check(self, held: Held, names: Sequence[str], path: Path) -> None:
         """Raise InputError for a file that something else made than this run's recipe."""
-        if not held.made_by and recipe.get("format", 1) >= FINGERPRINTED:
+        if not held.made_by and self.format >= FINGERPRINTED:
             raise InputError(
                 f"'{path}' does not say what made it, as all files of this run do: it is of "
                 "another run, or was changed. Delete it, or take another folder."
@@ -160,7 +171,7 @@ class Run:
             self._say_before()
             return
         advice = f"restore the {RECIPE} that it belongs to, or train in another folder."
-        check_made_by(held.made_by, provenance(recipe), names, path, advice)
+        check_made_by(held.made_by, self.made_by(), names, path, advice)
 
     def write_codes(
         self,
@@ -183,7 +194,7 @@ class Run:
         """
         path = self.folder / CODES
         held = read_tensors(path)
-        self._check(held, self.read_recipe(), [*FIELD, "train.field"], path)
+        self._check(held, [*FIELD, "train.field"], path)
         if held.made_by and system is not None:
             now = {"weights": of_weights(system)}
             advice = "delete it, and --resume finds the codes again."
@@ -238,7 +249,7 @@ class Run:
         held = read_tensors(path)
         if numbers_of(Checkpoint, held, path).stage != stage:
             return None
-        self._check(held, self.read_recipe(), [*FIELD, "prior", f"train.{stage}"], path)
+        self._check(held, [*FIELD, "prior", f"train.{stage}"], path)
         return held.tensors, held.numbers
 
     def drop_state(self) -> None:
@@ -316,7 +327,7 @@ class Run:
     def untouched(self) -> bool:
         """Whether a run has only begun: nothing was made, beyond what it was given."""
         told = self.read_environment()
-        if told.get("made_by") != provenance(self.read_recipe()):
+        if told.get("made_by") != self.made_by():
             return False  # not this recipe's beginning, but somebody's own files
         return self._made_nothing(told)
 
