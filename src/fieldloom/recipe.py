@@ -19,10 +19,11 @@ import tomli_w
 from fieldloom import aliases
 from fieldloom.errors import InputError, quote, shorten, unknown
 
-FORMAT = 2
+FORMAT = 3
 """The newest recipe format that this program reads; a recipe may state its own as ``format``.
 
 2: recipes of runs say where data lie beside them, and the run's files what made them.
+3: names and keys are those on the right of ``aliases``; older ones are read in every format.
 """
 
 SECTIONS = {

@@ -73,6 +73,7 @@ def train(
         else:
             system = assemble(known, permit).to(where)
         system.recipe = known
+        system.written = run.written | {"source": known["source"]} if resume else known
         stages = {name: parse_stage(name, known.get("train", {}).get(name, {})) for name in STAGES}
         todo = [
             name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
@@ -83,7 +84,7 @@ def train(
             if chosen.get("format", 1) < FINGERPRINTED:
                 run.adopt(system)
             elif path is not None:
-                run.write_recipe(known)
+                run.write_recipe(system.written)
         else:
             begin(system, run, where, fields)
         todo = [name for name in todo if name not in system.finished]
@@ -321,7 +322,7 @@ def _run_stage(
         seed=system.recipe.get("seed", 0),
         micro=training.stage.micro or training.stage.batch,
         device=device,
-        save=lambda state: run.write_state(name, state, system.recipe),
+        save=lambda state: run.write_state(name, state, system.written),
         log=run.log,
     )
 

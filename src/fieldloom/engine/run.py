@@ -100,9 +100,20 @@ class Run:
 
     # -- recipe
 
+    @property
+    def written(self) -> Recipe:
+        """The run's recipe as its file has it, by names and keys that may be older.
+
+        The run's files carry fingerprints of these, so they stay as they are.
+        """
+        return read_file(self.require().folder / RECIPE)
+
     def read_recipe(self) -> Recipe:
-        """The run's recipe; data that have left their place, with the run, are found beside it."""
-        recipe = resolve(read_file(self.require().folder / RECIPE), warn=False)
+        """The run's recipe by today's names and keys.
+
+        Data that have left their place together with the run are found beside it.
+        """
+        recipe = resolve(self.written, warn=False)
         beside = recipe.get("known", {}).get("beside")
         source = recipe.get("source")
         if isinstance(beside, str) and isinstance(source, dict):
@@ -111,10 +122,6 @@ class Run:
                 if place.exists() and not Path(str(source.get("path"))).exists():
                     source["path"] = str(place)
         return recipe
-
-    @property
-    def format(self) -> int:
-        return int(read_file(self.require().folder / RECIPE).get("format", 1))
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the recipe, and where its data lie as seen from the run, if they lie near it."""
@@ -133,15 +140,8 @@ class Run:
 
     def write_system(self, system: System) -> None:
         numbers = {"finished": system.finished}
-        made_by = provenance(system.recipe)
+        made_by = provenance(system.written)
         write_tensors(self.inside(MODEL), system.state_dict(), numbers, made_by)
-
-    def made_by(self) -> dict[str, str]:
-        """The fingerprints that the run's files carry: of its recipe as the file has it.
-
-        Names and keys that are called otherwise by now are not rewritten for this.
-        """
-        return provenance(read_file(self.folder / RECIPE))
 
     def read_weights(self) -> tuple[dict[str, Tensor], list[str]]:
         """All weights of the run's system, and which stages are finished."""
@@ -158,11 +158,12 @@ class Run:
         system = assemble(recipe, permit)
         load_weights(system, tensors, f"'{self.folder / MODEL}'")
         system.finished = finished
+        system.written = self.written | {"source": recipe.get("source", {})}  # where data lie now
         return system.to(devices.pick(device))
 
     def _check(self, held: Held, names: Sequence[str], path: Path) -> None:
         """Raise InputError for a file that something else made than this run's recipe."""
-        if not held.made_by and self.format >= FINGERPRINTED:
+        if not held.made_by and self.written.get("format", 1) >= FINGERPRINTED:
             raise InputError(
                 f"'{path}' does not say what made it, as all files of this run do: it is of "
                 "another run, or was changed. Delete it, or take another folder."
@@ -171,7 +172,7 @@ class Run:
             self._say_before()
             return
         advice = f"restore the {RECIPE} that it belongs to, or train in another folder."
-        check_made_by(held.made_by, self.made_by(), names, path, advice)
+        check_made_by(held.made_by, provenance(self.written), names, path, advice)
 
     def write_codes(
         self,
@@ -183,7 +184,7 @@ class Run:
     ) -> None:
         """beside: what else there is of each code (its place, its error); numbers: JSON-able."""
         tensors = {"codes": codes} | ({} if labels is None else {"labels": labels}) | (beside or {})
-        made_by = provenance(system.recipe) | {"weights": of_weights(system)}
+        made_by = provenance(system.written) | {"weights": of_weights(system)}
         write_tensors(self.inside(CODES), tensors, numbers or {}, made_by)
 
     def read_codes(self, system: System | None = None) -> Codes:
@@ -224,14 +225,14 @@ class Run:
     def adopt(self, system: System) -> None:
         """Give an older version's files their fingerprints, and the recipe the newest format."""
         self._say_before()
-        made_by = provenance(system.recipe)
+        made_by = provenance(system.written)
         for name in (MODEL, CODES, STATE):
             path = self.folder / name
             if path.is_file():
                 tensors, numbers, _ = read_tensors(path)
                 weights = {"weights": of_weights(system)} if name == CODES else {}
                 write_tensors(self.inside(name), tensors, numbers, made_by | weights)
-        self.write_recipe(system.recipe)
+        self.write_recipe(system.written)
 
     # -- an unfinished stage
 
@@ -239,7 +240,7 @@ class Run:
         """recipe: what the stage is trained by; None: the run's own."""
         tensors, numbers = state
         told = numbers | {"stage": stage}
-        write_tensors(self.inside(STATE), tensors, told, provenance(recipe or self.read_recipe()))
+        write_tensors(self.inside(STATE), tensors, told, provenance(recipe or self.written))
 
     def read_state(self, stage: str) -> State | None:
         """Where the stage was interrupted, if it was. Raises InputError for another recipe's."""
@@ -327,7 +328,7 @@ class Run:
     def untouched(self) -> bool:
         """Whether a run has only begun: nothing was made, beyond what it was given."""
         told = self.read_environment()
-        if told.get("made_by") != self.made_by():
+        if told.get("made_by") != provenance(self.written):
             return False  # not this recipe's beginning, but somebody's own files
         return self._made_nothing(told)
 
@@ -377,9 +378,9 @@ def save(system: System, folder: str | Path) -> Path:
     if run.exists or run.folder.is_file():
         what = "holds a run already" if run.exists else "is a file"
         raise InputError(f"'{folder}' {what}: choose another folder.")
-    run.begin(system.recipe, devices.environment(system.device))
+    run.begin(system.written, devices.environment(system.device))
     run.write_system(system)
-    run.write_recipe(system.recipe)
+    run.write_recipe(system.written)
     return run.folder
 
 
