@@ -97,7 +97,7 @@ WRONG = {
     "section": ({"feild": {}}, "unknown section of the recipe 'feild'; did you mean 'field'"),
     "stage": ({"train": {"feild": {}}}, "unknown training stage 'feild'"),
     "loss": ({"loss": "msee"}, "unknown loss 'msee'; did you mean 'mse'"),
-    "newer": ({"format": 99}, "format 99, and this program reads up to 2: update fieldloom"),
+    "newer": ({"format": 99}, "format 99, and this program reads up to 3: update fieldloom"),
     "seed": ({"seed": -1}, "seed = -1 is not right"),
     "range": ({"field": {"depth": 1}}, "depth at least 2"),
 }

@@ -78,8 +78,8 @@ class System(nn.Module):
     data have beside their numbers: cameras of views, coordinates of scattered points.
     ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving;
     ``written`` is the recipe as the run's file has it, whose names may be older: files of the run
-    carry fingerprints of that. ``finished`` are the stages that the weights have behind them. ``permit`` is what the
-    user allows the parts and data of this system.
+    carry fingerprints of that. ``finished`` are the stages that the weights have behind them.
+    ``permit`` is what the user allows the parts and data of this system.
     """
 
     def __init__(

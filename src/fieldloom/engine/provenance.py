@@ -28,7 +28,8 @@ By all names that they had: fingerprints are of a recipe as the run's file has i
 def provenance(recipe: Recipe) -> dict[str, str]:
     """Section -> fingerprint, of everything that a run's tensors are a function of.
 
-    recipe: as its file has it; the same settings by names of another time have others. Where the data lie, how they are evaluated and what was expected is not of it.
+    recipe: as its file has it; the same settings by names of another time have others. Where
+    the data lie, how they are evaluated and what was expected is not of it.
     """
     told = {name: recipe.get(name) for name in (*FIELD, "prior")}
     told["seed"] = recipe.get("seed", 0)
