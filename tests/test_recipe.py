@@ -250,3 +250,68 @@ def test_the_flat_weights_are_found_by_their_old_name(tmp_path):
     with pytest.warns(UserWarning, match="flat-weights"):
         system = fieldloom.build({"modality": "image", "field": "siren"}, conditioner="direct")
     assert system.recipe["conditioner"] == "flat-weights"
+
+
+VARIANTS = """
+modality = "image"
+field = { name = "siren", width = 8, depth = 4 }
+expected = { parameters = 9 }
+[variants.small]
+field.width = 4
+expected = { psnr = 30.0, ssim = 0.9 }
+[variants.deep]
+base = "small"
+field.depth = 6
+[variants.deeper]
+base = "deep"
+field.depth = 7
+conditioner = "shared"
+expected.psnr = 31.0
+[variants.none]
+base = "smal"
+[variants.number]
+base = 3
+[variants.one]
+base = "two"
+[variants.two]
+base = "one"
+[variants.own]
+base = "own"
+"""
+
+
+@pytest.fixture
+def variants(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(VARIANTS)
+    return lambda name: recipe.load(f"{file}:{name}")
+
+
+def test_a_variant_builds_on_another(variants):
+    assert variants("small")["field"] == {"name": "siren", "width": 4, "depth": 4}
+    assert variants("deep")["field"] == {"name": "siren", "width": 4, "depth": 6}
+    deeper = variants("deeper")
+    assert deeper["field"] == {"name": "siren", "width": 4, "depth": 7}
+    assert deeper["conditioner"] == "shared"
+    assert "base" not in deeper
+
+
+def test_what_is_expected_of_a_variant_is_of_it_alone(variants):
+    assert variants("small")["expected"] == {"parameters": 9, "psnr": 30.0, "ssim": 0.9}
+    assert variants("deep")["expected"] == {"parameters": 9}
+    assert variants("deeper")["expected"] == {"parameters": 9, "psnr": 31.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("none", "unknown base of variants.none 'smal'; did you mean 'small'"),
+        ("number", "variants.number.base = 3 is not right: it is a name"),
+        ("one", "in a circle: one -> two -> one"),
+        ("own", "in a circle: own -> own"),
+        ("deap", "unknown variant of recipe .*; did you mean .deep."),
+    ],
+)
+def test_bases_that_are_none(variants, name, sentence):
+    with pytest.raises(InputError, match=sentence):
+        variants(name)

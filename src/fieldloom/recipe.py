@@ -1,7 +1,8 @@
 """Recipes: TOML files whose sections are the factors of a system.
 
 ``load("mnif:digits", ["field.width=32"])`` reads ``recipes/mnif.toml`` (or a path), merges the
-variant's section over the rest and the overrides over both.
+variant's section over the rest and the overrides over both. A variant with ``base = "other"`` goes
+over that variant of the file.
 """
 
 from __future__ import annotations
@@ -55,17 +56,41 @@ def load(name: str, overrides: Iterable[str] = ()) -> Recipe:
     if not isinstance(variants, Mapping):
         raise InputError(f"variants = {quote(variants)} is not right: it is a table of tables.")
     if colon:
-        if variant not in variants:
-            raise unknown(f"variant of recipe '{shorten(stem)}'", variant, variants)
-        if not isinstance(variants[variant], Mapping):
-            raise InputError(
-                f"variants.{shorten(variant)} = {quote(variants[variant])} is not right: it is a "
-                "table."
-            )
-        layers.append(variants[variant])
+        layers += variant_layers(variants, variant, f"variant of recipe '{shorten(stem)}'")
     recipe = resolve(*layers, *map(parse_override, overrides))
     validate(recipe)
     return {"recipe": name} | recipe
+
+
+def variant_layers(variants: Mapping[str, Any], name: str, what: str) -> list[Mapping[str, Any]]:
+    """A variant's table and those that it builds on, from the lowest up, without ``base``.
+
+    What was expected of a variant is of it alone: it is not of those that build on it. what: the
+    variant is called so in the error. Raises InputError for unknown names and for circles.
+    """
+    chain: list[str] = []
+    layers: list[Mapping[str, Any]] = []
+    while True:
+        if name not in variants:
+            raise unknown(what, name, variants)
+        layer = variants[name]
+        if not isinstance(layer, Mapping):
+            raise InputError(
+                f"variants.{shorten(name)} = {quote(layer)} is not right: it is a table."
+            )
+        chain.append(shorten(name))
+        left_out = {"base", "expected"} if layers else {"base"}
+        layers.insert(0, {key: value for key, value in layer.items() if key not in left_out})
+        if "base" not in layer:
+            return layers
+        name, what = layer["base"], f"base of variants.{chain[-1]}"
+        if not isinstance(name, str):
+            raise InputError(
+                f"variants.{chain[-1]}.base = {quote(name)} is not right: it is a name."
+            )
+        if shorten(name) in chain:
+            circle = " -> ".join([*chain, shorten(name)])
+            raise InputError(f"variants build on one another in a circle: {circle}.")
 
 
 def resolve(*layers: Mapping[str, Any], warn: bool = True) -> Recipe:
