@@ -121,7 +121,7 @@ def test_tiles_inputs_and_missing_biases_have_tokens_too() -> None:
 def test_codes_that_are_no_weights_are_cut_as_they_are() -> None:
     assert cut((3, 4), None, "row").index.tolist() == [list(range(i, i + 4)) for i in (0, 4, 8)]
     assert cut((3, 4), None, "scalar").index.shape == (12, 1)
-    with pytest.raises(InputError, match="conditioner 'direct'"):
+    with pytest.raises(InputError, match="conditioner 'flat-weights'"):
         cut((3, 4), None, "neuron")
 
 

@@ -80,7 +80,7 @@ def build(
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
     elif not isinstance(recipe, Mapping):
         raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
-    return assemble(recipes.merge(recipe, overrides), Permit(trust, large=large))
+    return assemble(recipes.resolve(recipe, overrides), Permit(trust, large=large))
 
 
 def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
