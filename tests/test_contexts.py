@@ -11,7 +11,7 @@ from fieldloom.modalities import MODALITIES, Views
 from fieldloom.modalities.grid import Context
 from fieldloom.objectives import Reptile
 from fieldloom.renderers import Direct, Plucker, plucker
-from fieldloom.system import build
+from fieldloom.assembly import build
 from fieldloom.types import Signal
 
 image = partial(MODALITIES["image"], range="unit")
@@ -143,7 +143,7 @@ def test_rays_are_joined_to_pixels():
     data, cameras = posed()
     signal = modality.encoding(data, **cameras)
     for rays, expected in (("plucker", plucker(signal.coords)), ("origin", signal.coords)):
-        encoder = Transformer((2, 8), modality.axes, 3, 6, views=True, width=8, depth=1,
+        encoder = Transformer((2, 8), modality.axes, 3, 6, grid_dim=2, width=8, depth=1,
                               heads=2, patch=1, rays=rays)  # fmt: skip
         torch.testing.assert_close(encoder.patches(signal)[..., 3:], expected)
         torch.testing.assert_close(encoder.patches(signal)[..., :3], signal.values)

@@ -419,7 +419,7 @@ def test_pictures_of_rays_are_judged_where_they_stand():
     """Critics of rendered views get pixels and their places in the picture, and its grid."""
     rays = torch.randn(BATCH, 16, 6).double()
     signal = Signal(rays, torch.randn(BATCH, 16, 2).double(), torch.arange(BATCH), grid=(4, 4))
-    objective, seen = duel(small(depth=1), coord_dim=6, render=Plucker(), views=True), []
+    objective, seen = duel(small(depth=1), coord_dim=6, render=Plucker(), grid_dim=2), []
     whole = objective.critic.forward
     objective.critic.forward = lambda *given: seen.append(given) or whole(*given)
     for player in ("critic", "generator"):

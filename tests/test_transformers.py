@@ -541,7 +541,7 @@ def reordered(signal: Signal, order: list[int]) -> Signal:
 
 
 def viewer(**own: Any) -> Transformer:
-    return Transformer(CODE, (3, 6, 6), 3, 6, patch=3, views=True, **SMALL | own).eval()
+    return Transformer(CODE, (3, 6, 6), 3, 6, patch=3, grid_dim=2, **SMALL | own).eval()
 
 
 def painter(axes: tuple[int, ...] = (6, 7), **own: Any) -> Transformer:
@@ -837,7 +837,7 @@ def on_meta(conditioner: Any, field: Field, axes: tuple[int, ...], **own: Any) -
     with torch.device("meta"):
         made: Conditioner = conditioner(field.slots)
         viewed = len(axes) == 3
-        encoder = Transformer(made.code_shape, axes, 3, 6 if viewed else 2, views=viewed, **own)
+        encoder = Transformer(made.code_shape, axes, 3, 6 if viewed else 2, grid_dim=2, **own)
     return parameters(made) + parameters(encoder), parameters(encoder.blocks)
 
 

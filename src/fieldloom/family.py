@@ -28,7 +28,7 @@ class Family(nn.Module):
 
     @property
     def has_code(self) -> bool:
-        """Whether instances differ: False where all weights are shared, and codes are empty."""
+        """Whether signals have codes; families without one are fits of a single signal."""
         return self.code_shape[1] > 0
 
     def bind(self, code: Code) -> Function:

@@ -165,7 +165,9 @@ class Fit(Encoder):
         if self.origin == "shared":
             return self.start(signal, family, render, loss_fn)
         if family.conditioner.layout is None:
-            raise InputError("fit.origin = 'random' needs conditioner 'direct': codes are weights.")
+            raise InputError(
+                "fit.origin = 'random' needs conditioner 'flat-weights': codes are weights."
+            )
         draw = lambda seed: family.conditioner.draw(Generator().manual_seed(seed))
         codes = [draw(seed) for seed in streams(signal.index, self.seed).tolist()]
         return torch.cat(codes).to(family.conditioner.origin(0))

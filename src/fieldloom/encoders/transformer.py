@@ -35,7 +35,9 @@ class Transformer(Encoder):
     rays:    of views, what is joined to each pixel: ``plucker`` [d, o x d] of the unit direction
              (LA-GINR), or ``origin`` [o, d] (TransINR, IPC).
     known:   whether one more channel says which points are known; hidden values are 0 in any case.
-    axes, value_dim, coord_dim, views: of the contexts, as the modality states them.
+    axes, value_dim, coord_dim, grid_dim: of the contexts, as the modality states them. Where a grid
+             does not have coordinates for points but rays through them, these are joined to the
+             values, and the first axis is that of views.
 
     Learned vectors start as N(0, 1). Source: arXiv:2208.02801, section 3.2; arXiv:2211.13223.
     """
@@ -60,7 +62,7 @@ class Transformer(Encoder):
         head: bool = True,
         rays: Literal["plucker", "origin"] = "plucker",
         known: bool = False,
-        views: bool = False,
+        grid_dim: int | None = None,
     ) -> None:
         super().__init__()
         if not math.prod(code_shape):
@@ -69,7 +71,7 @@ class Transformer(Encoder):
             raise InputError(
                 "encoder 'transformer' needs whole grids, or views with modality.support."
             )
-        self.views = views
+        self.views = grid_dim not in (None, coord_dim)
         own = axes[1:] if self.views else axes
         self.patch = patch if isinstance(patch, tuple) else (patch,) * len(own)
         if len(self.patch) != len(own) or min(*self.patch, pad + 1, depth) < 1:
@@ -86,7 +88,7 @@ class Transformer(Encoder):
         if min(places) < 1:
             raise InputError(f"encoder.patch = {patch} is larger than the data, {own}.")
         count = (axes[0] if self.views else 1) * math.prod(places)
-        channels = value_dim + (coord_dim if views else 0) + known
+        channels = value_dim + (coord_dim if self.views else 0) + known
         tokens, code_width = code_shape
         if not head and width != code_width:
             raise InputError(

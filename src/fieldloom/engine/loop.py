@@ -18,19 +18,12 @@ from torch import Tensor, nn
 
 from fieldloom import stopping
 from fieldloom.engine.device import autocast
-from fieldloom.engine.stage import (
-    MOMENTS,
-    OPTIMIZERS,
-    Schedule,
-    Stage,
-    order,
-    rate_at,
-    seed_everything,
-)
+from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, order, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.objectives import AnyBatch, Objective
 from fieldloom.progress import Progress
 from fieldloom.registry import build, check
+from fieldloom.settings import Schedule, Stage
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors and numbers: what a checkpoint holds."""

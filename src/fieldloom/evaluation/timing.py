@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from torch import Generator, Tensor
+from torch import Generator
 
 from fieldloom.conditioners import FlatWeights
 from fieldloom.encoders import Fit, Step
@@ -21,10 +21,9 @@ from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.paired import psnr
-from fieldloom.modalities import Grid
 from fieldloom.progress import track
 from fieldloom.system import System
-from fieldloom.types import Code, Signal
+from fieldloom.types import Code, Data, Signal
 
 
 class Curve(NamedTuple):
@@ -73,14 +72,13 @@ def scratch(
     """
     modality, generator = system.modality, Generator().manual_seed(seed)
     domain = system.render.domain(modality.coord_dim, modality.value_dim)
-    extent = modality.placement.high - modality.placement.low if isinstance(modality, Grid) else 2
     field: Any = FourierMlp(
         *(domain.coord, domain.value, domain.direction),
         width=width,
         depth=depth,
         features="gaussian",
         count=width,
-        bandwidth=bandwidth / extent,
+        bandwidth=bandwidth / modality.extent,
         offset=(modality.low + modality.high) / 2,
     )
     other = system.with_family(Family(field, FlatWeights(field.slots, generator=generator)))
@@ -89,7 +87,7 @@ def scratch(
 
 def against_time(
     system: System,
-    data: Tensor,
+    data: Data,
     budget: Budget = Budget(),
     rates: Rates = Rates(),
     width: int = 256,
@@ -101,13 +99,14 @@ def against_time(
     included; ``scratch``: a network of this width from random weights. Decoding what is measured is
     not counted. data: (batch, channel, *axes).
     """
-    if not isinstance(system.modality, Grid):
+    if data.coords is not None or data.cameras is not None:
         raise InputError("time: fits are compared on data that are grids, and this run's are not.")
     if not system.family.has_code:
         raise InputError("time: this run's signals have no codes that could be refined.")
     found: dict[str, list[Curve]] = {}
     marks = marks_of(budget.steps)
-    for place, datum in enumerate(track(data.split(1), "fitting", len(data), "data")):
+    singles = (data.part([i]) for i in range(len(data)))
+    for place, datum in enumerate(track(singles, "fitting", len(data), "data")):
         signal = system.modality.encoding(datum).to(system.device)
         if not place:  # what only the first run of anything costs
             for case in cases(system, signal, rates, width, seed).values():
@@ -133,12 +132,11 @@ def cases(system: System, signal: Signal, rates: Rates, width: int, seed: int) -
     }
 
 
-def fit(case: Case, signal: Signal, datum: Tensor, budget: Budget, marks: Sequence[int]) -> Curve:
+def fit(case: Case, signal: Signal, datum: Data, budget: Budget, marks: Sequence[int]) -> Curve:
     """The curve of one datum (1, channel, *axes), measured after those steps of ``marks`` that the
     budget reaches.
     """
     curve = Curve([], [], [])
-    size = tuple(datum.shape[2:])
 
     def measure(at: Step) -> bool:
         if at.step and at.seconds > budget.seconds:
@@ -146,7 +144,8 @@ def fit(case: Case, signal: Signal, datum: Tensor, budget: Budget, marks: Sequen
         if at.step in marks:
             curve.steps.append(at.step)
             curve.seconds.append(case.seconds + at.seconds)
-            curve.psnr.append(psnr(case.system.predict(at.code, size), datum).item())
+            made = case.system.predict_at(at.code, datum).tensor
+            curve.psnr.append(psnr(made, datum.tensor).item())
         return False
 
     descent = Fit(budget.steps, case.rate, keep="last", points=budget.points, draw="anew")

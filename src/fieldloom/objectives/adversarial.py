@@ -72,10 +72,10 @@ class Adversarial(Objective):
     r1_of:  what is differentiated: the critic's ``probability`` (GASP released) or its ``logit``.
     points: how many of the points of a batch are used, the same ones of every signal, since critics
             look at neighbourhoods; None: all.
-    views:  whether coordinates are the rays of views, as the modality states it.
+    grid_dim: of the points of the grid that observations fill, as the modality states it.
 
-    A critic gets the coordinates of observations; of views, the pixels' places in the image. Points
-    that were sampled have no grid.
+    A critic gets the coordinates of observations; where these are rays, which are no points of the
+    grid, the coordinates of their pixels. Points that were sampled have no grid.
 
     Raises InputError for a prior that learns, a conditioner without a code, arguments out of range,
     and for the penalty of a probability where the game is ``hinge``, which has none.
@@ -94,7 +94,7 @@ class Adversarial(Objective):
         r1: float = 10.0,
         r1_of: Literal["probability", "logit"] = "probability",
         points: int | None = None,
-        views: bool = False,
+        grid_dim: int | None = None,
     ) -> None:
         super().__init__()
         if prior is None or prior.learns:
@@ -112,8 +112,8 @@ class Adversarial(Objective):
             raise InputError("objective 'adversarial' needs a conditioner with a code: 'hyper'.")
         self.family, self.prior, self.critic = family, prior, critic
         self.link = link or (lambda values: values)
-        self.render, self.game, self.points, self.views = render, GAMES[game], points, views
-        self.r1, self.r1_of = r1, r1_of
+        self.render, self.game, self.points = render, GAMES[game], points
+        self.r1, self.r1_of, self.grid_dim = r1, r1_of, grid_dim
         self.players = {
             "critic": {"critic": trainable([critic])},
             "generator": {"generator": trainable([family])},
@@ -121,7 +121,8 @@ class Adversarial(Objective):
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
         coords, values, grid = self._points(batch.target)
-        where = pixel_coords(batch.target, coords) if self.views else coords
+        rays = self.grid_dim not in (None, coords.shape[-1])
+        where = pixel_coords(batch.target, coords) if rays else coords
         judge = lambda values: self.critic(where, values, grid)
         if player == "generator":
             with freeze_spectral_norms(self.critic):

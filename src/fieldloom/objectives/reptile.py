@@ -27,7 +27,8 @@ class Reptile(Objective):
             raise InputError("objective 'reptile' needs an encoder that descends: cavia or fit.")
         if family.conditioner.layout is None:
             raise InputError(
-                "objective 'reptile' moves an origin that is all the weights: conditioner 'direct'."
+                "objective 'reptile' moves an origin that is all the weights: conditioner "
+                "'flat-weights'."
             )
         self.family, self.encoder, self.render, self.loss_fn = family, encoder, render, loss_fn
         self.independent = encoder.independent
