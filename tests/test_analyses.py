@@ -16,7 +16,6 @@ from fieldloom.errors import InputError
 from fieldloom.evaluation.analyses import (
     Panel,
     drawn_tokens,
-    held_out,
     influence,
     learning_curve,
     locality,

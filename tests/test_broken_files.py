@@ -33,7 +33,15 @@ from fieldloom.family import Family
 from fieldloom.fields import Siren
 from fieldloom.geometry.mesh import checked
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES, files, video as films, meshfiles, images as pictures, audio as sounds, spec_of
+from fieldloom.modalities.sources import (
+    SOURCES,
+    files,
+    video as films,
+    meshfiles,
+    images as pictures,
+    audio as sounds,
+    spec_of,
+)
 from fieldloom.modalities.sources import mapped as mapped_module
 from fieldloom.modalities.sources.files import Packed, inside, member, read_npz
 from fieldloom.modalities.sources.source import divide

@@ -90,8 +90,9 @@ def test_a_family_without_codes():
     assert not Family(field, Shared(field.slots)).has_code
 
 
-def test_views_are_stated_by_the_modality():
-    stated = {name for name, make in MODALITIES.items() if make().views}
+def test_rays_of_views_are_no_points_of_a_grid():
+    made = {name: make() for name, make in MODALITIES.items()}
+    stated = {name for name, one in made.items() if one.grid_dim != one.coord_dim}
     assert stated == {"views"}
 
 

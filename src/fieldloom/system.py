@@ -153,9 +153,7 @@ class System(nn.Module):
         stage, points = self.settings.of_field, 0
         if stage.points is not None and len(data):
             points = self.modality.encoding(data.part(slice(1))).coords.shape[1]
-        return self.encoder.batch_size(
-            len(data), points, stage.batch, stage.micro, stage.points
-        )
+        return self.encoder.batch_size(len(data), points, stage.batch, stage.micro, stage.points)
 
     def encode_signal(self, signal: Signal) -> Code:
         """The codes of a batch of signals, whole grids or scattered points."""
