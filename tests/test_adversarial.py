@@ -17,7 +17,7 @@ from fieldloom.family import Family
 from fieldloom.fields.mlp import FourierMlp
 from fieldloom.objectives.adversarial import GAMES, Adversarial
 from fieldloom.objectives.critics.points import PointConv, PointCritic, farthest
-from fieldloom.priors.prior import Gaussian
+from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Render
 from fieldloom.system import open_source
 from fieldloom.training import train

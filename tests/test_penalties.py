@@ -19,7 +19,7 @@ from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
 from fieldloom.objectives.penalties import L2, Isometry, Lle, apart_of, project
-from fieldloom.priors.prior import Neighbours
+from fieldloom.priors import Neighbours
 from fieldloom.registry import build as make
 from fieldloom.renderers import Direct as Render
 from fieldloom.system import TABLES, build, open_source

@@ -17,7 +17,9 @@ from torch import Generator, Tensor, nn
 
 from fieldloom import memory, registry
 from fieldloom import recipe as recipes
+from fieldloom.codecs import CODECS
 from fieldloom.conditioners import CONDITIONERS
+from fieldloom.denoisers import DENOISERS
 from fieldloom.encoders import ENCODERS, Encoder, Nothing
 from fieldloom.errors import InputError, quote, unknown
 from fieldloom.family import Family
@@ -33,7 +35,7 @@ from fieldloom.modalities.sources import SOURCES, Source
 from fieldloom.modalities.views import check_cameras
 from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.priors import CODECS, DENOISERS, PRIORS, Prior
+from fieldloom.priors import PRIORS, Prior
 from fieldloom.renderers import RENDERERS, Renderer, Volume
 from fieldloom.types import Code, Coords, Function, LossFn, Signal, Values, layer_of
 

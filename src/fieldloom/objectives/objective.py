@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fieldloom.priors import Codec, Prior
+from fieldloom.codecs import Codec
+from fieldloom.priors import Prior
 
 Groups = Mapping[str, list[nn.Parameter]]
 Logs = dict[str, Tensor]
