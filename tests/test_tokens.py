@@ -397,7 +397,7 @@ def test_published_probabilities(k: int | None, temperature: float) -> None:
     [("small", 5_722_112, 5.72), ("medium", 13_896_576, 13.90), ("big", 27_186_176, 27.19)],
 )
 def test_published_sizes(variant: str, count: int, printed: float) -> None:
-    """With the norms that the released blocks hold and never call; 3,712 tokens of a codebook of 127."""
+    """With the norms that the released blocks hold and never call; 3,712 tokens of 127."""
     recipe = recipes.load(f"weights:planes-{variant}")
     known = dict(coord_dim=3, value_dim=1)
     field = build("field", recipe["field"], TABLES, **known)
@@ -497,7 +497,7 @@ def test_every_parameter_gets_a_gradient(kind: str) -> None:
 
 
 def test_the_loss_is_the_joint_likelihood() -> None:
-    """Of token ids and their class, in nats: every token by itself, from a forward pass of its own."""
+    """Of token ids and class, in nats: every token by itself, from a forward pass of its own."""
     prior, codes = prior_of("tokens", 3), some(weights(7), 2).double()
     tokens, label = prior.tokenize(codes), torch.tensor([2, 1])
     nats = -(prior.hidden_states(tokens, label)[:, 0] @ prior.label.weight.T).log_softmax(-1)
