@@ -98,7 +98,7 @@ NEEDED = {
     "transformer": SMALL | {"patch": 4},
     "resmlp": {"width": 16, "depth": 2},
     "dit": SMALL,
-    "tensors": SMALL,
+    "weight-transformer": SMALL,
     "autoregressive": SMALL,
     "local": {"width": 8, "features": 8, "tokens": 4},
 }
@@ -211,7 +211,10 @@ MANY = {
     ("mnif:tiny", "prior.denoiser.width=16000000"): r"denoiser 'resmlp' would .* PB \(width",
     ("mnif:tiny", "known.classes=1000000000000"): r"denoiser 'resmlp' .* TB \(classes = 1",
     ("mnif:tiny", "encoder.steps=1000000000000"): r"encoder 'cavia' would .* PB \(steps",
-    ("weights:tiny", "prior.codec.codes=1000000000000"): r"codec 'quantize' would .* TB \(codes",
+    (
+        "weights:tiny",
+        "prior.codec.codebook_size=1000000000000",
+    ): r"codec 'quantize' would .* TB \(codebook_size",
     ("weights:tiny", "prior.codec.levels=1000000000000"): r"codec 'quantize' .* TB \(levels",
     ("weights:tiny", "prior.depth=1000000000000"): r"prior 'autoregressive' .* PB \(depth",
     ("weights:tiny-graph", "prior.codec.rounds=1000000000"): r"codec 'graph' would .* TB \(rounds",

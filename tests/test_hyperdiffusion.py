@@ -240,10 +240,10 @@ def test_samples_are_fields_of_the_asked_class(run: Path) -> None:
     assert not torch.allclose(drawn, other)
 
 
-@pytest.mark.parametrize("conditioner", ["direct", "mixture", "shift", "hyper", "columns"])
+@pytest.mark.parametrize("conditioner", ["flat-weights", "mixture", "shift", "hyper", "columns"])
 def test_fields_without_a_last_bias_are_conditioned(conditioner: str) -> None:
     field = dict(name="fourier-mlp", width=8, depth=3, count=2, output_bias=False)
-    spec = {"name": conditioner} if conditioner == "direct" else {"name": conditioner, "width": 4}
+    spec = {"name": conditioner} | ({} if conditioner == "flat-weights" else {"width": 4})
     spec |= {"mixture": {"experts": 2}, "hyper": {"hidden": [5]}, "columns": {"groups": 2}}.get(
         conditioner, {}
     )

@@ -79,8 +79,9 @@ class System(nn.Module):
     Grids are (batch, channel, *axes), views (batch, view, channel, height, width). ``meta`` is what
     data have beside their numbers: cameras of views, coordinates of scattered points.
     ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving;
-    ``finished`` the stages of training that the weights have behind them. ``permit`` is what the
-    user allows the parts and data of this system.
+    ``written`` is the recipe as the run's file has it, whose names may be older: files of the run
+    carry fingerprints of that. ``finished`` are the stages that the weights have behind them.
+    ``permit`` is what the user allows the parts and data of this system.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class System(nn.Module):
         super().__init__()
         self.permit = permit
         self.link = link or (lambda values: values)
-        self.modality, self.render, self.loss_fn, self.recipe = modality, render, loss_fn, recipe
+        self.modality, self.render, self.loss_fn = modality, render, loss_fn
+        self.recipe = self.written = recipe
         self.family, self.encoder, self.prior = family, encoder, prior
         self.finished: list[str] = []
         self.eval()
@@ -519,7 +521,7 @@ def build(
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
     elif not isinstance(recipe, Mapping):
         raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
-    return assemble(recipes.merge(recipe, overrides), Permit(trust, large=large))
+    return assemble(recipes.resolve(recipe, overrides), Permit(trust, large=large))
 
 
 def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:

@@ -23,7 +23,7 @@ from fieldloom.errors import InputError, Interrupted, quote, quote_path
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Coding, Likelihood, Objective
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import STAGES, Recipe, merge
+from fieldloom.recipe import STAGES, Recipe, merge, resolve
 from fieldloom.registry import build as make
 from fieldloom.registry import find, hints_of
 from fieldloom.system import TABLES, System, assemble, open_source
@@ -64,7 +64,7 @@ def train(
             raise InputError(f"'{folder}' holds a run already: give --resume, or another --run.")
         if not run.exists and (resume or recipe is None):
             raise InputError(f"'{folder}' holds no run to resume.")
-        chosen = run.read_recipe() if resume else recipe or {}
+        chosen = run.read_recipe() if resume else resolve(recipe or {})
         if path is not None:
             chosen = merge(chosen, {"source": {"path": path}})
         known, source = prepare(chosen, where, permit)
@@ -73,6 +73,7 @@ def train(
         else:
             system = assemble(known, permit).to(where)
         system.recipe = known
+        system.written = run.written | {"source": known["source"]} if resume else known
         stages = {name: parse_stage(name, known.get("train", {}).get(name, {})) for name in STAGES}
         todo = [
             name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
@@ -83,7 +84,7 @@ def train(
             if chosen.get("format", 1) < FINGERPRINTED:
                 run.adopt(system)
             elif path is not None:
-                run.write_recipe(known)
+                run.write_recipe(system.written)
         else:
             begin(system, run, where, fields)
         todo = [name for name in todo if name not in system.finished]
@@ -321,7 +322,7 @@ def _run_stage(
         seed=system.recipe.get("seed", 0),
         micro=training.stage.micro or training.stage.batch,
         device=device,
-        save=lambda state: run.write_state(name, state, system.recipe),
+        save=lambda state: run.write_state(name, state, system.written),
         log=run.log,
     )
 
