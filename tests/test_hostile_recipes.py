@@ -224,7 +224,7 @@ MANY = {
     ("loe:image", "field.tiles=1000000000"): r"the field would take .* ZB \(tiles",
     ("gem:tiny", "known.signals=1000000000000"): r"encoder 'autodecode' would .* TB \(signals",
     ("gasp:tiny", "field.count=1000000000000"): "would take .* TB",
-    ("hyperdiffusion:tiny", "prior.denoiser.depth=100000000"): r"'tensors' would .* TB \(depth",
+    ("hyperdiffusion:tiny", "prior.denoiser.depth=100000000"): r"'weight-transformer' would .* TB \(depth",
 }
 
 
