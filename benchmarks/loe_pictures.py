@@ -1,8 +1,8 @@
 """The pictures of docs/loe.md from finished runs of ``benchmarks/loe.py``.
 
-    python benchmarks/loe_pictures.py errors RUNS/table1 RUNS/table1-linear ... --out errors.png
-    python benchmarks/loe_pictures.py views RUNS/table3-pe RUNS/table3-aligned ... --out views.png
-    python benchmarks/loe_pictures.py samples RUNS/table4-ce RUNS/table4 --out samples.png
+    python benchmarks/loe_pictures.py errors RUNS/small-table1 ... --out errors.png
+    python benchmarks/loe_pictures.py views RUNS/small-table3-pe ... --out views.png
+    python benchmarks/loe_pictures.py samples RUNS/small-table4 ... --out samples.png
 
 errors: absolute errors, 4 times as bright in every map, of the whole (above) and of the 160 pixels
 in its middle. views: held-out views, the originals first. samples: of the same codes.
