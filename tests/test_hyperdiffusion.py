@@ -17,7 +17,7 @@ from fieldloom.errors import InputError
 from fieldloom.fields import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.priors import Tensors, Whiten
-from fieldloom.system import open_source
+from fieldloom.assembly import open_source
 from fieldloom.training import train
 from vectors import same
 

@@ -11,7 +11,7 @@ import fieldloom
 from fieldloom import aliases, recipe
 from fieldloom.errors import InputError
 from fieldloom.registry import build
-from fieldloom.system import TABLES
+from fieldloom.assembly import TABLES
 
 
 def test_merge_key_by_key_and_replace_by_name():
