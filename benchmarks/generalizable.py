@@ -19,12 +19,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from collect import collected
+from collect import collect_run
 
 from fieldloom import export, load
-from fieldloom.evaluation.analyses import supported
-from fieldloom.metrics.cost import parameters
 from fieldloom.assembly import open_source
+from fieldloom.evaluation.analyses import psnr_by_support
+from fieldloom.metrics.cost import parameters
 
 ENCODERS = ["learned-init", "transinr", "ipc", "laginr"]
 CHANGED = ["no-attention", "no-bands", "rising", "equal", "high-query"]
@@ -77,14 +77,12 @@ def train(table: str, name: str, source: Path, run: Path, more: list[str]) -> No
 def row(table: str, name: str, run: Path, commit: str, more: list[str]) -> dict[str, Any]:
     """What a row's run says; of views the PSNR by the number of support views, too."""
     system = load(run, "cpu")
-    found = {"row": name, "settings": more} | collected(run, commit)
+    found = {"row": name, "settings": more} | collect_run(run, commit)
     found["parameters"] = parameters(system.family) + parameters(system.encoder)
     found["decoder"] = parameters(system.family)
     if table == "views":
         source = open_source(system.recipe, system.modality)
-        data, about = source.read(source.test), source.about(source.test)
-        cameras = {key: about[key] for key in ("c2w", "intrinsics")}
-        found["support"] = supported(system, data, range(1, 6), **cameras)
+        found["support"] = psnr_by_support(system, source.read(source.test), range(1, 6))
     return found
 
 

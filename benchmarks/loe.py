@@ -22,9 +22,10 @@ from typing import Any
 
 from fieldloom import export, load
 from fieldloom import recipe as recipes
+from fieldloom.assembly import open_source
 from fieldloom.metrics.cost import macs, parameters
 from fieldloom.metrics.paired import psnr, ssim
-from fieldloom.assembly import open_source
+from fieldloom.modalities.views import views_of
 
 TABLES = ["table1", "table2", "table3", "table4", "large"]
 
@@ -77,14 +78,13 @@ def held_out(run: Path) -> None:
     """PSNR and SSIM of the views held out alone, into the run: the others are ten times as many."""
     system = load(run, "cpu")
     source = open_source(system.recipe, system.modality)
-    data, about = source.read(source.train)[0], source.about(source.train)
-    kept = len(data) - system.modality.held
-    cameras = {key: about[key][0, kept:] for key in ("c2w", "intrinsics")}
-    raw = system.predict(system.family.conditioner.origin(1).detach(), cameras=cameras)[0]
-    of = f"{len(raw)} held-out views"
+    data = source.read(source.train)
+    held = views_of(data, slice(system.modality.kept(data), None))
+    raw = system.predict_at(system.family.conditioner.origin(1).detach(), held).tensor[0]
+    true, of = held.tensor[0], f"{len(raw)} held-out views"
     figures = [
-        {"name": "novel.psnr", "value": psnr(raw, data[kept:]).mean().item(), "of": of},
-        {"name": "novel.ssim", "value": ssim(raw.clamp(0, 1), data[kept:]).mean().item(), "of": of},
+        {"name": "novel.psnr", "value": psnr(raw, true).mean().item(), "of": of},
+        {"name": "novel.ssim", "value": ssim(raw.clamp(0, 1), true).mean().item(), "of": of},
     ]
     report = {"seed": system.recipe["seed"], "figures": figures}
     export.text(json.dumps(report, indent=2) + "\n", run / "report.json")

@@ -156,7 +156,9 @@ def compare_decoding(system: System, code: Tensor, repeats: int) -> dict[str, An
         },
         repeats,
     )
-    pictures, rounded = (system.modality.assemble(values).clamp(0, 1) for values in (whole, half))
+    pictures, rounded = (
+        system.modality.assemble(values).clamp().tensor for values in (whole, half)
+    )
     error = (pictures - rounded).abs()
     return {
         "images_per_second": {name: len(code) / taken for name, taken in seconds.items()},
