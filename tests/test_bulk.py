@@ -485,7 +485,7 @@ def test_encode(fitted_run, tmp_path, capsys):
     assert numbers == {"failed": {}}
     assert {x.name for x in tmp_path.iterdir()} == {"run", "c.st"}
     system = fieldloom.load(run, device="cpu")
-    source = fieldloom.system.open_source(system.recipe, system.modality)
+    source = fieldloom.assembly.open_source(system.recipe, system.modality)
     assert torch.equal(tensors["labels"], source.labels[source.test])
     codes = system.encode(source.read(source.test), index=source.test)
     torch.testing.assert_close(codes, found.codes)

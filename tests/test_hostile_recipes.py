@@ -10,6 +10,7 @@ from torch import nn
 
 import fieldloom
 from fieldloom import memory, recipe, registry
+from fieldloom.assembly import TABLES, assemble
 from fieldloom.conditioners import FlatWeights, Shared
 from fieldloom.encoders import Fit, Nothing
 from fieldloom.engine.stage import OPTIMIZERS, Stage, parse_stage
@@ -22,7 +23,6 @@ from fieldloom.nn.transformer import perceptron
 from fieldloom.permit import Permit
 from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Seen
-from fieldloom.system import TABLES, assemble
 from fieldloom.training import train
 
 GB = 10**9
@@ -224,7 +224,10 @@ MANY = {
     ("loe:image", "field.tiles=1000000000"): r"the field would take .* ZB \(tiles",
     ("gem:tiny", "known.signals=1000000000000"): r"encoder 'autodecode' would .* TB \(signals",
     ("gasp:tiny", "field.count=1000000000000"): "would take .* TB",
-    ("hyperdiffusion:tiny", "prior.denoiser.depth=100000000"): r"'weight-transformer' would .* TB \(depth",
+    (
+        "hyperdiffusion:tiny",
+        "prior.denoiser.depth=100000000",
+    ): r"'weight-transformer' would .* TB \(depth",
 }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import fieldloom
 from fieldloom import recipe as recipes
+from fieldloom.assembly import open_source
 from fieldloom.codecs import Whiten
 from fieldloom.conditioners import FlatWeights
 from fieldloom.denoisers import WeightTransformer
@@ -18,7 +19,6 @@ from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.fields import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
-from fieldloom.system import open_source
 from fieldloom.training import train
 from vectors import same
 

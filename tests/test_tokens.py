@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import fieldloom
 from fieldloom import recipe as recipes
+from fieldloom.assembly import TABLES, open_source
 from fieldloom.cli import app
 from fieldloom.codecs import CODECS, Quantize, Whiten, quantize
 from fieldloom.codecs.tokens import cut_tokens, gather, scatter
@@ -30,7 +31,6 @@ from fieldloom.nn.transformer import CausalAttention
 from fieldloom.priors import PRIORS, Autoregressive
 from fieldloom.priors.heads import SamplingConfig, sample_categorical
 from fieldloom.registry import build
-from fieldloom.system import TABLES, open_source
 from fieldloom.training import train
 from fieldloom.types import Slot
 from vectors import Vectors, load, same
@@ -801,7 +801,7 @@ def test_the_command_says_the_ceiling(run: tuple[Path, list[str]]) -> None:
 
 def test_the_ceiling_of_shapes() -> None:
     """IoU and Chamfer of grids, IoU of scattered points."""
-    from fieldloom.system import build as assemble
+    from fieldloom.assembly import build as assemble
 
     recipe = recipes.load("weights:tiny")
     own = recipe | {

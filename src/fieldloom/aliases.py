@@ -15,6 +15,7 @@ Layer = Mapping[str, Any]
 NAMES: Mapping[str, Mapping[str, str]] = {
     "conditioner": {"direct": "flat-weights"},
     "denoiser": {"tensors": "weight-transformer"},
+    "source": {"picture": "image", "film": "video", "sound": "audio"},
 }
 """Kind of part -> its old name -> its name."""
 

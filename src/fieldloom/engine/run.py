@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fieldloom import export
+from fieldloom.assembly import assemble
 from fieldloom.engine import device as devices
 from fieldloom.engine.loop import State, load_weights
 from fieldloom.engine.provenance import FIELD, check_made_by, of_weights, provenance
@@ -35,7 +36,7 @@ from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tenso
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import FORMAT, Recipe, dump, read_file, resolve
-from fieldloom.system import System, assemble
+from fieldloom.system import System
 
 RECIPE, MODEL, CODES, STATE, LOG, ENV = (
     "recipe.toml", "model.safetensors", "codes.safetensors", "state.safetensors", "log.jsonl",
