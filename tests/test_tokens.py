@@ -767,6 +767,20 @@ def test_interrupted_training_goes_on_as_if_it_had_not_been(
         same(again.state_dict()[name], tensor, rtol=0, atol=0)
 
 
+def test_keys_of_before_are_read() -> None:
+    """Of a variant, of --set, and of a codec inside a codec."""
+    new = ["prior.codec.codebook_size=9", "prior.positions=['level']"]
+    old = ["prior.codec.codes=9", "prior.places=['level']"]
+    for name in ("weights:tiny", "weights:tiny-graph-words"):
+        with pytest.warns(UserWarning, match=r"codes.*codebook_size.*"):
+            found = recipes.load(name, old)
+        assert found == recipes.load(name, new)
+        assert found["prior"]["codec"]["codebook_size"] == 9
+    with pytest.warns(UserWarning, match="tensors.*weight-transformer"):
+        before = recipes.load("hyperdiffusion:tiny", ["prior.denoiser.name=tensors"])
+    assert before == recipes.load("hyperdiffusion:tiny")
+
+
 def test_the_ceiling_is_measured_on_the_signal(run: tuple[Path, list[str]]) -> None:
     folder, _ = run
     system = fieldloom.load(folder)

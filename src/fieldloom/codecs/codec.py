@@ -105,8 +105,8 @@ class Whiten(Codec):
                 "codec 'whiten': per = 'tensor' is of weight tensors, and this recipe's codes are "
                 "none: take conditioner 'flat-weights'."
             )
-        held = layout if layout and per == "tensor" else {}
-        self.sizes = [math.prod(slot.shape) for slot in held.values()]
+        tensors = layout if layout and per == "tensor" else {}
+        self.sizes = [math.prod(slot.shape) for slot in tensors.values()]
         self.axes = {"channel": (0, 1), "all": (0, 1, 2)}.get(per, (0,))
         shape = [1 if i + 1 in self.axes else n for i, n in enumerate(code_shape)]
         self.register_buffer("mean", torch.zeros(1, *shape))

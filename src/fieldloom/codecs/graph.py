@@ -41,6 +41,11 @@ class Graph(Codec):
     """
 
     trained = True
+    mean: Tensor  # of each number of a code, as ``std``
+    std: Tensor
+    start: Tensor
+    middle: Tensor  # the mean of each number of a latent, and ``spread`` its deviation
+    spread: Tensor
 
     def __init__(
         self,
@@ -69,12 +74,6 @@ class Graph(Codec):
         self.register_buffer("spread", torch.ones(latent))
         self.encoder = GraphEncoder(self.sizes, width, rounds, latent)
         self.decoder = GraphDecoder(self.sizes, width, latent)
-
-    mean: Tensor
-    std: Tensor
-    start: Tensor
-    middle: Tensor
-    spread: Tensor
 
     @property
     def inner_shape(self) -> tuple[int, int]:

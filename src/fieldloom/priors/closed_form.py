@@ -99,9 +99,9 @@ class Neighbours(Prior):
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         for name in ("codes", "labels"):  # torch copies into a tensor of the same shape alone
-            own, held = getattr(self, name), state.get(prefix + name)
-            if held is not None:
-                setattr(self, name, own.new_empty(len(held), *own.shape[1:]))
+            buffer, saved = getattr(self, name), state.get(prefix + name)
+            if saved is not None:
+                setattr(self, name, buffer.new_empty(len(saved), *buffer.shape[1:]))
         super()._load_from_state_dict(state, prefix, *rest)
 
     def draw(

@@ -1,4 +1,4 @@
-"""A causal transformer with embeddings of what is known of each position."""
+"""A causal transformer with learned embeddings of positions."""
 
 from __future__ import annotations
 
