@@ -13,25 +13,25 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.metrics import clouds as module
-from fieldloom.metrics.clouds import (
-    FIGURES,
-    MEASURES,
-    NEIGHBOURS,
-    NORMALISATIONS,
-    PROTOCOLS,
-    Protocol,
+from fieldloom.metrics import cloud_distances, cloud_sets
+from fieldloom.metrics.cloud_distances import (
+    DISTANCES,
+    NORMALIZATIONS,
     chamfer,
     distances,
     emd,
-    failed,
-    jsd,
-    judge,
-    matching,
-    normalise,
-    two_sample,
+    failure_mask,
+    normalize_clouds,
 )
-from fieldloom.metrics.clouds_features import Statistics
+from fieldloom.metrics.cloud_features import Statistics
+from fieldloom.metrics.cloud_protocols import (
+    METRICS,
+    NEIGHBOURS,
+    PROTOCOLS,
+    Protocol,
+    protocol_metrics,
+)
+from fieldloom.metrics.cloud_sets import jsd, matching, two_sample
 from fieldloom.metrics.sets import frechet
 from vectors import EXACT, load, same
 
@@ -98,8 +98,8 @@ def test_published_two_sample_tests(name, k):
 
 def test_published_normalisation():
     v = load("pointcloud_metrics")
-    same(normalise(v["sample"], "cloud"), v["sample_z"])
-    same(normalise(v["ref"], "cloud"), v["ref_z"])
+    same(normalize_clouds(v["sample"], "cloud"), v["sample_z"])
+    same(normalize_clouds(v["ref"], "cloud"), v["ref_z"])
 
 
 def test_published_jsd():
@@ -108,15 +108,15 @@ def test_published_jsd():
         assert jsd(v["sample"], v["ref"], resolution) == pytest.approx(
             float(v[f"jsd_res{resolution}"]), rel=1e-9
         )
-    nodes = module._nodes(8)
+    nodes = cloud_sets._nodes(8)
     np.testing.assert_allclose(nodes, v["grid_res8"].numpy(), atol=1e-7)
-    counts = module._histogram(v["ref"], module.KDTree(nodes)) * v["ref"].numel() / 3
+    counts = cloud_sets._histogram(v["ref"], cloud_sets.KDTree(nodes)) * v["ref"].numel() / 3
     np.testing.assert_allclose(counts, v["count_ref_res8"].numpy())
 
 
 def test_the_protocol_of_hyperdiffusion():
     v = load("pointcloud_metrics")
-    found = judge(v["sample"], v["ref"], replace(PROTOCOLS["hyperdiffusion"], points=64))
+    found = protocol_metrics(v["sample"], v["ref"], replace(PROTOCOLS["hyperdiffusion"], points=64))
     published = {"mmd": "lgan_mmd", "coverage": "lgan_cov"}
     published |= {"1nna": "1nn.acc", "1nna.reference": "1nn.acc_t", "1nna.sample": "1nn.acc_f"}
     assert found == {"failures": 0.0} | {
@@ -131,7 +131,7 @@ def test_the_protocol_of_mnif():
     sample, reference = v["chamfer_sample"], v["chamfer_ref"]
     found = distances(sample, reference, "chamfer", True)
     same(found.float(), v["chamfer_matrix_sample_x_ref"], rtol=1e-5, atol=1e-7)  # float32 vectors
-    assert judge(sample, reference, replace(PROTOCOLS["mnif"], points=20)) == {
+    assert protocol_metrics(sample, reference, replace(PROTOCOLS["mnif"], points=20)) == {
         "failures": 0.0,
         "chamfer.mmd": pytest.approx(float(v["mmd"]), rel=1e-5),
         "chamfer.coverage": pytest.approx(float(v["cov"]), rel=1e-9),
@@ -140,7 +140,7 @@ def test_the_protocol_of_mnif():
 
 def test_the_protocol_of_pointflow():
     v = load("pointcloud_metrics")
-    found = judge(v["sample"], v["ref"], SMALL)
+    found = protocol_metrics(v["sample"], v["ref"], SMALL)
     names = [f"{m}.{f}" for m in ("chamfer", "emd") for f in ("mmd", "coverage", *NEIGHBOURS)]
     assert set(found) == {"failures", "jsd", *names}
     assert found["emd.mmd"] == pytest.approx(float(v["emd.lgan_mmd"]), rel=1e-9)
@@ -151,7 +151,7 @@ def test_the_protocol_of_pointflow():
 
 def test_collapse_shows_in_the_halves():
     v = load("pointcloud_metrics_degenerate")
-    found = judge(v["collapse.sample"], v["collapse.ref"], SMALL)
+    found = protocol_metrics(v["collapse.sample"], v["collapse.ref"], SMALL)
     assert found["chamfer.mmd"] == pytest.approx(float(v["collapse.lgan_mmd"]), rel=1e-9)
     assert found["chamfer.coverage"] == 0.1
     assert found["chamfer.1nna"] == pytest.approx(0.4)
@@ -192,11 +192,11 @@ def test_emd_is_the_best_of_all_matches(squared):
     np.testing.assert_allclose(emd(a, b, squared), best, rtol=1e-12)
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", DISTANCES)
 def test_blocks_and_order_change_nothing(measure, monkeypatch):
     a, b = with_failures(ellipsoids(5, 20), 2), ellipsoids(7, 20, seed=1)
     whole, square = distances(a, b, measure, True), distances(a, a, measure, True)
-    monkeypatch.setattr(module, "BLOCK", 40)  # two clouds
+    monkeypatch.setattr(cloud_distances, "BLOCK", 40)  # two clouds
     assert torch.equal(distances(a, b, measure, True), whole)
     assert torch.equal(distances(b, a, measure, True), whole.T)
     assert torch.equal(distances(a, a, measure, True), square)
@@ -205,9 +205,9 @@ def test_blocks_and_order_change_nothing(measure, monkeypatch):
 
 def test_one_set_computes_each_pair_once(monkeypatch):
     calls = []
-    prepare, pair, seconds = MEASURES["chamfer"]
+    prepare, pair, seconds = DISTANCES["chamfer"]
     counted = lambda x, y, squared: calls.append(1) or pair(x, y, squared)
-    monkeypatch.setitem(MEASURES, "chamfer", (prepare, counted, seconds))
+    monkeypatch.setitem(DISTANCES, "chamfer", (prepare, counted, seconds))
     a = ellipsoids(6, 20)
     distances(a, a, "chamfer", True)
     assert len(calls) == 21
@@ -219,7 +219,7 @@ def test_progress_is_shown_where_it_takes_long(monkeypatch, capsys):
     a = ellipsoids(3, 20)
     distances(a, a, "chamfer", True)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(module, "LONG", 0.0)
+    monkeypatch.setattr(cloud_distances, "LONG", 0.0)
     distances(a, a, "chamfer", True)
     assert "chamfer distances" in capsys.readouterr().err
 
@@ -269,7 +269,7 @@ def test_jsd_is_its_loop():
     """With an odd number of nodes, where some lie on the ball itself."""
     a, b = ellipsoids(2, 15), ellipsoids(3, 15, seed=1)
     assert jsd(a, b, 5) == pytest.approx(slow_jsd(a, b, 5), rel=1e-9)
-    assert len(module._nodes(5)) == 33
+    assert len(cloud_sets._nodes(5)) == 33
     assert jsd(a, a) == 0
     left, right = a.abs() * torch.tensor([-1.0, 1, 1]) - 0.02, b.abs() + 0.02
     assert jsd(left * 0.9, right * 0.9, 4) == pytest.approx(1)
@@ -277,26 +277,26 @@ def test_jsd_is_its_loop():
 
 def test_normalisations():
     raw = with_failures(normal(4, 30, 3) * torch.tensor([1.0, 2, 3]) + 5, 3).float()
-    assert torch.equal(normalise(raw, "none")[:3], raw[:3].double())
-    boxed = normalise(raw, "box")
+    assert torch.equal(normalize_clouds(raw, "none")[:3], raw[:3].double())
+    boxed = normalize_clouds(raw, "box")
     torch.testing.assert_close(boxed[:3].amax(1), -boxed[:3].amin(1))
     extent = boxed[:3].amax(1) - boxed[:3].amin(1)
     torch.testing.assert_close(extent.amax(1), torch.ones(3, dtype=torch.float64))
     before = raw[:3].amax(1) - raw[:3].amin(1)
     torch.testing.assert_close((extent / before).std(1), torch.zeros(3).double(), atol=1e-6, rtol=0)
-    for how in NORMALISATIONS:
-        assert failed(normalise(raw, how)).tolist() == [False] * 3 + [True]
-        point = normalise(torch.full((1, 4, 3), 0.5), how)
+    for how in NORMALIZATIONS:
+        assert failure_mask(normalize_clouds(raw, how)).tolist() == [False] * 3 + [True]
+        point = normalize_clouds(torch.full((1, 4, 3), 0.5), how)
         assert point.unique().tolist() == [0.5 if how == "none" else 0]
 
 
-def test_a_size_and_a_place_do_not_count_once_normalised():
+def test_a_size_and_a_place_do_not_count_once_normalized():
     clouds = ellipsoids(5)
     moved = clouds * 3 + torch.tensor([1.0, -2, 4])
-    same(normalise(moved, "box"), normalise(clouds, "box"))
-    same(normalise(clouds * 3 + 2, "cloud"), normalise(clouds, "cloud"))
+    same(normalize_clouds(moved, "box"), normalize_clouds(clouds, "box"))
+    same(normalize_clouds(clouds * 3 + 2, "cloud"), normalize_clouds(clouds, "cloud"))
     # the deviation of all coordinates together sees a place that differs between the axes
-    assert normalise(moved, "cloud").std() < 0.5 * normalise(clouds, "cloud").std()
+    assert normalize_clouds(moved, "cloud").std() < 0.5 * normalize_clouds(clouds, "cloud").std()
 
 
 # Failures.
@@ -316,8 +316,11 @@ def test_failures_cost():
     """They cover nothing, are told apart, add no point, and are counted."""
     reference, sample = ellipsoids(12), ellipsoids(12, seed=1)
     broken = with_failures(sample, 0, 5, 7)
-    whole, less = judge(sample, reference, SMALL), judge(broken, reference, SMALL)
-    kept = judge(sample[~failed(broken)], reference, SMALL)
+    whole, less = (
+        protocol_metrics(sample, reference, SMALL),
+        protocol_metrics(broken, reference, SMALL),
+    )
+    kept = protocol_metrics(sample[~failure_mask(broken)], reference, SMALL)
     assert (whole["failures"], less["failures"], kept["failures"]) == (0, 3, 0)
     assert less["jsd"] == kept["jsd"]
     for m in ("chamfer", "emd"):
@@ -332,12 +335,12 @@ def test_failures_cost():
 @pytest.mark.parametrize("count", [1, 6])
 def test_nothing_but_failures(count):
     reference = ellipsoids(count)
-    assert judge(torch.full_like(reference, math.nan), reference, SMALL) == {
+    assert protocol_metrics(torch.full_like(reference, math.nan), reference, SMALL) == {
         "failures": count,
         "jsd": 1,
         **{f"{m}.mmd": math.inf for m in ("chamfer", "emd")},
         **{f"{m}.coverage": 0 for m in ("chamfer", "emd")},
-        **{f"{m}.{figure}": 1 for m in ("chamfer", "emd") for figure in NEIGHBOURS},
+        **{f"{m}.{metric}": 1 for m in ("chamfer", "emd") for metric in NEIGHBOURS},
     }
 
 
@@ -357,31 +360,31 @@ def test_failures_are_no_neighbours():
 
 def test_a_copy_of_the_set():
     reference = ellipsoids(20)
-    found = judge(reference.flip(0), reference, SMALL)
+    found = protocol_metrics(reference.flip(0), reference, SMALL)
     for m in ("chamfer", "emd"):
         assert found[f"{m}.mmd"] == 0
         assert found[f"{m}.coverage"] == 1
-        assert [found[f"{m}.{figure}"] for figure in NEIGHBOURS] == [0, 0, 0]
+        assert [found[f"{m}.{metric}"] for metric in NEIGHBOURS] == [0, 0, 0]
     assert found["jsd"] == 0
 
 
 def test_twins_of_one_reference():
     """References come first at one distance, whatever the sort: every twin is told wrong."""
     reference = ellipsoids(20)
-    found = judge(reference[:1].repeat(20, 1, 1), reference, SMALL)
+    found = protocol_metrics(reference[:1].repeat(20, 1, 1), reference, SMALL)
     assert found["chamfer.coverage"] == 0.05
     assert found["chamfer.1nna.sample"] == 0
     assert found["chamfer.1nna.reference"] >= 0.75
 
 
 def test_two_draws_of_one_distribution():
-    protocol = replace(PROTOCOLS["hyperdiffusion"], normalisation="none", points=64)
-    found = judge(ellipsoids(70, seed=1), ellipsoids(70), protocol)
+    protocol = replace(PROTOCOLS["hyperdiffusion"], normalization="none", points=64)
+    found = protocol_metrics(ellipsoids(70, seed=1), ellipsoids(70), protocol)
     # 140 trials of one half have a deviation of 0.042
     assert found["chamfer.1nna"] == pytest.approx(0.5, abs=0.13)
     # a reference is the nearest of none of m samples by e^-1 where all are equally likely
     assert 0.4 < found["chamfer.coverage"] < 0.75
-    other = judge(ellipsoids(70, seed=1) * 2, ellipsoids(70), protocol)
+    other = protocol_metrics(ellipsoids(70, seed=1) * 2, ellipsoids(70), protocol)
     assert other["chamfer.1nna"] > 0.8
     assert other["chamfer.coverage"] < found["chamfer.coverage"]
     assert other["chamfer.mmd"] > 2 * found["chamfer.mmd"]
@@ -400,10 +403,14 @@ def test_clouds_that_are_none():
     endless = good.clone()
     endless[1] = math.inf
     for bad in (part, endless):
-        for call in (failed, lambda x: judge(x, good, SMALL), lambda x: normalise(x, "box")):
+        for call in (
+            failed,
+            lambda x: protocol_metrics(x, good, SMALL),
+            lambda x: normalize_clouds(x, "box"),
+        ):
             with pytest.raises(InputError, match="1 of 2 clouds hold NaN or infinite points"):
                 call(bad)
-    for call in (jsd, lambda s, r: judge(s, r, SMALL)):
+    for call in (jsd, lambda s, r: protocol_metrics(s, r, SMALL)):
         with pytest.raises(InputError, match="1 of 2 reference clouds are NaN"):
             call(good, with_failures(good, 1))
 
@@ -419,9 +426,9 @@ def test_sets_that_do_not_fit():
     with pytest.raises(InputError, match="did you mean 'chamfer'"):
         distances(a, a, "chamfers", True)
     with pytest.raises(InputError, match="unknown normalisation 'boxes'; did you mean 'box'"):
-        normalise(a, "boxes")
+        normalize_clouds(a, "boxes")
     with pytest.raises(InputError, match="hold 10 points: the protocol judges 2048"):
-        judge(a, a, PROTOCOLS["mnif"])
+        protocol_metrics(a, a, PROTOCOLS["mnif"])
 
 
 def test_distances_that_do_not_fit():
@@ -460,14 +467,14 @@ def test_protocols():
     for protocol in PROTOCOLS.values():
         assert protocol.points == 2048
         assert "arXiv" in protocol.source
-    assert PROTOCOLS["mnif"].figures == ("mmd", "coverage")
-    everything = Protocol(20, "box", (("chamfer", False),), FIGURES[:-1], "test")
-    found = judge(ellipsoids(3, 20), ellipsoids(4, 20), everything)
-    assert set(found) == {"failures", *(f"chamfer.{figure}" for figure in FIGURES[:-1])}
+    assert PROTOCOLS["mnif"].metrics == ("mmd", "coverage")
+    everything = Protocol(20, "box", (("chamfer", False),), METRICS[:-1], "test")
+    found = protocol_metrics(ellipsoids(3, 20), ellipsoids(4, 20), everything)
+    assert set(found) == {"failures", *(f"chamfer.{metric}" for metric in METRICS[:-1])}
     for wrong in (
-        dict(normalisation="boxed"),
+        dict(normalization="boxed"),
         dict(measures=(("chamber", True),)),
-        dict(figures=("mdd",)),
+        dict(metrics=("mdd",)),
     ):
         with pytest.raises(InputError, match="did you mean"):
             replace(everything, **wrong)

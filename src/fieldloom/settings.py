@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fieldloom.errors import InputError, quote, unknown
-from fieldloom.metrics.clouds import PROTOCOLS
+from fieldloom.metrics.cloud_protocols import PROTOCOLS
 from fieldloom.metrics.features import DETECTORS
 from fieldloom.recipe import STAGES, Recipe
 from fieldloom.registry import build
@@ -92,10 +92,10 @@ class Evaluation:
     metrics:  of reconstruction (``psnr``, ``ssim``; of shapes ``mse``, ``accuracy``, ``iou``,
               ``chamfer``), of sets of pictures or of rendered views (``frechet``, ``kid``,
               ``precision-recall``, in the features of ``detector``; ``weights``: its local file),
-              and of sets of shapes (``shapes``: the figures of ``protocol``; ``cloud-frechet``, in
+              and of sets of shapes (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in
               the features of a point-cloud detector).
     protocol: how sets of shapes are judged: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
-    points:   of each surface, where not the protocol's: figures are then marked so.
+    points:   of each surface, where not the protocol's: metrics are then marked so.
     resolution: of the grid that surfaces are found on; None: as trained.
     samples:  drawn from the prior, in equal numbers of each class where there are classes, with its
               options (``OPTIONS``) where they are given; None: 256, or of shapes and views as many

@@ -23,12 +23,12 @@ Features = Float[Tensor, "n d"]
 class Detector(Protocol):
     """Features (n, d) of images (n, 1 | 3, h, w) in [0, 1], whatever their number and size.
 
-    A figure is comparable only to figures of the same ``name`` and ``filter`` (how it resizes).
+    A metric is comparable only to metrics of the same ``name`` and ``filter`` (how it resizes).
     """
 
     name: str
     filter: str
-    figure: str
+    metric: str
     """What a Frechet distance of these features is called: ``fid`` belongs to Inception alone."""
 
     def __call__(self, images: Images) -> Features: ...
@@ -47,7 +47,7 @@ class Gabor:
 
     name = "gabor"
     filter = "bilinear, antialiased, to 64x64"
-    figure = "frechet"
+    metric = "frechet"
 
     def __init__(self) -> None:
         self.bank = gabor_bank(wavelength=3.0, orientations=6, reach=6)
@@ -84,7 +84,7 @@ class Inception:
 
     name = "inception"
     filter = "8 bit, bilinear as in TensorFlow 1 without antialiasing, to 299x299"
-    figure = "fid"
+    metric = "fid"
 
     def __init__(self, weights: str | None = None, permit: Permit = NOTHING) -> None:
         if weights is None and not permit.network:
