@@ -404,7 +404,7 @@ def test_clouds_that_are_none():
     endless[1] = math.inf
     for bad in (part, endless):
         for call in (
-            failed,
+            failure_mask,
             lambda x: protocol_metrics(x, good, SMALL),
             lambda x: normalize_clouds(x, "box"),
         ):
