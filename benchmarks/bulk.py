@@ -28,16 +28,16 @@ quicken()  # as the command line does: before torch is imported
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from fieldloom.conditioners import Direct  # noqa: E402
+from fieldloom.conditioners import FlatWeights  # noqa: E402
 from fieldloom.encoders import Fit, stacks  # noqa: E402
 from fieldloom.encoders.draws import drawing  # noqa: E402
 from fieldloom.engine import device as devices  # noqa: E402
 from fieldloom.family import Family  # noqa: E402
 from fieldloom.fields import FourierMlp, Siren  # noqa: E402
-from fieldloom.metrics.mismatch import bce, mse  # noqa: E402
+from fieldloom.metrics.losses import bce, mse  # noqa: E402
 from fieldloom.modalities import MODALITIES  # noqa: E402
 from fieldloom.renderers import Direct as Renderer  # noqa: E402
-from fieldloom.types import Mismatch, Signal  # noqa: E402
+from fieldloom.types import LossFn, Signal  # noqa: E402
 
 
 class Case(NamedTuple):
@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
     name: str
     field: Any
-    mismatch: Mismatch
+    loss_fn: LossFn
     rate: float
     points: int | None
     fields: int
@@ -101,7 +101,7 @@ def plain_fit(case: Case, family: Family, seen: list[Signal]) -> Plain:
     adam = torch.optim.Adam(model.parameters(), case.rate)
     for signal in seen:
         adam.zero_grad()
-        case.mismatch(model(signal.coords), signal.values).sum().backward()
+        case.loss_fn(model(signal.coords), signal.values).sum().backward()
         adam.step()
     return model
 
@@ -121,7 +121,7 @@ def in_turns(tasks: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, l
 def measure(case: Case, single: int, rounds: int, seed: int) -> dict[str, Any]:
     """Field-steps a second of each way, and how far apart their fitted values are."""
     torch.manual_seed(seed)
-    family = Family(case.field, Direct(case.field.slots))
+    family = Family(case.field, FlatWeights(case.field.slots))
     signal, render = images(case.fields, seed), Renderer()
     points = case.points or signal.coords.shape[1]
     draw = "once" if case.points is None else "anew"
@@ -131,7 +131,7 @@ def measure(case: Case, single: int, rounds: int, seed: int) -> dict[str, Any]:
     drawn = [[drawing(one, points, fit.seed)(step) for step in range(case.steps)] for one in each]
 
     def stacked() -> Tensor:
-        return fit(signal, family, render, case.mismatch)
+        return fit(signal, family, render, case.loss_fn)
 
     def at_once() -> Tensor:
         cached, stacks.CACHED = stacks.CACHED, 1 << 40
@@ -141,7 +141,7 @@ def measure(case: Case, single: int, rounds: int, seed: int) -> dict[str, Any]:
             stacks.CACHED = cached
 
     def alone() -> Tensor:
-        return torch.cat([fit(one, family, render, case.mismatch) for one in each])
+        return torch.cat([fit(one, family, render, case.loss_fn) for one in each])
 
     def plain() -> Tensor:
         with torch.no_grad():

@@ -22,7 +22,7 @@ from typing import Any
 from collect import collected
 
 from fieldloom import export, load
-from fieldloom.evaluate.analyses import supported
+from fieldloom.evaluation.analyses import supported
 from fieldloom.metrics.cost import parameters
 from fieldloom.system import open_source
 

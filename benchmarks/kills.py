@@ -39,9 +39,9 @@ from fieldloom import export, recipe, stopping
 from fieldloom.engine import device as devices
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
-from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, Interrupted
 from fieldloom.progress import track
+from fieldloom.training import train
 
 torch.set_num_threads(1)
 

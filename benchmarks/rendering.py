@@ -24,7 +24,7 @@ from fieldloom.encoders import Cavia, error
 from fieldloom.engine import device as devices
 from fieldloom.family import Family
 from fieldloom.fields import Siren
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.process import quicken
 from fieldloom.renderers import Volume
 from fieldloom.types import Signal

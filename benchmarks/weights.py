@@ -26,13 +26,13 @@ from collect import seconds
 from fieldloom import export, load
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
-from fieldloom.engine.train import training_codes
-from fieldloom.evaluate import judgement
-from fieldloom.evaluate.ceiling import ceiling
-from fieldloom.evaluate.neighbours import neighbours
+from fieldloom.evaluation import judgement
+from fieldloom.evaluation.ceiling import ceiling
+from fieldloom.evaluation.neighbours import neighbours
 from fieldloom.metrics.cost import parameters
 from fieldloom.report import shown_height
 from fieldloom.system import System, open_source
+from fieldloom.training import training_codes
 
 WORDS = [{"top_k": k, "temperature": t} for k, t in product((3, 5), (0.8, 1.0))]
 NUMBERS: list[dict[str, Any]] = [{"temperature": 0.8}, {"temperature": 1.0}]

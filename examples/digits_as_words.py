@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from fieldloom import Family, export
-from fieldloom.conditioners import Direct
+from fieldloom.conditioners import FlatWeights
 from fieldloom.encoders import Fit
 from fieldloom.fields import FourierMlp
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.metrics.paired import psnr
 from fieldloom.metrics.sets import nearest
 from fieldloom.modalities import Grid
@@ -44,7 +44,7 @@ def main() -> None:
     # 1. Fields: one digit is fitted, and where it ends all others begin, so that a weight means the
     #    same in all of them. All are fitted at once, each as it would be alone.
     net = FourierMlp(2, 1, width=8, depth=3, features="octaves", count=2, pi=False)
-    family = Family(net, Direct(net.slots))
+    family = Family(net, FlatWeights(net.slots))
     fit = Fit(steps=asked.fit_steps, rate=1e-2)
     fields = lambda some: fit(image.observe(some).context, family, Points(), mse).detach()
     start = family.conditioner.start

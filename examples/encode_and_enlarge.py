@@ -18,7 +18,7 @@ from fieldloom import Family, export
 from fieldloom.conditioners import Substitute
 from fieldloom.encoders import Fit, Transformer
 from fieldloom.fields import Local
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES

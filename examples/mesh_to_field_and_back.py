@@ -20,7 +20,7 @@ from fieldloom.fields import Siren
 from fieldloom.geometry.inside import distance
 from fieldloom.geometry.isosurface import project
 from fieldloom.geometry.mesh import checked, from_unit, sample, volume
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.modalities import Points
 from fieldloom.modalities.sources import SOURCES
 

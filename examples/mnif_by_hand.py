@@ -17,7 +17,7 @@ from fieldloom import Family, export
 from fieldloom.conditioners import Mixture
 from fieldloom.encoders import Cavia
 from fieldloom.fields import Siren
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES

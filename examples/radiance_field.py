@@ -16,7 +16,7 @@ import torch
 from fieldloom import Family, export
 from fieldloom.conditioners import Shared
 from fieldloom.fields import FourierMlp
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Views
 from fieldloom.modalities.sources import SOURCES, spec_of

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fieldloom import recipe
-from fieldloom.engine.train import train
+from fieldloom.training import train
 
 # ``make test`` has a process for each core: one thread each, and the programs that tests start too.
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))

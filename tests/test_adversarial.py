@@ -11,9 +11,8 @@ from fieldloom.conditioners.hyper import Hyper
 from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
-from fieldloom.evaluate import evaluate
+from fieldloom.evaluation import evaluate
 from fieldloom.family import Family
 from fieldloom.fields.mlp import FourierMlp
 from fieldloom.objectives.adversarial import GAMES, Adversarial
@@ -21,6 +20,7 @@ from fieldloom.objectives.critics.points import PointConv, PointCritic, farthest
 from fieldloom.priors.prior import Gaussian
 from fieldloom.renderers import Direct as Render
 from fieldloom.system import open_source
+from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 
 BATCH, POINTS, WIDTH = 4, 5, 3
@@ -160,7 +160,7 @@ def test_r1_is_the_squared_slope_of_each_signal(of):
     objective.r1 = 0.0
     torch.manual_seed(7)
     bare, _ = objective.loss("critic", data)
-    assert logs["slope"].item() == pytest.approx(steep)
+    assert logs["gradient"].item() == pytest.approx(steep)
     assert loss.item() - bare.item() == pytest.approx(3.0 / 2 * steep)
 
 
@@ -264,7 +264,7 @@ def test_the_seed_decides_the_losses():
 
     one = losses(5)
     assert one == losses(5) != losses(6)
-    assert {"critic.loss", "critic.slope", "generator.loss"} <= set(one[0])
+    assert {"critic.loss", "critic.gradient", "generator.loss"} <= set(one[0])
 
 
 def test_refusals():

@@ -12,8 +12,8 @@ import fieldloom
 from commands import run
 from fieldloom.engine.run import save
 from fieldloom.errors import InputError
-from fieldloom.evaluate import refinement
-from fieldloom.evaluate.analyses import (
+from fieldloom.evaluation import refinement
+from fieldloom.evaluation.analyses import (
     Panel,
     drawn_tokens,
     held_out,
@@ -23,8 +23,8 @@ from fieldloom.evaluate.analyses import (
     plot,
     supported,
 )
-from fieldloom.evaluate.refinement import closeness, descend, refine, unfolded
-from fieldloom.evaluate.timing import (
+from fieldloom.evaluation.refinement import closeness, descend, refine, unfolded
+from fieldloom.evaluation.timing import (
     Budget,
     Curve,
     Rates,

@@ -26,8 +26,8 @@ import soundfile
 import torch
 from PIL import Image
 
-from fieldloom.conditioners import Direct
-from fieldloom.engine import nef
+from fieldloom.codes import nef
+from fieldloom.conditioners import FlatWeights
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Siren
@@ -943,7 +943,7 @@ def test_a_card_names_no_files_elsewhere(offline, tmp_path):
 def fields(tmp_path) -> tuple[Path, Family]:
     pytest.importorskip("h5py", reason="the extra 'hdf5' is not installed")
     field = Siren(2, 3, width=4, depth=3)
-    own = Family(field, Direct(field.slots, width=7))
+    own = Family(field, FlatWeights(field.slots, width=7))
     codes = own.conditioner.pack({n: torch.randn(6, *s.shape) for n, s in field.slots.items()})
     return nef.write(tmp_path / "a.hdf5", own, codes, {"labels": torch.arange(6)}), own
 

@@ -14,24 +14,24 @@ from torch import nn
 
 import fieldloom
 from fieldloom import recipe
+from fieldloom import training as trains
 from fieldloom.cli import coding
 from fieldloom.cli.data import codes_of
 from fieldloom.cli.options import Device
-from fieldloom.conditioners import Direct, Mixture
+from fieldloom.codes import bulk, nef
+from fieldloom.conditioners import FlatWeights, Mixture
 from fieldloom.encoders import Fit, Plateau, errors, stacks
 from fieldloom.encoders.draws import drawing, picked
-from fieldloom.engine import bulk, nef
-from fieldloom.engine import train as trains
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp, Siren
-from fieldloom.metrics.mismatch import bce, mse
+from fieldloom.metrics.losses import bce, mse
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Reconstruction
 from fieldloom.renderers import Direct as Plain
+from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 
 POINTS = 30
@@ -41,7 +41,7 @@ HOW = (Plain(), mse)
 def family(width=6) -> Family:
     torch.manual_seed(0)
     field = Siren(2, 1, width=width, depth=3, frequency=4.0)
-    return Family(field, Direct(field.slots)).double()
+    return Family(field, FlatWeights(field.slots)).double()
 
 
 def signals(count=5, seed=1) -> Signal:
@@ -296,7 +296,7 @@ def test_a_job_and_its_manifest(tmp_path):
     shards = [read_tensors(tmp_path / "job" / f"{i:05d}.safetensors")[0] for i in range(3)]
     assert torch.equal(torch.cat([x["places"] for x in shards]), places)
     assert torch.equal(torch.cat([x["errors"] for x in shards]), found.errors)
-    assert torch.equal(found.places, places)
+    assert torch.equal(found.indices, places)
     for row, place in enumerate(places.tolist()):  # one by one, by hand
         signal = system.modality.encoding(source.data[place][None])
         signal = replace(signal, index=torch.tensor([place]))
@@ -397,14 +397,14 @@ def test_failed_signals_are_told_and_left_out(tmp_path):
         found = bulk.encode(system, source, source.train, tmp_path / "job", shard=7)
     assert set(found.failed) == {3, 11}
     assert "no finite number" in found.failed[3]
-    assert found.places.tolist() == [x for x in range(20) if x not in (3, 11)]
+    assert found.indices.tolist() == [x for x in range(20) if x not in (3, 11)]
     assert found.codes.isfinite().all()
     manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
     assert [list(x["failed"]) for x in manifest["shards"]] == [["3"], ["11"], []]
     limit = found.errors.median().item()
     with pytest.warns(UserWarning, match="is above"):
         strict = bulk.encode(system, source, source.train, tmp_path / "strict", worst=limit)
-    assert torch.equal(strict.places, found.places[found.errors <= limit])
+    assert torch.equal(strict.indices, found.indices[found.errors <= limit])
     assert any("is above" in why for why in strict.failed.values())
     with pytest.raises(FieldloomError, match="every signal failed"):
         bulk.encode(system, source, source.train, tmp_path / "none", worst=0.0)
@@ -417,7 +417,7 @@ def test_training_goes_on_without_failed_signals(prior, tmp_path, monkeypatch):
 
     def spoilt(system, source, places, worst=1e9):
         found = plain(system, source, places)
-        good = found.places != places[1]
+        good = found.indices != places[1]
         kept = (x[good] for x in found[:3])
         return bulk.Codes(*kept, {int(places[1]): "of this test"})
 
@@ -481,7 +481,7 @@ def test_encode(fitted_run, tmp_path, capsys):
     coding.encode(str(run), out=tmp_path / "c.st", device=Device.cpu)
     tensors, numbers, _ = read_tensors(tmp_path / "c.st")
     assert torch.equal(tensors["codes"], found.codes)
-    assert torch.equal(tensors["places"], found.places)
+    assert torch.equal(tensors["places"], found.indices)
     assert numbers == {"failed": {}}
     assert {x.name for x in tmp_path.iterdir()} == {"run", "c.st"}
     system = fieldloom.load(run, device="cpu")
@@ -539,7 +539,7 @@ def test_hdf5_layout(tmp_path, name):
     else:
         field = FourierMlp(2, 3, width=4, depth=3, features="none")
         theirs = ["Dense_0", "Dense_1", "Dense_2"]
-    own = Family(field, Direct(field.slots, width=7))  # tokens, the last one padded
+    own = Family(field, FlatWeights(field.slots, width=7))  # tokens, the last one padded
     codes = own.conditioner.pack({n: torch.randn(6, *s.shape) for n, s in field.slots.items()})
     path = nef.write(tmp_path / "nefs_0-6.hdf5", own, codes, {"labels": torch.arange(6)})
     with h5py.File(path) as file:
@@ -558,7 +558,7 @@ def test_hdf5_layout(tmp_path, name):
     assert torch.equal(beside["labels"], torch.arange(6))
     other = Siren(2, 3, width=5, depth=3)
     with pytest.raises(InputError, match="other fields"):
-        nef.read(path, Family(other, Direct(other.slots)))
+        nef.read(path, Family(other, FlatWeights(other.slots)))
     with h5py.File(path, "r+") as file:  # whatever else may stand in such a file
         file["a number"], file["a string"] = 3, "said"
         file["strings"], file["too few"] = ["x"] * 6, [1, 2]
@@ -577,6 +577,9 @@ def test_hdf5_layout(tmp_path, name):
     (tmp_path / "bad.hdf5").write_bytes(b"no")
     with pytest.raises(InputError, match="no HDF5 file"):
         nef.read(tmp_path / "bad.hdf5", own)
-    for only in (Direct(field.slots, only="*.weight"), Mixture(field.slots, experts=2, width=3)):
+    for only in (
+        FlatWeights(field.slots, only="*.weight"),
+        Mixture(field.slots, experts=2, width=3),
+    ):
         with pytest.raises(InputError, match="HDF5 of fields"):
             nef.write(path, Family(field, only), codes, {})

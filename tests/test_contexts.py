@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fieldloom.encoders import Transformer
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.modalities import MODALITIES, Views
 from fieldloom.modalities.grid import Context
 from fieldloom.objectives import Reptile
@@ -163,7 +163,7 @@ def test_small_recipes_learn(name):
     adam = torch.optim.Adam(objective.players["field"]["shared"], 1e-2)
     losses = []
     for _ in range(60):
-        batch = system.modality.observe(data, whole=system.encoder.whole)
+        batch = system.modality.observe(data, whole=system.encoder.reads_grid)
         loss, _ = objective.loss("field", batch)
         adam.zero_grad()
         loss.backward()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fieldloom import recipe as recipes
-from fieldloom.evaluate.costs import counts
+from fieldloom.evaluation.costs import counts
 from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.cost import inference, macs, parameters
 from fieldloom.priors import ResMlp
@@ -173,7 +173,7 @@ def test_denoiser_counts(width: int, millions: float) -> None:
 
 def test_the_cost_of_recipes_whose_renderer_is_a_name_or_none(tmp_path):
     from fieldloom import recipe
-    from fieldloom.evaluate.costs import row
+    from fieldloom.evaluation.costs import row
 
     assert row("laginr:cars", "cpu", timed=False)["learnable"]["ours"] == 656_134
     own = recipe.load("mnif:tiny") | {"source": "digits"}

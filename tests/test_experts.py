@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from fieldloom.conditioners import Direct, Film, Hyper, Mixture, Shared, Shift, Substitute
+from fieldloom.conditioners import Film, FlatWeights, Hyper, Mixture, Shared, Shift, Substitute
 from fieldloom.encoders import Cavia, Fit
 from fieldloom.errors import InputError
 from fieldloom.family import Family
@@ -27,7 +27,7 @@ from fieldloom.fields import ARRANGEMENTS, Experts, FourierMlp, Siren
 from fieldloom.fields.arrangements import Chunked, Given, RandomAffine, positions
 from fieldloom.fields.encodings import Embedding, Encoding
 from fieldloom.metrics.cost import macs, parameters
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.modalities.grid import Grid
 from fieldloom.nn import routes
 from fieldloom.nn.routes import Keys, Order, route
@@ -236,8 +236,8 @@ OWNERS = {
     "film": lambda slots: Film(slots, width=3),
     "mixture": lambda slots: Mixture(slots, experts=2, width=3),
     "mixture-of-one-layer": lambda slots: Mixture(slots, experts=2, width=3, only="1.*"),
-    "direct": lambda slots: Direct(slots),
-    "direct-of-one-layer": lambda slots: Direct(slots, only="0.*"),
+    "direct": lambda slots: FlatWeights(slots),
+    "direct-of-one-layer": lambda slots: FlatWeights(slots, only="0.*"),
     "hyper": lambda slots: Hyper(slots, width=3, hidden=(4,), activation="tanh"),
     "hyper-gates": lambda slots: Hyper(slots, width=3, hidden=(4,), rank=2),
 }
@@ -298,7 +298,7 @@ def test_any_one_layer_may_be_each_signals_own(case):
     layers = [name.removesuffix(".weight") for name in field.slots if name.endswith(".weight")]
     for layer in layers:
         for only in (f"{layer}.*", f"{layer}.weight", f"{layer}.bias"):
-            direct = Direct(field.slots, only=only).double()
+            direct = FlatWeights(field.slots, only=only).double()
             code = torch.randn(3, *direct.code_shape, dtype=torch.float64)
             weights = direct(code)
             expected = slow(where, weights, **reference)
@@ -496,7 +496,7 @@ def test_random_affine_is_drawn_once_and_is_no_parameter():
     seeded = lambda name, seed: field.slots[name].init(torch.Generator().manual_seed(seed))
     assert torch.equal(seeded("0.tiling", 1), seeded("0.tiling", 1))
     assert not torch.equal(seeded("0.tiling", 1), seeded("0.tiling", 2))
-    for conditioner in (Shared(field.slots), Mixture(field.slots, 2, 3), Direct(field.slots)):
+    for conditioner in (Shared(field.slots), Mixture(field.slots, 2, 3), FlatWeights(field.slots)):
         family = Family(field, conditioner)
         # it is saved with the state and nothing trains it
         assert f"conditioner.base.{names[0]}" in family.state_dict()
@@ -795,10 +795,10 @@ def test_layers_are_sorted_together_where_points_are_many():
     tile = lambda seed: torch.randint(3, (5000,), generator=torch.Generator().manual_seed(seed))
     many = [Keys(tile(i), 3, own=False) for i in range(3)]
     stops = route(many, 1, 5000)
-    assert [stop.order.places is None for stop in stops] == [False, True, True]
+    assert [stop.order.indices is None for stop in stops] == [False, True, True]
     assert [len(stop.order.runs) for stop in stops] == [3, 9, 27]
     few = [Keys(tile(i)[:200], 3, own=False) for i in range(3)]
-    assert not any(stop.order.places is None for stop in route(few, 1, 200))
+    assert not any(stop.order.indices is None for stop in route(few, 1, 200))
 
 
 def test_tiles_without_a_point_get_no_gradient():
@@ -832,7 +832,7 @@ def per_row(x, order, weight, bias, table, shares):
     matrices = [matrix for a, b, matrix in order.runs for _ in range(a, b)]
     rows = []
     for r, matrix in enumerate(matrices):
-        row = x[order.places[r]]
+        row = x[order.indices[r]]
         parts = [shares[r, c] * (row @ weight[own[matrix]]) for c, own in enumerate(table)]
         rows.append(sum(parts) + bias)
     return torch.stack(rows)

@@ -7,13 +7,13 @@ import torch
 
 import fieldloom
 from fieldloom import recipe as recipes
-from fieldloom.conditioners import Direct
+from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Experts, FourierMlp, Siren
 from fieldloom.priors import PRIORS, Diffusion, Graph, Quantize, quantize
+from fieldloom.training import train
 
 SIZES = dict(width=6, depth=4)
 
@@ -21,7 +21,7 @@ SIZES = dict(width=6, depth=4)
 def family_of(field=None) -> Family:
     torch.manual_seed(0)
     field = field or FourierMlp(2, 3, features="octaves", count=2, **SIZES)
-    return Family(field, Direct(field.slots)).double()
+    return Family(field, FlatWeights(field.slots)).double()
 
 
 def codec_of(family: Family, **own) -> Graph:
@@ -133,7 +133,11 @@ def test_gradients_reach_everything_and_signals_are_independent():
 
 def test_only_plain_perceptrons_are_read():
     tiled = Experts(2, 3, width=5, depth=3, tiles=(2, 2, 1), count=2)
-    for layout in (None, Direct(tiled.slots).layout, Direct(family_of().field.slots, "1.*").layout):
+    for layout in (
+        None,
+        FlatWeights(tiled.slots).layout,
+        FlatWeights(family_of().field.slots, "1.*").layout,
+    ):
         if layout is not None and len(layout) == 2:
             Graph((1, 42), layout)  # one layer is a perceptron, too
             continue

@@ -10,20 +10,20 @@ from torch import nn
 
 import fieldloom
 from fieldloom import memory, recipe, registry
-from fieldloom.conditioners import Direct, Shared
+from fieldloom.conditioners import FlatWeights, Shared
 from fieldloom.encoders import Fit, Nothing
 from fieldloom.engine.stage import OPTIMIZERS, Stage, parse_stage
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
-from fieldloom.evaluate.figures import Evaluation, check_room, parse
+from fieldloom.evaluation.figures import Evaluation, check_room, parse
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.nn.transformer import perceptron
 from fieldloom.permit import Permit
 from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Seen
 from fieldloom.system import TABLES, assemble
+from fieldloom.training import train
 
 GB = 10**9
 
@@ -56,7 +56,7 @@ def sentence(make, *arguments, **named) -> str | None:
 VALUES = (0, -1, 10**12, float("nan"), float("inf"), 1e308, 1e-320, "text", [], [-1, 2], {}, True)
 
 FIELD = FourierMlp(2, 1, width=4, depth=2, count=2)
-FAMILY = Family(FIELD, Direct(FIELD.slots))
+FAMILY = Family(FIELD, FlatWeights(FIELD.slots))
 DIMS = {"coord_dim": 2, "value_dim": 1, "direction_dim": 0}
 CODES = {
     "code_shape": FAMILY.code_shape,
@@ -72,7 +72,7 @@ PLAY = {
     "family": FAMILY,
     "encoder": Fit(),
     "render": Seen(),
-    "mismatch": mse,
+    "loss_fn": mse,
     "prior": Gaussian(FAMILY.code_shape, standard=True),
     "link": None,
     "coord_dim": 2,

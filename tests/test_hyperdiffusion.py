@@ -11,25 +11,25 @@ from torch import Tensor
 
 import fieldloom
 from fieldloom import recipe as recipes
-from fieldloom.conditioners import Direct
+from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
 from fieldloom.fields import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.priors import Tensors, Whiten
 from fieldloom.system import open_source
+from fieldloom.training import train
 from vectors import same
 
 SMALL = dict(width=12, depth=2, heads=3, bands=4)
 
 
-def codes(width: int | None = 7) -> Direct:
+def codes(width: int | None = 7) -> FlatWeights:
     """Codes of a small SIREN; tokens of 7 leave some padding."""
-    return Direct(Siren(2, 1, width=3, depth=3).slots, width=width)
+    return FlatWeights(Siren(2, 1, width=3, depth=3).slots, width=width)
 
 
-def net(conditioner: Direct, classes: int = 0, **own: object) -> Tensors:
+def net(conditioner: FlatWeights, classes: int = 0, **own: object) -> Tensors:
     made = Tensors(conditioner.code_shape, conditioner.layout, classes, **(SMALL | own)).double()
     with torch.no_grad():
         for parameter in made.parameters():
@@ -37,7 +37,7 @@ def net(conditioner: Direct, classes: int = 0, **own: object) -> Tensors:
     return made
 
 
-def noise(conditioner: Direct, batch: int = 3) -> Tensor:
+def noise(conditioner: FlatWeights, batch: int = 3) -> Tensor:
     return torch.randn(batch, *conditioner.code_shape, dtype=torch.float64)
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from fieldloom.conditioners import Direct, Film, Mixture, Shared, Shift
+from fieldloom.conditioners import Film, FlatWeights, Mixture, Shared, Shift
 from fieldloom.encoders import Cavia
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp, Siren
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.modalities.grid import Grid
 from fieldloom.nn.layers import fourier, fourier_interleaved, linear, log_spaced, octaves
 from fieldloom.objectives import Reconstruction
@@ -146,7 +146,7 @@ def test_film_scales_and_shifts_pre_activations():
 
 def test_direct_packs_and_unpacks():
     siren = Siren(2, 3, width=4, depth=3)
-    direct = Direct(siren.slots, width=10)
+    direct = FlatWeights(siren.slots, width=10)
     code = torch.randn(2, *direct.code_shape)
     weights = direct(code)
     flat = direct.pack(weights).flatten(1)

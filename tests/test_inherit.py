@@ -9,8 +9,8 @@ import torch
 
 from fieldloom import recipe
 from fieldloom.engine.run import Run
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
+from fieldloom.training import train
 
 SMALL = ["source.split=[40, 10]", "train.prior.steps=6"]
 

@@ -17,19 +17,19 @@ import fieldloom
 from commands import run
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
-from fieldloom.evaluate import judgement as module
-from fieldloom.evaluate.baselines import baselines
-from fieldloom.evaluate.copies import Nearest, Novelty, nearest_codes, nearest_signals
-from fieldloom.evaluate.judgement import (
+from fieldloom.evaluation import judgement as module
+from fieldloom.evaluation.baselines import baselines
+from fieldloom.evaluation.copies import Nearest, Novelty, nearest_codes, nearest_signals
+from fieldloom.evaluation.judgement import (
     Question,
     collect,
     count_of,
     judgement,
 )
-from fieldloom.evaluate.measures import MEASURES
-from fieldloom.evaluate.neighbours import neighbours
-from fieldloom.evaluate.shapes import clouds_of, decoded_clouds, surfaces_of
-from fieldloom.evaluate.verdicts import FIGURES, Pair, bootstrap, judge
+from fieldloom.evaluation.measures import MEASURES
+from fieldloom.evaluation.neighbours import neighbours
+from fieldloom.evaluation.shapes import clouds_of, decoded_clouds, surfaces_of
+from fieldloom.evaluation.verdicts import FIGURES, Pair, bootstrap, judge
 from fieldloom.metrics.clouds import chamfer, normalise
 from fieldloom.metrics.clouds_features import Statistics
 from fieldloom.metrics.features import Gabor
@@ -233,10 +233,10 @@ def test_the_nearest_signals(measure):
     for i, query in enumerate(queries):
         each = [far(query, one, measure) for one in known]
         place = -1 if i == 2 else each.index(min(each))
-        assert found.places[i] == place
+        assert found.indices[i] == place
         assert found.distances[i].item() == pytest.approx(min(each), rel=1e-6)
-    assert (found.places[2], found.distances[2]) == (-1, math.inf)
-    assert (found.places[3], found.distances[3]) == (7, 0)
+    assert (found.indices[2], found.distances[2]) == (-1, math.inf)
+    assert (found.indices[3], found.distances[3]) == (7, 0)
 
 
 def test_the_nearest_codes():
@@ -245,10 +245,10 @@ def test_the_nearest_codes():
     found = nearest_codes(queries, known)
     for i in range(4):
         each = [(queries[i] - one).double().square().sum().sqrt().item() for one in known]
-        assert found.places[i] == each.index(min(each))
+        assert found.indices[i] == each.index(min(each))
         assert found.distances[i].item() == pytest.approx(min(each), rel=1e-6)
     assert found.distances[1] == 0
-    assert (found.places[4], found.distances[4]) == (-1, math.inf)
+    assert (found.indices[4], found.distances[4]) == (-1, math.inf)
 
 
 def test_novelty_is_beside_held_out_fields():
@@ -364,7 +364,7 @@ def test_several_sets_of_samples_are_judged_as_each_alone(digits, tiny_run):
     for name, codes in sets.items():
         alone = judgement(system, source, known, {name: codes}, labels, Question("pixels"))
         assert alone.verdicts == [x for x in both.verdicts if x.set not in sets or x.set == name]
-        near = [x.novelty[name]["weights"].samples.places.tolist() for x in (both, alone)]
+        near = [x.novelty[name]["weights"].samples.indices.tolist() for x in (both, alone)]
         assert near[0] == near[1]
     for wrong, match in [
         ({"a": known[:10], "b": known[:9]}, r"equally large: these have \[9, 10\]"),
@@ -378,7 +378,7 @@ def test_training_codes_as_samples_are_found_out(digits, tiny_run):
     system, source = digits
     known, labels, *_ = Run(tiny_run).read_codes()
     found = judgement(system, source, known, {"ours": known[5:15]}, labels, Question("pixels"))
-    assert found.novelty["ours"]["weights"].samples.places.tolist() == list(range(5, 15))
+    assert found.novelty["ours"]["weights"].samples.indices.tolist() == list(range(5, 15))
     for space in ("weights", "signals"):
         own = found.novelty["ours"][space]
         assert own.samples.distances.max() < 1e-6  # decoding rounds by its batch
@@ -435,7 +435,7 @@ def test_few_shapes_are_held_at_a_time(shapes, monkeypatch):
     codes = origin + torch.randn(5, *origin.shape[1:], generator=Generator().manual_seed(0))
     whole = clouds_of(system.modality, system.decode(codes), 16)
     assert not whole[1:].isnan().all()
-    monkeypatch.setattr("fieldloom.evaluate.shapes.HELD", 1)
+    monkeypatch.setattr("fieldloom.evaluation.shapes.HELD", 1)
     torch.testing.assert_close(decoded_clouds(system, codes, 16), whole, equal_nan=True)
 
 
@@ -473,8 +473,8 @@ def test_shapes_are_judged_by_their_surfaces(shapes):
     empty = int(5 in drawn)
     assert found.absent == {"training": empty, "held-out": 0}
     assert {x.size for x in found.verdicts if x.reference == "training"} == {3 - empty}
-    assert found.novelty["samples"]["weights"].samples.places.tolist() == [0, 1, -1]
-    assert found.novelty["samples"]["signals"].samples.places[2] == -1
+    assert found.novelty["samples"]["weights"].samples.indices.tolist() == [0, 1, -1]
+    assert found.novelty["samples"]["signals"].samples.indices[2] == -1
     shown = neighbours(system, samples, known, found.novelty["samples"])
     assert shown.shape == (9, 3, 128, 128)
     assert shown[7:].eq(1).all()  # a failure has no neighbours

@@ -16,7 +16,7 @@ from fieldloom.engine.loop import load_weights
 from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, FIELDS
 from fieldloom.fields.encodings import Embedding
-from fieldloom.metrics.mismatch import MISMATCHES, mse
+from fieldloom.metrics.losses import LOSSES, mse
 from fieldloom.modalities import MODALITIES
 from fieldloom.priors import CODECS, PRIORS, ResMlp
 from fieldloom.renderers import RENDERERS, Direct
@@ -251,12 +251,12 @@ def test_renderers(name):
         torch.testing.assert_close(once, twice, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", MISMATCHES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_mismatches(name):
     """One number a signal, zero gradient at the truth, larger away from it."""
     true = torch.rand(3, 5, 2).round() if name == "bce" else torch.rand(3, 5, 2)
     perfect = (true * 2 - 1) * 50 if name == "bce" else true
-    near, far = (MISMATCHES[name](perfect * s, true) for s in (1.0, -1.0))
+    near, far = (LOSSES[name](perfect * s, true) for s in (1.0, -1.0))
     assert near.shape == (3,)
     assert (near < 1e-6).all()
     assert (far > near).all()
@@ -296,7 +296,7 @@ def test_encoders(name):
         **({"code_shape": family.code_shape} if name not in ("nothing", "fit") else {}),
         **ENCODER_ARGUMENTS[name],
     ).double()
-    if encoder.whole:  # what answers in one pass has learned how
+    if encoder.reads_grid:  # what answers in one pass has learned how
         learn(encoder, signal, family)
     encoder.eval()
     code = encoder(signal, family, Direct(), mse)
@@ -346,7 +346,7 @@ def test_autodecoding_keeps_the_codes_of_training_signals():
     encoder = ENCODERS["autodecode"](family.code_shape, signals=BATCH, std=0.1)
     encoder.train()
     code = encoder(signal, family, Direct(), mse)
-    torch.testing.assert_close(code, encoder.stored(signal.index, family))
+    torch.testing.assert_close(code, encoder.stored_codes(signal.index, family))
 
 
 def two_modes(count=400):

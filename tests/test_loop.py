@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from fieldloom import recipe
+from fieldloom import training as trains
 from fieldloom.engine import device as devices
-from fieldloom.engine import train as trains
 from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage, order, rate_at
-from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, InputError, Interrupted
 from fieldloom.objectives import Objective
+from fieldloom.training import train
 
 
 def test_an_epoch_visits_every_signal_once():

@@ -13,7 +13,6 @@ from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage
 from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
@@ -24,6 +23,7 @@ from fieldloom.objectives.critics import PatchCritic
 from fieldloom.priors.prior import Gaussian
 from fieldloom.registry import build
 from fieldloom.renderers import Direct, Plucker
+from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 
 BATCH, SIDE, WIDTH = 3, 8, 2
@@ -286,7 +286,7 @@ def test_the_smallest_picture(depth, scales, kernel):
 
 
 def test_a_recipe_line_builds_it():
-    spec = {"name": "patches", "width": 4, "depth": 1, "scales": 1, "kernel": 4, "slope": 0.1}
+    spec = {"name": "patches", "width": 4, "depth": 1, "scales": 1, "kernel": 4, "gradient": 0.1}
     critic = build("critic", spec, {"critic": CRITICS}, coord_dim=2, value_dim=3)
     assert critic.scales[0][0].in_channels == 3
     assert critic.scales[0][1].negative_slope == 0.1
@@ -411,7 +411,7 @@ def test_the_penalty_is_the_slope_of_the_mean_of_a_signals_logits():
     ]
     steep = np.mean([(s**2).sum().item() for s in slopes])
     loss, logs = objective.loss("critic", data)
-    assert logs["slope"].item() == pytest.approx(steep)
+    assert logs["gradient"].item() == pytest.approx(steep)
     assert loss.item() - logs["loss"].item() == pytest.approx(2.0 / 2 * steep)
 
 

@@ -6,24 +6,24 @@ import torch
 from torch import nn
 
 from fieldloom import recipe as recipes
-from fieldloom.conditioners.conditioner import Direct
+from fieldloom.conditioners.conditioner import FlatWeights
 from fieldloom.conditioners.hyper import Hyper
 from fieldloom.encoders import AutoDecode, Nothing
 from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
-from fieldloom.evaluate import evaluate
+from fieldloom.evaluation import evaluate
 from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
 from fieldloom.objectives.penalties import L2, Isometry, Lle, apart_of, project
 from fieldloom.priors.prior import Neighbours
 from fieldloom.registry import build as make
 from fieldloom.renderers import Direct as Render
 from fieldloom.system import TABLES, build, open_source
+from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 
 SIGNALS, WIDTH, POINTS = 9, 4, 6
@@ -205,7 +205,7 @@ def test_lle_refusals():
 def test_lle_of_codes_around_an_origin():
     """A table holds differences from the origin; what is explained are codes."""
     field = Siren(1, 1, width=2, depth=2)
-    whole = Family(field, Direct(field.slots)).double()
+    whole = Family(field, FlatWeights(field.slots)).double()
     knows = AutoDecode(whole.code_shape, SIGNALS, std=0.01).double().train()
     batch, seen = signals([0, 1]), []
 
@@ -213,7 +213,7 @@ def test_lle_of_codes_around_an_origin():
         seen.append(code)
         return code.flatten(1).sum(1)
 
-    code = knows.stored(batch.target.index, whole)
+    code = knows.stored_codes(batch.target.index, whole)
     Lle(neighbours=3)(code, batch, knows, explain)
     torch.testing.assert_close(seen[0], code, atol=0.1, rtol=0)
 
@@ -297,7 +297,7 @@ def test_the_scale_of_isometry_is_trained():
     knows, whole, penalty = encoder(), family(), Isometry(1.0, 2, 5.0).double()
     objective = Reconstruction(whole, knows, Render(), mse, penalty)
     assert any(p is penalty.scale for p in objective.players["field"]["shared"])
-    assert not objective.separable
+    assert not objective.independent
     batch = signals([0, 4, 7])
     code = knows.table.detach()[[0, 4, 7], 0]
     values = batch.target.values
@@ -346,7 +346,7 @@ def test_penalties_add_up_and_logs_name_them():
 
 def test_recipes_list_penalties():
     known = dict(
-        family=family(), encoder=encoder(), render=Render(), mismatch=mse, prior=None, slots={}
+        family=family(), encoder=encoder(), render=Render(), loss_fn=mse, prior=None, slots={}
     )
     spec = {"name": "reconstruction", "penalty": ["lle", {"name": "isometry", "pairs": 3}]}
     objective = make("objective", spec, TABLES, **known)

@@ -17,7 +17,7 @@ from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
 from fieldloom.geometry.cameras import look_at, rays
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
 from fieldloom.renderers import Plucker, Rendered, Volume, plucker, quantiles
 from fieldloom.system import System, build

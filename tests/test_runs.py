@@ -19,13 +19,14 @@ from PIL import Image
 import commands
 import fieldloom
 from fieldloom import recipe, stopping
-from fieldloom.engine import bulk, lock
-from fieldloom.engine import train as trains
+from fieldloom import training as trains
+from fieldloom.codes import bulk
+from fieldloom.engine import lock
 from fieldloom.engine.lock import locked
 from fieldloom.engine.run import RESERVED, Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.engine.train import train
 from fieldloom.errors import FieldloomError, InputError, Interrupted
+from fieldloom.training import train
 
 TINY = recipe.load("mnif:tiny")
 
@@ -302,7 +303,7 @@ def test_places_of_other_data_are_refused(job):
     tensors, numbers, made_by = read_tensors(folder / "00001.safetensors")
     tensors["places"][3] = 1 << 62
     write_tensors(folder / "00001.safetensors", tensors, numbers, made_by)
-    with pytest.raises(InputError, match="are damaged: they hold places of other data"):
+    with pytest.raises(InputError, match="are damaged: they hold indices of other data"):
         encode()
 
 

@@ -15,12 +15,12 @@ from fieldloom import recipe
 from fieldloom.cli.data import data_of
 from fieldloom.cli.files import write_data
 from fieldloom.engine.run import load
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit
 from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.views import Views
 from fieldloom.system import build
+from fieldloom.training import train
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from fieldloom import export
-from fieldloom.engine.train import prepare, train
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, spec_of
@@ -23,6 +22,7 @@ from fieldloom.modalities.sources import mapped as mapped_module
 from fieldloom.modalities.sources.films import Frames
 from fieldloom.modalities.sources.mapped import cache, mapped, mapped_by_parts
 from fieldloom.modalities.sources.source import Source, _pieces, assemble
+from fieldloom.training import prepare, train
 from shared import shared
 
 IMAGE, FILM, SOUND = Grid(), Grid(axes=3), Grid(axes=1, channels=1)

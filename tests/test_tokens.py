@@ -16,11 +16,10 @@ from typer.testing import CliRunner
 import fieldloom
 from fieldloom import recipe as recipes
 from fieldloom.cli import app
-from fieldloom.conditioners import Direct
+from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
-from fieldloom.evaluate.ceiling import ceiling
+from fieldloom.evaluation.ceiling import ceiling
 from fieldloom.fields import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.metrics.paired import psnr
@@ -31,19 +30,20 @@ from fieldloom.priors.readouts import Picking, drawn
 from fieldloom.priors.tokens import cut, gather, scatter
 from fieldloom.registry import build
 from fieldloom.system import TABLES, open_source
+from fieldloom.training import train
 from fieldloom.types import Slot
 from vectors import Vectors, load, same
 
 CUTS = ("scalar", "row", "neuron")
 
 
-def weights(width: int | None = None, **own: object) -> Direct:
+def weights(width: int | None = None, **own: object) -> FlatWeights:
     """All weights of a small perceptron, one layer of which is wider than the others."""
     field = Siren(2, 3, width=4, depth=3, **own)
-    return Direct(field.slots, width=width)
+    return FlatWeights(field.slots, width=width)
 
 
-def some(conditioner: Direct, count: int = 60, seed: int = 0) -> Tensor:
+def some(conditioner: FlatWeights, count: int = 60, seed: int = 0) -> Tensor:
     """Codes around the start, each layer at a scale of its own."""
     generator = Generator().manual_seed(seed)
     shapes = {name: slot.shape for name, slot in conditioner.layout.items()}
@@ -683,7 +683,7 @@ def test_fields_of_mnist_have_the_published_lengths() -> None:
         field = FourierMlp(
             2, 1, width=16, depth=3, features="octaves", count=4, pi=False, output_bias=bias
         )
-        conditioner = Direct(field.slots)
+        conditioner = FlatWeights(field.slots)
         assert len(cut(conditioner.code_shape, conditioner.layout, "scalar").index) == count
         assert len(cut(conditioner.code_shape, conditioner.layout, "neuron").index) == 33
 
@@ -815,7 +815,7 @@ def test_a_codecs_own_vectors_are_tokens() -> None:
             return inner.reshape(len(inner), 1, 6)
 
     field = Siren(1, 1, width=1, depth=2)
-    layout = Direct(field.slots).layout
+    layout = FlatWeights(field.slots).layout
     prior = Autoregressive((1, 6), codec=Halves((1, 6)), layout=layout, width=8, heads=2, depth=1)
     codes = torch.randn(4, 1, 6)
     same(prior.read(codes), codes.view(4, 2, 3), rtol=0, atol=0)

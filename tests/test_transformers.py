@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fieldloom.conditioners import Columns, Conditioner, Direct, Factor, Substitute
+from fieldloom.conditioners import Columns, Conditioner, Factor, FlatWeights, Substitute
 from fieldloom.encoders import Cavia, Fit, Transformer, error
 from fieldloom.encoders.transformer import unfold
 from fieldloom.errors import InputError
@@ -23,7 +23,7 @@ from fieldloom.family import Family
 from fieldloom.fields import Experts, Field, FourierMlp, Local, Siren
 from fieldloom.geometry.cameras import orbit, rays
 from fieldloom.metrics.cost import macs, parameters
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.modalities import MODALITIES
 from fieldloom.nn.transformer import AdaptiveBlock, Attention, Block, attend
 from fieldloom.renderers import Direct as Seen
@@ -772,7 +772,7 @@ def test_relative_steps() -> None:
     slots = fields()["siren"].slots
     code = draw(2, 3, 5)
     close(Factor(slots, rank=3).norms(code)[1], code[1].square().sum().expand(3, 5))
-    direct = Direct(slots, only="*.weight", width=7)
+    direct = FlatWeights(slots, only="*.weight", width=7)
     code = draw(2, *direct.code_shape)
     norms = direct.unpack(direct.norms(code))
     for name, weight in direct.unpack(code).items():
@@ -781,7 +781,7 @@ def test_relative_steps() -> None:
 
 
 def test_unpacking_gives_what_was_packed() -> None:
-    direct = Direct(fields()["experts"].slots, width=7)
+    direct = FlatWeights(fields()["experts"].slots, width=7)
     assert direct.layout is not None
     weights = {name: draw(2, *slot.shape) for name, slot in direct.layout.items()}
     close(direct.unpack(direct.pack(weights)), weights, rtol=0, atol=0)
@@ -797,7 +797,7 @@ def test_a_fit_is_no_worse_than_the_encoder_it_starts_from() -> None:
         after = loss(fit(signal, own, Seen(), mse))
         assert (after <= before).all()
     assert (loss(Fit(steps=5, start=start)(signal, own, Seen(), mse)) < before).all()
-    assert fit.whole
+    assert fit.reads_grid
     assert not Fit().whole
 
 

@@ -13,7 +13,7 @@ from fieldloom.conditioners.modulation import Shift
 from fieldloom.encoders import Cavia, error
 from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.modalities.grid import Grid, Placement
 from fieldloom.objectives import Reconstruction
 from fieldloom.renderers import Direct

@@ -12,7 +12,7 @@ from fieldloom.encoders import AutoDecode, Cavia, error
 from fieldloom.engine.loop import Training
 from fieldloom.engine.stage import Stage
 from fieldloom.family import Family
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.objectives import L2, Reconstruction
 from fieldloom.renderers import Direct
 from fieldloom.types import Batch, Domain, Function

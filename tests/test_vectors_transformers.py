@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fieldloom.conditioners import Columns, Conditioner, Direct, Factor, Substitute
+from fieldloom.conditioners import Columns, Conditioner, Factor, FlatWeights, Substitute
 from fieldloom.encoders import Cavia, Transformer, error
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp, Local
 from fieldloom.geometry.cameras import rays
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.modalities import MODALITIES
 from fieldloom.nn.layers import log_spaced
 from fieldloom.renderers import RENDERERS, Renderer, Volume, plucker
@@ -452,7 +452,7 @@ def learned_init() -> Descent:
     stored = under(vectors, "w/")
     base = base_state(stored, HYPONET)
     state = {name: tensor for name, tensor in base.items() if name.endswith("bias")}
-    direct = Direct(perceptron(2, 3, **PICTURE).slots, only="*.weight")
+    direct = FlatWeights(perceptron(2, 3, **PICTURE).slots, only="*.weight")
     starts = {f"{i}.weight": stored[f"{INITIAL}{i}"][None] for i in range(4)}
     return Descent(vectors, direct, state | {"start": direct.pack(starts)})
 

@@ -15,7 +15,7 @@ from fieldloom.engine.stage import Stage
 from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
 from fieldloom.geometry.cameras import rays
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.objectives import L2, Reconstruction
 from fieldloom.renderers import Plucker, Volume, plucker
 from fieldloom.types import Batch

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fieldloom.conditioners import Direct
+from fieldloom.conditioners import FlatWeights
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.cost import inference, parameters
@@ -71,13 +71,13 @@ def from_state_order(flat: Tensor, net: FourierMlp) -> dict[str, Tensor]:
     }
 
 
-def holder(weights: dict[str, Tensor]) -> Direct:
+def holder(weights: dict[str, Tensor]) -> FlatWeights:
     """A conditioner whose codes hold weights of these shapes."""
     roles = {key: key.rpartition(".")[2] for key in weights}
     empty = {key: torch.zeros(w.shape[1:], dtype=w.dtype) for key, w in weights.items()}
     draw = lambda key: lambda generator: empty[key]
     slots = {key: Slot(tuple(w.shape[1:]), draw(key), roles[key]) for key, w in weights.items()}
-    return Direct(slots)
+    return FlatWeights(slots)
 
 
 def in_state_order(weights: dict[str, Tensor]) -> Tensor:

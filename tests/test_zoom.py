@@ -13,13 +13,13 @@ import fieldloom
 from commands import run
 from fieldloom import recipe
 from fieldloom.cli.grids import WHOLE, Window, parse_window, shape_of
-from fieldloom.engine.train import train
 from fieldloom.errors import InputError
-from fieldloom.evaluate import evaluate, large
+from fieldloom.evaluation import evaluate, large
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import MODALITIES
 from fieldloom.modalities.sources import Source
 from fieldloom.system import build, open_source
+from fieldloom.training import train
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_a_window_is_what_the_field_says_there():
             y = y0 + (y1 - y0) * (i + 0.5) / rows
             x = x0 + (x1 - x0) * (j + 0.5) / columns
             at = torch.tensor([[[2 * y - 1, 2 * x - 1]]])
-            values = system.modality.outward(function(at))[0, 0]
+            values = system.modality.denormalize(function(at))[0, 0]
             torch.testing.assert_close(found[:, i, j], values, atol=1e-5, rtol=0)
 
 
@@ -285,7 +285,7 @@ def test_a_large_picture_is_measured_and_shown(picture_run, monkeypatch, capsys)
     assert (picture_run / "error.png").is_file()
     monkeypatch.setattr(large, "LIMIT", 1000)
     monkeypatch.setattr(large, "LONGEST", 16)
-    monkeypatch.setattr("fieldloom.evaluate.costs.LIMIT", 1000)
+    monkeypatch.setattr("fieldloom.evaluation.costs.LIMIT", 1000)
     monkeypatch.setattr(fieldloom.System, "predict", None)  # nothing is decoded as a whole
     run("evaluate", picture_run)
     streamed = json.loads((picture_run / "report.json").read_text())["figures"]

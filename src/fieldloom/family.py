@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fieldloom.conditioners import Conditioner, Direct
+from fieldloom.conditioners import Conditioner, FlatWeights
 from fieldloom.errors import InputError
 from fieldloom.fields import Field
 from fieldloom.types import Code, Coords, Function, Values
@@ -50,7 +50,7 @@ class Family(nn.Module):
         """
         weights = {name: w.detach() for name, w in self.conditioner(code.detach()).items()}
         own = {name: w.expand(len(code), *w.shape[1:]) for name, w in weights.items()}
-        direct = Direct(self.field.slots)
+        direct = FlatWeights(self.field.slots)
         fixed = {n: w for n, w in weights.items() if self.field.slots[n].role == "fixed"}
         direct.base.load_state_dict(fixed)
         direct.start = nn.Parameter(direct.pack(own))

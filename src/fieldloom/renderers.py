@@ -281,8 +281,8 @@ def quantiles(
     right = torch.searchsorted(summed, u.contiguous(), right=True).clamp(1, summed.shape[-1] - 1)
     pick = lambda x, at: x.gather(-1, at)
     low, high = pick(summed, right - 1), pick(summed, right)
-    share = (u - low) / (high - low).clamp_min(1e-12)
-    return pick(edges, right - 1) + share * (pick(edges, right) - pick(edges, right - 1))
+    fraction = (u - low) / (high - low).clamp_min(1e-12)
+    return pick(edges, right - 1) + fraction * (pick(edges, right) - pick(edges, right - 1))
 
 
 def _rays(coord_dim: int, name: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fieldloom import export
 from fieldloom.engine.run import Run
-from fieldloom.evaluate import Figure, Result
+from fieldloom.evaluation import Figure, Result
 from fieldloom.modalities import Views
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
@@ -181,10 +181,10 @@ def interpolation(
 ) -> list[NDArray[np.uint8]]:
     """Frames that go from the first half of the codes to the second half and back."""
     half = min(len(codes) // 2, 8)
-    shares = [i / (steps - 1) for i in range(steps)]
+    fractions = [i / (steps - 1) for i in range(steps)]
     forth = []
-    for share in shares:
-        between = torch.lerp(codes[:half], codes[half : 2 * half], share)
+    for fraction in fractions:
+        between = torch.lerp(codes[:half], codes[half : 2 * half], fraction)
         shown = seen(system, decoded(system, between, resolution))
         if shown is None:
             return []

@@ -24,7 +24,7 @@ from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, FIELDS
 from fieldloom.geometry.isosurface import project as to_level
 from fieldloom.geometry.mesh import Mesh, from_unit
-from fieldloom.metrics.mismatch import LINKS, MISMATCHES
+from fieldloom.metrics.losses import LINKS, LOSSES
 from fieldloom.modalities import MODALITIES, Grid, Modality, Views, Voxels
 from fieldloom.modalities.grid import Window
 from fieldloom.modalities.modality import Cameras, Resolution
@@ -35,7 +35,7 @@ from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import CODECS, DENOISERS, PRIORS, Prior
 from fieldloom.renderers import RENDERERS, Renderer, Volume
-from fieldloom.types import Code, Coords, Function, Mismatch, Signal, Values, layer_of
+from fieldloom.types import Code, Coords, Function, LossFn, Signal, Values, layer_of
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "source": SOURCES,
@@ -85,7 +85,7 @@ class System(nn.Module):
         self,
         modality: Modality,
         render: Renderer,
-        mismatch: Mismatch,
+        loss_fn: LossFn,
         family: Family,
         encoder: Encoder,
         prior: Prior | None,
@@ -96,7 +96,7 @@ class System(nn.Module):
         super().__init__()
         self.permit = permit
         self.link = link or (lambda values: values)
-        self.modality, self.render, self.mismatch, self.recipe = modality, render, mismatch, recipe
+        self.modality, self.render, self.loss_fn, self.recipe = modality, render, loss_fn, recipe
         self.family, self.encoder, self.prior = family, encoder, prior
         self.finished: list[str] = []
         self.eval()
@@ -158,10 +158,10 @@ class System(nn.Module):
             raise InputError(f"index: {len(data)} places are needed, one of each datum.")
         field = self.recipe.get("train", {}).get("field", {})
         whole = field.get("batch", 32)
-        size = batch or (field.get("micro", whole) if self.encoder.separable else whole)
-        if batch is None and self.encoder.separable and self.encoder.stacks:
+        size = batch or (field.get("micro", whole) if self.encoder.independent else whole)
+        if batch is None and self.encoder.independent and self.encoder.splits_batches:
             size = max(1, len(data))
-        elif batch is None and self.encoder.separable and "points" in field and len(data):
+        elif batch is None and self.encoder.independent and "points" in field and len(data):
             alone = {key: value[:1] for key, value in meta.items()}
             points = self.modality.encoding(data[:1], **alone).coords.shape[1]
             size = max(1, size * field["points"] // max(points, field["points"]))
@@ -176,7 +176,7 @@ class System(nn.Module):
         self.eval()
         with torch.no_grad():
             signal = signal.to(self.device)
-            return self.encoder(signal, self.family, self.render, self.mismatch).detach()
+            return self.encoder(signal, self.family, self.render, self.loss_fn).detach()
 
     def decode(
         self,
@@ -249,8 +249,9 @@ class System(nn.Module):
         Yields the place of a strip's first row and the strip, (channel, rows, *other axes); joined
         they are what ``predict`` gives. A row is what one place on the first axis holds: of a film
         a whole frame. window: the part of the extent, as ``Grid.grid`` takes it. values: of a
-        strip, at most; a row is never cut. frame: of a film, the picture at this share of its time;
-        resolution and window are then the picture's. Raises InputError where data are no grids.
+        strip, at most; a row is never cut. frame: of a film, the picture at this fraction of its
+        time; resolution and window are then the picture's. Raises InputError where data are no
+        grids.
         """
         if not isinstance(self.modality, Grid):
             raise InputError("strips are of grids: this run's data are none.")
@@ -269,7 +270,7 @@ class System(nn.Module):
         for first in range(0, shape[0], rows):
             part = slice(first, min(first + rows, shape[0]))
             where = coords(rows=part).to(self.device)
-            made = self.modality.outward(next(self.evaluate(code.to(self.device), where)).cpu())
+            made = self.modality.denormalize(next(self.evaluate(code.to(self.device), where)).cpu())
             yield first, made[0].mT.unflatten(1, (part.stop - first, *shape[1:]))
 
     def evaluate(
@@ -322,7 +323,7 @@ class System(nn.Module):
         with torch.no_grad():
             far = self.render.depth(self.family.bind(code.to(self.device)), rays).cpu()
         unit = (far - self.render.near) / (self.render.far - self.render.near)
-        return self.modality.assemble(self.modality.inward(unit), resolution).clamp(0, 1)
+        return self.modality.assemble(self.modality.normalize(unit), resolution).clamp(0, 1)
 
     def mesh(
         self,
@@ -359,7 +360,7 @@ class System(nn.Module):
         For what asks for values, or gradients, where no grid is: projecting a mesh's vertices.
         """
         weights = self.family.conditioner(self.one_code(code).to(self.device))
-        return lambda x: self.modality.outward(self.link(self.family.field(x, weights)))
+        return lambda x: self.modality.denormalize(self.link(self.family.field(x, weights)))
 
     def reconstruct(self, data: Array, resolution: Resolution | None = None, **meta: Any) -> Tensor:
         """decode(encode(data)); views are rendered at their own cameras."""
@@ -443,14 +444,17 @@ class System(nn.Module):
                 f"codes of the shapes {tuple(a.shape)} and {tuple(b.shape)} are not two of (1, "
                 "tokens, width)."
             )
-        share = torch.linspace(0, 1, steps, device=a.device).to(a).view(-1, 1, 1)
-        line = torch.lerp(a, b, share)
+        fraction = torch.linspace(0, 1, steps, device=a.device).to(a).view(-1, 1, 1)
+        line = torch.lerp(a, b, fraction)
         lengths = a.norm(), b.norm()
         angle = torch.arccos((a / lengths[0] * b / lengths[1]).sum().clamp(-1, 1))
         if not spherical or not 1e-4 < angle < math.pi - 1e-4:  # (nearly) one direction, or a zero
             return line
-        one, other = ((1 - share) * angle).sin() / lengths[0], (share * angle).sin() / lengths[1]
-        return torch.lerp(*lengths, share) / angle.sin() * (one * a + other * b)
+        one, other = (
+            ((1 - fraction) * angle).sin() / lengths[0],
+            (fraction * angle).sin() / lengths[1],
+        )
+        return torch.lerp(*lengths, fraction) / angle.sin() * (one * a + other * b)
 
     # -- training
 
@@ -461,7 +465,7 @@ class System(nn.Module):
             "family": self.family,
             "encoder": self.encoder,
             "render": self.render,
-            "mismatch": self.mismatch,
+            "loss_fn": self.loss_fn,
             "prior": self.prior,
             "link": self.link,
             "coord_dim": 2 if self.modality.coord_dim == 6 else self.modality.coord_dim,
@@ -565,24 +569,26 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     held = conditioner.layout  # which weights a code holds, for what is made of them
     prior = None if drawn == "none" else make("prior", drawn, layout=held, **known)
     loss = recipe.get("loss", "mse")
-    if loss not in MISMATCHES:
-        raise unknown("loss", str(loss), MISMATCHES)
+    if loss not in LOSSES:
+        raise unknown("loss", str(loss), LOSSES)
     if loss in LINKS and modality.low != 0:
         raise InputError(
             f"loss = '{loss}' takes data in [0, 1]: set modality.range to 'unit', not 'signed'."
         )
     link = LINKS.get(loss)
-    return System(modality, render, MISMATCHES[loss], family, encoder, prior, recipe, link, permit)
+    return System(modality, render, LOSSES[loss], family, encoder, prior, recipe, link, permit)
 
 
 def still(
     film: Grid, frame: float, shape: tuple[int, ...], window: Window | None, rows: slice
 ) -> Coords:
-    """Coordinates of rows of the picture at a share of a film's time: (1, points, 3)."""
+    """Coordinates of rows of the picture at a fraction of a film's time: (1, points, 3)."""
     if len(film.size) != 3:
         raise InputError(f"frame = {quote(frame)}: these data have no frames, they are no film.")
     if not isinstance(frame, int | float) or not math.isfinite(frame):
-        raise InputError(f"frame = {quote(frame)}: it is a number, the share of the film's time.")
+        raise InputError(
+            f"frame = {quote(frame)}: it is a number, the fraction of the film's time."
+        )
     ends = ((0, 1), *(((0, 1), (0, 1)) if window is None else window))
     down = film.grid((1, shape[0], 1), window=ends)[0, rows, 1]
     across = film.grid((1, 1, shape[1]), window=ends)[0, :, 2]

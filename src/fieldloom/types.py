@@ -19,7 +19,7 @@ Values = Float[Tensor, "batch points value"]
 Code = Float[Tensor, "batch tokens width"]
 Weights = Mapping[str, Tensor]
 Function = Callable[[Tensor], Tensor]
-Mismatch = Callable[[Tensor, Tensor], Tensor]
+LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
 class Slot(NamedTuple):

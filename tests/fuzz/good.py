@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fieldloom import recipe
-from fieldloom.engine import bulk, nef
+from fieldloom.codes import bulk, nef
 from fieldloom.engine.run import Run
-from fieldloom.engine.train import train
 from fieldloom.geometry.cameras import orbit
 from fieldloom.system import System, open_source
+from fieldloom.training import train
 
 SMALL = [
     "train.field.steps=6", "train.prior.steps=4", "train.field.batch=4", "train.prior.batch=4",

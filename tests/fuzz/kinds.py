@@ -319,7 +319,7 @@ OUT = {
 """Names that verbs write in a run."""
 
 
-def outward(good: Good, where: Path, draw: Generator) -> list[str]:
+def denormalize(good: Good, where: Path, draw: Generator) -> list[str]:
     """Links, and names in a manifest, that lead out of the run."""
     words = list(one(draw, [*RUN[1:-1], ["train", "mnif:tiny", "--run", "run", "--resume"]]))
     train = words[0] == "train"
@@ -525,7 +525,7 @@ KINDS: dict[str, Kind] = {
     "arguments": arguments,
     "runs": runs,
     "manifests": manifests,
-    "outward": outward,
+    "denormalize": denormalize,
     "codes": codes,
     "arrays": arrays,
     "meshes": meshes,

@@ -52,33 +52,33 @@ def influence(
     import torch
 
     from fieldloom import export, report
-    from fieldloom.evaluate import analyses
+    from fieldloom.evaluation import analyses
 
     folder = analysis_folder(run, out, "influence")
     system = opened(run, device)
-    places = analyses.drawn_tokens(system, tokens, seed)
+    indices = analyses.drawn_tokens(system, tokens, seed)
     data, about = few(system, source, count)
-    rows, shares, strengths = [], [], []
+    rows, fractions, strengths = [], [], []
     for i in range(len(data)):
         own = {key: value[i : i + 1] for key, value in about.items()}
         camera, view = one_view(system, own)
         code = system.encode(data[i : i + 1], **own)
-        whole, maps = analyses.influence(system, code, places, camera)
+        whole, maps = analyses.influence(system, code, indices, camera)
         original = data[i] if view is None else data[i, view]
         rows += [shown(original), shown(whole), *analyses.heat(maps)]
-        shares.append(analyses.locality(maps))
+        fractions.append(analyses.locality(maps))
         strengths.append(maps.mean((1, 2)))
-    found = torch.stack(shares)
+    found = torch.stack(fractions)
     sheet = torch.stack(rows)
-    content = export.sheet(sheet, len(places) + 2, report.shown_height(sheet))
+    content = export.sheet(sheet, len(indices) + 2, report.shown_height(sheet))
     path = export.write(export.png_bytes(content), folder / "influence.png")
     there = found[~found.isnan()]
     mean = there.mean().item() if len(there) else None
     numbers = {
         "locality": mean,
-        "of": "share of a token's influence in the 10 % of pixels with most, mean of maps",
+        "of": "fraction of a token's influence in the 10 % of pixels with most, mean of maps",
         "data": len(data),
-        "tokens": places,
+        "tokens": indices,
         "without influence": int(found.isnan().sum()),
         "localities": [[None if x != x else x for x in row] for row in found.tolist()],
         "mean differences": torch.stack(strengths).tolist(),
@@ -88,7 +88,7 @@ def influence(
         say("none of these tokens has any influence")
     else:
         say(f"{mean:.1%} of a token's influence lies in 10 % of the pixels, mean of {len(there)}")
-    say(f"{len(data)} data, {len(places)} tokens: {path}")
+    say(f"{len(data)} data, {len(indices)} tokens: {path}")
 
 
 def curves(
@@ -100,7 +100,7 @@ def curves(
     """Learning curves of several runs: the PSNR of their logs over steps and over seconds."""
     from fieldloom import export
     from fieldloom.engine.run import Run
-    from fieldloom.evaluate.analyses import Panel, learning_curve, plot
+    from fieldloom.evaluation.analyses import Panel, learning_curve, plot
 
     path = output(runs[0], out, "learning-curves.png")
     over_steps, over_seconds = {}, {}
@@ -124,7 +124,7 @@ def support(
 ) -> None:
     """PSNR of held-out views against the number of support views; support.png and .json."""
     from fieldloom import export
-    from fieldloom.evaluate.analyses import Panel, plot, supported
+    from fieldloom.evaluation.analyses import Panel, plot, supported
 
     folder = analysis_folder(runs[0], out, "support")
     counts = list(range(1, views + 1))
@@ -172,8 +172,8 @@ def time(
 
     from fieldloom import export
     from fieldloom.engine import device as devices
-    from fieldloom.evaluate.analyses import Panel, plot
-    from fieldloom.evaluate.timing import Budget, Rates, against_time
+    from fieldloom.evaluation.analyses import Panel, plot
+    from fieldloom.evaluation.timing import Budget, Rates, against_time
 
     if not all(0 < rate < 1e9 for rate in (code_rate, weight_rate, scratch_rate)):
         raise InputError("--code-rate, --weight-rate, --scratch-rate: numbers above 0.")
@@ -208,8 +208,8 @@ def analysis_folder(run: str, out: Path | None, name: str) -> Path:
 
 def few(system: System, path: str | None, count: int | None) -> tuple[Tensor, dict[str, Any]]:
     """The first data of the run's test part, or of those at a path, and what they have beside."""
-    source, places = part_of(system, path)
-    return source.read(places[:count]), source.about(places[:count])
+    source, indices = part_of(system, path)
+    return source.read(indices[:count]), source.about(indices[:count])
 
 
 def one_view(system: System, about: dict[str, Any]) -> tuple[dict[str, Any] | None, int | None]:

@@ -38,17 +38,17 @@ def announce(folder: Path, system: System, source: Source, count: int = 64) -> N
 
     from fieldloom import report
     from fieldloom.engine.run import Run
-    from fieldloom.evaluate.ceiling import ceiling as measured
+    from fieldloom.evaluation.ceiling import ceiling as measured
     from fieldloom.modalities import Views
 
     if isinstance(system.modality, Views):
         return  # there is no ceiling of views
     kept = Run(folder).read_codes(system)
-    places = kept.beside.get("places", source.train)
-    if len(places) and int(places.max()) >= len(source.data):
+    indices = kept.beside.get("places", source.train)
+    if len(indices) and int(indices.max()) >= len(source.data):
         raise InputError(f"the codes of '{folder}' are of data that the source does not have.")
-    few = torch.linspace(0, len(places) - 1, min(count, len(places))).round().long()
-    chosen = places[few]
+    few = torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long()
+    chosen = indices[few]
     figures = measured(system, source.read(chosen), kept.codes[few], **source.about(chosen))
     for figure in figures:
         say(f"{figure.name}: {report.number(figure.value)} ({figure.of}; {figure.how})")

@@ -76,12 +76,12 @@ def encode(
     A job that was stopped goes on where it was when it is given again. Signals that fail are listed
     in the manifest, and left out.
     """
-    from fieldloom.engine import bulk, nef
+    from fieldloom.codes import bulk, nef
     from fieldloom.engine.provenance import of_weights
     from fieldloom.engine.tensors import write_tensors
 
     system = opened(run, device)
-    data, places = part_of(system, source)
+    data, indices = part_of(system, source)
     name = out or Path("encoded")
     if kind is None:
         kind = Kept.shards if not name.suffix else Kept.safetensors
@@ -101,12 +101,12 @@ def encode(
         path, folder = (output(run, out and one, str(one)) for one in (name, shards))
     limit = float("inf") if worst is None else worst
     try:
-        found = bulk.encode(system, data, places, folder, worst=limit)
+        found = bulk.encode(system, data, indices, folder, worst=limit)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command goes on from here.") from None
-    beside = {"places": found.places, "errors": found.errors}
+    beside = {"places": found.indices, "errors": found.errors}
     if data.labels is not None:
-        beside["labels"] = data.labels[found.places]
+        beside["labels"] = data.labels[found.indices]
     if kind is Kept.hdf5:
         nef.write(path, system.family, found.codes, beside)
     elif kind is Kept.safetensors:
@@ -182,11 +182,11 @@ def reconstruct(
     system = opened(run, device)
     check_format(system, kind, project)
     sizes = parse_resolution(resolution)
-    found, places = part_of(system, source)
-    places = places[:count]
-    data, about = found.read(places), found.about(places)
+    found, indices = part_of(system, source)
+    indices = indices[:count]
+    data, about = found.read(indices), found.about(indices)
     if refine is None:
-        codes = batched(system.encode, data, "encoding", index=places, **about)
+        codes = batched(system.encode, data, "encoding", index=indices, **about)
     else:
         how = {"steps": refine_steps, "rate": refine_rate, "points": refine_points}
         system, codes = refined(system, data, about, refine, how)
@@ -201,8 +201,8 @@ def refined(
 
     how: steps, rate and points of it.
     """
-    from fieldloom.evaluate.analyses import held_out
-    from fieldloom.evaluate.refinement import refine
+    from fieldloom.evaluation.analyses import held_out
+    from fieldloom.evaluation.refinement import refine
     from fieldloom.metrics.paired import psnr
     from fieldloom.modalities import Grid, Views
     from fieldloom.modalities.grid import Context

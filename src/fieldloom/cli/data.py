@@ -27,10 +27,10 @@ def source_of(system: System, path: str | None) -> Source:
 
     Raises InputError where the run's own data are not those that it was trained on.
     """
-    from fieldloom.engine.train import check_same
     from fieldloom.modalities.sources import SOURCES, spec_of
     from fieldloom.registry import hints_of
     from fieldloom.system import open_source
+    from fieldloom.training import check_same
 
     if path is None:
         source = open_source(system.recipe, system.modality, system.permit)
@@ -51,15 +51,15 @@ def source_of(system: System, path: str | None) -> Source:
 
 
 def part_of(system: System, path: str | None) -> tuple[Source, Tensor]:
-    """The run's source with the places of its test part, or a path's with all of them."""
+    """The run's source with the indices of its test part, or a path's with all of them."""
     source = source_of(system, path)
     return source, source.test if path is None and len(source.test) else source.train
 
 
 def data_of(system: System, path: str | None) -> tuple[Tensor, dict[str, Any]]:
     """The test part of the run's source, or all data at a path; and what they have beside."""
-    source, places = part_of(system, path)
-    return source.read(places), source.about(places)
+    source, indices = part_of(system, path)
+    return source.read(indices), source.about(indices)
 
 
 HDF5 = (".hdf5", ".h5")
@@ -68,7 +68,7 @@ HDF5 = (".hdf5", ".h5")
 
 def codes_of(system: System, path: str) -> Tensor:
     """Codes that ``encode`` wrote, in any of its formats: a folder of shards, or a file."""
-    from fieldloom.engine import bulk, nef
+    from fieldloom.codes import bulk, nef
     from fieldloom.engine.provenance import of_weights
     from fieldloom.engine.tensors import read_tensors
 
@@ -103,6 +103,6 @@ def codes_of(system: System, path: str) -> Tensor:
 
 
 def batched(work: Any, data: Tensor, title: str, **meta: Any) -> Tensor:
-    from fieldloom.evaluate import in_batches
+    from fieldloom.evaluation import in_batches
 
     return in_batches(work, data, title, 16 if meta else 64, **meta)

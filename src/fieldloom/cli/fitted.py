@@ -81,28 +81,28 @@ def views(system: System, modality: Views, source: Source, folder: Path) -> list
     from torch.nn.functional import interpolate
 
     from fieldloom import export
-    from fieldloom.evaluate.large import as_unit
+    from fieldloom.evaluation.large import as_unit
     from fieldloom.metrics.paired import psnr
 
     first = source.train[:1]
     stored, about = source.take(first)[0], source.about(first)
     kept = len(stored) - modality.held
-    places = [*range(kept, len(stored)), *range(kept)][:VIEWS]
-    cameras = {key: about[key][0, places] for key in ("c2w", "intrinsics")}
-    rays = len(places) * math.prod(modality.shape()) * system.render.evaluations
-    share = min(1.0, math.sqrt(CHEAP / rays))
-    height, width = (max(1, int(n * share)) for n in modality.shape())
+    indices = [*range(kept, len(stored)), *range(kept)][:VIEWS]
+    cameras = {key: about[key][0, indices] for key in ("c2w", "intrinsics")}
+    rays = len(indices) * math.prod(modality.shape()) * system.render.evaluations
+    fraction = min(1.0, math.sqrt(CHEAP / rays))
+    height, width = (max(1, int(n * fraction)) for n in modality.shape())
     code = system.family.conditioner.origin(1).detach()
     raw = system.predict(code, (height, width), cameras)[0]
-    true = as_unit(stored[places])
+    true = as_unit(stored[indices])
     small = interpolate(true, (height, width), mode="area")
     path = folder / "fitted.png"
-    sheet = export.sheet(torch.cat([small, raw.clamp(0, 1)]), len(places))
+    sheet = export.sheet(torch.cat([small, raw.clamp(0, 1)]), len(indices))
     export.write(export.png_bytes(sheet), path)
-    beyond = min(modality.held, len(places))
-    size = f"{len(places)} views, {beyond} of them held out, {height} x {width}"
+    beyond = min(modality.held, len(indices))
+    size = f"{len(indices)} views, {beyond} of them held out, {height} x {width}"
     said = [f"fitted: {path} ({size})"]
-    if share == 1:
+    if fraction == 1:
         return [*said, f"PSNR of these views: {psnr(raw, true).mean():.2f} dB"]
     return [*said, *logged(folder)]
 

@@ -21,7 +21,7 @@ STILLS, FILMS = (".png", ".tif", ".tiff"), (".mp4", ".gif")
 
 
 class Window(NamedTuple):
-    """A part of a picture, as shares of its width and height: x to the right, y down."""
+    """A part of a picture, as fractions of its width and height: x to the right, y down."""
 
     left: float = 0.0
     top: float = 0.0
@@ -41,7 +41,7 @@ def parse_window(text: str) -> Window:
     ordered = window.left < window.right and window.top < window.bottom
     if text.count(",") != 3 or not ordered or not all(map(math.isfinite, window)):
         raise InputError(
-            f"--window {text}: x0,y0,x1,y1, shares of width and height with x0 < x1 and y0 < y1."
+            f"--window {text}: x0,y0,x1,y1, fractions of width and height with x0 < x1 and y0 < y1."
         )
     return window
 
@@ -101,8 +101,8 @@ def draw(
 ) -> Path:
     """The datum of a code (1, tokens, width), or a part of it, as the path's suffix says.
 
-    shape: samples of each axis. frame: of a film, the picture at this share of its time. Of stills
-    and films a few rows are held at a time.
+    shape: samples of each axis. frame: of a film, the picture at this fraction of its time. Of
+    stills and films a few rows are held at a time.
     """
     from fieldloom import export
     from fieldloom.modalities.media import FILM

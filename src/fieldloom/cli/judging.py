@@ -26,7 +26,7 @@ from fieldloom.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from fieldloom.evaluate.judgement import Judgement
+    from fieldloom.evaluation.judgement import Judgement
 
 
 def judge(
@@ -41,7 +41,7 @@ def judge(
     ] = None,
     points: Annotated[int, typer.Option(min=2, help="Of each shape's surface.")] = 2048,
     noise: Annotated[
-        float, typer.Option(min=0, help="Of noisy training fields: share of the deviation.")
+        float, typer.Option(min=0, help="Of noisy training fields: fraction of the deviation.")
     ] = 0.1,
     guidance: GuidanceOption = None,
     steps: StepsOption = None,
@@ -64,10 +64,10 @@ def judge(
     from fieldloom import export, report
     from fieldloom.engine.lock import locked
     from fieldloom.engine.run import Run
-    from fieldloom.engine.train import training_codes
-    from fieldloom.evaluate import judgement
-    from fieldloom.evaluate.neighbours import neighbours
-    from fieldloom.evaluate.shapes import check_surfaces
+    from fieldloom.evaluation import judgement
+    from fieldloom.evaluation.neighbours import neighbours
+    from fieldloom.evaluation.shapes import check_surfaces
+    from fieldloom.training import training_codes
 
     folder = analysis_folder(run, out, "judge")
     system = opened(run, device)
@@ -100,7 +100,7 @@ def tell(found: Judgement) -> None:
     from rich.table import Table
 
     from fieldloom import report
-    from fieldloom.evaluate.verdicts import FIGURES
+    from fieldloom.evaluation.verdicts import FIGURES
 
     for key in dict.fromkeys((x.reference, x.protocol) for x in found.verdicts):
         own = [x for x in found.verdicts if (x.reference, x.protocol) == key]

@@ -86,7 +86,7 @@ def measure(
 
     from fieldloom import report
     from fieldloom.engine.run import Run
-    from fieldloom.evaluate import evaluate as figures_of
+    from fieldloom.evaluation import evaluate as figures_of
 
     result = figures_of(system, source, foreign)
     report.write(Run(folder), system, source, result, resolution, seconds)
@@ -116,7 +116,7 @@ def cost(
 
     from fieldloom import export, report
     from fieldloom.engine import device as devices
-    from fieldloom.evaluate.costs import COLUMNS, PUBLISHED, row
+    from fieldloom.evaluation.costs import COLUMNS, PUBLISHED, row
     from fieldloom.recipe import load
 
     if out is not None:

@@ -113,7 +113,7 @@ GuidanceOption = Annotated[float | None, typer.Option(help="1 is plain condition
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Of the sampler.")]
 SamplerOption = Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")]
 TopKOption = Annotated[int | None, typer.Option(min=1, help="Of tokens: the likeliest few.")]
-TopPOption = Annotated[float | None, typer.Option(help="Of tokens: the likeliest share.")]
+TopPOption = Annotated[float | None, typer.Option(help="Of tokens: the likeliest fraction.")]
 TemperatureOption = Annotated[float | None, typer.Option(help="Of tokens: below 1 is safer.")]
 
 

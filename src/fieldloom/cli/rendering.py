@@ -52,12 +52,12 @@ def render(
         str | None,
         typer.Option(
             metavar="X0,Y0,X1,Y1",
-            help="Of pictures and films: the part to draw, in shares of width and height.",
+            help="Of pictures and films: the part to draw, in fractions of width and height.",
         ),
     ] = None,
     frame: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Of films: one picture, at this share of the time."),
+        typer.Option(min=0, max=1, help="Of films: one picture, at this fraction of the time."),
     ] = None,
     resolution: ResolutionOption = None,
     out: OutOption = None,

@@ -67,8 +67,8 @@ def train(
             )
 
     from fieldloom.engine.run import Run
-    from fieldloom.engine.train import train as start
-    from fieldloom.evaluate import parse
+    from fieldloom.evaluation import parse
+    from fieldloom.training import train as start
 
     parse(loaded.get("evaluate", {}))  # what is wrong there should not show after hours
     if resume and Run(folder).exists and Run(folder).read_recipe().get("recipe") != recipe:
@@ -103,8 +103,8 @@ def demo(
     import time
 
     from fieldloom.engine.run import Run
-    from fieldloom.engine.train import train as start
     from fieldloom.recipe import load
+    from fieldloom.training import train as start
 
     began = time.monotonic()
     trained = (out / "report.json").is_file()

@@ -1,6 +1,6 @@
 """Conditioners: from a code to the weights of a field."""
 
-from fieldloom.conditioners.conditioner import Conditioner, Direct, Shared, Substitute
+from fieldloom.conditioners.conditioner import Conditioner, FlatWeights, Shared, Substitute
 from fieldloom.conditioners.hyper import Hyper
 from fieldloom.conditioners.mixture import Mixture
 from fieldloom.conditioners.modulation import Film, Shift
@@ -9,7 +9,7 @@ from fieldloom.conditioners.tokens import Columns, Factor
 CONDITIONERS = {
     "shared": Shared,
     "substitute": Substitute,
-    "direct": Direct,
+    "direct": FlatWeights,
     "mixture": Mixture,
     "shift": Shift,
     "film": Film,
@@ -22,9 +22,9 @@ __all__ = [
     "CONDITIONERS",
     "Columns",
     "Conditioner",
-    "Direct",
     "Factor",
     "Film",
+    "FlatWeights",
     "Hyper",
     "Mixture",
     "Shared",

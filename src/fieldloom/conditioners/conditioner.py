@@ -1,4 +1,4 @@
-"""Where the weights of an instance come from: Shared, Substitute, Direct.
+"""Where the weights of an instance come from: Shared, Substitute, FlatWeights.
 
 A conditioner owns every parameter of a family. Its base class keeps each slot as one learned tensor
 with a leading axis of 1; subclasses replace some of them by tensors that depend on the code.
@@ -148,7 +148,7 @@ class Substitute(Conditioner):
         }
 
 
-class Direct(Conditioner):
+class FlatWeights(Conditioner):
     """The code *is* the chosen weights, one after another in the order of the slots.
 
     width: length of a token; the last one is padded with zeros. None: one token holds everything.

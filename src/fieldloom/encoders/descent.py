@@ -20,7 +20,7 @@ from fieldloom.encoders.fit import Fit
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.renderers import Renderer, still
-from fieldloom.types import Code, Mismatch, Signal
+from fieldloom.types import Code, LossFn, Signal
 
 
 class Cavia(Encoder):
@@ -70,26 +70,26 @@ class Cavia(Encoder):
         memory.ask(steps * memory.OBJECT)  # of the graph that is differentiated
         self.steps, self.second_order, self.rate = steps, second_order, rate
         self.clamp, self.noise, self.batch, self.relative = clamp, noise, batch, relative
-        self.separable = reduction == "signal"
+        self.independent = reduction == "signal"
         self.checkpoint = checkpoint
         self.rates: nn.Parameter | None = None
         if rates == "learned":
             drawn = torch.empty(code_shape[1]).uniform_(0.005, 0.1, generator=generator)
             self.rates = nn.Parameter(drawn)
 
-    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         code = family.conditioner.origin(len(signal))
         if self.training and self.noise:
             code = code + self.noise * torch.randn_like(code)
-        return self.descend(code, signal, family, render, mismatch)
+        return self.descend(code, signal, family, render, loss_fn)
 
     def descend(
-        self, code: Code, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+        self, code: Code, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
     ) -> Code:
         keep = self.training and torch.is_grad_enabled()
         render = render if self.training else still(render)
         step = self.rate if self.rates is None else self.rate * self.rates.clamp(*self.clamp)
-        if not self.separable:
+        if not self.independent:
             step = step / (len(signal) if self.training else self.batch or len(signal))
 
         def descended(code: Code) -> Code:
@@ -98,7 +98,7 @@ class Cavia(Encoder):
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
                 if not keep or not code.requires_grad:  # descent needs a leaf of its own
                     code = code.detach().clone().requires_grad_()
-                loss = error(code, signal, family, render, mismatch).sum()
+                loss = error(code, signal, family, render, loss_fn).sum()
                 (gradient,) = torch.autograd.grad(loss, code, create_graph=twice)
             long = step * family.conditioner.norms(code) if self.relative else step
             return code - long * gradient
@@ -140,12 +140,12 @@ class AutoDecode(Encoder):
         drawn = torch.randn(signals, *code_shape, generator=generator)
         self.table = nn.Parameter(std * drawn)
         self.unseen = unseen or Fit()
-        self.stacks = self.unseen.stacks
+        self.splits_batches = self.unseen.splits_batches
 
-    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         if self.training:
-            return self.stored(signal.index, family)
-        return self.unseen(signal, family, render, mismatch)
+            return self.stored_codes(signal.index, family)
+        return self.unseen(signal, family, render, loss_fn)
 
-    def stored(self, index: Tensor, family: Family) -> Code:
+    def stored_codes(self, index: Tensor, family: Family) -> Code:
         return family.conditioner.origin(len(index)) + self.table[index]

@@ -56,10 +56,10 @@ def drawing(signal: Signal, points: int, seed: int) -> Callable[[int], Signal]:
 
     def at(step: int) -> Signal:
         chance = mixed(mixed(stream + mixed(number.new_tensor([step]))) + mixed(number))
-        places = chance * known >> 32
-        places = places if order is None else order.gather(1, places)
-        own = (places + row).view(-1)
-        where = places.view(-1) if together else own
+        indices = chance * known >> 32
+        indices = indices if order is None else order.gather(1, indices)
+        own = (indices + row).view(-1)
+        where = indices.view(-1) if together else own
         pick = lambda x, at: x.index_select(0, at).view(batch, points, -1)
         return replace(
             signal, coords=pick(coords, where), values=pick(values, own), grid=None, mask=None
@@ -68,9 +68,9 @@ def drawing(signal: Signal, points: int, seed: int) -> Callable[[int], Signal]:
     return at
 
 
-def streams(places: Tensor, seed: int) -> Tensor:
+def streams(indices: Tensor, seed: int) -> Tensor:
     """A number in [0, 2^32) for each place, int64."""
-    return mixed(places + mixed(places.new_tensor(seed)))
+    return mixed(indices + mixed(indices.new_tensor(seed)))
 
 
 def mixed(x: Tensor) -> Tensor:

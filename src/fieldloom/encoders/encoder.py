@@ -7,30 +7,30 @@ from torch import Tensor, nn
 
 from fieldloom.family import Family
 from fieldloom.renderers import Renderer
-from fieldloom.types import Code, Mismatch, Signal
+from fieldloom.types import Code, LossFn, Signal
 
 
 class Encoder(nn.Module):
-    """``separable`` is False where the codes of a batch depend on one another: no micro-batches.
+    """``independent`` is False where the codes of a batch depend on one another: no micro-batches.
 
-    ``whole`` is True where a code is found from whole grids, not from any points of them.
-    ``stacks`` is True where a batch may have any size: the encoder cuts it as it sees fit.
+    ``reads_grid`` is True where a code is found from whole grids, not from any points of them.
+    ``splits_batches`` is True where a batch may have any size: the encoder cuts it as it sees fit.
     """
 
-    separable = True
-    whole = False
-    stacks = False
+    independent = True
+    reads_grid = False
+    splits_batches = False
 
-    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         raise NotImplementedError
 
     def in_training(
-        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+        self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
     ) -> Code:
         """The codes that training differentiates."""
-        return self(signal, family, render, mismatch)
+        return self(signal, family, render, loss_fn)
 
-    def stored(self, index: Tensor, family: Family) -> Code | None:
+    def stored_codes(self, index: Tensor, family: Family) -> Code | None:
         """The codes of training signals, where the encoder keeps them."""
         return None
 
@@ -38,20 +38,18 @@ class Encoder(nn.Module):
 class Nothing(Encoder):
     """Every signal gets the origin: families without a code, and where descent starts."""
 
-    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         return family.conditioner.origin(len(signal))
 
 
-def error(
-    code: Code, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
-) -> Tensor:
+def error(code: Code, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Tensor:
     """How badly a code explains the known points of each signal: (batch,)."""
     predicted = render(family.bind(code), signal.coords)
     if signal.mask is None:
-        return mismatch(predicted, signal.values)
+        return loss_fn(predicted, signal.values)
     return torch.stack(
         [
-            mismatch(one[known][None], true[known][None])[0]
+            loss_fn(one[known][None], true[known][None])[0]
             for one, true, known in zip(predicted, signal.values, signal.mask, strict=True)
         ]
     )

@@ -13,14 +13,14 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom import stopping
-from fieldloom.conditioners import Direct
+from fieldloom.conditioners import FlatWeights
 from fieldloom.encoders.draws import drawing, picked, streams
 from fieldloom.encoders.encoder import Encoder, Nothing, error
 from fieldloom.encoders.stacks import Plateau, Stack, stack_size
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.renderers import Renderer, still
-from fieldloom.types import Code, Mismatch, Signal
+from fieldloom.types import Code, LossFn, Signal
 
 
 class Fit(Encoder):
@@ -43,7 +43,7 @@ class Fit(Encoder):
     A pass has as many steps as draws of ``points`` make up a signal; one, where all are seen.
     """
 
-    stacks = True
+    splits_batches = True
 
     def __init__(
         self,
@@ -70,19 +70,19 @@ class Fit(Encoder):
         self.draw, self.origin, self.plateau = draw, origin, plateau
         self.weight_decay, self.seed = weight_decay, seed
         self.start = start or Nothing()
-        self.separable, self.whole = self.start.separable, self.start.whole
+        self.independent, self.reads_grid = self.start.independent, self.start.reads_grid
 
-    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         render, count = still(render), signal.coords.shape[1]
         points = count if self.points is None else min(self.points, count)
         size = stack_size(family, render, points, signal.coords.is_cpu)
-        size = size if self.separable else max(1, len(signal))
+        size = size if self.independent else max(1, len(signal))
         kept = {name: x.to(signal.coords.device) for name, x in stopping.kept().items()}
         found = [kept.pop("found")] if kept else []
         for first in range(sum(map(len, found)), max(1, len(signal)), size):
             part = signal.part(slice(first, first + size))
             try:
-                found.append(self.fit(part, points, family, render, mismatch, kept))
+                found.append(self.fit(part, points, family, render, loss_fn, kept))
             except stopping.Paused as pause:
                 none = family.conditioner.origin(0).detach()
                 pause.tensors["found"] = torch.cat([none, *found])
@@ -96,11 +96,11 @@ class Fit(Encoder):
         points: int,
         family: Family,
         render: Renderer,
-        mismatch: Mismatch,
+        loss_fn: LossFn,
         kept: Mapping[str, Tensor],
     ) -> Code:
         """The codes of one stack. kept: where it, or its start, was left before."""
-        explain = (family, render, mismatch)
+        explain = (family, render, loss_fn)
         code = None
         if "step" not in kept:
             with stopping.named("start", kept):
@@ -109,16 +109,16 @@ class Fit(Encoder):
         return self.descend(code, seen, points, *explain, kept)
 
     def in_training(
-        self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+        self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
     ) -> Code:
         """The start's answer: what training can move is where descent begins."""
-        return self.start.in_training(signal, family, render, mismatch)
+        return self.start.in_training(signal, family, render, loss_fn)
 
-    def begin(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
+    def begin(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         """Where descent begins."""
         if self.origin == "shared":
-            return self.start(signal, family, render, mismatch)
-        if not isinstance(family.conditioner, Direct):
+            return self.start(signal, family, render, loss_fn)
+        if not isinstance(family.conditioner, FlatWeights):
             raise InputError("fit.origin = 'random' needs conditioner 'direct': codes are weights.")
         draw = lambda seed: family.conditioner.draw(Generator().manual_seed(seed))
         drawn = [draw(seed) for seed in streams(signal.index, self.seed).tolist()]
@@ -131,14 +131,14 @@ class Fit(Encoder):
         points: int,
         family: Family,
         render: Renderer,
-        mismatch: Mismatch,
+        loss_fn: LossFn,
         kept: Mapping[str, Tensor],
     ) -> Code:
         """Fit one stack from these codes, each step to so many points of every signal.
 
         kept: instead of codes, where it was left before. Raises Paused where it may be left now.
         """
-        explain = (family, render, mismatch)
+        explain = (family, render, loss_fn)
         count, best = signal.coords.shape[1], self.keep == "best"
         if "step" in kept:
             begun, result = int(kept["step"]), kept["result"]
@@ -157,11 +157,11 @@ class Fit(Encoder):
             with torch.enable_grad():
                 leaf = stack.code.detach().requires_grad_()
                 losses = error(leaf, seen(step), *explain)
-                (slope,) = torch.autograd.grad(losses.sum(), leaf)
+                (grad,) = torch.autograd.grad(losses.sum(), leaf)
             losses = losses.detach()
             if best and step % a_pass == 0:
                 stack.keep_best(losses if points == count else errors(leaf, signal, *explain))
-            stack.step(slope, step + 1, self.weight_decay)
+            stack.step(grad, step + 1, self.weight_decay)
             if self.plateau is None:
                 continue
             stack.summed = stack.summed + losses
@@ -183,22 +183,20 @@ class Fit(Encoder):
         return result
 
     def kept(
-        self, stack: Stack, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
+        self, stack: Stack, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
     ) -> Code:
         """The codes that are the answer."""
         if self.keep == "best":
-            stack.keep_best(errors(stack.code, signal, family, render, mismatch))
+            stack.keep_best(errors(stack.code, signal, family, render, loss_fn))
         return stack.best if self.keep == "best" else stack.code
 
 
 @torch.no_grad()
-def errors(
-    code: Code, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch
-) -> Tensor:
+def errors(code: Code, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Tensor:
     """``error`` of any number of signals, a stack at a time: (batch,)."""
     size = stack_size(family, render, signal.coords.shape[1], code.is_cpu)
     found = []
     for first in range(0, max(1, len(code)), size):
         some = slice(first, first + size)
-        found.append(error(code[some], signal.part(some), family, render, mismatch))
+        found.append(error(code[some], signal.part(some), family, render, loss_fn))
     return torch.cat(found)

@@ -129,15 +129,15 @@ class Stack:
         self.lowest = torch.where(better, losses, self.lowest)
         self.best = torch.where(better[:, None, None], self.code, self.best)
 
-    def step(self, slope: Tensor, number: int, weight_decay: float) -> None:
+    def step(self, grad: Tensor, number: int, weight_decay: float) -> None:
         """One of Adam (arXiv:1412.6980, algorithm 1) or AdamW (arXiv:1711.05101), number from 1."""
         rate = self.rate[:, None, None]
-        self.first.lerp_(slope, 1 - BETAS[0])
-        self.second.mul_(BETAS[1]).addcmul_(slope, slope, value=1 - BETAS[1])
+        self.first.lerp_(grad, 1 - BETAS[0])
+        self.second.mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
         spread = (self.second / (1 - BETAS[1] ** number)).sqrt_().add_(EPS)
         moved = self.code * (1 - rate * weight_decay) if weight_decay else self.code
         moved = moved - self.first / spread * (rate / (1 - BETAS[0] ** number))
-        # what has stopped stays, even where its slope is no number
+        # what has stopped stays, even where its grad is no number
         self.code = torch.where(rate > 0, moved, self.code)
 
     def look(self, errors: Tensor, plateau: Plateau) -> None:

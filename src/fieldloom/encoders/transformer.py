@@ -16,7 +16,7 @@ from fieldloom.family import Family
 from fieldloom.memory import rounds
 from fieldloom.nn.transformer import Block
 from fieldloom.renderers import Renderer, plucker
-from fieldloom.types import Code, Mismatch, Signal
+from fieldloom.types import Code, LossFn, Signal
 
 RAYS = 6
 """Numbers of a ray's coordinates: origin | direction."""
@@ -42,7 +42,7 @@ class Transformer(Encoder):
     Learned vectors start as N(0, 1). Source: arXiv:2208.02801, section 3.2; arXiv:2211.13223.
     """
 
-    whole = True
+    reads_grid = True
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Transformer(Encoder):
         last = [nn.LayerNorm(width), nn.Linear(width, code_width)] if head else []
         self.head = nn.Sequential(*last)
 
-    def forward(self, signal: Signal, family: Family, render: Renderer, mismatch: Mismatch) -> Code:
+    def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         patches = self.patches(signal)
         x = self.tokeniser(patches)
         if self.positions is not None:

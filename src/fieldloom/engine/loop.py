@@ -105,19 +105,19 @@ class Training:
                     continue
                 seed_everything(seed, self.tag, self.step, number + 1, place + 1)
                 piece = part(batch, slice(first, first + micro))
-                share = size(piece) / size(batch)
+                fraction = size(piece) / size(batch)
                 pausable = self._pausable(number, place, micro, parameters, total)
                 with autocast(device, self.stage.precision), pausable:
                     loss, numbers = self.objective.loss(player, piece)
-                (loss * share).backward(inputs=parameters)
+                (loss * fraction).backward(inputs=parameters)
                 for name, value in {**numbers, "objective": loss.detach()}.items():
-                    total[name] = total.get(name, 0) + value * share
+                    total[name] = total.get(name, 0) + value * fraction
             numbers_now = {name: float(value) for name, value in total.items()}
-            slope = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
-            if not (math.isfinite(numbers_now["objective"]) and torch.isfinite(slope)):
+            grad = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+            if not (math.isfinite(numbers_now["objective"]) and torch.isfinite(grad)):
                 raise FieldloomError(
                     f"the loss of '{player}' became {numbers_now['objective']} (its gradient "
-                    f"{slope:.3g}) at step {self.step}: its batch was {index_of(batch)}. "
+                    f"{grad:.3g}) at step {self.step}: its batch was {index_of(batch)}. "
                     "Train again with a smaller learning rate, or clip the gradient (train.*.clip)."
                 )
             self._descend(groups, size(batch))
@@ -304,7 +304,7 @@ def loop(
 ) -> None:
     """Train to the last step of the stage.
 
-    fetch: places in the data (batch,) -> a batch on the device; draws from torch's generator,
+    fetch: indices in the data (batch,) -> a batch on the device; draws from torch's generator,
            seeded with (seed, step). save: keeps a checkpoint; log: keeps a line.
 
     Raises Interrupted, after a checkpoint, where the user asks to stop; FieldloomError on a loss
@@ -313,13 +313,13 @@ def loop(
     stage, objective = training.stage, training.objective
     objective.train()
     began, first = time.monotonic(), training.step
-    micro = micro if objective.separable else stage.batch
+    micro = micro if objective.independent else stage.batch
     with Progress(title, stage.steps, first) as progress, stopping.stoppable():
         while training.step < stage.steps:
-            places = order(seed, training.step, count, stage.batch, stage.partial)
+            indices = order(seed, training.step, count, stage.batch, stage.partial)
             seed_everything(seed, training.tag, training.step, 0, 0)
             try:
-                numbers = training.advance(fetch(places), micro, seed, device)
+                numbers = training.advance(fetch(indices), micro, seed, device)
             except stopping.Paused:
                 save(training.state())
                 within = f"stopped within step {training.step + 1} of {stage.steps}"

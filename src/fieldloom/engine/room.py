@@ -46,6 +46,6 @@ def batch_bytes(system: System, data: Tensor, stage: Stage) -> int:
     """Coordinates and values of the signals of a step."""
     space = system.modality
     there = math.prod(data.shape[1:]) // space.value_dim
-    whole = stage.points is None or system.encoder.whole
+    whole = stage.points is None or system.encoder.reads_grid
     points = there if whole else min(stage.points or there, there)
     return memory.FLOAT * stage.batch * points * (space.coord_dim + space.value_dim)

@@ -84,8 +84,8 @@ class Stage:
     optimizer: name and arguments; groups: what differs for a group of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
     schedule:  ``cosine`` to 0 over the steps, ``constant``, or ``step``: multiplied by ``factor``
-               after every ``every`` steps (below 1: a share of all). warmup: linear, over so many
-               steps.
+               after every ``every`` steps (below 1: a fraction of all). warmup: linear, over so
+               many steps.
     clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which
                become the result; 0 keeps none.
     points:    so many random points of each signal a step; None takes all. together: the same

@@ -1,7 +1,7 @@
 """Arrangements: how finely each layer's tiles repeat over space, and where they begin.
 
 An arrangement is data: from the tiles of every layer, (n_1, ..., n_d) each, to one ``Tiling`` a
-layer. A layer's tile at a place p, in shares of the domain, is the cell of q = p scale + offset.
+layer. A layer's tile at a place p, in fractions of the domain, is the cell of q = p scale + offset.
 Source: Levels-of-Experts, Hao et al., NeurIPS 2022, section 3, Figure 1 and Table 1; its supplement
 was not to be had, so that quad-tree, Gray and fine-to-coarse follow their names.
 """
@@ -199,7 +199,7 @@ def fixed(scale: Tensor, offset: float = 0.0) -> Tiling:
 
 
 def positions(unit: Tensor, tiling: Tiling, drawn: Tensor | None = None) -> Tensor:
-    """Places in shares of the domain (n, d) -> q, in cells (n, d).
+    """Places in fractions of the domain (n, d) -> q, in cells (n, d).
 
     drawn: (d + 1, d), the matrix and the offset of a tiling that is drawn.
     """

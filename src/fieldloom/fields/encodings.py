@@ -67,17 +67,17 @@ class Embedding:
         fraction, first = q - base, base.long()
         last = first.new_tensor([n - 1 for n in sizes])
         stride = first.new_tensor([math.prod(sizes[axis + 1 :]) for axis in range(axes)])
-        rows, shares = [], []
+        rows, fractions = [], []
         for step in product((0, 1), repeat=axes):
             moved = torch.minimum(first + first.new_tensor(step), last)
             rows.append((moved * stride).sum(-1))
             sides = [fraction[:, a] if one else 1 - fraction[:, a] for a, one in enumerate(step)]
-            shares.append(math.prod(sides[1:], start=sides[0]))
+            fractions.append(math.prod(sides[1:], start=sides[0]))
         index = torch.stack(rows, -1)
         if len(table) > 1:  # each signal its own
             signal = torch.arange(batch, device=index.device).repeat_interleave(points)
             index = index + signal.unsqueeze(1) * math.prod(sizes)
-        found = Lookup.apply(table.flatten(0, -2), torch.stack(shares, -1), index)
+        found = Lookup.apply(table.flatten(0, -2), torch.stack(fractions, -1), index)
         return found.view(batch, points, -1)
 
 
@@ -85,26 +85,26 @@ class Lookup(torch.autograd.Function):
     """sum_k shares_nk table[index_nk]: ``embedding_bag``, which torch differentiates but once."""
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, shares: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(table, shares, index)
-        return F.embedding_bag(index, table, per_sample_weights=shares, mode="sum")
+    def forward(ctx: Any, table: Tensor, fractions: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(table, fractions, index)
+        return F.embedding_bag(index, table, per_sample_weights=fractions, mode="sum")
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        table, shares, index = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        table, fractions, index = ctx.saved_tensors
         if not torch.is_grad_enabled():
             with torch.enable_grad():
                 asked = ctx.needs_input_grad
                 own = table.detach().requires_grad_(asked[0])
-                rows = shares.detach().requires_grad_(asked[1])
+                rows = fractions.detach().requires_grad_(asked[1])
                 found = F.embedding_bag(index, own, per_sample_weights=rows, mode="sum")
             wanted = [x for x in (own, rows) if x.requires_grad]
-            slopes = iter(torch.autograd.grad(found, wanted, slope))
-            to_table = next(slopes) if asked[0] else None
-            return to_table, next(slopes) if asked[1] else None, None
-        each = shares.unsqueeze(-1) * slope.unsqueeze(1)
+            grads = iter(torch.autograd.grad(found, wanted, grad))
+            to_table = next(grads) if asked[0] else None
+            return to_table, next(grads) if asked[1] else None, None
+        each = fractions.unsqueeze(-1) * grad.unsqueeze(1)
         to_table = torch.zeros_like(table).index_add(0, index.flatten(), each.flatten(0, 1))
-        return to_table, (table[index] * slope.unsqueeze(1)).sum(-1), None
+        return to_table, (table[index] * grad.unsqueeze(1)).sum(-1), None
 
 
 OCTAVES = 120

@@ -194,11 +194,11 @@ class Experts:
             blend, matrices = None, weight.reshape(-1, *weight.shape[-2:])
             if q is not None:
                 count = math.prod(self.tiles[i])
-                table, shares = corners(q, self.tiles[i])
+                table, fractions = corners(q, self.tiles[i])
                 if len(weight) > 1:
                     own = range(len(weight))
                     table = [[b * count + t for b in own for t in row] for row in table]
-                blend = (table, stop.of(shares).to(h.dtype))
+                blend = (table, stop.of(fractions).to(h.dtype))
             y = tiled(h, stop.order, matrices, shared, blend)
         if shared is not None:
             return y

@@ -58,7 +58,7 @@ def checked(vertices: ArrayLike, faces: ArrayLike, name: str) -> Mesh:
     if corners.min() < 0 or corners.max() >= len(points):
         raise InputError(
             f"{name} has faces with corners {corners.min()} to {corners.max()}: "
-            f"they must lie in 0 to {len(points) - 1}, the places of its vertices."
+            f"they must lie in 0 to {len(points) - 1}, the indices of its vertices."
         )
     # The rounding of coordinates gives a line of the mesh's size this area: no normal is meant.
     used = points[corners].reshape(-1, 3)
@@ -66,8 +66,8 @@ def checked(vertices: ArrayLike, faces: ArrayLike, name: str) -> Mesh:
     keep = areas(Mesh(points, corners)) > rounding
     if not keep.any():
         raise InputError(f"{name} has no area: all its faces are points or lines.")
-    used, places = np.unique(corners[keep], return_inverse=True)
-    return Mesh(points[used], places.reshape(-1, 3).astype(np.int64))
+    used, indices = np.unique(corners[keep], return_inverse=True)
+    return Mesh(points[used], indices.reshape(-1, 3).astype(np.int64))
 
 
 def triangles(mesh: Mesh) -> Float64[np.ndarray, "faces 3 3"]:
@@ -76,7 +76,7 @@ def triangles(mesh: Mesh) -> Float64[np.ndarray, "faces 3 3"]:
 
 
 def crosses(mesh: Mesh) -> Float64[np.ndarray, "faces 3"]:
-    """The outward vector of each face, twice its area long."""
+    """The denormalize vector of each face, twice its area long."""
     corners = triangles(mesh)
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
@@ -101,8 +101,8 @@ def volume(mesh: Mesh) -> float:
 
 def watertight(mesh: Mesh) -> bool:
     """Whether each edge belongs to exactly two faces; vertices at one place are one."""
-    _, places = np.unique(mesh.vertices, axis=0, return_inverse=True)
-    corners = places.reshape(-1)[mesh.faces]
+    _, indices = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    corners = indices.reshape(-1)[mesh.faces]
     edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
     _, counts = np.unique(np.sort(edges, 1), axis=0, return_counts=True)
     return bool(len(counts) and (counts == 2).all())

@@ -84,7 +84,7 @@ def matching(rs: Distances) -> dict[str, float]:
     mmd:        distance of a reference to its nearest sample, a mean over references
     mmd.sample: distance of a sample to its nearest reference, a mean over samples: one failure
                 makes it infinite
-    coverage:   share of the references that are the nearest one of a sample
+    coverage:   fraction of the references that are the nearest one of a sample
     """
     _matrix(rs)
     matched = rs[:, ~_lost(rs)].argmin(0)
@@ -98,7 +98,8 @@ def matching(rs: Distances) -> dict[str, float]:
 def two_sample(rr: Distances, rs: Distances, ss: Distances, k: int = 1) -> dict[str, float]:
     """How well k nearest neighbours tell samples from references, each left out once.
 
-    1nna:           share of both sets together that is told right. 0.5 is the ideal for sets of one
+    1nna:           fraction of both sets together that is told right. 0.5 is the ideal for sets of
+                    one
                     size: 1 says that they lie apart, 0 that the samples are copies of the
                     references.
     1nna.reference: the same of the references alone
@@ -122,9 +123,9 @@ def two_sample(rr: Distances, rs: Distances, ss: Distances, k: int = 1) -> dict[
     if rr.clone().fill_diagonal_(0).isinf().any():
         raise InputError("References lie infinitely far apart: only samples may be failures.")
     union = torch.cat([torch.cat([rr, rs], 1), torch.cat([rs.T, ss], 1)]).fill_diagonal_(math.inf)
-    near, places = union.sort(dim=1, stable=True)
+    near, indices = union.sort(dim=1, stable=True)
     heard = near[:, :k].isfinite()  # what lies infinitely far is no neighbour
-    references = (heard & (places[:, :k] < n)).sum(1)
+    references = (heard & (indices[:, :k] < n)).sum(1)
     called = 2 * references >= heard.sum(1)
     right = torch.cat([called[:n], ~called[n:] | _lost(rs)]).double()
     name = f"{k}nna"
@@ -330,7 +331,7 @@ def _prepared(clouds: Tensor, prepare: Callable[[ndarray], Any]) -> list[Any]:
 def _pairs(
     a: Tensor, b: Tensor, prepare: Callable[[ndarray], Any]
 ) -> Iterator[tuple[int, int, Any, Any]]:
-    """Every pair, once where b is a: the places and the prepared clouds, of one block at a time."""
+    """Every pair, once where b is a: indices and prepared clouds, of one block at a time."""
     same = a is b
     step = max(1, BLOCK // max(a.shape[1], b.shape[1]))
     for i in range(0, len(a), step):
@@ -373,7 +374,7 @@ def _nodes(resolution: int) -> ndarray:
 
 
 def _outside(clouds: Tensor) -> float:
-    """The share of the points out of the ball, but for rounding in float32."""
+    """The fraction of the points out of the ball, but for rounding in float32."""
     return float((clouds.detach().cpu().double().norm(dim=2) > 0.5 * (1 + 1e-6)).double().mean())
 
 
@@ -383,10 +384,10 @@ def _histogram(clouds: Tensor, nodes: KDTree) -> ndarray:
     return counts / len(points)
 
 
-def _entropy(shares: ndarray) -> float:
+def _entropy(fractions: ndarray) -> float:
     """In bits."""
-    shares = shares[shares > 0]
-    return float(-(shares * np.log2(shares)).sum())
+    fractions = fractions[fractions > 0]
+    return float(-(fractions * np.log2(fractions)).sum())
 
 
 # name -> how a cloud is prepared, the distance of two, the seconds that takes for so many points

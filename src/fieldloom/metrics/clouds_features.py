@@ -31,7 +31,7 @@ class Statistics:
     moments:   mean and covariance                                                   9 features
     quantiles: of x, y, z, the distance to the mean, and the logarithm of the
                distance to the nearest other point, 12 each                          60
-    occupancy: root of the share of points at each of 4^3 nodes of the box           64
+    occupancy: root of the fraction of points at each of 4^3 nodes of the box           64
     waves:     mean of cos and sin along 13 directions, wavelengths 4, 2 and 1       78
 
     radius: the clouds are taken in units of it. Nodes and waves are fixed in the box [-1, 1]^3 of
@@ -97,11 +97,11 @@ def _moments(points: Tensor) -> Tensor:
 
 
 def _quantiles(points: Tensor) -> Tensor:
-    """Middles of LEVELS equal shares of the points, for each of five numbers of a point."""
+    """Middles of LEVELS equal fractions of the points, for each of five numbers of a point."""
     radii = (points - points.mean(1, keepdim=True)).norm(dim=2, keepdim=True)
     gaps = (_gaps(points) + FAINT).log()[..., None]
-    share = (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
-    return torch.cat([points, radii, gaps], 2).quantile(share, 1).permute(1, 2, 0).flatten(1)
+    fraction = (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
+    return torch.cat([points, radii, gaps], 2).quantile(fraction, 1).permute(1, 2, 0).flatten(1)
 
 
 def _gaps(points: Tensor) -> Tensor:
@@ -111,12 +111,13 @@ def _gaps(points: Tensor) -> Tensor:
 
 
 def _occupancy(points: Tensor) -> Tensor:
-    """The root of the share at each node; a point is shared out linearly between its 8 nodes.
+    """The root of the fraction at each node; a point is shared out linearly between its 8 nodes.
 
-    So the feature does not jump where a point crosses a border; by the root small shares count too.
+    So the feature does not jump where a point crosses a border; by the root small fractions count
+    too.
     """
     nodes = torch.linspace(-1, 1, NODES, dtype=torch.float64)
     away = (points.clamp(-1, 1)[..., None] - nodes).abs() * (NODES - 1) / 2
     x, y, z = (1 - away).clamp_min(0).unbind(2)
-    shares = torch.einsum("npi,npj,npk->nijk", x, y, z) / points.shape[1]
-    return shares.flatten(1).clamp_min(0).sqrt()
+    fractions = torch.einsum("npi,npj,npk->nijk", x, y, z) / points.shape[1]
+    return fractions.flatten(1).clamp_min(0).sqrt()

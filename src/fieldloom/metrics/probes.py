@@ -28,7 +28,7 @@ class Classifier:
         self.model.fit(_rows(data), labels.cpu().numpy())
 
     def score(self, data: Data, labels: Labels) -> float:
-        """The share of the data that is assigned to its label, in [0, 1]."""
+        """The fraction of the data that is assigned to its label, in [0, 1]."""
         return float((self.model.predict(_rows(data)) == labels.cpu().numpy()).mean())
 
 

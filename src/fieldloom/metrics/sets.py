@@ -50,10 +50,10 @@ def kid(real: Features, fake: Features) -> float:
 def neighbourhoods(real: Features, fake: Features, k: int = 3) -> dict[str, float]:
     """Precision, recall, f1, density and coverage by balls that reach each point's k-th neighbour.
 
-    precision: share of the samples inside a ball of the data
-    recall:    share of the data inside a ball of the samples
+    precision: fraction of the samples inside a ball of the data
+    recall:    fraction of the data inside a ball of the samples
     density:   balls of the data that hold a sample, a mean over samples, over k; may pass 1
-    coverage:  share of the data's balls that hold a sample
+    coverage:  fraction of the data's balls that hold a sample
 
     A ball is open ("<") and its own centre is not a neighbour, as in the PRDC code of mNIF.
     Source: arXiv:1904.06991, eqs. 1 and 2 (precision, recall); arXiv:2002.09797 (the others).

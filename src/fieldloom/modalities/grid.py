@@ -20,7 +20,7 @@ from fieldloom.registry import HUGE
 from fieldloom.types import Batch, Coords, Signal, Values
 
 Window = tuple[tuple[int | float, int | float], ...]
-"""(first, last) of each axis, in the array's order, as shares of its extent."""
+"""(first, last) of each axis, in the array's order, as fractions of its extent."""
 
 AXES = 62
 """Of a grid, at most: torch's tensors have 64, with those of batch and channels."""
@@ -44,7 +44,7 @@ class Placement:
     def axis(self, count: int, first: float = 0.0, last: float = 1.0) -> Tensor:
         """The coordinates of ``count`` samples, float64: (count,).
 
-        first, last: the shares of the extent between which they stand.
+        first, last: the fractions of the extent between which they stand.
         """
         steps = torch.arange(count, dtype=torch.float64)
         unit = {
@@ -61,8 +61,8 @@ class Context:
     """What an encoder sees of a datum, where that is less than what it should predict.
 
     size: samples of each axis that the datum is averaged down to, before it is encoded.
-    hide: the share of its points that are not known, drawn for each datum anew; or the least and
-          the most of it, uniform in training. A code is found with the mean share hidden, always
+    hide: the fraction of its points that are not known, drawn for each datum anew; or the least and
+          the most of it, uniform in training. A code is found with the mean fraction hidden, always
           the same points.
     """
 
@@ -70,11 +70,11 @@ class Context:
     hide: float | tuple[float, float] = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.shares[0] <= self.shares[1] < 1:
-            raise InputError(f"modality.context.hide = {self.hide}: a share in [0, 1), or two.")
+        if not 0 <= self.fractions[0] <= self.fractions[1] < 1:
+            raise InputError(f"modality.context.hide = {self.hide}: a fraction in [0, 1), or two.")
 
     @property
-    def shares(self) -> tuple[float, float]:
+    def fractions(self) -> tuple[float, float]:
         return self.hide if isinstance(self.hide, tuple) else (self.hide, self.hide)
 
 
@@ -158,23 +158,23 @@ class Grid(Ranged):
         if index is None:
             index = torch.arange(batch, device=data.device)
         if points is None or points >= math.prod(axes):
-            values = self.inward(data.flatten(2).mT)
+            values = self.normalize(data.flatten(2).mT)
             coords = self.grid(axes).to(values).expand(batch, -1, -1)
             signal = Signal(coords, values, index, grid=axes, label=label)
         else:
             drawn = _drawn(1 if together else batch, math.prod(axes), points, generator, data)
             places = torch.unravel_index(drawn, axes)
             row = torch.arange(batch, device=data.device).unsqueeze(1)
-            values = self.inward(data.movedim(1, -1)[(row, *places)])
+            values = self.normalize(data.movedim(1, -1)[(row, *places)])
             coords = self._meet(self._along(axes), [place.cpu() for place in places]).to(values)
             signal = Signal(coords.expand(batch, -1, -1), values, index, label=label)
         if self.context == Context() and (signal.grid is not None or not whole):
             return Batch(signal, signal)
         context = self._seen(data, index, label)
-        least, most = self.context.shares
+        least, most = self.context.fractions
         if most > 0:
-            share = torch.rand(batch, 1, generator=generator) * (most - least) + least
-            context = _hidden(context, share, generator)
+            fraction = torch.rand(batch, 1, generator=generator) * (most - least) + least
+            context = _hidden(context, fraction, generator)
         if not whole and points is not None:
             context = context.known(points, generator)
         return Batch(context, signal)
@@ -185,8 +185,8 @@ class Grid(Ranged):
             return self.observe(data, **meta).context
         self._check(data)
         signal = self._seen(data, torch.arange(len(data), device=data.device), None)
-        share = torch.tensor([[sum(self.context.shares) / 2]])
-        return _hidden(signal, share, Generator().manual_seed(0)) if share > 0 else signal
+        fraction = torch.tensor([[sum(self.context.fractions) / 2]])
+        return _hidden(signal, fraction, Generator().manual_seed(0)) if fraction > 0 else signal
 
     def _check(self, data: Tensor) -> None:
         """Raise InputError for what is no batch of grids."""
@@ -199,7 +199,7 @@ class Grid(Ranged):
 
     def _seen(self, data: Tensor, index: Tensor, label: Tensor | None) -> Signal:
         """The whole grid of what an encoder sees."""
-        axes, values = tuple(data.shape[2:]), self.inward(data)
+        axes, values = tuple(data.shape[2:]), self.normalize(data)
         if self.context.size is not None:
             axes, values = self.axes, _averaged(values, self.axes)
         coords = self.grid(axes).to(values).expand(len(data), -1, -1)
@@ -272,7 +272,7 @@ class Grid(Ranged):
 
         Not clamped: a field may leave the range of its data.
         """
-        return self.outward(values).mT.unflatten(2, self.shape(resolution))
+        return self.denormalize(values).mT.unflatten(2, self.shape(resolution))
 
     def save(self, data: Tensor, path: str | Path, **meta: Any) -> Path | None:
         """One datum (channel, *axes) in [0, 1] as the usual file of its kind; returns its path.
@@ -296,10 +296,10 @@ def _averaged(data: Tensor, axes: tuple[int, ...]) -> Tensor:
     return pools[len(axes) - 1](data, axes)
 
 
-def _hidden(signal: Signal, share: Tensor, generator: Generator | None) -> Signal:
-    """A share (batch | 1, 1) of each signal's points not known; the same ones where it is one."""
-    drawn = torch.rand(len(share), signal.coords.shape[1], generator=generator)
-    mask = (drawn >= share).expand(len(signal), -1)
+def _hidden(signal: Signal, fraction: Tensor, generator: Generator | None) -> Signal:
+    """A fraction (batch | 1, 1) of each signal's points hidden; the same ones where it is one."""
+    drawn = torch.rand(len(fraction), signal.coords.shape[1], generator=generator)
+    mask = (drawn >= fraction).expand(len(signal), -1)
     return signal.hide(mask.to(signal.coords.device))
 
 

@@ -39,12 +39,12 @@ class Ranged:
     def __init__(self, range: Range) -> None:
         self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
 
-    def inward(self, data: Tensor) -> Tensor:
+    def normalize(self, data: Tensor) -> Tensor:
         """Data, float in [0, 1] or uint8, as values."""
         unit = data.float() / 255 if data.dtype == uint8 else data
         return self.low + (self.high - self.low) * unit
 
-    def outward(self, values: Tensor) -> Tensor:
+    def denormalize(self, values: Tensor) -> Tensor:
         """Values as data, not clamped: a field may leave the range of its data."""
         return (values - self.low) / (self.high - self.low)
 
@@ -91,9 +91,9 @@ class Modality(Protocol):
         self, resolution: Resolution | None = None, cameras: Cameras | None = None
     ) -> Coords: ...
 
-    def inward(self, data: Tensor) -> Tensor: ...
+    def normalize(self, data: Tensor) -> Tensor: ...
 
-    def outward(self, values: Tensor) -> Tensor: ...
+    def denormalize(self, values: Tensor) -> Tensor: ...
 
     def shape(self, resolution: Resolution | None = None) -> tuple[int, ...]:
         """The axes of a datum (of views: of one view) at a resolution."""

@@ -115,7 +115,7 @@ class Points(Voxels):
                 "modality 'points' needs values (batch, points, 1) and their coordinates "
                 "(batch, points, 3): take a source with samples, as 'meshes' with samples = 10000."
             )
-        values = self.inward(data)
+        values = self.normalize(data)
         if index is None:
             index = torch.arange(len(data), device=data.device)
         signal = Signal(coords.to(values), values, index, label=label)

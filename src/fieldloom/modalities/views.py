@@ -227,14 +227,14 @@ class Views(Ranged):
         if points is None or points >= total:
             coords = rays(c2w, intrinsics, height, width).flatten(1, 2)
             values = data.movedim(2, -1).flatten(1, 3)
-            return Signal(coords.float(), self.inward(values), index, (views, height, width))
+            return Signal(coords.float(), self.normalize(values), index, (views, height, width))
         place = torch.randint(total, (1 if together else batch, points), generator=generator)
         place = place.expand(batch, -1).to(data.device)
         view, pixel = place // (height * width), place % (height * width)
         v, u = pixel // width, pixel % width
         row = torch.arange(batch, device=data.device).unsqueeze(1)
         coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
-        return Signal(coords.float(), self.inward(data[row, view, :, v, u]), index)
+        return Signal(coords.float(), self.normalize(data[row, view, :, v, u]), index)
 
     def _patches(
         self,
@@ -267,7 +267,7 @@ class Views(Ranged):
         coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
         if index is None:
             index = torch.arange(batch, device=data.device)
-        values = self.inward(data[row, view, :, v, u])
+        values = self.normalize(data[row, view, :, v, u])
         return Signal(coords.float(), values, index, (patch, patch))
 
     def cameras(self, count: int | None = None) -> dict[str, Tensor]:
@@ -302,7 +302,7 @@ class Views(Ranged):
     def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor:
         """Colours (batch, views * pixels, channel) -> (batch, view, channel, height, width)."""
         height, width = self.shape(resolution)
-        return self.outward(values).unflatten(1, (-1, height, width)).movedim(-1, 2)
+        return self.denormalize(values).unflatten(1, (-1, height, width)).movedim(-1, 2)
 
     def save(self, data: Tensor, path: str | Path, **meta: Any) -> Path:
         """The views of a datum: side by side as a PNG, or one after another as GIF or MP4."""

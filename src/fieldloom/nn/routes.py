@@ -17,11 +17,11 @@ LEAST = 128
 class Order(NamedTuple):
     """How a layer finds its points.
 
-    places: (n,) the row of the layer's input that stands at each row of its output; None: its own.
+    indices: (n,) the row of the layer's input that stands at each row of its output; None: its own.
     runs:   (first row, last row (exclusive), matrix) of rows that meet the same matrix.
     """
 
-    places: Tensor | None
+    indices: Tensor | None
     runs: tuple[tuple[int, int, int], ...]
 
 
@@ -43,9 +43,9 @@ class Stop(NamedTuple):
 
     def moved(self, x: Tensor) -> Tensor:
         """Rows as they stood at the layer before -> as they stand here."""
-        if self.order is None or self.order.places is None:
+        if self.order is None or self.order.indices is None:
             return x
-        return x.index_select(0, self.order.places)
+        return x.index_select(0, self.order.indices)
 
     def back(self, x: Tensor) -> Tensor:
         """Rows as they stand here -> as they started."""

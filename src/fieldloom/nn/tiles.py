@@ -26,8 +26,8 @@ from fieldloom.nn.routes import Order, inverse
 def cells(q: Tensor, tiles: Sequence[int]) -> Tensor:
     """The tile that each position lies in (eq. 5): (n, d) -> (n,) int64."""
     counts = q.new_tensor(tiles)
-    places = torch.remainder(q.detach().floor(), counts).long()
-    return (places * places.new_tensor(strides(tiles))).sum(-1)
+    indices = torch.remainder(q.detach().floor(), counts).long()
+    return (indices * indices.new_tensor(strides(tiles))).sum(-1)
 
 
 def strides(tiles: Sequence[int]) -> list[int]:
@@ -42,14 +42,14 @@ def corners(q: Tensor, tiles: Sequence[int]) -> tuple[list[list[int]], Tensor]:
     (corners, tiles), and the coefficients (n, corners), which add up to 1. Axes of one tile have
     one corner: there the published formula is wrong.
     """
-    fraction, shares = q - q.floor(), []
+    offset, weights = q - q.floor(), []
     for step in steps(tiles):
-        share = q.new_ones(len(q))
+        weight = q.new_ones(len(q))
         for axis, one in enumerate(step):
             if tiles[axis] > 1:
-                share = share * (fraction[:, axis] if one else 1 - fraction[:, axis])
-        shares.append(share)
-    return neighbours(tuple(tiles)), torch.stack(shares, -1)
+                weight = weight * (offset[:, axis] if one else 1 - offset[:, axis])
+        weights.append(weight)
+    return neighbours(tuple(tiles)), torch.stack(weights, -1)
 
 
 def steps(tiles: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -85,32 +85,32 @@ def tiled(
 
     y_r = sum_c share_rc W[corner_c(matrix of r)] x_r + b   (eq. 3)
     """
-    table, shares = blend or ([list(range(len(weight)))], None)
+    table, fractions = blend or ([list(range(len(weight)))], None)
     if torch.is_autocast_enabled(x.device.type):  # which knows nothing of products into slices
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-        shares = None if shares is None else shares.to(dtype)
+        fractions = None if fractions is None else fractions.to(dtype)
     if x.is_cpu and not short(order, len(x)):
-        return Tiled.apply(x, weight, bias, shares, order, table)
-    return composed(x, weight, bias, shares, order, table)
+        return Tiled.apply(x, weight, bias, fractions, order, table)
+    return composed(x, weight, bias, fractions, order, table)
 
 
 def composed(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    shares: Tensor | None,
+    fractions: Tensor | None,
     order: Order,
     table: list[list[int]],
 ) -> Tensor:
     """As ``tiled``, of operations that torch can differentiate any number of times."""
-    rows = x if order.places is None else x.index_select(0, order.places)
+    rows = x if order.indices is None else x.index_select(0, order.indices)
     y: Tensor | None = None
     for corner, own in enumerate(table):
         part = grouped(rows, order, weight, own)
-        if shares is not None:
-            part = part * shares[:, corner : corner + 1]
+        if fractions is not None:
+            part = part * fractions[:, corner : corner + 1]
         y = part if y is None else y + part
     assert y is not None
     return y if bias is None else y + bias
@@ -128,7 +128,7 @@ def grouped(rows: Tensor, order: Order, weight: Tensor, own: list[int]) -> Tenso
     taken = torch.tensor([own[matrix] for _, _, matrix in order.runs], device=weight.device)
     y = F.grouped_mm(rows.contiguous(), weight.index_select(0, taken), offs=ends)
     if y.requires_grad:
-        y.register_hook(lambda slope: slope.contiguous())  # it refuses an expanded one
+        y.register_hook(lambda grad: grad.contiguous())  # it refuses an expanded one
     return y
 
 
@@ -172,20 +172,20 @@ class Tiled(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        shares: Tensor | None,
+        fractions: Tensor | None,
         order: Order,
         table: list[list[int]],
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, bias, shares)
+        ctx.save_for_backward(x, weight, bias, fractions)
         ctx.order, ctx.table = order, table
         y = x.new_empty(_count(x, order), weight.shape[-1])
         for a, b, matrix in order.runs:
             rows, out = _rows(x, order, a, b), y[a:b]
-            if shares is None:
+            if fractions is None:
                 _product(rows, weight[table[0][matrix]], bias, out)
                 continue
             for corner, own in enumerate(table):
-                scaled = rows * shares[a:b, corner : corner + 1]
+                scaled = rows * fractions[a:b, corner : corner + 1]
                 if corner == 0:
                     _product(scaled, weight[own[matrix]], bias, out)
                 else:
@@ -193,73 +193,80 @@ class Tiled(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Any:
-        x, weight, bias, shares = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, weight, bias, fractions = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative will be asked for
-            return _twice(ctx, slope)
+            return _twice(ctx, grad)
         order, table, needed = ctx.order, ctx.table, ctx.needs_input_grad
         to_x = torch.empty_like(x) if needed[0] else None  # every row is met once
         to_weight = torch.zeros_like(weight) if needed[1] else None
-        to_shares = torch.empty_like(shares) if shares is not None and needed[3] else None
+        to_fractions = torch.empty_like(fractions) if fractions is not None and needed[3] else None
         for a, b, matrix in order.runs:
-            rows, here = _rows(x, order, a, b), slope[a:b]
+            rows, here = _rows(x, order, a, b), grad[a:b]
             back: Tensor | None = None
             for corner, own in enumerate(table):
                 place = own[matrix]
-                share = None if shares is None else shares[a:b, corner : corner + 1]
+                part = None if fractions is None else fractions[a:b, corner : corner + 1]
                 if to_weight is not None:
-                    to_weight[place].addmm_((rows if share is None else rows * share).mT, here)
-                if to_x is None and to_shares is None:
+                    to_weight[place].addmm_((rows if part is None else rows * part).mT, here)
+                if to_x is None and to_fractions is None:
                     continue
                 one = here @ weight[place].mT
-                if to_shares is not None:
-                    to_shares[a:b, corner] = (one * rows).sum(-1)
-                one = one if share is None else one.mul_(share)
+                if to_fractions is not None:
+                    to_fractions[a:b, corner] = (one * rows).sum(-1)
+                one = one if part is None else one.mul_(part)
                 back = one if back is None else back.add_(one)
             if to_x is not None and back is not None:
-                if order.places is None:
+                if order.indices is None:
                     to_x[a:b] = back
                 else:
-                    to_x.index_copy_(0, order.places[a:b], back)
-        to_bias = slope.sum(0) if bias is not None and needed[2] else None
-        return to_x, to_weight, to_bias, to_shares, None, None
+                    to_x.index_copy_(0, order.indices[a:b], back)
+        to_bias = grad.sum(0) if bias is not None and needed[2] else None
+        return to_x, to_weight, to_bias, to_fractions, None, None
 
 
-def _twice(ctx: Any, slope: Tensor) -> Any:
+def _twice(ctx: Any, grad: Tensor) -> Any:
     """The gradient, of operations that can be differentiated again.
 
     Written out: the input may have come from the same matrices, and its own way to them is not
     this layer's.
     """
-    x, weight, bias, shares = ctx.saved_tensors
+    x, weight, bias, fractions = ctx.saved_tensors
     order, table = ctx.order, ctx.table
-    rows = x if order.places is None else x.index_select(0, order.places)
+    rows = x if order.indices is None else x.index_select(0, order.indices)
     back: Tensor | None = None
     sums: list[list[Tensor]] = [[] for _ in range(len(weight))]
     each: list[Tensor] = []
     for corner, own in enumerate(table):
-        share = None if shares is None else shares[:, corner : corner + 1]
-        scaled = rows if share is None else rows * share
+        fraction = None if fractions is None else fractions[:, corner : corner + 1]
+        scaled = rows if fraction is None else rows * fraction
         for a, b, matrix in order.runs:
-            sums[own[matrix]].append(scaled[a:b].mT @ slope[a:b])
-        one = grouped(slope, order, weight.mT, own)
+            sums[own[matrix]].append(scaled[a:b].mT @ grad[a:b])
+        one = grouped(grad, order, weight.mT, own)
         each.append((one * rows).sum(-1))
-        one = one if share is None else one * share
+        one = one if fraction is None else one * fraction
         back = one if back is None else back + one
     assert back is not None
-    to_x = back if order.places is None else back.index_select(0, inverse(order.places))
+    to_x = back if order.indices is None else back.index_select(0, inverse(order.indices))
     nought = torch.zeros_like(weight[0])
     to_weight = torch.stack([sum(found[1:], found[0]) if found else nought for found in sums])
-    to_bias = None if bias is None else slope.sum(0)
-    return to_x, to_weight, to_bias, None if shares is None else torch.stack(each, -1), None, None
+    to_bias = None if bias is None else grad.sum(0)
+    return (
+        to_x,
+        to_weight,
+        to_bias,
+        None if fractions is None else torch.stack(each, -1),
+        None,
+        None,
+    )
 
 
 def _count(x: Tensor, order: Order) -> int:
-    return len(x) if order.places is None else len(order.places)
+    return len(x) if order.indices is None else len(order.indices)
 
 
 def _rows(x: Tensor, order: Order, a: int, b: int) -> Tensor:
-    return x[a:b] if order.places is None else x.index_select(0, order.places[a:b])
+    return x[a:b] if order.indices is None else x.index_select(0, order.indices[a:b])
 
 
 def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:

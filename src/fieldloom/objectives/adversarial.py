@@ -79,7 +79,7 @@ class Adversarial(Objective):
     and for the penalty of a probability where the game is ``hinge``, which has none.
     """
 
-    separable = False
+    independent = False
 
     def __init__(
         self,
@@ -136,10 +136,10 @@ class Adversarial(Objective):
         }
         if self.r1:
             judged = true.sigmoid() if self.r1_of == "probability" else true
-            (slope,) = torch.autograd.grad(judged.mean(1).sum(), values, create_graph=True)
-            steep = slope.square().flatten(1).sum(1).mean()
+            (grad,) = torch.autograd.grad(judged.mean(1).sum(), values, create_graph=True)
+            steep = grad.square().flatten(1).sum(1).mean()
             loss = loss + self.r1 / 2 * steep
-            logs["slope"] = steep.detach()
+            logs["gradient"] = steep.detach()
         return loss, logs
 
     def _draw(self, coords: Coords) -> Values:

@@ -16,11 +16,11 @@ Logs = dict[str, Tensor]
 class Objective(nn.Module):
     """players: player -> group -> parameters; one backward a player, one optimiser a group.
 
-    separable: whether the loss of a batch is the mean of its signals' losses, so that it may be cut
-    into micro-batches.
+    independent: whether the loss of a batch is the mean of its signals' losses, so that it may be
+    cut into micro-batches.
     """
 
-    separable = True
+    independent = True
     players: Mapping[str, Groups]
 
     def loss(self, player: str, batch: Any) -> tuple[Tensor, Logs]:

@@ -19,7 +19,7 @@ Explain = Callable[[Code, Signal], Tensor]
 class L2(nn.Module):
     """weight / 2 * sum z^2 of each code: auto-decoding's prior (arXiv:1901.05103, eq. 9)."""
 
-    separable = True
+    independent = True
 
     def __init__(self, weight: float = 1e-4) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class Lle(nn.Module):
     w = (C C^T)^-1 1 / sum, C the differences; the projection must explain the signal as well, and
     no weight should be negative: mean(min(max(-w, 0), 1000)) is added.
 
-    weight: of both terms. ridge: share of the trace of C C^T that is added to its diagonal.
+    weight: of both terms. ridge: fraction of the trace of C C^T that is added to its diagonal.
     """
 
-    separable = True
+    independent = True
 
     def __init__(self, weight: float = 1.0, neighbours: int = 10, ridge: float = 1e-3) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Isometry(nn.Module):
     have the same coordinates, otherwise the two-sided mean squared distance of the occupied points.
     """
 
-    separable = False
+    independent = False
 
     def __init__(self, weight: float = 1.0, pairs: int = 32, scale: float = 100.0) -> None:
         super().__init__()

@@ -6,20 +6,21 @@ from torch import Tensor, nn
 
 from fieldloom.encoders import AutoDecode, Encoder, error
 from fieldloom.family import Family
-from fieldloom.metrics.mismatch import mse
+from fieldloom.metrics.losses import mse
 from fieldloom.objectives.objective import Logs, Objective, trainable
 from fieldloom.renderers import Renderer
-from fieldloom.types import Batch, Mismatch
+from fieldloom.types import Batch, LossFn
 
 
 class Reconstruction(Objective):
-    """mean over signals of mismatch(render(family(encoder(context))), target) + penalties(code).
+    """mean over signals of reconstruction loss(render(family(encoder(context))), target) +
+    penalties(code).
 
     The outer loss of CAVIA (only the last inner step counts), the loss of auto-decoding, of
     amortised encoders and of fitting a single signal, depending on the encoder.
 
     penalty: one, or several, of what shapes the codes. span: the extent of values' range, which the
-             log's PSNR is of where the mismatch is the mean squared error.
+             log's PSNR is of where the reconstruction loss is the mean squared error.
     """
 
     def __init__(
@@ -27,26 +28,26 @@ class Reconstruction(Objective):
         family: Family,
         encoder: Encoder,
         render: Renderer,
-        mismatch: Mismatch,
+        loss_fn: LossFn,
         penalty: nn.Module | tuple[nn.Module, ...] = (),
         span: float = 2.0,
     ) -> None:
         super().__init__()
         self.family, self.encoder = family, encoder
         self.penalties = nn.ModuleList(penalty if isinstance(penalty, tuple) else [penalty])
-        self.render, self.mismatch, self.span = render, mismatch, span
-        self.separable = encoder.separable and all(p.separable for p in self.penalties)
+        self.render, self.loss_fn, self.span = render, loss_fn, span
+        self.independent = encoder.independent and all(p.independent for p in self.penalties)
         codes = [encoder.table] if isinstance(encoder, AutoDecode) else []
         held = {id(p) for p in codes}
         shared = [p for p in trainable([family, encoder, self.penalties]) if id(p) not in held]
         self.players = {"field": {"shared": shared} | ({"codes": codes} if codes else {})}
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
-        code = self.encoder.in_training(batch.context, self.family, self.render, self.mismatch)
-        explain = lambda code, signal: error(code, signal, self.family, self.render, self.mismatch)
+        code = self.encoder.in_training(batch.context, self.family, self.render, self.loss_fn)
+        explain = lambda code, signal: error(code, signal, self.family, self.render, self.loss_fn)
         losses = explain(code, batch.target)
         logs = {"loss": losses.detach().mean()}
-        if self.mismatch is mse:
+        if self.loss_fn is mse:
             logs["psnr"] = -10 * (losses.detach() / self.span**2).log10().mean()
         for penalty in self.penalties:
             added = penalty(code, batch, self.encoder, explain)

@@ -31,7 +31,7 @@ BYTES = 1 << 31
 """Bytes that an array takes, where the file itself is smaller."""
 
 UNREADABLE = 0.1
-"""The share of unreadable files that is skipped with a warning; more is an error."""
+"""The fraction of unreadable files that is skipped with a warning; more is an error."""
 NAMED = 5
 """So many of them are named."""
 
@@ -52,7 +52,7 @@ def check_size(what: str, size: int, unit: str, most: int, large: bool) -> None:
 
 
 def check_skipped(names: Sequence[str], faults: Mapping[int, InputError], what: str) -> None:
-    """Name the items whose places have faults in one warning.
+    """Name the items whose indices have faults in one warning.
 
     Raises InputError where they are too many; the fault itself where there is one item.
     """

@@ -103,7 +103,7 @@ def film(
 
 
 def _thinned(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.uint8]:
-    """So many frames at equal steps, each from the middle of its share."""
+    """So many frames at equal steps, each from the middle of its fraction."""
     if count > len(array):
         raise InputError(
             f"modality.size asks for {count} frames, and {quote_path(path)} has {len(array)} of "

@@ -65,7 +65,7 @@ class Asked:
             "reach": (0 < self.reach <= 1, "above 0, at most 1"),
             "grow": (0 <= self.grow <= 1, "from 0 to 1"),
             "samples": (self.samples is None or 1 <= self.samples <= MOST, f"from 1 to {MOST}"),
-            "near": (0 <= self.near <= 1, "a share, from 0 to 1"),
+            "near": (0 <= self.near <= 1, "a fraction, from 0 to 1"),
             "spread": (0 < self.spread < math.inf, "above 0, and finite"),
             "truncation": (0 < self.truncation < math.inf, "above 0, and finite"),
             "seed": (0 <= self.seed < 1 << 64, "from 0 to 2^64"),
@@ -109,7 +109,7 @@ def meshes(
     grow:       distance, in the cube's unit, by which the surface is moved outwards.
     samples:    None: data (n, 1, *size) at the modality's grid. A number: data (n, samples, 1) at
                 ``meta["coords"]`` (n, samples, 3), float32.
-    near:       the share of samples beside the surface, first in order, by a Gaussian of the
+    near:       the fraction of samples beside the surface, first in order, by a Gaussian of the
                 standard deviation ``spread`` in each coordinate; the others are uniform in the
                 cube.
     truncation: the distance, in the cube's unit, that counts as far.
@@ -243,7 +243,7 @@ def _generator(seed: int, place: int, *stream: int) -> Generator:
 
 
 def _scattered(mesh: Mesh, ask: Asked, generator: Generator) -> Tensor:
-    """Points (samples, 3), float32, in the cube: a share beside the surface, the rest anywhere."""
+    """Points (samples, 3), float32, in the cube: a fraction near the surface, the rest anywhere."""
     count = ask.samples or 0
     close = round(ask.near * count)
     surface, _ = sample(mesh, close, generator)

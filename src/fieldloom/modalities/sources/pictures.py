@@ -174,7 +174,8 @@ def pictures_of(
     filter: Filter,
     large: bool,
 ) -> tuple[Tensor, list[int]]:
-    """Pictures opened in parallel: uint8 (n, channel, height, width), and the places of those read.
+    """Pictures opened in parallel: uint8 (n, channel, height, width), and the indices of those
+    read.
 
     names: of each, for messages; read: its file, or its bytes, by its place.
     Unreadable ones are named in one warning, and skipped. Raises InputError where they are too

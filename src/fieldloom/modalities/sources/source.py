@@ -26,7 +26,7 @@ class Source:
 
     data:   in memory, or mapped from a file.
 
-    labels: (signals,) or None; names: of the classes; train, test: places of the two parts.
+    labels: (signals,) or None; names: of the classes; train, test: indices of the two parts.
     filter: how pictures were resized, for the record beside every metric.
     meta:   what else the modality's ``observe`` asks for (``coords`` of samples, ``c2w`` and
             ``intrinsics`` of views) or a mesh needs to stand where it stood (``frame``), one row a
@@ -45,7 +45,7 @@ class Source:
     suggests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def take(self, index: Tensor) -> Tensor:
-        """Data of these places (n,) as they are stored, uint8 or float: (n, channel, *axes).
+        """Data of these indices (n,) as they are stored, uint8 or float: (n, channel, *axes).
 
         Of a single place it is a view, so that data mapped from a file stay there.
         """
@@ -55,12 +55,12 @@ class Source:
         return self.data[index]
 
     def read(self, index: Tensor) -> Tensor:
-        """Data of these places, float in [0, 1]: (n, channel, *axes)."""
+        """Data of these indices, float in [0, 1]: (n, channel, *axes)."""
         part = self.take(index)
         return part.float() / 255 if part.dtype == torch.uint8 else part
 
     def about(self, index: Tensor) -> dict[str, Any]:
-        """The meta of these places."""
+        """The meta of these indices."""
         return {key: value[index] for key, value in self.meta.items()}
 
     def facts(self) -> dict[str, Any]:
@@ -95,22 +95,22 @@ def _pieces(array: NDArray[Any], limit: int = 1 << 24) -> Iterator[memoryview]:
 def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     """Places of the training and the test part.
 
-    split: shares that add up to at most 1, or numbers of signals. shuffle: in an order that is the
-    same in every run, whatever its seed; otherwise the first ones train, and of numbers of signals
-    the last ones test, since data sets keep a validation part between the two.
+    split: fractions that add up to at most 1, or numbers of signals. shuffle: in an order that is
+    the same in every run, whatever its seed; otherwise the first ones train, and of numbers of
+    signals the last ones test, since data sets keep a validation part between the two.
     """
     wrong = InputError(f"source.split = {quote(list(split))} does not fit {count} signals.")
     if not all(0 <= part <= max(count, 1) for part in split):  # NaN is neither
         raise wrong
-    shares = sum(split) <= 1
-    train = round(split[0] * count) if shares else int(split[0])
-    test = round(sum(split) * count) - train if shares else int(split[1])
+    fractions = sum(split) <= 1
+    train = round(split[0] * count) if fractions else int(split[0])
+    test = round(sum(split) * count) - train if fractions else int(split[1])
     if train < 1 or test < 0 or train + test > count:
         raise wrong
     order = torch.arange(count)
     if shuffle:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    first = train if shares or shuffle else count - test
+    first = train if fractions or shuffle else count - test
     return order[:train], order[first : first + test]
 
 

@@ -205,8 +205,8 @@ def _picture(image: Image.Image, size: Size, background: Background) -> NDArray[
 
 def _check_intrinsics(scene: Scene, names: Sequence[str]) -> None:
     height, width = scene.size
-    share = scene.intrinsics[:, :2] / scene.intrinsics.new_tensor([width, height])
-    bad = ~((share > FOCAL[0]) & (share < FOCAL[1])).all(1)  # NaN is neither
+    fraction = scene.intrinsics[:, :2] / scene.intrinsics.new_tensor([width, height])
+    bad = ~((fraction > FOCAL[0]) & (fraction < FOCAL[1])).all(1)  # NaN is neither
     if bad.any():
         first = int(bad.nonzero()[0])
         fx, fy = scene.intrinsics[first, :2].tolist()

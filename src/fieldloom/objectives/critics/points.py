@@ -82,7 +82,7 @@ class PointCritic(nn.Module):
 
     @torch.no_grad()
     def plan(self, coords: Coords) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer the places of the neighbours (1 | batch, centres, k), and their offsets.
+        """Of each layer the indices of the neighbours (1 | batch, centres, k), and their offsets.
 
         Found once where all signals have the same coordinates, and again only when these change.
         """
@@ -135,11 +135,11 @@ def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:
     return norm(x.reshape(-1, x.shape[-1])).view_as(x)
 
 
-def gather(x: Tensor, places: Tensor) -> Tensor:
-    """x (batch, points, c) at places (1 | batch, centres, k) -> (batch, centres, k, c)."""
-    if len(places) == 1:
-        return x[:, places[0]]
-    return x[torch.arange(len(x), device=x.device)[:, None, None], places]
+def gather(x: Tensor, indices: Tensor) -> Tensor:
+    """x (batch, points, c) at indices (1 | batch, centres, k) -> (batch, centres, k, c)."""
+    if len(indices) == 1:
+        return x[:, indices[0]]
+    return x[torch.arange(len(x), device=x.device)[:, None, None], indices]
 
 
 def farthest(points: Tensor, count: int) -> Tensor:

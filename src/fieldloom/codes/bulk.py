@@ -1,6 +1,6 @@
 """Codes of a whole data set as a job that can be stopped at any moment and goes on where it was.
 
-    00000.safetensors   codes of the first places, and for each its place and its final error
+    00000.safetensors   codes of the first data, and for each its index and its final error
     manifest.json       what the job is; each finished shard's number of codes, and failures
     paused.safetensors  where a shard was left within
 
@@ -49,7 +49,7 @@ class Codes(NamedTuple):
     """
 
     codes: Tensor
-    places: Tensor
+    indices: Tensor
     errors: Tensor
     failed: dict[int, str]
 
@@ -57,17 +57,17 @@ class Codes(NamedTuple):
 def encode(
     system: System,
     source: Source,
-    places: Tensor,
+    indices: Tensor,
     folder: str | Path,
     shard: int | None = None,
     worst: float = math.inf,
 ) -> Codes:
-    """The codes of these places of a source, shard by shard into a folder; goes on with its job.
+    """The codes of these indices of a source, shard by shard into a folder; goes on with its job.
 
-    places: (signals,), in the order of the result. shard: signals of one; None: as many as the job
+    indices: (signals,), in the order of the result. shard: signals of one; None: as many as the job
     began with, or as ``shard_size`` has it. worst: a signal whose final error (the system's
-    mismatch over what it was encoded from) is above it, or is no number, has failed: it is left out
-    of the codes and named in the manifest, with a warning.
+    reconstruction loss over what it was encoded from) is above it, or is no number, has failed: it
+    is left out of the codes and named in the manifest, with a warning.
 
     Raises InputError where the folder holds another job's codes, and FieldloomError where every
     signal failed.
@@ -76,30 +76,30 @@ def encode(
         raise InputError("this run cannot encode: it was trained without an encoder.")
     folder = Path(folder)
     with locked(folder):
-        if not len(places):
+        if not len(indices):
             raise InputError("there are no data to encode.")
         before = read_manifest(folder)
         if before is not None and not before.shards and not (folder / PAUSED).is_file():
             before = None  # it has made nothing: another job may begin
-        size = shard or (before.job.shard if before else shard_size(system, source, places))
+        size = shard or (before.job.shard if before else shard_size(system, source, indices))
         job = Job(
-            signals=len(places),
+            signals=len(indices),
             shard=size,
             worst=worst if math.isfinite(worst) else None,
             data=source.facts()["fingerprint"],
-            places=hashlib.blake2b(places.numpy().tobytes(), digest_size=8).hexdigest(),
+            places=hashlib.blake2b(indices.numpy().tobytes(), digest_size=8).hexdigest(),
             system=fingerprint(system),
         )
         manifest = before or Manifest(job=job, shards=[])
         check_job(manifest.job, job, folder)
-        shards = map(shard_name, range(math.ceil(len(places) / size)))
+        shards = map(shard_name, range(math.ceil(len(indices) / size)))
         export.remove_partial(folder, [MANIFEST, PAUSED, *shards])
         if before is None:
             write_manifest(folder, manifest)  # whose folder it is, from the first shard on
-        encode_shards(system, source, places.split(size), folder, manifest, worst)
+        encode_shards(system, source, indices.split(size), folder, manifest, worst)
     found = read(folder)
-    if not bool(torch.isin(found.places, places.cpu()).all()):
-        raise InputError(f"the shards in '{folder}' are damaged: they hold places of other data.")
+    if not bool(torch.isin(found.indices, indices.cpu()).all()):
+        raise InputError(f"the shards in '{folder}' are damaged: they hold indices of other data.")
     return found
 
 
@@ -131,17 +131,17 @@ def encode_shards(
         warnings.warn(f"'{folder}': {', '.join(lost)} lost or damaged, done again.", stacklevel=3)
     title, count = "encoding", sum(done)
     with Progress(title, len(parts), count, "shards") as progress, stopping.stoppable():
-        for number, places in enumerate(parts):
+        for number, indices in enumerate(parts):
             if number < len(done) and done[number]:
                 continue
             left = read_paused(folder, number, manifest.job)
             try:
                 with stopping.pausable(left):
-                    found = encoded(system, source, places, worst)
+                    found = encoded(system, source, indices, worst)
             except stopping.Paused as pause:
                 write_paused(folder, number, manifest.job, pause)
                 raise Interrupted(f"stopped within shard {number + 1} of {len(parts)}") from None
-            tensors = {"codes": found.codes, "places": found.places, "errors": found.errors}
+            tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
             path = folder / shard_name(number)
             check_free(path, manifest.job, entered=number < len(done))
             write_tensors(path, tensors, {}, made_by(manifest.job, number))
@@ -156,13 +156,13 @@ def encode_shards(
                 raise Interrupted(f"stopped after shard {number + 1} of {len(parts)}")
 
 
-def encoded(system: System, source: Source, places: Tensor, worst: float = math.inf) -> Codes:
+def encoded(system: System, source: Source, indices: Tensor, worst: float = math.inf) -> Codes:
     """The codes of one shard, without those that failed. Raises Paused where it may be left."""
     left = stopping.kept()
     codes, losses = ([left["codes"]], [left["losses"]]) if left else ([], [])
     done, reached = sum(map(len, codes)), 0
-    data, about = source.read(places), source.about(places)
-    for signal in system.signals(data, index=places, **about):
+    data, about = source.read(indices), source.about(indices)
+    for signal in system.signals(data, index=indices, **about):
         reached += len(signal)
         if reached <= done:
             continue
@@ -178,19 +178,19 @@ def encoded(system: System, source: Source, places: Tensor, worst: float = math.
             pause.tensors["losses"] = torch.cat([torch.zeros(0), *losses])
             raise
         left = {}
-        explain = (system.family, still(system.render), system.mismatch)
+        explain = (system.family, still(system.render), system.loss_fn)
         losses.append(errors(code, signal, *explain).cpu())
         codes.append(code.cpu())
     code, loss = torch.cat(codes), torch.cat(losses)
     finite = code.flatten(1).isfinite().all(1) & loss.isfinite()
     good = finite & (loss <= worst)
     failed = {
-        int(places[i]): f"its error {loss[i]:.6g} is above {worst:g}"
+        int(indices[i]): f"its error {loss[i]:.6g} is above {worst:g}"
         if finite[i]
         else "its code or its error is no finite number"
         for i in (~good).nonzero().flatten().tolist()
     }
-    return Codes(code[good], places[good], loss[good], failed)
+    return Codes(code[good], indices[good], loss[good], failed)
 
 
 def read(folder: str | Path) -> Codes:
@@ -242,7 +242,7 @@ def made_by(job: Job, number: int) -> dict[str, str]:
 
 
 def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tensor]:
-    """codes, places and errors of a finished shard. Raises InputError where it is not whole."""
+    """codes, indices and errors of a finished shard. Raises InputError where it is not whole."""
     path = folder / shard_name(number)
     held = read_tensors(path)
     tensors, count = held.tensors, manifest.shards[number].count
@@ -324,18 +324,18 @@ def remove(folder: str | Path) -> None:
         folder.rmdir()
 
 
-def shard_size(system: System, source: Source, places: Tensor) -> int:
+def shard_size(system: System, source: Source, indices: Tensor) -> int:
     """Signals of a shard: fewer where each costs more to do again.
 
     Where codes of a batch depend on one another, a shard is whole batches.
     """
-    one = places[:1]
+    one = indices[:1]
     numbers = source.take(one).numel() + sum(x.numel() for x in source.about(one).values())
     size = min(max(NUMBERS // max(numbers, 1), SHARD[0]), SHARD[1])
     if isinstance(system.encoder, Fit):
         points = system.encoder.points or numbers
         size = min(size, max(1, EFFORT // max(1, system.encoder.steps * points)))
-    if system.encoder.separable:
+    if system.encoder.independent:
         return size
     batch = system.recipe.get("train", {}).get("field", {}).get("batch", 32)
     return math.ceil(size / batch) * batch

@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.evaluate.batches import in_batches
-from fieldloom.evaluate.figures import Evaluation, Figure
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.figures import Evaluation, Figure
 from fieldloom.geometry.mesh import sample
 from fieldloom.metrics.clouds import PROTOCOLS, Protocol, failed, jsd, judge
 from fieldloom.metrics.clouds_features import Statistics
@@ -72,15 +72,15 @@ def has_surfaces(source: Source) -> bool:
     return source.data.ndim == 5 or "surface" in source.meta
 
 
-def surfaces_of(modality: Voxels, source: Source, places: Tensor, points: int) -> Tensor:
+def surfaces_of(modality: Voxels, source: Source, indices: Tensor, points: int) -> Tensor:
     """Clouds of data, as ``clouds_of`` gives them; of scattered samples the points beside them.
 
     Raises InputError where a source has fewer points of its surfaces.
     """
     check_surfaces(source, points)
     if "surface" not in source.meta:
-        return clouds_of(modality, source.read(places), points)
-    return in_unit(modality, source.meta["surface"][places, :points].double())
+        return clouds_of(modality, source.read(indices), points)
+    return in_unit(modality, source.meta["surface"][indices, :points].double())
 
 
 def check_surfaces(source: Source, points: int) -> None:

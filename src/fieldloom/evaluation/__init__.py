@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fieldloom.evaluate.batches import in_batches
-from fieldloom.evaluate.costs import cost
-from fieldloom.evaluate.figures import (
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.costs import cost
+from fieldloom.evaluation.figures import (
     METRICS,
     Evaluation,
     Figure,
@@ -21,10 +21,10 @@ from fieldloom.evaluate.figures import (
     check_room,
     parse,
 )
-from fieldloom.evaluate.generation import generation
-from fieldloom.evaluate.large import is_large, streamed, wrong
-from fieldloom.evaluate.pictures import detector_of
-from fieldloom.evaluate.reconstruction import filmed, pictured, shaped
+from fieldloom.evaluation.generation import generation
+from fieldloom.evaluation.large import is_large, streamed, wrong
+from fieldloom.evaluation.pictures import detector_of
+from fieldloom.evaluation.reconstruction import filmed, pictured, shaped
 from fieldloom.metrics.features import Detector
 from fieldloom.modalities import Views
 from fieldloom.modalities.sources import Source
@@ -113,4 +113,4 @@ def rendered(system: System, codes: Tensor, cameras: dict[str, Any]) -> Tensor:
 def at(system: System, codes: Tensor, coords: Tensor) -> Tensor:
     """The data of codes at scattered coordinates: (batch, points, value), not clamped."""
     values = torch.cat(list(system.evaluate(codes.to(system.device), coords.to(system.device))))
-    return system.modality.outward(values)
+    return system.modality.denormalize(values)

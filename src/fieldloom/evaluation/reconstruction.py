@@ -6,9 +6,9 @@ from math import inf
 
 from torch import Tensor
 
-from fieldloom.evaluate.figures import Evaluation, Figure
-from fieldloom.evaluate.pictures import seen_by
-from fieldloom.evaluate.shapes import clouds_of
+from fieldloom.evaluation.figures import Evaluation, Figure
+from fieldloom.evaluation.pictures import seen_by
+from fieldloom.evaluation.shapes import clouds_of
 from fieldloom.metrics.clouds import chamfer, failed
 from fieldloom.metrics.features import Detector
 from fieldloom.metrics.paired import accuracy, iou, psnr, ssim, ssim_protocol
@@ -67,7 +67,7 @@ def shaped(
         figures.append(Figure("mse", value, of, "of values in [0, 1], mean"))
     if "accuracy" in how.metrics:
         value = accuracy(raw, originals).mean().item()
-        figures.append(Figure("accuracy", value, of, "share of cells on the right side of 0.5"))
+        figures.append(Figure("accuracy", value, of, "fraction of cells on the right side of 0.5"))
     if "iou" in how.metrics:
         value = iou(raw, originals).mean().item()
         figures.append(Figure("iou", value, of, "of cells above 0.5, mean per datum"))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fieldloom.engine import bulk
+from fieldloom.codes import bulk
 from fieldloom.engine import device as devices
 from fieldloom.engine.inherit import check_giver, inherit
 from fieldloom.engine.lock import locked
@@ -231,16 +231,16 @@ def train_field(
     """The stage ``field``: family and encoder by the recipe's objective."""
     training = Training(system.objective(), stage, STAGES.index("field"))
 
-    def fetch(places: Tensor) -> Batch:
-        index = source.train[places]
+    def fetch(indices: Tensor) -> Batch:
+        index = source.train[indices]
         label = None if source.labels is None else source.labels[index]
         data, about = source.take(index), source.about(index)
         points, together = stage.points, stage.together
-        whole = system.encoder.whole
+        whole = system.encoder.reads_grid
         if points is None or whole:  # few points are read where the data are: these may be huge
             data, about = data.to(device), {key: x.to(device) for key, x in about.items()}
         batch = system.modality.observe(
-            data, places, label, points=points, together=together, whole=whole, **about
+            data, indices, label, points=points, together=together, whole=whole, **about
         )
         return batch.to(device)
 
@@ -293,9 +293,9 @@ def train_on_codes(
     codes = codes.to(device)
     labels = None if labels is None else labels.to(device)
 
-    def fetch(places: Tensor) -> tuple[Tensor, Tensor | None]:
-        places = places.to(device)
-        return codes[places], None if labels is None else labels[places]
+    def fetch(indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        indices = indices.to(device)
+        return codes[indices], None if labels is None else labels[indices]
 
     _run_stage(name, system, training, fetch, len(codes), run, device)
 
@@ -333,16 +333,16 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
     """
     shards = run.inside(SHARDS)
     if not run.has_codes:
-        known = lambda places: None if source.labels is None else source.labels[places]
-        places = torch.arange(len(source.train), device=system.device)
-        stored = system.encoder.stored(places, system.family)
+        known = lambda indices: None if source.labels is None else source.labels[indices]
+        indices = torch.arange(len(source.train), device=system.device)
+        stored = system.encoder.stored_codes(indices, system.family)
         if stored is not None:
             run.write_codes(system, stored, known(source.train))
         else:
             found = bulk.encode(system, source, source.train, shards)
-            beside = {"places": found.places, "errors": found.errors}
+            beside = {"places": found.indices, "errors": found.errors}
             failed = {"failed": found.failed}
-            run.write_codes(system, found.codes, known(found.places), beside, failed)
+            run.write_codes(system, found.codes, known(found.indices), beside, failed)
     read = run.read_codes(system)
     bulk.remove(shards)  # what was killed just before may have left them
     return read.codes, read.labels

@@ -72,16 +72,16 @@ MEASURES: Mapping[str, Measure] = {
 class Seen(NamedTuple):
     """A set as it is measured: each signal once, however often it stands there.
 
-    distinct: (k, ...), without failures. places: (n,), where in ``distinct`` each signal of the set
-    is; -1 for a failure.
+    distinct: (k, ...), without failures. indices: (n,), where in ``distinct`` each signal of the
+    set is; -1 for a failure.
     """
 
     distinct: Tensor
-    places: Tensor
+    indices: Tensor
 
     @property
     def failures(self) -> int:
-        return int((self.places < 0).sum())
+        return int((self.indices < 0).sum())
 
 
 def see(signals: Tensor) -> Seen:
@@ -89,9 +89,9 @@ def see(signals: Tensor) -> Seen:
     flat = signals.flatten(1)
     fine = flat.isfinite().all(1)
     distinct, inverse = flat[fine].unique(dim=0, return_inverse=True)
-    places = torch.full((len(signals),), -1)
-    places[fine] = inverse
-    return Seen(distinct.unflatten(1, signals.shape[1:]), places)
+    indices = torch.full((len(signals),), -1)
+    indices[fine] = inverse
+    return Seen(distinct.unflatten(1, signals.shape[1:]), indices)
 
 
 def apart(measure: Measure, a: Seen, b: Seen) -> Float[Tensor, "n m"]:
@@ -100,10 +100,10 @@ def apart(measure: Measure, a: Seen, b: Seen) -> Float[Tensor, "n m"]:
         found = measure.between(a.distinct, a.distinct if b is a else b.distinct)
     else:
         found = torch.zeros(len(a.distinct), len(b.distinct), dtype=torch.float64)
-    return pad(found, (0, 1, 0, 1), value=math.inf)[a.places][:, b.places]
+    return pad(found, (0, 1, 0, 1), value=math.inf)[a.indices][:, b.indices]
 
 
 def features_of(measure: Measure, a: Seen) -> Float[Tensor, "n d"]:
     """Features of every signal, NaN of a failure."""
     found = measure.features(a.distinct) if len(a.distinct) else torch.zeros(0, 1)
-    return pad(found.double(), (0, 0, 0, 1), value=math.nan)[a.places]
+    return pad(found.double(), (0, 0, 0, 1), value=math.nan)[a.indices]

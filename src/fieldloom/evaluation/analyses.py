@@ -60,13 +60,13 @@ def influence(
     return Influence(made[-1], (made[:-1] - made[-1]).abs().mean(1))
 
 
-def locality(maps: Tensor, share: float = 0.1) -> Tensor:
-    """How much of the sum of each map lies in the ``share`` of its pixels with most: (maps,).
+def locality(maps: Tensor, fraction: float = 0.1) -> Tensor:
+    """How much of the sum of each map lies in the ``fraction`` of its pixels with most: (maps,).
 
-    From ``share``, where all pixels are alike, to 1; NaN where a map is zero.
+    From ``fraction``, where all pixels are alike, to 1; NaN where a map is zero.
     """
     flat = maps.flatten(1)
-    most = flat.topk(math.ceil(share * flat.shape[1])).values
+    most = flat.topk(math.ceil(fraction * flat.shape[1])).values
     return most.sum(1) / flat.sum(1)
 
 

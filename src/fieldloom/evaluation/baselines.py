@@ -8,7 +8,7 @@ import torch
 from torch import Generator
 
 from fieldloom.errors import InputError
-from fieldloom.evaluate.copies import Codes
+from fieldloom.evaluation.copies import Codes
 
 
 def baselines(
@@ -21,21 +21,21 @@ def baselines(
     """Codes of generators that learn little, ``count`` of each.
 
     start:    the origin (1, tokens, width), from which fields were fitted, again and again
-    noise:    training codes plus Gaussian noise: each number's deviation is the share ``noise`` of
-              its own over the training codes. At a tenth fields are still themselves: such samples
-              are copies that are no copies number by number (arXiv:2506.07998).
+    noise:    training codes plus Gaussian noise: each number's deviation is the fraction ``noise``
+              of its own over the training codes. At a tenth fields are still themselves: such
+              samples are copies that are no copies number by number (arXiv:2506.07998).
     gaussian: N(mean, covariance) of the training codes, drawn as mean + Z (codes - mean) /
               sqrt(n - 1) with Z of n columns: exact without a matrix of all weights by all weights,
               and of rank n - 1 where there are more numbers than codes
     fields:   training codes themselves, what a perfect memory gives
 
     Noise and fields are of different random training codes, each without replacement. Raises
-    InputError for fewer than 2 training codes or than ``count``, and a negative share.
+    InputError for fewer than 2 training codes or than ``count``, and a negative fraction.
     """
     if len(known) < max(2, count) or noise < 0:
         raise InputError(
             f"{len(known)} training codes for {count} of each baseline, noise = {noise}: at least "
-            "2 and as many, and a share of at least 0."
+            "2 and as many, and a fraction of at least 0."
         )
     some, others = (torch.randperm(len(known), generator=generator)[:count] for _ in range(2))
     shaken = torch.randn(count, *known.shape[1:], generator=generator).to(known)

@@ -11,8 +11,8 @@ import torch
 
 from fieldloom import recipe as recipes
 from fieldloom.engine import device as devices
-from fieldloom.evaluate.figures import Figure
-from fieldloom.evaluate.large import LIMIT
+from fieldloom.evaluation.figures import Figure
+from fieldloom.evaluation.large import LIMIT
 from fieldloom.metrics.cost import inference, macs, parameters
 from fieldloom.modalities import Grid, Modality, Views
 from fieldloom.modalities.modality import Cameras

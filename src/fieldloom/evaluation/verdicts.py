@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, unknown
-from fieldloom.evaluate.measures import MEASURES, Seen, apart, features_of, see
+from fieldloom.evaluation.measures import MEASURES, Seen, apart, features_of, see
 from fieldloom.metrics.clouds import matching, two_sample
 from fieldloom.metrics.sets import frechet
 

@@ -6,7 +6,7 @@ import warnings
 
 from torch import Tensor
 
-from fieldloom.evaluate.figures import PICTURES, Evaluation, Figure
+from fieldloom.evaluation.figures import PICTURES, Evaluation, Figure
 from fieldloom.metrics.features import DETECTORS, Detector
 from fieldloom.metrics.sets import frechet, kid, neighbourhoods
 from fieldloom.permit import NOTHING, Permit

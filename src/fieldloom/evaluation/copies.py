@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fieldloom.evaluate.measures import MEASURES, apart, see
+from fieldloom.evaluation.measures import MEASURES, apart, see
 from fieldloom.metrics.sets import nearest
 
 Codes = Float[Tensor, "_ tokens width"]
@@ -23,13 +23,13 @@ class Nearest(NamedTuple):
     """
 
     distances: Float[Tensor, " n"]
-    places: Int[Tensor, " n"]
+    indices: Int[Tensor, " n"]
 
 
 def nearest_signals(queries: Tensor, known: Tensor, measure: str) -> Nearest:
     """In signal space, by the measure."""
-    found, places = apart(MEASURES[measure], see(queries), see(known)).min(1)
-    return Nearest(found, places.masked_fill(found.isinf(), -1))
+    found, indices = apart(MEASURES[measure], see(queries), see(known)).min(1)
+    return Nearest(found, indices.masked_fill(found.isinf(), -1))
 
 
 def nearest_codes(queries: Codes, known: Codes) -> Nearest:
@@ -37,18 +37,18 @@ def nearest_codes(queries: Codes, known: Codes) -> Nearest:
     flat = queries.flatten(1)
     fine = flat.isfinite().all(1)
     found = torch.full((len(flat),), math.inf, dtype=torch.float64)
-    places = torch.full((len(flat),), -1)
+    indices = torch.full((len(flat),), -1)
     if fine.any():
-        found[fine], places[fine] = nearest(flat[fine], known.flatten(1))
-    return Nearest(found, places)
+        found[fine], indices[fine] = nearest(flat[fine], known.flatten(1))
+    return Nearest(found, indices)
 
 
 class Novelty(NamedTuple):
     """How far samples are from what was trained on, beside how far held-out fields are.
 
     ratio:  of the medians; a memory has 0, a perfect generator about 1.
-    nearer: the share of samples that are nearer than every held-out field; a perfect generator's is
-            1 / (held-out fields + 1) on average.
+    nearer: the fraction of samples that are nearer than every held-out field; a perfect generator's
+            is 1 / (held-out fields + 1) on average.
     """
 
     samples: Nearest

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from torch import Generator, Tensor
 
-from fieldloom.conditioners import Direct
+from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
-from fieldloom.evaluate.refinement import RATES, descend, unfolded, with_family
+from fieldloom.evaluation.refinement import RATES, descend, unfolded, with_family
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.paired import psnr
@@ -82,7 +82,7 @@ def scratch(
         bandwidth=bandwidth / extent,
         offset=(modality.low + modality.high) / 2,
     )
-    other = with_family(system, Family(field, Direct(field.slots, generator=generator)))
+    other = with_family(system, Family(field, FlatWeights(field.slots, generator=generator)))
     return other, other.family.conditioner.origin(1).detach()
 
 

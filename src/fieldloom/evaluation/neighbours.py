@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fieldloom.evaluate.copies import Codes, Novelty
+from fieldloom.evaluation.copies import Codes, Novelty
 from fieldloom.system import System
 
 SHOWN = 32
@@ -23,11 +23,11 @@ def neighbours(
     """
     shown = []
     for i, sample in enumerate(samples[:SHOWN].cpu()):
-        places = [int(novelty[space].samples.places[i]) for space in ("signals", "weights")]
-        data = system.decode(torch.stack([sample, *(known[place] for place in places)]))
+        indices = [int(novelty[space].samples.indices[i]) for space in ("signals", "weights")]
+        data = system.decode(torch.stack([sample, *(known[place] for place in indices)]))
         row = [system.modality.picture(datum.nan_to_num(0)) for datum in data]
         pictures = [picture for picture in row if picture is not None]
         blank = torch.ones_like(pictures[0])
-        near = zip(pictures[1:], places, strict=True)
+        near = zip(pictures[1:], indices, strict=True)
         shown += [pictures[0], *(blank if at < 0 else picture for picture, at in near)]
     return torch.stack(shown)

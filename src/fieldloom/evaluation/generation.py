@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from fieldloom.evaluate.batches import in_batches
-from fieldloom.evaluate.figures import SHAPES, Evaluation, Figure, Result
-from fieldloom.evaluate.pictures import compared
-from fieldloom.evaluate.shapes import (
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.figures import SHAPES, Evaluation, Figure, Result
+from fieldloom.evaluation.pictures import compared
+from fieldloom.evaluation.shapes import (
     check_surfaces,
     clouds_of,
     decoded_clouds,
@@ -28,7 +28,7 @@ from fieldloom.modalities.sources import Source
 from fieldloom.system import System
 
 JUDGED = 5000
-JUDGE = f"share that an SVM of at most {JUDGED} training data labels as asked"
+JUDGE = f"fraction that an SVM of at most {JUDGED} training data labels as asked"
 
 
 def generation(
@@ -91,7 +91,7 @@ def novelty(source: Source, result: Result) -> Result:
     samples, train = result.samples, source.read(source.train)
     assert samples is not None
     against = f"{len(samples)} samples, {len(train)} training data"
-    distances, places = nearest(samples.flatten(1), train.flatten(1))
+    distances, indices = nearest(samples.flatten(1), train.flatten(1))
     far, how_far = distances.median().item(), "Euclidean distance of values, median"
     figures = [*result.figures, Figure("nearest.sample", far, against, how_far)]
     if len(source.test):
@@ -102,7 +102,7 @@ def novelty(source: Source, result: Result) -> Result:
             Figure("nearest.test", usual, f"{len(test)} test data", how_far),
             Figure("novelty", ratio, against, "ratio of the two above"),
         ]
-    return replace(result, figures=figures, nearest=places, distances=distances)
+    return replace(result, figures=figures, nearest=indices, distances=distances)
 
 
 def judged_labels(system: System, source: Source, result: Result) -> Result:

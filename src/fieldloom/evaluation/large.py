@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fieldloom.evaluate.figures import Evaluation, Figure, Result, Shown
+from fieldloom.evaluation.figures import Evaluation, Figure, Result, Shown
 from fieldloom.metrics.paired import ssim, ssim_protocol
 from fieldloom.modalities import Grid, Modality, Voxels
 from fieldloom.modalities.sources import Source
@@ -42,11 +42,11 @@ def is_large(system: System, source: Source, how: Evaluation) -> bool:
 
 
 def streamed(
-    system: System, source: Source, places: Tensor, codes: Code, how: Evaluation, of: str
+    system: System, source: Source, indices: Tensor, codes: Code, how: Evaluation, of: str
 ) -> Result:
-    """Figures of the data at these places, each beside its code's; pictures of the first."""
-    found = [measured(system, source, places[i : i + 1], codes[i : i + 1], how)
-             for i in range(len(places))]  # fmt: skip
+    """Figures of the data at these indices, each beside its code's; pictures of the first."""
+    found = [measured(system, source, indices[i : i + 1], codes[i : i + 1], how)
+             for i in range(len(indices))]  # fmt: skip
     mean = lambda numbers: sum(numbers) / len(numbers)
     figures = []
     if "psnr" in how.metrics:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from fieldloom.errors import InputError
-from fieldloom.evaluate import at
-from fieldloom.evaluate.batches import in_batches
-from fieldloom.evaluate.figures import Evaluation, Figure
-from fieldloom.evaluate.reconstruction import pictured, shaped
+from fieldloom.evaluation import at
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.figures import Evaluation, Figure
+from fieldloom.evaluation.reconstruction import pictured, shaped
 from fieldloom.modalities import Views, Voxels
 from fieldloom.system import System
 from fieldloom.types import Code

@@ -29,6 +29,6 @@ def bce(predicted: Values, true: Values) -> PerSignal:
 
 
 LINKS = {"bce": torch.sigmoid}
-"""What turns a field's values into data, where the mismatch takes others (logits)."""
+"""What turns a field's values into data, where the reconstruction loss takes others (logits)."""
 
-MISMATCHES = {"mse": mse, "l1": l1, "bce": bce}
+LOSSES = {"mse": mse, "l1": l1, "bce": bce}

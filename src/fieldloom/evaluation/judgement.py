@@ -16,12 +16,12 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, unknown
-from fieldloom.evaluate.baselines import baselines
-from fieldloom.evaluate.batches import in_batches
-from fieldloom.evaluate.copies import Codes, Nearest, Novelty, nearest_codes, nearest_signals
-from fieldloom.evaluate.measures import MEASURES
-from fieldloom.evaluate.shapes import decoded_clouds, has_surfaces, surfaces_of
-from fieldloom.evaluate.verdicts import RESAMPLINGS, Verdict, judge
+from fieldloom.evaluation.baselines import baselines
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.copies import Codes, Nearest, Novelty, nearest_codes, nearest_signals
+from fieldloom.evaluation.measures import MEASURES
+from fieldloom.evaluation.shapes import decoded_clouds, has_surfaces, surfaces_of
+from fieldloom.evaluation.verdicts import RESAMPLINGS, Verdict, judge
 from fieldloom.modalities import Grid, Voxels
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
@@ -81,7 +81,7 @@ def measure_of(system: System, source: Source, asked: str | None = None) -> str:
 
 
 def of_class(part: Tensor, source: Source, label: int | None) -> Tensor:
-    """The places of a part, or those of one class."""
+    """The indices of a part, or those of one class."""
     return part if label is None or source.labels is None else part[source.labels[part] == label]
 
 
@@ -105,7 +105,7 @@ def count_of(source: Source, label: int | None = None, asked: int | None = None)
 class Collected(NamedTuple):
     """Sets and references as ``judge`` takes them.
 
-    absent: as of a judgement. held: places of the held-out data that fields are compared with.
+    absent: as of a judgement. held: indices of the held-out data that fields are compared with.
     """
 
     sets: dict[str, Tensor]
@@ -172,8 +172,8 @@ def collect(
     count_of(source, ask.label, count)
     drawn = {}
     for name, part in {"training": source.train, "held-out": source.test}.items():
-        places = of_class(part, source, ask.label)
-        drawn[name] = places[torch.randperm(len(places), generator=generator)]
+        indices = of_class(part, source, ask.label)
+        drawn[name] = indices[torch.randperm(len(indices), generator=generator)]
     own = known if ask.label is None or labels is None else known[labels == ask.label]
     origin = system.family.conditioner.origin(1).detach().cpu()
     codes = baselines(own, origin, count, ask.noise, generator)
@@ -182,9 +182,9 @@ def collect(
     codes = {name: code.cpu() for name, code in samples.items()} | codes
     sets = {name: signals_of(system, code, ask.points) for name, code in codes.items()}
     references, absent = {}, {}
-    for name, places in drawn.items():
-        if len(places):
-            signals = data_of(system, source, places[:count], ask.points)
+    for name, indices in drawn.items():
+        if len(indices):
+            signals = data_of(system, source, indices[:count], ask.points)
             fine = signals.flatten(1).isfinite().all(1)
             references[name], absent[name] = signals[fine], int((~fine).sum())
     held, spare = drawn["held-out"][:count], drawn["held-out"][count : 2 * count]
@@ -200,19 +200,19 @@ def signals_of(system: System, codes: Codes, points: int) -> Tensor:
     return in_batches(system.decode, codes, "decoding")
 
 
-def data_of(system: System, source: Source, places: Tensor, points: int) -> Tensor:
+def data_of(system: System, source: Source, indices: Tensor, points: int) -> Tensor:
     """Pictures as they are; of shapes clouds (n, points, 3), NaN where there is no surface."""
     if isinstance(system.modality, Voxels):
-        return surfaces_of(system.modality, source, places, points)
-    return source.read(places)
+        return surfaces_of(system.modality, source, indices, points)
+    return source.read(indices)
 
 
 def asked_labels(system: System, source: Source, count: int, seed: int) -> Tensor | None:
     """Classes to ask a prior for, those of random training data; None where it has none."""
     if system.prior is None or not system.prior.classes or source.labels is None:
         return None
-    places = torch.randint(len(source.train), (count,), generator=Generator().manual_seed(seed))
-    return source.labels[source.train[places]]
+    indices = torch.randint(len(source.train), (count,), generator=Generator().manual_seed(seed))
+    return source.labels[source.train[indices]]
 
 
 def as_json(found: Judgement) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def as_json(found: Judgement) -> dict[str, Any]:
 def _far(own: Novelty) -> dict[str, Any]:
     far = {
         "samples": own.samples.distances.tolist(),
-        "places in the training codes": own.samples.places.tolist(),
+        "places in the training codes": own.samples.indices.tolist(),
         "held-out": [] if own.held is None else own.held.distances.tolist(),
         "ratio of medians": own.ratio,
         "nearer than all held-out": own.nearer,

@@ -30,7 +30,7 @@ RATES: Mapping[What, float] = {"codes": 1e-2, "weights": 1e-4}
 class Moment(NamedTuple):
     """Codes (batch, tokens, width) after so many steps, and the seconds that these took.
 
-    errors: (batch,), the system's mismatch on the points that the next step sees.
+    errors: (batch,), the system's reconstruction loss on the points that the next step sees.
     """
 
     step: int
@@ -67,7 +67,7 @@ def descend(
     Each code descends on its own signal's error alone. The clock stands still while the caller has
     a moment. points: so many of a signal's known points, drawn anew for each step; None: all.
     """
-    render, mismatch = still(system.render), system.mismatch
+    render, loss_fn = still(system.render), system.loss_fn
     draw = drawing(signal, points or signal.coords.shape[1], seed)
     code = code.detach().clone().requires_grad_()
     adam, seconds = torch.optim.Adam([code], rate), 0.0
@@ -75,7 +75,7 @@ def descend(
         began = time.perf_counter()
         with torch.enable_grad():
             seen = draw(step)
-            losses = error(code, seen, system.family, render, mismatch)
+            losses = error(code, seen, system.family, render, loss_fn)
         synchronize(code.device)
         took = time.perf_counter() - began
         yield Moment(step, seconds, losses.detach(), code.detach().clone())
@@ -88,11 +88,11 @@ def descend(
 
 
 def with_family(system: System, family: Family) -> System:
-    """The same data, renderer and mismatch with other functions; it neither encodes nor samples."""
+    """The same data, renderer and loss with other functions; it neither encodes nor samples."""
     return System(
         system.modality,
         system.render,
-        system.mismatch,
+        system.loss_fn,
         family.to(system.device),
         Nothing(),
         None,
@@ -179,8 +179,8 @@ def at_once(trained: dict[str, Any], points: int) -> int:
 def closeness(system: System, code: Code, signal: Signal) -> Tensor:
     """PSNR of each code over the known points of its signal, not clamped: (batch,) dB."""
     places = signal.coords.to(system.device)
-    made = system.modality.outward(torch.cat(list(system.evaluate(code, places)))).cpu()
-    true = system.modality.outward(signal.values).cpu()
+    made = system.modality.denormalize(torch.cat(list(system.evaluate(code, places)))).cpu()
+    true = system.modality.denormalize(signal.values).cpu()
     known = torch.ones(true.shape[:2], dtype=torch.bool)
     known = known if signal.mask is None else signal.mask.cpu()
     pairs = zip(made, true, known, strict=True)

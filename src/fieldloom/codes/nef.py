@@ -22,7 +22,7 @@ from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor
 
 from fieldloom import export
-from fieldloom.conditioners import Direct
+from fieldloom.conditioners import FlatWeights
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.family import Family
 from fieldloom.fields import Siren
@@ -186,8 +186,8 @@ def named(family: Family) -> dict[str, str]:
     return names
 
 
-def direct_of(family: Family) -> Direct:
-    if not isinstance(family.conditioner, Direct):
+def direct_of(family: Family) -> FlatWeights:
+    if not isinstance(family.conditioner, FlatWeights):
         raise InputError("HDF5 of fields needs conditioner 'direct': codes that are weights.")
     return family.conditioner
 
