@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 import commands
 import fieldloom
 from fieldloom.engine.run import Run
-from fieldloom.training import prepare, train
 from fieldloom.evaluation.figures import parse
+from fieldloom.training import prepare, train
 
 RUNS = Path(__file__).parent / "data" / "runs-of-format-2"
 KINDS = sorted(folder.parent.name for folder in RUNS.glob("*/finished"))
