@@ -24,7 +24,7 @@ from collect import collected
 from fieldloom import export, load
 from fieldloom.evaluation.analyses import supported
 from fieldloom.metrics.cost import parameters
-from fieldloom.system import open_source
+from fieldloom.assembly import open_source
 
 ROWS: dict[str, dict[str, list[str]]] = {
     "faces": {

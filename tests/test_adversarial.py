@@ -19,7 +19,7 @@ from fieldloom.objectives.adversarial import GAMES, Adversarial
 from fieldloom.objectives.critics.points import PointConv, PointCritic, farthest
 from fieldloom.priors.prior import Gaussian
 from fieldloom.renderers import Direct as Render
-from fieldloom.system import open_source
+from fieldloom.assembly import open_source
 from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 

@@ -11,7 +11,7 @@ from fieldloom.modalities import MODALITIES, Views
 from fieldloom.modalities.grid import Context
 from fieldloom.objectives import Reptile
 from fieldloom.renderers import Direct, Plucker, plucker
-from fieldloom.system import build
+from fieldloom.assembly import build
 from fieldloom.types import Signal
 
 image = partial(MODALITIES["image"], range="unit")

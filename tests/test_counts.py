@@ -15,7 +15,8 @@ from fieldloom.evaluation.costs import counts
 from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.cost import inference, macs, parameters
 from fieldloom.priors import ResMlp
-from fieldloom.system import System, build
+from fieldloom.assembly import build
+from fieldloom.system import System
 
 MNIF = [v for v in recipes.names()["mnif"] if v.startswith(("celebahq64", "table4"))]
 

@@ -35,7 +35,7 @@ from fieldloom.nn.tiles import cells, composed, corners, tiled
 from fieldloom.objectives import Reconstruction
 from fieldloom.registry import build
 from fieldloom.renderers import Direct as DirectRenderer
-from fieldloom.system import TABLES
+from fieldloom.assembly import TABLES
 from fieldloom.types import Batch, Weights
 from vectors import load, same
 

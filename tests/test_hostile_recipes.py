@@ -22,7 +22,7 @@ from fieldloom.nn.transformer import perceptron
 from fieldloom.permit import Permit
 from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Seen
-from fieldloom.system import TABLES, assemble
+from fieldloom.assembly import TABLES, assemble
 from fieldloom.training import train
 
 GB = 10**9

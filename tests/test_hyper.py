@@ -14,7 +14,7 @@ from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields.mlp import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
-from fieldloom.system import build
+from fieldloom.assembly import build
 
 WIDTH = 3
 FIELDS = {

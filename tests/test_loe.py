@@ -13,7 +13,7 @@ from fieldloom import cli, recipe
 from fieldloom.engine.run import load
 from fieldloom.metrics.cost import macs, parameters
 from fieldloom.recipe import names
-from fieldloom.system import build
+from fieldloom.assembly import build
 
 EXACT = {
     "table1": (9_374_467, 586_112),

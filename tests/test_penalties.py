@@ -22,7 +22,7 @@ from fieldloom.objectives.penalties import L2, Isometry, Lle, apart_of, project
 from fieldloom.priors.prior import Neighbours
 from fieldloom.registry import build as make
 from fieldloom.renderers import Direct as Render
-from fieldloom.system import TABLES, build, open_source
+from fieldloom.assembly import TABLES, build, open_source
 from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 

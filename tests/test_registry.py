@@ -18,7 +18,7 @@ from fieldloom.errors import InputError
 from fieldloom.fields import Siren
 from fieldloom.permit import Permit
 from fieldloom.registry import build, register
-from fieldloom.system import TABLES
+from fieldloom.assembly import TABLES
 
 KNOWN = dict(coord_dim=2, value_dim=1, direction_dim=0)
 

@@ -20,7 +20,8 @@ from fieldloom.geometry.cameras import look_at, rays
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
 from fieldloom.renderers import Plucker, Rendered, Volume, plucker, quantiles
-from fieldloom.system import System, build
+from fieldloom.assembly import build
+from fieldloom.system import System
 from fieldloom.types import Batch, Function, Signal
 
 NEAR, FAR = 0.5, 2.5

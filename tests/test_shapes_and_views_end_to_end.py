@@ -19,7 +19,7 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit
 from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.views import Views
-from fieldloom.system import build
+from fieldloom.assembly import build
 from fieldloom.training import train
 
 

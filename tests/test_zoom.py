@@ -18,7 +18,7 @@ from fieldloom.evaluation import evaluate, large
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import MODALITIES
 from fieldloom.modalities.sources import Source
-from fieldloom.system import build, open_source
+from fieldloom.assembly import build, open_source
 from fieldloom.training import train
 
 

@@ -22,7 +22,8 @@ from fieldloom import recipe
 from fieldloom.codes import bulk, nef
 from fieldloom.engine.run import Run
 from fieldloom.geometry.cameras import orbit
-from fieldloom.system import System, open_source
+from fieldloom.assembly import open_source
+from fieldloom.system import System
 from fieldloom.training import train
 
 SMALL = [

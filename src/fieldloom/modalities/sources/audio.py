@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import SAMPLES, check_size, existing_file
-from fieldloom.modalities.sources.source import Source, assemble
+from fieldloom.modalities.sources.source import Source, source_of
 from fieldloom.permit import NOTHING, Permit
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"}
@@ -24,7 +24,7 @@ STREAMED = 0x7FFFF000
 """So many bytes in a WAV file's header, or more, say that it was written before it was known."""
 
 
-def sound(
+def audio(
     modality: Grid,
     path: str,
     offset: float = 0.0,
@@ -40,7 +40,7 @@ def sound(
     all; any other number must be the file's. Samples beyond [-1, 1] are clipped.
     """
     if len(modality.size) != 1:
-        raise InputError("source 'sound' needs a modality of one axis, as 'audio'.")
+        raise InputError("source 'audio' needs a modality of one axis, as 'audio'.")
     if not 0 <= offset < math.inf or (seconds is not None and not 0 < seconds < math.inf):
         raise InputError(
             f"source.offset = {offset}, source.seconds = {seconds}: not negative, and above 0."
@@ -60,7 +60,7 @@ def sound(
         read, rate = resample(read, size).astype(np.float32), rate * size / len(read)
     data = torch.from_numpy(np.clip(read, -1, 1)).mT[None].contiguous()
     suggests = {"modality": {"size": [size], "rate": rate}}
-    return assemble((data + 1) / 2, None, (1.0, 0.0), shuffle=False, suggests=suggests)
+    return source_of((data + 1) / 2, None, (1.0, 0.0), shuffle=False, suggests=suggests)
 
 
 def _samples(

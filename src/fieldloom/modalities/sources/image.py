@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from fieldloom.errors import quote_path
 from fieldloom.modalities.grid import Grid
+from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.files import existing_file
-from fieldloom.modalities.sources.mapped import mapped
-from fieldloom.modalities.sources.pictures import check_pictures, fitted, opened, plain, seen_size
-from fieldloom.modalities.sources.source import Filter, Source, assemble
+from fieldloom.modalities.sources.images import check_pictures, fitted, opened, plain, seen_size
+from fieldloom.modalities.sources.source import Filter, Source, source_of
 from fieldloom.permit import NOTHING, Permit
 
 STRIP = 1 << 22
 """Pixels of a picture that are written to the cache at a time: whole rows, at least one."""
 
 
-def picture(
+def image(
     modality: Grid, path: str, filter: Filter = "bicubic", permit: Permit = NOTHING
 ) -> Source:
     """One picture of any size and mode, mapped from a file into which it is decoded once.
@@ -37,10 +37,10 @@ def picture(
         size, used = (modality.size[0], modality.size[1]), filter
     options = {"size": size, "channels": modality.channels, "filter": used}
     decode = lambda: _strips(file, size, modality.channels, filter, permit.large)
-    array = mapped([file], options, decode)
+    array = memory_map([file], options, decode)
     data = torch.from_numpy(array).permute(2, 0, 1)[None]
     suggests = {"modality": {"size": list(data.shape[2:])}}
-    return assemble(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
+    return source_of(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
 
 
 def _strips(

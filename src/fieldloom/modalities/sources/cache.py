@@ -38,7 +38,7 @@ SEAL = len(MARK) + 2 * (12 + 16)
 """Bytes behind a cached array: the mark, the key and the digest."""
 
 
-def mapped(
+def memory_map(
     files: Sequence[Path], options: Mapping[str, Any], decode: Callable[[], Blocks]
 ) -> NDArray[np.uint8]:
     """What ``decode`` gives, joined along the first axis: an array that is mapped from a file.
@@ -47,15 +47,15 @@ def mapped(
              content were not decoded before with the same ``options``.
     Where the cache cannot be written a warning says so, and the array is held in memory.
     """
-    return _mapped(files, _key([_content(file) for file in files], options), decode)
+    return _memory_map(files, _key([_content(file) for file in files], options), decode)
 
 
-def mapped_by_parts(
+def memory_map_by_parts(
     files: Sequence[Path],
     options: Mapping[str, Any],
     parts: Sequence[tuple[Sequence[Path], Callable[[], Blocks]]],
 ) -> NDArray[np.uint8]:
-    """As ``mapped`` what all parts give, one after another; for what takes hours.
+    """As ``memory_map`` what all parts give, one after another; for what takes hours.
 
     parts: the files of each, and its ``decode``. Each part is kept as soon as it is there, so that
     what is stopped goes on with the part that it was at; they are removed when all are joined. A
@@ -68,11 +68,11 @@ def mapped_by_parts(
 
     def blocks() -> Blocks:
         for (own, decode), key_of in zip(parts, keys, strict=True):
-            part = _mapped(own, key_of, decode)
+            part = _memory_map(own, key_of, decode)
             if len(part):
                 yield part
 
-    found = _mapped(files, whole, blocks)
+    found = _memory_map(files, whole, blocks)
     if _place(files, whole).is_file():  # else the parts are all that is kept
         for (own, _), key_of in zip(parts, keys, strict=True):
             with suppress(OSError):  # it never was, or the cache is somebody else's
@@ -80,7 +80,7 @@ def mapped_by_parts(
     return found
 
 
-def _mapped(files: Sequence[Path], key: str, decode: Callable[[], Blocks]) -> NDArray[np.uint8]:
+def _memory_map(files: Sequence[Path], key: str, decode: Callable[[], Blocks]) -> NDArray[np.uint8]:
     cached = _place(files, key)
     found = _opened(cached, key)
     if found is not None:

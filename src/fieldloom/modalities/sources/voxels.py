@@ -28,7 +28,7 @@ from fieldloom.modalities.sources.files import (
     read_npz,
 )
 from fieldloom.modalities.sources.shapes import Cells, check_modality, classes_of, files_of
-from fieldloom.modalities.sources.source import Limit, Source, Split, assemble
+from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -64,7 +64,7 @@ def voxels(
         held = member(file, only(file, key, label), large=permit.large)
         array = held[:limit]
     labels = None if label is None else labels_of(file, label, len(held), "shapes")[:limit]
-    return assemble(_pooled(array, modality), labels, split, shuffle)
+    return source_of(_pooled(array, modality), labels, split, shuffle)
 
 
 def _binvoxes(
@@ -92,8 +92,8 @@ def _binvoxes(
     check_skipped(names, faults, "voxel files")
     labels = classes_of(root, [files[i] for i in tiles])
     split = (1.0, 0.0) if len(tiles) == 1 else split
-    data, meta = torch.cat(list(tiles.values())), {"frame": torch.stack(frames)}
-    return assemble(data, labels, split, shuffle, meta=meta)
+    data = torch.cat(list(tiles.values()))
+    return source_of(data, labels, split, shuffle, beside={"frame": torch.stack(frames)})
 
 
 def _unpacked(file: Packed, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:
@@ -139,11 +139,11 @@ def _binvox(file: Path, large: bool) -> tuple[NDArray[np.uint8], list[float], fl
 
 
 def _cell_frame(modality: Cells, corner: Sequence[float], side: float) -> Tensor:
-    """The frame (4,) that leads from the modality's places to the centres of a cube's cells."""
-    places = modality.grid()[0].double()
+    """The frame (4,) that leads from the modality's grid to the centres of a cube's cells."""
+    coords = modality.grid()[0].double()
     cell = side / modality.size[0]
-    scale = cell * (modality.size[0] - 1) / (places[-1, 0] - places[0, 0])
-    centre = torch.tensor(corner, dtype=torch.float64) + cell / 2 - scale * places[0]
+    scale = cell * (modality.size[0] - 1) / (coords[-1, 0] - coords[0, 0])
+    centre = torch.tensor(corner, dtype=torch.float64) + cell / 2 - scale * coords[0]
     return torch.cat([centre, scale[None]])
 
 

@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.geometry.inside import inside, signed
 from fieldloom.geometry.mesh import Centre, Mesh, checked, sample, to_unit
+from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
     check_skipped,
@@ -26,10 +27,9 @@ from fieldloom.modalities.sources.files import (
     member,
     read_npz,
 )
-from fieldloom.modalities.sources.mapped import mapped_by_parts
 from fieldloom.modalities.sources.meshfiles import read_mesh
 from fieldloom.modalities.sources.shapes import Cells, check_modality, classes_of, files_of
-from fieldloom.modalities.sources.source import Limit, Source, Split, assemble
+from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import Progress
 
@@ -108,16 +108,16 @@ def meshes(
     centre:     as ``to_unit`` has it.
     grow:       distance, in the cube's unit, by which the surface is moved outwards.
     samples:    None: data (n, 1, *size) at the modality's grid. A number: data (n, samples, 1) at
-                ``meta["coords"]`` (n, samples, 3), float32.
+                ``coords`` (n, samples, 3), float32.
     near:       the fraction of samples beside the surface, first in order, by a Gaussian of the
                 standard deviation ``spread`` in each coordinate; the others are uniform in the
                 cube.
     truncation: the distance, in the cube's unit, that counts as far.
     seed:       of the samples, with the place of each shape.
-    surface:    points on the surface of each mesh as it is, ``meta["surface"]`` (n, surface, 3),
+    surface:    points on the surface of each mesh as it is, ``surface`` (n, surface, 3),
                 float32, beside samples: what generated shapes are judged against.
 
-    Data are made once, into the cache (see ``mapped``), and mapped from there; what is stopped goes
+    Data are made once, into the cache (see ``cache``), and mapped from there; what is stopped goes
     on where it was.
     """
     check_modality(modality)
@@ -142,10 +142,10 @@ def meshes(
         faults[i] = InputError(f"{names[i]} is tried again when it changes.")
     check_skipped(names, dict(sorted(faults.items())), "meshes")
     parts = ["frame"] if samples is None else ["frame", "coords", "surface"]
-    meta = {name: torch.from_numpy(found[name]) for name in parts}
+    beside = {name: torch.from_numpy(found[name]) for name in parts}
     chosen = None if labels is None else [labels[i] for i in places]
     split = (1.0, 0.0) if len(found) == 1 else split
-    return assemble(torch.from_numpy(found["values"]), chosen, split, shuffle, meta=meta)
+    return source_of(torch.from_numpy(found["values"]), chosen, split, shuffle, beside=beside)
 
 
 def _row(ask: Asked, size: tuple[int, ...]) -> np.dtype[np.void]:
@@ -190,7 +190,7 @@ def _kept(
             some = range(first, min(first + A_PART, len(items)))
             own = files if len(files) == 1 else files[some.start : some.stop]
             parts.append((own, partial(rows, some)))
-        return mapped_by_parts(files, told, parts)
+        return memory_map_by_parts(files, told, parts)
 
 
 def _filled(

@@ -17,11 +17,11 @@ from PIL import Image
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
+from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.files import PIXELS, check_size, existing, existing_file
-from fieldloom.modalities.sources.mapped import mapped
-from fieldloom.modalities.sources.pictures import SUFFIXES as PICTURES
-from fieldloom.modalities.sources.pictures import fitted, opened, plain
-from fieldloom.modalities.sources.source import Filter, Source, assemble
+from fieldloom.modalities.sources.images import SUFFIXES as PICTURES
+from fieldloom.modalities.sources.images import fitted, opened, plain
+from fieldloom.modalities.sources.source import Filter, Source, source_of
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -51,7 +51,7 @@ class Frames:
             )
 
 
-def film(
+def video(
     modality: Grid,
     path: str,
     frames: Frames = Frames(),
@@ -66,7 +66,7 @@ def film(
     taken at equal steps (a copy of these is held in memory).
     """
     if len(modality.size) != 3 or modality.channels not in (1, 3):
-        raise InputError("source 'film' needs a modality of three axes and 1 or 3 channels.")
+        raise InputError("source 'video' needs a modality of three axes and 1 or 3 channels.")
     root = existing(path)
     root = root if root.is_dir() else existing_file(path)
     files = _frames_of(root) if root.is_dir() else [root]
@@ -92,14 +92,14 @@ def film(
 
     told = [frames.start, frames.stop, frames.step]
     options = {"frames": told, "size": size, "channels": modality.channels, "filter": used}
-    array = mapped(files, options, decode)
+    array = memory_map(files, options, decode)
     rate = None if rate is None else rate / frames.step
     if not modality.native and modality.size[0] != len(array):
         rate = None if rate is None else rate * modality.size[0] / len(array)
         array = _thinned(array, modality.size[0], path)
     data = torch.from_numpy(array).permute(3, 0, 1, 2)[None]
     suggests = {"modality": {"size": list(data.shape[2:])} | ({"rate": rate} if rate else {})}
-    return assemble(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
+    return source_of(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
 
 
 def _thinned(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.uint8]:

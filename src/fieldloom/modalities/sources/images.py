@@ -33,7 +33,7 @@ from fieldloom.modalities.sources.files import (
     member,
     read_npz,
 )
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, assemble
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -235,7 +235,7 @@ def folder(
         files[i].relative_to(root).parts[:-1] for i in good
     ]  # its sub-folders, outermost first
     labels = [c[0] for c in classes] if all(classes) and len({c[0] for c in classes}) > 1 else None
-    return assemble(data, labels, split, shuffle, filter=filter)
+    return source_of(data, labels, split, shuffle, filter=filter)
 
 
 def packed(
@@ -264,7 +264,7 @@ def packed(
     part = lambda i: data[ends[i] : ends[i + 1]]
     pictures, good = pictures_of(names, part, modality, filter, permit.large)
     chosen = None if labels is None else [labels[i] for i in good]
-    return assemble(pictures, chosen, split, shuffle, filter=filter)
+    return source_of(pictures, chosen, split, shuffle, filter=filter)
 
 
 BUNDLED = {
@@ -297,7 +297,7 @@ def bundled(
         raise InputError("source.pictures is empty: name at least one of scikit-image's.")
     files = [_bundle(name, permit) for name in pictures]
     data, _ = pictures_of(pictures, files.__getitem__, modality, filter, permit.large)
-    return assemble(data, None, split, shuffle=False, filter=filter)
+    return source_of(data, None, split, shuffle=False, filter=filter)
 
 
 def _bundle(name: str, permit: Permit) -> Encoded:
