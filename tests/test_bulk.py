@@ -354,6 +354,7 @@ here.bulk.encode(system, source, source.train, sys.argv[2], shard=6)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on(tmp_path):
     system, source = a_system()
     bulk.encode(system, source, source.train, tmp_path / "straight", shard=6)

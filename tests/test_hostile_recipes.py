@@ -345,6 +345,7 @@ def test_an_evaluation_is_reckoned_before_it_begins(case):
     check_room(how, system, how.samples or 256)
 
 
+@pytest.mark.slow
 def test_weights_are_reckoned_with_what_training_keeps_of_them(tmp_path, monkeypatch):
     """Gradients and two moments: 4 times what the system itself takes, and the averages."""
     asked = []

@@ -356,6 +356,7 @@ def test_a_class_is_judged_against_itself(digits, tiny_run):
         collect(system, source, known, {"samples": many}, labels, Question(label=3))
 
 
+@pytest.mark.slow
 def test_several_sets_of_samples_are_judged_as_each_alone(digits, tiny_run):
     system, source = digits
     known, labels, *_ = Run(tiny_run).read_codes()
@@ -486,6 +487,7 @@ def test_shapes_are_judged_by_their_surfaces(shapes):
 # -- the command line
 
 
+@pytest.mark.slow
 def test_the_command(tiny_run, tmp_path, capsys):
     own = shutil.copytree(tiny_run, tmp_path / "run")
     words = ["analyse", "judge", own, "--count", 6, "--steps", 5]

@@ -266,6 +266,7 @@ def test_packed_meshes(tmp_path):
         read_meshes(grid(), str(tmp_path / "no.npz"))
 
 
+@pytest.mark.slow
 def test_targets_at_the_grid_are_what_they_say():
     path = shared("data", "mesh_bunny.npz")
     file = np.load(path)

@@ -556,6 +556,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts KiB on Linux only")
 def test_few_points_of_a_large_picture_take_little_memory(tmp_path):
     """Far below a copy in float (288 MB): the points, and at most the pages of the file (72 MB)."""
