@@ -165,7 +165,8 @@ def test_arrays(tmp_path):
         np.save(tmp_path / "a.npy", array)
         read = SOURCES["array"](RGB, str(tmp_path / "a.npy"), split=(1.0, 0.0), shuffle=False)
         torch.testing.assert_close(
-            read.read(read.train).tensor, torch.from_numpy(images.transpose(0, 3, 1, 2) / 255).float()
+            read.read(read.train).tensor,
+            torch.from_numpy(images.transpose(0, 3, 1, 2) / 255).float(),
         )
     np.savez(tmp_path / "s.npz", x_train=images[:4, ..., 0], x_test=images[4:, ..., 0],
              y_train=np.arange(4) % 2, y_test=np.arange(2))  # fmt: skip

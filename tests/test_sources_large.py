@@ -19,7 +19,7 @@ from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, cache, spec_of
 from fieldloom.modalities.sources.cache import cache_folder, memory_map, memory_map_by_parts
-from fieldloom.modalities.sources.source import Source, _pieces, assemble
+from fieldloom.modalities.sources.source import Source, _pieces
 from fieldloom.modalities.sources.video import Frames
 from fieldloom.training import prepare, train
 from shared import shared
