@@ -14,11 +14,10 @@ from fieldloom.encoders import Fit
 from fieldloom.engine.run import save
 from fieldloom.errors import InputError
 from fieldloom.evaluation.influence import analyse_influence, draw_tokens, influence, locality
-from fieldloom.evaluation.learning_curves import learning_curve
+from fieldloom.evaluation.learning_curves import Curve, learning_curve
 from fieldloom.evaluation.plots import Panel, plot
 from fieldloom.evaluation.timing import (
     Budget,
-    Curve,
     Rates,
     mean_curve,
     measured_steps,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,7 +45,6 @@ from fieldloom.modalities.grid import Placement
 from fieldloom.modalities.shapes import Points
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.sources.meshes import read_meshes
-from fieldloom.settings import Evaluation
 from fieldloom.types import Data
 
 
@@ -465,8 +463,9 @@ def test_few_shapes_are_held_at_a_time(shapes, monkeypatch):
 
 def surfaces(modality: Voxels, source: Source, indices: Tensor, points: int) -> Tensor:
     """Clouds of a source's data, which need nothing else of a system."""
-    system = SimpleNamespace(modality=modality)
-    return Shapes(system, source, Evaluation()).read_for_measure(indices, points)
+    system = fieldloom.build("hyperdiffusion", "chairs32")
+    system.modality = modality
+    return evaluator_of(system, source).read_for_measure(indices, points)
 
 
 def test_surfaces_of_scattered_samples_are_those_of_the_grid(tmp_path):

@@ -146,28 +146,25 @@ def time(
     Fourier features, fitted from random weights. The clock runs while these compute, one datum at a
     time, and not while they are measured.
     """
-    from dataclasses import asdict
-
     from fieldloom import export
     from fieldloom.engine import device as devices
     from fieldloom.evaluation.plots import Panel, plot
-    from fieldloom.evaluation.timing import Budget, Rates, psnr_against_time
+    from fieldloom.evaluation.timing import Budget, Rates, as_json, psnr_against_time
 
     if not all(0 < rate < 1e9 for rate in (code_rate, weight_rate, scratch_rate)):
         raise InputError("--code-rate, --weight-rate, --scratch-rate: numbers above 0.")
     folder = analysis_folder(run, out, "time")
+    budget = Budget(steps, seconds, points)
     rates = Rates(code_rate, weight_rate, scratch_rate)
     system = opened(run, device)
     data = few(system, source, count)
-    found = psnr_against_time(system, data, Budget(steps, seconds, points), rates, width, seed)
+    found = psnr_against_time(system, data, budget, rates, width, seed)
     for name, curve in found.items():
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
     lines = {name: (curve.seconds, curve.psnr) for name, curve in found.items()}
     path = export.write(plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png")
-    shown = {name: curve._asdict() for name, curve in found.items()}
-    about = {"data": len(data), "points": points, "rates": asdict(rates), "width": width}
-    where = devices.environment(system.device)
-    written(folder, "time.json", [run], about | {"curves": shown, "environment": where})
+    about = {"data": len(data), "environment": devices.environment(system.device)}
+    written(folder, "time.json", [run], about | as_json(found, budget, rates, width))
     say(f"time: {path}")
 
 

@@ -18,7 +18,7 @@ from fieldloom.evaluation.results import Metric, ReportImage, Result
 from fieldloom.metrics.cloud_protocols import PROTOCOLS
 from fieldloom.metrics.features import Detector
 from fieldloom.modalities.sources import Source
-from fieldloom.settings import SHAPES, Evaluation
+from fieldloom.settings import SHAPE_SETS, Evaluation
 from fieldloom.system import System
 from fieldloom.types import Code
 
@@ -155,7 +155,7 @@ class Evaluator:
 def check_memory(settings: Evaluation, system: System, count: int) -> None:
     """Raise InputError where what ``count`` samples are measured by would not fit this machine."""
     numbers = math.prod(system.family.code_shape)
-    if set(SHAPES) & set(settings.metrics):
+    if set(SHAPE_SETS) & set(settings.metrics):
         points = settings.points or PROTOCOLS[settings.protocol].points
         numbers += 6 * points  # float64
     datum = math.prod(system.modality.shape(settings.resolution)) * system.modality.value_dim

@@ -11,7 +11,7 @@ from fieldloom.metrics.features import DETECTORS, Detector
 from fieldloom.metrics.sets import frechet, kid, neighbourhoods
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.registry import build
-from fieldloom.settings import PICTURES, Evaluation
+from fieldloom.settings import IMAGE_SETS, Evaluation
 
 
 def build_detector(
@@ -22,7 +22,7 @@ def build_detector(
     smallest: how many images the smaller of the two sets has. Up to 3 are too few: None, with a
     warning. Raises InputError where the detector cannot be had.
     """
-    if not set(PICTURES) & set(settings.metrics):
+    if not set(IMAGE_SETS) & set(settings.metrics):
         return None
     if smallest <= 3:
         warnings.warn("set metrics need more than 3 data and samples: left out.", stacklevel=2)

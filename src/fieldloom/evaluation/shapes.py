@@ -23,7 +23,7 @@ from fieldloom.metrics.sets import frechet
 from fieldloom.modalities import Voxels
 from fieldloom.modalities.grid import Resolution
 from fieldloom.progress import track
-from fieldloom.settings import SHAPES, Evaluation
+from fieldloom.settings import SHAPE_SETS, Evaluation
 from fieldloom.types import Code
 
 SURFACE = 2048
@@ -55,7 +55,7 @@ class Shapes(Evaluator):
     @property
     def compares_sets(self) -> bool:
         """Whether metrics of sets of shapes are asked for, and can be had."""
-        return bool(set(SHAPES) & set(self.settings.metrics)) and self.has_surfaces
+        return bool(set(SHAPE_SETS) & set(self.settings.metrics)) and self.has_surfaces
 
     # -- reconstruction
 

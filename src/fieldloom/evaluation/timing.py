@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from torch import Generator
@@ -18,20 +18,13 @@ from fieldloom.encoders import Fit, Step
 from fieldloom.encoders.refinement import RATES
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
+from fieldloom.evaluation.learning_curves import Curve
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.paired import psnr
 from fieldloom.progress import track
 from fieldloom.system import System
 from fieldloom.types import Code, Data, Signal
-
-
-class Curve(NamedTuple):
-    """PSNR after so many steps, which took so many seconds a datum: means over data."""
-
-    steps: list[int]
-    seconds: list[float]
-    psnr: list[float]
 
 
 class Start(NamedTuple):
@@ -173,3 +166,11 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
         mean([curve.seconds[:reached] for curve in curves]),
         mean([curve.psnr[:reached] for curve in curves]),
     )
+
+
+def as_json(
+    curves: Mapping[str, Curve], budget: Budget, rates: Rates, width: int
+) -> dict[str, Any]:
+    """What ``psnr_against_time`` found, and was asked for, as ``time.json`` has it."""
+    about = {"points": budget.points, "rates": asdict(rates), "width": width}
+    return about | {"curves": {name: curve._asdict() for name, curve in curves.items()}}
