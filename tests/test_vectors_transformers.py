@@ -397,7 +397,7 @@ def test_raw_values_along_rays() -> None:
         volume()(function, queries)
     points, raw = met[0]
     same(points.unflatten(1, (10, 6)), system.vectors["coord"], **FLOAT32)
-    same(volume().strata(queries), system.vectors["z"].expand(2, -1, -1), **FLOAT32)
+    same(volume().ray_samples(queries), system.vectors["z"].expand(2, -1, -1), **FLOAT32)
     same(raw.unflatten(1, (10, 6)), system.vectors["raw"], rtol=1e-4, atol=2e-5)
 
 

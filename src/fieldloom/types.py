@@ -21,6 +21,9 @@ Weights = Mapping[str, Tensor]
 Function = Callable[[Tensor], Tensor]
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
+RAY = 6
+"""Numbers of a ray: its origin, and its direction, which need not be a unit vector."""
+
 
 class Slot(NamedTuple):
     """A named hole that weights must fill.

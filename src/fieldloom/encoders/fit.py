@@ -19,7 +19,7 @@ from fieldloom.encoders.encoder import Encoder, Nothing, error
 from fieldloom.encoders.stacks import Plateau, Stack, stack_size
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.renderers import Renderer, still
+from fieldloom.renderers import Renderer
 from fieldloom.types import Code, LossFn, Signal
 
 
@@ -73,7 +73,7 @@ class Fit(Encoder):
         self.independent, self.reads_grid = self.start.independent, self.start.reads_grid
 
     def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
-        render, count = still(render), signal.coords.shape[1]
+        render, count = render.deterministic(), signal.coords.shape[1]
         points = count if self.points is None else min(self.points, count)
         size = stack_size(family, render, points, signal.coords.is_cpu)
         size = size if self.independent else max(1, len(signal))

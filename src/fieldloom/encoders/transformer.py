@@ -16,10 +16,7 @@ from fieldloom.family import Family
 from fieldloom.memory import rounds
 from fieldloom.nn.transformer import Block
 from fieldloom.renderers import Renderer, plucker
-from fieldloom.types import Code, LossFn, Signal
-
-RAYS = 6
-"""Numbers of a ray's coordinates: origin | direction."""
+from fieldloom.types import RAY, Code, LossFn, Signal
 
 
 class Transformer(Encoder):
@@ -70,7 +67,7 @@ class Transformer(Encoder):
             raise InputError(
                 "encoder 'transformer' needs whole grids, or views with modality.support."
             )
-        self.viewed = coord_dim == RAYS
+        self.viewed = coord_dim == RAY
         own = axes[1:] if self.viewed else axes
         self.patch = patch if isinstance(patch, tuple) else (patch,) * len(own)
         if len(self.patch) != len(own) or min(*self.patch, pad + 1, depth) < 1:
@@ -87,7 +84,7 @@ class Transformer(Encoder):
         if min(places) < 1:
             raise InputError(f"encoder.patch = {patch} is larger than the data, {own}.")
         count = (axes[0] if self.viewed else 1) * math.prod(places)
-        channels = value_dim + (RAYS if self.viewed else 0) + known
+        channels = value_dim + (RAY if self.viewed else 0) + known
         tokens, code_width = code_shape
         if not head and width != code_width:
             raise InputError(

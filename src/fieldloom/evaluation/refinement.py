@@ -17,7 +17,6 @@ from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.metrics.paired import psnr
 from fieldloom.progress import Progress
-from fieldloom.renderers import still
 from fieldloom.system import System
 from fieldloom.types import Code, Signal
 
@@ -67,7 +66,7 @@ def descend(
     Each code descends on its own signal's error alone. The clock stands still while the caller has
     a moment. points: so many of a signal's known points, drawn anew for each step; None: all.
     """
-    render, loss_fn = still(system.render), system.loss_fn
+    render, loss_fn = system.render.deterministic(), system.loss_fn
     draw = drawing(signal, points or signal.coords.shape[1], seed)
     code = code.detach().clone().requires_grad_()
     adam, seconds = torch.optim.Adam([code], rate), 0.0

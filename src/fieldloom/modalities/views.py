@@ -14,7 +14,7 @@ from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resized
 from fieldloom.modalities.modality import LONGEST, Cameras, Range, Ranged, Resolution, sizes_of
-from fieldloom.types import Batch, Coords, Signal, Values
+from fieldloom.types import RAY, Batch, Coords, Signal, Values
 
 
 def check_cameras(cameras: Cameras) -> Cameras:
@@ -54,7 +54,7 @@ class Views(Ranged):
     orbit:  number of its views.
     """
 
-    coord_dim = 6
+    coord_dim = RAY
     formats = export.FRAMES
 
     def __init__(

@@ -16,7 +16,7 @@ from fieldloom.family import Family
 from fieldloom.objectives.objective import Logs, Objective, trainable
 from fieldloom.priors import Prior
 from fieldloom.renderers import Renderer
-from fieldloom.types import Batch, Coords, Signal, Values
+from fieldloom.types import RAY, Batch, Coords, Signal, Values
 
 
 class Game(NamedTuple):
@@ -145,7 +145,7 @@ class Adversarial(Objective):
     def _draw(self, coords: Coords) -> Values:
         code = self.prior.sample(len(coords)).to(coords)
         chance = None  # jitter for both players, though only one of them keeps a gradient
-        if getattr(self.render, "jitter", False):
+        if self.render.stochastic:
             chance = Generator().manual_seed(int(torch.randint(1 << 62, ())))
         return self.link(self.render(self.family.bind(code), coords, chance))
 
@@ -177,7 +177,7 @@ def steady(critic: nn.Module) -> Iterator[None]:
 
 def places(signal: Signal, coords: Tensor) -> Tensor:
     """Where a critic sees the observations: of a picture's rays, their pixels in [-1, 1]^2."""
-    if coords.shape[-1] != 6:
+    if coords.shape[-1] != RAY:
         return coords
     if signal.grid is None or len(signal.grid) != 2:
         raise InputError("objective 'adversarial' judges pictures of views: set modality.patch.")
