@@ -28,7 +28,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from fieldloom.engine import device as devices  # noqa: E402
-from fieldloom.fields.experts import Experts  # noqa: E402
+from fieldloom.fields import Experts, Tiling  # noqa: E402
 from fieldloom.nn.routes import Keys, route  # noqa: E402
 from fieldloom.nn.tiles import cells, corners, tiled  # noqa: E402
 
@@ -126,7 +126,9 @@ def restored(layer: Layer) -> Tensor:
 
 def network(unit: Tensor, tiles: int, blend: str) -> Callable[[], Any]:
     """A training step of a field of six layers, tiles divided from layer to layer."""
-    field = Experts(2, 3, width=WIDTH, depth=6, tiles=(*(tiles,) * 5, 1), blend=blend, low=0.0)
+    field = Experts(
+        2, 3, width=WIDTH, depth=6, tiling=Tiling(tiles=(*(tiles,) * 5, 1), blend=blend, low=0.0)
+    )
     draw = torch.Generator().manual_seed(2)
     weights = {
         name: slot.init(draw)[None].to(unit.device).requires_grad_(slot.role != "fixed")

@@ -23,7 +23,7 @@ from fieldloom.conditioners import Film, FlatWeights, Hyper, Mixture, Shared, Sh
 from fieldloom.encoders import Cavia, Fit
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.fields import ARRANGEMENTS, Experts, FourierMlp, Siren
+from fieldloom.fields import ARRANGEMENTS, Experts, Fourier, FourierMlp, Head, Siren, Tiling
 from fieldloom.fields.arrangements import Chunked, Given, RandomAffine, positions
 from fieldloom.fields.encodings import Embedding, Encoding
 from fieldloom.metrics.cost import macs, parameters
@@ -218,16 +218,23 @@ CASES: dict[str, dict[str, Any]] = {
 """Arguments of Experts; ``axes`` are its coordinates, the directions' three come on top."""
 
 
-def field_of(axes: int, tiles: tuple[tuple[int, ...], ...], **given: Any) -> Experts:
+def parts_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of Experts with its parts, from the reference's, which are flat."""
+    names = {
+        "tiling": {"tiles", "blend", "centred", "arrangement", "low", "high"},
+        "encoding": {"features", "count", "include_input", "grid"},
+    }
+    of = {part: {k: x for k, x in given.items() if k in own} for part, own in names.items()}
+    others = {k: x for k, x in given.items() if k not in set.union(*names.values())}
+    head = Head(others.pop("head", "plain"), others.pop("view_count", 4), width=5)
+    encoding = Fourier(**dict(count=2) | of["encoding"])
+    return others | dict(tiling=Tiling(**of["tiling"]), encoding=encoding, head=head)
+
+
+def field_of(axes: int, **given: Any) -> Experts:
     radiance = given.get("head") == "radiance"
-    return Experts(
-        axes,
-        4 if radiance else 2,
-        3 if radiance else 0,
-        **dict(width=4, depth=len(tiles) + 3 * radiance, tiles=tiles, count=2, view_width=5)
-        | dict(activation="tanh")
-        | given,
-    )
+    own = dict(width=4, depth=len(given["tiles"]) + 3 * radiance, activation="tanh")
+    return Experts(axes, 4 if radiance else 2, 3 if radiance else 0, **own | parts_of(given))
 
 
 OWNERS = {
@@ -385,14 +392,9 @@ def test_vectors_of_a_network(tag, count, activation, blend):
         stored[-1].shape[-1],
         width=tuple(w.shape[-1] for w in stored[:-1]),
         depth=len(tiles),
-        tiles=tiles,
-        blend=blend,
-        centred=False,
-        low=0.0,
-        high=1.0,
-        count=count,
-        include_input=True,
         activation=activation,
+        tiling=Tiling(tiles=tiles, blend=blend, centred=False, low=0.0, high=1.0),
+        encoding=Fourier(count=count, include_input=True),
     )
     same(field.encoding(p[None], {})[0], vectors[f"{tag}.feat"])
     weights = {
@@ -487,7 +489,12 @@ def test_scales_of_arrangements_by_hand():
 
 def test_random_affine_is_drawn_once_and_is_no_parameter():
     field = Experts(
-        2, 3, width=4, depth=3, tiles=(3, 1, 2), count=2, arrangement=RandomAffine(spread=0.5)
+        2,
+        3,
+        width=4,
+        depth=3,
+        tiling=Tiling(tiles=(3, 1, 2), arrangement=RandomAffine(spread=0.5)),
+        encoding=Fourier(count=2),
     )
     names = [name for name in field.slots if name.endswith("tiling")]
     assert names == ["0.tiling", "2.tiling"]  # the layer of one tile has no use for one
@@ -560,15 +567,15 @@ def test_random_affine_is_the_equations_at_its_positions(blend):
 @pytest.mark.parametrize(
     "own",
     [
-        dict(features="octaves", count=3, include_input=True),
-        dict(features="log", count=3, bandwidth=4.0, pi=False, offset=0.5),
-        dict(features="gaussian", count=3, bandwidth=1.0, output="sigmoid"),
-        dict(features="none", activation="sine"),
-        dict(features="octaves", count=2, grid=Embedding((3, 4), channels=2)),
+        dict(encoding=Fourier("octaves", 3, include_input=True)),
+        dict(encoding=Fourier("log", 3, bandwidth=4.0, pi=False), offset=0.5),
+        dict(encoding=Fourier("gaussian", 3, bandwidth=1.0), output="sigmoid"),
+        dict(encoding=Fourier("none"), activation="sine"),
+        dict(encoding=Fourier("octaves", 2, grid=Embedding((3, 4), channels=2))),
     ],
 )
 def test_one_tile_is_a_perceptron(own, batch):
-    tiled_field = Experts(2, 3, width=5, depth=4, tiles=1, **own)
+    tiled_field = Experts(2, 3, width=5, depth=4, tiling=Tiling(tiles=1), **own)
     plain = FourierMlp(2, 3, width=5, depth=4, **own)
     assert {n: s.shape for n, s in tiled_field.slots.items()} == {
         n: s.shape for n, s in plain.slots.items()
@@ -579,8 +586,15 @@ def test_one_tile_is_a_perceptron(own, batch):
 
 @pytest.mark.parametrize("blend", ["nearest", "linear"])
 def test_equal_tiles_are_an_untiled_layer(blend):
-    tiled_field = Experts(2, 3, width=5, depth=3, tiles=((2, 3), 1, 2), blend=blend, count=2)
-    plain = FourierMlp(2, 3, width=5, depth=3, features="octaves", count=2)
+    tiled_field = Experts(
+        2,
+        3,
+        width=5,
+        depth=3,
+        tiling=Tiling(tiles=((2, 3), 1, 2), blend=blend),
+        encoding=Fourier(count=2),
+    )
+    plain = FourierMlp(2, 3, width=5, depth=3, encoding=Fourier("octaves", count=2))
     weights, where = drawn(plain, 2), points(2, 9, 2, 2.0)
     repeated = {
         name: w[:, None].expand(-1, *tiled_field.slots[name].shape)
@@ -595,10 +609,16 @@ def test_equal_tiles_are_an_untiled_layer(blend):
 def test_a_linear_blend_at_its_peaks_is_the_nearest(centred):
     """In the middle of the nearest one's cells, or, not centred, at their lower ends."""
     fields = [
-        Experts(2, 3, width=5, depth=3, tiles=((4, 2),) * 3, count=2, blend=blend,
-                centred=centred, low=0.0, arrangement=Chunked())
+        Experts(
+            2,
+            3,
+            width=5,
+            depth=3,
+            tiling=Tiling(((4, 2),) * 3, blend, centred, Chunked(), low=0.0),
+            encoding=Fourier(count=2),
+        )
         for blend in ("nearest", "linear")
-    ]  # fmt: skip
+    ]
     weights = drawn(fields[0])
     y, x = torch.meshgrid(torch.arange(-4, 8), torch.arange(-2, 4), indexing="ij")
     corner = torch.stack([y, x], -1).flatten(0, 1).double()
@@ -611,8 +631,8 @@ def test_a_linear_blend_at_its_peaks_is_the_nearest(centred):
 
 
 def test_chunks_are_perceptrons_of_their_own():
-    own = dict(width=5, depth=3, features="octaves", count=2)
-    whole = Experts(2, 3, tiles=((3, 2),) * 3, arrangement=Chunked(), **own)
+    own = dict(width=5, depth=3, encoding=Fourier("octaves", count=2))
+    whole = Experts(2, 3, tiling=Tiling(tiles=((3, 2),) * 3, arrangement=Chunked()), **own)
     plain = FourierMlp(2, 3, **own)
     weights, where = drawn(whole, 2), points(2, 80, 2)
     values = whole(where, weights)
@@ -628,7 +648,7 @@ def test_chunks_are_perceptrons_of_their_own():
 
 
 def test_tiles_are_of_layers_then_of_axes():
-    tiles = lambda given: Experts(2, 3, width=4, depth=3, tiles=given).tiles
+    tiles = lambda given: Experts(2, 3, width=4, depth=3, tiling=Tiling(tiles=given)).tiles
     assert tiles(4) == ((4, 4),) * 3
     assert tiles((4, 2, 1)) == ((4, 4), (2, 2), (1, 1))
     assert tiles(((4, 2), 3, (1, 2))) == ((4, 2), (3, 3), (1, 2))
@@ -640,7 +660,14 @@ def test_a_linear_blend_is_continuous_and_the_nearest_is_not():
     for edge in (-1.0, -0.5, 0.0, 0.5, 1.0):
         sides = torch.tensor([[[edge - step, 0.1], [edge + step, 0.1]]], dtype=torch.float64)
         for blend, centred in (("linear", True), ("linear", False), ("nearest", False)):
-            field = Experts(2, 3, width=8, depth=3, tiles=4, blend=blend, centred=centred, count=2)
+            field = Experts(
+                2,
+                3,
+                width=8,
+                depth=3,
+                tiling=Tiling(tiles=4, blend=blend, centred=centred),
+                encoding=Fourier(count=2),
+            )
             left, right = field(sides, drawn(field))[0]
             jump = (left - right).abs().max()
             assert (jump < 1e-5) if blend == "linear" else (jump > 1e-2)
@@ -660,9 +687,10 @@ def test_the_shares_of_a_blend_add_up_to_one(tiles):
 
 def test_matrices_that_a_point_meets():
     """One of a nearest layer, two an axis of several tiles of a linear one: they cost."""
-    tiles = dict(width=4, depth=6, tiles=((2, 1, 1), 1, (2, 2, 3)), count=1, view_width=5)
+    tiles, own = ((2, 1, 1), 1, (2, 2, 3)), dict(width=4, depth=6, encoding=Fourier(count=1))
     for blend, passes in (("nearest", [1] * 6), ("linear", [2, 1, 8, 1, 1, 1])):
-        field = Experts(3, 4, 3, blend=blend, head="radiance", view_count=1, **tiles)
+        head = Head("radiance", octaves=1, width=5)
+        field = Experts(3, 4, 3, tiling=Tiling(tiles, blend), head=head, **own)
         assert [field.slots[f"{i}.weight"].passes for i in range(6)] == passes
         sizes = [6 * 4, 4 * 4, 4 * 4, 4 * 1, (4 + 9) * 5, 5 * 3]
         expected = sum(a * b for a, b in zip(passes, sizes, strict=True))
@@ -802,7 +830,14 @@ def test_layers_are_sorted_together_where_points_are_many():
 
 
 def test_tiles_without_a_point_get_no_gradient():
-    field = Experts(2, 3, width=4, depth=2, tiles=4, arrangement=Chunked(), count=2)
+    field = Experts(
+        2,
+        3,
+        width=4,
+        depth=2,
+        tiling=Tiling(tiles=4, arrangement=Chunked()),
+        encoding=Fourier(count=2),
+    )
     weights = {n: w.requires_grad_() for n, w in drawn(field).items()}
     where = torch.tensor([[[-0.9, -0.9], [-0.8, -0.7], [0.1, 0.1]]], dtype=torch.float64)
     names = ["0.weight", "1.weight"]
@@ -902,7 +937,7 @@ def test_weights_in_bfloat16_are_near():
     """As ``System.evaluate`` hands them over: all but the first layer's and what is no layer's."""
     for own in (dict(blend="linear"), dict(residual=True, context=3, skip=(2,)),
                 dict(grid=Embedding(3, 2)), dict(arrangement=RandomAffine())):  # fmt: skip
-        field = Experts(2, 3, width=8, depth=4, tiles=(2, 1, 3, 2), count=2, **own)
+        field = Experts(2, 3, width=8, depth=4, **parts_of(dict(tiles=(2, 1, 3, 2)) | own))
         for batch in (1, 2):
             weights, where = drawn(field, batch, torch.float32), points(2, 40, 2).float()
             rounded = {
@@ -992,7 +1027,9 @@ def test_an_embedding_is_differentiated_twice(own_tables):
 
 def test_descent_on_a_grid_of_features():
     """The code is the table; training differentiates through the descent on it."""
-    field = FourierMlp(2, 3, width=6, depth=3, features="octaves", count=2, grid=Embedding(4, 2))
+    field = FourierMlp(
+        2, 3, width=6, depth=3, encoding=Fourier("octaves", count=2, grid=Embedding(4, 2))
+    )
     family = Family(field, Substitute(field.slots, "grid"))
     assert family.code_shape == (16, 2)
     encoder = Cavia(family.code_shape, rate=0.1, rates="fixed").train()
@@ -1010,24 +1047,25 @@ def test_what_an_encoding_joins():
         ("octaves", 8, torch.stack([octaves_of(p, 2) for p in where.flatten(0, 1)]).view(2, 5, 8)),
         ("constant", 2, torch.ones(2, 5, 2, dtype=torch.float64)),
     ):
-        encoding = Encoding(2, features, 2, 1.0, include_input=True, grid=Embedding(3, 4))
+        own = Fourier(features, 2, include_input=True, grid=Embedding(3, 4))
+        encoding = Encoding(2, own)
         assert encoding.width == 2 + width + 4
         coordinates, own, looked_up = encoding(where, {"grid": table}).split([2, width, 4], -1)
         same(coordinates, where)
         same(own, expected)
         same(looked_up, Embedding(3, 4)(where, table))
-    plain = Encoding(2, "none", 0, 1.0, include_input=True)
+    plain = Encoding(2, Fourier("none", 0, include_input=True))
     assert plain.width == 2
     same(plain(where, {}), where)
 
 
 def test_a_constant_input_sees_no_coordinates():
     """Only its tiles tell places apart: the whole of a finest cell has one value."""
-    own = dict(width=6, depth=3, features="constant", count=4, low=0.0)
-    blind = Experts(2, 3, tiles=1, **own)
+    own = dict(width=6, depth=3, encoding=Fourier("constant", count=4))
+    blind = Experts(2, 3, tiling=Tiling(1, low=0.0), **own)
     values = blind(points(1, 30, 2), drawn(blind))
     torch.testing.assert_close(values, values[:, :1].expand_as(values), **CLOSE)
-    field = Experts(2, 3, tiles=2, **own)
+    field = Experts(2, 3, tiling=Tiling(2, low=0.0), **own)
     weights = drawn(field)
     middles = (torch.arange(8, dtype=torch.float64) + 0.5) / 8
     cell = torch.stack(torch.meshgrid(middles, middles, indexing="ij"), -1).view(1, 64, 2)
@@ -1066,7 +1104,7 @@ def test_density_does_not_see_the_direction():
 
 
 def test_radiance_without_directions():
-    field = Experts(3, 4, width=4, depth=5, tiles=2, head="radiance", view_width=5)
+    field = Experts(3, 4, width=4, depth=5, tiling=Tiling(tiles=2), head=Head("radiance", width=5))
     assert field.slots["3.weight"].shape == (4, 5)
     assert field(points(2, 6, 3), drawn(field)).shape == (2, 6, 4)
 
@@ -1077,8 +1115,16 @@ def test_radiance_without_directions():
 def test_weights_start_as_their_layers_do():
     """+-sqrt(6 / in) in every tile; what answers, and biases, +-1/sqrt(in)."""
     small, hidden, answer = (6 / 60) ** 0.5, (6 / 50) ** 0.5, 50**-0.5
-    plain = Experts(3, 3, width=50, depth=3, tiles=2, count=10)
-    radiance = Experts(3, 4, width=50, depth=5, tiles=2, count=10, head="radiance", view_width=50)
+    plain = Experts(3, 3, width=50, depth=3, tiling=Tiling(tiles=2), encoding=Fourier(count=10))
+    radiance = Experts(
+        3,
+        4,
+        width=50,
+        depth=5,
+        tiling=Tiling(tiles=2),
+        encoding=Fourier(count=10),
+        head=Head("radiance", width=50),
+    )
     for field, bounds in (
         (plain, [small, hidden, answer]),
         (radiance, [small, hidden, answer, hidden, answer]),
@@ -1090,33 +1136,45 @@ def test_weights_start_as_their_layers_do():
             bias = field.slots[f"{i}.bias"].init(None)
             assert bias.abs().max() <= weight.shape[-2] ** -0.5
     calm = Experts(
-        3, 3, width=50, depth=3, tiles=2, count=10, bias="zero", init="xavier", context=5
+        3,
+        3,
+        width=50,
+        depth=3,
+        bias="zero",
+        init="xavier",
+        context=5,
+        tiling=Tiling(tiles=2),
+        encoding=Fourier(count=10),
     )
     assert calm.slots["1.bias"].init(None).count_nonzero() == 0
     assert 0.9 * 0.06**0.5 < calm.slots["1.weight"].init(None).abs().max() <= 0.06**0.5
     assert calm.slots["0.weight"].shape == (8, 65, 50)
 
 
-VIDEO = dict(features="octaves", count=9, include_input=True)
+VIDEO = Fourier("octaves", count=9, include_input=True)
 NERF: dict[str, Any] = dict(
-    depth=8, count=10, include_input=True, head="radiance", view_count=4, view_width=128
+    depth=8, encoding=Fourier(include_input=True), head=Head("radiance", octaves=4, width=128)
 )
 ROWS = {
     "SIREN": (lambda: Siren(3, 3, width=256, depth=6), 264_963, 263_680),
     "SIREN-L": (lambda: Siren(3, 3, width=1024, depth=6), 4_205_571, 4_200_448),
-    "PE": (lambda: FourierMlp(3, 3, width=256, depth=6, **VIDEO), 278_787, 277_504),
+    "PE": (lambda: FourierMlp(3, 3, width=256, depth=6, encoding=VIDEO), 278_787, 277_504),
     "PE + CE": (
-        lambda: FourierMlp(3, 3, width=256, depth=6, grid=Embedding(64, 64), **VIDEO),
+        lambda: FourierMlp(
+            3, 3, width=256, depth=6, encoding=replace(VIDEO, grid=Embedding(64, 64))
+        ),
         17_072_387,
         293_888,
     ),
     "LoE": (
-        lambda: Experts(3, 3, width=256, depth=6, tiles=(2, 4, 4, 4, 4, 1), **VIDEO),
+        lambda: Experts(
+            3, 3, width=256, depth=6, tiling=Tiling((2, 4, 4, 4, 4, 1)), encoding=VIDEO
+        ),
         16_896_003,
         277_504,
     ),
-    "NeRF, PE": (lambda: Experts(3, 4, 3, tiles=1, **NERF), 316_548, 315_136),
-    "NeRF, LoE": (lambda: Experts(3, 4, 3, tiles=4, **NERF), 17_847_684, 315_136),
+    "NeRF, PE": (lambda: Experts(3, 4, 3, tiling=Tiling(tiles=1), **NERF), 316_548, 315_136),
+    "NeRF, LoE": (lambda: Experts(3, 4, 3, tiling=Tiling(tiles=4), **NERF), 17_847_684, 315_136),
 }
 
 
@@ -1141,8 +1199,9 @@ def images() -> Batch:
 
 def mnif(blend: str = "nearest", **own: Any) -> Family:
     torch.manual_seed(1)
-    given = dict(width=8, depth=3, tiles=(2, 2, 1), count=3, activation="tanh") | own
-    field = Experts(2, 3, blend=blend, **given)
+    tiling, encoding = Tiling((2, 2, 1), blend), Fourier(count=3)
+    given = dict(width=8, depth=3, activation="tanh") | own
+    field = Experts(2, 3, tiling=tiling, encoding=encoding, **given)
     return Family(field, Mixture(field.slots, experts=4, width=6))
 
 
@@ -1199,7 +1258,7 @@ def test_the_gradient_through_the_descent_by_finite_differences(blend):
 @pytest.mark.parametrize("points", [40, 5000])
 def test_half_precision_reaches_every_layer(blend, points):
     """Autocast knows nothing of products into slices: tiled layers follow it themselves."""
-    field = Experts(2, 3, width=8, depth=4, tiles=(1, 2, 2, 1), blend=blend)
+    field = Experts(2, 3, width=8, depth=4, tiling=Tiling(tiles=(1, 2, 2, 1), blend=blend))
     weights = {n: s.init(None)[None].requires_grad_() for n, s in field.slots.items()}
     coords = torch.rand(1, points, 2) * 2 - 1
     whole = field(coords, weights)
@@ -1222,9 +1281,11 @@ def test_recipes_reach_every_part():
             "name": "experts",
             "width": 6,
             "depth": 3,
-            "tiles": [[2, 1], 3, 1],
-            "arrangement": {"name": "random-affine", "spread": 0.2},
-            "grid": {"size": [4, 3], "channels": 2},
+            "tiling": {
+                "tiles": [[2, 1], 3, 1],
+                "arrangement": {"name": "random-affine", "spread": 0.2},
+            },
+            "encoding": {"grid": {"size": [4, 3], "channels": 2}},
         },
         TABLES,
         coord_dim=2,
@@ -1238,15 +1299,16 @@ def test_recipes_reach_every_part():
     needed = {"given": {"scales": [1.0, 2.0]}, "interleaved": {"scale": 8.0}}
     for name in ARRANGEMENTS:
         own = {"name": name} | needed.get(name, {})
-        given_field = {"name": "experts", "width": 4, "depth": 2, "tiles": 2, "arrangement": own}
+        tiling = {"tiles": 2, "arrangement": own}
+        given_field = {"name": "experts", "width": 4, "depth": 2, "tiling": tiling}
         made = build("field", given_field, TABLES, coord_dim=2, value_dim=3, direction_dim=0)
         assert made(points(1, 4, 2), drawn(made)).shape == (1, 4, 3)
 
 
-EXPERTS = dict(width=4, depth=3, tiles=2, count=2)
+EXPERTS: dict[str, Any] = dict(width=4, depth=3, tiling=Tiling(2), encoding=Fourier(count=2))
 REFUSALS: list[tuple[Any, str]] = [
     (lambda: Experts(3, 4, 3, **EXPERTS), "directions are seen by the head 'radiance' alone"),
-    (lambda: Experts(2, 3, low=1.0, high=1.0, **EXPERTS), "low = 1, high = 1"),
+    (lambda: Tiling(low=1.0, high=1.0), "low = 1, high = 1"),
     (lambda: Experts(2, 3, context=-1, **EXPERTS), "context = -1"),
     (lambda: Experts(2, 3, skip=(0,), **EXPERTS), r"field.skip = \[0\]: layers from 1 to 2"),
     (lambda: Experts(2, 3, skip=(1, 3), **EXPERTS), r"field.skip = \[1, 3\]: layers from 1 to 2"),
@@ -1254,26 +1316,44 @@ REFUSALS: list[tuple[Any, str]] = [
     (lambda: Experts(2, 3, **EXPERTS | dict(width=0)), "field.width = 0: positive"),
     (lambda: Experts(2, 3, **EXPERTS | dict(width=(4,))), "one number or 2, one a hidden layer"),
     (lambda: Experts(2, 3, **EXPERTS | dict(depth=1)), "field.depth counts all layers"),
-    (lambda: Experts(3, 4, head="radiance", **EXPERTS), "field.depth counts all layers"),
-    (lambda: Experts(2, 3, **EXPERTS | dict(tiles=0)), "field.tiles = 0: at least 1 each"),
-    (lambda: Experts(2, 3, **EXPERTS | dict(tiles=(2, 2))), "or 3 .one a layer before the heads."),
-    (lambda: Experts(2, 3, **EXPERTS | dict(tiles=((2,), 2, 2))), "or 2 .one an axis."),
-    (lambda: Experts(2, 3, **EXPERTS | dict(count=0)), "field.count = 0: at least 1"),
+    (lambda: Experts(3, 4, head=Head("radiance"), **EXPERTS), "field.depth counts all layers"),
+    (
+        lambda: Experts(2, 3, **EXPERTS | dict(tiling=Tiling(0))),
+        "field.tiling.tiles = 0: at least 1 each",
+    ),
+    (
+        lambda: Experts(2, 3, **EXPERTS | dict(tiling=Tiling((2, 2)))),
+        "or 3 .one a layer before the heads.",
+    ),
+    (lambda: Experts(2, 3, **EXPERTS | dict(tiling=Tiling(((2,), 2, 2)))), "or 2 .one an axis."),
+    (lambda: Fourier(count=0), "field.encoding.count = 0: at least 1"),
+    (lambda: Fourier(count=121), "octaves are at most 120"),
+    (lambda: Fourier("log", bandwidth=0.0), "field.encoding.bandwidth = 0: above 0"),
+    (lambda: Fourier("learned", grid=Embedding(2)), "learned features go without a grid"),
+    (lambda: Experts(2, 3, encoding=Fourier("learned")), "'fourier-mlp' alone learns them"),
+    (lambda: FourierMlp(2, 3, encoding=Fourier("constant")), "the field 'experts' alone"),
+    (lambda: Head("radiance", octaves=-1), "field.head: octaves = -1"),
+    (lambda: Head("radiance", width=0), "width = 0: from 0 to 120 octaves"),
+    (lambda: Experts(3, 4, head=Head("radiance"), offset=0.5), "no output, no offset"),
     (lambda: ARRANGEMENTS["coarse-to-fine"](growth=0.0), "arrangement.growth = 0.0: positive"),
     (lambda: ARRANGEMENTS["fine-to-coarse"](finest=-1.0), "arrangement.finest = -1.0: positive"),
     (lambda: ARRANGEMENTS["aligned"](scale=0.0), "arrangement.scale = 0.0: positive"),
     (lambda: Given((1.0, 2.0), (0.0,)), "as many positive scales as offsets"),
     (lambda: Given((1.0, 0.0)), "as many positive scales as offsets"),
-    (lambda: Experts(2, 3, arrangement=Given((1.0,)), **EXPERTS), "1 scales for 3 layers"),
+    (
+        lambda: Experts(2, 3, depth=3, tiling=Tiling(arrangement=Given((1.0,)))),
+        "1 scales for 3 layers",
+    ),
     (lambda: Embedding((4, 0)).sizes(2), "one positive size, or 2"),
     (lambda: Embedding((4,)).sizes(2), "one positive size, or 2"),
     (lambda: Embedding(4, channels=0).sizes(2), "channels = 0"),
     (lambda: Embedding(4, low=1.0, high=0.0).sizes(2), "low before high"),
-    (lambda: FourierMlp(2, 3, grid=Embedding(0)), "field.grid: size = 0"),
+    (
+        lambda: FourierMlp(2, 3, encoding=Fourier("log", grid=Embedding(0))),
+        "field.encoding.grid: size = 0",
+    ),
     (lambda: FourierMlp(2, 3, depth=1), "depth at least 2"),
-    (lambda: FourierMlp(2, 3, count=0), "field.count = 0: at least 1"),
-    (lambda: FourierMlp(2, 3, features="learned", count=0), "learned features are at least 1"),
-    (lambda: FourierMlp(2, 3, features="learned", grid=Embedding(2)), "without a grid"),
+    (lambda: Fourier("learned", count=0), "field.encoding.count = 0: at least 1"),
     (lambda: FourierMlp(2, 3, activation="swish"), "unknown activation 'swish'"),
     (lambda: Siren(2, 3, width=0), "width is at least 1"),
     (lambda: Siren(2, 3, depth=3, frequency=(1.0, 2.0)), "one positive number, or 3 of them"),

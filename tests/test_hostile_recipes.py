@@ -16,7 +16,7 @@ from fieldloom.engine.stage import OPTIMIZERS, Stage, parse_stage
 from fieldloom.errors import InputError
 from fieldloom.evaluation.figures import Evaluation, check_room, parse
 from fieldloom.family import Family
-from fieldloom.fields import FourierMlp
+from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.losses import mse
 from fieldloom.nn.transformer import perceptron
 from fieldloom.permit import Permit
@@ -55,7 +55,7 @@ def sentence(make, *arguments, **named) -> str | None:
 
 VALUES = (0, -1, 10**12, float("nan"), float("inf"), 1e308, 1e-320, "text", [], [-1, 2], {}, True)
 
-FIELD = FourierMlp(2, 1, width=4, depth=2, count=2)
+FIELD = FourierMlp(2, 1, width=4, depth=2, encoding=Fourier("log", count=2))
 FAMILY = Family(FIELD, FlatWeights(FIELD.slots))
 DIMS = {"coord_dim": 2, "value_dim": 1, "direction_dim": 0}
 CODES = {

@@ -18,7 +18,7 @@ from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
 from fieldloom.evaluation.refinement import RATES, descend, unfolded, with_family
 from fieldloom.family import Family
-from fieldloom.fields import FourierMlp
+from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Grid
 from fieldloom.progress import track
@@ -77,10 +77,8 @@ def scratch(
         *(domain.coord, domain.value, domain.direction),
         width=width,
         depth=depth,
-        features="gaussian",
-        count=width,
-        bandwidth=bandwidth / extent,
         offset=(modality.low + modality.high) / 2,
+        encoding=Fourier("gaussian", count=width, bandwidth=bandwidth / extent),
     )
     other = with_family(system, Family(field, FlatWeights(field.slots, generator=generator)))
     return other, other.family.conditioner.origin(1).detach()
