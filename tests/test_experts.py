@@ -29,9 +29,9 @@ from fieldloom.fields.encodings import Embedding, Encoding
 from fieldloom.metrics.cost import macs, parameters
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities.grid import Grid
-from fieldloom.nn import routes
-from fieldloom.nn.routes import Keys, Order, route
-from fieldloom.nn.tiles import cells, composed, corners, tiled
+from fieldloom.nn import dispatch as dispatching
+from fieldloom.nn.dispatch import Assignment, Segments, dispatch
+from fieldloom.nn.tiles import blend_corners, compose_tiled_linear, tile_indices, tiled_linear
 from fieldloom.objectives import Reconstruction
 from fieldloom.registry import build
 from fieldloom.renderers import Direct as DirectRenderer
@@ -45,7 +45,7 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 @pytest.fixture(params=[0, 128], ids=["sorted-together", "sorted-apart"])
 def least(request, monkeypatch):
     """Points that must share the tiles of several layers, for these to be sorted by at once."""
-    monkeypatch.setattr(routes, "LEAST", request.param)
+    monkeypatch.setattr(dispatching, "MIN_ROWS", request.param)
 
 
 # -- the reference
@@ -340,9 +340,9 @@ def test_film_scales_and_shifts_tiled_pre_activations():
 def test_vectors_of_blends(n):
     vectors = load("loe_blend1d")
     q, identity = vectors["q"], torch.eye(n, dtype=torch.float64)
-    same(identity[cells(q[:, None], (n,))], vectors[f"B_nearest_N{n}"])
-    table, shares = corners(q[:, None], (n,))
-    tile = cells(q[:, None], (n,)).tolist()
+    same(identity[tile_indices(q[:, None], (n,))], vectors[f"B_nearest_N{n}"])
+    table, shares = blend_corners(q[:, None], (n,))
+    tile = tile_indices(q[:, None], (n,)).tolist()
     linear = sum(
         share[:, None] * identity[[own[t] for t in tile]]
         for own, share in zip(table, shares.T, strict=True)
@@ -362,15 +362,15 @@ def test_vectors_of_a_layer(tag, blend):
     weight = vectors[f"{tag}.W"].mT.contiguous().requires_grad_()
     x = vectors[f"{tag}.x"].requires_grad_()
     q = own["p"] * own["alpha"] + own["beta"]
-    tile = cells(q, tiles)
+    tile = tile_indices(q, tiles)
     same(tile, vectors[f"{tag}.tile_id"])
-    (stop,) = route([Keys(tile, len(weight), own=False)], 1, len(x))
-    assert stop.order is not None
+    (order,) = dispatch([Assignment(tile, len(weight), own=False)], 1, len(x))
+    assert order.segments is not None
     blended = None
     if blend == "linear":
-        table, shares = corners(q, tiles)
-        blended = table, stop.of(shares)
-    y = stop.back(tiled(x, stop.order, weight, own["b"], blended))
+        table, shares = blend_corners(q, tiles)
+        blended = table, order.gather(shares)
+    y = order.scatter(tiled_linear(x, order.segments, weight, own["b"], blended))
     same(y.detach(), vectors[f"{tag}.y_{blend}"])
     dw, dx = torch.autograd.grad(y, (weight, x), own["gy"])
     same(dw, vectors[f"{tag}.dW_{blend}"].mT)
@@ -424,7 +424,9 @@ def test_vectors_of_arrangements(key, name, tiles, own):
 def chosen(arrangement: Any, tiles: list[tuple[int, ...]], unit: Tensor) -> Tensor:
     """The tile of each layer at places (n, d): (layers, n)."""
     tilings = arrangement(tiles)
-    return torch.stack([cells(positions(unit, t), n) for t, n in zip(tilings, tiles, strict=True)])
+    return torch.stack(
+        [tile_indices(positions(unit, t), n) for t, n in zip(tilings, tiles, strict=True)]
+    )
 
 
 # -- arrangements
@@ -676,7 +678,7 @@ def test_a_linear_blend_is_continuous_and_the_nearest_is_not():
 @pytest.mark.parametrize("tiles", [(1,), (2,), (5,), (1, 3), (4, 1, 2), (2, 2, 2, 2)])
 def test_the_shares_of_a_blend_add_up_to_one(tiles):
     q = points(1, 200, len(tiles), 9.0)[0]
-    table, shares = corners(q, tiles)
+    table, shares = blend_corners(q, tiles)
     assert shares.shape == (200, 2 ** sum(n > 1 for n in tiles)) == (200, len(table))
     torch.testing.assert_close(shares.sum(-1), torch.ones_like(shares[:, 0]))
     assert (shares >= 0).all()
@@ -750,7 +752,7 @@ ROUGH = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: CLOSE}
 def test_any_tiling_is_the_equations(given_case):
     field, weights, where = made(**given_case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routes, "LEAST", given_case["least"])
+        patch.setattr(dispatching, "MIN_ROWS", given_case["least"])
         ours = field(where, weights)
         slope = torch.randn_like(ours)
         gradients = torch.autograd.grad(ours, list(weights.values()), slope)
@@ -771,7 +773,7 @@ def test_points_do_not_see_one_another(given_case, cut):
     field, weights, where = made(**given_case)
     count = where.shape[1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routes, "LEAST", given_case["least"])
+        patch.setattr(dispatching, "MIN_ROWS", given_case["least"])
         whole = field(where, weights)
         order = torch.randperm(count)
         close = ROUGH[where.dtype]
@@ -783,50 +785,50 @@ def test_points_do_not_see_one_another(given_case, cut):
 @PROPERTY
 @given(st.data())
 def test_points_find_their_matrices(data):
-    """A route's runs hold the points of their matrix; its moves are those of one permutation."""
+    """Segments hold the points of their matrix; all moves are those of one permutation."""
     batch, count = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9))
     n = batch * count
     tiles = st.one_of(st.none(), st.tuples(st.integers(1, 4), st.booleans()))
-    layers: list[Keys | None] = []
+    layers: list[Assignment | None] = []
     for chosen_tiles in data.draw(st.lists(tiles, min_size=1, max_size=5)):
         if chosen_tiles is None:
             layers.append(None)
             continue
         many, is_own = chosen_tiles
         seed = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
-        layers.append(Keys(torch.randint(many, (n,), generator=seed), many, own=is_own))
+        layers.append(Assignment(torch.randint(many, (n,), generator=seed), many, own=is_own))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routes, "LEAST", data.draw(st.sampled_from([0, 1, 128])))
-        stops = route(layers, batch, count)
+        patch.setattr(dispatching, "MIN_ROWS", data.draw(st.sampled_from([0, 1, 128])))
+        orders = dispatch(layers, batch, count)
     signal = torch.arange(n) // count
     at = torch.arange(n)  # where the rows that stand here started
-    for keys, stop in zip(layers, stops, strict=True):
-        assert (keys is None) == (stop.order is None)
-        assert torch.equal(stop.moved(at), stop.of(torch.arange(n)))
-        at = stop.moved(at)
+    for keys, order in zip(layers, orders, strict=True):
+        assert (keys is None) == (order.segments is None)
+        assert torch.equal(order.permute(at), order.gather(torch.arange(n)))
+        at = order.permute(at)
         assert at.sort().values.tolist() == list(range(n))
-        assert torch.equal(stop.back(at), torch.arange(n))
-        if stop.whole:
+        assert torch.equal(order.scatter(at), torch.arange(n))
+        if order.contiguous:
             assert torch.equal(signal[at], signal)
         if keys is None:
             continue
         matrix = signal * keys[1] + keys.tile if keys.own else keys.tile
-        assert [a for a, _, _ in stop.order.runs] == [0, *(b for _, b, _ in stop.order.runs)][:-1]
-        assert stop.order.runs[-1][1] == n
-        for a, b, one in stop.order.runs:
+        starts, ends, _ = zip(*order.segments.bounds, strict=True)
+        assert (starts, ends[-1]) == ((0, *ends[:-1]), n)
+        for a, b, one in order.segments.bounds:
             assert a < b
             assert (matrix[at[a:b]] == one).all()
 
 
 def test_layers_are_sorted_together_where_points_are_many():
-    """Then a later layer moves no row, and has more runs than matrices."""
+    """Then a later layer moves no row, and has more segments than matrices."""
     tile = lambda seed: torch.randint(3, (5000,), generator=torch.Generator().manual_seed(seed))
-    many = [Keys(tile(i), 3, own=False) for i in range(3)]
-    stops = route(many, 1, 5000)
-    assert [stop.order.indices is None for stop in stops] == [False, True, True]
-    assert [len(stop.order.runs) for stop in stops] == [3, 9, 27]
-    few = [Keys(tile(i)[:200], 3, own=False) for i in range(3)]
-    assert not any(stop.order.indices is None for stop in route(few, 1, 200))
+    many = [Assignment(tile(i), 3, own=False) for i in range(3)]
+    orders = dispatch(many, 1, 5000)
+    assert [order.segments.permutation is None for order in orders] == [False, True, True]
+    assert [len(order.segments.bounds) for order in orders] == [3, 9, 27]
+    few = [Assignment(tile(i)[:200], 3, own=False) for i in range(3)]
+    assert not any(order.segments.permutation is None for order in dispatch(few, 1, 200))
 
 
 def test_tiles_without_a_point_get_no_gradient():
@@ -859,15 +861,15 @@ def layer(inputs: int = 8, outputs: int = 4, dtype: torch.dtype = torch.float32)
     weight = torch.randn(3, inputs, outputs, dtype=dtype, requires_grad=True)
     bias = torch.randn(outputs, dtype=dtype, requires_grad=True)
     shares = torch.rand(12, 2, dtype=dtype, requires_grad=True)
-    order = Order(torch.randperm(12), ((0, 5, 0), (5, 6, 2), (6, 9, 1), (9, 12, 0)))
+    order = Segments(torch.randperm(12), ((0, 5, 0), (5, 6, 2), (6, 9, 1), (9, 12, 0)))
     return x, order, weight, bias, [[0, 1, 2], [1, 2, 0]], shares
 
 
 def per_row(x, order, weight, bias, table, shares):
-    matrices = [matrix for a, b, matrix in order.runs for _ in range(a, b)]
+    matrices = [matrix for a, b, matrix in order.bounds for _ in range(a, b)]
     rows = []
     for r, matrix in enumerate(matrices):
-        row = x[order.indices[r]]
+        row = x[order.permutation[r]]
         parts = [shares[r, c] * (row @ weight[own[matrix]]) for c, own in enumerate(table)]
         rows.append(sum(parts) + bias)
     return torch.stack(rows)
@@ -883,7 +885,7 @@ def test_a_layer_row_by_row(way, blend, expanded, monkeypatch):
     about = [x, weight, bias] + ([shares] if blend == "linear" else [])
     blended = (table, shares) if blend == "linear" else None
     ones = ([[0, 1, 2]], torch.ones(12, 1))
-    ours = lambda: tiled(x, order, weight, bias, blended)
+    ours = lambda: tiled_linear(x, order, weight, bias, blended)
     theirs = lambda: per_row(x, order, weight, bias, *(blended or ones))
     found = []
     for side, value in (("ours", ours), ("theirs", theirs)):
@@ -912,7 +914,7 @@ def test_an_accelerator_takes_what_its_operation_does_not(inputs, outputs, dtype
     x, order, weight, bias, table, shares = layer(inputs, outputs, dtype)
     expected = per_row(x, order, weight, bias, table, shares)
     monkeypatch.setattr(torch.Tensor, "is_cpu", False)
-    y = tiled(x, order, weight, bias, (table, shares))
+    y = tiled_linear(x, order, weight, bias, (table, shares))
     torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
     slopes = [torch.autograd.grad(v.square().sum(), [x, weight, shares]) for v in (y, expected)]
     for a, b in zip(*slopes, strict=True):
@@ -920,12 +922,12 @@ def test_an_accelerator_takes_what_its_operation_does_not(inputs, outputs, dtype
 
 
 def test_second_derivatives_where_the_input_is_made_of_the_same_matrices():
-    """tiled(tiled(x, W), W): W's gradient is not counted again on its way through the input."""
+    """In two layers of the same W its gradient is not counted again on the way through inputs."""
     x, order, weight, *_ = layer(4, 4, torch.float64)
     found = []
     for way in (
-        lambda at: tiled(at, order, weight),
-        lambda at: composed(at, weight, None, None, order, [[0, 1, 2]]),
+        lambda at: tiled_linear(at, order, weight),
+        lambda at: compose_tiled_linear(at, weight, None, None, order, [[0, 1, 2]]),
     ):
         (first,) = torch.autograd.grad(way(way(x)).square().sum(), weight, create_graph=True)
         found.append([first, *torch.autograd.grad(first.square().sum(), weight)])

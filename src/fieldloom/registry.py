@@ -76,11 +76,11 @@ def build(
             if not isinstance(value, Mapping):
                 raise InputError(f"{kind}.{key} = {quote(value)} is not right: it is a table.")
             default = parameters(make)[key].default
-            rest = {}
+            rest: dict[str, Any] = {}
             if is_dataclass(default):
                 rest = {f.name: getattr(default, f.name) for f in fields(default)}
             where = f"{kind}.{key}"
-            inner = {**tables, where: {key: partial(described, **rest)}}
+            inner: dict[str, Table] = {**tables, where: {key: partial(described, **rest)}}
             offered[key] = build(where, {"name": key, **value}, inner, permit)
         else:
             offered[key] = check(f"{kind}.{key}", value, hints[key])

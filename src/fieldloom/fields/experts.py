@@ -15,6 +15,7 @@ from fieldloom import memory
 from fieldloom.errors import InputError, unknown
 from fieldloom.fields.arrangements import HIERARCHY, Arrangement, Tiles, positions
 from fieldloom.fields.encodings import OCTAVES, Encoding, Fourier
+from fieldloom.nn.dispatch import Assignment, Dispatch, dispatch
 from fieldloom.nn.layers import (
     Init,
     activation_of,
@@ -25,8 +26,7 @@ from fieldloom.nn.layers import (
     octaves,
     uniform,
 )
-from fieldloom.nn.routes import Keys, Stop, route
-from fieldloom.nn.tiles import cells, corners, tiled
+from fieldloom.nn.tiles import blend_corners, tile_indices, tiled_linear
 from fieldloom.types import Coords, Slot, Values, Weights
 
 
@@ -184,76 +184,78 @@ class Experts:
             x = torch.cat([encoded, context.to(encoded)], -1)
         h, encoded = x.flatten(0, 1), encoded.flatten(0, 1)
         unit = ((where - self.low) / (self.high - self.low)).flatten(0, 1)
-        found = [self._place(i, unit, weights) for i in range(self.layers)]
-        stops = route([keys for keys, _ in found], batch, points)
-        for i, stop in enumerate(stops[: self.trunk]):
+        found = [self._assign(i, unit, weights) for i in range(self.layers)]
+        orders = dispatch([assignment for assignment, _ in found], batch, points)
+        for i, order in enumerate(orders[: self.trunk]):
             if i in self.skip:
-                h = torch.cat([h, stops[i - 1].of(encoded)], -1)
-            answer = self._layer(i, h, stop, weights, found[i][1])
+                h = torch.cat([h, orders[i - 1].gather(encoded)], -1)
+            answer = self._layer(i, h, order, weights, found[i][1])
             if i == self.trunk - 1 and not self.radiance:
                 h = self.output(answer)
             elif self.residual and i > 0 and h.shape == answer.shape:
-                h = (stop.moved(h) + self.activation(answer)).mul_(math.sqrt(0.5))
+                h = (order.permute(h) + self.activation(answer)).mul_(math.sqrt(0.5))
             else:
                 h = self.activation(answer)
         if self.radiance:
-            h = self._heads(h, direction.flatten(0, 1), stops[self.trunk :], weights)
-        values = stops[-1].back(h).view(batch, points, h.shape[-1])
+            h = self._heads(h, direction.flatten(0, 1), orders[self.trunk :], weights)
+        values = orders[-1].scatter(h).view(batch, points, h.shape[-1])
         return values + self.offset if self.offset else values
 
-    def _place(self, i: int, unit: Tensor, weights: Weights) -> tuple[Keys | None, Tensor | None]:
-        """Which matrices of a layer points (n, d) meet, and their q where these are blended."""
+    def _assign(
+        self, i: int, unit: Tensor, weights: Weights
+    ) -> tuple[Assignment | None, Tensor | None]:
+        """The tiles of a layer that points (n, d) lie in, and their q where tiles are blended."""
         tiles = self.tiles[i] if i < self.trunk else (1,)
         count, own = math.prod(tiles), len(weights[f"{i}.weight"]) > 1
         if count == 1:
-            nought = torch.zeros(len(unit), dtype=torch.long, device=unit.device)
-            return (Keys(nought, 1, own) if own else None), None
+            zero = torch.zeros(len(unit), dtype=torch.long, device=unit.device)
+            return (Assignment(zero, 1, own) if own else None), None
         drawn = weights[f"{i}.tiling"][0] if f"{i}.tiling" in self.slots else None
         q = positions(unit, self.affines[i], drawn)
         if self.blend == "linear" and self.centred:
             q = q - 0.5
-        return Keys(cells(q, tiles), count, own), q if self.blend == "linear" else None
+        return Assignment(tile_indices(q, tiles), count, own), q if self.blend == "linear" else None
 
     def _layer(
-        self, i: int, h: Tensor, stop: Stop, weights: Weights, q: Tensor | None = None
+        self, i: int, h: Tensor, order: Dispatch, weights: Weights, q: Tensor | None = None
     ) -> Tensor:
-        """One linear layer of rows (n, in), tiled or not: (n, out), as they stand at this stop."""
+        """One linear layer of rows (n, in), tiled or not: (n, out), in this layer's order."""
         weight, bias = weights[f"{i}.weight"], weights[f"{i}.bias"]
         h = h.to(weight.dtype) if weight.dtype == torch.bfloat16 else h
         shared = bias[0] if len(bias) == 1 else None
-        if stop.order is None:
+        if order.segments is None:
             y = h @ weight[0] if shared is None else torch.addmm(shared, h, weight[0])
         else:
             blend, matrices = None, weight.reshape(-1, *weight.shape[-2:])
             if q is not None:
                 count = math.prod(self.tiles[i])
-                table, fractions = corners(q, self.tiles[i])
+                table, fractions = blend_corners(q, self.tiles[i])
                 if len(weight) > 1:
                     own = range(len(weight))
                     table = [[b * count + t for b in own for t in row] for row in table]
-                blend = (table, stop.of(fractions).to(h.dtype))
-            y = tiled(h, stop.order, matrices, shared, blend)
+                blend = (table, order.gather(fractions).to(h.dtype))
+            y = tiled_linear(h, order.segments, matrices, shared, blend)
         if shared is not None:
             return y
-        if stop.whole:
+        if order.contiguous:
             return (y.view(len(bias), -1, y.shape[-1]) + bias[:, None]).flatten(0, 1)
-        assert stop.at is not None
-        return y + bias.index_select(0, stop.at // (len(y) // len(bias)))
+        assert order.source is not None
+        return y + bias.index_select(0, order.source // (len(y) // len(bias)))
 
     def _heads(
-        self, h: Tensor, direction: Tensor, stops: Sequence[Stop], weights: Weights
+        self, h: Tensor, direction: Tensor, orders: Sequence[Dispatch], weights: Weights
     ) -> Tensor:
-        """Colour | density, raw, at the last stop (arXiv:2003.08934, Figure 7)."""
+        """Colour | density, raw, in the last layer's order (arXiv:2003.08934, Figure 7)."""
         first = self.trunk
-        density = self._layer(first, h, stops[0], weights)
-        seen = [stops[0].moved(h)]
+        density = self._layer(first, h, orders[0], weights)
+        seen = [orders[0].permute(h)]
         if direction.shape[-1]:
             own = torch.cat([direction, fourier_interleaved(direction, self.views)], -1)
-            seen.append(stops[0].of(own))
-        hidden = self._layer(first + 1, torch.cat(seen, -1), stops[1], weights)
-        colour = self._layer(first + 2, self.activation(hidden), stops[2], weights)
-        for stop in stops[1:]:
-            density = stop.moved(density)
+            seen.append(orders[0].gather(own))
+        hidden = self._layer(first + 1, torch.cat(seen, -1), orders[1], weights)
+        colour = self._layer(first + 2, self.activation(hidden), orders[2], weights)
+        for order in orders[1:]:
+            density = order.permute(density)
         return torch.cat([colour, density], -1)
 
 
