@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fieldloom.errors import InputError
-from fieldloom.geometry.inside import signed, winding
-from fieldloom.geometry.mesh import Mesh, checked, from_unit, to_unit
+from fieldloom.geometry.inside import signed_distance, winding_number
+from fieldloom.geometry.mesh import Mesh, as_mesh, from_unit, to_unit
 from fieldloom.modalities.grid import Grid, Placement
 from fieldloom.modalities.sources.mesh import meshes
 from fieldloom.modalities.sources.voxel import voxels
@@ -27,7 +27,7 @@ def box(half=(0.5, 0.5, 0.5), at=(0.0, 0.0, 0.0)) -> Mesh:
     corners = np.array(list(itertools.product((-1, 1), repeat=3))) * half + at
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     faces = [f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))]
-    return checked(corners, np.array(faces), "box")
+    return as_mesh(corners, np.array(faces), "box")
 
 
 def write_obj(path, mesh):
@@ -269,12 +269,12 @@ def test_packed_meshes(tmp_path):
 def test_targets_at_the_grid_are_what_they_say():
     path = shared("data", "mesh_bunny.npz")
     file = np.load(path)
-    mesh, _ = to_unit(checked(file["verts"], file["faces"], "bunny"), 0.9)
+    mesh, _ = to_unit(as_mesh(file["verts"], file["faces"], "bunny"), 0.9)
     places = grid(12).grid()[0].double()
     inside = meshes(grid(12), str(path)).data
-    assert torch.equal(inside.flatten() == 255, winding(mesh, places) > 0.5)
+    assert torch.equal(inside.flatten() == 255, winding_number(mesh, places) > 0.5)
     far = meshes(grid(12), str(path), target="distance", truncation=0.2)
-    expected = (0.5 - signed(mesh, places) / 0.4).clamp(0, 1).float()
+    expected = (0.5 - signed_distance(mesh, places) / 0.4).clamp(0, 1).float()
     assert far.data.dtype == torch.float32
     torch.testing.assert_close(far.data.flatten(), expected)
     assert torch.equal(far.data > 0.5, inside == 255)

@@ -22,7 +22,7 @@ from fieldloom.encoders import ENCODERS, Encoder, Nothing
 from fieldloom.errors import InputError, quote, unknown
 from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, FIELDS
-from fieldloom.geometry.isosurface import project as to_level
+from fieldloom.geometry.isosurface import project_to_level as to_level
 from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.metrics.losses import LINKS, LOSSES
 from fieldloom.modalities import MODALITIES, Grid, Modality, Views, Voxels
@@ -351,7 +351,7 @@ class System(nn.Module):
             on_device = lambda x: function(x.to(self.device)).to(x.device)
             place = self.modality.placement
             cell = (place.high - place.low) / min(self.modality.shape(resolution))
-            found = to_level(found, on_device, LEVEL, project, reach=cell)
+            found = to_level(found, on_device, LEVEL, project, max_step=cell)
         return found if found is None or frame is None else from_unit(found, frame)
 
     def function(self, code: Code | NDArray[Any]) -> Function:

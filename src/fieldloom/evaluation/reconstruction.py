@@ -9,7 +9,7 @@ from torch import Tensor
 from fieldloom.evaluation.figures import Evaluation, Figure
 from fieldloom.evaluation.pictures import seen_by
 from fieldloom.evaluation.shapes import clouds_of
-from fieldloom.metrics.clouds import chamfer, failed
+from fieldloom.metrics.clouds import chamfer, find_failures
 from fieldloom.metrics.features import Detector
 from fieldloom.metrics.paired import accuracy, iou, psnr, ssim, ssim_protocol
 from fieldloom.metrics.sets import frechet
@@ -73,9 +73,9 @@ def shaped(
         figures.append(Figure("iou", value, of, "of cells above 0.5, mean per datum"))
     if "chamfer" in how.metrics and isinstance(modality, Voxels) and originals.ndim == 5:
         true, made = (clouds_of(modality, x, SURFACE) for x in (originals, raw))
-        empty = failed(made) | failed(true)
+        empty = find_failures(made) | find_failures(true)
         value = chamfer(made[~empty], true[~empty]).mean().item() if not empty.all() else inf
         note = f"squared, {SURFACE} points a surface; {int(empty.sum())} without surface left out"
         figures.append(Figure("chamfer", value, of, note))
-        figures.append(Figure("empty", float(failed(made).sum()), of, "without a surface"))
+        figures.append(Figure("empty", float(find_failures(made).sum()), of, "without a surface"))
     return figures

@@ -12,7 +12,7 @@ from fieldloom.errors import InputError
 from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.figures import Evaluation, Figure
 from fieldloom.geometry.mesh import sample
-from fieldloom.metrics.clouds import PROTOCOLS, Protocol, failed, jsd, judge
+from fieldloom.metrics.clouds import PROTOCOLS, CloudProtocol, cloud_metrics, find_failures, jsd
 from fieldloom.metrics.clouds_features import Statistics
 from fieldloom.metrics.sets import frechet
 from fieldloom.modalities import Voxels
@@ -93,7 +93,7 @@ def check_surfaces(source: Source, points: int) -> None:
         )
 
 
-def protocol_of(how: Evaluation) -> tuple[Protocol, str]:
+def protocol_of(how: Evaluation) -> tuple[CloudProtocol, str]:
     """The recipe's protocol, by its number of points, and what to call it."""
     protocol = PROTOCOLS[how.protocol]
     if how.points is None or how.points == protocol.points:
@@ -105,18 +105,20 @@ def protocol_of(how: Evaluation) -> tuple[Protocol, str]:
 def judged(how: Evaluation, made: Tensor, true: Tensor) -> list[Figure]:
     """The figures of the recipe's protocol: clouds of samples against those of held-out shapes."""
     protocol, note = protocol_of(how)
-    true = true[~failed(true)]
+    true = true[~find_failures(true)]
     of = f"{len(made)} samples, {len(true)} test shapes, {protocol.points} points each"
     figures = []
     if "shapes" in how.metrics:
-        plain = replace(protocol, figures=tuple(f for f in protocol.figures if f != "jsd"))
-        figures += [Figure(name, v, of, note) for name, v in judge(made, true, plain).items()]
-        if "jsd" in protocol.figures:
+        plain = replace(protocol, metrics=tuple(m for m in protocol.metrics if m != "jsd"))
+        figures += [
+            Figure(name, v, of, note) for name, v in cloud_metrics(made, true, plain).items()
+        ]
+        if "jsd" in protocol.metrics:
             reach = 2 * float(true.norm(dim=-1).max())  # the farthest reference point to 0.5
             spread = jsd(made / reach, true / reach)
             figures.append(Figure("jsd", spread, of, f"{note}, clouds divided by {reach:.4g}"))
     if "cloud-frechet" in how.metrics:
-        detector, there = Statistics(0.5), made[~failed(made)]
+        detector, there = Statistics(0.5), made[~find_failures(made)]
         if len(there) > 1:
             value = frechet(detector(true), detector(there))
             note = f"{detector.name}, not FPD; {len(made) - len(there)} failures left out"

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from fieldloom import export
 from fieldloom.errors import InputError
-from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resized
+from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resize_intrinsics
 from fieldloom.modalities.modality import LONGEST, Cameras, Range, Ranged, Resolution, sizes_of
 from fieldloom.types import RAY, Batch, Coords, Signal, Values
 
@@ -288,7 +288,7 @@ class Views(Ranged):
         """
         height, width = self.shape(resolution)
         cameras = self.cameras() if cameras is None else check_cameras(cameras)
-        sized = resized(cameras["intrinsics"], self.size, (height, width))
+        sized = resize_intrinsics(cameras["intrinsics"], self.size, (height, width))
         found = rays(cameras["c2w"], sized, height, width).flatten(-3, -2)
         return (found if found.ndim == 3 else found.unsqueeze(0)).float()
 

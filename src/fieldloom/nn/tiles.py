@@ -141,7 +141,7 @@ def are_short(segments: Segments, n: int) -> bool:
     as in a batch of small signals.
     """
     bounds = segments.bounds
-    longest = max(b - a for a, b, _ in bounds)
+    longest = max((b - a for a, b, _ in bounds), default=0)
     if len(bounds) * dispatch.MIN_ROWS <= n or longest * len(bounds) > 2 * n:
         return False
     return len({matrix for *_, matrix in bounds}) == len(bounds)

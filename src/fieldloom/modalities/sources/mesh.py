@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, quote, quote_path
-from fieldloom.geometry.inside import inside, signed
-from fieldloom.geometry.mesh import Centre, Mesh, checked, sample, to_unit
+from fieldloom.geometry.inside import inside, signed_distance
+from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, sample, to_unit
 from fieldloom.modalities.sources.files import (
     Refused,
     check_skipped,
@@ -229,7 +229,7 @@ def _packed(
     for i in range(min(len(ends_v) - 1, limit or len(ends_v))):
         name = f"mesh {i} of {path}"
         part = vertices[ends_v[i] : ends_v[i + 1]], faces[ends_f[i] : ends_f[i + 1]]
-        items.append((name, partial(checked, *part, name)))
+        items.append((name, partial(as_mesh, *part, name)))
     labels = None
     if "category" in file:
         labels = labels_of(file, "category", len(ends_v) - 1, "meshes")
@@ -258,8 +258,8 @@ def _target(mesh: Mesh, points: Tensor, ask: Asked) -> Tensor:
     if ask.target == "occupancy":
         if ask.grow == 0:
             return inside(mesh, points, BETA).to(torch.uint8) * 255
-        near = signed(mesh, points, BETA, most=2 * ask.grow) <= ask.grow
+        near = signed_distance(mesh, points, BETA, most=2 * ask.grow) <= ask.grow
         return near.to(torch.uint8) * 255
     # Beyond the truncation the data are flat: no need to look further.
-    far = signed(mesh, points, BETA, most=ask.truncation + ask.grow) - ask.grow
+    far = signed_distance(mesh, points, BETA, most=ask.truncation + ask.grow) - ask.grow
     return (0.5 - far / (2 * ask.truncation)).clamp(0, 1).float()
