@@ -22,9 +22,9 @@ from typing import Any
 from collect import collected
 
 from fieldloom import export, load
+from fieldloom.assembly import open_source
 from fieldloom.evaluation.analyses import supported
 from fieldloom.metrics.cost import parameters
-from fieldloom.system import open_source
 
 ROWS: dict[str, dict[str, list[str]]] = {
     "faces": {

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import fieldloom
-from fieldloom.system import open_source
+from fieldloom.assembly import open_source
 
 JUDGES: dict[str, ClassifierMixin] = {
     "svm": SVC(gamma="scale"),

@@ -22,9 +22,9 @@ from typing import Any
 
 from fieldloom import export, load
 from fieldloom import recipe as recipes
+from fieldloom.assembly import open_source
 from fieldloom.metrics.cost import macs, parameters
 from fieldloom.metrics.paired import psnr, ssim
-from fieldloom.system import open_source
 
 COMMON = {
     "table1": ["source.name=folder", "modality.size=1536", "field.skip=[]",

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fieldloom import System, export, load
-from fieldloom.system import open_source
+from fieldloom.assembly import open_source
 
 BRIGHT, SIDE, PART = 4.0, 320, 160
 

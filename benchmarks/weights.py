@@ -24,6 +24,7 @@ import torch
 from collect import seconds
 
 from fieldloom import export, load
+from fieldloom.assembly import open_source
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
 from fieldloom.evaluation import judgement
@@ -31,7 +32,7 @@ from fieldloom.evaluation.ceiling import ceiling
 from fieldloom.evaluation.neighbours import neighbours
 from fieldloom.metrics.cost import parameters
 from fieldloom.report import shown_height
-from fieldloom.system import System, open_source
+from fieldloom.system import System
 from fieldloom.training import training_codes
 
 WORDS = [{"top_k": k, "temperature": t} for k, t in product((3, 5), (0.8, 1.0))]

@@ -388,7 +388,7 @@ def test_reconstruct_refines(tiny_run, tmp_path, capsys):
         run(*words, "--refine", what, "--refine-steps", 15, "--refine-rate", 1e-2)
         said = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("PSNR"))
         system = fieldloom.load(tiny_run, device="cpu")
-        source = fieldloom.system.open_source(system.recipe, system.modality)
+        source = fieldloom.assembly.open_source(system.recipe, system.modality)
         found = refine(system, source.read(source.test[:2]), what, 15, 1e-2)
         assert said == (
             f"PSNR of what was encoded: {found.before.mean():.2f} dB, "

@@ -33,8 +33,22 @@ from fieldloom.family import Family
 from fieldloom.fields import Siren
 from fieldloom.geometry.mesh import as_mesh
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES, files, films, meshfiles, pictures, sounds, spec_of
+from fieldloom.modalities.sources import (
+    SOURCES,
+    files,
+    meshfiles,
+    spec_of,
+)
+from fieldloom.modalities.sources import (
+    audio as sounds,
+)
+from fieldloom.modalities.sources import (
+    images as pictures,
+)
 from fieldloom.modalities.sources import mapped as mapped_module
+from fieldloom.modalities.sources import (
+    video as films,
+)
 from fieldloom.modalities.sources.files import Packed, inside, member, read_npz
 from fieldloom.modalities.sources.source import divide
 from fieldloom.modalities.views import Views
@@ -513,7 +527,7 @@ def test_binvox_files_that_are_none(content, words, tmp_path):
 
 
 def test_the_limit_on_cells_is_lifted(tmp_path, monkeypatch):
-    monkeypatch.setattr("fieldloom.modalities.sources.voxel.CELLS", 1000)
+    monkeypatch.setattr("fieldloom.modalities.sources.voxels.CELLS", 1000)
     for path in (
         str(write(tmp_path / "a.binvox", good.binvox())),
         npz(tmp_path / "a.npz", **good.balls(draw())),

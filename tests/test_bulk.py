@@ -227,7 +227,7 @@ def test_random_origins():
     assert begun.abs().max() < max(1.0, bound)
     assert torch.equal(Fit(0)(signal, own, *HOW), own.conditioner.origin(3))
     mixture = Family(own.field, Mixture(own.field.slots, experts=2, width=3))
-    with pytest.raises(InputError, match="direct"):
+    with pytest.raises(InputError, match="flat-weights"):
         fit(signal, mixture, *HOW)
     with pytest.raises(InputError, match="start"):
         Fit(origin="random", start=Fit())
@@ -256,7 +256,7 @@ TINY = [
     "source={ name = 'digits', split = [40, 10] }",
     "modality={ name = 'image', size = 8, channels = 1, range = 'unit' }",
     "field={ name = 'fourier-mlp', width = 8, depth = 3, features = 'octaves', count = 2 }",
-    "conditioner=direct",
+    "conditioner=flat-weights",
     "encoder={ name = 'fit', steps = 6, points = 16, draw = 'anew', keep = 'last' }",
     "loss=bce",
     "train.field.steps=1",
@@ -485,7 +485,7 @@ def test_encode(fitted_run, tmp_path, capsys):
     assert numbers == {"failed": {}}
     assert {x.name for x in tmp_path.iterdir()} == {"run", "c.st"}
     system = fieldloom.load(run, device="cpu")
-    source = fieldloom.system.open_source(system.recipe, system.modality)
+    source = fieldloom.assembly.open_source(system.recipe, system.modality)
     assert torch.equal(tensors["labels"], source.labels[source.test])
     codes = system.encode(source.read(source.test), index=source.test)
     torch.testing.assert_close(codes, found.codes)

@@ -17,6 +17,7 @@ from commands import command, program
 from fieldloom import cli, export
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
+from fieldloom.recipe import FORMAT
 
 
 def fails(status, sentence, *arguments, cwd=None, run=command):
@@ -206,7 +207,7 @@ def test_bad_folders(tmp_path):
 
 def test_bad_recipes(tmp_path):
     (tmp_path / "new.toml").write_text("format = 7\n")
-    fails(2, "format 7, and this program reads up to 2", "train", "new.toml", cwd=tmp_path)
+    fails(2, "format 7, and this program reads up to 3", "train", "new.toml", cwd=tmp_path)
     (tmp_path / "bad.toml").write_text("field = [\n")
     fails(2, "is not valid TOML", "train", "bad.toml", cwd=tmp_path)
     (tmp_path / "less.toml").write_text('field = "siren"\n')
@@ -226,11 +227,13 @@ def test_damaged_runs(own_run):
     fails(2, "it was made with other conditioner:", "sample", own_run)
     tensors, numbers, _ = read_tensors(model)
     write_tensors(model, tensors, numbers)  # as files of before: nothing says what made them
-    changed = (own_run / "recipe.toml").read_text().replace("format = 2", "format = 1")
+    changed = (own_run / "recipe.toml").read_text().replace(f"format = {FORMAT}", "format = 1")
     (own_run / "recipe.toml").write_text(changed)
     fails(2, "fit its recipe: 'family.conditioner.basis.0.bias' is [4, 8], not [5, 8]", "sample",
           own_run)  # fmt: skip
-    (own_run / "recipe.toml").write_text("format = 9\n" + recipe.replace("format = 2\n", ""))
+    (own_run / "recipe.toml").write_text(
+        "format = 9\n" + recipe.replace(f"format = {FORMAT}\n", "")
+    )
     fails(2, "format 9", "info", own_run)
 
 

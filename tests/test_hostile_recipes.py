@@ -10,6 +10,7 @@ from torch import nn
 
 import fieldloom
 from fieldloom import memory, recipe, registry
+from fieldloom.assembly import TABLES, assemble
 from fieldloom.conditioners import FlatWeights, Shared
 from fieldloom.encoders import Fit, Nothing
 from fieldloom.engine.stage import OPTIMIZERS, Stage, parse_stage
@@ -22,7 +23,6 @@ from fieldloom.nn.transformer import perceptron
 from fieldloom.permit import Permit
 from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Seen
-from fieldloom.system import TABLES, assemble
 from fieldloom.training import train
 
 GB = 10**9

@@ -11,13 +11,13 @@ from torch import Tensor
 
 import fieldloom
 from fieldloom import recipe as recipes
+from fieldloom.assembly import open_source
 from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.fields import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.priors import Tensors, Whiten
-from fieldloom.system import open_source
 from fieldloom.training import train
 from vectors import same
 
@@ -151,9 +151,9 @@ def test_wrong_sizes(own: dict[str, int], message: str) -> None:
 
 
 def test_codes_that_are_no_weights_are_refused() -> None:
-    with pytest.raises(InputError, match=r"denoiser 'tensors'.*take conditioner 'direct'"):
+    with pytest.raises(InputError, match=r"denoiser 'tensors'.*take conditioner 'flat-weights'"):
         fieldloom.build("mnif", "tiny", prior={"denoiser": {"name": "tensors"}})
-    with pytest.raises(InputError, match=r"per = 'tensor'.*take conditioner 'direct'"):
+    with pytest.raises(InputError, match=r"per = 'tensor'.*take conditioner 'flat-weights'"):
         fieldloom.build("mnif", "tiny", prior={"codec": {"name": "whiten", "per": "tensor"}})
     conditioner = codes()
     with pytest.raises(InputError, match=r"a code is \(\d, 7\), not \(1, 3\)"):
@@ -235,10 +235,10 @@ def test_samples_are_fields_of_the_asked_class(run: Path) -> None:
     assert not torch.allclose(drawn, other)
 
 
-@pytest.mark.parametrize("conditioner", ["direct", "mixture", "shift", "hyper", "columns"])
+@pytest.mark.parametrize("conditioner", ["flat-weights", "mixture", "shift", "hyper", "columns"])
 def test_fields_without_a_last_bias_are_conditioned(conditioner: str) -> None:
     field = dict(name="fourier-mlp", width=8, depth=3, count=2, output_bias=False)
-    spec = {"name": conditioner} if conditioner == "direct" else {"name": conditioner, "width": 4}
+    spec = {"name": conditioner} | ({} if conditioner == "flat-weights" else {"width": 4})
     spec |= {"mixture": {"experts": 2}, "hyper": {"hidden": [5]}, "columns": {"groups": 2}}.get(
         conditioner, {}
     )

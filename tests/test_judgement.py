@@ -38,7 +38,7 @@ from fieldloom.metrics.sets import frechet
 from fieldloom.modalities import Voxels
 from fieldloom.modalities.grid import Placement
 from fieldloom.modalities.shapes import Points
-from fieldloom.modalities.sources.mesh import meshes
+from fieldloom.modalities.sources.meshes import meshes
 
 
 def pictures(count: int, seed: int = 0, channels: int = 1) -> Tensor:
@@ -314,7 +314,7 @@ def test_a_gaussian_of_few_codes_stays_in_their_span():
 @pytest.fixture(scope="module")
 def digits(tiny_run):
     system = fieldloom.load(tiny_run, device="cpu")
-    return system, fieldloom.system.open_source(system.recipe, system.modality)
+    return system, fieldloom.assembly.open_source(system.recipe, system.modality)
 
 
 def rows(data: Tensor) -> list[tuple[float, ...]]:
@@ -417,7 +417,7 @@ def shapes(tmp_path_factory):
     modality = {"size": 8}
     own = dict(source=source, field=field, encoder=encoder, modality=modality)
     system = fieldloom.build("hyperdiffusion", "chairs32", **own)
-    return system, fieldloom.system.open_source(system.recipe, system.modality)
+    return system, fieldloom.assembly.open_source(system.recipe, system.modality)
 
 
 def test_surfaces_that_are_not_there_are_failures(shapes):

@@ -74,7 +74,7 @@ def one_layer(slots: Slots) -> str:
 CONDITIONER_ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "shared": [{}],
     "substitute": [dict(slot=slot) for slot in (first, some_slot("weight"), some_slot("bias"))],
-    "direct": [{}, dict(width=7), dict(only=one_layer)],
+    "flat-weights": [{}, dict(width=7), dict(only=one_layer)],
     "mixture": [
         dict(experts=3, width=4, coefficients=c)
         for c in ("latent", "latent-shared", "layer", "shared")

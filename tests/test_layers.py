@@ -11,6 +11,7 @@ LEVELS = [
         "types",
         "registry",
         "recipe",
+        "aliases",
         "progress",
         "process",
         "permit",

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fieldloom import recipe as recipes
+from fieldloom.assembly import TABLES, build, open_source
 from fieldloom.conditioners.conditioner import FlatWeights
 from fieldloom.conditioners.hyper import Hyper
 from fieldloom.encoders import AutoDecode, Nothing
@@ -22,7 +23,6 @@ from fieldloom.objectives.penalties import L2, Isometry, Lle, apart_of, project
 from fieldloom.priors.prior import Neighbours
 from fieldloom.registry import build as make
 from fieldloom.renderers import Direct as Render
-from fieldloom.system import TABLES, build, open_source
 from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 

@@ -1,15 +1,17 @@
 """Recipes merge as documented; specs are checked, and errors say what is right."""
 
+import copy
 import tomllib
+import warnings
 
 import pytest
 import torch
 
 import fieldloom
-from fieldloom import recipe
+from fieldloom import aliases, recipe
+from fieldloom.assembly import TABLES
 from fieldloom.errors import InputError
 from fieldloom.registry import build
-from fieldloom.system import TABLES
 
 
 def test_merge_key_by_key_and_replace_by_name():
@@ -95,7 +97,7 @@ WRONG = {
     "section": ({"feild": {}}, "unknown section of the recipe 'feild'; did you mean 'field'"),
     "stage": ({"train": {"feild": {}}}, "unknown training stage 'feild'"),
     "loss": ({"loss": "msee"}, "unknown loss 'msee'; did you mean 'mse'"),
-    "newer": ({"format": 99}, "format 99, and this program reads up to 2: update fieldloom"),
+    "newer": ({"format": 99}, "format 99, and this program reads up to 3: update fieldloom"),
     "seed": ({"seed": -1}, "seed = -1 is not right"),
     "range": ({"field": {"depth": 1}}, "depth at least 2"),
 }
@@ -140,3 +142,176 @@ def test_a_seed_builds_the_same_weights_and_leaves_the_generator_alone():
         assert torch.equal(x, y)
     c = fieldloom.build("mnif", "tiny", seed=1)
     assert not torch.equal(next(a.parameters()), next(c.parameters()))
+
+
+RENAMED = {
+    "field[experts, fourier-mlp].count": "field.encoding.count",
+    "field[experts, fourier-mlp].features": "field.encoding.name",
+    "codec.levels": "codec.bins",
+    "train.field.micro": "train.field.at_once",
+    "known": "facts",
+}
+"""Keys that a future version might have renamed."""
+
+EXPERTS = {"name": "experts", "encoding": {"name": "octaves", "count": 12}}
+
+
+@pytest.fixture
+def renamed(monkeypatch):
+    monkeypatch.setattr(aliases, "KEYS", RENAMED)
+    monkeypatch.setattr(aliases, "NAMES", {"codec": {"square": "grid"}, "encoder": {"old": "fit"}})
+
+
+@pytest.mark.usefixtures("renamed")
+@pytest.mark.parametrize(
+    ("below", "layer", "expected"),
+    [
+        ({}, {"field": EXPERTS}, {"field": EXPERTS}),
+        (
+            {},
+            {"field": {"name": "experts", "features": "octaves", "count": 12}},
+            {"field": EXPERTS},
+        ),
+        ({}, {"field": {"name": "local", "count": 12}}, {"field": {"name": "local", "count": 12}}),
+        ({"field": EXPERTS}, {"field": {"count": 3}}, {"field": {"encoding": {"count": 3}}}),
+        ({"field": "local"}, {"field": {"count": 3}}, {"field": {"count": 3}}),
+        (  # what stands beside a name in the old form stayed when the name changed
+            {"field": EXPERTS},
+            {"field": {"features": "log"}},
+            {"field": {"encoding": {"name": "log", "count": 12}}},
+        ),
+        (
+            {},
+            {"prior": {"name": "tokens", "codec": {"name": "square", "levels": 4}}},
+            {"prior": {"name": "tokens", "codec": {"name": "grid", "bins": 4}}},
+        ),
+        ({}, {"prior": {"codec": "square"}}, {"prior": {"codec": "grid"}}),
+        ({}, {"encoder": {"start": "old"}}, {"encoder": {"start": "fit"}}),
+        (
+            {},
+            {"encoder": {"unseen": [{"name": "old"}]}},
+            {"encoder": {"unseen": [{"name": "fit"}]}},
+        ),
+        ({}, {"train": {"field": {"micro": 2}}}, {"train": {"field": {"at_once": 2}}}),
+        ({}, {"train": {"field": {"count": 2}}}, {"train": {"field": {"count": 2}}}),
+        ({}, {"known": {"signals": 2}}, {"facts": {"signals": 2}}),
+        ({}, {"codec": {"levels": 2, "bins": 2}}, {"codec": {"bins": 2}}),
+    ],
+)
+def test_old_names_and_keys_are_rewritten(below, layer, expected):
+    before = copy.deepcopy(layer)
+    found, clauses = aliases.rewrite(layer, below)
+    assert found == expected
+    assert bool(clauses) == (found != layer)
+    assert layer == before
+    assert aliases.rewrite(found, below) == (found, [])
+
+
+@pytest.mark.usefixtures("renamed")
+def test_layers_of_old_and_new_keys_meet():
+    old = {"field": {"name": "experts", "features": "octaves", "count": 12}}
+    new = {"field": EXPERTS}
+    for below in (old, new):
+        for change in ({"count": 3}, {"encoding": {"count": 3}}):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = recipe.resolve(below, {"field": change})
+            assert found["field"]["encoding"] == {"name": "octaves", "count": 3}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other = recipe.resolve(old, {"field": {"name": "siren", "width": 4}})
+    assert other == {"field": {"name": "siren", "width": 4}}
+
+
+@pytest.mark.usefixtures("renamed")
+def test_one_sentence_says_what_is_old():
+    with pytest.warns(UserWarning, match="recipe") as said:
+        recipe.resolve({"field": {"name": "experts", "count": 1}}, {"known": {}, "train": {}})
+    assert [str(x.message) for x in said] == [
+        "recipe: `field.count` is now `field.encoding.count`, and 1 more; old ones are still read."
+    ]
+
+
+@pytest.mark.usefixtures("renamed")
+def test_a_key_in_both_forms_with_different_values_is_refused():
+    both = {"field": {"name": "experts", "count": 1, "encoding": {"count": 2}}}
+    with pytest.raises(InputError, match=r"field\.count = 1 .*field\.encoding\.count = 2"):
+        recipe.resolve(both)
+    with pytest.raises(InputError, match=r"encoding = 3"):
+        recipe.resolve({"field": {"name": "experts", "count": 1, "encoding": 3}})
+
+
+def test_the_flat_weights_are_found_by_their_old_name(tmp_path):
+    file = tmp_path / "old.toml"
+    file.write_text('modality = "image"\nfield = "siren"\nconditioner = "direct"\n')
+    with pytest.warns(UserWarning, match='`conditioner = "direct"` is now `"flat-weights"`'):
+        found = recipe.load(str(file), ["conditioner.only=0.*"])
+    assert found["conditioner"] == {"name": "flat-weights", "only": "0.*"}
+    with pytest.warns(UserWarning, match="flat-weights"):
+        system = fieldloom.build({"modality": "image", "field": "siren"}, conditioner="direct")
+    assert system.recipe["conditioner"] == "flat-weights"
+
+
+VARIANTS = """
+modality = "image"
+field = { name = "siren", width = 8, depth = 4 }
+expected = { parameters = 9 }
+[variants.small]
+field.width = 4
+expected = { psnr = 30.0, ssim = 0.9 }
+[variants.deep]
+base = "small"
+field.depth = 6
+[variants.deeper]
+base = "deep"
+field.depth = 7
+conditioner = "shared"
+expected.psnr = 31.0
+[variants.none]
+base = "smal"
+[variants.number]
+base = 3
+[variants.one]
+base = "two"
+[variants.two]
+base = "one"
+[variants.own]
+base = "own"
+"""
+
+
+@pytest.fixture
+def variants(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(VARIANTS)
+    return lambda name: recipe.load(f"{file}:{name}")
+
+
+def test_a_variant_builds_on_another(variants):
+    assert variants("small")["field"] == {"name": "siren", "width": 4, "depth": 4}
+    assert variants("deep")["field"] == {"name": "siren", "width": 4, "depth": 6}
+    deeper = variants("deeper")
+    assert deeper["field"] == {"name": "siren", "width": 4, "depth": 7}
+    assert deeper["conditioner"] == "shared"
+    assert "base" not in deeper
+
+
+def test_what_is_expected_of_a_variant_is_of_it_alone(variants):
+    assert variants("small")["expected"] == {"parameters": 9, "psnr": 30.0, "ssim": 0.9}
+    assert variants("deep")["expected"] == {"parameters": 9}
+    assert variants("deeper")["expected"] == {"parameters": 9, "psnr": 31.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("none", "unknown base of variants.none 'smal'; did you mean 'small'"),
+        ("number", "variants.number.base = 3 is not right: it is a name"),
+        ("one", "in a circle: one -> two -> one"),
+        ("own", "in a circle: own -> own"),
+        ("deap", "unknown variant of recipe .*; did you mean .deep."),
+    ],
+)
+def test_bases_that_are_none(variants, name, sentence):
+    with pytest.raises(InputError, match=sentence):
+        variants(name)

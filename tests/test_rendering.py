@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from fieldloom.assembly import build
 from fieldloom.conditioners.mixture import Mixture
 from fieldloom.encoders import Cavia, Fit, error
 from fieldloom.errors import InputError
@@ -20,7 +21,7 @@ from fieldloom.geometry.cameras import look_at, rays
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
 from fieldloom.renderers import DENSITIES, Plucker, Rendered, Volume, plucker, sample_pdf
-from fieldloom.system import System, build
+from fieldloom.system import System
 from fieldloom.types import Batch, Function, Signal
 
 NEAR, FAR = 0.5, 2.5

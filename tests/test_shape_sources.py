@@ -10,8 +10,8 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.inside import signed_distance, winding_number
 from fieldloom.geometry.mesh import Mesh, as_mesh, from_unit, to_unit
 from fieldloom.modalities.grid import Grid, Placement
-from fieldloom.modalities.sources.mesh import meshes
-from fieldloom.modalities.sources.voxel import voxels
+from fieldloom.modalities.sources.meshes import meshes
+from fieldloom.modalities.sources.voxels import voxels
 from shared import shared
 
 
@@ -353,7 +353,7 @@ def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
             first = meshes(grid(), str(tmp_path), **how, **ask)
         assert len(first.data) == 12
         with monkeypatch.context() as patch:
-            patch.setattr("fieldloom.modalities.sources.mesh.to_unit", None)
+            patch.setattr("fieldloom.modalities.sources.meshes.to_unit", None)
             with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
                 again = meshes(grid(), str(tmp_path), **how, **ask)
             assert again.facts() == first.facts()

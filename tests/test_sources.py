@@ -10,7 +10,7 @@ from PIL import Image
 from fieldloom.errors import InputError
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources import SOURCES, divide, spec_of
-from fieldloom.modalities.sources.pictures import picture
+from fieldloom.modalities.sources.images import picture
 from shared import shared
 
 RGB, GREY = Grid(size=16), Grid(size=16, channels=1)

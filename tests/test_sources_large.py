@@ -19,9 +19,9 @@ from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.sources import mapped as mapped_module
-from fieldloom.modalities.sources.films import Frames
-from fieldloom.modalities.sources.mapped import cache, mapped, mapped_by_parts
+from fieldloom.modalities.sources.cache import cache, mapped, memory_map_by_parts
 from fieldloom.modalities.sources.source import Source, _pieces, assemble
+from fieldloom.modalities.sources.video import Frames
 from fieldloom.training import prepare, train
 from shared import shared
 
@@ -122,7 +122,7 @@ def test_parts_are_kept_where_the_whole_is_not(file, cached, monkeypatch):
     monkeypatch.setattr(mapped_module, "_write", full)
     for _ in range(2):
         with pytest.warns(UserWarning, match="No space left"):
-            found = mapped_by_parts([file], {}, [part(0), part(1)])
+            found = memory_map_by_parts([file], {}, [part(0), part(1)])
         np.testing.assert_array_equal(found, array)
     assert asked == [0, 1]
 
@@ -132,7 +132,7 @@ def test_parts_without_a_cache_are_held(file, monkeypatch):
     array = noise(6, 2)
     parts = [([file], lambda i=i: iter([array[i : i + 2]])) for i in (0, 2, 4)]
     with pytest.warns(UserWarning, match="cannot be written"):
-        found = mapped_by_parts([file], {}, parts)
+        found = memory_map_by_parts([file], {}, parts)
     np.testing.assert_array_equal(found, array)
 
 
@@ -161,13 +161,13 @@ def test_what_is_stopped_goes_on_with_its_part(file, cached):
 
     parts = lambda broken: [part(number, broken) for number in range(4)]
     with pytest.raises(KeyboardInterrupt):
-        mapped_by_parts([file], {"a": 1}, parts(2))
+        memory_map_by_parts([file], {"a": 1}, parts(2))
     assert len(list(cached.iterdir())) == 2
-    found = mapped_by_parts([file], {"a": 1}, parts(None))
+    found = memory_map_by_parts([file], {"a": 1}, parts(None))
     np.testing.assert_array_equal(found, np.delete(array, [2, 3], 0))
     assert asked == [0, 1, 2, 2, 3]
     assert len(list(cached.iterdir())) == 1
-    np.testing.assert_array_equal(mapped_by_parts([file], {"a": 1}, parts(0)), found)
+    np.testing.assert_array_equal(memory_map_by_parts([file], {"a": 1}, parts(0)), found)
     assert asked == [0, 1, 2, 2, 3]
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import fieldloom
 from fieldloom import recipe as recipes
+from fieldloom.assembly import TABLES, open_source
 from fieldloom.cli import app
 from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
@@ -29,7 +30,6 @@ from fieldloom.priors.quantize import kmeans, lloyd, nearest
 from fieldloom.priors.readouts import Picking, drawn
 from fieldloom.priors.tokens import cut, gather, scatter
 from fieldloom.registry import build
-from fieldloom.system import TABLES, open_source
 from fieldloom.training import train
 from fieldloom.types import Slot
 from vectors import Vectors, load, same
@@ -121,7 +121,7 @@ def test_tiles_inputs_and_missing_biases_have_tokens_too() -> None:
 def test_codes_that_are_no_weights_are_cut_as_they_are() -> None:
     assert cut((3, 4), None, "row").index.tolist() == [list(range(i, i + 4)) for i in (0, 4, 8)]
     assert cut((3, 4), None, "scalar").index.shape == (12, 1)
-    with pytest.raises(InputError, match="conditioner 'direct'"):
+    with pytest.raises(InputError, match="conditioner 'flat-weights'"):
         cut((3, 4), None, "neuron")
 
 
@@ -782,7 +782,7 @@ def test_the_command_says_the_ceiling(run: tuple[Path, list[str]]) -> None:
 
 def test_the_ceiling_of_shapes() -> None:
     """IoU and Chamfer of grids, IoU of scattered points."""
-    from fieldloom.system import build as assemble
+    from fieldloom.assembly import build as assemble
 
     recipe = recipes.load("weights:tiny")
     own = recipe | {

@@ -1,6 +1,7 @@
 """The conformance vectors of published code, and how their arrays map onto fieldloom's parts.
 
-``README-mnif.md`` beside them says how they were made.
+``data/vectors/README.md`` says how those were made that ship with the tests; the others lie in
+``$FIELDLOOM_SHARED/vectors``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
 
 def load(name: str) -> Vectors:
-    """The arrays of ``vectors/NAME.npz``; skips the test that asks where there are none."""
+    """The arrays of ``vectors/NAME.npz``; skips the test that asks where ``shared`` finds none."""
     with np.load(shared("vectors", f"{name}.npz")) as arrays:
         return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays.files}
 

@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fieldloom.assembly import build, register
     from fieldloom.engine.run import load, save
     from fieldloom.family import Family
-    from fieldloom.system import System, build, register
+    from fieldloom.system import System
 
 __version__ = "0.1.0"
 __all__ = ["Family", "System", "build", "load", "register", "save"]
@@ -20,9 +21,9 @@ __all__ = ["Family", "System", "build", "load", "register", "save"]
 _HOMES = {
     "Family": "fieldloom.family",
     "System": "fieldloom.system",
-    "build": "fieldloom.system",
+    "build": "fieldloom.assembly",
     "load": "fieldloom.engine.run",
-    "register": "fieldloom.system",
+    "register": "fieldloom.assembly",
     "save": "fieldloom.engine.run",
 }
 

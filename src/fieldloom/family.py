@@ -26,6 +26,11 @@ class Family(nn.Module):
         """(tokens, width) of a code."""
         return self.conditioner.code_shape
 
+    @property
+    def has_code(self) -> bool:
+        """Whether signals have codes; families without one are fits of a single signal."""
+        return self.code_shape[1] > 0
+
     def bind(self, code: Code) -> Function:
         """The functions of a batch of codes: their weights are made once, here.
 

@@ -1,12 +1,14 @@
 """Recipes: TOML files whose sections are the factors of a system.
 
 ``load("mnif:digits", ["field.width=32"])`` reads ``recipes/mnif.toml`` (or a path), merges the
-variant's section over the rest and the overrides over both.
+variant's section over the rest and the overrides over both. A variant with ``base = "other"`` goes
+over that variant of the file.
 """
 
 from __future__ import annotations
 
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from importlib import resources
@@ -15,12 +17,14 @@ from typing import Any
 
 import tomli_w
 
+from fieldloom import aliases
 from fieldloom.errors import InputError, quote, shorten, unknown
 
-FORMAT = 2
+FORMAT = 3
 """The newest recipe format that this program reads; a recipe may state its own as ``format``.
 
 2: recipes of runs say where data lie beside them, and the run's files what made them.
+3: names and keys are those on the right of ``aliases``; older ones are read in every format.
 """
 
 SECTIONS = {
@@ -48,21 +52,63 @@ def load(name: str, overrides: Iterable[str] = ()) -> Recipe:
     stem, colon, variant = (name, "", "") if _is_file(Path(name)) else name.partition(":")
     recipe = read(stem)
     variants = recipe.pop("variants", {})
+    layers = [recipe]
     if not isinstance(variants, Mapping):
         raise InputError(f"variants = {quote(variants)} is not right: it is a table of tables.")
     if colon:
-        if variant not in variants:
-            raise unknown(f"variant of recipe '{shorten(stem)}'", variant, variants)
-        if not isinstance(variants[variant], Mapping):
-            raise InputError(
-                f"variants.{shorten(variant)} = {quote(variants[variant])} is not right: it is a "
-                "table."
-            )
-        recipe = merge(recipe, variants[variant])
-    for override in overrides:
-        recipe = merge(recipe, parse_override(override))
+        layers += variant_layers(variants, variant, f"variant of recipe '{shorten(stem)}'")
+    recipe = resolve(*layers, *map(parse_override, overrides))
     validate(recipe)
     return {"recipe": name} | recipe
+
+
+def variant_layers(variants: Mapping[str, Any], name: str, what: str) -> list[Mapping[str, Any]]:
+    """A variant's table and those that it builds on, from the lowest up, without ``base``.
+
+    What was expected of a variant is of it alone: it is not of those that build on it. what: the
+    variant is called so in the error. Raises InputError for unknown names and for circles.
+    """
+    chain: list[str] = []
+    layers: list[Mapping[str, Any]] = []
+    while True:
+        if name not in variants:
+            raise unknown(what, name, variants)
+        layer = variants[name]
+        if not isinstance(layer, Mapping):
+            raise InputError(
+                f"variants.{shorten(name)} = {quote(layer)} is not right: it is a table."
+            )
+        chain.append(shorten(name))
+        left_out = {"base", "expected"} if layers else {"base"}
+        layers.insert(0, {key: value for key, value in layer.items() if key not in left_out})
+        if "base" not in layer:
+            return layers
+        name, what = layer["base"], f"base of variants.{chain[-1]}"
+        if not isinstance(name, str):
+            raise InputError(
+                f"variants.{chain[-1]}.base = {quote(name)} is not right: it is a name."
+            )
+        if shorten(name) in chain:
+            circle = " -> ".join([*chain, shorten(name)])
+            raise InputError(f"variants build on one another in a circle: {circle}.")
+
+
+def resolve(*layers: Mapping[str, Any], warn: bool = True) -> Recipe:
+    """The layers of a recipe merged, the later over the earlier, by today's names and keys.
+
+    warn: whether one warning says which names and keys are old. Raises InputError for a key that a
+    layer gives in its old and in its new form, with different values.
+    """
+    recipe: Recipe = {}
+    old: list[str] = []
+    for layer in layers:
+        change, found = aliases.rewrite(layer, recipe)
+        recipe = merge(recipe, change)
+        old += [clause for clause in found if clause not in old]
+    if old and warn:
+        more = f", and {len(old) - 1} more" if len(old) > 1 else ""
+        warnings.warn(f"recipe: {old[0]}{more}; old ones are still read.", stacklevel=3)
+    return recipe
 
 
 def names() -> dict[str, list[str]]:

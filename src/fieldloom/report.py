@@ -18,7 +18,6 @@ from torch import Tensor
 from fieldloom import export
 from fieldloom.engine.run import Run
 from fieldloom.evaluation import Figure, Result
-from fieldloom.modalities import Views
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
@@ -39,16 +38,17 @@ def write(
 
     resolution: that samples and interpolations are drawn at. seconds: what training took, if known.
     """
+    settings = system.settings
     run.write_json(
         "report.json",
         {
-            "recipe": system.recipe.get("recipe"),
-            "paper": system.recipe.get("paper"),
-            "seed": system.recipe.get("seed", 0),
+            "recipe": settings.title,
+            "paper": settings.paper,
+            "seed": settings.seed,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": seconds,
             "figures": [as_json(figure) for figure in result.figures],
-            "expected": system.recipe.get("expected", {}),
+            "expected": settings.expected,
             "nearest": nearest_table(result, source),
         },
     )
@@ -104,7 +104,7 @@ def draw(
         pictures[caption] = (name, export.png_bytes(content))
     if result.sample_codes is not None and result.samples is not None:
         pictures |= drawn_samples(system, source, result, resolution)
-    if len(result.codes) >= 2 and system.family.code_shape[1] > 0:
+    if len(result.codes) >= 2 and system.family.has_code:
         frames = interpolation(system, result.codes[:16].to(system.device), resolution)
         if frames:
             path = export.gif(frames, run.inside("interpolation.gif"))
@@ -126,8 +126,7 @@ def seen(system: System, data: Tensor) -> Tensor | None:
 
 def decoded(system: System, codes: Tensor, resolution: Resolution | None) -> Tensor:
     """As ``System.decode``; of a scene one view, since one is shown."""
-    cameras = system.modality.cameras(count=1) if isinstance(system.modality, Views) else None
-    return system.decode(codes, resolution, cameras)
+    return system.decode(codes, resolution, system.modality.cameras(count=1)).tensor
 
 
 def shown_height(pictures: Tensor) -> int:
@@ -158,7 +157,7 @@ def drawn_samples(
     if result.nearest is None:
         return pictures
     count = len(codes)
-    close = seen(system, source.read(source.train[result.nearest[:count]]))
+    close = seen(system, source.read(source.train[result.nearest[:count]]).tensor)
     drawn = seen(system, result.samples[:count])
     assert close is not None
     assert drawn is not None
@@ -229,10 +228,10 @@ td.n{text-align:right}td.of{color:#555}"""
 def page(run: Run, system: System, result: Result, pictures: dict[str, Picture]) -> str:
     """One HTML file with everything inside."""
     escape: Callable[[object], str] = lambda x: html.escape(str(x))
-    expected = system.recipe.get("expected", {})
+    settings = system.settings
     rows = "".join(
         f"<tr><td>{escape(f.name)}</td><td class=n>{number(f.value)}</td>"
-        f"<td class=n>{escape(expected.get(f.name, ''))}</td>"
+        f"<td class=n>{escape(settings.expected.get(f.name, ''))}</td>"
         f"<td class=of>{escape(f.of)}</td><td class=of>{escape(f.how)}</td></tr>"
         for f in result.figures
     )
@@ -241,11 +240,11 @@ def page(run: Run, system: System, result: Result, pictures: dict[str, Picture])
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, picture in pictures.items()
     )
-    title = escape(system.recipe.get("recipe", run.folder.name))
+    title = escape(settings.title or run.folder.name)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
-        f"<style>{STYLE}</style><h1>{title}</h1><p>{escape(system.recipe.get('paper', ''))}, "
-        f"seed {escape(system.recipe.get('seed', 0))}</p><table><tr><th>figure<th>value"
+        f"<style>{STYLE}</style><h1>{title}</h1><p>{escape(settings.paper or '')}, "
+        f"seed {escape(settings.seed)}</p><table><tr><th>figure<th>value"
         f"<th>published<th>measured on<th>how</tr>{rows}</table>{shown}</html>\n"
     )
 

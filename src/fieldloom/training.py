@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from fieldloom.assembly import assemble, objective_of
 from fieldloom.codes import bulk
 from fieldloom.engine import device as devices
 from fieldloom.engine.inherit import check_giver, inherit
@@ -18,15 +19,14 @@ from fieldloom.engine.lock import locked
 from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.room import check_training
 from fieldloom.engine.run import FINGERPRINTED, SHARDS, Run
-from fieldloom.engine.stage import Stage, parse_stage
-from fieldloom.errors import InputError, Interrupted, quote, quote_path
+from fieldloom.errors import InputError, Interrupted
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Coding, Likelihood, Objective
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import STAGES, Recipe, merge
-from fieldloom.registry import build as make
-from fieldloom.registry import find, hints_of
-from fieldloom.system import TABLES, System, assemble, open_source
+from fieldloom.preparation import prepare
+from fieldloom.recipe import STAGES, Recipe, merge, resolve
+from fieldloom.settings import Stage
+from fieldloom.system import System
 from fieldloom.types import Batch
 
 StageName = Literal["field", "codec", "prior", "all"]
@@ -64,7 +64,7 @@ def train(
             raise InputError(f"'{folder}' holds a run already: give --resume, or another --run.")
         if not run.exists and (resume or recipe is None):
             raise InputError(f"'{folder}' holds no run to resume.")
-        chosen = run.read_recipe() if resume else recipe or {}
+        chosen = run.read_recipe() if resume else resolve(recipe or {})
         if path is not None:
             chosen = merge(chosen, {"source": {"path": path}})
         known, source = prepare(chosen, where, permit)
@@ -73,7 +73,8 @@ def train(
         else:
             system = assemble(known, permit).to(where)
         system.recipe = known
-        stages = {name: parse_stage(name, known.get("train", {}).get(name, {})) for name in STAGES}
+        system.written = run.written | {"source": known["source"]} if resume else known
+        stages = system.settings.stages
         todo = [
             name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
         ]
@@ -83,7 +84,7 @@ def train(
             if chosen.get("format", 1) < FINGERPRINTED:
                 run.adopt(system)
             elif path is not None:
-                run.write_recipe(known)
+                run.write_recipe(system.written)
         else:
             begin(system, run, where, fields)
         todo = [name for name in todo if name not in system.finished]
@@ -128,69 +129,6 @@ def _train_stages(
     train_prior(system, source, stages, todo, run, device, coded)
 
 
-def prepare(
-    recipe: Recipe, device: torch.device, permit: Permit = NOTHING
-) -> tuple[Recipe, Source]:
-    """The recipe with what its data and this machine say, and the data.
-
-    Paths become absolute; what the source said is kept under ``known`` and must not change; the
-    micro-batch is chosen once, and reused on resume. Raises InputError where data have changed.
-    """
-    for section in ("modality", "field"):
-        if section not in recipe:
-            raise InputError(f"the recipe has no section '{section}'.")
-    modality = make("modality", recipe["modality"], TABLES, permit)
-    path = recipe.get("source", {}).get("path") if isinstance(recipe.get("source"), dict) else None
-    if isinstance(path, str) and "\0" not in path:
-        absolute = os.path.realpath(os.path.expanduser(path))
-        if os.path.exists(absolute) and any("\ud800" <= c <= "\udfff" for c in absolute):
-            raise InputError(f"source.path = {quote_path(path)} is not UTF-8: rename it.")
-        if os.path.exists(absolute):
-            recipe = merge(recipe, {"source": {"path": absolute}})
-    source = open_source(recipe, modality, permit)
-    recipe = suggested(recipe, source, permit)
-    facts = source.facts()
-    check_same(recipe, facts)
-    recipe = recipe | {"known": facts}
-    field = parse_stage("field", recipe.get("train", {}).get("field", {}))
-    if field.micro is None:
-        parts = ("modality", "field", "renderer")
-        bare = assemble({key: recipe[key] for key in parts if key in recipe}, permit)
-        points = (field.points or bare.modality.grid().shape[1]) * bare.render.evaluations
-        width = max(slot.shape[-1] for slot in bare.family.field.slots.values())
-        micro = devices.micro_batch(device, field.batch, points, width)
-        recipe = merge(recipe, {"train": {"field": {"micro": micro}}})
-    return recipe, source
-
-
-def check_same(recipe: Recipe, facts: Mapping[str, Any]) -> None:
-    """Raise InputError where data are not those that a run's recipe knows. facts: theirs."""
-    known, source = recipe.get("known", {}), recipe.get("source")
-    path = source.get("path") if isinstance(source, dict) else None
-    for key, now in facts.items():
-        if key in known and known[key] != now:
-            where = "" if path is None else f" ({quote_path(path)})"
-            raise InputError(
-                f"the data of the run{where} have changed: {key} was {quote(known[key])}, and is "
-                f"{quote(now)}. If they lie elsewhere now, train --resume and evaluate take --set "
-                "source.path=PLACE."
-            )
-
-
-def suggested(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recipe:
-    """The recipe with what its data know, where it is silent and its parts ask for it."""
-    for section, keys in source.suggests.items():
-        given = recipe.get(section, "direct")
-        given = given if isinstance(given, str | Mapping) else {}
-        spec = {"name": given} if isinstance(given, str) else dict(given)
-        if not isinstance(spec.get("name"), str):
-            continue  # the registry says what is wrong with it
-        accepted = hints_of(find(section, spec["name"], TABLES, permit))
-        taken = {key: value for key, value in keys.items() if key in accepted}
-        recipe = merge(recipe, {section: taken | spec})
-    return recipe
-
-
 def check(
     system: System,
     source: Source,
@@ -203,7 +141,7 @@ def check(
     given: whether the trained field comes from another run.
     """
     check_training(system, source, stages, todo)
-    Training(system.objective(), stages["field"])
+    Training(objective_of(system), stages["field"])
     if system.prior is None:
         return
     if system.prior.codec.trained:
@@ -229,19 +167,15 @@ def train_field(
     system: System, source: Source, stage: Stage, run: Run, device: torch.device
 ) -> None:
     """The stage ``field``: family and encoder by the recipe's objective."""
-    training = Training(system.objective(), stage, STAGES.index("field"))
+    training = Training(objective_of(system), stage, STAGES.index("field"))
 
     def fetch(indices: Tensor) -> Batch:
-        index = source.train[indices]
-        label = None if source.labels is None else source.labels[index]
-        data, about = source.take(index), source.about(index)
-        points, together = stage.points, stage.together
-        whole = system.encoder.reads_grid
-        if points is None or whole:  # few points are read where the data are: these may be huge
-            data, about = data.to(device), {key: x.to(device) for key, x in about.items()}
-        batch = system.modality.observe(
-            data, indices, label, points=points, together=together, whole=whole, **about
-        )
+        data = replace(source.take(source.train[indices]), index=indices)
+        keep_grid = system.encoder.reads_grid
+        if stage.points is None or keep_grid:  # few points are read where the data are: they may
+            data = data.to(device)  # be huge
+        observe = system.modality.observe
+        batch = observe(data, stage.points, together=stage.together, keep_grid=keep_grid)
         return batch.to(device)
 
     _run_stage("field", system, training, fetch, len(source.train), run, device)
@@ -318,10 +252,10 @@ def _run_stage(
         training,
         fetch,
         count,
-        seed=system.recipe.get("seed", 0),
+        seed=system.settings.seed,
         micro=training.stage.micro or training.stage.batch,
         device=device,
-        save=lambda state: run.write_state(name, state, system.recipe),
+        save=lambda state: run.write_state(name, state, system.written),
         log=run.log,
     )
 

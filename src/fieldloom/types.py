@@ -6,13 +6,15 @@ carries a leading axis of 1 (shared by the batch) or batch (each signal its own)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
+
+from fieldloom.errors import InputError
 
 Coords = Float[Tensor, "batch points coord"]
 Values = Float[Tensor, "batch points value"]
@@ -20,6 +22,8 @@ Code = Float[Tensor, "batch tokens width"]
 Weights = Mapping[str, Tensor]
 Function = Callable[[Tensor], Tensor]
 LossFn = Callable[[Tensor, Tensor], Tensor]
+Which = slice | Sequence[int] | Int[Tensor, " some"]
+"""Which items of a batch: a slice, or their indices."""
 
 RAY = 6
 """Numbers of a ray: its origin, and its direction, which need not be a unit vector."""
@@ -154,3 +158,190 @@ class Batch:
         if self.target is self.context:
             return Batch(context, context)
         return Batch(context, self.target.to(device))
+
+
+@runtime_checkable
+class Lazy(Protocol):
+    """Values that are read when they are asked for: a reader of frames, an index of files.
+
+    ``shape`` (items, ...) and ``dtype`` are known beforehand; ``read`` gives some of the items as a
+    tensor of that dtype: uint8, or floats in [0, 1].
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def read(self, which: slice | Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Pinhole cameras of views, the same for all items or some for each.
+
+    c2w:        camera-to-world (views, 4, 4) or (batch, views, 4, 4); OpenGL: x right, y up, the
+                camera looks along -z.
+    intrinsics: fx, fy, cx, cy in pixels of the pictures: (views, 4) or (batch, views, 4).
+
+    Raises InputError where the shapes differ from these, or there are no views.
+    """
+
+    c2w: Tensor
+    intrinsics: Tensor
+
+    def __post_init__(self) -> None:
+        parts = (self.c2w, self.intrinsics)
+        if not all(isinstance(x, Tensor) and x.is_floating_point() for x in parts):
+            raise InputError("cameras are two tensors of floats: c2w and intrinsics.")
+        c2w, intrinsics = (tuple(x.shape) for x in parts)
+        right = len(c2w) in (3, 4) and c2w[-2:] == (4, 4) and intrinsics == (*c2w[:-2], 4)
+        if not right or 0 in c2w:
+            raise InputError(
+                f"cameras of the shapes {c2w} and {intrinsics} are not (views, 4, 4) and (views, "
+                "4), nor the same with a batch in front."
+            )
+
+    @property
+    def count(self) -> int:
+        """How many views there are."""
+        return self.c2w.shape[-3]
+
+    @property
+    def batched(self) -> bool:
+        """Whether each item of a batch has cameras of its own."""
+        return self.c2w.ndim == 4
+
+    def views(self, which: Which) -> Cameras:
+        """Some of the views, of every item."""
+        return Cameras(self.c2w[..., which, :, :], self.intrinsics[..., which, :])
+
+    def part(self, which: Which) -> Cameras:
+        """Those of some items of the batch; cameras that are the same for all stay as they are."""
+        return self._map(lambda x: x[which]) if self.batched else self
+
+    def to(self, device: torch.device | str) -> Cameras:
+        return self._map(lambda x: x.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Cameras:
+        return Cameras(change(self.c2w), change(self.intrinsics))
+
+
+@dataclass(frozen=True)
+class Data:
+    """A batch of data as people have them: what sources read, and systems take and return.
+
+    values:  grids (batch, channel, *axes), views (batch, view, channel, height, width), or samples
+             (batch, points, value). uint8 in 0 .. 255 or floats in [0, 1]; a tensor (which may be
+             mapped from a file), or ``Lazy``.
+    cameras: of views, one for each (batch, view).
+    coords:  of samples: (batch, points, coord).
+    frame:   where each mesh stood: (batch, 4), centre x, y, z and scale, such that
+             original = coordinates * scale + centre.
+    surface: points of the true surface, for metrics: (batch, points, 3), in the modality's
+             coordinates.
+    index:   of each item in its data set; label: its class. Both (batch,).
+
+    Raises InputError where these do not fit the values.
+    """
+
+    values: Tensor | Lazy
+    cameras: Cameras | None = None
+    coords: Tensor | None = None
+    frame: Tensor | None = None
+    surface: Tensor | None = None
+    index: Tensor | None = None
+    label: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.shape
+        if len(shape) < 2:
+            raise InputError(f"data: the shape {shape} is that of no data.")
+        for name, value in self.beside().items():
+            if len(value) != shape[0]:
+                raise InputError(f"{name}: of {len(value)} data, and there are {shape[0]}.")
+        for name in ("index", "label"):
+            value = getattr(self, name)
+            if value is not None and value.ndim != 1:
+                raise InputError(f"{name}: {shape[0]} indices are needed, one of each datum.")
+        if self.frame is not None and self.frame.shape[1:] != (4,):
+            raise InputError(
+                f"frame: the shape {tuple(self.frame.shape)} is not (batch, 4), centre and scale."
+            )
+        if self.surface is not None and (self.surface.ndim != 3 or self.surface.shape[2] != 3):
+            raise InputError(
+                f"surface: the shape {tuple(self.surface.shape)} is not (batch, points, 3)."
+            )
+        if self.coords is not None and self.coords.shape[:-1] != shape[:2]:
+            raise InputError(
+                f"coords: the shape {tuple(self.coords.shape)} is not (batch, points, coord) of "
+                f"samples of the shape {shape}."
+            )
+        if self.cameras is not None and self.cameras.c2w.shape[:-2] != shape[:2]:
+            raise InputError(
+                f"cameras {tuple(self.cameras.c2w.shape)} are not one for each view of data of the "
+                f"shape {shape}."
+            )
+
+    @classmethod
+    def of(cls, data: Data | Tensor) -> Data:
+        """Data as they are; a tensor as the values of data with nothing beside them."""
+        return data if isinstance(data, Data) else cls(data)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the values."""
+        return tuple(self.values.shape)
+
+    @property
+    def tensor(self) -> Tensor:
+        """The values, all of them, as they are stored: lazy ones are read."""
+        return self.values if isinstance(self.values, Tensor) else self.values.read(slice(None))
+
+    def beside(self) -> dict[str, Tensor]:
+        """Name -> tensor of what there is beside the values, one row an item."""
+        found = {"frame": self.frame, "coords": self.coords, "surface": self.surface,
+                 "index": self.index, "label": self.label}  # fmt: skip
+        if self.cameras is not None:
+            found |= {"c2w": self.cameras.c2w, "intrinsics": self.cameras.intrinsics}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def part(self, which: Which) -> Data:
+        """Some of the items, as they are stored; lazy values are read, and only these.
+
+        Of a slice, and of a single index, the values are a view, so that what is mapped from a file
+        stays there.
+        """
+        if not isinstance(which, slice):
+            which = torch.as_tensor(which, dtype=torch.long)
+            if len(which) == 1:
+                first = int(which) % len(self)
+                which = slice(first, first + 1)
+        values = self.values[which] if isinstance(self.values, Tensor) else self.values.read(which)
+        return self._replace(values, lambda x: x[which])
+
+    def to(self, device: torch.device | str) -> Data:
+        move = lambda x: x.to(device)
+        return self._replace(move(self.tensor), move)
+
+    def as_float(self) -> Data:
+        """Values as floats in [0, 1]."""
+        values = self.tensor
+        return replace(self, values=values.float() / 255 if values.dtype == torch.uint8 else values)
+
+    def clamp(self) -> Data:
+        """Values clamped to [0, 1]."""
+        return replace(self, values=self.tensor.clamp(0, 1))
+
+    def _replace(self, values: Tensor, change: Callable[[Tensor], Tensor]) -> Data:
+        changed: dict[str, Any] = {
+            f.name: change(value)
+            for f in fields(self)
+            if f.name != "values" and isinstance(value := getattr(self, f.name), Tensor)
+        }
+        cameras = None if self.cameras is None else self.cameras._map(change)
+        return replace(self, values=values, cameras=cameras, **changed)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fieldloom.system import System
+    from fieldloom.types import Data
 
 analyse = typer.Typer(
     help="What runs have learned: influence, curves, support, time, and what samples are worth.",
@@ -57,15 +58,16 @@ def influence(
     folder = analysis_folder(run, out, "influence")
     system = opened(run, device)
     indices = analyses.drawn_tokens(system, tokens, seed)
-    data, about = few(system, source, count)
+    data = few(system, source, count)
     rows, fractions, strengths = [], [], []
     for i in range(len(data)):
-        own = {key: value[i : i + 1] for key, value in about.items()}
-        camera, view = one_view(system, own)
-        code = system.encode(data[i : i + 1], **own)
-        whole, maps = analyses.influence(system, code, indices, camera)
-        original = data[i] if view is None else data[i, view]
-        rows += [shown(original), shown(whole), *analyses.heat(maps)]
+        datum = data.part([i])
+        code = system.encode(datum)
+        seen = system.modality.one_view(datum)
+        whole, maps = analyses.influence(system, code, indices, seen.cameras)
+        original = system.modality.images(seen.tensor)
+        assert original is not None  # ``influence`` has looked
+        rows += [shown(original[0]), shown(whole), *analyses.heat(maps)]
         fractions.append(analyses.locality(maps))
         strengths.append(maps.mean((1, 2)))
     found = torch.stack(fractions)
@@ -124,18 +126,17 @@ def support(
 ) -> None:
     """PSNR of held-out views against the number of support views; support.png and .json."""
     from fieldloom import export
-    from fieldloom.evaluation.analyses import Panel, plot, supported
+    from fieldloom.evaluation.analyses import Panel, plot, psnr_by_support
 
     folder = analysis_folder(runs[0], out, "support")
     counts = list(range(1, views + 1))
     found: dict[str, Any] = {}
     for run, name in named(runs).items():
         system = opened(run, device)
-        data, about = few(system, source, count)
-        if about.keys() < {"c2w", "intrinsics"}:
+        data = few(system, source, count)
+        if data.cameras is None:
             raise InputError(f"'{run}': support is of views, and this run has none.")
-        cameras = {key: about[key] for key in ("c2w", "intrinsics")}
-        found[name] = supported(system, data, counts, **cameras)
+        found[name] = psnr_by_support(system, data, counts)
         values = ", ".join(f"{value:.2f}" for value in found[name])
         say(f"{name}: {values} dB from 1 to {views} views, {len(data)} data")
     lines = {name: (counts, values) for name, values in found.items()}
@@ -180,7 +181,7 @@ def time(
     folder = analysis_folder(run, out, "time")
     rates = Rates(code_rate, weight_rate, scratch_rate)
     system = opened(run, device)
-    data, _ = few(system, source, count)
+    data = few(system, source, count)
     found = against_time(system, data, Budget(steps, seconds, points), rates, width, seed)
     for name, curve in found.items():
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
@@ -206,22 +207,10 @@ def analysis_folder(run: str, out: Path | None, name: str) -> Path:
     return out
 
 
-def few(system: System, path: str | None, count: int | None) -> tuple[Tensor, dict[str, Any]]:
-    """The first data of the run's test part, or of those at a path, and what they have beside."""
+def few(system: System, path: str | None, count: int | None) -> Data:
+    """The first data of the run's test part, or of those at a path."""
     source, indices = part_of(system, path)
-    return source.read(indices[:count]), source.about(indices[:count])
-
-
-def one_view(system: System, about: dict[str, Any]) -> tuple[dict[str, Any] | None, int | None]:
-    """Of views, one camera (1, 1, ...) and its place: the first held out, or else the first."""
-    from fieldloom.modalities import Views
-
-    if not isinstance(system.modality, Views):
-        return None, None
-    views, held = about["c2w"].shape[1], system.modality.held
-    place = views - held if held else 0
-    one = {key: about[key][:, place : place + 1] for key in ("c2w", "intrinsics")}
-    return one, place
+    return source.read(indices[:count])
 
 
 def shown(picture: Tensor) -> Tensor:

@@ -38,18 +38,19 @@ def announce(folder: Path, system: System, source: Source, count: int = 64) -> N
 
     from fieldloom import report
     from fieldloom.engine.run import Run
-    from fieldloom.evaluation.ceiling import ceiling as measured
-    from fieldloom.modalities import Views
+    from fieldloom.evaluation import evaluator_of
+    from fieldloom.evaluation.ceiling import codec_upper_bound
 
-    if isinstance(system.modality, Views):
-        return  # there is no ceiling of views
+    own = evaluator_of(system, source)
+    if own.ceiling is None:
+        return
     kept = Run(folder).read_codes(system)
     indices = kept.beside.get("places", source.train)
     if len(indices) and int(indices.max()) >= len(source.data):
         raise InputError(f"the codes of '{folder}' are of data that the source does not have.")
     few = torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long()
     chosen = indices[few]
-    figures = measured(system, source.read(chosen), kept.codes[few], **source.about(chosen))
+    figures = codec_upper_bound(own, source.read(chosen), kept.codes[few])
     for figure in figures:
         say(f"{figure.name}: {report.number(figure.value)} ({figure.of}; {figure.how})")
     Run(folder).write_json("ceiling.json", [figure._asdict() for figure in figures])

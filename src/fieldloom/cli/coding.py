@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldloom.cli.console import say
-from fieldloom.cli.data import HDF5, batched, codes_of, data_of, opened, part_of
+from fieldloom.cli.data import HDF5, codes_of, data_of, opened, part_of
 from fieldloom.cli.files import check_format, write_data
 from fieldloom.cli.options import (
     Device,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fieldloom.system import System
+    from fieldloom.types import Data
 
 
 class What(StrEnum):
@@ -146,7 +147,7 @@ def decode(
     sizes = parse_resolution(resolution)
     found = codes_of(system, codes)
     some = found[:count]
-    written = write_data(system, some, sizes, folder, kind, project, {})
+    written = write_data(system, some, sizes, folder, kind, project)
     say(f"{written} of {len(found)} codes: {folder}")
 
 
@@ -178,46 +179,44 @@ def reconstruct(
     Shapes become meshes where the originals stood; of views, an orbit is rendered. With --refine
     codes, or all weights of each function, are optimised further on what they were encoded from.
     """
+    from fieldloom.evaluation import in_batches
+
     folder = output(run, out, "reconstructions")
     system = opened(run, device)
     check_format(system, kind, project)
     sizes = parse_resolution(resolution)
     found, indices = part_of(system, source)
     indices = indices[:count]
-    data, about = found.read(indices), found.about(indices)
+    data = found.read(indices)
     if refine is None:
-        codes = batched(system.encode, data, "encoding", index=indices, **about)
+        codes = in_batches(system.encode, "encoding", data)
     else:
         how = {"steps": refine_steps, "rate": refine_rate, "points": refine_points}
-        system, codes = refined(system, data, about, refine, how)
-    written = write_data(system, codes, sizes, folder, kind, project, about)
+        system, codes = refined(system, data, refine, how)
+    written = write_data(system, codes, sizes, folder, kind, project, data.frame)
     say(f"{written} of {len(data)} reconstructions: {folder}")
 
 
-def refined(
-    system: System, data: Tensor, about: dict[str, Any], what: What, how: dict[str, Any]
-) -> tuple[System, Tensor]:
+def refined(system: System, data: Data, what: What, how: dict[str, Any]) -> tuple[System, Tensor]:
     """Codes that were optimised further, and the system that decodes them; says what it brought.
 
     how: steps, rate and points of it.
     """
-    from fieldloom.evaluation.analyses import held_out
     from fieldloom.evaluation.refinement import refine
+    from fieldloom.evaluation.views import psnr_of_held_out
     from fieldloom.metrics.paired import psnr
-    from fieldloom.modalities import Grid, Views
-    from fieldloom.modalities.grid import Context
 
-    found = refine(system, data, what.value, **how, **about)
+    found = refine(system, data, what.value, **how)
     steps = f"after {how['steps']} steps on {what.value}"
     say(f"PSNR of what was encoded: {found.before.mean():.2f} dB, {steps} {found.after.mean():.2f}")
     ends = (system, found.start), (found.system, found.code)
-    if isinstance(system.modality, Views) and system.modality.held:
-        cameras = {key: about[key] for key in ("c2w", "intrinsics")}
-        before, after = (held_out(*end, data, **cameras).mean() for end in ends)
+    if system.modality.held:
+        before, after = (psnr_of_held_out(*end, data).mean() for end in ends)
         say(f"PSNR of held-out views: {before:.2f} dB, {steps} {after:.2f}")
-    elif isinstance(system.modality, Grid) and system.modality.context != Context():
-        size = tuple(data.shape[2:])
-        before, after = (psnr(own.predict(code, size), data).mean() for own, code in ends)
+    elif system.modality.partial:
+        before, after = (
+            psnr(own.predict_at(code, data).tensor, data.tensor).mean() for own, code in ends
+        )
         say(f"PSNR of all points: {before:.2f} dB, {steps} {after:.2f}")
     return found.system, found.code
 
@@ -241,14 +240,14 @@ def sample(
 ) -> None:
     """Draw new data: a sheet of pictures and, but for images, a file each beside it."""
     from fieldloom import export
-    from fieldloom.modalities import Views
+    from fieldloom.evaluation import in_batches
 
     system = opened(run, device)
     check_format(system, kind, project)
     named = None if out is None else suffixed(out, ".png")
     path = output(run, named, "sampled.png")
     beside = None if out is None else suffixed(out, "")
-    files = isinstance(system.modality, Views) or len(system.modality.shape()) != 2
+    files = system.modality.kind != "images"
     folder = output(run, beside, "sampled") if files else None
     options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
                     temperature=temperature)  # fmt: skip
@@ -256,12 +255,12 @@ def sample(
     codes = system.sample_codes(count, place, seed, **options)
     sizes = parse_resolution(resolution)
     system.check_room(codes, sizes)
-    data = batched(lambda part: system.decode(part, sizes), codes, "decoding")
+    data = in_batches(lambda part: system.decode(part, sizes), "decoding", codes)
     sheet = export.pictures([system.modality.picture(one) for one in data])
     if sheet is not None:
         export.write(export.png_bytes(sheet), path)
     if folder is not None:
-        written = write_data(system, codes, sizes, folder, kind, project, {})
+        written = write_data(system, codes, sizes, folder, kind, project)
         say(f"{written} of {count} samples: {folder}")
     if sheet is not None:
         say(f"{count} samples: {path}")
@@ -289,7 +288,7 @@ def interpolate(
 
     system = opened(run, device)
     sizes = parse_resolution(resolution)
-    if system.modality.coord_dim == 6:
+    if system.modality.cameras() is not None:
         raise InputError("interpolate has no cameras for views: render goes around them.")
     sampled = sampled or not system.encodes
     named = f"interpolation-{'seeds-' if sampled else ''}{first}-{last}.gif"
@@ -297,7 +296,7 @@ def interpolate(
     numbers = steps * math.prod(system.family.code_shape)
     memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
     ends = between_samples if sampled else between_data
-    way = system.decode(ends(system, source, first, last, steps), sizes)
+    way = system.decode(ends(system, source, first, last, steps), sizes).tensor
     pictures = [system.modality.picture(one) for one in way]
     shown = [picture for picture in pictures if picture is not None]
     if not shown:
@@ -309,13 +308,13 @@ def interpolate(
 
 def between_data(system: System, source: str | None, first: int, last: int, steps: int) -> Tensor:
     """Codes from that of one datum to that of another."""
-    data, about = data_of(system, source)
-    if about.keys() - {"frame"}:
+    data = data_of(system, source)
+    if data.coords is not None:
         raise InputError("interpolate takes data on a grid: this run's are scattered points.")
     for place in (first, last):
         if not 0 <= place < len(data):
             raise InputError(f"--from, --to: {place} is not one of 0 .. {len(data) - 1}.")
-    codes = system.encode(data[[first, last]])
+    codes = system.encode(data.part([first, last]))
     return system.between(codes[:1], codes[1:], steps)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fieldloom.modalities.sources import Source
     from fieldloom.system import System
+    from fieldloom.types import Data
 
 
 def opened(run: str, device: Device) -> System:
@@ -27,10 +28,10 @@ def source_of(system: System, path: str | None) -> Source:
 
     Raises InputError where the run's own data are not those that it was trained on.
     """
+    from fieldloom.assembly import open_source
     from fieldloom.modalities.sources import SOURCES, spec_of
+    from fieldloom.preparation import check_same
     from fieldloom.registry import hints_of
-    from fieldloom.system import open_source
-    from fieldloom.training import check_same
 
     if path is None:
         source = open_source(system.recipe, system.modality, system.permit)
@@ -56,10 +57,10 @@ def part_of(system: System, path: str | None) -> tuple[Source, Tensor]:
     return source, source.test if path is None and len(source.test) else source.train
 
 
-def data_of(system: System, path: str | None) -> tuple[Tensor, dict[str, Any]]:
-    """The test part of the run's source, or all data at a path; and what they have beside."""
+def data_of(system: System, path: str | None) -> Data:
+    """The test part of the run's source, or all data at a path."""
     source, indices = part_of(system, path)
-    return source.read(indices), source.about(indices)
+    return source.read(indices)
 
 
 HDF5 = (".hdf5", ".h5")
@@ -100,9 +101,3 @@ def codes_of(system: System, path: str) -> Tensor:
     if not codes.is_floating_point():
         raise InputError(f"the codes in '{path}' are {codes.dtype}: codes are floating-point.")
     return codes.float()
-
-
-def batched(work: Any, data: Tensor, title: str, **meta: Any) -> Tensor:
-    from fieldloom.evaluation import in_batches
-
-    return in_batches(work, data, title, 16 if meta else 64, **meta)

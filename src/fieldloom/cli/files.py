@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def write_data(
     folder: Path,
     kind: str | None,
     project: int,
-    about: dict[str, Any],
+    frames: Tensor | None = None,
 ) -> int:
     """The data of codes, a file each; how many could be written. Shapes without one are named."""
     from fieldloom import export
@@ -42,7 +43,7 @@ def write_data(
     empty = []
     for i in range(len(codes)):
         named = folder / f"{i:04d}{suffix}"
-        frame = about["frame"][i] if "frame" in about else None
+        frame = None if frames is None else frames[i]
         code = codes[i : i + 1]
         if project and isinstance(system.modality, Voxels):
             mesh = system.mesh(code, resolution, project, frame)
@@ -51,8 +52,9 @@ def write_data(
                 path = named if suffix else named.with_suffix(".glb")
                 export.mesh(mesh.vertices, mesh.faces, path)
         else:
-            one = system.predict(code, resolution)[0]
-            there = system.modality.save(one, named, frame=frame) is not None
+            own = None if frame is None else frame[None]
+            one = replace(system.predict(code, resolution), frame=own)
+            there = system.modality.save(one, named) is not None
         if not there:
             empty.append(i)
     if empty:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fieldloom.cli.data import source_of
 from fieldloom.cli.grids import WHOLE, shape_of, tracked
@@ -26,16 +26,11 @@ def show(system: System, folder: Path) -> list[str]:
 
     What would cost too much is drawn at a lower resolution, and said so.
     """
-    from fieldloom.modalities import Grid, Views
-
-    if system.family.code_shape[1] or "field" not in system.finished:
+    if system.family.has_code or "field" not in system.finished:
         return []
     source = source_of(system, None)
-    if isinstance(system.modality, Views):
-        return views(system, system.modality, source, folder)
-    if isinstance(system.modality, Grid):
-        return datum(system, system.modality, source, folder)
-    return []
+    modality: Any = system.modality
+    return (views if modality.kind == "views" else datum)(system, modality, source, folder)
 
 
 def datum(system: System, modality: Grid, source: Source, folder: Path) -> list[str]:
@@ -44,13 +39,14 @@ def datum(system: System, modality: Grid, source: Source, folder: Path) -> list[
 
     from fieldloom import export
     from fieldloom.metrics.paired import psnr
+    from fieldloom.types import Data
 
     code, own = system.family.conditioner.origin(1).detach(), modality.shape()
     shape = drawn(modality)
     strips = tracked(system.strips(code, shape), shape[0])
     raw = torch.cat([strip for _, strip in strips], 1)
     made = raw.clamp(0, 1)
-    written = [modality.save(made, folder / "fitted")]
+    written = [modality.save(Data(made[None]), folder / "fitted")]
     picture = modality.picture(made)
     if picture is not None and folder / "fitted.png" not in written:
         written.append(export.png(picture, folder / "fitted.png"))
@@ -58,7 +54,7 @@ def datum(system: System, modality: Grid, source: Source, folder: Path) -> list[
     size = by(shape) if shape == own else f"{by(shape)} of {by(own)}"
     said = [f"fitted: {names} ({size})"]
     if shape == own and len(source.train) == 1 and source.data.shape[2:] == own:
-        value = psnr(raw[None], source.read(source.train)).item()
+        value = psnr(raw[None], source.read(source.train).tensor).item()
         return [*said, f"PSNR over all points: {value:.2f} dB"]
     return [*said, *logged(folder)]
 
@@ -81,20 +77,20 @@ def views(system: System, modality: Views, source: Source, folder: Path) -> list
     from torch.nn.functional import interpolate
 
     from fieldloom import export
-    from fieldloom.evaluation.large import as_unit
     from fieldloom.metrics.paired import psnr
+    from fieldloom.modalities.views import views_of
 
     first = source.train[:1]
-    stored, about = source.take(first)[0], source.about(first)
-    kept = len(stored) - modality.held
-    indices = [*range(kept, len(stored)), *range(kept)][:VIEWS]
-    cameras = {key: about[key][0, indices] for key in ("c2w", "intrinsics")}
+    data = source.take(first)
+    kept, all_of = modality.kept(data), data.shape[1]
+    indices = [*range(kept, all_of), *range(kept)][:VIEWS]
+    data = views_of(data, torch.tensor(indices)).as_float()
     rays = len(indices) * math.prod(modality.shape()) * system.render.evaluations
     fraction = min(1.0, math.sqrt(CHEAP / rays))
     height, width = (max(1, int(n * fraction)) for n in modality.shape())
     code = system.family.conditioner.origin(1).detach()
-    raw = system.predict(code, (height, width), cameras)[0]
-    true = as_unit(stored[indices])
+    raw = system.predict(code, (height, width), data.cameras).tensor[0]
+    true = data.tensor[0]
     small = interpolate(true, (height, width), mode="area")
     path = folder / "fitted.png"
     sheet = export.sheet(torch.cat([small, raw.clamp(0, 1)]), len(indices))

@@ -114,7 +114,10 @@ def draw(
     if axes == 1:
         import torch
 
-        saved = modality.save(torch.cat([strip for _, strip in strips], 1).clamp(0, 1), path)
+        from fieldloom.types import Data
+
+        whole = torch.cat([strip for _, strip in strips], 1).clamp(0, 1)
+        saved = modality.save(Data(whole[None]), path)
         assert saved is not None
         return saved
     if axes == 2:

@@ -64,17 +64,16 @@ def judge(
     from fieldloom import export, report
     from fieldloom.engine.lock import locked
     from fieldloom.engine.run import Run
-    from fieldloom.evaluation import judgement
+    from fieldloom.evaluation import evaluator_of, judgement
     from fieldloom.evaluation.neighbours import neighbours
-    from fieldloom.evaluation.shapes import check_surfaces
     from fieldloom.training import training_codes
 
     folder = analysis_folder(run, out, "judge")
     system = opened(run, device)
     source = source_of(system, None)
-    measure = judgement.measure_of(system, source, metric)  # before the work: it may be wrong
-    if measure == "chamfer":
-        check_surfaces(source, points)
+    own = evaluator_of(system, source)
+    measure = own.measure(metric)  # before the work: it may be wrong
+    own.check_signals(points)
     place = None if label is None else system.class_of(label)
     count = judgement.count_of(source, place, count)
     options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,

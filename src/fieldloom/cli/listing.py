@@ -16,9 +16,9 @@ def info(run: RunArgument) -> None:
     """What a run is, how far it is and what it holds."""
     from rich.table import Table
 
+    from fieldloom.assembly import assemble
     from fieldloom.engine.run import Run
     from fieldloom.metrics.cost import inference, parameters
-    from fieldloom.system import assemble
 
     folder = Run(run).require()
     if folder.has_model:
@@ -62,10 +62,10 @@ def list_(
 
     groups: dict[str, Any] = {"recipes": recipe.names()}
     if what != "recipes":
+        from fieldloom.assembly import TABLES
         from fieldloom.engine.stage import OPTIMIZERS
         from fieldloom.metrics.features import DETECTORS
         from fieldloom.registry import offered_parts
-        from fieldloom.system import TABLES
 
         own = {k: v for k, v in TABLES.items() if k not in ("start", "unseen")}
         tables = {kind: {**table, **offered_parts(kind)} for kind, table in own.items()}

@@ -40,11 +40,11 @@ def evaluate(
 
     With --source only the reconstruction of those data is measured, and written beside.
     """
-    from fieldloom.recipe import merge, parse_override
+    from fieldloom.recipe import parse_override, resolve
 
     system = opened(run, device)
-    for override in set_ or []:
-        change = parse_override(override)
+    changes = [parse_override(text) for text in set_ or []]
+    for override, change in zip(set_ or [], changes, strict=True):
         source_of_it = change.get("source")
         moved = isinstance(source_of_it, dict) and {*change, *source_of_it} == {"source", "path"}
         if set(change) != {"evaluate"} and not moved:
@@ -52,7 +52,7 @@ def evaluate(
                 f"--set {shorten(override)}: only keys of 'evaluate' can change after training, "
                 "and source.path, where the same data lie now."
             )
-        system.recipe = merge(system.recipe, change)
+    system.recipe = resolve(system.recipe, *changes)
     sizes = parse_resolution(resolution)
     system.modality.shape(sizes)  # a resolution that does not fit should not show after the work
     folder = report_folder(Path(run), source, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from fieldloom.modalities.modality import Resolution
     from fieldloom.system import System
+    from fieldloom.types import Data
 
 
 def render(
@@ -89,23 +90,22 @@ def render(
 
 def chosen(
     system: System, source: str | None, index: int, sampled: int | None, reads: bool = False
-) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
-    """The code that is asked for; and the datum that it was found from, with what it has beside.
+) -> tuple[Tensor, Data | None]:
+    """The code that is asked for, and the datum that it was found from.
 
     reads: the datum is read even where there is no code to find.
     """
     if sampled is not None:
-        return system.sample_codes(1, seed=sampled), None, {}
+        return system.sample_codes(1, seed=sampled), None
     if not system.family.code_shape[1] and not reads:
         if source is not None or index:
             raise InputError("--source, --index: this run fits one datum, it has no codes to find.")
-        return system.family.conditioner.origin(1).detach(), None, {}
-    data, about = data_of(system, source)
+        return system.family.conditioner.origin(1).detach(), None
+    data = data_of(system, source)
     if index >= len(data):
         raise InputError(f"--index {index} is not one of 0 .. {len(data) - 1}.")
-    one = slice(index, index + 1)
-    data, about = data[one], {key: value[one] for key, value in about.items()}
-    return system.encode(data, **about), data, about
+    data = data.part([index])
+    return system.encode(data), data
 
 
 def drawing(
@@ -135,7 +135,7 @@ def drawing(
     if path.suffix not in possible:
         raise InputError(f"'{path.name}': these data are drawn as one of {', '.join(possible)}.")
     shape = shape_of(modality, resolution, window or WHOLE, still)
-    code, _, _ = chosen(system, source, index, sampled)
+    code, _ = chosen(system, source, index, sampled)
     return draw(system, code, path, shape, window or WHOLE, frame)
 
 
@@ -159,22 +159,24 @@ def around(
         raise InputError("--held: a sample has no views that were held out.")
     if isinstance(system.modality, Voxels) and frames < 2:
         raise InputError("--frames 1: a turn has at least 2.")
-    code, data, about = chosen(system, source, index, sampled, reads=held)
+    code, data = chosen(system, source, index, sampled, reads=held)
     if isinstance(system.modality, Voxels):
-        turned = system.modality.turn(system.predict(code, sizes)[0], frames)
+        turned = system.modality.turn(system.predict(code, sizes).tensor[0], frames)
     else:
         assert isinstance(system.modality, Views)
         cameras = system.modality.cameras(count=frames)
         if held:
             if not system.modality.held:
                 raise InputError("--held: this run held no views out (modality.held is 0).")
-            kept = about["c2w"].shape[1] - system.modality.held
-            cameras = {key: about[key][0, kept:] for key in ("c2w", "intrinsics")}
+            assert data is not None
+            data = system.modality.held_out(data)
+            assert data.cameras is not None
+            cameras = data.cameras
         made = system.depth if depth else system.decode
-        turned = list(made(code, sizes, cameras)[0])
+        turned = list(made(code, sizes, cameras).tensor[0])
         if held and data is not None and not depth and sizes is None:
             import torch
 
-            turned = [torch.cat(pair, 2) for pair in zip(data[0, kept:], turned, strict=True)]
+            turned = [torch.cat(pair, 2) for pair in zip(data.tensor[0], turned, strict=True)]
     export.frames([export.pixels(picture) for picture in turned], path)
     return len(turned)

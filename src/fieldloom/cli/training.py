@@ -67,10 +67,8 @@ def train(
             )
 
     from fieldloom.engine.run import Run
-    from fieldloom.evaluation import parse
     from fieldloom.training import train as start
 
-    parse(loaded.get("evaluate", {}))  # what is wrong there should not show after hours
     if resume and Run(folder).exists and Run(folder).read_recipe().get("recipe") != recipe:
         raise InputError(f"--resume: '{folder}' is a run of another recipe than '{recipe}'.")
 

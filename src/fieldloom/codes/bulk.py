@@ -160,8 +160,7 @@ def encoded(system: System, source: Source, indices: Tensor, worst: float = math
     left = stopping.kept()
     codes, losses = ([left["codes"]], [left["losses"]]) if left else ([], [])
     done, reached = sum(map(len, codes)), 0
-    data, about = source.read(indices), source.about(indices)
-    for signal in system.signals(data, index=indices, **about):
+    for signal in system.signals(source.read(indices)):
         reached += len(signal)
         if reached <= done:
             continue
@@ -328,23 +327,24 @@ def shard_size(system: System, source: Source, indices: Tensor) -> int:
 
     Where codes of a batch depend on one another, a shard is whole batches.
     """
-    one = indices[:1]
-    numbers = source.take(one).numel() + sum(x.numel() for x in source.about(one).values())
+    datum = source.take(indices[:1])
+    beside = (x for name, x in datum.beside().items() if name not in ("index", "label"))
+    numbers = math.prod(datum.shape) + sum(x.numel() for x in beside)
     size = min(max(NUMBERS // max(numbers, 1), SHARD[0]), SHARD[1])
     if isinstance(system.encoder, Fit):
         points = system.encoder.points or numbers
         size = min(size, max(1, EFFORT // max(1, system.encoder.steps * points)))
     if system.encoder.independent:
         return size
-    batch = system.recipe.get("train", {}).get("field", {}).get("batch", 32)
+    batch = system.settings.of_field.batch
     return math.ceil(size / batch) * batch
 
 
 def fingerprint(system: System) -> str:
     """Of everything that a code is a function of, beside the data."""
     parts = ("modality", "renderer", "loss", "field", "conditioner", "encoder", "train")
-    told = {key: system.recipe.get(key) for key in parts}
-    told["train"] = system.recipe.get("train", {}).get("field")
+    told = {key: system.written.get(key) for key in parts}
+    told["train"] = system.written.get("train", {}).get("field")
     seen = hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8)
     for module in (system.family, system.encoder):
         for name, tensor in sorted(module.state_dict().items()):

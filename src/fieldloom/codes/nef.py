@@ -188,7 +188,7 @@ def named(family: Family) -> dict[str, str]:
 
 def direct_of(family: Family) -> FlatWeights:
     if not isinstance(family.conditioner, FlatWeights):
-        raise InputError("HDF5 of fields needs conditioner 'direct': codes that are weights.")
+        raise InputError("HDF5 of fields needs conditioner 'flat-weights': codes that are weights.")
     return family.conditioner
 
 

@@ -9,7 +9,7 @@ from fieldloom.conditioners.tokens import Columns, Factor
 CONDITIONERS = {
     "shared": Shared,
     "substitute": Substitute,
-    "direct": FlatWeights,
+    "flat-weights": FlatWeights,
     "mixture": Mixture,
     "shift": Shift,
     "film": Film,

@@ -29,7 +29,7 @@ class Fit(Encoder):
     steps, rate: of Adam.
     start:  the encoder whose answer is refined; ``nothing`` starts at the origin.
     origin: ``shared``, the conditioner's, or ``random``: each signal has a draw of its own, by its
-            place (conditioner ``direct``, and no ``start``).
+            place (conditioner ``flat-weights``, and no ``start``).
     points: fitted to so many of a signal's points; None: to all.
     draw:   ``once``: they are the same ones in every step and signal; ``anew``: each step draws
             others, with replacement, by the signal's place and the step.
@@ -119,7 +119,9 @@ class Fit(Encoder):
         if self.origin == "shared":
             return self.start(signal, family, render, loss_fn)
         if not isinstance(family.conditioner, FlatWeights):
-            raise InputError("fit.origin = 'random' needs conditioner 'direct': codes are weights.")
+            raise InputError(
+                "fit.origin = 'random' needs conditioner 'flat-weights': codes are weights."
+            )
         draw = lambda seed: family.conditioner.draw(Generator().manual_seed(seed))
         drawn = [draw(seed) for seed in streams(signal.index, self.seed).tolist()]
         return torch.cat(drawn).to(family.conditioner.start)

@@ -10,14 +10,13 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from fieldloom.errors import InputError
 from fieldloom.memory import machine
-
-Precision = Literal["float32", "bfloat16"]
+from fieldloom.settings import Precision
 
 
 def pick(name: str = "auto") -> torch.device:

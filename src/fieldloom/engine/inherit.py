@@ -20,7 +20,7 @@ def check_giver(recipe: Recipe, other: str | Path) -> dict[str, Any]:
     """
     giver = Run(other)
     theirs = giver.read_recipe()
-    if "field" not in giver.read_weights(theirs)[1]:
+    if "field" not in giver.read_weights()[1]:
         raise InputError(f"'{other}' has no trained field yet: --resume finishes it.")
     for name, here in _needed(recipe).items():
         there = _needed(theirs)[name]
@@ -35,7 +35,7 @@ def check_giver(recipe: Recipe, other: str | Path) -> dict[str, Any]:
 def inherit(system: System, run: Run, other: str | Path) -> None:
     """Give the system and the run the stage ``field`` of another run, and its codes, if any."""
     giver = Run(other)
-    tensors, _ = giver.read_weights(giver.read_recipe())
+    tensors, _ = giver.read_weights()
     held = {name: x for name, x in tensors.items() if name.startswith(("family.", "encoder."))}
     load_weights(system, system.state_dict() | held, f"'{giver.folder / MODEL}'")
     system.finished = ["field"]

@@ -19,19 +19,12 @@ from torch import Tensor, nn
 
 from fieldloom import stopping
 from fieldloom.engine.device import autocast
-from fieldloom.engine.stage import (
-    MOMENTS,
-    OPTIMIZERS,
-    Schedule,
-    Stage,
-    order,
-    rate_at,
-    seed_everything,
-)
+from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, order, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.objectives import Objective
 from fieldloom.progress import Progress
 from fieldloom.registry import build, check
+from fieldloom.settings import Schedule, Stage
 from fieldloom.types import Batch
 
 State = tuple[dict[str, Tensor], dict[str, Any]]

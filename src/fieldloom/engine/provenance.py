@@ -19,13 +19,17 @@ FIELD = (
 """What a trained field and its codes depend on, beside the stage ``field``."""
 
 FREE = {"micro", "save_every", "log_every"}
-"""Settings of a stage that change nothing in what it ends with, but for rounding."""
+"""Settings of a stage that change nothing in what it ends with, but for rounding.
+
+By all names that they had: fingerprints are of a recipe as the run's file has it.
+"""
 
 
 def provenance(recipe: Recipe) -> dict[str, str]:
     """Section -> fingerprint, of everything that a run's tensors are a function of.
 
-    Where the data lie, how they are evaluated and what was expected is not of it.
+    recipe: as its file has it; the same settings by names of another time have others. Where
+    the data lie, how they are evaluated and what was expected is not of it.
     """
     told = {name: recipe.get(name) for name in (*FIELD, "prior")}
     told["seed"] = recipe.get("seed", 0)

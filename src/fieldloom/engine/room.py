@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor
-
 from fieldloom import memory
 from fieldloom.engine import device as devices
-from fieldloom.engine.stage import Stage
 from fieldloom.modalities.sources import Source
+from fieldloom.settings import Stage
 from fieldloom.system import System
+from fieldloom.types import Data
 
 MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1}
 """Tensors that an optimiser keeps of each parameter, at most."""
@@ -42,7 +41,7 @@ def check_training(
         memory.check(f"train.{name}", held + batch, system.permit, has, given)
 
 
-def batch_bytes(system: System, data: Tensor, stage: Stage) -> int:
+def batch_bytes(system: System, data: Data, stage: Stage) -> int:
     """Coordinates and values of the signals of a step."""
     space = system.modality
     there = math.prod(data.shape[1:]) // space.value_dim

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fieldloom import export
+from fieldloom.assembly import assemble
 from fieldloom.engine import device as devices
 from fieldloom.engine.loop import State, load_weights
 from fieldloom.engine.provenance import FIELD, check_made_by, of_weights, provenance
@@ -34,8 +35,8 @@ from fieldloom.engine.schemas import Checkpoint, Line, Weights, parse_json, read
 from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import FORMAT, Recipe, dump, read_file
-from fieldloom.system import System, assemble
+from fieldloom.recipe import FORMAT, Recipe, dump, read_file, resolve
+from fieldloom.system import System
 
 RECIPE, MODEL, CODES, STATE, LOG, ENV = (
     "recipe.toml", "model.safetensors", "codes.safetensors", "state.safetensors", "log.jsonl",
@@ -100,9 +101,20 @@ class Run:
 
     # -- recipe
 
+    @property
+    def written(self) -> Recipe:
+        """The run's recipe as its file has it, by names and keys that may be older.
+
+        The run's files carry fingerprints of these, so they stay as they are.
+        """
+        return read_file(self.require().folder / RECIPE)
+
     def read_recipe(self) -> Recipe:
-        """The run's recipe; data that have left their place, with the run, are found beside it."""
-        recipe = read_file(self.require().folder / RECIPE)
+        """The run's recipe by today's names and keys.
+
+        Data that have left their place together with the run are found beside it.
+        """
+        recipe = resolve(self.written, warn=False)
         beside = recipe.get("known", {}).get("beside")
         source = recipe.get("source")
         if isinstance(beside, str) and isinstance(source, dict):
@@ -129,29 +141,30 @@ class Run:
 
     def write_system(self, system: System) -> None:
         numbers = {"finished": system.finished}
-        made_by = provenance(system.recipe)
+        made_by = provenance(system.written)
         write_tensors(self.inside(MODEL), system.state_dict(), numbers, made_by)
 
-    def read_weights(self, recipe: Recipe) -> tuple[dict[str, Tensor], list[str]]:
+    def read_weights(self) -> tuple[dict[str, Tensor], list[str]]:
         """All weights of the run's system, and which stages are finished."""
         path = self.folder / MODEL
         held = read_tensors(path)
         finished = list(numbers_of(Weights, held, path).finished)
-        self._check(held, recipe, [*FIELD, "prior", *map("train.{}".format, finished)], path)
+        self._check(held, [*FIELD, "prior", *map("train.{}".format, finished)], path)
         return held.tensors, finished
 
     def read_system(self, device: str = "auto", permit: Permit = NOTHING) -> System:
         """The system with the run's weights; knows which stages are finished."""
         recipe = self.read_recipe()
-        tensors, finished = self.read_weights(recipe)
+        tensors, finished = self.read_weights()
         system = assemble(recipe, permit)
         load_weights(system, tensors, f"'{self.folder / MODEL}'")
         system.finished = finished
+        system.written = self.written | {"source": recipe.get("source", {})}  # where data lie now
         return system.to(devices.pick(device))
 
-    def _check(self, held: Held, recipe: Recipe, names: Sequence[str], path: Path) -> None:
+    def _check(self, held: Held, names: Sequence[str], path: Path) -> None:
         """Raise InputError for a file that something else made than this run's recipe."""
-        if not held.made_by and recipe.get("format", 1) >= FINGERPRINTED:
+        if not held.made_by and self.written.get("format", 1) >= FINGERPRINTED:
             raise InputError(
                 f"'{path}' does not say what made it, as all files of this run do: it is of "
                 "another run, or was changed. Delete it, or take another folder."
@@ -160,7 +173,7 @@ class Run:
             self._say_before()
             return
         advice = f"restore the {RECIPE} that it belongs to, or train in another folder."
-        check_made_by(held.made_by, provenance(recipe), names, path, advice)
+        check_made_by(held.made_by, provenance(self.written), names, path, advice)
 
     def write_codes(
         self,
@@ -172,7 +185,7 @@ class Run:
     ) -> None:
         """beside: what else there is of each code (its place, its error); numbers: JSON-able."""
         tensors = {"codes": codes} | ({} if labels is None else {"labels": labels}) | (beside or {})
-        made_by = provenance(system.recipe) | {"weights": of_weights(system)}
+        made_by = provenance(system.written) | {"weights": of_weights(system)}
         write_tensors(self.inside(CODES), tensors, numbers or {}, made_by)
 
     def read_codes(self, system: System | None = None) -> Codes:
@@ -183,7 +196,7 @@ class Run:
         """
         path = self.folder / CODES
         held = read_tensors(path)
-        self._check(held, self.read_recipe(), [*FIELD, "train.field"], path)
+        self._check(held, [*FIELD, "train.field"], path)
         if held.made_by and system is not None:
             now = {"weights": of_weights(system)}
             advice = "delete it, and --resume finds the codes again."
@@ -213,14 +226,14 @@ class Run:
     def adopt(self, system: System) -> None:
         """Give an older version's files their fingerprints, and the recipe the newest format."""
         self._say_before()
-        made_by = provenance(system.recipe)
+        made_by = provenance(system.written)
         for name in (MODEL, CODES, STATE):
             path = self.folder / name
             if path.is_file():
                 tensors, numbers, _ = read_tensors(path)
                 weights = {"weights": of_weights(system)} if name == CODES else {}
                 write_tensors(self.inside(name), tensors, numbers, made_by | weights)
-        self.write_recipe(system.recipe)
+        self.write_recipe(system.written)
 
     # -- an unfinished stage
 
@@ -228,7 +241,7 @@ class Run:
         """recipe: what the stage is trained by; None: the run's own."""
         tensors, numbers = state
         told = numbers | {"stage": stage}
-        write_tensors(self.inside(STATE), tensors, told, provenance(recipe or self.read_recipe()))
+        write_tensors(self.inside(STATE), tensors, told, provenance(recipe or self.written))
 
     def read_state(self, stage: str) -> State | None:
         """Where the stage was interrupted, if it was. Raises InputError for another recipe's."""
@@ -238,7 +251,7 @@ class Run:
         held = read_tensors(path)
         if numbers_of(Checkpoint, held, path).stage != stage:
             return None
-        self._check(held, self.read_recipe(), [*FIELD, "prior", f"train.{stage}"], path)
+        self._check(held, [*FIELD, "prior", f"train.{stage}"], path)
         return held.tensors, held.numbers
 
     def drop_state(self) -> None:
@@ -316,7 +329,7 @@ class Run:
     def untouched(self) -> bool:
         """Whether a run has only begun: nothing was made, beyond what it was given."""
         told = self.read_environment()
-        if told.get("made_by") != provenance(self.read_recipe()):
+        if told.get("made_by") != provenance(self.written):
             return False  # not this recipe's beginning, but somebody's own files
         return self._made_nothing(told)
 
@@ -366,9 +379,9 @@ def save(system: System, folder: str | Path) -> Path:
     if run.exists or run.folder.is_file():
         what = "holds a run already" if run.exists else "is a file"
         raise InputError(f"'{folder}' {what}: choose another folder.")
-    run.begin(system.recipe, devices.environment(system.device))
+    run.begin(system.written, devices.environment(system.device))
     run.write_system(system)
-    run.write_recipe(system.recipe)
+    run.write_recipe(system.written)
     return run.folder
 
 

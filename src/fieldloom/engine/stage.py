@@ -1,19 +1,16 @@
-"""A stage of training: its section of a recipe, and what is a function of (seed, step) alone."""
+"""A stage of training: its optimisers, and what is a function of (seed, step) alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fieldloom.engine.device import Precision
-from fieldloom.errors import InputError, quote
-from fieldloom.registry import build
+from fieldloom.errors import InputError
+from fieldloom.settings import Stage
 
 FASTEST = 1e6
 """The highest learning rate: what a step is multiplied by must still be a float32."""
@@ -71,68 +68,6 @@ MOMENTS: Mapping[type, tuple[str, ...]] = {
     torch.optim.SGD: ("momentum_buffer",),
 }
 """What an optimiser keeps of each parameter: tensors of its shape, and the number of its steps."""
-
-
-Schedule = Literal["cosine", "constant", "step"]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A section ``[train.X]`` of a recipe.
-
-    steps, batch: optimiser steps, signals in each.
-    optimizer: name and arguments; groups: what differs for a group of an objective's parameters
-               (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
-    schedule:  ``cosine`` to 0 over the steps, ``constant``, or ``step``: multiplied by ``factor``
-               after every ``every`` steps (below 1: a fraction of all). warmup: linear, over so
-               many steps.
-    clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which
-               become the result; 0 keeps none.
-    points:    so many random points of each signal a step; None takes all. together: the same
-               points of every signal of a batch.
-    precision: of the forward pass; micro: signals at a time, None lets the machine's cache decide.
-    partial:   every epoch ends with its remainder as a smaller batch, as released code often has
-               it; otherwise batches run across the ends of epochs.
-    save_every, log_every: steps between checkpoints and between lines of the log.
-    """
-
-    steps: int = 1000
-    batch: int = 32
-    optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adamw"})
-    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
-    schedule: Schedule = "cosine"
-    every: int | float = 1000
-    factor: float = 0.1
-    warmup: int = 0
-    clip: float | None = None
-    ema: float = 0.0
-    points: int | None = None
-    together: bool = False
-    precision: Precision = "float32"
-    micro: int | None = None
-    partial: bool = False
-    save_every: int = 1000
-    log_every: int = 50
-
-    def __post_init__(self) -> None:
-        counts = ("steps", "batch", "save_every", "log_every", "points", "micro")
-        for name in counts:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"train: {name} = {value}: at least 1.")
-        if not 0 < self.factor <= 1 or self.every <= 0:
-            raise InputError(
-                f"train: factor = {self.factor}, every = {self.every}: above 0, a factor at most 1."
-            )
-        if not 0 <= self.ema < 1 or self.warmup < 0 or (self.clip is not None and self.clip <= 0):
-            raise InputError("train: ema is in [0, 1), warmup at least 0, clip positive.")
-
-
-def parse_stage(name: str, spec: Any) -> Stage:
-    """The checked section ``[train.name]``."""
-    if not isinstance(spec, Mapping):
-        raise InputError(f"train.{name} = {quote(spec)} is not right: it is a table.")
-    return build(f"train.{name}", {"name": "stage", **spec}, {f"train.{name}": {"stage": Stage}})
 
 
 def order(seed: int, step: int, count: int, batch: int, partial: bool = False) -> Tensor:

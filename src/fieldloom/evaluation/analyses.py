@@ -8,18 +8,17 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.metrics.paired import psnr
-from fieldloom.modalities import Grid, Views
-from fieldloom.modalities.modality import Cameras
-from fieldloom.progress import track
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.views import check_held_out, psnr_of_held_out
+from fieldloom.modalities import Views
 from fieldloom.system import System
-from fieldloom.types import Code
+from fieldloom.types import Cameras, Code, Data
 
 # -- token influence (Fig. 5)
 
@@ -36,7 +35,7 @@ class Influence(NamedTuple):
 
 def drawn_tokens(system: System, count: int, seed: int = 0) -> list[int]:
     """Places of ``count`` tokens of a code, or of all where it has fewer, in rising order."""
-    if not system.family.code_shape[1]:
+    if not system.family.has_code:
         raise InputError("influence: this run's signals have no codes, so they have no tokens.")
     generator = Generator().manual_seed(seed)
     return sorted(torch.randperm(system.family.code_shape[0], generator=generator)[:count].tolist())
@@ -50,13 +49,11 @@ def influence(
     code: (1, tokens, width). tokens: places of those replaced, one a map. cameras: of views, one.
     Raises InputError where data are neither pictures nor views.
     """
-    views = isinstance(system.modality, Views)
-    if not views and not (isinstance(system.modality, Grid) and len(system.modality.shape()) == 2):
-        raise InputError("influence is drawn of pictures and of views: this run has neither.")
     codes = code.detach().repeat(len(tokens) + 1, 1, 1)
     codes[torch.arange(len(tokens)), torch.tensor(tokens)] = 0
-    made = system.predict(codes, cameras=cameras).detach()
-    made = made[:, 0] if views else made
+    made = system.modality.images(system.predict(codes, cameras=cameras).tensor.detach())
+    if made is None:
+        raise InputError("influence is drawn of pictures and of views: this run has neither.")
     return Influence(made[-1], (made[:-1] - made[-1]).abs().mean(1))
 
 
@@ -97,38 +94,23 @@ def learning_curve(log: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[fl
 # -- support views (Fig. 4)
 
 
-def supported(
-    system: System, data: Tensor, counts: Sequence[int], **cameras: Tensor
-) -> list[float]:
+def psnr_by_support(system: System, data: Data, counts: Sequence[int]) -> list[float]:
     """PSNR of the held-out views, mean per view, of codes found from each number of support views.
 
-    data: (batch, view, channel, height, width); cameras: ``c2w`` and ``intrinsics`` of all views.
     Raises InputError where data are no views, or none are held out.
     """
-    if not isinstance(system.modality, Views) or not system.modality.held:
-        raise InputError("support: this run has no views that are held out (modality.held).")
-    kept = data.shape[1] - system.modality.held
+    check_held_out(system)
+    modality = cast(Views, system.modality)
+    kept = modality.kept(data)
     if max(counts) > kept:
         raise InputError(f"support: {max(counts)} views, and only {kept} are not held out.")
-    found = []
-    for count in counts:
-        values = []
-        for first in track(range(0, len(data), 4), f"{count} views", -(-len(data) // 4), "batches"):
-            some = slice(first, first + 4)
-            seen = {key: cameras[key][some] for key in ("c2w", "intrinsics")}
-            signal = system.modality.support(data[some], **seen, count=count)
-            values.append(held_out(system, system.encode_signal(signal), data[some], **seen))
-        found.append(torch.cat(values).mean().item())
-    return found
 
+    def one(count: int) -> float:
+        encode = lambda part: system.encode_signal(modality.support(part, count))
+        work = lambda part: psnr_of_held_out(system, encode(part), part)
+        return in_batches(work, f"{count} views", data, size=4).mean().item()
 
-def held_out(system: System, code: Code, data: Tensor, **cameras: Tensor) -> Tensor:
-    """PSNR of codes on the views held out of their data, mean per view: (batch,) dB."""
-    assert isinstance(system.modality, Views)
-    kept = data.shape[1] - system.modality.held
-    novel = {key: cameras[key][:, kept:] for key in ("c2w", "intrinsics")}
-    made, true = system.predict(code, tuple(data.shape[-2:]), novel), data[:, kept:]
-    return psnr(made.flatten(0, 1), true.flatten(0, 1)).view(len(data), -1).mean(1)
+    return [one(count) for count in counts]
 
 
 # -- pictures

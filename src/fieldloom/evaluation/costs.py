@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from fieldloom import recipe as recipes
+from fieldloom.assembly import assemble
 from fieldloom.engine import device as devices
 from fieldloom.evaluation.figures import Figure
 from fieldloom.evaluation.large import LIMIT
 from fieldloom.metrics.cost import inference, macs, parameters
-from fieldloom.modalities import Grid, Modality, Views
-from fieldloom.modalities.modality import Cameras
+from fieldloom.modalities import Modality
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.process import quicken
-from fieldloom.system import System, assemble
+from fieldloom.system import System
 from fieldloom.types import Code
 
 PACED = 1 << 20
@@ -30,28 +30,21 @@ def points_of(system: System) -> int:
     return math.prod(system.modality.shape()) * system.render.evaluations
 
 
-def unit_of(system: System) -> str:
-    """What is decoded at a time: the tables' speed of scenes is that of one view."""
-    return "view" if isinstance(system.modality, Views) else "datum"
-
-
 def counts(system: System) -> list[Figure]:
     """Parameters and multiply-accumulates: what no clock is needed for."""
     slots, points = system.family.field.slots, points_of(system)
     total = macs(slots, system.family.conditioner.macs(), points) / 1e9
-    dead = sum(system.recipe.get("dead", {}).values())
+    dead = system.settings.dead
     figures = [
         Figure("learnable", float(parameters(system.family)), "family", "parameters"),
         Figure("encoder", float(parameters(system.encoder)), "encoder", "rates, tables"),
         Figure("inference", float(inference(slots)), "one field", "parameters"),
-        Figure("gmacs", total, f"one {unit_of(system)}, {points} points",
+        Figure("gmacs", total, f"one {system.modality.unit}, {points} points",
                "1e9 multiply-accumulates of linear layers"),
     ]  # fmt: skip
     if dead:
-        names = ", ".join(system.recipe["dead"])
-        figures.append(
-            Figure("dead", float(dead), "released code", f"parameters without use: {names}")
-        )
+        note = f"parameters without use: {', '.join(dead)}"
+        figures.append(Figure("dead", float(sum(dead.values())), "released code", note))
     return figures
 
 
@@ -60,19 +53,20 @@ def speed(system: System, codes: Code) -> list[Figure]:
 
     Of a datum too large to be held it is found from a strip of its rows.
     """
-    large = isinstance(system.modality, Grid) and size_of(system.modality) > LIMIT
+    camera = system.modality.cameras(count=1)
+    large = camera is None and size_of(system.modality) > LIMIT
     if large:
         draw = lambda code: next(system.strips(code, values=PACED))[1]
         codes = codes[:1]
     else:
-        draw = partial(system.predict, cameras=one_view(system))
+        draw = lambda code: system.predict(code, cameras=camera).tensor
     warm = draw(codes[:1])
     devices.synchronize(system.device)
     began = time.perf_counter()
     draw(codes)
     devices.synchronize(system.device)
     took = time.perf_counter() - began
-    done, of = float(len(codes)), f"{len(codes)} times one {unit_of(system)}"
+    done, of = float(len(codes)), f"{len(codes)} times one {system.modality.unit}"
     if large:
         rows, total = warm.shape[1], system.modality.shape()[0]
         done, of = rows / total, f"{rows} of the {total} rows of one datum"
@@ -86,11 +80,6 @@ def speed(system: System, codes: Code) -> list[Figure]:
 def size_of(modality: Modality) -> int:
     """Values of a datum."""
     return math.prod(modality.shape()) * modality.value_dim
-
-
-def one_view(system: System) -> Cameras | None:
-    """A single camera for systems of views, whose published speed is that of one view."""
-    return system.modality.cameras(count=1) if isinstance(system.modality, Views) else None
 
 
 def cost(system: System, codes: Code) -> list[Figure]:
@@ -145,7 +134,7 @@ def row(
 
 def _timed(system: System) -> dict[str, float]:
     code = system.family.conditioner.origin(1).detach()
-    draw = partial(system.predict, code, cameras=one_view(system))
+    draw = partial(system.predict, code, cameras=system.modality.cameras(count=1))
     devices.forget_peak(system.device)
     before = devices.held_memory(system.device)
     draw()

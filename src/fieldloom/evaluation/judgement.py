@@ -15,14 +15,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from fieldloom.errors import InputError, unknown
+from fieldloom.errors import InputError
+from fieldloom.evaluation import evaluator_of
 from fieldloom.evaluation.baselines import baselines
 from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.copies import Codes, Nearest, Novelty, nearest_codes, nearest_signals
 from fieldloom.evaluation.measures import MEASURES
-from fieldloom.evaluation.shapes import decoded_clouds, has_surfaces, surfaces_of
 from fieldloom.evaluation.verdicts import RESAMPLINGS, Verdict, judge
-from fieldloom.modalities import Grid, Voxels
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
 
@@ -31,7 +30,7 @@ from fieldloom.system import System
 class Question:
     """How samples of a system are judged.
 
-    measure: as ``measure_of`` takes it.
+    measure: as ``Evaluator.measure`` takes it.
     points:  of the cloud of each shape.
     noise:   of the baseline, as ``baselines`` takes it.
     label:   the class that was asked for: baselines and references are then of it alone. Nearest
@@ -58,26 +57,6 @@ class Judgement:
     verdicts: Sequence[Verdict]
     novelty: Mapping[str, Mapping[str, Novelty]]
     absent: Mapping[str, int]
-
-
-def measure_of(system: System, source: Source, asked: str | None = None) -> str:
-    """The measure of a system's data: ``ssim`` or ``pixels`` of pictures, ``chamfer`` of shapes.
-
-    asked: None is the first that fits. Raises InputError for one that does not, and where data are
-    neither pictures nor shapes (on a grid, or with points of their surfaces), or have no codes.
-    """
-    axes = source.data.ndim - 2
-    if not system.family.code_shape[1]:
-        raise InputError("judge: this run's signals have no codes.")
-    if isinstance(system.modality, Voxels) and has_surfaces(source):
-        fitting = ["chamfer"]
-    elif isinstance(system.modality, Grid) and len(system.modality.shape()) == axes == 2:
-        fitting = ["ssim", "pixels"]
-    else:
-        raise InputError("judge is of pictures and of shapes with surfaces: this run has neither.")
-    if asked is not None and asked not in fitting:
-        raise unknown("measure of these data", asked, fitting)
-    return asked or fitting[0]
 
 
 def of_class(part: Tensor, source: Source, label: int | None) -> Tensor:
@@ -125,21 +104,21 @@ def judgement(
     """Samples and baselines against as many training and held-out data, by all protocols.
 
     known: the raw codes of training fields, with their labels. samples: name -> codes, from
-    anywhere, of each name as many. Raises InputError as ``measure_of`` and ``collect`` do.
+    anywhere, of each name as many. Raises InputError as ``Evaluator.measure`` and ``collect`` do.
     """
-    measure = measure_of(system, source, ask.measure)
+    own = evaluator_of(system, source)
+    measure = own.measure(ask.measure)
     found = collect(system, source, known, samples, labels, ask)
     verdicts = judge(found.sets, found.references, measure, seed=ask.seed)
-    fields = signals_of(system, known, ask.points)
+    fields = own.signals(known, ask.points)
     compared = lambda code, signals: {
         "weights": nearest_codes(code, known),
         "signals": nearest_signals(signals, fields, measure),
     }
     theirs: dict[str, Nearest] = {}
     if len(found.held):
-        data, about = source.read(found.held), source.about(found.held)
-        code = in_batches(system.encode, data, "encoding", index=found.held, **about)
-        theirs = compared(code, signals_of(system, code, ask.points))
+        code = in_batches(system.encode, "encoding", source.read(found.held))
+        theirs = compared(code, own.signals(code, ask.points))
     novelty = {
         name: {
             space: Novelty(own, theirs.get(space))
@@ -174,37 +153,24 @@ def collect(
     for name, part in {"training": source.train, "held-out": source.test}.items():
         indices = of_class(part, source, ask.label)
         drawn[name] = indices[torch.randperm(len(indices), generator=generator)]
-    own = known if ask.label is None or labels is None else known[labels == ask.label]
+    trained = known if ask.label is None or labels is None else known[labels == ask.label]
     origin = system.family.conditioner.origin(1).detach().cpu()
-    codes = baselines(own, origin, count, ask.noise, generator)
+    codes = baselines(trained, origin, count, ask.noise, generator)
     if taken := sorted(samples.keys() & {*codes, "held-out"}):
         raise InputError(f"samples cannot be called '{taken[0]}': a baseline is.")
     codes = {name: code.cpu() for name, code in samples.items()} | codes
-    sets = {name: signals_of(system, code, ask.points) for name, code in codes.items()}
+    own = evaluator_of(system, source)
+    sets = {name: own.signals(code, ask.points) for name, code in codes.items()}
     references, absent = {}, {}
     for name, indices in drawn.items():
         if len(indices):
-            signals = data_of(system, source, indices[:count], ask.points)
+            signals = own.references(indices[:count], ask.points)
             fine = signals.flatten(1).isfinite().all(1)
             references[name], absent[name] = signals[fine], int((~fine).sum())
     held, spare = drawn["held-out"][:count], drawn["held-out"][count : 2 * count]
     if len(spare) == count:
-        sets["held-out"] = data_of(system, source, spare, ask.points)
+        sets["held-out"] = own.references(spare, ask.points)
     return Collected(sets, references, absent, held)
-
-
-def signals_of(system: System, codes: Codes, points: int) -> Tensor:
-    """What codes decode to on the training grid, as a measure takes it; NaN where that failed."""
-    if isinstance(system.modality, Voxels):
-        return decoded_clouds(system, codes, points)
-    return in_batches(system.decode, codes, "decoding")
-
-
-def data_of(system: System, source: Source, indices: Tensor, points: int) -> Tensor:
-    """Pictures as they are; of shapes clouds (n, points, 3), NaN where there is no surface."""
-    if isinstance(system.modality, Voxels):
-        return surfaces_of(system.modality, source, indices, points)
-    return source.read(indices)
 
 
 def asked_labels(system: System, source: Source, count: int, seed: int) -> Tensor | None:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fieldloom.evaluation.figures import Evaluation, Figure, Result, Shown
+from fieldloom.evaluation.figures import Figure, Result, Shown
 from fieldloom.metrics.paired import ssim, ssim_protocol
-from fieldloom.modalities import Grid, Modality, Voxels
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import Progress
+from fieldloom.settings import Evaluation
 from fieldloom.system import System
 from fieldloom.types import Code
 
@@ -32,20 +32,18 @@ WHOLE = {"accuracy", "iou", "chamfer"}
 
 
 def is_large(system: System, source: Source, how: Evaluation) -> bool:
-    """Whether data are measured by strips: large grids, whose codes need no data to be known."""
+    """Whether grids are measured by strips: large ones, whose codes need no data to be known."""
     shape = source.data.shape[1:]
-    if not isinstance(system.modality, Grid) or isinstance(system.modality, Voxels):
-        return False
-    if system.family.code_shape[1] or WHOLE & set(how.metrics):
+    if system.family.has_code or WHOLE & set(how.metrics):
         return False
     return math.prod(shape) > LIMIT and (len(shape) == 2 or min(shape[-2:]) >= WINDOW)
 
 
-def streamed(
+def measure_in_strips(
     system: System, source: Source, indices: Tensor, codes: Code, how: Evaluation, of: str
 ) -> Result:
     """Figures of the data at these indices, each beside its code's; pictures of the first."""
-    found = [measured(system, source, indices[i : i + 1], codes[i : i + 1], how)
+    found = [measure(system, source, indices[i : i + 1], codes[i : i + 1], how)
              for i in range(len(indices))]  # fmt: skip
     mean = lambda numbers: sum(numbers) / len(numbers)
     figures = []
@@ -74,11 +72,9 @@ class Measured(NamedTuple):
         return -10 * math.log10(max(self.mse, 1e-8))
 
 
-def measured(
-    system: System, source: Source, place: Tensor, code: Code, how: Evaluation
-) -> Measured:
+def measure(system: System, source: Source, place: Tensor, code: Code, how: Evaluation) -> Measured:
     """A datum of a grid, at one place of the source, beside what its code (1, ...) gives."""
-    stored = source.take(place)[0]
+    stored = source.take(place).tensor[0]
     axes = tuple(stored.shape[1:])
     squares = 0.0
     likeness = Likeness(axes) if "ssim" in how.metrics and len(axes) in (2, 3) else None
@@ -115,11 +111,10 @@ def protocol_of(axes: tuple[int, ...]) -> str:
     return plain if len(axes) == 2 else f"mean of frames, {plain}"
 
 
-def wrong(modality: Modality, original: Tensor, raw: Tensor) -> list[Shown]:
+def error_map(original: Tensor, raw: Tensor) -> list[Shown]:
     """The map of errors of a datum (channel, *axes) that is held; none where none can be drawn."""
     axes = tuple(original.shape[1:])
-    shown = isinstance(modality, Grid) and not isinstance(modality, Voxels)
-    if not shown or not drawable(axes, len(original)):
+    if not drawable(axes, len(original)):
         return []
     pictures = Pictures(axes, len(original))
     pictures.add(0, original, raw)

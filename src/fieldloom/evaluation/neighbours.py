@@ -24,7 +24,8 @@ def neighbours(
     shown = []
     for i, sample in enumerate(samples[:SHOWN].cpu()):
         indices = [int(novelty[space].samples.indices[i]) for space in ("signals", "weights")]
-        data = system.decode(torch.stack([sample, *(known[place] for place in indices)]))
+        codes = torch.stack([sample, *(known[index] for index in indices)])
+        data = system.decode(codes).tensor
         row = [system.modality.picture(datum.nan_to_num(0)) for datum in data]
         pictures = [picture for picture in row if picture is not None]
         blank = torch.ones_like(pictures[0])

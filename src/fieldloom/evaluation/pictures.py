@@ -6,18 +6,17 @@ import warnings
 
 from torch import Tensor
 
-from fieldloom.evaluation.figures import PICTURES, Evaluation, Figure
+from fieldloom.evaluation.figures import Figure
 from fieldloom.metrics.features import DETECTORS, Detector
 from fieldloom.metrics.sets import frechet, kid, prdc
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.registry import build
+from fieldloom.settings import PICTURES, Evaluation
 
 
-def detector_of(
-    how: Evaluation, pictures: bool, smallest: int, permit: Permit = NOTHING
-) -> Detector | None:
-    """The detector of the set metrics, where any is asked for and the data are pictures."""
-    if not set(PICTURES) & set(how.metrics) or not pictures:
+def detector_of(how: Evaluation, smallest: int, permit: Permit = NOTHING) -> Detector | None:
+    """The detector of the set metrics of pictures, where any is asked for."""
+    if not set(PICTURES) & set(how.metrics):
         return None
     if smallest <= 3:
         warnings.warn("set metrics need more than 3 data and samples: left out.", stacklevel=2)
@@ -30,7 +29,7 @@ def seen_by(detector: Detector, filter: str) -> str:
     return f"{detector.name}, resized {detector.filter}; data resized {filter}"
 
 
-def compared(
+def compare_sets(
     how: Evaluation, detector: Detector, real: Tensor, fake: Tensor, of: str, filter: str
 ) -> list[Figure]:
     """Set metrics of pictures (n, channel, height, width)."""

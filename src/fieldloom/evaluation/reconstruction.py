@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from torch import Tensor
 
-from fieldloom.evaluation.figures import Evaluation, Figure
+from fieldloom.evaluation.figures import Figure
 from fieldloom.evaluation.pictures import seen_by
-from fieldloom.evaluation.shapes import clouds_of
-from fieldloom.metrics.clouds import chamfer, find_failures
 from fieldloom.metrics.features import Detector
 from fieldloom.metrics.paired import accuracy, iou, psnr, ssim, ssim_protocol
 from fieldloom.metrics.sets import frechet
-from fieldloom.modalities import Modality, Voxels
-
-SURFACE = 2048
-"""Points of a surface that a reconstruction's Chamfer distance is measured with."""
+from fieldloom.settings import Evaluation
 
 
-def pictured(
+def image_metrics(
     how: Evaluation,
     originals: Tensor,
     raw: Tensor,
@@ -46,21 +39,17 @@ def pictured(
     return figures
 
 
-def filmed(
-    how: Evaluation, modality: Modality, originals: Tensor, raw: Tensor, of: str
-) -> list[Figure]:
-    """SSIM of films (n, channel, time, height, width): the mean of their frames'."""
-    if "ssim" not in how.metrics or originals.ndim != 5 or isinstance(modality, Voxels):
+def video_metrics(how: Evaluation, originals: Tensor, raw: Tensor, of: str) -> list[Figure]:
+    """SSIM of videos (n, channel, time, height, width): the mean of their frames'."""
+    if "ssim" not in how.metrics:
         return []
     made, true = (x.movedim(2, 1).flatten(0, 1) for x in (raw.clamp(0, 1), originals))
     note = f"mean of frames, {ssim_protocol(tuple(raw.shape[3:]))}"
     return [Figure("ssim", ssim(made, true).mean().item(), of, note)]
 
 
-def shaped(
-    how: Evaluation, modality: Modality, originals: Tensor, raw: Tensor, of: str
-) -> list[Figure]:
-    """Squared error, accuracy and IoU of values; of grids the surfaces' Chamfer distance."""
+def value_metrics(how: Evaluation, originals: Tensor, raw: Tensor, of: str) -> list[Figure]:
+    """Squared error, accuracy and IoU of values."""
     figures = []
     if "mse" in how.metrics:
         value = (raw - originals).square().mean().item()
@@ -71,11 +60,4 @@ def shaped(
     if "iou" in how.metrics:
         value = iou(raw, originals).mean().item()
         figures.append(Figure("iou", value, of, "of cells above 0.5, mean per datum"))
-    if "chamfer" in how.metrics and isinstance(modality, Voxels) and originals.ndim == 5:
-        true, made = (clouds_of(modality, x, SURFACE) for x in (originals, raw))
-        empty = find_failures(made) | find_failures(true)
-        value = chamfer(made[~empty], true[~empty]).mean().item() if not empty.all() else inf
-        note = f"squared, {SURFACE} points a surface; {int(empty.sum())} without surface left out"
-        figures.append(Figure("chamfer", value, of, note))
-        figures.append(Figure("empty", float(find_failures(made).sum()), of, "without a surface"))
     return figures

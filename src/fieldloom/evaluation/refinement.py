@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.metrics.paired import psnr
 from fieldloom.progress import Progress
+from fieldloom.settings import Stage
 from fieldloom.system import System
-from fieldloom.types import Code, Signal
+from fieldloom.types import Code, Data, Signal
 
 What = Literal["codes", "weights"]
 
@@ -111,13 +112,12 @@ def unfolded(system: System, code: Code) -> tuple[System, Tensor]:
 
 def refine(
     system: System,
-    data: Tensor,
+    data: Data,
     what: What = "codes",
     steps: int = 100,
     rate: float | None = None,
     points: int | None = None,
     seed: int = 0,
-    **meta: Any,
 ) -> Refined:
     """Encode data, then let Adam descend, for each signal apart, from the encoder's answer.
 
@@ -126,7 +126,6 @@ def refine(
     rate:   None: as ``RATES`` has it.
     points: of a signal, drawn anew for each step; None: as many as a step of training saw. Views
             take theirs from those that a code is found from, never from those held out.
-    meta:   what data have beside their numbers, as for ``System.encode``.
 
     A signal whose PSNR did not rise keeps the encoder's answer. Sources: arXiv:2310.05624, section
     4.5 (both variants; rates and steps are not published); TransINR's released code refines weights
@@ -137,22 +136,19 @@ def refine(
     rate = RATES[what] if rate is None else rate
     if steps < 0 or rate <= 0 or (points is not None and points < 1):
         raise InputError(f"refine: steps = {steps}, rate = {rate}, points = {points}: positive.")
-    if what == "codes" and not system.family.code_shape[1]:
+    if what == "codes" and not system.family.has_code:
         raise InputError("refine: this run's signals have no codes; refine weights instead.")
-    start = system.encode(data, **meta)
-    trained = system.recipe.get("train", {}).get("field", {})
-    points = points or trained.get("points")
-    alone = {key: value[:1] for key, value in meta.items()}
-    whole = system.modality.encoding(data[:1], **alone).coords.shape[1]
+    start, stage = system.encode(data), system.settings.of_field
+    points = points or stage.points
+    whole = system.modality.encoding(data.part(slice(1))).coords.shape[1]
     points = None if points is None or points >= whole else points
-    size = at_once(trained, points or whole)
+    size = at_once(stage, points or whole)
     firsts = range(0, len(data), size)
     done: list[Refined] = []
     with Progress("refining", len(firsts) * (steps + 1)) as progress:
         for first in firsts:
             some = slice(first, first + size)
-            own = {key: value[some] for key, value in meta.items()}
-            signal = system.modality.encoding(data[some], **own).to(system.device)
+            signal = system.modality.encoding(data.part(some)).to(system.device)
             places = torch.arange(first, first + len(signal), device=system.device)
             signal = replace(signal, index=places)  # what is drawn depends on no company
             begin, turned = start[some], system
@@ -169,10 +165,10 @@ def refine(
     return Refined(done[-1].system, *joined)
 
 
-def at_once(trained: dict[str, Any], points: int) -> int:
+def at_once(stage: Stage, points: int) -> int:
     """Signals of so many points that hold no more of them than a micro-batch of training did."""
-    size = trained.get("micro", trained.get("batch", 32))
-    return max(1, size * trained.get("points", points) // max(points, 1))
+    size = stage.micro or stage.batch
+    return max(1, size * (stage.points or points) // max(points, 1))
 
 
 def closeness(system: System, code: Code, signal: Signal) -> Tensor:

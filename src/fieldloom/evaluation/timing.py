@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from torch import Generator, Tensor
+from torch import Generator
 
 from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.device import synchronize
@@ -20,10 +20,9 @@ from fieldloom.evaluation.refinement import RATES, descend, unfolded, with_famil
 from fieldloom.family import Family
 from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.paired import psnr
-from fieldloom.modalities import Grid
 from fieldloom.progress import track
 from fieldloom.system import System
-from fieldloom.types import Code, Signal
+from fieldloom.types import Code, Data, Signal
 
 
 class Curve(NamedTuple):
@@ -72,13 +71,12 @@ def scratch(
     """
     modality, generator = system.modality, Generator().manual_seed(seed)
     domain = system.render.domain(modality.coord_dim, modality.value_dim)
-    extent = modality.placement.high - modality.placement.low if isinstance(modality, Grid) else 2
     field: Any = FourierMlp(
         *(domain.coord, domain.value, domain.direction),
         width=width,
         depth=depth,
+        encoding=Fourier("gaussian", width, bandwidth / modality.extent),
         offset=(modality.low + modality.high) / 2,
-        encoding=Fourier("gaussian", count=width, bandwidth=bandwidth / extent),
     )
     other = with_family(system, Family(field, FlatWeights(field.slots, generator=generator)))
     return other, other.family.conditioner.origin(1).detach()
@@ -86,7 +84,7 @@ def scratch(
 
 def against_time(
     system: System,
-    data: Tensor,
+    data: Data,
     budget: Budget = Budget(),
     rates: Rates = Rates(),
     width: int = 256,
@@ -98,13 +96,14 @@ def against_time(
     included; ``scratch``: a network of this width from random weights. Decoding what is measured is
     not counted. data: (batch, channel, *axes).
     """
-    if not isinstance(system.modality, Grid):
+    if data.coords is not None or data.cameras is not None:
         raise InputError("time: fits are compared on data that are grids, and this run's are not.")
-    if not system.family.code_shape[1]:
+    if not system.family.has_code:
         raise InputError("time: this run's signals have no codes that could be refined.")
     found: dict[str, list[Curve]] = {}
     marks = marks_of(budget.steps)
-    for place, datum in enumerate(track(data.split(1), "fitting", len(data), "data")):
+    singles = (data.part([i]) for i in range(len(data)))
+    for place, datum in enumerate(track(singles, "fitting", len(data), "data")):
         signal = system.modality.encoding(datum).to(system.device)
         if not place:  # what only the first run of anything costs
             for case in cases(system, signal, rates, width, seed).values():
@@ -130,19 +129,19 @@ def cases(system: System, signal: Signal, rates: Rates, width: int, seed: int) -
     }
 
 
-def fit(case: Case, signal: Signal, datum: Tensor, budget: Budget, marks: Sequence[int]) -> Curve:
+def fit(case: Case, signal: Signal, datum: Data, budget: Budget, marks: Sequence[int]) -> Curve:
     """The curve of one datum (1, channel, *axes), measured after those steps of ``marks`` that the
     budget reaches.
     """
     curve = Curve([], [], [])
-    size = tuple(datum.shape[2:])
     for moment in descend(case.system, signal, case.code, budget.steps, case.rate, budget.points):
         if moment.step and moment.seconds > budget.seconds:
             break
         if moment.step in marks:
             curve.steps.append(moment.step)
             curve.seconds.append(case.seconds + moment.seconds)
-            curve.psnr.append(psnr(case.system.predict(moment.code, size), datum).item())
+            made = case.system.predict_at(moment.code, datum).tensor
+            curve.psnr.append(psnr(made, datum.tensor).item())
     return curve
 
 

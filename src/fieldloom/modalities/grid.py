@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +15,16 @@ from torch.nn import functional as F
 from fieldloom import export
 from fieldloom.errors import InputError, quote
 from fieldloom.modalities import media
-from fieldloom.modalities.modality import LONGEST, Cameras, Range, Ranged, Resolution, sizes_of
+from fieldloom.modalities.modality import (
+    LONGEST,
+    Extent,
+    Modality,
+    Range,
+    Resolution,
+    sizes_of,
+)
 from fieldloom.registry import HUGE
-from fieldloom.types import Batch, Coords, Signal, Values
-
-Window = tuple[tuple[int | float, int | float], ...]
-"""(first, last) of each axis, in the array's order, as fractions of its extent."""
+from fieldloom.types import Batch, Cameras, Coords, Data, Signal, Values
 
 AXES = 62
 """Of a grid, at most: torch's tensors have 64, with those of batch and channels."""
@@ -78,7 +82,7 @@ class Context:
         return self.hide if isinstance(self.hide, tuple) else (self.hide, self.hide)
 
 
-class Grid(Ranged):
+class Grid(Modality):
     """Data (batch, channel, *axes) in [0, 1] as values at the points of a regular grid.
 
     axes:     their number; coordinates come in the array's order (row, column; time or depth
@@ -91,7 +95,7 @@ class Grid(Ranged):
     range:    what [0, 1] becomes inside: ``signed`` is [-1, 1], ``unit`` leaves it.
     sphere:   two axes, latitude from north and longitude, embedded as unit vectors (three
               coordinates); ``coords.place`` centre, or corner: the poles are rows.
-    rate:     samples a second of the first axis, of sound and film; files that are written get it.
+    rate:     samples a second of the first axis, of audio and video; files that are written get it.
     context:  ``{size, hide}``, what an encoder sees of a datum; all of it where not given.
     """
 
@@ -123,9 +127,11 @@ class Grid(Ranged):
             raise InputError(f"modality.rate = {rate}: samples a second, above 0.")
         self.sphere, self.channels, self.placement, self.rate = sphere, channels, coords, rate
         self.coord_dim, self.value_dim = 3 if sphere else axes, channels
+        self.grid_dim, self.extent = self.coord_dim, coords.high - coords.low
+        self.kind = {1: "audio", 2: "images", 3: "video"}.get(axes, "grids")
         super().__init__(range)
         self.formats: tuple[str, ...] = media.formats(axes, channels)
-        self.context = context
+        self.context, self.partial = context, context != Context()
         self.axes: tuple[int, ...] = self.size
         if context.size is not None:
             self.axes = self.shape(context.size)
@@ -136,80 +142,79 @@ class Grid(Ranged):
 
     def observe(
         self,
-        data: Tensor,
-        index: Tensor | None = None,
-        label: Tensor | None = None,
+        data: Data | Tensor,
         points: int | None = None,
         generator: Generator | None = None,
         together: bool = False,
-        whole: bool = False,
-        **meta: Any,
+        keep_grid: bool = False,
     ) -> Batch:
-        """Data (batch, channel, *axes), float in [0, 1] or uint8, as a batch of signals.
+        """Data (batch, channel, *axes) as a batch of signals.
 
         points: so many of the points of each signal, at random; None: the whole grid. Only these
             are read, so that data may be mapped from a file. They are drawn without replacement
             from a grid of at most 1,048,576 points (as ``Signal.subset`` draws them), with
-            replacement from a larger one. together: the same points of every signal. whole: the
-            context is a grid all the same.
+            replacement from a larger one. together: the same points of every signal. keep_grid:
+            the context is a grid all the same.
         """
-        self._check(data)
-        batch, axes = len(data), tuple(data.shape[2:])
-        if index is None:
-            index = torch.arange(batch, device=data.device)
+        data = Data.of(data)
+        values = self._values(data)
+        batch, axes = len(data), tuple(values.shape[2:])
+        index = index_of(data)
         if points is None or points >= math.prod(axes):
-            values = self.normalize(data.flatten(2).mT)
-            coords = self.grid(axes).to(values).expand(batch, -1, -1)
-            signal = Signal(coords, values, index, grid=axes, label=label)
+            seen = self.normalize(values.flatten(2).mT)
+            coords = self.grid(axes).to(seen).expand(batch, -1, -1)
+            signal = Signal(coords, seen, index, grid=axes, label=data.label)
         else:
-            drawn = _drawn(1 if together else batch, math.prod(axes), points, generator, data)
-            places = torch.unravel_index(drawn, axes)
-            row = torch.arange(batch, device=data.device).unsqueeze(1)
-            values = self.normalize(data.movedim(1, -1)[(row, *places)])
-            coords = self._meet(self._along(axes), [place.cpu() for place in places]).to(values)
-            signal = Signal(coords.expand(batch, -1, -1), values, index, label=label)
-        if self.context == Context() and (signal.grid is not None or not whole):
+            count = math.prod(axes)
+            drawn = _draw_points(1 if together else batch, count, points, generator, values)
+            where = torch.unravel_index(drawn, axes)
+            row = torch.arange(batch, device=values.device).unsqueeze(1)
+            seen = self.normalize(values.movedim(1, -1)[(row, *where)])
+            coords = self._meet(self._along(axes), [along.cpu() for along in where]).to(seen)
+            signal = Signal(coords.expand(batch, -1, -1), seen, index, label=data.label)
+        if self.context == Context() and (signal.grid is not None or not keep_grid):
             return Batch(signal, signal)
-        context = self._seen(data, index, label)
+        context = self._seen(data)
         least, most = self.context.fractions
         if most > 0:
             fraction = torch.rand(batch, 1, generator=generator) * (most - least) + least
-            context = _hidden(context, fraction, generator)
-        if not whole and points is not None:
+            context = _hide(context, fraction, generator)
+        if not keep_grid and points is not None:
             context = context.known(points, generator)
         return Batch(context, signal)
 
-    def encoding(self, data: Tensor, **meta: Any) -> Signal:
+    def encoding(self, data: Data | Tensor) -> Signal:
         """What a code is found from: the whole grid, or what ``context`` leaves of it."""
         if self.context == Context():
-            return self.observe(data, **meta).context
-        self._check(data)
-        signal = self._seen(data, torch.arange(len(data), device=data.device), None)
+            return self.observe(data).context
+        signal = self._seen(Data.of(data))
         fraction = torch.tensor([[sum(self.context.fractions) / 2]])
-        return _hidden(signal, fraction, Generator().manual_seed(0)) if fraction > 0 else signal
+        return _hide(signal, fraction, Generator().manual_seed(0)) if fraction > 0 else signal
 
-    def _check(self, data: Tensor) -> None:
-        """Raise InputError for what is no batch of grids."""
+    def _values(self, data: Data) -> Tensor:
+        """The values. Raises InputError for what is no batch of grids."""
         axes = data.shape[2:]
         if len(axes) != len(self.size) or data.shape[1] != self.channels or not math.prod(axes):
             raise InputError(
-                f"data of the shape {tuple(data.shape)} is not (batch, {self.channels}, "
+                f"data of the shape {data.shape} is not (batch, {self.channels}, "
                 f"{', '.join(['axis'] * len(self.size))})."
             )
+        return data.tensor
 
-    def _seen(self, data: Tensor, index: Tensor, label: Tensor | None) -> Signal:
+    def _seen(self, data: Data) -> Signal:
         """The whole grid of what an encoder sees."""
-        axes, values = tuple(data.shape[2:]), self.normalize(data)
+        values = self.normalize(self._values(data))
+        axes = tuple(values.shape[2:])
         if self.context.size is not None:
             axes, values = self.axes, _averaged(values, self.axes)
         coords = self.grid(axes).to(values).expand(len(data), -1, -1)
-        return Signal(coords, values.flatten(2).mT, index, axes, label=label)
+        return Signal(coords, values.flatten(2).mT, index_of(data), axes, label=data.label)
 
     def grid(
         self,
         resolution: Resolution | None = None,
         cameras: Cameras | None = None,
-        window: Window | None = None,
+        window: Extent | None = None,
         rows: slice | None = None,
     ) -> Coords:
         """The coordinates of a grid, row-major: (1, points, coord) float32. It has no cameras.
@@ -223,11 +228,51 @@ class Grid(Ranged):
         along = self._along(self.shape(resolution), window)
         if rows is not None:
             along[0] = along[0][rows]
-        places = [torch.arange(len(axis)) for axis in along]
-        places = [place.view(-1, *(1,) * i) for i, place in enumerate(reversed(places))][::-1]
-        return self._meet(along, places).flatten(0, -2)[None]
+        where = [torch.arange(len(axis)) for axis in along]
+        where = [index.view(-1, *(1,) * i) for i, index in enumerate(reversed(where))][::-1]
+        return self._meet(along, where).flatten(0, -2)[None]
 
-    def _along(self, shape: tuple[int, ...], window: Window | None = None) -> list[Tensor]:
+    def rows(
+        self,
+        resolution: Resolution | None = None,
+        window: Extent | None = None,
+        frame: float | None = None,
+    ) -> tuple[tuple[int, ...], Callable[[slice], Coords]]:
+        """How a datum, or a part of it, is drawn in strips: its axes, and what gives the
+        coordinates (1, points, coord) of some of its rows.
+
+        A row is what one index of the first axis holds: of a video a whole frame. window: the part
+        of the extent, as ``grid`` takes it. frame: of a video, the picture at this fraction of its
+        time; resolution and window are then the picture's. Raises InputError for data without
+        frames.
+        """
+        if frame is None:
+            shape = self.shape(resolution)
+            return shape, lambda rows: self.grid(shape, window=window, rows=rows)
+        if len(self.size) != 3:
+            raise InputError(f"frame = {quote(frame)}: these data are no video, without frames.")
+        if not isinstance(frame, int | float) or not math.isfinite(frame):
+            raise InputError(f"frame = {quote(frame)}: it is a number, a fraction of the time.")
+        asked = (1, *resolution) if isinstance(resolution, tuple) else resolution
+        shape = self.shape(asked)[1:]
+        return shape, lambda rows: self._still(frame, shape, window, rows)
+
+    def _still(
+        self, frame: float, shape: tuple[int, ...], window: Extent | None, rows: slice
+    ) -> Coords:
+        """Coordinates of rows of the picture at a fraction of a video's time: (1, points, 3)."""
+        ends = ((0, 1), *(((0, 1), (0, 1)) if window is None else window))
+        down = self.grid((1, shape[0], 1), window=ends)[0, rows, 1]
+        across = self.grid((1, 1, shape[1]), window=ends)[0, :, 2]
+        y, x = torch.meshgrid(down, across, indexing="ij")
+        time = self.placement.low + (self.placement.high - self.placement.low) * frame
+        return torch.stack([torch.full_like(y, time), y, x], -1).flatten(0, 1)[None]
+
+    def coords_of(self, data: Data) -> Coords:
+        """The coordinates of these data's own grid: (1, points, coord)."""
+        return self.grid(data.shape[2:])
+
+    def _along(self, shape: tuple[int, ...], window: Extent | None = None) -> list[Tensor]:
         """What the samples of each axis give to coordinates: their own one, float32 (samples,).
 
         On a sphere: factors of the three components, float64 (samples, 3).
@@ -256,9 +301,9 @@ class Grid(Ranged):
             torch.stack([longitude.cos(), longitude.sin(), one], -1),
         ]
 
-    def _meet(self, along: Sequence[Tensor], places: Sequence[Tensor]) -> Tensor:
-        """Coordinates (*broadcast places, coord) float32 where the places of the axes meet."""
-        given = [axis[place] for axis, place in zip(along, places, strict=True)]
+    def _meet(self, along: Sequence[Tensor], where: Sequence[Tensor]) -> Tensor:
+        """Coordinates (*broadcast indices, coord) float32 where samples of the axes meet."""
+        given = [axis[index] for axis, index in zip(along, where, strict=True)]
         if self.sphere:
             return (given[0] * given[1]).float()
         return torch.stack(torch.broadcast_tensors(*given), -1)
@@ -267,27 +312,35 @@ class Grid(Ranged):
         """The samples of each axis at a resolution: None is the training size."""
         return self.size if resolution is None else sizes_of(resolution, len(self.size))
 
-    def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor:
+    def assemble(
+        self,
+        values: Values,
+        resolution: Resolution | None = None,
+        cameras: Cameras | None = None,
+    ) -> Data:
         """Values (batch, points, channel) of a whole grid -> data (batch, channel, *axes).
 
         Not clamped: a field may leave the range of its data.
         """
-        return self.denormalize(values).mT.unflatten(2, self.shape(resolution))
+        return Data(self.denormalize(values).mT.unflatten(2, self.shape(resolution)))
 
-    def save(self, data: Tensor, path: str | Path, **meta: Any) -> Path | None:
-        """One datum (channel, *axes) in [0, 1] as the usual file of its kind; returns its path.
+    def save(self, data: Data, path: str | Path) -> Path | None:
+        """One datum (1, channel, *axes) in [0, 1] as the usual file of its kind; returns its path.
 
-        One of ``formats``, as the path's suffix says: PNG, sound or film, or float32 numbers in a
+        One of ``formats``, as the path's suffix says: PNG, audio or video, or float32 numbers in a
         ``.npy`` array. A datum of more or fewer samples than ``size`` lasts as long.
         """
-        path = export.named(path)
+        path, (datum,) = export.named(path), data.tensor
         named = path if path.suffix in self.formats else path.with_suffix(self.formats[0])
-        rate = None if self.rate is None else self.rate * data.shape[1] / self.size[0]
-        return media.save(data, named, rate)
+        rate = None if self.rate is None else self.rate * datum.shape[1] / self.size[0]
+        return media.save(datum, named, rate)
 
     def picture(self, datum: Tensor) -> Tensor | None:
         """A picture of two axes as it is, the middle frame of three, the waveform of one."""
         return media.picture(datum)
+
+    def images(self, data: Tensor) -> Tensor | None:
+        return data if len(self.size) == 2 else None
 
 
 def _averaged(data: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -296,18 +349,25 @@ def _averaged(data: Tensor, axes: tuple[int, ...]) -> Tensor:
     return pools[len(axes) - 1](data, axes)
 
 
-def _hidden(signal: Signal, fraction: Tensor, generator: Generator | None) -> Signal:
+def index_of(data: Data) -> Tensor:
+    """The index of each datum in its set; 0, 1, 2 ... where it is not known."""
+    if data.index is not None:
+        return data.index
+    return torch.arange(len(data), device=data.tensor.device)
+
+
+def _hide(signal: Signal, fraction: Tensor, generator: Generator | None) -> Signal:
     """A fraction (batch | 1, 1) of each signal's points hidden; the same ones where it is one."""
     drawn = torch.rand(len(fraction), signal.coords.shape[1], generator=generator)
     mask = (drawn >= fraction).expand(len(signal), -1)
     return signal.hide(mask.to(signal.coords.device))
 
 
-def _drawn(
-    batch: int, count: int, points: int, generator: Generator | None, data: Tensor
+def _draw_points(
+    batch: int, count: int, points: int, generator: Generator | None, values: Tensor
 ) -> Tensor:
-    """Places (batch, points) among ``count``, on the data's device."""
+    """Indices (batch, points) below ``count``, on the values' device."""
     if count > FEW:
-        return torch.randint(count, (batch, points), generator=generator, device=data.device)
-    order = torch.rand(batch, count, generator=generator, device=data.device)
+        return torch.randint(count, (batch, points), generator=generator, device=values.device)
+    order = torch.rand(batch, count, generator=generator, device=values.device)
     return order.topk(points, dim=1).indices

@@ -5,20 +5,20 @@ Data lie in [0, 1]: 1 inside, 0 outside, and the surface where they cross 0.5.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from fieldloom import export
 from fieldloom.errors import InputError
-from fieldloom.geometry.isosurface import isosurface
+from fieldloom.geometry.isosurface import isosurface, project_to_level
 from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.geometry.preview import preview, turntable
-from fieldloom.modalities.grid import Context, Grid, Placement
+from fieldloom.modalities.grid import Context, Grid, Placement, index_of
 from fieldloom.modalities.modality import Range
-from fieldloom.types import Batch, Signal
+from fieldloom.types import Batch, Coords, Data, Function, Signal, Values
 
 LEVEL = 0.5
 """Where the surface is."""
@@ -41,31 +41,41 @@ class Voxels(Grid):
         super().__init__(3, size, 1, coords, range, context=context)
         if up not in (0, 1, 2):
             raise InputError(f"modality.up = {up}: one of 0, 1, 2.")
-        self.up = up
+        self.up, self.kind = up, "shapes"
         self.formats = (".glb", *(x for x in export.MESHES if x != ".glb"), ".npy")
 
-    def mesh(self, datum: Tensor, frame: Tensor | None = None) -> Mesh | None:
+    def mesh(
+        self,
+        datum: Tensor,
+        frame: Tensor | None = None,
+        function: Function | None = None,
+        project: int = 0,
+    ) -> Mesh | None:
         """The surface of a datum (1, *axes): None where there is none.
 
         Vertices stand in the modality's coordinates, or, by ``frame`` (centre and scale, (4,)),
-        where the original stood.
+        where the original stood. function: the datum at any coordinates, (1, points, 3) -> (1,
+        points, 1), onto whose level set ``project`` Newton steps move the vertices, none farther
+        than a cell.
         """
         x, y, z = (self.placement.axis(n).numpy() for n in datum.shape[1:])
         found = isosurface(datum[0].detach().cpu().double().numpy(), (x, y, z), LEVEL)
+        if found is not None and function is not None and project:
+            cell = (self.placement.high - self.placement.low) / min(datum.shape[1:])
+            found = project_to_level(found, function, LEVEL, project, max_step=cell)
         return found if found is None or frame is None else from_unit(found, frame)
 
-    def save(
-        self, data: Tensor, path: str | Path, frame: Tensor | None = None, **meta: Any
-    ) -> Path | None:
+    def save(self, data: Data, path: str | Path) -> Path | None:
         """The mesh of a datum as GLB, PLY, OBJ or STL (GLB where the path names none of them).
 
-        ``.npy`` keeps the numbers instead. Returns None, and writes nothing, where the datum has no
-        surface.
+        It stands where the frame says that the original did. ``.npy`` keeps the numbers instead.
+
+        Returns None, and writes nothing, where the datum has no surface.
         """
-        path = export.named(path)
+        path, (datum,) = export.named(path), data.tensor
         if path.suffix == ".npy":
-            return export.npy(data, path)
-        found = self.mesh(data, frame)
+            return export.npy(datum, path)
+        found = self.mesh(datum, None if data.frame is None else data.frame[0])
         if found is None:
             return None
         named = path if path.suffix in export.MESHES else path.with_suffix(".glb")
@@ -73,11 +83,11 @@ class Voxels(Grid):
 
     def picture(self, datum: Tensor, size: int = 128) -> Tensor:
         """A shaded picture of the surface: (3, size, size) in [0, 1]."""
-        return _picture(preview(self.mesh(datum), size, up=self.up))
+        return _as_tensor(preview(self.mesh(datum), size, up=self.up))
 
     def turn(self, datum: Tensor, frames: int = 36, size: int = 192) -> list[Tensor]:
         """Pictures from all around, at equal steps."""
-        return [_picture(x) for x in turntable(self.mesh(datum), frames, size, self.up)]
+        return [_as_tensor(x) for x in turntable(self.mesh(datum), frames, size, self.up)]
 
 
 class Points(Voxels):
@@ -98,31 +108,34 @@ class Points(Voxels):
 
     def observe(
         self,
-        data: Tensor,
-        index: Tensor | None = None,
-        label: Tensor | None = None,
+        data: Data | Tensor,
         points: int | None = None,
         generator: Generator | None = None,
         together: bool = False,
-        whole: bool = False,
-        coords: Tensor | None = None,
-        **meta: Any,
+        keep_grid: bool = False,
     ) -> Batch:
-        """Data (batch, points, 1) in [0, 1] at coords (batch, points, 3), as a batch of signals."""
-        right = data.ndim == 3 and data.shape[2] == 1
-        if coords is None or not right or coords.shape != (*data.shape[:2], 3):
+        """Data (batch, points, 1) at coords (batch, points, 3), as a batch of signals."""
+        data = Data.of(data)
+        coords, right = data.coords, len(data.shape) == 3 and data.shape[2] == 1
+        if coords is None or not right or coords.shape[2] != 3:
             raise InputError(
                 "modality 'points' needs values (batch, points, 1) and their coordinates "
                 "(batch, points, 3): take a source with samples, as 'meshes' with samples = 10000."
             )
-        values = self.normalize(data)
-        if index is None:
-            index = torch.arange(len(data), device=data.device)
-        signal = Signal(coords.to(values), values, index, label=label)
-        if points is not None and points < data.shape[1]:
+        values = self.normalize(data.tensor)
+        signal = Signal(coords.to(values), values, index_of(data), label=data.label)
+        if points is not None and points < values.shape[1]:
             signal = signal.subset(points, generator, together)
         return Batch(signal, signal)
 
+    def coords_of(self, data: Data) -> Coords:
+        if data.coords is None:
+            raise InputError("samples of shapes need coords, their coordinates.")
+        return data.coords
 
-def _picture(array: object) -> Tensor:
+    def as_observed(self, values: Values, data: Data) -> Data:
+        return replace(data, values=self.denormalize(values))
+
+
+def _as_tensor(array: object) -> Tensor:
     return torch.as_tensor(array).permute(2, 0, 1).float() / 255

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -13,28 +11,12 @@ from torch import Generator, Tensor
 from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resize_intrinsics
-from fieldloom.modalities.modality import LONGEST, Cameras, Range, Ranged, Resolution, sizes_of
-from fieldloom.types import RAY, Batch, Coords, Signal, Values
+from fieldloom.modalities.grid import index_of
+from fieldloom.modalities.modality import LONGEST, Modality, Range, Resolution, sizes_of
+from fieldloom.types import RAY, Batch, Cameras, Coords, Data, Signal, Values
 
 
-def check_cameras(cameras: Cameras) -> Cameras:
-    """The cameras, if they are such. Raises InputError."""
-    parts = (
-        [cameras.get(key) for key in ("c2w", "intrinsics")] if isinstance(cameras, Mapping) else []
-    )
-    if len(parts) != 2 or not all(isinstance(x, Tensor) and x.is_floating_point() for x in parts):
-        raise InputError("cameras are a dict of two tensors: c2w and intrinsics.")
-    c2w, intrinsics = (tuple(x.shape) for x in parts if x is not None)
-    right = len(c2w) in (3, 4) and c2w[-2:] == (4, 4) and intrinsics == (*c2w[:-2], 4)
-    if not right or 0 in c2w:
-        raise InputError(
-            f"cameras of the shapes {c2w} and {intrinsics} are not (views, 4, 4) and (views, 4), "
-            "nor the same with a batch in front."
-        )
-    return cameras
-
-
-class Views(Ranged):
+class Views(Modality):
     """Data (batch, view, channel, height, width) in [0, 1], with a camera each.
 
     size:   of a picture, (height, width) or one number for both.
@@ -54,7 +36,8 @@ class Views(Ranged):
     orbit:  number of its views.
     """
 
-    coord_dim = RAY
+    kind, unit = "views", "view"
+    coord_dim, grid_dim = RAY, 2
     formats = export.FRAMES
 
     def __init__(
@@ -111,65 +94,84 @@ class Views(Ranged):
 
     def observe(
         self,
-        data: Tensor,
-        index: Tensor | None = None,
-        label: Tensor | None = None,
+        data: Data | Tensor,
         points: int | None = None,
         generator: Generator | None = None,
         together: bool = False,
-        whole: bool = False,
-        c2w: Tensor | None = None,
-        intrinsics: Tensor | None = None,
-        **meta: Any,
+        keep_grid: bool = False,
     ) -> Batch:
-        """Data, float in [0, 1] or uint8, as rays (origin | direction) and their colours.
+        """Data as rays (origin | direction) and their colours.
 
         points: so many rays of each signal, drawn from all pixels of all its views that are not
         held out; only these are read. None: all. together: the same pixels of every signal. With a
-        support: rays of its views are the context, all of them where ``whole``, rays of the query
-        views the target.
+        support: rays of its views are the context, all of them where ``keep_grid``, rays of the
+        query views the target.
         """
-        seen = self._seen(data, c2w, intrinsics)
+        seen = self.seen(Data.of(data))
         if self.most:
-            return self._divided(*seen, points, generator, index, label, together, whole)
+            return self._divide(seen, points, generator, together, keep_grid)
         if self.patch is None:
-            signal = self._signal(*seen, points, generator, index, together)
+            signal = self._signal(seen, points, generator, together)
         else:
-            signal = self._patches(*seen, self.patch, generator, index)
-        signal = replace(signal, label=label)
+            signal = self._patches(seen, self.patch, generator)
         return Batch(signal, signal)
 
-    def encoding(self, data: Tensor, **meta: Any) -> Signal:
+    def encoding(self, data: Data | Tensor) -> Signal:
         """What a code is found from: ``rays`` rays of the views that are not held out."""
+        data = Data.of(data)
         if self.most and self.rays is None:
-            return self.support(data, meta.get("c2w"), meta.get("intrinsics"), self.most)
+            return self.support(data, self.most)
         generator = Generator().manual_seed(0)  # the same pixels always
-        data, c2w, intrinsics = self._seen(data, meta.get("c2w"), meta.get("intrinsics"))
-        return self._signal(data, c2w, intrinsics, self.rays, generator, None, together=True)
+        return self._signal(self.seen(data), self.rays, generator, together=True)
 
-    def support(
-        self, data: Tensor, c2w: Tensor | None, intrinsics: Tensor | None, count: int
-    ) -> Signal:
+    def support(self, data: Data, count: int) -> Signal:
         """All rays of ``count`` views at even distances among those that are not held out."""
-        seen = self._seen(data, c2w, intrinsics)
-        kept = seen[0].shape[1]
+        seen = self.seen(data)
+        kept = seen.shape[1]
         if not 1 <= count <= kept:
             raise InputError(f"support = {count}: from 1 to {kept}, as many as are not held out.")
-        places = torch.arange(count) * kept // count
-        data, c2w, intrinsics = (x[:, places.to(x.device)] for x in seen)
-        return self._signal(data, c2w, intrinsics, None, None, None, together=True)
+        which = torch.arange(count) * kept // count
+        return self._signal(views_of(seen, which), None, None, together=True)
 
-    def _divided(
+    def seen(self, data: Data) -> Data:
+        """The views that are not held out.
+
+        Raises InputError where there are none, or data are no views with their cameras.
+        """
+        if data.cameras is None:
+            raise InputError("modality 'views' needs a camera for each view: c2w and intrinsics.")
+        if len(data.shape) != 5 or data.shape[2] != self.channels:
+            raise InputError(
+                f"data of the shape {data.shape} with cameras {tuple(data.cameras.c2w.shape)} is "
+                f"not (batch, views, {self.channels}, height, width) with (batch, views, 4, 4)."
+            )
+        return views_of(data, slice(self.kept(data)))
+
+    def held_out(self, data: Data) -> Data:
+        """The views that are held out: none, where ``held`` is 0."""
+        return views_of(data, slice(self.kept(data), None))
+
+    def one_view(self, data: Data) -> Data:
+        first = self.kept(data) if self.held else 0
+        return views_of(data, slice(first, first + 1))
+
+    def kept(self, data: Data) -> int:
+        """How many views are not held out. Raises InputError where none are."""
+        kept = data.shape[1] - self.held
+        if kept < 1:
+            raise InputError(
+                f"modality.held = {self.held}: the data have {data.shape[1]} views, and at least "
+                "one must be left to see."
+            )
+        return kept
+
+    def _divide(
         self,
-        data: Tensor,
-        c2w: Tensor,
-        intrinsics: Tensor,
+        data: Data,
         points: int | None,
         generator: Generator | None,
-        index: Tensor | None,
-        label: Tensor | None,
         together: bool,
-        whole: bool,
+        keep_grid: bool,
     ) -> Batch:
         """A support and a query of each signal, drawn from its views without replacement."""
         batch, kept = data.shape[:2]
@@ -179,107 +181,67 @@ class Views(Ranged):
                 f"{kept} views that are not held out."
             )
         count = int(torch.randint(self.least, self.most + 1, (), generator=generator))
-        order = torch.rand(batch, kept, generator=generator).argsort(1).to(data.device)
-        row = torch.arange(batch, device=data.device).unsqueeze(1)
+        order = torch.rand(batch, kept, generator=generator).argsort(1).to(data.tensor.device)
         parts = []
-        for places, some in (
-            (order[:, :count], None if whole else points),
+        for which, some in (
+            (order[:, :count], None if keep_grid else points),
             (order[:, count : count + self.query], points),
         ):
-            own = data[row, places], c2w[row, places], intrinsics[row, places]
-            signal = self._signal(*own, some, generator, index, together)
-            parts.append(replace(signal, label=label))
+            parts.append(self._signal(own_views_of(data, which), some, generator, together))
         return Batch(*parts)
 
-    def _seen(
-        self, data: Tensor, c2w: Tensor | None, intrinsics: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        if c2w is None or intrinsics is None:
-            raise InputError("modality 'views' needs a camera for each view: c2w and intrinsics.")
-        check_cameras({"c2w": c2w, "intrinsics": intrinsics})
-        if data.ndim != 5 or data.shape[2] != self.channels or c2w.shape[:-2] != data.shape[:2]:
-            raise InputError(
-                f"data of the shape {tuple(data.shape)} with cameras {tuple(c2w.shape)} is not "
-                f"(batch, views, {self.channels}, height, width) with (batch, views, 4, 4)."
-            )
-        kept = data.shape[1] - self.held
-        if kept < 1:
-            raise InputError(
-                f"modality.held = {self.held}: the data have {data.shape[1]} views, and at least "
-                "one must be left to see."
-            )
-        return data[:, :kept], c2w[:, :kept], intrinsics[:, :kept]
-
     def _signal(
-        self,
-        data: Tensor,
-        c2w: Tensor,
-        intrinsics: Tensor,
-        points: int | None,
-        generator: Generator | None,
-        index: Tensor | None,
-        together: bool,
+        self, data: Data, points: int | None, generator: Generator | None, together: bool
     ) -> Signal:
-        batch, views, _, height, width = data.shape
-        if index is None:
-            index = torch.arange(batch, device=data.device)
-        total = views * height * width
+        """Rays of these views, all of them or so many at random."""
+        values, c2w, intrinsics = _parts(data)
+        batch, views, _, height, width = values.shape
+        index, label, total = index_of(data), data.label, views * height * width
         if points is None or points >= total:
-            coords = rays(c2w, intrinsics, height, width).flatten(1, 2)
-            values = data.movedim(2, -1).flatten(1, 3)
-            return Signal(coords.float(), self.normalize(values), index, (views, height, width))
-        place = torch.randint(total, (1 if together else batch, points), generator=generator)
-        place = place.expand(batch, -1).to(data.device)
-        view, pixel = place // (height * width), place % (height * width)
+            coords = rays(c2w, intrinsics, height, width).flatten(1, 2).float()
+            seen = self.normalize(values.movedim(2, -1).flatten(1, 3))
+            return Signal(coords, seen, index, (views, height, width), label=label)
+        drawn = torch.randint(total, (1 if together else batch, points), generator=generator)
+        drawn = drawn.expand(batch, -1).to(values.device)
+        view, pixel = drawn // (height * width), drawn % (height * width)
         v, u = pixel // width, pixel % width
-        row = torch.arange(batch, device=data.device).unsqueeze(1)
-        coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
-        return Signal(coords.float(), self.normalize(data[row, view, :, v, u]), index)
+        row = torch.arange(batch, device=values.device).unsqueeze(1)
+        coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5).float()
+        return Signal(coords, self.normalize(values[row, view, :, v, u]), index, label=label)
 
-    def _patches(
-        self,
-        data: Tensor,
-        c2w: Tensor,
-        intrinsics: Tensor,
-        patch: int,
-        generator: Generator | None,
-        index: Tensor | None,
-    ) -> Signal:
-        """A grid of pixels of one view each; its step and its place are drawn (GRAF's patches).
+    def _patches(self, data: Data, patch: int, generator: Generator | None) -> Signal:
+        """A grid of pixels of one view each; its step and its origin are drawn (GRAF's patches).
 
-        Places are rounded to whole pixels.
+        Positions are rounded to whole pixels.
 
         Source: arXiv:2007.02442, section 3.2. The step goes from the view's size over the patch's
         down to half of that, and is the same for the batch.
         """
-        batch, views, _, height, width = data.shape
+        values, c2w, intrinsics = _parts(data)
+        batch, views, _, height, width = values.shape
+        device = values.device
         largest = (min(height, width) - 1) / (patch - 1)
         smallest = max(largest / 2, 1.0)  # below 1 a pixel would be seen twice
         step = largest - (largest - smallest) * float(torch.rand((), generator=generator))
-        reach = step * (patch - 1)
+        extent = step * (patch - 1)
         start = torch.rand(2, batch, generator=generator)
         steps = step * torch.arange(patch)
-        v = (start[0, :, None] * (height - 1 - reach) + steps).round().long().to(data.device)
-        u = (start[1, :, None] * (width - 1 - reach) + steps).round().long().to(data.device)
+        v = (start[0, :, None] * (height - 1 - extent) + steps).round().long().to(device)
+        u = (start[1, :, None] * (width - 1 - extent) + steps).round().long().to(device)
         v, u = v.repeat_interleave(patch, 1), u.repeat(1, patch)
-        view = torch.randint(views, (batch, 1), generator=generator).to(data.device)
-        row = torch.arange(batch, device=data.device).unsqueeze(1)
-        coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
-        if index is None:
-            index = torch.arange(batch, device=data.device)
-        values = self.normalize(data[row, view, :, v, u])
-        return Signal(coords.float(), values, index, (patch, patch))
+        view = torch.randint(views, (batch, 1), generator=generator).to(device)
+        row = torch.arange(batch, device=device).unsqueeze(1)
+        coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5).float()
+        seen = self.normalize(values[row, view, :, v, u])
+        return Signal(coords, seen, index_of(data), (patch, patch), label=data.label)
 
-    def cameras(self, count: int | None = None) -> dict[str, Tensor]:
+    def cameras(self, count: int | None = None) -> Cameras:
         """An orbit around the origin of ``count`` views, for pictures of the training size."""
         height, width = self.size
         around = count or self.around
-        c2w = orbit(around, self.radius, self.elevation, self.up).float()
         f = self.focal * width
-        return {
-            "c2w": c2w,
-            "intrinsics": torch.tensor([f, f, width / 2, height / 2]).expand(around, 4),
-        }
+        intrinsics = torch.tensor([f, f, width / 2, height / 2]).expand(around, 4)
+        return Cameras(orbit(around, self.radius, self.elevation, self.up).float(), intrinsics)
 
     def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
         """Rays of all pixels of cameras: (1 | batch, views * height * width, 6).
@@ -287,10 +249,19 @@ class Views(Ranged):
         cameras: theirs belong to pictures of the training size; None: an orbit.
         """
         height, width = self.shape(resolution)
-        cameras = self.cameras() if cameras is None else check_cameras(cameras)
-        sized = resize_intrinsics(cameras["intrinsics"], self.size, (height, width))
-        found = rays(cameras["c2w"], sized, height, width).flatten(-3, -2)
-        return (found if found.ndim == 3 else found.unsqueeze(0)).float()
+        cameras = self.cameras() if cameras is None else cameras
+        sized = resize_intrinsics(cameras.intrinsics, self.size, (height, width))
+        return _all_rays(Cameras(cameras.c2w, sized), height, width)
+
+    def coords_of(self, data: Data) -> Coords:
+        """Rays of all pixels of these data's own cameras: (batch, views * height * width, 6)."""
+        if data.cameras is None:
+            raise InputError("modality 'views' needs a camera for each view: c2w and intrinsics.")
+        return _all_rays(data.cameras, *data.shape[-2:])
+
+    def as_observed(self, values: Values, data: Data) -> Data:
+        made = self.denormalize(values).unflatten(1, (-1, *data.shape[-2:]))
+        return replace(data, values=made.movedim(-1, 2))
 
     def shape(self, resolution: Resolution | None = None) -> tuple[int, int]:
         """(height, width) at a resolution: None is the training size."""
@@ -299,17 +270,58 @@ class Views(Ranged):
         height, width = sizes_of(resolution, 2)
         return height, width
 
-    def assemble(self, values: Values, resolution: Resolution | None = None) -> Tensor:
-        """Colours (batch, views * pixels, channel) -> (batch, view, channel, height, width)."""
-        height, width = self.shape(resolution)
-        return self.denormalize(values).unflatten(1, (-1, height, width)).movedim(-1, 2)
+    def assemble(
+        self,
+        values: Values,
+        resolution: Resolution | None = None,
+        cameras: Cameras | None = None,
+    ) -> Data:
+        """Colours (batch, views * pixels, channel) -> data (batch, view, channel, height, width).
 
-    def save(self, data: Tensor, path: str | Path, **meta: Any) -> Path:
+        cameras: as ``grid`` takes them; they become the data's, in pixels of this resolution.
+        """
+        height, width = self.shape(resolution)
+        made = self.denormalize(values).unflatten(1, (-1, height, width)).movedim(-1, 2)
+        cameras = self.cameras() if cameras is None else cameras
+        own = lambda x: x if cameras.batched else x.expand(len(made), *x.shape)
+        sized = resize_intrinsics(cameras.intrinsics, self.size, (height, width))
+        return Data(made, Cameras(own(cameras.c2w), own(sized)))
+
+    def save(self, data: Data, path: str | Path) -> Path:
         """The views of a datum: side by side as a PNG, or one after another as GIF or MP4."""
-        path = export.named(path)
+        path, (datum,) = export.named(path), data.tensor
         named = path if path.suffix in self.formats else path.with_suffix(".png")
-        return export.frames([export.pixels(view) for view in data], named)
+        return export.frames([export.pixels(view) for view in datum], named)
 
     def picture(self, datum: Tensor) -> Tensor:
         """The first view: (3, height, width) in [0, 1]."""
         return datum[0].expand(3, -1, -1)
+
+    def images(self, data: Tensor) -> Tensor:
+        return data[:, 0]
+
+
+def views_of(data: Data, which: slice | Tensor) -> Data:
+    """Some of the views of all data: the same ones of each."""
+    values, cameras = data.tensor, data.cameras
+    own = lambda x: x[:, which if isinstance(which, slice) else which.to(x.device)]
+    sized = None if cameras is None else Cameras(own(cameras.c2w), own(cameras.intrinsics))
+    return replace(data, values=own(values), cameras=sized)
+
+
+def own_views_of(data: Data, which: Tensor) -> Data:
+    """Of each datum its own views (batch, views)."""
+    values, c2w, intrinsics = _parts(data)
+    row = torch.arange(len(data), device=values.device).unsqueeze(1)
+    own = Cameras(c2w[row, which], intrinsics[row, which])
+    return replace(data, values=values[row, which], cameras=own)
+
+
+def _parts(data: Data) -> tuple[Tensor, Tensor, Tensor]:
+    assert data.cameras is not None  # ``Views.seen`` has looked
+    return data.tensor, data.cameras.c2w, data.cameras.intrinsics
+
+
+def _all_rays(cameras: Cameras, height: int, width: int) -> Coords:
+    found = rays(cameras.c2w, cameras.intrinsics, height, width).flatten(-3, -2)
+    return (found if found.ndim == 3 else found.unsqueeze(0)).float()

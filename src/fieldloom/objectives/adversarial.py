@@ -105,7 +105,7 @@ class Adversarial(Objective):
             raise InputError(
                 "objective: the game 'hinge' has no probabilities: set r1_of = 'logit', or r1 = 0."
             )
-        if not family.code_shape[1]:
+        if not family.has_code:
             raise InputError("objective 'adversarial' needs a conditioner with a code: 'hyper'.")
         self.family, self.prior, self.critic = family, prior, critic
         self.link = link or (lambda values: values)

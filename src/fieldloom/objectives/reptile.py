@@ -17,8 +17,8 @@ from fieldloom.types import Batch, LossFn
 class Reptile(Objective):
     """1/2 |origin - descended|^2, descended held fixed: its gradient is the way back from there.
 
-    Only the origin is trained: conditioner ``direct``, whose origin is all the weights. An inner
-    rate of 1 here is one of the optimiser. Source: arXiv:1803.02999, algorithm 1.
+    Only the origin is trained: conditioner ``flat-weights``, whose origin is all the weights. An
+    inner rate of 1 here is one of the optimiser. Source: arXiv:1803.02999, algorithm 1.
     """
 
     def __init__(self, family: Family, encoder: Encoder, render: Renderer, loss_fn: LossFn) -> None:
@@ -27,7 +27,8 @@ class Reptile(Objective):
             raise InputError("objective 'reptile' needs an encoder that descends: cavia or fit.")
         if not isinstance(family.conditioner, FlatWeights):
             raise InputError(
-                "objective 'reptile' moves an origin that is all the weights: conditioner 'direct'."
+                "objective 'reptile' moves an origin that is all the weights: conditioner "
+                "'flat-weights'."
             )
         self.family, self.encoder, self.render, self.loss_fn = family, encoder, render, loss_fn
         self.independent = encoder.independent

@@ -48,7 +48,7 @@ class Autoregressive(Prior):
             them; None: a scalar, or a row where a codec answers vectors of its own.
     head:   of numbers: ``mixture`` of normal distributions, ``components`` of them, or ``l1``, the
             published regression, which is deterministic: it cannot generate (see ``Values``).
-    layout: the slots whose weights a code holds (conditioner ``direct``).
+    layout: the slots whose weights a code holds (conditioner ``flat-weights``).
     places: what is added to a token, of the one that is to follow: learned vectors of its position,
             layer, row, column and level of quantisation. Published: the position alone.
     tied:   whether the table that embeds words scores them, too.

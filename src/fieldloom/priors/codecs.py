@@ -78,7 +78,8 @@ class Whiten(Codec):
 
     per: ``element`` of a code has its own (mNIF; LA-GINR's tokens), each ``channel`` shares its own
          over the tokens, each weight ``tensor`` over its numbers, or ``all`` share one.
-    layout: the slots whose weights a code holds (conditioner ``direct``), asked for by ``tensor``.
+    layout: the slots whose weights a code holds (conditioner ``flat-weights``), asked for
+            by ``tensor``.
     """
 
     mean: Tensor
@@ -94,7 +95,7 @@ class Whiten(Codec):
         if per == "tensor" and layout is None:
             raise InputError(
                 "codec 'whiten': per = 'tensor' is of weight tensors, and this recipe's codes are "
-                "none: take conditioner 'direct'."
+                "none: take conditioner 'flat-weights'."
             )
         held = layout if layout and per == "tensor" else {}
         self.sizes = [math.prod(slot.shape) for slot in held.values()]

@@ -31,7 +31,8 @@ class Graph(Codec):
     Inputs and outputs are told apart by learned vectors, hidden neurons by their layer alone.
     Numbers are standardised for each weight tensor.
 
-    layout:  the slots of the code's weights (conditioner ``direct``): the layers of one perceptron.
+    layout:  the slots of the code's weights (conditioner ``flat-weights``): the layers of one
+             perceptron.
     width:   of features of nodes and edges. rounds: of messages, in the encoder. latent: numbers
              that a neuron keeps.
     order:   of the hidden neurons in the sequence of latents: as they are ``kept`` (fields that

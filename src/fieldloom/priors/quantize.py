@@ -38,7 +38,7 @@ class Quantize(Codec):
     levels: of residual quantisation, each with words of its own for what those before it left.
     center: what is taken away first: the ``start`` that all codes were fitted from (published),
             their ``mean``, or ``none``.
-    layout: the slots whose weights a code holds (conditioner ``direct``).
+    layout: the slots whose weights a code holds (conditioner ``flat-weights``).
     codec:  what stands before the words: they are of its answers (``graph``: a ``row`` is a neuron)
             instead of the codes.
 

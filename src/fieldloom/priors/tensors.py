@@ -36,8 +36,8 @@ class Tensors(nn.Module):
     stand a norm, learned positions, ``depth`` pre-norm blocks in which every token sees all others,
     and a norm; the tokens of time and class are not mapped back.
 
-    layout:  the slots whose weights a code holds, one after another (conditioner ``direct``). What
-             a code has beyond them is padding, to which the answer is 0.
+    layout:  the slots whose weights a code holds, one after another (conditioner ``flat-weights``).
+             What a code has beyond them is padding, to which the answer is 0.
     classes: index ``classes`` of their embedding means "any"; with 0 there is none (as published).
     heads:   of attention, a divisor of ``width``. ratio: hidden units of the perceptrons over it.
     time:    ``sinusoid``: sines and cosines of ``bands`` frequencies from 1 down to 1/10000, which
@@ -69,7 +69,7 @@ class Tensors(nn.Module):
         if layout is None:
             raise InputError(
                 "denoiser 'tensors' makes tokens of weight tensors, and this recipe's codes are "
-                "none: take conditioner 'direct'."
+                "none: take conditioner 'flat-weights'."
             )
         sizes = [math.prod(slot.shape) for slot in layout.values()]
         padding = math.prod(code_shape) - sum(sizes)

@@ -57,7 +57,9 @@ def cut(code_shape: tuple[int, int], layout: Mapping[str, Slot] | None, token: T
     """
     if layout is None:
         if token == "neuron":
-            raise InputError("token = 'neuron' needs codes that are weights: conditioner 'direct'.")
+            raise InputError(
+                "token = 'neuron' needs codes that are weights: conditioner 'flat-weights'."
+            )
         whole = np.arange(math.prod(code_shape), dtype=np.int64).reshape(code_shape)
         return _joined([_tokens(whole, 0, 0, token)])
     parts: dict[str, dict[str, Integers]] = {}

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from fieldloom.modalities.sources.arrays import array, digits
+from fieldloom.modalities.sources.audio import SUFFIXES as AUDIO
+from fieldloom.modalities.sources.audio import audio
 from fieldloom.modalities.sources.files import existing, read_npz
-from fieldloom.modalities.sources.films import SUFFIXES as FILMS
-from fieldloom.modalities.sources.films import film
 from fieldloom.modalities.sources.hub import huggingface
-from fieldloom.modalities.sources.mesh import SUFFIXES as MESHES
-from fieldloom.modalities.sources.mesh import meshes
-from fieldloom.modalities.sources.pictures import bundled, folder, packed
-from fieldloom.modalities.sources.single import picture
-from fieldloom.modalities.sources.sounds import SUFFIXES as SOUNDS
-from fieldloom.modalities.sources.sounds import sound
+from fieldloom.modalities.sources.image import image
+from fieldloom.modalities.sources.images import bundled, folder, packed
+from fieldloom.modalities.sources.meshes import SUFFIXES as MESHES
+from fieldloom.modalities.sources.meshes import meshes
 from fieldloom.modalities.sources.source import Source, divide
 from fieldloom.modalities.sources.srn import srn
 from fieldloom.modalities.sources.transforms import transforms
+from fieldloom.modalities.sources.video import SUFFIXES as VIDEOS
+from fieldloom.modalities.sources.video import video
 from fieldloom.modalities.sources.views import views_packed
-from fieldloom.modalities.sources.voxel import voxels
+from fieldloom.modalities.sources.voxels import voxels
 
 SOURCES = {
     "folder": folder,
@@ -30,9 +30,9 @@ SOURCES = {
     "digits": digits,
     "skimage": bundled,
     "huggingface": huggingface,
-    "picture": picture,
-    "film": film,
-    "sound": sound,
+    "image": image,
+    "video": video,
+    "audio": audio,
     "voxels": voxels,
     "meshes": meshes,
     "multiview": views_packed,
@@ -41,21 +41,21 @@ SOURCES = {
 }
 
 
-SINGLE = {"picture", "film", "sound"}
+SINGLE = {"image", "video", "audio"}
 """Sources of one datum: nothing to split."""
 
 
 def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
     """The source spec for a user's path, by what is there: all of it, in its own order.
 
-    A picture or a folder of them, a film, a sound, packed pictures or views, arrays, voxels,
+    A picture or a folder of them, a video, a sound, packed pictures or views, arrays, voxels,
     meshes, a scene or a folder of scenes. own: the name of a run's source, which is taken where it
-    reads such a path, too: ``picture`` one picture, ``film`` a folder of frames
+    reads such a path, too: ``image`` one picture, ``video`` a folder of frames
     or a GIF.
     """
     found = existing(path)
     name = _kind(found)
-    if name == "folder" and (own == "film" or (own == "picture" and found.is_file())):
+    if name == "folder" and (own == "video" or (own == "image" and found.is_file())):
         name = own
     whole = {} if name in SINGLE else {"split": [1.0, 0.0], "shuffle": False}
     return {"name": name, "path": path} | whole
@@ -76,8 +76,8 @@ def _kind(found: Path) -> str:
         return "array"
     if suffix == ".json":
         return "transforms"
-    if suffix in FILMS or suffix in SOUNDS:
-        return "film" if suffix in FILMS else "sound"
+    if suffix in VIDEOS or suffix in AUDIO:
+        return "video" if suffix in VIDEOS else "audio"
     if not found.is_dir():
         return "folder"
     for pattern, kind in SCENES.items():

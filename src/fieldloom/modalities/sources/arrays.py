@@ -19,8 +19,8 @@ from fieldloom.modalities.sources.files import (
     only,
     read_npz,
 )
-from fieldloom.modalities.sources.pictures import picture
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, assemble
+from fieldloom.modalities.sources.images import picture
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 
 
@@ -120,11 +120,11 @@ def array(
         data = to_grid(np.concatenate(parts), modality, filter, bounds)
         counts = (float(len(parts[0])), float(len(parts[1])))
         kept = own(modality, data)
-        return assemble(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
+        return source_of(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
     held = member(file, only(file, key, label), large=permit.large)
     data = to_grid(held, modality, filter, bounds)
     labels = None if label is None else labels_of(file, label, len(data), "data")
-    return assemble(data, labels, split, shuffle, limit, filter, suggests=own(modality, data))
+    return source_of(data, labels, split, shuffle, limit, filter, suggests=own(modality, data))
 
 
 def digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic") -> Source:
@@ -135,4 +135,4 @@ def digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic"
     levels = np.rint(read.images / 16 * 255).astype(np.uint8)
     data = to_grid(levels, modality, filter)
     kept = own(modality, data)
-    return assemble(data, list(read.target), split, shuffle=True, filter=filter, suggests=kept)
+    return source_of(data, list(read.target), split, shuffle=True, filter=filter, suggests=kept)

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import Refused, inside
-from fieldloom.modalities.sources.pictures import Encoded, pictures_of
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, assemble
+from fieldloom.modalities.sources.images import Encoded, pictures_of
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 
 ALLOWS = "--network (in Python network=True) allows it"
@@ -71,7 +71,7 @@ def huggingface(
     read = lambda i: _encoded(encoded, i, key, names[i], roots, permit.network)
     data, good = pictures_of(names, read, modality, filter, permit.large)
     labels = None if label is None else [known[i] for i in good]
-    return assemble(data, labels, split, shuffle, filter=filter)
+    return source_of(data, labels, split, shuffle, filter=filter)
 
 
 def _folder(path: str) -> Path | None:

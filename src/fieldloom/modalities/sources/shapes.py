@@ -1,7 +1,6 @@
 """What sources of shapes have in common: which files, which classes, which modality.
 
-Shapes stand in the cube [-1, 1]; ``meta["frame"]`` (n, 4), float64, leads back to where they stood:
-centre x, y, z and a scale, with original = coordinates * scale + centre.
+Shapes stand in the cube [-1, 1]; the data's ``frame``, float64, leads back to where they stood.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from fieldloom.types import Coords
 
 @runtime_checkable
 class Cells(Protocol):
-    """What a source of shapes asks of a modality: three axes, one channel, places in [-1, 1]."""
+    """What a source of shapes asks of a modality: three axes in [-1, 1], one channel."""
 
     size: tuple[int, ...]
     channels: int
@@ -31,8 +30,8 @@ def check_modality(modality: Cells) -> None:
             f"this source reads shapes, not data of the size {modality.size} with "
             f"{modality.channels} channels: the modality needs three axes and 1 channel."
         )
-    places = modality.grid()[0]
-    low, high = float(places.min()), float(places.max())
+    coords = modality.grid()[0]
+    low, high = float(coords.min()), float(coords.max())
     if abs(low) > 1.001 or abs(high) > 1.001 or high - low < 1.999 - 2 / min(modality.size):
         raise InputError(
             f"modality.coords run from {low:g} to {high:g}: shapes stand in [-1, 1], so set "

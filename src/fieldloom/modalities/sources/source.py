@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote
+from fieldloom.types import Cameras, Data, Lazy
 
 Limit = Annotated[int, Field(ge=1)] | None
 Split = tuple[int | float, int | float]
@@ -22,53 +24,46 @@ Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: uint8 in 0 .. 255 or float in [0, 1], in the modality's shape.
+    """A data set, and how it is divided.
 
-    data:   in memory, or mapped from a file.
-
-    labels: (signals,) or None; names: of the classes; train, test: indices of the two parts.
+    data:   all of them, in the modality's shape, with their classes as ``label``: in memory, mapped
+            from a file, or lazy.
+    names:  of the classes. train, test: indices of the two parts.
     filter: how pictures were resized, for the record beside every metric.
-    meta:   what else the modality's ``observe`` asks for (``coords`` of samples, ``c2w`` and
-            ``intrinsics`` of views) or a mesh needs to stand where it stood (``frame``), one row a
-            signal.
     suggests: section of a recipe -> keys that the data know (``renderer``: near, far), taken where
             the recipe is silent.
     """
 
-    data: Tensor
-    labels: Tensor | None
+    data: Data
     names: tuple[str, ...]
     train: Tensor
     test: Tensor
     filter: str = "none"
-    meta: Mapping[str, Tensor] = field(default_factory=dict)
     suggests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def take(self, index: Tensor) -> Tensor:
-        """Data of these indices (n,) as they are stored, uint8 or float: (n, channel, *axes).
+    @property
+    def labels(self) -> Tensor | None:
+        """The class of each datum, where there are classes."""
+        return self.data.label
 
-        Of a single place it is a view, so that data mapped from a file stay there.
+    def take(self, index: Tensor) -> Data:
+        """Data of these indices (n,) as they are stored, uint8 or float.
+
+        Of a single one it is a view, so that data mapped from a file stay there.
         """
-        if len(index) == 1:
-            place = int(index) % len(self.data)
-            return self.data[place : place + 1]
-        return self.data[index]
+        return replace(self.data.part(index), index=index)
 
-    def read(self, index: Tensor) -> Tensor:
-        """Data of these indices, float in [0, 1]: (n, channel, *axes)."""
-        part = self.take(index)
-        return part.float() / 255 if part.dtype == torch.uint8 else part
-
-    def about(self, index: Tensor) -> dict[str, Any]:
-        """The meta of these indices."""
-        return {key: value[index] for key, value in self.meta.items()}
+    def read(self, index: Tensor) -> Data:
+        """Data of these indices, float in [0, 1]."""
+        return self.take(index).as_float()
 
     def facts(self) -> dict[str, Any]:
         """What the system must know of its data: goes into the resolved recipe."""
         seen = hashlib.blake2b(digest_size=8)
-        labels = [] if self.labels is None else [self.labels]
-        meta = [value for key, value in self.meta.items() if key != "surface"]  # is judged by alone
-        for one in [self.data, torch.cat([self.train, self.test]), *labels, *meta]:
+        beside = self.data.beside()
+        order = ("label", "frame", "coords", "c2w", "intrinsics")  # not surface: only judged by
+        parts = [torch.cat([self.train, self.test]), *(beside[k] for k in order if k in beside)]
+        for one in itertools.chain(_tensors(self.data.values), parts):
             for piece in _pieces(one.numpy()):
                 seen.update(piece)
         return {
@@ -78,6 +73,14 @@ class Source:
             "filter": self.filter,
             "fingerprint": seen.hexdigest(),
         }
+
+
+def _tensors(values: Tensor | Lazy) -> Iterator[Tensor]:
+    """The values as they are, or one item after another where they are read when asked for."""
+    if isinstance(values, Tensor):
+        yield values
+    else:
+        yield from (values.read(slice(i, i + 1)) for i in range(values.shape[0]))
 
 
 def _pieces(array: NDArray[Any], limit: int = 1 << 24) -> Iterator[memoryview]:
@@ -114,29 +117,54 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     return order[:train], order[first : first + test]
 
 
-def assemble(
-    data: Tensor,
+@dataclass(frozen=True)
+class First:
+    """The first so many of lazy values."""
+
+    values: Lazy
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.count, *self.values.shape[1:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.values.dtype
+
+    def read(self, which: slice | Tensor) -> Tensor:
+        return self.values.read(torch.arange(self.count)[which])
+
+
+def source_of(
+    values: Tensor | Lazy,
     labels: Sequence[Any] | None,
     split: Split,
     shuffle: bool,
     limit: Limit = None,
     filter: str = "none",
-    meta: Mapping[str, Tensor] | None = None,
     suggests: Mapping[str, Mapping[str, Any]] | None = None,
+    cameras: Cameras | None = None,
+    beside: Mapping[str, Tensor] | None = None,
 ) -> Source:
-    """A Source of data and labels of any kind: classes are the sorted distinct labels."""
+    """A Source of values and labels of any kind: classes are the sorted distinct labels.
+
+    limit: only the first so many. beside: coords, frame and surface, as ``Data`` has them.
+    """
+    count, beside = values.shape[0], beside or {}
     if labels is not None:
         flat = np.asarray(labels).reshape(-1)
-        if len(flat) != len(data):
-            raise InputError(f"source: {len(flat)} labels for {len(data)} data.")
+        if len(flat) != count:
+            raise InputError(f"source: {len(flat)} labels for {count} data.")
         labels = flat.tolist()
-    meta = dict(meta or {})
-    if limit is not None:
-        limit = min(limit, len(data))
-        data, labels = data[:limit], None if labels is None else labels[:limit]
-        meta = {key: value[:limit] for key, value in meta.items()}
+    if limit is not None and limit < count:
+        count, some = limit, slice(limit)
+        values = values[some] if isinstance(values, Tensor) else First(values, limit)
+        labels = None if labels is None else labels[some]
+        cameras = None if cameras is None else cameras.part(some)
+        beside = {key: value[some] for key, value in beside.items()}
     names = () if labels is None else tuple(str(x) for x in sorted(set(labels)))
-    place = {name: i for i, name in enumerate(names)}
-    numbers = None if labels is None else torch.tensor([place[str(x)] for x in labels])
-    parts = divide(len(data), split, shuffle)
-    return Source(data, numbers, names, *parts, filter, meta, dict(suggests or {}))
+    number = {name: i for i, name in enumerate(names)}
+    label = None if labels is None else torch.tensor([number[str(x)] for x in labels])
+    data = Data(values, cameras, label=label, **beside)
+    return Source(data, names, *divide(count, split, shuffle), filter, dict(suggests or {}))

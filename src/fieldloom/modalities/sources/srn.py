@@ -16,8 +16,8 @@ from fieldloom.modalities.sources.views import (
     Picture,
     Scene,
     check_missing,
+    scenes_to_source,
     size_of,
-    source_of,
 )
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
@@ -52,7 +52,9 @@ def srn(
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "objects"):
         scenes.append(_srn(folder, views, permit.large))
-    return source_of(modality, scenes, path, None, views, background, split, shuffle, permit.large)
+    return scenes_to_source(
+        modality, scenes, path, None, views, background, split, shuffle, permit.large
+    )
 
 
 def _srn(folder: Path, views: int | None, large: bool) -> Scene:

@@ -21,8 +21,8 @@ from fieldloom.modalities.sources.views import (
     Picture,
     Scene,
     check_missing,
+    scenes_to_source,
     size_of,
-    source_of,
 )
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
@@ -110,7 +110,9 @@ def transforms(
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "scenes"):
         scenes.append(_transforms(folder, part, convention, views, permit.large))
-    return source_of(modality, scenes, path, None, views, background, split, shuffle, permit.large)
+    return scenes_to_source(
+        modality, scenes, path, None, views, background, split, shuffle, permit.large
+    )
 
 
 def _described(folder: Path) -> bool:

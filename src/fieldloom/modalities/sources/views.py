@@ -1,9 +1,7 @@
 """Posed pictures: what all their readers share, and the reader of packed files.
 
-All give data uint8 (n, views, 3, height, width), with ``meta``
-
-c2w         (n, views, 4, 4) float32, OpenGL camera-to-world
-intrinsics  (n, views, 4) float32, fx, fy, cx, cy in pixels of the resized pictures
+All give uint8 values (n, views, 3, height, width), and a camera for each view, whose intrinsics are
+in pixels of the resized pictures.
 
 Pictures are composited on a background, then resized, never cropped: where the modality has other
 proportions, fx and fy part ways and every ray stays true. A turn noted in EXIF is not made, since
@@ -35,11 +33,12 @@ from fieldloom.modalities.sources.files import (
     member,
     read_npz,
 )
-from fieldloom.modalities.sources.pictures import Encoded, in_turn, opened
-from fieldloom.modalities.sources.source import Limit, Source, Split, assemble
+from fieldloom.modalities.sources.images import Encoded, in_turn, opened
+from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
+from fieldloom.types import Cameras
 
 Background = Literal["white", "black"]
 Picture = tuple[str, Encoded]
@@ -119,12 +118,12 @@ def views_packed(
 
     scenes = [scene(j) for j in range(min(count, limit or count))]
     labels = None if label is None else labels_of(file, label, count, "objects")[: len(scenes)]
-    return source_of(
+    return scenes_to_source(
         modality, scenes, path, labels, views, background, split, shuffle, permit.large
     )
 
 
-def source_of(
+def scenes_to_source(
     modality: Views,
     scenes: Sequence[Scene],
     path: str,
@@ -153,13 +152,13 @@ def source_of(
     intrinsics = torch.stack(
         [resize_intrinsics(scene.intrinsics[:each], scene.size, modality.size) for scene in scenes]
     )
-    return assemble(
+    return source_of(
         _decoded(scenes, each, modality.size, background, large),
         labels,
         (1.0, 0.0) if len(scenes) == 1 else split,
         shuffle,
         filter="box",
-        meta={"c2w": c2w.float(), "intrinsics": intrinsics.float()},
+        cameras=Cameras(c2w.float(), intrinsics.float()),
         suggests=_suggests(
             c2w, intrinsics, modality.size, [scene.bounds for scene in scenes], path
         ),

@@ -1,0 +1,181 @@
+"""From a recipe to a system and its data: names become parts, and settings are parsed, once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from fieldloom import memory, registry
+from fieldloom import recipe as recipes
+from fieldloom.conditioners import CONDITIONERS
+from fieldloom.encoders import ENCODERS
+from fieldloom.errors import InputError, quote, unknown
+from fieldloom.family import Family
+from fieldloom.fields import ARRANGEMENTS, FIELDS
+from fieldloom.metrics.losses import LINKS, LOSSES
+from fieldloom.modalities import MODALITIES, Modality
+from fieldloom.modalities.sources import SOURCES, Source
+from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
+from fieldloom.permit import NOTHING, Permit
+from fieldloom.priors import CODECS, DENOISERS, PRIORS
+from fieldloom.renderers import RENDERERS, Volume
+from fieldloom.settings import parse_settings, parse_stage
+from fieldloom.system import System
+
+TABLES: Mapping[str, Mapping[str, Any]] = {
+    "source": SOURCES,
+    "modality": MODALITIES,
+    "renderer": RENDERERS,
+    "field": FIELDS,
+    "arrangement": ARRANGEMENTS,
+    "conditioner": CONDITIONERS,
+    "encoder": ENCODERS,
+    "start": ENCODERS,
+    "unseen": ENCODERS,
+    "objective": OBJECTIVES,
+    "penalty": PENALTIES,
+    "critic": CRITICS,
+    "prior": PRIORS,
+    "codec": CODECS,
+    "denoiser": DENOISERS,
+}
+
+
+def register(kind: str, name: str, part: Callable[..., Any]) -> None:
+    """Let recipes of this process name a part: ``register("field", "gabor", Gabor)``.
+
+    kind: the key of a recipe that it belongs to (``field``, ``conditioner``, ``codec`` ...).
+    Raises InputError for a kind that there is not, and as ``registry.register`` does.
+    """
+    if kind not in TABLES:
+        raise unknown("kind of part", str(kind), TABLES)
+    registry.register(kind, name, part)
+
+
+def build(
+    recipe: str | recipes.Recipe,
+    variant: str | None = None,
+    *,
+    trust: Sequence[str] = (),
+    large: bool = False,
+    **overrides: Any,
+) -> System:
+    """The system that a recipe describes, untrained: a name, a path, or a dict.
+
+    trust: modules whose classes the recipe may name as ``module:Class``. large: try sizes beyond
+    this machine's memory. overrides: sections or keys that replace the recipe's:
+    ``build("mnif", "digits", seed=1, field={"width": 64})``. Raises InputError for whatever does
+    not fit, naming it.
+    """
+    for what, value in (("the recipe", recipe), ("overrides", overrides)):
+        recipes.check_values(value, what)
+    trust = (trust,) if isinstance(trust, str) else tuple(trust)
+    if isinstance(recipe, str):
+        recipe = recipes.load(f"{recipe}:{variant}" if variant else recipe)
+    elif variant:
+        raise InputError("variant: a recipe given as a dict has its variants merged already.")
+    elif not isinstance(recipe, Mapping):
+        raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
+    return assemble(recipes.resolve(recipe, overrides), Permit(trust, large=large))
+
+
+def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
+    """As ``build``, of a resolved recipe and what the user allows."""
+    recipes.validate(recipe)
+
+    def make() -> System:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.get("seed", 0))
+            return _assemble(recipe, permit)
+
+    return make() if permit.large else memory.reckoned(make, "this recipe")
+
+
+def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
+    make = partial(registry.build, tables=TABLES, permit=permit)
+    for section in ("modality", "field"):
+        if section not in recipe:
+            raise InputError(f"the recipe has no section '{section}'.")
+    settings = parse_settings(recipe)
+    facts = recipe.get("known", {})  # what the source said when the run began
+    signals, classes = facts.get("signals", 0), facts.get("classes", 0)
+    modality = make("modality", recipe["modality"])
+    render = make("renderer", recipe.get("renderer", "direct"))
+    if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
+        raise InputError(
+            f"renderer.range goes from {render.low:g} to {render.high:g}, modality.range from "
+            f"{modality.low:g} to {modality.high:g}: set both alike."
+        )
+    domain = render.domain(modality.coord_dim, modality.value_dim)
+    field = make(
+        "field",
+        recipe["field"],
+        coord_dim=domain.coord,
+        value_dim=domain.value,
+        direction_dim=domain.direction,
+    )
+    try:  # whichever conditioner fills them
+        memory.ask(memory.of_numbers(slot.shape for slot in field.slots.values()))
+    except memory.TooMuch as error:
+        spec = recipe["field"] if isinstance(recipe["field"], Mapping) else {}
+        raise registry.refused("the field", spec, error) from error
+    conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
+    family = Family(field, conditioner)
+    known = {"code_shape": family.code_shape, "signals": signals, "classes": classes}
+    seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "value_dim")}
+    batch = settings.of_field.batch
+    encoder = make("encoder", recipe.get("encoder", "nothing"), batch=batch, **known, **seen)
+    drawn = recipe.get("prior", "none")
+    held = conditioner.layout  # which weights a code holds, for what is made of them
+    prior = None if drawn == "none" else make("prior", drawn, layout=held, **known)
+    loss = recipe.get("loss", "mse")
+    if loss not in LOSSES:
+        raise unknown("loss", str(loss), LOSSES)
+    if loss in LINKS and modality.low != 0:
+        raise InputError(
+            f"loss = '{loss}' takes data in [0, 1]: set modality.range to 'unit', not 'signed'."
+        )
+    link = LINKS.get(loss)
+    return System(modality, render, LOSSES[loss], family, encoder, prior, recipe, link, permit)
+
+
+def objective_of(system: System) -> Objective:
+    """What the stage ``field`` of a system's recipe minimises."""
+    spec, modality = system.recipe.get("objective", "reconstruction"), system.modality
+    known = {
+        "family": system.family,
+        "encoder": system.encoder,
+        "render": system.render,
+        "loss_fn": system.loss_fn,
+        "prior": system.prior,
+        "link": system.link,
+        "coord_dim": modality.grid_dim,
+        "value_dim": modality.value_dim,
+        "span": modality.high - modality.low,
+    }
+
+    def make() -> Objective:
+        with torch.random.fork_rng(devices=[]):  # a critic is drawn from the seed, too
+            torch.manual_seed(system.settings.seed)
+            return registry.build("objective", spec, TABLES, system.permit, **known)
+
+    made = make() if system.permit.large else memory.reckoned(make, "the objective")
+    return made.to(system.device)
+
+
+def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOTHING) -> Source:
+    """The data of a recipe, in the size and channels of its modality."""
+    if "source" not in recipe:
+        raise InputError("the recipe has no section 'source': give --set source.name=folder.")
+    if "modality" in recipe and "known" not in recipe:  # a size that was asked for, not found
+        points = parse_stage("field", recipe.get("train", {}).get("field", {})).points
+        a_point = modality.value_dim  # bytes
+        if points is None:
+            a_point += memory.FLOAT * (modality.coord_dim + modality.value_dim)
+        shape = modality.shape()
+        memory.check(f"one datum of the size {shape}", math.prod(shape) * a_point, permit)
+    return registry.build("source", recipe["source"], TABLES, permit, modality=modality)

@@ -1,0 +1,203 @@
+"""Files decoded once into a cache, and mapped from there: data larger than memory would allow.
+
+The cache lies in ``$FIELDLOOM_CACHE``, else ``$XDG_CACHE_HOME/fieldloom``, else
+``~/.cache/fieldloom``. Whatever is in it may be deleted at any time; what a process left there that
+was killed while it decoded is removed when the next file is written.
+
+A cached array belongs to the content of the files that it was decoded from, wherever they lie and
+whatever their times: it ends with that content's key and a digest of itself, and is made anew where
+either differs. The whole of a file is looked at up to ``WHOLE`` bytes, ``BLOCKS`` blocks of a
+larger one, the first and the last among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldloom import export
+from fieldloom.errors import quote_path
+
+Blocks = Iterable[NDArray[np.uint8]]
+
+FORMAT = 2
+"""Of the cached arrays: decoding that gives other numbers needs another one."""
+WHOLE, BLOCK, BLOCKS = 1 << 24, 1 << 16, 64
+MARK = b"fieldloom"
+SEAL = len(MARK) + 2 * (12 + 16)
+"""Bytes behind a cached array: the mark, the key and the digest."""
+
+
+def memory_map(
+    files: Sequence[Path], options: Mapping[str, Any], decode: Callable[[], Blocks]
+) -> NDArray[np.uint8]:
+    """What ``decode`` gives, joined along the first axis: an array that is mapped from a file.
+
+    decode:  blocks (n, *rest) of uint8, one after another; it is asked only where files of the same
+             content were not decoded before with the same ``options``.
+    Where the cache cannot be written a warning says so, and the array is held in memory.
+    """
+    return _memory_map(files, _key([_content(file) for file in files], options), decode)
+
+
+def memory_map_by_parts(
+    files: Sequence[Path],
+    options: Mapping[str, Any],
+    parts: Sequence[tuple[Sequence[Path], Callable[[], Blocks]]],
+) -> NDArray[np.uint8]:
+    """As ``memory_map`` what all parts give, one after another; for what takes hours.
+
+    parts: the files of each, and its ``decode``. Each part is kept as soon as it is there, so that
+    what is stopped goes on with the part that it was at; they are removed when all are joined. A
+    part may be empty.
+    """
+    seen = {file: _content(file) for file in {*files, *(f for own, _ in parts for f in own)}}
+    key = lambda own, told: _key([seen[file] for file in own], told)
+    whole = key(files, options)
+    keys = [key(own, dict(options) | {"part": i}) for i, (own, _) in enumerate(parts)]
+
+    def blocks() -> Blocks:
+        for (own, decode), key_of in zip(parts, keys, strict=True):
+            part = _memory_map(own, key_of, decode)
+            if len(part):
+                yield part
+
+    found = _memory_map(files, whole, blocks)
+    if _place(files, whole).is_file():  # else the parts are all that is kept
+        for (own, _), key_of in zip(parts, keys, strict=True):
+            with suppress(OSError):  # it never was, or the cache is somebody else's
+                _place(own, key_of).unlink()
+    return found
+
+
+def _memory_map(files: Sequence[Path], key: str, decode: Callable[[], Blocks]) -> NDArray[np.uint8]:
+    cached = _place(files, key)
+    found = _opened(cached, key)
+    if found is not None:
+        return found
+    try:
+        export.remove_partial(cached.parent)
+        export.atomically(cached, lambda file: _sealed(file, key, decode()))
+    except OSError as error:
+        found = _opened(cached, key)  # another process may have written it just now
+        if found is not None:
+            return found
+        what = files[0] if len(files) == 1 else files[0].parent
+        warnings.warn(
+            f"the cache {quote_path(cached.parent)} cannot be written "
+            f"({error.strerror or error}): {quote_path(what.name)} is held in memory; set "
+            "FIELDLOOM_CACHE to another folder.",
+            stacklevel=4,
+        )
+        return _held(decode())
+    found = _opened(cached, key)
+    return _held(decode()) if found is None else found
+
+
+def cache() -> Path:
+    """The folder of decoded files."""
+    if own := os.environ.get("FIELDLOOM_CACHE"):
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(shared) / "fieldloom"
+
+
+def _place(files: Sequence[Path], key: str) -> Path:
+    """Where the array of a key lies, whatever its files were called; or will lie."""
+    readable = re.sub(r"[^\w-]+", "_", files[0].stem)[:40]
+    return next(cache().glob(f"*-{key}.npy"), cache() / f"{readable}-{key}.npy")
+
+
+def _key(contents: Sequence[str], options: Mapping[str, Any]) -> str:
+    told = json.dumps([FORMAT, contents, options], sort_keys=True)
+    return hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
+
+
+def _content(file: Path) -> str:
+    """What tells a file's content from any other's; of a large one also its time of change."""
+    try:
+        with file.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            changed = file.stat().st_mtime_ns if size > WHOLE else 0
+            return f"{file.suffix.lower()} {_digest(stream, size)} {changed}"  # its format, too
+    except OSError as error:  # decoding will say so
+        return f"unread: {error.errno}"
+
+
+def _digest(stream: BinaryIO, size: int) -> str:
+    """Of the first ``size`` bytes: of all of them, or of blocks at equal steps."""
+    seen = hashlib.blake2b(f"{size}".encode(), digest_size=16)
+    starts, length = [0], size
+    if size > WHOLE:
+        starts = [(size - BLOCK) * i // (BLOCKS - 1) for i in range(BLOCKS)]
+        length = BLOCK
+    for start in starts:
+        stream.seek(start)
+        seen.update(stream.read(length))
+    return seen.hexdigest()
+
+
+def _held(blocks: Blocks) -> NDArray[np.uint8]:
+    found = list(blocks)
+    return np.concatenate(found) if found else np.empty(0, np.uint8)
+
+
+def _opened(cached: Path, key: str) -> NDArray[np.uint8] | None:
+    """The cached array, None where there is none, or none that is whole and belongs to this key.
+
+    Pages are mapped "copy on write": the array counts as writable, the file never changes.
+    """
+    try:
+        with cached.open("rb") as stream:
+            size = max(0, stream.seek(0, os.SEEK_END) - SEAL)
+            seal = _seal(key, _digest(stream, size))
+            stream.seek(size)
+            if stream.read() != seal:
+                return None
+        found = np.load(cached, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return np.asarray(found)
+
+
+def _seal(key: str, digest: str) -> bytes:
+    return MARK + key.encode() + digest.encode()
+
+
+def _sealed(file: BinaryIO, key: str, blocks: Blocks) -> None:
+    """An array as ``.npy``, and behind it what ``_opened`` looks for; NumPy does not read on."""
+    _write(file, blocks)
+    file.flush()
+    with open(file.name, "rb") as written:
+        size = written.seek(0, os.SEEK_END)
+        seal = _seal(key, _digest(written, size))
+    file.seek(size)
+    file.write(seal)
+
+
+def _write(file: BinaryIO, blocks: Blocks) -> None:
+    """An array as ``.npy``, block by block; how long it is stands in the header at the end."""
+    count, rest = 0, ()
+    for block in blocks:
+        if not count:
+            rest = block.shape[1:]
+            _header(file, (0, *rest))
+        file.write(np.ascontiguousarray(block).data)
+        count += len(block)
+    file.seek(0)
+    _header(file, (count, *rest))  # NumPy pads headers so that a longer first axis fits in
+
+
+def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    told = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, told)

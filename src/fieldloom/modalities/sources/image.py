@@ -1,0 +1,57 @@
+"""One picture of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fieldloom.errors import quote_path
+from fieldloom.modalities.grid import Grid
+from fieldloom.modalities.sources.cache import memory_map
+from fieldloom.modalities.sources.files import existing_file
+from fieldloom.modalities.sources.images import check_pictures, fitted, opened, plain, seen_size
+from fieldloom.modalities.sources.source import Filter, Source, source_of
+from fieldloom.permit import NOTHING, Permit
+
+STRIP = 1 << 22
+"""Pixels of a picture that are written to the cache at a time: whole rows, at least one."""
+
+
+def image(
+    modality: Grid, path: str, filter: Filter = "bicubic", permit: Permit = NOTHING
+) -> Source:
+    """One picture of any size and mode, mapped from a file into which it is decoded once.
+
+    It keeps its own size, and suggests it, where the modality says none; otherwise it is
+    centre-cropped and resized.
+    """
+    check_pictures(modality)
+    file, size, used = existing_file(path), None, "none"
+    with opened(file, quote_path(file), permit.large) as image:
+        own = seen_size(image)
+    if not modality.native and own != modality.size:  # its own is decoded but once
+        size, used = (modality.size[0], modality.size[1]), filter
+    options = {"size": size, "channels": modality.channels, "filter": used}
+    decode = lambda: _strips(file, size, modality.channels, filter, permit.large)
+    array = memory_map([file], options, decode)
+    data = torch.from_numpy(array).permute(2, 0, 1)[None]
+    suggests = {"modality": {"size": list(data.shape[2:])}}
+    return source_of(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
+
+
+def _strips(
+    file: Path, size: tuple[int, int] | None, channels: int, filter: Filter, large: bool
+) -> Iterator[NDArray[np.uint8]]:
+    """The picture, of this size or its own, from top to bottom: (rows, width, channel)."""
+    with opened(file, quote_path(file), large) as image:
+        image = plain(image, channels)
+        image = image if size is None else fitted(image, size, filter)
+        image.load()
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        yield np.asarray(strip).reshape(-1, image.width, channels)

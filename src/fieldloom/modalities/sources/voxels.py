@@ -1,0 +1,174 @@
+"""Voxels: packed bits, arrays and binvox files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fieldloom.errors import InputError, quote, quote_path, shorten
+from fieldloom.modalities.sources.files import (
+    BYTES,
+    CELLS,
+    Packed,
+    Refused,
+    check_size,
+    check_skipped,
+    existing,
+    existing_file,
+    labels_of,
+    member,
+    only,
+    read_npz,
+)
+from fieldloom.modalities.sources.shapes import Cells, check_modality, classes_of, files_of
+from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
+from fieldloom.permit import NOTHING, Permit
+from fieldloom.progress import track
+
+
+def voxels(
+    modality: Cells,
+    path: str,
+    key: str | None = None,
+    label: str | None = None,
+    split: Split = (0.9, 0.1),
+    shuffle: bool = True,
+    limit: Limit = None,
+    permit: Permit = NOTHING,
+) -> Source:
+    """Voxels (n, X, Y, Z): a ``.npz`` or ``.npy`` file, a ``.binvox`` file, or a folder of them.
+
+    A packed ``.npz`` has ``bits`` (n, bytes), each row from ``np.packbits``, and ``shape``. Arrays
+    hold booleans, uint8 (0 and 1, or 0 to 255) or floats in [0, 1]. Those that are an integer
+    multiple of the modality's size are pooled to it: a cell is on where one of its parts is.
+    Of binvox files the frame is known; their sub-folders are classes if all files lie in one.
+
+    key: of the array in an ``.npz`` with several; label: of the array of labels, one a shape.
+    """
+    check_modality(modality)
+    root = existing(path)
+    if root.is_dir() or root.suffix.lower() == ".binvox":
+        return _binvoxes(modality, root, path, split, shuffle, limit, permit.large)
+    file = read_npz(existing_file(path))
+    if key is None and "bits" in file and "shape" in file:
+        held = member(file, "bits", "bytes", axes=(2,), large=permit.large)
+        array = _unpacked(file, held[:limit], permit.large)
+    else:
+        held = member(file, only(file, key, label), large=permit.large)
+        array = held[:limit]
+    labels = None if label is None else labels_of(file, label, len(held), "shapes")[:limit]
+    return source_of(_pooled(array, modality), labels, split, shuffle)
+
+
+def _binvoxes(
+    modality: Cells,
+    root: Path,
+    path: str,
+    split: Split,
+    shuffle: bool,
+    limit: int | None,
+    large: bool,
+) -> Source:
+    files = files_of(root, path, {".binvox"}, limit)
+    names = [quote_path(file) for file in files]
+    tiles, frames, faults = {}, [], {}
+    for i, file in enumerate(track(files, "reading voxel files", len(files), "files")):
+        try:
+            bits, corner, side = _binvox(file, large)
+        except Refused:
+            raise
+        except InputError as error:
+            faults[i] = error
+        else:
+            tiles[i] = _pooled(bits[None], modality)
+            frames.append(_cell_frame(modality, corner, side))
+    check_skipped(names, faults, "voxel files")
+    labels = classes_of(root, [files[i] for i in tiles])
+    split = (1.0, 0.0) if len(tiles) == 1 else split
+    data = torch.cat(list(tiles.values()))
+    return source_of(data, labels, split, shuffle, beside={"frame": torch.stack(frames)})
+
+
+def _unpacked(file: Packed, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:
+    """Voxels (n, X, Y, Z) of packed rows (n, bytes), 0 or 1."""
+    path = quote_path(file.path)
+    shape = member(file, "shape", "integers", axes=(1,)).tolist()
+    cells = math.prod(shape)
+    if len(shape) != 3 or min(shape) < 1 or bits.shape[1] != -(-cells // 8):
+        raise InputError(f"{path}: bits {bits.shape} are no packed rows of cells {quote(shape)}.")
+    check_size(path, cells, "cells in a shape", CELLS, large)
+    most = max(BYTES, 8 * file.path.stat().st_size)
+    check_size(path, cells * len(bits), "cells", most, large)
+    return np.unpackbits(bits, axis=1, count=cells).reshape(-1, *shape)
+
+
+def _binvox(file: Path, large: bool) -> tuple[NDArray[np.uint8], list[float], float]:
+    """A binvox file: 0 or 1 (x, y, z), the corner of its cube, and the cube's side.
+
+    After a header of lines come pairs of bytes, a value and how often it follows; y runs fastest,
+    then z, then x. Source: https://www.patrickmin.com/binvox/binvox.html
+    """
+    name = quote_path(file)
+    try:
+        head, _, body = file.read_bytes().partition(b"\ndata\n")
+        lines = [line.split() for line in head.decode("ascii").splitlines()]
+        if not lines or lines[0][:1] != ["#binvox"]:
+            raise ValueError("it does not begin with '#binvox'")
+        fields = {line[0]: [float(x) for x in line[1:]] for line in lines[1:] if len(line) > 1}
+        size = [int(x) for x in fields["dim"]]
+        corner, side = fields.get("translate", [0.0] * 3), fields.get("scale", [1.0])[0]
+        if len(corner) != 3 or not np.isfinite([*corner, side]).all() or side <= 0:
+            raise ValueError(f"its cube begins at {corner} and has the side {side}")
+        runs = np.frombuffer(body[: len(body) // 2 * 2], np.uint8).reshape(-1, 2)
+        cells = int(runs[:, 1].sum(dtype=np.int64))
+        if len(size) != 3 or len(set(size)) != 1 or min(size) < 1 or cells != size[0] ** 3:
+            raise ValueError(f"{cells} cells do not fill a cube with dim {size}")
+    except (OSError, ValueError, KeyError, IndexError, OverflowError) as error:
+        raise InputError(f"{name} is not a readable binvox file: {shorten(str(error))}.") from None
+    what = f"{name} ({file.stat().st_size:,} bytes, dim {size[0]})"
+    check_size(what, cells, "cells", CELLS, large)
+    values = np.repeat((runs[:, 0] > 0).astype(np.uint8), runs[:, 1])
+    return values.reshape(size).transpose(0, 2, 1), corner, side
+
+
+def _cell_frame(modality: Cells, corner: Sequence[float], side: float) -> Tensor:
+    """The frame (4,) that leads from the modality's grid to the centres of a cube's cells."""
+    coords = modality.grid()[0].double()
+    cell = side / modality.size[0]
+    scale = cell * (modality.size[0] - 1) / (coords[-1, 0] - coords[0, 0])
+    centre = torch.tensor(corner, dtype=torch.float64) + cell / 2 - scale * coords[0]
+    return torch.cat([centre, scale[None]])
+
+
+def _pooled(array: NDArray[Any], modality: Cells) -> Tensor:
+    """(n, X, Y, Z) or (n, 1, X, Y, Z) -> (n, 1, *size), uint8 in 0 .. 255 or float32 in [0, 1]."""
+    if array.ndim == 5 and array.shape[1] == 1:
+        array = array[:, 0]
+    size = modality.size
+    if (
+        array.ndim != 4
+        or 0 in array.shape
+        or any(have % want for have, want in zip(array.shape[1:], size, strict=True))
+    ):
+        raise InputError(
+            f"source: voxels of the shape {array.shape} where the modality has {size}: give "
+            "(n, X, Y, Z) of that size, or of a multiple of it."
+        )
+    if array.dtype == np.bool_ or (array.dtype == np.uint8 and array.max() <= 1):
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype != np.uint8:
+        if array.dtype.kind not in "uif" or not (array.min() >= 0 and array.max() <= 1):
+            raise InputError("source: voxels other than booleans or uint8 must lie in [0, 1].")
+        array = array.astype(np.float32)
+    if array.shape[1:] != size:
+        x, y, z = (have // want for have, want in zip(array.shape[1:], size, strict=True))
+        blocks = array.reshape(len(array), size[0], x, size[1], y, size[2], z)
+        array = blocks.max(axis=(2, 4, 6))
+    return torch.from_numpy(np.ascontiguousarray(array[:, None]))

@@ -1,0 +1,189 @@
+"""What a recipe says beside its parts, checked once: its stages of training, its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fieldloom.errors import InputError, quote, unknown
+from fieldloom.metrics.clouds import PROTOCOLS
+from fieldloom.metrics.features import DETECTORS
+from fieldloom.recipe import STAGES, Recipe
+from fieldloom.registry import build
+
+Precision = Literal["float32", "bfloat16"]
+Schedule = Literal["cosine", "constant", "step"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A section ``[train.X]`` of a recipe.
+
+    steps, batch: optimiser steps, signals in each.
+    optimizer: name and arguments; groups: what differs for a group of an objective's parameters
+               (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
+    schedule:  ``cosine`` to 0 over the steps, ``constant``, or ``step``: multiplied by ``factor``
+               after every ``every`` steps (below 1: a fraction of all). warmup: linear, over so
+               many steps.
+    clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which
+               become the result; 0 keeps none.
+    points:    so many random points of each signal a step; None takes all. together: the same
+               points of every signal of a batch.
+    precision: of the forward pass; micro: signals at a time, None lets the machine's cache decide.
+    partial:   every epoch ends with its remainder as a smaller batch, as released code often has
+               it; otherwise batches run across the ends of epochs.
+    save_every, log_every: steps between checkpoints and between lines of the log.
+    """
+
+    steps: int = 1000
+    batch: int = 32
+    optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adamw"})
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schedule: Schedule = "cosine"
+    every: int | float = 1000
+    factor: float = 0.1
+    warmup: int = 0
+    clip: float | None = None
+    ema: float = 0.0
+    points: int | None = None
+    together: bool = False
+    precision: Precision = "float32"
+    micro: int | None = None
+    partial: bool = False
+    save_every: int = 1000
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "batch", "save_every", "log_every", "points", "micro")
+        for name in counts:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"train: {name} = {value}: at least 1.")
+        if not 0 < self.factor <= 1 or self.every <= 0:
+            raise InputError(
+                f"train: factor = {self.factor}, every = {self.every}: above 0, a factor at most 1."
+            )
+        if not 0 <= self.ema < 1 or self.warmup < 0 or (self.clip is not None and self.clip <= 0):
+            raise InputError("train: ema is in [0, 1), warmup at least 0, clip positive.")
+
+
+def parse_stage(name: str, spec: Any) -> Stage:
+    """The checked section ``[train.name]``."""
+    if not isinstance(spec, Mapping):
+        raise InputError(f"train.{name} = {quote(spec)} is not right: it is a table.")
+    return build(f"train.{name}", {"name": "stage", **spec}, {f"train.{name}": {"stage": Stage}})
+
+
+PAIRED = ("psnr", "ssim", "mse", "accuracy", "iou", "chamfer")
+PICTURES = ("frechet", "kid", "precision-recall")
+SHAPES = ("shapes", "cloud-frechet")
+METRICS = (*PAIRED, *PICTURES, *SHAPES)
+
+
+OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "temperature")
+"""Of sampling; which of them a prior has is the prior's."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A section ``[evaluate]`` of a recipe.
+
+    metrics:  of reconstruction (``psnr``, ``ssim``; of shapes ``mse``, ``accuracy``, ``iou``,
+              ``chamfer``), of sets of pictures or of rendered views (``frechet``, ``kid``,
+              ``precision-recall``, in the features of ``detector``; ``weights``: its local file),
+              and of sets of shapes (``shapes``: the figures of ``protocol``; ``cloud-frechet``, in
+              the features of a point-cloud detector).
+    protocol: how sets of shapes are judged: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
+    points:   of each surface, where not the protocol's: figures are then marked so.
+    resolution: of the grid that surfaces are found on; None: as trained.
+    samples:  drawn from the prior, in equal numbers of each class where there are classes, with its
+              options (``OPTIONS``) where they are given; None: 256, or of shapes and views as many
+              as there are test data. seed: of these samples.
+    """
+
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+    detector: str = "gabor"
+    weights: str | None = None
+    protocol: str = "mnif"
+    points: int | None = None
+    resolution: int | None = None
+    samples: int | None = None
+    guidance: float | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    spacing: str | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    temperature: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "points", "resolution", "steps", "top_k"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"evaluate.{name} = {value}: at least 1.")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"evaluate.seed = {self.seed}: from 0 to 2^63 - 1.")
+        for name in self.metrics:
+            if name not in METRICS:
+                raise unknown("metric", name, METRICS)
+        if self.detector not in DETECTORS:
+            raise unknown("detector", self.detector, DETECTORS)
+        if self.protocol not in PROTOCOLS:
+            raise unknown("protocol", self.protocol, PROTOCOLS)
+
+    def options(self) -> dict[str, Any]:
+        """What the prior's ``sample`` is given."""
+        given = {name: getattr(self, name) for name in OPTIONS}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def parse_evaluation(spec: Any) -> Evaluation:
+    """The checked section ``[evaluate]``."""
+    if not isinstance(spec, Mapping):
+        raise InputError(f"evaluate = {quote(spec)} is not right: it is a table.")
+    tables = {"evaluate": {"evaluate": Evaluation}}
+    return build("evaluate", {"name": "evaluate", **spec}, tables)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything of a recipe that is no part.
+
+    stages:   name -> its section ``[train.X]``, as it is where a recipe is silent, too.
+    names:    of the classes of the training data; filter: how these were resized.
+    title:    the recipe's and the variant's name; paper: what it is a row of.
+    expected: published figures; dead: parameters of the released code that nothing uses.
+    """
+
+    seed: int = 0
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    evaluation: Evaluation = Evaluation()
+    names: tuple[str, ...] = ()
+    filter: str = "none"
+    title: str | None = None
+    paper: str | None = None
+    expected: Mapping[str, Any] = field(default_factory=dict)
+    dead: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def of_field(self) -> Stage:
+        """The stage that trains fields and their encoder."""
+        return self.stages["field"]
+
+
+def parse_settings(recipe: Recipe) -> Settings:
+    """The checked settings of a resolved recipe. Raises InputError."""
+    known, train = recipe.get("known", {}), recipe.get("train", {})
+    return Settings(
+        seed=recipe.get("seed", 0),
+        stages={name: parse_stage(name, train.get(name, {})) for name in STAGES},
+        evaluation=parse_evaluation(recipe.get("evaluate", {})),
+        names=tuple(known.get("names", ())),
+        filter=known.get("filter", "none"),
+        title=recipe.get("recipe"),
+        paper=recipe.get("paper"),
+        expected=recipe.get("expected", {}),
+        dead=recipe.get("dead", {}),
+    )
