@@ -218,9 +218,9 @@ MANY = {
     ("laginr:tiny", "encoder.depth=1000000000"): r"encoder 'transformer' would .* TB \(depth",
     ("laginr:tiny", "prior.denoiser.depth=1000000000"): r"denoiser 'dit' would .* TB \(depth",
     ("loe:image", "field.depth=1000000000"): r"field 'experts' would take .* TB \(depth",
-    ("loe:image", "field.tiles=1000000000"): r"the field would take .* ZB \(tiles",
+    ("loe:image", "field.tiling.tiles=1000000000"): r"the field would take .* ZB \(tiling.tiles",
     ("gem:tiny", "known.signals=1000000000000"): r"encoder 'autodecode' would .* TB \(signals",
-    ("gasp:tiny", "field.count=1000000000000"): "would take .* TB",
+    ("gasp:tiny", "field.encoding.count=1000000000000"): "would take .* TB",
     ("hyperdiffusion:tiny", "prior.denoiser.depth=100000000"): r"'tensors' would .* TB \(depth",
 }
 

@@ -248,7 +248,7 @@ def test_gasp_on_views(scenes, tmp_path, capsys):
     layers = "[[16,4,4],[4,4],[1,4,1]]"
     overrides = [
         "train.field.steps=4", "train.field.batch=3", "modality.size=8", "modality.patch=4",
-        "modality.held=1", "renderer.samples=5", "field.width=8", "field.count=4",
+        "modality.held=1", "renderer.samples=5", "field.width=8", "field.encoding.count=4",
         "conditioner.hidden=[6,6]", f"objective.critic.layers={layers}", f"source.path={scenes}",
         "source.split=[0.67,0.33]",
     ]  # fmt: skip
@@ -265,7 +265,7 @@ def test_gasp_on_the_sphere(tmp_path):
     overrides = [
         f"source={{name=\"array\",path=\"{tmp_path / 'climate.npz'}\",bounds=[200.0,330.0]}}",
         "modality.size=[7,12]", "train.field.steps=4", "train.field.batch=4", "field.width=8",
-        "field.count=4", "conditioner.hidden=[6,6]", "objective.points=40",
+        "field.encoding.count=4", "conditioner.hidden=[6,6]", "objective.points=40",
         "objective.critic.layers=[[40,4,4],[8,4],[1,4,1]]", "evaluate.samples=4",
     ]  # fmt: skip
     system = train(recipe.load("gasp:climate", overrides), str(tmp_path / "run"))
