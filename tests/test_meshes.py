@@ -253,11 +253,11 @@ def test_the_sampler_of_mnif():
 
 def test_frames_lead_back(bunny):
     original = from_unit(bunny, np.array([30.0, -4.0, 1e3, 250.0]))
-    for reach in (1.0, 0.45):
-        unit, frame = to_unit(original, reach)
+    for extent in (1.0, 0.45):
+        unit, frame = to_unit(original, extent)
         low, high = unit.vertices.min(0), unit.vertices.max(0)
         np.testing.assert_allclose(low + high, 0, atol=1e-12)
-        assert (high - low).max() == pytest.approx(2 * reach)
+        assert (high - low).max() == pytest.approx(2 * extent)
         np.testing.assert_allclose(from_unit(unit, frame).vertices, original.vertices, rtol=1e-12)
 
 

@@ -157,8 +157,8 @@ def test_own_meshes_are_reconstructed_where_they_stood(shape_run, tmp_path):
         assert write_data(system, code, 24, folder, "obj", project, about) == 1
         low, high = trimesh.load(folder / "0000.obj").bounds
         np.testing.assert_allclose((low + high) / 2, [10, 20, 30], atol=0.05)
-        reach = 0.6 * 2 / 0.9  # the box's longest half side stands at 0.9
-        np.testing.assert_allclose(high - low, 2 * reach, rtol=0.03)
+        extent = 0.6 * 2 / 0.9  # the box's longest half side stands at 0.9
+        np.testing.assert_allclose(high - low, 2 * extent, rtol=0.03)
     run("reconstruct", shape_run, "--source", tmp_path / "box.ply", "--resolution", 12)
     run("encode", shape_run, "--source", tmp_path / "box.ply", "--out", tmp_path / "code.st")
     assert (tmp_path / "code.st").is_file()

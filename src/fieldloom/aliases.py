@@ -30,6 +30,9 @@ KEYS: Mapping[str, str] = {
     "field[experts].head": "field.head.kind",
     "field[experts].view_count": "field.head.octaves",
     "field[experts].view_width": "field.head.width",
+    "source[meshes].reach": "source.extent",
+    "source[meshes].grow": "source.dilation",
+    "source[meshes].near": "source.near_surface",
 }
 """Old dotted path -> path, from a kind of part: ``"field.count": "field.encoding.count"``.
 
