@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -26,11 +24,12 @@ from fieldloom.process import quicken
 quicken()  # as the command line does: before torch is imported
 
 import torch  # noqa: E402
+from measure import in_turns  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from fieldloom.conditioners import FlatWeights  # noqa: E402
 from fieldloom.encoders import Fit, stacks  # noqa: E402
-from fieldloom.encoders.draws import drawing  # noqa: E402
+from fieldloom.encoders.draws import point_sampler  # noqa: E402
 from fieldloom.engine import device as devices  # noqa: E402
 from fieldloom.family import Family  # noqa: E402
 from fieldloom.fields import Fourier, FourierMlp, Siren  # noqa: E402
@@ -106,18 +105,6 @@ def plain_fit(case: Case, family: Family, seen: list[Signal]) -> Plain:
     return model
 
 
-def in_turns(tasks: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each task. All are run once untimed, then in turns."""
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for number in range(rounds + 1):
-        for name, task in tasks.items():
-            began = time.perf_counter()
-            task()
-            if number:
-                times[name].append(time.perf_counter() - began)
-    return times
-
-
 def measure(case: Case, single: int, rounds: int, seed: int) -> dict[str, Any]:
     """Field-steps a second of each way, and how far apart their fitted values are."""
     torch.manual_seed(seed)
@@ -128,17 +115,19 @@ def measure(case: Case, single: int, rounds: int, seed: int) -> dict[str, Any]:
     fit = Fit(case.steps, case.rate, keep="last", points=case.points, draw=draw)
     size = stacks.stack_size(family, render, points, on_cpu=True)
     each = [signal.part(slice(i, i + 1)) for i in range(single)]
-    drawn = [[drawing(one, points, fit.seed)(step) for step in range(case.steps)] for one in each]
+    drawn = [
+        [point_sampler(one, points, fit.seed)(step) for step in range(case.steps)] for one in each
+    ]
 
     def stacked() -> Tensor:
         return fit(signal, family, render, case.loss_fn)
 
     def at_once() -> Tensor:
-        cached, stacks.CACHED = stacks.CACHED, 1 << 40
+        cached, stacks.CPU_LAYER = stacks.CPU_LAYER, 1 << 40
         try:
             return stacked()
         finally:
-            stacks.CACHED = cached
+            stacks.CPU_LAYER = cached
 
     def alone() -> Tensor:
         return torch.cat([fit(one, family, render, case.loss_fn) for one in each])

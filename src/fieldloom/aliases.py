@@ -14,6 +14,7 @@ Layer = Mapping[str, Any]
 
 NAMES: Mapping[str, Mapping[str, str]] = {
     "conditioner": {"direct": "flat-weights"},
+    "denoiser": {"tensors": "weight-transformer"},
     "source": {"picture": "image", "film": "video", "sound": "audio"},
 }
 """Kind of part -> its old name -> its name."""
@@ -33,6 +34,8 @@ KEYS: Mapping[str, str] = {
     "source[meshes].reach": "source.extent",
     "source[meshes].grow": "source.dilation",
     "source[meshes].near": "source.near_surface",
+    "codec[quantize].codes": "codec.codebook_size",
+    "prior[autoregressive].places": "prior.positions",
 }
 """Old dotted path -> path, from a kind of part: ``"field.count": "field.encoding.count"``.
 
