@@ -22,7 +22,7 @@ from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
 from fieldloom.renderers import DENSITIES, Plucker, Rendered, Volume, plucker, sample_pdf
 from fieldloom.system import System
-from fieldloom.types import Batch, Function, Signal
+from fieldloom.types import Batch, Cameras, Data, Function, Signal
 
 NEAR, FAR = 0.5, 2.5
 ALONG_X = torch.tensor([[[0.0, 0, 0, 1, 0, 0]]], dtype=torch.float64)
@@ -569,12 +569,12 @@ def test_codes_are_not_drawn(name: str) -> None:
     """Outside training a code is a function of its signal alone: no chance, no company."""
     system = views_system({"name": name, "steps": 3})
     assert system.render.stochastic
-    cameras = {k: v.expand(3, *v.shape) for k, v in system.modality.cameras(2).items()}
-    data = torch.rand(3, 2, 3, 8, 8)
-    codes = system.encode(data, **cameras)
-    torch.testing.assert_close(system.encode(data, **cameras), codes)
-    alone = system.encode(data[1:2], **{k: v[1:2] for k, v in cameras.items()})
-    torch.testing.assert_close(alone, codes[1:2])
+    one = system.modality.cameras(2)
+    cameras = Cameras(one.c2w.expand(3, -1, -1, -1), one.intrinsics.expand(3, -1, -1))
+    data = Data(torch.rand(3, 2, 3, 8, 8), cameras=cameras)
+    codes = system.encode(data)
+    torch.testing.assert_close(system.encode(data), codes)
+    torch.testing.assert_close(system.encode(data.part(slice(1, 2))), codes[1:2])
 
 
 # -- Fit(points=) and Signal.thinned
