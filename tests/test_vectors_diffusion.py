@@ -11,7 +11,7 @@ from fieldloom.denoisers.conditions import embed_sinusoid
 from fieldloom.engine.loop import Training
 from fieldloom.engine.stage import Stage
 from fieldloom.modalities.grid import Grid, Placement
-from fieldloom.objectives import Objective
+from fieldloom.objectives import CodeBatch, Objective
 from fieldloom.priors import Diffusion
 from sampling import take_step
 from vectors import Vectors, load, same
@@ -215,7 +215,7 @@ def test_averaged_weights() -> None:
     stage = Stage(batch=1, optimizer=optimizer, schedule="constant", ema=0.9999)
     training = Training(objective, stage)
     for expected in stored:
-        training.advance((torch.zeros(1, 1, 1), None), 1, 0, torch.device("cpu"))
+        training.advance(CodeBatch(torch.zeros(1, 1, 1)), 1, 0, torch.device("cpu"))
         same(training.averaged["w"], expected, **FLOAT32)
     same(objective.w.detach(), 5 * torch.tensor([1.0, 2.0, 3.0]))
     training.finish()

@@ -128,7 +128,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
     known = {"code_shape": family.code_shape, "signals": signals, "classes": classes}
-    seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "value_dim")}
+    seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "grid_dim", "value_dim")}
     batch = settings.of_field.batch
     encoder = make("encoder", recipe.get("encoder", "nothing"), batch=batch, **known, **seen)
     drawn = recipe.get("prior", "none")
@@ -156,6 +156,7 @@ def objective_of(system: System) -> Objective:
         "prior": system.prior,
         "link": system.link,
         "coord_dim": modality.grid_dim,
+        "grid_dim": modality.grid_dim,
         "value_dim": modality.value_dim,
         "span": modality.high - modality.low,
     }
