@@ -29,7 +29,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from fieldloom.conditioners import FlatWeights  # noqa: E402
 from fieldloom.encoders import Fit, stacks  # noqa: E402
-from fieldloom.encoders.draws import drawing  # noqa: E402
+from fieldloom.encoders.draws import point_sampler  # noqa: E402
 from fieldloom.engine import device as devices  # noqa: E402
 from fieldloom.family import Family  # noqa: E402
 from fieldloom.fields import FourierMlp, Siren  # noqa: E402
@@ -115,17 +115,19 @@ def measure(case: Case, single: int, rounds: int, seed: int) -> dict[str, Any]:
     fit = Fit(case.steps, case.rate, keep="last", points=case.points, draw=draw)
     size = stacks.stack_size(family, render, points, on_cpu=True)
     each = [signal.part(slice(i, i + 1)) for i in range(single)]
-    drawn = [[drawing(one, points, fit.seed)(step) for step in range(case.steps)] for one in each]
+    drawn = [
+        [point_sampler(one, points, fit.seed)(step) for step in range(case.steps)] for one in each
+    ]
 
     def stacked() -> Tensor:
         return fit(signal, family, render, case.loss_fn)
 
     def at_once() -> Tensor:
-        cached, stacks.CACHED = stacks.CACHED, 1 << 40
+        cached, stacks.CPU_LAYER = stacks.CPU_LAYER, 1 << 40
         try:
             return stacked()
         finally:
-            stacks.CACHED = cached
+            stacks.CPU_LAYER = cached
 
     def alone() -> Tensor:
         return torch.cat([fit(one, family, render, case.loss_fn) for one in each])

@@ -77,7 +77,7 @@ def plain_weights(system: System, code: Tensor) -> dict[str, Tensor]:
     mixed = {}
     for name in mixture.chosen:
         basis = mixture.basis[name]
-        own = alpha[:, :, mixture.place[name]].reshape(len(code), -1, *[1] * (basis.ndim - 1))
+        own = alpha[:, :, mixture.layer_index[name]].reshape(len(code), -1, *[1] * (basis.ndim - 1))
         mixed[name] = (own * basis).sum(1)
     return mixed
 

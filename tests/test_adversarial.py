@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from fieldloom import recipe as recipes
-from fieldloom.conditioners.conditioner import Conditioner
+from fieldloom.assembly import open_source
+from fieldloom.conditioners.conditioner import Shared
 from fieldloom.conditioners.hyper import Hyper
 from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run
@@ -17,9 +18,8 @@ from fieldloom.family import Family
 from fieldloom.fields.mlp import FourierMlp
 from fieldloom.objectives.adversarial import GAMES, Adversarial
 from fieldloom.objectives.critics.points import PointConv, PointCritic, farthest
-from fieldloom.priors.prior import Gaussian
+from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Render
-from fieldloom.assembly import open_source
 from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 
@@ -274,7 +274,7 @@ def test_refusals():
         Adversarial(family(), Render(), None, Tiny())
     field = FourierMlp(1, 1, width=4, depth=3, features="none")
     with pytest.raises(InputError, match="needs a conditioner with a code"):
-        Adversarial(Family(field, Conditioner(field.slots)), Render(), given(), Tiny())
+        Adversarial(Family(field, Shared(field.slots)), Render(), given(), Tiny())
     for more in (dict(), dict(r1=1.0)):
         with pytest.raises(InputError, match="'hinge' has no probabilities"):
             duel(game="hinge", **more)

@@ -10,9 +10,9 @@ from PIL import Image
 
 import fieldloom
 from commands import run
+from fieldloom.encoders import Fit
 from fieldloom.engine.run import save
 from fieldloom.errors import InputError
-from fieldloom.evaluation import refinement
 from fieldloom.evaluation.analyses import (
     Panel,
     drawn_tokens,
@@ -23,7 +23,6 @@ from fieldloom.evaluation.analyses import (
     plot,
     supported,
 )
-from fieldloom.evaluation.refinement import closeness, descend, refine, unfolded
 from fieldloom.evaluation.timing import (
     Budget,
     Curve,
@@ -63,132 +62,6 @@ def scenes():
     )
     cameras = {key: x.expand(2, *x.shape) for key, x in system.modality.cameras(5).items()}
     return system, torch.rand(2, 5, 3, 8, 8), cameras
-
-
-# -- refinement
-
-
-def test_descent_is_adam_on_each_code_alone(system, images):
-    signal, code = system.modality.encoding(images), system.encode(images)
-    moments = list(descend(system, signal, code, 4, 1e-2))
-    assert [moment.step for moment in moments] == [0, 1, 2, 3, 4]
-    for i in range(len(images)):
-        own, alone = code[i : i + 1].clone().requires_grad_(), signal.part(slice(i, i + 1))
-        adam = torch.optim.Adam([own], 1e-2)
-        for moment in moments:
-            torch.testing.assert_close(moment.code[i : i + 1], own.detach(), atol=1e-5, rtol=1e-4)
-            loss = (system.family(alone.coords, own) - alone.values).square().mean()
-            torch.testing.assert_close(moment.errors[i], loss.detach(), atol=1e-6, rtol=1e-4)
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-
-
-def test_the_clock_stands_still_while_the_caller_has_a_moment(images, monkeypatch):
-    """A step takes 1 (its forward pass), the caller 100 each time."""
-    system, now = fieldloom.build("functa", "tiny"), [0.0]
-    plain = refinement.error
-
-    def error(*given):
-        now[0] += 1
-        return plain(*given)
-
-    monkeypatch.setattr(refinement, "error", error)
-    monkeypatch.setattr(refinement.time, "perf_counter", lambda: now[0])
-    signal, seconds = system.modality.encoding(images), []
-    for moment in descend(system, signal, system.encode(images), 3, 1e-3):
-        seconds.append(moment.seconds)
-        now[0] += 100
-    assert seconds == [0, 1, 2, 3]
-
-
-def test_points_are_drawn_anew_from_what_is_known(images):
-    system = fieldloom.build("functa", "tiny")
-    whole = system.modality.encoding(images)
-    known = torch.rand(3, 64) < 0.3
-    wrong = torch.where(known.unsqueeze(-1), whole.values, 1e6)
-    signal = fieldloom.types.Signal(whole.coords, wrong, whole.index, whole.grid).hide(known)
-    code = system.encode(images)
-    errors = [m.errors for m in descend(system, signal, code, 3, 1e-9, points=8)]
-    assert all(error.max() < 10 for error in errors)
-    assert not torch.allclose(errors[0], errors[1])
-    again = [m.errors for m in descend(system, signal, code, 3, 1e-9, points=8)]
-    assert all(torch.equal(a, b) for a, b in zip(errors, again, strict=True))
-
-
-@pytest.mark.parametrize("what", ["codes", "weights"])
-def test_refined_data_are_closer_and_say_how_much(system, images, what):
-    before = system.encode(images)
-    found = refine(system, images, what, steps=20, rate=1e-2, points=1000)
-    assert torch.equal(found.start, before)
-    for code, own, said in (
-        (found.start, system, found.before),
-        (found.code, found.system, found.after),
-    ):
-        torch.testing.assert_close(psnr(own.predict(code), images), said)
-    assert (found.after > found.before + 0.1).all()
-    torch.testing.assert_close(system.encode(images), before)  # nothing shared was touched
-    assert found.system.decode(found.code, 11).shape == (3, 1, 11, 11)
-
-
-def test_weights_fit_what_codes_cannot(images):
-    system = fieldloom.build("functa", "tiny")
-    codes, weights = (refine(system, images, w, 60, 3e-3) for w in ("codes", "weights"))
-    assert (weights.after > codes.after + 3).all()
-
-
-@pytest.mark.parametrize("what", ["codes", "weights"])
-def test_each_signal_is_refined_alone_and_never_for_the_worse(images, what):
-    system = fieldloom.build("functa", "tiny", train={"field": {"micro": 2}})
-    together = refine(system, images, what, steps=5)
-    for i in range(3):
-        alone = refine(system, images[i : i + 1], what, steps=5)
-        torch.testing.assert_close(together.code[i : i + 1], alone.code, atol=1e-5, rtol=1e-4)
-    wild = refine(system, images, what, steps=3, rate=1e3)
-    kept = wild.after == wild.before
-    assert kept.any()
-    assert (wild.after[~kept] > wild.before[~kept]).all()
-    torch.testing.assert_close(
-        wild.system.decode(wild.code)[kept], system.reconstruct(images)[kept]
-    )
-
-
-def test_unfolded_functions_are_the_same(system, images):
-    code = system.encode(images)
-    other, weights = unfolded(system, code)
-    torch.testing.assert_close(other.predict(weights), system.predict(code), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(other.predict(weights[1:2], 5), system.predict(code, 5)[1:2])
-
-
-def test_closeness_is_of_known_points(images):
-    system = fieldloom.build("functa", "tiny")
-    code, signal = system.encode(images), system.modality.encoding(images)
-    made, known = system.predict(code).detach(), torch.rand(3, 64) < 0.5
-    torch.testing.assert_close(closeness(system, code, signal), psnr(made, images))
-    found = closeness(system, code, signal.hide(known))
-    for i in range(3):
-        squares = (made[i].flatten() - images[i].flatten())[known[i]].square()
-        assert found[i].item() == pytest.approx(-10 * math.log10(squares.mean()), abs=1e-4)
-
-
-def test_refining_needs_a_code(images):
-    plain = {"field": {"name": "siren", "width": 8}, "conditioner": "shared"}
-    system = fieldloom.build("functa", "tiny", encoder={"name": "nothing"}, **plain, prior="none")
-    with pytest.raises(InputError, match="have no codes; refine weights"):
-        refine(system, images, steps=1)
-    assert (
-        refine(system, images, "weights", 5).after > refine(system, images, "weights", 1).after
-    ).all()
-    with pytest.raises(InputError, match="rate = 0"):
-        refine(system, images, "weights", rate=0.0)
-
-
-@pytest.mark.parametrize(("what", "rate"), [("codes", 1e-2), ("weights", 1e-4)])
-def test_codes_and_weights_have_rates_of_their_own(images, what, rate):
-    system = fieldloom.build("functa", "tiny")
-    unsaid, said, other = (refine(system, images, what, 3, r) for r in (None, rate, 3 * rate))
-    assert torch.equal(unsaid.code, said.code)
-    assert not torch.equal(unsaid.code, other.code)
 
 
 # -- influence
@@ -271,18 +144,6 @@ def test_support_is_measured_on_held_out_views(scenes):
         supported(system, views, [5], **cameras)
 
 
-def test_held_out_views_are_never_refined_on(scenes):
-    system, views, cameras = scenes
-    found = refine(system, views, "weights", steps=3, rate=1e-3, **cameras)
-    other = views.clone()
-    other[:, 4] = 0
-    again = refine(system, other, "weights", steps=3, rate=1e-3, **cameras)
-    assert torch.equal(found.code, again.code)
-    values = held_out(found.system, found.code, views, **cameras)
-    assert values.shape == (2,)
-    assert (values != held_out(found.system, found.code, other, **cameras)).all()
-
-
 # -- time
 
 
@@ -314,7 +175,7 @@ def test_four_ways_to_a_field(name, images):
         assert found[what].psnr[0] == pytest.approx(encoded, abs=1e-3)
     assert found["encoder"].steps == [0]
     for what, rate in (("codes", 1e-3), ("weights", 1e-4)):
-        refined = refine(system, images, what, 6, rate, 64)
+        refined = system.refine(images, what, 6, rate, 64)
         assert found[what].steps == [0, 1, 2, 3, 4, 5, 6]
         assert found[what].psnr[-1] == pytest.approx(refined.after.mean().item(), abs=1e-3)
     assert found["scratch"].psnr[-1] > found["scratch"].psnr[0]
@@ -326,8 +187,8 @@ def test_a_network_from_scratch_fits_a_picture(images):
     sizes = [64 * 32 + 32, 32 * 32 + 32, 32 * 32 + 32, 32 + 1]  # 32 cosines and 32 sines first
     assert code.shape == (1, 1, sum(sizes))
     signal = system.modality.encoding(images[:1])
-    last = list(descend(other, signal, code, 150, 3e-3))[-1]
-    assert closeness(other, last.code, signal).item() > 25
+    fitted = Fit(150, 3e-3)(signal, other.family, other.render, other.loss_fn)
+    assert other.psnr(fitted, signal).item() > 25
     assert not torch.equal(code, scratch(system, width=32, seed=1)[1])
 
 
@@ -389,7 +250,7 @@ def test_reconstruct_refines(tiny_run, tmp_path, capsys):
         said = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("PSNR"))
         system = fieldloom.load(tiny_run, device="cpu")
         source = fieldloom.assembly.open_source(system.recipe, system.modality)
-        found = refine(system, source.read(source.test[:2]), what, 15, 1e-2)
+        found = system.refine(source.read(source.test[:2]), what, 15, 1e-2)
         assert said == (
             f"PSNR of what was encoded: {found.before.mean():.2f} dB, "
             f"after 15 steps on {what} {found.after.mean():.2f}"

@@ -21,7 +21,7 @@ from fieldloom.cli.options import Device
 from fieldloom.codes import bulk, nef
 from fieldloom.conditioners import FlatWeights, Mixture
 from fieldloom.encoders import Fit, Plateau, errors, stacks
-from fieldloom.encoders.draws import drawing, picked
+from fieldloom.encoders.draws import point_sampler, select
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError
@@ -58,7 +58,7 @@ def alone(fit: Fit, family: Family, signal: Signal) -> torch.Tensor:
     code = nn.Parameter(family.conditioner.origin(1).detach().clone())
     adam = torch.optim.AdamW([code], fit.rate, weight_decay=fit.weight_decay)
     anew = fit.draw == "anew" and fit.points is not None
-    seen = drawing(signal, fit.points or POINTS, fit.seed)
+    seen = point_sampler(signal, fit.points or POINTS, fit.seed)
     a_pass = POINTS // fit.points if anew else 1
     how = fit.plateau
     if how is not None:
@@ -104,7 +104,7 @@ def test_a_stack_is_its_separate_fits(case, monkeypatch):
     # whatever the company and the order, and in stacks of two
     order = torch.tensor([3, 0, 4, 2])
     part = Signal(signal.coords[order], signal.values[order], signal.index[order])
-    monkeypatch.setattr(stacks, "CACHED", 2 * 4 * 6 * (fit.points or POINTS))
+    monkeypatch.setattr(stacks, "CPU_LAYER", 2 * 4 * 6 * (fit.points or POINTS))
     torch.testing.assert_close(fit(part, own, *HOW), together[order], **close)
 
 
@@ -152,10 +152,10 @@ def test_what_has_stopped_is_left_out():
     code = fit(signal, own, Counting(), mse)
     assert set(sizes) == {8, 3}
     assert sizes.count(8) == 3  # 0, and twice not below it
-    rest = fit(picked(signal, ~easy), own, *HOW)
+    rest = fit(select(signal, ~easy), own, *HOW)
     torch.testing.assert_close(code[~easy], rest, rtol=1e-9, atol=1e-12)
     sizes.clear()
-    fit(picked(signal, easy), own, Counting(), mse)
+    fit(select(signal, easy), own, Counting(), mse)
     assert len(sizes) == 3  # nothing goes on
 
 
@@ -175,15 +175,15 @@ def test_draws():
     signal = signals(3)
     mask = torch.rand(3, POINTS, generator=torch.Generator().manual_seed(0)) < 0.5
     signal = signal.hide(mask)
-    seen = drawing(signal, 8, seed=0)
+    seen = point_sampler(signal, 8, seed=0)
     first, second = seen(0), seen(1)
     assert first.coords.shape == (3, 8, 2)
     assert first.mask is None
     same = lambda a, b: bool((a.coords == b.coords).all())
     assert same(first, seen(0))
     assert not same(first, second)
-    assert not same(first, drawing(signal, 8, seed=1)(0))
-    assert same(first.part(slice(1, 2)), drawing(signal.part(slice(1, 2)), 8, seed=0)(0))
+    assert not same(first, point_sampler(signal, 8, seed=1)(0))
+    assert same(first.part(slice(1, 2)), point_sampler(signal.part(slice(1, 2)), 8, seed=0)(0))
     found = (first.coords[:, :, None] == signal.coords[:, None]).all(-1)  # (3, 8, POINTS)
     assert found.any(-1).all()
     assert (found & mask[:, None]).sum() == found.sum()
@@ -193,13 +193,13 @@ def test_draws():
     few, many = signals(2), 4000
     counted = torch.zeros(2, POINTS)
     for step in range(many // 20):
-        drawn = drawing(few, 20, seed=5)(step)
+        drawn = point_sampler(few, 20, seed=5)(step)
         counted += (drawn.coords[:, :, None] == few.coords[:, None]).all(-1).sum(1)
     expected = many / POINTS
     chi = ((counted - expected).square() / expected).sum(1)
     assert (chi < 70).all()  # 29 degrees of freedom: beyond it once in 30,000
     with pytest.raises(InputError, match="known"):
-        drawing(signal.hide(torch.zeros_like(mask)), 8, seed=0)
+        point_sampler(signal.hide(torch.zeros_like(mask)), 8, seed=0)
 
 
 def test_signals_on_one_grid_share_it():
@@ -207,12 +207,12 @@ def test_signals_on_one_grid_share_it():
     grid = replace(signal, coords=signal.coords[:1].expand(4, -1, -1))
     whole = replace(grid, coords=grid.coords.contiguous())
     for step in (0, 3):
-        one, other = (drawing(x, 9, 0)(step) for x in (grid, whole))
+        one, other = (point_sampler(x, 9, 0)(step) for x in (grid, whole))
         assert torch.equal(one.coords, other.coords)
         assert torch.equal(one.values, other.values)
     rows = torch.tensor([True, False, True, True])
-    assert picked(grid, rows).coords.stride(0) == 0
-    assert torch.equal(picked(grid, rows).values, grid.values[rows])
+    assert select(grid, rows).coords.stride(0) == 0
+    assert torch.equal(select(grid, rows).values, grid.values[rows])
 
 
 def test_random_origins():

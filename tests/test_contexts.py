@@ -5,13 +5,13 @@ from functools import partial
 import pytest
 import torch
 
+from fieldloom.assembly import build
 from fieldloom.encoders import Transformer
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities import MODALITIES, Views
 from fieldloom.modalities.grid import Context
 from fieldloom.objectives import Reptile
 from fieldloom.renderers import Direct, Plucker, plucker
-from fieldloom.assembly import build
 from fieldloom.types import Signal
 
 image = partial(MODALITIES["image"], range="unit")
@@ -58,7 +58,7 @@ def test_an_encoder_of_points_gets_known_ones():
     assert batch.context.mask.all()
     few = Signal(torch.rand(1, 4, 2), torch.rand(1, 4, 1), torch.arange(1),
                  mask=torch.tensor([[True, False, False, True]]))  # fmt: skip
-    assert few.known(3, seeded()).mask.sum() == 2  # both known ones, and one more
+    assert few.sample_known(3, seeded()).mask.sum() == 2  # both known ones, and one more
 
 
 @pytest.mark.parametrize(("name", "axes"), [("image", 2), ("audio", 1), ("video", 3)])
@@ -143,8 +143,8 @@ def test_rays_are_joined_to_pixels():
     data, cameras = posed()
     signal = modality.encoding(data, **cameras)
     for rays, expected in (("plucker", plucker(signal.coords)), ("origin", signal.coords)):
-        encoder = Transformer((2, 8), modality.axes, 3, 6, width=8, depth=1, heads=2, patch=1,
-                              rays=rays)  # fmt: skip
+        encoder = Transformer((2, 8), modality.axes, 3, 6, grid_dim=2, width=8, depth=1,
+                              heads=2, patch=1, rays=rays)  # fmt: skip
         torch.testing.assert_close(encoder.patches(signal)[..., 3:], expected)
         torch.testing.assert_close(encoder.patches(signal)[..., :3], signal.values)
 

@@ -20,7 +20,7 @@ from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run
 from fieldloom.engine.stage import Stage, order, rate_at
 from fieldloom.errors import FieldloomError, InputError, Interrupted
-from fieldloom.objectives import Objective
+from fieldloom.objectives import CodeBatch, Objective
 from fieldloom.training import train
 
 
@@ -56,6 +56,8 @@ def test_rates():
 class Quadratic(Objective):
     """mean over the batch of (w - x)^2 / 2, and a table of codes of its own group."""
 
+    per_signal = frozenset({"codes"})
+
     def __init__(self, count=4):
         super().__init__()
         self.w = nn.Parameter(torch.zeros(1))
@@ -63,7 +65,7 @@ class Quadratic(Objective):
         self.players = {"only": {"shared": [self.w], "codes": [self.table]}}
 
     def loss(self, player, batch):
-        x, index = batch
+        x, index = batch.codes, batch.labels
         loss = ((self.w - x) ** 2 / 2 + (self.table[index] - x) ** 2 / 2).mean()
         return loss, {"loss": loss.detach()}
 
@@ -72,7 +74,7 @@ SGD = {"name": "sgd", "rate": 0.5}
 
 
 def advance(training, batch, micro=2):
-    return training.advance(batch, micro, 0, torch.device("cpu"))
+    return training.advance(CodeBatch(*batch), micro, 0, torch.device("cpu"))
 
 
 def test_a_codes_step_does_not_depend_on_the_batch():

@@ -20,7 +20,7 @@ from fieldloom.modalities import Grid
 from fieldloom.objectives import CRITICS
 from fieldloom.objectives.adversarial import Adversarial
 from fieldloom.objectives.critics import PatchCritic
-from fieldloom.priors.prior import Gaussian
+from fieldloom.priors import Gaussian
 from fieldloom.registry import build
 from fieldloom.renderers import Direct, Plucker
 from fieldloom.training import train
@@ -286,7 +286,7 @@ def test_the_smallest_picture(depth, scales, kernel):
 
 
 def test_a_recipe_line_builds_it():
-    spec = {"name": "patches", "width": 4, "depth": 1, "scales": 1, "kernel": 4, "gradient": 0.1}
+    spec = {"name": "patches", "width": 4, "depth": 1, "scales": 1, "kernel": 4, "slope": 0.1}
     critic = build("critic", spec, {"critic": CRITICS}, coord_dim=2, value_dim=3)
     assert critic.scales[0][0].in_channels == 3
     assert critic.scales[0][1].negative_slope == 0.1
@@ -419,7 +419,7 @@ def test_pictures_of_rays_are_judged_where_they_stand():
     """Critics of rendered views get pixels and their places in the picture, and its grid."""
     rays = torch.randn(BATCH, 16, 6).double()
     signal = Signal(rays, torch.randn(BATCH, 16, 2).double(), torch.arange(BATCH), grid=(4, 4))
-    objective, seen = duel(small(depth=1), coord_dim=6, render=Plucker()), []
+    objective, seen = duel(small(depth=1), coord_dim=6, render=Plucker(), grid_dim=2), []
     whole = objective.critic.forward
     objective.critic.forward = lambda *given: seen.append(given) or whole(*given)
     for player in ("critic", "generator"):

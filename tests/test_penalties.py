@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fieldloom import recipe as recipes
+from fieldloom.assembly import TABLES, build, open_source
 from fieldloom.conditioners.conditioner import FlatWeights
 from fieldloom.conditioners.hyper import Hyper
 from fieldloom.encoders import AutoDecode, Nothing
@@ -18,11 +19,10 @@ from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
-from fieldloom.objectives.penalties import L2, Isometry, Lle, apart_of, project
-from fieldloom.priors.prior import Neighbours
+from fieldloom.objectives.penalties import L2, Isometry, Lle, project_onto_hull, signal_distances
+from fieldloom.priors import Neighbours
 from fieldloom.registry import build as make
 from fieldloom.renderers import Direct as Render
-from fieldloom.assembly import TABLES, build, open_source
 from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 
@@ -80,7 +80,7 @@ def hull(point, others, ridge):
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_projection_solves_the_constrained_least_squares(count, ridge):
     points, others = torch.randn(5, WIDTH).double(), torch.randn(5, count, WIDTH).double()
-    weights, projected = project(points, others, ridge)
+    weights, projected = project_onto_hull(points, others, ridge)
     torch.testing.assert_close(weights.sum(1), torch.ones(5).double())
     for i in range(5):
         expected = hull(points[i].numpy(), others[i].numpy(), ridge)
@@ -92,15 +92,15 @@ def test_a_point_of_the_hull_is_its_own_projection():
     others = torch.randn(6, 3, WIDTH).double()
     shares = torch.tensor([1.6, -0.9, 0.3]).double()  # affine, not convex
     points = torch.einsum("k,nkd->nd", shares, others)
-    weights, projected = project(points, others, 0.0)
+    weights, projected = project_onto_hull(points, others, 0.0)
     torch.testing.assert_close(projected, points, atol=1e-3, rtol=0)
     torch.testing.assert_close(weights, shares.expand(6, -1), atol=1e-3, rtol=0)
-    _, near = project(points, others, 1e-6)
+    _, near = project_onto_hull(points, others, 1e-6)
     assert (near - points).norm(dim=1).max() < 0.05 * points.norm(dim=1).min()
 
 
 def test_equal_codes_have_equal_weights():
-    weights, projected = project(torch.ones(2, WIDTH), torch.ones(2, 5, WIDTH), 1e-3)
+    weights, projected = project_onto_hull(torch.ones(2, WIDTH), torch.ones(2, 5, WIDTH), 1e-3)
     torch.testing.assert_close(weights, torch.full((2, 5), 0.2))
     torch.testing.assert_close(projected, torch.ones(2, WIDTH))
 
@@ -269,7 +269,7 @@ def test_isometry_of_scattered_points(pairs):
 def test_equal_shapes_are_nothing_apart():
     points, inside = torch.rand(60, 3), (torch.arange(60) > 9).float()[:, None]
     both = torch.stack([points, points.flip(0)]), torch.stack([inside, inside.flip(0)])
-    found = apart_of(Signal(*both, torch.arange(2)), torch.tensor([0]), torch.tensor([1]))
+    found = signal_distances(Signal(*both, torch.arange(2)), torch.tensor([0]), torch.tensor([1]))
     assert found.tolist() == [0]
 
 

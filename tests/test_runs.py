@@ -839,7 +839,7 @@ def test_a_fit_that_starts_from_a_fit_keeps_what_it_has(tmp_path, monkeypatch, c
     """The inner one's five steps, the outer one's, stack by stack."""
     change = ["encoder.start={name='fit', steps=5, points=16, draw='anew'}", "encoder.steps=6"]
     own = recipe.load("hyperdiffusion:tiny", [*INNER, *change])
-    monkeypatch.setattr("fieldloom.encoders.stacks.CACHED", 16 * 8 * 4 * 16)  # stacks of sixteen
+    monkeypatch.setattr("fieldloom.encoders.stacks.CPU_LAYER", 16 * 8 * 4 * 16)  # stacks of sixteen
     train(own, str(tmp_path / "straight"))
     with monkeypatch.context() as patch:
         asks_after(count, patch)
@@ -853,7 +853,7 @@ def test_a_fit_that_starts_from_a_fit_keeps_what_it_has(tmp_path, monkeypatch, c
 @pytest.mark.parametrize("count", [41, 60, 95])
 def test_a_long_shard_keeps_what_it_has(tmp_path, monkeypatch, count):
     own = recipe.load("hyperdiffusion:tiny", INNER)
-    monkeypatch.setattr("fieldloom.encoders.stacks.CACHED", 16 * 8 * 4 * 7)  # stacks of seven
+    monkeypatch.setattr("fieldloom.encoders.stacks.CPU_LAYER", 16 * 8 * 4 * 7)  # stacks of seven
     train(own, str(tmp_path / "straight"))
     with monkeypatch.context() as patch:
         asks_after(count, patch)

@@ -541,7 +541,7 @@ def reordered(signal: Signal, order: list[int]) -> Signal:
 
 
 def viewer(**own: Any) -> Transformer:
-    return Transformer(CODE, (3, 6, 6), 3, 6, patch=3, **SMALL | own).eval()
+    return Transformer(CODE, (3, 6, 6), 3, 6, patch=3, grid_dim=2, **SMALL | own).eval()
 
 
 def painter(axes: tuple[int, ...] = (6, 7), **own: Any) -> Transformer:
@@ -771,10 +771,10 @@ def test_relative_steps() -> None:
     """A step is multiplied by the squared length of the weight: the whole factor, or each slot."""
     slots = fields()["siren"].slots
     code = draw(2, 3, 5)
-    close(Factor(slots, rank=3).norms(code)[1], code[1].square().sum().expand(3, 5))
+    close(Factor(slots, rank=3).squared_norms(code)[1], code[1].square().sum().expand(3, 5))
     direct = FlatWeights(slots, only="*.weight", width=7)
     code = draw(2, *direct.code_shape)
-    norms = direct.unpack(direct.norms(code))
+    norms = direct.unpack(direct.squared_norms(code))
     for name, weight in direct.unpack(code).items():
         for b in (0, 1):
             close(norms[name][b], weight[b].square().sum().expand_as(weight[b]))
@@ -837,7 +837,7 @@ def on_meta(conditioner: Any, field: Field, axes: tuple[int, ...], **own: Any) -
     with torch.device("meta"):
         made: Conditioner = conditioner(field.slots)
         viewed = len(axes) == 3
-        encoder = Transformer(made.code_shape, axes, 3, 6 if viewed else 2, **own)
+        encoder = Transformer(made.code_shape, axes, 3, 6 if viewed else 2, grid_dim=2, **own)
     return parameters(made) + parameters(encoder), parameters(encoder.blocks)
 
 

@@ -154,6 +154,7 @@ class System:
             signal.grid,
             value_dim=3,
             coord_dim=signal.coords.shape[-1],
+            grid_dim=2,
             width=24,
             depth=blocks(stored),
             heads=3,
@@ -622,5 +623,5 @@ def test_pluecker_of_a_camera() -> None:
         "plucker": vectors["plucker_d_m"],
         "origin": torch.cat([vectors["rays_o"], vectors["rays_d"]], -1),
     }.items():
-        encoder = Transformer((1, 4), (1, 4, 6), 3, 6, 4, 1, 1, patch=1, rays=name)
+        encoder = Transformer((1, 4), (1, 4, 6), 3, 6, 4, 1, 1, patch=1, rays=name, grid_dim=2)
         same(encoder.patches(signal)[..., 3:], stored.flatten(1, 2), **FLOAT32)

@@ -11,7 +11,9 @@ import torch
 
 from fieldloom import memory, registry
 from fieldloom import recipe as recipes
+from fieldloom.codecs import CODECS
 from fieldloom.conditioners import CONDITIONERS
+from fieldloom.denoisers import DENOISERS
 from fieldloom.encoders import ENCODERS
 from fieldloom.errors import InputError, quote, unknown
 from fieldloom.family import Family
@@ -21,7 +23,7 @@ from fieldloom.modalities import MODALITIES, Modality
 from fieldloom.modalities.sources import SOURCES, Source
 from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.priors import CODECS, DENOISERS, PRIORS
+from fieldloom.priors import PRIORS
 from fieldloom.renderers import RENDERERS, Volume
 from fieldloom.settings import parse_settings, parse_stage
 from fieldloom.system import System
@@ -126,7 +128,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
     known = {"code_shape": family.code_shape, "signals": signals, "classes": classes}
-    seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "value_dim")}
+    seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "grid_dim", "value_dim")}
     batch = settings.of_field.batch
     encoder = make("encoder", recipe.get("encoder", "nothing"), batch=batch, **known, **seen)
     drawn = recipe.get("prior", "none")
@@ -154,6 +156,7 @@ def objective_of(system: System) -> Objective:
         "prior": system.prior,
         "link": system.link,
         "coord_dim": modality.grid_dim,
+        "grid_dim": modality.grid_dim,
         "value_dim": modality.value_dim,
         "span": modality.high - modality.low,
     }

@@ -32,7 +32,7 @@ class Family(nn.Module):
         return self.code_shape[1] > 0
 
     def bind(self, code: Code) -> Function:
-        """The functions of a batch of codes: their weights are made once, here.
+        """The functions of a batch of codes, whose weights are computed once, here.
 
         Raises InputError for codes of another shape.
         """
@@ -49,14 +49,15 @@ class Family(nn.Module):
         return self.bind(code)(coords)
 
     def unfold(self, code: Code) -> Family:
-        """The same functions, all their weights the code: where whole-weight refinement starts.
+        """The same functions with all their weights as the code, for the refinement of weights.
 
-        The new family's origin is these weights, one instance a row of ``code``.
+        The origin of the new family is these weights, one instance for each row of ``code``; it
+        takes such codes of any other instance, too.
         """
         weights = {name: w.detach() for name, w in self.conditioner(code.detach()).items()}
         own = {name: w.expand(len(code), *w.shape[1:]) for name, w in weights.items()}
-        direct = FlatWeights(self.field.slots)
+        flat = FlatWeights(self.field.slots)
         fixed = {n: w for n, w in weights.items() if self.field.slots[n].role == "fixed"}
-        direct.base.load_state_dict(fixed)
-        direct.start = nn.Parameter(direct.pack(own))
-        return Family(self.field, direct.to(direct.start.device))
+        flat.base.load_state_dict(fixed)
+        flat.start = nn.Parameter(flat.pack(own))
+        return Family(self.field, flat.to(flat.start.device))

@@ -20,20 +20,20 @@ Schedule = Literal["cosine", "constant", "step"]
 class Stage:
     """A section ``[train.X]`` of a recipe.
 
-    steps, batch: optimiser steps, signals in each.
+    steps, batch: optimizer steps, signals in each.
     optimizer: name and arguments; groups: what differs for a group of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
-    schedule:  ``cosine`` to 0 over the steps, ``constant``, or ``step``: multiplied by ``factor``
-               after every ``every`` steps (below 1: a fraction of all). warmup: linear, over so
-               many steps.
-    clip:      the largest norm of the gradient of a player. ema: decay of averaged weights, which
-               become the result; 0 keeps none.
-    points:    so many random points of each signal a step; None takes all. together: the same
-               points of every signal of a batch.
-    precision: of the forward pass; micro: signals at a time, None lets the machine's cache decide.
-    partial:   every epoch ends with its remainder as a smaller batch, as released code often has
-               it; otherwise batches run across the ends of epochs.
-    save_every, log_every: steps between checkpoints and between lines of the log.
+    schedule:  of the learning rate: ``cosine`` to 0 over the steps, ``constant``, or ``step``:
+               multiplied by ``factor`` after every ``every`` steps (below 1: a fraction of all
+               steps). warmup: steps over which the rate rises linearly.
+    clip:      the largest norm of the gradient of a player; None: any. ema: decay of the averaged
+               weights that become the result; 0: weights are not averaged.
+    points:    random points of each signal that a step sees; None: all. together: the same points
+               of every signal of a batch.
+    precision: of the forward pass. micro: signals of a micro-batch; None: by the machine's cache.
+    partial:   whether every epoch ends with its remainder as a smaller batch, as in much released
+               code; otherwise batches run across the ends of epochs.
+    save_every, log_every: steps between checkpoints, and between lines of the log.
     """
 
     steps: int = 1000

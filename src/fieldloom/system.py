@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +16,17 @@ from torch import Generator, Tensor, nn
 
 from fieldloom import memory
 from fieldloom.decoding import evaluate_codes
-from fieldloom.encoders import Encoder, Nothing
+from fieldloom.encoders import Encoder, Nothing, OnStep, Step
+from fieldloom.encoders.refinement import What, check_refinement, refine
 from fieldloom.errors import InputError, quote, unknown
 from fieldloom.family import Family
 from fieldloom.geometry.mesh import Mesh
+from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Modality
 from fieldloom.modalities.modality import Extent, Resolution
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import Prior
+from fieldloom.progress import Progress
 from fieldloom.recipe import Recipe
 from fieldloom.renderers import Renderer, Volume
 from fieldloom.settings import Settings, parse_settings
@@ -37,6 +40,21 @@ Label = int | str | Sequence[int | str] | Tensor
 
 STRIP = 1 << 22
 """Values of a datum that ``System.strips`` holds at a time."""
+
+
+class Refined(NamedTuple):
+    """What ``System.refine`` found: ``system.decode(code)`` are the refined data.
+
+    start: the encoder's codes (batch, tokens, width), of the system that was refined. before,
+    after: (batch,), the PSNR in dB over the known points of what the codes were found from, of the
+    encoder's codes and of the refined ones.
+    """
+
+    system: System
+    code: Code
+    start: Code
+    before: Tensor
+    after: Tensor
 
 
 class System(nn.Module):
@@ -132,16 +150,10 @@ class System(nn.Module):
 
     def encode_batch(self, data: Data) -> int:
         """How many of these data are encoded at a time, where nothing is asked for."""
-        stage = self.settings.of_field
-        if not self.encoder.independent:
-            return stage.batch
-        if self.encoder.splits_batches:
-            return max(1, len(data))
-        size = stage.micro or stage.batch
-        if stage.points is None or not len(data):
-            return size
-        points = self.modality.encoding(data.part(slice(1))).coords.shape[1]
-        return max(1, size * stage.points // max(points, stage.points))
+        stage, points = self.settings.of_field, 0
+        if stage.points is not None and len(data):
+            points = self.modality.encoding(data.part(slice(1))).coords.shape[1]
+        return self.encoder.batch_size(len(data), points, stage.batch, stage.micro, stage.points)
 
     def encode_signal(self, signal: Signal) -> Code:
         """The codes of a batch of signals, whole grids or scattered points."""
@@ -311,6 +323,84 @@ class System(nn.Module):
         data = as_data(data)
         made = self.decode(self.encode(data), resolution, data.cameras)
         return replace(made, frame=data.frame, index=data.index, label=data.label)
+
+    # -- refinement
+
+    def refine(
+        self,
+        data: Data | Array,
+        what: What = "codes",
+        steps: int = 100,
+        rate: float | None = None,
+        points: int | None = None,
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> Refined:
+        """Encode data, then let Adam go on from the encoder's answer, for each signal by itself.
+
+        what:   ``codes``: the family stays as it is; ``weights``: all weights of each function.
+        rate:   of Adam; None: 1e-2 for codes, 1e-4 for weights.
+        points: of a signal, sampled anew for each step; None: as many as a step of training saw.
+                Views take theirs from those that a code is found from, never from those held out.
+        seed:   of the sampled points.
+        on_step: is told where the descent of each stack of signals is (``encoders.Step``).
+
+        A signal whose PSNR did not rise keeps the encoder's answer. Raises InputError where there
+        is no code to refine, and where the system cannot encode. Sources: ``encoders.refine``.
+        """
+        check_refinement(self.family, what, steps, rate, points)
+        data, stage = self.as_data(data), self.settings.of_field
+        if not len(data):
+            raise InputError("refine: there are no data.")
+        start, points = self.encode(data), points or stage.points
+        data = replace(data, index=torch.arange(len(data)))  # of the sampled points, and of rows
+        whole = self.modality.encoding(data.part(slice(1))).coords.shape[1]
+        seen = whole if points is None else min(points, whole)
+        size = Encoder().batch_size(len(data), seen, stage.batch, stage.micro, stage.points)
+        quality = lambda family, code, signal: self.with_family(family).psnr(code, signal)
+        found, done = [], 0
+        with Progress("refining", len(data) * (steps + 1)) as progress:
+
+            def tell(step: Step) -> bool | None:
+                nonlocal done
+                done += len(step.code)
+                progress.update(done)
+                return None if on_step is None else on_step(step)
+
+            parts = (self.family, self.render, self.loss_fn)
+            for signal in self.signals(data, size):
+                own, code = signal.to(self.device), start[signal.index.to(start.device)]
+                one = refine(code, own, *parts, quality, what, steps, rate, points, seed, tell)
+                found.append(one._replace(code=one.code.cpu()))
+        code, before, after = (
+            torch.cat([getattr(one, name) for one in found]) for name in ("code", "before", "after")
+        )
+        return Refined(self.with_family(found[-1].family), code, start.cpu(), before, after)
+
+    def with_family(self, family: Family) -> System:
+        """The same data, renderer and loss with other functions; it neither encodes nor samples."""
+        if family is self.family:
+            return self
+        parts = (self.modality, self.render, self.loss_fn, family.to(self.device), Nothing(), None)
+        return System(*parts, self.recipe, self.link, self.permit)
+
+    def unfold(self, code: Code) -> tuple[System, Code]:
+        """The same functions with all their weights as codes (batch, 1, weights).
+
+        The system decodes such codes of any signal, not only of these.
+        """
+        family = self.family.unfold(code)
+        return self.with_family(family), family.conditioner.origin(len(code)).detach()
+
+    def psnr(self, code: Code, signal: Signal) -> Float[Tensor, " batch"]:
+        """PSNR of each code over the known points of its signal, not clamped, in dB."""
+        coords = signal.coords.to(self.device)
+        made = self.modality.denormalize(torch.cat(list(self.evaluate(code, coords)))).cpu()
+        true = self.modality.denormalize(signal.values).cpu()
+        known = torch.ones(true.shape[:2], dtype=torch.bool)
+        known = known if signal.mask is None else signal.mask.cpu()
+        pairs = zip(made, true, known, strict=True)
+        return torch.cat([psnr(m[there].mT[None], t[there].mT[None]) for m, t, there in pairs])
 
     # -- sampling
 

@@ -21,7 +21,7 @@ from fieldloom.engine.room import check_training
 from fieldloom.engine.run import FINGERPRINTED, SHARDS, Run
 from fieldloom.errors import InputError, Interrupted
 from fieldloom.modalities.sources import Source
-from fieldloom.objectives import Coding, Likelihood, Objective
+from fieldloom.objectives import CodeBatch, Coding, Likelihood, Objective
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
 from fieldloom.recipe import STAGES, Recipe, merge, resolve
@@ -227,9 +227,9 @@ def train_on_codes(
     codes = codes.to(device)
     labels = None if labels is None else labels.to(device)
 
-    def fetch(indices: Tensor) -> tuple[Tensor, Tensor | None]:
+    def fetch(indices: Tensor) -> CodeBatch:
         indices = indices.to(device)
-        return codes[indices], None if labels is None else labels[indices]
+        return CodeBatch(codes[indices], None if labels is None else labels[indices])
 
     _run_stage(name, system, training, fetch, len(codes), run, device)
 

@@ -91,7 +91,7 @@ class Signal:
         order = order.expand(batch, -1)
         return self._at(order.topk(points, dim=1).indices)
 
-    def known(self, points: int, generator: Generator | None = None) -> Signal:
+    def sample_known(self, points: int, generator: Generator | None = None) -> Signal:
         """``points`` observations of each signal, its known ones before any other."""
         chance = torch.rand(self.coords.shape[:2], generator=generator, device=self.coords.device)
         if self.mask is not None:
@@ -146,6 +146,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.context)
+
+    def describe(self) -> str:
+        """Which data these are, for a message."""
+        return f"the signals {self.target.index.tolist()}"
 
     def part(self, signals: slice) -> Batch:
         context = self.context.part(signals)

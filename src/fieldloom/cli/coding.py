@@ -202,11 +202,10 @@ def refined(system: System, data: Data, what: What, how: dict[str, Any]) -> tupl
 
     how: steps, rate and points of it.
     """
-    from fieldloom.evaluation.refinement import refine
     from fieldloom.evaluation.views import psnr_of_held_out
     from fieldloom.metrics.paired import psnr
 
-    found = refine(system, data, what.value, **how)
+    found = system.refine(data, what.value, **how)
     steps = f"after {how['steps']} steps on {what.value}"
     say(f"PSNR of what was encoded: {found.before.mean():.2f} dB, {steps} {found.after.mean():.2f}")
     ends = (system, found.start), (found.system, found.code)

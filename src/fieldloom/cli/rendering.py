@@ -97,7 +97,7 @@ def chosen(
     """
     if sampled is not None:
         return system.sample_codes(1, seed=sampled), None
-    if not system.family.code_shape[1] and not reads:
+    if not system.family.has_code and not reads:
         if source is not None or index:
             raise InputError("--source, --index: this run fits one datum, it has no codes to find.")
         return system.family.conditioner.origin(1).detach(), None

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from fieldloom import export, stopping
-from fieldloom.encoders import Fit, errors
+from fieldloom.encoders import errors
 from fieldloom.engine.lock import locked
 from fieldloom.engine.provenance import fingerprint as digest_of
 from fieldloom.engine.schemas import Job, Manifest, Shard, checked, parse_json, read_text
@@ -332,9 +332,7 @@ def shard_size(system: System, source: Source, indices: Tensor) -> int:
     beside = (x for name, x in datum.beside().items() if name not in ("index", "label"))
     numbers = math.prod(datum.shape) + sum(x.numel() for x in beside)
     size = min(max(NUMBERS // max(numbers, 1), SHARD[0]), SHARD[1])
-    if isinstance(system.encoder, Fit):
-        points = system.encoder.points or numbers
-        size = min(size, max(1, EFFORT // max(1, system.encoder.steps * points)))
+    size = min(size, max(1, EFFORT // max(1, system.encoder.point_evaluations(numbers))))
     if system.encoder.independent:
         return size
     batch = system.settings.of_field.batch

@@ -1,4 +1,4 @@
-"""Where the weights of an instance come from: Shared, Substitute, FlatWeights.
+"""Where the weights of an instance come from: the base class, Shared, Substitute, FlatWeights.
 
 A conditioner owns every parameter of a family. Its base class keeps each slot as one learned tensor
 with a leading axis of 1; subclasses replace some of them by tensors that depend on the code.
@@ -54,17 +54,18 @@ class Tensors(nn.Module):
 
 
 class Conditioner(nn.Module):
-    """Every slot is shared by all instances; there is no code (its shape is (0, 0)).
+    """The base of all conditioners: it holds the weights that all instances share (``base``).
+
+    A subclass sets ``code_shape`` and writes ``forward``; where codes are weights themselves, it
+    sets ``layout`` to the slots that they fill, in order, and writes ``draw``.
 
     slots: a field's ``slots``.
-    only:  glob pattern of the slots that a subclass conditions; the others stay shared. Fixed slots
-           are never conditioned.
+    skip:  names of slots that the subclass fills by itself; all others are shared.
     """
 
     def __init__(
         self,
         slots: Slots,
-        only: str = "*",
         generator: Generator | None = None,
         skip: frozenset[str] = frozenset(),
     ) -> None:
@@ -83,25 +84,42 @@ class Conditioner(nn.Module):
 
     def forward(self, code: Code) -> Weights:
         """The weights of each instance; slots that do not depend on the code have a leading 1."""
-        return self.base.mapping()
+        raise NotImplementedError
 
-    def norms(self, code: Code) -> Tensor:
-        """The squared length of each weight that a code holds, at every number of it: like code."""
+    def draw(self, generator: Generator | None = None) -> Code:
+        """Random weights as a code (1, tokens, width), where codes are weights (``layout``)."""
+        raise NotImplementedError
+
+    def squared_norms(self, code: Code) -> Tensor:
+        """At each number of a code, the squared norm of the weight that it belongs to: like code.
+
+        Here all numbers of a code are taken to be one weight.
+        """
         return code.square().sum((1, 2), keepdim=True).expand_as(code)
 
     def macs(self) -> int:
-        """Multiply-accumulates from a code to its weights, as mNIF counts them: mixing is free."""
+        """Multiply-accumulates from a code to its weights, as mNIF counts them: without mixing."""
         return sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear))
 
     def _blank(self) -> Tensor:
         return next(self.parameters())
 
 
-Shared = Conditioner
+class Shared(Conditioner):
+    """Every slot is shared by all instances; there is no code (its shape is (0, 0))."""
+
+    def __init__(self, slots: Slots, generator: Generator | None = None) -> None:
+        super().__init__(slots, generator)
+
+    def forward(self, code: Code) -> Weights:
+        return self.base.mapping()
 
 
 def choose(slots: Slots, only: str) -> list[str]:
-    """The layers' slots (weights and biases) and inputs that match a pattern; never fixed ones."""
+    """Names of the slots that match a glob pattern; fixed slots are never conditioned.
+
+    Raises InputError where there are none.
+    """
     chosen = [n for n, slot in slots.items() if slot.role != "fixed" and fnmatch(n, only)]
     if not chosen:
         raise InputError(
@@ -110,8 +128,16 @@ def choose(slots: Slots, only: str) -> list[str]:
     return chosen
 
 
+def choose_of_layers(slots: Slots, only: str) -> list[str]:
+    """As ``choose``, of weights and biases alone: not of inputs, which belong to no layer."""
+    chosen = [name for name in choose(slots, only) if slots[name].role != "input"]
+    if not chosen:
+        raise InputError(f"conditioner.only = '{only}' matches no weight and no bias.")
+    return chosen
+
+
 class Substitute(Conditioner):
-    """The code *is* one slot: a set of tokens, a context vector, or any one weight.
+    """The code *is* one slot: a set of tokens, a context vector, or any single weight.
 
     slot: its name; a slot of shape (tokens, width) gives codes of that shape, one of shape (width,)
           codes of one token, one of more axes (the tiles of a layer, a grid of features) a token
@@ -195,7 +221,7 @@ class FlatWeights(Conditioner):
             for (name, slot), part in zip(self.layout.items(), parts, strict=True)
         }
 
-    def norms(self, code: Code) -> Tensor:
+    def squared_norms(self, code: Code) -> Tensor:
         squares = {name: w.square() for name, w in self.unpack(code).items()}
         axes = {name: tuple(range(1, w.ndim)) for name, w in squares.items()}
         return self.pack({n: w.sum(axes[n], keepdim=True).expand_as(w) for n, w in squares.items()})

@@ -7,8 +7,9 @@ from itertools import pairwise
 
 from torch import Generator, Tensor, nn
 
-from fieldloom.conditioners.conditioner import Conditioner, Slots, choose
+from fieldloom.conditioners.conditioner import Conditioner, Slots, choose_of_layers
 from fieldloom.errors import InputError
+from fieldloom.nn.initialisers import kaiming_linear, torch_linear
 from fieldloom.nn.layers import ACTIVATIONS
 from fieldloom.types import Code, Weights
 
@@ -44,9 +45,7 @@ class Hyper(Conditioner):
             )
         if activation not in ACTIVATIONS:
             raise InputError(f"activation '{activation}' is none of {', '.join(ACTIVATIONS)}.")
-        chosen = [name for name in choose(slots, only) if slots[name].role != "input"]
-        if not chosen:
-            raise InputError(f"conditioner.only = '{only}' matches no weight and no bias.")
+        chosen = choose_of_layers(slots, only)
         roles = ("weight", "bias")
         made = [n for role in roles for n in chosen if slots[n].role == role]
         gated = {n for n in made if rank is not None and slots[n].role == "weight"}
@@ -62,13 +61,13 @@ class Hyper(Conditioner):
         else:
             last = sizes[-1]
             self.trunk = nn.ModuleList(
-                kaiming(a, b, generator) for a, b in pairwise([*sizes, last])
+                kaiming_linear(a, b, generator) for a, b in pairwise([*sizes, last])
             )
             self.heads = nn.ModuleList(
                 nn.Sequential(
-                    kaiming(last, last, generator),
+                    kaiming_linear(last, last, generator),
                     nn.ReLU(),
-                    kaiming(last, self._answer(n), generator),
+                    kaiming_linear(last, self._answer(n), generator),
                 )
                 for n in made
             )
@@ -121,19 +120,3 @@ class Hyper(Conditioner):
         """With the low-rank products."""
         products = sum(math.prod(self.slots[n].shape) * (self.rank or 0) for n in self.gated)
         return super().macs() + products
-
-
-def torch_linear(inputs: int, outputs: int, generator: Generator | None) -> nn.Linear:
-    """A linear layer with weights and biases in +-1/sqrt(inputs)."""
-    layer = nn.Linear(inputs, outputs)
-    for parameter in layer.parameters():
-        nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
-    return layer
-
-
-def kaiming(inputs: int, outputs: int, generator: Generator | None) -> nn.Linear:
-    """A linear layer with weights N(0, 2 / inputs) and biases 0.01 N(0, 1)."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.normal_(layer.weight, 0, math.sqrt(2 / inputs), generator=generator)
-    nn.init.normal_(layer.bias, 0, 0.01, generator=generator)
-    return layer

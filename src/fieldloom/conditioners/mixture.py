@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from fieldloom import memory
-from fieldloom.conditioners.conditioner import Conditioner, Slots, Tensors, choose
+from fieldloom.conditioners.conditioner import Conditioner, Slots, Tensors, choose_of_layers
 from fieldloom.errors import InputError
+from fieldloom.nn.initialisers import torch_linear
 from fieldloom.types import Code, Weights, layer_of
 
 
@@ -38,9 +39,7 @@ class Mixture(Conditioner):
     ) -> None:
         if experts < 1 or width < 1:
             raise InputError(f"mixture: experts = {experts}, width = {width}: at least 1 each.")
-        chosen = [name for name in choose(slots, only) if slots[name].role != "input"]
-        if not chosen:
-            raise InputError(f"conditioner.only = '{only}' matches no weight and no bias.")
+        chosen = choose_of_layers(slots, only)
         super().__init__(slots, skip=frozenset(chosen), generator=generator)
         memory.ask(experts * memory.of_numbers(slots[name].shape for name in chosen))
         self.experts, self.coefficients, self.chosen = experts, coefficients, chosen
@@ -49,14 +48,11 @@ class Mixture(Conditioner):
         )
         layers = list(dict.fromkeys(layer_of(name) for name in chosen))
         one = coefficients in ("shared", "latent-shared")
-        self.place = {name: 0 if one else layers.index(layer_of(name)) for name in chosen}
+        self.layer_index = {name: 0 if one else layers.index(layer_of(name)) for name in chosen}
         self.count = 1 if one else len(layers)
         if coefficients in ("latent", "latent-shared"):
             self.code_shape = (1, width)
-            self.project = nn.Linear(width, experts * self.count)
-            bound = width**-0.5
-            nn.init.uniform_(self.project.weight, -bound, bound, generator=generator)
-            nn.init.constant_(self.project.bias, 1 / experts)
+            self.project = torch_linear(width, experts * self.count, generator, bias=1 / experts)
         else:
             self.code_shape = (self.count, experts)
 
@@ -75,7 +71,7 @@ class Mixture(Conditioner):
     def forward(self, code: Code) -> Weights:
         alpha = self.alpha(code).unbind(1)  # one (batch, M) a layer
         mixed = {  # a matrix product over the bases: (batch, M, ...) never exists
-            name: (alpha[self.place[name]] @ self.basis[name].flatten(1)).unflatten(
+            name: (alpha[self.layer_index[name]] @ self.basis[name].flatten(1)).unflatten(
                 1, self.slots[name].shape
             )
             for name in self.chosen

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from fieldloom.conditioners.conditioner import Conditioner, Slots, choose
 from fieldloom.errors import InputError
+from fieldloom.nn.initialisers import lecun_linear, torch_linear
 from fieldloom.types import Code, Weights, layer_of
-
-
-def project(inputs: int, outputs: int, init: str, generator: Generator | None) -> nn.Linear:
-    """The linear map from a code to modulations; ``lecun`` is Haiku's default, bias 0."""
-    layer = nn.Linear(inputs, outputs)
-    if init == "lecun":
-        std = inputs**-0.5
-        nn.init.trunc_normal_(layer.weight, 0, std, -2 * std, 2 * std, generator=generator)
-        nn.init.zeros_(layer.bias)
-    else:
-        bound = inputs**-0.5
-        nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-    return layer
 
 
 class Shift(Conditioner):
@@ -54,7 +41,8 @@ class Shift(Conditioner):
             raise InputError(f"conditioner.only = '{only}' leaves no hidden bias to shift.")
         self.sizes = [slots[name].shape[0] for name in self.hidden]
         self.code_shape = (1, width)
-        self.project = project(width, self.modulations * sum(self.sizes), init, generator)
+        linear = lecun_linear if init == "lecun" else torch_linear
+        self.project = linear(width, self.modulations * sum(self.sizes), generator)
 
     def forward(self, code: Code) -> Weights:
         weights = self.base.mapping()

@@ -2,7 +2,8 @@
 
 from fieldloom.encoders.descent import AutoDecode, Cavia
 from fieldloom.encoders.encoder import Encoder, Nothing, error
-from fieldloom.encoders.fit import Fit, errors
+from fieldloom.encoders.fit import Fit, OnStep, Step, errors
+from fieldloom.encoders.refinement import Refinement, refine
 from fieldloom.encoders.stacks import Plateau
 from fieldloom.encoders.transformer import Transformer
 
@@ -21,8 +22,12 @@ __all__ = [
     "Encoder",
     "Fit",
     "Nothing",
+    "OnStep",
     "Plateau",
+    "Refinement",
+    "Step",
     "Transformer",
     "error",
     "errors",
+    "refine",
 ]

@@ -1,7 +1,7 @@
-"""Encoders whose descent is trained: CAVIA, auto-decoding.
+"""Encoders that train with the family: CAVIA's few steps of descent, and auto-decoding's table.
 
-Each signal descends on its own error: the sum over the batch is differentiated, so that no signal's
-step depends on how many others were in the batch.
+Each code descends on the loss of its own signal: the sum over the batch is differentiated, so that
+no signal's step depends on how many others were in the batch.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ from fieldloom.types import Code, LossFn, Signal
 class Cavia(Encoder):
     """A few gradient steps on the code, differentiated through in training (arXiv:1810.03642).
 
-    z <- z - rate * clamp(s, *clamp) * d error / d z, from the conditioner's origin.
+    z <- z - rate * clamp(s, *clamp) * d loss / d z, from the conditioner's origin.
 
-    steps:   of descent.
+    steps:   inner steps.
     second_order: whether training differentiates through the inner gradients.
     rate:    of a step.
     rates:   ``learned`` adds s, one rate for each channel of a code, shared by the steps (meta-SGD,
              arXiv:1707.09835), starting in U(0.005, 0.1); ``fixed`` is s = 1.
-    clamp:   where s is held.
-    relative: whether a step is multiplied by the squared length of the weight that it changes, as
-             weights ask whose length the field normalises away (IPC; factors of a code are weights
-             of their own).
+    clamp:   the range that s is clamped to.
+    relative: whether a step is multiplied by the squared norm of the weight that it changes, as is
+             right for weights that the field normalizes (IPC; each factor of a code counts as a
+             weight).
     noise:   std of Gaussian noise on the origin in training (mNIF released: 1e-4 on latents).
-    reduction: ``signal``, or ``batch``: the inner error is averaged over the batch as mNIF's
+    reduction: ``signal``, or ``batch``: the inner loss is averaged over the batch as mNIF's
              released code does, so that in training a step depends on the size of its batch.
-    checkpoint: whether training forgets the graph of every step and makes it again on the way back:
-             the same gradients, in the memory of one step. For renderers with many points a ray.
+    checkpoint: whether training drops the graph of every step and computes it again in the backward
+             pass: the same gradients, in the memory of one step. For renderers with many points a
+             ray.
     batch:   what ``batch`` divides by outside training, where a signal's code must not depend on
-             its company; None: the signals at hand.
+             the other signals at hand; None: their number.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class Cavia(Encoder):
         self.checkpoint = checkpoint
         self.rates: nn.Parameter | None = None
         if rates == "learned":
-            drawn = torch.empty(code_shape[1]).uniform_(0.005, 0.1, generator=generator)
-            self.rates = nn.Parameter(drawn)
+            first = torch.empty(code_shape[1]).uniform_(0.005, 0.1, generator=generator)
+            self.rates = nn.Parameter(first)
 
     def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         code = family.conditioner.origin(len(signal))
@@ -86,28 +87,29 @@ class Cavia(Encoder):
     def descend(
         self, code: Code, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
     ) -> Code:
-        keep = self.training and torch.is_grad_enabled()
+        """The codes after all steps from these (batch, tokens, width)."""
+        differentiated = self.training and torch.is_grad_enabled()
         render = render if self.training else still(render)
         step = self.rate if self.rates is None else self.rate * self.rates.clamp(*self.clamp)
         if not self.independent:
             step = step / (len(signal) if self.training else self.batch or len(signal))
 
-        def descended(code: Code) -> Code:
-            twice = keep and self.second_order
+        def inner_step(code: Code) -> Code:
+            twice = differentiated and self.second_order
             # of torch's attentions only the plain one can be differentiated twice
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
-                if not keep or not code.requires_grad:  # descent needs a leaf of its own
+                if not differentiated or not code.requires_grad:  # descent needs a leaf of its own
                     code = code.detach().clone().requires_grad_()
                 loss = error(code, signal, family, render, loss_fn).sum()
-                (gradient,) = torch.autograd.grad(loss, code, create_graph=twice)
-            long = step * family.conditioner.norms(code) if self.relative else step
-            return code - long * gradient
+                (grad,) = torch.autograd.grad(loss, code, create_graph=twice)
+            scaled = step * family.conditioner.squared_norms(code) if self.relative else step
+            return code - scaled * grad
 
         for _ in range(self.steps):
-            if keep and self.checkpoint:
-                code = checkpoint(descended, code, use_reentrant=False)
+            if differentiated and self.checkpoint:
+                code = checkpoint(inner_step, code, use_reentrant=False)
             else:
-                code = descended(code)
+                code = inner_step(code)
         return code
 
 
@@ -115,10 +117,10 @@ class AutoDecode(Encoder):
     """A learned table of the training signals' codes; unseen signals are fitted (arXiv:1901.05103).
 
     signals: rows of the table.
-    std:     of their start around the origin (mNIF released: 0; GEM: 0.01).
+    std:     of the initial codes around the origin (mNIF released: 0; GEM: 0.01).
     unseen:  how the code of a signal outside the table is found.
 
-    The table is the optimiser group ``codes``, whose gradient the loop multiplies by the batch
+    The table is the optimizer group ``codes``, whose gradient the loop multiplies by the batch
     size.
     """
 
@@ -137,8 +139,7 @@ class AutoDecode(Encoder):
             )
         if std < 0:
             raise InputError(f"encoder.std = {std:g}: not negative.")
-        drawn = torch.randn(signals, *code_shape, generator=generator)
-        self.table = nn.Parameter(std * drawn)
+        self.table = nn.Parameter(std * torch.randn(signals, *code_shape, generator=generator))
         self.unseen = unseen or Fit()
         self.splits_batches = self.unseen.splits_batches
 
@@ -149,3 +150,6 @@ class AutoDecode(Encoder):
 
     def stored_codes(self, index: Tensor, family: Family) -> Code:
         return family.conditioner.origin(len(index)) + self.table[index]
+
+    def code_parameters(self) -> list[nn.Parameter]:
+        return [self.table]

@@ -1,4 +1,4 @@
-"""Which points of a signal a step sees: a function of (seed, place, step), of no generator."""
+"""Which points of a signal a step sees: a function of (seed, index, step), of no generator."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from fieldloom.errors import InputError
 from fieldloom.types import Signal
 
-WORD = 0xFFFFFFFF
+UINT32_MAX = 0xFFFFFFFF
 
 
-def picked(signal: Signal, rows: Tensor) -> Signal:
-    """Some signals of a batch; what is one grid of all stays one."""
+def select(signal: Signal, rows: Tensor) -> Signal:
+    """The signals of a batch whose row is True (batch,); one grid shared by all stays one."""
     own = lambda x: None if x is None else x[rows]
     coords, count = signal.coords, int(rows.sum())
     coords = coords[:1].expand(count, -1, -1) if coords.stride(0) == 0 else coords[rows]
@@ -29,11 +29,13 @@ def picked(signal: Signal, rows: Tensor) -> Signal:
     )
 
 
-def drawing(signal: Signal, points: int, seed: int) -> Callable[[int], Signal]:
-    """Step -> known observations of each signal, drawn with replacement; where all fit in, all.
+def point_sampler(signal: Signal, points: int, seed: int) -> Callable[[int], Signal]:
+    """Step -> ``points`` known observations of each signal, sampled with replacement.
 
-    A draw is a hash of (seed, place, step, number): no generator is carried along, and no signal's
-    draws depend on its company or on the device. Raises InputError where nothing is known.
+    Where a signal has no more points than that, every step sees all of them. A sample is a hash of
+    (seed, index of the signal, step, number of the point): no generator is carried along, and what
+    is sampled depends neither on the other signals of the batch nor on the device. Raises
+    InputError for a signal of which no point is known.
     """
     batch, count = signal.coords.shape[:2]
     if points >= count:
@@ -55,8 +57,8 @@ def drawing(signal: Signal, points: int, seed: int) -> Callable[[int], Signal]:
     coords = coords[0] if together else coords.flatten(0, 1)
 
     def at(step: int) -> Signal:
-        chance = mixed(mixed(stream + mixed(number.new_tensor([step]))) + mixed(number))
-        indices = chance * known >> 32
+        bits = hash32(hash32(stream + hash32(number.new_tensor([step]))) + hash32(number))
+        indices = bits * known >> 32
         indices = indices if order is None else order.gather(1, indices)
         own = (indices + row).view(-1)
         where = indices.view(-1) if together else own
@@ -69,13 +71,13 @@ def drawing(signal: Signal, points: int, seed: int) -> Callable[[int], Signal]:
 
 
 def streams(indices: Tensor, seed: int) -> Tensor:
-    """A number in [0, 2^32) for each place, int64."""
-    return mixed(indices + mixed(indices.new_tensor(seed)))
+    """A number in [0, 2^32) for the index of each signal: (batch,) int64."""
+    return hash32(indices + hash32(indices.new_tensor(seed)))
 
 
-def mixed(x: Tensor) -> Tensor:
+def hash32(x: Tensor) -> Tensor:
     """A bijective hash of the lower 32 bits of int64 numbers: lowbias32, by Chris Wellons."""
-    x = x & WORD
-    x = (x ^ (x >> 16)) * 0x7FEB352D & WORD
-    x = (x ^ (x >> 15)) * 0x846CA68B & WORD
+    x = x & UINT32_MAX
+    x = (x ^ (x >> 16)) * 0x7FEB352D & UINT32_MAX
+    x = (x ^ (x >> 15)) * 0x846CA68B & UINT32_MAX
     return x ^ (x >> 16)

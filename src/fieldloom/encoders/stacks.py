@@ -16,32 +16,32 @@ from fieldloom.types import Code
 BETAS, EPS = (0.9, 0.999), 1e-8
 """Of Adam."""
 
-SLIGHT = 1e-8
+LEAST_FALL = 1e-8
 """A rate that would fall by less stays (torch's ``eps``)."""
 
-CACHED = 2 << 20
+CPU_LAYER = 2 << 20
 """Bytes of one hidden layer of a stack on a CPU."""
 
-BUDGET, LAYERS = 4 << 30, 32
-"""Bytes of a stack elsewhere, and how many hidden layers are reckoned to be held at a time."""
+ACCELERATOR, LAYERS = 4 << 30, 32
+"""Bytes of a stack on an accelerator, and the hidden layers assumed to be in memory at a time."""
 
 
 def stack_size(family: Family, render: Renderer, points: int, on_cpu: bool) -> int:
     """Fields of so many points that are worked on as one stack.
 
-    On a CPU one hidden layer of the stack, points x width numbers a field, takes ``CACHED`` bytes:
-    fewer fields leave each operation's fixed cost to too few numbers, more push what one operation
-    wrote out of the cache before the next one reads it. Measured (benchmarks/bulk.py, one thread of
-    a shared machine): SIRENs 2-32-32-1 on 784 points do 430 field-steps/s alone, 1,500 in stacks of
-    20, 470 in one stack of 500. An accelerator wants as many as it can hold: there memory is the
-    limit, of ``LAYERS`` layers (forward, backward) and the optimiser's five tensors a code.
+    On a CPU one hidden layer of the stack, points x width numbers a field, takes ``CPU_LAYER``
+    bytes: fewer fields leave each operation's fixed cost to too few numbers, more push what one
+    operation wrote out of the cache before the next one reads it. Measured (benchmarks/bulk.py, one
+    thread of a shared machine): SIRENs 2-32-32-1 on 784 points do 430 field-steps/s alone, 1,500 in
+    stacks of 20, 470 in one stack of 500. On an accelerator more is faster: there memory is the
+    limit, of ``LAYERS`` layers (forward, backward) and the optimizer's five tensors a code.
     """
     width = max(slot.shape[-1] for slot in family.field.slots.values())
     layer = 4 * points * render.evaluations * width
     if on_cpu:
-        return max(1, CACHED // layer)
+        return max(1, CPU_LAYER // layer)
     tokens, numbers = family.code_shape
-    return max(1, BUDGET // (LAYERS * layer + 5 * 4 * tokens * numbers))
+    return max(1, ACCELERATOR // (LAYERS * layer + 5 * 4 * tokens * numbers))
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,13 @@ class Plateau:
 
 @dataclass
 class Stack:
-    """Fields that are fitted together, one row each: rows are picked and dropped as one.
+    """Signals that are fitted together, one row each, so that ``take`` selects from all tensors.
 
-    place: of a field in its batch. rate: of Adam, 0 where a field has stopped; first, second: its
-    moments. lowest: the error of ``best``, the best code met. summed: errors since the last look;
-    level: what the plateau holds for best, record: the lowest look; bad, stale: looks since then.
+    place: index of a signal in its batch. rate: of Adam, 0 where a signal has stopped; first,
+    second: the moments of Adam. lowest: the loss of ``best``, the best code so far. summed: losses
+    since the plateau was last looked at; level: the mean loss that counts as the plateau's best;
+    record: the lowest mean loss; bad, stale: looks since each of these two. (Paused work is kept
+    under these names, which therefore stay.)
     """
 
     place: Tensor
@@ -97,7 +99,7 @@ class Stack:
     @classmethod
     def begin(cls, code: Code, rate: float) -> Stack:
         zero, ever = code.new_zeros(len(code)), code.new_full((len(code),), torch.inf)
-        none = torch.zeros_like(zero, dtype=torch.long)
+        never = torch.zeros_like(zero, dtype=torch.long)
         return cls(
             place=torch.arange(len(code), device=code.device),
             code=code,
@@ -109,8 +111,8 @@ class Stack:
             summed=zero,
             level=ever,
             record=ever,
-            bad=none,
-            stale=none,
+            bad=never,
+            stale=never,
         )
 
     def state(self) -> dict[str, Tensor]:
@@ -122,9 +124,11 @@ class Stack:
         return cls(*(state[field.name].clone() for field in fields(cls)))
 
     def take(self, rows: Tensor) -> Stack:
+        """The signals of these rows: a mask, or indices."""
         return Stack(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def keep_best(self, losses: Tensor) -> None:
+        """Remember each code whose loss (batch,) is the lowest so far."""
         better = losses < self.lowest
         self.lowest = torch.where(better, losses, self.lowest)
         self.best = torch.where(better[:, None, None], self.code, self.best)
@@ -141,13 +145,13 @@ class Stack:
         self.code = torch.where(rate > 0, moved, self.code)
 
     def look(self, errors: Tensor, plateau: Plateau) -> None:
-        """Lower the rates of those on a plateau, and stop those that have been there too long."""
+        """Lower the rates of signals on a plateau; stop those that have been there too long."""
         better = errors < self.level * (1 - plateau.threshold)
         self.level = torch.where(better, errors, self.level)
         self.bad = torch.where(better, 0, self.bad + 1)
         tired = self.bad > plateau.patience
         lowered = (self.rate * plateau.factor).clamp_min(plateau.least)
-        fall = tired & (self.rate - lowered > SLIGHT)
+        fall = tired & (self.rate - lowered > LEAST_FALL)
         self.rate = torch.where(fall, lowered, self.rate)
         self.bad = torch.where(tired, 0, self.bad)
         lower = errors < self.record

@@ -1,4 +1,4 @@
-"""From a whole grid, or a few posed views, to a code in one pass."""
+"""A transformer encoder: from a whole grid, or a few posed views, to a code in one pass."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from fieldloom.nn.transformer import Block
 from fieldloom.renderers import Renderer, plucker
 from fieldloom.types import Code, LossFn, Signal
 
-RAYS = 6
-"""Numbers of a ray's coordinates: origin | direction."""
-
 
 class Transformer(Encoder):
-    """Patches and asked-for tokens through self-attention; the answers to the latter are the code.
+    """Patches and learned queries pass self-attention; the outputs at the queries are the code.
 
     width, depth, heads, ratio: of the blocks (hidden units of a block are ratio times its width).
-    patch:   samples of each axis that are one token; one number for all, or one an axis. pad: zeros
-             on both sides of each axis; what does not fill a patch is left out.
+    patch:   samples of each axis that are one token; one number for all axes, or one for each.
+             pad: zeros on both sides of each axis; what does not fill a patch is left out.
     bias:    of the maps to queries, keys and values (TransINR: none).
     dropout: of what blocks add, in training (IPC's released code: 0.1).
-    positions: ``learned``, added to the patches, one for each place of the largest context; or
-             ``none``: patches are a set, and the order of views does not matter.
-    head:    the answers pass a norm and a linear layer to the width of a code; without it blocks
+    positions: ``learned``, position embeddings that are added to the patches, one for each patch of
+             the largest context; or ``none``: patches are a set, and the order of views does not
+             matter.
+    head:    the outputs pass a norm and a linear layer to the width of a code; without it blocks
              must be as wide as codes.
     rays:    of views, what is joined to each pixel: ``plucker`` [d, o x d] of the unit direction
              (LA-GINR), or ``origin`` [o, d] (TransINR, IPC).
-    known:   one more channel says which points are known; hidden values are 0 in any case.
-    axes, value_dim, coord_dim: of the contexts, as the modality shows them; views first.
+    known:   whether one more channel says which points are known; hidden values are 0 in any case.
+    axes, value_dim, coord_dim, grid_dim: of the contexts, as the modality states them. Where a grid
+             does not have coordinates for points but rays through them, these are joined to the
+             values, and the first axis is that of views.
 
     Learned vectors start as N(0, 1). Source: arXiv:2208.02801, section 3.2; arXiv:2211.13223.
     """
@@ -62,6 +62,7 @@ class Transformer(Encoder):
         head: bool = True,
         rays: Literal["plucker", "origin"] = "plucker",
         known: bool = False,
+        grid_dim: int | None = None,
     ) -> None:
         super().__init__()
         if not math.prod(code_shape):
@@ -70,8 +71,8 @@ class Transformer(Encoder):
             raise InputError(
                 "encoder 'transformer' needs whole grids, or views with modality.support."
             )
-        self.viewed = coord_dim == RAYS
-        own = axes[1:] if self.viewed else axes
+        self.views = grid_dim not in (None, coord_dim)
+        own = axes[1:] if self.views else axes
         self.patch = patch if isinstance(patch, tuple) else (patch,) * len(own)
         if len(self.patch) != len(own) or min(*self.patch, pad + 1, depth) < 1:
             raise InputError(
@@ -86,8 +87,8 @@ class Transformer(Encoder):
         places = [(n + 2 * pad) // p for n, p in zip(own, self.patch, strict=True)]
         if min(places) < 1:
             raise InputError(f"encoder.patch = {patch} is larger than the data, {own}.")
-        count = (axes[0] if self.viewed else 1) * math.prod(places)
-        channels = value_dim + (RAYS if self.viewed else 0) + known
+        count = (axes[0] if self.views else 1) * math.prod(places)
+        channels = value_dim + (coord_dim if self.views else 0) + known
         tokens, code_width = code_shape
         if not head and width != code_width:
             raise InputError(
@@ -120,23 +121,23 @@ class Transformer(Encoder):
         (of views: at most so many).
         """
         grid, expected = signal.grid, self.axes
-        if self.viewed and grid and (self.positions is None or grid[0] <= self.axes[0]):
+        if self.views and grid and (self.positions is None or grid[0] <= self.axes[0]):
             expected = (grid[0], *self.axes[1:])  # fewer views, and of a set any number
         if grid is None or grid != expected:
             raise InputError(
                 f"encoder 'transformer' reads whole grids of {self.axes}"
-                f"{' or fewer views' if self.viewed else ''}; these are {grid or 'scattered'}."
+                f"{' or fewer views' if self.views else ''}; these are {grid or 'scattered'}."
             )
         seen = [signal.values]
         if signal.mask is not None:
             seen = [signal.values.masked_fill(~signal.mask.unsqueeze(-1), 0)]
-        if self.viewed:
+        if self.views:
             seen.append(plucker(signal.coords) if self.rays == "plucker" else signal.coords)
         if self.known:
             ones = torch.ones_like(signal.values[..., :1])
             seen.append(ones if signal.mask is None else signal.mask.unsqueeze(-1).to(ones))
         x = torch.cat(seen, -1).mT.unflatten(2, grid)
-        if not self.viewed:
+        if not self.views:
             return unfold(x, self.patch, self.pad)
         each = unfold(x.transpose(1, 2).flatten(0, 1), self.patch, self.pad)
         return each.unflatten(0, (len(signal), grid[0])).flatten(1, 2)

@@ -1,12 +1,11 @@
 """One loop for all objectives: reconstruction, adversarial, codec and prior training.
 
-Everything in it is a function of (seed, step): the order of the data, the random draws of a step,
+Everything in it is a function of (seed, step): the order of the data, the random numbers of a step,
 the learning rate. So a run that was interrupted goes on as if it had not been.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,11 +20,10 @@ from fieldloom import stopping
 from fieldloom.engine.device import autocast
 from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, order, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
-from fieldloom.objectives import Objective
+from fieldloom.objectives import AnyBatch, Objective
 from fieldloom.progress import Progress
 from fieldloom.registry import build, check
 from fieldloom.settings import Schedule, Stage
-from fieldloom.types import Batch
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors and numbers: what a checkpoint holds."""
@@ -33,13 +31,17 @@ State = tuple[dict[str, Tensor], dict[str, Any]]
 
 @dataclass
 class Group:
-    """One optimiser over the parameters of one group of a player."""
+    """One optimizer over the parameters of one group of a player.
+
+    per_signal: whether each parameter row belongs to one signal (``Objective.per_signal``).
+    """
 
     name: str
     parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
     rate: float
     schedule: str
+    per_signal: bool = False
 
     @property
     def kind(self) -> type:
@@ -47,9 +49,9 @@ class Group:
 
 
 class Training:
-    """An objective, its optimisers and averaged weights, and how far they are.
+    """An objective, its optimizers and averaged weights, and the steps that are done.
 
-    tag: what keeps the random draws of one stage apart from another's.
+    tag: seeds the random numbers, so that two stages never see the same.
     """
 
     def __init__(self, objective: Objective, stage: Stage, tag: int = 0) -> None:
@@ -80,50 +82,60 @@ class Training:
         spec = own if own.get("name", spec.get("name")) != spec.get("name") else spec | own
         tables = {"optimizer": OPTIMIZERS}
         optimizer = build("optimizer", spec, tables, parameters=parameters)
-        return Group(name, parameters, optimizer, optimizer.param_groups[0]["lr"], schedule)
+        return Group(
+            name,
+            parameters,
+            optimizer,
+            optimizer.param_groups[0]["lr"],
+            schedule,
+            name in self.objective.per_signal,
+        )
 
-    def advance(self, batch: Any, micro: int, seed: int, device: torch.device) -> dict[str, float]:
+    def advance(
+        self, batch: AnyBatch, micro: int, seed: int, device: torch.device
+    ) -> dict[str, float]:
         """One step of every player on a batch; returns numbers for the log.
 
-        Raises FieldloomError, before any weight changes, on a loss that is no number.
+        micro: signals of a micro-batch, whose gradients are accumulated. Raises FieldloomError,
+        before any weight changes, on a loss that is no number.
         """
         logs: dict[str, float] = {}
-        if int(self.paused.get("size", micro)) != micro:  # it was of other signals
+        if int(self.paused.get("size", micro)) != micro:  # paused in micro-batches of another size
             self.paused = {}
         for number, (player, groups) in enumerate(self.players.items()):
             parameters = [p for group in groups for p in group.parameters]
-            done, total = self._begin(number, parameters)
-            for place, first in enumerate(range(0, size(batch), micro)):
-                if place < done:
+            done, totals = self._begin(number, parameters)
+            for micro_step, first in enumerate(range(0, len(batch), micro)):
+                if micro_step < done:
                     continue
-                seed_everything(seed, self.tag, self.step, number + 1, place + 1)
-                piece = part(batch, slice(first, first + micro))
-                fraction = size(piece) / size(batch)
-                pausable = self._pausable(number, place, micro, parameters, total)
+                seed_everything(seed, self.tag, self.step, number + 1, micro_step + 1)
+                micro_batch = batch.part(slice(first, first + micro))
+                fraction = len(micro_batch) / len(batch)
+                pausable = self._pausable(number, micro_step, micro, parameters, totals)
                 with autocast(device, self.stage.precision), pausable:
-                    loss, numbers = self.objective.loss(player, piece)
+                    loss, numbers = self.objective.loss(player, micro_batch)
                 (loss * fraction).backward(inputs=parameters)
                 for name, value in {**numbers, "objective": loss.detach()}.items():
-                    total[name] = total.get(name, 0) + value * fraction
-            numbers_now = {name: float(value) for name, value in total.items()}
-            grad = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
-            if not (math.isfinite(numbers_now["objective"]) and torch.isfinite(grad)):
+                    totals[name] = totals.get(name, 0) + value * fraction
+            means = {name: float(value) for name, value in totals.items()}
+            grad_norm = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+            if not (math.isfinite(means["objective"]) and torch.isfinite(grad_norm)):
                 raise FieldloomError(
-                    f"the loss of '{player}' became {numbers_now['objective']} (its gradient "
-                    f"{grad:.3g}) at step {self.step}: its batch was {index_of(batch)}. "
+                    f"the loss of '{player}' became {means['objective']} (its gradient "
+                    f"{grad_norm:.3g}) at step {self.step}: its batch was {batch.describe()}. "
                     "Train again with a smaller learning rate, or clip the gradient (train.*.clip)."
                 )
-            self._descend(groups, size(batch))
+            self._optimizer_step(groups, len(batch))
             prefix = "" if len(self.players) == 1 else f"{player}."
-            logs |= {f"{prefix}{name}": value for name, value in numbers_now.items()}
-        self._average()
+            logs |= {f"{prefix}{name}": value for name, value in means.items()}
+        self._update_average()
         self.step += 1
         return logs
 
     def _begin(self, player: int, parameters: list[nn.Parameter]) -> tuple[int, dict[str, Tensor]]:
-        """Micro-batches of a player's step that were done before it paused, and their numbers.
+        """How many micro-steps of a player were done before it paused, and their log's totals.
 
-        Their gradients are put back; otherwise there are none.
+        Restores the gradients that these accumulated; where nothing was paused, clears gradients.
         """
         kept = {} if player else self.paused
         for i, parameter in enumerate(parameters):
@@ -135,12 +147,15 @@ class Training:
     def _pausable(
         self,
         player: int,
-        place: int,
+        micro_step: int,
         micro: int,
         parameters: list[nn.Parameter],
-        total: Mapping[str, Tensor],
+        totals: Mapping[str, Tensor],
     ) -> Iterator[None]:
-        """The loss of a micro-batch, which may be long, may pause while no weight has changed."""
+        """A context for the loss of a micro-batch: it may pause, while no weight has changed yet.
+
+        So it can in the first player's step alone.
+        """
         if player:
             yield
             return
@@ -149,18 +164,18 @@ class Training:
                 yield
         except stopping.Paused as pause:
             own = {f"loss/{name}": x for name, x in pause.tensors.items()}
-            own |= {f"total/{name}": torch.as_tensor(x).clone() for name, x in total.items()}
+            own |= {f"total/{name}": torch.as_tensor(x).clone() for name, x in totals.items()}
             grads = {f"grad/{i}": p.grad for i, p in enumerate(parameters) if p.grad is not None}
-            self.paused = own | grads | {"micro": torch.tensor(place), "size": torch.tensor(micro)}
+            at = {"micro": torch.tensor(micro_step), "size": torch.tensor(micro)}
+            self.paused = own | grads | at
             raise
         self.paused = {}
 
-    def _descend(self, groups: list[Group], count: int) -> None:
-        """Every optimiser of a player takes its step from the gradients that are there."""
-        for group in groups:
-            for parameter in group.parameters:
-                if group.name == "codes" and parameter.grad is not None:
-                    parameter.grad.mul_(count)  # a code's step does not depend on the batch size
+    def _optimizer_step(self, groups: list[Group], batch_size: int) -> None:
+        """Every optimizer of a player takes a step, from the accumulated gradients."""
+        for parameter in (p for group in groups if group.per_signal for p in group.parameters):
+            if parameter.grad is not None:
+                parameter.grad.mul_(batch_size)  # from the mean over the batch to the signal's own
         if self.stage.clip is not None:
             nn.utils.clip_grad_norm_([p for g in groups for p in g.parameters], self.stage.clip)
         for group in groups:
@@ -169,8 +184,11 @@ class Training:
             group.optimizer.step()
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """Decay min(ema, (1 + n) / (10 + n)), so that the first steps are soon forgotten."""
+    def _update_average(self) -> None:
+        """Average weights with decay min(ema, (1 + n) / (10 + n)), n the steps that are done.
+
+        So the first steps are soon forgotten.
+        """
         decay = min(self.stage.ema, (2 + self.step) / (11 + self.step))
         for name, parameter in self.objective.named_parameters():
             if name in self.averaged:
@@ -211,8 +229,8 @@ class Training:
                 whole = group.optimizer.state_dict()
                 entries: dict[int, dict[str, Tensor]] = {}
                 for name, tensor in _under(f"optimizer/{player}/{group.name}/", tensors).items():
-                    place, key = name.split("/")
-                    entries.setdefault(int(place), {})[key] = tensor
+                    index, key = name.split("/")
+                    entries.setdefault(int(index), {})[key] = tensor
                 whole["state"] = entries
                 group.optimizer.load_state_dict(whole)
         self.step = int(numbers["step"])
@@ -261,32 +279,16 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
         raise
 
 
-def shown(numbers: Mapping[str, float]) -> str:
-    """The losses of a step, of every player, and where it is known the PSNR in dB."""
+def summarize(numbers: Mapping[str, float]) -> str:
+    """One line on a step: the loss of every player and, where there is one, the PSNR in dB."""
     losses = [f"{name} {value:.5f}" for name, value in numbers.items() if name.endswith("loss")]
     return ", ".join([*losses, *([f"{numbers['psnr']:.2f} dB"] if "psnr" in numbers else [])])
-
-
-def size(batch: Any) -> int:
-    return len(batch) if isinstance(batch, Batch) else len(batch[0])
-
-
-def part(batch: Any, signals: slice) -> Any:
-    if isinstance(batch, Batch):
-        return batch.part(signals)
-    return tuple(None if x is None else x[signals] for x in batch)
-
-
-def index_of(batch: Any) -> str:
-    if isinstance(batch, Batch):
-        return f"the signals {json.dumps(batch.target.index.tolist())}"
-    return f"{size(batch)} codes"
 
 
 def loop(
     title: str,
     training: Training,
-    fetch: Callable[[Tensor], Any],
+    fetch: Callable[[Tensor], AnyBatch],
     count: int,
     *,
     seed: int,
@@ -297,8 +299,8 @@ def loop(
 ) -> None:
     """Train to the last step of the stage.
 
-    fetch: indices in the data (batch,) -> a batch on the device; draws from torch's generator,
-           seeded with (seed, step). save: keeps a checkpoint; log: keeps a line.
+    fetch: indices in the data (batch,) -> a batch on the device; what it samples comes from torch's
+           generator, seeded with (seed, step). save: writes a checkpoint; log: writes a line.
 
     Raises Interrupted, after a checkpoint, where the user asks to stop; FieldloomError on a loss
     that is no number.
@@ -318,7 +320,7 @@ def loop(
                 within = f"stopped within step {training.step + 1} of {stage.steps}"
                 raise Interrupted(within) from None
             done = training.step
-            progress.update(done, shown(numbers))
+            progress.update(done, summarize(numbers))
             last = done == stage.steps
             if done % stage.log_every == 0 or last:
                 seconds = (time.monotonic() - began) / (done - first)

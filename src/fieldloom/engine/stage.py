@@ -12,20 +12,20 @@ from torch import Tensor, nn
 from fieldloom.errors import InputError
 from fieldloom.settings import Stage
 
-FASTEST = 1e6
-"""The highest learning rate: what a step is multiplied by must still be a float32."""
+LARGEST = 1e6
+"""The largest learning rate and weight decay: a step must still be a float32."""
 
 
 def _check(rate: float, *decays: float, **others: float) -> None:
     """Raise InputError for a rate, for decays of averages, or for others, that are out of range."""
-    if not 0 <= rate <= FASTEST:
-        raise InputError(f"optimizer: rate = {rate:g}: from 0 to {FASTEST:g}.")
+    if not 0 <= rate <= LARGEST:
+        raise InputError(f"optimizer: rate = {rate:g}: from 0 to {LARGEST:g}.")
     if not all(0 <= decay < 1 for decay in decays):
         said = ", ".join(f"{decay:g}" for decay in decays)
         raise InputError(f"optimizer: betas and momentum lie in [0, 1), not at {said}.")
     for name, value in others.items():
-        if not 0 <= value <= FASTEST:
-            raise InputError(f"optimizer: {name} = {value:g}: from 0 to {FASTEST:g}.")
+        if not 0 <= value <= LARGEST:
+            raise InputError(f"optimizer: {name} = {value:g}: from 0 to {LARGEST:g}.")
 
 
 def adamw(
@@ -67,33 +67,36 @@ MOMENTS: Mapping[type, tuple[str, ...]] = {
     torch.optim.Adam: ("exp_avg", "exp_avg_sq", "step"),
     torch.optim.SGD: ("momentum_buffer",),
 }
-"""What an optimiser keeps of each parameter: tensors of its shape, and the number of its steps."""
+"""What an optimizer keeps of each parameter: tensors of its shape, and the number of its steps."""
 
 
 def order(seed: int, step: int, count: int, batch: int, partial: bool = False) -> Tensor:
-    """Places in the data of a step's signals: each epoch is a permutation from (seed, epoch)."""
+    """Indices of a step's signals in the data: each epoch is a permutation by (seed, epoch)."""
 
     def epoch(number: int) -> Tensor:
         return torch.from_numpy(np.random.default_rng((seed, number)).permutation(count))
 
     if partial:
-        number, place = divmod(step, -(-count // batch))
-        return epoch(number)[place * batch : (place + 1) * batch]
+        number, part = divmod(step, -(-count // batch))
+        return epoch(number)[part * batch : (part + 1) * batch]
     parts, first = [], step * batch
     while batch > 0:
-        number, place = divmod(first, count)
-        parts.append(epoch(number)[place : place + batch])
+        number, start = divmod(first, count)
+        parts.append(epoch(number)[start : start + batch])
         first, batch = first + len(parts[-1]), batch - len(parts[-1])
     return torch.cat(parts)
 
 
 def seed_everything(*key: int) -> None:
-    """Seed torch's generators: seed, stage, step, player, micro-batch (from 1; 0, 0: the data)."""
+    """Seed torch's generators by (seed, stage, step, player, micro-step).
+
+    Players and micro-steps count from 1; 0, 0 is for what the data of the step are sampled by.
+    """
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
 
 def rate_at(step: int, stage: Stage, schedule: str) -> float:
-    """What the learning rate is multiplied by at a step."""
+    """The factor of the learning rate at a step, at least 0 and at most 1."""
     warm = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     if schedule == "constant":
         return warm

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from torch import Generator
 
 from fieldloom.conditioners import FlatWeights
+from fieldloom.encoders import Fit, Step
+from fieldloom.encoders.refinement import RATES
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
-from fieldloom.evaluation.refinement import RATES, descend, unfolded, with_family
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.paired import psnr
@@ -80,7 +81,7 @@ def scratch(
         bandwidth=bandwidth / modality.extent,
         offset=(modality.low + modality.high) / 2,
     )
-    other = with_family(system, Family(field, FlatWeights(field.slots, generator=generator)))
+    other = system.with_family(Family(field, FlatWeights(field.slots, generator=generator)))
     return other, other.family.conditioner.origin(1).detach()
 
 
@@ -126,7 +127,7 @@ def cases(system: System, signal: Signal, rates: Rates, width: int, seed: int) -
     return {
         "encoder": Case(system, code, 1.0, took),
         "codes": Case(system, code, rates.codes, took),
-        "weights": Case(*unfolded(system, code), rates.weights, took),
+        "weights": Case(*system.unfold(code), rates.weights, took),
         "scratch": Case(*scratch(system, width, seed=seed), rates.scratch, 0.0),
     }
 
@@ -136,14 +137,20 @@ def fit(case: Case, signal: Signal, datum: Data, budget: Budget, marks: Sequence
     budget reaches.
     """
     curve = Curve([], [], [])
-    for moment in descend(case.system, signal, case.code, budget.steps, case.rate, budget.points):
-        if moment.step and moment.seconds > budget.seconds:
-            break
-        if moment.step in marks:
-            curve.steps.append(moment.step)
-            curve.seconds.append(case.seconds + moment.seconds)
-            made = case.system.predict_at(moment.code, datum).tensor
+
+    def measure(at: Step) -> bool:
+        if at.step and at.seconds > budget.seconds:
+            return True
+        if at.step in marks:
+            curve.steps.append(at.step)
+            curve.seconds.append(case.seconds + at.seconds)
+            made = case.system.predict_at(at.code, datum).tensor
             curve.psnr.append(psnr(made, datum.tensor).item())
+        return False
+
+    descent = Fit(budget.steps, case.rate, keep="last", points=budget.points, draw="anew")
+    parts = (case.system.family, case.system.render, case.system.loss_fn)
+    descent.refine(case.code, signal, *parts, on_step=measure)
     return curve
 
 

@@ -180,7 +180,7 @@ class Grid(Modality):
             fraction = torch.rand(batch, 1, generator=generator) * (most - least) + least
             context = _hide(context, fraction, generator)
         if not keep_grid and points is not None:
-            context = context.known(points, generator)
+            context = context.sample_known(points, generator)
         return Batch(context, signal)
 
     def encoding(self, data: Data | Tensor) -> Signal:

@@ -2,7 +2,7 @@
 
 from fieldloom.objectives.adversarial import Adversarial
 from fieldloom.objectives.critics import CRITICS
-from fieldloom.objectives.objective import Coding, Likelihood, Objective
+from fieldloom.objectives.objective import AnyBatch, CodeBatch, Coding, Likelihood, Objective
 from fieldloom.objectives.penalties import L2, PENALTIES
 from fieldloom.objectives.reconstruction import Reconstruction
 from fieldloom.objectives.reptile import Reptile
@@ -15,6 +15,8 @@ __all__ = [
     "OBJECTIVES",
     "PENALTIES",
     "Adversarial",
+    "AnyBatch",
+    "CodeBatch",
     "Coding",
     "Likelihood",
     "Objective",

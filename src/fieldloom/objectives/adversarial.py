@@ -24,7 +24,7 @@ class Game(NamedTuple):
 
     critic:    (logits of data, logits of samples) -> a number.
     generator: logits of samples -> a number.
-    opinion:   logits as the log tells them.
+    opinion:   what the log says of logits: probabilities, or the logits themselves.
     """
 
     critic: Callable[[Tensor, Tensor], Tensor]
@@ -63,17 +63,19 @@ class Adversarial(Objective):
 
     Samples are the fields of codes drawn from the prior, seen at the data's own coordinates.
 
-    critic: a module (coords, values, grid) -> logits (batch, n), one a signal or one a part of it;
-            its answer is their mean. Its spectral norms move in its own step alone.
+    critic: a module (coords, values, grid) -> logits (batch, n), one for each signal or for each
+            part of it; their mean is its answer. Its spectral norms are updated in its own step
+            alone.
     game:   ``logistic`` (GASP) or ``hinge`` (LoE): what the players minimise.
     r1:     weight of the penalty r1 / 2 * mean_b sum |d D(data) / d values|^2 on the critic
             (arXiv:1801.04406, eq. 9), on values only; 0 switches it off.
     r1_of:  what is differentiated: the critic's ``probability`` (GASP released) or its ``logit``.
-    points: so many of the points of the batch, the same of every signal, since critics look at
-            neighbourhoods; None: all.
+    points: how many of the points of a batch are used, the same ones of every signal, since critics
+            look at neighbourhoods; None: all.
+    grid_dim: of the points of the grid that observations fill, as the modality states it.
 
-    A critic sees observations where they stand; of pictures that were rendered from rays (a grid of
-    two axes), where they stand in the picture. Points that were drawn have no grid.
+    A critic gets the coordinates of observations; where these are rays, which are no points of the
+    grid, the coordinates of their pixels. Points that were sampled have no grid.
 
     Raises InputError for a prior that learns, a conditioner without a code, arguments out of range,
     and for the penalty of a probability where the game is ``hinge``, which has none.
@@ -92,6 +94,7 @@ class Adversarial(Objective):
         r1: float = 10.0,
         r1_of: Literal["probability", "logit"] = "probability",
         points: int | None = None,
+        grid_dim: int | None = None,
     ) -> None:
         super().__init__()
         if prior is None or prior.learns:
@@ -110,7 +113,7 @@ class Adversarial(Objective):
         self.family, self.prior, self.critic = family, prior, critic
         self.link = link or (lambda values: values)
         self.render, self.game, self.points = render, GAMES[game], points
-        self.r1, self.r1_of = r1, r1_of
+        self.r1, self.r1_of, self.grid_dim = r1, r1_of, grid_dim
         self.players = {
             "critic": {"critic": trainable([critic])},
             "generator": {"generator": trainable([family])},
@@ -118,16 +121,17 @@ class Adversarial(Objective):
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
         coords, values, grid = self._points(batch.target)
-        where = places(batch.target, coords)
+        rays = self.grid_dim not in (None, coords.shape[-1])
+        where = pixel_coords(batch.target, coords) if rays else coords
         judge = lambda values: self.critic(where, values, grid)
         if player == "generator":
-            with steady(self.critic):
-                loss = self.game.generator(judge(self._draw(coords)))
+            with freeze_spectral_norms(self.critic):
+                loss = self.game.generator(judge(self._sample(coords)))
             return loss, {"loss": loss.detach()}
         with torch.no_grad():
-            false = self._draw(coords)
+            samples = self._sample(coords)
         values = values.detach().requires_grad_(self.r1 > 0)
-        true, fake = judge(values), judge(false)
+        true, fake = judge(values), judge(samples)
         loss = self.game.critic(true, fake)
         logs = {
             "loss": loss.detach(),
@@ -135,14 +139,15 @@ class Adversarial(Objective):
             "samples": self.game.opinion(fake.detach()).mean(),
         }
         if self.r1:
-            judged = true.sigmoid() if self.r1_of == "probability" else true
-            (grad,) = torch.autograd.grad(judged.mean(1).sum(), values, create_graph=True)
-            steep = grad.square().flatten(1).sum(1).mean()
-            loss = loss + self.r1 / 2 * steep
-            logs["gradient"] = steep.detach()
+            opinion = true.sigmoid() if self.r1_of == "probability" else true
+            (grad,) = torch.autograd.grad(opinion.mean(1).sum(), values, create_graph=True)
+            squared_norm = grad.square().flatten(1).sum(1).mean()
+            loss = loss + self.r1 / 2 * squared_norm
+            logs["gradient"] = squared_norm.detach()
         return loss, logs
 
-    def _draw(self, coords: Coords) -> Values:
+    def _sample(self, coords: Coords) -> Values:
+        """Values of fields of new codes, one for each signal of the batch."""
         code = self.prior.sample(len(coords)).to(coords)
         chance = None  # jitter for both players, though only one of them keeps a gradient
         if getattr(self.render, "jitter", False):
@@ -158,27 +163,25 @@ class Adversarial(Objective):
 
 
 @contextmanager
-def steady(critic: nn.Module) -> Iterator[None]:
-    """Within it power iterations of spectral norms stand still; all else of the critic trains.
+def freeze_spectral_norms(critic: nn.Module) -> Iterator[None]:
+    """A context in which power iterations do not run; all else of the critic is in training.
 
-    Every look at a normalised weight in training moves its singular vectors, and they belong to the
-    player whose weights they are of. Batch norms keep seeing samples as they do in training.
+    In training each use of a spectrally normalized weight updates its singular vectors, which only
+    the critic's own step may do. Batch norms keep taking their statistics from the samples.
     """
-    held = (m for m in critic.modules() if isinstance(m, ParametrizationList))
-    moving = [norm for parametrizations in held for norm in parametrizations if norm.training]
-    for norm in moving:
+    lists = (m for m in critic.modules() if isinstance(m, ParametrizationList))
+    norms = [norm for parametrizations in lists for norm in parametrizations if norm.training]
+    for norm in norms:
         norm.eval()
     try:
         yield
     finally:
-        for norm in moving:
+        for norm in norms:
             norm.train()
 
 
-def places(signal: Signal, coords: Tensor) -> Tensor:
-    """Where a critic sees the observations: of a picture's rays, their pixels in [-1, 1]^2."""
-    if coords.shape[-1] != 6:
-        return coords
+def pixel_coords(signal: Signal, coords: Tensor) -> Tensor:
+    """The pixels of the rays of an image, in [-1, 1]^2: (batch, points, 2). Raises InputError."""
     if signal.grid is None or len(signal.grid) != 2:
         raise InputError("objective 'adversarial' judges pictures of views: set modality.patch.")
     if coords.shape[1] != signal.coords.shape[1]:

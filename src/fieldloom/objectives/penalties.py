@@ -1,4 +1,4 @@
-"""What is added to an objective to shape its codes: one number a signal."""
+"""Penalties: terms of an objective that shape the codes, one number for each signal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fieldloom.encoders import AutoDecode, Encoder
+from fieldloom.encoders import Encoder
 from fieldloom.errors import InputError
 from fieldloom.types import Batch, Code, Signal
 
 Explain = Callable[[Code, Signal], Tensor]
-"""How badly codes explain a signal: (batch,)."""
+"""The loss of codes on their signals: (batch,)."""
 
 
 class L2(nn.Module):
@@ -34,9 +34,10 @@ class L2(nn.Module):
 class Lle(nn.Module):
     """Codes lie on the affine hull of their neighbours (GEM, arXiv:2111.06387, eqs. 3 and 4).
 
-    Each code z_i is projected onto the hull of its ``neighbours`` nearest codes of the table,
-    w = (C C^T)^-1 1 / sum, C the differences; the projection must explain the signal as well, and
-    no weight should be negative: mean(min(max(-w, 0), 1000)) is added.
+    Each code z_i is projected onto the hull of its ``neighbours`` nearest codes of the table, by
+    the weights w = (C C^T)^-1 1 / sum, where the rows of C are the differences. Two terms are
+    added: the loss of the projected code on the signal, and mean(min(max(-w, 0), 1000)), since no
+    weight should be negative.
 
     weight: of both terms. ridge: fraction of the trace of C C^T that is added to its diagonal.
     """
@@ -59,19 +60,19 @@ class Lle(nn.Module):
             raise InputError(
                 f"penalty 'lle': {self.neighbours} neighbours need more than {len(table)} signals."
             )
-        own = table[index]  # a code is its row and the conditioner's origin
+        own = table[index]  # a code is its row plus the conditioner's origin
         with torch.no_grad():
-            # by a matrix product, at every step: rounding swaps neighbours that are as near only
+            # by a matrix product, which is fast: its rounding swaps only neighbours equally near
             far = torch.cdist(own, table)
             far.scatter_(1, index.unsqueeze(1), torch.inf)  # no code is its own neighbour
             near = far.topk(self.neighbours, largest=False).indices
-        weights, projected = project(own, table[near], self.ridge)
+        weights, projected = project_onto_hull(own, table[near], self.ridge)
         negative = (-weights).clamp(0, 1000).mean(1)
         moved = code + (projected - own).view_as(code)
         return self.weight * (explain(moved, batch.target) + negative)
 
 
-def project(points: Tensor, neighbours: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+def project_onto_hull(points: Tensor, neighbours: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     """Points (n, d) onto the affine hulls of neighbours (n, k, d): weights (n, k), points (n, d).
 
     The weights add up to 1 and minimise |z - sum w_j z_j|^2 + ridge Tr(C C^T) |w|^2.
@@ -113,43 +114,45 @@ class Isometry(nn.Module):
             return code.new_zeros(count)
         first, second = torch.triu_indices(count, count, 1, device=code.device)
         with torch.no_grad():
-            apart = apart_of(batch.target, first, second)
-            finite = min(self.pairs, int(apart.isfinite().sum()))
-            keep = apart.topk(finite, largest=False).indices
+            distances = signal_distances(batch.target, first, second)
+            finite = min(self.pairs, int(distances.isfinite().sum()))
+            nearest = distances.topk(finite, largest=False).indices
         if not finite:
             return code.new_zeros(count)
-        first, second, apart = first[keep], second[keep], apart[keep]
+        first, second, distances = first[nearest], second[nearest], distances[nearest]
         codes = (code[first] - code[second]).square().flatten(1).mean(1)
-        return self.weight * (self.scale * codes - apart).abs().mean().expand(count)
+        return self.weight * (self.scale * codes - distances).abs().mean().expand(count)
 
 
-def apart_of(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
-    """How far the signals of each pair are from one another: (pairs,)."""
+def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
+    """d of ``Isometry`` between the signals of each pair of indices (pairs,): (pairs,)."""
     same = signal.coords.stride(0) == 0 or bool((signal.coords == signal.coords[:1]).all())
     if same:
-        flat = signal.values.flatten(1).double()  # its rounding is far below the values' own
+        flat = signal.values.flatten(1).double()  # rounds far below the precision of the values
         squares = flat.square().sum(1)
         gram = squares[:, None] + squares - 2 * flat @ flat.T
         return (gram[first, second] / flat.shape[1]).clamp_min(0).to(signal.values)
     middle = (signal.values.amax() + signal.values.amin()) / 2
     inside = [c[v[:, 0] > middle] for c, v in zip(signal.coords, signal.values, strict=True)]
     pairs = zip(first.tolist(), second.tolist(), strict=True)
-    return torch.stack([_two_sided(inside[i], inside[j]) for i, j in pairs])
+    return torch.stack([_chamfer(inside[i], inside[j]) for i, j in pairs])
 
 
-def _two_sided(a: Tensor, b: Tensor) -> Tensor:
-    if not len(a) or not len(b):  # two empty shapes are alike, an empty and another are not
+def _chamfer(a: Tensor, b: Tensor) -> Tensor:
+    """The two-sided mean squared distance of points (n, d) and (m, d): a number."""
+    if not len(a) or not len(b):  # two empty shapes are equal, an empty one and another are not
         return a.new_zeros(()) if len(a) == len(b) else a.new_full((), torch.inf)
-    # not by a matrix product, which puts equal shapes apart
+    # not by a matrix product, whose rounding gives equal shapes a distance
     squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
     return squared.amin(1).mean() + squared.amin(0).mean()
 
 
 def codes_of(encoder: Encoder, penalty: str) -> Tensor:
-    """The table of codes, (signals, numbers)."""
-    if not isinstance(encoder, AutoDecode):
+    """The codes of all training signals, (signals, numbers). Raises InputError without a table."""
+    tables = encoder.code_parameters()
+    if not tables:
         raise InputError(f"penalty '{penalty}' needs encoder 'autodecode': it reads all codes.")
-    return encoder.table.flatten(1)
+    return tables[0].flatten(1)
 
 
 PENALTIES: dict[str, Any] = {"l2": L2, "lle": Lle, "isometry": Isometry}

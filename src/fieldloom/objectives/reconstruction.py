@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fieldloom.encoders import AutoDecode, Encoder, error
+from fieldloom.encoders import Encoder, error
 from fieldloom.family import Family
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives.objective import Logs, Objective, trainable
@@ -13,15 +13,17 @@ from fieldloom.types import Batch, LossFn
 
 
 class Reconstruction(Objective):
-    """mean over signals of reconstruction loss(render(family(encoder(context))), target) +
-    penalties(code).
+    """mean over signals of loss_fn(render(family(encoder(context))), target) + penalties(code).
 
     The outer loss of CAVIA (only the last inner step counts), the loss of auto-decoding, of
     amortised encoders and of fitting a single signal, depending on the encoder.
 
-    penalty: one, or several, of what shapes the codes. span: the extent of values' range, which the
-             log's PSNR is of where the reconstruction loss is the mean squared error.
+    penalty: one penalty, or several, added to the loss to shape the codes.
+    span:    high - low of the values' range; the log's PSNR is relative to it, where the loss is
+             the mean squared error.
     """
+
+    per_signal = frozenset({"codes"})
 
     def __init__(
         self,
@@ -37,9 +39,10 @@ class Reconstruction(Objective):
         self.penalties = nn.ModuleList(penalty if isinstance(penalty, tuple) else [penalty])
         self.render, self.loss_fn, self.span = render, loss_fn, span
         self.independent = encoder.independent and all(p.independent for p in self.penalties)
-        codes = [encoder.table] if isinstance(encoder, AutoDecode) else []
-        held = {id(p) for p in codes}
-        shared = [p for p in trainable([family, encoder, self.penalties]) if id(p) not in held]
+        codes = encoder.code_parameters()
+        per_signal = {id(p) for p in codes}
+        trained = trainable([family, encoder, self.penalties])
+        shared = [p for p in trained if id(p) not in per_signal]
         self.players = {"field": {"shared": shared} | ({"codes": codes} if codes else {})}
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
