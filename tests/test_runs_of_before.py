@@ -62,6 +62,7 @@ def test_a_run_gives_what_it_gave(kind):
         torch.testing.assert_close(found[name], value, **close, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, indirect=True)
 def test_a_run_measures_what_it_measured(kind):
     done = commands.command("evaluate", kind / "finished")
