@@ -341,8 +341,8 @@ def shard_size(system: System, source: Source, indices: Tensor) -> int:
 def fingerprint(system: System) -> str:
     """Of everything that a code is a function of, beside the data."""
     parts = ("modality", "renderer", "loss", "field", "conditioner", "encoder", "train")
-    told = {key: system.written.get(key) for key in parts}
-    told["train"] = system.written.get("train", {}).get("field")
+    told = {key: system.stored_recipe.get(key) for key in parts}
+    told["train"] = system.stored_recipe.get("train", {}).get("field")
     seen = hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8)
     for module in (system.family, system.encoder):
         for name, tensor in sorted(module.state_dict().items()):
