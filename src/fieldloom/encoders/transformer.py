@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fieldloom.encoders.encoder import Encoder
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.memory import rounds
+from fieldloom.memory import checked_range
 from fieldloom.nn.transformer import Block
 from fieldloom.renderers import Renderer, plucker
 from fieldloom.types import Code, LossFn, Signal
@@ -99,7 +99,7 @@ class Transformer(Encoder):
         self.positions = nn.Parameter(torch.randn(count, width)) if learned else None
         self.asked = nn.Parameter(torch.randn(tokens, width))
         self.blocks = nn.ModuleList(
-            Block(width, heads, ratio, bias, dropout) for _ in rounds(depth)
+            Block(width, heads, ratio, bias, dropout) for _ in checked_range(depth)
         )
         last = [nn.LayerNorm(width), nn.Linear(width, code_width)] if head else []
         self.head = nn.Sequential(*last)

@@ -103,7 +103,7 @@ class Experts:
         self.coord_dim, self.low, self.high = coord_dim, low, high
         self.blend, self.centred, self.residual, self.offset = blend, centred, residual, offset
         self.activation, self.output = activation_of(activation), activation_of(output)
-        memory.ask(2 * depth * memory.OBJECT)
+        memory.require(2 * depth * memory.OBJECT)
         self.trunk = depth if head == "plain" else depth - 3
         widths = widths_of(width, self.trunk - (head == "plain"))
         self.tiles = tiles_of(tiles, self.trunk, coord_dim)

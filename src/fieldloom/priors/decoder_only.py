@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.errors import InputError
-from fieldloom.memory import rounds
+from fieldloom.memory import checked_range
 from fieldloom.nn.transformer import Cache, CausalBlock, check_heads
 from fieldloom.priors.tokens import Integers
 
@@ -52,7 +52,7 @@ class DecoderOnly(nn.Module):
             self.register_buffer(f"at_{name}", torch.from_numpy(at), persistent=False)
         self.dropout = nn.Dropout(dropout)
         make = lambda: CausalBlock(width, heads, ratio, norm, dropout)
-        self.blocks = nn.ModuleList(make() for _ in rounds(depth))
+        self.blocks = nn.ModuleList(make() for _ in checked_range(depth))
         self.norm = nn.LayerNorm(width)
         initialise_as_gpt2(self)
         for name, weight in self.named_parameters():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.errors import InputError
-from fieldloom.memory import rounds
+from fieldloom.memory import checked_range
 from fieldloom.nn.transformer import AdaptiveBlock, check_heads, modulate
 from fieldloom.priors.denoisers import sinusoid
 from fieldloom.types import Code
@@ -51,7 +51,9 @@ class Dit(nn.Module):
         self.register_buffer("position", sinusoid(torch.arange(tokens), width), persistent=False)
         self.time = nn.Sequential(nn.Linear(time, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(classes + 1, width) if classes else None
-        self.blocks = nn.ModuleList(AdaptiveBlock(width, heads, ratio) for _ in rounds(depth))
+        self.blocks = nn.ModuleList(
+            AdaptiveBlock(width, heads, ratio) for _ in checked_range(depth)
+        )
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.adapt = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.output = nn.Linear(width, channels)

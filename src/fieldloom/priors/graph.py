@@ -231,7 +231,9 @@ class _Encoder(nn.Module):
         super().__init__()
         self.nodes = _identities(sizes, width)
         self.biases = nn.ModuleList(nn.Linear(1, width) for _ in sizes[1:])
-        self.rounds = nn.ModuleList(_Round(len(sizes) - 1, width) for _ in memory.rounds(rounds))
+        self.rounds = nn.ModuleList(
+            _Round(len(sizes) - 1, width) for _ in memory.checked_range(rounds)
+        )
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent))
 
     def forward(self, edges: Edges, biases: Edges) -> Nodes:

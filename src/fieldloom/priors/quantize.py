@@ -77,7 +77,7 @@ class Quantize(Codec):
         self.around, self.levels = center, levels
         family = np.zeros_like(places.layer) if per == "all" else places.layer
         self.members = [np.flatnonzero(family == i) for i in range(int(family.max()) + 1)]
-        memory.ask(8 * levels * len(family))
+        memory.require(8 * levels * len(family))
         which = family[:, None] * levels + np.arange(levels)
         self.vocabulary = Vocabulary(codes, len(self.members) * levels, which, places)
         width = places.index.shape[1]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.errors import InputError
-from fieldloom.memory import rounds
+from fieldloom.memory import checked_range
 from fieldloom.nn.transformer import Block, check_heads
 from fieldloom.priors.denoisers import sinusoid
 from fieldloom.types import Code, Slot
@@ -91,7 +91,7 @@ class Tensors(nn.Module):
         tokens = len(sizes) + 1 + (classes > 0)
         self.norm_in, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.position = nn.Parameter(torch.zeros(tokens, width))
-        self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in rounds(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in checked_range(depth))
         self.output = nn.ModuleList(nn.Linear(width, size, bias=False) for size in sizes)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):

@@ -50,9 +50,11 @@ class PatchCritic(nn.Module):
                 f"critic 'patches': width = {width}, depth = {depth}, scales = {scales}, kernel = "
                 f"{kernel}, slope = {slope}: at least 1, kernel at least 2, slope in [0, 1)."
             )
-        memory.ask(2 * depth * memory.OBJECT)
+        memory.require(2 * depth * memory.OBJECT)
         channels = [value_dim, *(width * min(2 ** min(i, 3), 8) for i in range(depth))]
-        self.scales = nn.ModuleList(_stack(channels, kernel, slope) for _ in memory.rounds(scales))
+        self.scales = nn.ModuleList(
+            _stack(channels, kernel, slope) for _ in memory.checked_range(scales)
+        )
         self.smallest = 2 ** (depth + scales - 1)
 
     def forward(
