@@ -13,7 +13,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from fieldloom.process import tune_process
 tune_process()  # as the command line does: before torch is imported
 
 import torch  # noqa: E402
+from measure import in_turns  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from fieldloom.engine import device as devices  # noqa: E402
@@ -99,14 +99,7 @@ def main() -> None:
 def measure(device: torch.device, rounds: int) -> dict[str, Any]:
     each = works(device)
     torch.testing.assert_close(each["chunked"](), each["naive"](), rtol=1e-4, atol=1e-5)
-    seconds: dict[str, list[float]] = {name: [] for name in each}
-    for _ in range(rounds):
-        for name, work in each.items():
-            devices.synchronize(device)
-            began = time.perf_counter()
-            work()
-            devices.synchronize(device)
-            seconds[name].append(time.perf_counter() - began)
+    seconds = in_turns(each, rounds, device)
     ratios = [a / b for a, b in zip(seconds["chunked"], seconds["naive"], strict=True)]
     own = [sys.executable, __file__, "--device", device.type, "--peak"]
     peaks = {

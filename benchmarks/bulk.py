@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +24,7 @@ from fieldloom.process import tune_process
 tune_process()  # as the command line does: before torch is imported
 
 import torch  # noqa: E402
+from measure import in_turns  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from fieldloom.conditioners import FlatWeights  # noqa: E402
@@ -104,18 +103,6 @@ def plain_fit(case: Case, family: Family, seen: list[Signal]) -> Plain:
         case.loss_fn(model(signal.coords), signal.values).sum().backward()
         adam.step()
     return model
-
-
-def in_turns(tasks: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each task. All are run once untimed, then in turns."""
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for number in range(rounds + 1):
-        for name, task in tasks.items():
-            began = time.perf_counter()
-            task()
-            if number:
-                times[name].append(time.perf_counter() - began)
-    return times
 
 
 def measure(case: Case, single: int, rounds: int, seed: int) -> dict[str, Any]:

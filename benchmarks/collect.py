@@ -28,11 +28,11 @@ def main() -> None:
     parser.add_argument("--also", type=Path, nargs="*", default=[], help="further report.json")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    result = collected(arguments.run, arguments.commit, arguments.also)
+    result = collect_run(arguments.run, arguments.commit, arguments.also)
     export.text(json.dumps(result, indent=2) + "\n", arguments.out)
 
 
-def collected(folder: Path, commit: str, also: Sequence[Path] = ()) -> dict[str, Any]:
+def collect_run(folder: Path, commit: str, also: Sequence[Path] = ()) -> dict[str, Any]:
     """Of a run: its figures and seconds, and what they were found with."""
     run = Run(folder).require()
     report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))

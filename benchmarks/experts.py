@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from fieldloom.process import tune_process
 tune_process()  # as the command line does: before torch is imported
 
 import torch  # noqa: E402
+from measure import in_turns  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from fieldloom.engine import device as devices  # noqa: E402
@@ -138,22 +138,6 @@ def network(unit: Tensor, tiles: int, blend: str) -> Callable[[], Any]:
         return torch.autograd.grad(field(coords, weights).square().mean(), list(weights.values()))
 
     return step
-
-
-def in_turns(
-    works: dict[str, Callable[[], Any]], rounds: int, device: torch.device
-) -> dict[str, list[float]]:
-    """Seconds of each work, one after another, ``rounds`` times."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(rounds + 1):
-        for name, work in works.items():
-            devices.synchronize(device)
-            began = time.perf_counter()
-            work()
-            devices.synchronize(device)
-            if turn:  # the first round warms
-                times[name].append(time.perf_counter() - began)
-    return times
 
 
 def measure(device: torch.device, rounds: int) -> dict[str, Any]:

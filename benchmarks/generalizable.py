@@ -19,31 +19,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from collect import collected
+from collect import collect_run
 
 from fieldloom import export, load
-from fieldloom.evaluation.analyses import supported
-from fieldloom.metrics.cost import parameters
 from fieldloom.assembly import open_source
+from fieldloom.evaluation.analyses import psnr_by_support
+from fieldloom.metrics.cost import parameters
 
-ROWS: dict[str, dict[str, list[str]]] = {
-    "faces": {
-        "learned-init": [],
-        "transinr": [],
-        "ipc": [],
-        "laginr": [],
-        "laginr.no-attention": ["field.aggregate=compose"],
-        "laginr.no-bands": ["field.modulate=stack"],
-        "laginr.rising": ["field.bands=[16.0,64.0]"],
-        "laginr.equal": ["field.bands=[64.0,64.0]"],
-        "laginr.high-query": ["field.query=64.0"],
-    },
-    "caltech": {"learned-init": [], "transinr": [], "ipc": [], "laginr": []},
-    "views": {"ipc": [], "laginr": []},
-    "tokens": {"ipc": [], "laginr": []},
+ENCODERS = ["learned-init", "transinr", "ipc", "laginr"]
+CHANGED = ["no-attention", "no-bands", "rising", "equal", "high-query"]
+ROWS = {
+    "faces": {name: f"{name}:faces64" for name in ENCODERS}
+    | {f"laginr.{change}": f"laginr:faces64-{change}" for change in CHANGED},
+    "caltech": {name: f"{name}:caltech64" for name in ENCODERS},
+    "views": {"ipc": "ipc:multiview128", "laginr": "laginr:multiview128"},
+    "tokens": {"ipc": "ipc:faces64", "laginr": "laginr:faces64"},
 }
-RECIPES = {"faces": "faces64", "tokens": "faces64", "caltech": "faces64", "views": "multiview128"}
-COMMON = {"caltech": ["source.split=[0.85,0.15]", "train.field.steps=1500"]}
+"""Table -> row -> its recipe."""
 
 
 def main() -> None:
@@ -72,14 +64,11 @@ def train(table: str, name: str, source: Path, run: Path, more: list[str]) -> No
     stage = "all" if table == "tokens" else "field"
     done = load(run, "cpu").finished if (run / "model.safetensors").is_file() else []
     if "prior" not in done and not (stage == "field" and "field" in done):
-        recipe = f"{name.partition('.')[0]}:{RECIPES[table]}"
-        own = [f"source.path={source}", *COMMON.get(table, []), *ROWS[table][name], *more]
-        how = [x for key in own for x in ("--set", key)]
+        how = [x for key in [f"source.path={source}", *more] for x in ("--set", key)]
         if (run / "recipe.toml").is_file():
             how = ["--resume"]
-        subprocess.run(
-            [*verb, "train", recipe, "--run", str(run), "--stage", stage, *how], check=True
-        )
+        to = ["--run", str(run), "--stage", stage]
+        subprocess.run([*verb, "train", ROWS[table][name], *to, *how], check=True)
         (run / "report.json").unlink(missing_ok=True)
     if not (run / "report.json").is_file():
         subprocess.run([*verb, "evaluate", str(run)], check=True)
@@ -88,17 +77,12 @@ def train(table: str, name: str, source: Path, run: Path, more: list[str]) -> No
 def row(table: str, name: str, run: Path, commit: str, more: list[str]) -> dict[str, Any]:
     """What a row's run says; of views the PSNR by the number of support views, too."""
     system = load(run, "cpu")
-    found = {
-        "row": name,
-        "settings": [*COMMON.get(table, []), *ROWS[table][name], *more],
-    } | collected(run, commit)
+    found = {"row": name, "settings": more} | collect_run(run, commit)
     found["parameters"] = parameters(system.family) + parameters(system.encoder)
     found["decoder"] = parameters(system.family)
     if table == "views":
         source = open_source(system.recipe, system.modality)
-        data, about = source.read(source.test), source.about(source.test)
-        cameras = {key: about[key] for key in ("c2w", "intrinsics")}
-        found["support"] = supported(system, data, range(1, 6), **cameras)
+        found["support"] = psnr_by_support(system, source.read(source.test), range(1, 6))
     return found
 
 

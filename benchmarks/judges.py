@@ -44,7 +44,7 @@ def main() -> None:
 
     system = fieldloom.load(arguments.run)
     source = open_source(system.recipe, system.modality)
-    flat = lambda data: data.flatten(1).numpy()
+    flat = lambda data: data.tensor.flatten(1).numpy()
     truth = lambda part: source.labels[part].numpy()
     labels = torch.arange(arguments.count) % len(source.names)
     samples = flat(system.sample(arguments.count, label=labels, seed=0))

@@ -1,8 +1,8 @@
 """The pictures of docs/loe.md from finished runs of ``benchmarks/loe.py``.
 
-    python benchmarks/loe_pictures.py errors RUNS/table1 RUNS/table1-linear ... --out errors.png
-    python benchmarks/loe_pictures.py views RUNS/table3-pe RUNS/table3-aligned ... --out views.png
-    python benchmarks/loe_pictures.py samples RUNS/table4-ce RUNS/table4 --out samples.png
+    python benchmarks/loe_pictures.py errors RUNS/small-table1 ... --out errors.png
+    python benchmarks/loe_pictures.py views RUNS/small-table3-pe ... --out views.png
+    python benchmarks/loe_pictures.py samples RUNS/small-table4 ... --out samples.png
 
 errors: absolute errors, 4 times as bright in every map, of the whole (above) and of the 160 pixels
 in its middle. views: held-out views, the originals first. samples: of the same codes.
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from fieldloom import System, export, load
 from fieldloom.assembly import open_source
+from fieldloom.modalities.views import views_of
 
 BRIGHT, SIDE, PART = 4.0, 320, 160
 
@@ -30,7 +31,7 @@ def errors(runs: list[Path]) -> Tensor:
         system = load(run, "cpu")
         source = open_source(system.recipe, system.modality)
         made = torch.cat([strip for _, strip in system.strips(origin(system))], 1)
-        wrong = BRIGHT * (made - source.read(source.train)[0]).abs().mean(0, keepdim=True)
+        wrong = BRIGHT * (made - source.read(source.train).tensor[0]).abs().mean(0, keepdim=True)
         whole.append(F.interpolate(wrong[None], (SIDE, SIDE), mode="area"))
         top, left = ((n - PART) // 2 for n in wrong.shape[1:])
         part = wrong[None, :, top : top + PART, left : left + PART]
@@ -44,11 +45,11 @@ def views(runs: list[Path], count: int = 3) -> Tensor:
     for run in runs:
         system = load(run, "cpu")
         source = open_source(system.recipe, system.modality)
-        stored, about = source.read(source.train)[0], source.about(source.train)
-        kept = len(stored) - system.modality.held
-        cameras = {k: about[k][0, kept : kept + count] for k in ("c2w", "intrinsics")}
-        shown = shown or [list(stored[kept : kept + count])]
-        shown.append(list(system.decode(origin(system), cameras=cameras)[0]))
+        data = source.read(source.train)
+        kept = system.modality.kept(data)
+        held = views_of(data, slice(kept, kept + count))
+        shown = shown or [list(held.tensor[0])]
+        shown.append(list(system.predict_at(origin(system), held).clamp().tensor[0]))
     return torch.stack([one for row in zip(*shown, strict=True) for one in row])
 
 
@@ -58,7 +59,7 @@ def origin(system: System) -> Tensor:
 
 def samples(runs: list[Path], count: int = 8) -> Tensor:
     """(runs count, 3, height, width): a row for each run."""
-    return torch.cat([load(run, "cpu").sample(count, seed=0) for run in runs])
+    return torch.cat([load(run, "cpu").sample(count, seed=0).tensor for run in runs])
 
 
 def main() -> None:

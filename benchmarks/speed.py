@@ -14,7 +14,6 @@ import json
 import math
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from fieldloom.process import tune_process
 tune_process()  # as the command line does: before torch is imported
 
 import torch  # noqa: E402
+from measure import CPU, in_turns  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import fieldloom  # noqa: E402
@@ -33,7 +33,6 @@ from fieldloom import recipe  # noqa: E402
 from fieldloom.engine import device as devices  # noqa: E402
 from fieldloom.system import System  # noqa: E402
 
-CPU = torch.device("cpu")
 RELEASED = {"S": {"train": 2.3, "decode": 91.0}, "L": {"train": 0.63, "decode": 21.0}}
 """Pictures a second of the authors' released code, on another machine: a scale for the aims."""
 AIMS = {"train": 3.0, "float32": 6.0, "bfloat16": 12.0, "memory": 1e9}
@@ -114,16 +113,8 @@ def plain_decode(system: System, code: Tensor) -> Tensor:
 # Measures.
 
 
-def in_turns(tasks: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each task. All are run once untimed, then in turns."""
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for repeat in range(repeats + 1):
-        for name, task in tasks.items():
-            began = time.perf_counter()
-            task()
-            if repeat:
-                times[name].append(time.perf_counter() - began)
-    return {name: median(taken) for name, taken in times.items()}
+def median_seconds(tasks: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    return {name: median(seconds) for name, seconds in in_turns(tasks, repeats).items()}
 
 
 def relative(a: Tensor, b: Tensor) -> float:
@@ -135,7 +126,7 @@ def compare_training(system: System, data: Tensor, reference: int, repeats: int)
     few = data[:reference]
     loss, own = train_step(system, few), gradients(system)
     plain_loss, plain = plain_step(system, few), gradients(system)
-    seconds = in_turns(
+    seconds = median_seconds(
         {"own": lambda: train_step(system, data), "plain": lambda: plain_step(system, few)}, repeats
     )
     rate, plain_rate = len(data) / seconds["own"], len(few) / seconds["plain"]
@@ -157,7 +148,7 @@ def compare_decoding(system: System, code: Tensor, repeats: int) -> dict[str, An
         return torch.cat(list(system.evaluate(code, coords, dtype)))
 
     whole, half, plain = decode(), decode(torch.bfloat16), plain_decode(system, code)
-    seconds = in_turns(
+    seconds = median_seconds(
         {
             "float32": decode,
             "bfloat16": lambda: decode(torch.bfloat16),
@@ -165,7 +156,9 @@ def compare_decoding(system: System, code: Tensor, repeats: int) -> dict[str, An
         },
         repeats,
     )
-    pictures, rounded = (system.modality.assemble(values).clamp(0, 1) for values in (whole, half))
+    pictures, rounded = (
+        system.modality.assemble(values).clamp().tensor for values in (whole, half)
+    )
     error = (pictures - rounded).abs()
     return {
         "images_per_second": {name: len(code) / taken for name, taken in seconds.items()},

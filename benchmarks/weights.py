@@ -22,16 +22,18 @@ from typing import Any
 
 import torch
 from collect import seconds
+from torch import Tensor
 
 from fieldloom import export, load
+from fieldloom.assembly import open_source
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
-from fieldloom.evaluation import judgement
-from fieldloom.evaluation.ceiling import ceiling
+from fieldloom.evaluation import evaluator_of, judgement
+from fieldloom.evaluation.ceiling import codec_upper_bound
 from fieldloom.evaluation.neighbours import neighbours
 from fieldloom.metrics.cost import parameters
+from fieldloom.modalities.sources import Source
 from fieldloom.report import shown_height
-from fieldloom.assembly import open_source
 from fieldloom.system import System
 from fieldloom.training import training_codes
 
@@ -77,17 +79,17 @@ def main() -> None:
     found = []
     for name in names:
         folder = asked.runs / name
-        trained(asked.table, name, asked.source, folder, asked.runs / "words")
-        found.append(judged(asked.table, name, folder, asked.commit))
+        train(asked.table, name, asked.source, folder, asked.runs / "words")
+        found.append(judge(asked.table, name, folder, asked.commit))
     if asked.out:
         brief = [row | {"judgement": without_lists(row["judgement"])} for row in found]
         export.text(json.dumps(brief, indent=2) + "\n", asked.out)
     if asked.sheet:
-        lines = [drawn(name, asked.runs / name) for name in names]
+        lines = [draw(name, asked.runs / name) for name in names]
         export.write(export.png_bytes(export.sheet(torch.cat(lines), SHOWN, 84)), asked.sheet)
 
 
-def trained(table: str, name: str, source: Path, run: Path, fields: Path) -> None:
+def train(table: str, name: str, source: Path, run: Path, fields: Path) -> None:
     """Train a row, or go on with it; all but words and mNIF begin with the fields of words."""
     if (run / "model.safetensors").is_file() and load(run, "cpu").generates:
         return
@@ -101,7 +103,7 @@ def trained(table: str, name: str, source: Path, run: Path, fields: Path) -> Non
     subprocess.run(verb, check=True)
 
 
-def judged(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
+def judge(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
     """What a row is, what its codec loses, and its samples beside baselines, once."""
     run, kept = Run(folder), folder / "weights.json"
     if kept.is_file():
@@ -110,10 +112,10 @@ def judged(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
     assert system.prior is not None
     source = open_source(system.recipe, system.modality)
     known, labels = training_codes(system, source, run)
-    places = read_tensors(folder / "codes.safetensors")[0].get("places", source.train)
+    indices = read_tensors(folder / "codes.safetensors")[0].get("places", source.train)
     count, ways = COUNT[table], ROWS[name][1]
     asked = judgement.asked_labels(system, source, count, 0)
-    sets = {called(how): system.sample_codes(count, asked, 0, **how) for how in ways}
+    sets = {label_of(how): system.sample_codes(count, asked, 0, **how) for how in ways}
     found = judgement.judgement(
         system, source, known, sets, labels, judgement.Question(points=POINTS)
     )
@@ -131,7 +133,7 @@ def judged(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
         "train": system.recipe["train"],
         "parameters": parameters(system.prior),
         "numbers of a code": system.family.code_shape[0] * system.family.code_shape[1],
-        "codec": lost(system, source.read(places[:64]), known[:64]),
+        "codec": codec_metrics(system, source, indices[:64], known[:64]),
         "judgement": judgement.as_json(found),
     }
     result["environment"].pop("command", None)
@@ -151,24 +153,27 @@ def without_lists(found: Any) -> Any:
     return [without_lists(own) for own in found] if isinstance(found, list) else found
 
 
-def drawn(name: str, folder: Path) -> torch.Tensor:
+def draw(name: str, folder: Path) -> Tensor:
     """The first samples of a row, by the last of its settings, as pictures; of classes in turn."""
     system = load(folder, "cpu")
     assert system.prior is not None
     classes = system.prior.classes
     labels = torch.arange(SHOWN) % classes if classes else None
     data = system.decode(system.sample_codes(SHOWN, labels, 0, **ROWS[name][1][-1]))
-    pictures = [system.modality.picture(datum) for datum in data]
+    pictures = [system.modality.picture(datum) for datum in data.tensor]
     return torch.stack([x for x in pictures if x is not None])
 
 
-def called(how: dict[str, Any]) -> str:
+def label_of(how: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in how.items()) or "samples"
 
 
-def lost(system: System, data: torch.Tensor, known: torch.Tensor) -> dict[str, float]:
-    """Figures of training fields as they were fitted, and through the codec."""
-    return {figure.name: figure.value for figure in ceiling(system, data, known)}
+def codec_metrics(
+    system: System, source: Source, indices: Tensor, codes: Tensor
+) -> dict[str, float]:
+    """Metrics of training fields as they were fitted, and through the codec."""
+    own = evaluator_of(system, source)
+    return {x.name: x.value for x in codec_upper_bound(own, source.read(indices), codes)}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""A thousand digits into fields, fields into words, words back into digits; then new sentences.
+"""A thousand digits into fields, fields into tokens, tokens back into digits; then new sequences.
 
     python examples/digits_as_words.py --count 1000 --steps 900
 
 Every digit becomes a network of 153 weights; each weight, less that of the network that all began
-as, becomes one of a few words; a transformer learns which word follows which. First of all: what do
-the words lose? The picture has digits, their fields, and what their words give back, row by row.
+as, becomes one token of a small codebook; a transformer learns which token follows which. First of
+all: what do tokens lose? The picture has digits, their fields, and what tokens give back, a row
+each.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 
 from fieldloom import Family, export
+from fieldloom.codecs import Quantize
 from fieldloom.conditioners import FlatWeights
 from fieldloom.encoders import Fit
 from fieldloom.fields import FourierMlp
@@ -23,7 +25,7 @@ from fieldloom.metrics.paired import psnr
 from fieldloom.metrics.sets import nearest
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES
-from fieldloom.priors import Autoregressive, Quantize
+from fieldloom.priors import Autoregressive
 from fieldloom.renderers import Direct as Points
 
 
@@ -55,18 +57,18 @@ def main() -> None:
     ).clamp(0, 1)
     print(f"PSNR of {len(data)} fields of {codes[0].numel()} weights: {score(decode(codes), data)}")
 
-    # 2. Words, and what they lose, before anything is trained on them.
+    # 2. Tokens, and what they lose, before anything is trained on them.
     shape, layout = family.code_shape, family.conditioner.layout
-    for words in (7, 31, 127):
-        book = Quantize(shape, layout, per="layer", codes=words)
-        book.fit(codes, start=family.conditioner.origin(1)[0].detach())
-        back = book.decode(book.encode(codes))
-        print(f"PSNR through {words} words a layer: {score(decode(back), data)}")
+    for size in (7, 31, 127):
+        codec = Quantize(shape, layout, per="layer", codebook_size=size)
+        codec.fit(codes, start=family.conditioner.origin(1)[0].detach())
+        back = codec.decode(codec.encode(codes))
+        print(f"PSNR through codebooks of {size} a layer: {score(decode(back), data)}")
     rows = torch.cat([part[:16] for part in (data, decode(codes), decode(back))])
     export.write(export.png_bytes(export.sheet(rows, 16, 48)), asked.out / "words.png")
 
-    # 3. A transformer reads fields as sentences, and writes new ones.
-    prior = Autoregressive(shape, 10, book, layout, depth=3, width=96, heads=6)
+    # 3. A transformer learns fields as sequences of tokens, and samples new ones.
+    prior = Autoregressive(shape, 10, codec, layout, depth=3, width=96, heads=6)
     adam = torch.optim.AdamW(prior.parameters(), 2e-3, weight_decay=0.05)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, asked.steps)
     for step in range(asked.steps):
@@ -77,9 +79,9 @@ def main() -> None:
         adam.step()
         cosine.step()
         if step % 100 == 0:
-            print(f"step {step}: {loss.item():.3f} nats a word")
+            print(f"step {step}: {loss.item():.3f} nats a token")
     prior.eval()
-    # each word only from the five likeliest: a field does not survive a wrong one
+    # each token only from the five likeliest: a field does not survive a wrong one
     written = decode(prior.sample(16, torch.arange(16) % 10, top_k=5, temperature=0.8))
     _, near = nearest(written.flatten(1), data.flatten(1))
     rows = torch.cat([written, data[near]])

@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from fieldloom import Family, export
+from fieldloom.codecs import Whiten
 from fieldloom.conditioners import Mixture
+from fieldloom.denoisers import ResMlp
 from fieldloom.encoders import Cavia
 from fieldloom.fields import Siren
 from fieldloom.metrics.losses import mse
@@ -22,7 +24,7 @@ from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES
 from fieldloom.objectives import Reconstruction
-from fieldloom.priors import Diffusion, ResMlp, Whiten
+from fieldloom.priors import Diffusion
 from fieldloom.renderers import Direct
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fieldloom import recipe as recipes
+from fieldloom.assembly import open_source
 from fieldloom.conditioners.conditioner import Shared
 from fieldloom.conditioners.hyper import Hyper
 from fieldloom.engine.loop import Training
@@ -17,9 +18,8 @@ from fieldloom.family import Family
 from fieldloom.fields.mlp import FourierMlp
 from fieldloom.objectives.adversarial import GAMES, Adversarial
 from fieldloom.objectives.critics.points import PointConv, PointCritic, farthest
-from fieldloom.priors.prior import Gaussian
+from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Render
-from fieldloom.assembly import open_source
 from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 

@@ -36,13 +36,19 @@ from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import (
     SOURCES,
     files,
-    video as films,
     meshfiles,
-    images as pictures,
-    audio as sounds,
     spec_of,
 )
+from fieldloom.modalities.sources import (
+    audio as sounds,
+)
+from fieldloom.modalities.sources import (
+    images as pictures,
+)
 from fieldloom.modalities.sources import mapped as mapped_module
+from fieldloom.modalities.sources import (
+    video as films,
+)
 from fieldloom.modalities.sources.files import Packed, inside, member, read_npz
 from fieldloom.modalities.sources.source import divide
 from fieldloom.modalities.views import Views

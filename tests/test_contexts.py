@@ -5,13 +5,13 @@ from functools import partial
 import pytest
 import torch
 
+from fieldloom.assembly import build
 from fieldloom.encoders import Transformer
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities import MODALITIES, Views
 from fieldloom.modalities.grid import Context
 from fieldloom.objectives import Reptile
 from fieldloom.renderers import Direct, Plucker, plucker
-from fieldloom.assembly import build
 from fieldloom.types import Signal
 
 image = partial(MODALITIES["image"], range="unit")

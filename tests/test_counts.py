@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from fieldloom import recipe as recipes
+from fieldloom.assembly import build
+from fieldloom.denoisers import ResMlp
 from fieldloom.evaluation.costs import counts
 from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.cost import inference, macs, parameters
-from fieldloom.priors import ResMlp
-from fieldloom.assembly import build
 from fieldloom.system import System
 
 MNIF = [v for v in recipes.names()["mnif"] if v.startswith(("celebahq64", "table4"))]

@@ -9,10 +9,15 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from fieldloom.codecs import Whiten
+from fieldloom.conditioners import FlatWeights
+from fieldloom.denoisers import DENOISERS, Dit, ResMlp, WeightTransformer
 from fieldloom.errors import InputError
+from fieldloom.fields import Siren
 from fieldloom.metrics.cost import parameters
-from fieldloom.priors import DENOISERS, Diffusion, Dit, Whiten
+from fieldloom.priors import Diffusion
 from fieldloom.registry import build
+from sampling import take_step
 from vectors import Vectors, load, same
 
 SHAPE, CLASSES = (5, 3), 4
@@ -151,14 +156,32 @@ def test_time_and_class_matter() -> None:
         assert (other - whole).abs().amax((1, 2)).min() > 0.01
 
 
-def test_no_class_is_any_class() -> None:
-    net, (code, time, label) = stirred(), inputs()
-    free = net(code, time)
-    same(free, net(code, time, torch.full_like(label, CLASSES)))
-    assert not torch.allclose(free, net(code, time, label))
-    without = stirred(classes=0)
-    assert without.label is None
-    same(without(code, time, 0 * label), without(code, time))
+LAYOUT = FlatWeights(Siren(2, 1, width=3, depth=2).slots).layout
+MAKERS = {
+    "resmlp": lambda classes: ResMlp((1, 13), classes, depth=2, width=12, groups=3, time=8),
+    "dit": lambda classes: Dit((1, 13), classes, depth=2, width=24, heads=3, time=8),
+    "weight-transformer": lambda classes: WeightTransformer(
+        (1, 13), LAYOUT, classes, width=12, depth=2, heads=3, bands=4
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_no_label_is_any_class(name: str) -> None:
+    """Of every denoiser: the last row of its embedding; without classes labels do not matter."""
+    code, time = torch.randn(3, 1, 13, dtype=torch.float64), torch.tensor([0, 7, 500])
+    label = torch.tensor([0, 3, 2])
+    for classes in (CLASSES, 0):
+        net = MAKERS[name](classes).double()
+        for parameter in net.parameters():
+            nn.init.normal_(parameter, std=0.3)
+        free = net(code, time)
+        if classes:
+            same(free, net(code, time, torch.full_like(label, CLASSES)), rtol=0, atol=0)
+            assert (free - net(code, time, label)).abs().amax((1, 2)).min() > 1e-4
+        else:
+            assert net.label is None
+            same(free, net(code, time, label), rtol=0, atol=0)
 
 
 def test_positions_are_not_saved() -> None:
@@ -190,10 +213,10 @@ def test_a_code_of_another_shape_is_refused() -> None:
         fresh()(code[:, :1], time, label)
 
 
-# -- LA-GINR's second stage: linear schedule, x0, guidance; diffusers keeps float32
+# -- LA-GINR's second stage: linear schedule, x0, guidance; in float32
 
 
-class Known(nn.Module):
+class Two(nn.Module):
     """Answers ``conditional`` for a class and ``free`` for "any", and notes what it was asked."""
 
     def __init__(self, conditional: Tensor, free: Tensor) -> None:
@@ -218,13 +241,13 @@ def stage2(denoiser: nn.Module, shape: tuple[int, int] = (4, 3), **own: object) 
 
 def test_schedule(vectors: Vectors) -> None:
     prior = stage2(nn.Identity())
-    same(prior.scheduler().betas.double(), vectors["betas"], rtol=1e-5, atol=0)
+    same(prior.betas.double(), vectors["betas"], rtol=1e-5, atol=0)
     same(prior.alphas.double(), vectors["alphas_bar"], rtol=1e-4, atol=0)
 
 
 def test_noisy_tokens(vectors: Vectors) -> None:
     prior = stage2(nn.Identity())
-    noisy = prior.noisy(vectors["x0"], vectors["eps"], vectors["t"])
+    noisy = prior.add_noise(vectors["x0"], vectors["eps"], vectors["t"])
     same(noisy, vectors["xt"], rtol=1e-5, atol=1e-5)
     assert prior.target(vectors["x0"], vectors["eps"], vectors["t"]) is vectors["x0"]
 
@@ -232,27 +255,25 @@ def test_noisy_tokens(vectors: Vectors) -> None:
 @pytest.mark.parametrize(("spacing", "number"), [("leading", 0), ("trailing", 1)])
 def test_a_step_of_250(vectors: Vectors, spacing: str, number: int) -> None:
     """500 -> 496 is a step of leading times, 3 -> the clean code one of trailing times."""
-    scheduler = stage2(nn.Identity()).scheduler("ddim", spacing)
-    scheduler.set_timesteps(250)
+    prior = stage2(nn.Identity())
     time, before = (int(vectors[name][number]) for name in ("ddim_t", "ddim_tprev"))
-    times = [*scheduler.timesteps.tolist(), -1]
+    times = [*prior.times("ddim", 250, spacing), -1]
     assert times[times.index(time) + 1] == before
     clean, x = (vectors[name][number : number + 1].float() for name in ("ddim_x0hat", "xt"))
-    step = scheduler.step(clean, time, x)
     expected = vectors["ddim_xprev"][number : number + 1].float()
-    same(step.prev_sample, expected, rtol=1e-4, atol=1e-4)
+    same(take_step(prior, "ddim", x, clean, time, before), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_guidance(vectors: Vectors) -> None:
     """uncond + 2.5 (cond - uncond) on x0, which the last step returns; its 250 published times."""
-    known = Known(vectors["cfg_cond"].float(), vectors["cfg_uncond"].float())
-    prior = stage2(known)
+    two = Two(vectors["cfg_cond"].float(), vectors["cfg_uncond"].float())
+    prior = stage2(two)
     draw = lambda **own: prior.sample(2, 1, steps=250, spacing="leading", **own)
     expected = vectors["cfg_2p5"].float()
     # the last of leading times, 0, goes to no noise at all
     same(draw(guidance=2.5), expected, rtol=1e-5, atol=1e-5)
-    assert known.times[::2] == known.times[1::2] == list(range(996, -1, -4))
-    same(draw(), known.conditional, rtol=1e-5, atol=1e-5)
+    assert two.times[::2] == two.times[1::2] == list(range(996, -1, -4))
+    same(draw(), two.conditional, rtol=1e-5, atol=1e-5)
 
 
 def test_tokens_have_their_own_statistics() -> None:
@@ -284,9 +305,9 @@ def test_many_codes_are_denoised_a_few_at_a_time() -> None:
     seen: list[int] = []
     net.register_forward_hook(lambda module, given, answer: seen.append(len(answer)))
     prior = stage2(net, SHAPE)
-    whole = prior.denoised(code, time, label)
-    same(prior.denoised(code, time, label, tokens=3 * SHAPE[0]), whole)
-    same(prior.denoised(code, time, label, tokens=1), whole)
+    whole = prior.denoise(code, time, label)
+    same(prior.denoise(code, time, label, tokens=3 * SHAPE[0]), whole)
+    same(prior.denoise(code, time, label, tokens=1), whole)
     assert seen == [7, 3, 3, 1, *[1] * 7]
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from fieldloom.assembly import TABLES
 from fieldloom.conditioners import Film, FlatWeights, Hyper, Mixture, Shared, Shift, Substitute
 from fieldloom.encoders import Cavia, Fit
 from fieldloom.errors import InputError
@@ -35,7 +36,6 @@ from fieldloom.nn.tiles import cells, composed, corners, tiled
 from fieldloom.objectives import Reconstruction
 from fieldloom.registry import build
 from fieldloom.renderers import Direct as DirectRenderer
-from fieldloom.assembly import TABLES
 from fieldloom.types import Batch, Weights
 from vectors import load, same
 

@@ -7,12 +7,13 @@ import torch
 
 import fieldloom
 from fieldloom import recipe as recipes
+from fieldloom.codecs import Graph, Quantize, quantize
 from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Experts, FourierMlp, Siren
-from fieldloom.priors import PRIORS, Diffusion, Graph, Quantize, quantize
+from fieldloom.priors import PRIORS, Diffusion
 from fieldloom.training import train
 
 SIZES = dict(width=6, depth=4)
@@ -156,7 +157,7 @@ def learned(codec, codes, steps=150):
         adam.step()
 
 
-def test_words_of_latents():
+def test_tokens_of_latents():
     """Quantised latents lose more than latents, and less with more levels."""
     family = family_of(Siren(2, 1, width=5, depth=3))
     torch.manual_seed(4)
@@ -169,13 +170,14 @@ def test_words_of_latents():
     lost = {}
     for levels in (1, 3):
         torch.manual_seed(0)
-        words = Quantize(family.conditioner.code_shape, family.conditioner.layout, token="row",
-                         codes=31, levels=levels, center="mean", codec=codec).double()  # fmt: skip
-        assert words.trained
-        torch.testing.assert_close(words.loss(codes[:3]), codec.loss(codes[:3]))
-        words.fit(codes)
-        assert words.encode(codes).shape == (200, *codec.inner_shape[:1], levels)
-        lost[levels] = words.distortion(codes).mean()
+        shape, layout = family.conditioner.code_shape, family.conditioner.layout
+        own = dict(token="row", codebook_size=31, levels=levels, center="mean", codec=codec)
+        tokens = Quantize(shape, layout, **own).double()
+        assert tokens.trained
+        torch.testing.assert_close(tokens.loss(codes[:3]), codec.loss(codes[:3]))
+        tokens.fit(codes)
+        assert tokens.encode(codes).shape == (200, *codec.inner_shape[:1], levels)
+        lost[levels] = tokens.distortion(codes).mean()
     alone = (codec.decode(codec.encode(codes)) - codes).square().mean()
     assert alone < lost[3] < lost[1] < codes.var(0).mean()
 
@@ -220,14 +222,14 @@ def test_diffusion_keeps_the_shape_of_codes():
 
 
 @pytest.mark.parametrize("name", ["gaussian", "neighbours"])
-@pytest.mark.parametrize("words", [False, True])
-def test_closed_form_priors_refuse_latents_and_words(name, words):
+@pytest.mark.parametrize("tokens", [False, True])
+def test_closed_form_priors_refuse_latents_and_tokens(name, tokens):
     family = family_of()
     codec = codec_of(family)
     shape, layout = family.conditioner.code_shape, family.conditioner.layout
-    if words:
+    if tokens:
         codec = Quantize(shape, layout, token="row", codec=codec)
     own = {"signals": 9} if name == "neighbours" else {}
-    instead = "prior 'autoregressive'" if words else "codec 'whiten' or 'identity'"
+    instead = "prior 'autoregressive'" if tokens else "codec 'whiten' or 'identity'"
     with pytest.raises(InputError, match=f"^prior '{name}' .*: take {instead}"):
         PRIORS[name](shape, codec=codec, **own)

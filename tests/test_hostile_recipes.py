@@ -10,6 +10,7 @@ from torch import nn
 
 import fieldloom
 from fieldloom import memory, recipe, registry
+from fieldloom.assembly import TABLES, assemble
 from fieldloom.conditioners import FlatWeights, Shared
 from fieldloom.encoders import Fit, Nothing
 from fieldloom.engine.stage import OPTIMIZERS, Stage, parse_stage
@@ -22,7 +23,6 @@ from fieldloom.nn.transformer import perceptron
 from fieldloom.permit import Permit
 from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Seen
-from fieldloom.assembly import TABLES, assemble
 from fieldloom.training import train
 
 GB = 10**9
@@ -98,7 +98,7 @@ NEEDED = {
     "transformer": SMALL | {"patch": 4},
     "resmlp": {"width": 16, "depth": 2},
     "dit": SMALL,
-    "tensors": SMALL,
+    "weight-transformer": SMALL,
     "autoregressive": SMALL,
     "local": {"width": 8, "features": 8, "tokens": 4},
 }
@@ -211,7 +211,10 @@ MANY = {
     ("mnif:tiny", "prior.denoiser.width=16000000"): r"denoiser 'resmlp' would .* PB \(width",
     ("mnif:tiny", "known.classes=1000000000000"): r"denoiser 'resmlp' .* TB \(classes = 1",
     ("mnif:tiny", "encoder.steps=1000000000000"): r"encoder 'cavia' would .* PB \(steps",
-    ("weights:tiny", "prior.codec.codes=1000000000000"): r"codec 'quantize' would .* TB \(codes",
+    (
+        "weights:tiny",
+        "prior.codec.codebook_size=1000000000000",
+    ): r"codec 'quantize' would .* TB \(codebook_size",
     ("weights:tiny", "prior.codec.levels=1000000000000"): r"codec 'quantize' .* TB \(levels",
     ("weights:tiny", "prior.depth=1000000000000"): r"prior 'autoregressive' .* PB \(depth",
     ("weights:tiny-graph", "prior.codec.rounds=1000000000"): r"codec 'graph' would .* TB \(rounds",
@@ -221,7 +224,10 @@ MANY = {
     ("loe:image", "field.tiles=1000000000"): r"the field would take .* ZB \(tiles",
     ("gem:tiny", "known.signals=1000000000000"): r"encoder 'autodecode' would .* TB \(signals",
     ("gasp:tiny", "field.count=1000000000000"): "would take .* TB",
-    ("hyperdiffusion:tiny", "prior.denoiser.depth=100000000"): r"'tensors' would .* TB \(depth",
+    (
+        "hyperdiffusion:tiny",
+        "prior.denoiser.depth=100000000",
+    ): r"'weight-transformer' would .* TB \(depth",
 }
 
 

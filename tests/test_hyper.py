@@ -8,13 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from fieldloom import recipe as recipes
+from fieldloom.assembly import build
 from fieldloom.conditioners.hyper import Hyper
 from fieldloom.encoders import AutoDecode
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields.mlp import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
-from fieldloom.assembly import build
 
 WIDTH = 3
 FIELDS = {

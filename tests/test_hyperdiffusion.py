@@ -11,13 +11,14 @@ from torch import Tensor
 
 import fieldloom
 from fieldloom import recipe as recipes
+from fieldloom.assembly import open_source
+from fieldloom.codecs import Whiten
 from fieldloom.conditioners import FlatWeights
+from fieldloom.denoisers import WeightTransformer
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.fields import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
-from fieldloom.priors import Tensors, Whiten
-from fieldloom.assembly import open_source
 from fieldloom.training import train
 from vectors import same
 
@@ -29,8 +30,10 @@ def codes(width: int | None = 7) -> FlatWeights:
     return FlatWeights(Siren(2, 1, width=3, depth=3).slots, width=width)
 
 
-def net(conditioner: FlatWeights, classes: int = 0, **own: object) -> Tensors:
-    made = Tensors(conditioner.code_shape, conditioner.layout, classes, **(SMALL | own)).double()
+def net(conditioner: FlatWeights, classes: int = 0, **own: object) -> WeightTransformer:
+    made = WeightTransformer(
+        conditioner.code_shape, conditioner.layout, classes, **(SMALL | own)
+    ).double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.normal_(0, 0.5)
@@ -44,7 +47,7 @@ def noise(conditioner: FlatWeights, batch: int = 3) -> Tensor:
 # -- the denoiser
 
 
-def slow(made: Tensors, code: Tensor, time: int, label: int | None) -> Tensor:
+def slow(made: WeightTransformer, code: Tensor, time: int, label: int | None) -> Tensor:
     """One code (tokens, width), token by token and head by head."""
 
     def norm(x: Tensor, own: torch.nn.LayerNorm) -> Tensor:
@@ -127,7 +130,7 @@ def test_the_time_is_seen(time: str) -> None:
 
 def test_the_initial_draw() -> None:
     conditioner = codes()
-    made = Tensors(conditioner.code_shape, conditioner.layout, 3, 64, 2, 4)
+    made = WeightTransformer(conditioner.code_shape, conditioner.layout, 3, 64, 2, 4)
     for name, parameter in made.named_parameters():
         if name.endswith("bias") or name == "position":
             assert not parameter.any(), name
@@ -151,15 +154,17 @@ def test_wrong_sizes(own: dict[str, int], message: str) -> None:
 
 
 def test_codes_that_are_no_weights_are_refused() -> None:
-    with pytest.raises(InputError, match=r"denoiser 'tensors'.*take conditioner 'flat-weights'"):
-        fieldloom.build("mnif", "tiny", prior={"denoiser": {"name": "tensors"}})
+    with pytest.raises(
+        InputError, match=r"denoiser 'weight-transformer'.*take conditioner 'flat-weights'"
+    ):
+        fieldloom.build("mnif", "tiny", prior={"denoiser": {"name": "weight-transformer"}})
     with pytest.raises(InputError, match=r"per = 'tensor'.*take conditioner 'flat-weights'"):
         fieldloom.build("mnif", "tiny", prior={"codec": {"name": "whiten", "per": "tensor"}})
     conditioner = codes()
     with pytest.raises(InputError, match=r"a code is \(\d, 7\), not \(1, 3\)"):
         net(conditioner)(torch.zeros(2, 1, 3).double(), torch.tensor([0, 0]))
     with pytest.raises(InputError, match="does not hold"):
-        Tensors((1, 3), conditioner.layout, **SMALL)
+        WeightTransformer((1, 3), conditioner.layout, **SMALL)
 
 
 # -- whitening
@@ -200,7 +205,7 @@ def test_published_rows(variant: str, count: int) -> None:
     assert prior is not None
     assert parameters(prior.denoiser) == count
     assert type(prior.codec).__name__ == "Identity"
-    assert prior.scheduler().betas[[0, -1]].tolist() == pytest.approx([1e-4, 2e-2])
+    assert prior.betas[[0, -1]].tolist() == pytest.approx([1e-4, 2e-2])
     assert isinstance(system.family.field, FourierMlp)
     assert system.family.field.scale * system.modality.high == 0.5
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from fieldloom.codecs import CODECS
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.conditioners.conditioner import Slots
+from fieldloom.denoisers import ResMlp
 from fieldloom.encoders import ENCODERS
 from fieldloom.engine.loop import load_weights
 from fieldloom.family import Family
@@ -18,7 +20,7 @@ from fieldloom.fields import ARRANGEMENTS, FIELDS
 from fieldloom.fields.encodings import Embedding
 from fieldloom.metrics.losses import LOSSES, mse
 from fieldloom.modalities import MODALITIES
-from fieldloom.priors import CODECS, PRIORS, ResMlp
+from fieldloom.priors import PRIORS
 from fieldloom.renderers import RENDERERS, Direct
 from fieldloom.types import layer_of
 

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from fieldloom import cli, recipe
+from fieldloom.assembly import build
 from fieldloom.engine.run import load
 from fieldloom.metrics.cost import macs, parameters
 from fieldloom.recipe import names
-from fieldloom.assembly import build
 
 EXACT = {
     "table1": (9_374_467, 586_112),

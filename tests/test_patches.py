@@ -20,7 +20,7 @@ from fieldloom.modalities import Grid
 from fieldloom.objectives import CRITICS
 from fieldloom.objectives.adversarial import Adversarial
 from fieldloom.objectives.critics import PatchCritic
-from fieldloom.priors.prior import Gaussian
+from fieldloom.priors import Gaussian
 from fieldloom.registry import build
 from fieldloom.renderers import Direct, Plucker
 from fieldloom.training import train

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fieldloom import recipe as recipes
+from fieldloom.assembly import TABLES, build, open_source
 from fieldloom.conditioners.conditioner import FlatWeights
 from fieldloom.conditioners.hyper import Hyper
 from fieldloom.encoders import AutoDecode, Nothing
@@ -19,10 +20,9 @@ from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
 from fieldloom.objectives.penalties import L2, Isometry, Lle, project_onto_hull, signal_distances
-from fieldloom.priors.prior import Neighbours
+from fieldloom.priors import Neighbours
 from fieldloom.registry import build as make
 from fieldloom.renderers import Direct as Render
-from fieldloom.assembly import TABLES, build, open_source
 from fieldloom.training import train
 from fieldloom.types import Batch, Signal
 

@@ -9,9 +9,9 @@ import torch
 
 import fieldloom
 from fieldloom import aliases, recipe
+from fieldloom.assembly import TABLES
 from fieldloom.errors import InputError
 from fieldloom.registry import build
-from fieldloom.assembly import TABLES
 
 
 def test_merge_key_by_key_and_replace_by_name():

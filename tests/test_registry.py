@@ -12,13 +12,13 @@ import tomli_w
 import fieldloom
 from commands import command, program
 from fieldloom import recipe, registry
+from fieldloom.assembly import TABLES
 from fieldloom.engine.provenance import provenance
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import InputError
 from fieldloom.fields import Siren
 from fieldloom.permit import Permit
 from fieldloom.registry import build, register
-from fieldloom.assembly import TABLES
 
 KNOWN = dict(coord_dim=2, value_dim=1, direction_dim=0)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from fieldloom.assembly import build
 from fieldloom.conditioners.mixture import Mixture
 from fieldloom.encoders import Cavia, Fit, error
 from fieldloom.errors import InputError
@@ -20,7 +21,6 @@ from fieldloom.geometry.cameras import look_at, rays
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
 from fieldloom.renderers import Plucker, Rendered, Volume, plucker, quantiles
-from fieldloom.assembly import build
 from fieldloom.system import System
 from fieldloom.types import Batch, Function, Signal
 

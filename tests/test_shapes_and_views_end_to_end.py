@@ -12,6 +12,7 @@ from PIL import Image
 
 from commands import run
 from fieldloom import recipe
+from fieldloom.assembly import build
 from fieldloom.cli.data import data_of
 from fieldloom.cli.files import write_data
 from fieldloom.engine.run import load
@@ -19,7 +20,6 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit
 from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.views import Views
-from fieldloom.assembly import build
 from fieldloom.training import train
 
 

@@ -19,9 +19,9 @@ from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.sources import mapped as mapped_module
-from fieldloom.modalities.sources.video import Frames
 from fieldloom.modalities.sources.cache import cache, mapped, memory_map_by_parts
 from fieldloom.modalities.sources.source import Source, _pieces, assemble
+from fieldloom.modalities.sources.video import Frames
 from fieldloom.training import prepare, train
 from shared import shared
 

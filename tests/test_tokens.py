@@ -15,7 +15,10 @@ from typer.testing import CliRunner
 
 import fieldloom
 from fieldloom import recipe as recipes
+from fieldloom.assembly import TABLES, open_source
 from fieldloom.cli import app
+from fieldloom.codecs import CODECS, Quantize, Whiten, quantize
+from fieldloom.codecs.tokens import cut_tokens, gather, scatter
 from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
@@ -23,13 +26,11 @@ from fieldloom.evaluation.ceiling import ceiling
 from fieldloom.fields import FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.metrics.paired import psnr
+from fieldloom.nn.kmeans import kmeans, lloyd_max, nearest_centroids
 from fieldloom.nn.transformer import CausalAttention
-from fieldloom.priors import CODECS, PRIORS, Autoregressive, Quantize, Whiten, quantize
-from fieldloom.priors.quantize import kmeans, lloyd, nearest
-from fieldloom.priors.readouts import Picking, drawn
-from fieldloom.priors.tokens import cut, gather, scatter
+from fieldloom.priors import PRIORS, Autoregressive
+from fieldloom.priors.heads import SamplingConfig, sample_categorical
 from fieldloom.registry import build
-from fieldloom.assembly import TABLES, open_source
 from fieldloom.training import train
 from fieldloom.types import Slot
 from vectors import Vectors, load, same
@@ -62,15 +63,15 @@ def some(conditioner: FlatWeights, count: int = 60, seed: int = 0) -> Tensor:
 def test_every_weight_is_in_one_token(token: str, width: int | None) -> None:
     conditioner = weights(width)
     codes = some(conditioner, 3)
-    places = cut(conditioner.code_shape, conditioner.layout, token)
-    index = torch.from_numpy(places.index)
+    positions = cut_tokens(conditioner.code_shape, conditioner.layout, token)
+    index = torch.from_numpy(positions.index)
     held = index[index >= 0].sort().values
     assert held.tolist() == list(range(sum(conditioner.sizes)))
     same(scatter(gather(codes, index), index, conditioner.code_shape), codes, rtol=0, atol=0)
     # a token is one layer's, and no two stand at one place
-    where = list(zip(places.layer, places.row, places.column, strict=True))
+    where = list(zip(positions.layer, positions.row, positions.column, strict=True))
     assert len(set(where)) == len(index)
-    assert places.layer.tolist() == sorted(places.layer)
+    assert positions.layer.tolist() == sorted(positions.layer)
 
 
 def test_tokens_are_neurons_in_the_order_of_pytorch() -> None:
@@ -81,8 +82,10 @@ def test_tokens_are_neurons_in_the_order_of_pytorch() -> None:
     pytorch = [
         x for i in range(3) for x in (matrices[f"{i}.weight"].mT, matrices[f"{i}.bias"][:, None])
     ]
-    places = {token: cut(conditioner.code_shape, conditioner.layout, token) for token in CUTS}
-    read = {token: gather(codes, torch.from_numpy(places[token].index)) for token in CUTS}
+    positions = {
+        token: cut_tokens(conditioner.code_shape, conditioner.layout, token) for token in CUTS
+    }
+    read = {token: gather(codes, torch.from_numpy(positions[token].index)) for token in CUTS}
     same(read["scalar"][..., 0], torch.cat([x.flatten(1) for x in pytorch], 1), rtol=0, atol=0)
     rows = [row for matrix in pytorch for row in matrix.unbind(1)]
     assert read["row"].shape == (2, len(rows), 4)
@@ -93,11 +96,13 @@ def test_tokens_are_neurons_in_the_order_of_pytorch() -> None:
         read["neuron"].unbind(1), [n for layer in neurons for n in layer.unbind(1)], strict=True
     ):
         same(got, F.pad(true, (0, 5 - true.shape[1])), rtol=0, atol=0)
-    scalar = places["scalar"]  # of the second layer: 4 inputs, the bias in the column behind them
+    scalar = positions[
+        "scalar"
+    ]  # of the second layer: 4 inputs, the bias in the column behind them
     second = scalar.layer == 1
     assert scalar.row[second].tolist() == [r for r in range(4) for _ in range(4)] + [0, 1, 2, 3]
     assert scalar.column[second].tolist() == [0, 1, 2, 3] * 4 + [4] * 4
-    assert places["row"].row[places["row"].layer == 1].tolist() == [0, 1, 2, 3, 4]
+    assert positions["row"].row[positions["row"].layer == 1].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_tiles_inputs_and_missing_biases_have_tokens_too() -> None:
@@ -112,30 +117,32 @@ def test_tiles_inputs_and_missing_biases_have_tokens_too() -> None:
     size = 6 + 10 + 24 + 8 + 4
     lengths = {"scalar": size, "row": 3 + 2 + 8 + 2 + 1, "neuron": 3 + 2 + 8 + 1}
     for token, length in lengths.items():
-        index = cut((1, size), layout, token).index
+        index = cut_tokens((1, size), layout, token).index
         assert len(index) == length
         assert sorted(index[index >= 0].tolist()) == list(range(size))
-    assert cut((1, size), layout, "neuron").index[5].tolist() == [16, 20, 24, 40, -1]
+    assert cut_tokens((1, size), layout, "neuron").index[5].tolist() == [16, 20, 24, 40, -1]
 
 
 def test_codes_that_are_no_weights_are_cut_as_they_are() -> None:
-    assert cut((3, 4), None, "row").index.tolist() == [list(range(i, i + 4)) for i in (0, 4, 8)]
-    assert cut((3, 4), None, "scalar").index.shape == (12, 1)
+    assert cut_tokens((3, 4), None, "row").index.tolist() == [
+        list(range(i, i + 4)) for i in (0, 4, 8)
+    ]
+    assert cut_tokens((3, 4), None, "scalar").index.shape == (12, 1)
     with pytest.raises(InputError, match="conditioner 'flat-weights'"):
-        cut((3, 4), None, "neuron")
+        cut_tokens((3, 4), None, "neuron")
 
 
-# -- vocabularies
+# -- codebooks
 
 
-def test_published_words() -> None:
+def test_published_tokens() -> None:
     vectors = load("nefgpt_tokens")
-    book = vectors["codebook"].sort()
-    codec = Quantize((1, 40), codes=15).double()
+    codebook = vectors["codebook"].sort()
+    codec = Quantize((1, 40), codebook_size=15).double()
     codec.center.copy_(vectors["theta_init"])
-    codec.books.copy_(book.values.view(1, 1, 15, 1))
+    codec.books.copy_(codebook.values.view(1, 1, 15, 1))
     tokens = codec.encode(vectors["theta"].view(1, 1, 40))
-    assert book.indices[tokens[0, :, 0]].tolist() == vectors["tokens"].tolist()
+    assert codebook.indices[tokens[0, :, 0]].tolist() == vectors["tokens"].tolist()
     same(codec.decode(tokens).flatten(), vectors["theta_hat"])
 
 
@@ -149,19 +156,21 @@ QUANTIZERS = [
 
 @pytest.mark.parametrize("own", QUANTIZERS, ids=lambda own: "-".join(map(str, own.values())))
 @pytest.mark.parametrize("center", ["start", "mean", "none"])
-def test_words_round_trip(own: dict, center: str) -> None:
+def test_tokens_round_trip(own: dict, center: str) -> None:
     conditioner = weights(7)
     codes, start = some(conditioner), conditioner.origin(1)[0].detach()
-    codec = Quantize(conditioner.code_shape, conditioner.layout, codes=9, center=center, **own)
+    codec = Quantize(
+        conditioner.code_shape, conditioner.layout, codebook_size=9, center=center, **own
+    )
     codec.fit(codes, start=start)
     tokens = codec.encode(codes)
     vocabulary = codec.vocabulary
-    assert tokens.shape == (60, *vocabulary.which.shape)
-    assert 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary.codes == 9
+    assert tokens.shape == (60, *vocabulary.codebook.shape)
+    assert 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary.size == 9
     layers = 3 if own["per"] == "layer" else 1
-    assert vocabulary.count == layers * own["levels"] == vocabulary.which.max() + 1
+    assert vocabulary.codebooks == layers * own["levels"] == vocabulary.codebook.max() + 1
     made = codec.decode(tokens)
-    if own["levels"] == 1:  # what is made of words is read as the same words
+    if own["levels"] == 1:  # what is made of tokens is read as the same tokens
         same(codec.decode(codec.encode(made)), made, rtol=1e-5, atol=1e-6)
     center = {"start": start, "mean": codes.mean(0), "none": 0}[center]
     real = sum(conditioner.sizes)
@@ -170,12 +179,14 @@ def test_words_round_trip(own: dict, center: str) -> None:
     assert lost.mean() < 0.7 * (codes - center).square().sum((1, 2)).mean() / real
     assert (made.flatten(1)[:, real:] == 0).all()
     # it is all in the state
-    twin = Quantize(conditioner.code_shape, conditioner.layout, codes=9, center="mean", **own)
+    twin = Quantize(
+        conditioner.code_shape, conditioner.layout, codebook_size=9, center="mean", **own
+    )
     twin.load_state_dict(codec.state_dict())
     same(twin.decode(twin.encode(codes)), made, rtol=0, atol=0)
 
 
-def test_the_nearest_words_by_hand() -> None:
+def test_the_nearest_entries_by_hand() -> None:
     """Level by level, token by token, of each its own layer's vocabulary."""
     conditioner = weights()
     codes = some(conditioner, 12)
@@ -184,32 +195,34 @@ def test_the_nearest_words_by_hand() -> None:
     ).double()
     codec.fit(codes.double())
     tokens = codec.encode(codes.double())
-    places = codec.vocabulary.places
+    positions = codec.vocabulary.positions
     for i, code in enumerate(codes.double() - codec.center):
-        for j, index in enumerate(places.index):
+        for j, index in enumerate(positions.index):
             index = index[index >= 0]
             left = code.flatten()[index]
             for level in range(3):
-                book = codec.books[places.layer[j], level][:, : len(index)]
-                far = [(left - word).square().sum() for word in book]
+                codebook = codec.books[positions.layer[j], level][:, : len(index)]
+                far = [(left - entry).square().sum() for entry in codebook]
                 best = min(range(5), key=far.__getitem__)
                 assert tokens[i, j, level] == best
-                left = left - book[best]
+                left = left - codebook[best]
 
 
 @pytest.mark.parametrize("own", [dict(), dict(token="row"), dict(token="neuron", levels=2)])
-def test_more_words_are_never_worse(own: dict) -> None:
+def test_more_entries_are_never_worse(own: dict) -> None:
     conditioner = weights()
     codes, start = some(conditioner, 100), conditioner.origin(1)[0].detach()
     lost = []
     for count in (1, 2, 4, 8, 16, 32):
-        codec = Quantize(conditioner.code_shape, conditioner.layout, codes=count, **own)
+        codec = Quantize(conditioner.code_shape, conditioner.layout, codebook_size=count, **own)
         codec.fit(codes, start=start)
         lost.append(codec.distortion(codes).mean().item())
     for worse, better in itertools.pairwise(lost):
         assert better < worse
     for per in ("all", "layer"):  # layers differ in scale, so each its own is better
-        codec = Quantize(conditioner.code_shape, conditioner.layout, codes=8, per=per, **own)
+        codec = Quantize(
+            conditioner.code_shape, conditioner.layout, codebook_size=8, per=per, **own
+        )
         codec.fit(codes, start=start)
         lost.append(codec.distortion(codes).mean().item())
     assert lost[-1] < lost[-2]
@@ -220,7 +233,9 @@ def test_a_level_more_is_never_worse() -> None:
     codes, start = some(conditioner, 100), conditioner.origin(1)[0].detach()
     lost = []
     for levels in (1, 2, 3, 4):
-        codec = Quantize(conditioner.code_shape, conditioner.layout, "row", codes=4, levels=levels)
+        codec = Quantize(
+            conditioner.code_shape, conditioner.layout, "row", codebook_size=4, levels=levels
+        )
         codec.fit(codes, start=start)
         lost.append(codec.distortion(codes).mean().item())
     for worse, better in itertools.pairwise(lost):
@@ -231,56 +246,59 @@ def test_few_distinct_weights_are_exact() -> None:
     levels = torch.tensor([-2.0, -0.5, 0.0, 0.1, 7.0])
     codes = levels[torch.randint(5, (40, 3, 4))]
     for token in ("scalar", "row"):
-        codec = Quantize((3, 4), token=token, codes=130, center="none")
+        codec = Quantize((3, 4), token=token, codebook_size=130, center="none")
         codec.fit(codes)
         same(codec.decode(codec.encode(codes)), codes, rtol=1e-6, atol=1e-6)
 
 
-def slow_lloyd(values: list[float], words: list[float]) -> list[float]:
+def slow_lloyd(values: list[float], centroids: list[float]) -> list[float]:
     while True:
-        cells: list[list[float]] = [[] for _ in words]
+        cells: list[list[float]] = [[] for _ in centroids]
         for value in values:
-            cells[min(range(len(words)), key=lambda i: abs(value - words[i]))].append(value)
-        means = [sum(c) / len(c) if c else w for c, w in zip(cells, words, strict=True)]
-        if max(abs(a - b) for a, b in zip(means, words, strict=True)) < 1e-12:
+            cells[min(range(len(centroids)), key=lambda i: abs(value - centroids[i]))].append(value)
+        means = [sum(c) / len(c) if c else w for c, w in zip(cells, centroids, strict=True)]
+        if max(abs(a - b) for a, b in zip(means, centroids, strict=True)) < 1e-12:
             return means
-        words = means
+        centroids = means
 
 
-def test_scalar_words_are_a_fixed_point_and_good() -> None:
+def test_scalar_codebooks_are_a_fixed_point_and_good() -> None:
     values = torch.randn(400, dtype=torch.float64) ** 3
-    words = lloyd(values[:, None], 9)[:, 0]
-    same(torch.tensor(slow_lloyd(values.tolist(), words.tolist()), dtype=words.dtype), words)
-    cost = lambda words: (values[:, None] - words).square().amin(1).mean().item()
+    centroids = lloyd_max(values[:, None], 9)[:, 0]
+    same(
+        torch.tensor(slow_lloyd(values.tolist(), centroids.tolist()), dtype=centroids.dtype),
+        centroids,
+    )
+    cost = lambda centroids: (values[:, None] - centroids).square().amin(1).mean().item()
     tries = [slow_lloyd(values.tolist(), values[torch.randperm(400)[:9]].tolist()) for _ in "abcd"]
-    assert cost(words) < min(cost(torch.tensor(x).double()) for x in tries) * 1.1
-    # the best 2 words of few numbers, by trying all cuts
+    assert cost(centroids) < min(cost(torch.tensor(x).double()) for x in tries) * 1.1
+    # the best 2 centroids of few numbers, by trying all cuts
     few = torch.randn(30, dtype=torch.float64).sort().values
     best = min(few[:i].var(correction=0) * i + few[i:].var(correction=0) * (30 - i)
                for i in range(1, 30))  # fmt: skip
-    found = lloyd(few[:, None], 2)[:, 0]
+    found = lloyd_max(few[:, None], 2)[:, 0]
     assert (few[:, None] - found).square().amin(1).sum() < best * 1.2
 
 
-def test_vector_words_are_a_fixed_point() -> None:
-    """No token is nearer to another word, and every word is the mean of its own."""
+def test_vector_codebooks_are_a_fixed_point() -> None:
+    """No token is nearer to another centroid, and every centroid is the mean of its own."""
     middles = torch.randn(6, 3).double() * 5
     tokens = (middles[:, None] + 0.1 * torch.randn(6, 20, 3).double()).flatten(0, 1)
     mask = torch.ones_like(tokens)
-    book = kmeans(tokens, mask, 6)
-    place = torch.tensor([min(range(6), key=lambda i: (t - book[i]).norm()) for t in tokens])
-    assert nearest(tokens, mask, book).tolist() == place.tolist()
+    codebook = kmeans(tokens, mask, 6)
+    index = torch.tensor([min(range(6), key=lambda i: (t - codebook[i]).norm()) for t in tokens])
+    assert nearest_centroids(tokens, mask, codebook).tolist() == index.tolist()
     for i in range(6):
-        same(book[i], tokens[place == i].mean(0))
-    assert len({tuple(place[i : i + 20].tolist()) for i in range(0, 120, 20)}) == 6
-    same(kmeans(tokens, mask, 6), book, rtol=0, atol=0)
+        same(codebook[i], tokens[index == i].mean(0))
+    assert len({tuple(index[i : i + 20].tolist()) for i in range(0, 120, 20)}) == 6
+    same(kmeans(tokens, mask, 6), codebook, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("center", "read"), [("none", [250, 250]), ("mean", [250] * 6)])
-def test_what_stands_before_words_reads_a_few_codes_at_a_time(
+def test_what_stands_before_quantize_reads_a_few_codes_at_a_time(
     center: str, read: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No more of them than words are found from, and with all their digits."""
+    """No more of them than codebooks are found from, and with all their digits."""
 
     class Counting(CODECS["identity"]):
         def encode(self, code: Tensor) -> Tensor:
@@ -289,10 +307,10 @@ def test_what_stands_before_words_reads_a_few_codes_at_a_time(
             return code
 
     seen: list[int] = []
-    monkeypatch.setattr(quantize, "TOGETHER", 250)
+    monkeypatch.setattr(quantize, "BATCH", 250)
     codes = torch.randn(1000, 1, 4) + 3
-    codec = Quantize((1, 4), token="row", codes=2, center=center, codec=Counting((1, 4)))
-    codec.fit(codes)  # 256 rows a word: of every second code
+    codec = Quantize((1, 4), token="row", codebook_size=2, center=center, codec=Counting((1, 4)))
+    codec.fit(codes)  # 256 rows an entry: of every second code
     assert seen == read
     mean = codes.mean(0) if center == "mean" else torch.zeros(1, 4)
     same(codec.center, mean, rtol=1e-6, atol=0)
@@ -307,8 +325,8 @@ def test_what_stands_before_words_reads_a_few_codes_at_a_time(
 def test_what_is_wrong_with_a_vocabulary_is_said() -> None:
     with pytest.raises(InputError, match="center = 'start' needs the start"):
         Quantize((1, 4)).fit(torch.randn(5, 1, 4))
-    with pytest.raises(InputError, match="codes = 0"):
-        Quantize((1, 4), codes=0)
+    with pytest.raises(InputError, match="codebook_size = 0"):
+        Quantize((1, 4), codebook_size=0)
     for name in ("gaussian", "neighbours"):
         own = dict(signals=9) if name == "neighbours" else {}
         with pytest.raises(InputError, match="take prior 'autoregressive'"):
@@ -320,10 +338,10 @@ def test_what_is_wrong_with_a_vocabulary_is_said() -> None:
 
 def published(norm: str, vectors: Vectors) -> Autoregressive:
     own = {k.removeprefix("gpt.p."): v for k, v in vectors.items() if k.startswith("gpt.p.")}
-    codec = Quantize((1, 12), codes=15, center="none")
+    codec = Quantize((1, 12), codebook_size=15, center="none")
     codec.books.copy_(torch.arange(15.0).view(1, 1, 15, 1))
     prior = Autoregressive(
-        (1, 12), codec=codec, places=("position",), norm=norm, depth=2, width=8, heads=2
+        (1, 12), codec=codec, positions=("position",), norm=norm, depth=2, width=8, heads=2
     ).double()
     names = {
         "transformer.wte.weight": "head.table.weight",
@@ -357,20 +375,20 @@ def test_published_blocks(norm: str, suffix: str) -> None:
     prior = published(norm, vectors)
     idx, targets = vectors["gpt.idx"], vectors["gpt.targets"]
     assert (idx[:, 0] == 15).all()  # the start
-    known = prior.known(idx.roll(-1, 1))  # its last token is not read
-    same(prior.head.logits(known), vectors[f"gpt.logits{suffix}"])
-    same(prior.head.loss(known, targets).mean() / 12, vectors[f"gpt.loss{suffix}"])
-    code = targets.double()[:, None]  # word i of this vocabulary is the number i
-    known = prior.known(targets)
-    same(prior.loss(code), prior.head.loss(known, targets) / 12)
+    hidden = prior.hidden_states(idx.roll(-1, 1))  # its last token is not read
+    same(prior.head.logits(hidden), vectors[f"gpt.logits{suffix}"])
+    same(prior.head.loss(hidden, targets).mean() / 12, vectors[f"gpt.loss{suffix}"])
+    code = targets.double()[:, None]  # entry i of this codebook is the number i
+    hidden = prior.hidden_states(targets)
+    same(prior.loss(code), prior.head.loss(hidden, targets) / 12)
 
 
 @pytest.mark.parametrize(
     ("k", "temperature"), [(3, 0.8), (3, 1.0), (5, 0.8), (5, 1.0), (None, 0.7)]
 )
-def test_published_chances(k: int | None, temperature: float) -> None:
+def test_published_probabilities(k: int | None, temperature: float) -> None:
     vectors = load("nefgpt_tokens")
-    found = Picking(temperature, k).chances(vectors["logits"])
+    found = SamplingConfig(temperature, k).probabilities(vectors["logits"])
     same(found, vectors[f"probs.k{k}.t{temperature}"])
 
 
@@ -379,7 +397,7 @@ def test_published_chances(k: int | None, temperature: float) -> None:
     [("small", 5_722_112, 5.72), ("medium", 13_896_576, 13.90), ("big", 27_186_176, 27.19)],
 )
 def test_published_sizes(variant: str, count: int, printed: float) -> None:
-    """With the norms that the released blocks hold and never call; 3,712 tokens of 127 words."""
+    """With the norms that the released blocks hold and never call; 3,712 tokens of 127."""
     recipe = recipes.load(f"weights:planes-{variant}")
     known = dict(coord_dim=3, value_dim=1)
     field = build("field", recipe["field"], TABLES, **known)
@@ -410,8 +428,8 @@ def test_causal_attention_is_slow_attention() -> None:
 
 
 KINDS = {
-    "words": dict(codec=dict(token="row", per="layer", levels=2, codes=6, center="mean")),
-    "scalars": dict(codec=dict(codes=6, center="mean"), norm="none", tied=False),
+    "tokens": dict(codec=dict(token="row", per="layer", levels=2, codebook_size=6, center="mean")),
+    "scalars": dict(codec=dict(codebook_size=6, center="mean"), norm="none", tied=False),
     "mixture": dict(token="neuron", components=3),
     "gaussian": dict(token="scalar", components=1),
     "l1": dict(token="row", head="l1"),
@@ -434,37 +452,39 @@ def prior_of(kind: str, classes: int = 0, stir: float = 0.3) -> Autoregressive:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tokens_are_read_and_written(kind: str) -> None:
+def test_tokens_are_made_and_put_back(kind: str) -> None:
     prior, codes = prior_of(kind), some(weights(7), 4).double()
-    tokens = prior.read(codes)
+    tokens = prior.tokenize(codes)
     assert tokens.shape[:2] == (4, prior.tokens)
-    made = prior.codec.decode(prior.written(tokens))
+    made = prior.codec.decode(prior.detokenize(tokens))
     if prior.codec.vocabulary is None:
         same(made, codes)
     else:
-        assert (prior.codec.decode(prior.written(prior.read(made))) - made).abs().max() < 1
-        assert (prior.written(tokens) == prior.codec.encode(codes)).all()
+        assert (prior.codec.decode(prior.detokenize(prior.tokenize(made))) - made).abs().max() < 1
+        assert (prior.detokenize(tokens) == prior.codec.encode(codes)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("classes", [0, 3])
 def test_the_future_does_not_matter(kind: str, classes: int) -> None:
     prior, codes = prior_of(kind, classes), some(weights(7), 4).double()
-    tokens, label = prior.read(codes), torch.tensor([0, 1, 2, 0]) if classes else None
-    known = prior.known(tokens, label)
-    assert known.shape[1] == prior.tokens + (classes > 0)
-    place = prior.tokens // 2
+    tokens, label = prior.tokenize(codes), torch.tensor([0, 1, 2, 0]) if classes else None
+    hidden = prior.hidden_states(tokens, label)
+    assert hidden.shape[1] == prior.tokens + (classes > 0)
+    position = prior.tokens // 2
     changed = tokens.clone()
-    words = prior.codec.vocabulary
-    changed[:, place:] = changed[:, place:] + 1 if words is None else (changed[:, place:] + 1) % 6
-    other = prior.known(changed, label)
-    ahead = place + 1 + (classes > 0)
-    same(other[:, :ahead], known[:, :ahead], rtol=0, atol=1e-12)
-    assert (other[:, ahead] - known[:, ahead]).abs().max() > 1e-6
-    if classes:  # the class is seen by every token, and not by what is known of itself
-        other = prior.known(tokens, label.flip(0) * 0 + 1)
-        same(other[:, 0], known[:, 0], rtol=0, atol=0)
-        assert ((other[:, 1:] - known[:, 1:])[label != 1].abs().amax(-1) > 1e-6).all()
+    vocabulary = prior.codec.vocabulary
+    changed[:, position:] = (
+        changed[:, position:] + 1 if vocabulary is None else (changed[:, position:] + 1) % 6
+    )
+    other = prior.hidden_states(changed, label)
+    ahead = position + 1 + (classes > 0)
+    same(other[:, :ahead], hidden[:, :ahead], rtol=0, atol=1e-12)
+    assert (other[:, ahead] - hidden[:, ahead]).abs().max() > 1e-6
+    if classes:  # the class is seen by every token, and not by what it is predicted from
+        other = prior.hidden_states(tokens, label.flip(0) * 0 + 1)
+        same(other[:, 0], hidden[:, 0], rtol=0, atol=0)
+        assert ((other[:, 1:] - hidden[:, 1:])[label != 1].abs().amax(-1) > 1e-6).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -477,17 +497,17 @@ def test_every_parameter_gets_a_gradient(kind: str) -> None:
 
 
 def test_the_loss_is_the_joint_likelihood() -> None:
-    """Of words and their class, in nats: every token by itself, from a forward pass of its own."""
-    prior, codes = prior_of("words", 3), some(weights(7), 2).double()
-    tokens, label = prior.read(codes), torch.tensor([2, 1])
-    nats = -(prior.known(tokens, label)[:, 0] @ prior.label.weight.T).log_softmax(-1)
+    """Of token ids and class, in nats: every token by itself, from a forward pass of its own."""
+    prior, codes = prior_of("tokens", 3), some(weights(7), 2).double()
+    tokens, label = prior.tokenize(codes), torch.tensor([2, 1])
+    nats = -(prior.hidden_states(tokens, label)[:, 0] @ prior.label.weight.T).log_softmax(-1)
     total = nats[torch.arange(2), label]
-    which = prior.codec.vocabulary.which.flatten()
-    for place in range(prior.tokens):
-        last = prior.known(tokens[:, : place + 1], label)[:, -1]
-        rows = [*range(which[place] * 6, which[place] * 6 + 6), -1]
+    codebook = prior.codec.vocabulary.codebook.flatten()
+    for position in range(prior.tokens):
+        last = prior.hidden_states(tokens[:, : position + 1], label)[:, -1]
+        rows = [*range(codebook[position] * 6, codebook[position] * 6 + 6), -1]
         scores = last @ prior.head.table.weight[rows].T
-        total = total - scores.log_softmax(-1)[torch.arange(2), tokens[:, place]]
+        total = total - scores.log_softmax(-1)[torch.arange(2), tokens[:, position]]
     same(prior.loss(codes, label), total / (prior.tokens + 1))
 
 
@@ -496,16 +516,16 @@ def test_the_density_of_numbers() -> None:
     from torch import distributions as d
 
     prior, codes = prior_of("mixture"), some(weights(7), 5).double()
-    tokens = prior.read(codes)
-    logits, mean, spread = prior.head.parts(prior.known(tokens))
+    tokens = prior.tokenize(codes)
+    logits, mean, spread = prior.head.mixture(prior.hidden_states(tokens))
     total = 0
-    for place, index in enumerate(prior.index):
+    for position, index in enumerate(prior.index):
         real = int((index >= 0).sum())
         parts = d.Independent(
-            d.Normal(mean[:, place, :, :real], spread[:, place, :, :real].exp()), 1
+            d.Normal(mean[:, position, :, :real], spread[:, position, :, :real].exp()), 1
         )
-        mixture = d.MixtureSameFamily(d.Categorical(logits=logits[:, place]), parts)
-        total = total - mixture.log_prob(tokens[:, place, :real])
+        mixture = d.MixtureSameFamily(d.Categorical(logits=logits[:, position]), parts)
+        total = total - mixture.log_prob(tokens[:, position, :real])
     same(prior.loss(codes), total / sum(weights(7).sizes))
 
 
@@ -513,17 +533,19 @@ def slow_draw(
     prior: Autoregressive, count: int, label: Tensor | None, generator: Generator, **how: object
 ) -> Tensor:
     """Without a cache: the whole sequence for every token."""
-    chance = torch.rand(count, generator=generator, dtype=torch.float64)
-    noise = prior.head.noise(count, generator)
+    class_noise = torch.rand(count, generator=generator, dtype=torch.float64)
+    noise = prior.head.draw_noise(count, generator)
     if label is None and prior.classes:
         scores = prior.network(prior.head.start().expand(count, 1, -1))[:, 0]
-        label = drawn((scores @ prior.label.weight.T).softmax(-1), chance)
-    blank = prior.read(torch.zeros(count, *prior.code_shape).double())
+        label = sample_categorical((scores @ prior.label.weight.T).softmax(-1), class_noise)
+    blank = prior.tokenize(torch.zeros(count, *prior.code_shape).double())
     tokens = torch.zeros_like(blank)
-    for place in range(prior.tokens):
-        known = prior.known(tokens, label)[:, place + (prior.classes > 0)]
-        tokens[:, place] = prior.head.pick(known, place, noise[:, place], Picking(**how))
-    return prior.codec.decode(prior.written(tokens))
+    for position in range(prior.tokens):
+        hidden = prior.hidden_states(tokens, label)[:, position + (prior.classes > 0)]
+        tokens[:, position] = prior.head.sample(
+            hidden, position, noise[:, position], SamplingConfig(**how)
+        )
+    return prior.codec.decode(prior.detokenize(tokens))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -534,7 +556,7 @@ def test_cached_generation_is_uncached_generation(
 ) -> None:
     prior = prior_of(kind, classes)
     how: dict = {} if kind == "l1" else {"temperature": 0.9}
-    if "words" in kind:
+    if "tokens" in kind:
         how |= {"top_k": 4, "top_p": 0.9}
     for label in [None] if classes == 0 else [None, torch.tensor([2, 0, 1, 1, 2])]:
         slow = slow_draw(prior, 5, label, Generator().manual_seed(1), **how)
@@ -542,17 +564,17 @@ def test_cached_generation_is_uncached_generation(
         same(fast, slow)
         assert torch.isfinite(fast).all()
         # and it does not matter how many are generated at a time
-        monkeypatch.setattr("fieldloom.priors.autoregressive.HELD", 1)
-        assert prior.together() == 1
+        monkeypatch.setattr("fieldloom.priors.autoregressive.CACHE_BYTES", 1)
+        assert prior.batch_size() == 1
         alone = prior.sample(5, label, generator=Generator().manual_seed(1), **how)
         monkeypatch.undo()
         same(alone, fast)
 
 
 @torch.no_grad()
-def test_cached_knowledge_is_uncached_knowledge() -> None:
+def test_cached_states_are_uncached_states() -> None:
     """In pieces of any length."""
-    prior = prior_of("words", 3)
+    prior = prior_of("tokens", 3)
     x = torch.randn(2, prior.network.length, 8, dtype=torch.float64)
     whole = prior.network(x)
     caches = prior.network.caches()
@@ -562,7 +584,7 @@ def test_cached_knowledge_is_uncached_knowledge() -> None:
         prior.network(x[:, :1], caches)
 
 
-def slow_chances(
+def slow_probabilities(
     logits: list[float], temperature: float, top_k: int | None, top_p: float | None
 ) -> list[float]:
     heated = [x / temperature for x in logits]
@@ -586,18 +608,18 @@ def test_top_k_top_p_and_temperature(
     temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
     logits = torch.randn(5, 9, dtype=torch.float64) * 2
-    found = Picking(temperature, top_k, top_p).chances(logits)
-    slow = [slow_chances(row, temperature, top_k, top_p) for row in logits.tolist()]
+    found = SamplingConfig(temperature, top_k, top_p).probabilities(logits)
+    slow = [slow_probabilities(row, temperature, top_k, top_p) for row in logits.tolist()]
     same(found, torch.tensor(slow, dtype=torch.float64))
 
 
-def test_words_are_drawn_by_their_chances() -> None:
-    chances = torch.tensor([[0.0, 0.5, 0.0, 0.3, 0.2, 0.0]]).repeat(20_000, 1)
+def test_entries_are_sampled_by_their_probabilities() -> None:
+    probabilities = torch.tensor([[0.0, 0.5, 0.0, 0.3, 0.2, 0.0]]).repeat(20_000, 1)
     noise = torch.rand(20_000, generator=Generator().manual_seed(0), dtype=torch.float64)
-    shares = torch.bincount(drawn(chances, noise), minlength=6) / 20_000
-    assert (shares - chances[0]).abs().max() < 0.015
+    fractions = torch.bincount(sample_categorical(probabilities, noise), minlength=6) / 20_000
+    assert (fractions - probabilities[0]).abs().max() < 0.015
     ends = torch.tensor([0.0, 1 - 1e-16], dtype=torch.float64)
-    assert drawn(chances[:2], ends).tolist() == [1, 4]
+    assert sample_categorical(probabilities[:2], ends).tolist() == [1, 4]
 
 
 @torch.no_grad()
@@ -607,20 +629,22 @@ def test_the_start_is_never_drawn() -> None:
     prior.head.head.weight[:-1] = prior.head.head.weight[:1] * 0 - 1000
     prior.network.norm.weight.zero_()
     prior.network.norm.bias.fill_(1.0)
-    chance = prior.head.logits(prior.known(prior.read(some(weights(7), 2).double()))).softmax(-1)
-    assert (chance[..., -1] > 0.999).all()
+    probabilities = prior.head.logits(
+        prior.hidden_states(prior.tokenize(some(weights(7), 2).double()))
+    ).softmax(-1)
+    assert (probabilities[..., -1] > 0.999).all()
     tokens = prior.draw(20, None, Generator().manual_seed(0))
     assert int(tokens.max()) < 6
 
 
 def test_sampling_options_are_checked() -> None:
-    words, numbers, l1 = (prior_of(kind) for kind in ("scalars", "mixture", "l1"))
+    ids, numbers, l1 = (prior_of(kind) for kind in ("scalars", "mixture", "l1"))
     for prior, option, match in [
-        (words, dict(topk=3), "unknown sampling option.*did you mean 'top_k'"),
-        (words, dict(top_k=0), "top_k = 0"),
-        (words, dict(top_p=0.0), "top_p = 0"),
-        (words, dict(temperature=0.0), "temperature = 0"),
-        (numbers, dict(top_k=3), "these are of words"),
+        (ids, dict(topk=3), "unknown sampling option.*did you mean 'top_k'"),
+        (ids, dict(top_k=0), "top_k = 0"),
+        (ids, dict(top_p=0.0), "top_p = 0"),
+        (ids, dict(temperature=0.0), "temperature = 0"),
+        (numbers, dict(top_k=3), "these are of token ids"),
         (l1, dict(temperature=0.5), "head 'l1' has one answer"),
     ]:
         with pytest.raises(InputError, match=match):
@@ -652,14 +676,14 @@ def fitted(prior: nn.Module, codes: Tensor, labels: Tensor | None, steps: int) -
     return prior.eval()
 
 
-@pytest.mark.parametrize("kind", ["words", "mixture"])
+@pytest.mark.parametrize("kind", ["tokens", "mixture"])
 def test_a_toy_distribution_is_learned(kind: str) -> None:
-    """Class 0: b = a, class 1: b = -a, a is 1 or 2 in shares of 3 to 1; class 1 three times."""
+    """Class 0: b = a, class 1: b = -a, a is 1 or 2 in fractions of 3 to 1; class 1 three times."""
     classes = torch.tensor([0, 1, 1, 1]).repeat(64)
     a = torch.where(torch.arange(256) // 4 % 4 == 0, 2.0, 1.0)
     codes = torch.stack([a, torch.where(classes == 0, a, -a)], 1)[:, None]
     codes = codes + 0.05 * torch.randn(codes.shape, generator=Generator().manual_seed(0))
-    codec = CODECS["quantize"]((1, 2), codes=7, center="none") if kind == "words" else None
+    codec = CODECS["quantize"]((1, 2), codebook_size=7, center="none") if kind == "tokens" else None
     prior = Autoregressive((1, 2), 2, codec, depth=1, width=32, heads=2, components=4)
     fitted(prior, codes, classes, 300)
     sampled = prior.sample(400, generator=Generator().manual_seed(0))[:, 0]
@@ -672,7 +696,7 @@ def test_a_toy_distribution_is_learned(kind: str) -> None:
     for label, right in ((0, 1), (1, -1)):
         asked = prior.sample(200, label, generator=Generator().manual_seed(0))[:, 0]
         assert near(asked[:, 0] * right, asked[:, 1]).float().mean() > 0.95
-    if kind == "words":  # the likeliest word alone
+    if kind == "tokens":  # the likeliest entry alone
         greedy = prior.sample(50, 1, generator=Generator().manual_seed(0), top_k=1)[:, 0]
         assert near(greedy, torch.tensor([1.0, -1.0])).all()
 
@@ -684,8 +708,8 @@ def test_fields_of_mnist_have_the_published_lengths() -> None:
             2, 1, width=16, depth=3, features="octaves", count=4, pi=False, output_bias=bias
         )
         conditioner = FlatWeights(field.slots)
-        assert len(cut(conditioner.code_shape, conditioner.layout, "scalar").index) == count
-        assert len(cut(conditioner.code_shape, conditioner.layout, "neuron").index) == 33
+        assert len(cut_tokens(conditioner.code_shape, conditioner.layout, "scalar").index) == count
+        assert len(cut_tokens(conditioner.code_shape, conditioner.layout, "neuron").index) == 33
 
 
 # -- a run
@@ -706,7 +730,7 @@ def test_a_run_samples_by_tokens(run: tuple[Path, list[str]]) -> None:
     codec = system.prior.codec
     same(codec.center, system.family.conditioner.origin(1)[0].detach(), rtol=0, atol=0)
     codes = system.sample_codes(3, label=5, top_k=3, top_p=0.9, temperature=0.8)
-    # a sample is made of words: of each token one word of the first level plus one of the second
+    # a sample is made of entries: of each token one of the first level plus one of the second
     index = codec.index
     left = gather(codes - codec.center, index)
     sums = (codec.books[0, 0][:, None] + codec.books[0, 1]).flatten(0, 1) * (index >= 0)[:, None]
@@ -741,6 +765,20 @@ def test_interrupted_training_goes_on_as_if_it_had_not_been(
     whole = fieldloom.load(run[0])
     for name, tensor in whole.state_dict().items():
         same(again.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_keys_of_before_are_read() -> None:
+    """Of a variant, of --set, and of a codec inside a codec."""
+    new = ["prior.codec.codebook_size=9", "prior.positions=['level']"]
+    old = ["prior.codec.codes=9", "prior.places=['level']"]
+    for name in ("weights:tiny", "weights:tiny-graph-words"):
+        with pytest.warns(UserWarning, match=r"codes.*codebook_size.*"):
+            found = recipes.load(name, old)
+        assert found == recipes.load(name, new)
+        assert found["prior"]["codec"]["codebook_size"] == 9
+    with pytest.warns(UserWarning, match="tensors.*weight-transformer"):
+        before = recipes.load("hyperdiffusion:tiny", ["prior.denoiser.name=tensors"])
+    assert before == recipes.load("hyperdiffusion:tiny")
 
 
 def test_the_ceiling_is_measured_on_the_signal(run: tuple[Path, list[str]]) -> None:
@@ -818,6 +856,6 @@ def test_a_codecs_own_vectors_are_tokens() -> None:
     layout = FlatWeights(field.slots).layout
     prior = Autoregressive((1, 6), codec=Halves((1, 6)), layout=layout, width=8, heads=2, depth=1)
     codes = torch.randn(4, 1, 6)
-    same(prior.read(codes), codes.view(4, 2, 3), rtol=0, atol=0)
-    same(prior.codec.decode(prior.written(prior.read(codes))), codes, rtol=0, atol=0)
+    same(prior.tokenize(codes), codes.view(4, 2, 3), rtol=0, atol=0)
+    same(prior.codec.decode(prior.detokenize(prior.tokenize(codes))), codes, rtol=0, atol=0)
     assert prior.sample(2).shape == (2, 1, 6)

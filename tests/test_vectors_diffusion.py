@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers.schedulers import scheduling_ddpm
 from torch import Tensor, nn
 
+from fieldloom.denoisers import ResMlp
+from fieldloom.denoisers.conditions import embed_sinusoid
 from fieldloom.engine.loop import Training
 from fieldloom.engine.stage import Stage
 from fieldloom.modalities.grid import Grid, Placement
 from fieldloom.objectives import CodeBatch, Objective
-from fieldloom.priors import Diffusion, ResMlp
-from fieldloom.priors.denoisers import sinusoid
+from fieldloom.priors import Diffusion
+from sampling import take_step
 from vectors import Vectors, load, same
 
 FLOAT32 = {"rtol": 1e-5, "atol": 1e-5}
@@ -22,7 +23,7 @@ def diffusion(**options: object) -> Diffusion:
     return Diffusion((1, 12), nn.Identity(), **options)
 
 
-# -- schedules; diffusers keeps float32, the vectors float64
+# -- schedules, in float32; the vectors are float64
 
 
 @pytest.mark.parametrize(
@@ -30,17 +31,20 @@ def diffusion(**options: object) -> Diffusion:
 )
 def test_betas(schedule: str, name: str) -> None:
     stored = load("mnif_diffusion_schedule")[name].float()
-    same(diffusion(schedule=schedule).scheduler().betas, stored, rtol=1e-4, atol=0)
+    same(diffusion(schedule=schedule).betas, stored, rtol=1e-4, atol=0)
 
 
 def test_cumulative_products() -> None:
     """What training mixes code and noise with."""
     vectors, own = load("mnif_diffusion_schedule"), diffusion()
     pick = lambda name: vectors[f"spaced1000_{name}"].float()
-    same(own.scheduler().alphas_cumprod, pick("alphas_cumprod"), rtol=1e-4, atol=0)
+    same(own.alphas, pick("alphas_cumprod"), rtol=1e-4, atol=0)
     one, zero = torch.ones(1000, 1, 1), torch.zeros(1000, 1, 1)
     time = torch.arange(1000)
-    clean, noise = own.noisy(one, zero, time).flatten(), own.noisy(zero, one, time).flatten()
+    clean, noise = (
+        own.add_noise(one, zero, time).flatten(),
+        own.add_noise(zero, one, time).flatten(),
+    )
     same(clean, pick("sqrt_alphas_cumprod"), rtol=1e-4, atol=0)
     same(noise, pick("sqrt_one_minus_alphas_cumprod"), rtol=1e-3, atol=0)
 
@@ -50,43 +54,39 @@ def noise(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """What the ancestral sampler draws: the last tensor of this list, zero where it is empty."""
     drawn: list[Tensor] = []
     draw = lambda shape, **rest: drawn[-1].expand(shape) if drawn else torch.zeros(shape)
-    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", draw)
+    monkeypatch.setattr(torch, "randn", draw)
     return drawn
 
 
 def test_posterior(noise: list[Tensor]) -> None:
     """The ancestral step's mean is coef1 x0 + coef2 x_t, its variance beta_t ("fixed large")."""
-    vectors = load("mnif_diffusion_schedule")
-    scheduler = diffusion().scheduler()
-    scheduler.set_timesteps(1000)
-    assert scheduler.timesteps.tolist() == list(range(999, -1, -1))
+    vectors, prior = load("mnif_diffusion_schedule"), diffusion()
+    assert prior.times("ddpm", 1000, "trailing") == list(range(999, -1, -1))
     one, zero = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
-    steps = [1, 10, 100, 500, 900, 999]
-    # the scheduler's 1 - abar_t is a float32 difference: it cancels where abar_t is nearly 1
+    # 1 - abar_t is a difference of float32: it cancels where abar_t is nearly 1
     tolerance = {"rtol": 2e-3, "atol": 1e-6}
-    step = lambda out, t, x: scheduler.step(out, t, x).prev_sample.squeeze()
+    mean = lambda clean, t, x: take_step(prior, "ddpm", x, clean, t, t - 1).squeeze()
+    steps = [1, 10, 100, 500, 900, 999]
     for t in steps:
-        coefs = torch.stack([step(one, t, zero), step(zero, t, one)])
+        coefs = torch.stack([mean(one, t, zero), mean(zero, t, one)])
         stored = [vectors[f"spaced1000_posterior_mean_coef{i}"][t] for i in (1, 2)]
         same(coefs, torch.stack(stored).float(), **tolerance)
     noise.append(one)
     for t in steps:
-        same(step(zero, t, zero), vectors["betas"][t].sqrt().float(), **tolerance)
+        same(mean(zero, t, zero), vectors["betas"][t].sqrt().float(), **tolerance)
 
 
 @pytest.mark.parametrize("steps", [50, 100])
 def test_published_ddim_times(steps: int) -> None:
     """``spacing = "leading"`` visits the times of the released respacing."""
-    scheduler = diffusion().scheduler("ddim", "leading")
-    scheduler.set_timesteps(steps)
     stored = load("mnif_diffusion_schedule")[f"resp_ddim{steps}_timestep_map"]
-    assert scheduler.timesteps.flip(0).tolist() == stored.tolist()
+    assert diffusion().times("ddim", steps, "leading")[::-1] == stored.tolist()
 
 
 def test_time_embedding() -> None:
     """[cos, sin] of 32 frequencies, 1 down to 1/10000."""
     vectors = load("mnif_diffusion_schedule")
-    same(sinusoid(vectors["temb_t"], 64), vectors["temb_64"], rtol=1e-4, atol=1e-4)
+    same(embed_sinusoid(vectors["temb_t"], 64), vectors["temb_64"], rtol=1e-4, atol=1e-4)
 
 
 # -- one step
@@ -127,19 +127,14 @@ class Step:
     def code(self, name: str) -> Tensor:
         return self.vectors[name][:, None]
 
-    def sample(self, sampler: str) -> tuple[Tensor, Tensor]:
-        """A step of the sampler for every signal at its own time: (x_{t-1}, predicted x_0)."""
-        scheduler = self.prior.scheduler(sampler)
-        scheduler.set_timesteps(1000)
-        net_out, x = self.code("net_out"), self.code("x_t")
+    def sample(self, sampler: str) -> Tensor:
+        """A step of the sampler for every signal at its own time: x_{t-1}."""
+        out, x = self.code("net_out"), self.code("x_t")
         steps = [
-            scheduler.step(net_out[i : i + 1], int(t), x[i : i + 1])
-            for i, t in enumerate(self.time)
+            take_step(self.prior, sampler, x[i : i + 1], out[i : i + 1], t, t - 1)
+            for i, t in enumerate(self.time.tolist())
         ]
-        return (
-            torch.cat([s.prev_sample for s in steps]),
-            torch.cat([s.pred_original_sample for s in steps]),
-        )
+        return torch.cat(steps)
 
 
 @pytest.fixture
@@ -149,7 +144,7 @@ def step() -> Step:
 
 def test_noisy_code(step: Step) -> None:
     same(
-        step.prior.noisy(step.code("x0"), step.code("noise"), step.time),
+        step.prior.add_noise(step.code("x0"), step.code("noise"), step.time),
         step.code("x_t"),
         **FLOAT32,
     )
@@ -174,31 +169,30 @@ def test_training_loss(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ancestral_mean(step: Step, noise: list[Tensor]) -> None:
-    mean, clean = step.sample("ddpm")
     # beta_t / (1 - abar_t) in float32, as in test_posterior
-    same(mean, step.code("p_mean"), rtol=1e-3, atol=1e-4)
-    same(clean, step.code("p_pred_xstart"), **FLOAT32)
+    same(step.sample("ddpm"), step.code("p_mean"), rtol=1e-3, atol=1e-4)
+    # x0 is predicted, and not changed
+    same(step.code("net_out"), step.code("p_pred_xstart"), **FLOAT32)
 
 
 def test_ancestral_sample(step: Step, noise: list[Tensor]) -> None:
     """Mean plus sqrt(beta_t) times the stored noise, and no noise at t = 0."""
-    mean, _ = step.sample("ddpm")
+    mean = step.sample("ddpm")
     noise.append(torch.zeros(()))
-    scheduler = step.prior.scheduler()
-    scheduler.set_timesteps(1000)
+    out, x = step.code("net_out"), step.code("x_t")
     for i, t in enumerate(step.time.tolist()):
-        noise[-1] = step.code("p_sample_noise")[i : i + 1]
-        out, x = step.code("net_out")[i : i + 1], step.code("x_t")[i : i + 1]
-        sample = scheduler.step(out, t, x).prev_sample
-        same(sample[0], step.code("p_sample")[i], rtol=1e-3, atol=1e-4)
-        spread = (sample - mean[i : i + 1]).square().mean() / noise[-1].square().mean()
+        one = slice(i, i + 1)
+        noise[-1] = step.code("p_sample_noise")[one]
+        sample = take_step(step.prior, "ddpm", x[one], out[one], t, t - 1)
+        same(sample, step.code("p_sample")[one], rtol=1e-3, atol=1e-4)
+        spread = (sample - mean[one]).square().mean() / noise[-1].square().mean()
         variance = step.vectors["p_variance"][i, 0] if t else torch.zeros(())
         same(spread, variance, rtol=1e-2, atol=1e-9)
 
 
 def test_ddim_sample(step: Step) -> None:
     """Deterministic DDIM; 1e-3, as noise is a cancelling difference at t = 999."""
-    same(step.sample("ddim")[0], step.code("ddim_sample_eta0"), rtol=1e-3, atol=1e-3)
+    same(step.sample("ddim"), step.code("ddim_sample_eta0"), rtol=1e-3, atol=1e-3)
 
 
 class Ramp(Objective):

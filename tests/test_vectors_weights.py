@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.conditioners import FlatWeights
+from fieldloom.denoisers import WeightTransformer
+from fieldloom.denoisers.conditions import embed_octaves
 from fieldloom.family import Family
 from fieldloom.fields import FourierMlp
 from fieldloom.metrics.cost import inference, parameters
-from fieldloom.priors import Diffusion, Tensors
-from fieldloom.priors.tensors import octaves
+from fieldloom.priors import Diffusion
 from fieldloom.types import Slot
 from shared import shared
 from vectors import Vectors, load, same
@@ -172,7 +173,7 @@ def released_state(vectors: Vectors, order: list[Tensor]) -> Vectors:
 
 def test_time_token() -> None:
     vectors = load("hyperdiffusion_model")
-    embedded = octaves(vectors["t"], 6, 5.0)
+    embedded = embed_octaves(vectors["t"], 6, 5.0)
     same(embedded.float(), vectors["t_embed"], rtol=1e-5, atol=2e-3)  # float32 angles there
     slow = [
         [f(2.0**k * t) for f in (math.sin, math.cos) for k in range(6)] + [float(t)]
@@ -193,7 +194,7 @@ def test_released_denoiser() -> None:
     ours = {name: turn(w, inside[name])[None] for name, w in weights.items()}
     order = [w.flatten().long() for w in ours.values()]
     whole = torch.cat([own + first for own, first in zip(order, ends, strict=False)])
-    net = Tensors(
+    net = WeightTransformer(
         (1, 109),
         conditioner.layout,
         width=8,
@@ -222,7 +223,7 @@ def test_count_of_the_denoiser(coords: int, width: int, printed: str, count: int
     slots = field(coords, width=128, depth=4, count=4, include_input=True).slots
     size = inference(slots)
     with torch.device("meta"):
-        net = Tensors((1, size), slots, width=width, time="octaves")
+        net = WeightTransformer((1, size), slots, width=width, time="octaves")
     blocks = 12 * (12 * width**2 + 13 * width)
     assert parameters(net) == blocks + (2 * size + 257 + 9 + 4) * width == count
     assert f"{count:.3e}" == printed
@@ -251,9 +252,9 @@ def diffusion(rule: nn.Module, size: int) -> Diffusion:
 
 
 def test_schedule() -> None:
-    vectors, scheduler = load("hyperdiffusion_model"), diffusion(Rule(), 7).scheduler("ddim")
-    same(scheduler.betas, vectors["betas"].float(), rtol=1e-5, atol=0)
-    same(scheduler.alphas_cumprod, vectors["alphas_bar"].float(), rtol=1e-5, atol=0)
+    vectors, prior = load("hyperdiffusion_model"), diffusion(Rule(), 7)
+    same(prior.betas, vectors["betas"].float(), rtol=1e-5, atol=0)
+    same(prior.alphas, vectors["alphas_bar"].float(), rtol=1e-5, atol=0)
 
 
 def test_ddim_visits_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,13 @@ from skimage.metrics import structural_similarity
 import fieldloom
 from commands import run
 from fieldloom import recipe
+from fieldloom.assembly import build, open_source
 from fieldloom.cli.grids import WHOLE, Window, parse_window, shape_of
 from fieldloom.errors import InputError
 from fieldloom.evaluation import evaluate, large
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import MODALITIES
 from fieldloom.modalities.sources import Source
-from fieldloom.assembly import build, open_source
 from fieldloom.training import train
 
 

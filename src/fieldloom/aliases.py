@@ -14,11 +14,15 @@ Layer = Mapping[str, Any]
 
 NAMES: Mapping[str, Mapping[str, str]] = {
     "conditioner": {"direct": "flat-weights"},
+    "denoiser": {"tensors": "weight-transformer"},
     "source": {"picture": "image", "film": "video", "sound": "audio"},
 }
 """Kind of part -> its old name -> its name."""
 
-KEYS: Mapping[str, str] = {}
+KEYS: Mapping[str, str] = {
+    "codec[quantize].codes": "codec.codebook_size",
+    "prior[autoregressive].places": "prior.positions",
+}
 """Old dotted path -> path, from a kind of part: ``"field.count": "field.encoding.count"``.
 
 ``"field[experts, fourier-mlp].count"`` is of these parts alone (their names of today). A path that

@@ -11,7 +11,9 @@ import torch
 
 from fieldloom import memory, registry
 from fieldloom import recipe as recipes
+from fieldloom.codecs import CODECS
 from fieldloom.conditioners import CONDITIONERS
+from fieldloom.denoisers import DENOISERS
 from fieldloom.encoders import ENCODERS
 from fieldloom.errors import InputError, quote, unknown
 from fieldloom.family import Family
@@ -21,7 +23,7 @@ from fieldloom.modalities import MODALITIES, Modality
 from fieldloom.modalities.sources import SOURCES, Source
 from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.priors import CODECS, DENOISERS, PRIORS
+from fieldloom.priors import PRIORS
 from fieldloom.renderers import RENDERERS, Volume
 from fieldloom.settings import parse_settings, parse_stage
 from fieldloom.system import System

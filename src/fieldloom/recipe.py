@@ -52,7 +52,7 @@ def load(name: str, overrides: Iterable[str] = ()) -> Recipe:
     stem, colon, variant = (name, "", "") if _is_file(Path(name)) else name.partition(":")
     recipe = read(stem)
     variants = recipe.pop("variants", {})
-    layers = [recipe]
+    layers: list[Mapping[str, Any]] = [recipe]
     if not isinstance(variants, Mapping):
         raise InputError(f"variants = {quote(variants)} is not right: it is a table of tables.")
     if colon:

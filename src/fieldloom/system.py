@@ -62,7 +62,7 @@ class System(nn.Module):
     are (batch, tokens, width).
 
     ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving,
-    and ``settings`` what it says beside its parts; ``written`` is the recipe as the run's file has it,
+    and ``settings`` what it says beside its parts; ``written`` is it as the run's file has it,
     whose names may be older: files of the run carry fingerprints of that. ``finished`` are the
     stages of training that the weights have behind them. ``permit`` is what the user allows the
     parts and data of this system.

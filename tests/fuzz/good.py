@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fieldloom import recipe
+from fieldloom.assembly import open_source
 from fieldloom.codes import bulk, nef
 from fieldloom.engine.run import Run
 from fieldloom.geometry.cameras import orbit
-from fieldloom.assembly import open_source
 from fieldloom.system import System
 from fieldloom.training import train
 

@@ -115,7 +115,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         named = [x for x in info.read_text().splitlines() if x.startswith("model name")]
         processor = named[0].partition(":")[2].strip() if named else processor
     versions = {}
-    for package in ("fieldloom", "torch", "numpy", "diffusers", "safetensors"):
+    for package in ("fieldloom", "torch", "numpy", "safetensors"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

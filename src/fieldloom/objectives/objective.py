@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from fieldloom.priors import Codec, Prior
+from fieldloom.codecs import Codec
+from fieldloom.priors import Prior
 
 Groups = Mapping[str, list[nn.Parameter]]
 Logs = dict[str, Tensor]

@@ -1,14 +1,9 @@
 """Priors: distributions on codes."""
 
 from fieldloom.priors.autoregressive import Autoregressive
-from fieldloom.priors.codecs import Codec, Identity, Whiten
-from fieldloom.priors.denoisers import ResMlp
+from fieldloom.priors.closed_form import Gaussian, Neighbours
 from fieldloom.priors.diffusion import Diffusion
-from fieldloom.priors.dit import Dit
-from fieldloom.priors.graph import Graph
-from fieldloom.priors.prior import Gaussian, Neighbours, Prior
-from fieldloom.priors.quantize import Quantize
-from fieldloom.priors.tensors import Tensors
+from fieldloom.priors.prior import Prior
 
 PRIORS = {
     "gaussian": Gaussian,
@@ -16,24 +11,5 @@ PRIORS = {
     "diffusion": Diffusion,
     "autoregressive": Autoregressive,
 }
-CODECS = {"identity": Identity, "whiten": Whiten, "quantize": Quantize, "graph": Graph}
-DENOISERS = {"resmlp": ResMlp, "dit": Dit, "tensors": Tensors}
 
-__all__ = [
-    "CODECS",
-    "DENOISERS",
-    "PRIORS",
-    "Autoregressive",
-    "Codec",
-    "Diffusion",
-    "Dit",
-    "Gaussian",
-    "Graph",
-    "Identity",
-    "Neighbours",
-    "Prior",
-    "Quantize",
-    "ResMlp",
-    "Tensors",
-    "Whiten",
-]
+__all__ = ["PRIORS", "Autoregressive", "Diffusion", "Gaussian", "Neighbours", "Prior"]

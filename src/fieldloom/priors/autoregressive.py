@@ -1,4 +1,4 @@
-"""Weights one after another, each from those before it."""
+"""Tokens of codes one after another, each from those before it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,33 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from fieldloom.codecs import Codec
+from fieldloom.codecs.tokens import (
+    Integers,
+    Token,
+    TokenPositions,
+    cut_tokens,
+    gather,
+    scatter,
+)
 from fieldloom.errors import InputError
-from fieldloom.priors.codecs import Codec
 from fieldloom.priors.decoder_only import DecoderOnly
+from fieldloom.priors.heads import CodebookHead, NumberHead, SamplingConfig, sample_categorical
 from fieldloom.priors.prior import Prior
-from fieldloom.priors.readouts import Picking, Values, Words, drawn
-from fieldloom.priors.tokens import Integers, Places, Token, cut, gather, scatter
 from fieldloom.types import Code, Slot
 
-HELD = 1 << 30
+CACHE_BYTES = 1 << 30
 """Bytes of keys and values that generating holds at a time."""
 
-Place = Literal["position", "layer", "row", "column", "level"]
-PLACES: tuple[Place, ...] = ("position", "layer", "row", "column", "level")
+Position = Literal["position", "layer", "row", "column", "level"]
+POSITIONS: tuple[Position, ...] = ("position", "layer", "row", "column", "level")
 
 
-def positions(found: Places, levels: int, before: int) -> dict[str, Integers]:
-    """What there is to know of each position: (before + length * levels,) integers from 0.
+def list_positions(found: TokenPositions, levels: int, before: int) -> dict[str, Integers]:
+    """Of each kind of position, that of each of the (before + length * levels) tokens, from 0.
 
-    before: positions that have no place among the weights; where there are some, the places of
-    the others count from 1. Places that are the same everywhere are left out.
+    before: tokens that stand in no layer; where there are some, the layers, rows, columns and
+    levels of the others count from 1. A kind that is the same everywhere is left out.
     """
     where = {"layer": found.layer, "row": found.row, "column": found.column}
     where = {name: np.repeat(at, levels) for name, at in where.items()}
@@ -40,18 +47,19 @@ def positions(found: Places, levels: int, before: int) -> dict[str, Integers]:
 class Autoregressive(Prior):
     """p(code) = p(token_1) p(token_2 | token_1) ... by a decoder-only transformer.
 
-    A sequence is the start, the class where there are classes, and the tokens; the class is drawn
-    by its learned share where none is asked for. A codec ``quantize`` gives words, level by level
-    of each place; other codecs give numbers, whose tokens are cut here.
+    A sequence is the start, the class where there are classes, and the tokens; a class that is not
+    asked for is sampled by its learned probability. A codec ``quantize`` gives token ids, of each
+    token level by level; other codecs give numbers, which are cut into tokens here.
 
     token:  of numbers: a ``scalar`` (published), a ``row`` or a ``neuron``, as ``quantize`` has
             them; None: a scalar, or a row where a codec answers vectors of its own.
     head:   of numbers: ``mixture`` of normal distributions, ``components`` of them, or ``l1``, the
-            published regression, which is deterministic: it cannot generate (see ``Values``).
+            published regression, which is deterministic: it cannot generate (see ``NumberHead``).
     layout: the slots whose weights a code holds (conditioner ``flat-weights``).
-    places: what is added to a token, of the one that is to follow: learned vectors of its position,
-            layer, row, column and level of quantisation. Published: the position alone.
-    tied:   whether the table that embeds words scores them, too.
+    positions: which learned embeddings are added to a token: those of the ``position``, ``layer``,
+            ``row``, ``column`` and ``level`` of quantisation of the token that it predicts.
+            Published: the position alone.
+    tied:   whether the table that embeds token ids scores them, too.
     norm:   ``pre`` as described, or ``none``: no norms within the blocks, as released.
     depth, width, heads, ratio, dropout: as ``DecoderOnly`` has them.
 
@@ -71,7 +79,7 @@ class Autoregressive(Prior):
         token: Token | None = None,
         head: Literal["mixture", "l1"] = "mixture",
         components: int = 8,
-        places: tuple[Place, ...] = PLACES,
+        positions: tuple[Position, ...] = POSITIONS,
         tied: bool = True,
         norm: Literal["pre", "none"] = "pre",
         depth: int = 6,
@@ -81,23 +89,14 @@ class Autoregressive(Prior):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(code_shape, classes, codec)
-        words = self.codec.vocabulary
-        if words is not None and token is not None:
-            raise InputError(f"prior.token = '{token}': the codec makes the tokens, set its own.")
-        inner = self.codec.inner_shape
-        if words is not None:
-            found = words.places
-        elif inner == code_shape:
-            found = cut(inner, layout, token or "scalar")
-        else:  # a codec's own vectors, which are no weights
-            found = cut(inner, None, token or "row")
-        self.levels = 1 if words is None else words.which.shape[1]
+        vocabulary = self.codec.vocabulary
+        found = self._cut_tokens(layout, token)
+        self.levels = 1 if vocabulary is None else vocabulary.codebook.shape[1]
         self.tokens = len(found.index) * self.levels
-        index = torch.from_numpy(found.index)
-        self.register_buffer("index", index, persistent=False)
-        before = 1 if classes else 0  # positions that are followed by the class
-        where = positions(found, self.levels, before)
-        asked: dict[str, Integers] = {n: at for n, at in where.items() if n in places}
+        self.register_buffer("index", torch.from_numpy(found.index), persistent=False)
+        before = 1 if classes else 0  # the class stands before the tokens
+        every = list_positions(found, self.levels, before)
+        asked: dict[str, Integers] = {name: at for name, at in every.items() if name in positions}
         length = self.tokens + before
         self.network = DecoderOnly(
             length, asked, width, depth, heads, ratio, norm == "pre", dropout
@@ -105,30 +104,46 @@ class Autoregressive(Prior):
         self.label = nn.Embedding(classes, width) if classes else None
         if self.label is not None:
             nn.init.normal_(self.label.weight, std=0.02)
-        self.head: Words | Values = (
-            Values(found, width, head, components) if words is None else Words(words, width, tied)
+        self.head: CodebookHead | NumberHead = (
+            NumberHead(found, width, head, components)
+            if vocabulary is None
+            else CodebookHead(vocabulary, width, tied)
         )
-        numbers = int((found.index >= 0).sum()) if words is None else self.tokens
+        numbers = int((found.index >= 0).sum()) if vocabulary is None else self.tokens
         self.count = numbers + before
 
-    def read(self, code: Code) -> Tensor:
-        """The tokens of codes: (batch, tokens) integers, or (batch, tokens, numbers)."""
+    def _cut_tokens(self, layout: Mapping[str, Slot] | None, token: Token | None) -> TokenPositions:
+        """The codec's tokens; or what it answers, cut into tokens."""
+        vocabulary, inner_shape = self.codec.vocabulary, self.codec.inner_shape
+        if vocabulary is not None:
+            if token is not None:
+                raise InputError(
+                    f"prior.token = '{token}': the codec makes the tokens, set its own."
+                )
+            return vocabulary.positions
+        if inner_shape == self.code_shape:
+            return cut_tokens(inner_shape, layout, token or "scalar")
+        return cut_tokens(inner_shape, None, token or "row")  # a codec's own vectors
+
+    def tokenize(self, code: Code) -> Tensor:
+        """The tokens of codes: ids (batch, tokens), or numbers (batch, tokens, numbers)."""
         with torch.no_grad(), torch.autocast(code.device.type, enabled=False):
             inner = self.codec.encode(code)
         if self.codec.vocabulary is None:
             return gather(inner, self.get_buffer("index"))
         return inner.flatten(1)
 
-    def written(self, tokens: Tensor) -> Tensor:
-        """What the codec decodes: ``read`` backwards."""
+    def detokenize(self, tokens: Tensor) -> Tensor:
+        """``tokenize`` backwards, as far as the codec's ``encode``: what its ``decode`` takes."""
         if self.codec.vocabulary is None:
             return scatter(tokens, self.get_buffer("index"), self.codec.inner_shape)
         return tokens.unflatten(1, (-1, self.levels))
 
-    def known(self, tokens: Tensor, label: Tensor | None = None) -> Tensor:
-        """What is known before each token, of those before it: (batch, tokens, width).
+    def hidden_states(self, tokens: Tensor, label: Tensor | None = None) -> Tensor:
+        """Causal hidden states: the one of each token sees only the tokens before it.
 
-        With classes what is known before the class stands in front of it.
+        (batch, tokens, width); with classes one more, which the class is predicted from, in front.
+        Raises InputError where there are classes and no labels.
         """
         parts = [self.head.start().expand(len(tokens), 1, -1)]
         if self.label is not None:
@@ -139,11 +154,11 @@ class Autoregressive(Prior):
 
     def loss(self, code: Code, label: Tensor | None = None) -> Tensor:
         """Nats a token, or a number, the class counted as one: (batch,); with ``l1`` errors."""
-        tokens = self.read(code)
-        known = self.known(tokens, label)
-        total = self.head.loss(known[:, -self.tokens :], tokens)
+        tokens = self.tokenize(code)
+        hidden = self.hidden_states(tokens, label)
+        total = self.head.loss(hidden[:, -self.tokens :], tokens)
         if self.label is not None and label is not None:
-            scores = known[:, 0] @ self.label.weight.T
+            scores = hidden[:, 0] @ self.label.weight.T
             total = total + nn.functional.cross_entropy(scores, label, reduction="none")
         return total / self.count
 
@@ -159,42 +174,44 @@ class Autoregressive(Prior):
         """Token by token, the keys and values of earlier ones kept.
 
         temperature: what logits are divided by; of numbers also what variances are multiplied by.
-        top_k: only the likeliest words. top_p: only the likeliest words of that mass, after top_k.
-        A class that was not asked for is drawn by its share, whatever these are.
+        top_k: only the likeliest entries of a codebook. top_p: only the likeliest of that mass,
+        after top_k. A class that was not asked for is sampled without them.
         """
-        how = Picking(temperature, top_k, top_p)
+        how = SamplingConfig(temperature, top_k, top_p)
         device = self.get_buffer("index").device
         # noise is drawn on the CPU, all of it first: a seed means the same on every device, and
         # however many codes are generated at a time
-        chance = torch.rand(count, generator=generator, dtype=torch.float64)
-        noise = self.head.noise(count, generator)
+        class_noise = torch.rand(count, generator=generator, dtype=torch.float64)
+        noise = self.head.draw_noise(count, generator)
         parts = []
-        for some in torch.arange(count).split(self.together()):
+        for some in torch.arange(count).split(self.batch_size()):
             asked = None if label is None else label[some].to(device)
-            parts.append(self._generate(asked, chance[some], noise[some], how))
-        return self.written(torch.cat(parts))
+            parts.append(self._generate(asked, class_noise[some], noise[some], how))
+        return self.detokenize(torch.cat(parts))
 
-    def together(self) -> int:
-        """Codes that are generated at a time: as many as ``HELD`` holds keys and values of."""
+    def batch_size(self) -> int:
+        """Codes to generate at a time: as many as ``CACHE_BYTES`` hold keys and values of."""
         block = self.network.blocks[0]
         example = next(block.parameters())
         width = self.network.norm.normalized_shape[0]
         each = 2 * len(self.network.blocks) * self.network.length * width * example.element_size()
-        return max(1, HELD // each)
+        return max(1, CACHE_BYTES // each)
 
     def _generate(
-        self, label: Tensor | None, chance: Tensor, noise: Tensor, how: Picking
+        self, label: Tensor | None, class_noise: Tensor, noise: Tensor, how: SamplingConfig
     ) -> Tensor:
+        """Tokens (batch, ...) by their noise; the class, where there is none, by its own."""
         caches = self.network.caches()
-        known = self.network(self.head.start().expand(len(chance), 1, -1), caches)
+        hidden = self.network(self.head.start().expand(len(noise), 1, -1), caches)
         if self.label is not None:
             if label is None:
-                shares = (known[:, 0] @ self.label.weight.T).softmax(-1)
-                label = drawn(shares.cpu(), chance).to(known.device)
-            known = self.network(self.label(label)[:, None], caches)
+                probabilities = (hidden[:, 0] @ self.label.weight.T).softmax(-1)
+                label = sample_categorical(probabilities.cpu(), class_noise).to(hidden.device)
+            hidden = self.network(self.label(label)[:, None], caches)
         found: list[Tensor] = []
-        for place in range(self.tokens):
+        for position in range(self.tokens):
             if found:
-                known = self.network(self.head.embed(found[-1][:, None], place - 1), caches)
-            found.append(self.head.pick(known[:, 0], place, noise[:, place], how))
+                embedded = self.head.embed(found[-1][:, None], position - 1)
+                hidden = self.network(embedded, caches)
+            found.append(self.head.sample(hidden[:, 0], position, noise[:, position], how))
         return torch.stack(found, 1)

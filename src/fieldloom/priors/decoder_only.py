@@ -1,4 +1,4 @@
-"""A transformer whose every position sees the ones before it, and what it is known of positions."""
+"""A causal transformer with learned embeddings of positions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from fieldloom.codecs.tokens import Integers
 from fieldloom.errors import InputError
 from fieldloom.memory import checked_range
+from fieldloom.nn.initial import init_normal
 from fieldloom.nn.transformer import Cache, CausalBlock, check_heads
-from fieldloom.priors.tokens import Integers
 
 
 class DecoderOnly(nn.Module):
-    """Embedded tokens (batch, tokens, width) -> what is known of the one that follows each.
+    """Embedded tokens (batch, tokens, width) -> causal hidden states of the same shape.
 
-    length: positions at most. places: name -> (length,) integers from 0: each name has a table of
-            learned vectors, which are added to the tokens.
+    The state at a position is a function of the tokens up to it: what the next one is predicted
+    from.
+
+    length: positions at most. positions: name -> (length,) integers from 0: each name has a table
+            of learned vectors, which are added to the tokens.
     width, depth, heads, ratio: of the blocks, whose perceptrons are ``ratio`` times as wide.
     norm:   False leaves out the layer norms of the blocks; the last one is always there.
     dropout: of the embedded tokens and of the blocks' answers, in training.
@@ -30,7 +34,7 @@ class DecoderOnly(nn.Module):
     def __init__(
         self,
         length: int,
-        places: Mapping[str, Integers],
+        positions: Mapping[str, Integers],
         width: int = 256,
         depth: int = 6,
         heads: int = 16,
@@ -47,14 +51,14 @@ class DecoderOnly(nn.Module):
         super().__init__()
         self.length = length
         self.tables = nn.ModuleDict()
-        for name, at in places.items():
+        for name, at in positions.items():
             self.tables[name] = nn.Embedding(int(at.max()) + 1, width)
             self.register_buffer(f"at_{name}", torch.from_numpy(at), persistent=False)
         self.dropout = nn.Dropout(dropout)
         make = lambda: CausalBlock(width, heads, ratio, norm, dropout)
         self.blocks = nn.ModuleList(make() for _ in checked_range(depth))
         self.norm = nn.LayerNorm(width)
-        initialise_as_gpt2(self)
+        init_normal(self)
         for name, weight in self.named_parameters():
             if name.endswith(("attention.out.weight", "mlp.2.weight")):
                 nn.init.normal_(weight, std=0.02 / math.sqrt(2 * depth))
@@ -76,12 +80,3 @@ class DecoderOnly(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, caches[i] if caches else None)
         return self.norm(x)
-
-
-def initialise_as_gpt2(module: nn.Module) -> None:
-    """GPT-2's initial draw of linear maps and tables."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)

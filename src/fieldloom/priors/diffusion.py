@@ -1,46 +1,46 @@
-"""Diffusion on codes; the schedules and samplers are those of diffusers."""
+"""Diffusion on codes."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from importlib import import_module
-from typing import Any, Literal
+from math import sqrt
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
 from fieldloom import memory
+from fieldloom.codecs import Codec
 from fieldloom.errors import InputError
-from fieldloom.priors.codecs import Codec
 from fieldloom.priors.prior import Prior
+from fieldloom.priors.samplers import SAMPLERS
+from fieldloom.priors.schedules import (
+    Spacing,
+    accumulate_alphas,
+    clipped_times,
+    cosine_betas,
+    leading_times,
+    linear_betas,
+    trailing_times,
+)
 from fieldloom.types import Code
 
-SAMPLERS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "ddpm": ("scheduling_ddpm", "DDPMScheduler", {"variance_type": "fixed_large"}),
-    "ddim": ("scheduling_ddim", "DDIMScheduler", {"set_alpha_to_one": True}),
-    # log(sqrt(abar) / sqrt(1 - abar)) is -inf at the end of cosine: clipped, as diffusers advises
-    "dpm++": (
-        "scheduling_dpmsolver_multistep",
-        "DPMSolverMultistepScheduler",
-        {"lambda_min_clipped": -5.1},
-    ),
-}
-
-
-STEP = 64
-"""Bytes of a step: what a schedule takes while it is made."""
+STEP_BYTES = 64
+"""Bytes of a step of the forward process, while its schedule is made."""
 
 
 class Diffusion(Prior):
     """Denoising diffusion over encoded codes (arXiv:2006.11239).
 
-    denoiser: (noisy code, time, label) -> what ``predict`` says.
+    denoiser: (noisy code, time, label) -> what ``predict`` says (see ``fieldloom.denoisers``).
     steps:    T of the forward process.
     schedule: ``cosine`` (arXiv:2102.09672, eq. 17) or ``linear``.
     betas:    ends of the linear schedule; None is (1e-4, 0.02) * 1000 / steps, so that no signal
               is left at the end, whatever the steps.
     predict:  the clean code ``x0`` (mNIF), the noise ``eps``, or ``v`` (arXiv:2202.00512).
-    label_dropout: the share of training labels that are replaced by "any", for guidance.
+    label_dropout: fraction of training labels that are replaced by "any class", for guidance.
+
+    Raises InputError for numbers out of these ranges, and for ``eps`` with ``cosine``.
     """
 
     trained = True
@@ -71,32 +71,24 @@ class Diffusion(Prior):
                 "diffusion: predict = 'eps' divides by a signal that schedule = 'cosine' erases; "
                 "take predict = 'v' or 'x0', or schedule = 'linear'."
             )
-        memory.require(steps * STEP)
+        memory.require(steps * STEP_BYTES)
         self.denoiser, self.steps, self.label_dropout = denoiser, steps, label_dropout
-        self.predict = predict
-        first, last = betas or (min(0.1 / steps, 0.5), min(20 / steps, 0.999))
-        self.config = {
-            "num_train_timesteps": steps,
-            "beta_schedule": {"cosine": "squaredcos_cap_v2", "linear": "linear"}[schedule],
-            "beta_start": first,
-            "beta_end": last,
-            "prediction_type": {"x0": "sample", "eps": "epsilon", "v": "v_prediction"}[predict],
-        }
+        self.predict, self.schedule = predict, schedule
+        self.ends = betas or (min(0.1 / steps, 0.5), min(20 / steps, 0.999))
 
-    def scheduler(self, sampler: str = "ddpm", spacing: str = "trailing") -> Any:
-        """A scheduler of diffusers over this forward process."""
-        module, name, own = SAMPLERS[sampler]
-        # late, and the scheduler's own module: the package around it takes seconds to import
-        scheduler = getattr(import_module(f"diffusers.schedulers.{module}"), name)
-        unclipped = {} if sampler == "dpm++" else {"clip_sample": False}
-        return scheduler(**self.config, **own, **unclipped, timestep_spacing=spacing)
+    @cached_property
+    def betas(self) -> Tensor:
+        """beta_t of the forward process: (steps,) float32."""
+        if self.schedule == "cosine":
+            return cosine_betas(self.steps)
+        return linear_betas(self.steps, *self.ends)
 
     @cached_property
     def alphas(self) -> Tensor:
-        """The cumulative products of 1 - beta: (steps,) float32."""
-        return self.scheduler().alphas_cumprod
+        """abar_t, the cumulative products of 1 - beta: (steps,) float32."""
+        return accumulate_alphas(self.betas)
 
-    def noisy(self, clean: Code, noise: Tensor, time: Tensor) -> Code:
+    def add_noise(self, clean: Code, noise: Tensor, time: Tensor) -> Code:
         """sqrt(abar_t) x0 + sqrt(1 - abar_t) eps."""
         abar = self.alphas.to(clean)[time].view(-1, 1, 1)
         return abar.sqrt() * clean + (1 - abar).sqrt() * noise
@@ -110,6 +102,14 @@ class Diffusion(Prior):
         abar = self.alphas.to(clean)[time].view(-1, 1, 1)
         return abar.sqrt() * noise - (1 - abar).sqrt() * clean
 
+    def estimate_clean(self, answer: Tensor, x: Code, abar: float) -> Code:
+        """The clean code that the denoiser's answer stands for: ``target`` solved for x0."""
+        if self.predict == "x0":
+            return answer
+        if self.predict == "eps":
+            return (x - sqrt(1 - abar) * answer) / sqrt(abar)
+        return sqrt(abar) * x - sqrt(1 - abar) * answer
+
     def loss(self, code: Code, label: Tensor | None = None) -> Tensor:
         """Unweighted squared error at a uniform time, the mean over each code: (batch,)."""
         clean = self.codec.encode(code)
@@ -119,10 +119,10 @@ class Diffusion(Prior):
             label = torch.full_like(time, self.classes) if label is None else label
             dropped = torch.rand(len(code), device=code.device) < self.label_dropout
             label = label.masked_fill(dropped, self.classes)
-        predicted = self.denoiser(self.noisy(clean, noise, time), time, label)
+        predicted = self.denoiser(self.add_noise(clean, noise, time), time, label)
         return (predicted - self.target(clean, noise, time)).square().flatten(1).mean(1)
 
-    def denoised(self, code: Code, time: Tensor, label: Tensor, tokens: int = 4096) -> Code:
+    def denoise(self, code: Code, time: Tensor, label: Tensor, tokens: int = 4096) -> Code:
         """The denoiser's answer, a few codes at a time: about ``tokens`` of theirs.
 
         A transformer's activations then fit the memory, whatever the count; smaller pieces are no
@@ -132,6 +132,18 @@ class Diffusion(Prior):
         pieces = zip(code.split(each), time.split(each), label.split(each), strict=True)
         return torch.cat([self.denoiser(*piece) for piece in pieces])
 
+    def times(self, sampler: str, steps: int | None, spacing: Spacing) -> list[int]:
+        """The times that a sampler visits, from the noisiest. Raises InputError."""
+        if sampler not in SAMPLERS:
+            raise InputError(f"sampler '{sampler}' is none of {', '.join(SAMPLERS)}.")
+        if steps is None:
+            steps = self.steps if sampler == "ddpm" else min(50, self.steps)
+        if not 1 <= steps <= self.steps:
+            raise InputError(f"steps = {steps}: from 1 to {self.steps}.")
+        if sampler == "dpm++":
+            return clipped_times(self.alphas, steps, spacing)
+        return (leading_times if spacing == "leading" else trailing_times)(steps, self.steps)
+
     def draw(
         self,
         count: int,
@@ -140,44 +152,32 @@ class Diffusion(Prior):
         guidance: float = 1.0,
         steps: int | None = None,
         sampler: str = "ddim",
-        spacing: Literal["trailing", "leading"] = "trailing",
+        spacing: Spacing = "trailing",
     ) -> Code:
         """Run the sampler backwards from noise.
 
         guidance: uncond + g (cond - uncond); 1 is plain conditional sampling.
-        steps:    None is 50 or a little fewer for ``ddim`` and ``dpm++``, all of them for ``ddpm``.
+        steps:    None is 50 at most for ``ddim`` and ``dpm++``, all of them for ``ddpm``.
         spacing:  which times fewer steps visit: ``leading`` as published DDIM, ``trailing`` from
                   the very noise that x starts as.
         """
-        if sampler not in SAMPLERS:
-            raise InputError(f"sampler '{sampler}' is none of {', '.join(SAMPLERS)}.")
-        if steps is None:
-            few = (n for n in range(min(50, self.steps), 0, -1) if self.steps % n == 0)
-            steps = self.steps if sampler == "ddpm" else next(few)
-        if not 1 <= steps <= self.steps:
-            raise InputError(f"steps = {steps}: from 1 to {self.steps}.")
-        if sampler == "ddim" and self.steps % steps:  # diffusers' DDIM jumps by whole T // steps
-            divisors = (n for n in range(1, self.steps + 1) if self.steps % n == 0)
-            near = min(divisors, key=lambda n: abs(n - steps))
-            raise InputError(f"steps = {steps}: ddim takes a divisor of {self.steps}, as {near}.")
+        times = self.times(sampler, steps, spacing)
         if guidance != 1 and label is None:
             raise InputError(f"guidance = {guidance} needs a label to guide to.")
         device = next(self.denoiser.parameters()).device
-        scheduler = self.scheduler(sampler, spacing)
-        scheduler.set_timesteps(steps)
-        anything = torch.full((count,), self.classes, device=device)
-        chosen = anything if label is None else label.to(device)
+        any_class = torch.full((count,), self.classes, device=device)
+        label = any_class if label is None else label.to(device)
+        # not quite 0 and 1, which extreme betas round to: samplers divide by both distances
+        abar = [*self.alphas.double().clamp(1e-30, 1 - 1e-12).tolist(), 1.0]
 
-        def answer(x: Tensor, time: Tensor) -> Tensor:
-            conditional = self.denoised(x, time, chosen)
-            if guidance == 1:
-                return conditional
-            free = self.denoised(x, time, anything)
-            return free + guidance * (conditional - free)
+        def denoise(x: Tensor, t: int) -> Tensor:
+            time = torch.full((count,), t, device=device)
+            answer = self.denoise(x, time, label)
+            if guidance != 1:
+                free = self.denoise(x, time, any_class)
+                answer = free + guidance * (answer - free)
+            return self.estimate_clean(answer, x, abar[t])
 
         # noise is drawn on the CPU, so that a seed means the same on every device
-        x = torch.randn(count, *self.code_shape, generator=generator)
-        for time in scheduler.timesteps:
-            out = answer(x.to(device), time.expand(count).to(device)).cpu()
-            x = scheduler.step(out, time, x, **({"generator": generator} if generator else {}))[0]
-        return x.to(device)
+        x = torch.randn(count, *self.code_shape, generator=generator).to(device)
+        return SAMPLERS[sampler](denoise, x, abar, times, generator)

@@ -1,4 +1,7 @@
-"""Codecs stand inside a prior: raw codes are stored, and transformed when the prior needs them."""
+"""What a codec is, and those that answer numbers of the code's shape.
+
+Codecs stand inside a prior: raw codes are stored, and transformed when the prior needs them.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,21 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fieldloom.codecs.tokens import Vocabulary
 from fieldloom.errors import InputError
-from fieldloom.priors.tokens import Vocabulary
 from fieldloom.types import Code, Slot
 
-TOGETHER = 256
+BATCH = 256
 """Codes that are encoded at a time: a graph's messages of one take more than a hundred kB."""
 
 
 class Codec(nn.Module):
     """decode(encode(code)) is the code, or near it.
 
-    vocabulary: what integers ``encode`` answers, of codecs that make tokens; None: it answers
-                numbers.
-    trained: whether ``loss`` is to be minimised before a prior is trained on what ``encode`` says.
+    vocabulary: the token ids that ``encode`` answers, of codecs that quantise; None: ``encode``
+                answers numbers.
+    trained: whether ``loss`` is to be minimised before a prior is trained on what ``encode``
+                answers.
     """
 
     vocabulary: Vocabulary | None = None
@@ -54,18 +58,22 @@ class Codec(nn.Module):
         raise NotImplementedError
 
     def encode(self, code: Code) -> Tensor:
+        """What the prior models: (batch, *inner_shape), or token ids (batch, length, levels)."""
         raise NotImplementedError
 
     def decode(self, inner: Tensor) -> Code:
+        """The code of what ``encode`` answers: (batch, tokens, width)."""
         raise NotImplementedError
 
     @torch.no_grad()
     def encode_all(self, codes: Code) -> Tensor:
-        """``encode`` of any number of codes, ``TOGETHER`` at a time, without gradients."""
-        return torch.cat([self.encode(some) for some in codes.split(TOGETHER)])
+        """``encode`` of any number of codes, ``BATCH`` at a time, without gradients."""
+        return torch.cat([self.encode(some) for some in codes.split(BATCH)])
 
 
 class Identity(Codec):
+    """Codes as they are."""
+
     def encode(self, code: Code) -> Code:
         return code
 
@@ -78,8 +86,8 @@ class Whiten(Codec):
 
     per: ``element`` of a code has its own (mNIF; LA-GINR's tokens), each ``channel`` shares its own
          over the tokens, each weight ``tensor`` over its numbers, or ``all`` share one.
-    layout: the slots whose weights a code holds (conditioner ``flat-weights``), asked for
-            by ``tensor``.
+    layout: the slots whose weights a code holds (conditioner ``flat-weights``); ``tensor`` asks for
+         it.
     """
 
     mean: Tensor
@@ -97,8 +105,8 @@ class Whiten(Codec):
                 "codec 'whiten': per = 'tensor' is of weight tensors, and this recipe's codes are "
                 "none: take conditioner 'flat-weights'."
             )
-        held = layout if layout and per == "tensor" else {}
-        self.sizes = [math.prod(slot.shape) for slot in held.values()]
+        tensors = layout if layout and per == "tensor" else {}
+        self.sizes = [math.prod(slot.shape) for slot in tensors.values()]
         self.axes = {"channel": (0, 1), "all": (0, 1, 2)}.get(per, (0,))
         shape = [1 if i + 1 in self.axes else n for i, n in enumerate(code_shape)]
         self.register_buffer("mean", torch.zeros(1, *shape))

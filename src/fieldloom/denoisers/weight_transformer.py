@@ -9,26 +9,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fieldloom.denoisers.conditions import class_rows, embed_octaves, embed_sinusoid
 from fieldloom.errors import InputError
 from fieldloom.memory import checked_range
+from fieldloom.nn.initial import init_normal
 from fieldloom.nn.transformer import Block, check_heads
-from fieldloom.priors.denoisers import sinusoid
 from fieldloom.types import Code, Slot
 
 
-def octaves(time: Tensor, bands: int, highest: float) -> Tensor:
-    """[sin(2^k t) | cos(2^k t) | t], k from 0 to ``highest`` evenly: (batch,) -> (.., 2 bands + 1).
-
-    Float64, on the CPU: at k = 20 and t = 499 a float32 knows the angle to tens of radians only,
-    where released weights have met whatever their machine made of it.
-    """
-    exponents = torch.linspace(0, highest, bands, dtype=torch.float64)
-    scalar = time.cpu().double()[:, None]
-    angles = scalar * 2**exponents
-    return torch.cat([angles.sin(), angles.cos(), scalar], -1)
-
-
-class Tensors(nn.Module):
+class WeightTransformer(nn.Module):
     """One token for each weight tensor of a field, one for the time, one for the class if there are
     classes.
 
@@ -36,9 +25,9 @@ class Tensors(nn.Module):
     stand a norm, learned positions, ``depth`` pre-norm blocks in which every token sees all others,
     and a norm; the tokens of time and class are not mapped back.
 
-    layout:  the slots whose weights a code holds, one after another (conditioner ``flat-weights``).
-             What a code has beyond them is padding, to which the answer is 0.
-    classes: index ``classes`` of their embedding means "any"; with 0 there is none (as published).
+    layout:  the slots whose weights a code holds, one after another (conditioner
+             ``flat-weights``). What a code has beyond them is padding, to which the answer is 0.
+    classes: the last row of their embedding is "any class"; with 0 (as published) there is none.
     heads:   of attention, a divisor of ``width``. ratio: hidden units of the perceptrons over it.
     time:    ``sinusoid``: sines and cosines of ``bands`` frequencies from 1 down to 1/10000, which
              tell neighbouring times alike. ``octaves``, as published: ``bands`` of them from 1 up
@@ -68,16 +57,18 @@ class Tensors(nn.Module):
     ) -> None:
         if layout is None:
             raise InputError(
-                "denoiser 'tensors' makes tokens of weight tensors, and this recipe's codes are "
-                "none: take conditioner 'flat-weights'."
+                "denoiser 'weight-transformer' makes tokens of weight tensors, and this recipe's "
+                "codes are none: take conditioner 'flat-weights'."
             )
         sizes = [math.prod(slot.shape) for slot in layout.values()]
         padding = math.prod(code_shape) - sum(sizes)
         if padding < 0 or not sizes:
-            raise InputError(f"tensors: a code {code_shape} does not hold {sum(sizes)} weights.")
+            raise InputError(
+                f"weight-transformer: a code {code_shape} does not hold {sum(sizes)} weights."
+            )
         if depth < 1 or ratio <= 0 or bands < 2 or not 0 < highest <= 64:
             raise InputError(
-                f"tensors: depth = {depth} is at least 1, bands = {bands} at least 2, "
+                f"weight-transformer: depth = {depth} is at least 1, bands = {bands} at least 2, "
                 f"ratio = {ratio:g} and highest = {highest:g} are positive, and highest at most 64."
             )
         check_heads(width, heads)
@@ -93,31 +84,28 @@ class Tensors(nn.Module):
         self.position = nn.Parameter(torch.zeros(tokens, width))
         self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in checked_range(depth))
         self.output = nn.ModuleList(nn.Linear(width, size, bias=False) for size in sizes)
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
+        init_normal(self)
 
     def embed(self, time: Tensor) -> Tensor:
         """(batch,) integers -> (batch, 2 bands, or one more)."""
         if self.embedding == "sinusoid":
-            return sinusoid(time, 2 * self.bands)
-        return octaves(time, self.bands, self.highest)
+            return embed_sinusoid(time, 2 * self.bands)
+        return embed_octaves(time, self.bands, self.highest)
 
     def forward(self, code: Code, time: Tensor, label: Tensor | None = None) -> Code:
-        """code (batch, tokens, width), time (batch,) integers, label (batch,) -> like code.
+        """code (batch, tokens, width), time and label (batch,) integers -> like code.
 
-        label None is "any". Raises InputError for a code of another shape.
+        Raises InputError for a code of another shape.
         """
         if tuple(code.shape[1:]) != tuple(self.code_shape):
-            raise InputError(f"tensors: a code is {self.code_shape}, not {tuple(code.shape[1:])}.")
+            raise InputError(
+                f"weight-transformer: a code is {self.code_shape}, not {tuple(code.shape[1:])}."
+            )
         parts = code.flatten(1)[:, : sum(self.sizes)].split(self.sizes, 1)
         tokens = [own(part) for own, part in zip(self.input, parts, strict=True)]
         tokens.append(self.time(self.embed(time).to(code)))
         if self.label is not None:
-            anything = self.label.num_embeddings - 1
-            tokens.append(self.label(torch.full_like(time, anything) if label is None else label))
+            tokens.append(self.label(class_rows(label, time, self.label.num_embeddings)))
         h = self.norm_in(torch.stack(tokens, 1)) + self.position
         for block in self.blocks:
             h = block(h)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fieldloom.denoisers.conditions import class_rows, embed_sinusoid
 from fieldloom.errors import InputError
 from fieldloom.memory import checked_range
 from fieldloom.nn.transformer import AdaptiveBlock, check_heads, modulate
-from fieldloom.priors.denoisers import sinusoid
 from fieldloom.types import Code
 
 
@@ -19,7 +19,7 @@ class Dit(nn.Module):
     one they are no longer exchangeable), and ``depth`` blocks follow, whose norms and residuals the
     sum of a time's and a class's embedding modulates.
 
-    classes: index ``classes`` of their embedding means "any"; with 0 there is none.
+    classes: the last row of their embedding is "any class"; with 0 there is no embedding.
     heads:   of attention, a divisor of ``width``. ratio: hidden units of the perceptrons over it.
     time:    width of the sine-cosine embedding of t, before its perceptron.
 
@@ -48,7 +48,9 @@ class Dit(nn.Module):
         self.code_shape, self.embed_width = code_shape, time
         tokens, channels = code_shape
         self.input = nn.Linear(channels, width)
-        self.register_buffer("position", sinusoid(torch.arange(tokens), width), persistent=False)
+        self.register_buffer(
+            "position", embed_sinusoid(torch.arange(tokens), width), persistent=False
+        )
         self.time = nn.Sequential(nn.Linear(time, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(classes + 1, width) if classes else None
         self.blocks = nn.ModuleList(
@@ -57,34 +59,32 @@ class Dit(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.adapt = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.output = nn.Linear(width, channels)
-        self._draw()
+        self._init_weights()
 
-    def _draw(self) -> None:
-        """The initial draw of DiT's released code."""
-        linear = lambda module: [m for m in module.modules() if isinstance(m, nn.Linear)]
-        for layer in linear(self):
+    def _init_weights(self) -> None:
+        """As DiT's released code."""
+        linear_maps = lambda module: [m for m in module.modules() if isinstance(m, nn.Linear)]
+        for layer in linear_maps(self):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         embeddings = [] if self.label is None else [self.label.weight]
-        for weight in (*(layer.weight for layer in linear(self.time)), *embeddings):
+        for weight in (*(layer.weight for layer in linear_maps(self.time)), *embeddings):
             nn.init.normal_(weight, std=0.02)
-        last = [m for block in self.blocks for m in linear(block.adapt)]
-        for layer in (*last, *linear(self.adapt), self.output):
+        last = [m for block in self.blocks for m in linear_maps(block.adapt)]
+        for layer in (*last, *linear_maps(self.adapt), self.output):
             nn.init.zeros_(layer.weight)
 
     def forward(self, code: Code, time: Tensor, label: Tensor | None = None) -> Code:
-        """code (batch, tokens, width), time (batch,) integers, label (batch,) -> like code.
+        """code (batch, tokens, width), time and label (batch,) integers -> like code.
 
-        label None is "any". Raises InputError for a code of another shape.
+        Raises InputError for a code of another shape.
         """
         if tuple(code.shape[1:]) != tuple(self.code_shape):
             raise InputError(f"dit: a code is {self.code_shape}, not {tuple(code.shape[1:])}.")
-        condition = self.time(sinusoid(time, self.embed_width).to(code))
+        condition = self.time(embed_sinusoid(time, self.embed_width).to(code))
         if self.label is not None:
-            anything = self.label.num_embeddings - 1
-            condition = condition + self.label(
-                torch.full_like(time, anything) if label is None else label
-            )
+            rows = class_rows(label, time, self.label.num_embeddings)
+            condition = condition + self.label(rows)
         h = self.input(code) + self.position.to(code)
         for block in self.blocks:
             h = block(h, condition)

@@ -1,26 +1,16 @@
-"""Networks from a noisy code, its time and its class to what the diffusion asks for."""
+"""A residual perceptron, for codes of one token or a few."""
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor, nn
 
+from fieldloom.denoisers.conditions import class_rows, embed_sinusoid
 from fieldloom.errors import InputError
 from fieldloom.memory import checked_range
 from fieldloom.types import Code
 
 
-def sinusoid(time: Tensor, width: int, longest: float = 10000.0) -> Tensor:
-    """[cos(f t) | sin(f t)], f from 1 down to 1/longest: (batch,) integers -> (batch, width)."""
-    half = width // 2
-    frequencies = torch.exp(-math.log(longest) * torch.arange(half, dtype=torch.float64) / half)
-    angles = time.float()[:, None] * frequencies.float().to(time.device)
-    return torch.cat([angles.cos(), angles.sin()], -1)
-
-
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """h = L1(silu(norm x)) + Lt(silu t); x + L2(silu(norm h))."""
 
     def __init__(self, width: int, groups: int, time: int) -> None:
@@ -40,7 +30,7 @@ class ResMlp(nn.Module):
 
     depth:  blocks, an even number. width: of their hidden layers, a multiple of ``groups``.
     time:   width of the sine-cosine embedding of t, followed by one linear map.
-    classes: adds an embedding of the class to that of the time; index ``classes`` means "any".
+    classes: adds an embedding of the class to that of the time; its last row is "any class".
 
     Source: the latent denoiser of mNIF's released code (8 blocks of 4096), which follows Functa's.
     Linear maps start Kaiming-normal with zero biases, the second map of every block at zero.
@@ -67,21 +57,21 @@ class ResMlp(nn.Module):
         self.input = nn.Linear(size, width)
         self.time = nn.Linear(time, time)
         self.label = nn.Embedding(classes + 1, time) if classes else None
-        self.blocks = nn.ModuleList(Block(width, groups, time) for _ in checked_range(depth))
+        self.blocks = nn.ModuleList(ResidualBlock(width, groups, time) for _ in checked_range(depth))
         self.norm, self.output = nn.GroupNorm(groups, width), nn.Linear(width, size)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
                 nn.init.zeros_(module.bias)
         for block in self.blocks:
-            assert isinstance(block, Block)
+            assert isinstance(block, ResidualBlock)
             nn.init.zeros_(block.linear2.weight)
 
     def forward(self, code: Code, time: Tensor, label: Tensor | None = None) -> Code:
-        """code (batch, tokens, width), time (batch,) integers, label (batch,) -> like code."""
-        t = self.time(sinusoid(time, self.embed_width).to(code))
-        if self.label is not None and label is not None:
-            t = t + self.label(label)
+        """code (batch, tokens, width), time and label (batch,) integers -> like code."""
+        t = self.time(embed_sinusoid(time, self.embed_width).to(code))
+        if self.label is not None:
+            t = t + self.label(class_rows(label, time, self.label.num_embeddings))
         h, skips = self.input(code.flatten(1)), []
         half = len(self.blocks) // 2
         for i, block in enumerate(self.blocks):

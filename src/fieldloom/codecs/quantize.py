@@ -1,0 +1,163 @@
+"""Codes as tokens: k-means codebooks of numbers, of rows, of neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fieldloom import memory
+from fieldloom.codecs.codec import BATCH, Codec, Identity
+from fieldloom.codecs.tokens import Token, Vocabulary, cut_tokens, gather, scatter
+from fieldloom.errors import InputError
+from fieldloom.nn.kmeans import kmeans, lloyd_max, nearest_centroids
+from fieldloom.types import Code, Slot
+
+SCALARS = 1 << 24
+"""Scalars that a codebook is found from, at most; more add nothing."""
+
+VECTORS = 256
+"""Rows or neurons for each entry of a codebook that it is found from, at most."""
+
+
+class Quantize(Codec):
+    """code -> the nearest entries of a codebook, as token ids (batch, length, levels).
+
+    token:  what is quantised: a ``scalar`` (published), a ``row`` (what one neuron receives, or all
+            biases of a layer), or a ``neuron`` (what it receives, and its bias). Of codes that are
+            no weights a row is a token of theirs.
+    per:    one codebook for ``all`` tokens (published), or one for each ``layer``.
+    codebook_size: entries of each (127 as published: 128 with the start of a sequence).
+    levels: of residual quantisation, each with a codebook of its own for what those before it left.
+    center: what is subtracted first: the ``start`` that all codes were fitted from (published),
+            their ``mean``, or ``none``.
+    layout: the slots whose weights a code holds (conditioner ``flat-weights``).
+    codec:  another codec in front, whose answers are quantised instead of the codes (``graph``: a
+            ``row`` is a neuron).
+
+    Shorter tokens of a codebook are compared in the numbers that they have. Codebooks minimise the
+    squared error: of scalars by Lloyd's iterations on the sorted numbers to their fixed point, of
+    vectors by k-means. Source: the released code of "Autoregressive generation of neural field
+    weights" (one Lloyd iteration there, then gradient steps); residual levels arXiv:2107.03312,
+    algorithm 1.
+    """
+
+    center: Tensor
+    books: Tensor  # (codebook families, levels, entries, width); saved states have this name
+    index: Tensor
+
+    def __init__(
+        self,
+        code_shape: tuple[int, int],
+        layout: Mapping[str, Slot] | None = None,
+        token: Token = "scalar",
+        per: Literal["all", "layer"] = "all",
+        codebook_size: int = 127,
+        levels: int = 1,
+        center: Literal["start", "mean", "none"] = "start",
+        codec: Codec | None = None,
+    ) -> None:
+        super().__init__(code_shape)
+        self.before = codec or Identity(code_shape)
+        self.trained = self.before.trained
+        if self.before.vocabulary is not None:
+            raise InputError("codec 'quantize': the codec before it answers tokens already.")
+        if self.before.inner_shape != code_shape:
+            code_shape, layout = self.before.inner_shape, None
+        if codebook_size < 1 or levels < 1:
+            raise InputError(
+                f"quantize: codebook_size = {codebook_size}, levels = {levels}: at least 1."
+            )
+        positions = cut_tokens(code_shape, layout, token)
+        self.center_on, self.levels = center, levels
+        family = np.zeros_like(positions.layer) if per == "all" else positions.layer
+        self.members = [np.flatnonzero(family == i) for i in range(int(family.max()) + 1)]
+        memory.require(8 * levels * len(family))
+        codebook = family[:, None] * levels + np.arange(levels)
+        count = len(self.members)
+        self.vocabulary = Vocabulary(codebook_size, count * levels, codebook, positions)
+        width = positions.index.shape[1]
+        self.register_buffer("index", torch.from_numpy(positions.index), persistent=False)
+        self.register_buffer("center", torch.zeros(code_shape))
+        self.register_buffer("books", torch.zeros(count, levels, codebook_size, width))
+
+    @torch.no_grad()
+    def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
+        """Raises InputError where the center is the start, and none is given."""
+        if not len(codes):
+            raise InputError("codec 'quantize' needs at least 1 training code; there is 0.")
+        if self.center_on == "start" and start is None:
+            raise InputError(
+                "codec 'quantize': center = 'start' needs the start that codes were fitted from; "
+                "take center = 'mean' or 'none'."
+            )
+        self.before.fit(codes, labels, start)
+        if self.center_on == "start" and start is not None:
+            self.center.copy_(self.before.encode(start[None])[0])
+        elif self.center_on == "mean":
+            sums = (self.before.encode(x).double().sum(0) for x in codes.split(BATCH))
+            self.center.copy_(sum(sums, self.center.double() * 0) / len(codes))
+        for family, members in enumerate(self.members):
+            self._fit_codebooks(family, members, codes)
+
+    def _fit_codebooks(self, family: int, members: NDArray[np.int64], codes: Code) -> None:
+        """Those of one family of tokens, level by level, each of what is left before it."""
+        size = self.books.shape[2]
+        index = self.index[torch.from_numpy(members).to(self.index.device)].cpu()
+        scalar = index.shape[1] == 1
+        most = (SCALARS if scalar else VECTORS * size) // len(members)
+        some = codes[:: -(-len(codes) // max(1, most))]  # whole codes, evenly spread
+        inner = (self.before.encode(x) - self.center for x in some.split(BATCH))
+        left = torch.cat([gather(x.cpu(), index).flatten(0, 1) for x in inner])
+        mask = (index >= 0).to(left).repeat(len(some), 1)
+        for level in range(self.levels):
+            codebook = lloyd_max(left, size) if scalar else kmeans(left, mask, size)
+            self.books[family, level] = codebook.to(self.books)
+            left = left - mask * codebook[nearest_centroids(left, mask, codebook)]
+
+    def prepare(
+        self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None
+    ) -> None:
+        """For the training of the codec in front; codebooks are found of its answers after."""
+        self.before.prepare(codes, labels, start)
+
+    @torch.no_grad()
+    def encode(self, code: Code) -> Int[Tensor, "batch length levels"]:
+        with torch.autocast(code.device.type, enabled=False):  # distances need all their digits
+            return torch.cat([self._token_ids(some) for some in code.split(BATCH)])
+
+    def _token_ids(self, code: Code) -> Int[Tensor, "batch length levels"]:
+        tokens = gather(self.before.encode(code) - self.center, self.index)
+        ids = tokens.new_empty((*tokens.shape[:2], self.levels), dtype=torch.long)
+        mask = (self.index >= 0).to(tokens)
+        for family, members in enumerate(self.members):
+            own = torch.from_numpy(members).to(tokens.device)
+            left, present = tokens[:, own], mask[own]
+            for level, codebook in enumerate(self.books[family].to(tokens)):
+                repeated = present.repeat(len(left), 1)
+                found = nearest_centroids(left.flatten(0, 1), repeated, codebook)
+                ids[:, own, level] = found.view(left.shape[:2])
+                left = left - present * codebook[ids[:, own, level]]
+        return ids
+
+    @torch.no_grad()
+    def decode(self, inner: Int[Tensor, "batch length levels"]) -> Code:
+        assert self.vocabulary is not None
+        codebook = torch.from_numpy(self.vocabulary.codebook).to(inner.device)
+        tokens = self.books.flatten(0, 1)[codebook, inner].sum(2)
+        vectors = self.center + scatter(tokens, self.index, self.before.inner_shape)
+        return self.before.decode(vectors)
+
+    def loss(self, code: Code) -> Tensor:
+        return self.before.loss(code)
+
+    def distortion(self, code: Code) -> Float[Tensor, " batch"]:
+        """The squared error of decode(encode(code)), the mean over each code's weights."""
+        own = self.before.inner_shape == self.code_shape  # its padding is not counted
+        count = int((self.index >= 0).sum()) if own else code[0].numel()
+        return (self.decode(self.encode(code)) - code).square().sum((1, 2)) / count

@@ -1,0 +1,132 @@
+"""Priors that are fitted in closed form: a Gaussian, and mixtures of neighbouring codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from fieldloom.codecs import Codec
+from fieldloom.errors import InputError
+from fieldloom.priors.prior import Prior
+from fieldloom.types import Code
+
+
+class Gaussian(Prior):
+    """N(mean, covariance) of the training codes, one a class; with ``standard`` N(0, I), fixed."""
+
+    mean: Tensor
+    factor: Tensor
+    share: Tensor  # training codes of each class; saved states have this name
+
+    def __init__(
+        self,
+        code_shape: tuple[int, int],
+        classes: int = 0,
+        codec: Codec | None = None,
+        standard: bool = False,
+    ) -> None:
+        super().__init__(code_shape, 0 if standard else classes, codec)
+        self.learns = not standard
+        classes = self.classes
+        size = code_shape[0] * code_shape[1]
+        self.register_buffer("mean", torch.zeros(max(classes, 1), size))
+        self.register_buffer("factor", torch.eye(size).repeat(max(classes, 1), 1, 1))
+        self.register_buffer("share", torch.ones(max(classes, 1)))
+
+    def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
+        """One Gaussian a class where there are labels; factor is a root of the covariance."""
+        if not self.learns:
+            return
+        super().fit(codes, labels, start)
+        flat = self.codec.encode_all(codes).flatten(1).cpu()
+        labels = None if labels is None else labels.cpu()
+        for i in range(len(self.mean)):
+            own = flat[labels == i] if self.classes and labels is not None else flat
+            if len(own) < 2:
+                raise InputError(
+                    f"gaussian: class {i} has {len(own)} codes; at least 2 are needed."
+                )
+            values, vectors = torch.linalg.eigh(own.double().T.cov())
+            self.mean[i], self.share[i] = own.mean(0), len(own)
+            self.factor[i] = (vectors * values.clamp(min=0).sqrt()).to(self.factor.dtype)
+
+    def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Code:
+        classes = self.share.cpu().multinomial(count, replacement=True, generator=generator)
+        classes = (classes if label is None else label).to(self.mean.device)
+        noise = torch.randn(count, self.mean.shape[1], 1, generator=generator).to(self.mean)
+        factor = self.factor if len(self.factor) == 1 else self.factor[classes]
+        codes = self.mean[classes] + (factor @ noise).squeeze(-1)
+        return codes.unflatten(1, self.code_shape)
+
+
+class Neighbours(Prior):
+    """Convex combinations of neighbouring training codes (GEM, arXiv:2111.06387, section 3.4).
+
+    signals: the number of training signals. All codes that were found of them are kept, so that a
+        state holds any number.
+    neighbours: how many of a code's nearest (itself among them) are mixed, with Dirichlet(1)
+        weights.
+    """
+
+    codes: Tensor
+    labels: Tensor
+
+    def __init__(
+        self,
+        code_shape: tuple[int, int],
+        signals: int,
+        classes: int = 0,
+        codec: Codec | None = None,
+        neighbours: int = 4,
+    ) -> None:
+        super().__init__(code_shape, classes, codec)
+        if not 1 <= neighbours <= max(signals, 1):
+            raise InputError(f"prior.neighbours = {neighbours}: from 1 to {signals} (the signals).")
+        self.neighbours = neighbours
+        self.register_buffer("codes", torch.zeros(signals, *code_shape))
+        self.register_buffer("labels", torch.full((signals,), -1))
+
+    def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
+        if len(codes) < self.neighbours:
+            most = f"{len(codes)} (the training codes)"
+            raise InputError(f"prior.neighbours = {self.neighbours}: from 1 to {most}.")
+        super().fit(codes, labels, start)
+        self.codes = self.codec.encode_all(codes).to(self.codes)
+        labels = torch.full((len(codes),), -1) if labels is None else labels
+        self.labels = labels.to(self.labels)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in ("codes", "labels"):  # torch copies into a tensor of the same shape alone
+            buffer, saved = getattr(self, name), state.get(prefix + name)
+            if saved is not None:
+                setattr(self, name, buffer.new_empty(len(saved), *buffer.shape[1:]))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    def draw(
+        self,
+        count: int,
+        label: Tensor | None,
+        generator: Generator | None,
+        neighbours: int | None = None,
+    ) -> Code:
+        k = self.neighbours if neighbours is None else neighbours
+        if not 1 <= k <= len(self.codes):
+            raise InputError(f"neighbours = {k}: from 1 to {len(self.codes)} (the training codes).")
+        flat = self.codes.flatten(1)
+        allowed = torch.ones(count, len(flat), dtype=torch.bool, device=flat.device)
+        if label is not None:
+            allowed = label.to(flat.device)[:, None] == self.labels
+            if int(allowed.sum(1).min()) < k:
+                raise InputError(f"label: a class has fewer than {k} training codes to mix.")
+        scores = torch.rand(allowed.shape, generator=generator).to(flat.device)
+        start = scores.masked_fill(~allowed, -1).argmax(1)  # uniform among the allowed
+        # not by a matrix product, which puts equal codes apart: a code is its own nearest
+        distance = torch.cdist(flat[start], flat, compute_mode="donot_use_mm_for_euclid_dist")
+        near = (
+            distance.masked_fill(~allowed, torch.inf).topk(k, largest=False).indices
+        )  # (count, k)
+        weights = -torch.rand(count, k, generator=generator).clamp(min=1e-12).log()
+        weights = (weights / weights.sum(1, keepdim=True)).to(flat)  # Dirichlet(1, ..., 1)
+        return torch.einsum("nk,nktw->ntw", weights, self.codes[near])
