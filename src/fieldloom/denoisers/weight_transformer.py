@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fieldloom.denoisers.conditions import class_rows, embed_octaves, embed_sinusoid
 from fieldloom.errors import InputError
 from fieldloom.memory import checked_range
-from fieldloom.nn.initial import init_normal
+from fieldloom.nn.initialisers import init_normal
 from fieldloom.nn.transformer import Block, check_heads
 from fieldloom.types import Code, Slot
 

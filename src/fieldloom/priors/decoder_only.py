@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fieldloom.codecs.tokens import Integers
 from fieldloom.errors import InputError
 from fieldloom.memory import checked_range
-from fieldloom.nn.initial import init_normal
+from fieldloom.nn.initialisers import init_normal
 from fieldloom.nn.transformer import Cache, CausalBlock, check_heads
 
 
