@@ -20,6 +20,7 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 """Kind of part -> its old name -> its name."""
 
 KEYS: Mapping[str, str] = {
+    "encoder[transformer].known": "encoder.mask_channel",
     "codec[quantize].codes": "codec.codebook_size",
     "prior[autoregressive].places": "prior.positions",
 }
