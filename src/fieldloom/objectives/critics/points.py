@@ -32,8 +32,8 @@ class PointCritic(nn.Module):
     """Convolutions over neighbourhoods of scattered points (PointConv, arXiv:1811.07246).
 
     The output of a convolution at a centre x is Linear(sum_k f_k (outer) w(x_k - x)) over its
-    nearest points; w is a perceptron of four layers of ``mid`` units. As GASP (arXiv:2102.04776, appendix
-    A) has it: no density, batch norm after every layer but the last, leaky ReLU of 0.2.
+    nearest points; w is a perceptron of four layers of ``mid`` units. As in GASP (arXiv:2102.04776,
+    appendix A): no density, batch norm after every layer but the last, leaky ReLU of 0.2.
 
     layers: (centres, neighbours, channels) of a convolution, (centres, neighbours) of a pooling
             layer; the last one must have one centre and one channel. Numbers of centres are cut to
