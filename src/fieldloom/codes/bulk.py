@@ -151,13 +151,13 @@ def encode_shards(
             (folder / PAUSED).unlink(missing_ok=True)
             count += 1
             progress.update(count)
-            if stopping.asked():
+            if stopping.stop_requested():
                 raise Interrupted(f"stopped after shard {number + 1} of {len(parts)}")
 
 
 def encoded(system: System, source: Source, indices: Tensor, worst: float = math.inf) -> Codes:
     """The codes of one shard, without those that failed. Raises Paused where it may be left."""
-    left = stopping.kept()
+    left = stopping.take_state()
     codes, losses = ([left["codes"]], [left["losses"]]) if left else ([], [])
     done, reached = sum(map(len, codes)), 0
     for signal in system.signals(source.read(indices)):
@@ -166,9 +166,9 @@ def encoded(system: System, source: Source, indices: Tensor, worst: float = math
             continue
         signal = signal.to(system.device)
         try:
-            if stopping.pause_asked():
+            if stopping.should_pause():
                 raise stopping.Paused(left)
-            with stopping.named("batch", left):
+            with stopping.substep("batch", left):
                 code = system.encode_signal(signal)
         except stopping.Paused as pause:
             none = torch.zeros(0, *system.family.code_shape)
