@@ -16,11 +16,11 @@ from fieldloom.errors import InputError
 from fieldloom.metrics import cloud_distances, cloud_sets
 from fieldloom.metrics.cloud_distances import (
     DISTANCES,
-    NORMALIZATIONS,
+    NORMALISATIONS,
     chamfer,
     distances,
     emd,
-    failure_mask,
+    find_failures,
     normalize_clouds,
 )
 from fieldloom.metrics.cloud_features import Statistics
@@ -28,8 +28,8 @@ from fieldloom.metrics.cloud_protocols import (
     METRICS,
     NEIGHBOURS,
     PROTOCOLS,
-    Protocol,
-    protocol_metrics,
+    CloudProtocol,
+    cloud_metrics,
 )
 from fieldloom.metrics.cloud_sets import jsd, matching, two_sample
 from fieldloom.metrics.sets import frechet
@@ -116,7 +116,7 @@ def test_published_jsd():
 
 def test_the_protocol_of_hyperdiffusion():
     v = load("pointcloud_metrics")
-    found = protocol_metrics(v["sample"], v["ref"], replace(PROTOCOLS["hyperdiffusion"], points=64))
+    found = cloud_metrics(v["sample"], v["ref"], replace(PROTOCOLS["hyperdiffusion"], points=64))
     published = {"mmd": "lgan_mmd", "coverage": "lgan_cov"}
     published |= {"1nna": "1nn.acc", "1nna.reference": "1nn.acc_t", "1nna.sample": "1nn.acc_f"}
     assert found == {"failures": 0.0} | {
@@ -131,7 +131,7 @@ def test_the_protocol_of_mnif():
     sample, reference = v["chamfer_sample"], v["chamfer_ref"]
     found = distances(sample, reference, "chamfer", True)
     same(found.float(), v["chamfer_matrix_sample_x_ref"], rtol=1e-5, atol=1e-7)  # float32 vectors
-    assert protocol_metrics(sample, reference, replace(PROTOCOLS["mnif"], points=20)) == {
+    assert cloud_metrics(sample, reference, replace(PROTOCOLS["mnif"], points=20)) == {
         "failures": 0.0,
         "chamfer.mmd": pytest.approx(float(v["mmd"]), rel=1e-5),
         "chamfer.coverage": pytest.approx(float(v["cov"]), rel=1e-9),
@@ -140,7 +140,7 @@ def test_the_protocol_of_mnif():
 
 def test_the_protocol_of_pointflow():
     v = load("pointcloud_metrics")
-    found = protocol_metrics(v["sample"], v["ref"], SMALL)
+    found = cloud_metrics(v["sample"], v["ref"], SMALL)
     names = [f"{m}.{f}" for m in ("chamfer", "emd") for f in ("mmd", "coverage", *NEIGHBOURS)]
     assert set(found) == {"failures", "jsd", *names}
     assert found["emd.mmd"] == pytest.approx(float(v["emd.lgan_mmd"]), rel=1e-9)
@@ -151,7 +151,7 @@ def test_the_protocol_of_pointflow():
 
 def test_collapse_shows_in_the_halves():
     v = load("pointcloud_metrics_degenerate")
-    found = protocol_metrics(v["collapse.sample"], v["collapse.ref"], SMALL)
+    found = cloud_metrics(v["collapse.sample"], v["collapse.ref"], SMALL)
     assert found["chamfer.mmd"] == pytest.approx(float(v["collapse.lgan_mmd"]), rel=1e-9)
     assert found["chamfer.coverage"] == 0.1
     assert found["chamfer.1nna"] == pytest.approx(0.4)
@@ -284,8 +284,8 @@ def test_normalisations():
     torch.testing.assert_close(extent.amax(1), torch.ones(3, dtype=torch.float64))
     before = raw[:3].amax(1) - raw[:3].amin(1)
     torch.testing.assert_close((extent / before).std(1), torch.zeros(3).double(), atol=1e-6, rtol=0)
-    for how in NORMALIZATIONS:
-        assert failure_mask(normalize_clouds(raw, how)).tolist() == [False] * 3 + [True]
+    for how in NORMALISATIONS:
+        assert find_failures(normalize_clouds(raw, how)).tolist() == [False] * 3 + [True]
         point = normalize_clouds(torch.full((1, 4, 3), 0.5), how)
         assert point.unique().tolist() == [0.5 if how == "none" else 0]
 
@@ -317,10 +317,10 @@ def test_failures_cost():
     reference, sample = ellipsoids(12), ellipsoids(12, seed=1)
     broken = with_failures(sample, 0, 5, 7)
     whole, less = (
-        protocol_metrics(sample, reference, SMALL),
-        protocol_metrics(broken, reference, SMALL),
+        cloud_metrics(sample, reference, SMALL),
+        cloud_metrics(broken, reference, SMALL),
     )
-    kept = protocol_metrics(sample[~failure_mask(broken)], reference, SMALL)
+    kept = cloud_metrics(sample[~find_failures(broken)], reference, SMALL)
     assert (whole["failures"], less["failures"], kept["failures"]) == (0, 3, 0)
     assert less["jsd"] == kept["jsd"]
     for m in ("chamfer", "emd"):
@@ -335,7 +335,7 @@ def test_failures_cost():
 @pytest.mark.parametrize("count", [1, 6])
 def test_nothing_but_failures(count):
     reference = ellipsoids(count)
-    assert protocol_metrics(torch.full_like(reference, math.nan), reference, SMALL) == {
+    assert cloud_metrics(torch.full_like(reference, math.nan), reference, SMALL) == {
         "failures": count,
         "jsd": 1,
         **{f"{m}.mmd": math.inf for m in ("chamfer", "emd")},
@@ -360,7 +360,7 @@ def test_failures_are_no_neighbours():
 
 def test_a_copy_of_the_set():
     reference = ellipsoids(20)
-    found = protocol_metrics(reference.flip(0), reference, SMALL)
+    found = cloud_metrics(reference.flip(0), reference, SMALL)
     for m in ("chamfer", "emd"):
         assert found[f"{m}.mmd"] == 0
         assert found[f"{m}.coverage"] == 1
@@ -371,7 +371,7 @@ def test_a_copy_of_the_set():
 def test_twins_of_one_reference():
     """References come first at one distance, whatever the sort: every twin is told wrong."""
     reference = ellipsoids(20)
-    found = protocol_metrics(reference[:1].repeat(20, 1, 1), reference, SMALL)
+    found = cloud_metrics(reference[:1].repeat(20, 1, 1), reference, SMALL)
     assert found["chamfer.coverage"] == 0.05
     assert found["chamfer.1nna.sample"] == 0
     assert found["chamfer.1nna.reference"] >= 0.75
@@ -379,13 +379,13 @@ def test_twins_of_one_reference():
 
 @pytest.mark.slow
 def test_two_draws_of_one_distribution():
-    protocol = replace(PROTOCOLS["hyperdiffusion"], normalization="none", points=64)
-    found = protocol_metrics(ellipsoids(70, seed=1), ellipsoids(70), protocol)
+    protocol = replace(PROTOCOLS["hyperdiffusion"], normalisation="none", points=64)
+    found = cloud_metrics(ellipsoids(70, seed=1), ellipsoids(70), protocol)
     # 140 trials of one half have a deviation of 0.042
     assert found["chamfer.1nna"] == pytest.approx(0.5, abs=0.13)
     # a reference is the nearest of none of m samples by e^-1 where all are equally likely
     assert 0.4 < found["chamfer.coverage"] < 0.75
-    other = protocol_metrics(ellipsoids(70, seed=1) * 2, ellipsoids(70), protocol)
+    other = cloud_metrics(ellipsoids(70, seed=1) * 2, ellipsoids(70), protocol)
     assert other["chamfer.1nna"] > 0.8
     assert other["chamfer.coverage"] < found["chamfer.coverage"]
     assert other["chamfer.mmd"] > 2 * found["chamfer.mmd"]
@@ -405,13 +405,13 @@ def test_clouds_that_are_none():
     endless[1] = math.inf
     for bad in (part, endless):
         for call in (
-            failure_mask,
-            lambda x: protocol_metrics(x, good, SMALL),
+            find_failures,
+            lambda x: cloud_metrics(x, good, SMALL),
             lambda x: normalize_clouds(x, "box"),
         ):
             with pytest.raises(InputError, match="1 of 2 clouds hold NaN or infinite points"):
                 call(bad)
-    for call in (jsd, lambda s, r: protocol_metrics(s, r, SMALL)):
+    for call in (jsd, lambda s, r: cloud_metrics(s, r, SMALL)):
         with pytest.raises(InputError, match="1 of 2 reference clouds are NaN"):
             call(good, with_failures(good, 1))
 
@@ -429,7 +429,7 @@ def test_sets_that_do_not_fit():
     with pytest.raises(InputError, match="unknown normalisation 'boxes'; did you mean 'box'"):
         normalize_clouds(a, "boxes")
     with pytest.raises(InputError, match="hold 10 points: the protocol judges 2048"):
-        protocol_metrics(a, a, PROTOCOLS["mnif"])
+        cloud_metrics(a, a, PROTOCOLS["mnif"])
 
 
 def test_distances_that_do_not_fit():
@@ -469,11 +469,11 @@ def test_protocols():
         assert protocol.points == 2048
         assert "arXiv" in protocol.source
     assert PROTOCOLS["mnif"].metrics == ("mmd", "coverage")
-    everything = Protocol(20, "box", (("chamfer", False),), METRICS[:-1], "test")
-    found = protocol_metrics(ellipsoids(3, 20), ellipsoids(4, 20), everything)
+    everything = CloudProtocol(20, "box", (("chamfer", False),), METRICS[:-1], "test")
+    found = cloud_metrics(ellipsoids(3, 20), ellipsoids(4, 20), everything)
     assert set(found) == {"failures", *(f"chamfer.{metric}" for metric in METRICS[:-1])}
     for wrong in (
-        dict(normalization="boxed"),
+        dict(normalisation="boxed"),
         dict(measures=(("chamber", True),)),
         dict(metrics=("mdd",)),
     ):

@@ -19,7 +19,7 @@ from fieldloom.encoders.encoder import Encoder, error
 from fieldloom.encoders.fit import Fit
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.renderers import Renderer, still
+from fieldloom.renderers import Renderer
 from fieldloom.types import Code, LossFn, Signal
 
 
@@ -68,7 +68,7 @@ class Cavia(Encoder):
                 f"cavia: steps = {steps}, rate = {rate}, noise = {noise}, clamp = {list(clamp)}: "
                 "not negative, and clamp from the least to the most."
             )
-        memory.ask(steps * memory.OBJECT)  # of the graph that is differentiated
+        memory.require(steps * memory.OBJECT)  # of the graph that is differentiated
         self.steps, self.second_order, self.rate = steps, second_order, rate
         self.clamp, self.noise, self.batch, self.relative = clamp, noise, batch, relative
         self.independent = reduction == "signal"
@@ -89,7 +89,7 @@ class Cavia(Encoder):
     ) -> Code:
         """The codes after all steps from these (batch, tokens, width)."""
         differentiated = self.training and torch.is_grad_enabled()
-        render = render if self.training else still(render)
+        render = render if self.training else render.deterministic()
         step = self.rate if self.rates is None else self.rate * self.rates.clamp(*self.clamp)
         if not self.independent:
             step = step / (len(signal) if self.training else self.batch or len(signal))

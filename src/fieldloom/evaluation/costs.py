@@ -19,7 +19,7 @@ from fieldloom.evaluation.large import LIMIT
 from fieldloom.evaluation.results import Metric
 from fieldloom.metrics.cost import inference, macs, parameters
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.process import quicken
+from fieldloom.process import tune_process
 from fieldloom.system import System
 from fieldloom.types import Code
 
@@ -107,7 +107,7 @@ def cost_row(
     memory:  bytes, the most that decoding one took above what the process (on an accelerator: the
              weights) held before. It is of a process alone: see ``cost_row_apart``.
     """
-    quicken()  # a process of its own is not the command line's
+    tune_process()  # a process of its own is not the command line's
     recipe = recipes.load(name)
     with torch.device("meta"):
         system = assemble_without_data(recipe, permit=permit)

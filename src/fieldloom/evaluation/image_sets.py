@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fieldloom.evaluation.results import Metric
 from fieldloom.metrics.features import DETECTORS, Detector
-from fieldloom.metrics.sets import frechet, kid, neighbourhoods
+from fieldloom.metrics.sets import frechet, kid, prdc
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.registry import build
 from fieldloom.settings import IMAGE_SETS, Evaluation
@@ -49,6 +49,6 @@ def image_set_metrics(
     if "kid" in settings.metrics:
         metrics.append(Metric("kid", kid(real, fake), of, how))
     if "precision-recall" in settings.metrics:
-        found = neighbourhoods(real, fake)
+        found = prdc(real, fake)
         metrics += [Metric(name, value, of, f"{how}, k = 3") for name, value in found.items()]
     return metrics

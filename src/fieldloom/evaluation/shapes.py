@@ -15,9 +15,9 @@ from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.results import Metric, ReportImage
 from fieldloom.geometry.mesh import sample
-from fieldloom.metrics.cloud_distances import chamfer, failure_mask
+from fieldloom.metrics.cloud_distances import chamfer, find_failures
 from fieldloom.metrics.cloud_features import Statistics
-from fieldloom.metrics.cloud_protocols import PROTOCOLS, Protocol, protocol_metrics
+from fieldloom.metrics.cloud_protocols import PROTOCOLS, CloudProtocol, cloud_metrics
 from fieldloom.metrics.cloud_sets import jsd
 from fieldloom.metrics.sets import frechet
 from fieldloom.modalities import Voxels
@@ -67,10 +67,10 @@ class Shapes(Evaluator):
         if "chamfer" not in self.settings.metrics or true.ndim != 5:
             return []
         real, made = (surface_clouds(self.shapes, x, SURFACE) for x in (true, raw))
-        empty = failure_mask(made) | failure_mask(real)
+        empty = find_failures(made) | find_failures(real)
         value = chamfer(made[~empty], real[~empty]).mean().item() if not empty.all() else math.inf
         how = f"squared, {SURFACE} points a surface; {int(empty.sum())} without surface left out"
-        without = float(failure_mask(made).sum())
+        without = float(find_failures(made).sum())
         return [
             Metric("chamfer", value, of, how),
             Metric("empty", without, of, "without a surface"),
@@ -174,7 +174,7 @@ def grids_at_a_time(modality: Voxels, resolution: Resolution | None = None) -> i
     return max(1, HELD // math.prod(modality.shape(resolution)))
 
 
-def protocol_of(settings: Evaluation) -> tuple[Protocol, str]:
+def protocol_of(settings: Evaluation) -> tuple[CloudProtocol, str]:
     """The recipe's protocol, with the recipe's number of points, and what metrics call it."""
     protocol = PROTOCOLS[settings.protocol]
     if settings.points is None or settings.points == protocol.points:
@@ -189,19 +189,19 @@ def shape_set_metrics(settings: Evaluation, made: Tensor, true: Tensor) -> list[
     made, true: (n, points, 3), NaN where there is no surface; such true shapes are left out.
     """
     protocol, note = protocol_of(settings)
-    true = true[~failure_mask(true)]
+    true = true[~find_failures(true)]
     of = f"{len(made)} samples, {len(true)} test shapes, {protocol.points} points each"
     metrics = []
     if "shapes" in settings.metrics:
         plain = replace(protocol, metrics=tuple(name for name in protocol.metrics if name != "jsd"))
-        values = protocol_metrics(made, true, plain)
+        values = cloud_metrics(made, true, plain)
         metrics += [Metric(name, value, of, note) for name, value in values.items()]
         if "jsd" in protocol.metrics:
             diameter = 2 * float(true.norm(dim=-1).max())  # the farthest reference point to 0.5
             value = jsd(made / diameter, true / diameter)
             metrics.append(Metric("jsd", value, of, f"{note}, clouds divided by {diameter:.4g}"))
     if "cloud-frechet" in settings.metrics:
-        detector, there = Statistics(0.5), made[~failure_mask(made)]
+        detector, there = Statistics(0.5), made[~find_failures(made)]
         if len(there) > 1:
             value = frechet(detector(true), detector(there))
             how = f"{detector.name}, not FPD; {len(made) - len(there)} failures left out"

@@ -20,7 +20,7 @@ from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
 from fieldloom.evaluation.learning_curves import Curve
 from fieldloom.family import Family
-from fieldloom.fields import FourierMlp
+from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.paired import psnr
 from fieldloom.progress import track
 from fieldloom.system import System
@@ -69,9 +69,7 @@ def random_network(
         *(domain.coord, domain.value, domain.direction),
         width=width,
         depth=depth,
-        features="gaussian",
-        count=width,
-        bandwidth=bandwidth / modality.extent,
+        encoding=Fourier("gaussian", width, bandwidth / modality.extent),
         offset=(modality.low + modality.high) / 2,
     )
     other = system.with_family(Family(field, FlatWeights(field.slots, generator=generator)))

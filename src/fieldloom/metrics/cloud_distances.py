@@ -36,7 +36,7 @@ LONG = 10.0  # seconds of work from which progress is shown
 def chamfer(a: Clouds, b: Clouds, squared: bool = True) -> Float[Tensor, " n"]:
     """The Chamfer distance of the i-th cloud of a and of b: mean_a min_b + mean_b min_a.
 
-    squared: of |a - b|^2, as in all published tables; otherwise of |a - b|.
+    squared: of |a - b|^2, as in all published numbers; otherwise of |a - b|.
     Infinite where either is a failure. Raises InputError where the sets do not fit.
     """
     return _rowwise(a, b, "chamfer", squared)
@@ -59,7 +59,7 @@ def distances(a: Clouds, b: Clouds, measure: str, squared: bool) -> Float[Tensor
     measure: ``chamfer`` or ``emd``. Of one set (``a is b``) each pair is computed once. Progress is
     shown where it takes long: at 2,048 points a pair takes 3 ms by Chamfer, 0.3 to 2 s by EMD.
     """
-    _check_pair(a, b, measure)
+    _check_sets(a, b, measure)
     prepare, pair, seconds = DISTANCES[measure]
     same = a is b
     found = torch.full((len(a), len(b)), math.inf, dtype=torch.float64)
@@ -85,9 +85,9 @@ def normalize_clouds(clouds: Clouds, how: str) -> Float[Tensor, "_ _ _"]:
 
     A cloud without extent is only centred.
     """
-    if how not in NORMALIZATIONS:
-        raise unknown("normalisation", how, NORMALIZATIONS)
-    failure_mask(clouds)
+    if how not in NORMALISATIONS:
+        raise unknown("normalisation", how, NORMALISATIONS)
+    find_failures(clouds)
     clouds = clouds.detach().cpu().double()
     if how == "none":
         return clouds
@@ -104,7 +104,7 @@ def _normalize(cloud: Tensor, how: str) -> Tensor:
     return (cloud - centre) / torch.where(size == 0, 1.0, size)
 
 
-def failure_mask(clouds: Clouds) -> Bool[Tensor, " _"]:
+def find_failures(clouds: Clouds) -> Bool[Tensor, " _"]:
     """Which clouds are failures, that is NaN throughout: (n,).
 
     Raises InputError for clouds that are not (n, points, 3), for an empty set, and for a cloud that
@@ -126,7 +126,7 @@ def failure_mask(clouds: Clouds) -> Bool[Tensor, " _"]:
 
 def check_complete(reference: Clouds) -> None:
     """Raise InputError where references are failures."""
-    lost = int(failure_mask(reference).sum())
+    lost = int(find_failures(reference).sum())
     if lost:
         raise InputError(
             f"{lost} of {len(reference)} reference clouds are NaN: only samples may be failures."
@@ -136,19 +136,19 @@ def check_complete(reference: Clouds) -> None:
 def _rowwise(a: Tensor, b: Tensor, measure: str, squared: bool) -> Tensor:
     if len(a) != len(b):
         raise InputError(f"{len(a)} and {len(b)} clouds: row by row both sets need as many.")
-    _check_pair(a, b, measure)
+    _check_sets(a, b, measure)
     prepare, pair, _ = DISTANCES[measure]
     rows = zip(_prepare(a, prepare), _prepare(b, prepare), strict=True)
     found = [math.inf if x is None or y is None else pair(x, y, squared) for x, y in rows]
     return torch.tensor(found, dtype=torch.float64)
 
 
-def _check_pair(a: Tensor, b: Tensor, measure: str) -> None:
+def _check_sets(a: Tensor, b: Tensor, measure: str) -> None:
     """Raise InputError where a measure cannot compare clouds of these sets."""
     if measure not in DISTANCES:
         raise unknown("measure", measure, DISTANCES)
-    failure_mask(a)
-    failure_mask(b)
+    find_failures(a)
+    find_failures(b)
     if measure == "emd" and a.shape[1] != b.shape[1]:
         raise InputError(
             f"Clouds of {a.shape[1]} and {b.shape[1]} points: EMD needs as many in both."
@@ -208,4 +208,4 @@ DISTANCES: dict[str, tuple[Callable[..., Any], Callable[..., float], Callable[[i
     "chamfer": (_tree, _chamfer, lambda points: 1.5e-6 * points),
     "emd": (_array, _emd, lambda points: 2.3e-10 * points**3),
 }
-NORMALIZATIONS = ("none", "cloud", "box")
+NORMALISATIONS = ("none", "cloud", "box")

@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.metrics.cloud_distances import failure_mask
+from fieldloom.metrics.cloud_distances import find_failures
 
 Clouds = Float[Tensor, "_ _ _"]
 
@@ -56,7 +56,7 @@ class Statistics:
 
         Raises InputError for failures (NaN), which it cannot see, and for clouds of one point.
         """
-        lost = int(failure_mask(clouds).sum())
+        lost = int(find_failures(clouds).sum())
         if lost:
             raise InputError(
                 f"{lost} of {len(clouds)} clouds are NaN: leave failures out, and say how many "

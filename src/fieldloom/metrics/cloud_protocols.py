@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from fieldloom.errors import InputError, unknown
 from fieldloom.metrics.cloud_distances import (
     DISTANCES,
-    NORMALIZATIONS,
+    NORMALISATIONS,
     Clouds,
     check_complete,
     distances,
-    failure_mask,
+    find_failures,
     normalize_clouds,
 )
 from fieldloom.metrics.cloud_sets import jsd, matching, two_sample
@@ -21,25 +21,25 @@ METRICS = ("mmd", "mmd.sample", "coverage", *NEIGHBOURS, "jsd")
 
 
 @dataclass(frozen=True)
-class Protocol:
+class CloudProtocol:
     """How a published table compared clouds. Metrics of two protocols do not compare.
 
     points:        of every cloud
-    normalization: as ``normalize_clouds`` names it
+    normalisation: as ``normalize_clouds`` names it
     measures:      (``chamfer`` or ``emd``, whether squared)
     metrics:       what is reported, of ``METRICS``
     source:        where it was read off, and what of it is left out
     """
 
     points: int
-    normalization: str
+    normalisation: str
     measures: tuple[tuple[str, bool], ...]
     metrics: tuple[str, ...]
     source: str
 
     def __post_init__(self) -> None:
-        if self.normalization not in NORMALIZATIONS:
-            raise unknown("normalisation", self.normalization, NORMALIZATIONS)
+        if self.normalisation not in NORMALISATIONS:
+            raise unknown("normalisation", self.normalisation, NORMALISATIONS)
         for measure, _ in self.measures:
             if measure not in DISTANCES:
                 raise unknown("measure", measure, DISTANCES)
@@ -48,21 +48,21 @@ class Protocol:
                 raise unknown("metric", metric, METRICS)
 
 
-def protocol_metrics(sample: Clouds, reference: Clouds, protocol: Protocol) -> dict[str, float]:
+def cloud_metrics(sample: Clouds, reference: Clouds, protocol: CloudProtocol) -> dict[str, float]:
     """Every metric of a protocol by name: ``chamfer.mmd``, ``emd.1nna.sample``, ``jsd``.
 
     ``failures`` counts the samples that are failures. Raises InputError where the clouds do not
     have the protocol's number of points, where a reference is a failure, and as ``jsd`` does.
     """
     check_complete(reference)
-    lost = failure_mask(sample)
+    lost = find_failures(sample)
     for clouds in (sample, reference):
         if clouds.shape[1] != protocol.points:
             raise InputError(
                 f"The clouds hold {clouds.shape[1]} points: the protocol judges {protocol.points}, "
-                "and another number gives figures that do not compare."
+                "and another number gives metrics that do not compare."
             )
-    sample, reference = (normalize_clouds(c, protocol.normalization) for c in (sample, reference))
+    sample, reference = (normalize_clouds(c, protocol.normalisation) for c in (sample, reference))
     found = {"failures": float(lost.sum())}
     if "jsd" in protocol.metrics:  # the first: it is quick, and refuses a wrong frame
         found["jsd"] = jsd(sample, reference)
@@ -77,21 +77,21 @@ def protocol_metrics(sample: Clouds, reference: Clouds, protocol: Protocol) -> d
 
 
 PROTOCOLS = {
-    "mnif": Protocol(
+    "mnif": CloudProtocol(
         2048,
         "none",
         (("chamfer", True),),
         ("mmd", "coverage"),
         "arXiv:2310.19464 and its code: as many samples as test shapes, in the frame of the fields",
     ),
-    "hyperdiffusion": Protocol(
+    "hyperdiffusion": CloudProtocol(
         2048,
         "cloud",
         (("chamfer", True),),
         ("mmd", "coverage", *NEIGHBOURS),
         "arXiv:2303.17015 and its test code, without its FPD; that code skips failures",
     ),
-    "pointflow": Protocol(
+    "pointflow": CloudProtocol(
         2048,
         "none",
         (("chamfer", True), ("emd", False)),

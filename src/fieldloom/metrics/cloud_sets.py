@@ -17,7 +17,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.metrics.cloud_distances import Clouds, check_complete, failure_mask
+from fieldloom.metrics.cloud_distances import Clouds, check_complete, find_failures
 
 # Sizes are checked by hand, so that two sets that do not fit are an error in words.
 Distances = Float[Tensor, "_ _"]
@@ -32,7 +32,7 @@ def matching(rs: Distances) -> dict[str, float]:
     coverage:   fraction of the references that are the nearest one of a sample
     """
     _check_distances(rs)
-    matched = rs[:, ~_lost(rs)].argmin(0)
+    matched = rs[:, ~_infinitely_far(rs)].argmin(0)
     return {
         "mmd": float(rs.amin(1).mean()),
         "mmd.sample": float(rs.amin(0).mean()),
@@ -67,11 +67,11 @@ def two_sample(rr: Distances, rs: Distances, ss: Distances, k: int = 1) -> dict[
     if rr.clone().fill_diagonal_(0).isinf().any():
         raise InputError("References lie infinitely far apart: only samples may be failures.")
     union = torch.cat([torch.cat([rr, rs], 1), torch.cat([rs.T, ss], 1)]).fill_diagonal_(math.inf)
-    near, indices = union.sort(dim=1, stable=True)
-    heard = near[:, :k].isfinite()  # what lies infinitely far is no neighbour
+    sorted_distances, indices = union.sort(dim=1, stable=True)
+    heard = sorted_distances[:, :k].isfinite()  # what lies infinitely far is no neighbour
     references = (heard & (indices[:, :k] < n)).sum(1)
     called = 2 * references >= heard.sum(1)
-    right = torch.cat([called[:n], ~called[n:] | _lost(rs)]).double()
+    right = torch.cat([called[:n], ~called[n:] | _infinitely_far(rs)]).double()
     name = f"{k}nna"
     return {
         name: float(right.mean()),
@@ -93,7 +93,7 @@ def jsd(sample: Clouds, reference: Clouds, resolution: int = 28) -> float:
     """
     if resolution < 2:
         raise InputError(f"resolution = {resolution}: the grid needs at least 2 nodes an axis.")
-    lost = failure_mask(sample)
+    lost = find_failures(sample)
     check_complete(reference)
     if (outside := _outside(reference)) > 0:
         raise InputError(
@@ -121,7 +121,7 @@ def _check_distances(*matrices: Tensor) -> None:
             raise InputError("Distances are empty or NaN: take those of ``distances``.")
 
 
-def _lost(rs: Tensor) -> Tensor:
+def _infinitely_far(rs: Tensor) -> Tensor:
     """The samples that lie infinitely far from every reference."""
     return rs.isinf().all(0)
 
