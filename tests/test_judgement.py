@@ -34,7 +34,7 @@ from fieldloom.evaluation.memorisation import (
 )
 from fieldloom.evaluation.neighbours import neighbour_images
 from fieldloom.evaluation.set_metrics import SET_METRICS, SetPair, bootstrap_metrics, compare_sets
-from fieldloom.evaluation.shapes import Shapes, surface_clouds
+from fieldloom.evaluation.shapes import ShapeEvaluator, surface_clouds
 from fieldloom.metrics.cloud_distances import chamfer, normalize_clouds
 from fieldloom.metrics.cloud_features import Statistics
 from fieldloom.metrics.features import Gabor
@@ -457,7 +457,7 @@ def test_few_shapes_are_held_at_a_time(shapes, monkeypatch):
     assert not whole[1:].isnan().all()
     monkeypatch.setattr("fieldloom.evaluation.shapes.HELD", 1)
     torch.testing.assert_close(
-        Shapes(system, source).decode_clouds(codes, 16), whole, equal_nan=True
+        ShapeEvaluator(system, source).decode_clouds(codes, 16), whole, equal_nan=True
     )
 
 

@@ -11,21 +11,21 @@ from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.costs import cost_metrics
 from fieldloom.evaluation.evaluator import Evaluator, check_memory
 from fieldloom.evaluation.generation import evaluate_samples
-from fieldloom.evaluation.images import Images
+from fieldloom.evaluation.images import ImageEvaluator
 from fieldloom.evaluation.results import Metric, ReportImage, Result
-from fieldloom.evaluation.shapes import Shapes
-from fieldloom.evaluation.video import Video
-from fieldloom.evaluation.views import Views
+from fieldloom.evaluation.shapes import ShapeEvaluator
+from fieldloom.evaluation.video import VideoEvaluator
+from fieldloom.evaluation.views import ViewEvaluator
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
 
 EVALUATORS: Mapping[str, type[Evaluator]] = {
-    "images": Images,
-    "video": Video,
+    "images": ImageEvaluator,
+    "video": VideoEvaluator,
     "audio": Evaluator,
     "grids": Evaluator,
-    "shapes": Shapes,
-    "views": Views,
+    "shapes": ShapeEvaluator,
+    "views": ViewEvaluator,
 }
 """A modality's ``kind`` -> what measures such data."""
 

@@ -105,7 +105,7 @@ class Evaluator:
         if self.detector is None:
             return []
         real = self.source.read(self.source.train).tensor
-        of = f"{len(samples)} pictures of {len(codes)} samples, {len(real)} training pictures"
+        of = f"{len(samples)} images of {len(codes)} samples, {len(real)} training images"
         return self.image_set_metrics(real, samples, of)
 
     def image_set_metrics(self, real: Tensor, fake: Tensor, of: str) -> list[Metric]:

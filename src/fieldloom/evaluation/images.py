@@ -8,7 +8,7 @@ SAMPLES = 256
 """How many are drawn from the prior, where a recipe does not say."""
 
 
-class Images(Evaluator):
+class ImageEvaluator(Evaluator):
     has_images = True
 
     @property

@@ -33,7 +33,7 @@ HELD = 1 << 27
 """Values of decoded shapes that are held at a time: half a GiB."""
 
 
-class Shapes(Evaluator):
+class ShapeEvaluator(Evaluator):
     """Occupancies or distances, on grids or at scattered samples."""
 
     upper_bound_by = ("psnr", "iou", "chamfer")

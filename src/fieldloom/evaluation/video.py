@@ -9,7 +9,7 @@ from fieldloom.evaluation.reconstruction import frame_metrics
 from fieldloom.evaluation.results import Metric
 
 
-class Video(Evaluator):
+class VideoEvaluator(Evaluator):
     def image_metrics(
         self, true: Tensor, raw: Tensor, of: str, prefix: str = "", unit: str = "datum"
     ) -> list[Metric]:

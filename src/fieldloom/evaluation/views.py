@@ -14,17 +14,17 @@ from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.reconstruction import image_metrics
 from fieldloom.evaluation.results import Metric, Result
 from fieldloom.metrics.paired import psnr
-from fieldloom.modalities import Views as ViewsModality
+from fieldloom.modalities import Views
 from fieldloom.system import System
 from fieldloom.types import Code, Data
 
 
-class Views(Evaluator):
+class ViewEvaluator(Evaluator):
     has_images, upper_bound_by = True, None
 
     @property
-    def views(self) -> ViewsModality:
-        return cast(ViewsModality, self.modality)
+    def views(self) -> Views:
+        return cast(Views, self.modality)
 
     def reconstruct(self, of: str) -> Result:
         """Metrics of the seen views, and as ``novel.`` of those that were held out."""
@@ -61,18 +61,18 @@ class Views(Evaluator):
             return []
         real = self.source.read(self.held_out).tensor.flatten(0, 1)
         made = samples.flatten(0, 1)
-        of = f"{len(made)} pictures of {len(codes)} samples, {len(real)} views of held-out objects"
+        of = f"{len(made)} images of {len(codes)} samples, {len(real)} views of held-out objects"
         return self.image_set_metrics(real, made, of)
 
     def has_shape_of_data(self, samples: Tensor) -> bool:
         return False
 
 
-def held_out_modality(system: System) -> ViewsModality:
+def held_out_modality(system: System) -> Views:
     """The modality of views. Raises InputError where data are none, or no view is held out."""
     if not system.modality.held:
         raise InputError("support: this run has no views that are held out (modality.held).")
-    return cast(ViewsModality, system.modality)
+    return cast(Views, system.modality)
 
 
 def psnr_of_held_out(system: System, code: Code, data: Data) -> Tensor:
