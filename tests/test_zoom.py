@@ -119,7 +119,7 @@ def source_of_one(data: torch.Tensor) -> Source:
 
 
 def figures(result) -> dict[str, tuple[float, str, str]]:
-    return {x.name: (x.value, x.of, x.how) for x in result.figures}
+    return {x.name: (x.value, x.of, x.how) for x in result.metrics}
 
 
 @pytest.mark.parametrize(
@@ -195,14 +195,14 @@ def test_what_is_shown_of_large_data(film, monkeypatch):
     whole, crop = pictures.draw_pairs()
     frame = lambda x: x[:, 2] if film else x
     middle = (slice(None), slice(7, 17), slice(10, 20))
-    torch.testing.assert_close(crop.pictures[0], frame(true)[middle])
-    torch.testing.assert_close(crop.pictures[1], frame(raw).clamp(0, 1)[middle])
-    assert whole.pictures.shape == (2, 3, 6, 8)
-    torch.testing.assert_close(whole.pictures[0, :, 1, 2], frame(true)[:, 4:8, 8:12].mean((1, 2)))
+    torch.testing.assert_close(crop.images[0], frame(true)[middle])
+    torch.testing.assert_close(crop.images[1], frame(raw).clamp(0, 1)[middle])
+    assert whole.images.shape == (2, 3, 6, 8)
+    torch.testing.assert_close(whole.images[0, :, 1, 2], frame(true)[:, 4:8, 8:12].mean((1, 2)))
     error = (raw - true).abs().mean((0, 1) if film else 0)
     map = pictures.draw_error()
     factor = int(map.caption.split(" times")[0].rsplit(" ", 1)[1])
-    torch.testing.assert_close(map.pictures[0, 0, 1, 2], factor * error[4:8, 8:12].mean())
+    torch.testing.assert_close(map.images[0, 0, 1, 2], factor * error[4:8, 8:12].mean())
     assert "4 x 4" in map.caption
 
 
