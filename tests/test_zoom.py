@@ -90,7 +90,9 @@ def test_a_frame_is_a_picture_at_its_time():
 
 def test_pieces_are_large_enough_for_their_tiles(monkeypatch):
     """A piece holds so many points that a tile's matrix serves several."""
-    system = fit(field={"name": "experts", "width": 8, "depth": 3, "tiles": [2, 4, 1], "count": 3})
+    tiling, encoding = {"tiles": [2, 4, 1]}, {"count": 3}
+    field = {"name": "experts", "width": 8, "depth": 3, "tiling": tiling, "encoding": encoding}
+    system = fit(field=field)
     seen = []
     plain = type(system.render).__call__
     monkeypatch.setattr("fieldloom.system.CACHED", 8)
@@ -231,7 +233,7 @@ def gradient(height, width, shift=0) -> np.ndarray:
 @pytest.fixture
 def picture_run(tmp_path):
     Image.fromarray(gradient(30, 44)).save(tmp_path / "in.png")
-    source = {"name": "picture", "path": str(tmp_path / "in.png")}
+    source = {"name": "image", "path": str(tmp_path / "in.png")}
     path = recipe_file(tmp_path, "image", source, evaluate={"metrics": ["psnr", "ssim"]})
     run("train", path, "--run", tmp_path / "run", "--device", "cpu")
     return tmp_path / "run"
@@ -310,7 +312,7 @@ def test_a_film_from_training_to_a_frame(tmp_path, capsys):
     (tmp_path / "frames").mkdir()
     for i in range(6):
         Image.fromarray(gradient(16, 24, i)).save(tmp_path / "frames" / f"{i}.png")
-    source = {"name": "film", "path": str(tmp_path / "frames")}
+    source = {"name": "video", "path": str(tmp_path / "frames")}
     path = recipe_file(tmp_path, "video", source)
     folder = tmp_path / "run"
     run("train", path, "--run", folder, "--device", "cpu")
@@ -356,7 +358,7 @@ def test_a_sound_from_training_to_a_file(tmp_path, capsys):
     soundfile = pytest.importorskip("soundfile")
     wave = 0.5 * np.sin(np.arange(800) / 9)
     soundfile.write(tmp_path / "in.wav", wave, 8000)
-    source = {"name": "sound", "path": str(tmp_path / "in.wav")}
+    source = {"name": "audio", "path": str(tmp_path / "in.wav")}
     folder = tmp_path / "run"
     run("train", recipe_file(tmp_path, "audio", source), "--run", folder, "--device", "cpu")
     assert "PSNR over all points" in capsys.readouterr().out
@@ -459,7 +461,7 @@ def test_samples_of_a_gan_are_joined_on_a_sphere(tmp_path, capsys):
     overrides = [
         f"source={{name=\"array\",path=\"{tmp_path / 'data.npy'}\"}}",
         "modality.size=8", "modality.channels=1", "train.field.steps=2", "train.field.batch=3",
-        "field.width=8", "field.count=4", "conditioner.hidden=[6,6]",
+        "field.width=8", "field.encoding.count=4", "conditioner.hidden=[6,6]",
         "objective.critic.layers=[[16,4,4],[4,4],[1,4,1]]",
     ]  # fmt: skip
     system = train(recipe.load("gasp", overrides), str(tmp_path / "gan"), device="cpu")

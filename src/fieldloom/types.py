@@ -26,7 +26,7 @@ Which = slice | Sequence[int] | Int[Tensor, " some"]
 """Which items of a batch: a slice, or their indices."""
 
 RAY = 6
-"""Numbers of a ray: its origin, and its direction."""
+"""Numbers of a ray: its origin, and its direction, which need not be a unit vector."""
 
 
 class Slot(NamedTuple):
