@@ -77,7 +77,7 @@ class Asked:
                 raise InputError(f"source.{name} = {value} is not right: it is {words}.")
 
 
-def meshes(
+def read_meshes(
     modality: Cells,
     path: str,
     target: Target = "occupancy",

@@ -67,7 +67,7 @@ class Scene:
     bounds: Bounds | None = None
 
 
-def views_packed(
+def read_multiview(
     modality: Views,
     path: str,
     label: str | None = None,
