@@ -21,6 +21,7 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 
 KEYS: Mapping[str, str] = {
     "codec[quantize].codes": "codec.codebook_size",
+    "source[skimage].pictures": "source.images",
     "prior[autoregressive].places": "prior.positions",
 }
 """Old dotted path -> path, from a kind of part: ``"field.count": "field.encoding.count"``.

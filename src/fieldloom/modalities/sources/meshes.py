@@ -21,14 +21,16 @@ from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
     check_skipped,
-    ends_of,
-    existing,
-    labels_of,
-    member,
+    find_classes,
+    find_files,
+    find_path,
+    read_array,
+    read_labels,
     read_npz,
+    read_offsets,
 )
 from fieldloom.modalities.sources.meshfiles import read_mesh
-from fieldloom.modalities.sources.shapes import Cells, check_modality, classes_of, files_of
+from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import Progress
@@ -122,13 +124,13 @@ def meshes(
     """
     check_modality(modality)
     ask = Asked(target, reach, centre, grow, samples, near, spread, truncation, seed, surface)
-    root = existing(path)
+    root = find_path(path)
     if root.suffix == ".npz" and root.is_file():
         (items, labels), files = _packed(root, limit, permit.large), [root]
     else:
-        files = files_of(root, path, SUFFIXES, limit)
+        files = find_files(root, path, SUFFIXES, "meshes")[:limit]
         items = [(quote_path(file), partial(read_mesh, file, permit.large)) for file in files]
-        labels = classes_of(root, files)
+        labels = find_classes(root, files)
     grid = None if samples is not None else modality.grid()[0]
     row = _row(ask, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
@@ -214,12 +216,12 @@ def _packed(
 ) -> tuple[list[tuple[str, Callable[[], Mesh]]], list[Any] | None]:
     """The meshes of an ``.npz``, each still to be checked, and their classes."""
     file, path = read_npz(root), quote_path(root)
-    vertices = member(file, "verts", axes=(2,), large=large)
-    faces = member(file, "faces", "integers", axes=(2,), large=large)
+    vertices = read_array(file, "verts", axes=(2,), large=large)
+    faces = read_array(file, "faces", "integers", axes=(2,), large=large)
     ends_v, ends_f = [0, len(vertices)], [0, len(faces)]
     if "vert_offsets" in file:
-        ends_v = ends_of(file, "vert_offsets", len(vertices), "vertices")
-        ends_f = ends_of(file, "face_offsets", len(faces), "faces")
+        ends_v = read_offsets(file, "vert_offsets", len(vertices), "vertices")
+        ends_f = read_offsets(file, "face_offsets", len(faces), "faces")
     if len(ends_v) != len(ends_f) or len(ends_v) < 2:
         raise InputError(
             f"{path} has {len(ends_v)} vert_offsets and {len(ends_f)} face_offsets: "
@@ -232,7 +234,7 @@ def _packed(
         items.append((name, partial(checked, *part, name)))
     labels = None
     if "category" in file:
-        labels = labels_of(file, "category", len(ends_v) - 1, "meshes")
+        labels = read_labels(file, "category", len(ends_v) - 1, "meshes")
     return items, None if labels is None else labels[: len(items)]
 
 
