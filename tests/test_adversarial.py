@@ -296,6 +296,7 @@ class Average(nn.Module):
         return self.net(torch.stack([mean, spread], 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [-0.7, 0.7])
 def test_constants_are_learned(shift):
     """The generator's values move to the data's, from where they start."""
@@ -547,6 +548,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_gasp_goes_on_bit_for_bit(tmp_path, monkeypatch):
     loaded = recipes.load("gasp:tiny", ["train.field.ema=0.9", "objective.points=40"])
     straight = train(loaded, str(tmp_path / "straight"))
@@ -598,6 +600,7 @@ def test_gasp_trains_and_samples(tmp_path):
         train(recipes.load("gasp:tiny"), str(folder))
 
 
+@pytest.mark.slow
 def test_samples_of_gasp_are_measured(tmp_path):
     system = train(recipes.load("gasp:tiny"), str(tmp_path / "run"))
     result = evaluate(system, open_source(system.recipe, system.modality))

@@ -374,6 +374,7 @@ def test_twins_of_one_reference():
     assert found["chamfer.1nna.reference"] >= 0.75
 
 
+@pytest.mark.slow
 def test_two_draws_of_one_distribution():
     protocol = replace(PROTOCOLS["hyperdiffusion"], normalisation="none", points=64)
     found = judge(ellipsoids(70, seed=1), ellipsoids(70), protocol)

@@ -1146,6 +1146,7 @@ def mnif(blend: str = "nearest", **own: Any) -> Family:
     return Family(field, Mixture(field.slots, experts=4, width=6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blend", ["nearest", "linear"])
 def test_a_mixture_of_levels_learns_to_descend(blend):
     """Training through the descent lowers what is left after it; the descent lowers it too."""

@@ -94,6 +94,7 @@ def test_neurons_are_matched_to_the_start():
     torch.testing.assert_close(codec.encode(permuted(family, codes)), kept.encode(codes))
 
 
+@pytest.mark.slow
 def test_it_learns_fields_that_share_a_start():
     family = family_of()
     generator = torch.Generator().manual_seed(5)
@@ -157,6 +158,7 @@ def learned(codec, codes, steps=150):
         adam.step()
 
 
+@pytest.mark.slow
 def test_tokens_of_latents():
     """Quantised latents lose more than latents, and less with more levels."""
     family = family_of(Siren(2, 1, width=5, depth=3))
@@ -182,6 +184,7 @@ def test_tokens_of_latents():
     assert alone < lost[3] < lost[1] < codes.var(0).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["tiny-graph", "tiny-graph-words"])
 def test_a_run_trains_the_codec_before_the_prior(row, tmp_path):
     recipe, found = recipes.load(f"weights:{row}"), []

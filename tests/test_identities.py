@@ -245,6 +245,7 @@ class Posterior(nn.Module):
         return (self.mean + gain * (x.double() - abar.sqrt() * self.mean)).float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "total", "steps"),
     [("ddim", 1000, 1000), ("ddim", 1000, 250), ("ddim", 1000, 130), ("ddim", 60, 60),

@@ -395,6 +395,7 @@ def fitted(request):
     return prior.eval()
 
 
+@pytest.mark.slow
 def test_a_prior_finds_two_modes(fitted):
     codes, _ = two_modes()
     drawn = fitted.sample(300, generator=torch.Generator().manual_seed(1))
@@ -406,6 +407,7 @@ def test_a_prior_finds_two_modes(fitted):
     assert 0.1 < drawn[side].std(0).mean() < 0.45
 
 
+@pytest.mark.slow
 def test_a_prior_draws_the_asked_class(fitted):
     for label, sign in ((0, -1), (1, 1)):
         drawn = fitted.sample(100, label, generator=torch.Generator().manual_seed(1))

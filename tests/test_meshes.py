@@ -139,6 +139,7 @@ def test_parts_turned_inside_out_are_solid_and_cavities_empty():
         assert torch.equal(signed(hollow, points) < 0, found)
 
 
+@pytest.mark.slow
 def test_clusters_that_act_as_dipoles_change_no_side(bunny):
     points = lattice(18).float()
     exact, fast = winding(bunny, points), winding(bunny, points, beta=2.0)
@@ -283,6 +284,7 @@ def test_checks_name_what_is_wrong():
     assert winding(mesh, torch.rand(4, 3)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_occupancy_of_the_bunny_becomes_the_bunny(bunny):
     solid = inside(bunny, lattice(48).float(), beta=2.0).reshape(48, 48, 48)
     mesh = isosurface(solid, (centres(48),) * 3)

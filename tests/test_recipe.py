@@ -52,6 +52,7 @@ def test_overrides_that_are_none(text):
         recipe.parse_override(text)
 
 
+@pytest.mark.slow
 def test_every_bundled_recipe_builds_and_is_written_as_it_is():
     for name, variants in recipe.names().items():
         for variant in variants:

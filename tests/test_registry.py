@@ -148,6 +148,7 @@ SECTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", SECTIONS)
 def test_nothing_of_a_run_is_run(section, tiny_run, tmp_path, monkeypatch):
     """Whatever section names a command, every way to look at the run refuses it, and runs none."""
@@ -178,6 +179,7 @@ def test_nothing_of_a_run_is_run(section, tiny_run, tmp_path, monkeypatch):
     assert not (folder / "called").exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_a_trusted_module_in_the_current_folder(my_fields, tmp_path):
     arguments = ["train", "mnif:tiny", "--set", "field.name=my_fields:Gabor", "--run", "mine",
                  "--stage", "field"]  # fmt: skip
@@ -194,6 +196,7 @@ def test_the_command_line_finds_a_trusted_module_in_the_current_folder(my_fields
         fieldloom.load(tmp_path / "mine")
 
 
+@pytest.mark.slow
 def test_trust_in_a_module_is_none_in_what_lies_beside_it(my_fields, tmp_path):
     """A folder that says it is an installed package, in the current folder."""
     told = tmp_path / "evil-1.0.dist-info"

@@ -23,6 +23,7 @@ from fieldloom.objectives import Reconstruction
 from fieldloom.renderers import Plucker, Rendered, Volume, plucker, quantiles
 from fieldloom.system import System
 from fieldloom.types import Batch, Function, Signal
+from given import data_of
 
 NEAR, FAR = 0.5, 2.5
 ALONG_X = torch.tensor([[[0.0, 0, 0, 1, 0, 0]]], dtype=torch.float64)
@@ -569,11 +570,11 @@ def test_codes_are_not_drawn(name: str) -> None:
     """Outside training a code is a function of its signal alone: no chance, no company."""
     system = views_system({"name": name, "steps": 3})
     assert system.render.jitter
-    cameras = {k: v.expand(3, *v.shape) for k, v in system.modality.cameras(2).items()}
+    cameras = {k: v.expand(3, *v.shape) for k, v in vars(system.modality.cameras(2)).items()}
     data = torch.rand(3, 2, 3, 8, 8)
-    codes = system.encode(data, **cameras)
-    torch.testing.assert_close(system.encode(data, **cameras), codes)
-    alone = system.encode(data[1:2], **{k: v[1:2] for k, v in cameras.items()})
+    codes = system.encode(data_of(data, **cameras))
+    torch.testing.assert_close(system.encode(data_of(data, **cameras)), codes)
+    alone = system.encode(data_of(data, **cameras).part([1]))
     torch.testing.assert_close(alone, codes[1:2])
 
 

@@ -90,6 +90,7 @@ def view_run(scenes, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_shapes_come_back_as_meshes(shape_run, tmp_path, capsys):
     run("evaluate", shape_run)
     report = json.loads((shape_run / "report.json").read_text())
@@ -164,6 +165,7 @@ def test_own_meshes_are_reconstructed_where_they_stood(shape_run, tmp_path):
     assert (tmp_path / "code.st").is_file()
 
 
+@pytest.mark.slow
 def test_points_are_trained_and_measured(tmp_path, capsys):
     trimesh.creation.box((1, 1, 2)).export(tmp_path / "a.ply")
     trimesh.creation.icosphere(2).export(tmp_path / "b.off")
@@ -188,6 +190,7 @@ def test_points_are_trained_and_measured(tmp_path, capsys):
     assert system.modality.assemble(torch.zeros(1, 12**3, 1)).shape == (1, 1, 12, 12, 12)
 
 
+@pytest.mark.slow
 def test_views_come_back_as_orbits_and_held_out_views(view_run, tmp_path, capsys):
     system = load(view_run, "cpu")
     assert system.recipe["renderer"]["near"] == pytest.approx(1.1)  # what the data said

@@ -676,6 +676,7 @@ def fitted(prior: nn.Module, codes: Tensor, labels: Tensor | None, steps: int) -
     return prior.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tokens", "mixture"])
 def test_a_toy_distribution_is_learned(kind: str) -> None:
     """Class 0: b = a, class 1: b = -a, a is 1 or 2 in fractions of 3 to 1; class 1 three times."""

@@ -71,8 +71,8 @@ def rewrite(layer: Layer, below: Layer | None = None) -> tuple[dict[str, Any], l
 
 
 def _rewrite_part(
-    kind: str, spec: dict[str, Any], below: Any, path: str, rules: list[Rule], changed: list[str]
-) -> dict[str, Any]:
+    kind: str, spec: dict[Any, Any], below: Any, path: str, rules: list[Rule], changed: list[str]
+) -> dict[Any, Any]:
     """A part's table (kind "": the whole layer). below: what lies under it: a table or a name."""
     below = {"name": below} if isinstance(below, str) else below
     below = below if isinstance(below, Mapping) else {}
@@ -111,7 +111,7 @@ def _rewrite_name(kind: str, name: Any, path: str, changed: list[str]) -> Any:
     return new
 
 
-def _move(spec: dict[str, Any], below: Layer, rule: Rule, path: str, changed: list[str]) -> None:
+def _move(spec: dict[Any, Any], below: Layer, rule: Rule, path: str, changed: list[str]) -> None:
     """Move the value of an old key, where there is one, to its new place."""
     table: Any = spec
     for key in rule.old[:-1]:
@@ -138,7 +138,7 @@ def _move(spec: dict[str, Any], below: Layer, rule: Rule, path: str, changed: li
     changed.append(f"`{old}` is now `{new}`")
 
 
-def _take(spec: dict[str, Any], path: tuple[str, ...]) -> Any:
+def _take(spec: dict[Any, Any], path: tuple[str, ...]) -> Any:
     """Remove the value at a path, and the tables that it leaves empty; the rest is not touched."""
     first, *rest = path
     if not rest:

@@ -262,7 +262,7 @@ class Data:
     def __post_init__(self) -> None:
         if not isinstance(self.values, Tensor | Lazy):
             kind = type(self.values).__name__
-            raise InputError(f"data: values are a tensor, or lazy (types.Lazy), not a {kind}.")
+            raise InputError(f"data: a {kind} where a tensor is needed, uint8, or floats.")
         shape = self.shape
         if len(shape) < 2:
             raise InputError(f"data: the shape {shape} is that of no data.")

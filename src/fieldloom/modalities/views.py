@@ -282,7 +282,8 @@ class Views(Modality):
         """
         height, width = self.shape(resolution)
         made = self.denormalize(values).unflatten(1, (-1, height, width)).movedim(-1, 2)
-        cameras = self.cameras() if cameras is None else cameras
+        if cameras is None:
+            return Data(made)
         own = lambda x: x if cameras.batched else x.expand(len(made), *x.shape)
         sized = resized(cameras.intrinsics, self.size, (height, width))
         return Data(made, Cameras(own(cameras.c2w), own(sized)))

@@ -15,7 +15,7 @@ from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import (
     array_name,
     find_file,
-    read_array,
+    load_array,
     read_labels,
     read_npz,
 )
@@ -84,7 +84,7 @@ def own(modality: Grid, data: Tensor) -> dict[str, dict[str, Any]]:
     return {"modality": {"size": list(data.shape[2:])}} if modality.native else {}
 
 
-def array(
+def read_array(
     modality: Grid,
     path: str,
     key: str | None = None,
@@ -104,7 +104,7 @@ def array(
     """
     file = read_npz(find_file(path))
     if key is None and "x_train" in file and "x_test" in file:
-        parts = [read_array(file, name, large=permit.large) for name in ("x_train", "x_test")]
+        parts = [load_array(file, name, large=permit.large) for name in ("x_train", "x_test")]
         if parts[0].shape[1:] != parts[1].shape[1:]:
             raise InputError(
                 f"{quote_path(path)}: x_train {parts[0].shape} and x_test {parts[1].shape} must "
@@ -121,13 +121,13 @@ def array(
         counts = (float(len(parts[0])), float(len(parts[1])))
         kept = own(modality, data)
         return source_of(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
-    held = read_array(file, array_name(file, key, label), large=permit.large)
+    held = load_array(file, array_name(file, key, label), large=permit.large)
     data = to_grid(held, modality, filter, bounds)
     labels = None if label is None else read_labels(file, label, len(data), "data")
     return source_of(data, labels, split, shuffle, limit, filter, suggests=own(modality, data))
 
 
-def digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic") -> Source:
+def read_digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic") -> Source:
     """The 1,797 handwritten digits of scikit-learn, 8 x 8, grey."""
     from sklearn.datasets import load_digits
 

@@ -147,7 +147,7 @@ SOME: Collection[int] = range(1, 65)
 
 
 def read_npz(path: Path) -> Archive:
-    """What a ``.npz`` or ``.npy`` file holds; ``read_array`` reads it."""
+    """What a ``.npz`` or ``.npy`` file holds; ``load_array`` reads it."""
     try:
         with path.open("rb") as file:
             head = file.read(6)
@@ -162,7 +162,7 @@ def read_npz(path: Path) -> Archive:
         ) from None
 
 
-def read_array(
+def load_array(
     file: Archive,
     name: str | None,
     kind: Kind = "numbers",
@@ -201,7 +201,7 @@ def read_array(
 
 
 def array_name(file: Archive, key: str | None, label: str | None) -> str | None:
-    """The name of the array that ``read_array`` is to read: the given one, or the only one."""
+    """The name of the array that ``load_array`` is to read: the given one, or the only one."""
     if file.names is None:
         return None
     others = [name for name in file.names if name != label]
@@ -251,7 +251,7 @@ def _check_array(
 
 def read_labels(file: Archive, name: str, count: int, things: str) -> list[Any]:
     """Labels, one for each of ``count`` things."""
-    labels = read_array(file, name, "labels").reshape(-1)
+    labels = load_array(file, name, "labels").reshape(-1)
     if len(labels) != count:
         raise InputError(
             f"source.label: {quote_path(file.path)} has {len(labels)} '{shorten(name)}' for "
@@ -264,7 +264,7 @@ def read_labels(file: Archive, name: str, count: int, things: str) -> list[Any]:
 
 def read_offsets(file: Archive, name: str, total: int, things: str) -> list[int]:
     """Offsets into ``total`` such things: each piece begins where the one before it ends."""
-    offsets = read_array(file, name, "integers", axes=(1,))
+    offsets = load_array(file, name, "integers", axes=(1,))
     ordered = len(offsets) < 2 or bool((offsets[1:] >= offsets[:-1]).all())
     if len(offsets) < 1 or not ordered or offsets[0] < 0 or offsets[-1] > total:
         raise InputError(

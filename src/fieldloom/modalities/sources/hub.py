@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import Refused, resolve_inside
-from fieldloom.modalities.sources.images import Encoded, read_images
+from fieldloom.modalities.sources.images import Encoded, load_images
 from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 
@@ -23,7 +23,7 @@ ALLOWS = "--network (in Python network=True) allows it"
 """What may follow a thing that would be fetched."""
 
 
-def huggingface(
+def read_huggingface(
     modality: Grid,
     path: str,
     part: str = "train",
@@ -69,7 +69,7 @@ def huggingface(
         raise InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
     roots, names = _allowed_folders(path), [f"row {i} of {name}" for i in range(count)]
     read = lambda i: _read_row(encoded, i, key, names[i], roots, permit.network)
-    data, good = read_images(names, read, modality, filter, permit.large)
+    data, good = load_images(names, read, modality, filter, permit.large)
     labels = None if label is None else [known[i] for i in good]
     return source_of(data, labels, split, shuffle, filter=filter)
 

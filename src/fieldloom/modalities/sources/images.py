@@ -31,7 +31,7 @@ from fieldloom.modalities.sources.files import (
     find_file,
     find_files,
     find_path,
-    read_array,
+    load_array,
     read_labels,
     read_npz,
     read_offsets,
@@ -208,7 +208,7 @@ class LazyImages:
         return torch.from_numpy(found)
 
 
-def read_images(
+def load_images(
     names: Sequence[str],
     read: Callable[[int], Encoded],
     modality: Grid,
@@ -250,7 +250,7 @@ def read_images(
     return torch.from_numpy(np.stack([x for x in found if isinstance(x, np.ndarray)])), good
 
 
-def folder(
+def read_folder(
     modality: Grid,
     path: str,
     split: Split = (0.9, 0.1),
@@ -273,14 +273,14 @@ def folder(
     files = [root] if root.is_file() else find_files(root, path, SUFFIXES, "images")
     files = files[:limit]
     names = [quote_path(file) for file in files]
-    data, good = read_images(names, files.__getitem__, modality, filter, permit.large)
+    data, good = load_images(names, files.__getitem__, modality, filter, permit.large)
     if len(good) == 1:
         split = (1.0, 0.0)
     labels = find_classes(root, [files[i] for i in good])
     return source_of(data, labels, split, shuffle, filter=filter)
 
 
-def packed(
+def read_packed(
     modality: Grid,
     path: str,
     prefix: str = "",
@@ -296,7 +296,7 @@ def packed(
     prefix: of the two arrays' names (``train_``); label: the array of labels, one an image.
     """
     file = read_npz(find_file(path))
-    data = read_array(file, f"{prefix}data", "bytes", axes=(1,), large=permit.large)
+    data = load_array(file, f"{prefix}data", "bytes", axes=(1,), large=permit.large)
     ends = read_offsets(file, f"{prefix}offsets", len(data), "bytes")
     labels = None if label is None else read_labels(file, label, len(ends) - 1, "images")
     count = min(len(ends) - 1, limit or len(ends))
@@ -304,7 +304,7 @@ def packed(
         raise InputError(f"{quote_path(path)} holds no images: its offsets are one more.")
     names = [f"image {i} of {quote_path(path)}" for i in range(count)]
     part = lambda i: data[ends[i] : ends[i + 1]]
-    images, good = read_images(names, part, modality, filter, permit.large)
+    images, good = load_images(names, part, modality, filter, permit.large)
     chosen = None if labels is None else [labels[i] for i in good]
     return source_of(images, chosen, split, shuffle, filter=filter)
 
@@ -324,7 +324,7 @@ FETCHED = ("eagle", "human_mitosis", "skin")
 """Images that scikit-image downloads."""
 
 
-def bundled(
+def read_bundled(
     modality: Grid,
     images: tuple[str, ...] = ("astronaut", "chelsea", "coffee", "rocket"),
     split: Split = (1.0, 0.0),
@@ -338,7 +338,7 @@ def bundled(
     if not images:
         raise InputError("source.images is empty: name at least one of scikit-image's.")
     files = [_bundle(name, permit) for name in images]
-    data, _ = read_images(images, files.__getitem__, modality, filter, permit.large)
+    data, _ = load_images(images, files.__getitem__, modality, filter, permit.large)
     return source_of(data, None, split, shuffle=False, filter=filter)
 
 

@@ -24,7 +24,7 @@ from fieldloom.modalities.sources.files import (
     find_classes,
     find_files,
     find_path,
-    read_array,
+    load_array,
     read_labels,
     read_npz,
     read_offsets,
@@ -79,7 +79,7 @@ class Asked:
                 raise InputError(f"source.{name} = {value} is not right: it is {words}.")
 
 
-def meshes(
+def read_meshes(
     modality: Cells,
     path: str,
     target: Target = "occupancy",
@@ -216,8 +216,8 @@ def _packed(
 ) -> tuple[list[tuple[str, Callable[[], Mesh]]], list[Any] | None]:
     """The meshes of an ``.npz``, each still to be checked, and their classes."""
     file, path = read_npz(root), quote_path(root)
-    vertices = read_array(file, "verts", axes=(2,), large=large)
-    faces = read_array(file, "faces", "integers", axes=(2,), large=large)
+    vertices = load_array(file, "verts", axes=(2,), large=large)
+    faces = load_array(file, "faces", "integers", axes=(2,), large=large)
     ends_v, ends_f = [0, len(vertices)], [0, len(faces)]
     if "vert_offsets" in file:
         ends_v = read_offsets(file, "vert_offsets", len(vertices), "vertices")

@@ -28,7 +28,7 @@ from fieldloom.geometry.cameras import Size, check_pose, focus, resized
 from fieldloom.modalities.sources.files import (
     Archive,
     find_file,
-    read_array,
+    load_array,
     read_labels,
     read_npz,
     read_offsets,
@@ -67,7 +67,7 @@ class Scene:
     bounds: Bounds | None = None
 
 
-def views_packed(
+def read_multiview(
     modality: Views,
     path: str,
     label: str | None = None,
@@ -86,9 +86,9 @@ def views_packed(
     label: the array of labels, one an object; views: the first so many of each object.
     """
     file, name = read_npz(find_file(path)), quote_path(path)
-    blobs = read_array(file, "data", "bytes", axes=(1,), large=permit.large)
+    blobs = load_array(file, "data", "bytes", axes=(1,), large=permit.large)
     ends = read_offsets(file, "offsets", len(blobs), "bytes")
-    c2w = read_array(file, "c2w", axes=(3, 4), large=permit.large)
+    c2w = load_array(file, "c2w", axes=(3, 4), large=permit.large)
     focal, height, width = (_read_scalar(file, key) for key in ("focal", "height", "width"))
     c2w = c2w[None] if c2w.ndim == 3 else c2w
     count, each = c2w.shape[:2]
@@ -264,7 +264,7 @@ def stored_size(named: NamedImage, large: bool) -> Size:
 
 
 def _read_scalar(file: Archive, key: str) -> float:
-    array = read_array(file, key, axes=range(65))
+    array = load_array(file, key, axes=range(65))
     if array.size != 1:
         raise InputError(f"the array '{key}' of {quote_path(file.path)} must be one number.")
     return float(array.reshape(()))

@@ -25,7 +25,7 @@ from fieldloom.modalities.sources.files import (
     find_file,
     find_files,
     find_path,
-    read_array,
+    load_array,
     read_labels,
     read_npz,
 )
@@ -35,7 +35,7 @@ from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
 
-def voxels(
+def read_voxels(
     modality: Cells,
     path: str,
     key: str | None = None,
@@ -60,10 +60,10 @@ def voxels(
         return _read_binvox_files(modality, root, path, split, shuffle, limit, permit.large)
     file = read_npz(find_file(path))
     if key is None and "bits" in file and "shape" in file:
-        held = read_array(file, "bits", "bytes", axes=(2,), large=permit.large)
+        held = load_array(file, "bits", "bytes", axes=(2,), large=permit.large)
         array = _unpack_bits(file, held[:limit], permit.large)
     else:
-        held = read_array(file, array_name(file, key, label), large=permit.large)
+        held = load_array(file, array_name(file, key, label), large=permit.large)
         array = held[:limit]
     labels = None if label is None else read_labels(file, label, len(held), "shapes")[:limit]
     return source_of(_pool_cells(array, modality), labels, split, shuffle)
@@ -101,7 +101,7 @@ def _read_binvox_files(
 def _unpack_bits(file: Archive, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:
     """Voxels (n, X, Y, Z) of packed rows (n, bytes), 0 or 1."""
     path = quote_path(file.path)
-    shape = read_array(file, "shape", "integers", axes=(1,)).tolist()
+    shape = load_array(file, "shape", "integers", axes=(1,)).tolist()
     cells = math.prod(shape)
     if len(shape) != 3 or min(shape) < 1 or bits.shape[1] != -(-cells // 8):
         raise InputError(f"{path}: bits {bits.shape} are no packed rows of cells {quote(shape)}.")
