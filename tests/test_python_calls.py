@@ -122,7 +122,7 @@ CALLS = {
     "export.gif([], 'a.gif')": "a film has at least one frame",
     "export.gif([data], 'a.gif')": "is no frame",
     "export.mp4([np.zeros((8, 8, 3), np.uint8)], 'a.mp4', 0)": "rate = 0: frames a second",
-    "export.wav(data, 8000, 'a.wav')": "is no sound",
+    "export.wav(data, 8000, 'a.wav')": "is no audio",
     "export.wav(data[0, 0], 0.5, 'a.wav')": "rate = 0.5: samples a second",
     "export.frames([], 'a.png')": "there is no picture to write",
     "export.frames([], 'a.bmp')": "pictures are written as one of",

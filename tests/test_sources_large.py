@@ -19,7 +19,7 @@ from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, cache, spec_of
 from fieldloom.modalities.sources.cache import cache_folder, memory_map, memory_map_by_parts
-from fieldloom.modalities.sources.source import Source, _pieces
+from fieldloom.modalities.sources.source import Source, _pieces, source_of
 from fieldloom.modalities.sources.video import Frames
 from fieldloom.training import prepare, train
 from shared import shared
@@ -283,14 +283,14 @@ def test_a_picture_beyond_pillows_limit(tmp_path, monkeypatch):
 
 def test_pictures_that_are_none(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG not really")
-    with pytest.raises(InputError, match=r"a\.png' is no picture that can be read"):
+    with pytest.raises(InputError, match=r"a\.png' is no image that can be read"):
         SOURCES["image"](IMAGE, str(tmp_path / "a.png"))
     with pytest.raises(InputError, match="two axes"):
         SOURCES["image"](FILM, str(tmp_path / "a.png"))
     Image.fromarray(noise(300, 70, 3)).save(tmp_path / "b.png")
     whole = (tmp_path / "b.png").read_bytes()
     (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"b\.png' is no picture that can be read"):
+    with pytest.raises(InputError, match=r"b\.png' is no image that can be read"):
         SOURCES["image"](IMAGE, str(tmp_path / "b.png"))
     assert Image.MAX_IMAGE_PIXELS is not None
 
@@ -384,13 +384,13 @@ def test_a_film_that_was_held_upright(tmp_path):
 
 def test_films_that_are_none(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no film")
-    with pytest.raises(InputError, match=r"a\.mp4' is no film that can be read"):
+    with pytest.raises(InputError, match=r"a\.mp4' is no video that can be read"):
         SOURCES["video"](FILM, str(tmp_path / "a.mp4"))
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
-    with pytest.raises(InputError, match="has no pictures"):
+    with pytest.raises(InputError, match="has no images"):
         SOURCES["video"](FILM, str(tmp_path / "a.wav"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no pictures"):
+    with pytest.raises(InputError, match="holds no images"):
         SOURCES["video"](FILM, str(tmp_path / "empty"))
     path = str(lossless(tmp_path / "b.mkv", noise(2, 4, 4, 3)))
     with pytest.raises(InputError, match="ends before frame 2"):
@@ -454,7 +454,7 @@ def test_a_sound_in_a_given_size(tmp_path):
 
 def test_sounds_that_are_none(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"no sound")
-    with pytest.raises(InputError, match=r"a\.wav' is no sound that can be read"):
+    with pytest.raises(InputError, match=r"a\.wav' is no audio that can be read"):
         SOURCES["audio"](SOUND, str(tmp_path / "a.wav"))
     soundfile.write(tmp_path / "b.wav", wave(), 1000)
     with pytest.raises(InputError, match="has 2 channels, and the modality 3"):
