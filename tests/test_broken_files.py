@@ -31,7 +31,7 @@ from fieldloom.conditioners import FlatWeights
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Siren
-from fieldloom.geometry.mesh import checked
+from fieldloom.geometry.mesh import as_mesh
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import (
     SOURCES,
@@ -635,7 +635,7 @@ def test_meshes_open_no_file_beside_them(tmp_path, monkeypatch):
     ],
 )
 def test_arrays_that_are_no_mesh(vertices, faces, words):
-    refused(words, checked, vertices, faces, "it")
+    refused(words, as_mesh, vertices, faces, "it")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.family import Family
-from fieldloom.fields import FourierMlp, Siren
+from fieldloom.fields import Fourier, FourierMlp, Siren
 from fieldloom.metrics.losses import bce, mse
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Reconstruction
@@ -538,7 +538,7 @@ def test_hdf5_layout(tmp_path, name):
         field = Siren(2, 3, width=4, depth=3)
         theirs = ["kernel_net_0.linear", "kernel_net_1.linear", "output_linear"]
     else:
-        field = FourierMlp(2, 3, width=4, depth=3, features="none")
+        field = FourierMlp(2, 3, width=4, depth=3, encoding=Fourier("none"))
         theirs = ["Dense_0", "Dense_1", "Dense_2"]
     own = Family(field, FlatWeights(field.slots, width=7))  # tokens, the last one padded
     codes = own.conditioner.pack({n: torch.randn(6, *s.shape) for n, s in field.slots.items()})

@@ -17,7 +17,7 @@ from fieldloom.engine.stage import OPTIMIZERS
 from fieldloom.errors import InputError
 from fieldloom.evaluation.figures import check_room
 from fieldloom.family import Family
-from fieldloom.fields import FourierMlp
+from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.losses import mse
 from fieldloom.nn.transformer import perceptron
 from fieldloom.permit import Permit
@@ -56,7 +56,7 @@ def sentence(make, *arguments, **named) -> str | None:
 
 VALUES = (0, -1, 10**12, float("nan"), float("inf"), 1e308, 1e-320, "text", [], [-1, 2], {}, True)
 
-FIELD = FourierMlp(2, 1, width=4, depth=2, count=2)
+FIELD = FourierMlp(2, 1, width=4, depth=2, encoding=Fourier("log", count=2))
 FAMILY = Family(FIELD, FlatWeights(FIELD.slots))
 DIMS = {"coord_dim": 2, "value_dim": 1, "direction_dim": 0}
 CODES = {
@@ -222,9 +222,9 @@ MANY = {
     ("laginr:tiny", "encoder.depth=1000000000"): r"encoder 'transformer' would .* TB \(depth",
     ("laginr:tiny", "prior.denoiser.depth=1000000000"): r"denoiser 'dit' would .* TB \(depth",
     ("loe:image", "field.depth=1000000000"): r"field 'experts' would take .* TB \(depth",
-    ("loe:image", "field.tiles=1000000000"): r"the field would take .* ZB \(tiles",
+    ("loe:image", "field.tiling.tiles=1000000000"): r"the field would take .* ZB \(tiling.tiles",
     ("gem:tiny", "known.signals=1000000000000"): r"encoder 'autodecode' would .* TB \(signals",
-    ("gasp:tiny", "field.count=1000000000000"): "would take .* TB",
+    ("gasp:tiny", "field.encoding.count=1000000000000"): "would take .* TB",
     (
         "hyperdiffusion:tiny",
         "prior.denoiser.depth=100000000",

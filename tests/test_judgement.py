@@ -30,7 +30,7 @@ from fieldloom.evaluation.measures import MEASURES
 from fieldloom.evaluation.neighbours import neighbours
 from fieldloom.evaluation.shapes import clouds_of, decoded_clouds, surfaces_of
 from fieldloom.evaluation.verdicts import FIGURES, Pair, bootstrap, judge
-from fieldloom.metrics.clouds import chamfer, normalise
+from fieldloom.metrics.clouds import chamfer, normalize_clouds
 from fieldloom.metrics.clouds_features import Statistics
 from fieldloom.metrics.features import Gabor
 from fieldloom.metrics.paired import ssim, ssim_between
@@ -67,7 +67,7 @@ def far(a: Tensor, b: Tensor, measure: str) -> float:
         return (1 - ssim(a[None], b[None]).item()) / 2
     if measure == "pixels":
         return (a.double() - b.double()).square().sum().sqrt().item()
-    return chamfer(normalise(a[None], "cloud"), normalise(b[None], "cloud")).item()
+    return chamfer(normalize_clouds(a[None], "cloud"), normalize_clouds(b[None], "cloud")).item()
 
 
 def slow(made: list[Tensor], true: list[Tensor], measure: str, known: dict) -> dict[str, float]:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fieldloom.errors import InputError
-from fieldloom.geometry.inside import signed, winding
-from fieldloom.geometry.mesh import Mesh, checked, from_unit, to_unit
+from fieldloom.geometry.inside import signed_distance, winding_number
+from fieldloom.geometry.mesh import Mesh, as_mesh, from_unit, to_unit
 from fieldloom.modalities.grid import Grid, Placement
 from fieldloom.modalities.sources.meshes import read_meshes
 from fieldloom.modalities.sources.voxels import read_voxels
@@ -27,7 +27,7 @@ def box(half=(0.5, 0.5, 0.5), at=(0.0, 0.0, 0.0)) -> Mesh:
     corners = np.array(list(itertools.product((-1, 1), repeat=3))) * half + at
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     faces = [f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))]
-    return checked(corners, np.array(faces), "box")
+    return as_mesh(corners, np.array(faces), "box")
 
 
 def write_obj(path, mesh):
@@ -159,7 +159,7 @@ def test_mesh_files_of_every_format(tmp_path, suffix):
     trimesh = pytest.importorskip("trimesh")
     mesh = box((2.0, 1.0, 0.5), at=(10.0, 20.0, -5.0))
     trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(tmp_path / f"box.{suffix}")
-    source = read_meshes(grid(), str(tmp_path / f"box.{suffix}"), reach=0.8)
+    source = read_meshes(grid(), str(tmp_path / f"box.{suffix}"), extent=0.8)
     assert source.data.tensor.dtype == torch.uint8
     assert (len(source.train), len(source.test)) == (1, 0)
     inside = (grid().grid()[0].abs() < torch.tensor([0.8, 0.4, 0.2])).all(1)
@@ -176,7 +176,7 @@ def test_the_parts_of_a_scene_are_one_mesh(tmp_path):
     scene.add_geometry(cube, transform=trimesh.transformations.translation_matrix([-1.5, 0, 0]))
     scene.add_geometry(cube, transform=trimesh.transformations.translation_matrix([1.5, 0, 0]))
     scene.export(tmp_path / "two.glb")
-    data = read_meshes(grid(16), str(tmp_path / "two.glb"), reach=1.0).data.tensor[0, 0]
+    data = read_meshes(grid(16), str(tmp_path / "two.glb"), extent=1.0).data.tensor[0, 0]
     across = (data[:, 8, 8] > 0).tolist()  # 4 long: two of 1 with a gap of 2
     assert across == [True] * 4 + [False] * 8 + [True] * 4
 
@@ -253,7 +253,7 @@ def packed(path, **more):
 
 def test_packed_meshes(tmp_path):
     packed(tmp_path / "p.npz", category=np.array(["b", "a", "b"]))
-    source = read_meshes(grid(), str(tmp_path / "p.npz"), reach=1.0, split=(2, 1), shuffle=False)
+    source = read_meshes(grid(), str(tmp_path / "p.npz"), extent=1.0, split=(2, 1), shuffle=False)
     assert source.names == ("a", "b")
     assert source.labels.tolist() == [1, 0, 1]
     assert (source.data.tensor[2] == 255).all()  # a cube that fills the cube
@@ -270,14 +270,14 @@ def test_packed_meshes(tmp_path):
 def test_targets_at_the_grid_are_what_they_say():
     path = shared("data", "mesh_bunny.npz")
     file = np.load(path)
-    mesh, _ = to_unit(checked(file["verts"], file["faces"], "bunny"), 0.9)
+    mesh, _ = to_unit(as_mesh(file["verts"], file["faces"], "bunny"), 0.9)
     places = grid(12).grid()[0].double()
     inside = read_meshes(grid(12), str(path)).data.tensor
-    assert torch.equal(inside.flatten() == 255, winding(mesh, places) > 0.5)
+    assert torch.equal(inside.flatten() == 255, winding_number(mesh, places) > 0.5)
     far = read_meshes(grid(12), str(path), target="distance", truncation=0.2)
-    expected = (0.5 - signed(mesh, places) / 0.4).clamp(0, 1).float()
-    assert far.data.tensor.dtype == torch.float32
-    torch.testing.assert_close(far.data.tensor.flatten(), expected)
+    expected = (0.5 - signed_distance(mesh, places) / 0.4).clamp(0, 1).float()
+    assert far.data.dtype == torch.float32
+    torch.testing.assert_close(far.data.flatten(), expected)
     assert torch.equal(far.data.tensor > 0.5, inside == 255)
     back = from_unit(mesh, far.data.frame[0])
     assert np.abs(back.vertices.min(0) - file["verts"].min(0)).max() < 1e-3
@@ -285,7 +285,9 @@ def test_targets_at_the_grid_are_what_they_say():
 
 def test_scattered_samples(tmp_path):
     packed(tmp_path / "p.npz")
-    ask = dict(samples=400, near=0.25, spread=0.05, target="distance", split=(3, 0), shuffle=False)
+    ask = dict(
+        samples=400, near_surface=0.25, spread=0.05, target="distance", split=(3, 0), shuffle=False
+    )
     source = read_meshes(grid(), str(tmp_path / "p.npz"), **ask)
     coords = source.data.coords
     assert source.data.shape == (3, 400, 1)
@@ -328,13 +330,13 @@ def test_shapes_are_grown_and_centred_as_asked(tmp_path):
     packed(tmp_path / "p.npz")
     ask = dict(samples=2000, spread=0.1, split=(3, 0), shuffle=False)
     read = lambda **more: read_meshes(grid(), str(tmp_path / "p.npz"), **ask, **more)
-    source = read(grow=0.05)
+    source = read(dilation=0.05)
     offset = source.data.coords[2].double().abs() - 0.9  # of the third, a cube of 0.9
     far = offset.clamp(min=0).norm(dim=1) + offset.amax(1).clamp(max=0)
     sure = (far - 0.05).abs() > 1e-6
     assert torch.equal(source.data.tensor[2, sure, 0] == 255, (far < 0.05)[sure])
     assert (source.data.tensor[2] > read().data.tensor[2]).any()
-    moved = read(grow=0.05, target="distance").data.tensor[2, :, 0]
+    moved = read(dilation=0.05, target="distance").data.tensor[2, :, 0]
     expected = (0.5 - (far - 0.05) / 0.2).clamp(0, 1).float()
     torch.testing.assert_close(moved, expected, atol=1e-6, rtol=0)
     lopsided = Mesh(np.array([[0.0, 0, 0], [4, 0, 0], [0, 1, 0], [0, 0, 1]]), box().faces[:0])
@@ -360,8 +362,8 @@ def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
             with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
                 again = read_meshes(grid(), str(tmp_path), **how, **ask)
             assert again.facts() == first.facts()
-            for key in ("seed", "samples") if how else ("reach",):
-                other = {"reach": 0.5, "seed": 3, "samples": 41}[key]
+            for key in ("seed", "samples") if how else ("extent",):
+                other = {"extent": 0.5, "seed": 3, "samples": 41}[key]
                 with pytest.raises(TypeError):
                     read_meshes(grid(), str(tmp_path), **{**how, key: other}, **ask)
     places = Placement(place="corner", low=-1.0, high=1.0)
@@ -376,14 +378,14 @@ def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
 def test_numbers_that_are_none(tmp_path):
     packed(tmp_path / "p.npz")
     for key, value in [
-        ("reach", 0.0),
-        ("reach", 1.5),
+        ("extent", 0.0),
+        ("extent", 1.5),
         ("samples", 0),
-        ("near", 1.1),
+        ("near_surface", 1.1),
         ("spread", 0.0),
         ("truncation", -1.0),
         ("surface", 0),
-        ("grow", -0.1),
+        ("dilation", -0.1),
     ]:
         with pytest.raises(InputError, match=f"source.{key} = {value} is not right"):
             read_meshes(grid(), str(tmp_path / "p.npz"), **{key: value})

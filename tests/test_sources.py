@@ -73,7 +73,9 @@ def test_exif_turns_and_the_centre_is_kept():
 def test_resizing_does_not_alias():
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert np.abs(decode_image(Image.fromarray(stripes), RGB).astype(int) - 127)[:, :, 1:-1].max() <= 2
+    assert (
+        np.abs(decode_image(Image.fromarray(stripes), RGB).astype(int) - 127)[:, :, 1:-1].max() <= 2
+    )
 
 
 @pytest.fixture

@@ -10,7 +10,14 @@ import torch
 from PIL import Image
 
 from fieldloom.errors import InputError
-from fieldloom.geometry.cameras import look_at, opencv_from_opengl, orbit, project, rays, resized
+from fieldloom.geometry.cameras import (
+    look_at,
+    opencv_from_opengl,
+    orbit,
+    project_points,
+    rays,
+    resize_intrinsics,
+)
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.sources.views import read_multiview
@@ -125,7 +132,9 @@ def test_one_scene_in_every_layout(tmp_path):
         }  # fmt: skip
         torch.testing.assert_close(source.data.cameras.c2w[0], POSES, atol=2e-6, rtol=0)
         torch.testing.assert_close(source.data.cameras.intrinsics[0], INTRINSICS.expand(4, 4))
-        pixels, _ = project(BALL, source.data.cameras.c2w[0], source.data.cameras.intrinsics[0])
+        pixels, _ = project_points(
+            BALL, source.data.cameras.c2w[0], source.data.cameras.intrinsics[0]
+        )
         for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
             assert (centroid(view) - pixel).abs().max() < 0.5
         assert (source.train.tolist(), source.test.tolist()) == ([0], [])
@@ -141,10 +150,12 @@ def test_pictures_are_composited_and_then_averaged(tmp_path, background, level):
         source = read_multiview(Views(size=size), path, background=background)
         close = source.data.tensor[0].numpy() - expected(size, level)
         assert np.abs(close).max() <= 1  # Pillow rounds the rows and then the columns
-        wanted = resized(INTRINSICS, (HEIGHT, WIDTH), size)
+        wanted = resize_intrinsics(INTRINSICS, (HEIGHT, WIDTH), size)
         torch.testing.assert_close(source.data.cameras.intrinsics[0, 0], wanted)
         if background == "white":
-            pixels, _ = project(BALL, source.data.cameras.c2w[0], source.data.cameras.intrinsics[0])
+            pixels, _ = project_points(
+                BALL, source.data.cameras.c2w[0], source.data.cameras.intrinsics[0]
+            )
             for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
                 assert (centroid(view) - pixel).abs().max() < 0.5
     assert source.filter == "box"
@@ -380,7 +391,7 @@ def test_the_objects_of_the_shared_folder_stand_where_their_meshes_do():
         ends = meshes["vert_offsets"][at : at + 2]
         vertices = torch.from_numpy(meshes["verts"][ends[0] : ends[1]])
         c2w, intrinsics = white.data.cameras.c2w[j].unsqueeze(1), white.data.cameras.intrinsics[j]
-        pixels, depth = project(vertices, c2w, intrinsics.unsqueeze(1))
+        pixels, depth = project_points(vertices, c2w, intrinsics.unsqueeze(1))
         assert depth.min() > 1.1
         assert depth.max() < 2.1
         for silhouette, corners in zip(silhouettes[j], pixels, strict=True):
@@ -399,7 +410,7 @@ def test_the_scene_of_the_shared_folder():
     torch.testing.assert_close(
         source.data.cameras.intrinsics[0, 0], torch.tensor([69.4444, 69.4444, 25.0, 25.0])
     )
-    pixels, _ = project(
+    pixels, _ = project_points(
         torch.zeros(3), source.data.cameras.c2w[0], source.data.cameras.intrinsics[0]
     )
     for view, pixel in zip(source.data.tensor[0], pixels, strict=True):

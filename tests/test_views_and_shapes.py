@@ -14,7 +14,7 @@ from scipy.spatial import ConvexHull
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.geometry.cameras import look_at, orbit, pixel_rays, project
+from fieldloom.geometry.cameras import look_at, orbit, pixel_rays, project_points
 from fieldloom.geometry.mesh import area, volume, watertight
 from fieldloom.modalities import Modality, Points, Views, Voxels
 from fieldloom.modalities.grid import Placement
@@ -267,11 +267,11 @@ def test_orbit(up: int) -> None:
         *(e.index_fill(1, torch.tensor([up]), 0.0) for e in (eye, eye.roll(1, 0)))
     )
     torch.testing.assert_close(cosine, torch.full((6,), 0.5))
-    pixels, depth = project(torch.zeros(3), cameras.c2w, cameras.intrinsics)
+    pixels, depth = project_points(torch.zeros(3), cameras.c2w, cameras.intrinsics)
     torch.testing.assert_close(pixels, torch.tensor([10.0, 5.0]).expand(6, 2))
     torch.testing.assert_close(depth, torch.full((6,), 1.7))
     # what is higher in the world is higher in the picture; focal is in widths
-    above = project(0.1 * torch.eye(3)[up], cameras.c2w, cameras.intrinsics)[0]
+    above = project_points(0.1 * torch.eye(3)[up], cameras.c2w, cameras.intrinsics)[0]
     assert (above[:, 1] < 5).all()
     assert cameras.intrinsics[0, :2].tolist() == pytest.approx([22, 22])
     assert views.cameras(3).count == 3
@@ -293,7 +293,7 @@ def test_a_rendered_cube_lands_on_its_corners() -> None:
     assert pictures.shape == (3, 3, 36, 44)
     corners = half * (2 * torch.cartesian_prod(*[torch.arange(2)] * 3) - 1).float()
     for i, picture in enumerate(pictures):
-        pixels, _ = project(corners, cameras.c2w[i], cameras.intrinsics[i])
+        pixels, _ = project_points(corners, cameras.c2w[i], cameras.intrinsics[i])
         # pixel centres, and how far outside the hull each is: its edges are lines a u + b v + c
         v, u = torch.meshgrid(torch.arange(36) + 0.5, torch.arange(44) + 0.5, indexing="ij")
         edges = torch.from_numpy(ConvexHull(pixels.numpy()).equations).float()

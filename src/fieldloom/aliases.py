@@ -20,6 +20,20 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 """Kind of part -> its old name -> its name."""
 
 KEYS: Mapping[str, str] = {
+    **{
+        f"field[experts, fourier-mlp].{key}": f"field.encoding.{key}"
+        for key in ("features", "count", "bandwidth", "pi", "include_input", "grid")
+    },
+    **{
+        f"field[experts].{key}": f"field.tiling.{key}"
+        for key in ("tiles", "blend", "centred", "arrangement", "low", "high")
+    },
+    "field[experts].head": "field.head.kind",
+    "field[experts].view_count": "field.head.octaves",
+    "field[experts].view_width": "field.head.width",
+    "source[meshes].reach": "source.extent",
+    "source[meshes].grow": "source.dilation",
+    "source[meshes].near": "source.near_surface",
     "codec[quantize].codes": "codec.codebook_size",
     "source[skimage].pictures": "source.images",
     "prior[autoregressive].places": "prior.positions",
@@ -118,6 +132,8 @@ def _move(spec: dict[Any, Any], below: Layer, rule: Rule, path: str, changed: li
         table = table.get(key) if isinstance(table, Mapping) else None
     if not isinstance(table, Mapping) or rule.old[-1] not in table:
         return
+    if isinstance(table[rule.old[-1]], Mapping) and rule.new[: len(rule.old)] == rule.old:
+        return  # what was a value is a table now, and is given as one
     value = _take(spec, rule.old)
     under: Any = below
     table = spec

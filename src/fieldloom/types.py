@@ -26,7 +26,7 @@ Which = slice | Sequence[int] | Tensor
 """Which items of a batch: a slice, their indices, or a mask of booleans, one an item."""
 
 RAY = 6
-"""Numbers of a ray: its origin, and its direction."""
+"""Numbers of a ray: its origin, and its direction, which need not be a unit vector."""
 
 
 class Slot(NamedTuple):

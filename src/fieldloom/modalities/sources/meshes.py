@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, quote, quote_path
-from fieldloom.geometry.inside import inside, signed
-from fieldloom.geometry.mesh import Centre, Mesh, checked, sample, to_unit
+from fieldloom.geometry.inside import inside, signed_distance
+from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, sample, to_unit
 from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
@@ -44,19 +44,19 @@ SUFFIXES = {".obj", ".ply", ".stl", ".off", ".glb"}
 MOST = 1 << 26
 """Samples of a shape, or of its surface: NumPy's rows hold 2^31 bytes."""
 BETA = 2.0
-"""How near faces are summed one by one (see ``winding``): far ones hardly move a point's side."""
+"""``beta`` of ``winding_number``: far faces hardly move a point's side."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """What is asked of each mesh; as ``meshes`` has these arguments."""
 
     target: Target
-    reach: float
+    extent: float
     centre: Centre
-    grow: float
+    dilation: float
     samples: int | None
-    near: float
+    near_surface: float
     spread: float
     truncation: float
     seed: int
@@ -64,10 +64,10 @@ class Asked:
 
     def __post_init__(self) -> None:
         right = {
-            "reach": (0 < self.reach <= 1, "above 0, at most 1"),
-            "grow": (0 <= self.grow <= 1, "from 0 to 1"),
+            "extent": (0 < self.extent <= 1, "above 0, at most 1"),
+            "dilation": (0 <= self.dilation <= 1, "from 0 to 1"),
             "samples": (self.samples is None or 1 <= self.samples <= MOST, f"from 1 to {MOST}"),
-            "near": (0 <= self.near <= 1, "a fraction, from 0 to 1"),
+            "near_surface": (0 <= self.near_surface <= 1, "a fraction, from 0 to 1"),
             "spread": (0 < self.spread < math.inf, "above 0, and finite"),
             "truncation": (0 < self.truncation < math.inf, "above 0, and finite"),
             "seed": (0 <= self.seed < 1 << 64, "from 0 to 2^64"),
@@ -83,11 +83,11 @@ def read_meshes(
     modality: Cells,
     path: str,
     target: Target = "occupancy",
-    reach: float = 0.9,
+    extent: float = 0.9,
     centre: Centre = "box",
-    grow: float = 0.0,
+    dilation: float = 0.0,
     samples: int | None = None,
-    near: float = 0.5,
+    near_surface: float = 0.5,
     spread: float = 0.02,
     truncation: float = 0.1,
     seed: int = 0,
@@ -102,20 +102,20 @@ def read_meshes(
     A packed file has ``verts`` and ``faces``, and for several shapes ``vert_offsets`` and
     ``face_offsets`` (faces count from each shape's own first vertex) and ``category``, their class.
     Sub-folders of a folder are classes if all files lie in one. Each shape is centred and scaled to
-    [-reach, reach]; open ones, and parts turned inside out, have an inside too (winding number
+    [-extent, extent]; open ones, and parts turned inside out, have an inside too (winding number
     above 0.5 or below -0.5). Needs trimesh for files other than ``.npz``.
 
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
                 with d the distance, negative inside: 1 inside, 0.5 on the surface.
     centre:     as ``to_unit`` has it.
-    grow:       distance, in the cube's unit, by which the surface is moved outwards.
+    dilation:   distance, in the cube's unit, by which the surface is moved outwards.
     samples:    None: data (n, 1, *size) at the modality's grid. A number: data (n, samples, 1) at
                 ``coords`` (n, samples, 3), float32.
-    near:       the fraction of samples beside the surface, first in order, by a Gaussian of the
+    near_surface: the fraction of samples beside the surface, first in order, by a Gaussian of the
                 standard deviation ``spread`` in each coordinate; the others are uniform in the
                 cube.
     truncation: the distance, in the cube's unit, that counts as far.
-    seed:       of the samples, with the place of each shape.
+    seed:       of the samples, with the index of each shape.
     surface:    points on the surface of each mesh as it is, ``surface`` (n, surface, 3),
                 float32, beside samples: what generated shapes are judged against.
 
@@ -123,46 +123,48 @@ def read_meshes(
     on where it was.
     """
     check_modality(modality)
-    ask = Asked(target, reach, centre, grow, samples, near, spread, truncation, seed, surface)
+    query = Query(
+        target, extent, centre, dilation, samples, near_surface, spread, truncation, seed, surface
+    )
     root = find_path(path)
     if root.suffix == ".npz" and root.is_file():
-        (items, labels), files = _packed(root, limit, permit.large), [root]
+        (items, labels), files = _load_meshes(root, limit, permit.large), [root]
     else:
         files = find_files(root, path, SUFFIXES, "meshes")[:limit]
         items = [(quote_path(file), partial(read_mesh, file, permit.large)) for file in files]
         labels = find_classes(root, files)
     grid = None if samples is not None else modality.grid()[0]
-    row = _row(ask, modality.size)
+    row = _row_type(query, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
-    told = {"meshes": asdict(ask), "grid": where, "limit": limit}
+    told = {"meshes": asdict(query), "grid": where, "limit": limit}
     loads, faults = [load for _, load in items], dict[int, InputError]()
-    kept = _kept(files, told, loads, partial(_filled, ask, row, grid), faults)
-    found: NDArray[Any] = kept.view(row).reshape(-1)
-    places = found["place"].tolist()
+    rows = _read_rows(files, told, loads, partial(_fill_row, query, row, grid), faults)
+    found: NDArray[Any] = rows.view(row).reshape(-1)
+    indices = found["index"].tolist()
     names = [name for name, _ in items]
-    for i in set(range(len(items))) - set(places) - set(faults):  # the cache knows that it is none
+    for i in set(range(len(items))) - set(indices) - set(faults):  # the cache knows that it is none
         faults[i] = InputError(f"{names[i]} is tried again when it changes.")
     check_skipped(names, dict(sorted(faults.items())), "meshes")
     parts = ["frame"] if samples is None else ["frame", "coords", "surface"]
     beside = {name: torch.from_numpy(found[name]) for name in parts}
-    chosen = None if labels is None else [labels[i] for i in places]
+    chosen = None if labels is None else [labels[i] for i in indices]
     split = (1.0, 0.0) if len(found) == 1 else split
     return source_of(torch.from_numpy(found["values"]), chosen, split, shuffle, beside=beside)
 
 
-def _row(ask: Asked, size: tuple[int, ...]) -> np.dtype[np.void]:
-    """What is kept of a mesh: its place among the others, its frame, its values; where scattered
+def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
+    """What is kept of a mesh: its index among the others, its frame, its values; where scattered
     samples are asked for, also their coordinates, and points of the surface."""
-    kind = "|u1" if ask.target == "occupancy" else "<f4"
-    fields: list[Any] = [("place", "<i8"), ("frame", "<f8", (4,))]
+    kind = "|u1" if query.target == "occupancy" else "<f4"
+    fields: list[Any] = [("index", "<i8"), ("frame", "<f8", (4,))]
     shape: tuple[int, ...] = (1, *size)
-    if ask.samples is not None:
-        fields += [("coords", "<f4", (ask.samples, 3)), ("surface", "<f4", (ask.surface, 3))]
-        shape = (ask.samples, 1)
+    if query.samples is not None:
+        fields += [("coords", "<f4", (query.samples, 3)), ("surface", "<f4", (query.surface, 3))]
+        shape = (query.samples, 1)
     return np.dtype([*fields, ("values", kind, shape)], align=True)
 
 
-def _kept(
+def _read_rows(
     files: Sequence[Path],
     told: Mapping[str, Any],
     items: Sequence[Callable[[], Mesh]],
@@ -171,7 +173,7 @@ def _kept(
 ) -> NDArray[np.uint8]:
     """Rows of all meshes that can be read, from the cache; made part by part where they are not.
 
-    faults: gets what was wrong with the others that were tried, by their places.
+    faults: gets what was wrong with the others that were tried, by their indices.
     """
     with Progress("reading meshes", len(items), unit="meshes") as progress:
 
@@ -181,7 +183,7 @@ def _kept(
                     yield fill(i, items[i])
                 except Refused:
                     raise
-                except InputError as error:  # such a mesh is missed by its place
+                except InputError as error:  # such a mesh is missed by its index
                     if len(items) == 1:
                         raise
                     faults[i] = error
@@ -195,23 +197,23 @@ def _kept(
         return memory_map_by_parts(files, told, parts)
 
 
-def _filled(
-    ask: Asked, row: np.dtype[np.void], grid: Tensor | None, place: int, load: Callable[[], Mesh]
+def _fill_row(
+    query: Query, row: np.dtype[np.void], grid: Tensor | None, index: int, load: Callable[[], Mesh]
 ) -> NDArray[np.uint8]:
     """One mesh as a row's bytes (1, bytes)."""
-    mesh, frame = to_unit(load(), ask.reach, ask.centre)
+    mesh, frame = to_unit(load(), query.extent, query.centre)
     filled = np.zeros(1, row)
-    filled["place"], filled["frame"] = place, frame.numpy()
+    filled["index"], filled["frame"] = index, frame.numpy()
     coords = grid
     if coords is None:
-        coords = _scattered(mesh, ask, _generator(ask.seed, place))
-        on, _ = sample(mesh, ask.surface, _generator(ask.seed, place, 1))
+        coords = _sample_points(mesh, query, _seed_generator(query.seed, index))
+        on, _ = sample(mesh, query.surface, _seed_generator(query.seed, index, 1))
         filled["coords"], filled["surface"] = coords.numpy(), on.float().numpy()
-    filled["values"] = _target(mesh, coords, ask).numpy().reshape(row["values"].shape)
+    filled["values"] = _compute_target(mesh, coords, query).numpy().reshape(row["values"].shape)
     return filled.view(np.uint8).reshape(1, -1)
 
 
-def _packed(
+def _load_meshes(
     root: Path, limit: int | None, large: bool
 ) -> tuple[list[tuple[str, Callable[[], Mesh]]], list[Any] | None]:
     """The meshes of an ``.npz``, each still to be checked, and their classes."""
@@ -231,37 +233,37 @@ def _packed(
     for i in range(min(len(ends_v) - 1, limit or len(ends_v))):
         name = f"mesh {i} of {path}"
         part = vertices[ends_v[i] : ends_v[i + 1]], faces[ends_f[i] : ends_f[i + 1]]
-        items.append((name, partial(checked, *part, name)))
+        items.append((name, partial(as_mesh, *part, name)))
     labels = None
     if "category" in file:
         labels = read_labels(file, "category", len(ends_v) - 1, "meshes")
     return items, None if labels is None else labels[: len(items)]
 
 
-def _generator(seed: int, place: int, *stream: int) -> Generator:
+def _seed_generator(seed: int, index: int, *stream: int) -> Generator:
     """Draws of one shape: none depends on how many others there are."""
-    state = np.random.SeedSequence((seed, place, *stream)).generate_state(1, np.uint32)
+    state = np.random.SeedSequence((seed, index, *stream)).generate_state(1, np.uint32)
     return torch.Generator().manual_seed(int(state[0]))
 
 
-def _scattered(mesh: Mesh, ask: Asked, generator: Generator) -> Tensor:
+def _sample_points(mesh: Mesh, query: Query, generator: Generator) -> Tensor:
     """Points (samples, 3), float32, in the cube: a fraction near the surface, the rest anywhere."""
-    count = ask.samples or 0
-    close = round(ask.near * count)
+    count = query.samples or 0
+    close = round(query.near_surface * count)
     surface, _ = sample(mesh, close, generator)
     noise = torch.randn(close, 3, generator=generator, dtype=torch.float64)
-    beside = surface + ask.spread * noise
+    beside = surface + query.spread * noise
     anywhere = 2 * torch.rand(count - close, 3, generator=generator, dtype=torch.float64) - 1
     return torch.cat([beside, anywhere]).clamp(-1, 1).float()
 
 
-def _target(mesh: Mesh, points: Tensor, ask: Asked) -> Tensor:
+def _compute_target(mesh: Mesh, points: Tensor, query: Query) -> Tensor:
     """The data at points (n, 3): uint8, 0 or 255, for occupancy, else float32 in [0, 1]."""
-    if ask.target == "occupancy":
-        if ask.grow == 0:
+    if query.target == "occupancy":
+        if query.dilation == 0:
             return inside(mesh, points, BETA).to(torch.uint8) * 255
-        near = signed(mesh, points, BETA, most=2 * ask.grow) <= ask.grow
-        return near.to(torch.uint8) * 255
+        within = signed_distance(mesh, points, BETA, most=2 * query.dilation) <= query.dilation
+        return within.to(torch.uint8) * 255
     # Beyond the truncation the data are flat: no need to look further.
-    far = signed(mesh, points, BETA, most=ask.truncation + ask.grow) - ask.grow
-    return (0.5 - far / (2 * ask.truncation)).clamp(0, 1).float()
+    far = signed_distance(mesh, points, BETA, most=query.truncation + query.dilation) - query.dilation
+    return (0.5 - far / (2 * query.truncation)).clamp(0, 1).float()
