@@ -745,7 +745,7 @@ def test_films_beyond_the_limits(tmp_path, monkeypatch, cached):
     path = str(write(tmp_path / "a.mp4", good.film(draw(), "mp4")))
     for module, name, most, words in (
         (films, "PIXELS", 200, "frames of 16 x 16.* 256 pixels in a frame, and more than 200"),
-        (films, "FILM", 600, "tells of 768 pixels in its frames, and more than 600"),
+        (films, "VIDEO", 600, "tells of 768 pixels in its frames, and more than 600"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, most)

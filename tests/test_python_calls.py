@@ -258,7 +258,7 @@ def test_paths_may_be_text(tmp_path):
         export.npy(torch.rand(3), str(tmp_path / "a.npy")),
         export.text("x", str(tmp_path / "a.txt")),
         export.frames([frame], str(tmp_path / "b.png")),
-        export.png_streamed(strip, (8, 8, 3), str(tmp_path / "c.png")),
+        export.png_from_strips(strip, (8, 8, 3), str(tmp_path / "c.png")),
         export.tiff(strip, (8, 8, 3), str(tmp_path / "a.tiff")),
         fieldloom.build("mnif", "tiny").modality.save(
             fieldloom.types.Data(torch.rand(1, 1, 8, 8)), str(tmp_path / "d.png")

@@ -337,7 +337,7 @@ def test_a_film_in_a_given_size(tmp_path):
     assert source.suggests == {"modality": {"size": [3, 4, 4], "rate": 5.0}}
     Image.fromarray(frames[3]).save(tmp_path / "a.png")  # the second of three shares: 2 and 3
     still = SOURCES["folder"](Grid(size=4), str(tmp_path / "a.png"))
-    assert torch.equal(source.data.tensor[0, :, 1], still.data[0])
+    assert torch.equal(source.data.tensor[0, :, 1], still.data.tensor[0])
     with pytest.raises(InputError, match="asks for 7 frames, and .* has 6"):
         SOURCES["video"](Grid(axes=3, size=(7, 4, 4)), str(path))
 

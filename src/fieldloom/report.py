@@ -120,7 +120,7 @@ def seen(system: System, data: Tensor) -> Tensor | None:
     scattered = data.ndim < 4 and len(system.modality.shape()) > 1
     if not len(data) or scattered:
         return None
-    pictures = [system.modality.picture(datum) for datum in data]
+    pictures = [system.modality.to_image(datum) for datum in data]
     return None if pictures[0] is None else torch.stack([x for x in pictures if x is not None])
 
 

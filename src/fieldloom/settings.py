@@ -90,7 +90,7 @@ class Evaluation:
     """A section ``[evaluate]`` of a recipe.
 
     metrics:  of reconstruction (``psnr``, ``ssim``; of shapes ``mse``, ``accuracy``, ``iou``,
-              ``chamfer``), of sets of pictures or of rendered views (``frechet``, ``kid``,
+              ``chamfer``), of sets of images or of rendered views (``frechet``, ``kid``,
               ``precision-recall``, in the features of ``detector``; ``weights``: its local file),
               and of sets of shapes (``shapes``: the figures of ``protocol``; ``cloud-frechet``, in
               the features of a point-cloud detector).

@@ -188,7 +188,7 @@ class Cameras:
 
     c2w:        camera-to-world (views, 4, 4) or (batch, views, 4, 4); OpenGL: x right, y up, the
                 camera looks along -z.
-    intrinsics: fx, fy, cx, cy in pixels of the pictures: (views, 4) or (batch, views, 4).
+    intrinsics: fx, fy, cx, cy in pixels of the images: (views, 4) or (batch, views, 4).
 
     Raises InputError where the shapes differ from these, or there are no views.
     """

@@ -26,7 +26,7 @@ def neighbours(
         indices = [int(novelty[space].samples.indices[i]) for space in ("signals", "weights")]
         codes = torch.stack([sample, *(known[index] for index in indices)])
         data = system.decode(codes).tensor
-        row = [system.modality.picture(datum.nan_to_num(0)) for datum in data]
+        row = [system.modality.to_image(datum.nan_to_num(0)) for datum in data]
         pictures = [picture for picture in row if picture is not None]
         blank = torch.ones_like(pictures[0])
         near = zip(pictures[1:], indices, strict=True)

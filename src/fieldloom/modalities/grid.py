@@ -1,4 +1,4 @@
-"""Regular grids of n axes: sound, images, video, voxels and maps on the sphere are one class."""
+"""Regular grids of n axes: audio, images, video, voxels and maps on the sphere are one class."""
 
 from __future__ import annotations
 
@@ -335,9 +335,9 @@ class Grid(Modality):
         rate = None if self.rate is None else self.rate * datum.shape[1] / self.size[0]
         return media.save(datum, named, rate)
 
-    def picture(self, datum: Tensor) -> Tensor | None:
-        """A picture of two axes as it is, the middle frame of three, the waveform of one."""
-        return media.picture(datum)
+    def to_image(self, datum: Tensor) -> Tensor | None:
+        """An image of two axes as it is, the middle frame of three, the waveform of one."""
+        return media.to_image(datum)
 
     def images(self, data: Tensor) -> Tensor | None:
         return data if len(self.size) == 2 else None

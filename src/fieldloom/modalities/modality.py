@@ -45,7 +45,7 @@ class Modality:
     unit:      what is decoded at a time, for figures of speed: a ``datum``, or a ``view``.
     coord_dim: of the coordinates that a renderer is given; value_dim: of an observation.
     grid_dim:  of the points of the grid that observations fill, where that is not ``coord_dim``: 2
-               of views, whose rays fill pictures.
+               of views, whose rays fill images.
     range:     what data in [0, 1] become inside: ``signed`` is [-1, 1], ``unit`` leaves them;
                ``low`` and ``high`` are its ends.
     formats:   the suffixes of files that ``save`` writes, the usual one first.
@@ -129,12 +129,12 @@ class Modality:
         """One datum (a batch of 1) as the usual file of its kind; None: nothing to write."""
         raise NotImplementedError
 
-    def picture(self, datum: Tensor) -> Tensor | None:
+    def to_image(self, datum: Tensor) -> Tensor | None:
         """How a datum looks: (3, height, width) in [0, 1]; None where it cannot be shown."""
         raise NotImplementedError
 
     def images(self, data: Tensor) -> Tensor | None:
-        """Data as pictures (batch, channel, height, width), as they are, of views the first ones;
+        """Data as images (batch, channel, height, width), as they are, of views the first ones;
         None where they are none.
         """
         return None

@@ -265,5 +265,7 @@ def _compute_target(mesh: Mesh, points: Tensor, query: Query) -> Tensor:
         within = signed_distance(mesh, points, BETA, most=2 * query.dilation) <= query.dilation
         return within.to(torch.uint8) * 255
     # Beyond the truncation the data are flat: no need to look further.
-    far = signed_distance(mesh, points, BETA, most=query.truncation + query.dilation) - query.dilation
+    far = (
+        signed_distance(mesh, points, BETA, most=query.truncation + query.dilation) - query.dilation
+    )
     return (0.5 - far / (2 * query.truncation)).clamp(0, 1).float()
