@@ -21,7 +21,8 @@ from fieldloom.modalities.sources import SOURCES, cache, spec_of
 from fieldloom.modalities.sources.cache import cache_folder, memory_map, memory_map_by_parts
 from fieldloom.modalities.sources.source import Source, _pieces, source_of
 from fieldloom.modalities.sources.video import Frames
-from fieldloom.training import prepare, train
+from fieldloom.preparation import prepare
+from fieldloom.training import train
 from fieldloom.types import Data
 from shared import shared
 
@@ -209,9 +210,9 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
 def test_one_place_is_taken_without_a_copy():
     source = source_of(torch.from_numpy(noise(4, 3, 5, 5)), None, (4, 0), shuffle=False)
     for place in (2, -1):
-        one = source.take(torch.tensor([place]))
-        assert one.tensor.data_ptr() == source.data.tensor[place].data_ptr()
-        assert torch.equal(one.tensor, source.data.tensor[[place]])
+        one = source.take(torch.tensor([place])).tensor
+        assert one.data_ptr() == source.data.tensor[place].data_ptr()
+        assert torch.equal(one, source.data.tensor[[place]])
     some = torch.tensor([3, 0, 3])
     assert torch.equal(source.take(some).tensor, source.data.tensor[some])
     assert source.take(some).tensor.dtype == torch.uint8
@@ -221,9 +222,10 @@ def test_one_place_is_taken_without_a_copy():
 def test_fingerprints_stay_what_they_were():
     """A stream of pieces gives the digest of the whole, row-major."""
     data, labels = torch.rand(4, 3, 5, 5), torch.tensor([0, 1, 0, 1])
-    held = Data(data.transpose(2, 3), frame=torch.rand(4, 4), label=labels)
-    source = Source(held, ("a", "b"), labels[:3], labels[3:])
-    parts = [held.tensor, labels, labels, held.frame]
+    frame = torch.rand(4, 4)
+    whole = Data(data.transpose(2, 3), frame=frame, label=labels)
+    source = Source(whole, ("a", "b"), labels[:3], labels[3:])
+    parts = [data.transpose(2, 3), labels, labels, frame]
     whole = b"".join(x.numpy().tobytes() for x in parts)
     digest = hashlib.blake2b(whole, digest_size=8).hexdigest()
     assert source.facts()["fingerprint"] == digest
@@ -384,7 +386,7 @@ def test_a_film_that_was_held_upright(tmp_path):
 
 
 def test_films_that_are_none(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"no film")
+    (tmp_path / "a.mp4").write_bytes(b"no video")
     with pytest.raises(InputError, match=r"a\.mp4' is no video that can be read"):
         SOURCES["video"](FILM, str(tmp_path / "a.mp4"))
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
@@ -531,7 +533,7 @@ def test_a_run_reads_only_the_points_that_it_asks_for(tmp_path, monkeypatch):
     seen, observe = [], Grid.observe
 
     def watched(self, data, *rest, **named):
-        seen.append(data)
+        seen.append(data.tensor)
         return observe(self, data, *rest, **named)
 
     monkeypatch.setattr(Grid, "observe", watched)

@@ -78,7 +78,7 @@ def encode(
     in the manifest, and left out.
     """
     from fieldloom.codes import bulk, nef
-    from fieldloom.engine.provenance import of_weights
+    from fieldloom.engine.provenance import fingerprint_weights
     from fieldloom.engine.tensors import write_tensors
 
     system = opened(run, device)
@@ -111,7 +111,10 @@ def encode(
     if kind is Kept.hdf5:
         nef.write(path, system.family, found.codes, beside)
     elif kind is Kept.safetensors:
-        numbers, told = {"failed": found.failed}, {"verb": "encode", "weights": of_weights(system)}
+        numbers, told = (
+            {"failed": found.failed},
+            {"verb": "encode", "weights": fingerprint_weights(system)},
+        )
         write_tensors(path, {"codes": found.codes, **beside}, numbers, told)
     if kind is not Kept.shards:
         bulk.remove(folder)

@@ -70,7 +70,7 @@ HDF5 = (".hdf5", ".h5")
 def codes_of(system: System, path: str) -> Tensor:
     """Codes that ``encode`` wrote, in any of its formats: a folder of shards, or a file."""
     from fieldloom.codes import bulk, nef
-    from fieldloom.engine.provenance import of_weights
+    from fieldloom.engine.provenance import fingerprint_weights
     from fieldloom.engine.tensors import read_tensors
 
     where, made_with, mine = Path(path), None, ""
@@ -83,7 +83,7 @@ def codes_of(system: System, path: str) -> Tensor:
         codes, _ = nef.read(where, system.family, system.permit)
     else:
         tensors, _, told = read_tensors(where)
-        made_with, mine = told.get("weights"), of_weights(system)
+        made_with, mine = told.get("weights"), fingerprint_weights(system)
         if "codes" not in tensors:
             there = shorten(", ".join(sorted(tensors))) or "nothing"
             raise InputError(f"'{path}' holds no codes: it has {there}.")
