@@ -179,7 +179,7 @@ def test_the_limit_on_pixels_is_lifted(reader, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "PIXELS", 50)
     path = with_picture(reader, tmp_path, good.picture(draw(), "png", 8))
     refused("tells of 64 pixels, and more than 50 are refused", READERS[reader], path)
-    assert READERS[reader](path, permit=LARGE).data.numel()
+    assert READERS[reader](path, permit=LARGE).data.tensor.numel()
 
 
 BROKEN_PICTURES = {
@@ -306,7 +306,7 @@ def test_arrays_of_another_kind(reader, arrays, words, tmp_path):
 
 
 LABELS = [
-    ("packed", good.packed_pictures(draw()), "has . 'label' for 6 pictures"),
+    ("packed", good.packed_pictures(draw()), "has . 'label' for 6 images"),
     ("array", {"x": np.zeros((6, 8, 8, 3), np.uint8)}, "has . 'label' for 6 data"),
     ("voxels", good.balls(draw()), "has . 'label' for 9 shapes"),
     ("multiview", good.packed_views(draw()), "has . 'label' for 6 objects"),
@@ -419,7 +419,7 @@ def test_bytes_in_another_order_and_long_floats_are_numbers(tmp_path):
     values = draw().random((2, 3, 8, 8))
     for kind in (">f4", ">f8", "<f2", "g"):
         np.save(tmp_path / "a.npy", values.astype(kind))
-        read = READERS["array"](str(tmp_path / "a.npy"), split=(1.0, 0.0)).data
+        read = READERS["array"](str(tmp_path / "a.npy"), split=(1.0, 0.0)).data.tensor
         torch.testing.assert_close(read, torch.from_numpy(values).float(), atol=1e-3, rtol=0)
 
 
@@ -595,7 +595,7 @@ def test_parts_that_stand_in_many_places_are_counted(tmp_path, monkeypatch):
     path = str(write(tmp_path / "a.glb", scene.export(file_type="glb")))
     monkeypatch.setattr(meshfiles, "TRIANGLES", 50)
     refused("tells of 6,400 triangles, and more than", READERS["meshes"], path)
-    assert READERS["meshes"](path, permit=LARGE).data.any()
+    assert READERS["meshes"](path, permit=LARGE).data.tensor.any()
 
 
 def test_meshes_open_no_file_beside_them(tmp_path, monkeypatch):
@@ -614,7 +614,7 @@ def test_meshes_open_no_file_beside_them(tmp_path, monkeypatch):
     ):
         assert b"beside" in content
         path = write(tmp_path / name, content)
-        data.append(READERS["meshes"](str(path)).data)
+        data.append(READERS["meshes"](str(path)).data.tensor)
         assert not asked
         trimesh.load(path)
         assert asked  # what trimesh itself would do
@@ -640,7 +640,7 @@ def test_arrays_that_are_no_mesh(vertices, faces, words):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("samples", 10**12), ("surface", 2**40), ("seed", -1), ("spread", np.inf), ("reach", np.nan),
+    [("samples", 10**12), ("surface", 2**40), ("seed", -1), ("spread", np.inf), ("extent", np.nan),
      ("truncation", np.inf), ("samples", 10**400)],
 )  # fmt: skip
 def test_numbers_of_samples_that_are_none(name, value, tmp_path):
@@ -845,7 +845,7 @@ def test_pictures_of_scikit_image_come_from_its_folder(offline, monkeypatch):
     for name in same:
         image = Image.fromarray(getattr(data, name)())
         made = pictures.decode_image(image, Grid(size=16))
-        read = SOURCES["skimage"](Grid(size=16), (name,)).data[0]
+        read = SOURCES["skimage"](Grid(size=16), (name,)).data.tensor[0]
         np.testing.assert_array_equal(read, made, err_msg=name)
     for name in ("download_all", "binary_blobs", "data_dir", "__class__", "_fetchers", "file_hash"):
         refused("unknown image of scikit-image", SOURCES["skimage"], SMALL, (name,))

@@ -533,7 +533,7 @@ def test_a_run_reads_only_the_points_that_it_asks_for(tmp_path, monkeypatch):
     seen, observe = [], Grid.observe
 
     def watched(self, data, *rest, **named):
-        seen.append(data.tensor)
+        seen.append(data)
         return observe(self, data, *rest, **named)
 
     monkeypatch.setattr(Grid, "observe", watched)

@@ -16,8 +16,8 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.isosurface import isosurface, project_to_level
 from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.geometry.preview import preview, turntable
-from fieldloom.modalities.grid import Context, Grid, Placement, index_of
-from fieldloom.modalities.modality import Range
+from fieldloom.modalities.grid import Context, Grid, Placement
+from fieldloom.modalities.modality import Range, index_of
 from fieldloom.types import Batch, Coords, Data, Function, Signal, Values
 
 LEVEL = 0.5

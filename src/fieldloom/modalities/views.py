@@ -11,8 +11,14 @@ from torch import Generator, Tensor
 from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resize_intrinsics
-from fieldloom.modalities.grid import index_of
-from fieldloom.modalities.modality import LONGEST, Modality, Range, Resolution, sizes_of
+from fieldloom.modalities.modality import (
+    LONGEST,
+    Modality,
+    Range,
+    Resolution,
+    index_of,
+    sizes_of,
+)
 from fieldloom.types import RAY, Batch, Cameras, Coords, Data, Signal, Values
 
 
@@ -74,7 +80,7 @@ class Views(Modality):
                 f"modality: size = {size}, held = {held}, radius = {radius}, focal = {focal}, "
                 f"orbit = {orbit}: none negative, and no size above {LONGEST}."
             )
-        self.channels, self.value_dim = channels, channels
+        self.channels = channels
         if rays is not None and rays < 1:
             raise InputError(f"modality.rays = {rays}: at least 1.")
         if patch is not None and not 2 <= patch <= min(self.size):
