@@ -64,13 +64,14 @@ def build(
         if key not in hints or key in offered:
             settable = [k for k in hints if k not in known]
             raise unknown(f"argument of {part}", str(key), settable)
-        if key in tables and isinstance(value, list | tuple):
+        is_part = key in tables and hints[key] is not int  # a video's first frame is its start
+        if is_part and isinstance(value, list | tuple):
             if not takes_several(hints[key]):
                 raise InputError(
                     f"{kind}.{key} = {quote(value)} is not right: it is one part, no list."
                 )
             offered[key] = tuple(build(key, one, tables, **known) for one in value)
-        elif key in tables:
+        elif is_part:
             offered[key] = build(key, value, tables, **known)
         elif (described := dataclass_of(hints[key])) is not None:
             if not isinstance(value, Mapping):
