@@ -20,7 +20,6 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 """Kind of part -> its old name -> its name."""
 
 KEYS: Mapping[str, str] = {
-    "encoder[transformer].known": "encoder.mask_channel",
     **{
         f"field[experts, fourier-mlp].{key}": f"field.encoding.{key}"
         for key in ("features", "count", "bandwidth", "pi", "include_input", "grid")
@@ -35,7 +34,9 @@ KEYS: Mapping[str, str] = {
     "source[meshes].reach": "source.extent",
     "source[meshes].grow": "source.dilation",
     "source[meshes].near": "source.near_surface",
+    "encoder[transformer].known": "encoder.mask_channel",
     "codec[quantize].codes": "codec.codebook_size",
+    "source[skimage].pictures": "source.images",
     "prior[autoregressive].places": "prior.positions",
 }
 """Old dotted path -> path, from a kind of part: ``"field.count": "field.encoding.count"``.

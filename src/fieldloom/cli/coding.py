@@ -258,7 +258,7 @@ def sample(
     sizes = parse_resolution(resolution)
     system.check_room(codes, sizes)
     data = in_batches(lambda part: system.decode(part, sizes), "decoding", codes)
-    sheet = export.pictures([system.modality.picture(one) for one in data])
+    sheet = export.join_images([system.modality.to_image(one) for one in data])
     if sheet is not None:
         export.write(export.png_bytes(sheet), path)
     if folder is not None:
@@ -299,7 +299,7 @@ def interpolate(
     memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
     ends = between_samples if sampled else between_data
     way = system.decode(ends(system, source, first, last, steps), sizes).tensor
-    pictures = [system.modality.picture(one) for one in way]
+    pictures = [system.modality.to_image(one) for one in way]
     shown = [picture for picture in pictures if picture is not None]
     if not shown:
         raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")

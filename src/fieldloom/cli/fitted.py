@@ -47,7 +47,7 @@ def datum(system: System, modality: Grid, source: Source, folder: Path) -> list[
     raw = torch.cat([strip for _, strip in strips], 1)
     made = raw.clamp(0, 1)
     written = [modality.save(Data(made[None]), folder / "fitted")]
-    picture = modality.picture(made)
+    picture = modality.to_image(made)
     if picture is not None and folder / "fitted.png" not in written:
         written.append(export.png(picture, folder / "fitted.png"))
     names = ", ".join(str(path) for path in written if path is not None)

@@ -105,7 +105,7 @@ def draw(
     stills and films a few rows are held at a time.
     """
     from fieldloom import export
-    from fieldloom.modalities.media import FILM
+    from fieldloom.modalities.media import VIDEO_RATE
 
     modality = grid_of(system)
     axes = 1 if len(shape) == 1 else 2 if path.suffix in STILLS else 3
@@ -121,11 +121,11 @@ def draw(
         assert saved is not None
         return saved
     if axes == 2:
-        write = export.png_streamed if path.suffix == ".png" else export.tiff
+        write = export.png_from_strips if path.suffix == ".png" else export.tiff
         painted = ((first, paint(strip)) for first, strip in strips)
         return write(painted, (shape[0], shape[1], modality.channels), path)
     frames = (export.pixels(one) for _, strip in strips for one in strip.unbind(1))
-    rate = FILM if modality.rate is None else modality.rate * shape[0] / modality.size[0]
+    rate = VIDEO_RATE if modality.rate is None else modality.rate * shape[0] / modality.size[0]
     if path.suffix == ".mp4":
         return export.mp4(frames, path, rate)
     return export.gif(frames, path, 1 / rate)
