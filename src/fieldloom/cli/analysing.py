@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldloom.cli.console import say
-from fieldloom.cli.data import opened, part_of
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
@@ -17,11 +16,10 @@ from fieldloom.cli.options import (
     SourceOption,
 )
 from fieldloom.cli.outputs import check_not_own, output, wrote
+from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from fieldloom.system import System
     from fieldloom.types import Data
 
@@ -50,46 +48,23 @@ def influence(
     A row a datum: the original, its reconstruction, and for each token a map of the difference, by
     its own largest value. Of views, the first one that was held out.
     """
-    import torch
-
     from fieldloom import export, report
     from fieldloom.evaluation import analyses
 
     folder = analysis_folder(run, out, "influence")
-    system = opened(run, device)
+    system = load_system(run, device)
     indices = analyses.drawn_tokens(system, tokens, seed)
-    data = few(system, source, count)
-    rows, fractions, strengths = [], [], []
-    for i in range(len(data)):
-        datum = data.part([i])
-        code = system.encode(datum)
-        seen = system.modality.one_view(datum)
-        whole, maps = analyses.influence(system, code, indices, seen.cameras)
-        original = system.modality.images(seen.tensor)
-        assert original is not None  # ``influence`` has looked
-        rows += [shown(original[0]), shown(whole), *analyses.heat(maps)]
-        fractions.append(analyses.locality(maps))
-        strengths.append(maps.mean((1, 2)))
-    found = torch.stack(fractions)
-    sheet = torch.stack(rows)
-    content = export.sheet(sheet, len(indices) + 2, report.shown_height(sheet))
-    path = export.write(export.png_bytes(content), folder / "influence.png")
-    there = found[~found.isnan()]
-    mean = there.mean().item() if len(there) else None
-    numbers = {
-        "locality": mean,
-        "of": "fraction of a token's influence in the 10 % of pixels with most, mean of maps",
-        "data": len(data),
-        "tokens": indices,
-        "without influence": int(found.isnan().sum()),
-        "localities": [[None if x != x else x for x in row] for row in found.tolist()],
-        "mean differences": torch.stack(strengths).tolist(),
-    }
-    written(folder, "influence.json", [run], numbers)
-    if mean is None:
+    data = first_data(system, source, count)
+    found = analyses.study_influence(system, data, indices)
+    columns = len(indices) + 2
+    sheet = export.sheet(found.pictures, columns, report.shown_height(found.pictures))
+    path = export.write(export.png_bytes(sheet), folder / "influence.png")
+    write_numbers(folder, "influence.json", [run], found.numbers)
+    if found.mean is None:
         say("none of these tokens has any influence")
     else:
-        say(f"{mean:.1%} of a token's influence lies in 10 % of the pixels, mean of {len(there)}")
+        maps = len(data) * len(indices) - found.numbers["without influence"]
+        say(f"{found.mean:.1%} of a token's influence lies in 10 % of the pixels, mean of {maps}")
     say(f"{len(data)} data, {len(indices)} tokens: {path}")
 
 
@@ -106,7 +81,7 @@ def curves(
 
     path = output(runs[0], out, "learning-curves.png")
     over_steps, over_seconds = {}, {}
-    for run, name in named(runs).items():
+    for run, name in name_runs(runs).items():
         steps, seconds, psnr = learning_curve(Run(run).require().read_log())
         if not steps:
             raise InputError(f"'{run}': its log has no PSNR of the stage 'field' to draw.")
@@ -131,9 +106,9 @@ def support(
     folder = analysis_folder(runs[0], out, "support")
     counts = list(range(1, views + 1))
     found: dict[str, Any] = {}
-    for run, name in named(runs).items():
-        system = opened(run, device)
-        data = few(system, source, count)
+    for run, name in name_runs(runs).items():
+        system = load_system(run, device)
+        data = first_data(system, source, count)
         if data.cameras is None:
             raise InputError(f"'{run}': support is of views, and this run has none.")
         found[name] = psnr_by_support(system, data, counts)
@@ -142,7 +117,7 @@ def support(
     lines = {name: (counts, values) for name, values in found.items()}
     panel = Panel("support views", "PSNR of held-out views (dB)", lines)
     path = export.write(plot(panel), folder / "support.png")
-    written(folder, "support.json", runs, {"views": counts, "psnr": found, "data": len(data)})
+    write_numbers(folder, "support.json", runs, {"views": counts, "psnr": found, "data": len(data)})
     say(f"support: {path}")
 
 
@@ -180,8 +155,8 @@ def time(
         raise InputError("--code-rate, --weight-rate, --scratch-rate: numbers above 0.")
     folder = analysis_folder(run, out, "time")
     rates = Rates(code_rate, weight_rate, scratch_rate)
-    system = opened(run, device)
-    data = few(system, source, count)
+    system = load_system(run, device)
+    data = first_data(system, source, count)
     found = against_time(system, data, Budget(steps, seconds, points), rates, width, seed)
     for name, curve in found.items():
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
@@ -190,7 +165,7 @@ def time(
     shown = {name: curve._asdict() for name, curve in found.items()}
     about = {"data": len(data), "points": points, "rates": asdict(rates), "width": width}
     where = devices.environment(system.device)
-    written(folder, "time.json", [run], about | {"curves": shown, "environment": where})
+    write_numbers(folder, "time.json", [run], about | {"curves": shown, "environment": where})
     say(f"time: {path}")
 
 
@@ -207,25 +182,22 @@ def analysis_folder(run: str, out: Path | None, name: str) -> Path:
     return out
 
 
-def few(system: System, path: str | None, count: int | None) -> Data:
+def first_data(system: System, path: str | None, count: int | None) -> Data:
     """The first data of the run's test part, or of those at a path."""
-    source, indices = part_of(system, path)
+    from fieldloom.inputs import held_out_part
+
+    source, indices = held_out_part(system, path)
     return source.read(indices[:count])
 
 
-def shown(picture: Tensor) -> Tensor:
-    """A picture (channel, height, width) with three channels, in [0, 1]."""
-    return picture.cpu().clamp(0, 1).expand(3, -1, -1)
-
-
-def named(runs: list[str]) -> dict[str, str]:
+def name_runs(runs: list[str]) -> dict[str, str]:
     """What each run is called: its folder's name, or where several have it, its whole path."""
     short = {run: Path(run).resolve().name for run in runs}
     alike = list(short.values())
     return {run: name if alike.count(name) == 1 else run for run, name in short.items()}
 
 
-def written(folder: Path, name: str, runs: list[str], numbers: dict[str, Any]) -> None:
+def write_numbers(folder: Path, name: str, runs: list[str], numbers: dict[str, Any]) -> None:
     """Numbers as JSON, with the runs that they are of."""
     from fieldloom.engine.run import Run
 

@@ -57,6 +57,51 @@ def influence(
     return Influence(made[-1], (made[:-1] - made[-1]).abs().mean(1))
 
 
+class InfluenceStudy(NamedTuple):
+    """A row of pictures a datum, and the numbers behind them, as JSON has them.
+
+    pictures: (data * (tokens + 2), 3, height, width): of each datum the original, its
+    reconstruction, and a map for each token. mean: of all maps' locality; None: none has any.
+    """
+
+    pictures: Tensor
+    mean: float | None
+    numbers: dict[str, Any]
+
+
+def study_influence(system: System, data: Data, tokens: Sequence[int]) -> InfluenceStudy:
+    """The influence of some tokens of the codes of data; of views, on the first one held out."""
+    rows, fractions, strengths = [], [], []
+    for i in range(len(data)):
+        datum = data.part([i])
+        code = system.encode(datum)
+        seen = system.modality.one_view(datum)
+        whole, maps = influence(system, code, tokens, seen.cameras)
+        original = system.modality.images(seen.tensor)
+        assert original is not None  # ``influence`` has looked
+        rows += [as_colour(original[0]), as_colour(whole), *heat(maps)]
+        fractions.append(locality(maps))
+        strengths.append(maps.mean((1, 2)))
+    found = torch.stack(fractions)
+    there = found[~found.isnan()]
+    mean = there.mean().item() if len(there) else None
+    numbers = {
+        "locality": mean,
+        "of": "fraction of a token's influence in the 10 % of pixels with most, mean of maps",
+        "data": len(data),
+        "tokens": list(tokens),
+        "without influence": int(found.isnan().sum()),
+        "localities": [[None if x != x else x for x in row] for row in found.tolist()],
+        "mean differences": torch.stack(strengths).tolist(),
+    }
+    return InfluenceStudy(torch.stack(rows), mean, numbers)
+
+
+def as_colour(picture: Tensor) -> Tensor:
+    """A picture (channel, height, width) with three channels, in [0, 1]."""
+    return picture.cpu().clamp(0, 1).expand(3, -1, -1)
+
+
 def locality(maps: Tensor, fraction: float = 0.1) -> Tensor:
     """How much of the sum of each map lies in the ``fraction`` of its pixels with most: (maps,).
 
