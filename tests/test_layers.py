@@ -25,12 +25,17 @@ LEVELS = [
     ["encoders", "codecs", "denoisers"],
     ["priors"],
     ["objectives"],
+    ["settings", "decoding"],
     ["system"],
+    ["assembly"],
     ["engine"],
+    ["preparation"],
+    ["inputs"],
     ["codes"],
     ["training"],
     ["evaluation"],
-    ["report"],
+    ["report", "drawing"],
+    ["api"],
     ["cli"],
 ]
 APART = {

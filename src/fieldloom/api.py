@@ -13,7 +13,7 @@ from fieldloom.codes.bulk import Codes
 from fieldloom.codes.files import Format, encode_into
 from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.run import Run, load
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote
 from fieldloom.evaluation import Result
 from fieldloom.export import named
 from fieldloom.inputs import held_out_part, source_of
@@ -171,10 +171,6 @@ def _system(system: Trained) -> System:
 
 
 def _crop(sides: Any) -> Crop:
-    try:
-        left, top, right, bottom = sides
-        return Crop(left, top, right, bottom)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"crop = {sides!r}: four numbers, left, top, right, bottom.") from None
+    if not isinstance(sides, tuple | list) or len(sides) != 4:
+        raise InputError(f"crop = {quote(sides)}: four numbers, left, top, right, bottom.")
+    return Crop(*sides)
