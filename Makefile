@@ -1,15 +1,20 @@
 # make demo: set up, then train and sample on bundled real data. make test: set up, then all tests.
+# make check: set up, then format, style, types, and the tests that are not slow: before each commit.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test lint clean
+.PHONY: demo test check lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/fieldloom demo
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+	$(PYTEST)
+
+check: lint
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

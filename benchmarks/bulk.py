@@ -32,7 +32,7 @@ from fieldloom.encoders import Fit, stacks  # noqa: E402
 from fieldloom.encoders.draws import point_sampler  # noqa: E402
 from fieldloom.engine import device as devices  # noqa: E402
 from fieldloom.family import Family  # noqa: E402
-from fieldloom.fields import FourierMlp, Siren  # noqa: E402
+from fieldloom.fields import Fourier, FourierMlp, Siren  # noqa: E402
 from fieldloom.metrics.losses import bce, mse  # noqa: E402
 from fieldloom.modalities import MODALITIES  # noqa: E402
 from fieldloom.renderers import Direct as Renderer  # noqa: E402
@@ -54,7 +54,7 @@ class Case(NamedTuple):
 
 def cases() -> list[Case]:
     mnist = FourierMlp(
-        2, 1, width=16, depth=3, features="octaves", count=4, pi=False, init="xavier"
+        2, 1, width=16, depth=3, init="xavier", encoding=Fourier("octaves", count=4, pi=False)
     )
     siren = Siren(2, 1, width=32, depth=3, frequency=30.0)
     return [

@@ -28,9 +28,9 @@ from measure import in_turns  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from fieldloom.engine import device as devices  # noqa: E402
-from fieldloom.fields.experts import Experts  # noqa: E402
-from fieldloom.nn.routes import Keys, route  # noqa: E402
-from fieldloom.nn.tiles import cells, corners, tiled  # noqa: E402
+from fieldloom.fields import Experts, Tiling  # noqa: E402
+from fieldloom.nn.dispatch import Assignment, dispatch  # noqa: E402
+from fieldloom.nn.tiles import blend_corners, tile_indices, tiled_linear  # noqa: E402
 
 POINTS, WIDTH, TILES = 65536, 256, (4, 4)
 AIMS = {
@@ -71,13 +71,13 @@ class Layer:
         q, blend = self.unit * SCALE, None
         if self.blend == "linear":
             q = q - 0.5
-            blend = corners(q, self.tiles)
-        keys = Keys(cells(q, self.tiles), len(self.weight), own=False)
-        (self.stop,) = route([keys], 1, len(q))
+            blend = blend_corners(q, self.tiles)
+        keys = Assignment(tile_indices(q, self.tiles), len(self.weight), own=False)
+        (self.order,) = dispatch([keys], 1, len(q))
         if blend is not None:
-            blend = (blend[0], self.stop.of(blend[1]))
-        assert self.stop.order is not None
-        return tiled(self.x, self.stop.order, self.weight, self.bias, blend)
+            blend = (blend[0], self.order.gather(blend[1]))
+        assert self.order.segments is not None
+        return tiled_linear(self.x, self.order.segments, self.weight, self.bias, blend)
 
     def step(self) -> tuple[Tensor, ...]:
         return torch.autograd.grad(self.value(), (self.x, self.weight, self.bias), self.slope)
@@ -87,13 +87,13 @@ class Layer:
         q = self.unit * SCALE
         shares = torch.zeros(len(q), len(self.weight), device=q.device)
         if self.blend == "linear":
-            table, found = corners(q - 0.5, self.tiles)
-            place = cells(q - 0.5, self.tiles)
+            table, found = blend_corners(q - 0.5, self.tiles)
+            place = tile_indices(q - 0.5, self.tiles)
             for corner, own in enumerate(table):
                 column = torch.tensor(own, device=q.device)[place]
                 shares.scatter_add_(1, column[:, None], found[:, corner : corner + 1])
         else:
-            shares.scatter_(1, cells(q, self.tiles)[:, None], 1.0)
+            shares.scatter_(1, tile_indices(q, self.tiles)[:, None], 1.0)
         matrices = torch.einsum("nt,tio->nio", shares, self.weight)
         return torch.einsum("ni,nio->no", self.x, matrices) + self.bias
 
@@ -121,12 +121,14 @@ def check(device: torch.device) -> float:
 
 def restored(layer: Layer) -> Tensor:
     value = layer.value()
-    return layer.stop.back(value)
+    return layer.order.scatter(value)
 
 
 def network(unit: Tensor, tiles: int, blend: str) -> Callable[[], Any]:
     """A training step of a field of six layers, tiles divided from layer to layer."""
-    field = Experts(2, 3, width=WIDTH, depth=6, tiles=(*(tiles,) * 5, 1), blend=blend, low=0.0)
+    field = Experts(
+        2, 3, width=WIDTH, depth=6, tiling=Tiling(tiles=(*(tiles,) * 5, 1), blend=blend, low=0.0)
+    )
     draw = torch.Generator().manual_seed(2)
     weights = {
         name: slot.init(draw)[None].to(unit.device).requires_grad_(slot.role != "fixed")

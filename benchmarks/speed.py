@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from fieldloom.assembly import objective_of
 from fieldloom.process import quicken
 
 quicken()  # as the command line does: before torch is imported
@@ -52,7 +53,7 @@ def gradients(system: System) -> list[Tensor]:
 
 def train_step(system: System, data: Tensor) -> float:
     """Loss and gradients of a batch, as the training loop takes them."""
-    objective = system.objective().train()
+    objective = objective_of(system).train()
     batch = system.modality.observe(data)
     width, points = system.recipe["field"]["width"], batch.context.coords.shape[1]
     micro = devices.micro_batch(CPU, len(data), points, width)

@@ -19,7 +19,7 @@ from fieldloom import Family, export
 from fieldloom.codecs import Quantize
 from fieldloom.conditioners import FlatWeights
 from fieldloom.encoders import Fit
-from fieldloom.fields import FourierMlp
+from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.losses import mse
 from fieldloom.metrics.paired import psnr
 from fieldloom.metrics.sets import nearest
@@ -45,7 +45,7 @@ def main() -> None:
 
     # 1. Fields: one digit is fitted, and where it ends all others begin, so that a weight means the
     #    same in all of them. All are fitted at once, each as it would be alone.
-    net = FourierMlp(2, 1, width=8, depth=3, features="octaves", count=2, pi=False)
+    net = FourierMlp(2, 1, width=8, depth=3, encoding=Fourier("octaves", count=2, pi=False))
     family = Family(net, FlatWeights(net.slots))
     fit = Fit(steps=asked.fit_steps, rate=1e-2)
     fields = lambda some: fit(image.observe(some).context, family, Points(), mse).detach()

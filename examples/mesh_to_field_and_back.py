@@ -18,8 +18,8 @@ from fieldloom import Family, export
 from fieldloom.conditioners import Shared
 from fieldloom.fields import Siren
 from fieldloom.geometry.inside import distance
-from fieldloom.geometry.isosurface import project
-from fieldloom.geometry.mesh import checked, from_unit, sample, volume
+from fieldloom.geometry.isosurface import project_to_level
+from fieldloom.geometry.mesh import as_mesh, from_unit, sample, volume
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities import Points
 from fieldloom.modalities.sources import SOURCES
@@ -59,13 +59,15 @@ def main() -> None:
     unit = shape.mesh(grid[0])
     if unit is None:
         raise SystemExit("the field has no surface yet: more --steps")
-    unit = project(unit, lambda x: (family(x, code) + 1) / 2, level=0.5, steps=3, reach=0.05)
+    unit = project_to_level(
+        unit, lambda x: (family(x, code) + 1) / 2, level=0.5, steps=3, max_step=0.05
+    )
     back = from_unit(unit, source.meta["frame"][0])
     export.mesh(back.vertices, back.faces, arguments.out / "back.glb")
     export.png(shape.picture(grid[0], 256), arguments.out / "back.png")
 
     loaded = load_mesh(arguments.mesh)
-    true = checked(loaded.vertices, loaded.faces, str(arguments.mesh))
+    true = as_mesh(loaded.vertices, loaded.faces, str(arguments.mesh))
     points, _ = sample(back, 5000)
     apart = distance(true, points).mean() / source.meta["frame"][0][3]
     print(f"volume {volume(true):.4g} -> {volume(back):.4g}")

@@ -15,7 +15,7 @@ import torch
 
 from fieldloom import Family, export
 from fieldloom.conditioners import Shared
-from fieldloom.fields import Experts, Field, FourierMlp, Siren
+from fieldloom.fields import Experts, Field, Fourier, FourierMlp, Siren, Tiling
 from fieldloom.metrics.losses import mse
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Grid
@@ -51,10 +51,12 @@ def main() -> None:
     found = source(image, asked.picture) if asked.picture else source(image, ("astronaut",))
     data = found.read(found.train[:1])
 
-    octaves = dict(features="octaves", count=8)
-    experts = Experts(2, 3, width=64, depth=6, tiles=(4, 4, 4, 4, 4, 1), **octaves)
+    octaves = Fourier("octaves", count=8)
+    experts = Experts(
+        2, 3, width=64, depth=6, tiling=Tiling(tiles=(4, 4, 4, 4, 4, 1)), encoding=octaves
+    )
     fields = {
-        "mlp": (FourierMlp(2, 3, width=64, depth=6, init="kaiming", **octaves), 5e-3),
+        "mlp": (FourierMlp(2, 3, width=64, depth=6, init="kaiming", encoding=octaves), 5e-3),
         "siren": (Siren(2, 3, width=64, depth=6), 1e-3),
         "experts": (experts, 1e-2),
     }

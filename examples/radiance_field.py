@@ -15,7 +15,7 @@ import torch
 
 from fieldloom import Family, export
 from fieldloom.conditioners import Shared
-from fieldloom.fields import FourierMlp
+from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.losses import mse
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Views
@@ -54,11 +54,8 @@ def main() -> None:
         domain.value,
         width=96,
         depth=5,
-        features="octaves",
-        count=7,
-        pi=False,  # one period is wider than the scene
-        include_input=True,
         init="kaiming",
+        encoding=Fourier("octaves", count=7, pi=False, include_input=True),
     )
     family = Family(field, Shared(field.slots))
     code = family.conditioner.origin(1)

@@ -15,7 +15,7 @@ from fieldloom.engine.stage import Stage
 from fieldloom.errors import InputError
 from fieldloom.evaluation import evaluate
 from fieldloom.family import Family
-from fieldloom.fields.mlp import FourierMlp
+from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.objectives.adversarial import GAMES, Adversarial
 from fieldloom.objectives.critics.points import PointConv, PointCritic, farthest
 from fieldloom.priors import Gaussian
@@ -39,7 +39,9 @@ class Tiny(nn.Module):
 
 
 def family():
-    field = FourierMlp(1, 1, width=4, depth=3, features="none", activation="leaky-relu-0.1")
+    field = FourierMlp(
+        1, 1, width=4, depth=3, activation="leaky-relu-0.1", encoding=Fourier("none")
+    )
     return Family(field, Hyper(field.slots, width=WIDTH, hidden=(5,))).double()
 
 
@@ -272,7 +274,7 @@ def test_refusals():
         Adversarial(family(), Render(), given(False), Tiny())
     with pytest.raises(InputError, match="a prior that is not learned"):
         Adversarial(family(), Render(), None, Tiny())
-    field = FourierMlp(1, 1, width=4, depth=3, features="none")
+    field = FourierMlp(1, 1, width=4, depth=3, encoding=Fourier("none"))
     with pytest.raises(InputError, match="needs a conditioner with a code"):
         Adversarial(Family(field, Shared(field.slots)), Render(), given(), Tiny())
     for more in (dict(), dict(r1=1.0)):
@@ -296,6 +298,7 @@ class Average(nn.Module):
         return self.net(torch.stack([mean, spread], 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [-0.7, 0.7])
 def test_constants_are_learned(shift):
     """The generator's values move to the data's, from where they start."""
@@ -547,6 +550,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_gasp_goes_on_bit_for_bit(tmp_path, monkeypatch):
     loaded = recipes.load("gasp:tiny", ["train.field.ema=0.9", "objective.points=40"])
     straight = train(loaded, str(tmp_path / "straight"))
@@ -598,6 +602,7 @@ def test_gasp_trains_and_samples(tmp_path):
         train(recipes.load("gasp:tiny"), str(folder))
 
 
+@pytest.mark.slow
 def test_samples_of_gasp_are_measured(tmp_path):
     system = train(recipes.load("gasp:tiny"), str(tmp_path / "run"))
     result = evaluate(system, open_source(system.recipe, system.modality))

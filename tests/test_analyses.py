@@ -34,6 +34,7 @@ from fieldloom.evaluation.timing import (
 )
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities.sources import Source
+from given import data_of
 
 CODED = ["functa", "mnif", "transinr", "ipc", "laginr"]
 
@@ -91,7 +92,7 @@ def test_tokens_are_drawn_from_the_seed():
 
 def test_influence_on_a_view(scenes):
     system, views, cameras = scenes
-    code = system.encode(views, **cameras)[:1]
+    code = system.encode(data_of(views, **cameras))[:1]
     one = {key: x[:1, 4:5] for key, x in cameras.items()}
     found = influence(system, code, [1], one)
     without = code.clone()
@@ -291,7 +292,7 @@ def test_commands_on_views(scenes, tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     words = ["reconstruct", tmp_path / "views", "--refine", "codes", "--refine-steps", 2]
     run(*words, "--out", tmp_path / "orbits")
-    before = held_out(system, system.encode(views, **cameras), views, **cameras).mean()
+    before = held_out(system, system.encode(data_of(views, **cameras)), views, **cameras).mean()
     assert f"PSNR of held-out views: {before:.2f} dB" in capsys.readouterr().out
 
 

@@ -31,10 +31,11 @@ from fieldloom.conditioners import FlatWeights
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Siren
-from fieldloom.geometry.mesh import checked
+from fieldloom.geometry.mesh import as_mesh
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import (
     SOURCES,
+    cache,
     files,
     meshfiles,
     spec_of,
@@ -45,7 +46,6 @@ from fieldloom.modalities.sources import (
 from fieldloom.modalities.sources import (
     images as pictures,
 )
-from fieldloom.modalities.sources import mapped as mapped_module
 from fieldloom.modalities.sources import (
     video as films,
 )
@@ -635,7 +635,7 @@ def test_meshes_open_no_file_beside_them(tmp_path, monkeypatch):
     ],
 )
 def test_arrays_that_are_no_mesh(vertices, faces, words):
-    refused(words, checked, vertices, faces, "it")
+    refused(words, as_mesh, vertices, faces, "it")
 
 
 @pytest.mark.parametrize(
@@ -1058,21 +1058,21 @@ def test_the_cache_knows_content_not_places_and_times(tmp_path, cached):
 
 
 def test_of_large_files_blocks_and_the_time_are_known(tmp_path, monkeypatch):
-    monkeypatch.setattr(mapped_module, "WHOLE", 1000)
-    monkeypatch.setattr(mapped_module, "BLOCK", 10)
+    monkeypatch.setattr(cache, "WHOLE", 1000)
+    monkeypatch.setattr(cache, "BLOCK", 10)
     content = bytearray(draw().bytes(5000))
     path = write(tmp_path / "a.bin", bytes(content))
     os.utime(path, ns=(0, 0))
-    known = {mapped_module._content(path)}
+    known = {cache._content(path)}
     for place in (0, 9, 4990, 4999):  # of the first block, and of the last
         changed = content.copy()
         changed[place] ^= 1
         write(path, bytes(changed))
         os.utime(path, ns=(0, 0))
-        known.add(mapped_module._content(path))
+        known.add(cache._content(path))
     write(path, bytes(content))
     os.utime(path, ns=(0, 1))
-    known.add(mapped_module._content(path))
+    known.add(cache._content(path))
     assert len(known) == 6
 
 

@@ -26,13 +26,13 @@ from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.family import Family
-from fieldloom.fields import FourierMlp, Siren
+from fieldloom.fields import Fourier, FourierMlp, Siren
 from fieldloom.metrics.losses import bce, mse
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import Reconstruction
 from fieldloom.renderers import Direct as Plain
 from fieldloom.training import train
-from fieldloom.types import Batch, Signal
+from fieldloom.types import Batch, Data, Signal
 
 POINTS = 30
 HOW = (Plain(), mse)
@@ -298,7 +298,7 @@ def test_a_job_and_its_manifest(tmp_path):
     assert torch.equal(torch.cat([x["errors"] for x in shards]), found.errors)
     assert torch.equal(found.indices, places)
     for row, place in enumerate(places.tolist()):  # one by one, by hand
-        signal = system.modality.encoding(source.data[place][None])
+        signal = system.modality.encoding(source.data.tensor[place][None])
         signal = replace(signal, index=torch.tensor([place]))
         code = system.encoder(signal, system.family, Plain(), bce)
         torch.testing.assert_close(found.codes[row], code[0], rtol=1e-4, atol=1e-6)
@@ -354,6 +354,7 @@ here.bulk.encode(system, source, source.train, sys.argv[2], shard=6)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on(tmp_path):
     system, source = a_system()
     bulk.encode(system, source, source.train, tmp_path / "straight", shard=6)
@@ -371,7 +372,7 @@ def test_another_job_is_refused(tmp_path):
     system, source = a_system()
     bulk.encode(system, source, source.train, tmp_path / "job")
     other = a_system("seed=5")[0]
-    changed = replace(source, data=source.data.flip(0))
+    changed = replace(source, data=Data(source.data.tensor.flip(0)))
     for key, own in {
         "system": (other, source, source.train),
         "data": (system, changed, source.train),
@@ -390,7 +391,7 @@ def test_another_job_is_refused(tmp_path):
 
 def test_failed_signals_are_told_and_left_out(tmp_path):
     system, source = a_system()
-    data = source.data.clone()
+    data = source.data.tensor.clone()
     data[[3, 11]] = float("nan")
     source = replace(source, data=data)
     with pytest.warns(UserWarning, match="2 of 20 signals failed"):
@@ -458,7 +459,7 @@ def test_one_bulk_call_encodes_as_many_small_ones():
     assert [len(x) for x in system.signals(source.data)] == [20]
     torch.testing.assert_close(system.encode(source.data, batch=3), whole, rtol=1e-4, atol=1e-6)
     some = torch.tensor([4, 9])
-    few = system.encode(source.data[some], index=some)
+    few = system.encode(source.data.part(some))
     torch.testing.assert_close(few, whole[some], rtol=1e-4, atol=1e-6)
 
 
@@ -487,7 +488,7 @@ def test_encode(fitted_run, tmp_path, capsys):
     system = fieldloom.load(run, device="cpu")
     source = fieldloom.assembly.open_source(system.recipe, system.modality)
     assert torch.equal(tensors["labels"], source.labels[source.test])
-    codes = system.encode(source.read(source.test), index=source.test)
+    codes = system.encode(source.read(source.test))
     torch.testing.assert_close(codes, found.codes)
 
 
@@ -537,7 +538,7 @@ def test_hdf5_layout(tmp_path, name):
         field = Siren(2, 3, width=4, depth=3)
         theirs = ["kernel_net_0.linear", "kernel_net_1.linear", "output_linear"]
     else:
-        field = FourierMlp(2, 3, width=4, depth=3, features="none")
+        field = FourierMlp(2, 3, width=4, depth=3, encoding=Fourier("none"))
         theirs = ["Dense_0", "Dense_1", "Dense_2"]
     own = Family(field, FlatWeights(field.slots, width=7))  # tokens, the last one padded
     codes = own.conditioner.pack({n: torch.randn(6, *s.shape) for n, s in field.slots.items()})

@@ -16,9 +16,9 @@ from fieldloom.geometry.cameras import (
     opengl_from_opencv,
     orbit,
     pixel_rays,
-    project,
+    project_points,
     rays,
-    resized,
+    resize_intrinsics,
 )
 
 ASKEW = torch.tensor([40.0, 35.0, 15.0, 11.0])  # nothing equal, nothing centred
@@ -37,12 +37,12 @@ def test_a_cube_falls_on_known_pixels():
     c2w = torch.eye(4)
     c2w[2, 3] = 5
     intrinsics = torch.tensor([12.0, 24.0, 8.0, 6.0])
-    pixels, depth = project(CUBE, c2w, intrinsics)
+    pixels, depth = project_points(CUBE, c2w, intrinsics)
     for (x, y, z), (u, v), d in zip(CUBE.tolist(), pixels.tolist(), depth.tolist(), strict=True):
         assert d == 5 - z
         assert u == pytest.approx(8 + 12 * x / d)  # right is right
         assert v == pytest.approx(6 - 24 * y / d)  # up is a smaller v
-    behind = project(torch.tensor([0.0, 0.0, 9.0]), c2w, intrinsics)[1]
+    behind = project_points(torch.tensor([0.0, 0.0, 9.0]), c2w, intrinsics)[1]
     assert behind < 0
 
 
@@ -54,7 +54,7 @@ def test_projection_is_opencvs():
         w2c = np.linalg.inv(opencv_from_opengl(c2w).double().numpy())
         for point in CUBE:
             seen = matrix @ (w2c @ np.append(point.numpy(), 1))[:3]
-            pixel, depth = project(point, c2w, ASKEW)
+            pixel, depth = project_points(point, c2w, ASKEW)
             assert depth == pytest.approx(seen[2], rel=1e-5)
             np.testing.assert_allclose(pixel, seen[:2] / seen[2], rtol=1e-4, atol=1e-4)
 
@@ -62,7 +62,7 @@ def test_projection_is_opencvs():
 def test_rays_through_projected_points_hit_them():
     """A step of the depth along the unnormalised ray ends at the point: many views at once."""
     c2w = poses(5).unsqueeze(1)
-    pixels, depth = project(CUBE, c2w, ASKEW)
+    pixels, depth = project_points(CUBE, c2w, ASKEW)
     assert pixels.shape == (5, 8, 2)
     found = pixel_rays(c2w, ASKEW, *pixels.unbind(-1))
     hit = found[..., :3] + depth.unsqueeze(-1) * found[..., 3:]
@@ -100,21 +100,23 @@ def test_axes_of_opencv_and_back():
 def test_resized_intrinsics_keep_the_scene():
     """A world point keeps its place as a share of the picture, and blocks keep their mean ray."""
     c2w = poses(1)[0]
-    before, _ = project(CUBE, c2w, ASKEW)
-    after, _ = project(CUBE, c2w, resized(ASKEW, (22, 30), (44, 10)))
+    before, _ = project_points(CUBE, c2w, ASKEW)
+    after, _ = project_points(CUBE, c2w, resize_intrinsics(ASKEW, (22, 30), (44, 10)))
     torch.testing.assert_close(after / torch.tensor([10.0, 44.0]), before / torch.tensor([30, 22]))
     fine = rays(c2w, ASKEW, 22, 30).unflatten(0, (11, 2, 15, 2)).mean((1, 3)).flatten(0, 1)
-    torch.testing.assert_close(rays(c2w, resized(ASKEW, (22, 30), (11, 15)), 11, 15), fine)
+    torch.testing.assert_close(
+        rays(c2w, resize_intrinsics(ASKEW, (22, 30), (11, 15)), 11, 15), fine
+    )
 
 
 def test_look_at():
     eye, target = torch.tensor([3.0, -2.0, 1.0]), torch.tensor([0.5, 0.5, 0.0])
     c2w = look_at(eye, target, torch.tensor([0.0, 0.0, 2.0]))
     check_pose(c2w, "it")
-    pixel, depth = project(target, c2w, ASKEW)
+    pixel, depth = project_points(target, c2w, ASKEW)
     torch.testing.assert_close(pixel, ASKEW[2:])
     assert depth == pytest.approx(float((eye - target).norm()))
-    above, _ = project(target + torch.tensor([0.0, 0.0, 0.1]), c2w, ASKEW)
+    above, _ = project_points(target + torch.tensor([0.0, 0.0, 0.1]), c2w, ASKEW)
     assert above[0] == pytest.approx(15, abs=1e-4)
     assert above[1] < 11
     for bad in (target, target + torch.tensor([0.0, 0.0, 4.0])):
@@ -131,7 +133,7 @@ def test_orbit(up):
     torch.testing.assert_close(eye[:, up], torch.full((8,), 1.25))
     assert (c2w[:, up, 1] > 0).all()
     assert c2w[:, up, 0].abs().max() < 1e-6
-    pixel, depth = project(torch.zeros(3), c2w, ASKEW)
+    pixel, depth = project_points(torch.zeros(3), c2w, ASKEW)
     torch.testing.assert_close(pixel, ASKEW[2:].expand(8, 2))
     torch.testing.assert_close(depth, torch.full((8,), 2.5))
     step = torch.linalg.cross(eye[:-1], eye[1:])[:, up]

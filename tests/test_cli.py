@@ -68,6 +68,7 @@ def test_list():
     fails(2, "unknown list 'feilds'; did you mean 'fields'?", "list", "feilds")
 
 
+@pytest.mark.slow
 def test_from_training_to_pictures(tmp_path):
     """Every verb on an own folder of pictures, in another working directory."""
     pictures = tmp_path / "pictures"

@@ -5,14 +5,15 @@ from functools import partial
 import pytest
 import torch
 
-from fieldloom.assembly import build
+from fieldloom.assembly import build, objective_of
 from fieldloom.encoders import Transformer
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities import MODALITIES, Views
 from fieldloom.modalities.grid import Context
 from fieldloom.objectives import Reptile
 from fieldloom.renderers import Direct, Plucker, plucker
-from fieldloom.types import Signal
+from fieldloom.types import Cameras, Signal
+from given import data_of
 
 image = partial(MODALITIES["image"], range="unit")
 
@@ -23,15 +24,15 @@ def seeded(seed=0):
 
 def test_few_points_are_predicted_from_a_whole_grid():
     modality, data = image(size=6), torch.rand(2, 3, 6, 6)
-    batch = modality.observe(data, points=5, generator=seeded(), whole=True)
+    batch = modality.observe(data, points=5, generator=seeded(), keep_grid=True)
     assert batch.context.grid == (6, 6)
-    torch.testing.assert_close(modality.assemble(batch.context.values), data)
+    torch.testing.assert_close(modality.assemble(batch.context.values).tensor, data)
     assert batch.target.grid is None
     assert batch.target.coords.shape == (2, 5, 2)
     plain = modality.observe(data, points=5, generator=seeded())
     assert plain.context is plain.target
     torch.testing.assert_close(plain.target.values, batch.target.values)
-    labelled = modality.observe(data, label=torch.tensor([1, 0]), points=5, whole=True)
+    labelled = modality.observe(data_of(data, label=torch.tensor([1, 0])), points=5, keep_grid=True)
     assert labelled.context.label.tolist() == labelled.target.label.tolist() == [1, 0]
 
 
@@ -65,12 +66,12 @@ def test_an_encoder_of_points_gets_known_ones():
 def test_a_smaller_grid_is_the_mean_of_cells(name, axes):
     modality = MODALITIES[name](size=6, range="unit", context=Context(size=2))
     data = torch.rand(2, modality.channels, *(6,) * axes)
-    context = modality.observe(data, points=3, whole=True).context
+    context = modality.observe(data, points=3, keep_grid=True).context
     assert modality.axes == context.grid == (2,) * axes
     cells = data
     for axis in range(2, 2 + axes):
         cells = cells.unflatten(axis, (2, 3)).mean(axis + 1)
-    torch.testing.assert_close(modality.assemble(context.values, 2), cells)
+    torch.testing.assert_close(modality.assemble(context.values, 2).tensor, cells)
     torch.testing.assert_close(context.coords, modality.grid(2).expand(2, -1, -1))
     torch.testing.assert_close(modality.encoding(data).values, context.values)
 
@@ -108,7 +109,7 @@ def test_support_and_query_are_different_views():
     data, cameras = posed()
     counts = set()
     for seed in range(20):
-        batch = modality.observe(data, generator=seeded(seed), whole=True, **cameras)
+        batch = modality.observe(data_of(data, **cameras), generator=seeded(seed), keep_grid=True)
         support, query = views_of(batch.context, data), views_of(batch.target, data)
         counts.add(len(support[0]))
         for seen, asked in zip(support, query, strict=True):
@@ -117,23 +118,23 @@ def test_support_and_query_are_different_views():
             assert 6 not in seen + asked  # held out
         assert any(support[0] != other for other in support[1:]) or len(support[0]) == 1
     assert counts == {1, 2, 3}
-    few = modality.observe(data, points=5, generator=seeded(), whole=True, **cameras)
+    few = modality.observe(data_of(data, **cameras), points=5, generator=seeded(), keep_grid=True)
     assert few.target.coords.shape == (3, 5, 6)
     assert few.context.grid[1:] == (4, 4)
-    scattered = modality.observe(data, points=5, generator=seeded(), **cameras)
+    scattered = modality.observe(data_of(data, **cameras), points=5, generator=seeded())
     assert scattered.context.coords.shape == (3, 5, 6)
 
 
 def test_codes_are_found_from_views_at_even_distances():
     modality = Views(size=4, range="unit", support=(1, 3), held=1)
     data, cameras = posed()
-    assert views_of(modality.encoding(data, **cameras), data) == [[0, 2, 4]] * 3
-    two = modality.support(data, **cameras, count=2)
+    assert views_of(modality.encoding(data_of(data, **cameras)), data) == [[0, 2, 4]] * 3
+    two = modality.support(data_of(data, **cameras), count=2)
     assert views_of(two, data) == [[0, 3]] * 3
     with pytest.raises(ValueError, match="from 1 to 6"):
-        modality.support(data, **cameras, count=7)
+        modality.support(data_of(data, **cameras), count=7)
     with pytest.raises(ValueError, match="more than the 6 views"):
-        Views(size=4, support=6, query=1, held=1).observe(data, **cameras)
+        Views(size=4, support=6, query=1, held=1).observe(data_of(data, **cameras))
     with pytest.raises(ValueError, match="support"):
         Views(size=4, support=(3, 1))
 
@@ -141,7 +142,7 @@ def test_codes_are_found_from_views_at_even_distances():
 def test_rays_are_joined_to_pixels():
     modality = Views(size=4, range="unit", support=2)
     data, cameras = posed()
-    signal = modality.encoding(data, **cameras)
+    signal = modality.encoding(data_of(data, **cameras))
     for rays, expected in (("plucker", plucker(signal.coords)), ("origin", signal.coords)):
         encoder = Transformer((2, 8), modality.axes, 3, 6, grid_dim=2, width=8, depth=1,
                               heads=2, patch=1, rays=rays)  # fmt: skip
@@ -156,14 +157,14 @@ RECIPES = ["laginr:tiny", "ipc:tiny", "transinr:tiny", "learned-init:tiny"]
 def test_small_recipes_learn(name):
     """A few dozen steps on two pictures halve the error with which the untrained system starts."""
     system = build(name)
-    objective = system.objective().train()
+    objective = objective_of(system).train()
     system.train()
     torch.manual_seed(0)
     data = torch.rand(2, 1, 8, 8)
     adam = torch.optim.Adam(objective.players["field"]["shared"], 1e-2)
     losses = []
     for _ in range(60):
-        batch = system.modality.observe(data, whole=system.encoder.reads_grid)
+        batch = system.modality.observe(data, keep_grid=system.encoder.reads_grid)
         loss, _ = objective.loss("field", batch)
         adam.zero_grad()
         loss.backward()
@@ -171,14 +172,14 @@ def test_small_recipes_learn(name):
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     system.eval()
-    larger = system.reconstruct(data, resolution=20)
+    larger = system.reconstruct(data, resolution=20).tensor
     assert larger.shape == (2, 1, 20, 20)
     assert torch.isfinite(larger).all()
 
 
 def test_reptile_pulls_the_origin_towards_the_end_of_descent():
     system = build("learned-init:tiny", objective="reptile")
-    objective = system.objective().train()
+    objective = objective_of(system).train()
     system.train()
     batch = system.modality.observe(torch.rand(2, 1, 8, 8))
     loss, _ = objective.loss("field", batch)
@@ -187,7 +188,7 @@ def test_reptile_pulls_the_origin_towards_the_end_of_descent():
     start = system.family.conditioner.start
     torch.testing.assert_close(start.grad, (start - code).mean(0, keepdim=True).detach())
     with pytest.raises(ValueError, match="needs an encoder that descends"):
-        build("laginr:tiny", objective="reptile").objective()
+        objective_of(build("laginr:tiny", objective="reptile"))
     assert isinstance(objective, Reptile)
 
 
@@ -197,8 +198,8 @@ def test_light_fields_are_rendered_from_the_code_of_a_few_views():
              "modality": {"size": 8, "held": 1}}  # fmt: skip
     system = build("laginr:multiview128", source={"name": "multiview", "path": "none"}, **small)
     data, cameras = posed(size=8)
-    code = system.encode(data, **cameras)
+    code = system.encode(data_of(data, **cameras))
     assert code.shape == (3, 3, 12)
     assert isinstance(system.render, Plucker)
     novel = {key: value[:, -1:] for key, value in cameras.items()}
-    assert system.predict(code, cameras=novel).shape == (3, 1, 3, 8, 8)
+    assert system.predict(code, cameras=Cameras(**novel)).shape == (3, 1, 3, 8, 8)

@@ -24,15 +24,15 @@ from fieldloom.conditioners import Film, FlatWeights, Hyper, Mixture, Shared, Sh
 from fieldloom.encoders import Cavia, Fit
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.fields import ARRANGEMENTS, Experts, FourierMlp, Siren
+from fieldloom.fields import ARRANGEMENTS, Experts, Fourier, FourierMlp, Head, Siren, Tiling
 from fieldloom.fields.arrangements import Chunked, Given, RandomAffine, positions
 from fieldloom.fields.encodings import Embedding, Encoding
 from fieldloom.metrics.cost import macs, parameters
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities.grid import Grid
-from fieldloom.nn import routes
-from fieldloom.nn.routes import Keys, Order, route
-from fieldloom.nn.tiles import cells, composed, corners, tiled
+from fieldloom.nn import dispatch as dispatching
+from fieldloom.nn.dispatch import Assignment, Segments, dispatch
+from fieldloom.nn.tiles import blend_corners, compose_tiled_linear, tile_indices, tiled_linear
 from fieldloom.objectives import Reconstruction
 from fieldloom.registry import build
 from fieldloom.renderers import Direct as DirectRenderer
@@ -45,7 +45,7 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 @pytest.fixture(params=[0, 128], ids=["sorted-together", "sorted-apart"])
 def least(request, monkeypatch):
     """Points that must share the tiles of several layers, for these to be sorted by at once."""
-    monkeypatch.setattr(routes, "LEAST", request.param)
+    monkeypatch.setattr(dispatching, "MIN_ROWS", request.param)
 
 
 # -- the reference
@@ -218,16 +218,23 @@ CASES: dict[str, dict[str, Any]] = {
 """Arguments of Experts; ``axes`` are its coordinates, the directions' three come on top."""
 
 
-def field_of(axes: int, tiles: tuple[tuple[int, ...], ...], **given: Any) -> Experts:
+def parts_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of Experts with its parts, from the reference's, which are flat."""
+    names = {
+        "tiling": {"tiles", "blend", "centred", "arrangement", "low", "high"},
+        "encoding": {"features", "count", "include_input", "grid"},
+    }
+    of = {part: {k: x for k, x in given.items() if k in own} for part, own in names.items()}
+    others = {k: x for k, x in given.items() if k not in set.union(*names.values())}
+    head = Head(others.pop("head", "plain"), others.pop("view_count", 4), width=5)
+    encoding = Fourier(**dict(count=2) | of["encoding"])
+    return others | dict(tiling=Tiling(**of["tiling"]), encoding=encoding, head=head)
+
+
+def field_of(axes: int, **given: Any) -> Experts:
     radiance = given.get("head") == "radiance"
-    return Experts(
-        axes,
-        4 if radiance else 2,
-        3 if radiance else 0,
-        **dict(width=4, depth=len(tiles) + 3 * radiance, tiles=tiles, count=2, view_width=5)
-        | dict(activation="tanh")
-        | given,
-    )
+    own = dict(width=4, depth=len(given["tiles"]) + 3 * radiance, activation="tanh")
+    return Experts(axes, 4 if radiance else 2, 3 if radiance else 0, **own | parts_of(given))
 
 
 OWNERS = {
@@ -333,9 +340,9 @@ def test_film_scales_and_shifts_tiled_pre_activations():
 def test_vectors_of_blends(n):
     vectors = load("loe_blend1d")
     q, identity = vectors["q"], torch.eye(n, dtype=torch.float64)
-    same(identity[cells(q[:, None], (n,))], vectors[f"B_nearest_N{n}"])
-    table, shares = corners(q[:, None], (n,))
-    tile = cells(q[:, None], (n,)).tolist()
+    same(identity[tile_indices(q[:, None], (n,))], vectors[f"B_nearest_N{n}"])
+    table, shares = blend_corners(q[:, None], (n,))
+    tile = tile_indices(q[:, None], (n,)).tolist()
     linear = sum(
         share[:, None] * identity[[own[t] for t in tile]]
         for own, share in zip(table, shares.T, strict=True)
@@ -355,15 +362,15 @@ def test_vectors_of_a_layer(tag, blend):
     weight = vectors[f"{tag}.W"].mT.contiguous().requires_grad_()
     x = vectors[f"{tag}.x"].requires_grad_()
     q = own["p"] * own["alpha"] + own["beta"]
-    tile = cells(q, tiles)
+    tile = tile_indices(q, tiles)
     same(tile, vectors[f"{tag}.tile_id"])
-    (stop,) = route([Keys(tile, len(weight), own=False)], 1, len(x))
-    assert stop.order is not None
+    (order,) = dispatch([Assignment(tile, len(weight), own=False)], 1, len(x))
+    assert order.segments is not None
     blended = None
     if blend == "linear":
-        table, shares = corners(q, tiles)
-        blended = table, stop.of(shares)
-    y = stop.back(tiled(x, stop.order, weight, own["b"], blended))
+        table, shares = blend_corners(q, tiles)
+        blended = table, order.gather(shares)
+    y = order.scatter(tiled_linear(x, order.segments, weight, own["b"], blended))
     same(y.detach(), vectors[f"{tag}.y_{blend}"])
     dw, dx = torch.autograd.grad(y, (weight, x), own["gy"])
     same(dw, vectors[f"{tag}.dW_{blend}"].mT)
@@ -385,14 +392,9 @@ def test_vectors_of_a_network(tag, count, activation, blend):
         stored[-1].shape[-1],
         width=tuple(w.shape[-1] for w in stored[:-1]),
         depth=len(tiles),
-        tiles=tiles,
-        blend=blend,
-        centred=False,
-        low=0.0,
-        high=1.0,
-        count=count,
-        include_input=True,
         activation=activation,
+        tiling=Tiling(tiles=tiles, blend=blend, centred=False, low=0.0, high=1.0),
+        encoding=Fourier(count=count, include_input=True),
     )
     same(field.encoding(p[None], {})[0], vectors[f"{tag}.feat"])
     weights = {
@@ -422,7 +424,9 @@ def test_vectors_of_arrangements(key, name, tiles, own):
 def chosen(arrangement: Any, tiles: list[tuple[int, ...]], unit: Tensor) -> Tensor:
     """The tile of each layer at places (n, d): (layers, n)."""
     tilings = arrangement(tiles)
-    return torch.stack([cells(positions(unit, t), n) for t, n in zip(tilings, tiles, strict=True)])
+    return torch.stack(
+        [tile_indices(positions(unit, t), n) for t, n in zip(tilings, tiles, strict=True)]
+    )
 
 
 # -- arrangements
@@ -487,7 +491,12 @@ def test_scales_of_arrangements_by_hand():
 
 def test_random_affine_is_drawn_once_and_is_no_parameter():
     field = Experts(
-        2, 3, width=4, depth=3, tiles=(3, 1, 2), count=2, arrangement=RandomAffine(spread=0.5)
+        2,
+        3,
+        width=4,
+        depth=3,
+        tiling=Tiling(tiles=(3, 1, 2), arrangement=RandomAffine(spread=0.5)),
+        encoding=Fourier(count=2),
     )
     names = [name for name in field.slots if name.endswith("tiling")]
     assert names == ["0.tiling", "2.tiling"]  # the layer of one tile has no use for one
@@ -560,15 +569,15 @@ def test_random_affine_is_the_equations_at_its_positions(blend):
 @pytest.mark.parametrize(
     "own",
     [
-        dict(features="octaves", count=3, include_input=True),
-        dict(features="log", count=3, bandwidth=4.0, pi=False, offset=0.5),
-        dict(features="gaussian", count=3, bandwidth=1.0, output="sigmoid"),
-        dict(features="none", activation="sine"),
-        dict(features="octaves", count=2, grid=Embedding((3, 4), channels=2)),
+        dict(encoding=Fourier("octaves", 3, include_input=True)),
+        dict(encoding=Fourier("log", 3, bandwidth=4.0, pi=False), offset=0.5),
+        dict(encoding=Fourier("gaussian", 3, bandwidth=1.0), output="sigmoid"),
+        dict(encoding=Fourier("none"), activation="sine"),
+        dict(encoding=Fourier("octaves", 2, grid=Embedding((3, 4), channels=2))),
     ],
 )
 def test_one_tile_is_a_perceptron(own, batch):
-    tiled_field = Experts(2, 3, width=5, depth=4, tiles=1, **own)
+    tiled_field = Experts(2, 3, width=5, depth=4, tiling=Tiling(tiles=1), **own)
     plain = FourierMlp(2, 3, width=5, depth=4, **own)
     assert {n: s.shape for n, s in tiled_field.slots.items()} == {
         n: s.shape for n, s in plain.slots.items()
@@ -579,8 +588,15 @@ def test_one_tile_is_a_perceptron(own, batch):
 
 @pytest.mark.parametrize("blend", ["nearest", "linear"])
 def test_equal_tiles_are_an_untiled_layer(blend):
-    tiled_field = Experts(2, 3, width=5, depth=3, tiles=((2, 3), 1, 2), blend=blend, count=2)
-    plain = FourierMlp(2, 3, width=5, depth=3, features="octaves", count=2)
+    tiled_field = Experts(
+        2,
+        3,
+        width=5,
+        depth=3,
+        tiling=Tiling(tiles=((2, 3), 1, 2), blend=blend),
+        encoding=Fourier(count=2),
+    )
+    plain = FourierMlp(2, 3, width=5, depth=3, encoding=Fourier("octaves", count=2))
     weights, where = drawn(plain, 2), points(2, 9, 2, 2.0)
     repeated = {
         name: w[:, None].expand(-1, *tiled_field.slots[name].shape)
@@ -595,10 +611,16 @@ def test_equal_tiles_are_an_untiled_layer(blend):
 def test_a_linear_blend_at_its_peaks_is_the_nearest(centred):
     """In the middle of the nearest one's cells, or, not centred, at their lower ends."""
     fields = [
-        Experts(2, 3, width=5, depth=3, tiles=((4, 2),) * 3, count=2, blend=blend,
-                centred=centred, low=0.0, arrangement=Chunked())
+        Experts(
+            2,
+            3,
+            width=5,
+            depth=3,
+            tiling=Tiling(((4, 2),) * 3, blend, centred, Chunked(), low=0.0),
+            encoding=Fourier(count=2),
+        )
         for blend in ("nearest", "linear")
-    ]  # fmt: skip
+    ]
     weights = drawn(fields[0])
     y, x = torch.meshgrid(torch.arange(-4, 8), torch.arange(-2, 4), indexing="ij")
     corner = torch.stack([y, x], -1).flatten(0, 1).double()
@@ -611,8 +633,8 @@ def test_a_linear_blend_at_its_peaks_is_the_nearest(centred):
 
 
 def test_chunks_are_perceptrons_of_their_own():
-    own = dict(width=5, depth=3, features="octaves", count=2)
-    whole = Experts(2, 3, tiles=((3, 2),) * 3, arrangement=Chunked(), **own)
+    own = dict(width=5, depth=3, encoding=Fourier("octaves", count=2))
+    whole = Experts(2, 3, tiling=Tiling(tiles=((3, 2),) * 3, arrangement=Chunked()), **own)
     plain = FourierMlp(2, 3, **own)
     weights, where = drawn(whole, 2), points(2, 80, 2)
     values = whole(where, weights)
@@ -628,7 +650,7 @@ def test_chunks_are_perceptrons_of_their_own():
 
 
 def test_tiles_are_of_layers_then_of_axes():
-    tiles = lambda given: Experts(2, 3, width=4, depth=3, tiles=given).tiles
+    tiles = lambda given: Experts(2, 3, width=4, depth=3, tiling=Tiling(tiles=given)).tiles
     assert tiles(4) == ((4, 4),) * 3
     assert tiles((4, 2, 1)) == ((4, 4), (2, 2), (1, 1))
     assert tiles(((4, 2), 3, (1, 2))) == ((4, 2), (3, 3), (1, 2))
@@ -640,7 +662,14 @@ def test_a_linear_blend_is_continuous_and_the_nearest_is_not():
     for edge in (-1.0, -0.5, 0.0, 0.5, 1.0):
         sides = torch.tensor([[[edge - step, 0.1], [edge + step, 0.1]]], dtype=torch.float64)
         for blend, centred in (("linear", True), ("linear", False), ("nearest", False)):
-            field = Experts(2, 3, width=8, depth=3, tiles=4, blend=blend, centred=centred, count=2)
+            field = Experts(
+                2,
+                3,
+                width=8,
+                depth=3,
+                tiling=Tiling(tiles=4, blend=blend, centred=centred),
+                encoding=Fourier(count=2),
+            )
             left, right = field(sides, drawn(field))[0]
             jump = (left - right).abs().max()
             assert (jump < 1e-5) if blend == "linear" else (jump > 1e-2)
@@ -649,7 +678,7 @@ def test_a_linear_blend_is_continuous_and_the_nearest_is_not():
 @pytest.mark.parametrize("tiles", [(1,), (2,), (5,), (1, 3), (4, 1, 2), (2, 2, 2, 2)])
 def test_the_shares_of_a_blend_add_up_to_one(tiles):
     q = points(1, 200, len(tiles), 9.0)[0]
-    table, shares = corners(q, tiles)
+    table, shares = blend_corners(q, tiles)
     assert shares.shape == (200, 2 ** sum(n > 1 for n in tiles)) == (200, len(table))
     torch.testing.assert_close(shares.sum(-1), torch.ones_like(shares[:, 0]))
     assert (shares >= 0).all()
@@ -660,9 +689,10 @@ def test_the_shares_of_a_blend_add_up_to_one(tiles):
 
 def test_matrices_that_a_point_meets():
     """One of a nearest layer, two an axis of several tiles of a linear one: they cost."""
-    tiles = dict(width=4, depth=6, tiles=((2, 1, 1), 1, (2, 2, 3)), count=1, view_width=5)
+    tiles, own = ((2, 1, 1), 1, (2, 2, 3)), dict(width=4, depth=6, encoding=Fourier(count=1))
     for blend, passes in (("nearest", [1] * 6), ("linear", [2, 1, 8, 1, 1, 1])):
-        field = Experts(3, 4, 3, blend=blend, head="radiance", view_count=1, **tiles)
+        head = Head("radiance", octaves=1, width=5)
+        field = Experts(3, 4, 3, tiling=Tiling(tiles, blend), head=head, **own)
         assert [field.slots[f"{i}.weight"].passes for i in range(6)] == passes
         sizes = [6 * 4, 4 * 4, 4 * 4, 4 * 1, (4 + 9) * 5, 5 * 3]
         expected = sum(a * b for a, b in zip(passes, sizes, strict=True))
@@ -722,7 +752,7 @@ ROUGH = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: CLOSE}
 def test_any_tiling_is_the_equations(given_case):
     field, weights, where = made(**given_case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routes, "LEAST", given_case["least"])
+        patch.setattr(dispatching, "MIN_ROWS", given_case["least"])
         ours = field(where, weights)
         slope = torch.randn_like(ours)
         gradients = torch.autograd.grad(ours, list(weights.values()), slope)
@@ -743,7 +773,7 @@ def test_points_do_not_see_one_another(given_case, cut):
     field, weights, where = made(**given_case)
     count = where.shape[1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routes, "LEAST", given_case["least"])
+        patch.setattr(dispatching, "MIN_ROWS", given_case["least"])
         whole = field(where, weights)
         order = torch.randperm(count)
         close = ROUGH[where.dtype]
@@ -755,54 +785,61 @@ def test_points_do_not_see_one_another(given_case, cut):
 @PROPERTY
 @given(st.data())
 def test_points_find_their_matrices(data):
-    """A route's runs hold the points of their matrix; its moves are those of one permutation."""
+    """Segments hold the points of their matrix; all moves are those of one permutation."""
     batch, count = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9))
     n = batch * count
     tiles = st.one_of(st.none(), st.tuples(st.integers(1, 4), st.booleans()))
-    layers: list[Keys | None] = []
+    layers: list[Assignment | None] = []
     for chosen_tiles in data.draw(st.lists(tiles, min_size=1, max_size=5)):
         if chosen_tiles is None:
             layers.append(None)
             continue
         many, is_own = chosen_tiles
         seed = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
-        layers.append(Keys(torch.randint(many, (n,), generator=seed), many, own=is_own))
+        layers.append(Assignment(torch.randint(many, (n,), generator=seed), many, own=is_own))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routes, "LEAST", data.draw(st.sampled_from([0, 1, 128])))
-        stops = route(layers, batch, count)
+        patch.setattr(dispatching, "MIN_ROWS", data.draw(st.sampled_from([0, 1, 128])))
+        orders = dispatch(layers, batch, count)
     signal = torch.arange(n) // count
     at = torch.arange(n)  # where the rows that stand here started
-    for keys, stop in zip(layers, stops, strict=True):
-        assert (keys is None) == (stop.order is None)
-        assert torch.equal(stop.moved(at), stop.of(torch.arange(n)))
-        at = stop.moved(at)
+    for keys, order in zip(layers, orders, strict=True):
+        assert (keys is None) == (order.segments is None)
+        assert torch.equal(order.permute(at), order.gather(torch.arange(n)))
+        at = order.permute(at)
         assert at.sort().values.tolist() == list(range(n))
-        assert torch.equal(stop.back(at), torch.arange(n))
-        if stop.whole:
+        assert torch.equal(order.scatter(at), torch.arange(n))
+        if order.contiguous:
             assert torch.equal(signal[at], signal)
         if keys is None:
             continue
         matrix = signal * keys[1] + keys.tile if keys.own else keys.tile
-        assert [a for a, _, _ in stop.order.runs] == [0, *(b for _, b, _ in stop.order.runs)][:-1]
-        assert stop.order.runs[-1][1] == n
-        for a, b, one in stop.order.runs:
+        starts, ends, _ = zip(*order.segments.bounds, strict=True)
+        assert (starts, ends[-1]) == ((0, *ends[:-1]), n)
+        for a, b, one in order.segments.bounds:
             assert a < b
             assert (matrix[at[a:b]] == one).all()
 
 
 def test_layers_are_sorted_together_where_points_are_many():
-    """Then a later layer moves no row, and has more runs than matrices."""
+    """Then a later layer moves no row, and has more segments than matrices."""
     tile = lambda seed: torch.randint(3, (5000,), generator=torch.Generator().manual_seed(seed))
-    many = [Keys(tile(i), 3, own=False) for i in range(3)]
-    stops = route(many, 1, 5000)
-    assert [stop.order.indices is None for stop in stops] == [False, True, True]
-    assert [len(stop.order.runs) for stop in stops] == [3, 9, 27]
-    few = [Keys(tile(i)[:200], 3, own=False) for i in range(3)]
-    assert not any(stop.order.indices is None for stop in route(few, 1, 200))
+    many = [Assignment(tile(i), 3, own=False) for i in range(3)]
+    orders = dispatch(many, 1, 5000)
+    assert [order.segments.permutation is None for order in orders] == [False, True, True]
+    assert [len(order.segments.bounds) for order in orders] == [3, 9, 27]
+    few = [Assignment(tile(i)[:200], 3, own=False) for i in range(3)]
+    assert not any(order.segments.permutation is None for order in dispatch(few, 1, 200))
 
 
 def test_tiles_without_a_point_get_no_gradient():
-    field = Experts(2, 3, width=4, depth=2, tiles=4, arrangement=Chunked(), count=2)
+    field = Experts(
+        2,
+        3,
+        width=4,
+        depth=2,
+        tiling=Tiling(tiles=4, arrangement=Chunked()),
+        encoding=Fourier(count=2),
+    )
     weights = {n: w.requires_grad_() for n, w in drawn(field).items()}
     where = torch.tensor([[[-0.9, -0.9], [-0.8, -0.7], [0.1, 0.1]]], dtype=torch.float64)
     names = ["0.weight", "1.weight"]
@@ -824,15 +861,15 @@ def layer(inputs: int = 8, outputs: int = 4, dtype: torch.dtype = torch.float32)
     weight = torch.randn(3, inputs, outputs, dtype=dtype, requires_grad=True)
     bias = torch.randn(outputs, dtype=dtype, requires_grad=True)
     shares = torch.rand(12, 2, dtype=dtype, requires_grad=True)
-    order = Order(torch.randperm(12), ((0, 5, 0), (5, 6, 2), (6, 9, 1), (9, 12, 0)))
+    order = Segments(torch.randperm(12), ((0, 5, 0), (5, 6, 2), (6, 9, 1), (9, 12, 0)))
     return x, order, weight, bias, [[0, 1, 2], [1, 2, 0]], shares
 
 
 def per_row(x, order, weight, bias, table, shares):
-    matrices = [matrix for a, b, matrix in order.runs for _ in range(a, b)]
+    matrices = [matrix for a, b, matrix in order.bounds for _ in range(a, b)]
     rows = []
     for r, matrix in enumerate(matrices):
-        row = x[order.indices[r]]
+        row = x[order.permutation[r]]
         parts = [shares[r, c] * (row @ weight[own[matrix]]) for c, own in enumerate(table)]
         rows.append(sum(parts) + bias)
     return torch.stack(rows)
@@ -848,7 +885,7 @@ def test_a_layer_row_by_row(way, blend, expanded, monkeypatch):
     about = [x, weight, bias] + ([shares] if blend == "linear" else [])
     blended = (table, shares) if blend == "linear" else None
     ones = ([[0, 1, 2]], torch.ones(12, 1))
-    ours = lambda: tiled(x, order, weight, bias, blended)
+    ours = lambda: tiled_linear(x, order, weight, bias, blended)
     theirs = lambda: per_row(x, order, weight, bias, *(blended or ones))
     found = []
     for side, value in (("ours", ours), ("theirs", theirs)):
@@ -877,7 +914,7 @@ def test_an_accelerator_takes_what_its_operation_does_not(inputs, outputs, dtype
     x, order, weight, bias, table, shares = layer(inputs, outputs, dtype)
     expected = per_row(x, order, weight, bias, table, shares)
     monkeypatch.setattr(torch.Tensor, "is_cpu", False)
-    y = tiled(x, order, weight, bias, (table, shares))
+    y = tiled_linear(x, order, weight, bias, (table, shares))
     torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
     slopes = [torch.autograd.grad(v.square().sum(), [x, weight, shares]) for v in (y, expected)]
     for a, b in zip(*slopes, strict=True):
@@ -885,12 +922,12 @@ def test_an_accelerator_takes_what_its_operation_does_not(inputs, outputs, dtype
 
 
 def test_second_derivatives_where_the_input_is_made_of_the_same_matrices():
-    """tiled(tiled(x, W), W): W's gradient is not counted again on its way through the input."""
+    """In two layers of the same W its gradient is not counted again on the way through inputs."""
     x, order, weight, *_ = layer(4, 4, torch.float64)
     found = []
     for way in (
-        lambda at: tiled(at, order, weight),
-        lambda at: composed(at, weight, None, None, order, [[0, 1, 2]]),
+        lambda at: tiled_linear(at, order, weight),
+        lambda at: compose_tiled_linear(at, weight, None, None, order, [[0, 1, 2]]),
     ):
         (first,) = torch.autograd.grad(way(way(x)).square().sum(), weight, create_graph=True)
         found.append([first, *torch.autograd.grad(first.square().sum(), weight)])
@@ -902,7 +939,7 @@ def test_weights_in_bfloat16_are_near():
     """As ``System.evaluate`` hands them over: all but the first layer's and what is no layer's."""
     for own in (dict(blend="linear"), dict(residual=True, context=3, skip=(2,)),
                 dict(grid=Embedding(3, 2)), dict(arrangement=RandomAffine())):  # fmt: skip
-        field = Experts(2, 3, width=8, depth=4, tiles=(2, 1, 3, 2), count=2, **own)
+        field = Experts(2, 3, width=8, depth=4, **parts_of(dict(tiles=(2, 1, 3, 2)) | own))
         for batch in (1, 2):
             weights, where = drawn(field, batch, torch.float32), points(2, 40, 2).float()
             rounded = {
@@ -992,7 +1029,9 @@ def test_an_embedding_is_differentiated_twice(own_tables):
 
 def test_descent_on_a_grid_of_features():
     """The code is the table; training differentiates through the descent on it."""
-    field = FourierMlp(2, 3, width=6, depth=3, features="octaves", count=2, grid=Embedding(4, 2))
+    field = FourierMlp(
+        2, 3, width=6, depth=3, encoding=Fourier("octaves", count=2, grid=Embedding(4, 2))
+    )
     family = Family(field, Substitute(field.slots, "grid"))
     assert family.code_shape == (16, 2)
     encoder = Cavia(family.code_shape, rate=0.1, rates="fixed").train()
@@ -1010,24 +1049,25 @@ def test_what_an_encoding_joins():
         ("octaves", 8, torch.stack([octaves_of(p, 2) for p in where.flatten(0, 1)]).view(2, 5, 8)),
         ("constant", 2, torch.ones(2, 5, 2, dtype=torch.float64)),
     ):
-        encoding = Encoding(2, features, 2, 1.0, include_input=True, grid=Embedding(3, 4))
+        own = Fourier(features, 2, include_input=True, grid=Embedding(3, 4))
+        encoding = Encoding(2, own)
         assert encoding.width == 2 + width + 4
         coordinates, own, looked_up = encoding(where, {"grid": table}).split([2, width, 4], -1)
         same(coordinates, where)
         same(own, expected)
         same(looked_up, Embedding(3, 4)(where, table))
-    plain = Encoding(2, "none", 0, 1.0, include_input=True)
+    plain = Encoding(2, Fourier("none", 0, include_input=True))
     assert plain.width == 2
     same(plain(where, {}), where)
 
 
 def test_a_constant_input_sees_no_coordinates():
     """Only its tiles tell places apart: the whole of a finest cell has one value."""
-    own = dict(width=6, depth=3, features="constant", count=4, low=0.0)
-    blind = Experts(2, 3, tiles=1, **own)
+    own = dict(width=6, depth=3, encoding=Fourier("constant", count=4))
+    blind = Experts(2, 3, tiling=Tiling(1, low=0.0), **own)
     values = blind(points(1, 30, 2), drawn(blind))
     torch.testing.assert_close(values, values[:, :1].expand_as(values), **CLOSE)
-    field = Experts(2, 3, tiles=2, **own)
+    field = Experts(2, 3, tiling=Tiling(2, low=0.0), **own)
     weights = drawn(field)
     middles = (torch.arange(8, dtype=torch.float64) + 0.5) / 8
     cell = torch.stack(torch.meshgrid(middles, middles, indexing="ij"), -1).view(1, 64, 2)
@@ -1066,7 +1106,7 @@ def test_density_does_not_see_the_direction():
 
 
 def test_radiance_without_directions():
-    field = Experts(3, 4, width=4, depth=5, tiles=2, head="radiance", view_width=5)
+    field = Experts(3, 4, width=4, depth=5, tiling=Tiling(tiles=2), head=Head("radiance", width=5))
     assert field.slots["3.weight"].shape == (4, 5)
     assert field(points(2, 6, 3), drawn(field)).shape == (2, 6, 4)
 
@@ -1077,8 +1117,16 @@ def test_radiance_without_directions():
 def test_weights_start_as_their_layers_do():
     """+-sqrt(6 / in) in every tile; what answers, and biases, +-1/sqrt(in)."""
     small, hidden, answer = (6 / 60) ** 0.5, (6 / 50) ** 0.5, 50**-0.5
-    plain = Experts(3, 3, width=50, depth=3, tiles=2, count=10)
-    radiance = Experts(3, 4, width=50, depth=5, tiles=2, count=10, head="radiance", view_width=50)
+    plain = Experts(3, 3, width=50, depth=3, tiling=Tiling(tiles=2), encoding=Fourier(count=10))
+    radiance = Experts(
+        3,
+        4,
+        width=50,
+        depth=5,
+        tiling=Tiling(tiles=2),
+        encoding=Fourier(count=10),
+        head=Head("radiance", width=50),
+    )
     for field, bounds in (
         (plain, [small, hidden, answer]),
         (radiance, [small, hidden, answer, hidden, answer]),
@@ -1090,33 +1138,45 @@ def test_weights_start_as_their_layers_do():
             bias = field.slots[f"{i}.bias"].init(None)
             assert bias.abs().max() <= weight.shape[-2] ** -0.5
     calm = Experts(
-        3, 3, width=50, depth=3, tiles=2, count=10, bias="zero", init="xavier", context=5
+        3,
+        3,
+        width=50,
+        depth=3,
+        bias="zero",
+        init="xavier",
+        context=5,
+        tiling=Tiling(tiles=2),
+        encoding=Fourier(count=10),
     )
     assert calm.slots["1.bias"].init(None).count_nonzero() == 0
     assert 0.9 * 0.06**0.5 < calm.slots["1.weight"].init(None).abs().max() <= 0.06**0.5
     assert calm.slots["0.weight"].shape == (8, 65, 50)
 
 
-VIDEO = dict(features="octaves", count=9, include_input=True)
+VIDEO = Fourier("octaves", count=9, include_input=True)
 NERF: dict[str, Any] = dict(
-    depth=8, count=10, include_input=True, head="radiance", view_count=4, view_width=128
+    depth=8, encoding=Fourier(include_input=True), head=Head("radiance", octaves=4, width=128)
 )
 ROWS = {
     "SIREN": (lambda: Siren(3, 3, width=256, depth=6), 264_963, 263_680),
     "SIREN-L": (lambda: Siren(3, 3, width=1024, depth=6), 4_205_571, 4_200_448),
-    "PE": (lambda: FourierMlp(3, 3, width=256, depth=6, **VIDEO), 278_787, 277_504),
+    "PE": (lambda: FourierMlp(3, 3, width=256, depth=6, encoding=VIDEO), 278_787, 277_504),
     "PE + CE": (
-        lambda: FourierMlp(3, 3, width=256, depth=6, grid=Embedding(64, 64), **VIDEO),
+        lambda: FourierMlp(
+            3, 3, width=256, depth=6, encoding=replace(VIDEO, grid=Embedding(64, 64))
+        ),
         17_072_387,
         293_888,
     ),
     "LoE": (
-        lambda: Experts(3, 3, width=256, depth=6, tiles=(2, 4, 4, 4, 4, 1), **VIDEO),
+        lambda: Experts(
+            3, 3, width=256, depth=6, tiling=Tiling((2, 4, 4, 4, 4, 1)), encoding=VIDEO
+        ),
         16_896_003,
         277_504,
     ),
-    "NeRF, PE": (lambda: Experts(3, 4, 3, tiles=1, **NERF), 316_548, 315_136),
-    "NeRF, LoE": (lambda: Experts(3, 4, 3, tiles=4, **NERF), 17_847_684, 315_136),
+    "NeRF, PE": (lambda: Experts(3, 4, 3, tiling=Tiling(tiles=1), **NERF), 316_548, 315_136),
+    "NeRF, LoE": (lambda: Experts(3, 4, 3, tiling=Tiling(tiles=4), **NERF), 17_847_684, 315_136),
 }
 
 
@@ -1141,11 +1201,13 @@ def images() -> Batch:
 
 def mnif(blend: str = "nearest", **own: Any) -> Family:
     torch.manual_seed(1)
-    given = dict(width=8, depth=3, tiles=(2, 2, 1), count=3, activation="tanh") | own
-    field = Experts(2, 3, blend=blend, **given)
+    tiling, encoding = Tiling((2, 2, 1), blend), Fourier(count=3)
+    given = dict(width=8, depth=3, activation="tanh") | own
+    field = Experts(2, 3, tiling=tiling, encoding=encoding, **given)
     return Family(field, Mixture(field.slots, experts=4, width=6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blend", ["nearest", "linear"])
 def test_a_mixture_of_levels_learns_to_descend(blend):
     """Training through the descent lowers what is left after it; the descent lowers it too."""
@@ -1199,7 +1261,7 @@ def test_the_gradient_through_the_descent_by_finite_differences(blend):
 @pytest.mark.parametrize("points", [40, 5000])
 def test_half_precision_reaches_every_layer(blend, points):
     """Autocast knows nothing of products into slices: tiled layers follow it themselves."""
-    field = Experts(2, 3, width=8, depth=4, tiles=(1, 2, 2, 1), blend=blend)
+    field = Experts(2, 3, width=8, depth=4, tiling=Tiling(tiles=(1, 2, 2, 1), blend=blend))
     weights = {n: s.init(None)[None].requires_grad_() for n, s in field.slots.items()}
     coords = torch.rand(1, points, 2) * 2 - 1
     whole = field(coords, weights)
@@ -1222,9 +1284,11 @@ def test_recipes_reach_every_part():
             "name": "experts",
             "width": 6,
             "depth": 3,
-            "tiles": [[2, 1], 3, 1],
-            "arrangement": {"name": "random-affine", "spread": 0.2},
-            "grid": {"size": [4, 3], "channels": 2},
+            "tiling": {
+                "tiles": [[2, 1], 3, 1],
+                "arrangement": {"name": "random-affine", "spread": 0.2},
+            },
+            "encoding": {"grid": {"size": [4, 3], "channels": 2}},
         },
         TABLES,
         coord_dim=2,
@@ -1238,15 +1302,16 @@ def test_recipes_reach_every_part():
     needed = {"given": {"scales": [1.0, 2.0]}, "interleaved": {"scale": 8.0}}
     for name in ARRANGEMENTS:
         own = {"name": name} | needed.get(name, {})
-        given_field = {"name": "experts", "width": 4, "depth": 2, "tiles": 2, "arrangement": own}
+        tiling = {"tiles": 2, "arrangement": own}
+        given_field = {"name": "experts", "width": 4, "depth": 2, "tiling": tiling}
         made = build("field", given_field, TABLES, coord_dim=2, value_dim=3, direction_dim=0)
         assert made(points(1, 4, 2), drawn(made)).shape == (1, 4, 3)
 
 
-EXPERTS = dict(width=4, depth=3, tiles=2, count=2)
+EXPERTS: dict[str, Any] = dict(width=4, depth=3, tiling=Tiling(2), encoding=Fourier(count=2))
 REFUSALS: list[tuple[Any, str]] = [
     (lambda: Experts(3, 4, 3, **EXPERTS), "directions are seen by the head 'radiance' alone"),
-    (lambda: Experts(2, 3, low=1.0, high=1.0, **EXPERTS), "low = 1, high = 1"),
+    (lambda: Tiling(low=1.0, high=1.0), "low = 1, high = 1"),
     (lambda: Experts(2, 3, context=-1, **EXPERTS), "context = -1"),
     (lambda: Experts(2, 3, skip=(0,), **EXPERTS), r"field.skip = \[0\]: layers from 1 to 2"),
     (lambda: Experts(2, 3, skip=(1, 3), **EXPERTS), r"field.skip = \[1, 3\]: layers from 1 to 2"),
@@ -1254,26 +1319,44 @@ REFUSALS: list[tuple[Any, str]] = [
     (lambda: Experts(2, 3, **EXPERTS | dict(width=0)), "field.width = 0: positive"),
     (lambda: Experts(2, 3, **EXPERTS | dict(width=(4,))), "one number or 2, one a hidden layer"),
     (lambda: Experts(2, 3, **EXPERTS | dict(depth=1)), "field.depth counts all layers"),
-    (lambda: Experts(3, 4, head="radiance", **EXPERTS), "field.depth counts all layers"),
-    (lambda: Experts(2, 3, **EXPERTS | dict(tiles=0)), "field.tiles = 0: at least 1 each"),
-    (lambda: Experts(2, 3, **EXPERTS | dict(tiles=(2, 2))), "or 3 .one a layer before the heads."),
-    (lambda: Experts(2, 3, **EXPERTS | dict(tiles=((2,), 2, 2))), "or 2 .one an axis."),
-    (lambda: Experts(2, 3, **EXPERTS | dict(count=0)), "field.count = 0: at least 1"),
+    (lambda: Experts(3, 4, head=Head("radiance"), **EXPERTS), "field.depth counts all layers"),
+    (
+        lambda: Experts(2, 3, **EXPERTS | dict(tiling=Tiling(0))),
+        "field.tiling.tiles = 0: at least 1 each",
+    ),
+    (
+        lambda: Experts(2, 3, **EXPERTS | dict(tiling=Tiling((2, 2)))),
+        "or 3 .one a layer before the heads.",
+    ),
+    (lambda: Experts(2, 3, **EXPERTS | dict(tiling=Tiling(((2,), 2, 2)))), "or 2 .one an axis."),
+    (lambda: Fourier(count=0), "field.encoding.count = 0: at least 1"),
+    (lambda: Fourier(count=121), "octaves are at most 120"),
+    (lambda: Fourier("log", bandwidth=0.0), "field.encoding.bandwidth = 0: above 0"),
+    (lambda: Fourier("learned", grid=Embedding(2)), "learned features go without a grid"),
+    (lambda: Experts(2, 3, encoding=Fourier("learned")), "'fourier-mlp' alone learns them"),
+    (lambda: FourierMlp(2, 3, encoding=Fourier("constant")), "the field 'experts' alone"),
+    (lambda: Head("radiance", octaves=-1), "field.head: octaves = -1"),
+    (lambda: Head("radiance", width=0), "width = 0: from 0 to 120 octaves"),
+    (lambda: Experts(3, 4, head=Head("radiance"), offset=0.5), "no output, no offset"),
     (lambda: ARRANGEMENTS["coarse-to-fine"](growth=0.0), "arrangement.growth = 0.0: positive"),
     (lambda: ARRANGEMENTS["fine-to-coarse"](finest=-1.0), "arrangement.finest = -1.0: positive"),
     (lambda: ARRANGEMENTS["aligned"](scale=0.0), "arrangement.scale = 0.0: positive"),
     (lambda: Given((1.0, 2.0), (0.0,)), "as many positive scales as offsets"),
     (lambda: Given((1.0, 0.0)), "as many positive scales as offsets"),
-    (lambda: Experts(2, 3, arrangement=Given((1.0,)), **EXPERTS), "1 scales for 3 layers"),
+    (
+        lambda: Experts(2, 3, depth=3, tiling=Tiling(arrangement=Given((1.0,)))),
+        "1 scales for 3 layers",
+    ),
     (lambda: Embedding((4, 0)).sizes(2), "one positive size, or 2"),
     (lambda: Embedding((4,)).sizes(2), "one positive size, or 2"),
     (lambda: Embedding(4, channels=0).sizes(2), "channels = 0"),
     (lambda: Embedding(4, low=1.0, high=0.0).sizes(2), "low before high"),
-    (lambda: FourierMlp(2, 3, grid=Embedding(0)), "field.grid: size = 0"),
+    (
+        lambda: FourierMlp(2, 3, encoding=Fourier("log", grid=Embedding(0))),
+        "field.encoding.grid: size = 0",
+    ),
     (lambda: FourierMlp(2, 3, depth=1), "depth at least 2"),
-    (lambda: FourierMlp(2, 3, count=0), "field.count = 0: at least 1"),
-    (lambda: FourierMlp(2, 3, features="learned", count=0), "learned features are at least 1"),
-    (lambda: FourierMlp(2, 3, features="learned", grid=Embedding(2)), "without a grid"),
+    (lambda: Fourier("learned", count=0), "field.encoding.count = 0: at least 1"),
     (lambda: FourierMlp(2, 3, activation="swish"), "unknown activation 'swish'"),
     (lambda: Siren(2, 3, width=0), "width is at least 1"),
     (lambda: Siren(2, 3, depth=3, frequency=(1.0, 2.0)), "one positive number, or 3 of them"),

@@ -12,7 +12,7 @@ from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.fields import Experts, FourierMlp, Siren
+from fieldloom.fields import Experts, Fourier, FourierMlp, Siren, Tiling
 from fieldloom.priors import PRIORS, Diffusion
 from fieldloom.training import train
 
@@ -21,7 +21,7 @@ SIZES = dict(width=6, depth=4)
 
 def family_of(field=None) -> Family:
     torch.manual_seed(0)
-    field = field or FourierMlp(2, 3, features="octaves", count=2, **SIZES)
+    field = field or FourierMlp(2, 3, encoding=Fourier("octaves", count=2), **SIZES)
     return Family(field, FlatWeights(field.slots)).double()
 
 
@@ -94,6 +94,7 @@ def test_neurons_are_matched_to_the_start():
     torch.testing.assert_close(codec.encode(permuted(family, codes)), kept.encode(codes))
 
 
+@pytest.mark.slow
 def test_it_learns_fields_that_share_a_start():
     family = family_of()
     generator = torch.Generator().manual_seed(5)
@@ -133,7 +134,9 @@ def test_gradients_reach_everything_and_signals_are_independent():
 
 
 def test_only_plain_perceptrons_are_read():
-    tiled = Experts(2, 3, width=5, depth=3, tiles=(2, 2, 1), count=2)
+    tiled = Experts(
+        2, 3, width=5, depth=3, tiling=Tiling(tiles=(2, 2, 1)), encoding=Fourier(count=2)
+    )
     for layout in (
         None,
         FlatWeights(tiled.slots).layout,
@@ -157,6 +160,7 @@ def learned(codec, codes, steps=150):
         adam.step()
 
 
+@pytest.mark.slow
 def test_tokens_of_latents():
     """Quantised latents lose more than latents, and less with more levels."""
     family = family_of(Siren(2, 1, width=5, depth=3))
@@ -182,6 +186,7 @@ def test_tokens_of_latents():
     assert alone < lost[3] < lost[1] < codes.var(0).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["tiny-graph", "tiny-graph-words"])
 def test_a_run_trains_the_codec_before_the_prior(row, tmp_path):
     recipe, found = recipes.load(f"weights:{row}"), []

@@ -17,7 +17,8 @@ from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.modalities import MODALITIES, Grid, Voxels, grid
 from fieldloom.modalities.grid import Placement
-from fieldloom.types import Signal
+from fieldloom.types import Data, Signal
+from given import data_of
 
 PLACES = ["centre", "corner", "left", "right"]
 GRIDS = {
@@ -144,7 +145,7 @@ def test_points_of_a_large_grid_are_points_of_it(name, together, monkeypatch):
 
 def test_labels_and_places_go_with_the_points():
     given = dict(index=torch.tensor([5, 2]), label=torch.tensor([1, 0]))
-    signal = Grid(size=4).observe(torch.rand(2, 3, 4, 4), points=3, **given).target
+    signal = Grid(size=4).observe(data_of(torch.rand(2, 3, 4, 4), **given), points=3).target
     assert isinstance(signal, Signal)
     assert signal.index.tolist() == [5, 2]
     assert signal.label.tolist() == [1, 0]
@@ -170,17 +171,20 @@ def test_formats():
 def test_sounds_are_written_as_they_are(tmp_path, channels):
     one = Grid(axes=1, size=100, channels=channels, rate=8000.0)
     data = torch.rand(channels, 100)
-    path = one.save(data, tmp_path / "a")
+    path = one.save(Data(data[None]), tmp_path / "a")
     assert path == tmp_path / "a.wav"
     read, rate = soundfile.read(path, always_2d=True)
     assert rate == 8000
     np.testing.assert_allclose((read.T + 1) / 2, data, atol=0.51 / 65536)
-    assert soundfile.info(one.save(data.repeat(1, 3), tmp_path / "b.wav")).samplerate == 24000
-    loud = one.save(data * 0 + 7, tmp_path / "loud.wav")
+    assert (
+        soundfile.info(one.save(Data((data.repeat(1, 3))[None]), tmp_path / "b.wav")).samplerate
+        == 24000
+    )
+    loud = one.save(Data((data * 0 + 7)[None]), tmp_path / "loud.wav")
     assert soundfile.read(loud)[0].min() == pytest.approx(1, abs=1e-4)
-    kept = np.load(one.save(data, tmp_path / "a.npy"))
+    kept = np.load(one.save(Data(data[None]), tmp_path / "a.npy"))
     np.testing.assert_array_equal(kept, data)
-    unknown = Grid(axes=1, size=100, channels=channels).save(data, tmp_path / "c.wav")
+    unknown = Grid(axes=1, size=100, channels=channels).save(Data(data[None]), tmp_path / "c.wav")
     assert soundfile.info(unknown).samplerate == 44100
 
 
@@ -196,20 +200,24 @@ def moving(frames=6, height=16, width=24, channels=3) -> torch.Tensor:
 def test_films_are_written_as_they_are(tmp_path, channels):
     data = moving(channels=channels)
     one = Grid(axes=3, size=(6, 16, 24), channels=channels, rate=30000 / 1001)
-    path = one.save(data, tmp_path / "a")
+    path = one.save(Data(data[None]), tmp_path / "a")
     assert path == tmp_path / "a.mp4"
     with av.open(str(path)) as container:
         assert container.streams.video[0].average_rate == Fraction(30000, 1001)
         read = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
     true = data.expand(3, -1, -1, -1).movedim(0, -1).numpy() * 255
     assert np.abs(read - true).mean() < 8
-    slow = one.save(data[:, :3], tmp_path / "half.mp4")  # half of the frames in the same time
+    slow = one.save(
+        Data((data[:, :3])[None]), tmp_path / "half.mp4"
+    )  # half of the frames in the same time
     with av.open(str(slow)) as container:
         assert float(container.streams.video[0].average_rate) == pytest.approx(14.985, rel=1e-3)
-    animated = Image.open(one.save(data, tmp_path / "a.gif"))
+    animated = Image.open(one.save(Data(data[None]), tmp_path / "a.gif"))
     assert (animated.n_frames, animated.info["duration"]) == (6, 30)
-    assert np.load(one.save(data, tmp_path / "a.npy")).shape == data.shape
-    with av.open(str(Grid(axes=3, size=6).save(moving(), tmp_path / "b.mp4"))) as container:
+    assert np.load(one.save(Data(data[None]), tmp_path / "a.npy")).shape == data.shape
+    with av.open(
+        str(Grid(axes=3, size=6).save(Data((moving())[None]), tmp_path / "b.mp4"))
+    ) as container:
         assert container.streams.video[0].average_rate == 12
 
 

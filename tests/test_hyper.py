@@ -13,17 +13,17 @@ from fieldloom.conditioners.hyper import Hyper
 from fieldloom.encoders import AutoDecode
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.fields.mlp import FourierMlp, Siren
+from fieldloom.fields import Fourier, FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 
 WIDTH = 3
 FIELDS = {
     "siren": lambda: Siren(2, 3, width=4, depth=3),
     "fixed-features": lambda: FourierMlp(
-        2, 3, width=4, depth=3, features="gaussian", count=2, bandwidth=1.0
+        2, 3, width=4, depth=3, encoding=Fourier("gaussian", count=2, bandwidth=1.0)
     ),
     "learned-features": lambda: FourierMlp(
-        2, 1, width=4, depth=3, features="learned", count=3, bandwidth=2.0
+        2, 1, width=4, depth=3, encoding=Fourier("learned", count=3, bandwidth=2.0)
     ),
 }
 

@@ -9,7 +9,7 @@ from torch import nn
 from fieldloom.conditioners import Film, FlatWeights, Mixture, Shared, Shift
 from fieldloom.encoders import Cavia
 from fieldloom.family import Family
-from fieldloom.fields import FourierMlp, Siren
+from fieldloom.fields import Fourier, FourierMlp, Siren
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities.grid import Grid
 from fieldloom.nn.layers import fourier, fourier_interleaved, linear, log_spaced, octaves
@@ -170,7 +170,9 @@ def test_fourier_features_by_hand():
 
 
 def test_normalised_weights_do_not_care_for_scale():
-    field = FourierMlp(2, 3, width=6, depth=3, count=4, bandwidth=3.0, normalize=True)
+    field = FourierMlp(
+        2, 3, width=6, depth=3, normalize=True, encoding=Fourier("log", count=4, bandwidth=3.0)
+    )
     family = Family(field, Shared(field.slots)).double()
     x, none = coords(), family.conditioner.origin(3)
     before = family(x, none)
@@ -245,6 +247,7 @@ class Posterior(nn.Module):
         return (self.mean + gain * (x.double() - abar.sqrt() * self.mean)).float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "total", "steps"),
     [("ddim", 1000, 1000), ("ddim", 1000, 250), ("ddim", 1000, 130), ("ddim", 60, 60),

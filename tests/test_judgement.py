@@ -30,7 +30,7 @@ from fieldloom.evaluation.measures import MEASURES
 from fieldloom.evaluation.neighbours import neighbours
 from fieldloom.evaluation.shapes import clouds_of, decoded_clouds, surfaces_of
 from fieldloom.evaluation.verdicts import FIGURES, Pair, bootstrap, judge
-from fieldloom.metrics.clouds import chamfer, normalise
+from fieldloom.metrics.clouds import chamfer, normalize_clouds
 from fieldloom.metrics.clouds_features import Statistics
 from fieldloom.metrics.features import Gabor
 from fieldloom.metrics.paired import ssim, ssim_between
@@ -38,7 +38,7 @@ from fieldloom.metrics.sets import frechet
 from fieldloom.modalities import Voxels
 from fieldloom.modalities.grid import Placement
 from fieldloom.modalities.shapes import Points
-from fieldloom.modalities.sources.meshes import meshes
+from fieldloom.modalities.sources.meshes import read_meshes
 
 
 def pictures(count: int, seed: int = 0, channels: int = 1) -> Tensor:
@@ -67,7 +67,7 @@ def far(a: Tensor, b: Tensor, measure: str) -> float:
         return (1 - ssim(a[None], b[None]).item()) / 2
     if measure == "pixels":
         return (a.double() - b.double()).square().sum().sqrt().item()
-    return chamfer(normalise(a[None], "cloud"), normalise(b[None], "cloud")).item()
+    return chamfer(normalize_clouds(a[None], "cloud"), normalize_clouds(b[None], "cloud")).item()
 
 
 def slow(made: list[Tensor], true: list[Tensor], measure: str, known: dict) -> dict[str, float]:
@@ -356,6 +356,7 @@ def test_a_class_is_judged_against_itself(digits, tiny_run):
         collect(system, source, known, {"samples": many}, labels, Question(label=3))
 
 
+@pytest.mark.slow
 def test_several_sets_of_samples_are_judged_as_each_alone(digits, tiny_run):
     system, source = digits
     known, labels, *_ = Run(tiny_run).read_codes()
@@ -445,8 +446,8 @@ def test_surfaces_of_scattered_samples_are_those_of_the_grid(tmp_path):
     trimesh.creation.box((1, 1, 2)).export(tmp_path / "box.ply")
     scattered, grid = Points(24, Placement("corner")), Voxels(24, Placement("corner"))
     how = dict(path=str(tmp_path), split=(2, 1), shuffle=False)
-    some = meshes(scattered, samples=50, surface=900, **how)
-    whole = meshes(grid, target="distance", **how)
+    some = read_meshes(scattered, samples=50, surface=900, **how)
+    whole = read_meshes(grid, target="distance", **how)
     places = torch.arange(3)
     ours = surfaces_of(scattered, some, places, 800)
     theirs = surfaces_of(grid, whole, places, 800)
@@ -486,6 +487,7 @@ def test_shapes_are_judged_by_their_surfaces(shapes):
 # -- the command line
 
 
+@pytest.mark.slow
 def test_the_command(tiny_run, tmp_path, capsys):
     own = shutil.copytree(tiny_run, tmp_path / "run")
     words = ["analyse", "judge", own, "--count", 6, "--steps", 5]

@@ -16,7 +16,7 @@ from fieldloom.denoisers import ResMlp
 from fieldloom.encoders import ENCODERS
 from fieldloom.engine.loop import load_weights
 from fieldloom.family import Family
-from fieldloom.fields import ARRANGEMENTS, FIELDS
+from fieldloom.fields import ARRANGEMENTS, FIELDS, Fourier, Tiling
 from fieldloom.fields.encodings import Embedding
 from fieldloom.metrics.losses import LOSSES, mse
 from fieldloom.modalities import MODALITIES
@@ -25,10 +25,11 @@ from fieldloom.renderers import RENDERERS, Direct
 from fieldloom.types import layer_of
 
 BATCH, POINTS = 3, 11
+TILES = ((2, 1), 3, 1)
 FIELD_ARGUMENTS = {
     "siren": [dict(width=6, depth=3), dict(width=5, depth=4, output="sine", offset=0.5)],
     "fourier-mlp": [
-        dict(width=6, depth=3, features=f, count=4, bandwidth=3.0, normalize=n, include_input=i)
+        dict(width=6, depth=3, normalize=n, encoding=Fourier(f, 4, 3.0, include_input=i))
         for f, n, i in [
             ("octaves", False, True),
             ("log", True, False),
@@ -37,16 +38,16 @@ FIELD_ARGUMENTS = {
             ("none", False, False),
         ]
     ]
-    + [dict(width=6, depth=3, features="octaves", count=2, grid=Embedding((3, 2), channels=2))],
+    + [dict(width=6, depth=3, encoding=Fourier(count=2, grid=Embedding((3, 2), channels=2)))],
     "experts": [
-        dict(width=5, depth=3, tiles=((2, 1), 3, 1), count=2) | own
+        dict(width=5, depth=3, tiling=Tiling(TILES), encoding=Fourier(count=2)) | own
         for own in [
             dict(),
-            dict(blend="linear"),
+            dict(tiling=Tiling(TILES, "linear")),
             dict(residual=True, context=3, activation="leaky-relu"),
-            dict(arrangement=ARRANGEMENTS["random-affine"]()),
-            dict(grid=Embedding((3, 2), channels=2)),
-            dict(features="constant"),
+            dict(tiling=Tiling(TILES, arrangement=ARRANGEMENTS["random-affine"]())),
+            dict(encoding=Fourier(count=2, grid=Embedding((3, 2), channels=2))),
+            dict(encoding=Fourier("constant", count=2)),
         ]
     ],
     "local": [
@@ -395,6 +396,7 @@ def fitted(request):
     return prior.eval()
 
 
+@pytest.mark.slow
 def test_a_prior_finds_two_modes(fitted):
     codes, _ = two_modes()
     drawn = fitted.sample(300, generator=torch.Generator().manual_seed(1))
@@ -406,6 +408,7 @@ def test_a_prior_finds_two_modes(fitted):
     assert 0.1 < drawn[side].std(0).mean() < 0.45
 
 
+@pytest.mark.slow
 def test_a_prior_draws_the_asked_class(fitted):
     for label, sign in ((0, -1), (1, 1)):
         drawn = fitted.sample(100, label, generator=torch.Generator().manual_seed(1))

@@ -113,11 +113,16 @@ def scene(folder):
     ("name", "make", "file", "keys"),
     [
         ("image", picture, "a.png", []),
-        ("table1-ce", picture, "a.png", ["field.grid={size=4,channels=3}", "field.width=8"]),
+        (
+            "table1-ce",
+            picture,
+            "a.png",
+            ["field.encoding.grid={size=4,channels=3}", "field.width=8"],
+        ),
         ("video", film, "a.mp4", []),
         ("audio", sound, "a.wav", []),
         ("sphere", picture, "a.png", []),
-        ("nerf", scene, "scene", ["modality.size=8", "renderer.samples=4", "field.view_width=4"]),
+        ("nerf", scene, "scene", ["modality.size=8", "renderer.samples=4", "field.head.width=4"]),
     ],
 )
 def test_one_command_a_kind(name, make, file, keys, tmp_path, monkeypatch, capsys):
@@ -157,7 +162,7 @@ def test_a_generator_from_its_recipe(name, tmp_path):
     for i in range(6):
         noise = np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8)
         Image.fromarray(noise).save(tmp_path / "data" / f"{i}.png")
-    own = ["field.grid={size=4,channels=2}"] if name == "table4-ce" else []
+    own = ["field.encoding.grid={size=4,channels=2}"] if name == "table4-ce" else []
     keys = [*GAN, *own, f"source.path={tmp_path / 'data'}", "source.split=[1.0,0.0]"]
     run = tmp_path / "run"
     call("train", f"loe:{name}", "--run", run, *small(*keys))

@@ -182,6 +182,7 @@ class Stop(Exception):
 FEW = "source.split=[0.1, 0.1]"  # of 1797 digits: three batches of codes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnif:tiny", "functa:tiny"])
 @pytest.mark.parametrize("kill_at", [3, 7, 27])
 def test_resume_equals_uninterrupted(tmp_path, monkeypatch, name, kill_at):
@@ -207,6 +208,7 @@ def test_resume_equals_uninterrupted(tmp_path, monkeypatch, name, kill_at):
     assert strip(logs[0]) == strip(logs[1])
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_and_another_seed_others(tmp_path):
     loaded = recipe.load("mnif:tiny", [FEW])
     a = train(loaded, str(tmp_path / "a"), stage="field").state_dict()
@@ -218,6 +220,7 @@ def test_same_seed_same_weights_and_another_seed_others(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_stages_one_by_one_are_the_whole(tmp_path):
     loaded = recipe.load("mnif:tiny", [FEW])
     whole = train(loaded, str(tmp_path / "whole")).state_dict()
@@ -229,6 +232,7 @@ def test_stages_one_by_one_are_the_whole(tmp_path):
         train(loaded, str(tmp_path / "early"), stage="prior")
 
 
+@pytest.mark.slow
 def test_the_micro_batch_is_recorded_and_reused(tmp_path, monkeypatch):
     run = Run(tmp_path / "a")
     train(recipe.load("mnif:tiny", [FEW]), str(run.folder), stage="field")
@@ -292,6 +296,7 @@ def test_a_finished_run_is_not_overwritten(tiny_run):
     assert before == {p.name: p.stat().st_mtime_ns for p in tiny_run.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_run_that_resume_continues(tmp_path, number):
     arguments = ["--set", "train.field.steps=100000", "--set", "train.field.log_every=1"]
@@ -365,6 +370,7 @@ def test_priors_of_closed_form_are_fitted_and_come_back(tmp_path, spec):
     assert Run(folder).read_log()[-1]["stage"] == "field"  # nothing to minimise in stage prior
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_between_stages(tmp_path, monkeypatch):
     """Killed when the codes of a finished field are not kept yet, or kept and fitted."""
     loaded = recipe.load("mnif:tiny", [FEW])

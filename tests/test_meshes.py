@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from fieldloom.errors import InputError
-from fieldloom.geometry.inside import distance, inside, signed, winding
-from fieldloom.geometry.isosurface import isosurface, project
+from fieldloom.geometry.inside import distance, inside, signed_distance, winding_number
+from fieldloom.geometry.isosurface import isosurface, project_to_level
 from fieldloom.geometry.mesh import (
     Mesh,
     area,
     areas,
-    checked,
+    as_mesh,
     from_unit,
-    place,
+    points_on_faces,
     sample,
     to_unit,
     volume,
@@ -40,7 +40,7 @@ def box(half=0.5, at=(0.0, 0.0, 0.0)) -> Mesh:
     corners = np.array(list(itertools.product((-half, half), repeat=3))) + at
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     faces = [f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))]
-    return checked(corners, np.array(faces), "box")
+    return as_mesh(corners, np.array(faces), "box")
 
 
 def ball(around=24, radius=0.7, share=1.0) -> Mesh:
@@ -53,13 +53,13 @@ def ball(around=24, radius=0.7, share=1.0) -> Mesh:
     a, b = place_of[:-1], np.roll(place_of, -1, 1)[:-1]
     c, d = place_of[1:], np.roll(place_of, -1, 1)[1:]
     faces = np.concatenate([np.stack([a, c, d], -1), np.stack([a, d, b], -1)]).reshape(-1, 3)
-    return checked(vertices.reshape(-1, 3), faces, "ball")
+    return as_mesh(vertices.reshape(-1, 3), faces, "ball")
 
 
 @pytest.fixture(scope="module")
 def bunny() -> Mesh:
     file = np.load(shared("data", "mesh_bunny.npz"))
-    return to_unit(checked(file["verts"], file["faces"], "bunny"), 0.9)[0]
+    return to_unit(as_mesh(file["verts"], file["faces"], "bunny"), 0.9)[0]
 
 
 def chamfer(one: Mesh, other: Mesh) -> float:
@@ -90,40 +90,42 @@ def solid_angles(mesh: Mesh, point) -> float:
 def test_winding_equals_a_slow_sum_of_spherical_triangles(mesh):
     points = torch.rand(40, 3, dtype=torch.float64) * 2 - 1
     slow = torch.tensor([solid_angles(mesh, p) for p in points.numpy()], dtype=torch.float64)
-    torch.testing.assert_close(winding(mesh, points), slow, atol=1e-7, rtol=0)
-    torch.testing.assert_close(winding(mesh, points.float()), slow.float(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(winding_number(mesh, points), slow, atol=1e-7, rtol=0)
+    torch.testing.assert_close(
+        winding_number(mesh, points.float()), slow.float(), atol=1e-4, rtol=0
+    )
 
 
 def test_winding_of_closed_open_double_and_turned_surfaces():
     points = lattice(8)
     radius = points.norm(dim=1)
-    assert torch.equal(winding(ball(48), points).round(), (radius < 0.69).double())
+    assert torch.equal(winding_number(ball(48), points).round(), (radius < 0.69).double())
     hemisphere = ball(48, share=0.5)
-    middle = winding(hemisphere, torch.zeros(1, 3, dtype=torch.float64)).item()
+    middle = winding_number(hemisphere, torch.zeros(1, 3, dtype=torch.float64)).item()
     assert middle == pytest.approx(0.5, abs=1e-9)  # half of the directions are covered
     axis = torch.zeros(30, 3, dtype=torch.float64)
     axis[:, 2] = torch.linspace(-0.6, 0.6, 30)
-    steps = winding(hemisphere, axis).diff()
+    steps = winding_number(hemisphere, axis).diff()
     assert (steps > 0).all()
     assert steps.max() < 0.04  # smooth through the opening
     # From z on the axis the disc that closes it fills 2 pi (1 - z / sqrt(z^2 + r^2)).
     z = axis[20:, 2]
     expected = 1 - (1 - z / (z**2 + 0.49).sqrt()) / 2
-    torch.testing.assert_close(winding(hemisphere, axis[20:]), expected, atol=3e-3, rtol=0)
+    torch.testing.assert_close(winding_number(hemisphere, axis[20:]), expected, atol=3e-3, rtol=0)
     sphere = ball(12)
     twice = Mesh(sphere.vertices, np.concatenate([sphere.faces, sphere.faces]))
     inwards = Mesh(sphere.vertices, np.ascontiguousarray(sphere.faces[:, ::-1]))
     inner = points[radius < 0.6]
-    assert torch.allclose(winding(twice, inner), torch.tensor(2.0, dtype=torch.float64))
-    assert torch.allclose(winding(inwards, inner), torch.tensor(-1.0, dtype=torch.float64))
+    assert torch.allclose(winding_number(twice, inner), torch.tensor(2.0, dtype=torch.float64))
+    assert torch.allclose(winding_number(inwards, inner), torch.tensor(-1.0, dtype=torch.float64))
 
 
 def test_winding_does_not_depend_on_place_and_unit():
     points = torch.rand(200, 3, dtype=torch.float64) * 2 - 1
-    here = winding(ball(12, share=0.6), points.float())
+    here = winding_number(ball(12, share=0.6), points.float())
     far = from_unit(ball(12, share=0.6), np.array([5e5, -2e5, 30.0, 1e-3]))
     moved = points * 1e-3 + torch.tensor([5e5, -2e5, 30.0], dtype=torch.float64)
-    torch.testing.assert_close(winding(far, moved).float(), here, atol=1e-5, rtol=0)
+    torch.testing.assert_close(winding_number(far, moved).float(), here, atol=1e-5, rtol=0)
 
 
 def test_parts_turned_inside_out_are_solid_and_cavities_empty():
@@ -136,15 +138,16 @@ def test_parts_turned_inside_out_are_solid_and_cavities_empty():
         found = inside(hollow, points)
         assert not found[(radius < 0.45) | (radius > 0.9)].any()
         assert found[(radius > 0.5) & (radius < 0.8)].all()
-        assert torch.equal(signed(hollow, points) < 0, found)
+        assert torch.equal(signed_distance(hollow, points) < 0, found)
 
 
+@pytest.mark.slow
 def test_clusters_that_act_as_dipoles_change_no_side(bunny):
     points = lattice(18).float()
-    exact, fast = winding(bunny, points), winding(bunny, points, beta=2.0)
+    exact, fast = winding_number(bunny, points), winding_number(bunny, points, beta=2.0)
     assert torch.equal(exact > 0.5, fast > 0.5)
     assert (exact - fast).abs().max() < 0.02
-    assert (exact - winding(bunny, points, beta=5.0)).abs().max() < 0.005
+    assert (exact - winding_number(bunny, points, beta=5.0)).abs().max() < 0.005
     assert (exact - fast).abs().max() > 1e-4  # dipoles were in use
 
 
@@ -152,7 +155,7 @@ def test_distance(bunny):
     points = torch.rand(300, 3, dtype=torch.float64) * 2 - 1
     offset = points.abs() - 0.5  # closed form of a box, from outside and inside
     analytic = offset.clamp(min=0).norm(dim=1) + offset.amax(1).clamp(max=0)
-    torch.testing.assert_close(signed(box(), points), analytic, atol=1e-12, rtol=0)
+    torch.testing.assert_close(signed_distance(box(), points), analytic, atol=1e-12, rtol=0)
     torch.testing.assert_close(distance(box(), points), analytic.abs(), atol=1e-12, rtol=0)
     near = distance(bunny, points)
     assert torch.equal(distance(bunny, points, most=0.1), near.clamp(max=0.1))
@@ -197,7 +200,7 @@ def test_sizes_against_closed_forms_and_trimesh(bunny):
     answers = set()
     for i in range(0, 200, 10):
         part = v[ends_v[i] : ends_v[i + 1]], f[ends_f[i] : ends_f[i + 1]]
-        mesh = checked(*part, str(i))
+        mesh = as_mesh(*part, str(i))
         other = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
         merged = np.unique(mesh.vertices, axis=0, return_inverse=True)[1].reshape(-1)[mesh.faces]
         closed = trimesh.Trimesh(mesh.vertices, merged, process=False).is_watertight
@@ -210,7 +213,7 @@ def test_sizes_against_closed_forms_and_trimesh(bunny):
 
 def test_samples_of_the_surface():
     generator = torch.Generator().manual_seed(0)
-    mesh = checked([[0, 0, 0], [3, 0, 0], [0, 1, 0], [0, 0, 1.0]], [[0, 1, 2], [0, 2, 3]], "two")
+    mesh = as_mesh([[0, 0, 0], [3, 0, 0], [0, 1, 0], [0, 0, 1.0]], [[0, 1, 2], [0, 2, 3]], "two")
     points, normals = sample(mesh, 20_000, generator)
     assert points.shape == normals.shape == (20_000, 3)
     assert points.dtype == torch.float64
@@ -227,7 +230,7 @@ def test_samples_of_the_surface():
 def test_the_sampler_of_mnif():
     """Its draws, replayed: faces in a shuffled order, each by its expected count, then u and v."""
     file = np.load(shared("vectors", "mnif_metrics.npz"))
-    mesh = checked(file["mesh_V"], file["mesh_T"], "mesh_V")
+    mesh = as_mesh(file["mesh_V"], file["mesh_T"], "mesh_V")
     expected = torch.from_numpy(file["mesh_points_seed0"]).double()
     state = np.random.RandomState(0)
     counts, order = len(expected) * areas(mesh) / area(mesh), np.arange(len(mesh.faces))
@@ -243,7 +246,7 @@ def test_the_sampler_of_mnif():
             if len(drawn) == len(expected):
                 break
     face, u, v = zip(*drawn, strict=True)
-    points, normals = place(
+    points, normals = points_on_faces(
         mesh, torch.tensor(face), *(torch.tensor(x, dtype=torch.float64) for x in (u, v))
     )
     torch.testing.assert_close(torch.cat([points, normals], 1), expected, atol=1e-6, rtol=0)
@@ -251,11 +254,11 @@ def test_the_sampler_of_mnif():
 
 def test_frames_lead_back(bunny):
     original = from_unit(bunny, np.array([30.0, -4.0, 1e3, 250.0]))
-    for reach in (1.0, 0.45):
-        unit, frame = to_unit(original, reach)
+    for extent in (1.0, 0.45):
+        unit, frame = to_unit(original, extent)
         low, high = unit.vertices.min(0), unit.vertices.max(0)
         np.testing.assert_allclose(low + high, 0, atol=1e-12)
-        assert (high - low).max() == pytest.approx(2 * reach)
+        assert (high - low).max() == pytest.approx(2 * extent)
         np.testing.assert_allclose(from_unit(unit, frame).vertices, original.vertices, rtol=1e-12)
 
 
@@ -270,19 +273,20 @@ def test_checks_name_what_is_wrong():
         ([[0.0, 1.0, 2.0]], "faces are integers"),
     ]:
         with pytest.raises(InputError, match=f"^'a.obj' .*{fault}"):
-            checked(points, faces, "'a.obj'")
+            as_mesh(points, faces, "'a.obj'")
     for bad in (math.nan, math.inf):
         with pytest.raises(InputError, match="NaN or infinite vertices"):
-            checked(np.where(np.eye(3) > 0, bad, 0), [[0, 1, 2]], "it")
+            as_mesh(np.where(np.eye(3) > 0, bad, 0), [[0, 1, 2]], "it")
     with pytest.raises(InputError, match="has no area"):  # on a line, at a distance
-        checked(np.arange(9).reshape(3, 3) / 7 + 100, [[0, 1, 2]], "it")
+        as_mesh(np.arange(9).reshape(3, 3) / 7 + 100, [[0, 1, 2]], "it")
     # A face of no area and a vertex of no face go; three faces at one edge stay.
     many = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, -1, 0], [50, 50, 50]]
-    mesh = checked(many, [[0, 1, 2], [0, 1, 3], [0, 1, 4], [2, 2, 4]], "fan")
+    mesh = as_mesh(many, [[0, 1, 2], [0, 1, 3], [0, 1, 4], [2, 2, 4]], "fan")
     assert (mesh.vertices.shape, mesh.faces.shape) == ((5, 3), (3, 3))
-    assert winding(mesh, torch.rand(4, 3)).isfinite().all()
+    assert winding_number(mesh, torch.rand(4, 3)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_occupancy_of_the_bunny_becomes_the_bunny(bunny):
     solid = inside(bunny, lattice(48).float(), beta=2.0).reshape(48, 48, 48)
     mesh = isosurface(solid, (centres(48),) * 3)
@@ -326,7 +330,7 @@ def test_noise_is_closed_and_turned_outwards():
         there, back = (sorted(map(tuple, e)) for e in (edges, edges[:, ::-1]))
         assert there == back  # each edge runs both ways: closed, and turned one way
         points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-        around = winding(mesh, torch.from_numpy(points))
+        around = winding_number(mesh, torch.from_numpy(points))
         assert torch.equal(around > 0.5, noise.flatten() > 0.5)
         torch.testing.assert_close(around, around.round(), atol=1e-6, rtol=0)
 
@@ -378,13 +382,13 @@ def test_projection_onto_a_field():
     occupancy = field(lattice(16)[None])[0, :, 0].reshape(16, 16, 16) > 0.5
     rough = isosurface(occupancy, (centres(16),) * 3)
     error = lambda mesh: np.abs(np.linalg.norm(mesh.vertices, axis=1) - 0.7)
-    moved = project(rough, field, level=0.5, steps=3, reach=0.1)
+    moved = project_to_level(rough, field, level=0.5, steps=3, max_step=0.1)
     assert error(moved).max() < error(rough).max() / 10
     assert error(moved).max() < 1e-5
     assert volume(moved) == pytest.approx(4 / 3 * math.pi * 0.7**3, rel=0.03)
-    fine = project(rough, field, level=0.5, steps=5, reach=0.1, dtype=torch.float64)
+    fine = project_to_level(rough, field, level=0.5, steps=5, max_step=0.1, dtype=torch.float64)
     assert error(fine).max() < 1e-12
-    short = project(rough, field, level=0.5, steps=2, reach=0.01)
+    short = project_to_level(rough, field, level=0.5, steps=2, max_step=0.01)
     lengths = np.linalg.norm(short.vertices - rough.vertices, axis=1)
     assert 0.015 < lengths.max() <= 0.02 + 1e-6
 
@@ -392,12 +396,14 @@ def test_projection_onto_a_field():
 def test_projection_keeps_what_it_cannot_better():
     mesh = ball(12)
     flat = lambda coords: 0 * coords.sum(-1, keepdim=True)
-    np.testing.assert_allclose(project(mesh, flat, 0.5).vertices, mesh.vertices, atol=1e-7)
+    np.testing.assert_allclose(project_to_level(mesh, flat, 0.5).vertices, mesh.vertices, atol=1e-7)
     # Newton's step on a cube root is twice too long, to the other side: it never helps.
     root = lambda coords: (coords[..., :1]).sign() * coords[..., :1].abs() ** (1 / 3)
-    np.testing.assert_allclose(project(mesh, root, 0.0).vertices, mesh.vertices, atol=1e-7)
+    np.testing.assert_allclose(project_to_level(mesh, root, 0.0).vertices, mesh.vertices, atol=1e-7)
     broken = lambda coords: (coords[..., :1] - 10).sqrt()
-    np.testing.assert_allclose(project(mesh, broken, 0.0).vertices, mesh.vertices, atol=1e-7)
+    np.testing.assert_allclose(
+        project_to_level(mesh, broken, 0.0).vertices, mesh.vertices, atol=1e-7
+    )
 
 
 def test_pictures_of_a_ball():

@@ -20,7 +20,7 @@ from fieldloom.metrics.cost import inference, macs, parameters
 from fieldloom.metrics.features import DETECTORS, Gabor, Inception, gabor_bank
 from fieldloom.metrics.paired import iou, psnr, ssim, ssim_protocol
 from fieldloom.metrics.probes import Classifier
-from fieldloom.metrics.sets import frechet, kid, nearest, neighbourhoods
+from fieldloom.metrics.sets import frechet, kid, nearest, prdc
 from fieldloom.permit import Permit
 from fieldloom.types import Slot
 from vectors import load
@@ -46,7 +46,7 @@ def one_sentence(error: pytest.ExceptionInfo[InputError]) -> bool:
 
 def test_prdc_of_mnif() -> None:
     vectors = load("mnif_metrics")
-    found = neighbourhoods(vectors["real"], vectors["fake"])
+    found = prdc(vectors["real"], vectors["fake"])
     assert {name: found[name] for name in PRDC} == {
         name: pytest.approx(float(vectors[name]), rel=1e-9) for name in PRDC
     }
@@ -73,7 +73,7 @@ def test_psnr_of_mnif() -> None:
 @pytest.mark.parametrize("k", [3, 5])
 def test_neighbourhoods_of_vectors(k: int) -> None:
     vectors = load("feature_metrics")
-    found = neighbourhoods(vectors["real"], vectors["fake"], k)
+    found = prdc(vectors["real"], vectors["fake"], k)
     for name in PRDC:
         assert found[name] == pytest.approx(float(vectors[f"k{k}.{name}"]), rel=1e-9)
     p, r = found["precision"], found["recall"]
@@ -165,7 +165,7 @@ def test_identical_sets() -> None:
     real = normal(50, 5)
     fake = real[torch.randperm(50, generator=Generator().manual_seed(0))]
     assert frechet(real, fake) == pytest.approx(0, abs=1e-12)
-    found = neighbourhoods(real, fake)
+    found = prdc(real, fake)
     assert set(found.values()) == {1}  # of density: each ball holds its centre and 2 inside
     distances, indices = nearest(fake, real)  # a generator that copies its training set
     assert (distances == 0).all()
@@ -175,21 +175,21 @@ def test_identical_sets() -> None:
 def test_collapsed_generator() -> None:
     real = normal(200, 5)
     for spread in (0.0, 1e-3):
-        found = neighbourhoods(real, real[:1] + spread * normal(100, 5, seed=1))
+        found = prdc(real, real[:1] + spread * normal(100, 5, seed=1))
         assert found["precision"] == 1  # blind to collapse
         assert found["recall"] <= 0.01
         assert found["coverage"] <= 0.1
 
 
 def test_far_generator_has_no_f1() -> None:
-    found = neighbourhoods(normal(30, 4), normal(30, 4) + 100)
+    found = prdc(normal(30, 4), normal(30, 4) + 100)
     assert set(found.values()) == {0.0}
 
 
 def test_duplicates_in_the_data_have_empty_balls() -> None:
     real = normal(4, 40).repeat_interleave(5, 0) + 1000  # every 3rd neighbour is 0 away
-    assert neighbourhoods(real, real)["precision"] == 0  # strict "<", also after rounding
-    assert neighbourhoods(real, real, k=5)["precision"] == 1
+    assert prdc(real, real)["precision"] == 0  # strict "<", also after rounding
+    assert prdc(real, real, k=5)["precision"] == 1
 
 
 def test_frechet_of_two_gaussians() -> None:
@@ -251,7 +251,7 @@ def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> N
 
     def all_of_them() -> list[Tensor]:
         own = nearest(real, real, exclude_self=True)
-        numbers = [kid(real, fake), *neighbourhoods(real, fake).values()]
+        numbers = [kid(real, fake), *prdc(real, fake).values()]
         return [*nearest(fake, real), *own, torch.tensor(numbers)]
 
     whole = all_of_them()
@@ -262,7 +262,7 @@ def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_far_from_the_origin() -> None:
     real, fake = normal(40, 4), normal(30, 4, seed=1)
     assert frechet(real + 1e6, fake + 1e6) == pytest.approx(frechet(real, fake), rel=1e-6)
-    assert neighbourhoods(real + 1e6, fake + 1e6) == neighbourhoods(real, fake)
+    assert prdc(real + 1e6, fake + 1e6) == prdc(real, fake)
 
 
 def test_errors_of_sets() -> None:
@@ -271,8 +271,8 @@ def test_errors_of_sets() -> None:
         lambda: frechet(one, three),
         lambda: frechet(three, wide),
         lambda: kid(three, one),
-        lambda: neighbourhoods(three, normal(9, 4)),
-        lambda: neighbourhoods(three, three, k=0),
+        lambda: prdc(three, normal(9, 4)),
+        lambda: prdc(three, three, k=0),
         lambda: nearest(three, wide),
         lambda: nearest(one, one, exclude_self=True),
         lambda: nearest(three, normal(4, 4), exclude_self=True),
@@ -316,7 +316,7 @@ def test_gabor_hears_waves_where_they_are() -> None:
 
 
 def test_gabor_bank() -> None:
-    bank = gabor_bank(wavelength=3.0, orientations=6, reach=6)
+    bank = gabor_bank(wavelength=3.0, orientations=6, radius=6)
     torch.testing.assert_close(bank.sum((-2, -1)), torch.zeros(12, 1))  # no answer to a constant
     wave = torch.cos(2 * math.pi * torch.arange(-6.0, 7) / 3).expand(13, 13)
     real, imaginary = (bank[[0, 6], 0] * wave).sum((-2, -1)).tolist()

@@ -471,6 +471,7 @@ OVERRIDES = [
 ]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     loaded = recipes.load("gasp:tiny", OVERRIDES)
     straight = train(loaded, str(tmp_path / "straight"))

@@ -417,6 +417,7 @@ def test_as_many_neighbours_as_there_are_codes(neighbours):
 # -- the recipe
 
 
+@pytest.mark.slow
 def test_gem_trains_and_samples(tmp_path):
     loaded = recipes.load("gem:tiny")
     system = train(loaded, str(tmp_path / "run"))
@@ -437,6 +438,7 @@ def test_gem_trains_and_samples(tmp_path):
     assert len(result.codes) == len(result.originals)
 
 
+@pytest.mark.slow
 def test_a_resumed_gem_goes_on_bit_for_bit(tmp_path, monkeypatch):
     loaded = recipes.load("gem:tiny")
     straight = train(loaded, str(tmp_path / "straight"), stage="field").state_dict()

@@ -52,6 +52,7 @@ def test_overrides_that_are_none(text):
         recipe.parse_override(text)
 
 
+@pytest.mark.slow
 def test_every_bundled_recipe_builds_and_is_written_as_it_is():
     for name, variants in recipe.names().items():
         for variant in variants:
@@ -250,6 +251,44 @@ def test_the_flat_weights_are_found_by_their_old_name(tmp_path):
     with pytest.warns(UserWarning, match="flat-weights"):
         system = fieldloom.build({"modality": "image", "field": "siren"}, conditioner="direct")
     assert system.recipe["conditioner"] == "flat-weights"
+
+
+FLAT = {"name": "experts", "width": 4, "depth": 3, "tiles": [2, 1, 2], "count": 3, "low": 0.0}
+NESTED = {
+    "name": "experts",
+    "width": 4,
+    "depth": 3,
+    "tiling": {"tiles": [2, 1, 2], "low": 0.0},
+    "encoding": {"count": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({}, {}),
+        ({"blend": "linear"}, {"tiling": {"blend": "linear"}}),
+        ({"arrangement": "gray"}, {"tiling": {"arrangement": "gray"}}),
+        ({"grid": {"size": 3}}, {"encoding": {"grid": {"size": 3}}}),
+        ({"head": "radiance"}, {"head": {"kind": "radiance"}}),
+        ({"view_count": 2, "view_width": 8}, {"head": {"octaves": 2, "width": 8}}),
+        (
+            {"head": {"kind": "radiance"}, "view_width": 8},
+            {"head": {"kind": "radiance", "width": 8}},
+        ),
+    ],
+)
+def test_flat_keys_of_fields_are_those_of_their_parts(old, new):
+    with pytest.warns(UserWarning, match=r"`field\.\w+` is now `field\.\w+\.\w+`"):
+        found = recipe.resolve({"field": FLAT}, {"field": old})
+    assert found == recipe.resolve({"field": NESTED}, {"field": new})
+
+
+def test_keys_of_other_fields_of_the_same_name_stay():
+    layers = {"field": {"name": "local", "features": 8}}, {"field": {"features": 12}}
+    assert recipe.resolve(*layers) == {"field": {"name": "local", "features": 12}}
+    registered = {"field": {"name": "gabor", "count": 3, "head": "plain"}}
+    assert recipe.resolve(registered) == registered
 
 
 VARIANTS = """

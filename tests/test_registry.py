@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 import tomli_w
+import torch
 
 import fieldloom
 from commands import command, program
@@ -16,7 +17,7 @@ from fieldloom.assembly import TABLES
 from fieldloom.engine.provenance import provenance
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import InputError
-from fieldloom.fields import Siren
+from fieldloom.fields import Fourier, FourierMlp, Siren
 from fieldloom.permit import Permit
 from fieldloom.registry import build, register
 
@@ -148,6 +149,7 @@ SECTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", SECTIONS)
 def test_nothing_of_a_run_is_run(section, tiny_run, tmp_path, monkeypatch):
     """Whatever section names a command, every way to look at the run refuses it, and runs none."""
@@ -178,6 +180,7 @@ def test_nothing_of_a_run_is_run(section, tiny_run, tmp_path, monkeypatch):
     assert not (folder / "called").exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_a_trusted_module_in_the_current_folder(my_fields, tmp_path):
     arguments = ["train", "mnif:tiny", "--set", "field.name=my_fields:Gabor", "--run", "mine",
                  "--stage", "field"]  # fmt: skip
@@ -194,6 +197,7 @@ def test_the_command_line_finds_a_trusted_module_in_the_current_folder(my_fields
         fieldloom.load(tmp_path / "mine")
 
 
+@pytest.mark.slow
 def test_trust_in_a_module_is_none_in_what_lies_beside_it(my_fields, tmp_path):
     """A folder that says it is an installed package, in the current folder."""
     told = tmp_path / "evil-1.0.dist-info"
@@ -213,3 +217,28 @@ def test_a_module_of_the_current_folder_shadows_nothing(tmp_path):
     (tmp_path / "json.py").write_text("open('called', 'w').close()\n")
     assert program("list", "recipes", cwd=tmp_path).returncode == 0
     assert not (tmp_path / "called").exists()
+
+
+def test_a_part_without_a_name_is_filled_up_from_its_default():
+    """``encoding`` of a perceptron is log, 64; what a recipe leaves out stays so."""
+    spec = {"name": "fourier-mlp", "width": 4, "depth": 3, "encoding": {"count": 5, "pi": False}}
+    found = build("field", spec, TABLES, **KNOWN)
+    same = FourierMlp(2, 1, width=4, depth=3, encoding=Fourier("log", 5, pi=False))
+    assert torch.equal(found.encoding.frequencies, same.encoding.frequencies)
+    assert found.encoding.features == "log"
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"encoding": "log"}, "field.encoding = 'log' is not right: it is a table"),
+        ({"encoding": {"count": 1.5}}, "field.encoding.count = 1.5 is not right"),
+        ({"encoding": {"counts": 3}}, "unknown argument of field.encoding 'counts'"),
+        ({"encoding": {"grid": {"channels": 2}}}, "field.encoding.grid needs the argument 'size'"),
+        ({"tiling": {"arrangement": "grey"}}, "unknown arrangement 'grey'; did you mean 'gray'"),
+        ({"head": {"kind": "round"}}, "field.head.kind = 'round' is not right"),
+    ],
+)
+def test_messages_about_a_part_without_a_name_say_where_it_stands(own, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        build("field", {"name": "experts", "width": 4, "depth": 3} | own, TABLES, **KNOWN)

@@ -20,9 +20,9 @@ from fieldloom.fields.mlp import Siren
 from fieldloom.geometry.cameras import look_at, rays
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
-from fieldloom.renderers import Plucker, Rendered, Volume, plucker, quantiles
+from fieldloom.renderers import DENSITIES, Plucker, Rendered, Volume, plucker, sample_pdf
 from fieldloom.system import System
-from fieldloom.types import Batch, Function, Signal
+from fieldloom.types import Batch, Cameras, Data, Function, Signal
 
 NEAR, FAR = 0.5, 2.5
 ALONG_X = torch.tensor([[[0.0, 0, 0, 1, 0, 0]]], dtype=torch.float64)
@@ -182,7 +182,7 @@ def test_densities() -> None:
         "exp": [(-2.0, math.exp(-2)), (1.0, math.e)],
     }
     for name, pairs in known.items():
-        activate = Volume(NEAR, FAR, density=name).activate
+        activate = DENSITIES[name]
         for kind in (torch.float64, torch.float32):
             values = activate(raw.to(kind))
             assert values.isfinite().all()
@@ -283,7 +283,7 @@ def test_gradients_are_those_of_finite_differences(density: str) -> None:
 
 
 def test_samples_without_chance() -> None:
-    t = Volume(NEAR, FAR, 9).strata(some_rays())
+    t = Volume(NEAR, FAR, 9).ray_samples(some_rays())
     assert t.shape == (2, 40, 9)
     torch.testing.assert_close(t[1, 7], torch.linspace(NEAR, FAR, 9))
 
@@ -291,7 +291,7 @@ def test_samples_without_chance() -> None:
 def test_jitter_draws_in_strata() -> None:
     """Each sample keeps to its own stratum, uniform in it, and no two rays are alike."""
     count, given = 5, torch.zeros(4, 2000, 6)
-    t = Volume(NEAR, FAR, count).strata(given, seeded())
+    t = Volume(NEAR, FAR, count).ray_samples(given, seeded())
     even = torch.linspace(NEAR, FAR, count)
     middle = (even[1:] + even[:-1]) / 2
     edges = torch.cat([even[:1], middle, even[-1:]])
@@ -346,14 +346,14 @@ def test_pieces(fine: int) -> None:
 
 
 @pytest.mark.parametrize("random", [False, True])
-def test_quantiles(random: bool) -> None:
+def test_sample_pdf(random: bool) -> None:
     """Their distribution is that of the weights, each spread evenly over its stretch."""
     t = torch.tensor([0.0, 1.0, 2.0, 4.0, 5.0], dtype=torch.float64)
     weights = torch.tensor([0.1, 0.5, 0.0, 0.3, 0.1], dtype=torch.float64)
     edges = torch.tensor([0.0, 0.5, 1.5, 3.0, 4.5, 5.0], dtype=torch.float64)
     summed = torch.cat([torch.zeros(1, dtype=torch.float64), weights.cumsum(0)])
     count = 4000
-    drawn = quantiles(t[None], weights[None], count, random, seeded() if random else None)[0]
+    drawn = sample_pdf(t[None], weights[None], count, random, seeded() if random else None)[0]
     assert drawn.shape == (count,)
     assert (drawn.diff() >= 0).all()
     assert edges[0] <= drawn[0]
@@ -367,10 +367,10 @@ def test_quantiles(random: bool) -> None:
     assert (found - expected).abs().max() < bound
 
 
-def test_quantiles_of_an_empty_ray() -> None:
+def test_sample_pdf_of_an_empty_ray() -> None:
     """No weight at all: even over the strata, and finite."""
     t = torch.linspace(0, 1, 5).expand(2, 3, 5)
-    drawn = quantiles(t, torch.zeros(2, 3, 5), 200, False, None)
+    drawn = sample_pdf(t, torch.zeros(2, 3, 5), 200, False, None)
     assert drawn.isfinite().all()
     # five strata of equal chance, the outer ones half as long as the inner ones
     places = torch.bucketize(drawn[1, 2], torch.tensor([0.125, 0.375, 0.625, 0.875]))
@@ -420,7 +420,7 @@ def test_fine_samples_are_no_way_for_gradients() -> None:
     t = (places[1].unflatten(1, (3, 9)) - given[..., None, :3])[..., 0] / given[..., None, 3]
     assert (t.diff(dim=-1) >= -1e-12).all()
     raw = scene(lambda x: weight * x.square().sum(-1))(places[1]).unflatten(1, (3, 9))
-    direct = render.composite(raw, t, given[..., 3:].norm(dim=-1, keepdim=True)).colour
+    direct = render.composite_raw(raw, t, given[..., 3:].norm(dim=-1, keepdim=True)).colour
     (expected,) = torch.autograd.grad(direct.sum(), weight)
     torch.testing.assert_close(gradient, expected)
 
@@ -568,13 +568,13 @@ def views_system(encoder: dict[str, Any]) -> System:
 def test_codes_are_not_drawn(name: str) -> None:
     """Outside training a code is a function of its signal alone: no chance, no company."""
     system = views_system({"name": name, "steps": 3})
-    assert system.render.jitter
-    cameras = {k: v.expand(3, *v.shape) for k, v in system.modality.cameras(2).items()}
-    data = torch.rand(3, 2, 3, 8, 8)
-    codes = system.encode(data, **cameras)
-    torch.testing.assert_close(system.encode(data, **cameras), codes)
-    alone = system.encode(data[1:2], **{k: v[1:2] for k, v in cameras.items()})
-    torch.testing.assert_close(alone, codes[1:2])
+    assert system.render.stochastic
+    one = system.modality.cameras(2)
+    cameras = Cameras(one.c2w.expand(3, -1, -1, -1), one.intrinsics.expand(3, -1, -1))
+    data = Data(torch.rand(3, 2, 3, 8, 8), cameras=cameras)
+    codes = system.encode(data)
+    torch.testing.assert_close(system.encode(data), codes)
+    torch.testing.assert_close(system.encode(data.part(slice(1, 2))), codes[1:2])
 
 
 # -- Fit(points=) and Signal.thinned

@@ -184,6 +184,7 @@ def test_a_state_without_stage_or_step(own_run):
             Run(own_run).read_state("field")
 
 
+@pytest.mark.slow
 def test_lines_that_are_none_of_a_log_are_left_out(own_run):
     whole = (own_run / "log.jsonl").read_bytes()
     lines = Run(own_run).read_log()
@@ -237,6 +238,7 @@ def job(own_run):
     return folder, encode, encode().codes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["lost", "flipped", "torn", "another's"])
 def test_a_lost_or_damaged_shard_is_done_again(job, how):
     folder, encode, codes = job
@@ -273,6 +275,7 @@ def test_a_manifest_leads_nowhere_else(job, tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -297,6 +300,7 @@ def test_damaged_manifests(job, change):
             work()
 
 
+@pytest.mark.slow
 def test_places_of_other_data_are_refused(job):
     """In a shard that says that it is whole."""
     folder, encode, _ = job
@@ -339,6 +343,7 @@ def test_nothing_is_written_through_a_link_out_of_the_run(own_run, tmp_path):
     assert {x.name for x in outside.iterdir()} == {"report.json"}
 
 
+@pytest.mark.slow
 def test_a_file_that_is_a_link_is_replaced_not_written_through(own_run, tmp_path):
     victim = tmp_path / "victim"
     for name in ("log.jsonl", "sampled.png", "report.json", "env.json"):
@@ -645,6 +650,7 @@ ODD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ODD)
 def test_odd_arguments(case, own_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -674,6 +680,7 @@ def test_encode_stopped_in_its_first_shard_goes_on(own_run, tmp_path, monkeypatc
     assert out.exists()
 
 
+@pytest.mark.slow
 def test_codes_of_another_run_are_not_decoded(own_run, tmp_path):
     other = tmp_path / "other"
     train(recipe.load("mnif:tiny", ["seed=3"]), str(other))
@@ -741,6 +748,7 @@ def test_a_run_beside_other_data_of_the_same_name_keeps_its_own(with_data, tmp_p
     assert train(None, str(run), resume=True).finished == ["field", "codec", "prior"]
 
 
+@pytest.mark.slow
 def test_data_may_have_a_new_place_but_must_be_the_same(with_data, tmp_path):
     run, new = with_data / "runs" / "mine", tmp_path / "new"
     (with_data / "data").rename(new)
@@ -796,6 +804,7 @@ INNER = ["encoder.steps=40", "encoder.points=16", "encoder.draw=anew", "source.s
          "encoder.plateau={patience=1, stop=4, factor=0.5}", "train.prior.steps=2"]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 17, 33])
 def test_a_long_step_keeps_what_it_has(tmp_path, monkeypatch, count):
     """HyperDiffusion's stage of one step, stopped within it: it ends with the very same weights."""
@@ -812,6 +821,7 @@ def test_a_long_step_keeps_what_it_has(tmp_path, monkeypatch, count):
     assert all(torch.equal(x, theirs[name]) for name, x in ours.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [5, 30, 70])
 def test_a_step_of_several_micro_batches_keeps_those_that_are_done(tmp_path, monkeypatch, count):
     change = [
@@ -834,6 +844,7 @@ def test_a_step_of_several_micro_batches_keeps_those_that_are_done(tmp_path, mon
     assert all(torch.equal(x, theirs[name]) for name, x in ours.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 8, 14, 20, 31])
 def test_a_fit_that_starts_from_a_fit_keeps_what_it_has(tmp_path, monkeypatch, count):
     """The inner one's five steps, the outer one's, stack by stack."""
@@ -850,6 +861,7 @@ def test_a_fit_that_starts_from_a_fit_keeps_what_it_has(tmp_path, monkeypatch, c
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [41, 60, 95])
 def test_a_long_shard_keeps_what_it_has(tmp_path, monkeypatch, count):
     own = recipe.load("hyperdiffusion:tiny", INNER)
@@ -902,6 +914,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "method", "number"),
     [("sample", "decode", signal.SIGTERM), ("reconstruct", "encode_signal", signal.SIGHUP)],

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 import commands
 import fieldloom
 from fieldloom.engine.run import Run
-from fieldloom.evaluation.figures import parse
-from fieldloom.training import prepare, train
+from fieldloom.preparation import prepare
+from fieldloom.training import train
 
 RUNS = Path(__file__).parent / "data" / "runs-of-format-2"
 KINDS = sorted(folder.parent.name for folder in RUNS.glob("*/finished"))
@@ -37,26 +37,19 @@ def kind(request, tmp_path) -> Path:
 def results(run: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What the package gives of all that is expected of a run, by the same names."""
     system = fieldloom.load(run, "cpu")
-    recipe, source = prepare(Run(run).read_recipe(), torch.device("cpu"))
-    options = parse(recipe.get("evaluate", {})).options()
+    _, source = prepare(Run(run).read_recipe(), torch.device("cpu"))
     found = {}
     if "sampled" in expected:
-        label = [0, 1, 1] if system.prior.classes else None
-        found["sampled"] = system.sample_codes(len(expected["sampled"]), label, seed=0, **options)
+        count, label = len(expected["sampled"]), [0, 1, 1] if system.prior.classes else None
+        options = system.settings.evaluation.options()
+        found["sampled"] = system.sample_codes(count, label, seed=0, **options)
     if "encoded" in expected:
-        index = torch.arange(len(expected["encoded"]))
-        about = source.about(index)
-        found["encoded"] = system.encode(source.read(index), index=index, **about)
+        found["encoded"] = system.encode(source.read(torch.arange(len(expected["encoded"]))))
     code = expected.get("encoded", expected.get("sampled"))
     code = torch.zeros(1, *system.family.code_shape) if code is None else code[:1]
-    cameras = {key: x[:1] for key, x in source.meta.items() if key in ("c2w", "intrinsics")}
-    found["decoded"] = values_of(system.decode(code, cameras=cameras or None))
+    cameras = source.read(torch.arange(1)).cameras
+    found["decoded"] = system.decode(code, cameras=cameras).values
     return found
-
-
-def values_of(data) -> torch.Tensor:
-    """The numbers of data: a tensor's own, or its ``values``."""
-    return data if isinstance(data, torch.Tensor) else data.values
 
 
 @pytest.mark.parametrize("kind", KINDS, indirect=True)
@@ -69,6 +62,7 @@ def test_a_run_gives_what_it_gave(kind):
         torch.testing.assert_close(found[name], value, **close, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, indirect=True)
 def test_a_run_measures_what_it_measured(kind):
     done = commands.command("evaluate", kind / "finished")

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from fieldloom.errors import InputError
-from fieldloom.geometry.inside import signed, winding
-from fieldloom.geometry.mesh import Mesh, checked, from_unit, to_unit
+from fieldloom.geometry.inside import signed_distance, winding_number
+from fieldloom.geometry.mesh import Mesh, as_mesh, from_unit, to_unit
 from fieldloom.modalities.grid import Grid, Placement
-from fieldloom.modalities.sources.meshes import meshes
-from fieldloom.modalities.sources.voxels import voxels
+from fieldloom.modalities.sources.meshes import read_meshes
+from fieldloom.modalities.sources.voxels import read_voxels
 from shared import shared
 
 
@@ -27,7 +27,7 @@ def box(half=(0.5, 0.5, 0.5), at=(0.0, 0.0, 0.0)) -> Mesh:
     corners = np.array(list(itertools.product((-1, 1), repeat=3))) * half + at
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     faces = [f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))]
-    return checked(corners, np.array(faces), "box")
+    return as_mesh(corners, np.array(faces), "box")
 
 
 def write_obj(path, mesh):
@@ -62,29 +62,29 @@ def test_voxels_in_every_packing(tmp_path):
     np.save(tmp_path / "bytes.npy", bits[:, None].astype(np.uint8) * 255)
     for name in ("bits.npz", "one.npz", "bool.npy", "ones.npy", "bytes.npy"):
         label = "kind" if name.endswith("npz") else None
-        source = voxels(grid(), str(tmp_path / name), label=label, shuffle=False)
-        assert source.data.dtype == torch.uint8
-        assert torch.equal(source.data, expected.to(torch.uint8) * 255)
+        source = read_voxels(grid(), str(tmp_path / name), label=label, shuffle=False)
+        assert source.data.tensor.dtype == torch.uint8
+        assert torch.equal(source.data.tensor, expected.to(torch.uint8) * 255)
         assert source.names == (() if label is None else ("a", "b", "c"))
-        assert not source.meta
+        assert source.data.beside().keys() <= {"label"}
     soft = np.random.default_rng(1).random((5, 8, 8, 8))
     np.save(tmp_path / "soft.npy", soft)
-    read = voxels(grid(), str(tmp_path / "soft.npy"))
-    assert read.data.dtype == torch.float32
-    torch.testing.assert_close(read.data[:, 0], torch.from_numpy(soft).float())
-    few = voxels(grid(), str(tmp_path / "bits.npz"), label="kind", limit=2, split=(1, 1))
+    read = read_voxels(grid(), str(tmp_path / "soft.npy"))
+    assert read.data.tensor.dtype == torch.float32
+    torch.testing.assert_close(read.data.tensor[:, 0], torch.from_numpy(soft).float())
+    few = read_voxels(grid(), str(tmp_path / "bits.npz"), label="kind", limit=2, split=(1, 1))
     assert (few.data.shape[0], few.names) == (2, ("a", "b"))
     odd = np.random.default_rng(2).random((3, 3, 3, 3)) > 0.5  # 27 cells do not fill bytes
     rows = np.packbits(odd.reshape(3, -1), axis=1)
     np.savez(tmp_path / "odd.npz", bits=rows, shape=np.array([3, 3, 3]))
-    read = voxels(grid(3), str(tmp_path / "odd.npz"))
-    assert torch.equal(read.data[:, 0] > 0, torch.from_numpy(odd))
+    read = read_voxels(grid(3), str(tmp_path / "odd.npz"))
+    assert torch.equal(read.data.tensor[:, 0] > 0, torch.from_numpy(odd))
 
 
 def test_voxels_are_pooled_by_their_largest_part(tmp_path):
     bits = random_voxels(2, 8)
     np.save(tmp_path / "v.npy", bits)
-    read = voxels(grid((4, 2, 8)), str(tmp_path / "v.npy"), split=(1, 1)).data
+    read = read_voxels(grid((4, 2, 8)), str(tmp_path / "v.npy"), split=(1, 1)).data.tensor
     for x, y, z in itertools.product(range(4), range(2), range(8)):
         part = bits[:, 2 * x : 2 * x + 2, 4 * y : 4 * y + 4, z]
         assert ((read[:, 0, x, y, z] == 255).numpy() == part.any((1, 2))).all()
@@ -94,25 +94,25 @@ def test_voxels_that_are_none(tmp_path):
     np.save(tmp_path / "v.npy", random_voxels())
     for size in (5, 16):
         with pytest.raises(InputError, match=r"\(5, 8, 8, 8\) where the modality has"):
-            voxels(grid(size), str(tmp_path / "v.npy"))
+            read_voxels(grid(size), str(tmp_path / "v.npy"))
     np.save(tmp_path / "large.npy", np.full((2, 8, 8, 8), 3.0))
     np.save(tmp_path / "nan.npy", np.full((2, 8, 8, 8), np.nan))
     for name in ("large", "nan"):
         with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):
-            voxels(grid(), str(tmp_path / f"{name}.npy"))
+            read_voxels(grid(), str(tmp_path / f"{name}.npy"))
     np.savez(tmp_path / "bits.npz", bits=np.zeros((2, 9), np.uint8), shape=np.array([8, 8, 8]))
     with pytest.raises(InputError, match="no packed rows"):
-        voxels(grid(), str(tmp_path / "bits.npz"))
+        read_voxels(grid(), str(tmp_path / "bits.npz"))
     np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
     with pytest.raises(InputError, match="has the arrays a, b; name one"):
-        voxels(grid(), str(tmp_path / "two.npz"))
+        read_voxels(grid(), str(tmp_path / "two.npz"))
     with pytest.raises(InputError, match="does not exist"):
-        voxels(grid(), str(tmp_path / "nowhere.npz"))
+        read_voxels(grid(), str(tmp_path / "nowhere.npz"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no \.binvox file"):
-        voxels(grid(), str(tmp_path / "empty"))
+        read_voxels(grid(), str(tmp_path / "empty"))
     with pytest.raises(InputError, match="three axes and 1 channel"):
-        voxels(Grid(size=8, channels=1), str(tmp_path / "v.npy"))
+        read_voxels(Grid(size=8, channels=1), str(tmp_path / "v.npy"))
 
 
 def test_binvox_files(tmp_path):
@@ -122,17 +122,17 @@ def test_binvox_files(tmp_path):
     for name, cells in zip(("chair", "desk"), bits, strict=True):
         (tmp_path / name).mkdir()
         write_binvox(tmp_path / name / "m.binvox", cells, corner=(-3, 1, 10), side=4.0)
-    source = voxels(grid(), str(tmp_path), split=(1, 1))
-    assert torch.equal(source.data[:, 0] > 0, torch.from_numpy(bits))
+    source = read_voxels(grid(), str(tmp_path), split=(1, 1))
+    assert torch.equal(source.data.tensor[:, 0] > 0, torch.from_numpy(bits))
     assert source.names == ("chair", "desk")
     # The cells' places lead to their centres in the file's cube, wherever the modality has them.
     centre = torch.tensor([-3, 1, 10]) + (torch.tensor([1, 2, 3]) + 0.5) * 0.5
     cell = 1 * 64 + 2 * 8 + 3
     for place in ("centre", "corner", "right"):
         modality = grid(coords=Placement(place=place))
-        one = voxels(modality, str(tmp_path / "chair" / "m.binvox"))
+        one = read_voxels(modality, str(tmp_path / "chair" / "m.binvox"))
         assert (len(one.train), len(one.test), one.names) == (1, 0, ())
-        frame = one.meta["frame"][0]
+        frame = one.data.frame[0]
         found = modality.grid()[0, cell].double() * frame[3] + frame[:3]
         torch.testing.assert_close(found, centre.double(), atol=1e-5, rtol=0)
     trimesh = pytest.importorskip("trimesh")
@@ -151,7 +151,7 @@ def test_binvox_files_that_are_none(tmp_path):
     ]:
         (tmp_path / "short.binvox").write_bytes(content)
         with pytest.raises(InputError, match=f"short.binvox' is not a readable binvox.*{fault}"):
-            voxels(grid(), str(tmp_path / "short.binvox"))
+            read_voxels(grid(), str(tmp_path / "short.binvox"))
 
 
 @pytest.mark.parametrize("suffix", ["obj", "ply", "stl", "off", "glb"])
@@ -159,12 +159,12 @@ def test_mesh_files_of_every_format(tmp_path, suffix):
     trimesh = pytest.importorskip("trimesh")
     mesh = box((2.0, 1.0, 0.5), at=(10.0, 20.0, -5.0))
     trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(tmp_path / f"box.{suffix}")
-    source = meshes(grid(), str(tmp_path / f"box.{suffix}"), reach=0.8)
-    assert source.data.dtype == torch.uint8
+    source = read_meshes(grid(), str(tmp_path / f"box.{suffix}"), extent=0.8)
+    assert source.data.tensor.dtype == torch.uint8
     assert (len(source.train), len(source.test)) == (1, 0)
     inside = (grid().grid()[0].abs() < torch.tensor([0.8, 0.4, 0.2])).all(1)
-    assert torch.equal(source.data.flatten() == 255, inside)
-    frame = source.meta["frame"]
+    assert torch.equal(source.data.tensor.flatten() == 255, inside)
+    frame = source.data.frame
     assert frame.dtype == torch.float64
     torch.testing.assert_close(frame[0], torch.tensor([10, 20, -5, 2.5], dtype=torch.float64))
 
@@ -176,7 +176,7 @@ def test_the_parts_of_a_scene_are_one_mesh(tmp_path):
     scene.add_geometry(cube, transform=trimesh.transformations.translation_matrix([-1.5, 0, 0]))
     scene.add_geometry(cube, transform=trimesh.transformations.translation_matrix([1.5, 0, 0]))
     scene.export(tmp_path / "two.glb")
-    data = meshes(grid(16), str(tmp_path / "two.glb"), reach=1.0).data[0, 0]
+    data = read_meshes(grid(16), str(tmp_path / "two.glb"), extent=1.0).data.tensor[0, 0]
     across = (data[:, 8, 8] > 0).tolist()  # 4 long: two of 1 with a gap of 2
     assert across == [True] * 4 + [False] * 8 + [True] * 4
 
@@ -192,26 +192,26 @@ def folder(tmp_path):
 
 
 def test_a_folder_of_meshes(folder):
-    source = meshes(grid(), str(folder), split=(10, 2), shuffle=False)
+    source = read_meshes(grid(), str(folder), split=(10, 2), shuffle=False)
     assert source.data.shape == (12, 1, 8, 8, 8)
     assert source.names == ("flat", "long")
     assert source.labels.tolist() == [0] * 6 + [1] * 6
-    assert source.meta["frame"][:6, 0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert torch.equal(source.data[0], source.data[5])  # centred: the same box
-    assert not torch.equal(source.data[0], source.data[6])
-    assert len(meshes(grid(), str(folder), limit=3).data) == 3
+    assert source.data.frame[:6, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert torch.equal(source.data.tensor[0], source.data.tensor[5])  # centred: the same box
+    assert not torch.equal(source.data.tensor[0], source.data.tensor[6])
+    assert len(read_meshes(grid(), str(folder), limit=3).data) == 3
 
 
 def test_unreadable_meshes_are_named_and_skipped(folder):
     write_obj(folder / "flat" / "flat.obj", box((1.0, 1.0, 0.0)))  # a box without height: no harm
     (folder / "long" / "nan.obj").write_text("v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n")
     with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*nan.obj"):
-        source = meshes(grid(4), str(folder))
+        source = read_meshes(grid(4), str(folder))
     assert len(source.data) == 13
     assert source.labels.tolist() == [0] * 7 + [1] * 6
     (folder / "long" / "none.obj").write_text("nothing")
     with pytest.raises(InputError, match=r"2 of 15 meshes cannot be read: .*nan.obj', .*none.obj'"):
-        meshes(grid(4), str(folder))
+        read_meshes(grid(4), str(folder))
 
 
 def test_one_broken_mesh_is_said_to_be_broken(tmp_path):
@@ -231,12 +231,12 @@ def test_one_broken_mesh_is_said_to_be_broken(tmp_path):
         ("broken.ply", "no faces|not a readable mesh"),
     ]:
         with pytest.raises(InputError, match=f"{name}' .*({fault})"):
-            meshes(grid(), str(tmp_path / name))
+            read_meshes(grid(), str(tmp_path / name))
     with pytest.raises(InputError, match="does not exist"):
-        meshes(grid(), str(tmp_path / "nowhere"))
+        read_meshes(grid(), str(tmp_path / "nowhere"))
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(InputError, match=r"holds no .*\.obj"):
-        meshes(grid(), str(tmp_path / "a.txt"))
+        read_meshes(grid(), str(tmp_path / "a.txt"))
 
 
 def packed(path, **more):
@@ -253,40 +253,43 @@ def packed(path, **more):
 
 def test_packed_meshes(tmp_path):
     packed(tmp_path / "p.npz", category=np.array(["b", "a", "b"]))
-    source = meshes(grid(), str(tmp_path / "p.npz"), reach=1.0, split=(2, 1), shuffle=False)
+    source = read_meshes(grid(), str(tmp_path / "p.npz"), extent=1.0, split=(2, 1), shuffle=False)
     assert source.names == ("a", "b")
     assert source.labels.tolist() == [1, 0, 1]
-    assert (source.data[2] == 255).all()  # a cube that fills the cube
-    assert source.data.float().mean((1, 2, 3, 4))[0].item() == 255 / 8
+    assert (source.data.tensor[2] == 255).all()  # a cube that fills the cube
+    assert source.data.tensor.float().mean((1, 2, 3, 4))[0].item() == 255 / 8
     packed(tmp_path / "wrong.npz", category=np.array(["b", "a"]))
     with pytest.raises(InputError, match="has 2 'category' for 3 meshes"):
-        meshes(grid(), str(tmp_path / "wrong.npz"))
+        read_meshes(grid(), str(tmp_path / "wrong.npz"))
     np.savez(tmp_path / "no.npz", verts=np.zeros((3, 3)))
     with pytest.raises(InputError, match="has no array 'faces'"):
-        meshes(grid(), str(tmp_path / "no.npz"))
+        read_meshes(grid(), str(tmp_path / "no.npz"))
 
 
+@pytest.mark.slow
 def test_targets_at_the_grid_are_what_they_say():
     path = shared("data", "mesh_bunny.npz")
     file = np.load(path)
-    mesh, _ = to_unit(checked(file["verts"], file["faces"], "bunny"), 0.9)
+    mesh, _ = to_unit(as_mesh(file["verts"], file["faces"], "bunny"), 0.9)
     places = grid(12).grid()[0].double()
-    inside = meshes(grid(12), str(path)).data
-    assert torch.equal(inside.flatten() == 255, winding(mesh, places) > 0.5)
-    far = meshes(grid(12), str(path), target="distance", truncation=0.2)
-    expected = (0.5 - signed(mesh, places) / 0.4).clamp(0, 1).float()
+    inside = read_meshes(grid(12), str(path)).data.tensor
+    assert torch.equal(inside.flatten() == 255, winding_number(mesh, places) > 0.5)
+    far = read_meshes(grid(12), str(path), target="distance", truncation=0.2)
+    expected = (0.5 - signed_distance(mesh, places) / 0.4).clamp(0, 1).float()
     assert far.data.dtype == torch.float32
     torch.testing.assert_close(far.data.flatten(), expected)
-    assert torch.equal(far.data > 0.5, inside == 255)
-    back = from_unit(mesh, far.meta["frame"][0])
+    assert torch.equal(far.data.tensor > 0.5, inside == 255)
+    back = from_unit(mesh, far.data.frame[0])
     assert np.abs(back.vertices.min(0) - file["verts"].min(0)).max() < 1e-3
 
 
 def test_scattered_samples(tmp_path):
     packed(tmp_path / "p.npz")
-    ask = dict(samples=400, near=0.25, spread=0.05, target="distance", split=(3, 0), shuffle=False)
-    source = meshes(grid(), str(tmp_path / "p.npz"), **ask)
-    coords = source.meta["coords"]
+    ask = dict(
+        samples=400, near_surface=0.25, spread=0.05, target="distance", split=(3, 0), shuffle=False
+    )
+    source = read_meshes(grid(), str(tmp_path / "p.npz"), **ask)
+    coords = source.data.coords
     assert source.data.shape == (3, 400, 1)
     assert (coords.shape, coords.dtype) == ((3, 400, 3), torch.float32)
     assert coords.abs().max() <= 1
@@ -294,44 +297,46 @@ def test_scattered_samples(tmp_path):
     offset = coords[2].double().abs() - 0.9
     true = offset.clamp(min=0).norm(dim=1) + offset.amax(1).clamp(max=0)
     expected = (0.5 - true / 0.2).clamp(0, 1).float()
-    torch.testing.assert_close(source.data[2, :, 0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(source.data.tensor[2, :, 0], expected, atol=1e-6, rtol=0)
     assert true[:100].abs().max() < 0.05 * 6
     assert 0.02 < true[:100].square().mean().sqrt() < 0.06  # the Gaussian, across the surface
     assert true[100:].abs().max() > 0.5
     assert not torch.equal(coords[0, 100:], coords[1, 100:])
-    again = meshes(grid(), str(tmp_path / "p.npz"), **ask)
+    again = read_meshes(grid(), str(tmp_path / "p.npz"), **ask)
     assert source.facts()["fingerprint"] == again.facts()["fingerprint"]
-    fewer = meshes(grid(), str(tmp_path / "p.npz"), limit=2, **{**ask, "split": (2, 0)})
-    assert torch.equal(fewer.meta["coords"], coords[:2])
-    other = meshes(grid(), str(tmp_path / "p.npz"), seed=1, **ask)
-    assert not torch.equal(other.meta["coords"], coords)
-    inside = meshes(grid(), str(tmp_path / "p.npz"), **{**ask, "target": "occupancy"})
-    assert torch.equal(inside.data == 255, source.data > 0.5)
+    fewer = read_meshes(grid(), str(tmp_path / "p.npz"), limit=2, **{**ask, "split": (2, 0)})
+    assert torch.equal(fewer.data.coords, coords[:2])
+    other = read_meshes(grid(), str(tmp_path / "p.npz"), seed=1, **ask)
+    assert not torch.equal(other.data.coords, coords)
+    inside = read_meshes(grid(), str(tmp_path / "p.npz"), **{**ask, "target": "occupancy"})
+    assert torch.equal(inside.data.tensor == 255, source.data.tensor > 0.5)
 
 
 def test_points_of_the_surface_stand_beside_samples(tmp_path):
     packed(tmp_path / "p.npz")
     ask = dict(samples=50, split=(3, 0), shuffle=False)
-    source = meshes(grid(), str(tmp_path / "p.npz"), surface=300, **ask)
-    on = source.meta["surface"]
+    source = read_meshes(grid(), str(tmp_path / "p.npz"), surface=300, **ask)
+    on = source.data.surface
     assert (on.shape, on.dtype) == ((3, 300, 3), torch.float32)
     offset = on[2].double().abs() - 0.9  # the third is a cube of 0.9
     assert (offset.amax(1).abs() < 1e-6).all()
     assert 30 < (on[2, :, 0] > 0.9 - 1e-6).sum() < 70  # a sixth of them on each side
-    assert torch.equal(meshes(grid(), str(tmp_path / "p.npz"), **ask).data, source.data)
+    assert torch.equal(
+        read_meshes(grid(), str(tmp_path / "p.npz"), **ask).data.tensor, source.data.tensor
+    )
 
 
 def test_shapes_are_grown_and_centred_as_asked(tmp_path):
     packed(tmp_path / "p.npz")
     ask = dict(samples=2000, spread=0.1, split=(3, 0), shuffle=False)
-    read = lambda **more: meshes(grid(), str(tmp_path / "p.npz"), **ask, **more)
-    source = read(grow=0.05)
-    offset = source.meta["coords"][2].double().abs() - 0.9  # of the third, a cube of 0.9
+    read = lambda **more: read_meshes(grid(), str(tmp_path / "p.npz"), **ask, **more)
+    source = read(dilation=0.05)
+    offset = source.data.coords[2].double().abs() - 0.9  # of the third, a cube of 0.9
     far = offset.clamp(min=0).norm(dim=1) + offset.amax(1).clamp(max=0)
     sure = (far - 0.05).abs() > 1e-6
-    assert torch.equal(source.data[2, sure, 0] == 255, (far < 0.05)[sure])
-    assert (source.data[2] > read().data[2]).any()
-    moved = read(grow=0.05, target="distance").data[2, :, 0]
+    assert torch.equal(source.data.tensor[2, sure, 0] == 255, (far < 0.05)[sure])
+    assert (source.data.tensor[2] > read().data.tensor[2]).any()
+    moved = read(dilation=0.05, target="distance").data.tensor[2, :, 0]
     expected = (0.5 - (far - 0.05) / 0.2).clamp(0, 1).float()
     torch.testing.assert_close(moved, expected, atol=1e-6, rtol=0)
     lopsided = Mesh(np.array([[0.0, 0, 0], [4, 0, 0], [0, 1, 0], [0, 0, 1]]), box().faces[:0])
@@ -350,52 +355,55 @@ def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
     ask = dict(split=(1.0, 0.0), shuffle=False)
     for how in (dict(), dict(samples=40)):
         with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
-            first = meshes(grid(), str(tmp_path), **how, **ask)
+            first = read_meshes(grid(), str(tmp_path), **how, **ask)
         assert len(first.data) == 12
         with monkeypatch.context() as patch:
             patch.setattr("fieldloom.modalities.sources.meshes.to_unit", None)
             with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
-                again = meshes(grid(), str(tmp_path), **how, **ask)
+                again = read_meshes(grid(), str(tmp_path), **how, **ask)
             assert again.facts() == first.facts()
-            for key in ("seed", "samples") if how else ("reach",):
-                other = {"reach": 0.5, "seed": 3, "samples": 41}[key]
+            for key in ("seed", "samples") if how else ("extent",):
+                other = {"extent": 0.5, "seed": 3, "samples": 41}[key]
                 with pytest.raises(TypeError):
-                    meshes(grid(), str(tmp_path), **{**how, key: other}, **ask)
+                    read_meshes(grid(), str(tmp_path), **{**how, key: other}, **ask)
     places = Placement(place="corner", low=-1.0, high=1.0)
     with pytest.warns(UserWarning, match="skipped"):
-        found = [meshes(grid(coords=x), str(tmp_path), **ask).data for x in (Placement(), places)]
+        found = [
+            read_meshes(grid(coords=x), str(tmp_path), **ask).data.tensor
+            for x in (Placement(), places)
+        ]
     assert not torch.equal(*found)
 
 
 def test_numbers_that_are_none(tmp_path):
     packed(tmp_path / "p.npz")
     for key, value in [
-        ("reach", 0.0),
-        ("reach", 1.5),
+        ("extent", 0.0),
+        ("extent", 1.5),
         ("samples", 0),
-        ("near", 1.1),
+        ("near_surface", 1.1),
         ("spread", 0.0),
         ("truncation", -1.0),
         ("surface", 0),
-        ("grow", -0.1),
+        ("dilation", -0.1),
     ]:
         with pytest.raises(InputError, match=f"source.{key} = {value} is not right"):
-            meshes(grid(), str(tmp_path / "p.npz"), **{key: value})
+            read_meshes(grid(), str(tmp_path / "p.npz"), **{key: value})
     with pytest.raises(InputError, match="low = -1 and high = 1"):
-        meshes(grid(coords=Placement(low=0.0)), str(tmp_path / "p.npz"))
+        read_meshes(grid(coords=Placement(low=0.0)), str(tmp_path / "p.npz"))
 
 
 @pytest.mark.parametrize(("name", "size"), [("voxels_chair_32", 32), ("voxels_shapenet10_64", 32)])
 def test_the_voxels_of_the_shared_folder(name, size):
-    source = voxels(grid(size), str(shared("data", f"{name}.npz")), limit=20)
+    source = read_voxels(grid(size), str(shared("data", f"{name}.npz")), limit=20)
     assert source.data.shape == (20, 1, size, size, size)
-    assert 0.01 < (source.data == 255).float().mean() < 0.3
+    assert 0.01 < (source.data.tensor == 255).float().mean() < 0.3
 
 
 def test_the_meshes_of_the_shared_folder():
-    source = meshes(grid(16), str(shared("data", "meshes_cc0.npz")), limit=8, split=(8, 0))
-    filled = (source.data == 255).float().mean((1, 2, 3, 4))
+    source = read_meshes(grid(16), str(shared("data", "meshes_cc0.npz")), limit=8, split=(8, 0))
+    filled = (source.data.tensor == 255).float().mean((1, 2, 3, 4))
     assert (filled > 0).sum() >= 6  # branches and a mirror may fall between the points
     assert filled[6] > 0.05  # a car whose body is turned inside out
     assert (filled < 0.5).all()
-    assert source.meta["frame"].shape == (8, 4)
+    assert source.data.frame.shape == (8, 4)

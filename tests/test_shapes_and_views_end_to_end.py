@@ -90,6 +90,7 @@ def view_run(scenes, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_shapes_come_back_as_meshes(shape_run, tmp_path, capsys):
     run("evaluate", shape_run)
     report = json.loads((shape_run / "report.json").read_text())
@@ -159,13 +160,14 @@ def test_own_meshes_are_reconstructed_where_they_stood(shape_run, tmp_path):
         assert paths == [folder / "0000.obj"]
         low, high = trimesh.load(folder / "0000.obj").bounds
         np.testing.assert_allclose((low + high) / 2, [10, 20, 30], atol=0.05)
-        reach = 0.6 * 2 / 0.9  # the box's longest half side stands at 0.9
-        np.testing.assert_allclose(high - low, 2 * reach, rtol=0.03)
+        extent = 0.6 * 2 / 0.9  # the box's longest half side stands at 0.9
+        np.testing.assert_allclose(high - low, 2 * extent, rtol=0.03)
     run("reconstruct", shape_run, "--source", tmp_path / "box.ply", "--resolution", 12)
     run("encode", shape_run, "--source", tmp_path / "box.ply", "--out", tmp_path / "code.st")
     assert (tmp_path / "code.st").is_file()
 
 
+@pytest.mark.slow
 def test_points_are_trained_and_measured(tmp_path, capsys):
     trimesh.creation.box((1, 1, 2)).export(tmp_path / "a.ply")
     trimesh.creation.icosphere(2).export(tmp_path / "b.off")
@@ -190,6 +192,7 @@ def test_points_are_trained_and_measured(tmp_path, capsys):
     assert system.modality.assemble(torch.zeros(1, 12**3, 1)).shape == (1, 1, 12, 12, 12)
 
 
+@pytest.mark.slow
 def test_views_come_back_as_orbits_and_held_out_views(view_run, tmp_path, capsys):
     system = load(view_run, "cpu")
     assert system.recipe["renderer"]["near"] == pytest.approx(1.1)  # what the data said
@@ -250,7 +253,7 @@ def test_gasp_on_views(scenes, tmp_path, capsys):
     layers = "[[16,4,4],[4,4],[1,4,1]]"
     overrides = [
         "train.field.steps=4", "train.field.batch=3", "modality.size=8", "modality.patch=4",
-        "modality.held=1", "renderer.samples=5", "field.width=8", "field.count=4",
+        "modality.held=1", "renderer.samples=5", "field.width=8", "field.encoding.count=4",
         "conditioner.hidden=[6,6]", f"objective.critic.layers={layers}", f"source.path={scenes}",
         "source.split=[0.67,0.33]",
     ]  # fmt: skip
@@ -267,7 +270,7 @@ def test_gasp_on_the_sphere(tmp_path):
     overrides = [
         f"source={{name=\"array\",path=\"{tmp_path / 'climate.npz'}\",bounds=[200.0,330.0]}}",
         "modality.size=[7,12]", "train.field.steps=4", "train.field.batch=4", "field.width=8",
-        "field.count=4", "conditioner.hidden=[6,6]", "objective.points=40",
+        "field.encoding.count=4", "conditioner.hidden=[6,6]", "objective.points=40",
         "objective.critic.layers=[[40,4,4],[8,4],[1,4,1]]", "evaluate.samples=4",
     ]  # fmt: skip
     system = train(recipe.load("gasp:climate", overrides), str(tmp_path / "run"))

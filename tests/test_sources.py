@@ -89,9 +89,9 @@ def pictures(tmp_path):
 def test_a_folder_of_any_pictures(pictures):
     source = SOURCES["folder"](RGB, str(pictures), split=(0.75, 0.25))
     assert source.data.shape == (12, 3, 16, 16)
-    assert source.data.dtype == torch.uint8
+    assert source.data.tensor.dtype == torch.uint8
     assert (len(source.train), len(source.test)) == (9, 3)
-    read = source.read(source.train)
+    read = source.read(source.train).tensor
     assert read.dtype == torch.float32
     assert 0 <= read.min() <= read.max() <= 1
     assert source.facts()["classes"] == 0
@@ -154,7 +154,7 @@ def test_packed_pictures(tmp_path):
     assert source.names == ("a", "b", "c")
     assert source.train.tolist() == [0, 1, 2, 3]
     expected = np.roll(gradient(16, 16), 3, 0).transpose(2, 0, 1)
-    assert (source.data[3].numpy() == expected).all()
+    assert (source.data.tensor[3].numpy() == expected).all()
     with pytest.raises(InputError, match="has no array 'colour'; it has data, offsets, kind"):
         SOURCES["packed"](RGB, str(tmp_path / "p.npz"), label="colour")
 
@@ -165,7 +165,8 @@ def test_arrays(tmp_path):
         np.save(tmp_path / "a.npy", array)
         read = SOURCES["array"](RGB, str(tmp_path / "a.npy"), split=(1.0, 0.0), shuffle=False)
         torch.testing.assert_close(
-            read.read(read.train), torch.from_numpy(images.transpose(0, 3, 1, 2) / 255).float()
+            read.read(read.train).tensor,
+            torch.from_numpy(images.transpose(0, 3, 1, 2) / 255).float(),
         )
     np.savez(tmp_path / "s.npz", x_train=images[:4, ..., 0], x_test=images[4:, ..., 0],
              y_train=np.arange(4) % 2, y_test=np.arange(2))  # fmt: skip
@@ -222,7 +223,9 @@ def test_hugging_face_from_a_folder(tmp_path):
     )
     assert source.data.shape == (6, 3, 16, 16)
     assert source.labels.tolist() == [0, 1, 0, 1, 0, 1]
-    assert (source.data[2].numpy() == np.roll(gradient(16, 16), 2, 0).transpose(2, 0, 1)).all()
+    assert (
+        source.data.tensor[2].numpy() == np.roll(gradient(16, 16), 2, 0).transpose(2, 0, 1)
+    ).all()
     with pytest.raises(InputError, match="no column 'picture'"):
         SOURCES["huggingface"](RGB, str(tmp_path / "set"), key="picture")
 
@@ -263,4 +266,4 @@ def test_what_a_path_holds(tmp_path):
 def test_the_packed_files_of_the_shared_folder(name):
     source = SOURCES["packed"](Grid(size=64), str(shared("data", f"{name}.npz")), limit=20)
     assert source.data.shape == (20, 3, 64, 64)
-    assert source.data.float().std() > 20
+    assert source.data.tensor.float().std() > 20

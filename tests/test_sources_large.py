@@ -17,10 +17,9 @@ from PIL import Image
 from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES, spec_of
-from fieldloom.modalities.sources import mapped as mapped_module
-from fieldloom.modalities.sources.cache import cache, mapped, memory_map_by_parts
-from fieldloom.modalities.sources.source import Source, _pieces, assemble
+from fieldloom.modalities.sources import SOURCES, cache, spec_of
+from fieldloom.modalities.sources.cache import cache_folder, memory_map, memory_map_by_parts
+from fieldloom.modalities.sources.source import Source, _pieces
 from fieldloom.modalities.sources.video import Frames
 from fieldloom.training import prepare, train
 from shared import shared
@@ -62,34 +61,34 @@ def file(tmp_path) -> Path:
 def test_a_file_is_decoded_once(file, cached):
     decode = Decoder(noise(13, 4, 3))
     for _ in range(2):
-        found = mapped([file], {"size": (13, 4)}, decode)
+        found = memory_map([file], {"size": (13, 4)}, decode)
         np.testing.assert_array_equal(found, decode.array)
     assert decode.asked == 1
     (kept,) = cached.iterdir()
     assert kept.name.startswith("file-")
     np.testing.assert_array_equal(np.load(kept), decode.array)
-    mapped([file], {"size": (13, 5)}, decode)
+    memory_map([file], {"size": (13, 5)}, decode)
     assert decode.asked == 2
     file.write_bytes(b"longer content")
-    mapped([file], {"size": (13, 4)}, decode)
+    memory_map([file], {"size": (13, 4)}, decode)
     assert decode.asked == 3
 
 
 def test_a_mapped_array_can_be_a_tensor_but_the_file_never_changes(file, cached, recwarn):
     decode = Decoder(noise(6, 2))
-    torch.from_numpy(mapped([file], {}, decode)).zero_()
+    torch.from_numpy(memory_map([file], {}, decode)).zero_()
     assert not recwarn.list
-    np.testing.assert_array_equal(mapped([file], {}, decode), decode.array)
+    np.testing.assert_array_equal(memory_map([file], {}, decode), decode.array)
     assert decode.asked == 1
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])
 def test_a_broken_cache_is_decoded_again(file, cached, keep):
     decode = Decoder(noise(6, 2))
-    mapped([file], {}, decode)
+    memory_map([file], {}, decode)
     (kept,) = cached.iterdir()
     kept.write_bytes(kept.read_bytes()[:keep])
-    np.testing.assert_array_equal(mapped([file], {}, decode), decode.array)
+    np.testing.assert_array_equal(memory_map([file], {}, decode), decode.array)
     assert decode.asked == 2
 
 
@@ -97,14 +96,14 @@ def test_a_cache_that_cannot_be_written(file, monkeypatch):
     monkeypatch.setenv("FIELDLOOM_CACHE", str(file / "cache"))  # below a file is no folder
     decode = Decoder(noise(6, 2))
     with pytest.warns(UserWarning, match=r"cannot be written .*'file.bin' is held in memory"):
-        found = mapped([file], {}, decode)
+        found = memory_map([file], {}, decode)
     np.testing.assert_array_equal(found, decode.array)
 
 
 def test_parts_are_kept_where_the_whole_is_not(file, cached, monkeypatch):
     """A disk that is full of parts: hours of work stay, and are not done again."""
     array, asked = noise(4, 2), []
-    write = mapped_module._write
+    write = cache._write
 
     def part(i):
         def decode():
@@ -119,7 +118,7 @@ def test_parts_are_kept_where_the_whole_is_not(file, cached, monkeypatch):
             raise OSError(28, "No space left on device")
         write(to, blocks)
 
-    monkeypatch.setattr(mapped_module, "_write", full)
+    monkeypatch.setattr(cache, "_write", full)
     for _ in range(2):
         with pytest.warns(UserWarning, match="No space left"):
             found = memory_map_by_parts([file], {}, [part(0), part(1)])
@@ -142,7 +141,7 @@ def test_decoding_that_fails_leaves_nothing(file, cached):
         raise InputError("broken in the middle")
 
     with pytest.raises(InputError, match="broken in the middle"):
-        mapped([file], {}, decode)
+        memory_map([file], {}, decode)
     assert list(cached.iterdir()) == []
 
 
@@ -181,7 +180,8 @@ def test_several_at_a_time(file):
         yield from np.array_split(array, 3)
 
     threads = [
-        threading.Thread(target=lambda: found.append(mapped([file], {}, decode))) for _ in range(3)
+        threading.Thread(target=lambda: found.append(memory_map([file], {}, decode)))
+        for _ in range(3)
     ]
     for thread in threads:
         thread.start()
@@ -193,28 +193,28 @@ def test_several_at_a_time(file):
 
 
 def test_where_the_cache_lies(monkeypatch, tmp_path):
-    assert cache() == tmp_path / "cache"
+    assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("FIELDLOOM_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache() == tmp_path / "xdg" / "fieldloom"
+    assert cache_folder() == tmp_path / "xdg" / "fieldloom"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache() == tmp_path / "home" / ".cache" / "fieldloom"
+    assert cache_folder() == tmp_path / "home" / ".cache" / "fieldloom"
 
 
 # -- sources
 
 
 def test_one_place_is_taken_without_a_copy():
-    source = assemble(torch.from_numpy(noise(4, 3, 5, 5)), None, (4, 0), shuffle=False)
+    source = source_of(torch.from_numpy(noise(4, 3, 5, 5)), None, (4, 0), shuffle=False)
     for place in (2, -1):
         one = source.take(torch.tensor([place]))
-        assert one.data_ptr() == source.data[place].data_ptr()
-        assert torch.equal(one, source.data[[place]])
+        assert one.data_ptr() == source.data.tensor[place].data_ptr()
+        assert torch.equal(one, source.data.tensor[[place]])
     some = torch.tensor([3, 0, 3])
-    assert torch.equal(source.take(some), source.data[some])
+    assert torch.equal(source.take(some), source.data.tensor[some])
     assert source.take(some).dtype == torch.uint8
-    torch.testing.assert_close(source.read(some), source.data[some] / 255)
+    torch.testing.assert_close(source.read(some), source.data.tensor[some] / 255)
 
 
 def test_fingerprints_stay_what_they_were():
@@ -236,25 +236,25 @@ def test_fingerprints_stay_what_they_were():
 def test_a_pictures_own_size(tmp_path, cached):
     array = noise(300, 70, 3)
     Image.fromarray(array).save(tmp_path / "a.png")
-    source = SOURCES["picture"](IMAGE, str(tmp_path / "a.png"))
+    source = SOURCES["image"](IMAGE, str(tmp_path / "a.png"))
     assert source.data.shape == (1, 3, 300, 70)
-    assert source.data.stride()[1] == 1  # channel last, as it is mapped
-    np.testing.assert_array_equal(source.data[0].permute(1, 2, 0), array)
+    assert source.data.tensor.stride()[1] == 1  # channel last, as it is mapped
+    np.testing.assert_array_equal(source.data.tensor[0].permute(1, 2, 0), array)
     assert source.suggests == {"modality": {"size": [300, 70]}}
     assert (len(source.train), len(source.test), source.filter) == (1, 0, "none")
-    again = SOURCES["picture"](Grid(size=(300, 70)), str(tmp_path / "a.png"))
+    again = SOURCES["image"](Grid(size=(300, 70)), str(tmp_path / "a.png"))
     assert again.facts() == source.facts()
     assert len(list(cached.iterdir())) == 1
-    grey = SOURCES["picture"](Grid(channels=1), str(tmp_path / "a.png"))
-    np.testing.assert_array_equal(grey.data[0, 0], Image.fromarray(array).convert("L"))
+    grey = SOURCES["image"](Grid(channels=1), str(tmp_path / "a.png"))
+    np.testing.assert_array_equal(grey.data.tensor[0, 0], Image.fromarray(array).convert("L"))
 
 
 def test_a_picture_in_a_given_size_is_that_of_a_folder(tmp_path):
     Image.fromarray(noise(30, 50, 3)).save(tmp_path / "a.png")
     for size, filter in [(16, "bicubic"), ((8, 40), "box")]:
         given = Grid(size=size), str(tmp_path / "a.png")
-        one = SOURCES["picture"](*given, filter=filter)
-        assert torch.equal(one.data, SOURCES["folder"](*given, filter=filter).data)
+        one = SOURCES["image"](*given, filter=filter)
+        assert torch.equal(one.data.tensor, SOURCES["folder"](*given, filter=filter).data)
         assert one.filter == filter
 
 
@@ -263,35 +263,35 @@ def test_a_picture_of_any_mode(tmp_path):
     turned = Image.fromarray(array)
     turned.getexif()[0x0112] = 6  # by a quarter
     turned.save(tmp_path / "turned.png", exif=turned.getexif())
-    source = SOURCES["picture"](IMAGE, str(tmp_path / "turned.png"))
-    np.testing.assert_array_equal(source.data[0].permute(1, 2, 0), np.rot90(array, -1))
+    source = SOURCES["image"](IMAGE, str(tmp_path / "turned.png"))
+    np.testing.assert_array_equal(source.data.tensor[0].permute(1, 2, 0), np.rot90(array, -1))
     Image.fromarray(array).convert("RGBA").save(tmp_path / "alpha.png")
-    source = SOURCES["picture"](IMAGE, str(tmp_path / "alpha.png"))
-    np.testing.assert_array_equal(source.data[0].permute(1, 2, 0), array)
+    source = SOURCES["image"](IMAGE, str(tmp_path / "alpha.png"))
+    np.testing.assert_array_equal(source.data.tensor[0].permute(1, 2, 0), array)
     Image.fromarray(array[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    source = SOURCES["picture"](Grid(channels=1), str(tmp_path / "deep.png"))
-    np.testing.assert_array_equal(source.data[0, 0], array[..., 0])
+    source = SOURCES["image"](Grid(channels=1), str(tmp_path / "deep.png"))
+    np.testing.assert_array_equal(source.data.tensor[0, 0], array[..., 0])
 
 
 def test_a_picture_beyond_pillows_limit(tmp_path, monkeypatch):
     Image.fromarray(noise(30, 50, 3)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert SOURCES["folder"](Grid(size=16), str(tmp_path / "a.png")).data.shape == (1, 3, 16, 16)
-    assert SOURCES["picture"](IMAGE, str(tmp_path / "a.png")).data.shape == (1, 3, 30, 50)
+    assert SOURCES["image"](IMAGE, str(tmp_path / "a.png")).data.shape == (1, 3, 30, 50)
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
 def test_pictures_that_are_none(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG not really")
     with pytest.raises(InputError, match=r"a\.png' is no picture that can be read"):
-        SOURCES["picture"](IMAGE, str(tmp_path / "a.png"))
+        SOURCES["image"](IMAGE, str(tmp_path / "a.png"))
     with pytest.raises(InputError, match="two axes"):
-        SOURCES["picture"](FILM, str(tmp_path / "a.png"))
+        SOURCES["image"](FILM, str(tmp_path / "a.png"))
     Image.fromarray(noise(300, 70, 3)).save(tmp_path / "b.png")
     whole = (tmp_path / "b.png").read_bytes()
     (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"b\.png' is no picture that can be read"):
-        SOURCES["picture"](IMAGE, str(tmp_path / "b.png"))
+        SOURCES["image"](IMAGE, str(tmp_path / "b.png"))
     assert Image.MAX_IMAGE_PIXELS is not None
 
 
@@ -311,32 +311,34 @@ def lossless(path: Path, frames: np.ndarray, rate: int = 10) -> Path:
 def test_a_film_to_the_bit(tmp_path, cached):
     frames = noise(7, 6, 10, 3)
     path = lossless(tmp_path / "a.mkv", frames)
-    source = SOURCES["film"](FILM, str(path))
+    source = SOURCES["video"](FILM, str(path))
     assert source.data.shape == (1, 3, 7, 6, 10)
-    np.testing.assert_array_equal(source.data[0].permute(1, 2, 3, 0), frames)
+    np.testing.assert_array_equal(source.data.tensor[0].permute(1, 2, 3, 0), frames)
     assert source.suggests == {"modality": {"size": [7, 6, 10], "rate": 10.0}}
-    again = SOURCES["film"](Grid(axes=3, size=(7, 6, 10)), str(path))
+    again = SOURCES["video"](Grid(axes=3, size=(7, 6, 10)), str(path))
     assert again.facts() == source.facts()
     assert len(list(cached.iterdir())) == 1
-    part = SOURCES["film"](FILM, str(path), Frames(start=1, stop=6, step=2))
-    np.testing.assert_array_equal(part.data[0].permute(1, 2, 3, 0), frames[1:6:2])
+    part = SOURCES["video"](FILM, str(path), Frames(start=1, stop=6, step=2))
+    np.testing.assert_array_equal(part.data.tensor[0].permute(1, 2, 3, 0), frames[1:6:2])
     assert part.suggests == {"modality": {"size": [3, 6, 10], "rate": 5.0}}
-    grey = SOURCES["film"](Grid(axes=3, channels=1), str(path))
-    np.testing.assert_array_equal(grey.data[0, 0, 2], Image.fromarray(frames[2]).convert("L"))
+    grey = SOURCES["video"](Grid(axes=3, channels=1), str(path))
+    np.testing.assert_array_equal(
+        grey.data.tensor[0, 0, 2], Image.fromarray(frames[2]).convert("L")
+    )
 
 
 def test_a_film_in_a_given_size(tmp_path):
     frames = noise(6, 8, 12, 3)
     path = lossless(tmp_path / "a.mkv", frames)
-    source = SOURCES["film"](Grid(axes=3, size=(3, 4, 4)), str(path))
+    source = SOURCES["video"](Grid(axes=3, size=(3, 4, 4)), str(path))
     assert source.data.shape == (1, 3, 3, 4, 4)
     assert source.filter == "bicubic"
     assert source.suggests == {"modality": {"size": [3, 4, 4], "rate": 5.0}}
     Image.fromarray(frames[3]).save(tmp_path / "a.png")  # the second of three shares: 2 and 3
     still = SOURCES["folder"](Grid(size=4), str(tmp_path / "a.png"))
-    assert torch.equal(source.data[0, :, 1], still.data[0])
+    assert torch.equal(source.data.tensor[0, :, 1], still.data[0])
     with pytest.raises(InputError, match="asks for 7 frames, and .* has 6"):
-        SOURCES["film"](Grid(axes=3, size=(7, 4, 4)), str(path))
+        SOURCES["video"](Grid(axes=3, size=(7, 4, 4)), str(path))
 
 
 def test_a_folder_of_frames_is_a_film(tmp_path):
@@ -345,12 +347,12 @@ def test_a_folder_of_frames_is_a_film(tmp_path):
     folder.mkdir()
     for i, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / f"{i:03d}.png")
-    source = SOURCES["film"](FILM, str(folder), Frames(stop=3))
-    np.testing.assert_array_equal(source.data[0].permute(1, 2, 3, 0), frames[:3])
+    source = SOURCES["video"](FILM, str(folder), Frames(stop=3))
+    np.testing.assert_array_equal(source.data.tensor[0].permute(1, 2, 3, 0), frames[:3])
     assert source.suggests == {"modality": {"size": [3, 6, 5]}}
     Image.fromarray(frames[3]).save(folder / "001.png")  # one frame is another
-    changed = SOURCES["film"](FILM, str(folder), Frames(stop=3))
-    np.testing.assert_array_equal(changed.data[0, :, 1].permute(1, 2, 0), frames[3])
+    changed = SOURCES["video"](FILM, str(folder), Frames(stop=3))
+    np.testing.assert_array_equal(changed.data.tensor[0, :, 1].permute(1, 2, 0), frames[3])
 
 
 def test_films_of_other_kinds(tmp_path):
@@ -358,8 +360,8 @@ def test_films_of_other_kinds(tmp_path):
     export.gif(frames, tmp_path / "a.gif", 0.1)
     export.mp4(frames, tmp_path / "a.mp4", 7.5)
     for name, rate in [("a.gif", 10.0), ("a.mp4", 7.5)]:
-        source = SOURCES["film"](FILM, str(tmp_path / name))
-        close = source.data[0].permute(1, 2, 3, 0).numpy().astype(int) - frames
+        source = SOURCES["video"](FILM, str(tmp_path / name))
+        close = source.data.tensor[0].permute(1, 2, 3, 0).numpy().astype(int) - frames
         assert np.abs(close).mean() < 8, name
         assert source.suggests["modality"]["rate"] == pytest.approx(rate), name
 
@@ -374,7 +376,7 @@ def test_a_film_that_was_held_upright(tmp_path):
     turned = struct.pack(">9i", 0, one, 0, -one, 0, 0, 16 * one, 0, 1 << 30)
     at = content.index(plain, content.index(b"tkhd"))
     (tmp_path / "a.mp4").write_bytes(content[:at] + turned + content[at + len(plain) :])
-    data = SOURCES["film"](FILM, str(tmp_path / "a.mp4")).data[0, 0, 0].float()
+    data = SOURCES["video"](FILM, str(tmp_path / "a.mp4")).data.tensor[0, 0, 0].float()
     assert data.shape == (32, 16)
     assert data[:14].mean() > 240
     assert data[18:].mean() < 15
@@ -383,18 +385,18 @@ def test_a_film_that_was_held_upright(tmp_path):
 def test_films_that_are_none(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no film")
     with pytest.raises(InputError, match=r"a\.mp4' is no film that can be read"):
-        SOURCES["film"](FILM, str(tmp_path / "a.mp4"))
+        SOURCES["video"](FILM, str(tmp_path / "a.mp4"))
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
     with pytest.raises(InputError, match="has no pictures"):
-        SOURCES["film"](FILM, str(tmp_path / "a.wav"))
+        SOURCES["video"](FILM, str(tmp_path / "a.wav"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no pictures"):
-        SOURCES["film"](FILM, str(tmp_path / "empty"))
+        SOURCES["video"](FILM, str(tmp_path / "empty"))
     path = str(lossless(tmp_path / "b.mkv", noise(2, 4, 4, 3)))
     with pytest.raises(InputError, match="ends before frame 2"):
-        SOURCES["film"](FILM, path, Frames(start=2))
+        SOURCES["video"](FILM, path, Frames(start=2))
     with pytest.raises(InputError, match="three axes"):
-        SOURCES["film"](IMAGE, path)
+        SOURCES["video"](IMAGE, path)
     for wrong in [{"start": -1}, {"start": 3, "stop": 3}, {"step": 0}]:
         with pytest.raises(InputError, match=r"source\.frames"):
             Frames(**wrong)
@@ -414,20 +416,20 @@ def wave(count=800, channels=2) -> np.ndarray:
 def test_sounds_of_any_kind(tmp_path, suffix, subtype, tolerance):
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, wave(), 8000, subtype)
-    source = SOURCES["sound"](Grid(axes=1, channels=2), str(path))
+    source = SOURCES["audio"](Grid(axes=1, channels=2), str(path))
     assert source.data.shape == (1, 2, 800)
-    assert source.data.dtype == torch.float32
-    np.testing.assert_allclose(source.data[0].T * 2 - 1, wave(), atol=tolerance)
+    assert source.data.tensor.dtype == torch.float32
+    np.testing.assert_allclose(source.data.tensor[0].T * 2 - 1, wave(), atol=tolerance)
     assert source.suggests == {"modality": {"size": [800], "rate": 8000.0}}
     assert source.facts()["filter"] == "none"
-    mono = SOURCES["sound"](SOUND, str(path)).data[0, 0] * 2 - 1
+    mono = SOURCES["audio"](SOUND, str(path)).data.tensor[0, 0] * 2 - 1
     np.testing.assert_allclose(mono, wave().mean(1), atol=tolerance)
 
 
 def test_a_part_of_a_sound(tmp_path):
     path = str(tmp_path / "a.wav")
     soundfile.write(path, wave(channels=1), 1000, "FLOAT")
-    read = lambda **own: SOURCES["sound"](SOUND, path, **own).data[0, 0].numpy() * 2 - 1
+    read = lambda **own: SOURCES["audio"](SOUND, path, **own).data.tensor[0, 0].numpy() * 2 - 1
     part = lambda *ends: wave(channels=1)[slice(*ends), 0]
     np.testing.assert_allclose(read(offset=0.1, seconds=0.2), part(100, 300), atol=1e-6)
     np.testing.assert_allclose(read(offset=0.5), part(500, None), atol=1e-6)
@@ -442,23 +444,23 @@ def test_a_part_of_a_sound(tmp_path):
 def test_a_sound_in_a_given_size(tmp_path):
     path = str(tmp_path / "a.wav")
     soundfile.write(path, wave(), 1000, "FLOAT")
-    source = SOURCES["sound"](Grid(axes=1, channels=2, size=400), path)
+    source = SOURCES["audio"](Grid(axes=1, channels=2, size=400), path)
     assert source.suggests == {"modality": {"size": [400], "rate": 500.0}}
-    np.testing.assert_allclose(source.data[0].T * 2 - 1, wave()[::2], atol=1e-5)
+    np.testing.assert_allclose(source.data.tensor[0].T * 2 - 1, wave()[::2], atol=1e-5)
     soundfile.write(path, wave() * 3, 1000, "FLOAT")
-    loud = SOURCES["sound"](Grid(axes=1, channels=2), path).data
+    loud = SOURCES["audio"](Grid(axes=1, channels=2), path).data.tensor
     assert (loud.min(), loud.max()) == (0, 1)
 
 
 def test_sounds_that_are_none(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"no sound")
     with pytest.raises(InputError, match=r"a\.wav' is no sound that can be read"):
-        SOURCES["sound"](SOUND, str(tmp_path / "a.wav"))
+        SOURCES["audio"](SOUND, str(tmp_path / "a.wav"))
     soundfile.write(tmp_path / "b.wav", wave(), 1000)
     with pytest.raises(InputError, match="has 2 channels, and the modality 3"):
-        SOURCES["sound"](Grid(axes=1, channels=3), str(tmp_path / "b.wav"))
+        SOURCES["audio"](Grid(axes=1, channels=3), str(tmp_path / "b.wav"))
     with pytest.raises(InputError, match="one axis"):
-        SOURCES["sound"](IMAGE, str(tmp_path / "b.wav"))
+        SOURCES["audio"](IMAGE, str(tmp_path / "b.wav"))
 
 
 def test_what_a_path_holds(tmp_path):
@@ -554,6 +556,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts KiB on Linux only")
 def test_few_points_of_a_large_picture_take_little_memory(tmp_path):
     """Far below a copy in float (288 MB): the points, and at most the pages of the file (72 MB)."""
@@ -569,7 +572,7 @@ def test_arrays_keep_their_own_size_where_the_modality_says_none(tmp_path):
     np.save(tmp_path / "a.npy", noise)
     source = SOURCES["array"](Grid(axes=2), str(tmp_path / "a.npy"))
     assert source.suggests == {"modality": {"size": [9, 14]}}
-    np.testing.assert_array_equal(source.data.numpy(), noise)
+    np.testing.assert_array_equal(source.data.tensor.numpy(), noise)
     resized = SOURCES["array"](Grid(axes=2, size=(4, 6)), str(tmp_path / "a.npy"))
     assert resized.data.shape == (2, 3, 4, 6)
     assert not resized.suggests

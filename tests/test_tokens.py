@@ -23,7 +23,7 @@ from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.evaluation.ceiling import ceiling
-from fieldloom.fields import FourierMlp, Siren
+from fieldloom.fields import Fourier, FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.metrics.paired import psnr
 from fieldloom.nn.kmeans import kmeans, lloyd_max, nearest_centroids
@@ -676,6 +676,7 @@ def fitted(prior: nn.Module, codes: Tensor, labels: Tensor | None, steps: int) -
     return prior.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tokens", "mixture"])
 def test_a_toy_distribution_is_learned(kind: str) -> None:
     """Class 0: b = a, class 1: b = -a, a is 1 or 2 in fractions of 3 to 1; class 1 three times."""
@@ -705,7 +706,12 @@ def test_fields_of_mnist_have_the_published_lengths() -> None:
     """16 features, 16-16-1: 560 weights and, as in the report, an output's bias."""
     for bias, count in ((True, 561), (False, 560)):
         field = FourierMlp(
-            2, 1, width=16, depth=3, features="octaves", count=4, pi=False, output_bias=bias
+            2,
+            1,
+            width=16,
+            depth=3,
+            output_bias=bias,
+            encoding=Fourier("octaves", count=4, pi=False),
         )
         conditioner = FlatWeights(field.slots)
         assert len(cut_tokens(conditioner.code_shape, conditioner.layout, "scalar").index) == count

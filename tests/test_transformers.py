@@ -20,7 +20,7 @@ from fieldloom.encoders import Cavia, Fit, Transformer, error
 from fieldloom.encoders.transformer import unfold
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.fields import Experts, Field, FourierMlp, Local, Siren
+from fieldloom.fields import Experts, Field, Fourier, FourierMlp, Local, Siren, Tiling
 from fieldloom.geometry.cameras import orbit, rays
 from fieldloom.metrics.cost import macs, parameters
 from fieldloom.metrics.losses import mse
@@ -412,7 +412,9 @@ def test_multiplications_of_local(aggregate: str, modulate: str) -> None:
 def fields() -> dict[str, Field]:
     return {
         "siren": Siren(2, 3, width=5, depth=3),
-        "experts": Experts(2, 3, width=5, depth=3, tiles=((2, 1), 3, 1), count=2),
+        "experts": Experts(
+            2, 3, width=5, depth=3, tiling=Tiling(tiles=((2, 1), 3, 1)), encoding=Fourier(count=2)
+        ),
     }
 
 
@@ -829,7 +831,9 @@ def test_a_light_field_from_views() -> None:
 
 # -- counts that papers and released code print
 
-IPC_FIELD = dict(width=256, depth=5, count=64, bandwidth=64.0, normalize=True, init="outputs")
+IPC_FIELD = dict(
+    width=256, depth=5, encoding=Fourier("log", 64, 64.0), normalize=True, init="outputs"
+)
 
 
 def on_meta(conditioner: Any, field: Field, axes: tuple[int, ...], **own: Any) -> tuple[int, int]:
@@ -856,11 +860,15 @@ def test_counts_of_ipc() -> None:
 
 def test_counts_of_transinr() -> None:
     own = dict(width=256, normalize=True)
-    image = FourierMlp(2, 3, depth=5, count=64, bandwidth=1024.0, offset=0.5, **own)
+    image = FourierMlp(
+        2, 3, depth=5, offset=0.5, encoding=Fourier("log", count=64, bandwidth=1024.0), **own
+    )
     common = dict(bias=False, head=False)
     make = lambda slots: Columns(slots, width=768, groups=64)
     assert on_meta(make, image, (178, 178), patch=9, pad=1, **common)[0] == 44_462_851
-    views = FourierMlp(3, 4, depth=6, count=20, bandwidth=256.0, pi=False, **own)
+    views = FourierMlp(
+        3, 4, depth=6, encoding=Fourier("log", count=20, bandwidth=256.0, pi=False), **own
+    )
     make = lambda slots: Columns(slots, width=768, groups=32)
     nvs = on_meta(make, views, (1, 128, 128), patch=8, positions="none", rays="origin", **common)
     assert nvs[0] == 44_463_484
@@ -901,7 +909,9 @@ def test_tokens_of_published_sizes(size: int, patch: int, pad: int, tokens: int)
 
 def test_weights_drawn_by_their_outputs() -> None:
     """+-1/sqrt(out): torch's draw of the transposed tensor."""
-    slots = FourierMlp(2, 3, width=50, depth=3, count=20, init="outputs").slots
+    slots = FourierMlp(
+        2, 3, width=50, depth=3, init="outputs", encoding=Fourier("log", count=20)
+    ).slots
     for i, (fan_in, fan_out) in enumerate([(80, 50), (50, 50), (50, 3)]):
         weight = slots[f"{i}.weight"].init(torch.Generator().manual_seed(i))
         assert weight.shape == (fan_in, fan_out)

@@ -169,9 +169,13 @@ class Scene:
     family: Family
     batch: Batch
     evaluations = 8
+    stochastic = False
 
     def domain(self, coord_dim: int, value_dim: int) -> Domain:
         return Domain(3, 0, 4)
+
+    def deterministic(self) -> Scene:
+        return self
 
     def __call__(
         self, function: Function, rays: Tensor, generator: Generator | None = None

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from fieldloom.conditioners import Columns, Conditioner, Factor, FlatWeights, Substitute
 from fieldloom.encoders import Cavia, Transformer, error
 from fieldloom.family import Family
-from fieldloom.fields import FourierMlp, Local
+from fieldloom.fields import Fourier, FourierMlp, Local
 from fieldloom.geometry.cameras import rays
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities import MODALITIES
@@ -108,9 +108,12 @@ def base_state(stored: Vectors, layers: list[str]) -> Vectors:
 HYPONET = [f"hyponet.params_dict.linear_wb{i}" for i in range(4)]
 
 
-def perceptron(coord_dim: int, value_dim: int, **own: Any) -> FourierMlp:
+def perceptron(
+    coord_dim: int, value_dim: int, count: int, bandwidth: float, pi: bool = True, **own: Any
+) -> FourierMlp:
     """The normalised perceptron of all these systems, 16 wide."""
-    return FourierMlp(coord_dim, value_dim, width=16, features="log", normalize=True, **own)
+    encoding = Fourier("log", count, bandwidth, pi)
+    return FourierMlp(coord_dim, value_dim, width=16, encoding=encoding, normalize=True, **own)
 
 
 PICTURE = dict(depth=4, count=4, bandwidth=16.0, offset=0.5)
@@ -398,7 +401,7 @@ def test_raw_values_along_rays() -> None:
         volume()(function, queries)
     points, raw = met[0]
     same(points.unflatten(1, (10, 6)), system.vectors["coord"], **FLOAT32)
-    same(volume().strata(queries), system.vectors["z"].expand(2, -1, -1), **FLOAT32)
+    same(volume().ray_samples(queries), system.vectors["z"].expand(2, -1, -1), **FLOAT32)
     same(raw.unflatten(1, (10, 6)), system.vectors["raw"], rtol=1e-4, atol=2e-5)
 
 

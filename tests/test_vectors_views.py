@@ -17,7 +17,7 @@ from fieldloom.fields.mlp import Siren
 from fieldloom.geometry.cameras import rays
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives import L2, Reconstruction
-from fieldloom.renderers import Plucker, Volume, plucker
+from fieldloom.renderers import DENSITIES, Plucker, Volume, plucker
 from fieldloom.types import Batch
 from vectors import (
     Vectors,
@@ -62,7 +62,7 @@ def test_mnif_rays_of_a_camera(scene: Scene) -> None:
 
 def test_mnif_samples_of_a_ray(scene: Scene) -> None:
     """Where the field is evaluated: equal steps from near to far, both ends included."""
-    t = scene.render.strata(scene.batch.context.coords)
+    t = scene.render.ray_samples(scene.batch.context.coords)
     same(t.flatten(0, 1), scene.vectors["t_vals"])
     asked = []
 
@@ -127,9 +127,9 @@ def test_mnif_composites(prefix: str, options: dict[str, Any], background: str) 
     vectors = load("mnif_scene_autodecode")
     render = Volume(0.8, 1.8, samples=8, background=background, **options)
     raw = torch.cat([vectors["vr_in_rgb"], vectors["vr_in_density_raw"]], -1)
-    same(render.activate(vectors["vr_in_density_raw"]), vectors["vr_in_density_act"])
+    same(DENSITIES["elu"](vectors["vr_in_density_raw"]), vectors["vr_in_density_act"])
     length = vectors["vr_in_dirs"].norm(dim=-1, keepdim=True)
-    seen = render.composite(raw, vectors["vr_in_t"], length)
+    seen = render.composite_raw(raw, vectors["vr_in_t"], length)
     same(seen.weights, vectors[f"{prefix}_weights"])
     same(seen.opacity, vectors[f"{prefix}_acc"])
     same(seen.depth, vectors[f"{prefix}_depth"])
@@ -159,7 +159,7 @@ def test_ipc_pictures() -> None:
     vectors = load("ipc_rays_render")
     render = Volume(2.0, 6.0, 7, range="unit", colour="sigmoid", density="relu", last=1e-3)
     t = vectors["z"].expand(2, -1, -1)
-    seen = render.composite(vectors["raw"], t, torch.ones(2, 5, 1))
+    seen = render.composite_raw(vectors["raw"], t, torch.ones(2, 5, 1))
     same(seen.colour, vectors["rgb"], **FLOAT32)
 
 

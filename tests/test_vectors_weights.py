@@ -15,7 +15,7 @@ from fieldloom.conditioners import FlatWeights
 from fieldloom.denoisers import WeightTransformer
 from fieldloom.denoisers.conditions import embed_octaves
 from fieldloom.family import Family
-from fieldloom.fields import FourierMlp
+from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.cost import inference, parameters
 from fieldloom.priors import Diffusion
 from fieldloom.types import Slot
@@ -45,8 +45,11 @@ def weight_fields() -> tuple[Vectors, dict[str, list[str]]]:
     return numbers, {key: x.tolist() for key, x in held.items() if x.dtype.kind == "U"}
 
 
-def field(coord_dim: int = 3, **own: object) -> FourierMlp:
-    return FourierMlp(coord_dim, 1, features="octaves", pi=False, **own)
+def field(
+    coord_dim: int = 3, *, count: int, include_input: bool = False, **own: object
+) -> FourierMlp:
+    encoding = Fourier("octaves", count, pi=False, include_input=include_input)
+    return FourierMlp(coord_dim, 1, encoding=encoding, **own)
 
 
 def slot_of(released: str) -> str:

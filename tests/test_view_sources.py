@@ -10,10 +10,17 @@ import torch
 from PIL import Image
 
 from fieldloom.errors import InputError
-from fieldloom.geometry.cameras import look_at, opencv_from_opengl, orbit, project, rays, resized
-from fieldloom.modalities.sources.srn import srn
-from fieldloom.modalities.sources.transforms import transforms
-from fieldloom.modalities.sources.views import views_packed
+from fieldloom.geometry.cameras import (
+    look_at,
+    opencv_from_opengl,
+    orbit,
+    project_points,
+    rays,
+    resize_intrinsics,
+)
+from fieldloom.modalities.sources.srn import read_srn
+from fieldloom.modalities.sources.transforms import read_transforms
+from fieldloom.modalities.sources.views import read_multiview
 from fieldloom.modalities.views import Views
 from shared import shared
 
@@ -106,25 +113,29 @@ def test_one_scene_in_every_layout(tmp_path):
     ngp = {"fl_x": FOCAL, "fl_y": FOCAL, "cx": WIDTH / 2, "cy": HEIGHT / 2, "w": WIDTH, "h": HEIGHT}
     flat = {"camera_model": "OPENCV", "k1": 0.0, "k2": 0, "p1": 0.0, "p2": 0.0}
     sources = [
-        views_packed(FULL, packed(tmp_path / "v.npz")),
-        transforms(FULL, blender(tmp_path / "a")),
-        transforms(FULL, blender(tmp_path / "b", table=ngp | flat, suffix=".webp")
+        read_multiview(FULL, packed(tmp_path / "v.npz")),
+        read_transforms(FULL, blender(tmp_path / "a")),
+        read_transforms(FULL, blender(tmp_path / "b", table=ngp | flat, suffix=".webp")
                    + "/transforms_train.json"),
-        transforms(FULL, blender(tmp_path / "c", opencv_from_opengl(POSES)), convention="opencv"),
-        srn(FULL, cars(tmp_path / "d")),
-        srn(FULL, cars(tmp_path / "e", opencv_from_opengl(inverse), end="1\n")),
+        read_transforms(
+            FULL, blender(tmp_path / "c", opencv_from_opengl(POSES)), convention="opencv"
+        ),
+        read_srn(FULL, cars(tmp_path / "d")),
+        read_srn(FULL, cars(tmp_path / "e", opencv_from_opengl(inverse), end="1\n")),
     ]  # fmt: skip
     for source in sources:
         assert source.data.shape == (1, 4, 3, HEIGHT, WIDTH)
-        assert source.data.dtype == torch.uint8
-        assert (source.data[0].numpy() == expected((HEIGHT, WIDTH))).all()
-        assert {key: x.dtype for key, x in source.meta.items()} == {
+        assert source.data.tensor.dtype == torch.uint8
+        assert (source.data.tensor[0].numpy() == expected((HEIGHT, WIDTH))).all()
+        assert {key: x.dtype for key, x in source.data.beside().items()} == {
             "c2w": torch.float32, "intrinsics": torch.float32,
         }  # fmt: skip
-        torch.testing.assert_close(source.meta["c2w"][0], POSES, atol=2e-6, rtol=0)
-        torch.testing.assert_close(source.meta["intrinsics"][0], INTRINSICS.expand(4, 4))
-        pixels, _ = project(BALL, source.meta["c2w"][0], source.meta["intrinsics"][0])
-        for view, pixel in zip(source.data[0], pixels, strict=True):
+        torch.testing.assert_close(source.data.cameras.c2w[0], POSES, atol=2e-6, rtol=0)
+        torch.testing.assert_close(source.data.cameras.intrinsics[0], INTRINSICS.expand(4, 4))
+        pixels, _ = project_points(
+            BALL, source.data.cameras.c2w[0], source.data.cameras.intrinsics[0]
+        )
+        for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
             assert (centroid(view) - pixel).abs().max() < 0.5
         assert (source.train.tolist(), source.test.tolist()) == ([0], [])
         assert source.suggests["modality"] == {"radius": RADIUS, "focal": 1.25, "up": 2}
@@ -136,14 +147,16 @@ def test_pictures_are_composited_and_then_averaged(tmp_path, background, level):
     """Hidden blue leaves no rim, and other proportions keep every ray on the scene."""
     path = packed(tmp_path / "v.npz")
     for size in [(12, 16), (8, 16), (24, 8)]:
-        source = views_packed(Views(size=size), path, background=background)
-        close = source.data[0].numpy() - expected(size, level)
+        source = read_multiview(Views(size=size), path, background=background)
+        close = source.data.tensor[0].numpy() - expected(size, level)
         assert np.abs(close).max() <= 1  # Pillow rounds the rows and then the columns
-        wanted = resized(INTRINSICS, (HEIGHT, WIDTH), size)
-        torch.testing.assert_close(source.meta["intrinsics"][0, 0], wanted)
+        wanted = resize_intrinsics(INTRINSICS, (HEIGHT, WIDTH), size)
+        torch.testing.assert_close(source.data.cameras.intrinsics[0, 0], wanted)
         if background == "white":
-            pixels, _ = project(BALL, source.meta["c2w"][0], source.meta["intrinsics"][0])
-            for view, pixel in zip(source.data[0], pixels, strict=True):
+            pixels, _ = project_points(
+                BALL, source.data.cameras.c2w[0], source.data.cameras.intrinsics[0]
+            )
+            for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
                 assert (centroid(view) - pixel).abs().max() < 0.5
     assert source.filter == "box"
 
@@ -151,17 +164,17 @@ def test_pictures_are_composited_and_then_averaged(tmp_path, background, level):
 def test_packed_objects(tmp_path):
     kinds = np.array(["car", "cow", "car"])
     path = packed(tmp_path / "v.npz", objects=3, category=kinds, camera_radius=np.float32(RADIUS))
-    source = views_packed(FULL, path, label="category", views=3, split=(2, 1), shuffle=False)
+    source = read_multiview(FULL, path, label="category", views=3, split=(2, 1), shuffle=False)
     assert source.data.shape == (3, 3, 3, HEIGHT, WIDTH)
-    assert source.meta["c2w"].shape == (3, 3, 4, 4)
+    assert source.data.cameras.c2w.shape == (3, 3, 4, 4)
     assert source.names == ("car", "cow")
     assert source.labels.tolist() == [0, 1, 0]
     assert (source.train.tolist(), source.test.tolist()) == ([0, 1], [2])
-    assert (source.data[2].numpy() == expected((HEIGHT, WIDTH))[:3]).all()
+    assert (source.data.tensor[2].numpy() == expected((HEIGHT, WIDTH))[:3]).all()
     assert source.suggests["renderer"] == {"near": 2.5, "far": 3.5}
-    assert len(views_packed(FULL, path, label="category", limit=2, split=(1, 1)).data) == 2
+    assert len(read_multiview(FULL, path, label="category", limit=2, split=(1, 1)).data) == 2
     near = packed(tmp_path / "n.npz", near=np.float32(1), far=np.float32(9))
-    assert views_packed(FULL, near).suggests["renderer"] == {"near": 1.0, "far": 9.0}
+    assert read_multiview(FULL, near).suggests["renderer"] == {"near": 1.0, "far": 9.0}
 
 
 def test_folders_of_scenes(tmp_path):
@@ -170,19 +183,19 @@ def test_folders_of_scenes(tmp_path):
         cars(tmp_path / "cars" / name, POSES if name == "a" else POSES.flip(0))
     (tmp_path / "nerf" / "notes").mkdir()
     for source in (
-        transforms(FULL, str(tmp_path / "nerf"), views=2, split=(1, 1), shuffle=False),
-        srn(FULL, str(tmp_path / "cars"), views=2, split=(1, 1), shuffle=False),
+        read_transforms(FULL, str(tmp_path / "nerf"), views=2, split=(1, 1), shuffle=False),
+        read_srn(FULL, str(tmp_path / "cars"), views=2, split=(1, 1), shuffle=False),
     ):
         assert source.data.shape == (2, 2, 3, HEIGHT, WIDTH)
-        torch.testing.assert_close(source.meta["c2w"][0], POSES[:2], atol=2e-6, rtol=0)
-        torch.testing.assert_close(source.meta["c2w"][1], POSES.flip(0)[:2], atol=2e-6, rtol=0)
-    assert len(transforms(FULL, str(tmp_path / "nerf"), limit=1).data) == 1
+        torch.testing.assert_close(source.data.cameras.c2w[0], POSES[:2], atol=2e-6, rtol=0)
+        torch.testing.assert_close(source.data.cameras.c2w[1], POSES.flip(0)[:2], atol=2e-6, rtol=0)
+    assert len(read_transforms(FULL, str(tmp_path / "nerf"), limit=1).data) == 1
 
 
 def test_parts_of_a_scene(tmp_path):
     for part, count in (("train", 4), ("test", 2)):
         blender(tmp_path, part=part, count=count)
-    count = lambda part: transforms(FULL, str(tmp_path), part=part).data.shape[1]
+    count = lambda part: read_transforms(FULL, str(tmp_path), part=part).data.shape[1]
     assert (count("train"), count("test"), count("all")) == (4, 2, 6)
     with pytest.raises(InputError, match="has only transforms_test.json, transforms_train.json"):
         count("val")
@@ -196,8 +209,8 @@ def test_parts_of_a_scene(tmp_path):
 def test_intrinsics_of_each_frame_and_of_smaller_copies(tmp_path):
     table = {"fl_x": 2 * FOCAL, "fl_y": FOCAL, "cx": 30, "cy": 20, "w": 2 * WIDTH, "h": 2 * HEIGHT}
     path = blender(tmp_path, table=table | {"near": 1, "far": 7.5}, frame={"fl_x": 100.0})
-    source = transforms(Views(size=(12, 32)), path)
-    rows = source.meta["intrinsics"][0].tolist()
+    source = read_transforms(Views(size=(12, 32)), path)
+    rows = source.data.cameras.intrinsics[0].tolist()
     assert rows[0] == [FOCAL, FOCAL / 4, 15, 5]
     assert rows[1] == [50, FOCAL / 4, 15, 5]
     assert source.suggests["renderer"] == {"near": 1.0, "far": 7.5}
@@ -207,8 +220,8 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
     """And nothing is said of depth where cameras look outwards."""
     poses = orbit(4, RADIUS, 10.0, up=1)
     outwards = look_at(poses[:, :3, 3], 2 * poses[:, :3, 3], torch.tensor([0.0, 1.0, 0.0]))
-    inside = transforms(FULL, blender(tmp_path / "in", poses))
-    outside = transforms(FULL, blender(tmp_path / "out", outwards))
+    inside = read_transforms(FULL, blender(tmp_path / "in", poses))
+    outside = read_transforms(FULL, blender(tmp_path / "out", outwards))
     assert inside.suggests["modality"]["up"] == outside.suggests["modality"]["up"] == 1
     assert set(inside.suggests["renderer"]) == {"near", "far"}
     assert outside.suggests["renderer"] == {}
@@ -250,11 +263,11 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
 )
 def test_frames_that_are_wrong(tmp_path, table, frame, message):
     with pytest.raises(InputError, match=message):
-        transforms(FULL, blender(tmp_path, table=table, frame=frame))
+        read_transforms(FULL, blender(tmp_path, table=table, frame=frame))
 
 
 def test_files_that_are_wrong(tmp_path):
-    read = lambda: transforms(FULL, str(tmp_path))
+    read = lambda: read_transforms(FULL, str(tmp_path))
     with pytest.raises(InputError, match="holds no transforms.json"):
         read()
     file = tmp_path / "transforms_train.json"
@@ -270,7 +283,7 @@ def test_files_that_are_wrong(tmp_path):
             read()
     file.write_text(whole)
     with pytest.raises(InputError, match="channels = 1: posed pictures have 3"):
-        transforms(Views(size=(HEIGHT, WIDTH), channels=1), str(tmp_path))
+        read_transforms(Views(size=(HEIGHT, WIDTH), channels=1), str(tmp_path))
     picture = tmp_path / "train" / "r_2.png"
     good = picture.read_bytes()
     for change, message in (
@@ -289,7 +302,7 @@ def test_files_that_are_wrong(tmp_path):
 
 
 def test_scenes_of_different_numbers_of_views(tmp_path):
-    for read, write in ((transforms, blender), (srn, cars)):
+    for read, write in ((read_transforms, blender), (read_srn, cars)):
         root = tmp_path / write.__name__
         for count in (3, 4):
             write(root / str(count), count=count)
@@ -302,9 +315,9 @@ def test_scenes_of_different_numbers_of_views(tmp_path):
 
 def test_objects_of_srn_that_are_wrong(tmp_path):
     with pytest.raises(InputError, match="holds no object"):
-        srn(FULL, str(tmp_path))
+        read_srn(FULL, str(tmp_path))
     path = tmp_path / "car"
-    read = lambda: srn(FULL, cars_path)
+    read = lambda: read_srn(FULL, cars_path)
     cars_path = cars(path)
     table, pose = path / "intrinsics.txt", path / "pose" / "000001.txt"
     lines, numbers = table.read_text(), pose.read_text()
@@ -346,15 +359,15 @@ def test_objects_of_srn_that_are_wrong(tmp_path):
 )
 def test_packed_files_that_are_wrong(tmp_path, more, message):
     with pytest.raises(InputError, match=message):
-        views_packed(FULL, packed(tmp_path / "v.npz", **more))
+        read_multiview(FULL, packed(tmp_path / "v.npz", **more))
 
 
 def test_labels_that_are_wrong(tmp_path):
     path = packed(tmp_path / "v.npz", objects=2, category=np.array(["a", "b", "c"]))
     with pytest.raises(InputError, match="has 3 'category' for 2 objects"):
-        views_packed(FULL, path, label="category")
+        read_multiview(FULL, path, label="category")
     with pytest.raises(InputError, match="has no array 'kind'"):
-        views_packed(FULL, path, label="kind")
+        read_multiview(FULL, path, label="kind")
 
 
 def test_the_objects_of_the_shared_folder_stand_where_their_meshes_do():
@@ -363,22 +376,22 @@ def test_the_objects_of_the_shared_folder_stand_where_their_meshes_do():
     meshes = np.load(shared("data", "meshes_cc0.npz"))
     file = np.load(path)
     size = Views(size=128)
-    white = views_packed(size, str(path), label="category", limit=2, split=(1, 1))
-    black = views_packed(size, str(path), limit=2, split=(1, 1), background="black")
+    white = read_multiview(size, str(path), label="category", limit=2, split=(1, 1))
+    black = read_multiview(size, str(path), limit=2, split=(1, 1), background="black")
     assert white.data.shape == (2, 24, 3, 128, 128)
     assert white.suggests == {
         "renderer": {"near": 1.1, "far": 2.1},
         "modality": {"radius": 1.6, "focal": 1.25, "up": 2},
     }
-    clear = white.data.int() - black.data.int()  # 255 where nothing is
+    clear = white.data.tensor.int() - black.data.tensor.int()  # 255 where nothing is
     silhouettes = clear[:, :, 0] < 128
     keys = list(zip(*(meshes[key].tolist() for key in ("category", "name", "pack")), strict=True))
     for j in range(2):
         at = keys.index(tuple(str(file[key][j]) for key in ("category", "name", "pack")))
         ends = meshes["vert_offsets"][at : at + 2]
         vertices = torch.from_numpy(meshes["verts"][ends[0] : ends[1]])
-        c2w, intrinsics = white.meta["c2w"][j].unsqueeze(1), white.meta["intrinsics"][j]
-        pixels, depth = project(vertices, c2w, intrinsics.unsqueeze(1))
+        c2w, intrinsics = white.data.cameras.c2w[j].unsqueeze(1), white.data.cameras.intrinsics[j]
+        pixels, depth = project_points(vertices, c2w, intrinsics.unsqueeze(1))
         assert depth.min() > 1.1
         assert depth.max() < 2.1
         for silhouette, corners in zip(silhouettes[j], pixels, strict=True):
@@ -389,14 +402,16 @@ def test_the_objects_of_the_shared_folder_stand_where_their_meshes_do():
 
 
 def test_the_scene_of_the_shared_folder():
-    source = views_packed(Views(size=50), str(shared("data", "nerf_lego400.npz")), views=4)
+    source = read_multiview(Views(size=50), str(shared("data", "nerf_lego400.npz")), views=4)
     assert source.data.shape == (1, 4, 3, 50, 50)
     assert source.suggests["renderer"] == {"near": 2.0, "far": 6.0}
     assert source.suggests["modality"]["up"] == 2
     assert source.suggests["modality"]["radius"] == pytest.approx(4.0311, abs=1e-3)
     torch.testing.assert_close(
-        source.meta["intrinsics"][0, 0], torch.tensor([69.4444, 69.4444, 25.0, 25.0])
+        source.data.cameras.intrinsics[0, 0], torch.tensor([69.4444, 69.4444, 25.0, 25.0])
     )
-    pixels, _ = project(torch.zeros(3), source.meta["c2w"][0], source.meta["intrinsics"][0])
-    for view, pixel in zip(source.data[0], pixels, strict=True):
+    pixels, _ = project_points(
+        torch.zeros(3), source.data.cameras.c2w[0], source.data.cameras.intrinsics[0]
+    )
+    for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
         assert (centroid(view) - pixel).abs().max() < 8

@@ -14,12 +14,13 @@ from scipy.spatial import ConvexHull
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.geometry.cameras import look_at, orbit, pixel_rays, project
+from fieldloom.geometry.cameras import look_at, orbit, pixel_rays, project_points
 from fieldloom.geometry.mesh import area, volume, watertight
 from fieldloom.modalities import Modality, Points, Views, Voxels
 from fieldloom.modalities.grid import Placement
 from fieldloom.renderers import Volume
-from fieldloom.types import Signal
+from fieldloom.types import Cameras, Data, Signal
+from given import data_of
 
 SIZE = (6, 9)
 HEIGHT, WIDTH = SIZE
@@ -79,15 +80,15 @@ def test_there_and_back(range: str) -> None:
     data, cameras = posed()
     views = Views(SIZE, range=range)
     assert isinstance(views, Modality)
-    batch = views.observe(data, label=torch.arange(BATCH), **cameras)
+    batch = views.observe(data_of(data, label=torch.arange(BATCH), **cameras))
     signal = batch.target
     assert batch.context is signal
     assert signal.grid == (VIEWS, HEIGHT, WIDTH)
     assert signal.index.tolist() == signal.label.tolist() == [0, 1, 2]
     assert signal.values.min() < views.low + 0.1
-    torch.testing.assert_close(views.assemble(signal.values), data, rtol=0, atol=1e-6)
-    torch.testing.assert_close(signal.coords, views.grid(cameras=cameras))
-    torch.testing.assert_close(views.encoding(data, **cameras).values, signal.values)
+    torch.testing.assert_close(views.assemble(signal.values).tensor, data, rtol=0, atol=1e-6)
+    torch.testing.assert_close(signal.coords, views.grid(cameras=Cameras(**cameras)))
+    torch.testing.assert_close(views.encoding(data_of(data, **cameras)).values, signal.values)
     places = found(signal, data, cameras, views.low)
     counted = torch.cartesian_prod(*(torch.arange(n) for n in (VIEWS, HEIGHT, WIDTH)))
     assert (places == counted).all()
@@ -98,7 +99,7 @@ def test_bytes_are_the_same_pictures() -> None:
     whole = (data * 255).round().byte()
     for points in (None, 5):
         once, again = (
-            Views(SIZE).observe(x, points=points, generator=seeded(), **cameras).target
+            Views(SIZE).observe(data_of(x, **cameras), points=points, generator=seeded()).target
             for x in (whole, whole.float() / 255)
         )
         torch.testing.assert_close(once.values, again.values)
@@ -110,7 +111,7 @@ def test_points_are_pixels_with_their_own_rays() -> None:
     data, cameras = posed()
     index = torch.tensor([7, 3, 11])
     draw = lambda seed: Views(SIZE).observe(
-        data, index=index, points=200, generator=seeded(seed), **cameras
+        data_of(data, index=index, **cameras), points=200, generator=seeded(seed)
     )
     signal = draw(0).target
     assert signal.coords.shape == (BATCH, 200, 6)
@@ -129,7 +130,7 @@ def test_held_views_are_not_seen() -> None:
     """Neither their colours nor their cameras: NaN there reaches nothing."""
     data, cameras = posed()
     held = 2
-    full = Views(SIZE).observe(data, **cameras).target
+    full = Views(SIZE).observe(data_of(data, **cameras)).target
     broken = data.clone()
     broken[:, -held:] = torch.nan
     lost = {
@@ -138,18 +139,20 @@ def test_held_views_are_not_seen() -> None:
     for options in ({}, dict(rays=70), dict(patch=4)):
         views = Views(SIZE, held=held, **options)
         for points in (None, 300, 10**6):
-            signal = views.observe(broken, points=points, generator=seeded(), **lost).target
+            signal = views.observe(
+                data_of(broken, **lost), points=points, generator=seeded()
+            ).target
             assert signal.coords.isfinite().all()
             assert signal.values.isfinite().all()
-        signal = views.encoding(broken, **lost)
+        signal = views.encoding(data_of(broken, **lost))
         assert signal.coords.isfinite().all()
         assert signal.values.isfinite().all()
-    first = Views(SIZE, held=held).observe(data, **cameras).target
+    first = Views(SIZE, held=held).observe(data_of(data, **cameras)).target
     assert first.grid == (VIEWS - held, HEIGHT, WIDTH)
     seen = (VIEWS - held) * HEIGHT * WIDTH
     assert torch.equal(first.coords, full.coords[:, :seen])
     with pytest.raises(InputError, match="held = 4"):
-        Views(SIZE, held=VIEWS).observe(data, **cameras)
+        Views(SIZE, held=VIEWS).observe(data_of(data, **cameras))
 
 
 @pytest.mark.parametrize("held", [0, 1])
@@ -157,13 +160,13 @@ def test_held_views_are_not_seen() -> None:
 def test_encoding_does_not_depend_on_the_batch(held: int, rays: int | None) -> None:
     data, cameras = posed()
     views = Views(SIZE, held=held, rays=rays, patch=3)
-    whole = views.encoding(data, **cameras)
+    whole = views.encoding(data_of(data, **cameras))
     count = rays or (VIEWS - held) * HEIGHT * WIDTH
     assert whole.coords.shape == (BATCH, count, 6)
     torch.manual_seed(5)
     for i in range(BATCH):
         own = slice(i, i + 1)
-        alone = views.encoding(data[own], **part(cameras, own))
+        alone = views.encoding(data_of(data[own], **part(cameras, own)))
         assert torch.equal(alone.coords, whole.coords[own])
         assert torch.equal(alone.values, whole.values[own])
     places = found(whole, data, cameras, -1.0)
@@ -179,7 +182,7 @@ def test_patches(patch: int) -> None:
     generator, steps, seen, corners = seeded(), set(), set(), []
     for _ in range(30):
         views = Views(size, patch=patch)
-        signal = views.observe(data, generator=generator, points=7, **cameras).target
+        signal = views.observe(data_of(data, **cameras), generator=generator, points=7).target
         assert signal.grid == (patch, patch)
         assert signal.coords.shape == (BATCH, patch**2, 6)
         places = found(signal, data, cameras, -1.0).view(BATCH, patch, patch, 3)
@@ -207,7 +210,9 @@ def test_large_patches_repeat_no_pixel(patch: int) -> None:
     """Patches of more than half the view: still pixels at even distances, none of them twice."""
     data, cameras = posed((9, 9))
     for seed in range(20):
-        signal = Views(9, patch=patch).observe(data, generator=seeded(seed), **cameras).target
+        signal = (
+            Views(9, patch=patch).observe(data_of(data, **cameras), generator=seeded(seed)).target
+        )
         for rays in signal.coords:
             assert len(rays.unique(dim=0)) == patch**2
 
@@ -240,10 +245,10 @@ def test_grids_of_cameras() -> None:
     """One set of cameras for all signals, or one each; without any, an orbit."""
     views = Views(SIZE, orbit=5)
     _, cameras = posed()
-    each = views.grid(cameras=cameras)
+    each = views.grid(cameras=Cameras(**cameras))
     assert each.shape == (BATCH, VIEWS * HEIGHT * WIDTH, 6)
     for i in range(BATCH):
-        shared = views.grid(cameras={k: v[i] for k, v in cameras.items()})
+        shared = views.grid(cameras=Cameras(**{k: v[i] for k, v in cameras.items()}))
         assert torch.equal(shared, each[i : i + 1])
     assert views.grid().shape == (1, 5 * HEIGHT * WIDTH, 6)
     assert torch.equal(views.grid(), views.grid(cameras=views.cameras()))
@@ -254,22 +259,22 @@ def test_orbit(up: int) -> None:
     """Around the upright axis at even steps; the origin in the middle of every picture."""
     views = Views((10, 20), radius=1.7, focal=1.1, elevation=30.0, up=up, orbit=6)
     cameras = views.cameras()
-    eye = cameras["c2w"][:, :3, 3]
+    eye = cameras.c2w[:, :3, 3]
     torch.testing.assert_close(eye.norm(dim=1), torch.full((6,), 1.7))
     torch.testing.assert_close(eye[:, up], torch.full((6,), 1.7 * 0.5))
-    assert torch.equal(cameras["c2w"], orbit(6, 1.7, 30.0, up))
+    assert torch.equal(cameras.c2w, orbit(6, 1.7, 30.0, up))
     cosine = torch.nn.functional.cosine_similarity(
         *(e.index_fill(1, torch.tensor([up]), 0.0) for e in (eye, eye.roll(1, 0)))
     )
     torch.testing.assert_close(cosine, torch.full((6,), 0.5))
-    pixels, depth = project(torch.zeros(3), cameras["c2w"], cameras["intrinsics"])
+    pixels, depth = project_points(torch.zeros(3), cameras.c2w, cameras.intrinsics)
     torch.testing.assert_close(pixels, torch.tensor([10.0, 5.0]).expand(6, 2))
     torch.testing.assert_close(depth, torch.full((6,), 1.7))
     # what is higher in the world is higher in the picture; focal is in widths
-    above = project(0.1 * torch.eye(3)[up], cameras["c2w"], cameras["intrinsics"])[0]
+    above = project_points(0.1 * torch.eye(3)[up], cameras.c2w, cameras.intrinsics)[0]
     assert (above[:, 1] < 5).all()
-    assert cameras["intrinsics"][0, :2].tolist() == pytest.approx([22, 22])
-    assert len(views.cameras(3)["c2w"]) == 3
+    assert cameras.intrinsics[0, :2].tolist() == pytest.approx([22, 22])
+    assert views.cameras(3).count == 3
 
 
 def test_a_rendered_cube_lands_on_its_corners() -> None:
@@ -284,11 +289,11 @@ def test_a_rendered_cube_lands_on_its_corners() -> None:
 
     with torch.no_grad():
         seen = Volume(1.0, 3.0, samples=500, density="relu")(cube, views.grid())
-    pictures = views.assemble(seen)[0]
+    pictures = views.assemble(seen).tensor[0]
     assert pictures.shape == (3, 3, 36, 44)
     corners = half * (2 * torch.cartesian_prod(*[torch.arange(2)] * 3) - 1).float()
     for i, picture in enumerate(pictures):
-        pixels, _ = project(corners, cameras["c2w"][i], cameras["intrinsics"][i])
+        pixels, _ = project_points(corners, cameras.c2w[i], cameras.intrinsics[i])
         # pixel centres, and how far outside the hull each is: its edges are lines a u + b v + c
         v, u = torch.meshgrid(torch.arange(36) + 0.5, torch.arange(44) + 0.5, indexing="ij")
         edges = torch.from_numpy(ConvexHull(pixels.numpy()).equations).float()
@@ -309,7 +314,7 @@ def test_bad_views() -> None:
         views.observe(data)
     for bad in (data[:, :, :1], data[0], data[:, :2]):
         with pytest.raises(InputError, match="shape"):
-            views.observe(bad, **cameras)
+            views.observe(data_of(bad, **cameras))
 
 
 def test_encoding_without_cameras() -> None:
@@ -325,10 +330,10 @@ def test_views_as_files(tmp_path: Path) -> None:
     """A sheet, or one view after another; a picture is the first view."""
     data, _ = posed((12, 16))
     views = Views((12, 16))
-    sheet = views.save(data[0], tmp_path / "sheet")
+    sheet = views.save(Data(data[:1]), tmp_path / "sheet")
     assert sheet == tmp_path / "sheet.png"
     assert Image.open(sheet).size == (VIEWS * 18 + 2, 16)
-    animated = Image.open(views.save(data[0], tmp_path / "turn.gif"))
+    animated = Image.open(views.save(Data(data[:1]), tmp_path / "turn.gif"))
     assert animated.n_frames == VIEWS
     assert animated.size == (16, 12)
     assert torch.equal(views.picture(data[0]), data[0, 0])
@@ -378,7 +383,7 @@ def test_axes_of_a_mesh() -> None:
 def test_meshes_as_files(tmp_path: Path, suffix: str) -> None:
     """Read back by another library: the same volume, in the frame."""
     frame = torch.tensor([0.0, 4.0, 0.0, 2.0], dtype=torch.float64)
-    path = Voxels(16).save(ball(16), tmp_path / f"ball{suffix}", frame)
+    path = Voxels(16).save(Data(ball(16)[None], frame=frame[None]), tmp_path / f"ball{suffix}")
     assert path is not None
     assert path.suffix == (suffix if suffix not in ("", ".png") else ".glb")
     read = trimesh.load(path, force="mesh")
@@ -390,11 +395,11 @@ def test_no_surface(tmp_path: Path) -> None:
     """Nothing is written; its picture says so; numbers are kept all the same."""
     voxels, empty = Voxels(8), torch.zeros(1, 8, 8, 8)
     assert voxels.mesh(empty) is None
-    assert voxels.save(empty, tmp_path / "empty.glb") is None
+    assert voxels.save(Data(empty[None]), tmp_path / "empty.glb") is None
     assert list(tmp_path.iterdir()) == []
     assert voxels.picture(empty).shape == (3, 128, 128)
     assert len(voxels.turn(empty, frames=2, size=16)) == 2
-    kept = voxels.save(ball(8), tmp_path / "ball.npy")
+    kept = voxels.save(Data(ball(8)[None]), tmp_path / "ball.npy")
     assert kept == tmp_path / "ball.npy"
     np.testing.assert_array_equal(np.load(kept), ball(8).numpy())
 
@@ -436,15 +441,15 @@ def test_points_stay_as_they_are(range: str) -> None:
     points = Points(8, range=range)
     assert isinstance(points, Modality)
     label = torch.tensor([2, 0, 1])
-    batch = points.observe(**given, index=torch.tensor([5, 6, 9]), label=label)
+    batch = points.observe(data_of(**given, index=torch.tensor([5, 6, 9]), label=label))
     signal = batch.target
     assert batch.context is signal
     assert torch.equal(signal.coords, given["coords"])
     assert torch.equal((signal.values - points.low) / (1 - points.low), given["data"])
     assert signal.grid is None
     assert signal.index.tolist() == [5, 6, 9]
-    assert torch.equal(points.encoding(**given).values, signal.values)
-    whole = points.observe(given["data"].byte() * 255, coords=given["coords"]).target
+    assert torch.equal(points.encoding(data_of(**given)).values, signal.values)
+    whole = points.observe(data_of(given["data"].byte() * 255, coords=given["coords"])).target
     assert torch.equal(whole.values, signal.values)
     # what is decoded is a grid
     assert points.grid().shape == (1, 512, 3)
@@ -453,7 +458,9 @@ def test_points_stay_as_they_are(range: str) -> None:
 def test_some_points() -> None:
     """Without repetition, each with its own value."""
     given = scattered()
-    draw = lambda count: Points(8).observe(**given, points=count, generator=seeded()).target
+    draw = lambda count: (
+        Points(8).observe(data_of(**given), points=count, generator=seeded()).target
+    )
     few = draw(10)
     assert few.coords.shape == (BATCH, 10, 3)
     match = (few.coords[:, :, None] == given["coords"][:, None]).all(-1)
@@ -475,5 +482,5 @@ def test_bad_points() -> None:
         dict(data=given["data"][..., 0]),
         dict(data=ball(8)[None]),
     ):
-        with pytest.raises(InputError, match="coordinates"):
-            Points(8).observe(**{**given, **wrong})
+        with pytest.raises(InputError, match="coord"):
+            Points(8).observe(data_of(**{**given, **wrong}))

@@ -94,7 +94,9 @@ def test_a_frame_is_a_picture_at_its_time():
 
 def test_pieces_are_large_enough_for_their_tiles(monkeypatch):
     """A piece holds so many points that a tile's matrix serves several."""
-    system = fit(field={"name": "experts", "width": 8, "depth": 3, "tiles": [2, 4, 1], "count": 3})
+    tiling, encoding = {"tiles": [2, 4, 1]}, {"count": 3}
+    field = {"name": "experts", "width": 8, "depth": 3, "tiling": tiling, "encoding": encoding}
+    system = fit(field=field)
     seen = []
     plain = type(system.render).__call__
     monkeypatch.setattr("fieldloom.decoding.CACHED", 8)
@@ -466,7 +468,7 @@ def test_samples_of_a_gan_are_joined_on_a_sphere(tmp_path, capsys):
     overrides = [
         f"source={{name=\"array\",path=\"{tmp_path / 'data.npy'}\"}}",
         "modality.size=8", "modality.channels=1", "train.field.steps=2", "train.field.batch=3",
-        "field.width=8", "field.count=4", "conditioner.hidden=[6,6]",
+        "field.width=8", "field.encoding.count=4", "conditioner.hidden=[6,6]",
         "objective.critic.layers=[[16,4,4],[4,4],[1,4,1]]",
     ]  # fmt: skip
     system = train(recipe.load("gasp", overrides), str(tmp_path / "gan"), device="cpu")

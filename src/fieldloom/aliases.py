@@ -20,6 +20,20 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 """Kind of part -> its old name -> its name."""
 
 KEYS: Mapping[str, str] = {
+    **{
+        f"field[experts, fourier-mlp].{key}": f"field.encoding.{key}"
+        for key in ("features", "count", "bandwidth", "pi", "include_input", "grid")
+    },
+    **{
+        f"field[experts].{key}": f"field.tiling.{key}"
+        for key in ("tiles", "blend", "centred", "arrangement", "low", "high")
+    },
+    "field[experts].head": "field.head.kind",
+    "field[experts].view_count": "field.head.octaves",
+    "field[experts].view_width": "field.head.width",
+    "source[meshes].reach": "source.extent",
+    "source[meshes].grow": "source.dilation",
+    "source[meshes].near": "source.near_surface",
     "codec[quantize].codes": "codec.codebook_size",
     "prior[autoregressive].places": "prior.positions",
 }
@@ -70,8 +84,8 @@ def rewrite(layer: Layer, below: Layer | None = None) -> tuple[dict[str, Any], l
 
 
 def _rewrite_part(
-    kind: str, spec: dict[str, Any], below: Any, path: str, rules: list[Rule], changed: list[str]
-) -> dict[str, Any]:
+    kind: str, spec: dict[Any, Any], below: Any, path: str, rules: list[Rule], changed: list[str]
+) -> dict[Any, Any]:
     """A part's table (kind "": the whole layer). below: what lies under it: a table or a name."""
     below = {"name": below} if isinstance(below, str) else below
     below = below if isinstance(below, Mapping) else {}
@@ -110,13 +124,15 @@ def _rewrite_name(kind: str, name: Any, path: str, changed: list[str]) -> Any:
     return new
 
 
-def _move(spec: dict[str, Any], below: Layer, rule: Rule, path: str, changed: list[str]) -> None:
+def _move(spec: dict[Any, Any], below: Layer, rule: Rule, path: str, changed: list[str]) -> None:
     """Move the value of an old key, where there is one, to its new place."""
     table: Any = spec
     for key in rule.old[:-1]:
         table = table.get(key) if isinstance(table, Mapping) else None
     if not isinstance(table, Mapping) or rule.old[-1] not in table:
         return
+    if isinstance(table[rule.old[-1]], Mapping) and rule.new[: len(rule.old)] == rule.old:
+        return  # what was a value is a table now, and is given as one
     value = _take(spec, rule.old)
     under: Any = below
     table = spec
@@ -137,7 +153,7 @@ def _move(spec: dict[str, Any], below: Layer, rule: Rule, path: str, changed: li
     changed.append(f"`{old}` is now `{new}`")
 
 
-def _take(spec: dict[str, Any], path: tuple[str, ...]) -> Any:
+def _take(spec: dict[Any, Any], path: tuple[str, ...]) -> Any:
     """Remove the value at a path, and the tables that it leaves empty; the rest is not touched."""
     first, *rest = path
     if not rest:

@@ -16,7 +16,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -39,7 +39,8 @@ def build(
         too.
     spec:   ``"siren"`` or ``{"name": "siren", "width": 64}``.
     tables: kind -> name -> class. An argument whose own key is a kind is a nested spec, or a list
-            of them, built first; so is one annotated with a dataclass, which needs no name.
+            of them, built first; so is one annotated with a dataclass, which needs no name, and
+            whose own default fills in what the spec leaves out.
     permit: what the user allows; goes to every constructor that has an argument ``permit``.
     known:  values that the program knows; each goes to every constructor that has such an argument.
 
@@ -55,13 +56,14 @@ def build(
     if not isinstance(name, str):
         raise InputError(f"{kind}: a table needs a name, one of {', '.join(sorted(tables[kind]))}.")
     make = find(kind, name, tables, permit)
+    part = kind if kind.endswith(f".{name}") else f"{kind} '{shorten(name)}'"
     hints = hints_of(make)
     known = known | {"permit": permit}
     offered = {key: value for key, value in known.items() if key in hints}
     for key, value in arguments.items():
         if key not in hints or key in offered:
             settable = [k for k in hints if k not in known]
-            raise unknown(f"argument of {kind} '{shorten(name)}'", str(key), settable)
+            raise unknown(f"argument of {part}", str(key), settable)
         if key in tables and isinstance(value, list | tuple):
             if not takes_several(hints[key]):
                 raise InputError(
@@ -73,7 +75,13 @@ def build(
         elif (described := dataclass_of(hints[key])) is not None:
             if not isinstance(value, Mapping):
                 raise InputError(f"{kind}.{key} = {quote(value)} is not right: it is a table.")
-            offered[key] = build(key, {"name": key, **value}, {key: {key: described}})
+            default = parameters(make)[key].default
+            rest: dict[str, Any] = {}
+            if is_dataclass(default):
+                rest = {f.name: getattr(default, f.name) for f in fields(default)}
+            where = f"{kind}.{key}"
+            inner: dict[str, Table] = {**tables, where: {key: partial(described, **rest)}}
+            offered[key] = build(where, {"name": key, **value}, inner, permit)
         else:
             offered[key] = check(f"{kind}.{key}", value, hints[key])
     missing = [
@@ -82,13 +90,13 @@ def build(
         if key not in offered and parameter.default is parameter.empty
     ]
     if missing:
-        raise InputError(f"{kind} '{name}' needs the argument '{missing[0]}', which was not given.")
+        raise InputError(f"{part} needs the argument '{missing[0]}', which was not given.")
     try:
         return make(**offered)
     except FieldloomError:
         raise
     except Exception as error:  # of whatever the constructor does with values that pass as such
-        raise refused(f"{kind} '{shorten(name)}'", known | arguments, error) from error
+        raise refused(part, known | arguments, error) from error
 
 
 def refused(part: str, arguments: Mapping[str, Any], error: Exception) -> InputError:
@@ -98,10 +106,20 @@ def refused(part: str, arguments: Mapping[str, Any], error: Exception) -> InputE
     if not isinstance(error, TooMuch):
         said = shorten(str(error)).rstrip(".") or type(error).__name__
         return InputError(f"{part} cannot be made from these arguments: {said}.")
-    sizes = {key: size for key, value in arguments.items() if (size := largest(value)) > 1}
+    flat = flatten(arguments)
+    sizes = {key: size for key, value in flat.items() if (size := largest(value)) > 1}
     chief = sorted(sizes, key=lambda key: -sizes[key])[:3]
-    given = ", ".join(f"{key} = {quote(arguments[key])}" for key in chief)
+    given = ", ".join(f"{key} = {quote(flat[key])}" for key in chief)
     return refusal(part, error.count, machine(), given)
+
+
+def flatten(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted keys: ``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in arguments.items():
+        inner = flatten(value) if isinstance(value, Mapping) else None
+        flat |= {key: value} if inner is None else {f"{key}.{k}": v for k, v in inner.items()}
+    return flat
 
 
 def largest(value: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -11,17 +12,26 @@ from torch.nn import functional as F
 
 from fieldloom import memory
 from fieldloom.errors import InputError
-from fieldloom.types import Coords, Domain, Function, Values
+from fieldloom.types import RAY, Coords, Domain, Function, Values
 
 
 @runtime_checkable
 class Renderer(Protocol):
-    """``evaluations``: how often a field is evaluated for one observation."""
+    """From a function to observations.
+
+    ``evaluations``: how often the function is evaluated for one observation.
+    ``stochastic``: whether it draws samples at random while gradients are kept.
+    """
 
     evaluations: int
+    stochastic: bool
 
     def domain(self, coord_dim: int, value_dim: int) -> Domain:
         """What the field must map, for observations of these dimensions."""
+        ...
+
+    def deterministic(self) -> Renderer:
+        """The same renderer without randomness: for codes that are found outside training."""
         ...
 
     def __call__(
@@ -30,12 +40,16 @@ class Renderer(Protocol):
 
 
 class Direct:
-    """An observation is the field's value at its coordinates: images, sound, shapes, maps."""
+    """An observation is the field's value at its coordinates: images, audio, shapes, maps."""
 
     evaluations = 1
+    stochastic = False
 
     def domain(self, coord_dim: int, value_dim: int) -> Domain:
         return Domain(coord_dim, 0, value_dim)
+
+    def deterministic(self) -> Direct:
+        return self
 
     def __call__(
         self, function: Function, coords: Coords, generator: Generator | None = None
@@ -51,10 +65,14 @@ class Plucker:
     """
 
     evaluations = 1
+    stochastic = False
 
     def domain(self, coord_dim: int, value_dim: int) -> Domain:
-        _rays(coord_dim, "plucker")
-        return Domain(6, 0, value_dim)
+        check_rays(coord_dim, "plucker")
+        return Domain(RAY, 0, value_dim)
+
+    def deterministic(self) -> Plucker:
+        return self
 
     def __call__(
         self, function: Function, coords: Coords, generator: Generator | None = None
@@ -69,6 +87,120 @@ def plucker(rays: Coords) -> Coords:
     return torch.cat([unit, torch.linalg.cross(origin, unit)], -1)
 
 
+def check_rays(coord_dim: int, name: str) -> None:
+    """Raise InputError where coordinates are no rays, which the renderer of this name needs."""
+    if coord_dim != RAY:
+        raise InputError(
+            f"renderer '{name}' needs rays (origin | direction), as the modality 'views' gives; "
+            f"coordinates of {coord_dim} numbers are none: take renderer 'direct'."
+        )
+
+
+# -- volume rendering, from the samples of a ray to its colour
+
+
+def even_samples(near: float, far: float, count: int, rays: Coords) -> Tensor:
+    """``count`` parameters t of every ray at equal steps, both ends included.
+
+    rays (batch, rays, 6) -> (batch, rays, count), a view of one row.
+    """
+    steps = torch.linspace(0, 1, count, dtype=torch.float64)
+    t = (near + (far - near) * steps).to(rays)
+    return t.expand(*rays.shape[:2], -1)
+
+
+def stratified(t: Tensor, generator: Generator | None = None) -> Tensor:
+    """One uniform draw from the stratum of each sample (arXiv:2003.08934, eq. 2).
+
+    t (..., samples), ascending, is even; a stratum ends in the middle between two samples, and the
+    first and the last at the ends of the ray. Returns (..., samples), ascending.
+    """
+    edges = bin_edges(t)
+    lower, upper = edges[..., :-1], edges[..., 1:]
+    return lower + (upper - lower) * _uniform(t.shape, t, generator)
+
+
+def bin_edges(t: Tensor) -> Tensor:
+    """The ends and the middles between samples (..., samples) -> (..., samples + 1)."""
+    middle = (t[..., 1:] + t[..., :-1]) / 2
+    return torch.cat([t[..., :1], middle, t[..., -1:]], -1)
+
+
+def blur_weights(weights: Tensor) -> Tensor:
+    """Each weight the mean of two maxima with its neighbours, and 0.01: (..., samples).
+
+    Source: arXiv:2103.13415, section 3.1.
+    """
+    padded = F.pad(weights, (1, 1))
+    larger = torch.maximum(padded[..., 1:], padded[..., :-1])
+    return (larger[..., 1:] + larger[..., :-1]) / 2 + 0.01
+
+
+def sample_pdf(
+    t: Tensor,
+    weights: Tensor,
+    count: int,
+    random: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """``count`` samples of t from the piecewise constant density of the weights.
+
+    t, weights (..., samples): a weight, not negative, spreads over the bin of its sample
+    (``bin_edges``). random: draws, from the generator or torch's own; otherwise the quantiles at
+    equal steps of the distribution. Returns (..., count), ascending.
+    Source: arXiv:2003.08934, section 5.2 (inverse transform sampling).
+    """
+    edges = bin_edges(t)
+    density = weights + 1e-5  # so that an empty ray is sampled evenly
+    cdf = F.pad(density.cumsum(-1), (1, 0))
+    cdf = cdf / cdf[..., -1:]
+    if random:
+        u = _uniform((*t.shape[:-1], count), t, generator).sort(-1).values
+    else:
+        u = ((torch.arange(count, dtype=torch.float64) + 0.5) / count).to(t)
+        u = u.expand(*t.shape[:-1], -1)
+    right = torch.searchsorted(cdf, u.contiguous(), right=True).clamp(1, cdf.shape[-1] - 1)
+    low, high = cdf.gather(-1, right - 1), cdf.gather(-1, right)
+    fraction = (u - low) / (high - low).clamp_min(1e-12)
+    lower, upper = edges.gather(-1, right - 1), edges.gather(-1, right)
+    return lower + fraction * (upper - lower)
+
+
+def _uniform(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
+    device = generator.device if generator is not None else like.device
+    return torch.rand(shape, generator=generator, device=device).to(like)
+
+
+DENSITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "elu": lambda raw: (F.elu(raw, alpha=0.1) + 0.1).clamp(0, 10),
+    "relu": torch.relu,
+    "softplus": lambda raw: F.softplus(raw - 1),
+    "exp": torch.exp,
+}
+"""Densities, never negative, from raw values: elementwise, any shape."""
+
+
+def interval_lengths(t: Tensor, last: float | Literal["step"]) -> Tensor:
+    """delta_k = t_(k+1) - t_k, and after the last sample ``last``, or the mean of the others.
+
+    (..., samples) -> (..., samples)
+    """
+    delta = t.diff(dim=-1)
+    end = delta.mean(-1, keepdim=True) if last == "step" else last
+    return torch.cat([delta, torch.zeros_like(t[..., :1]) + end], -1)
+
+
+def transmittance(alpha: Tensor, bounded: bool = False) -> Tensor:
+    """T_k = prod_(j<k) (1 - alpha_j + 1e-10): how much light passes the samples before each.
+
+    alpha (..., samples), opacities in [0, 1] -> (..., samples). bounded: no factor passes 1.
+    """
+    passing = 1 - alpha + 1e-10
+    if bounded:
+        passing = passing.clamp(max=1)
+    return torch.cat([torch.ones_like(passing[..., :1]), passing[..., :-1]], -1).cumprod(-1)
+
+
 class Rendered(NamedTuple):
     """What a ray saw: colour (..., 3), depth (...), opacity (...), weights (..., samples)."""
 
@@ -76,6 +208,31 @@ class Rendered(NamedTuple):
     depth: Tensor
     opacity: Tensor
     weights: Tensor
+
+
+def composite(
+    colour: Tensor,
+    density: Tensor,
+    t: Tensor,
+    delta: Tensor,
+    background: float | None = None,
+    bounded: bool = False,
+) -> Rendered:
+    """Alpha compositing of the samples of a ray (arXiv:2003.08934, eq. 3).
+
+    alpha_k = 1 - exp(-density_k delta_k), w_k = T_k alpha_k,
+    colour = sum w_k c_k + (1 - sum w_k) background, depth = sum w_k t_k, opacity = sum w_k
+
+    colour (..., samples, channels); density (not negative), t and delta (``interval_lengths``)
+    (..., samples). background: None adds nothing. bounded: see ``transmittance``.
+    """
+    alpha = 1 - torch.exp(-density * delta)
+    weights = alpha * transmittance(alpha, bounded)
+    opacity = weights.sum(-1)
+    seen = (weights.unsqueeze(-1) * colour).sum(-2)
+    if background is not None:
+        seen = seen + (1 - opacity).unsqueeze(-1) * background
+    return Rendered(seen, (weights * t).sum(-1), opacity, weights)
 
 
 class Volume:
@@ -136,16 +293,22 @@ class Volume:
         memory.ask(2 * memory.FLOAT * (samples + fine))
         self.near, self.far, self.samples, self.fine = near, far, samples, fine
         self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
-        self.background = {"white": self.high, "black": self.low, "none": 0.0}[background]
+        self.background = {"white": self.high, "black": self.low, "none": None}[background]
         self.colour, self.density, self.last, self.bounded = colour, density, last, bounded
-        self.scale, self.directions, self.jitter, self.pieces = scale, directions, jitter, pieces
-        self.measured = intervals == "length"
-        self.opaque = background == "none"
+        self.scale, self.directions, self.pieces = scale, directions, pieces
+        self.stochastic, self.measured = jitter, intervals == "length"
         self.evaluations = samples + (samples + fine if fine else 0)
 
     def domain(self, coord_dim: int, value_dim: int) -> Domain:
-        _rays(coord_dim, "volume")
+        check_rays(coord_dim, "volume")
         return Domain(3, 3 if self.directions else 0, value_dim + 1)
+
+    def deterministic(self) -> Volume:
+        if not self.stochastic:
+            return self
+        same = copy.copy(self)
+        same.stochastic = False
+        return same
 
     def __call__(
         self, function: Function, coords: Coords, generator: Generator | None = None
@@ -171,32 +334,23 @@ class Volume:
     ) -> Rendered:
         """One pass, or a coarse and a fine one."""
         origin, direction = rays.split(3, -1)
-        t = self.strata(rays, generator)
+        t = self.ray_samples(rays, generator)
         seen = self._pass(function, origin, direction, t)
         if self.fine == 0:
             return seen
-        weights = widened(seen.weights.detach())
+        weights = blur_weights(seen.weights.detach())
         t = t.expand(*weights.shape[:2], -1)  # rays shared by several codes part here
-        drawn = quantiles(t, weights, self.fine, self._random(generator), generator)
-        t = torch.cat([t, drawn], -1).sort(-1).values
+        fine = sample_pdf(t, weights, self.fine, self._random(generator), generator)
+        t = torch.cat([t, fine], -1).sort(-1).values
         return self._pass(function, origin, direction, t)
 
     def _random(self, generator: Generator | None) -> bool:
-        return generator is not None or (self.jitter and torch.is_grad_enabled())
+        return generator is not None or (self.stochastic and torch.is_grad_enabled())
 
-    def strata(self, rays: Coords, generator: Generator | None = None) -> Tensor:
+    def ray_samples(self, rays: Coords, generator: Generator | None = None) -> Tensor:
         """The parameters t of the first pass: (batch, rays, samples)."""
-        steps = torch.linspace(0, 1, self.samples, dtype=torch.float64)
-        t = (self.near + (self.far - self.near) * steps).to(rays)
-        t = t.expand(*rays.shape[:2], -1)
-        if not self._random(generator):
-            return t
-        middle = (t[..., 1:] + t[..., :-1]) / 2
-        lower = torch.cat([t[..., :1], middle], -1)
-        upper = torch.cat([middle, t[..., -1:]], -1)
-        where = generator.device if generator is not None else rays.device
-        drawn = torch.rand(t.shape, generator=generator, device=where).to(t)
-        return lower + (upper - lower) * drawn
+        t = even_samples(self.near, self.far, self.samples, rays)
+        return stratified(t, generator) if self._random(generator) else t
 
     def _pass(self, function: Function, origin: Tensor, direction: Tensor, t: Tensor) -> Rendered:
         points = (origin.unsqueeze(-2) + t.unsqueeze(-1) * direction.unsqueeze(-2)) / self.scale
@@ -205,92 +359,18 @@ class Volume:
             points = torch.cat([points, unit], -1)
         raw = function(points.flatten(1, 2)).unflatten(1, t.shape[1:])
         length = direction.norm(dim=-1, keepdim=True)
-        return self.composite(raw, t, length if self.measured else torch.ones_like(length))
+        return self.composite_raw(raw, t, length if self.measured else torch.ones_like(length))
 
-    def composite(self, raw: Tensor, t: Tensor, length: Tensor) -> Rendered:
-        """Raw values (..., samples, colour + 1) at t (..., samples) along rays of this length.
+    def composite_raw(self, raw: Tensor, t: Tensor, length: Tensor) -> Rendered:
+        """What rays see, of the field's raw values.
 
-        alpha_k = 1 - exp(-density_k delta_k), T_k = prod_(j<k) (1 - alpha_j + 1e-10),
-        colour = sum T_k alpha_k c_k + (1 - sum T_k alpha_k) background
+        raw (..., samples, colour + 1), t (..., samples), length (..., 1) of the directions.
         """
-        density = self.activate(raw[..., -1])
-        delta = t.diff(dim=-1)
-        end = delta.mean(-1, keepdim=True) if self.last == "step" else self.last
-        ending = torch.zeros_like(t[..., :1]) + end
-        delta = torch.cat([delta, ending], -1) * length
-        alpha = 1 - torch.exp(-density * delta)
-        left = 1 - alpha + 1e-10
-        if self.bounded:
-            left = left.clamp(max=1)
-        passed = torch.cat([torch.ones_like(left[..., :1]), left[..., :-1]], -1).cumprod(-1)
-        weights = alpha * passed
-        colour = raw[..., :-1]
+        colour, density = raw[..., :-1], DENSITIES[self.density](raw[..., -1])
         if self.colour == "sigmoid":
             colour = self.low + (self.high - self.low) * colour.sigmoid()
-        opacity = weights.sum(-1)
-        seen = (weights.unsqueeze(-1) * colour).sum(-2)
-        if not self.opaque:
-            seen = seen + (1 - opacity).unsqueeze(-1) * self.background
-        return Rendered(seen, (weights * t).sum(-1), opacity, weights)
-
-    def activate(self, raw: Tensor) -> Tensor:
-        """Densities from raw values, never negative."""
-        if self.density == "elu":
-            return (F.elu(raw, alpha=0.1) + 0.1).clamp(0, 10)
-        if self.density == "relu":
-            return raw.relu()
-        return F.softplus(raw - 1) if self.density == "softplus" else raw.exp()
-
-
-def still(render: Renderer) -> Renderer:
-    """The renderer without chance: for codes that are found outside training."""
-    if not getattr(render, "jitter", False):
-        return render
-    same = copy.copy(render)
-    same.jitter = False  # type: ignore[attr-defined]
-    return same
-
-
-def widened(weights: Tensor) -> Tensor:
-    """Each weight the mean of two maxima with its neighbours, and a little: (..., samples)."""
-    near = F.pad(weights, (1, 1))
-    larger = torch.maximum(near[..., 1:], near[..., :-1])
-    return (larger[..., 1:] + larger[..., :-1]) / 2 + 0.01
-
-
-def quantiles(
-    t: Tensor, weights: Tensor, count: int, random: bool, generator: Generator | None
-) -> Tensor:
-    """``count`` draws of t by the piecewise constant density of the weights (NeRF, section 5.2).
-
-    t, weights (..., samples); each weight spreads over the stretch between the middles around its
-    sample. At equal steps of the distribution, or at random ones. Returns (..., count), ascending.
-    """
-    middle = (t[..., 1:] + t[..., :-1]) / 2
-    edges = torch.cat([t[..., :1], middle, t[..., -1:]], -1)
-    density = weights + 1e-5  # so that an empty ray is sampled evenly
-    summed = F.pad(density.cumsum(-1), (1, 0))
-    summed = summed / summed[..., -1:]
-    if random:
-        where = generator.device if generator is not None else t.device
-        u = torch.rand(*t.shape[:-1], count, generator=generator, device=where).to(t)
-        u = u.sort(-1).values
-    else:
-        u = ((torch.arange(count, dtype=torch.float64) + 0.5) / count).to(t)
-        u = u.expand(*t.shape[:-1], -1)
-    right = torch.searchsorted(summed, u.contiguous(), right=True).clamp(1, summed.shape[-1] - 1)
-    pick = lambda x, at: x.gather(-1, at)
-    low, high = pick(summed, right - 1), pick(summed, right)
-    fraction = (u - low) / (high - low).clamp_min(1e-12)
-    return pick(edges, right - 1) + fraction * (pick(edges, right) - pick(edges, right - 1))
-
-
-def _rays(coord_dim: int, name: str) -> None:
-    if coord_dim != 6:
-        raise InputError(
-            f"renderer '{name}' needs rays (origin | direction), as the modality 'views' gives; "
-            f"coordinates of {coord_dim} numbers are none: take renderer 'direct'."
-        )
+        delta = interval_lengths(t, self.last) * length
+        return composite(colour, density, t, delta, self.background, self.bounded)
 
 
 RENDERERS = {"direct": Direct, "plucker": Plucker, "volume": Volume}

@@ -181,7 +181,7 @@ class System(nn.Module):
         cameras: Cameras | Mapping[str, Array] | None = None,
     ) -> Data:
         """As ``decode``, not clamped."""
-        code, cameras = self.as_code(code), as_cameras(cameras)
+        code, cameras = self.as_code(code), self.looking(cameras)
         self.check_room(code, resolution, cameras)
         coords = self.modality.grid(resolution, cameras).to(self.device)
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
@@ -222,13 +222,16 @@ class System(nn.Module):
             data = replace(data, values=data.values.to(self.dtype))
         return data
 
+    def looking(self, cameras: Any) -> Cameras | None:
+        """The cameras that are given, or those that the modality looks with. Raises InputError."""
+        return self.modality.cameras() if cameras is None else as_cameras(cameras)
+
     def check_room(
         self, code: Code, resolution: Resolution | None, cameras: Cameras | None = None
     ) -> None:
         """Raise InputError where data of this resolution would not fit this machine's memory."""
         points = math.prod(self.modality.shape(resolution))
-        seen = self.modality.cameras() if cameras is None else cameras
-        points *= 1 if seen is None else seen.count
+        points *= 1 if cameras is None else cameras.count
         each = self.modality.coord_dim + 2 * len(code) * self.modality.value_dim
         what = f"data at resolution {quote(resolution)}" if resolution is not None else "data"
         memory.check(what, memory.FLOAT * points * each, self.permit)
@@ -278,7 +281,7 @@ class System(nn.Module):
         """
         if not isinstance(self.render, Volume):
             raise InputError("depth needs renderer 'volume': a light field knows no distance.")
-        code, cameras = self.as_code(code), as_cameras(cameras)
+        code, cameras = self.as_code(code), self.looking(cameras)
         self.check_room(code, resolution, cameras)
         rays = self.modality.grid(resolution, cameras).to(self.device)
         rays = rays.expand(len(code), -1, -1)

@@ -26,7 +26,7 @@ Which = slice | Sequence[int] | Int[Tensor, " some"]
 """Which items of a batch: a slice, or their indices."""
 
 RAY = 6
-"""Numbers of a ray: its origin, and its direction."""
+"""Numbers of a ray: its origin, and its direction, which need not be a unit vector."""
 
 
 class Slot(NamedTuple):
@@ -259,11 +259,14 @@ class Data:
     label: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if not hasattr(self.values, "shape"):
+            kind = type(self.values).__name__
+            raise InputError(f"data: a {kind} where a tensor is needed, uint8, or floats.")
         shape = self.shape
         if len(shape) < 2:
             raise InputError(f"data: the shape {shape} is that of no data.")
         for name, value in self.beside().items():
-            if len(value) != shape[0]:
+            if name not in ("c2w", "intrinsics") and len(value) != shape[0]:
                 raise InputError(f"{name}: of {len(value)} data, and there are {shape[0]}.")
         for name in ("index", "label"):
             value = getattr(self, name)

@@ -36,7 +36,7 @@ VIEWS = [
     *SMALL, "modality.size=8", "modality.held=1", "modality.rays=32", "renderer.samples=6",
     "encoder.unseen.steps=3",
 ]  # fmt: skip
-SOUND = ["train.field.steps=2", "field.depth=3", "field.tiles=[4,4,1]", "field.width=8"]
+SOUND = ["train.field.steps=2", "field.depth=3", "field.tiling.tiles=[4,4,1]", "field.width=8"]
 WEIGHTS = ["source.split=[40,10]", "train.prior.steps=4", "encoder.steps=2"]
 DIGITS = ["source.split=[80,40]", "train.field.steps=10", "train.prior.steps=10"]
 

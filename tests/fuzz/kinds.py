@@ -38,7 +38,7 @@ TINY = [
 ]
 SHORT = ["train.field.steps=2", "train.prior.steps=2"]
 QUICK = [*SHORT, "source.split=[40,10]"]
-FIELD = ["train.field.steps=1", "field.depth=3", "field.tiles=[4,4,1]", "field.width=8"]
+FIELD = ["train.field.steps=1", "field.depth=3", "field.tiling.tiles=[4,4,1]", "field.width=8"]
 
 
 def set_(*overrides: str) -> list[str]:

@@ -103,6 +103,7 @@ def wholesome(good: Good) -> Iterator[tuple[str, str | None, dict[str, bytes], l
         yield f"training on a {name}", None, files, kinds.seen(source, "data")
 
 
+@pytest.mark.slow
 def test_good_input_is_taken(good, tmp_path):
     """So that refusals are of what was made hostile."""
     refused = {}
@@ -118,6 +119,7 @@ def test_good_input_is_taken(good, tmp_path):
     assert not refused, refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_hostile_input_gets_one_sentence(kind, good, beside, tmp_path, request):
     seed = request.config.getoption("--fuzz-seed")

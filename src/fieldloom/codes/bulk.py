@@ -30,7 +30,6 @@ from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError, Interrupted, quote
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import Progress
-from fieldloom.renderers import still
 from fieldloom.system import System
 
 SHARD, NUMBERS, EFFORT = (16, 512), 1 << 22, 1 << 31
@@ -177,7 +176,7 @@ def encoded(system: System, source: Source, indices: Tensor, worst: float = math
             pause.tensors["losses"] = torch.cat([torch.zeros(0), *losses])
             raise
         left = {}
-        explain = (system.family, still(system.render), system.loss_fn)
+        explain = (system.family, system.render.deterministic(), system.loss_fn)
         losses.append(errors(code, signal, *explain).cpu())
         codes.append(code.cpu())
     code, loss = torch.cat(codes), torch.cat(losses)

@@ -19,7 +19,7 @@ from fieldloom.encoders.encoder import Encoder, error
 from fieldloom.encoders.fit import Fit
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.renderers import Renderer, still
+from fieldloom.renderers import Renderer
 from fieldloom.types import Code, LossFn, Signal
 
 
@@ -89,7 +89,7 @@ class Cavia(Encoder):
     ) -> Code:
         """The codes after all steps from these (batch, tokens, width)."""
         differentiated = self.training and torch.is_grad_enabled()
-        render = render if self.training else still(render)
+        render = render if self.training else render.deterministic()
         step = self.rate if self.rates is None else self.rate * self.rates.clamp(*self.clamp)
         if not self.independent:
             step = step / (len(signal) if self.training else self.batch or len(signal))

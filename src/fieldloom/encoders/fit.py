@@ -19,7 +19,7 @@ from fieldloom.encoders.encoder import Encoder, Nothing, error
 from fieldloom.encoders.stacks import Plateau, Stack, stack_size
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.renderers import Renderer, still
+from fieldloom.renderers import Renderer
 from fieldloom.types import Code, LossFn, Signal
 
 
@@ -117,7 +117,7 @@ class Fit(Encoder):
         on_step: OnStep | None = None,
     ) -> Code:
         """As ``forward``, from these codes (batch, tokens, width); None: from the start's."""
-        render, count = still(render), signal.coords.shape[1]
+        render, count = render.deterministic(), signal.coords.shape[1]
         points = count if self.points is None else min(self.points, count)
         size = stack_size(family, render, points, signal.coords.is_cpu)
         size = size if self.independent else max(1, len(signal))

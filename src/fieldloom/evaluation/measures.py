@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fieldloom.metrics.clouds import distances, normalise
+from fieldloom.metrics.clouds import distances, normalize_clouds
 from fieldloom.metrics.clouds_features import Statistics
 from fieldloom.metrics.features import Gabor
 from fieldloom.metrics.paired import ssim_between
@@ -47,8 +47,8 @@ def _ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _chamfer(a: Tensor, b: Tensor) -> Tensor:
-    one = normalise(a, "cloud")
-    return distances(one, one if b is a else normalise(b, "cloud"), "chamfer", True)
+    one = normalize_clouds(a, "cloud")
+    return distances(one, one if b is a else normalize_clouds(b, "cloud"), "chamfer", True)
 
 
 def _gabor(pictures: Tensor) -> Tensor:

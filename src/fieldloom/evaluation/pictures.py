@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fieldloom.evaluation.figures import Figure
 from fieldloom.metrics.features import DETECTORS, Detector
-from fieldloom.metrics.sets import frechet, kid, neighbourhoods
+from fieldloom.metrics.sets import frechet, kid, prdc
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.registry import build
 from fieldloom.settings import PICTURES, Evaluation
@@ -41,6 +41,6 @@ def compare_sets(
     if "kid" in how.metrics:
         figures.append(Figure("kid", kid(real, fake), of, seen))
     if "precision-recall" in how.metrics:
-        found = neighbourhoods(real, fake)
+        found = prdc(real, fake)
         figures += [Figure(name, value, of, f"{seen}, k = 3") for name, value in found.items()]
     return figures

@@ -16,7 +16,14 @@ from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.figures import Figure, Shown
 from fieldloom.evaluation.reconstruction import image_metrics, value_metrics
 from fieldloom.geometry.mesh import sample
-from fieldloom.metrics.clouds import PROTOCOLS, Protocol, chamfer, failed, jsd, judge
+from fieldloom.metrics.clouds import (
+    PROTOCOLS,
+    CloudProtocol,
+    chamfer,
+    cloud_metrics,
+    find_failures,
+    jsd,
+)
 from fieldloom.metrics.clouds_features import Statistics
 from fieldloom.metrics.features import Detector
 from fieldloom.metrics.sets import frechet
@@ -68,12 +75,12 @@ class Shapes(Evaluator):
         if "chamfer" not in self.how.metrics or true.ndim != 5:
             return []
         real, made = (clouds_of(voxels_of(self.system), x, SURFACE) for x in (true, raw))
-        empty = failed(made) | failed(real)
+        empty = find_failures(made) | find_failures(real)
         value = chamfer(made[~empty], real[~empty]).mean().item() if not empty.all() else math.inf
         note = f"squared, {SURFACE} points a surface; {int(empty.sum())} without surface left out"
         return [
             Figure("chamfer", value, of, note),
-            Figure("empty", float(failed(made).sum()), of, "without a surface"),
+            Figure("empty", float(find_failures(made).sum()), of, "without a surface"),
         ]
 
     def errors_of(self, true: Tensor, raw: Tensor) -> Sequence[Shown]:
@@ -172,7 +179,7 @@ def decoded_clouds(
     return torch.cat(clouds)
 
 
-def protocol_of(how: Evaluation) -> tuple[Protocol, str]:
+def protocol_of(how: Evaluation) -> tuple[CloudProtocol, str]:
     """The recipe's protocol, by its number of points, and what to call it."""
     protocol = PROTOCOLS[how.protocol]
     if how.points is None or how.points == protocol.points:
@@ -184,18 +191,19 @@ def protocol_of(how: Evaluation) -> tuple[Protocol, str]:
 def protocol_metrics(how: Evaluation, made: Tensor, true: Tensor) -> list[Figure]:
     """The figures of the recipe's protocol: clouds of samples against those of held-out shapes."""
     protocol, note = protocol_of(how)
-    true = true[~failed(true)]
+    true = true[~find_failures(true)]
     of = f"{len(made)} samples, {len(true)} test shapes, {protocol.points} points each"
     figures = []
     if "shapes" in how.metrics:
-        plain = replace(protocol, figures=tuple(f for f in protocol.figures if f != "jsd"))
-        figures += [Figure(name, v, of, note) for name, v in judge(made, true, plain).items()]
-        if "jsd" in protocol.figures:
+        plain = replace(protocol, metrics=tuple(m for m in protocol.metrics if m != "jsd"))
+        found = cloud_metrics(made, true, plain)
+        figures += [Figure(name, value, of, note) for name, value in found.items()]
+        if "jsd" in protocol.metrics:
             reach = 2 * float(true.norm(dim=-1).max())  # the farthest reference point to 0.5
             spread = jsd(made / reach, true / reach)
             figures.append(Figure("jsd", spread, of, f"{note}, clouds divided by {reach:.4g}"))
     if "cloud-frechet" in how.metrics:
-        detector, there = Statistics(0.5), made[~failed(made)]
+        detector, there = Statistics(0.5), made[~find_failures(made)]
         if len(there) > 1:
             value = frechet(detector(true), detector(there))
             note = f"{detector.name}, not FPD; {len(made) - len(there)} failures left out"

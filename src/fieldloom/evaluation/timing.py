@@ -19,7 +19,7 @@ from fieldloom.encoders.refinement import RATES
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.fields import FourierMlp
+from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.paired import psnr
 from fieldloom.progress import track
 from fieldloom.system import System
@@ -76,9 +76,7 @@ def scratch(
         *(domain.coord, domain.value, domain.direction),
         width=width,
         depth=depth,
-        features="gaussian",
-        count=width,
-        bandwidth=bandwidth / modality.extent,
+        encoding=Fourier("gaussian", width, bandwidth / modality.extent),
         offset=(modality.low + modality.high) / 2,
     )
     other = system.with_family(Family(field, FlatWeights(field.slots, generator=generator)))

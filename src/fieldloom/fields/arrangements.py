@@ -1,9 +1,9 @@
 """Arrangements: how finely each layer's tiles repeat over space, and where they begin.
 
-An arrangement is data: from the tiles of every layer, (n_1, ..., n_d) each, to one ``Tiling`` a
-layer. A layer's tile at a place p, in fractions of the domain, is the cell of q = p scale + offset.
-Source: Levels-of-Experts, Hao et al., NeurIPS 2022, section 3, Figure 1 and Table 1; its supplement
-was not to be had, so that quad-tree, Gray and fine-to-coarse follow their names.
+An arrangement is data: from the tiles of every layer, (n_1, ..., n_d) each, to one ``Affine``
+a layer. A layer's tile at a place p, in fractions of the domain, is the cell of q = p scale +
+offset. Source: Levels-of-Experts, Hao et al., NeurIPS 2022, section 3, Figure 1 and Table 1; its
+supplement was not to be had, so that quad-tree, Gray and fine-to-coarse follow their names.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ FINEST = 1e37
 """Cells of an axis, at most: more are none in float32."""
 
 
-class Tiling(NamedTuple):
-    """Where a layer's tiles lie: cells of p scale + offset, p in [0, 1] over the domain.
+class Affine(NamedTuple):
+    """Where a layer's tiles lie: cells of p scale + offset, p in [0, 1] over the domain (eq. 2).
 
     scale: cells a unit, one number an axis, or a matrix (d, d) from p to cells. offset: (d,).
     draw:  where not None, scale and offset are drawn once for each field, (d + 1, d), offset last.
@@ -35,7 +35,7 @@ class Tiling(NamedTuple):
     draw: Callable[[Generator | None], Tensor] | None = None
 
 
-Arrangement = Callable[[Sequence[Tiles]], list[Tiling]]
+Arrangement = Callable[[Sequence[Tiles]], list[Affine]]
 
 
 class CoarseToFine:
@@ -52,7 +52,7 @@ class CoarseToFine:
                 raise InputError(f"arrangement.{name} = {value}: positive.")
         self.growth, self.finest = growth, finest
 
-    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
         return [fixed(scale) for scale in self.scales(tiles)]
 
     def scales(self, tiles: Sequence[Tiles]) -> list[Tensor]:
@@ -81,7 +81,7 @@ class FineToCoarse(CoarseToFine):
 class QuadTree:
     """Scale 2^i in layer i = 1, 2, ...: halves, quarters, whatever the numbers of tiles."""
 
-    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
         _check_halved(tiles)
         return [fixed(torch.full((len(own),), 2.0**i)) for i, own in enumerate(tiles, 1)]
 
@@ -97,7 +97,7 @@ class Gray:
     Scale 2 in the first layer, 2^(i-1) and an offset of 1/2 in layer i.
     """
 
-    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
         _check_halved(tiles)
         scales = [2.0, *(2.0**i for i in range(1, len(tiles)))]
         offsets = [0.0, *(0.5 for _ in tiles[1:])]
@@ -108,7 +108,7 @@ class Gray:
 class Chunked:
     """Every layer's tiles cover the domain once: the chunks have perceptrons of their own."""
 
-    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
         return [fixed(torch.tensor(own)) for own in tiles]
 
 
@@ -123,7 +123,7 @@ class Aligned:
             raise InputError(f"arrangement.scale = {scale}: positive.")
         self.scale = scale
 
-    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
         finest = CoarseToFine().scales(tiles)[-1]
         scale = finest if self.scale is None else torch.full_like(finest, self.scale)
         return [fixed(scale) for _ in tiles]
@@ -155,10 +155,10 @@ class RandomAffine(CoarseToFine):
             raise InputError(f"arrangement.spread = {spread:g}: from 0 to 64.")
         self.spread = spread
 
-    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
         scales = self.scales(tiles)
         return [
-            Tiling(scale, torch.zeros_like(scale), self._draw(scale, own))
+            Affine(scale, torch.zeros_like(scale), self._draw(scale, own))
             for scale, own in zip(scales, tiles, strict=True)
         ]
 
@@ -186,27 +186,27 @@ class Given:
                 "positive scales as offsets."
             )
 
-    def __call__(self, tiles: Sequence[Tiles]) -> list[Tiling]:
+    def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
         if len(tiles) != len(self.scales):
             raise InputError(f"arrangement: {len(self.scales)} scales for {len(tiles)} layers.")
         each = zip(tiles, self.scales, self.offsets, strict=True)
         return [fixed(torch.full((len(own),), scale), offset) for own, scale, offset in each]
 
 
-def fixed(scale: Tensor, offset: float = 0.0) -> Tiling:
+def fixed(scale: Tensor, offset: float = 0.0) -> Affine:
     scale = scale.double()
-    return Tiling(scale, torch.full_like(scale, offset))
+    return Affine(scale, torch.full_like(scale, offset))
 
 
-def positions(unit: Tensor, tiling: Tiling, drawn: Tensor | None = None) -> Tensor:
+def positions(unit: Tensor, affine: Affine, drawn: Tensor | None = None) -> Tensor:
     """Places in fractions of the domain (n, d) -> q, in cells (n, d).
 
-    drawn: (d + 1, d), the matrix and the offset of a tiling that is drawn.
+    drawn: (d + 1, d), the matrix and the offset of an affine map that is drawn.
     """
     if drawn is not None:
         drawn = drawn.to(unit)
         return unit @ drawn[:-1] + drawn[-1]
-    scale, offset = tiling.scale.to(unit), tiling.offset.to(unit)
+    scale, offset = affine.scale.to(unit), affine.offset.to(unit)
     return (unit * scale if scale.ndim == 1 else unit @ scale) + offset
 
 

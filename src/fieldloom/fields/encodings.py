@@ -22,7 +22,7 @@ from fieldloom.nn.layers import (
 )
 from fieldloom.types import Slot, Weights
 
-Features = Literal["octaves", "log", "gaussian", "constant", "none"]
+Features = Literal["octaves", "log", "gaussian", "learned", "constant", "none"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Embedding:
         wrong = min(*sizes, self.channels) < 1 or not self.low < self.high or self.std < 0
         if len(sizes) != axes or wrong:
             raise InputError(
-                f"field.grid: size = {self.size}, channels = {self.channels}, low = {self.low:g}, "
-                f"high = {self.high:g}, std = {self.std:g}: one positive size, or {axes}; low "
-                "before high, std not negative."
+                f"field.encoding.grid: size = {self.size}, channels = {self.channels}, low = "
+                f"{self.low:g}, high = {self.high:g}, std = {self.std:g}: one positive size, or "
+                f"{axes}; low before high, std not negative."
             )
         return sizes
 
@@ -111,45 +111,67 @@ OCTAVES = 120
 """At most: float32 holds no higher frequency."""
 
 
-class Encoding:
-    """Coordinates (batch, points, inputs) -> (batch, points, width).
+@dataclass(frozen=True)
+class Fourier:
+    """What a field sees of coordinates.
 
     features: ``octaves``  2^k, k < count              (NeRF, HyperDiffusion; sin, cos by octave)
               ``log``      bandwidth^(j / (count - 1)) (TransINR, IPC; order all cos, all sin)
               ``gaussian`` B ~ N(0, bandwidth^2), fixed, times 2 pi     (arXiv:2006.10739; GASP)
+              ``learned``  [sin(bandwidth u), cos(bandwidth u)], u = W x + b, W and b slots   (GEM)
               ``constant`` ``count`` ones: the coordinates are not seen (Levels-of-Experts, Table 1)
               ``none``     the coordinates themselves
-    count:    frequencies a coordinate (octaves, log), rows of B (gaussian), ones.
+    count:    frequencies a coordinate (octaves, log), rows of B or W (gaussian, learned), ones.
     pi:       whether octaves and log frequencies are multiplied by pi.
     include_input: the coordinates stand before their features.
-    grid:     features that are looked up, joined at the end (slot ``grid``, of role input).
+    grid:     learned features that are looked up and joined at the end (PE + CE); none beside
+              ``learned`` ones.
+
+    Raises InputError for numbers out of range.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        features: Features,
-        count: int,
-        bandwidth: float,
-        pi: bool = True,
-        include_input: bool = False,
-        grid: Embedding | None = None,
-    ) -> None:
-        if count < 1 and features != "none":
-            raise InputError(f"field.count = {count}: at least 1.")
-        if features == "octaves" and count > OCTAVES:
-            raise InputError(f"field.count = {count}: octaves are at most {OCTAVES}.")
-        if bandwidth <= 0:
-            raise InputError(f"field.bandwidth = {bandwidth:g}: above 0.")
+    features: Features = "octaves"
+    count: int = 10
+    bandwidth: float = 128.0
+    pi: bool = True
+    include_input: bool = False
+    grid: Embedding | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1 and self.features != "none":
+            raise InputError(f"field.encoding.count = {self.count}: at least 1.")
+        if self.features == "octaves" and self.count > OCTAVES:
+            raise InputError(f"field.encoding.count = {self.count}: octaves are at most {OCTAVES}.")
+        if self.bandwidth <= 0:
+            raise InputError(f"field.encoding.bandwidth = {self.bandwidth:g}: above 0.")
+        if self.features == "learned" and self.grid is not None:
+            raise InputError("field.encoding.grid: learned features go without a grid.")
+
+
+class Encoding:
+    """Coordinates (batch, points, inputs) -> (batch, points, width), as ``Fourier`` describes it.
+
+    Features that are drawn are the slot ``features`` (role fixed), a grid is the slot ``grid``
+    (role input). Learned features are a layer of the field, not of its encoding.
+    """
+
+    def __init__(self, inputs: int, spec: Fourier) -> None:
+        features, count, grid = spec.features, spec.count, spec.grid
+        if features == "learned":
+            raise InputError(
+                "field.encoding.features = 'learned': the field 'fourier-mlp' alone learns them."
+            )
         self.features, self.count, self.grid = features, count, grid
-        self.include_input = include_input and features != "none"
+        self.include_input = spec.include_input and features != "none"
         self.slots: dict[str, Slot] = {}
         if features == "gaussian":
             shape = (inputs, count)
-            self.slots["features"] = Slot(shape, normal(shape, bandwidth), "fixed")
+            self.slots["features"] = Slot(shape, normal(shape, spec.bandwidth), "fixed")
         elif features in ("octaves", "log"):
             self.frequencies = (
-                octaves(count, pi) if features == "octaves" else log_spaced(count, bandwidth, pi)
+                octaves(count, spec.pi)
+                if features == "octaves"
+                else log_spaced(count, spec.bandwidth, spec.pi)
             )
         self.width = {
             "none": inputs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -13,7 +14,8 @@ from torch import Tensor
 from fieldloom import memory
 from fieldloom.errors import InputError, unknown
 from fieldloom.fields.arrangements import HIERARCHY, Arrangement, Tiles, positions
-from fieldloom.fields.encodings import OCTAVES, Embedding, Encoding, Features
+from fieldloom.fields.encodings import OCTAVES, Encoding, Fourier
+from fieldloom.nn.dispatch import Assignment, Dispatch, dispatch
 from fieldloom.nn.layers import (
     Init,
     activation_of,
@@ -24,9 +26,67 @@ from fieldloom.nn.layers import (
     octaves,
     uniform,
 )
-from fieldloom.nn.routes import Keys, Stop, route
-from fieldloom.nn.tiles import cells, corners, tiled
+from fieldloom.nn.tiles import blend_corners, tile_indices, tiled_linear
 from fieldloom.types import Coords, Slot, Values, Weights
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How the weights of a field are tiled over space.
+
+    tiles:    of each axis in every layer: one number for all, one a layer (``[2, 4, 4, 1]``), or
+              one an axis of a layer (``[[2, 2, 4], 4, 1]``). 1 is an ordinary layer, and a field of
+              ones an ordinary perceptron. Heads are never tiled.
+    blend:    ``nearest``: the tile of a place is floor(q) mod N (eq. 5); ``linear``: between the
+              2^d tiles around it (eq. 4).
+    centred:  linear blends have their peaks in the middle of the nearest ones' cells (q - 1/2), not
+              at their lower ends.
+    arrangement: scale and offset of each layer's tiles; see ``ARRANGEMENTS``.
+    low, high: the coordinates of the domain that arrangements divide; beyond it, and at ``high``
+              itself, tiles repeat: samples should stand in the middle of their cells.
+
+    Raises InputError for an unknown blend, and an empty domain.
+    """
+
+    tiles: int | tuple[int | tuple[int, ...], ...] = 4
+    blend: Literal["nearest", "linear"] = "nearest"
+    centred: bool = True
+    arrangement: Arrangement = HIERARCHY
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.blend not in ("nearest", "linear"):
+            raise unknown("blend", self.blend, ("nearest", "linear"))
+        if not self.low < self.high:
+            raise InputError(
+                f"field.tiling: low = {self.low:g}, high = {self.high:g}: low comes before high."
+            )
+
+
+@dataclass(frozen=True)
+class Head:
+    """What answers after the trunk.
+
+    kind:    ``plain``: the trunk's last layer answers. ``radiance``: from the trunk's last hidden
+             layer a linear density (answered last, as ``volume`` has it), and a colour from a
+             hidden layer that also sees the direction.
+    octaves: of the direction, beside the direction itself (radiance).
+    width:   of the colour's hidden layer (radiance).
+
+    Raises InputError for numbers out of range.
+    """
+
+    kind: Literal["plain", "radiance"] = "plain"
+    octaves: int = 4
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.octaves <= OCTAVES or self.width < 1:
+            raise InputError(
+                f"field.head: octaves = {self.octaves}, width = {self.width}: from 0 to {OCTAVES} "
+                "octaves, and at least one unit."
+            )
 
 
 class Experts:
@@ -36,23 +96,13 @@ class Experts:
     Weights are tiled, (tiles, in, out), first axis of space slowest; a layer's bias is one.
 
     width, depth: hidden units, one number or one a hidden layer; all linear layers, heads counted.
-    tiles:    of each axis in every layer: one number for all, one a layer (``[2, 4, 4, 1]``), or
-              one an axis of a layer (``[[2, 2, 4], 4, 1]``). 1 is an ordinary layer, and a field of
-              ones an ordinary perceptron. Heads are never tiled.
-    blend:    ``nearest``: the tile of a place is floor(q) mod N (eq. 5); ``linear``: between the
-              2^d tiles around it (eq. 4). centred: linear blends have their peaks in the middle of
-              the nearest ones' cells (q - 1/2), not at their lower ends.
-    arrangement: scale and offset of each layer's tiles; see ``ARRANGEMENTS``.
-    low, high: the coordinates of the domain that arrangements divide; beyond it, and at ``high``
-              itself, tiles repeat: samples should stand in the middle of their cells.
-    features, count, bandwidth, pi, include_input, grid: what the first layer sees, as ``Encoding``.
+    tiling:   how the trunk's weights are tiled.
+    encoding: what the first layer sees; learned features are not among them.
     skip:     layers that see the encoding again, beside the layer before.
     context:  numbers of a slot ``context`` that the first layer sees beside the encoding: the noise
               of a generator, which ``substitute`` puts there.
     residual: hidden layers of equal width answer (h + activation(layer(h))) / sqrt(2).
-    head:     ``plain``: the last layer answers. ``radiance``: from the trunk's last hidden layer a
-              linear density (answered last, as ``volume`` has it), and a colour from a hidden layer
-              of ``view_width`` that also sees the direction, itself and ``view_count`` octaves.
+    head:     what answers: the last layer, or a radiance head.
     init:     of weights, as ``fourier-mlp``; the answering layers start as ``torch``.
     """
 
@@ -63,75 +113,58 @@ class Experts:
         direction_dim: int = 0,
         width: int | tuple[int, ...] = 256,
         depth: int = 6,
-        tiles: int | tuple[int | tuple[int, ...], ...] = 4,
-        blend: Literal["nearest", "linear"] = "nearest",
-        centred: bool = True,
-        arrangement: Arrangement = HIERARCHY,
-        low: float = -1.0,
-        high: float = 1.0,
-        features: Features = "octaves",
-        count: int = 10,
-        bandwidth: float = 128.0,
-        pi: bool = True,
-        include_input: bool = False,
-        grid: Embedding | None = None,
+        tiling: Tiling = Tiling(),
+        encoding: Fourier = Fourier(),  # noqa: B008 (frozen)
         skip: tuple[int, ...] = (),
         context: int = 0,
         residual: bool = False,
-        head: Literal["plain", "radiance"] = "plain",
-        view_count: int = 4,
-        view_width: int = 128,
+        head: Head = Head(),
         activation: str = "relu",
         output: str = "identity",
         offset: float = 0.0,
         bias: Literal["uniform", "zero"] = "uniform",
         init: Init = "kaiming",
     ) -> None:
-        if blend not in ("nearest", "linear"):
-            raise unknown("blend", blend, ("nearest", "linear"))
-        if direction_dim and head == "plain":
+        self.radiance = head.kind == "radiance"
+        if direction_dim and not self.radiance:
             raise InputError("field: directions are seen by the head 'radiance' alone.")
-        if not low < high:
-            raise InputError(f"field: low = {low:g}, high = {high:g}: low comes before high.")
-        if min(context, view_count) < 0 or view_width < 1 or view_count > OCTAVES:
-            raise InputError(
-                f"field: context = {context}, view_count = {view_count}, view_width = "
-                f"{view_width}: none negative, at most {OCTAVES} octaves, and at least one unit."
-            )
-        if head == "radiance" and (offset or output != "identity"):
+        if context < 0:
+            raise InputError(f"field.context = {context}: not negative.")
+        if self.radiance and (offset or output != "identity"):
             raise InputError("field: the head 'radiance' answers raw: no output, no offset.")
-        self.coord_dim, self.low, self.high = coord_dim, low, high
-        self.blend, self.centred, self.residual, self.offset = blend, centred, residual, offset
+        self.coord_dim, self.low, self.high = coord_dim, tiling.low, tiling.high
+        self.blend, self.centred = tiling.blend, tiling.centred
+        self.residual, self.offset, self.layers = residual, offset, depth
         self.activation, self.output = activation_of(activation), activation_of(output)
         memory.ask(2 * depth * memory.OBJECT)
-        self.trunk = depth if head == "plain" else depth - 3
-        widths = widths_of(width, self.trunk - (head == "plain"))
-        self.tiles = tiles_of(tiles, self.trunk, coord_dim)
-        self.tilings = arrangement(self.tiles)
+        self.trunk = depth - 3 if self.radiance else depth
+        widths = widths_of(width, self.trunk - (not self.radiance))
+        self.tiles = tiles_of(tiling.tiles, self.trunk, coord_dim)
+        self.affines = tiling.arrangement(self.tiles)
         if any(not 0 < layer < self.trunk for layer in skip):
             raise InputError(f"field.skip = {list(skip)}: layers from 1 to {self.trunk - 1}.")
         self.skip = frozenset(skip)
-        self.encoding = Encoding(coord_dim, features, count, bandwidth, pi, include_input, grid)
+        self.encoding = Encoding(coord_dim, encoding)
         self.slots: dict[str, Slot] = dict(self.encoding.slots)
         if context:
             self.slots["context"] = Slot((context,), normal((context,), 1.0), "input")
-        outputs = widths if head == "radiance" else (*widths, value_dim)
+        outputs = widths if self.radiance else (*widths, value_dim)
         sizes = [self.encoding.width + context, *outputs]
         for i, (a, b) in enumerate(pairwise(sizes)):
-            draw = self.tilings[i].draw
+            draw = self.affines[i].draw
             if draw is not None and math.prod(self.tiles[i]) > 1:
                 self.slots[f"{i}.tiling"] = Slot((coord_dim + 1, coord_dim), draw, "fixed")
             a += self.encoding.width if i in self.skip else 0
-            own: Init = "torch" if head == "plain" and i == self.trunk - 1 else init
+            answers = not self.radiance and i == self.trunk - 1
+            own: Init = "torch" if answers else init
             self._slots(i, a, b, own, bias, self.tiles[i])
-        self.radiance, self.layers = head == "radiance", depth
         if self.radiance:
-            self.views = octaves(view_count, pi=False)
-            seen = direction_dim * (1 + 2 * view_count)
+            self.views = octaves(head.octaves, pi=False)
+            seen = direction_dim * (1 + 2 * head.octaves)
             first = self.trunk
             self._slots(first, widths[-1], 1, "torch", bias)
-            self._slots(first + 1, widths[-1] + seen, view_width, init, bias)
-            self._slots(first + 2, view_width, value_dim - 1, "torch", bias)
+            self._slots(first + 1, widths[-1] + seen, head.width, init, bias)
+            self._slots(first + 2, head.width, value_dim - 1, "torch", bias)
 
     def _slots(self, layer: int, a: int, b: int, init: Init, bias: str, tiles: Tiles = ()) -> None:
         count = math.prod(tiles)
@@ -151,76 +184,78 @@ class Experts:
             x = torch.cat([encoded, context.to(encoded)], -1)
         h, encoded = x.flatten(0, 1), encoded.flatten(0, 1)
         unit = ((where - self.low) / (self.high - self.low)).flatten(0, 1)
-        found = [self._place(i, unit, weights) for i in range(self.layers)]
-        stops = route([keys for keys, _ in found], batch, points)
-        for i, stop in enumerate(stops[: self.trunk]):
+        found = [self._assign(i, unit, weights) for i in range(self.layers)]
+        orders = dispatch([assignment for assignment, _ in found], batch, points)
+        for i, order in enumerate(orders[: self.trunk]):
             if i in self.skip:
-                h = torch.cat([h, stops[i - 1].of(encoded)], -1)
-            answer = self._layer(i, h, stop, weights, found[i][1])
+                h = torch.cat([h, orders[i - 1].gather(encoded)], -1)
+            answer = self._layer(i, h, order, weights, found[i][1])
             if i == self.trunk - 1 and not self.radiance:
                 h = self.output(answer)
             elif self.residual and i > 0 and h.shape == answer.shape:
-                h = (stop.moved(h) + self.activation(answer)).mul_(math.sqrt(0.5))
+                h = (order.permute(h) + self.activation(answer)).mul_(math.sqrt(0.5))
             else:
                 h = self.activation(answer)
         if self.radiance:
-            h = self._heads(h, direction.flatten(0, 1), stops[self.trunk :], weights)
-        values = stops[-1].back(h).view(batch, points, h.shape[-1])
+            h = self._heads(h, direction.flatten(0, 1), orders[self.trunk :], weights)
+        values = orders[-1].scatter(h).view(batch, points, h.shape[-1])
         return values + self.offset if self.offset else values
 
-    def _place(self, i: int, unit: Tensor, weights: Weights) -> tuple[Keys | None, Tensor | None]:
-        """Which matrices of a layer points (n, d) meet, and their q where these are blended."""
+    def _assign(
+        self, i: int, unit: Tensor, weights: Weights
+    ) -> tuple[Assignment | None, Tensor | None]:
+        """The tiles of a layer that points (n, d) lie in, and their q where tiles are blended."""
         tiles = self.tiles[i] if i < self.trunk else (1,)
         count, own = math.prod(tiles), len(weights[f"{i}.weight"]) > 1
         if count == 1:
-            nought = torch.zeros(len(unit), dtype=torch.long, device=unit.device)
-            return (Keys(nought, 1, own) if own else None), None
+            zero = torch.zeros(len(unit), dtype=torch.long, device=unit.device)
+            return (Assignment(zero, 1, own) if own else None), None
         drawn = weights[f"{i}.tiling"][0] if f"{i}.tiling" in self.slots else None
-        q = positions(unit, self.tilings[i], drawn)
+        q = positions(unit, self.affines[i], drawn)
         if self.blend == "linear" and self.centred:
             q = q - 0.5
-        return Keys(cells(q, tiles), count, own), q if self.blend == "linear" else None
+        return Assignment(tile_indices(q, tiles), count, own), q if self.blend == "linear" else None
 
     def _layer(
-        self, i: int, h: Tensor, stop: Stop, weights: Weights, q: Tensor | None = None
+        self, i: int, h: Tensor, order: Dispatch, weights: Weights, q: Tensor | None = None
     ) -> Tensor:
-        """One linear layer of rows (n, in), tiled or not: (n, out), as they stand at this stop."""
+        """One linear layer of rows (n, in), tiled or not: (n, out), in this layer's order."""
         weight, bias = weights[f"{i}.weight"], weights[f"{i}.bias"]
         h = h.to(weight.dtype) if weight.dtype == torch.bfloat16 else h
         shared = bias[0] if len(bias) == 1 else None
-        if stop.order is None:
+        if order.segments is None:
             y = h @ weight[0] if shared is None else torch.addmm(shared, h, weight[0])
         else:
             blend, matrices = None, weight.reshape(-1, *weight.shape[-2:])
             if q is not None:
                 count = math.prod(self.tiles[i])
-                table, fractions = corners(q, self.tiles[i])
+                table, fractions = blend_corners(q, self.tiles[i])
                 if len(weight) > 1:
                     own = range(len(weight))
                     table = [[b * count + t for b in own for t in row] for row in table]
-                blend = (table, stop.of(fractions).to(h.dtype))
-            y = tiled(h, stop.order, matrices, shared, blend)
+                blend = (table, order.gather(fractions).to(h.dtype))
+            y = tiled_linear(h, order.segments, matrices, shared, blend)
         if shared is not None:
             return y
-        if stop.whole:
+        if order.contiguous:
             return (y.view(len(bias), -1, y.shape[-1]) + bias[:, None]).flatten(0, 1)
-        assert stop.at is not None
-        return y + bias.index_select(0, stop.at // (len(y) // len(bias)))
+        assert order.source is not None
+        return y + bias.index_select(0, order.source // (len(y) // len(bias)))
 
     def _heads(
-        self, h: Tensor, direction: Tensor, stops: Sequence[Stop], weights: Weights
+        self, h: Tensor, direction: Tensor, orders: Sequence[Dispatch], weights: Weights
     ) -> Tensor:
-        """Colour | density, raw, at the last stop (arXiv:2003.08934, Figure 7)."""
+        """Colour | density, raw, in the last layer's order (arXiv:2003.08934, Figure 7)."""
         first = self.trunk
-        density = self._layer(first, h, stops[0], weights)
-        seen = [stops[0].moved(h)]
+        density = self._layer(first, h, orders[0], weights)
+        seen = [orders[0].permute(h)]
         if direction.shape[-1]:
             own = torch.cat([direction, fourier_interleaved(direction, self.views)], -1)
-            seen.append(stops[0].of(own))
-        hidden = self._layer(first + 1, torch.cat(seen, -1), stops[1], weights)
-        colour = self._layer(first + 2, self.activation(hidden), stops[2], weights)
-        for stop in stops[1:]:
-            density = stop.moved(density)
+            seen.append(orders[0].gather(own))
+        hidden = self._layer(first + 1, torch.cat(seen, -1), orders[1], weights)
+        colour = self._layer(first + 2, self.activation(hidden), orders[2], weights)
+        for order in orders[1:]:
+            density = order.permute(density)
         return torch.cat([colour, density], -1)
 
 
@@ -243,7 +278,7 @@ def tiles_of(
     spread = tuple(own if isinstance(own, tuple) else (own,) * axes for own in each)
     if len(spread) != layers or any(len(own) != axes or min(own) < 1 for own in spread):
         raise InputError(
-            f"field.tiles = {tiles}: at least 1 each; one number, or {layers} (one a layer before "
-            f"the heads), each one number or {axes} (one an axis)."
+            f"field.tiling.tiles = {tiles}: at least 1 each; one number, or {layers} (one a layer "
+            f"before the heads), each one number or {axes} (one an axis)."
         )
     return spread

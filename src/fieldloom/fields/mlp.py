@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from fieldloom import memory
 from fieldloom.errors import InputError
-from fieldloom.fields.encodings import Embedding, Encoding
+from fieldloom.fields.encodings import Encoding, Fourier
 from fieldloom.nn.layers import Init, activation_of, bias_slot, bound, linear, sine, uniform
 from fieldloom.types import Coords, Slot, Values, Weights
 
@@ -79,12 +80,8 @@ class Siren:
 class FourierMlp:
     """A perceptron on Fourier features; one class serves all the encodings in use.
 
-    features: ``octaves``, ``log``, ``gaussian``, ``none``: as ``Encoding`` has them, or
-              ``learned``  [sin(bandwidth u), cos(bandwidth u)], u = W x + b, W and b slots   (GEM)
-    count:    frequencies a coordinate (octaves, log), or rows of B or W (gaussian, learned).
-    pi:       whether octaves and log frequencies are multiplied by pi.
-    include_input: the coordinates stand before their features.
-    grid:     a dense grid of learned features beside them, interpolated (PE + CE).
+    width, depth: hidden units; all linear layers, first and last counted.
+    encoding: what the first layer sees; learned features are the first layer themselves.
     normalize: every weight is scaled to unit L2 norm over its inputs, after conditioning (IPC).
     init:     ``torch`` +-1/sqrt(fan_in), ``outputs`` +-1/sqrt(fan_out) (as IPC's transposed weights
               are drawn), ``kaiming`` +-sqrt(6/fan_in), ``xavier``.
@@ -99,12 +96,7 @@ class FourierMlp:
         direction_dim: int = 0,
         width: int = 256,
         depth: int = 5,
-        features: Literal["octaves", "log", "gaussian", "learned", "none"] = "log",
-        count: int = 64,
-        bandwidth: float = 128.0,
-        pi: bool = True,
-        include_input: bool = False,
-        grid: Embedding | None = None,
+        encoding: Fourier = Fourier("log", 64),  # noqa: B008 (frozen)
         activation: str = "relu",
         output: str = "identity",
         offset: float = 0.0,
@@ -119,22 +111,25 @@ class FourierMlp:
             raise InputError(f"field.scale = {scale:g}: above 0.")
         self.scale = scale
         self.activation, self.output = activation_of(activation), activation_of(output)
-        self.offset, self.bandwidth, self.normalize = offset, bandwidth, normalize
-        self.learned, self.include_input = features == "learned", include_input
+        if encoding.features == "constant":
+            raise InputError(
+                "field.encoding.features = 'constant': the field 'experts' alone, whose tiles tell "
+                "places apart, does without coordinates."
+            )
+        self.offset, self.normalize = offset, normalize
+        self.bandwidth, self.include_input = encoding.bandwidth, encoding.include_input
+        self.learned = encoding.features == "learned"
         inputs = coord_dim + direction_dim
-        plain = "none" if features == "learned" else features
-        self.encoding = Encoding(inputs, plain, count, bandwidth, pi, include_input, grid)
+        plain = replace(encoding, features="none") if self.learned else encoding
+        self.encoding = Encoding(inputs, plain)
         self.slots: dict[str, Slot] = dict(self.encoding.slots)
         first, encoded = 0, self.encoding.width
         if self.learned:
-            if count < 1 or grid is not None:
-                raise InputError(
-                    f"field.count = {count}: learned features are at least 1, and without a grid."
-                )
+            count = encoding.count
             shape = (inputs, count)
             self.slots["0.weight"] = Slot(shape, uniform(shape, 1 / inputs), "weight")
             self.slots["0.bias"] = bias_slot(inputs, count, bias)
-            encoded, first = 2 * count + (inputs if include_input else 0), 1
+            encoded, first = 2 * count + (inputs if self.include_input else 0), 1
         self.layers = range(first, depth)
         sizes = [encoded] + [width] * (depth - first - 1) + [value_dim]
         for i, (a, b) in zip(self.layers, pairwise(sizes), strict=True):

@@ -1,1 +1,1 @@
-"""Triangle meshes: what is inside of them, surfaces of fields, pictures without a display."""
+"""Triangle meshes: what is inside of them, surfaces of fields, images without a display."""

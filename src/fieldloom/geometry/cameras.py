@@ -17,7 +17,7 @@ from fieldloom.errors import InputError
 
 Poses = Float[Tensor, "*cameras 4 4"]
 Size = tuple[int, int]
-"""(height, width) of a picture."""
+"""(height, width) of an image."""
 
 ORTHONORMAL = 1e-3
 """How far a rotation may be off in any entry: files keep 6 or more digits."""
@@ -31,7 +31,7 @@ def pixel_rays(
     u: Float[Tensor, ...],
     v: Float[Tensor, ...],
 ) -> Float[Tensor, "... 6"]:
-    """Rays (origin | direction) through the points u, v of pictures; all shapes broadcast.
+    """Rays (origin | direction) through the points u, v of images; all shapes broadcast.
 
     The direction ((u - cx) / fx, -(v - cy) / fy, -1), turned into the world, is not normalised:
     a step of t along it is t of depth.
@@ -46,19 +46,19 @@ def pixel_rays(
 def rays(
     c2w: Float[Tensor, "... 4 4"], intrinsics: Float[Tensor, "... 4"], height: int, width: int
 ) -> Float[Tensor, "... pixels 6"]:
-    """Rays through all pixel centres of a picture, row-major."""
+    """Rays through all pixel centres of an image, row-major."""
     u = torch.arange(width, dtype=c2w.dtype, device=c2w.device) + 0.5
     v = torch.arange(height, dtype=c2w.dtype, device=c2w.device) + 0.5
     v, u = torch.meshgrid(v, u, indexing="ij")
     return pixel_rays(c2w.unsqueeze(-3), intrinsics.unsqueeze(-2), u.flatten(), v.flatten())
 
 
-def project(
+def project_points(
     points: Float[Tensor, "... 3"],
     c2w: Float[Tensor, "... 4 4"],
     intrinsics: Float[Tensor, "... 4"],
 ) -> tuple[Float[Tensor, "... 2"], Float[Tensor, ...]]:
-    """Where points fall in a picture, (u, v), and their depths along -z; all shapes broadcast.
+    """Where points fall in an image, (u, v), and their depths along -z; all shapes broadcast.
 
     A point whose depth is not positive is behind the camera: its pixel means nothing.
     """
@@ -68,10 +68,10 @@ def project(
     return torch.stack([cx - fx * x / z, cy + fy * y / z], -1), -z
 
 
-def resized(intrinsics: Float[Tensor, "... 4"], before: Size, after: Size) -> Tensor:
-    """Intrinsics of pictures that were resized from one (height, width) to another.
+def resize_intrinsics(intrinsics: Float[Tensor, "... 4"], before: Size, after: Size) -> Tensor:
+    """Intrinsics of images that were resized from one (height, width) to another.
 
-    The corners of the picture stay corners, so a pixel centre never shifts against the scene.
+    The corners of the image stay corners, so a pixel centre never shifts against the scene.
     """
     y, x = after[0] / before[0], after[1] / before[1]
     return intrinsics * intrinsics.new_tensor([x, y, x, y])
@@ -90,7 +90,7 @@ def opencv_from_opengl(c2w: Poses) -> Poses:
 def look_at(
     eye: Float[Tensor, "... 3"], target: Float[Tensor, "... 3"], up: Float[Tensor, "... 3"]
 ) -> Float[Tensor, "... 4 4"]:
-    """Poses at ``eye`` that look at ``target`` and hold ``up`` upwards in the picture.
+    """Poses at ``eye`` that look at ``target`` and hold ``up`` upwards in the image.
 
     Raises InputError where the eye is at the target or looks straight along ``up``.
     """

@@ -11,14 +11,14 @@ from jaxtyping import Bool, Float, Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldloom.geometry.mesh import Mesh, crosses, to_unit, triangles
+from fieldloom.geometry.mesh import Mesh, face_normals, to_unit, triangles
 
 PAIRS = 2**16  # of a point and a face in one block: what some arrays of that size leave in cache
 FACES, POINTS = 64, 256  # in one cluster
 TINY = 1e-300  # divides where a length is zero
 
 
-def winding(
+def winding_number(
     mesh: Mesh, points: Float[Tensor, "n 3"], beta: float = math.inf
 ) -> Float[Tensor, " n"]:
     """How often the surface winds around each point: (n,), in the points' type.
@@ -37,7 +37,7 @@ def winding(
     corners = torch.from_numpy(triangles(unit)).to(points.dtype)
     placed = ((points.double() - frame[:3]) / frame[3]).to(points.dtype)
     if not math.isfinite(beta):
-        return _around(corners, placed)
+        return _solid_angles(corners, placed)
     groups = _clusters(corners.mean(1).double().numpy(), FACES)
     dipoles = _dipoles(unit, groups)
     centres, moments, radii = (x.to(points.dtype) for x in dipoles)
@@ -52,7 +52,7 @@ def winding(
         angles = (away * moments[far]).sum(-1) / away.norm(dim=-1).pow(3)
         result[block] = angles.sum(1) / (4 * math.pi)
         if near:
-            result[block] += _around(corners[np.concatenate(near)], part)
+            result[block] += _solid_angles(corners[np.concatenate(near)], part)
     return result
 
 
@@ -62,7 +62,7 @@ def inside(mesh: Mesh, points: Float[Tensor, "n 3"], beta: float = math.inf) -> 
     Files in the wild have parts that are turned inside out; these are solid too. A cavity, whose
     wall is turned the other way than the shell around it, stays empty.
     """
-    return winding(mesh, points, beta).abs() > 0.5
+    return winding_number(mesh, points, beta).abs() > 0.5
 
 
 def distance(
@@ -77,23 +77,23 @@ def distance(
     """
     from scipy.spatial import KDTree  # late: a quarter of a second that only distances need
 
-    places = points.double().numpy()
+    positions = points.double().numpy()
     corners = triangles(mesh)
     centres = corners.mean(1)
     radii = np.linalg.norm(corners - centres[:, None], axis=2).max(1)
     octave = np.floor(np.log2(radii))
-    _, nearest = KDTree(centres).query(places)
-    best = np.full(len(places), most)
-    for start in range(0, len(places), PAIRS):
+    _, nearest = KDTree(centres).query(positions)
+    best = np.full(len(positions), most)
+    for start in range(0, len(positions), PAIRS):
         part = slice(start, start + PAIRS)
-        best[part] = np.minimum(most, _apart(places[part], corners[nearest[part]]))
+        best[part] = np.minimum(most, _triangle_distances(positions[part], corners[nearest[part]]))
     for size in np.unique(octave)[::-1]:
         chosen = octave == size
-        _lower(best, places, corners[chosen], KDTree(centres[chosen]), radii[chosen])
+        _lower_distances(best, positions, corners[chosen], KDTree(centres[chosen]), radii[chosen])
     return torch.from_numpy(best)
 
 
-def signed(
+def signed_distance(
     mesh: Mesh,
     points: Float[Tensor, "n 3"],
     beta: float = math.inf,
@@ -104,7 +104,7 @@ def signed(
     return torch.where(inside(mesh, points, beta), -far, far)
 
 
-def _around(corners: Float[Tensor, "faces 3 3"], points: Float[Tensor, "n 3"]) -> Tensor:
+def _solid_angles(corners: Float[Tensor, "faces 3 3"], points: Float[Tensor, "n 3"]) -> Tensor:
     """The winding number (n,): solid angles by Van Oosterom and Strackee 1983, eq. 8.
 
     tan(angle / 2) = det(a, b, c) / (|a||b||c| + (a.b)|c| + (b.c)|a| + (c.a)|b|), with the corners
@@ -132,15 +132,15 @@ def _around(corners: Float[Tensor, "faces 3 3"], points: Float[Tensor, "n 3"]) -
     return result
 
 
-def _clusters(places: NDArray[np.float64], most: int) -> list[NDArray[np.int64]]:
-    """Places (n, 3) in near groups of at most ``most``: halved along their longest side."""
-    groups, open_ = [], [np.arange(len(places))]
+def _clusters(positions: NDArray[np.float64], most: int) -> list[NDArray[np.int64]]:
+    """Positions (n, 3) in compact groups of at most ``most``: halved along their longest side."""
+    groups, open_ = [], [np.arange(len(positions))]
     while open_:
         group = open_.pop()
         if len(group) <= most:
             groups.append(group)
             continue
-        part = places[group]
+        part = positions[group]
         axis, half = int(np.ptp(part, axis=0).argmax()), len(group) // 2
         order = np.argpartition(part[:, axis], half)
         open_ += [group[order[:half]], group[order[half:]]]
@@ -151,7 +151,7 @@ def _dipoles(
     mesh: Mesh, groups: list[NDArray[np.int64]]
 ) -> tuple[Float64[Tensor, "k 3"], Float64[Tensor, "k 3"], Float64[Tensor, " k"]]:
     """The area-weighted centre of each group of faces, its summed area vector and its radius."""
-    corners, vectors = triangles(mesh), crosses(mesh) / 2
+    corners, vectors = triangles(mesh), face_normals(mesh) / 2
     weights = np.linalg.norm(vectors, axis=1)[:, None]
     centres, moments, radii = [], [], []
     for group in groups:
@@ -164,7 +164,7 @@ def _dipoles(
     return centre, moment, radius
 
 
-def _lower(
+def _lower_distances(
     best: NDArray[np.float64],
     points: NDArray[np.float64],
     corners: NDArray[np.float64],
@@ -183,14 +183,16 @@ def _lower(
             away, face = tree.query(points[index], k=np.arange(seen + 1, count + 1))
             row, column = np.nonzero(away - radii[face] < best[index, None])
             point = index[row]
-            np.minimum.at(best, point, _apart(points[point], corners[face[row, column]]))
+            np.minimum.at(
+                best, point, _triangle_distances(points[point], corners[face[row, column]])
+            )
             unsettled.append(index[away[:, -1] - largest < best[index]])
         if count == len(corners):
             return
         left, seen, count = np.concatenate(unsettled), count, 4 * count
 
 
-def _apart(
+def _triangle_distances(
     points: Float64[np.ndarray, "n 3"], corners: Float64[np.ndarray, "n 3 3"]
 ) -> Float64[np.ndarray, " n"]:
     """The distance from each point to its triangle: to the plane, or to the nearest edge."""
@@ -199,13 +201,15 @@ def _apart(
     squared = np.full(len(points), np.inf)
     for i in range(3):
         edge, offset = corners[:, (i + 1) % 3] - corners[:, i], points - corners[:, i]
-        over &= _dot(np.cross(edge, offset), normal) >= 0
-        along = np.clip(_dot(edge, offset) / np.maximum(_dot(edge, edge), TINY), 0, 1)
+        over &= _row_dot(np.cross(edge, offset), normal) >= 0
+        along = np.clip(_row_dot(edge, offset) / np.maximum(_row_dot(edge, edge), TINY), 0, 1)
         rest = offset - along[:, None] * edge
-        squared = np.minimum(squared, _dot(rest, rest))
-    plane = _dot(points - corners[:, 0], normal) ** 2 / np.maximum(_dot(normal, normal), TINY)
+        squared = np.minimum(squared, _row_dot(rest, rest))
+    plane = _row_dot(points - corners[:, 0], normal) ** 2 / np.maximum(
+        _row_dot(normal, normal), TINY
+    )
     return np.sqrt(np.where(over, plane, squared))
 
 
-def _dot(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _row_dot(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.einsum("ni,ni->n", x, y)

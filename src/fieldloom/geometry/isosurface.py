@@ -35,13 +35,13 @@ def isosurface(
 
     values = volume.detach().cpu().numpy() if isinstance(volume, Tensor) else volume
     values = values.astype(np.float64) - level  # the steps are float32: keep digits at the level
-    places = [np.asarray(axis, np.float64) for axis in axes]
-    if values.ndim != 3 or values.shape != tuple(len(p) for p in places) or min(values.shape) < 2:
+    ticks = [np.asarray(axis, np.float64) for axis in axes]
+    if values.ndim != 3 or values.shape != tuple(len(p) for p in ticks) or min(values.shape) < 2:
         raise InputError(
-            f"a volume of the shape {values.shape} with axes of {[len(p) for p in places]} samples "
+            f"a volume of the shape {values.shape} with axes of {[len(p) for p in ticks]} samples "
             "has no surface: it needs three axes, of as many samples as it has and at least 2."
         )
-    if not all((np.diff(p) > 0).all() for p in places):
+    if not all((np.diff(p) > 0).all() for p in ticks):
         raise InputError("the axes of a volume must ascend: sort the samples by their coordinate.")
     if not np.isfinite(values).all():
         raise InputError("a volume with NaN or infinite values has no surface: look at the field.")
@@ -57,17 +57,17 @@ def isosurface(
     vertices, faces, _, _ = marching_cubes(
         (padded / scale).astype(np.float32), 0.0, gradient_direction="ascent"
     )
-    beyond = [np.concatenate([[2 * p[0] - p[1]], p, [2 * p[-1] - p[-2]]]) for p in places]
+    beyond = [np.concatenate([[2 * p[0] - p[1]], p, [2 * p[-1] - p[-2]]]) for p in ticks]
     columns = [np.interp(vertices[:, i], np.arange(len(p)), p) for i, p in enumerate(beyond)]
     return Mesh(np.stack(columns, 1), faces.astype(np.int64))
 
 
-def project(
+def project_to_level(
     mesh: Mesh,
     function: Function,
     level: float,
     steps: int = 3,
-    reach: float = math.inf,
+    max_step: float = math.inf,
     dtype: torch.dtype = torch.float32,
 ) -> Mesh:
     """The mesh with its vertices moved onto the level set of a field, by Newton steps.
@@ -75,37 +75,40 @@ def project(
     x <- x - (f(x) - level) g / |g|^2, with g the gradient at x. A vertex that a step would take
     further from the level stays, from then on.
 
-    function: coordinates (1, n, 3), of ``dtype``, to values (1, n, 1); reach: the longest step, in
-    the mesh's unit.
+    function: coordinates (1, n, 3), of ``dtype``, to values (1, n, 1).
+    max_step: the longest step, in the mesh's unit.
     """
     placed = [
-        _newton(part, function, level, steps, reach)
+        _newton(part, function, level, steps, max_step)
         for part in torch.from_numpy(mesh.vertices).to(dtype).split(CHUNK)
     ]
     return Mesh(torch.cat(placed).double().numpy(), mesh.faces)
 
 
-def _newton(points: Tensor, function: Function, level: float, steps: int, reach: float) -> Tensor:
-    error, gradient = _slope(points, function, level)
+def _newton(
+    points: Tensor, function: Function, level: float, steps: int, max_step: float
+) -> Tensor:
+    error, grad = _residual(points, function, level)
     for _ in range(steps):
-        square = gradient.square().sum(1, keepdim=True)
-        step = torch.where(square > 0, error[:, None] * gradient / square, 0.0)
+        square = grad.square().sum(1, keepdim=True)
+        step = torch.where(square > 0, error[:, None] * grad / square, 0.0)
         length = step.norm(dim=1, keepdim=True)
-        step = step * (reach / length.clamp(min=reach)) if math.isfinite(reach) else step
+        if math.isfinite(max_step):
+            step = step * (max_step / length.clamp(min=max_step))
         tried = points - step
-        new_error, new_gradient = _slope(tried, function, level)
+        new_error, new_grad = _residual(tried, function, level)
         better = new_error.abs() < error.abs()  # false for NaN too
         points = torch.where(better[:, None], tried, points)
         error = torch.where(better, new_error, error)
         # Without a gradient there is no step: a vertex that stays, stays.
-        gradient = torch.where(better[:, None], new_gradient, 0.0)
+        grad = torch.where(better[:, None], new_grad, 0.0)
     return points
 
 
-def _slope(points: Tensor, function: Function, level: float) -> tuple[Tensor, Tensor]:
+def _residual(points: Tensor, function: Function, level: float) -> tuple[Tensor, Tensor]:
     """The field less ``level`` (n,), and its gradient (n, 3)."""
     with torch.enable_grad():
         leaf = points.detach().clone().requires_grad_()
         values = function(leaf[None])[0, :, 0]
-        (gradient,) = torch.autograd.grad(values.sum(), leaf)
-    return values.detach().to(points) - level, gradient
+        (grad,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach().to(points) - level, grad

@@ -26,7 +26,7 @@ class Mesh(NamedTuple):
     faces: Int64[np.ndarray, "faces 3"]
 
 
-def checked(vertices: ArrayLike, faces: ArrayLike, name: str) -> Mesh:
+def as_mesh(vertices: ArrayLike, faces: ArrayLike, name: str) -> Mesh:
     """A sound Mesh of vertices (V, 3) and faces (F, 3): at least one face, all of positive area.
 
     Faces without area are dropped, and then vertices that no face uses: they would stretch the
@@ -75,17 +75,19 @@ def triangles(mesh: Mesh) -> Float64[np.ndarray, "faces 3 3"]:
     return mesh.vertices[mesh.faces]
 
 
-def crosses(mesh: Mesh) -> Float64[np.ndarray, "faces 3"]:
-    """The denormalize vector of each face, twice its area long."""
+def face_normals(mesh: Mesh) -> Float64[np.ndarray, "faces 3"]:
+    """The outward normal of each face, twice the face's area long."""
     corners = triangles(mesh)
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
 def areas(mesh: Mesh) -> Float64[np.ndarray, " faces"]:
-    return np.linalg.norm(crosses(mesh), axis=1) / 2
+    """The area of each face."""
+    return np.linalg.norm(face_normals(mesh), axis=1) / 2
 
 
 def area(mesh: Mesh) -> float:
+    """The area of the surface."""
     return float(areas(mesh).sum())
 
 
@@ -96,7 +98,7 @@ def volume(mesh: Mesh) -> float:
     far from the origin loses no digits).
     """
     corners = triangles(mesh) - mesh.vertices.mean(0)
-    return float(np.einsum("fi,fi->", corners[:, 0], crosses(mesh)) / 6)
+    return float(np.einsum("fi,fi->", corners[:, 0], face_normals(mesh)) / 6)
 
 
 def watertight(mesh: Mesh) -> bool:
@@ -111,12 +113,12 @@ def watertight(mesh: Mesh) -> bool:
 def sample(mesh: Mesh, count: int, generator: Generator | None = None) -> Samples:
     """Points uniform on the surface and the unit normals there: (count, 3) each, float64."""
     draws = torch.rand(3, count, generator=generator, dtype=torch.float64)
-    reached = torch.from_numpy(np.cumsum(areas(mesh)))
-    face = torch.searchsorted(reached, draws[0] * reached[-1], right=True)
-    return place(mesh, face.clamp_(max=len(reached) - 1), draws[1], draws[2])
+    cumulative = torch.from_numpy(np.cumsum(areas(mesh)))
+    face = torch.searchsorted(cumulative, draws[0] * cumulative[-1], right=True)
+    return points_on_faces(mesh, face.clamp_(max=len(cumulative) - 1), draws[1], draws[2])
 
 
-def place(
+def points_on_faces(
     mesh: Mesh, face: Int[Tensor, " n"], u: Float[Tensor, " n"], v: Float[Tensor, " n"]
 ) -> Samples:
     """Points of the given faces, and their unit normals, from numbers u and v in [0, 1).
@@ -125,7 +127,7 @@ def place(
     of its parallelogram (u + v >= 1) is folded back: uniform on the face if u and v are uniform.
     """
     corners = torch.from_numpy(triangles(mesh))[face]
-    normals = torch.from_numpy(crosses(mesh))[face]
+    normals = torch.from_numpy(face_normals(mesh))[face]
     fold: Bool[Tensor, " n"] = u + v >= 1
     along = torch.stack([torch.where(fold, 1 - u, u), torch.where(fold, 1 - v, v)], 1).double()
     points = corners[:, 0] + torch.einsum("nk,nki->ni", along, corners[:, 1:] - corners[:, :1])
@@ -136,17 +138,17 @@ Centre = Literal["box", "vertices"]
 
 
 def to_unit(
-    mesh: Mesh, reach: float = 1.0, centre: Centre = "box"
+    mesh: Mesh, extent: float = 1.0, centre: Centre = "box"
 ) -> tuple[Mesh, Float64[Tensor, " 4"]]:
-    """The mesh in [-reach, reach], its shape kept, and the frame that leads back.
+    """The mesh in [-extent, extent], its shape kept, and the frame that leads back.
 
     centre: what comes to the origin: that of its bounding box, or the mean of its vertices. The
-    coordinate that is farthest from it becomes reach.
+    coordinate that is farthest from it becomes extent.
     frame: centre x, y, z and a scale, with original = unit * scale + centre.
     """
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     middle = (low + high) / 2 if centre == "box" else mesh.vertices.mean(0)
-    scale = float(np.maximum(high - middle, middle - low).max()) / reach
+    scale = float(np.maximum(high - middle, middle - low).max()) / extent
     frame = torch.tensor([*middle.tolist(), scale], dtype=torch.float64)
     return Mesh((mesh.vertices - middle) / scale, mesh.faces), frame
 

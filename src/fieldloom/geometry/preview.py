@@ -1,4 +1,4 @@
-"""Pictures of meshes without a display: a small rasteriser in numpy."""
+"""Images of meshes without a display: a small rasteriser in numpy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fieldloom.errors import InputError
 from fieldloom.geometry.mesh import Mesh
 
-Picture = UInt8[np.ndarray, "size size 3"]
+Image = UInt8[np.ndarray, "size size 3"]
 
 SUPERSAMPLING = 2
 PIXELS = 2**21  # covered pixels, hidden ones too, of one block
@@ -28,8 +28,8 @@ def preview(
     elevation: float = 25.0,
     up: int = 2,
     span: float | None = None,
-) -> Picture:
-    """A shaded picture on white, uint8 (size, size, 3), parallel projection.
+) -> Image:
+    """A shaded image on white, uint8 (size, size, 3), parallel projection.
 
     The lights stand by the camera and both sides of a face are lit. Nothing to see (None, no
     faces, vertices that are not finite) is a grey tile with a red cross.
@@ -37,7 +37,7 @@ def preview(
     azimuth:   degrees around the upward axis, from the first of the other two (in cyclic order).
     elevation: degrees above the horizon.
     up:        the axis that points upwards: 0, 1 or 2.
-    span:      half the width of the picture in the mesh's unit, around the origin; None fits the
+    span:      half the width of the image in the mesh's unit, around the origin; None fits the
                mesh, by a sphere around its bounding box: the same from all sides.
     """
     if up not in (0, 1, 2) or size < 1:
@@ -57,8 +57,8 @@ def preview(
     return np.rint(tiles.mean((1, 3)) * 255).astype(np.uint8)
 
 
-def turntable(mesh: Mesh | None, frames: int, size: int = 128, up: int = 2) -> list[Picture]:
-    """Pictures of one turn around the upward axis, from the usual elevation."""
+def turntable(mesh: Mesh | None, frames: int, size: int = 128, up: int = 2) -> list[Image]:
+    """Images of one turn around the upward axis, from the usual elevation."""
     return [preview(mesh, size, azimuth=360.0 * i / frames, up=up) for i in range(frames)]
 
 
@@ -102,22 +102,24 @@ def _visible(corners: Float64[np.ndarray, "faces 3 3"], side: int) -> NDArray[np
     for i in range(3):
         tail, head = corners[face, i], corners[face, (i + 1) % 3]
         crossed = (tail[:, 1] <= height) != (head[:, 1] <= height)
-        slope = (height - tail[:, 1]) / np.where(crossed, head[:, 1] - tail[:, 1], 1)
-        x = tail[:, 0] + slope * (head[:, 0] - tail[:, 0])
-        depth = tail[:, 2] + slope * (head[:, 2] - tail[:, 2])
+        gradient = (height - tail[:, 1]) / np.where(crossed, head[:, 1] - tail[:, 1], 1)
+        x = tail[:, 0] + gradient * (head[:, 0] - tail[:, 0])
+        depth = tail[:, 2] + gradient * (head[:, 2] - tail[:, 2])
         first, last = crossed & (x < left), crossed & (x > right)
         left, near_left = np.where(first, x, left), np.where(first, depth, near_left)
         right, near_right = np.where(last, x, right), np.where(last, depth, near_right)
-    slope = (near_right - near_left) / np.maximum(right - left, 1e-300)
+    gradient = (near_right - near_left) / np.maximum(right - left, 1e-300)
 
     nearest = np.full(side * side, -np.inf)
     seen = np.full(side * side, -1)
-    reached = np.cumsum(np.clip(np.ceil(right - left) + 1, 0, side + 1))
-    blocks = np.searchsorted(reached, np.arange(PIXELS, reached[-1] if len(reached) else 0, PIXELS))
+    cumulative = np.cumsum(np.clip(np.ceil(right - left) + 1, 0, side + 1))
+    blocks = np.searchsorted(
+        cumulative, np.arange(PIXELS, cumulative[-1] if len(cumulative) else 0, PIXELS)
+    )
     for part in np.split(np.arange(len(face)), blocks):
         span, column = _expand(left[part], right[part], side)
         span = part[span]
-        depth = near_left[span] + slope[span] * (column + 0.5 - left[span])
+        depth = near_left[span] + gradient[span] * (column + 0.5 - left[span])
         pixel = row[span] * side + column
         np.maximum.at(nearest, pixel, depth)
         front = depth == nearest[pixel]
@@ -137,7 +139,7 @@ def _expand(
     return interval, first[interval] + np.arange(len(interval)) - before[interval]
 
 
-def _cross(size: int) -> Picture:
+def _cross(size: int) -> Image:
     row, column = np.mgrid[:size, :size]
     width = max(1, size / 24)
     bars = np.minimum(abs(row - column), abs(row + column - size + 1)) < width

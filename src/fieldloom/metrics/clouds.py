@@ -1,8 +1,8 @@
 """How far a set of sampled point clouds is from a set of real ones: tensors (n, points, 3).
 
 A sample without a surface is a cloud of NaN: a failure. It is never skipped. It lies infinitely far
-from everything, covers no reference, is told apart by the two-sample test, and ``judge`` counts it.
-All is computed on the CPU in float64, in the unit of the clouds; nothing has a gradient.
+from everything, covers no reference, is told apart by the two-sample test, and ``cloud_metrics``
+counts it. All is computed on the CPU in float64, in the unit of the clouds; nothing has a gradient.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LONG = 10.0  # seconds of work from which progress is shown
 def chamfer(a: Clouds, b: Clouds, squared: bool = True) -> Float[Tensor, " n"]:
     """The Chamfer distance of the i-th cloud of a and of b: mean_a min_b + mean_b min_a.
 
-    squared: of |a - b|^2, as in all published figures; otherwise of |a - b|.
+    squared: of |a - b|^2, as in all published numbers; otherwise of |a - b|.
     Infinite where either is a failure. Raises InputError where the sets do not fit.
     """
     return _rowwise(a, b, "chamfer", squared)
@@ -62,7 +62,7 @@ def distances(a: Clouds, b: Clouds, measure: str, squared: bool) -> Float[Tensor
     measure: ``chamfer`` or ``emd``. Of one set (``a is b``) each pair is computed once. Progress is
     shown where it takes long: at 2,048 points a pair takes 3 ms by Chamfer, 0.3 to 2 s by EMD.
     """
-    _fit(a, b, measure)
+    _check_sets(a, b, measure)
     prepare, pair, seconds = MEASURES[measure]
     same = a is b
     found = torch.full((len(a), len(b)), math.inf, dtype=torch.float64)
@@ -86,8 +86,8 @@ def matching(rs: Distances) -> dict[str, float]:
                 makes it infinite
     coverage:   fraction of the references that are the nearest one of a sample
     """
-    _matrix(rs)
-    matched = rs[:, ~_lost(rs)].argmin(0)
+    _check_distances(rs)
+    matched = rs[:, ~_infinitely_far(rs)].argmin(0)
     return {
         "mmd": float(rs.amin(1).mean()),
         "mmd.sample": float(rs.amin(0).mean()),
@@ -111,7 +111,7 @@ def two_sample(rr: Distances, rs: Distances, ss: Distances, k: int = 1) -> dict[
     Raises InputError for an even k, which may tie, and where k others do not exist.
     Source: arXiv:1610.06545; arXiv:1906.12320, section 5.2.
     """
-    _matrix(rr, rs, ss)
+    _check_distances(rr, rs, ss)
     n, m = rs.shape
     if rr.shape != (n, n) or ss.shape != (m, m):
         raise InputError(
@@ -123,11 +123,11 @@ def two_sample(rr: Distances, rs: Distances, ss: Distances, k: int = 1) -> dict[
     if rr.clone().fill_diagonal_(0).isinf().any():
         raise InputError("References lie infinitely far apart: only samples may be failures.")
     union = torch.cat([torch.cat([rr, rs], 1), torch.cat([rs.T, ss], 1)]).fill_diagonal_(math.inf)
-    near, indices = union.sort(dim=1, stable=True)
-    heard = near[:, :k].isfinite()  # what lies infinitely far is no neighbour
+    sorted_distances, indices = union.sort(dim=1, stable=True)
+    heard = sorted_distances[:, :k].isfinite()  # what lies infinitely far is no neighbour
     references = (heard & (indices[:, :k] < n)).sum(1)
     called = 2 * references >= heard.sum(1)
-    right = torch.cat([called[:n], ~called[n:] | _lost(rs)]).double()
+    right = torch.cat([called[:n], ~called[n:] | _infinitely_far(rs)]).double()
     name = f"{k}nna"
     return {
         name: float(right.mean()),
@@ -143,14 +143,14 @@ def jsd(sample: Clouds, reference: Clouds, resolution: int = 28) -> float:
     which those in the ball of radius 0.5 are kept; the clouds of a set are pooled. It is blind to
     which points make up one cloud. Failures add no point; where all samples failed it is 1.
 
-    References that leave the ball raise InputError: their frame is wrong, and the figure would tell
+    References that leave the ball raise InputError: their frame is wrong, and the metric would tell
     of the grid's border. Samples may leave it by the generator's own fault: a warning names how
     many points, which count at the border as in published code. Source: arXiv:1707.02392.
     """
     if resolution < 2:
         raise InputError(f"resolution = {resolution}: the grid needs at least 2 nodes an axis.")
-    lost = _fit(sample, reference, "chamfer")[0]
-    _whole(reference)
+    lost = _check_sets(sample, reference, "chamfer")[0]
+    _check_references(reference)
     if (outside := _outside(reference)) > 0:
         raise InputError(
             f"{outside:.1%} of the references' points leave the ball of radius 0.5 round the "
@@ -171,7 +171,7 @@ def jsd(sample: Clouds, reference: Clouds, resolution: int = 28) -> float:
     return min(max(found, 0.0), 1.0)
 
 
-def normalise(clouds: Clouds, how: str) -> Float[Tensor, "_ _ _"]:
+def normalize_clouds(clouds: Clouds, how: str) -> Float[Tensor, "_ _ _"]:
     """Clouds in the frame that a protocol judges them in, in float64; a failure stays one.
 
     none:  as they are
@@ -183,15 +183,15 @@ def normalise(clouds: Clouds, how: str) -> Float[Tensor, "_ _ _"]:
     """
     if how not in NORMALISATIONS:
         raise unknown("normalisation", how, NORMALISATIONS)
-    failed(clouds)
+    find_failures(clouds)
     clouds = clouds.detach().cpu().double()
     if how == "none":
         return clouds
     # each alone: sums are rounded by how tensors lie in memory, and equal clouds must stay equal
-    return torch.stack([_normalised(cloud.contiguous(), how) for cloud in clouds])
+    return torch.stack([_normalize(cloud.contiguous(), how) for cloud in clouds])
 
 
-def _normalised(cloud: Tensor, how: str) -> Tensor:
+def _normalize(cloud: Tensor, how: str) -> Tensor:
     if how == "cloud":
         centre, size = cloud.mean(0), cloud.std()
     else:
@@ -200,7 +200,7 @@ def _normalised(cloud: Tensor, how: str) -> Tensor:
     return (cloud - centre) / torch.where(size == 0, 1.0, size)
 
 
-def failed(clouds: Clouds) -> Bool[Tensor, " _"]:
+def find_failures(clouds: Clouds) -> Bool[Tensor, " _"]:
     """Which clouds are failures, that is NaN throughout: (n,).
 
     Raises InputError for clouds that are not (n, points, 3), for an empty set, and for a cloud that
@@ -221,20 +221,20 @@ def failed(clouds: Clouds) -> Bool[Tensor, " _"]:
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """How a published table judged clouds. Figures of two protocols do not compare.
+class CloudProtocol:
+    """How a published table judged clouds. Metrics of two protocols do not compare.
 
     points:        of every cloud
-    normalisation: as ``normalise`` names it
+    normalisation: as ``normalize_clouds`` names it
     measures:      (``chamfer`` or ``emd``, whether squared)
-    figures:       what is reported, of ``FIGURES``
+    metrics:       what is reported, of ``METRICS``
     source:        where it was read off, and what of it is left out
     """
 
     points: int
     normalisation: str
     measures: tuple[tuple[str, bool], ...]
-    figures: tuple[str, ...]
+    metrics: tuple[str, ...]
     source: str
 
     def __post_init__(self) -> None:
@@ -243,54 +243,54 @@ class Protocol:
         for measure, _ in self.measures:
             if measure not in MEASURES:
                 raise unknown("measure", measure, MEASURES)
-        for figure in self.figures:
-            if figure not in FIGURES:
-                raise unknown("figure", figure, FIGURES)
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise unknown("metric", metric, METRICS)
 
 
-def judge(sample: Clouds, reference: Clouds, protocol: Protocol) -> dict[str, float]:
-    """Every figure of a protocol by name: ``chamfer.mmd``, ``emd.1nna.sample``, ``jsd``.
+def cloud_metrics(sample: Clouds, reference: Clouds, protocol: CloudProtocol) -> dict[str, float]:
+    """Every metric of a protocol by name: ``chamfer.mmd``, ``emd.1nna.sample``, ``jsd``.
 
     ``failures`` counts the samples that are failures. Raises InputError where the clouds do not
     have the protocol's number of points, where a reference is a failure, and as ``jsd`` does.
     """
-    _whole(reference)
-    lost = failed(sample)
+    _check_references(reference)
+    lost = find_failures(sample)
     for clouds in (sample, reference):
         if clouds.shape[1] != protocol.points:
             raise InputError(
                 f"The clouds hold {clouds.shape[1]} points: the protocol judges {protocol.points}, "
-                "and another number gives figures that do not compare."
+                "and another number gives metrics that do not compare."
             )
-    sample, reference = (normalise(c, protocol.normalisation) for c in (sample, reference))
+    sample, reference = (normalize_clouds(c, protocol.normalisation) for c in (sample, reference))
     found = {"failures": float(lost.sum())}
-    if "jsd" in protocol.figures:  # the first: it is quick, and refuses a wrong frame
+    if "jsd" in protocol.metrics:  # the first: it is quick, and refuses a wrong frame
         found["jsd"] = jsd(sample, reference)
     for measure, squared in protocol.measures:
         rs = distances(reference, sample, measure, squared)
-        figures = matching(rs)
-        if not set(NEIGHBOURS).isdisjoint(protocol.figures):
+        values = matching(rs)
+        if not set(NEIGHBOURS).isdisjoint(protocol.metrics):
             rr, ss = (distances(c, c, measure, squared) for c in (reference, sample))
-            figures |= two_sample(rr, rs, ss)
-        found |= {f"{measure}.{f}": v for f, v in figures.items() if f in protocol.figures}
+            values |= two_sample(rr, rs, ss)
+        found |= {f"{measure}.{f}": v for f, v in values.items() if f in protocol.metrics}
     return found
 
 
 def _rowwise(a: Tensor, b: Tensor, measure: str, squared: bool) -> Tensor:
     if len(a) != len(b):
         raise InputError(f"{len(a)} and {len(b)} clouds: row by row both sets need as many.")
-    _fit(a, b, measure)
+    _check_sets(a, b, measure)
     prepare, pair, _ = MEASURES[measure]
-    rows = zip(_prepared(a, prepare), _prepared(b, prepare), strict=True)
+    rows = zip(_prepare(a, prepare), _prepare(b, prepare), strict=True)
     found = [math.inf if x is None or y is None else pair(x, y, squared) for x, y in rows]
     return torch.tensor(found, dtype=torch.float64)
 
 
-def _fit(a: Tensor, b: Tensor, measure: str) -> tuple[Tensor, Tensor]:
+def _check_sets(a: Tensor, b: Tensor, measure: str) -> tuple[Tensor, Tensor]:
     """Which clouds of either set are failures."""
     if measure not in MEASURES:
         raise unknown("measure", measure, MEASURES)
-    lost = failed(a), failed(b)
+    lost = find_failures(a), find_failures(b)
     if measure == "emd" and a.shape[1] != b.shape[1]:
         raise InputError(
             f"Clouds of {a.shape[1]} and {b.shape[1]} points: EMD needs as many in both."
@@ -303,26 +303,26 @@ def _fit(a: Tensor, b: Tensor, measure: str) -> tuple[Tensor, Tensor]:
     return lost
 
 
-def _whole(reference: Tensor) -> None:
-    lost = int(failed(reference).sum())
+def _check_references(reference: Tensor) -> None:
+    lost = int(find_failures(reference).sum())
     if lost:
         raise InputError(
             f"{lost} of {len(reference)} reference clouds are NaN: only samples may be failures."
         )
 
 
-def _matrix(*matrices: Tensor) -> None:
+def _check_distances(*matrices: Tensor) -> None:
     for matrix in matrices:
         if not matrix.numel() or matrix.isnan().any():
             raise InputError("Distances are empty or NaN: take those of ``distances``.")
 
 
-def _lost(rs: Tensor) -> Tensor:
+def _infinitely_far(rs: Tensor) -> Tensor:
     """The samples that lie infinitely far from every reference."""
     return rs.isinf().all(0)
 
 
-def _prepared(clouds: Tensor, prepare: Callable[[ndarray], Any]) -> list[Any]:
+def _prepare(clouds: Tensor, prepare: Callable[[ndarray], Any]) -> list[Any]:
     """Each cloud as its measure takes it; None for a failure."""
     arrays = clouds.detach().cpu().double().numpy()
     return [None if np.isnan(array[0, 0]) else prepare(array) for array in arrays]
@@ -335,9 +335,9 @@ def _pairs(
     same = a is b
     step = max(1, BLOCK // max(a.shape[1], b.shape[1]))
     for i in range(0, len(a), step):
-        rows = _prepared(a[i : i + step], prepare)
+        rows = _prepare(a[i : i + step], prepare)
         for j in range(i if same else 0, len(b), step):
-            columns = rows if same and i == j else _prepared(b[j : j + step], prepare)
+            columns = rows if same and i == j else _prepare(b[j : j + step], prepare)
             for (p, x), (q, y) in product(enumerate(rows, i), enumerate(columns, j)):
                 if not same or p <= q:
                     yield p, q, x, y
@@ -397,24 +397,24 @@ MEASURES: dict[str, tuple[Callable[..., Any], Callable[..., float], Callable[[in
 }
 NORMALISATIONS = ("none", "cloud", "box")
 NEIGHBOURS = ("1nna", "1nna.reference", "1nna.sample")
-FIGURES = ("mmd", "mmd.sample", "coverage", *NEIGHBOURS, "jsd")
+METRICS = ("mmd", "mmd.sample", "coverage", *NEIGHBOURS, "jsd")
 
 PROTOCOLS = {
-    "mnif": Protocol(
+    "mnif": CloudProtocol(
         2048,
         "none",
         (("chamfer", True),),
         ("mmd", "coverage"),
         "arXiv:2310.19464 and its code: as many samples as test shapes, in the frame of the fields",
     ),
-    "hyperdiffusion": Protocol(
+    "hyperdiffusion": CloudProtocol(
         2048,
         "cloud",
         (("chamfer", True),),
         ("mmd", "coverage", *NEIGHBOURS),
         "arXiv:2303.17015 and its test code, without its FPD; that code skips failures",
     ),
-    "pointflow": Protocol(
+    "pointflow": CloudProtocol(
         2048,
         "none",
         (("chamfer", True), ("emd", False)),

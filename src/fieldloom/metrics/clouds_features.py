@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.metrics.clouds import failed
+from fieldloom.metrics.clouds import find_failures
 
 Clouds = Float[Tensor, "_ _ _"]
 
@@ -38,7 +38,7 @@ class Statistics:
             this unit: 0.5 for shapes in [-0.5, 0.5]^3. Points out of it count at its border.
 
     Neither the order of the points nor the other clouds matter; their number does (a denser cloud
-    has nearer points). Figures compare at the same radius and number of points.
+    has nearer points). Metrics compare at the same radius and number of points.
     """
 
     name = "cloud-statistics"
@@ -56,7 +56,7 @@ class Statistics:
 
         Raises InputError for failures (NaN), which it cannot see, and for clouds of one point.
         """
-        lost = int(failed(clouds).sum())
+        lost = int(find_failures(clouds).sum())
         if lost:
             raise InputError(
                 f"{lost} of {len(clouds)} clouds are NaN: leave failures out, and say how many "

@@ -23,7 +23,7 @@ Features = Float[Tensor, "n d"]
 class Detector(Protocol):
     """Features (n, d) of images (n, 1 | 3, h, w) in [0, 1], whatever their number and size.
 
-    A figure is comparable only to figures of the same ``name`` and ``filter`` (how it resizes).
+    A metric is comparable only to metrics of the same ``name`` and ``filter`` (how it resizes).
     """
 
     name: str
@@ -35,7 +35,7 @@ class Detector(Protocol):
 
 
 class Gabor:
-    """A thumbnail, and the logarithm of the strength of waves by scale, orientation and place.
+    """A thumbnail, and the logarithm of the strength of waves by scale, orientation and position.
 
     It needs no weights. Its Frechet distance ranks generators, but is NOT the FID: that name
     belongs to the Inception network alone.
@@ -50,7 +50,7 @@ class Gabor:
     figure = "frechet"
 
     def __init__(self) -> None:
-        self.bank = gabor_bank(wavelength=3.0, orientations=6, reach=6)
+        self.bank = gabor_bank(wavelength=3.0, orientations=6, radius=6)
 
     @torch.no_grad()
     def __call__(self, images: Images) -> Features:
@@ -66,11 +66,11 @@ class Gabor:
 
     def _waves(self, image: Tensor) -> Tensor:
         """(n, 1, 64, 64) -> (n, scales * orientations, 4, 4)."""
-        bank, reach = self.bank.to(image), self.bank.shape[-1] // 2
+        bank, radius = self.bank.to(image), self.bank.shape[-1] // 2
         scales = []
         for octave in range(4):  # one bank serves all scales: the image shrinks instead
             scale = F.avg_pool2d(image, 2**octave)
-            real, imaginary = F.conv2d(F.pad(scale, [reach] * 4, "reflect"), bank).chunk(2, 1)
+            real, imaginary = F.conv2d(F.pad(scale, [radius] * 4, "reflect"), bank).chunk(2, 1)
             scales.append(F.adaptive_avg_pool2d(torch.hypot(real, imaginary), 4))
         return (torch.cat(scales, 1) + 1 / 255).log()  # waves below a grey level are silence
 
@@ -102,7 +102,7 @@ class Inception:
                 f"imported ({_sentence(reason)}): install fieldloom[fid], or take detector 'gabor'."
             ) from reason
         try:
-            held = None if weights is None else tensors_alone(weights)
+            held = None if weights is None else weights_only_copy(weights)
             self.network = FeatureExtractorInceptionV3(self.name, ["2048"], held)
         except MemoryError:
             raise
@@ -123,7 +123,7 @@ class Inception:
         return self.network(levels.expand(-1, 3, -1, -1))[0]
 
 
-def tensors_alone(path: str) -> io.BytesIO:
+def weights_only_copy(path: str) -> io.BytesIO:
     """The tensors of a file of weights, as such a file in memory.
 
     torch-fidelity would run code that hides in the file itself; here is none that it could run.
@@ -135,13 +135,13 @@ def tensors_alone(path: str) -> io.BytesIO:
 
 
 def gabor_bank(
-    wavelength: float, orientations: int, reach: int
+    wavelength: float, orientations: int, radius: int
 ) -> Float[Tensor, "filters 1 side side"]:
     """Complex waves under a Gaussian: first all real parts, then all imaginary ones.
 
     A wave of amplitude a at the wavelength answers with modulus a / 2, a constant with 0.
     """
-    step = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    step = torch.arange(-radius, radius + 1, dtype=torch.float64)
     y, x = torch.meshgrid(step, step, indexing="ij")
     # A quarter of the frequency wide: the spectra of six orientations meet at one deviation.
     envelope = torch.exp(-(x.square() + y.square()) / 2 / (2 * wavelength / math.pi) ** 2)

@@ -12,7 +12,7 @@ from fieldloom.errors import InputError
 Data = Float[Tensor, "batch channel *axes"]
 PerSignal = Float[Tensor, " batch"]
 
-BLOCK = 2**18  # numbers of pictures that meet one other at a time: they stay in the cache
+BLOCK = 2**18  # numbers of images that are compared with one at a time: they stay in the cache
 
 
 def psnr(predicted: Data, true: Data) -> PerSignal:
@@ -37,9 +37,9 @@ def ssim(predicted: Data, true: Data) -> PerSignal:
 def ssim_between(
     a: Float[Tensor, "n channel height width"], b: Float[Tensor, "m channel height width"]
 ) -> Float[Tensor, "n m"]:
-    """``ssim`` of every picture of a (row) with every one of b (column), in float64 on the CPU."""
-    bands = [_band(length, _window(tuple(b.shape[2:]))) for length in b.shape[2:]]
-    smooth = lambda x: bands[0] @ x @ bands[1].T
+    """``ssim`` of every image of a (row) with every one of b (column), in float64 on the CPU."""
+    windows = [_window_matrix(length, _window(tuple(b.shape[2:]))) for length in b.shape[2:]]
+    smooth = lambda x: windows[0] @ x @ windows[1].T
     steady, faint = 0.01**2, 0.03**2
     a, b = a.detach().cpu().double(), b.detach().cpu().double()
     rows = [(one, smooth(one), smooth(one.square())) for one in a]
@@ -70,7 +70,7 @@ def iou(predicted: Data, true: Data, threshold: float = 0.5) -> PerSignal:
 
 
 def accuracy(predicted: Data, true: Data, threshold: float = 0.5) -> PerSignal:
-    """Share of the values on the right side of the threshold, in [0, 1]."""
+    """Fraction of the values on the right side of the threshold, in [0, 1]."""
     same = (predicted > threshold) == (true > threshold)
     return same.flatten(1).to(true.dtype).mean(1)
 
@@ -83,14 +83,14 @@ def _window(size: tuple[int, ...]) -> int:
     return min(11, shortest - 1 + shortest % 2)
 
 
-def _band(length: int, side: int) -> Tensor:
-    """The window of ``ssim`` at each place where it lies within an axis: (places, length)."""
+def _window_matrix(length: int, side: int) -> Tensor:
+    """The window of ``ssim`` at each position where it lies within an axis: (positions, length)."""
     away = torch.arange(side, dtype=torch.float64) - side // 2
     window = torch.ones_like(away) if side < 11 else (-(away / 1.5).square() / 2).exp()
-    band = torch.zeros(length - side + 1, length, dtype=torch.float64)
-    for place, row in enumerate(band):
-        row[place : place + side] = window / window.sum()
-    return band
+    matrix = torch.zeros(length - side + 1, length, dtype=torch.float64)
+    for start, row in enumerate(matrix):
+        row[start : start + side] = window / window.sum()
+    return matrix
 
 
 def _arrays(data: Tensor) -> list:

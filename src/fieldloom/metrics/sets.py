@@ -47,8 +47,8 @@ def kid(real: Features, fake: Features) -> float:
     return within - 2 * _kernel_sum(real, fake) / (n * m)
 
 
-def neighbourhoods(real: Features, fake: Features, k: int = 3) -> dict[str, float]:
-    """Precision, recall, f1, density and coverage by balls that reach each point's k-th neighbour.
+def prdc(real: Features, fake: Features, k: int = 3) -> dict[str, float]:
+    """Precision, recall, f1, density and coverage by balls out to each point's k-th neighbour.
 
     precision: fraction of the samples inside a ball of the data
     recall:    fraction of the data inside a ball of the samples
@@ -59,7 +59,7 @@ def neighbourhoods(real: Features, fake: Features, k: int = 3) -> dict[str, floa
     Source: arXiv:1904.06991, eqs. 1 and 2 (precision, recall); arXiv:2002.09797 (the others).
     """
     if k < 1:
-        raise InputError(f"k = {k}: a ball reaches at least 1 neighbour.")
+        raise InputError(f"k = {k}: a ball holds at least 1 neighbour.")
     _check(real, fake, least=k + 1)
     radius_r, radius_f = _radii(real, k), _radii(fake, k)
     found = torch.zeros_like(radius_r, dtype=torch.bool)  # data inside a ball of the samples

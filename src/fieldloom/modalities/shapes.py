@@ -13,8 +13,7 @@ from torch import Generator, Tensor
 
 from fieldloom import export
 from fieldloom.errors import InputError
-from fieldloom.geometry.isosurface import isosurface
-from fieldloom.geometry.isosurface import project as move_to_level
+from fieldloom.geometry.isosurface import isosurface, project_to_level
 from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.geometry.preview import preview, turntable
 from fieldloom.modalities.grid import Context, Grid, Placement, index_of
@@ -63,7 +62,7 @@ class Voxels(Grid):
         found = isosurface(datum[0].detach().cpu().double().numpy(), (x, y, z), LEVEL)
         if found is not None and function is not None and project:
             cell = (self.placement.high - self.placement.low) / min(datum.shape[1:])
-            found = move_to_level(found, function, LEVEL, project, reach=cell)
+            found = project_to_level(found, function, LEVEL, project, max_step=cell)
         return found if found is None or frame is None else from_unit(found, frame)
 
     def save(self, data: Data, path: str | Path) -> Path | None:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from fieldloom import export
 from fieldloom.errors import InputError
-from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resized
+from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resize_intrinsics
 from fieldloom.modalities.grid import index_of
 from fieldloom.modalities.modality import LONGEST, Modality, Range, Resolution, sizes_of
 from fieldloom.types import RAY, Batch, Cameras, Coords, Data, Signal, Values
@@ -250,7 +250,7 @@ class Views(Modality):
         """
         height, width = self.shape(resolution)
         cameras = self.cameras() if cameras is None else cameras
-        sized = resized(cameras.intrinsics, self.size, (height, width))
+        sized = resize_intrinsics(cameras.intrinsics, self.size, (height, width))
         return _all_rays(Cameras(cameras.c2w, sized), height, width)
 
     def coords_of(self, data: Data) -> Coords:
@@ -282,9 +282,10 @@ class Views(Modality):
         """
         height, width = self.shape(resolution)
         made = self.denormalize(values).unflatten(1, (-1, height, width)).movedim(-1, 2)
-        cameras = self.cameras() if cameras is None else cameras
+        if cameras is None:
+            return Data(made)
         own = lambda x: x if cameras.batched else x.expand(len(made), *x.shape)
-        sized = resized(cameras.intrinsics, self.size, (height, width))
+        sized = resize_intrinsics(cameras.intrinsics, self.size, (height, width))
         return Data(made, Cameras(own(cameras.c2w), own(sized)))
 
     def save(self, data: Data, path: str | Path) -> Path:

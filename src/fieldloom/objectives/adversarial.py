@@ -150,7 +150,7 @@ class Adversarial(Objective):
         """Values of fields of new codes, one for each signal of the batch."""
         code = self.prior.sample(len(coords)).to(coords)
         chance = None  # jitter for both players, though only one of them keeps a gradient
-        if getattr(self.render, "jitter", False):
+        if self.render.stochastic:
             chance = Generator().manual_seed(int(torch.randint(1 << 62, ())))
         return self.link(self.render(self.family.bind(code), coords, chance))
 

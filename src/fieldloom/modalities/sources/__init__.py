@@ -6,38 +6,38 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fieldloom.modalities.sources.arrays import array, digits
+from fieldloom.modalities.sources.arrays import read_array, read_digits
 from fieldloom.modalities.sources.audio import SUFFIXES as AUDIO
-from fieldloom.modalities.sources.audio import audio
+from fieldloom.modalities.sources.audio import read_audio
 from fieldloom.modalities.sources.files import existing, read_npz
-from fieldloom.modalities.sources.hub import huggingface
-from fieldloom.modalities.sources.image import image
-from fieldloom.modalities.sources.images import bundled, folder, packed
+from fieldloom.modalities.sources.hub import read_huggingface
+from fieldloom.modalities.sources.image import read_image
+from fieldloom.modalities.sources.images import read_bundled, read_folder, read_packed
 from fieldloom.modalities.sources.meshes import SUFFIXES as MESHES
-from fieldloom.modalities.sources.meshes import meshes
+from fieldloom.modalities.sources.meshes import read_meshes
 from fieldloom.modalities.sources.source import Source, divide
-from fieldloom.modalities.sources.srn import srn
-from fieldloom.modalities.sources.transforms import transforms
+from fieldloom.modalities.sources.srn import read_srn
+from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.sources.video import SUFFIXES as VIDEOS
-from fieldloom.modalities.sources.video import video
-from fieldloom.modalities.sources.views import views_packed
-from fieldloom.modalities.sources.voxels import voxels
+from fieldloom.modalities.sources.video import read_video
+from fieldloom.modalities.sources.views import read_multiview
+from fieldloom.modalities.sources.voxels import read_voxels
 
 SOURCES = {
-    "folder": folder,
-    "packed": packed,
-    "array": array,
-    "digits": digits,
-    "skimage": bundled,
-    "huggingface": huggingface,
-    "image": image,
-    "video": video,
-    "audio": audio,
-    "voxels": voxels,
-    "meshes": meshes,
-    "multiview": views_packed,
-    "transforms": transforms,
-    "srn": srn,
+    "folder": read_folder,
+    "packed": read_packed,
+    "array": read_array,
+    "digits": read_digits,
+    "skimage": read_bundled,
+    "huggingface": read_huggingface,
+    "image": read_image,
+    "video": read_video,
+    "audio": read_audio,
+    "voxels": read_voxels,
+    "meshes": read_meshes,
+    "multiview": read_multiview,
+    "transforms": read_transforms,
+    "srn": read_srn,
 }
 
 

@@ -84,7 +84,7 @@ def own(modality: Grid, data: Tensor) -> dict[str, dict[str, Any]]:
     return {"modality": {"size": list(data.shape[2:])}} if modality.native else {}
 
 
-def array(
+def read_array(
     modality: Grid,
     path: str,
     key: str | None = None,
@@ -127,7 +127,7 @@ def array(
     return source_of(data, labels, split, shuffle, limit, filter, suggests=own(modality, data))
 
 
-def digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic") -> Source:
+def read_digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic") -> Source:
     """The 1,797 handwritten digits of scikit-learn, 8 x 8, grey."""
     from sklearn.datasets import load_digits
 

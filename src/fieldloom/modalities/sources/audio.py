@@ -24,7 +24,7 @@ STREAMED = 0x7FFFF000
 """So many bytes in a WAV file's header, or more, say that it was written before it was known."""
 
 
-def audio(
+def read_audio(
     modality: Grid,
     path: str,
     offset: float = 0.0,

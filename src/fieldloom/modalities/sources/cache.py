@@ -104,7 +104,7 @@ def _memory_map(files: Sequence[Path], key: str, decode: Callable[[], Blocks]) -
     return _held(decode()) if found is None else found
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
     """The folder of decoded files."""
     if own := os.environ.get("FIELDLOOM_CACHE"):
         return Path(own).expanduser()
@@ -115,7 +115,7 @@ def cache() -> Path:
 def _place(files: Sequence[Path], key: str) -> Path:
     """Where the array of a key lies, whatever its files were called; or will lie."""
     readable = re.sub(r"[^\w-]+", "_", files[0].stem)[:40]
-    return next(cache().glob(f"*-{key}.npy"), cache() / f"{readable}-{key}.npy")
+    return next(cache_folder().glob(f"*-{key}.npy"), cache_folder() / f"{readable}-{key}.npy")
 
 
 def _key(contents: Sequence[str], options: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ ALLOWS = "--network (in Python network=True) allows it"
 """What may follow a thing that would be fetched."""
 
 
-def huggingface(
+def read_huggingface(
     modality: Grid,
     path: str,
     part: str = "train",

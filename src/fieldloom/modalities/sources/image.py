@@ -21,7 +21,7 @@ STRIP = 1 << 22
 """Pixels of a picture that are written to the cache at a time: whole rows, at least one."""
 
 
-def image(
+def read_image(
     modality: Grid, path: str, filter: Filter = "bicubic", permit: Permit = NOTHING
 ) -> Source:
     """One picture of any size and mode, mapped from a file into which it is decoded once.

@@ -202,7 +202,7 @@ def pictures_of(
     return torch.from_numpy(np.stack(list(good.values()))), list(good)
 
 
-def folder(
+def read_folder(
     modality: Grid,
     path: str,
     split: Split = (0.9, 0.1),
@@ -238,7 +238,7 @@ def folder(
     return source_of(data, labels, split, shuffle, filter=filter)
 
 
-def packed(
+def read_packed(
     modality: Grid,
     path: str,
     prefix: str = "",
@@ -282,7 +282,7 @@ FETCHED = ("eagle", "human_mitosis", "skin")
 """Pictures that scikit-image downloads."""
 
 
-def bundled(
+def read_bundled(
     modality: Grid,
     pictures: tuple[str, ...] = ("astronaut", "chelsea", "coffee", "rocket"),
     split: Split = (1.0, 0.0),

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, quote, quote_path
-from fieldloom.geometry.inside import inside, signed
-from fieldloom.geometry.mesh import Centre, Mesh, checked, sample, to_unit
+from fieldloom.geometry.inside import inside, signed_distance
+from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, sample, to_unit
 from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
@@ -42,7 +42,7 @@ SUFFIXES = {".obj", ".ply", ".stl", ".off", ".glb"}
 MOST = 1 << 26
 """Samples of a shape, or of its surface: NumPy's rows hold 2^31 bytes."""
 BETA = 2.0
-"""How near faces are summed one by one (see ``winding``): far ones hardly move a point's side."""
+"""``beta`` of ``winding_number``: far faces hardly move a point's side."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Asked:
     """What is asked of each mesh; as ``meshes`` has these arguments."""
 
     target: Target
-    reach: float
+    extent: float
     centre: Centre
-    grow: float
+    dilation: float
     samples: int | None
-    near: float
+    near_surface: float
     spread: float
     truncation: float
     seed: int
@@ -62,10 +62,10 @@ class Asked:
 
     def __post_init__(self) -> None:
         right = {
-            "reach": (0 < self.reach <= 1, "above 0, at most 1"),
-            "grow": (0 <= self.grow <= 1, "from 0 to 1"),
+            "extent": (0 < self.extent <= 1, "above 0, at most 1"),
+            "dilation": (0 <= self.dilation <= 1, "from 0 to 1"),
             "samples": (self.samples is None or 1 <= self.samples <= MOST, f"from 1 to {MOST}"),
-            "near": (0 <= self.near <= 1, "a fraction, from 0 to 1"),
+            "near_surface": (0 <= self.near_surface <= 1, "a fraction, from 0 to 1"),
             "spread": (0 < self.spread < math.inf, "above 0, and finite"),
             "truncation": (0 < self.truncation < math.inf, "above 0, and finite"),
             "seed": (0 <= self.seed < 1 << 64, "from 0 to 2^64"),
@@ -77,15 +77,15 @@ class Asked:
                 raise InputError(f"source.{name} = {value} is not right: it is {words}.")
 
 
-def meshes(
+def read_meshes(
     modality: Cells,
     path: str,
     target: Target = "occupancy",
-    reach: float = 0.9,
+    extent: float = 0.9,
     centre: Centre = "box",
-    grow: float = 0.0,
+    dilation: float = 0.0,
     samples: int | None = None,
-    near: float = 0.5,
+    near_surface: float = 0.5,
     spread: float = 0.02,
     truncation: float = 0.1,
     seed: int = 0,
@@ -100,16 +100,16 @@ def meshes(
     A packed file has ``verts`` and ``faces``, and for several shapes ``vert_offsets`` and
     ``face_offsets`` (faces count from each shape's own first vertex) and ``category``, their class.
     Sub-folders of a folder are classes if all files lie in one. Each shape is centred and scaled to
-    [-reach, reach]; open ones, and parts turned inside out, have an inside too (winding number
+    [-extent, extent]; open ones, and parts turned inside out, have an inside too (winding number
     above 0.5 or below -0.5). Needs trimesh for files other than ``.npz``.
 
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
                 with d the distance, negative inside: 1 inside, 0.5 on the surface.
     centre:     as ``to_unit`` has it.
-    grow:       distance, in the cube's unit, by which the surface is moved outwards.
+    dilation:   distance, in the cube's unit, by which the surface is moved outwards.
     samples:    None: data (n, 1, *size) at the modality's grid. A number: data (n, samples, 1) at
                 ``coords`` (n, samples, 3), float32.
-    near:       the fraction of samples beside the surface, first in order, by a Gaussian of the
+    near_surface: the fraction of samples beside the surface, first in order, by a Gaussian of the
                 standard deviation ``spread`` in each coordinate; the others are uniform in the
                 cube.
     truncation: the distance, in the cube's unit, that counts as far.
@@ -121,7 +121,9 @@ def meshes(
     on where it was.
     """
     check_modality(modality)
-    ask = Asked(target, reach, centre, grow, samples, near, spread, truncation, seed, surface)
+    ask = Asked(
+        target, extent, centre, dilation, samples, near_surface, spread, truncation, seed, surface
+    )
     root = existing(path)
     if root.suffix == ".npz" and root.is_file():
         (items, labels), files = _packed(root, limit, permit.large), [root]
@@ -197,7 +199,7 @@ def _filled(
     ask: Asked, row: np.dtype[np.void], grid: Tensor | None, place: int, load: Callable[[], Mesh]
 ) -> NDArray[np.uint8]:
     """One mesh as a row's bytes (1, bytes)."""
-    mesh, frame = to_unit(load(), ask.reach, ask.centre)
+    mesh, frame = to_unit(load(), ask.extent, ask.centre)
     filled = np.zeros(1, row)
     filled["place"], filled["frame"] = place, frame.numpy()
     coords = grid
@@ -229,7 +231,7 @@ def _packed(
     for i in range(min(len(ends_v) - 1, limit or len(ends_v))):
         name = f"mesh {i} of {path}"
         part = vertices[ends_v[i] : ends_v[i + 1]], faces[ends_f[i] : ends_f[i + 1]]
-        items.append((name, partial(checked, *part, name)))
+        items.append((name, partial(as_mesh, *part, name)))
     labels = None
     if "category" in file:
         labels = labels_of(file, "category", len(ends_v) - 1, "meshes")
@@ -245,7 +247,7 @@ def _generator(seed: int, place: int, *stream: int) -> Generator:
 def _scattered(mesh: Mesh, ask: Asked, generator: Generator) -> Tensor:
     """Points (samples, 3), float32, in the cube: a fraction near the surface, the rest anywhere."""
     count = ask.samples or 0
-    close = round(ask.near * count)
+    close = round(ask.near_surface * count)
     surface, _ = sample(mesh, close, generator)
     noise = torch.randn(close, 3, generator=generator, dtype=torch.float64)
     beside = surface + ask.spread * noise
@@ -256,10 +258,10 @@ def _scattered(mesh: Mesh, ask: Asked, generator: Generator) -> Tensor:
 def _target(mesh: Mesh, points: Tensor, ask: Asked) -> Tensor:
     """The data at points (n, 3): uint8, 0 or 255, for occupancy, else float32 in [0, 1]."""
     if ask.target == "occupancy":
-        if ask.grow == 0:
+        if ask.dilation == 0:
             return inside(mesh, points, BETA).to(torch.uint8) * 255
-        near = signed(mesh, points, BETA, most=2 * ask.grow) <= ask.grow
-        return near.to(torch.uint8) * 255
+        within = signed_distance(mesh, points, BETA, most=2 * ask.dilation) <= ask.dilation
+        return within.to(torch.uint8) * 255
     # Beyond the truncation the data are flat: no need to look further.
-    far = signed(mesh, points, BETA, most=ask.truncation + ask.grow) - ask.grow
+    far = signed_distance(mesh, points, BETA, most=ask.truncation + ask.dilation) - ask.dilation
     return (0.5 - far / (2 * ask.truncation)).clamp(0, 1).float()

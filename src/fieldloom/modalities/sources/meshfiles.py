@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, NonNegativeInt
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
-from fieldloom.geometry.mesh import Mesh, checked
+from fieldloom.geometry.mesh import Mesh, as_mesh
 from fieldloom.modalities.sources.files import Refused, check_size
 
 TRIANGLES = 1 << 24
@@ -54,7 +54,7 @@ def read_mesh(file: Path, large: bool = False) -> Mesh:
         raise  # of its size, or of the machine
     except Exception as error:  # parsers of five formats fail in any way on a broken file
         raise InputError(f"{name} is not a readable mesh: {shorten(str(error))}.") from None
-    return checked(vertices, faces, name)
+    return as_mesh(vertices, faces, name)
 
 
 _guard = Lock()

@@ -24,7 +24,7 @@ from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
 
-def srn(
+def read_srn(
     modality: Views,
     path: str,
     views: Limit = None,

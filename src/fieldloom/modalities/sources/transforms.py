@@ -78,7 +78,7 @@ class Described(Camera):
     frames: list[Frame]
 
 
-def transforms(
+def read_transforms(
     modality: Views,
     path: str,
     part: Part = "train",

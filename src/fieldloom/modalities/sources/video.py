@@ -51,7 +51,7 @@ class Frames:
             )
 
 
-def video(
+def read_video(
     modality: Grid,
     path: str,
     frames: Frames = Frames(),

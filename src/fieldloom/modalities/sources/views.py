@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote_path
-from fieldloom.geometry.cameras import Size, check_pose, focus, resized
+from fieldloom.geometry.cameras import Size, check_pose, focus, resize_intrinsics
 from fieldloom.modalities.sources.files import (
     Packed,
     ends_of,
@@ -67,7 +67,7 @@ class Scene:
     bounds: Bounds | None = None
 
 
-def views_packed(
+def read_multiview(
     modality: Views,
     path: str,
     label: str | None = None,
@@ -150,7 +150,7 @@ def scenes_to_source(
         _check_intrinsics(scene, names)
     c2w = torch.stack([scene.c2w[:each] for scene in scenes])
     intrinsics = torch.stack(
-        [resized(scene.intrinsics[:each], scene.size, modality.size) for scene in scenes]
+        [resize_intrinsics(scene.intrinsics[:each], scene.size, modality.size) for scene in scenes]
     )
     return source_of(
         _decoded(scenes, each, modality.size, background, large),

@@ -33,7 +33,7 @@ from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
 
-def voxels(
+def read_voxels(
     modality: Cells,
     path: str,
     key: str | None = None,

@@ -1,0 +1,168 @@
+"""Dispatch of points to the matrices of tiled layers: segments, a permutation, gather and scatter.
+
+A tiled layer is a mixture of experts whose gate is the tile that a point lies in. Each layer wants
+the rows of one tile to stand together; rows are moved only where a layer finds them out of order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MIN_ROWS = 128
+"""Rows that a segment should have on average: so many fill a matrix product."""
+
+Bounds = tuple[int, int, int]
+"""Of a segment: its first row, its last row (exclusive), and the index of its matrix."""
+
+
+class Segments(NamedTuple):
+    """How a layer reads its rows: permuted, then segment by segment.
+
+    permutation: (n,) for each row of the layer's output the row of its input; None: the identity.
+    bounds: of the segments, none of them empty, in the order of rows; all rows of a segment meet
+            one matrix.
+    """
+
+    permutation: Tensor | None
+    bounds: tuple[Bounds, ...]
+
+
+class Dispatch(NamedTuple):
+    """The order of the points of a batch at a layer.
+
+    segments:   how the layer reads the rows of the layer before; None for a layer that is not
+                tiled, which leaves them as they are.
+    source:     (n,) the original index of each row; None: the identity.
+    contiguous: whether each signal's rows stand together, in the order of signals.
+    """
+
+    segments: Segments | None
+    source: Tensor | None
+    contiguous: bool
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Rows (n, ...) in their original order -> in this layer's."""
+        return x if self.source is None else x.index_select(0, self.source)
+
+    def permute(self, x: Tensor) -> Tensor:
+        """Rows (n, ...) in the order of the layer before -> in this layer's."""
+        if self.segments is None or self.segments.permutation is None:
+            return x
+        return x.index_select(0, self.segments.permutation)
+
+    def scatter(self, x: Tensor) -> Tensor:
+        """Rows (n, ...) in this layer's order -> in their original one."""
+        return x if self.source is None else x.index_select(0, invert(self.source))
+
+
+class Assignment(NamedTuple):
+    """The tile (n,) of every point in a layer of ``tiles`` tiles.
+
+    own: each signal has matrices of its own, with the index signal * tiles + tile; otherwise all
+         signals share one matrix a tile.
+    """
+
+    tile: Tensor
+    tiles: int
+    own: bool
+
+
+def dispatch(layers: Sequence[Assignment | None], batch: int, points: int) -> list[Dispatch]:
+    """The order of the points (batch, points) at every layer; None: a layer that is not tiled.
+
+    Where a layer has to sort them, it sorts by the tiles of the layers after it too, as long as
+    MIN_ROWS points share all of these: then those find their segments without moving a row.
+    """
+    source: Tensor | None = None
+    contiguous, found = True, []
+    ready: dict[int, tuple[Bounds, ...]] = {}
+    for i, assignment in enumerate(layers):
+        if assignment is None:
+            found.append(Dispatch(None, source, contiguous))
+            continue
+        if i in ready:
+            found.append(Dispatch(Segments(None, ready[i]), source, contiguous))
+            continue
+        together = _layers_sorted_at_once(layers, i, batch * points, batch)
+        key, total = _joint_key([layers[j] for j in together], batch, points)
+        here = key if source is None else key.index_select(0, source)
+        permutation = None
+        if not bool((here[1:] >= here[:-1]).all()):
+            permutation = _argsort(here, total)
+            source = permutation if source is None else source.index_select(0, permutation)
+        contiguous = assignment.own or batch == 1 or (contiguous and permutation is None)
+        ends = torch.bincount(key, minlength=total).cumsum(0)
+        later = total // (batch if assignment.own else 1)
+        for j in together:
+            member = layers[j]
+            assert member is not None
+            later //= member.tiles
+            ready[j] = _bounds(ends[later - 1 :: later].tolist(), member, batch)
+        found.append(Dispatch(Segments(permutation, ready[i]), source, contiguous))
+    return found
+
+
+def _layers_sorted_at_once(
+    layers: Sequence[Assignment | None], first: int, n: int, batch: int
+) -> list[int]:
+    """The layers, from the first on, whose tiles the points are sorted by at once."""
+    found: list[int] = []
+    own, groups = False, 1
+    for j, assignment in enumerate(layers[first:], first):
+        if assignment is None:
+            continue
+        tiles = assignment.tiles
+        if not found:
+            own, groups = assignment.own, batch if assignment.own else 1
+        elif assignment.own != own or groups * tiles * MIN_ROWS > n or not assignment.tile.is_cpu:
+            break  # an accelerator takes a matrix for every segment: it should have few
+        found.append(j)
+        groups *= tiles
+    return found
+
+
+def _joint_key(layers: Sequence[Assignment | None], batch: int, points: int) -> tuple[Tensor, int]:
+    """One number a point (n,) for its tiles in all of these layers, the first one's slowest, and
+    how many numbers there are.
+    """
+    key, total = None, 1
+    for assignment in layers:
+        assert assignment is not None
+        if key is None:
+            key = assignment.tile
+            if assignment.own:
+                signal = torch.arange(batch, device=key.device).repeat_interleave(points)
+                key, total = signal * assignment.tiles + key, batch
+        else:
+            key = key * assignment.tiles + assignment.tile
+        total *= assignment.tiles
+    assert key is not None
+    return key, total
+
+
+def _argsort(key: Tensor, total: int) -> Tensor:
+    small = torch.uint8 if total <= 256 else torch.int32  # a shorter key is sorted faster
+    return key.to(small).sort(stable=True).indices
+
+
+def _bounds(ends: list[int], assignment: Assignment, batch: int) -> tuple[Bounds, ...]:
+    """Segments that are not empty, from the ends of all; a layer's matrices come round in them."""
+    starts = [0, *ends[:-1]]
+    each = len(ends) // batch if assignment.own else len(ends)  # segments of one signal
+    tiles = assignment.tiles
+    return tuple(
+        (a, b, index // each * tiles + index % tiles)
+        for index, (a, b) in enumerate(zip(starts, ends, strict=True))
+        if a < b
+    )
+
+
+def invert(permutation: Tensor) -> Tensor:
+    """The permutation (n,) that undoes one."""
+    inverse = torch.empty_like(permutation)
+    inverse[permutation] = torch.arange(len(permutation), device=permutation.device)
+    return inverse
