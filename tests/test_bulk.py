@@ -13,12 +13,11 @@ import torch
 from torch import nn
 
 import fieldloom
+from commands import command
 from fieldloom import recipe
 from fieldloom import training as trains
-from fieldloom.cli import coding
-from fieldloom.cli.data import codes_of
-from fieldloom.cli.options import Device
 from fieldloom.codes import bulk, nef
+from fieldloom.codes.files import read_codes
 from fieldloom.conditioners import FlatWeights, Mixture
 from fieldloom.encoders import Fit, Plateau, errors, stacks
 from fieldloom.encoders.draws import point_sampler, select
@@ -473,13 +472,12 @@ def fitted_run(tmp_path_factory) -> Path:
     return folder
 
 
-def test_encode(fitted_run, tmp_path, capsys):
+def test_encode(fitted_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(fitted_run, run)
-    coding.encode(str(run), device=Device.cpu)
-    assert "10 codes of (1, " in capsys.readouterr().out
+    assert "10 codes of (1, " in command("encode", run, "--device", "cpu").stdout
     found = bulk.read(run / "encoded")
-    coding.encode(str(run), out=tmp_path / "c.st", device=Device.cpu)
+    command("encode", run, "--out", tmp_path / "c.st", "--device", "cpu")
     tensors, numbers, _ = read_tensors(tmp_path / "c.st")
     assert torch.equal(tensors["codes"], found.codes)
     assert torch.equal(tensors["places"], found.indices)
@@ -494,8 +492,8 @@ def test_encode(fitted_run, tmp_path, capsys):
 
 def test_hdf5_from_the_command_line(fitted_run, tmp_path):
     pytest.importorskip("h5py")
-    for how in (dict(out=tmp_path / "a.hdf5"), dict(out=tmp_path / "b", kind=coding.Kept.hdf5)):
-        coding.encode(str(fitted_run), device=Device.cpu, **how)
+    for how in ((tmp_path / "a.hdf5",), (tmp_path / "b", "--format", "hdf5")):
+        command("encode", fitted_run, "--device", "cpu", "--out", *how)
     system = fieldloom.load(fitted_run, device="cpu")
     codes, beside = nef.read(tmp_path / "a.hdf5", system.family)
     assert codes.shape == (10, *system.family.code_shape)
@@ -503,17 +501,17 @@ def test_hdf5_from_the_command_line(fitted_run, tmp_path):
     assert torch.equal(nef.read(tmp_path / "b.hdf5", system.family)[0], codes)
 
 
-def test_codes_are_decoded_from_every_format(fitted_run, tmp_path, capsys):
+def test_codes_are_decoded_from_every_format(fitted_run, tmp_path):
     pytest.importorskip("h5py")
     system = fieldloom.load(fitted_run, device="cpu")
     for name in ("shards", "a.safetensors", "a.hdf5"):
-        coding.encode(str(fitted_run), out=tmp_path / name, device=Device.cpu)
+        command("encode", fitted_run, "--out", tmp_path / name, "--device", "cpu")
         out = tmp_path / f"from {name}"
-        coding.decode(str(fitted_run), str(tmp_path / name), count=3, out=out, device=Device.cpu)
-        assert "3 of 10 codes" in capsys.readouterr().out
+        done = command("decode", fitted_run, tmp_path / name, "--count", 3, "--out", out)
+        assert "3 of 10 codes" in done.stdout
         assert len(list(out.glob("*.png"))) == 3
     codes = bulk.read(tmp_path / "shards").codes
-    same = [codes_of(system, str(tmp_path / name)) for name in ("a.safetensors", "a.hdf5")]
+    same = [read_codes(tmp_path / name, system) for name in ("a.safetensors", "a.hdf5")]
     assert all(torch.equal(x, codes) for x in same)
     other = tmp_path / "other.safetensors"
     for tensors, match in [
@@ -523,11 +521,11 @@ def test_codes_are_decoded_from_every_format(fitted_run, tmp_path, capsys):
     ]:
         write_tensors(other, tensors, {})
         with pytest.raises(InputError, match=match):
-            coding.decode(str(fitted_run), str(other), device=Device.cpu)
+            read_codes(other, system)
     write_tensors(other, {"codes": codes.double()}, {})
-    assert torch.equal(codes_of(system, str(other)), codes)
+    assert torch.equal(read_codes(other, system), codes)
     with pytest.raises(InputError, match="does not exist"):
-        codes_of(system, str(tmp_path / "none.st"))
+        read_codes(tmp_path / "none.st", system)
 
 
 @pytest.mark.parametrize("name", ["siren", "mlp"])
