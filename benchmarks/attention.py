@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fieldloom.process import quicken
+from fieldloom.process import tune_process
 
-quicken()  # as the command line does: before torch is imported
+tune_process()  # as the command line does: before torch is imported
 
 import torch  # noqa: E402
 from measure import in_turns  # noqa: E402

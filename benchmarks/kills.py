@@ -75,7 +75,9 @@ def watch(folder: Path, meet: Callable[[int, bool], None]) -> None:
     sys.addaudithook(hook)
 
 
-def forked(work: Callable[[], None], after: float | None = None, by: int = signal.SIGKILL) -> int:
+def run_in_fork(
+    work: Callable[[], None], after: float | None = None, by: int = signal.SIGKILL
+) -> int:
     """A piece of work in a process of its own; its wait status. after: seconds until a signal."""
     child = os.fork()
     if not child:
@@ -149,10 +151,10 @@ def disturb(name: str, folder: Path, giver: Path, how: str, at: float, by: int) 
             watch(folder, meet)
         begin(name, folder, giver)
 
-    return forked(work, at if how == "moment" else None, by)
+    return run_in_fork(work, at if how == "moment" else None, by)
 
 
-def tried(
+def try_once(
     name: str, where: Path, giver: Path, expected: dict[str, Any], how: str, at: float, by: int
 ) -> tuple[str, str | None]:
     """One disturbed training, gone on with: how it ended at first, and what was wrong, if any."""
@@ -167,7 +169,7 @@ def tried(
     if ended == "a traceback":
         return ended, "a traceback"
     left = len([x for x in folder.rglob(".*") if x.name != ".lock"]) if folder.exists() else 0
-    again = forked(lambda: begin(name, folder, giver))
+    again = run_in_fork(lambda: begin(name, folder, giver))
     if again:
         return ended, f"the command given again ends with {os.waitstatus_to_exitcode(again)}"
     wrong = differs(expected, outcome(folder))
@@ -220,7 +222,7 @@ def main() -> None:
                 count.write_text(json.dumps(total))
 
             began = time.monotonic()
-            assert forked(counted) == 0
+            assert run_in_fork(counted) == 0
             took = time.monotonic() - began
             expected, changes = outcome(straight), json.loads(count.read_text())[0]
             share = len(CASES)
@@ -234,7 +236,7 @@ def main() -> None:
             ends: Counter[str] = Counter()
             wrong: list[str] = []
             for how, at, by in track(jobs, name, len(jobs), "endings"):
-                ended, what = tried(name, where, giver, expected, how, at, by)
+                ended, what = try_once(name, where, giver, expected, how, at, by)
                 ends[f"{how}: {ended}"] += 1
                 if what is not None:
                     wrong.append(f"{how} at {at:g} by {by.name}, {ended}: {what}")

@@ -90,7 +90,7 @@ def held_out(run: Path) -> None:
     export.text(json.dumps(report, indent=2) + "\n", run / "report.json")
 
 
-def named(setting: str) -> str:
+def without_folder(setting: str) -> str:
     """A setting whose path is a file's name alone."""
     key, _, value = setting.partition("=")
     return f"{key}={Path(value).name}" if key == "source.path" else setting
@@ -119,7 +119,7 @@ def collect(run: Path, name: str) -> dict[str, Any]:
         "command": "python benchmarks/loe.py (see its head)",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "seed": report["seed"],
-        "settings": [named(x) for x in environment.pop("command", [])[4:]],
+        "settings": [without_folder(x) for x in environment.pop("command", [])[4:]],
         "environment": environment,
         "train": system.recipe["train"]["field"],
         "seconds": round(log[-1]["step"] * log[-1]["seconds_a_step"]),

@@ -25,14 +25,14 @@ from fieldloom.engine import device as devices
 from fieldloom.family import Family
 from fieldloom.fields import Siren
 from fieldloom.metrics.losses import mse
-from fieldloom.process import quicken
+from fieldloom.process import tune_process
 from fieldloom.renderers import Volume
 from fieldloom.types import Signal
 
 
 def step(checkpoint: bool, scenes: int, rays: int, samples: int, repeats: int) -> dict[str, float]:
     """One step of training: peak above what the process held before, and its median time."""
-    quicken()  # as the command line does: how freed memory is kept decides the peak
+    tune_process()  # as the command line does: how freed memory is kept decides the peak
     torch.manual_seed(0)
     render = Volume(near=1.1, far=2.1, samples=samples, jitter=True)
     siren = Siren(3, 4, width=64, depth=6)

@@ -4,7 +4,7 @@
     python benchmarks/weights.py chairs --source voxels_chair_32.npz --runs RUNS --out RESULTS.json
 
 Fields are fitted once, by the first row; the others begin with them. Every prior, with its codec,
-trains for about as long on one thread. Words are sampled by top-k 3 and 5 at temperatures 0.8 and
+trains for about as long on one thread. Tokens are sampled by top-k 3 and 5 at temperatures 0.8 and
 1, numbers at both temperatures. All samples of a row are judged beside the same baselines. What
 there is already is not made again.
 """
@@ -37,17 +37,17 @@ from fieldloom.report import shown_height
 from fieldloom.system import System
 from fieldloom.training import training_codes
 
-WORDS = [{"top_k": k, "temperature": t} for k, t in product((3, 5), (0.8, 1.0))]
+TOKENS = [{"top_k": k, "temperature": t} for k, t in product((3, 5), (0.8, 1.0))]
 NUMBERS: list[dict[str, Any]] = [{"temperature": 0.8}, {"temperature": 1.0}]
 ONCE: list[dict[str, Any]] = [{}]
 ALL: list[dict[str, Any]] = [{"steps": 500}]  # as HyperDiffusion is sampled
 
 ROWS: dict[str, tuple[str, list[dict[str, Any]]]] = {
-    "words": ("weights:{}", WORDS),
+    "words": ("weights:{}", TOKENS),
     "numbers": ("weights:{}-numbers", NUMBERS),
     "neurons": ("weights:{}-neurons", NUMBERS),
     "graph": ("weights:{}-graph", NUMBERS),
-    "graph-words": ("weights:{}-graph-words", WORDS),
+    "graph-words": ("weights:{}-graph-words", TOKENS),
     "hyperdiffusion": ("hyperdiffusion:{}", ALL),
     "hyperdiffusion-raw": ("hyperdiffusion:{}-raw", ALL),
     "hyperdiffusion-all": ("hyperdiffusion:{}-all", ALL),

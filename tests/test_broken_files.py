@@ -62,11 +62,11 @@ VIEWS = Views(size=8)
 
 READERS = {
     "folder": partial(SOURCES["folder"], SMALL),
-    "picture": partial(SOURCES["picture"], IMAGE),
+    "image": partial(SOURCES["image"], IMAGE),
     "packed": partial(SOURCES["packed"], SMALL),
     "array": partial(SOURCES["array"], SMALL),
-    "film": partial(SOURCES["film"], FILM),
-    "sound": partial(SOURCES["sound"], SOUND),
+    "video": partial(SOURCES["video"], FILM),
+    "audio": partial(SOURCES["audio"], SOUND),
     "voxels": partial(SOURCES["voxels"], SHAPE),
     "meshes": partial(SOURCES["meshes"], SHAPE),
     "multiview": partial(SOURCES["multiview"], VIEWS),
@@ -137,9 +137,9 @@ def png(height: int, width: int) -> bytes:
 
 def with_picture(reader: str, root: Path, content: bytes, suffix: str = "png") -> str:
     """What a reader of pictures is given, whose first picture has this content."""
-    if reader in ("folder", "picture"):
+    if reader in ("folder", "image"):
         return str(write(root / f"a.{suffix}", content))
-    if reader == "film":
+    if reader == "video":
         return str(write(root / "frames" / f"0.{suffix}", content).parent)
     if reader == "packed":
         np.savez(root / "p.npz", **good.together([content] * 2))
@@ -160,7 +160,7 @@ def with_picture(reader: str, root: Path, content: bytes, suffix: str = "png") -
 
 
 OF_PICTURES = [
-    "folder", "picture", "film", "packed", "multiview", "transforms", "srn", "huggingface",
+    "folder", "image", "video", "packed", "multiview", "transforms", "srn", "huggingface",
 ]  # fmt: skip
 
 
@@ -469,7 +469,7 @@ def test_paths_that_are_none(reader, path):
     refused("source.path = '", READERS[reader], path)
 
 
-@pytest.mark.parametrize("reader", ["picture", "packed", "array", "sound", "multiview"])
+@pytest.mark.parametrize("reader", ["image", "packed", "array", "audio", "multiview"])
 def test_a_folder_where_a_file_is_right(reader, tmp_path):
     refused("is no file: this source reads one", READERS[reader], str(tmp_path))
 
@@ -490,7 +490,7 @@ def test_names_with_control_characters_are_shown_printable(tmp_path):
     ):
         path = tmp_path / "set" / name
         write(path, b"none")
-        refused("no picture that can be read", READERS["picture"], str(path))
+        refused("no picture that can be read", READERS["image"], str(path))
         path.unlink()
 
 
@@ -749,8 +749,8 @@ def test_films_beyond_the_limits(tmp_path, monkeypatch, cached):
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, most)
-            refused(words, READERS["film"], path)
-            assert READERS["film"](path, permit=LARGE).data.shape == (1, 3, 3, 16, 16)
+            refused(words, READERS["video"], path)
+            assert READERS["video"](path, permit=LARGE).data.shape == (1, 3, 3, 16, 16)
             shutil.rmtree(cached)  # what was decoded once is not decoded again
     for start, stop, step in ((10**30, None, 1), (0, 10**30, 1), (0, None, 10**30)):
         refused("source.frames", films.Frames, start, stop, step)
@@ -765,12 +765,12 @@ def test_films_that_are_cut_off(tmp_path):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     whole = path.read_bytes()
-    assert READERS["film"](str(path)).data.shape[2] == 9
+    assert READERS["video"](str(path)).data.shape[2] == 9
     for share in (0.1, 0.5, 0.8, 0.98):
         write(path, whole[: int(share * len(whole))])
-        refused("no film|cut off or damaged", READERS["film"], str(path))
+        refused("no film|cut off or damaged", READERS["video"], str(path))
     for content in (b"", b"\0" * 5000, whole[:4]):
-        refused("no film that can be read", READERS["film"], str(write(path, content)))
+        refused("no film that can be read", READERS["video"], str(write(path, content)))
 
 
 def test_films_name_no_other_file(tmp_path, monkeypatch):
@@ -784,7 +784,7 @@ def test_films_name_no_other_file(tmp_path, monkeypatch):
         playlist.format("http://127.0.0.1:9/good.ts"),
     ):
         path = str(write(tmp_path / "a.mp4", text.encode()))
-        refused("no film that can be read", READERS["film"], path)
+        refused("no film that can be read", READERS["video"], path)
 
 
 def test_sounds_beyond_the_limit(tmp_path, monkeypatch):
@@ -792,34 +792,34 @@ def test_sounds_beyond_the_limit(tmp_path, monkeypatch):
     told = int.from_bytes(content[18:26], "big")
     content[18:26] = (told >> 36 << 36 | (1 << 36) - 1).to_bytes(8, "big")  # of 2^36 samples
     path = str(write(tmp_path / "a.flac", bytes(content)))
-    refused("tells of 68,719,476,735 samples.*--large", READERS["sound"], path)
+    refused("tells of 68,719,476,735 samples.*--large", READERS["audio"], path)
     monkeypatch.setattr(sounds, "SAMPLES", 100)
     path = str(write(tmp_path / "b.flac", good.sound("FLAC")))
-    refused("tells of 400 samples, and more than 100", READERS["sound"], path)
-    assert READERS["sound"](path, permit=LARGE).data.shape == (1, 1, 400)
-    assert READERS["sound"](path, seconds=0.02).data.shape == (1, 1, 80)
+    refused("tells of 400 samples, and more than 100", READERS["audio"], path)
+    assert READERS["audio"](path, permit=LARGE).data.shape == (1, 1, 400)
+    assert READERS["audio"](path, seconds=0.02).data.shape == (1, 1, 80)
 
 
 def test_sounds_that_are_cut_off_or_none(tmp_path):
     for kind in ("WAV", "FLAC", "AIFF"):
         whole = good.sound(kind)
         path = write(tmp_path / f"a.{kind.lower()}", whole[: len(whole) * 3 // 5])
-        refused("is cut off|no sound that can be read", READERS["sound"], str(path))
+        refused("is cut off|no sound that can be read", READERS["audio"], str(path))
     for name in ("a.wav", "a.mp3", "a.raw"):
-        refused("no sound that can", READERS["sound"], str(write(tmp_path / name, b"no" * 99)))
+        refused("no sound that can", READERS["audio"], str(write(tmp_path / name, b"no" * 99)))
     soundfile.write(tmp_path / "b.wav", np.zeros((0, 1)), 8000)
-    refused("holds no samples", READERS["sound"], str(tmp_path / "b.wav"))
+    refused("holds no samples", READERS["audio"], str(tmp_path / "b.wav"))
     soundfile.write(tmp_path / "c.wav", np.full((9, 1), np.nan), 8000, "FLOAT")
-    refused("NaN or infinite", READERS["sound"], str(tmp_path / "c.wav"))
+    refused("NaN or infinite", READERS["audio"], str(tmp_path / "c.wav"))
     soundfile.write(tmp_path / "d.wav", np.zeros((9, 1)), 8000)
     for wrong in ({"offset": np.nan}, {"offset": np.inf}, {"seconds": np.nan}):
-        refused("source.offset = ", READERS["sound"], str(tmp_path / "d.wav"), **wrong)
-    refused("lasts 0.001125 s", READERS["sound"], str(tmp_path / "d.wav"), offset=1e308)
+        refused("source.offset = ", READERS["audio"], str(tmp_path / "d.wav"), **wrong)
+    refused("lasts 0.001125 s", READERS["audio"], str(tmp_path / "d.wav"), offset=1e308)
     streamed = bytearray((tmp_path / "d.wav").read_bytes())  # its length was not known beforehand
     at = streamed.index(b"data")
     streamed[at + 4 : at + 8] = b"\xff" * 4
     path = write(tmp_path / "e.wav", bytes(streamed))
-    assert READERS["sound"](str(path)).data.shape == (1, 1, 9)
+    assert READERS["audio"](str(path)).data.shape == (1, 1, 9)
 
 
 # -- the network
@@ -1045,15 +1045,15 @@ def test_the_cache_knows_content_not_places_and_times(tmp_path, cached):
     second = second + bytes(max(0, len(first) - len(second)))  # the same number of bytes
     first = first + bytes(len(second) - len(first))
     path = write(tmp_path / "a.png", first)
-    before, shown = path.stat(), READERS["picture"](str(path)).data.clone()
+    before, shown = path.stat(), READERS["image"](str(path)).data.tensor.clone()
     write(path, second)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_mtime_ns == before.st_mtime_ns
-    replaced = READERS["picture"](str(path)).data
+    replaced = READERS["image"](str(path)).data.tensor
     assert not torch.equal(replaced, shown)
     assert len(list(cached.iterdir())) == 2
     moved = write(tmp_path / "elsewhere" / "b.png", first)
-    assert torch.equal(READERS["picture"](str(moved)).data, shown)
+    assert torch.equal(READERS["image"](str(moved)).data.tensor, shown)
     assert len(list(cached.iterdir())) == 2
 
 
@@ -1079,12 +1079,12 @@ def test_of_large_files_blocks_and_the_time_are_known(tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", [0, 40, 150, -1, -40, -70])
 def test_a_damaged_cache_is_made_anew(place, tmp_path, cached):
     path = write(tmp_path / "a.png", good.picture(draw(), "png"))
-    shown = READERS["picture"](str(path)).data.clone()
+    shown = READERS["image"](str(path)).data.tensor.clone()
     (kept,) = cached.iterdir()
     content = bytearray(kept.read_bytes())
     content[place] ^= 1
     kept.write_bytes(content)
-    assert torch.equal(READERS["picture"](str(path)).data, shown)
+    assert torch.equal(READERS["image"](str(path)).data.tensor, shown)
     assert kept.read_bytes() != bytes(content)
 
 
@@ -1092,11 +1092,11 @@ def test_a_cached_array_of_another_file_is_not_taken(tmp_path, cached):
     paths = [
         write(tmp_path / f"{i}.png", good.picture(np.random.default_rng(i), "png")) for i in (0, 1)
     ]
-    shown = [READERS["picture"](str(path)).data.clone() for path in paths]
+    shown = [READERS["image"](str(path)).data.tensor.clone() for path in paths]
     kept = sorted(cached.iterdir())
     kept[0].write_bytes(kept[1].read_bytes())
     for path, data in zip(paths, shown, strict=True):
-        assert torch.equal(READERS["picture"](str(path)).data, data)
+        assert torch.equal(READERS["image"](str(path)).data.tensor, data)
 
 
 def test_names_in_the_cache_are_plain(tmp_path, cached):
@@ -1104,7 +1104,7 @@ def test_names_in_the_cache_are_plain(tmp_path, cached):
         path = write(
             tmp_path / f"{i}" / f"{name}.png", good.picture(np.random.default_rng(i), "png")
         )
-        READERS["picture"](str(path))
+        READERS["image"](str(path))
     kept = [file.name for file in cached.iterdir()]
     assert len(kept) == 4
     assert all(name.isprintable() and len(name.encode()) < 140 and " " not in name for name in kept)
@@ -1118,8 +1118,8 @@ def test_bytes_changed_anywhere(tmp_path):
     """Whatever a file holds, its reader answers."""
     seeds = np.random.default_rng(1)
     cases = {f"a.{kind}": ("folder", good.picture(draw(), kind)) for kind in good.PICTURES}
-    cases |= {f"f.{kind}": ("film", good.film(draw(), kind)) for kind in ("mp4", "avi")}
-    cases |= {f"s.{kind.lower()}": ("sound", good.sound(kind)) for kind in ("WAV", "FLAC", "OGG")}
+    cases |= {f"f.{kind}": ("video", good.film(draw(), kind)) for kind in ("mp4", "avi")}
+    cases |= {f"s.{kind.lower()}": ("audio", good.sound(kind)) for kind in ("WAV", "FLAC", "OGG")}
     cases |= {"v.binvox": ("voxels", good.binvox())}
     for reader, arrays in (
         ("packed", good.packed_pictures(draw())),

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fieldloom import recipe
 from fieldloom.conditioners import FlatWeights, Mixture, Shared
 from fieldloom.encoders import AutoDecode, Cavia, Encoder, Fit, Nothing, Plateau, refine, stacks
 from fieldloom.errors import InputError
@@ -154,3 +155,13 @@ def test_refinement_takes_no_wrong_numbers(wrong):
     codes = torch.zeros(3, 1, 4, dtype=torch.float64)
     with pytest.raises(InputError, match="refine: steps"):
         refine(codes, signals(), family(), *HOW, lambda *_: torch.zeros(3), **wrong)
+
+
+# -- old recipes
+
+
+def test_the_old_key_of_the_mask_channel_is_read():
+    with pytest.warns(match="encoder.known.*is now.*encoder.mask_channel"):
+        old = recipe.load("laginr:tiny", ["encoder.known=true"])
+    assert old["encoder"]["mask_channel"] is True
+    assert "known" not in old["encoder"]

@@ -32,16 +32,16 @@ GB = 10**9
 @pytest.fixture(autouse=True)
 def _memory(monkeypatch):
     """The same machine everywhere."""
-    monkeypatch.setattr(memory, "machine", lambda: 24 * GB)
+    monkeypatch.setattr(memory, "total_memory", lambda: 24 * GB)
 
 
 def sentence(make, *arguments, **named) -> str | None:
     """What is said of the arguments; None where they are taken."""
     began = time.perf_counter()
     try:
-        made = memory.reckoned(partial(make, *arguments, **named), "this")
+        made = memory.make_within_limit(partial(make, *arguments, **named), "this")
         if isinstance(made, registry.find("field", "siren", TABLES) | FourierMlp):
-            memory.reckoned(lambda: Shared(made.slots), "this")  # its draws
+            memory.make_within_limit(lambda: Shared(made.slots), "this")  # its draws
         said = None
     except InputError as error:
         said = str(error)
@@ -241,7 +241,7 @@ def test_sizes_are_refused_before_they_are_taken(name, override):
     assert "this machine has 24 GB: take less; --large" in str(caught.value)
 
 
-def test_critics_are_reckoned_too():
+def test_critics_are_estimated_too():
     critic = {"name": "patches", "depth": 10**9}
     prior = {"name": "gaussian", "standard": True}
     system = fieldloom.build(
@@ -251,18 +251,18 @@ def test_critics_are_reckoned_too():
         objective_of(system)
 
 
-def test_reckoning_changes_no_weight(monkeypatch):
+def test_estimating_changes_no_weight(monkeypatch):
     plain = assemble(recipe.load("mnif:tiny"), Permit(large=True))
-    monkeypatch.setattr(memory, "SURE", 0)  # everything is reckoned on the device meta first
+    monkeypatch.setattr(memory, "UNCHECKED", 0)  # everything is estimated on the device meta first
     before = torch.get_rng_state()
-    reckoned = fieldloom.build("mnif", "tiny")
+    estimated = fieldloom.build("mnif", "tiny")
     assert torch.equal(before, torch.get_rng_state())
-    for a, b in zip(plain.parameters(), reckoned.parameters(), strict=True):
+    for a, b in zip(plain.parameters(), estimated.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_the_user_may_allow_what_is_too_large(monkeypatch):
-    monkeypatch.setattr(memory, "machine", lambda: 100_000)
+    monkeypatch.setattr(memory, "total_memory", lambda: 100_000)
     with pytest.raises(InputError, match=r"would take .* kB .*, and this machine has 100 kB"):
         fieldloom.build("mnif", "tiny")
     fieldloom.build("mnif", "tiny", large=True)
@@ -284,8 +284,8 @@ def test_several_parts_that_are_too_large_together(monkeypatch):
             self.more = nn.Parameter(torch.zeros(3_000_000))
             made.append(self.more)
 
-    monkeypatch.setattr(memory, "SURE", 1_000_000)
-    monkeypatch.setattr(memory, "machine", lambda: 20_000_000)
+    monkeypatch.setattr(memory, "UNCHECKED", 1_000_000)
+    monkeypatch.setattr(memory, "total_memory", lambda: 20_000_000)
     monkeypatch.setitem(TABLES["conditioner"], "half", Half)
     monkeypatch.setitem(TABLES["encoder"], "other", Other)
     small = {"modality": "image", "field": {"name": "siren", "width": 4}, "conditioner": "half"}
@@ -303,12 +303,12 @@ def test_a_part_that_cannot_be_made_without_numbers_is_counted_as_it_is_made(mon
             super().__init__(slots)
             self.mean = torch.ones(1000).mean().item()
 
-    monkeypatch.setattr(memory, "SURE", 0)
+    monkeypatch.setattr(memory, "UNCHECKED", 0)
     monkeypatch.setitem(TABLES["conditioner"], "numbers", Numbers)
     small = {"modality": "image", "field": {"name": "siren", "width": 4}}
     small["conditioner"] = "numbers"
     assert fieldloom.build(small).family.conditioner.mean == 1
-    monkeypatch.setattr(memory, "machine", lambda: 170_000)
+    monkeypatch.setattr(memory, "total_memory", lambda: 170_000)
     with pytest.raises(InputError, match="conditioner 'numbers' would take"):
         fieldloom.build(small)
 
@@ -321,7 +321,7 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("override", BATCHES)
-def test_training_is_reckoned_before_it_begins(override, tmp_path):
+def test_training_is_estimated_before_it_begins(override, tmp_path):
     with pytest.raises(InputError, match=BATCHES[override]):
         train(recipe.load("mnif:tiny", [override]), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -335,7 +335,7 @@ ASKED = {
 
 
 @pytest.mark.parametrize("case", ASKED)
-def test_an_evaluation_is_reckoned_before_it_begins(case):
+def test_an_evaluation_is_estimated_before_it_begins(case):
     spec, message = ASKED[case]
     how, system = parse_evaluation(spec), fieldloom.build("mnif", "tiny")
     with pytest.raises(InputError, match=message):
@@ -346,7 +346,7 @@ def test_an_evaluation_is_reckoned_before_it_begins(case):
 
 
 @pytest.mark.slow
-def test_weights_are_reckoned_with_what_training_keeps_of_them(tmp_path, monkeypatch):
+def test_weights_are_estimated_with_what_training_keeps_of_them(tmp_path, monkeypatch):
     """Gradients and two moments: 4 times what the system itself takes, and the averages."""
     asked = []
     monkeypatch.setattr(memory, "check", lambda what, count, *rest: asked.append((what, count)))
@@ -374,7 +374,7 @@ def test_what_this_machine_has(tmp_path):
 
 
 def test_bytes_as_people_say_them():
-    said = [memory.size(n) for n in (0, 999, 1000, 65_536 * GB, 24 * GB, 10**900)]
+    said = [memory.format_bytes(n) for n in (0, 999, 1000, 65_536 * GB, 24 * GB, 10**900)]
     assert said == ["0 B", "999 B", "1 kB", "65.5 TB", "24 GB", "more than 1000 YB"]
 
 

@@ -193,3 +193,15 @@ def test_held_out_views_are_never_refined_on():
     values = psnr_of_held_out(found.system, found.code, data)
     assert values.shape == (2,)
     assert (values != psnr_of_held_out(found.system, found.code, changed)).all()
+
+
+def test_codes_share_the_cameras_of_one():
+    system = fieldloom.build("laginr", "tiny", source={"name": "multiview"}, renderer="plucker",
+                             modality={"name": "views", "size": 8, "support": [1, 3], "query": 1},
+                             field={"features": 12}, prior="none")  # fmt: skip
+    orbit = system.modality.cameras(2)
+    one = Cameras(orbit.c2w[None], orbit.intrinsics[None])
+    codes = torch.randn(3, *system.family.code_shape)
+    made, same = (system.predict(codes, cameras=x) for x in (one, orbit))
+    assert torch.equal(made.tensor, same.tensor)
+    assert made.cameras.c2w.shape == (3, 2, 4, 4)

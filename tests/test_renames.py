@@ -129,6 +129,7 @@ def test_codes_in_a_folder_of_their_own_stay_a_runs_own(run, tmp_path, monkeypat
     assert torch.equal(again.codes, found.codes)
 
 
+@pytest.mark.filterwarnings("ignore:recipe:UserWarning")
 def test_fields_of_a_run_of_before_begin_a_run_of_now(run, tmp_path, monkeypatch):
     rename(monkeypatch)
     mine = recipe.load("mnif:tiny", ["conditioner.components=4"])

@@ -788,16 +788,16 @@ def test_verbs_notice_that_the_data_of_a_run_have_changed(with_data):
 def asks_after(count, monkeypatch):
     """Let the user ask to stop at the so-manieth look of a long step."""
     looks = []
-    plain = stopping.pause_asked
+    plain = stopping.should_pause
 
-    def pause_asked():
+    def should_pause():
         looks.append(1)
         if len(looks) == count:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
         return plain()
 
-    monkeypatch.setattr(stopping, "pause_asked", pause_asked)
+    monkeypatch.setattr(stopping, "should_pause", should_pause)
 
 
 INNER = ["encoder.steps=40", "encoder.points=16", "encoder.draw=anew", "source.split=[40, 10]",
@@ -885,20 +885,20 @@ def test_a_second_signal_ends_at_once():
     with stopping.stoppable():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
-        assert stopping.asked()
+        assert stopping.stop_requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT), time.sleep(5)
-    assert not stopping.asked()
+    assert not stopping.stop_requested()
 
 
 def test_what_nobody_would_keep_does_not_pause():
     with stopping.stoppable():
         os.kill(os.getpid(), signal.SIGHUP)
         time.sleep(0.01)
-        assert stopping.asked()
-        assert not stopping.pause_asked()
+        assert stopping.stop_requested()
+        assert not stopping.should_pause()
         with stopping.pausable():
-            assert stopping.pause_asked()
+            assert stopping.should_pause()
 
 
 SLOW = """

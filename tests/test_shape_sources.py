@@ -276,8 +276,8 @@ def test_targets_at_the_grid_are_what_they_say():
     assert torch.equal(inside.flatten() == 255, winding_number(mesh, places) > 0.5)
     far = read_meshes(grid(12), str(path), target="distance", truncation=0.2)
     expected = (0.5 - signed_distance(mesh, places) / 0.4).clamp(0, 1).float()
-    assert far.data.dtype == torch.float32
-    torch.testing.assert_close(far.data.flatten(), expected)
+    assert far.data.tensor.dtype == torch.float32
+    torch.testing.assert_close(far.data.tensor.flatten(), expected)
     assert torch.equal(far.data.tensor > 0.5, inside == 255)
     back = from_unit(mesh, far.data.frame[0])
     assert np.abs(back.vertices.min(0) - file["verts"].min(0)).max() < 1e-3

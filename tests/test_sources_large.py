@@ -19,9 +19,11 @@ from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, cache, spec_of
 from fieldloom.modalities.sources.cache import cache_folder, memory_map, memory_map_by_parts
-from fieldloom.modalities.sources.source import Source, _pieces
+from fieldloom.modalities.sources.source import Source, _pieces, source_of
 from fieldloom.modalities.sources.video import Frames
-from fieldloom.training import prepare, train
+from fieldloom.preparation import prepare
+from fieldloom.training import train
+from fieldloom.types import Data
 from shared import shared
 
 IMAGE, FILM, SOUND = Grid(), Grid(axes=3), Grid(axes=1, channels=1)
@@ -208,21 +210,22 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
 def test_one_place_is_taken_without_a_copy():
     source = source_of(torch.from_numpy(noise(4, 3, 5, 5)), None, (4, 0), shuffle=False)
     for place in (2, -1):
-        one = source.take(torch.tensor([place]))
+        one = source.take(torch.tensor([place])).tensor
         assert one.data_ptr() == source.data.tensor[place].data_ptr()
         assert torch.equal(one, source.data.tensor[[place]])
     some = torch.tensor([3, 0, 3])
-    assert torch.equal(source.take(some), source.data.tensor[some])
-    assert source.take(some).dtype == torch.uint8
-    torch.testing.assert_close(source.read(some), source.data.tensor[some] / 255)
+    assert torch.equal(source.take(some).tensor, source.data.tensor[some])
+    assert source.take(some).tensor.dtype == torch.uint8
+    torch.testing.assert_close(source.read(some).tensor, source.data.tensor[some] / 255)
 
 
 def test_fingerprints_stay_what_they_were():
     """A stream of pieces gives the digest of the whole, row-major."""
     data, labels = torch.rand(4, 3, 5, 5), torch.tensor([0, 1, 0, 1])
-    meta = {"frame": torch.rand(4, 4)}
-    source = Source(data.transpose(2, 3), labels, ("a", "b"), labels[:3], labels[3:], meta=meta)
-    parts = [data.transpose(2, 3), labels, labels, meta["frame"]]
+    frame = torch.rand(4, 4)
+    whole = Data(data.transpose(2, 3), frame=frame, label=labels)
+    source = Source(whole, ("a", "b"), labels[:3], labels[3:])
+    parts = [data.transpose(2, 3), labels, labels, frame]
     whole = b"".join(x.numpy().tobytes() for x in parts)
     digest = hashlib.blake2b(whole, digest_size=8).hexdigest()
     assert source.facts()["fingerprint"] == digest
@@ -254,7 +257,7 @@ def test_a_picture_in_a_given_size_is_that_of_a_folder(tmp_path):
     for size, filter in [(16, "bicubic"), ((8, 40), "box")]:
         given = Grid(size=size), str(tmp_path / "a.png")
         one = SOURCES["image"](*given, filter=filter)
-        assert torch.equal(one.data.tensor, SOURCES["folder"](*given, filter=filter).data)
+        assert torch.equal(one.data.tensor, SOURCES["folder"](*given, filter=filter).data.tensor)
         assert one.filter == filter
 
 
@@ -336,7 +339,7 @@ def test_a_film_in_a_given_size(tmp_path):
     assert source.suggests == {"modality": {"size": [3, 4, 4], "rate": 5.0}}
     Image.fromarray(frames[3]).save(tmp_path / "a.png")  # the second of three shares: 2 and 3
     still = SOURCES["folder"](Grid(size=4), str(tmp_path / "a.png"))
-    assert torch.equal(source.data.tensor[0, :, 1], still.data[0])
+    assert torch.equal(source.data.tensor[0, :, 1], still.data.tensor[0])
     with pytest.raises(InputError, match="asks for 7 frames, and .* has 6"):
         SOURCES["video"](Grid(axes=3, size=(7, 4, 4)), str(path))
 
@@ -467,21 +470,21 @@ def test_what_a_path_holds(tmp_path):
     for name in ("a.png", "a.gif", "a.mp4", "a.webm", "a.wav", "a.flac"):
         (tmp_path / name).write_bytes(b"")
     held = lambda name, *own: spec_of(str(tmp_path / name), *own)["name"]
-    assert held("a.png") == held("a.png", "folder") == held("a.gif", "sound") == "folder"
-    assert held("a.mp4") == held("a.webm", "picture") == "film"
-    assert held("a.wav") == held("a.flac", "film") == "sound"
-    assert held("a.png", "picture") == "picture"
-    assert held("a.gif", "film") == held("", "film") == "film"
-    assert held("", "picture") == "folder"
-    assert spec_of(str(tmp_path / "a.mp4")) == {"name": "film", "path": str(tmp_path / "a.mp4")}
+    assert held("a.png") == held("a.png", "folder") == held("a.gif", "audio") == "folder"
+    assert held("a.mp4") == held("a.webm", "image") == "video"
+    assert held("a.wav") == held("a.flac", "video") == "audio"
+    assert held("a.png", "image") == "image"
+    assert held("a.gif", "video") == held("", "video") == "video"
+    assert held("", "image") == "folder"
+    assert spec_of(str(tmp_path / "a.mp4")) == {"name": "video", "path": str(tmp_path / "a.mp4")}
     assert "split" in spec_of(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "modality", "shape", "rate"),
     [
-        ("film", "video_carphone.mp4", FILM, (1, 3, 120, 144, 176), 30000 / 1001),
-        ("sound", "audio_bach.wav", SOUND, (1, 1, 308207), 44100.0),
+        ("video", "video_carphone.mp4", FILM, (1, 3, 120, 144, 176), 30000 / 1001),
+        ("audio", "audio_bach.wav", SOUND, (1, 1, 308207), 44100.0),
     ],
 )
 def test_the_files_of_the_shared_folder(kind, name, modality, shape, rate):
@@ -504,7 +507,7 @@ RECIPE = {
 
 def test_a_run_takes_the_size_of_its_picture(tmp_path, cached):
     Image.fromarray(noise(30, 40, 3)).save(tmp_path / "a.png")
-    recipe = RECIPE | {"source": {"name": "picture", "path": str(tmp_path / "a.png")}}
+    recipe = RECIPE | {"source": {"name": "image", "path": str(tmp_path / "a.png")}}
     system = train(recipe, str(tmp_path / "run"), device="cpu")
     assert system.recipe["modality"] == {"name": "image", "size": [30, 40]}
     assert system.predict(system.family.conditioner.origin(1)).shape == (1, 3, 30, 40)
@@ -519,7 +522,7 @@ def test_a_run_takes_the_size_of_its_picture(tmp_path, cached):
 
 def test_a_run_of_a_sound_knows_its_rate(tmp_path):
     soundfile.write(tmp_path / "a.wav", wave(channels=1), 1000)
-    source = {"name": "sound", "path": str(tmp_path / "a.wav"), "seconds": 0.5}
+    source = {"name": "audio", "path": str(tmp_path / "a.wav"), "seconds": 0.5}
     recipe, _ = prepare(RECIPE | {"modality": "audio", "source": source}, torch.device("cpu"))
     assert recipe["modality"] == {"name": "audio", "size": [500], "rate": 1000.0}
 
@@ -530,11 +533,11 @@ def test_a_run_reads_only_the_points_that_it_asks_for(tmp_path, monkeypatch):
     seen, observe = [], Grid.observe
 
     def watched(self, data, *rest, **named):
-        seen.append(data)
+        seen.append(data.tensor)
         return observe(self, data, *rest, **named)
 
     monkeypatch.setattr(Grid, "observe", watched)
-    source = {"name": "picture", "path": str(tmp_path / "a.png")}
+    source = {"name": "image", "path": str(tmp_path / "a.png")}
     train(RECIPE | {"source": source}, str(tmp_path / "run"), device="cpu")
     assert len(seen) == 3
     assert {data.dtype for data in seen} == {torch.uint8}

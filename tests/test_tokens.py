@@ -22,17 +22,19 @@ from fieldloom.codecs.tokens import cut_tokens, gather, scatter
 from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
-from fieldloom.evaluation.ceiling import ceiling
+from fieldloom.evaluation import evaluator_of
+from fieldloom.evaluation.ceiling import codec_upper_bound
 from fieldloom.fields import Fourier, FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.metrics.paired import psnr
+from fieldloom.modalities.sources import Source
 from fieldloom.nn.kmeans import kmeans, lloyd_max, nearest_centroids
 from fieldloom.nn.transformer import CausalAttention
 from fieldloom.priors import PRIORS, Autoregressive
 from fieldloom.priors.heads import SamplingConfig, sample_categorical
 from fieldloom.registry import build
 from fieldloom.training import train
-from fieldloom.types import Slot
+from fieldloom.types import Data, Slot
 from vectors import Vectors, load, same
 
 CUTS = ("scalar", "row", "neuron")
@@ -793,14 +795,18 @@ def test_the_ceiling_is_measured_on_the_signal(run: tuple[Path, list[str]]) -> N
     source = open_source(system.recipe, system.modality)
     codes = Run(folder).read_codes()[0][:20]
     data = source.read(source.train[:20])
-    found = {f.name: f.value for f in ceiling(system, data, codes)}
+    own = evaluator_of(system, source)
+    found = {f.name: f.value for f in codec_upper_bound(own, data, codes)}
     assert set(found) == {"ceiling.weights", "fitted.psnr", "ceiling.psnr"}
-    by_hand = [psnr(system.predict(c), data).mean().item() for c in (codes, coded(system, codes))]
+    true = data.tensor
+    by_hand = [
+        psnr(system.predict(c).tensor, true).mean().item() for c in (codes, coded(system, codes))
+    ]
     same([found["fitted.psnr"], found["ceiling.psnr"]], by_hand, rtol=1e-6, atol=0)
     assert found["ceiling.psnr"] != found["fitted.psnr"]  # of fields that hardly know their data
     assert 0 < found["ceiling.weights"] < 1
     system.prior.codec = CODECS["identity"](system.prior.code_shape)
-    exact = {f.name: f.value for f in ceiling(system, data, codes)}
+    exact = {f.name: f.value for f in codec_upper_bound(own, data, codes)}
     assert exact["ceiling.psnr"] == exact["fitted.psnr"]
     assert exact["ceiling.weights"] == 0
 
@@ -824,25 +830,26 @@ def test_the_ceiling_of_shapes() -> None:
     from fieldloom.assembly import build as assemble
 
     recipe = recipes.load("weights:tiny")
-    own = recipe | {
+    changed = recipe | {
         "modality": {"name": "voxel", "size": 8, "range": "unit"},
         "objective": "reconstruction",
         "encoder": "nothing",
         "prior": {"name": "autoregressive", "codec": "quantize", "width": 16},
     }
     for modality in ("voxel", "points"):
-        own["modality"] = own["modality"] | {"name": modality}
-        system = assemble(own)
+        changed["modality"] = changed["modality"] | {"name": modality}
+        system = assemble(changed)
         codes = some(system.family.conditioner, 5)
         system.prior.fit(codes, start=system.family.conditioner.origin(1)[0].detach())
+        grid = modality == "voxel"
         coords = torch.rand(5, 30, 3) * 2 - 1
-        meta = {"coords": coords} if modality == "points" else {}
-        data = torch.rand(5, 30, 1) if meta else system.predict(codes)
-        found = {f.name: f.value for f in ceiling(system, data, codes, **meta)}
-        figures = {"psnr", "iou"} | (set() if meta else {"chamfer", "empty"})
-        named = {f"{kind}.{name}" for kind in ("fitted", "ceiling") for name in figures}
-        assert set(found) == named | {"ceiling.weights"}
-        if not meta:
+        data = system.predict(codes) if grid else Data(torch.rand(5, 30, 1), coords=coords)
+        own = evaluator_of(system, Source(data, (), torch.arange(5), torch.arange(0)))
+        found = {f.name: f.value for f in codec_upper_bound(own, data, codes)}
+        metrics = {"psnr", "iou"} | ({"chamfer", "empty"} if grid else set())
+        names = {f"{kind}.{name}" for kind in ("fitted", "ceiling") for name in metrics}
+        assert set(found) == names | {"ceiling.weights"}
+        if grid:
             assert found["fitted.iou"] == 1 >= found["ceiling.iou"]
 
 

@@ -629,7 +629,7 @@ def test_fewer_views_than_the_most(positions: str) -> None:
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("hidden", [7.0, math.nan])
 def test_hidden_values_do_not_matter(known: bool, hidden: float) -> None:
-    encoder, signal = painter(known=known), picture()
+    encoder, signal = painter(mask_channel=known), picture()
     mask = torch.rand(signal.coords.shape[:2]) < 0.5
     other = replace(signal, values=torch.where(mask[..., None], signal.values, hidden))
     close(encode(encoder, other.hide(mask)), encode(encoder, signal.hide(mask)))
@@ -641,10 +641,10 @@ def test_a_channel_says_what_is_known() -> None:
     mask = torch.rand(signal.coords.shape[:2]) < 0.5
     black = replace(signal, values=signal.values * mask[..., None])
     for known in (True, False):
-        encoder = painter(known=known)
+        encoder = painter(mask_channel=known)
         alike = torch.allclose(encode(encoder, black), encode(encoder, signal.hide(mask)))
         assert alike != known
-    encoder = painter(known=True)
+    encoder = painter(mask_channel=True)
     last = encoder.patches(signal.hide(mask)).unflatten(2, (4, 9))[:, :, -1]
     close(last, F.unfold(mask.float().view(2, 1, 6, 7), 3, stride=3).mT)
     all_known = signal.hide(torch.ones_like(mask))
@@ -673,7 +673,7 @@ def test_encoder_of_any_grid(name: str, size: tuple[int, ...], patch: Any) -> No
 
 
 def test_gradients_reach_every_parameter_of_an_encoder() -> None:
-    for encoder, signal in ((viewer(), seen(3)), (painter(known=True), picture())):
+    for encoder, signal in ((viewer(), seen(3)), (painter(mask_channel=True), picture())):
         encode(encoder, signal).square().sum().backward()
         for name, parameter in encoder.named_parameters():
             assert parameter.grad is not None, name
@@ -800,7 +800,7 @@ def test_a_fit_is_no_worse_than_the_encoder_it_starts_from() -> None:
         assert (after <= before).all()
     assert (loss(Fit(steps=5, start=start)(signal, own, Seen(), mse)) < before).all()
     assert fit.reads_grid
-    assert not Fit().whole
+    assert not Fit().reads_grid
 
 
 def test_all_weights_are_refined_from_an_answer() -> None:

@@ -239,7 +239,7 @@ def gradient(height, width, shift=0) -> np.ndarray:
 @pytest.fixture
 def picture_run(tmp_path):
     Image.fromarray(gradient(30, 44)).save(tmp_path / "in.png")
-    source = {"name": "picture", "path": str(tmp_path / "in.png")}
+    source = {"name": "image", "path": str(tmp_path / "in.png")}
     path = recipe_file(tmp_path, "image", source, evaluate={"metrics": ["psnr", "ssim"]})
     run("train", path, "--run", tmp_path / "run", "--device", "cpu")
     return tmp_path / "run"
@@ -318,7 +318,7 @@ def test_a_film_from_training_to_a_frame(tmp_path, capsys):
     (tmp_path / "frames").mkdir()
     for i in range(6):
         Image.fromarray(gradient(16, 24, i)).save(tmp_path / "frames" / f"{i}.png")
-    source = {"name": "film", "path": str(tmp_path / "frames")}
+    source = {"name": "video", "path": str(tmp_path / "frames")}
     path = recipe_file(tmp_path, "video", source)
     folder = tmp_path / "run"
     run("train", path, "--run", folder, "--device", "cpu")
@@ -364,7 +364,7 @@ def test_a_sound_from_training_to_a_file(tmp_path, capsys):
     soundfile = pytest.importorskip("soundfile")
     wave = 0.5 * np.sin(np.arange(800) / 9)
     soundfile.write(tmp_path / "in.wav", wave, 8000)
-    source = {"name": "sound", "path": str(tmp_path / "in.wav")}
+    source = {"name": "audio", "path": str(tmp_path / "in.wav")}
     folder = tmp_path / "run"
     run("train", recipe_file(tmp_path, "audio", source), "--run", folder, "--device", "cpu")
     assert "PSNR over all points" in capsys.readouterr().out

@@ -34,6 +34,7 @@ KEYS: Mapping[str, str] = {
     "source[meshes].reach": "source.extent",
     "source[meshes].grow": "source.dilation",
     "source[meshes].near": "source.near_surface",
+    "encoder[transformer].known": "encoder.mask_channel",
     "codec[quantize].codes": "codec.codebook_size",
     "prior[autoregressive].places": "prior.positions",
 }

@@ -102,7 +102,7 @@ def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
             torch.manual_seed(recipe.get("seed", 0))
             return _assemble(recipe, permit)
 
-    return make() if permit.large else memory.reckoned(make, "this recipe")
+    return make() if permit.large else memory.make_within_limit(make, "this recipe")
 
 
 def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
@@ -129,7 +129,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         direction_dim=domain.direction,
     )
     try:  # whichever conditioner fills them
-        memory.ask(memory.of_numbers(slot.shape for slot in field.slots.values()))
+        memory.require(memory.bytes_of(slot.shape for slot in field.slots.values()))
     except memory.TooMuch as error:
         spec = recipe["field"] if isinstance(recipe["field"], Mapping) else {}
         raise registry.refused("the field", spec, error) from error
@@ -174,7 +174,7 @@ def objective_of(system: System) -> Objective:
             torch.manual_seed(system.settings.seed)
             return registry.build("objective", spec, TABLES, system.permit, **known)
 
-    made = make() if system.permit.large else memory.reckoned(make, "the objective")
+    made = make() if system.permit.large else memory.make_within_limit(make, "the objective")
     return made.to(system.device)
 
 

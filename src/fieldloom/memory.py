@@ -1,8 +1,8 @@
-"""How much memory something would take, reckoned before any of it is taken.
+"""How much memory something would take, estimated before any of it is allocated.
 
-Parts are made within ``reckoned``: what they ask torch for is added up, and refused where it passes
-what the machine has. Loops say beforehand what they would make (``ask``, ``rounds``), since a
-billion small tensors take their time even to be counted.
+Parts are made by ``make_within_limit``: the tensors that they ask torch for are added up, and
+refused where the sum exceeds the machine's memory. Loops state beforehand what they would make
+(``require``, ``checked_range``), since even to count a billion small tensors takes long.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from fieldloom.errors import InputError
 from fieldloom.permit import Permit
 
 OBJECT = 16 << 10
-"""Bytes of a tensor beside its numbers. Measured: a layer's two tensors take 4 kB of Python's and
+"""Bytes of a tensor besides its numbers. Measured: a layer's two tensors take 4 kB of Python's and
 torch's objects, in training 11 kB more of one graph, gradients and moments; descent holds several.
 """
 
-SURE = 256 << 20
-"""Bytes that are made without reckoning all the rest first."""
+UNCHECKED = 256 << 20
+"""Bytes that are allocated before all the rest is estimated."""
 
 FLOAT = 4
 """Bytes of a number."""
@@ -37,7 +37,7 @@ Made = TypeVar("Made")
 
 
 class TooMuch(Exception):
-    """What is asked for would take so many bytes, more than there are."""
+    """What is asked for would take ``count`` bytes, more than the limit."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
@@ -45,14 +45,14 @@ class TooMuch(Exception):
 
 
 @cache
-def machine() -> int:
-    """Bytes of this machine's memory, or of the limit that its processes are given."""
+def total_memory() -> int:
+    """Bytes of this machine's memory, or of the limit of this process's control groups."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([physical, *_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
 
 
 def _limits(own: Path, root: Path) -> Iterator[int]:
-    """Those of the control groups that this process is in, of both versions."""
+    """Limits in bytes of the control groups that this process is in, of both versions."""
     try:
         lines = own.read_text().splitlines()
     except OSError:  # no Linux
@@ -76,8 +76,8 @@ def _limits(own: Path, root: Path) -> Iterator[int]:
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 
 
-def size(count: int) -> str:
-    """Bytes as people say them: ``65.5 TB``."""
+def format_bytes(count: int) -> str:
+    """A number of bytes with its unit: ``65.5 TB``."""
     value = float(min(count, 10**30))
     for unit in UNITS:
         if value < 999.5:
@@ -86,39 +86,40 @@ def size(count: int) -> str:
     return f"more than 1000 {UNITS[-1]}"
 
 
-def refusal(what: str, count: int, has: int, given: str = "") -> InputError:
-    """The error for what would take so many bytes where there are fewer."""
+def too_large(what: str, count: int, has: int, given: str = "") -> InputError:
+    """The error for what would take ``count`` bytes where there are ``has``."""
+    by = f" ({given})" if given else ""
     return InputError(
-        f"{what} would take {size(count)}{f' ({given})' if given else ''}, and this machine has "
-        f"{size(has)}: take less; --large (in Python large=True) tries all the same."
+        f"{what} would take {format_bytes(count)}{by}, and this machine has {format_bytes(has)}: "
+        "take less; --large (in Python large=True) tries all the same."
     )
 
 
 def check(what: str, count: int, permit: Permit, has: int | None = None, given: str = "") -> None:
-    """Raise InputError where so many bytes are more than there are, unless the user allows it.
+    """Raise InputError where ``count`` bytes are more than there are, unless the user allows it.
 
-    has: bytes that there are; None: this machine's. given: what asks for so many.
+    has: bytes that there are; None: this machine's. given: the arguments that ask for so many.
     """
-    has = machine() if has is None else has
+    has = total_memory() if has is None else has
     if count > has and not permit.large:
-        raise refusal(what, count, has, given)
+        raise too_large(what, count, has, given)
 
 
-def of_numbers(shapes: Iterable[tuple[int, ...]]) -> int:
+def bytes_of(shapes: Iterable[tuple[int, ...]]) -> int:
     """Bytes of float32 tensors of these shapes."""
     return sum(OBJECT + FLOAT * math.prod(shape) for shape in shapes)
 
 
 SHAPED = {torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}
-"""What is asked of them is a shape."""
+"""Functions of torch whose argument is a shape."""
 
 MAKING = SHAPED | {torch.arange, torch.eye, torch.linspace, torch.randint, torch.randperm}
 
 
-class Reckoning(TorchFunctionMode):
-    """Adds up what torch is asked to make; raises TooMuch before what would pass the limit.
+class Estimate(TorchFunctionMode):
+    """Adds up the tensors that torch is asked to make; raises TooMuch before they pass the limit.
 
-    beyond: is called once, when ``SURE`` is passed.
+    beyond: is called once, when the sum passes ``UNCHECKED`` bytes.
     """
 
     def __init__(self, limit: int, beyond: Callable[[], object] | None = None) -> None:
@@ -131,20 +132,20 @@ class Reckoning(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in MAKING:
             more = OBJECT + _bytes(func, args, kwargs)
-            self.ask(more)
+            self.require(more)
             self.held += more
-            if self.beyond is not None and self.held > SURE:
+            if self.beyond is not None and self.held > UNCHECKED:
                 beyond, self.beyond = self.beyond, None
                 beyond()
         return func(*args, **kwargs)
 
-    def ask(self, count: int) -> None:
+    def require(self, count: int) -> None:
         if self.held + count > self.limit:
             raise TooMuch(self.held + count)
 
 
 def _bytes(make: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Of what one call would make."""
+    """Bytes of the tensor that one call would make."""
     if make in SHAPED:
         first = args[0] if args else kwargs.get("size", ())
         shape = first if isinstance(first, tuple | list) else args
@@ -157,24 +158,24 @@ def _bytes(make: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         return FLOAT * max((abs(n) for n in args if isinstance(n, int)), default=0)
 
 
-_now: ContextVar[Reckoning | None] = ContextVar("reckoning", default=None)
+_active: ContextVar[Estimate | None] = ContextVar("estimate", default=None)
 
 
 @contextmanager
-def _within(reckoning: Reckoning) -> Iterator[None]:
-    before = _now.set(reckoning)
+def _activate(estimate: Estimate) -> Iterator[None]:
+    before = _active.set(estimate)
     try:
-        with reckoning:
+        with estimate:
             yield
     finally:
-        _now.reset(before)
+        _active.reset(before)
 
 
-def reckoned(make: Callable[[], Made], what: str) -> Made:
-    """What ``make`` makes. Raises InputError before the memory of this machine is passed.
+def make_within_limit(make: Callable[[], Made], what: str) -> Made:
+    """What ``make`` makes. Raises InputError before the memory of this machine is exceeded.
 
-    Nothing large is made before all of it is reckoned: at ``SURE`` bytes ``make`` is called once
-    more, for tensors without numbers (torch's device ``meta``). Where the caller asks for such
+    Nothing large is made before all of it is estimated: at ``UNCHECKED`` bytes ``make`` is called
+    once more, for tensors without numbers (torch's device ``meta``). Where the caller asks for such
     tensors already, nothing is refused.
     """
     if torch.get_default_device().type == "meta":
@@ -182,34 +183,34 @@ def reckoned(make: Callable[[], Made], what: str) -> Made:
 
     def dry() -> None:
         try:
-            with _within(Reckoning(machine())), torch.device("meta"):
+            with _activate(Estimate(total_memory())), torch.device("meta"):
                 make()
         except Exception as error:  # a part that cannot be made so is counted as it is made
             if TooMuch in (type(error), type(error.__cause__)):
                 raise
 
     try:
-        with _within(Reckoning(machine(), dry)):
+        with _activate(Estimate(total_memory(), dry)):
             return make()
     except TooMuch as error:  # beside its named parts
-        raise refusal(what, error.count, machine()) from None
+        raise too_large(what, error.count, total_memory()) from None
 
 
-def ask(count: int) -> None:
-    """Raise TooMuch where so many bytes more would pass the limit; without one, do nothing."""
-    now = _now.get()
+def require(count: int) -> None:
+    """Raise TooMuch where ``count`` more bytes would pass the limit; without one, do nothing."""
+    now = _active.get()
     if now is not None:
-        now.ask(count)
+        now.require(count)
 
 
-def rounds(count: int) -> Iterator[int]:
-    """``range(count)`` for a loop that makes the like in each round.
+def checked_range(count: int) -> Iterator[int]:
+    """``range(count)`` for a loop that makes as much in every round.
 
-    Raises TooMuch where, as far as the first rounds tell, all of them would pass the limit.
+    Raises TooMuch where all rounds would pass the limit, extrapolated from the first ones.
     """
-    now = _now.get()
+    now = _active.get()
     before = 0 if now is None else now.held
     for i in range(count):
         if now is not None and i & (i - 1) == 0 and i:  # after 1, 2, 4, 8 ... rounds
-            now.ask((now.held - before) * (count - i) // i)
+            now.require((now.held - before) * (count - i) // i)
         yield i

@@ -1,4 +1,4 @@
-"""How long work is going: a bar with rate and time left on a terminal, plain lines otherwise."""
+"""Progress of work: a bar with rate and time left on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ T = TypeVar("T")
 
 
 class Progress:
-    """``with Progress("field", total) as p: p.update(done, "loss 0.01")``, from ``begun`` on."""
+    """``with Progress("field", total) as p: p.update(done, "loss 0.01")``.
+
+    begun: how many of ``total`` were done before. unit: what is counted, for the rate.
+    """
 
     def __init__(self, title: str, total: int, begun: int = 0, unit: str = "it") -> None:
         self.title, self.total, self.begun, self.unit = title, total, begun, unit
-        self.start = self.said = time.monotonic()
+        self.start = self.last_line = time.monotonic()
         self.bar = None
         if sys.stderr.isatty():
             from rich.console import Console
@@ -40,6 +43,7 @@ class Progress:
         return self
 
     def update(self, done: int, note: str = "") -> None:
+        """So many are done by now; a plain line is printed every 10 s, and at the end."""
         now = time.monotonic()
         rate = (done - self.begun) / max(now - self.start, 1e-9)
         pace = (
@@ -47,8 +51,8 @@ class Progress:
         )
         if self.bar is not None:
             self.bar.update(self.task, completed=done, rate=pace, note=note)
-        elif now - self.said > 10 or done == self.total:
-            self.said = now
+        elif now - self.last_line > 10 or done == self.total:
+            self.last_line = now
             left = (self.total - done) / max(rate, 1e-9)
             line = f"{self.title}: {done}/{self.total}, {pace}, {left:.0f} s left"
             print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
@@ -64,7 +68,7 @@ class Progress:
 
 
 def track(items: Iterable[T], title: str, total: int, unit: str = "it") -> Iterator[T]:
-    """The items, with their progress shown."""
+    """Yield the items, and show the progress."""
     with Progress(title, total, unit=unit) as progress:
         for done, item in enumerate(items, 1):
             yield item

@@ -101,7 +101,7 @@ def build(
 
 def refused(part: str, arguments: Mapping[str, Any], error: Exception) -> InputError:
     """The sentence for a part that cannot be made from its arguments."""
-    from fieldloom.memory import TooMuch, machine, refusal  # late: it imports torch
+    from fieldloom.memory import TooMuch, too_large, total_memory  # late: it imports torch
 
     if not isinstance(error, TooMuch):
         said = shorten(str(error)).rstrip(".") or type(error).__name__
@@ -110,7 +110,7 @@ def refused(part: str, arguments: Mapping[str, Any], error: Exception) -> InputE
     sizes = {key: size for key, value in flat.items() if (size := largest(value)) > 1}
     chief = sorted(sizes, key=lambda key: -sizes[key])[:3]
     given = ", ".join(f"{key} = {quote(flat[key])}" for key in chief)
-    return refusal(part, error.count, machine(), given)
+    return too_large(part, error.count, total_memory(), given)
 
 
 def flatten(arguments: Mapping[str, Any]) -> dict[str, Any]:

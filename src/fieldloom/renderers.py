@@ -290,7 +290,7 @@ class Volume:
             )
         if last != "step" and last <= 0:
             raise InputError(f"renderer.last = {last:g}: 'step', or a length above 0.")
-        memory.ask(2 * memory.FLOAT * (samples + fine))
+        memory.require(2 * memory.FLOAT * (samples + fine))
         self.near, self.far, self.samples, self.fine = near, far, samples, fine
         self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
         self.background = {"white": self.high, "black": self.low, "none": None}[background]

@@ -1,8 +1,8 @@
-"""Stopping: the first signal asks, a second one ends the program at once.
+"""Stopping: the first signal requests it, a second one ends the program at once.
 
-Work that can be gone on with looks whether it is asked to stop, finishes a step, and keeps what it
-has. A long step looks between its inner ones and raises ``Paused`` with where it was; whoever can
-keep that calls it within ``pausable``, and hands it back there when the step is done again.
+Work that can be resumed asks whether it should stop, finishes a step, and saves its state. A long
+step asks between its inner steps and raises ``Paused`` with its state; whoever can save that state
+calls the step within ``pausable``, and hands the state back there when the step is done again.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ if TYPE_CHECKING:  # the command line installs signals before torch is imported
 
 SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n))
 
-_asked = threading.Event()
+_requested = threading.Event()
 _pausable: ContextVar[dict[str, Tensor] | None] = ContextVar("pausable", default=None)
 
 
 class Paused(Exception):
-    """A step was left between its inner steps. tensors: all that going on with it depends on."""
+    """A step was left between its inner steps. tensors: its state, all that resuming depends on."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__("paused")
         self.tensors = dict(tensors)
 
 
-def asked() -> bool:
-    """Whether the user asked to stop, within ``stoppable``."""
-    return _asked.is_set()
+def stop_requested() -> bool:
+    """Whether the user requested to stop, within ``stoppable``."""
+    return _requested.is_set()
 
 
-def pause_asked() -> bool:
-    """Whether a long step should raise ``Paused``: the user asked, and it would be kept."""
-    return _asked.is_set() and _pausable.get() is not None
+def should_pause() -> bool:
+    """Whether a long step should raise ``Paused``: a stop is requested, and its state is saved."""
+    return _requested.is_set() and _pausable.get() is not None
 
 
-def kept() -> dict[str, Tensor]:
-    """Where this step was left before, for it alone; empty where it begins."""
+def take_state() -> dict[str, Tensor]:
+    """The state in which this step paused before, given out once; empty where it begins."""
     held = _pausable.get()
     found = dict(held or {})
     if held:
@@ -53,7 +53,7 @@ def kept() -> dict[str, Tensor]:
 
 @contextmanager
 def pausable(tensors: Mapping[str, Tensor] | None = None) -> Iterator[None]:
-    """Within it a step may pause. tensors: where it was left before."""
+    """A context in which a step may pause. tensors: the state in which it paused before."""
     token = _pausable.set(dict(tensors or {}))
     try:
         yield
@@ -62,10 +62,10 @@ def pausable(tensors: Mapping[str, Tensor] | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def named(name: str, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within a step that may pause, a part of it that may: what it keeps has this name before it.
+def substep(name: str, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """A context for a part of a step that may pause, too: its state has this name in the whole.
 
-    tensors: where the whole step was left before.
+    tensors: the state in which the whole step paused before.
     """
     if _pausable.get() is None:
         yield
@@ -82,18 +82,19 @@ def named(name: str, tensors: Mapping[str, Tensor]) -> Iterator[None]:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Within it a signal only asks, so that a step is always finished; a second one ends at once.
+    """A context in which the first signal only requests to stop, so that a step is always finished.
 
-    Ends by KeyboardInterrupt. In a thread that is not the main one signals are left alone.
+    A second one ends the program at once, by KeyboardInterrupt. In a thread that is not the main
+    one signals are left alone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if _asked.is_set():
+        if _requested.is_set():
             raise KeyboardInterrupt
-        _asked.set()
+        _requested.set()
 
     before = {s: signal.getsignal(s) for s in SIGNALS}
     for number, handler in before.items():
@@ -104,7 +105,7 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _asked.clear()
+        _requested.clear()
 
 
 def end_by_signals() -> None:

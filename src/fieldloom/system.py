@@ -62,10 +62,10 @@ class System(nn.Module):
     are (batch, tokens, width).
 
     ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving,
-    and ``settings`` what it says beside its parts; ``written`` is it as the run's file has it,
-    whose names may be older: files of the run carry fingerprints of that. ``finished`` are the
-    stages of training that the weights have behind them. ``permit`` is what the user allows the
-    parts and data of this system.
+    and ``settings`` what it says beside its parts. ``stored_recipe`` is the recipe as the run's
+    file has it, whose names may be older: the run's files carry fingerprints of that. ``finished``
+    are the stages of training that the weights have behind them. ``permit`` is what the user allows
+    the parts and data of this system.
     """
 
     settings: Settings
@@ -86,7 +86,7 @@ class System(nn.Module):
         self.permit = permit
         self.link = link or (lambda values: values)
         self.modality, self.render, self.loss_fn = modality, render, loss_fn
-        self.recipe = self.written = recipe
+        self.recipe = self.stored_recipe = recipe
         self.family, self.encoder, self.prior = family, encoder, prior
         self.finished: list[str] = []
         self.eval()

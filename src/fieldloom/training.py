@@ -73,7 +73,7 @@ def train(
         else:
             system = assemble(known, permit).to(where)
         system.recipe = known
-        system.written = run.written | {"source": known["source"]} if resume else known
+        system.stored_recipe = run.stored_recipe | {"source": known["source"]} if resume else known
         stages = system.settings.stages
         todo = [
             name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
@@ -84,7 +84,7 @@ def train(
             if chosen.get("format", 1) < FINGERPRINTED:
                 run.adopt(system)
             elif path is not None:
-                run.write_recipe(system.written)
+                run.write_recipe(system.stored_recipe)
         else:
             begin(system, run, where, fields)
         todo = [name for name in todo if name not in system.finished]
@@ -262,7 +262,7 @@ def _run_stage(
         seed=system.settings.seed,
         micro=training.stage.micro or training.stage.batch,
         device=device,
-        save=lambda state: run.write_state(name, state, system.written),
+        save=lambda state: run.write_state(name, state, system.stored_recipe),
         log=run.log,
     )
 

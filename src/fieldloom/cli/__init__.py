@@ -25,7 +25,7 @@ from fieldloom.cli.options import allowing
 from fieldloom.cli.rendering import render
 from fieldloom.cli.training import demo, train
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
-from fieldloom.process import quicken
+from fieldloom.process import tune_process
 
 app = typer.Typer(
     help="Fit, encode, generate and evaluate neural fields.",
@@ -64,7 +64,7 @@ STOPPED = "stopped; what was finished is kept."
 
 def main() -> None:
     """Run the command line: exit with 2 for wrong input, 1 for a failed run, 130 if stopped."""
-    quicken()
+    tune_process()
     stopping.end_by_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

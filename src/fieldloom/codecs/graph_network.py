@@ -24,7 +24,7 @@ class GraphEncoder(nn.Module):
         self.nodes = identity_vectors(sizes, width)
         self.biases = nn.ModuleList(nn.Linear(1, width) for _ in sizes[1:])
         self.rounds = nn.ModuleList(
-            MessageRound(len(sizes) - 1, width) for _ in memory.rounds(rounds)
+            MessageRound(len(sizes) - 1, width) for _ in memory.checked_range(rounds)
         )
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent))
 

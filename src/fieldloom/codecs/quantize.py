@@ -77,7 +77,7 @@ class Quantize(Codec):
         self.center_on, self.levels = center, levels
         family = np.zeros_like(positions.layer) if per == "all" else positions.layer
         self.members = [np.flatnonzero(family == i) for i in range(int(family.max()) + 1)]
-        memory.ask(8 * levels * len(family))
+        memory.require(8 * levels * len(family))
         codebook = family[:, None] * levels + np.arange(levels)
         count = len(self.members)
         self.vocabulary = Vocabulary(codebook_size, count * levels, codebook, positions)

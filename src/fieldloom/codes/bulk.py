@@ -151,13 +151,13 @@ def encode_shards(
             (folder / PAUSED).unlink(missing_ok=True)
             count += 1
             progress.update(count)
-            if stopping.asked():
+            if stopping.stop_requested():
                 raise Interrupted(f"stopped after shard {number + 1} of {len(parts)}")
 
 
 def encoded(system: System, source: Source, indices: Tensor, worst: float = math.inf) -> Codes:
     """The codes of one shard, without those that failed. Raises Paused where it may be left."""
-    left = stopping.kept()
+    left = stopping.take_state()
     codes, losses = ([left["codes"]], [left["losses"]]) if left else ([], [])
     done, reached = sum(map(len, codes)), 0
     for signal in system.signals(source.read(indices)):
@@ -166,9 +166,9 @@ def encoded(system: System, source: Source, indices: Tensor, worst: float = math
             continue
         signal = signal.to(system.device)
         try:
-            if stopping.pause_asked():
+            if stopping.should_pause():
                 raise stopping.Paused(left)
-            with stopping.named("batch", left):
+            with stopping.substep("batch", left):
                 code = system.encode_signal(signal)
         except stopping.Paused as pause:
             none = torch.zeros(0, *system.family.code_shape)
@@ -341,8 +341,8 @@ def shard_size(system: System, source: Source, indices: Tensor) -> int:
 def fingerprint(system: System) -> str:
     """Of everything that a code is a function of, beside the data."""
     parts = ("modality", "renderer", "loss", "field", "conditioner", "encoder", "train")
-    told = {key: system.written.get(key) for key in parts}
-    told["train"] = system.written.get("train", {}).get("field")
+    told = {key: system.stored_recipe.get(key) for key in parts}
+    told["train"] = system.stored_recipe.get("train", {}).get("field")
     seen = hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8)
     for module in (system.family, system.encoder):
         for name, tensor in sorted(module.state_dict().items()):

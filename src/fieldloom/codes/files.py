@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from fieldloom.codes import bulk, nef
-from fieldloom.engine.provenance import of_weights
+from fieldloom.engine.provenance import fingerprint_weights
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import InputError, shorten
 from fieldloom.modalities.sources import Source
@@ -49,7 +49,7 @@ def encode_into(
     if format == "hdf5":
         nef.write(path, system.family, found.codes, beside)
     else:
-        made_by = {"verb": "encode", "weights": of_weights(system)}
+        made_by = {"verb": "encode", "weights": fingerprint_weights(system)}
         write_tensors(path, {"codes": found.codes, **beside}, {"failed": found.failed}, made_by)
     bulk.remove(folder)
     return found
@@ -101,7 +101,7 @@ def read_codes(path: str | Path, system: System) -> Code:
         codes, _ = nef.read(where, system.family, system.permit)
     else:
         tensors, _, told = read_tensors(where)
-        made_with, mine = told.get("weights"), of_weights(system)
+        made_with, mine = told.get("weights"), fingerprint_weights(system)
         if "codes" not in tensors:
             there = shorten(", ".join(sorted(tensors))) or "nothing"
             raise InputError(f"'{path}' holds no codes: it has {there}.")

@@ -197,7 +197,7 @@ class FlatWeights(Conditioner):
         if width < 1:
             raise InputError(f"conditioner.width = {width}: at least 1.")
         self.code_shape = (-(-sum(self.sizes) // width), width)
-        memory.ask(memory.of_numbers([self.code_shape]))
+        memory.require(memory.bytes_of([self.code_shape]))
         self.start = nn.Parameter(self.draw(generator) if start is None else start)
 
     def draw(self, generator: Generator | None = None) -> Code:

@@ -22,7 +22,7 @@ class Hyper(Conditioner):
             biases (GASP, arXiv:2102.04776, section 3.2; layers start as torch.nn.Linear's).
             r: the code first becomes a vector of the last hidden width (a linear layer); from it
             each weight and bias has a head of two layers, ReLU between. A bias is its head's
-            answer; a weight is W = base * sigmoid(A B), A (in, r) and B (r, out) the head's answer,
+            output; a weight is W = base * sigmoid(A B), A (in, r) and B (r, out) the head's output,
             base shared (GEM, arXiv:2111.06387, section 3.1). Matrices start by Kaiming's normal
             draw, biases as 0.01 N(0, 1).
     only:   glob pattern of the slots that depend on the code; the others stay shared.
@@ -67,13 +67,13 @@ class Hyper(Conditioner):
                 nn.Sequential(
                     kaiming_linear(last, last, generator),
                     nn.ReLU(),
-                    kaiming_linear(last, self._answer(n), generator),
+                    kaiming_linear(last, self._outputs(n), generator),
                 )
                 for n in made
             )
 
-    def _answer(self, name: str) -> int:
-        """Numbers that the head of a slot gives: a bias, or the two factors of a gate."""
+    def _outputs(self, name: str) -> int:
+        """How many numbers the head of a slot outputs: a bias, or the two factors of a gate."""
         shape = self.slots[name].shape
         if name not in self.gated:
             return math.prod(shape)
@@ -97,19 +97,19 @@ class Hyper(Conditioner):
         h = self.trunk[-1](h)
         weights = self.base.mapping()
         for name, head in zip(self.chosen, self.heads, strict=True):
-            answer = head(h)
+            output = head(h)
             shape = self.slots[name].shape
             if name in self.gated:
-                weights[name] = weights[name] * self._gate(answer, shape)
+                weights[name] = weights[name] * self._gate(output, shape)
             else:
-                weights[name] = answer.unflatten(-1, shape)
+                weights[name] = output.unflatten(-1, shape)
         return weights
 
-    def _gate(self, answer: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def _gate(self, output: Tensor, shape: tuple[int, ...]) -> Tensor:
         """sigmoid(A B): (batch, *shape) in (0, 1)."""
         assert self.rank is not None
         fan_in, fan_out = shape[-2:]
-        both = answer.unflatten(-1, (*shape[:-2], -1))
+        both = output.unflatten(-1, (*shape[:-2], -1))
         first, second = both.split([fan_in * self.rank, self.rank * fan_out], -1)
         product = first.unflatten(-1, (fan_in, self.rank)) @ second.unflatten(
             -1, (self.rank, fan_out)

@@ -41,7 +41,7 @@ class Mixture(Conditioner):
             raise InputError(f"mixture: experts = {experts}, width = {width}: at least 1 each.")
         chosen = choose_of_layers(slots, only)
         super().__init__(slots, skip=frozenset(chosen), generator=generator)
-        memory.ask(experts * memory.of_numbers(slots[name].shape for name in chosen))
+        memory.require(experts * memory.bytes_of(slots[name].shape for name in chosen))
         self.experts, self.coefficients, self.chosen = experts, coefficients, chosen
         self.basis = Tensors(
             {n: torch.stack([slots[n].init(generator) for _ in range(experts)]) for n in chosen}

@@ -90,8 +90,8 @@ class Factor(Conditioner):
         super().__init__(slots, skip=frozenset([slot]), generator=generator)
         *tiles, fan_in, fan_out = slots[slot].shape
         self.slot, self.code_shape = slot, (rank, fan_in)
-        drawn = torch.randn(*tiles, rank, fan_out, generator=generator)
-        self.shared = nn.Parameter(drawn / math.sqrt(rank * fan_in))
+        normal = torch.randn(*tiles, rank, fan_out, generator=generator)
+        self.shared = nn.Parameter(normal / math.sqrt(rank * fan_in))
         self.start: nn.Parameter | None = None
         if origin == "learned":
             self.start = nn.Parameter(torch.randn(self.code_shape, generator=generator))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fieldloom.denoisers.conditions import class_rows, embed_sinusoid
 from fieldloom.errors import InputError
-from fieldloom.memory import rounds
+from fieldloom.memory import checked_range
 from fieldloom.nn.transformer import AdaptiveBlock, check_heads, modulate
 from fieldloom.types import Code
 
@@ -53,7 +53,9 @@ class Dit(nn.Module):
         )
         self.time = nn.Sequential(nn.Linear(time, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(classes + 1, width) if classes else None
-        self.blocks = nn.ModuleList(AdaptiveBlock(width, heads, ratio) for _ in rounds(depth))
+        self.blocks = nn.ModuleList(
+            AdaptiveBlock(width, heads, ratio) for _ in checked_range(depth)
+        )
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.adapt = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.output = nn.Linear(width, channels)

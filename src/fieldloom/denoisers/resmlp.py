@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fieldloom.denoisers.conditions import class_rows, embed_sinusoid
 from fieldloom.errors import InputError
-from fieldloom.memory import rounds
+from fieldloom.memory import checked_range
 from fieldloom.types import Code
 
 
@@ -57,7 +57,9 @@ class ResMlp(nn.Module):
         self.input = nn.Linear(size, width)
         self.time = nn.Linear(time, time)
         self.label = nn.Embedding(classes + 1, time) if classes else None
-        self.blocks = nn.ModuleList(ResidualBlock(width, groups, time) for _ in rounds(depth))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, groups, time) for _ in checked_range(depth)
+        )
         self.norm, self.output = nn.GroupNorm(groups, width), nn.Linear(width, size)
         for module in self.modules():
             if isinstance(module, nn.Linear):

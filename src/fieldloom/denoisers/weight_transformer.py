@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fieldloom.denoisers.conditions import class_rows, embed_octaves, embed_sinusoid
 from fieldloom.errors import InputError
-from fieldloom.memory import rounds
-from fieldloom.nn.initial import init_normal
+from fieldloom.memory import checked_range
+from fieldloom.nn.initialisers import init_normal
 from fieldloom.nn.transformer import Block, check_heads
 from fieldloom.types import Code, Slot
 
@@ -82,7 +82,7 @@ class WeightTransformer(nn.Module):
         tokens = len(sizes) + 1 + (classes > 0)
         self.norm_in, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.position = nn.Parameter(torch.zeros(tokens, width))
-        self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in rounds(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in checked_range(depth))
         self.output = nn.ModuleList(nn.Linear(width, size, bias=False) for size in sizes)
         init_normal(self)
 

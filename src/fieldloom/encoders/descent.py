@@ -68,7 +68,7 @@ class Cavia(Encoder):
                 f"cavia: steps = {steps}, rate = {rate}, noise = {noise}, clamp = {list(clamp)}: "
                 "not negative, and clamp from the least to the most."
             )
-        memory.ask(steps * memory.OBJECT)  # of the graph that is differentiated
+        memory.require(steps * memory.OBJECT)  # of the graph that is differentiated
         self.steps, self.second_order, self.rate = steps, second_order, rate
         self.clamp, self.noise, self.batch, self.relative = clamp, noise, batch, relative
         self.independent = reduction == "signal"

@@ -121,7 +121,7 @@ class Fit(Encoder):
         points = count if self.points is None else min(self.points, count)
         size = stack_size(family, render, points, signal.coords.is_cpu)
         size = size if self.independent else max(1, len(signal))
-        kept = {name: x.to(signal.coords.device) for name, x in stopping.kept().items()}
+        kept = {name: x.to(signal.coords.device) for name, x in stopping.take_state().items()}
         found = [kept.pop("found")] if kept else []
         for first in range(sum(map(len, found)), max(1, len(signal)), size):
             some = slice(first, first + size)
@@ -149,7 +149,7 @@ class Fit(Encoder):
         """The codes of one stack. kept: where it, or its start, was left before."""
         explain = (family, render, loss_fn)
         if code is None and "step" not in kept:
-            with stopping.named("start", kept):
+            with stopping.substep("start", kept):
                 code = self.begin(signal, *explain).detach()
         seen = signal.thinned(points) if self.draw == "once" else signal
         return self.descend(code, seen, points, *explain, kept, on_step)
@@ -202,7 +202,7 @@ class Fit(Encoder):
         seen, a_pass = point_sampler(signal, points, self.seed), count // points
         began = now()
         for step in range(begun, self.steps):
-            if stopping.pause_asked():
+            if stopping.should_pause():
                 told = {"step": torch.tensor(step), "result": result}
                 raise stopping.Paused(stack.state() | told)
             seconds = now() - began

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fieldloom.encoders.encoder import Encoder
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.memory import rounds
+from fieldloom.memory import checked_range
 from fieldloom.nn.transformer import Block
 from fieldloom.renderers import Renderer, plucker
 from fieldloom.types import Code, LossFn, Signal
@@ -34,7 +34,7 @@ class Transformer(Encoder):
              must be as wide as codes.
     rays:    of views, what is joined to each pixel: ``plucker`` [d, o x d] of the unit direction
              (LA-GINR), or ``origin`` [o, d] (TransINR, IPC).
-    known:   whether one more channel says which points are known; hidden values are 0 in any case.
+    mask_channel: whether one more channel says which points are known; hidden values are 0 anyway.
     axes, value_dim, coord_dim, grid_dim: of the contexts, as the modality states them. Where a grid
              does not have coordinates for points but rays through them, these are joined to the
              values, and the first axis is that of views.
@@ -61,7 +61,7 @@ class Transformer(Encoder):
         positions: Literal["learned", "none"] = "learned",
         head: bool = True,
         rays: Literal["plucker", "origin"] = "plucker",
-        known: bool = False,
+        mask_channel: bool = False,
         grid_dim: int | None = None,
     ) -> None:
         super().__init__()
@@ -83,12 +83,12 @@ class Transformer(Encoder):
             raise InputError(
                 f"encoder: dropout = {dropout}, ratio = {ratio}: in [0, 1), and at least a unit."
             )
-        self.axes, self.pad, self.rays, self.known = axes, pad, rays, known
-        places = [(n + 2 * pad) // p for n, p in zip(own, self.patch, strict=True)]
-        if min(places) < 1:
+        self.axes, self.pad, self.rays, self.mask_channel = axes, pad, rays, mask_channel
+        patches = [(n + 2 * pad) // p for n, p in zip(own, self.patch, strict=True)]
+        if min(patches) < 1:
             raise InputError(f"encoder.patch = {patch} is larger than the data, {own}.")
-        count = (axes[0] if self.views else 1) * math.prod(places)
-        channels = value_dim + (coord_dim if self.views else 0) + known
+        count = (axes[0] if self.views else 1) * math.prod(patches)
+        channels = value_dim + (coord_dim if self.views else 0) + mask_channel
         tokens, code_width = code_shape
         if not head and width != code_width:
             raise InputError(
@@ -99,7 +99,7 @@ class Transformer(Encoder):
         self.positions = nn.Parameter(torch.randn(count, width)) if learned else None
         self.asked = nn.Parameter(torch.randn(tokens, width))
         self.blocks = nn.ModuleList(
-            Block(width, heads, ratio, bias, dropout) for _ in rounds(depth)
+            Block(width, heads, ratio, bias, dropout) for _ in checked_range(depth)
         )
         last = [nn.LayerNorm(width), nn.Linear(width, code_width)] if head else []
         self.head = nn.Sequential(*last)
@@ -133,7 +133,7 @@ class Transformer(Encoder):
             seen = [signal.values.masked_fill(~signal.mask.unsqueeze(-1), 0)]
         if self.views:
             seen.append(plucker(signal.coords) if self.rays == "plucker" else signal.coords)
-        if self.known:
+        if self.mask_channel:
             ones = torch.ones_like(signal.values[..., :1])
             seen.append(ones if signal.mask is None else signal.mask.unsqueeze(-1).to(ones))
         x = torch.cat(seen, -1).mT.unflatten(2, grid)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from fieldloom.errors import InputError
-from fieldloom.memory import machine
+from fieldloom.memory import total_memory
 from fieldloom.settings import Precision
 
 
@@ -93,7 +93,7 @@ def forget_peak(device: torch.device) -> None:
 
 def memory(device: torch.device) -> int:
     """Bytes that there are, used or not."""
-    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else machine()
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else total_memory()
 
 
 def held_memory(device: torch.device) -> int:

@@ -1,4 +1,4 @@
-"""A run that begins with the fields of another: fitted once, many priors."""
+"""A run that begins with the trained fields of another, so that many priors share one fit."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from fieldloom.system import System
 
 
 def check_giver(recipe: Recipe, other: str | Path) -> dict[str, Any]:
-    """What to remember of another run: its folder, and the seed of its field and codes.
+    """The folder of the other run and the seed of its field and codes, to be kept in ``env.json``.
 
-    Raises InputError where its field is not trained, or is of other data, parts or settings.
+    Raises InputError where its field is not trained, or has other data, parts or settings.
     """
     giver = Run(other)
     theirs = giver.read_recipe()
     if "field" not in giver.read_weights()[1]:
         raise InputError(f"'{other}' has no trained field yet: --resume finishes it.")
-    for name, here in _needed(recipe).items():
-        there = _needed(theirs)[name]
+    for name, here in _dependencies(recipe).items():
+        there = _dependencies(theirs)[name]
         if here != there:
             raise InputError(
                 f"the fields of '{other}' are not of this recipe: [{name}] differs, {quote(there)} "
@@ -33,7 +33,7 @@ def check_giver(recipe: Recipe, other: str | Path) -> dict[str, Any]:
 
 
 def inherit(system: System, run: Run, other: str | Path) -> None:
-    """Give the system and the run the stage ``field`` of another run, and its codes, if any."""
+    """Copy the stage ``field`` of another run, and its codes, if any, to the system and its run."""
     giver = Run(other)
     tensors, _ = giver.read_weights()
     held = {name: x for name, x in tensors.items() if name.startswith(("family.", "encoder."))}
@@ -46,8 +46,8 @@ def inherit(system: System, run: Run, other: str | Path) -> None:
     run.write_log([line for line in giver.read_log() if line["stage"] == "field"])
 
 
-def _needed(recipe: Recipe) -> dict[str, Any]:
-    """What fields and codes depend on; where the data lie is not of it, what they are is."""
+def _dependencies(recipe: Recipe) -> dict[str, Any]:
+    """What fields and codes depend on, by today's names: the data themselves, not their path."""
     known = {key: x for key, x in recipe.get("known", {}).items() if key != "beside"}
     source = recipe.get("source")
     if isinstance(source, dict):

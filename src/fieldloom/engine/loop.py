@@ -325,9 +325,9 @@ def loop(
             if done % stage.log_every == 0 or last:
                 seconds = (time.monotonic() - began) / (done - first)
                 log({"stage": title, "step": done, **numbers, "seconds_a_step": round(seconds, 5)})
-            if (done % stage.save_every == 0 and not last) or stopping.asked():
+            if (done % stage.save_every == 0 and not last) or stopping.stop_requested():
                 save(training.state())
-            if stopping.asked():
+            if stopping.stop_requested():
                 raise Interrupted(f"stopped after step {done} of {stage.steps}")
     training.finish()
     objective.eval()

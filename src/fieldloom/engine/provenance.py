@@ -1,4 +1,4 @@
-"""What made a file of a run: a fingerprint of each section of its recipe, its seed and its data."""
+"""What made a file of a run: fingerprints of the sections of its recipe, its seed and its data."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from fieldloom.system import System
 FIELD = (
     "seed", "data", "modality", "renderer", "loss", "field", "conditioner", "encoder", "objective",
 )  # fmt: skip
-"""What a trained field and its codes depend on, beside the stage ``field``."""
+"""What a trained field and its codes depend on, beside the settings of the stage ``field``."""
 
 FREE = {"micro", "save_every", "log_every"}
-"""Settings of a stage that change nothing in what it ends with, but for rounding.
+"""Settings of a stage that change its result by rounding alone.
 
-By all names that they had: fingerprints are of a recipe as the run's file has it.
+Under all names that they ever had, since fingerprints are of a recipe as the run's file has it.
 """
 
 
 def provenance(recipe: Recipe) -> dict[str, str]:
-    """Section -> fingerprint, of everything that a run's tensors are a function of.
+    """Section -> fingerprint, of everything that a run's tensors depend on.
 
-    recipe: as its file has it; the same settings by names of another time have others. Where
-    the data lie, how they are evaluated and what was expected is not of it.
+    recipe: as the run's file has it; the same settings under other names have other fingerprints.
+    Where the data lie, how they are evaluated and what was expected are left out.
     """
     told = {name: recipe.get(name) for name in (*FIELD, "prior")}
     told["seed"] = recipe.get("seed", 0)
@@ -40,18 +40,19 @@ def provenance(recipe: Recipe) -> dict[str, str]:
 
 
 def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
-    """The settings of a stage without those that change nothing."""
+    """The settings of a stage without those of ``FREE``."""
     spec = recipe.get("train", {}).get(stage, {})
     return {key: value for key, value in spec.items() if key not in FREE}
 
 
 def fingerprint(value: Any) -> str:
+    """16 hexadecimal digits of a value that JSON can hold."""
     content = json.dumps(value, sort_keys=True, default=str).encode()
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def of_weights(system: System) -> str:
-    """The fingerprint of a system's family and encoder: what codes are a function of."""
+def fingerprint_weights(system: System) -> str:
+    """The fingerprint of the weights of a system's family and encoder, which codes depend on."""
     seen = hashlib.blake2b(digest_size=8)
     for module in (system.family, system.encoder):
         for name, tensor in sorted(module.state_dict().items()):
@@ -60,13 +61,18 @@ def of_weights(system: System) -> str:
 
 
 def check_made_by(
-    said: Mapping[str, str], now: Mapping[str, str], names: Iterable[str], path: Path, advice: str
+    found: Mapping[str, str],
+    expected: Mapping[str, str],
+    names: Iterable[str],
+    path: Path,
+    advice: str,
 ) -> None:
-    """Raise InputError where a file was made by something else, naming in what it differs.
+    """Raise InputError where a file was made by something else, naming the sections that differ.
 
-    said: what the file says; now: what it should say; names: those that it depends on.
+    found: the fingerprints that the file carries; expected: those that it should carry; names:
+    the sections that it depends on; advice: what to do, the end of the sentence.
     """
-    other = [name for name in names if said.get(name) != now.get(name)]
+    other = [name for name in names if found.get(name) != expected.get(name)]
     if other:
         more = " ..." if len(other) > 3 else ""
         raise InputError(

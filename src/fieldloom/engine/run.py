@@ -2,14 +2,15 @@
 
     recipe.toml        the resolved recipe
     model.safetensors  all weights of the system, and which stages are finished
-    codes.safetensors  raw codes of the training data, of each its place in them and final error
-    codes/             shards of them, while they are not all there
-    state.safetensors  where an unfinished stage is
-    log.jsonl, env.json, report.json, report.html, pictures
-    .lock              while a process writes into it: which one
+    codes.safetensors  raw codes of the training data; beside each its index and its final error
+    codes/             shards of these codes, until all of them are found
+    state.safetensors  the checkpoint of an unfinished stage
+    log.jsonl, env.json, report.json, report.html, images
+    .lock              which process writes into the folder, while one does
 
-It can be moved and loaded elsewhere. Every file is written beside its old self, then renamed, and
-names what made it; nothing is written through a link out of the folder.
+The folder can be moved and loaded elsewhere. Every file is written beside the old one and then
+renamed, and carries fingerprints of what made it. Nothing is written through a link out of the
+folder.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from fieldloom import export
 from fieldloom.assembly import assemble
 from fieldloom.engine import device as devices
 from fieldloom.engine.loop import State, load_weights
-from fieldloom.engine.provenance import FIELD, check_made_by, of_weights, provenance
+from fieldloom.engine.provenance import FIELD, check_made_by, fingerprint_weights, provenance
 from fieldloom.engine.schemas import Checkpoint, Line, Weights, parse_json, read_text
 from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError
@@ -50,10 +51,11 @@ RESERVED = (RECIPE, MODEL, CODES, STATE, LOG, ENV, SHARDS)
 
 
 class Codes(NamedTuple):
-    """Raw codes of training signals in their order, without those that failed.
+    """Raw codes (signals, tokens, width) of training signals in order, without those that failed.
 
-    labels: (codes,) or None. beside: what else there is of each code (``places`` in the source,
-    where not all are there; ``errors``). numbers: JSON-able.
+    labels: the class of each, or None. beside: name -> one number a code: ``places``, its index in
+    the source, where some are left out; ``errors``, its final reconstruction loss. numbers: what
+    else the file says, as JSON.
     """
 
     codes: Tensor
@@ -102,10 +104,10 @@ class Run:
     # -- recipe
 
     @property
-    def written(self) -> Recipe:
-        """The run's recipe as its file has it, by names and keys that may be older.
+    def stored_recipe(self) -> Recipe:
+        """The recipe as the run's file has it. Its names and keys may be older than today's.
 
-        The run's files carry fingerprints of these, so they stay as they are.
+        The other files carry fingerprints of it, so a rename must not change it.
         """
         return read_file(self.require().folder / RECIPE)
 
@@ -114,7 +116,7 @@ class Run:
 
         Data that have left their place together with the run are found beside it.
         """
-        recipe = resolve(self.written, warn=False)
+        recipe = resolve(self.stored_recipe, warn=False)
         beside = recipe.get("known", {}).get("beside")
         source = recipe.get("source")
         if isinstance(beside, str) and isinstance(source, dict):
@@ -141,7 +143,7 @@ class Run:
 
     def write_system(self, system: System) -> None:
         numbers = {"finished": system.finished}
-        made_by = provenance(system.written)
+        made_by = provenance(system.stored_recipe)
         write_tensors(self.inside(MODEL), system.state_dict(), numbers, made_by)
 
     def read_weights(self) -> tuple[dict[str, Tensor], list[str]]:
@@ -159,21 +161,23 @@ class Run:
         system = assemble(recipe, permit)
         load_weights(system, tensors, f"'{self.folder / MODEL}'")
         system.finished = finished
-        system.written = self.written | {"source": recipe.get("source", {})}  # where data lie now
+        system.stored_recipe = self.stored_recipe | {
+            "source": recipe.get("source", {})
+        }  # where data lie now
         return system.to(devices.pick(device))
 
     def _check(self, held: Held, names: Sequence[str], path: Path) -> None:
         """Raise InputError for a file that something else made than this run's recipe."""
-        if not held.made_by and self.written.get("format", 1) >= FINGERPRINTED:
+        if not held.made_by and self.stored_recipe.get("format", 1) >= FINGERPRINTED:
             raise InputError(
                 f"'{path}' does not say what made it, as all files of this run do: it is of "
                 "another run, or was changed. Delete it, or take another folder."
             )
         if not held.made_by:
-            self._say_before()
+            self._warn_no_fingerprints()
             return
         advice = f"restore the {RECIPE} that it belongs to, or train in another folder."
-        check_made_by(held.made_by, provenance(self.written), names, path, advice)
+        check_made_by(held.made_by, provenance(self.stored_recipe), names, path, advice)
 
     def write_codes(
         self,
@@ -183,9 +187,9 @@ class Run:
         beside: dict[str, Tensor] | None = None,
         numbers: dict[str, Any] | None = None,
     ) -> None:
-        """beside: what else there is of each code (its place, its error); numbers: JSON-able."""
+        """Write the codes of the training signals; arguments as the entries of ``Codes``."""
         tensors = {"codes": codes} | ({} if labels is None else {"labels": labels}) | (beside or {})
-        made_by = provenance(system.written) | {"weights": of_weights(system)}
+        made_by = provenance(system.stored_recipe) | {"weights": fingerprint_weights(system)}
         write_tensors(self.inside(CODES), tensors, numbers or {}, made_by)
 
     def read_codes(self, system: System | None = None) -> Codes:
@@ -198,7 +202,7 @@ class Run:
         held = read_tensors(path)
         self._check(held, [*FIELD, "train.field"], path)
         if held.made_by and system is not None:
-            now = {"weights": of_weights(system)}
+            now = {"weights": fingerprint_weights(system)}
             advice = "delete it, and --resume finds the codes again."
             check_made_by(held.made_by, now, now, path, advice)
         beside = dict(held.tensors)
@@ -216,7 +220,7 @@ class Run:
             raise InputError(f"'{path}' is damaged: what is beside its codes is not one a code.")
         return Codes(codes, labels, beside, held.numbers)
 
-    def _say_before(self) -> None:
+    def _warn_no_fingerprints(self) -> None:
         warnings.warn(
             f"'{self.folder}' was written by an older version, whose files carry no fingerprints: "
             "they are taken as they are, and get them when training goes on.",
@@ -224,27 +228,30 @@ class Run:
         )
 
     def adopt(self, system: System) -> None:
-        """Give an older version's files their fingerprints, and the recipe the newest format."""
-        self._say_before()
-        made_by = provenance(system.written)
+        """Give files that carry no fingerprints theirs, and the recipe the newest format."""
+        self._warn_no_fingerprints()
+        made_by = provenance(system.stored_recipe)
         for name in (MODEL, CODES, STATE):
             path = self.folder / name
             if path.is_file():
                 tensors, numbers, _ = read_tensors(path)
-                weights = {"weights": of_weights(system)} if name == CODES else {}
+                weights = {"weights": fingerprint_weights(system)} if name == CODES else {}
                 write_tensors(self.inside(name), tensors, numbers, made_by | weights)
-        self.write_recipe(system.written)
+        self.write_recipe(system.stored_recipe)
 
     # -- an unfinished stage
 
     def write_state(self, stage: str, state: State, recipe: Recipe | None = None) -> None:
-        """recipe: what the stage is trained by; None: the run's own."""
+        """Write the checkpoint of a stage. recipe: what it is trained by; None: the run's own."""
         tensors, numbers = state
         told = numbers | {"stage": stage}
-        write_tensors(self.inside(STATE), tensors, told, provenance(recipe or self.written))
+        write_tensors(self.inside(STATE), tensors, told, provenance(recipe or self.stored_recipe))
 
     def read_state(self, stage: str) -> State | None:
-        """Where the stage was interrupted, if it was. Raises InputError for another recipe's."""
+        """The checkpoint of a stage that was interrupted; None where there is none.
+
+        Raises InputError for a checkpoint of another recipe.
+        """
         path = self.folder / STATE
         if not path.is_file():
             return None
@@ -270,7 +277,7 @@ class Run:
             raise FieldloomError(f"'{self.folder}' cannot be written: {error.strerror}.") from None
 
     def read_log(self) -> list[dict[str, Any]]:
-        """Its lines; those that are torn, or none of ours, are left out and counted aloud."""
+        """The lines of the log. Lines that cannot be read are left out, with a warning."""
         path, lines, other = self.folder / LOG, [], 0
         if not path.is_file():
             return []
@@ -289,7 +296,7 @@ class Run:
         return lines
 
     def rewind_log(self, stage: str, step: int) -> None:
-        """Forget lines of a stage beyond a step: they will be written again."""
+        """Remove lines of a stage after a step: training writes them again."""
         kept = [x for x in self.read_log() if x["stage"] != stage or x["step"] <= step]
         self.write_log(kept)
 
@@ -302,19 +309,18 @@ class Run:
     # -- the beginning, and what is left over
 
     def begin(self, recipe: Recipe, environment: dict[str, Any]) -> None:
-        """Make the folder a run that has done nothing yet. The recipe is written last, by
-        ``write_recipe``: a folder without one is no run.
+        """Prepare the folder for a new run: remove files of a run that only began, write
+        ``env.json``.
 
-        Raises InputError where files of a run lie there without their recipe, unless they are only
-        the beginning of this very recipe's run, in which nothing was trained yet: these are
-        replaced.
+        The recipe is written last, by ``write_recipe``: a folder without one is no run. Raises
+        InputError where there are files of another run without their recipe.
         """
         made_by = provenance(recipe)
         there = [name for name in RESERVED if os.path.lexists(self.folder / name)]
         told = self.read_environment()
         began = told.get("made_by")
         ours = began is not None and (began == made_by or there == [ENV])
-        if there and not self.exists and not (ours and self._made_nothing(told)):
+        if there and not self.exists and not (ours and self._has_only_begun(told)):
             raise InputError(
                 f"'{self.folder}' holds {there[0]} but no {RECIPE}: it is of another run. Take "
                 "another folder, or delete it."
@@ -327,14 +333,14 @@ class Run:
 
     @property
     def untouched(self) -> bool:
-        """Whether a run has only begun: nothing was made, beyond what it was given."""
+        """Whether the run has only begun: nothing is trained but what it was given."""
         told = self.read_environment()
-        if told.get("made_by") != provenance(self.written):
+        if told.get("made_by") != provenance(self.stored_recipe):
             return False  # not this recipe's beginning, but somebody's own files
-        return self._made_nothing(told)
+        return self._has_only_begun(told)
 
-    def _made_nothing(self, told: dict[str, Any]) -> bool:
-        """Whether there is nothing but what the run that ``env.json`` tells of began with."""
+    def _has_only_begun(self, told: dict[str, Any]) -> bool:
+        """Whether there is nothing but what a run begins with. told: its ``env.json``."""
         if (self.folder / STATE).exists() or (self.folder / SHARDS).exists():
             return False
         with warnings.catch_warnings():
@@ -347,15 +353,15 @@ class Run:
         return stages <= {"field"} and set(done) <= {"field"}
 
     def read_environment(self) -> dict[str, Any]:
-        """What was written down when the run began; empty where there is none."""
+        """The content of ``env.json``; empty where there is none."""
         path = self.folder / ENV
         said = parse_json(read_text(path), path) if path.is_file() else None
         return said if isinstance(said, dict) else {}
 
     def tidy(self, finished: Sequence[str]) -> None:
-        """Remove what a killed process left: half-written files, the state of a finished stage.
+        """Remove what a killed process left: half-written files, checkpoints of finished stages.
 
-        Raises InputError for codes that are there before their field is.
+        Raises InputError where there are codes although the field is not trained.
         """
         if self.has_codes and "field" not in finished:
             raise InputError(
@@ -379,9 +385,9 @@ def save(system: System, folder: str | Path) -> Path:
     if run.exists or run.folder.is_file():
         what = "holds a run already" if run.exists else "is a file"
         raise InputError(f"'{folder}' {what}: choose another folder.")
-    run.begin(system.written, devices.environment(system.device))
+    run.begin(system.stored_recipe, devices.environment(system.device))
     run.write_system(system)
-    run.write_recipe(system.written)
+    run.write_recipe(system.stored_recipe)
     return run.folder
 
 

@@ -17,7 +17,7 @@ from fieldloom.evaluation.large import LIMIT
 from fieldloom.metrics.cost import inference, macs, parameters
 from fieldloom.modalities import Modality
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.process import quicken
+from fieldloom.process import tune_process
 from fieldloom.system import System
 from fieldloom.types import Code
 
@@ -108,7 +108,7 @@ def row(
     memory:  bytes, the most that decoding one took above what the process (on an accelerator: the
              weights) held before.
     """
-    quicken()  # in a process of its own, this one may not be the command line's
+    tune_process()  # in a process of its own, this one may not be the command line's
     recipe = recipes.load(name)
     expected = recipe.pop("expected", {})
     recipe.pop("prior", None)

@@ -136,7 +136,7 @@ class Experts:
         self.blend, self.centred = tiling.blend, tiling.centred
         self.residual, self.offset, self.layers = residual, offset, depth
         self.activation, self.output = activation_of(activation), activation_of(output)
-        memory.ask(2 * depth * memory.OBJECT)
+        memory.require(2 * depth * memory.OBJECT)
         self.trunk = depth - 3 if self.radiance else depth
         widths = widths_of(width, self.trunk - (not self.radiance))
         self.tiles = tiles_of(tiling.tiles, self.trunk, coord_dim)

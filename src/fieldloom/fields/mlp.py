@@ -23,7 +23,7 @@ def check_shape(width: int, depth: int) -> None:
         raise InputError(
             f"width = {width}, depth = {depth}: width is at least 1, depth at least 2."
         )
-    memory.ask((depth - 2) * memory.of_numbers([(width, width), (width,)]))
+    memory.require((depth - 2) * memory.bytes_of([(width, width), (width,)]))
 
 
 class Siren:

@@ -284,7 +284,7 @@ class Views(Modality):
         made = self.denormalize(values).unflatten(1, (-1, height, width)).movedim(-1, 2)
         if cameras is None:
             return Data(made)
-        own = lambda x: x if cameras.batched else x.expand(len(made), *x.shape)
+        own = lambda x: x.expand(len(made), *(x.shape[1:] if cameras.batched else x.shape))
         sized = resize_intrinsics(cameras.intrinsics, self.size, (height, width))
         return Data(made, Cameras(own(cameras.c2w), own(sized)))
 

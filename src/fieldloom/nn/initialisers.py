@@ -1,6 +1,6 @@
-"""Linear layers of torch.nn by how their parameters are drawn.
+"""Initial draws of torch.nn's layers: of single linear layers, and of whole networks.
 
-Each draws weights, then biases, from the generator (None: torch's own).
+A linear layer draws its weights, then its biases, from the generator (None: torch's own).
 """
 
 from __future__ import annotations
@@ -40,3 +40,15 @@ def lecun_linear(inputs: int, outputs: int, generator: Generator | None) -> nn.L
     nn.init.trunc_normal_(layer.weight, 0, std, -2 * std, 2 * std, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def init_normal(network: nn.Module, std: float = 0.02) -> None:
+    """N(0, std^2) for linear maps and embeddings, zero for biases: as GPT-2's released code does.
+
+    Parameters of other modules stay as they are.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)

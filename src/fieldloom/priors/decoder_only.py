@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from fieldloom.codecs.tokens import Integers
 from fieldloom.errors import InputError
-from fieldloom.memory import rounds
-from fieldloom.nn.initial import init_normal
+from fieldloom.memory import checked_range
+from fieldloom.nn.initialisers import init_normal
 from fieldloom.nn.transformer import Cache, CausalBlock, check_heads
 
 
@@ -56,7 +56,7 @@ class DecoderOnly(nn.Module):
             self.register_buffer(f"at_{name}", torch.from_numpy(at), persistent=False)
         self.dropout = nn.Dropout(dropout)
         make = lambda: CausalBlock(width, heads, ratio, norm, dropout)
-        self.blocks = nn.ModuleList(make() for _ in rounds(depth))
+        self.blocks = nn.ModuleList(make() for _ in checked_range(depth))
         self.norm = nn.LayerNorm(width)
         init_normal(self)
         for name, weight in self.named_parameters():

@@ -71,7 +71,7 @@ class Diffusion(Prior):
                 "diffusion: predict = 'eps' divides by a signal that schedule = 'cosine' erases; "
                 "take predict = 'v' or 'x0', or schedule = 'linear'."
             )
-        memory.ask(steps * STEP_BYTES)
+        memory.require(steps * STEP_BYTES)
         self.denoiser, self.steps, self.label_dropout = denoiser, steps, label_dropout
         self.predict, self.schedule = predict, schedule
         self.ends = betas or (min(0.1 / steps, 0.5), min(20 / steps, 0.999))

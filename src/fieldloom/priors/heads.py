@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from fieldloom.codecs.tokens import TokenPositions, Vocabulary
 from fieldloom.errors import InputError
-from fieldloom.nn.initial import init_normal
+from fieldloom.nn.initialisers import init_normal
 
 
 @dataclass(frozen=True)

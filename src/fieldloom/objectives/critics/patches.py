@@ -1,4 +1,4 @@
-"""A critic of pictures: one logit a patch, at several resolutions."""
+"""A critic of images: one logit for each patch, at several resolutions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fieldloom.types import Coords, Values
 
 
 class PatchCritic(nn.Module):
-    """Convolutions that judge every patch of a picture (arXiv:1611.07004, section 3.2.2).
+    """Convolutions that judge every patch of an image (arXiv:1611.07004, section 3.2.2).
 
     One stack of convolutions a resolution, each half of that before (arXiv:1711.11585, section
     3.2); the spectral norm of every convolution is 1 (arXiv:1802.05957, eq. 8), and there is no
     batch norm, so that a signal is judged alone.
 
-    coord_dim: of the observations; not used, since a picture's pixels stand where its grid says.
-    value_dim: channels of the picture.
+    coord_dim: of the observations; not used, since the grid says where pixels are.
+    value_dim: channels of the image.
     width:     channels of the first convolution; each further one has twice as many as that before
                it, at most 8 * width.
     depth:     convolutions of stride 2; one of stride 1, 3 by 3, follows and gives the logits.
@@ -31,7 +31,7 @@ class PatchCritic(nn.Module):
     kernel:    side of the convolutions of stride 2.
     slope:     of the leaky ReLU after them.
 
-    Sides of a picture are at least 2^(depth + scales - 1).
+    Sides of an image are at least 2^(depth + scales - 1).
     """
 
     def __init__(
@@ -50,26 +50,28 @@ class PatchCritic(nn.Module):
                 f"critic 'patches': width = {width}, depth = {depth}, scales = {scales}, kernel = "
                 f"{kernel}, slope = {slope}: at least 1, kernel at least 2, slope in [0, 1)."
             )
-        memory.ask(2 * depth * memory.OBJECT)
+        memory.require(2 * depth * memory.OBJECT)
         channels = [value_dim, *(width * min(2 ** min(i, 3), 8) for i in range(depth))]
-        self.scales = nn.ModuleList(_stack(channels, kernel, slope) for _ in memory.rounds(scales))
+        self.scales = nn.ModuleList(
+            _stack(channels, kernel, slope) for _ in memory.checked_range(scales)
+        )
         self.smallest = 2 ** (depth + scales - 1)
 
     def forward(
         self, coords: Coords, values: Values, grid: tuple[int, ...] | None
     ) -> Float[Tensor, "batch logits"]:
-        """Logits of the picture that values (batch, points, value) form on the grid, row-major.
+        """Logits of the image that values (batch, points, value) form on the grid, row-major.
 
         Each scale has as many as the finest one, sides / 2^depth: those of coarser scales are
         repeated (nearest), so that every scale weighs the same in the mean.
 
         Raises InputError where the grid has not two axes, or a side is too short.
         """
-        picture = values.mT.unflatten(2, self._sides(grid))
+        image = values.mT.unflatten(2, self._sides(grid))
         logits = []
-        for place, scale in enumerate(self.scales):
-            picture = F.avg_pool2d(picture, 2) if place else picture
-            logits.append(scale(picture))
+        for level, scale in enumerate(self.scales):
+            image = F.avg_pool2d(image, 2) if level else image
+            logits.append(scale(image))
         finest = logits[0].shape[2:]
         return torch.cat([F.interpolate(x, finest, mode="nearest") for x in logits], 1).flatten(1)
 

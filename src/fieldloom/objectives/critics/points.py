@@ -18,9 +18,9 @@ from fieldloom.types import Coords, Values
 class Layer:
     """One layer of a point critic.
 
-    points:     centres that it answers at, the farthest apart of those before it.
+    points:     output centres, chosen by farthest-point sampling among the points before it.
     neighbours: points before it that each centre sees.
-    channels:   of its answer; None: the mean over the neighbours (a pooling layer).
+    channels:   of the output; None: the mean over the neighbours (a pooling layer).
     """
 
     points: int
@@ -31,9 +31,9 @@ class Layer:
 class PointCritic(nn.Module):
     """Convolutions over neighbourhoods of scattered points (PointConv, arXiv:1811.07246).
 
-    A convolution's answer at a centre x is Linear(sum_k f_k (outer) w(x_k - x)) over its nearest
-    points; w is a perceptron of four layers of ``mid`` units. As GASP (arXiv:2102.04776, appendix
-    A) has it: no density, batch norm after every layer but the last, leaky ReLU of 0.2.
+    The output of a convolution at a centre x is Linear(sum_k f_k (outer) w(x_k - x)) over its
+    nearest points; w is a perceptron of four layers of ``mid`` units. As in GASP (arXiv:2102.04776,
+    appendix A): no density, batch norm after every layer but the last, leaky ReLU of 0.2.
 
     layers: (centres, neighbours, channels) of a convolution, (centres, neighbours) of a pooling
             layer; the last one must have one centre and one channel. Numbers of centres are cut to
@@ -61,9 +61,9 @@ class PointCritic(nn.Module):
         self.layers = [Layer(*x) for x in layers]
         self.convolutions = nn.ModuleList()
         channels = value_dim
-        for place, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.layers):
             if layer.channels is not None:
-                last = place == len(self.layers) - 1
+                last = i == len(self.layers) - 1
                 self.convolutions.append(
                     PointConv(coord_dim, channels, layer.channels, mid, norm=not last)
                 )
