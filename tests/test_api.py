@@ -75,7 +75,7 @@ def test_train_by_name_by_path_and_by_dict(tmp_path):
 def test_evaluate_a_run_or_a_system(system, tiny_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(tiny_run, copy)
-    named = lambda result: {x.name: x.value for x in result.figures}
+    named = lambda result: {x.name: x.value for x in result.metrics}
     found = named(fieldloom.evaluate(copy))
     assert not (copy / "report.json").exists()
     again = named(fieldloom.evaluate(system, folder=copy))
@@ -84,7 +84,7 @@ def test_evaluate_a_run_or_a_system(system, tiny_run, tmp_path):
     assert {x["name"]: x["value"] for x in told}["psnr"] == found["psnr"]
     np.save(tmp_path / "own.npy", np.random.default_rng(0).uniform(size=(3, 1, 8, 8)))
     other = fieldloom.evaluate(system, tmp_path / "own.npy")
-    assert other.figures[0].of == "3 given data"
+    assert other.metrics[0].of == "3 given data"
     assert "frechet" not in named(other)
     with pytest.raises(InputError, match="does not exist"):
         fieldloom.evaluate(system, tmp_path / "nothing.npy")

@@ -77,7 +77,7 @@ def evaluate(
     """Measure a system on the test part of its own data, or on others.
 
     >>> result = fieldloom.evaluate("runs/digits")
-    >>> {figure.name: figure.value for figure in result.figures}["psnr"]
+    >>> {metric.name: metric.value for metric in result.metrics}["psnr"]
 
     system: or the folder of its run. source: other data, or a path to them: only their
     reconstruction is measured. folder: where report.html, report.json and pictures are written, at

@@ -1,4 +1,4 @@
-"""What runs have learned, beyond their figures: pictures, and the numbers behind them."""
+"""What runs have learned, beyond its metrics: images, and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ def influence(
     its own largest value. Of views, the first one that was held out.
     """
     from fieldloom import export, report
-    from fieldloom.evaluation import analyses
+    from fieldloom.evaluation.influence import analyse_influence
 
     folder = analysis_folder(run, out, "influence")
     system = load_system(run, device)
-    indices = analyses.drawn_tokens(system, tokens, seed)
-    data = first_data(system, source, count)
-    found = analyses.study_influence(system, data, indices)
-    columns = len(indices) + 2
-    sheet = export.sheet(found.pictures, columns, report.shown_height(found.pictures))
+    found = analyse_influence(system, first_data(system, source, count), tokens, seed)
+    images, columns = found.draw(), len(found.tokens) + 2
+    sheet = export.sheet(images, columns, report.tile_height(images))
     path = export.write(export.png_bytes(sheet), folder / "influence.png")
-    write_numbers(folder, "influence.json", [run], found.numbers)
-    if found.mean is None:
+    numbers = found.as_json()
+    write_numbers(folder, "influence.json", [run], numbers)
+    if found.mean_locality is None:
         say("none of these tokens has any influence")
     else:
-        maps = len(data) * len(indices) - found.numbers["without influence"]
-        say(f"{found.mean:.1%} of a token's influence lies in 10 % of the pixels, mean of {maps}")
-    say(f"{len(data)} data, {len(indices)} tokens: {path}")
+        maps = len(found.influences) * len(found.tokens) - numbers["without influence"]
+        mean = f"{found.mean_locality:.1%}"
+        say(f"{mean} of a token's influence lies in 10 % of the pixels, mean of {maps}")
+    say(f"{len(found.influences)} data, {len(found.tokens)} tokens: {path}")
 
 
 def curves(
@@ -77,7 +77,8 @@ def curves(
     """Learning curves of several runs: the PSNR of their logs over steps and over seconds."""
     from fieldloom import export
     from fieldloom.engine.run import Run
-    from fieldloom.evaluation.analyses import Panel, learning_curve, plot
+    from fieldloom.evaluation.learning_curves import learning_curve
+    from fieldloom.evaluation.plots import Panel, plot
 
     path = output(runs[0], out, "learning-curves.png")
     over_steps, over_seconds = {}, {}
@@ -101,7 +102,8 @@ def support(
 ) -> None:
     """PSNR of held-out views against the number of support views; support.png and .json."""
     from fieldloom import export
-    from fieldloom.evaluation.analyses import Panel, plot, psnr_by_support
+    from fieldloom.evaluation.plots import Panel, plot
+    from fieldloom.evaluation.views import psnr_by_support
 
     folder = analysis_folder(runs[0], out, "support")
     counts = list(range(1, views + 1))
@@ -144,28 +146,25 @@ def time(
     Fourier features, fitted from random weights. The clock runs while these compute, one datum at a
     time, and not while they are measured.
     """
-    from dataclasses import asdict
-
     from fieldloom import export
     from fieldloom.engine import device as devices
-    from fieldloom.evaluation.analyses import Panel, plot
-    from fieldloom.evaluation.timing import Budget, Rates, against_time
+    from fieldloom.evaluation.plots import Panel, plot
+    from fieldloom.evaluation.timing import Budget, Rates, as_json, psnr_against_time
 
     if not all(0 < rate < 1e9 for rate in (code_rate, weight_rate, scratch_rate)):
         raise InputError("--code-rate, --weight-rate, --scratch-rate: numbers above 0.")
     folder = analysis_folder(run, out, "time")
+    budget = Budget(steps, seconds, points)
     rates = Rates(code_rate, weight_rate, scratch_rate)
     system = load_system(run, device)
     data = first_data(system, source, count)
-    found = against_time(system, data, Budget(steps, seconds, points), rates, width, seed)
+    found = psnr_against_time(system, data, budget, rates, width, seed)
     for name, curve in found.items():
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
     lines = {name: (curve.seconds, curve.psnr) for name, curve in found.items()}
     path = export.write(plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png")
-    shown = {name: curve._asdict() for name, curve in found.items()}
-    about = {"data": len(data), "points": points, "rates": asdict(rates), "width": width}
-    where = devices.environment(system.device)
-    write_numbers(folder, "time.json", [run], about | {"curves": shown, "environment": where})
+    about = {"data": len(data), "environment": devices.environment(system.device)}
+    write_numbers(folder, "time.json", [run], about | as_json(found, budget, rates, width))
     say(f"time: {path}")
 
 

@@ -42,7 +42,7 @@ class Modality:
 
     kind:      which evaluator and which drawing the data have: ``images``, ``audio``, ``video``,
                ``grids`` of more axes, ``shapes``, or ``views``.
-    unit:      what is decoded at a time, for figures of speed: a ``datum``, or a ``view``.
+    unit:      what is decoded at a time, for metrics of speed: a ``datum``, or a ``view``.
     coord_dim: of the coordinates that a renderer is given; value_dim: of an observation.
     grid_dim:  of the points of the grid that observations fill, where that is not ``coord_dim``: 2
                of views, whose rays fill pictures.
