@@ -160,7 +160,7 @@ def draw(name: str, folder: Path) -> Tensor:
     classes = system.prior.classes
     labels = torch.arange(SHOWN) % classes if classes else None
     data = system.decode(system.sample_codes(SHOWN, labels, 0, **ROWS[name][1][-1]))
-    pictures = [system.modality.picture(datum) for datum in data.tensor]
+    pictures = [system.modality.to_image(datum) for datum in data.tensor]
     return torch.stack([x for x in pictures if x is not None])
 
 

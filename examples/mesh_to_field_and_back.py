@@ -64,7 +64,7 @@ def main() -> None:
     )
     back = from_unit(unit, data.frame[0])
     export.mesh(back.vertices, back.faces, arguments.out / "back.glb")
-    export.png(shape.picture(grid[0], 256), arguments.out / "back.png")
+    export.png(shape.to_image(grid[0], 256), arguments.out / "back.png")
 
     loaded = load_mesh(arguments.mesh)
     true = as_mesh(loaded.vertices, loaded.faces, str(arguments.mesh))

@@ -49,7 +49,7 @@ from fieldloom.modalities.sources import (
 from fieldloom.modalities.sources import (
     video as films,
 )
-from fieldloom.modalities.sources.files import Packed, inside, member, read_npz
+from fieldloom.modalities.sources.files import Archive, load_array, read_npz, resolve_inside
 from fieldloom.modalities.sources.source import divide
 from fieldloom.modalities.views import Views
 from fieldloom.permit import Permit
@@ -179,7 +179,7 @@ def test_the_limit_on_pixels_is_lifted(reader, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "PIXELS", 50)
     path = with_picture(reader, tmp_path, good.picture(draw(), "png", 8))
     refused("tells of 64 pixels, and more than 50 are refused", READERS[reader], path)
-    assert READERS[reader](path, permit=LARGE).data.numel()
+    assert READERS[reader](path, permit=LARGE).data.tensor.numel()
 
 
 BROKEN_PICTURES = {
@@ -196,7 +196,7 @@ BROKEN_PICTURES = {
 def test_broken_pictures(reader, fault, tmp_path):
     content = BROKEN_PICTURES[fault](good.picture(draw(), "png", 8))
     told = refused("can", READERS[reader], with_picture(reader, tmp_path, content))
-    assert "no picture that can be read" in told or "1 of 6 pictures cannot be read" in told
+    assert "no image that can be read" in told or "1 of 6 images cannot be read" in told
 
 
 def test_pillows_limit_is_set_aside_by_many_threads_and_comes_back(tmp_path, monkeypatch):
@@ -204,13 +204,13 @@ def test_pillows_limit_is_set_aside_by_many_threads_and_comes_back(tmp_path, mon
     name = write(tmp_path / "a.png", good.picture(draw(), "png", 40))
 
     def read(_: int) -> tuple[int, int]:
-        with pictures.opened(name, "a") as image:
+        with pictures.open_image(name, "a") as image:
             return image.convert("L").size
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(read, range(200))) == {(40, 40)}
     assert Image.MAX_IMAGE_PIXELS == 10
-    with pytest.raises(InputError), pictures.opened(b"no picture", "b"):
+    with pytest.raises(InputError), pictures.open_image(b"no picture", "b"):
         pass
     assert Image.MAX_IMAGE_PIXELS == 10
 
@@ -248,7 +248,7 @@ ARRAYS = [
     ("packed", PICTURES | {"offsets": [-5, 10, 20]}, "'offsets' .* must grow"),
     ("packed", PICTURES | {"offsets": [0, 10, 21]}, "at most 20, the number of bytes"),
     ("packed", PICTURES | {"offsets": np.array([0, 2**64 - 1], np.uint64)}, "must grow"),
-    ("packed", PICTURES | {"offsets": [0]}, "holds no pictures"),
+    ("packed", PICTURES | {"offsets": [0]}, "holds no images"),
     ("packed", PICTURES | {"offsets": []}, "holds 'float64', where integers are right"),
     ("packed", PICTURES | {"offsets": 3}, r"has the shape \(\): its axes must be 1"),
     ("packed", PICTURES | {"offsets": [0.0, 10.0]}, "holds 'float64', where integers"),
@@ -306,7 +306,7 @@ def test_arrays_of_another_kind(reader, arrays, words, tmp_path):
 
 
 LABELS = [
-    ("packed", good.packed_pictures(draw()), "has . 'label' for 6 pictures"),
+    ("packed", good.packed_pictures(draw()), "has . 'label' for 6 images"),
     ("array", {"x": np.zeros((6, 8, 8, 3), np.uint8)}, "has . 'label' for 6 data"),
     ("voxels", good.balls(draw()), "has . 'label' for 9 shapes"),
     ("multiview", good.packed_views(draw()), "has . 'label' for 6 objects"),
@@ -407,7 +407,7 @@ def test_an_archive_holds_only_what_it_names_as_arrays(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x_train", b"no array")
         archive.writestr("x.npy", WHOLE)
-    assert read_npz(tmp_path / "a.npz") == Packed(tmp_path / "a.npz", ("x",))
+    assert read_npz(tmp_path / "a.npz") == Archive(tmp_path / "a.npz", ("x",))
     assert len(READERS["array"](str(tmp_path / "a.npz"), split=(1.0, 0.0)).data) == 2
     write(tmp_path / "b.npz", WHOLE)  # an array under the other name
     assert len(READERS["array"](str(tmp_path / "b.npz"), split=(1.0, 0.0)).data) == 2
@@ -419,7 +419,7 @@ def test_bytes_in_another_order_and_long_floats_are_numbers(tmp_path):
     values = draw().random((2, 3, 8, 8))
     for kind in (">f4", ">f8", "<f2", "g"):
         np.save(tmp_path / "a.npy", values.astype(kind))
-        read = READERS["array"](str(tmp_path / "a.npy"), split=(1.0, 0.0)).data
+        read = READERS["array"](str(tmp_path / "a.npy"), split=(1.0, 0.0)).data.tensor
         torch.testing.assert_close(read, torch.from_numpy(values).float(), atol=1e-3, rtol=0)
 
 
@@ -490,7 +490,7 @@ def test_names_with_control_characters_are_shown_printable(tmp_path):
     ):
         path = tmp_path / "set" / name
         write(path, b"none")
-        refused("no picture that can be read", READERS["image"], str(path))
+        refused("no image that can be read", READERS["image"], str(path))
         path.unlink()
 
 
@@ -595,7 +595,7 @@ def test_parts_that_stand_in_many_places_are_counted(tmp_path, monkeypatch):
     path = str(write(tmp_path / "a.glb", scene.export(file_type="glb")))
     monkeypatch.setattr(meshfiles, "TRIANGLES", 50)
     refused("tells of 6,400 triangles, and more than", READERS["meshes"], path)
-    assert READERS["meshes"](path, permit=LARGE).data.any()
+    assert READERS["meshes"](path, permit=LARGE).data.tensor.any()
 
 
 def test_meshes_open_no_file_beside_them(tmp_path, monkeypatch):
@@ -614,7 +614,7 @@ def test_meshes_open_no_file_beside_them(tmp_path, monkeypatch):
     ):
         assert b"beside" in content
         path = write(tmp_path / name, content)
-        data.append(READERS["meshes"](str(path)).data)
+        data.append(READERS["meshes"](str(path)).data.tensor)
         assert not asked
         trimesh.load(path)
         assert asked  # what trimesh itself would do
@@ -640,7 +640,7 @@ def test_arrays_that_are_no_mesh(vertices, faces, words):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("samples", 10**12), ("surface", 2**40), ("seed", -1), ("spread", np.inf), ("reach", np.nan),
+    [("samples", 10**12), ("surface", 2**40), ("seed", -1), ("spread", np.inf), ("extent", np.nan),
      ("truncation", np.inf), ("samples", 10**400)],
 )  # fmt: skip
 def test_numbers_of_samples_that_are_none(name, value, tmp_path):
@@ -716,8 +716,8 @@ def test_names_are_followed_within_their_folder(tmp_path):
         assert READERS["transforms"](path).data.shape[1] == 3
     (tmp_path / "scene" / "v0.png").rename(tmp_path / "moved.png")
     (tmp_path / "scene" / "v0.png").symlink_to(tmp_path / "moved.png")
-    assert inside(Path("a/b.json"), "c/../d.png") == Path("a/d.png")
-    refused("outside", inside, Path("b.json"), "..")
+    assert resolve_inside(Path("a/b.json"), "c/../d.png") == Path("a/d.png")
+    refused("outside", resolve_inside, Path("b.json"), "..")
 
 
 @pytest.mark.parametrize(
@@ -745,7 +745,7 @@ def test_films_beyond_the_limits(tmp_path, monkeypatch, cached):
     path = str(write(tmp_path / "a.mp4", good.film(draw(), "mp4")))
     for module, name, most, words in (
         (films, "PIXELS", 200, "frames of 16 x 16.* 256 pixels in a frame, and more than 200"),
-        (films, "FILM", 600, "tells of 768 pixels in its frames, and more than 600"),
+        (films, "VIDEO", 600, "tells of 768 pixels in its frames, and more than 600"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, most)
@@ -768,9 +768,9 @@ def test_films_that_are_cut_off(tmp_path):
     assert READERS["video"](str(path)).data.shape[2] == 9
     for share in (0.1, 0.5, 0.8, 0.98):
         write(path, whole[: int(share * len(whole))])
-        refused("no film|cut off or damaged", READERS["video"], str(path))
+        refused("no video|cut off or damaged", READERS["video"], str(path))
     for content in (b"", b"\0" * 5000, whole[:4]):
-        refused("no film that can be read", READERS["video"], str(write(path, content)))
+        refused("no video that can be read", READERS["video"], str(write(path, content)))
 
 
 def test_films_name_no_other_file(tmp_path, monkeypatch):
@@ -784,7 +784,7 @@ def test_films_name_no_other_file(tmp_path, monkeypatch):
         playlist.format("http://127.0.0.1:9/good.ts"),
     ):
         path = str(write(tmp_path / "a.mp4", text.encode()))
-        refused("no film that can be read", READERS["video"], path)
+        refused("no video that can be read", READERS["video"], path)
 
 
 def test_sounds_beyond_the_limit(tmp_path, monkeypatch):
@@ -804,9 +804,9 @@ def test_sounds_that_are_cut_off_or_none(tmp_path):
     for kind in ("WAV", "FLAC", "AIFF"):
         whole = good.sound(kind)
         path = write(tmp_path / f"a.{kind.lower()}", whole[: len(whole) * 3 // 5])
-        refused("is cut off|no sound that can be read", READERS["audio"], str(path))
+        refused("is cut off|no audio that can be read", READERS["audio"], str(path))
     for name in ("a.wav", "a.mp3", "a.raw"):
-        refused("no sound that can", READERS["audio"], str(write(tmp_path / name, b"no" * 99)))
+        refused("no audio that can", READERS["audio"], str(write(tmp_path / name, b"no" * 99)))
     soundfile.write(tmp_path / "b.wav", np.zeros((0, 1)), 8000)
     refused("holds no samples", READERS["audio"], str(tmp_path / "b.wav"))
     soundfile.write(tmp_path / "c.wav", np.full((9, 1), np.nan), 8000, "FLOAT")
@@ -844,11 +844,11 @@ def test_pictures_of_scikit_image_come_from_its_folder(offline, monkeypatch):
     same = [name for name in pictures.BUNDLED if name not in ("horse", "shepp_logan_phantom")]
     for name in same:
         image = Image.fromarray(getattr(data, name)())
-        made = pictures.picture(image, Grid(size=16))
-        read = SOURCES["skimage"](Grid(size=16), (name,)).data[0]
+        made = pictures.decode_image(image, Grid(size=16))
+        read = SOURCES["skimage"](Grid(size=16), (name,)).data.tensor[0]
         np.testing.assert_array_equal(read, made, err_msg=name)
     for name in ("download_all", "binary_blobs", "data_dir", "__class__", "_fetchers", "file_hash"):
-        refused("unknown picture of scikit-image", SOURCES["skimage"], SMALL, (name,))
+        refused("unknown image of scikit-image", SOURCES["skimage"], SMALL, (name,))
     refused("is empty", SOURCES["skimage"], SMALL, ())
     asked = []
     eagle = lambda: asked.append("eagle") or np.zeros((9, 9), np.uint8)
@@ -895,7 +895,7 @@ def test_rows_are_not_followed_out_of_their_data_set(offline, tmp_path):
         ("../outside.png", "outside the data set's folder"),
         ("https://localhost/a.png", "row 0 of .* is fetched from 'https://localhost/a.png': --net"),
         ("zip://a.png::https://localhost/a.zip", "is fetched from"),
-        (None, "holds no picture"),
+        (None, "holds no image"),
     ]):  # fmt: skip
         rows = [{"bytes": None, "path": where}] * 30
         refused(words, READERS["huggingface"], saved(tmp_path / f"{i}", rows))
@@ -913,7 +913,7 @@ def test_data_sets_that_are_wrong(offline, tmp_path):
     refused("no column 'x'", READERS["huggingface"], path, key="x")
     refused("must hold integers or texts", READERS["huggingface"], path, label="image")
     numbers = saved(tmp_path / "c", [1, 2], datasets.Value("int64"))
-    refused("the column 'image' of .* holds no pictures", READERS["huggingface"], numbers)
+    refused("the column 'image' of .* holds no images", READERS["huggingface"], numbers)
     refused("has no rows|no data set that", READERS["huggingface"], saved(tmp_path / "d", []))
     state = json.loads((tmp_path / "a" / "state.json").read_text())
     for told, words in (
@@ -1144,4 +1144,4 @@ def test_bytes_changed_anywhere(tmp_path):
 
 def test_one_array_is_read_without_the_others(tmp_path):
     path = npz(tmp_path / "a.npz", x=np.arange(6), broken=np.array([{}], dtype=object))
-    assert member(read_npz(Path(path)), "x", "integers").tolist() == list(range(6))
+    assert load_array(read_npz(Path(path)), "x", "integers").tolist() == list(range(6))

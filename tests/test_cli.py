@@ -83,7 +83,7 @@ def test_from_training_to_pictures(tmp_path):
         "--set", f"source.path={pictures}", "--set", "modality.channels=3", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "skipped 1 unreadable pictures" in done.stderr
+    assert "skipped 1 unreadable images" in done.stderr
     folder = tmp_path / "mine"
     assert {p.name for p in folder.iterdir()} == {
         "recipe.toml", "env.json", "log.jsonl", "model.safetensors", "codes.safetensors"
@@ -199,10 +199,10 @@ def test_bad_input(case, tmp_path):
 def test_bad_folders(tmp_path):
     (tmp_path / "empty").mkdir()
     own = ["train", "mnif:faces64", "--set"]
-    fails(2, "holds no pictures", *own, f"source.path={tmp_path / 'empty'}", cwd=tmp_path)
+    fails(2, "holds no images", *own, f"source.path={tmp_path / 'empty'}", cwd=tmp_path)
     (tmp_path / "empty" / "a.png").write_bytes(b"nothing")
     fails(
-        2, "is no picture that can be read", *own, f"source.path={tmp_path / 'empty'}", cwd=tmp_path
+        2, "is no image that can be read", *own, f"source.path={tmp_path / 'empty'}", cwd=tmp_path
     )
 
 

@@ -247,19 +247,19 @@ def test_pictures_of_data():
     sound = torch.full((2, 1000), 0.5)
     sound[1, 500:] = 0.0
     sound[0, 500:] = 1.0
-    drawn = Grid(axes=1, size=1000, channels=2).picture(sound)
+    drawn = Grid(axes=1, size=1000, channels=2).to_image(sound)
     assert drawn.shape == (3, 128, 512)
     dark = drawn[0] < 0.5
     assert dark.any(0).all()  # each column shows something
     assert dark[:, :250].sum(0).tolist() == [1] * 250  # a line in the middle
     assert dark[63:65, :250].any(0).all()
     assert dark[:, 260:].all()  # from the top to the bottom
-    rising = Grid(axes=1, size=4, channels=1).picture(torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+    rising = Grid(axes=1, size=4, channels=1).to_image(torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
     assert rising[0, -1, 0] < 0.5 < rising[0, 0, 0]  # fewer samples than columns, 1 is above
     assert rising[0, 0, -1] < 0.5 < rising[0, -1, -1]
     film = moving()
-    assert torch.equal(Grid(axes=3, size=6).picture(film), film[:, 3])
-    assert Grid(axes=3, size=6, channels=2).picture(film[:2]) is None
+    assert torch.equal(Grid(axes=3, size=6).to_image(film), film[:, 3])
+    assert Grid(axes=3, size=6, channels=2).to_image(film[:2]) is None
 
 
 # -- pictures that nobody holds
@@ -276,7 +276,7 @@ def strips(picture, rows):
 def test_streamed_pictures_are_the_plain_ones(tmp_path, channels, size, rows):
     picture = np.random.default_rng(0).integers(0, 256, (*size, channels)).astype(np.uint8)
     picture[: size[0] // 2] = np.arange(size[1] * channels).reshape(size[1], channels)
-    png = export.png_streamed(strips(picture, rows), picture.shape, tmp_path / "a.png")
+    png = export.png_from_strips(strips(picture, rows), picture.shape, tmp_path / "a.png")
     tif = export.tiff(strips(picture, rows), picture.shape, tmp_path / "a.tif", tile=32)
     for path in (png, tif):
         read = Image.open(path)
@@ -287,7 +287,7 @@ def test_streamed_pictures_are_the_plain_ones(tmp_path, channels, size, rows):
         assert file.pages[0].tile == (32, 32)
 
 
-@pytest.mark.parametrize("write", [export.png_streamed, export.tiff])
+@pytest.mark.parametrize("write", [export.png_from_strips, export.tiff])
 def test_strips_that_do_not_make_up_the_picture(tmp_path, write):
     picture = np.zeros((40, 20, 3), np.uint8)
     (tmp_path / "a").write_bytes(b"before")

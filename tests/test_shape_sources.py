@@ -109,7 +109,7 @@ def test_voxels_that_are_none(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_voxels(grid(), str(tmp_path / "nowhere.npz"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no \.binvox file"):
+    with pytest.raises(InputError, match=r"holds no voxels"):
         read_voxels(grid(), str(tmp_path / "empty"))
     with pytest.raises(InputError, match="three axes and 1 channel"):
         read_voxels(Grid(size=8, channels=1), str(tmp_path / "v.npy"))

@@ -10,7 +10,7 @@ from PIL import Image
 from fieldloom.errors import InputError
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources import SOURCES, divide, spec_of
-from fieldloom.modalities.sources.images import picture
+from fieldloom.modalities.sources.images import decode_image
 from shared import shared
 
 RGB, GREY = Grid(size=16), Grid(size=16, channels=1)
@@ -25,13 +25,13 @@ def test_every_mode_of_picture():
     """RGB, grey, RGBA, LA, palette, CMYK, 1, 16, 32 bit, float: the same picture comes back."""
     rgb = Image.fromarray(gradient())
     grey = np.asarray(rgb.convert("L"))
-    reference = picture(rgb, RGB)
+    reference = decode_image(rgb, RGB)
     assert reference.shape == (3, 16, 16)
     adaptive = rgb.convert("P", palette=Image.Palette.ADAPTIVE)
     for image in (adaptive, *(rgb.convert(mode) for mode in ("RGBA", "CMYK", "YCbCr"))):
-        close = picture(image, RGB).astype(int) - reference
+        close = decode_image(image, RGB).astype(int) - reference
         assert np.abs(close).mean() < 8, image.mode
-    flat = picture(Image.fromarray(grey), GREY)
+    flat = decode_image(Image.fromarray(grey), GREY)
     assert flat.shape == (1, 16, 16)
     deep = [
         Image.fromarray(grey.astype(np.uint16) * 257),
@@ -40,32 +40,32 @@ def test_every_mode_of_picture():
         Image.fromarray(grey).convert("LA"),
     ]
     for image in deep:
-        close = picture(image, GREY).astype(int) - flat
+        close = decode_image(image, GREY).astype(int) - flat
         assert np.abs(close).max() <= 1, image.mode
-    assert picture(Image.fromarray(grey), RGB).shape == (3, 16, 16)
-    assert picture(rgb.convert("1"), GREY).shape == (1, 16, 16)
+    assert decode_image(Image.fromarray(grey), RGB).shape == (3, 16, 16)
+    assert decode_image(rgb.convert("1"), GREY).shape == (1, 16, 16)
 
 
 def test_transparency_is_seen_on_white():
     clear = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
-    assert (picture(clear, RGB) == 255).all()
+    assert (decode_image(clear, RGB) == 255).all()
     palette = Image.new("P", (20, 20), 0)
     palette.putpalette([255, 0, 0])
     palette.info["transparency"] = 0
-    assert (picture(palette, RGB) == 255).all()
+    assert (decode_image(palette, RGB) == 255).all()
 
 
 def test_exif_turns_and_the_centre_is_kept():
     array = np.zeros((16, 32, 3), np.uint8)
     array[:, 8:24] = 200  # the centre square of a wide picture
-    assert (picture(Image.fromarray(array), RGB) == 200).all()
+    assert (decode_image(Image.fromarray(array), RGB) == 200).all()
     array = np.zeros((16, 16, 3), np.uint8)
     array[:8] = 255  # bright above
     image = Image.fromarray(array)
     image.getexif()[0x0112] = 6  # turn clockwise by a quarter: bright on the right
     buffer = io.BytesIO()
     image.save(buffer, "PNG", exif=image.getexif())
-    turned = picture(Image.open(buffer), RGB)
+    turned = decode_image(Image.open(buffer), RGB)
     assert turned[0, :, 12:].mean() > 250
     assert turned[0, :, :4].mean() < 5
 
@@ -73,7 +73,9 @@ def test_exif_turns_and_the_centre_is_kept():
 def test_resizing_does_not_alias():
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert np.abs(picture(Image.fromarray(stripes), RGB).astype(int) - 127)[:, :, 1:-1].max() <= 2
+    assert (
+        np.abs(decode_image(Image.fromarray(stripes), RGB).astype(int) - 127)[:, :, 1:-1].max() <= 2
+    )
 
 
 @pytest.fixture
@@ -110,20 +112,20 @@ def test_sub_folders_are_classes(tmp_path):
 
 def test_unreadable_pictures_are_named_and_skipped(pictures):
     (pictures / "broken.png").write_bytes(b"\x89PNG not really")
-    with pytest.warns(UserWarning, match="skipped 1 unreadable pictures: .*broken.png"):
+    with pytest.warns(UserWarning, match="skipped 1 unreadable images: .*broken.png"):
         source = SOURCES["folder"](RGB, str(pictures))
     assert len(source.data) == 12
     whole = (pictures / "00.png").read_bytes()
     for i in range(2):
         (pictures / f"truncated{i}.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="3 of 15 pictures cannot be read"):
+    with pytest.raises(InputError, match="3 of 15 images cannot be read"):
         SOURCES["folder"](RGB, str(pictures))
 
 
 def test_folders_that_are_none(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         SOURCES["folder"](RGB, str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="holds no pictures"):
+    with pytest.raises(InputError, match="holds no images"):
         SOURCES["folder"](RGB, str(tmp_path))
     np.save(tmp_path / "a.npy", np.zeros((3, 16, 16), np.uint8))
     with pytest.raises(InputError, match=r"source\.name=array"):
@@ -205,7 +207,7 @@ def test_bundled_sets():
     pictures = SOURCES["skimage"](RGB, ("astronaut", "coffee"))
     assert pictures.data.shape == (2, 3, 16, 16)
     with pytest.raises(
-        InputError, match="unknown picture of scikit-image 'astronaught'; did you mean 'astronaut'"
+        InputError, match="unknown image of scikit-image 'astronaught'; did you mean 'astronaut'"
     ):
         SOURCES["skimage"](RGB, ("astronaught",))
 

@@ -286,14 +286,14 @@ def test_a_picture_beyond_pillows_limit(tmp_path, monkeypatch):
 
 def test_pictures_that_are_none(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG not really")
-    with pytest.raises(InputError, match=r"a\.png' is no picture that can be read"):
+    with pytest.raises(InputError, match=r"a\.png' is no image that can be read"):
         SOURCES["image"](IMAGE, str(tmp_path / "a.png"))
     with pytest.raises(InputError, match="two axes"):
         SOURCES["image"](FILM, str(tmp_path / "a.png"))
     Image.fromarray(noise(300, 70, 3)).save(tmp_path / "b.png")
     whole = (tmp_path / "b.png").read_bytes()
     (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"b\.png' is no picture that can be read"):
+    with pytest.raises(InputError, match=r"b\.png' is no image that can be read"):
         SOURCES["image"](IMAGE, str(tmp_path / "b.png"))
     assert Image.MAX_IMAGE_PIXELS is not None
 
@@ -386,14 +386,14 @@ def test_a_film_that_was_held_upright(tmp_path):
 
 
 def test_films_that_are_none(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"no film")
-    with pytest.raises(InputError, match=r"a\.mp4' is no film that can be read"):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError, match=r"a\.mp4' is no video that can be read"):
         SOURCES["video"](FILM, str(tmp_path / "a.mp4"))
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
-    with pytest.raises(InputError, match="has no pictures"):
+    with pytest.raises(InputError, match="has no images"):
         SOURCES["video"](FILM, str(tmp_path / "a.wav"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no pictures"):
+    with pytest.raises(InputError, match="holds no images"):
         SOURCES["video"](FILM, str(tmp_path / "empty"))
     path = str(lossless(tmp_path / "b.mkv", noise(2, 4, 4, 3)))
     with pytest.raises(InputError, match="ends before frame 2"):
@@ -457,7 +457,7 @@ def test_a_sound_in_a_given_size(tmp_path):
 
 def test_sounds_that_are_none(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"no sound")
-    with pytest.raises(InputError, match=r"a\.wav' is no sound that can be read"):
+    with pytest.raises(InputError, match=r"a\.wav' is no audio that can be read"):
         SOURCES["audio"](SOUND, str(tmp_path / "a.wav"))
     soundfile.write(tmp_path / "b.wav", wave(), 1000)
     with pytest.raises(InputError, match="has 2 channels, and the modality 3"):
@@ -493,7 +493,7 @@ def test_the_files_of_the_shared_folder(kind, name, modality, shape, rate):
     source = SOURCES[kind](modality, path)
     assert source.data.shape == shape
     assert source.suggests["modality"]["rate"] == pytest.approx(rate)
-    assert source.read(source.train).std() > 0.05
+    assert source.read(source.train).tensor.std() > 0.05
 
 
 # -- in a run
@@ -533,15 +533,15 @@ def test_a_run_reads_only_the_points_that_it_asks_for(tmp_path, monkeypatch):
     seen, observe = [], Grid.observe
 
     def watched(self, data, *rest, **named):
-        seen.append(data.tensor)
+        seen.append(data)
         return observe(self, data, *rest, **named)
 
     monkeypatch.setattr(Grid, "observe", watched)
     source = {"name": "image", "path": str(tmp_path / "a.png")}
     train(RECIPE | {"source": source}, str(tmp_path / "run"), device="cpu")
     assert len(seen) == 3
-    assert {data.dtype for data in seen} == {torch.uint8}
-    assert len({data.data_ptr() for data in seen}) == 1
+    assert {data.tensor.dtype for data in seen} == {torch.uint8}
+    assert len({data.tensor.data_ptr() for data in seen}) == 1
 
 
 MEMORY = """

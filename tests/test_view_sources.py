@@ -233,7 +233,7 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
         ({}, {}, r"r_0.png' has no focal length: fl_x or camera_angle_x"),
         ({"fl_x": 1.25}, {}, "r_0.png' has the focal lengths 1.25 and 1.25: .* in pixels"),
         ({"fl_x": -40}, {}, "r_0.png' has the focal lengths -40"),
-        ({"fl_x": 40000.0}, {}, "focal lengths 40000 .* full picture, 24 x 32"),
+        ({"fl_x": 40000.0}, {}, "focal lengths 40000 .* full image, 24 x 32"),
         ({"camera_angle_x": 0.0}, {}, "focal lengths nan"),
         ({"fl_x": 40.0}, {"fl_y": 0.01}, "r_1.png' has the focal lengths 40 and 0.01"),
         ({"fl_x": 40.0, "cx": float("nan")}, {}, "cx = nan, which is no finite number"),
@@ -282,7 +282,7 @@ def test_files_that_are_wrong(tmp_path):
         with pytest.raises(InputError, match=message):
             read()
     file.write_text(whole)
-    with pytest.raises(InputError, match="channels = 1: posed pictures have 3"):
+    with pytest.raises(InputError, match="channels = 1: posed images have 3"):
         read_transforms(Views(size=(HEIGHT, WIDTH), channels=1), str(tmp_path))
     picture = tmp_path / "train" / "r_2.png"
     good = picture.read_bytes()
@@ -290,9 +290,9 @@ def test_files_that_are_wrong(tmp_path):
         (lambda: PICTURES[2].resize((WIDTH, 8)).save(picture), "r_2.png' is 8 x 32 pixels, where"),
         (
             lambda: picture.write_bytes(good[: len(good) // 2]),
-            "r_2.png' is no picture that can be read",
+            "r_2.png' is no image that can be read",
         ),
-        (lambda: picture.write_bytes(b"nothing"), "r_2.png' is no picture that can be read"),
+        (lambda: picture.write_bytes(b"nothing"), "r_2.png' is no image that can be read"),
         (lambda: Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(picture), "8 bits"),
         (picture.unlink, "lacks 1 of the files of its 4 frames; .* is .*r_2"),
     ):
@@ -347,13 +347,13 @@ def test_objects_of_srn_that_are_wrong(tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"c2w": np.eye(4)[None]}, r"has 4 pictures and poses of the shape \(1, 1, 4, 4\)"),
-        ({"c2w": np.zeros((0, 4, 4)), "offsets": np.zeros(1, int)}, "has 0 pictures"),
+        ({"c2w": np.eye(4)[None]}, r"has 4 images and poses of the shape \(1, 1, 4, 4\)"),
+        ({"c2w": np.zeros((0, 4, 4)), "offsets": np.zeros(1, int)}, "has 0 images"),
         ({"focal": np.ones(3)}, "the array 'focal' of .* must be one number"),
         ({"focal": np.float32(1.25)}, "view 0 of object 0 of .* focal lengths 1.25"),
         ({"width": np.int64(64)}, "view . of object 0 of .* is 24 x 32 pixels, where .* 24 x 64"),
         ({"c2w": POSES.numpy() * 1.1}, "pose of view 0 of object 0"),
-        ({"data": np.zeros(99999, np.uint8)}, "view . of object 0 .* is no picture"),
+        ({"data": np.zeros(99999, np.uint8)}, "view . of object 0 .* is no image"),
         ({"near": np.float32(5), "far": np.float32(1)}, "near = 5, far = 1"),
     ],
 )

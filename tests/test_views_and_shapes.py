@@ -323,7 +323,7 @@ def test_encoding_without_cameras() -> None:
 
 
 def test_picture_of_one_channel() -> None:
-    assert Views(SIZE, channels=1).picture(torch.rand(2, 1, *SIZE)).shape == (3, *SIZE)
+    assert Views(SIZE, channels=1).to_image(torch.rand(2, 1, *SIZE)).shape == (3, *SIZE)
 
 
 def test_views_as_files(tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_views_as_files(tmp_path: Path) -> None:
     animated = Image.open(views.save(Data(data[:1]), tmp_path / "turn.gif"))
     assert animated.n_frames == VIEWS
     assert animated.size == (16, 12)
-    assert torch.equal(views.picture(data[0]), data[0, 0])
+    assert torch.equal(views.to_image(data[0]), data[0, 0])
 
 
 # -- shapes
@@ -397,7 +397,7 @@ def test_no_surface(tmp_path: Path) -> None:
     assert voxels.mesh(empty) is None
     assert voxels.save(Data(empty[None]), tmp_path / "empty.glb") is None
     assert list(tmp_path.iterdir()) == []
-    assert voxels.picture(empty).shape == (3, 128, 128)
+    assert voxels.to_image(empty).shape == (3, 128, 128)
     assert len(voxels.turn(empty, frames=2, size=16)) == 2
     kept = voxels.save(Data(ball(8)[None]), tmp_path / "ball.npy")
     assert kept == tmp_path / "ball.npy"
@@ -407,7 +407,7 @@ def test_no_surface(tmp_path: Path) -> None:
 def test_pictures_of_shapes() -> None:
     """In [0, 1], with the shape in the middle; a turn shows another side each frame."""
     voxels = Voxels(16)
-    picture = voxels.picture(ball(16), size=32)
+    picture = voxels.to_image(ball(16), size=32)
     assert picture.shape == (3, 32, 32)
     assert 0 <= picture.min() < picture.max() <= 1
     assert not torch.allclose(picture[:, 16, 16], picture[:, 0, 0], atol=0.05)
@@ -418,7 +418,7 @@ def test_pictures_of_shapes() -> None:
     assert [f.shape for f in frames] == [(3, 32, 32)] * 4
     assert len({tuple(f.flatten().tolist()) for f in frames}) == 4
     # what is longest along axis 0 stands where that is up
-    upright = [Voxels(16, up=up).picture(data, size=48) for up in (0, 1, 2)]
+    upright = [Voxels(16, up=up).to_image(data, size=48) for up in (0, 1, 2)]
     tall = []
     for seen in upright:
         shape = ((seen - seen[:, :1, :1]).abs().amax(0) > 0.05).nonzero()

@@ -36,6 +36,7 @@ KEYS: Mapping[str, str] = {
     "source[meshes].near": "source.near_surface",
     "encoder[transformer].known": "encoder.mask_channel",
     "codec[quantize].codes": "codec.codebook_size",
+    "source[skimage].pictures": "source.images",
     "prior[autoregressive].places": "prior.positions",
 }
 """Old dotted path -> path, from a kind of part: ``"field.count": "field.encoding.count"``.

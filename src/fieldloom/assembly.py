@@ -152,7 +152,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         memory.require(memory.bytes_of(slot.shape for slot in field.slots.values()))
     except memory.TooMuch as error:
         spec = recipe["field"] if isinstance(recipe["field"], Mapping) else {}
-        raise registry.refused("the field", spec, error) from error
+        raise registry.refusal("the field", spec, error) from error
     conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
     known = {"code_shape": family.code_shape, "signals": signals, "classes": classes}

@@ -1,4 +1,4 @@
-"""Pictures, sheets, animations, sounds, meshes. Every file is written beside, then renamed."""
+"""Images, sheets, animations, audio, meshes. Every file is written beside, then renamed."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ def remove_partial(folder: Path, own: Collection[str] = ()) -> None:
         before = re.fullmatch(rf"\.(.+)\.({random})", file.name)
         now = re.fullmatch(rf"\.(.+)\.[^/]+-\d+-[^-]+{re.escape(PARTIAL)}", file.name)
         left = before is not None and before[1] in own and re.search("[0-9_]", before[2])
-        if left or (now is not None and (now[1] in own or _gone(file))):
+        if left or (now is not None and (now[1] in own or _has_ended(file))):
             file.unlink(missing_ok=True)
 
 
-def _gone(file: Path) -> bool:
+def _has_ended(file: Path) -> bool:
     """Whether the process that was writing a file has ended; of another host nobody knows."""
     found = re.search(rf"\.([^/]+)-(\d+)-[^-]+{re.escape(PARTIAL)}$", file.name)
     if found is None or not found[1].endswith(socket.gethostname()):
@@ -116,14 +116,14 @@ def pixels(image: Tensor) -> NDArray[np.uint8]:
     """
     if not isinstance(image, Tensor) or image.ndim != 3 or 0 in image.shape or len(image) == 2:
         raise InputError(
-            f"{_kind(image)} is no picture: (channel, height, width), 1 or 3 channels."
+            f"{_describe(image)} is no image: (channel, height, width), 1 or 3 channels."
         )
     image = image.detach().float().cpu().clamp(0, 1)
     image = image.expand(3, -1, -1) if len(image) == 1 else image[:3]
     return (image * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def _kind(value: object) -> str:
+def _describe(value: object) -> str:
     """What something is, for a message."""
     shape = getattr(value, "shape", None)
     return type(value).__name__ if shape is None else f"an array of the shape {tuple(shape)}"
@@ -169,7 +169,7 @@ def gif(frames: Iterable[NDArray[np.uint8]], path: Named, seconds: float = 0.08)
 
     seconds: of each, at least 0.02: viewers slow down what is shorter.
     """
-    first, rest = _parted(frames, path)
+    first, rest = _split_first(frames, path)
     if not 0 <= seconds <= 600:
         raise InputError(f"seconds = {seconds}: of each frame, from 0 to 600.")
     milliseconds = max(20, int(seconds * 1000))
@@ -193,7 +193,7 @@ def mp4(frames: Iterable[NDArray[np.uint8]], path: Named, rate: int | float = 12
     """
     import av
 
-    first, rest = _parted(frames, path)
+    first, rest = _split_first(frames, path)
     if not 0 < rate <= 1000:
         raise InputError(f"rate = {rate}: frames a second, above 0 and at most 1000.")
     height, width, _ = first.shape
@@ -205,50 +205,52 @@ def mp4(frames: Iterable[NDArray[np.uint8]], path: Named, rate: int | float = 12
             stream.pix_fmt = "yuv420p"
             for frame in chain([first], rest):
                 padded = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
-                picture = av.VideoFrame.from_ndarray(padded, format="rgb24")
-                container.mux(stream.encode(picture))
+                image = av.VideoFrame.from_ndarray(padded, format="rgb24")
+                container.mux(stream.encode(image))
             container.mux(stream.encode(None))
 
     return atomically(path, encode)
 
 
-def _parted(
+def _split_first(
     frames: Iterable[NDArray[np.uint8]], path: Named
 ) -> tuple[NDArray[np.uint8], Iterator[NDArray[np.uint8]]]:
     """The first frame, and those after it."""
     rest = iter(frames)
     first = next(rest, None)
     if first is None:
-        raise InputError(f"'{named(path).name}': a film has at least one frame.")
+        raise InputError(f"'{named(path).name}': a video has at least one frame.")
     if not isinstance(first, np.ndarray) or first.ndim != 3 or first.shape[2] != 3:
-        raise InputError(f"{_kind(first)} is no frame: uint8 (height, width, 3), as pixels gives.")
+        raise InputError(
+            f"{_describe(first)} is no frame: uint8 (height, width, 3), as pixels gives."
+        )
     return first, rest
 
 
 def wav(data: Tensor, rate: int, path: Named) -> Path:
-    """A sound (channel, samples) in [0, 1], where 0.5 is silence, as 16-bit PCM: clamped, rounded.
+    """Audio (channel, samples) in [0, 1], 0.5 is silence, as 16-bit PCM: clamped, rounded.
 
     rate: samples a second.
     """
     import soundfile
 
     if not isinstance(data, Tensor) or data.ndim != 2 or 0 in data.shape:
-        raise InputError(f"{_kind(data)} is no sound: (channel, samples).")
+        raise InputError(f"{_describe(data)} is no audio: (channel, samples).")
     if not isinstance(rate, int) or not 1 <= rate < 2**31:
         raise InputError(f"rate = {quote(rate)}: samples a second, a whole number above 0.")
-    sound = data.detach().float().cpu() * 2 - 1
-    levels = (sound * 32768).round().clamp(-32768, 32767).short().mT.numpy()
+    audio = data.detach().float().cpu() * 2 - 1
+    levels = (audio * 32768).round().clamp(-32768, 32767).short().mT.numpy()
     return atomically(
         path, lambda file: soundfile.write(file, levels, rate, "PCM_16", format="WAV")
     )
 
 
 Strips = Iterable[tuple[int, NDArray[np.uint8]]]
-"""(first row, uint8 (rows, width, channel)) from top to bottom: a picture that nobody holds."""
+"""(first row, uint8 (rows, width, channel)) from top to bottom: an image that nobody holds."""
 
 
-def png_streamed(strips: Strips, shape: tuple[int, int, int], path: Named) -> Path:
-    """A picture (height, width, 1 | 3) as a PNG, of which one strip is held at a time.
+def png_from_strips(strips: Strips, shape: tuple[int, int, int], path: Named) -> Path:
+    """An image (height, width, 1 | 3) as a PNG, of which one strip is held at a time.
 
     Rows are filtered by their differences to the left pixel. Source: RFC 2083, sections 3 and 6.
     """
@@ -265,7 +267,7 @@ def png_streamed(strips: Strips, shape: tuple[int, int, int], path: Named) -> Pa
         file.write(b"\x89PNG\r\n\x1a\n")
         chunk(b"IHDR", header)
         packer = zlib.compressobj()
-        for strip in _joining(strips, shape):
+        for strip in _check_strips(strips, shape):
             rows = strip.reshape(len(strip), -1)
             left = np.pad(rows[:, :-channels], ((0, 0), (channels, 0)))
             filtered = np.pad(rows - left, ((0, 0), (1, 0)), constant_values=1)
@@ -278,7 +280,7 @@ def png_streamed(strips: Strips, shape: tuple[int, int, int], path: Named) -> Pa
 
 
 def tiff(strips: Strips, shape: tuple[int, int, int], path: Named, tile: int = 256) -> Path:
-    """A picture (height, width, 1 | 3) as a TIFF of deflated tiles, of which one row is held.
+    """An image (height, width, 1 | 3) as a TIFF of deflated tiles, of which one row is held.
 
     tile: pixels of its side, a multiple of 16.
     """
@@ -309,7 +311,7 @@ def tiff(strips: Strips, shape: tuple[int, int, int], path: Named, tile: int = 2
 
 def _check(shape: tuple[int, int, int]) -> None:
     if shape[2] not in (1, 3) or min(shape) < 1:
-        raise InputError(f"a picture of the shape {shape} is not (height, width, 1 or 3).")
+        raise InputError(f"an image of the shape {shape} is not (height, width, 1 or 3).")
 
 
 def _tiles(strips: Strips, shape: tuple[int, int, int], tile: int) -> Iterator[NDArray[np.uint8]]:
@@ -317,7 +319,7 @@ def _tiles(strips: Strips, shape: tuple[int, int, int], tile: int) -> Iterator[N
     height, width, channels = shape
     empty = lambda: np.zeros((tile, -(-width // tile) * tile, channels), np.uint8)
     band, filled, seen = empty(), 0, 0
-    for strip in _joining(strips, shape):
+    for strip in _check_strips(strips, shape):
         while len(strip):
             taken = strip[: tile - filled]
             band[filled : filled + len(taken), :width] = taken
@@ -328,8 +330,8 @@ def _tiles(strips: Strips, shape: tuple[int, int, int], tile: int) -> Iterator[N
                 band, filled = empty(), 0
 
 
-def _joining(strips: Strips, shape: tuple[int, int, int]) -> Iterator[NDArray[np.uint8]]:
-    """The strips of a picture; raises InputError where they do not make it up."""
+def _check_strips(strips: Strips, shape: tuple[int, int, int]) -> Iterator[NDArray[np.uint8]]:
+    """The strips of an image; raises InputError where they do not make it up."""
     height, width, channels = shape
     reached = 0
     for first, strip in strips:
@@ -337,12 +339,12 @@ def _joining(strips: Strips, shape: tuple[int, int, int]) -> Iterator[NDArray[np
         if first != reached or not fits:
             raise InputError(
                 f"a strip {strip.shape} from row {first} on is not the next one, from row "
-                f"{reached} on, of a picture {shape}."
+                f"{reached} on, of an image {shape}."
             )
         reached += len(strip)
         yield strip
     if reached != height:
-        raise InputError(f"strips of a picture {shape} end at row {reached}.")
+        raise InputError(f"strips of an image {shape} end at row {reached}.")
 
 
 MESHES = (".glb", ".ply", ".obj", ".stl", ".off")
@@ -355,7 +357,7 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Named) -
     path = named(path)
     for what, rows in (("vertices", vertices), ("faces", faces)):
         if np.ndim(rows) != 2 or np.shape(rows)[1] != 3:
-            raise InputError(f"{what}: {_kind(rows)} is not (rows, 3).")
+            raise InputError(f"{what}: {_describe(rows)} is not (rows, 3).")
     if path.suffix not in MESHES:
         raise InputError(f"'{path.name}': a mesh is written as one of {', '.join(MESHES)}.")
     made = trimesh.Trimesh(vertices, faces, process=False)
@@ -366,28 +368,28 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Named) -
 FRAMES = (".png", ".gif", ".mp4")
 
 
-def frames(pictures: Sequence[NDArray[np.uint8]], path: Named) -> Path:
-    """Pictures uint8 (height, width, 3), one after another (GIF, MP4) or as one sheet (PNG)."""
+def frames(images: Sequence[NDArray[np.uint8]], path: Named) -> Path:
+    """Images uint8 (height, width, 3), one after another (GIF, MP4) or as one sheet (PNG)."""
     path = named(path)
     check_frames(path)
-    if not len(pictures):
-        raise InputError(f"'{path.name}': there is no picture to write.")
+    if not len(images):
+        raise InputError(f"'{path.name}': there is no image to write.")
     if path.suffix == ".gif":
-        return gif(pictures, path)
+        return gif(images, path)
     if path.suffix == ".mp4":
-        return mp4(pictures, path)
-    return write(png_bytes(_grid(pictures, min(len(pictures), 8))), path)
+        return mp4(images, path)
+    return write(png_bytes(_grid(images, min(len(images), 8))), path)
 
 
 def check_frames(path: Named) -> None:
     """Raise InputError for a path that ``frames`` cannot write."""
     path = named(path)
     if path.suffix not in FRAMES:
-        raise InputError(f"'{path.name}': pictures are written as one of {', '.join(FRAMES)}.")
+        raise InputError(f"'{path.name}': images are written as one of {', '.join(FRAMES)}.")
 
 
-def pictures(images: Sequence[Tensor | None]) -> NDArray[np.uint8] | None:
-    """Pictures (3, height, width) as a square sheet, one alone as it is; None for what has none."""
+def join_images(images: Sequence[Tensor | None]) -> NDArray[np.uint8] | None:
+    """Images (3, height, width) as a square sheet, one alone as it is; None for what has none."""
     shown = [pixels(image) for image in images if image is not None]
     if len(shown) <= 1:
         return shown[0] if shown else None

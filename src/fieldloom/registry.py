@@ -64,13 +64,14 @@ def build(
         if key not in hints or key in offered:
             settable = [k for k in hints if k not in known]
             raise unknown(f"argument of {part}", str(key), settable)
-        if key in tables and isinstance(value, list | tuple):
+        is_part = key in tables and may_be_part(hints[key])
+        if is_part and isinstance(value, list | tuple):
             if not takes_several(hints[key]):
                 raise InputError(
                     f"{kind}.{key} = {quote(value)} is not right: it is one part, no list."
                 )
             offered[key] = tuple(build(key, one, tables, **known) for one in value)
-        elif key in tables:
+        elif is_part:
             offered[key] = build(key, value, tables, **known)
         elif (described := dataclass_of(hints[key])) is not None:
             if not isinstance(value, Mapping):
@@ -96,10 +97,10 @@ def build(
     except FieldloomError:
         raise
     except Exception as error:  # of whatever the constructor does with values that pass as such
-        raise refused(part, known | arguments, error) from error
+        raise refusal(part, known | arguments, error) from error
 
 
-def refused(part: str, arguments: Mapping[str, Any], error: Exception) -> InputError:
+def refusal(part: str, arguments: Mapping[str, Any], error: Exception) -> InputError:
     """The sentence for a part that cannot be made from its arguments."""
     from fieldloom.memory import TooMuch, too_large, total_memory  # late: it imports torch
 
@@ -127,6 +128,12 @@ def largest(value: Any) -> int:
     if isinstance(value, list | tuple):
         return max(map(largest, value), default=0)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def may_be_part(annotation: Any) -> bool:
+    """Whether an argument may be a part; ``start`` of a video's frames is but a number."""
+    plain = (int, float, bool, str, type(None))
+    return not all(a in plain for a in get_args(annotation) or (annotation,))
 
 
 def takes_several(annotation: Any) -> bool:
@@ -191,8 +198,8 @@ def find(
     if name in others:
         found: Any = others[name]
         if isinstance(found, EntryPoint):
-            found = imported(kind, name, found.module, found.attr)
-        return of_kind(kind, name, found, table)
+            found = import_part(kind, name, found.module, found.attr)
+        return check_kind(kind, name, found, table)
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise unknown(kind, name, [*table, *others])
@@ -206,13 +213,13 @@ def find(
     if new:
         sys.path.append(here)  # for this import, and last: nothing that is installed is shadowed
     try:
-        return of_kind(kind, name, imported(kind, name, module, attribute), table)
+        return check_kind(kind, name, import_part(kind, name, module, attribute), table)
     finally:
         if new:
             sys.path.remove(here)
 
 
-def imported(kind: str, name: str, module: str, attribute: str) -> Any:
+def import_part(kind: str, name: str, module: str, attribute: str) -> Any:
     """What a module holds under a name. Raises InputError, whatever its code raises."""
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -221,7 +228,7 @@ def imported(kind: str, name: str, module: str, attribute: str) -> Any:
         raise InputError(f"{kind} '{shorten(name)}' cannot be imported: {why}.") from error
 
 
-def of_kind(kind: str, name: str, found: Any, table: Table) -> Callable[..., Any]:
+def check_kind(kind: str, name: str, found: Any, table: Table) -> Callable[..., Any]:
     """``found``, if it is what all entries of a table are; nothing is called to see that.
 
     A class needs the base classes and public methods that they have in common, a function their
@@ -286,7 +293,7 @@ def check(where: str, value: Any, annotation: Any) -> Any:
 
     Numbers are such as float32 and int64 hold: none is infinite, or NaN.
     """
-    value = _frozen(value)
+    value = _freeze(value)
     for number in _numbers(value):
         if isinstance(number, float) and number and not TINY <= abs(number) <= HUGE:
             raise InputError(
@@ -316,7 +323,7 @@ def _numbers(value: Any) -> Iterator[int | float]:
         yield value
 
 
-def _frozen(value: Any) -> Any:
+def _freeze(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return tuple(_frozen(item) for item in value)
+        return tuple(_freeze(item) for item in value)
     return value

@@ -115,7 +115,7 @@ def as_images(system: System, data: Tensor) -> Tensor | None:
     scattered = data.ndim < 4 and len(system.modality.shape()) > 1
     if not len(data) or scattered:
         return None
-    images = [system.modality.picture(datum) for datum in data]
+    images = [system.modality.to_image(datum) for datum in data]
     return None if images[0] is None else torch.stack([x for x in images if x is not None])
 
 

@@ -22,8 +22,8 @@ Code = Float[Tensor, "batch tokens width"]
 Weights = Mapping[str, Tensor]
 Function = Callable[[Tensor], Tensor]
 LossFn = Callable[[Tensor, Tensor], Tensor]
-Which = slice | Sequence[int] | Int[Tensor, " some"]
-"""Which items of a batch: a slice, or their indices."""
+Which = slice | Sequence[int] | Tensor
+"""Which items of a batch: a slice, their indices, or a mask of booleans, one an item."""
 
 RAY = 6
 """Numbers of a ray: its origin, and its direction, which need not be a unit vector."""
@@ -166,10 +166,11 @@ class Batch:
 
 @runtime_checkable
 class Lazy(Protocol):
-    """Values that are read when they are asked for: a reader of frames, an index of files.
+    """Values that are read when they are asked for, as of an index of files.
 
-    ``shape`` (items, ...) and ``dtype`` are known beforehand; ``read`` gives some of the items as a
-    tensor of that dtype: uint8, or floats in [0, 1].
+    ``shape`` (items, ...) and ``dtype`` are known beforehand. ``read`` returns some of the items,
+    of a slice or of indices (n,), as a tensor of that dtype: uint8, or floats in [0, 1]. It keeps
+    nothing, so that a set may be larger than memory.
     """
 
     @property
@@ -187,7 +188,7 @@ class Cameras:
 
     c2w:        camera-to-world (views, 4, 4) or (batch, views, 4, 4); OpenGL: x right, y up, the
                 camera looks along -z.
-    intrinsics: fx, fy, cx, cy in pixels of the pictures: (views, 4) or (batch, views, 4).
+    intrinsics: fx, fy, cx, cy in pixels of the images: (views, 4) or (batch, views, 4).
 
     Raises InputError where the shapes differ from these, or there are no views.
     """
@@ -238,7 +239,7 @@ class Data:
 
     values:  grids (batch, channel, *axes), views (batch, view, channel, height, width), or samples
              (batch, points, value). uint8 in 0 .. 255 or floats in [0, 1]; a tensor (which may be
-             mapped from a file), or ``Lazy``.
+             mapped from a file), or ``Lazy`` values, which are read a part at a time.
     cameras: of views, one for each (batch, view).
     coords:  of samples: (batch, points, coord).
     frame:   where each mesh stood: (batch, 4), centre x, y, z and scale, such that
@@ -247,7 +248,7 @@ class Data:
              coordinates.
     index:   of each item in its data set; label: its class. Both (batch,).
 
-    Raises InputError where these do not fit the values.
+    Raises InputError where one of these does not fit the values.
     """
 
     values: Tensor | Lazy
@@ -259,37 +260,35 @@ class Data:
     label: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if not hasattr(self.values, "shape"):
+        if not isinstance(self.values, Tensor | Lazy):
             kind = type(self.values).__name__
             raise InputError(f"data: a {kind} where a tensor is needed, uint8, or floats.")
         shape = self.shape
         if len(shape) < 2:
             raise InputError(f"data: the shape {shape} is that of no data.")
-        for name, value in self.beside().items():
-            if name not in ("c2w", "intrinsics") and len(value) != shape[0]:
-                raise InputError(f"{name}: of {len(value)} data, and there are {shape[0]}.")
-        for name in ("index", "label"):
+        items, parts = shape[:2]  # of an item: channels, views, or samples
+        expected: dict[str, tuple[int | None, ...]] = {
+            "cameras": (items, parts, 4, 4),
+            "coords": (items, parts, None),
+            "frame": (items, 4),
+            "surface": (items, None, 3),
+            "index": (items,),
+            "label": (items,),
+        }
+        for name, right in expected.items():
             value = getattr(self, name)
-            if value is not None and value.ndim != 1:
-                raise InputError(f"{name}: {shape[0]} indices are needed, one of each datum.")
-        if self.frame is not None and self.frame.shape[1:] != (4,):
-            raise InputError(
-                f"frame: the shape {tuple(self.frame.shape)} is not (batch, 4), centre and scale."
+            if value is None:
+                continue
+            found = tuple((value.c2w if isinstance(value, Cameras) else value).shape)
+            fits = len(found) == len(right) and all(
+                n in (None, m) for n, m in zip(right, found, strict=True)
             )
-        if self.surface is not None and (self.surface.ndim != 3 or self.surface.shape[2] != 3):
-            raise InputError(
-                f"surface: the shape {tuple(self.surface.shape)} is not (batch, points, 3)."
-            )
-        if self.coords is not None and self.coords.shape[:-1] != shape[:2]:
-            raise InputError(
-                f"coords: the shape {tuple(self.coords.shape)} is not (batch, points, coord) of "
-                f"samples of the shape {shape}."
-            )
-        if self.cameras is not None and self.cameras.c2w.shape[:-2] != shape[:2]:
-            raise InputError(
-                f"cameras {tuple(self.cameras.c2w.shape)} are not one for each view of data of the "
-                f"shape {shape}."
-            )
+            if not fits:
+                wanted = ", ".join("any" if n is None else str(n) for n in right)
+                raise InputError(
+                    f"data: {name} of the shape {found} where ({wanted}) belongs to values of the "
+                    f"shape {shape}."
+                )
 
     @classmethod
     def of(cls, data: Data | Tensor) -> Data:
@@ -321,12 +320,13 @@ class Data:
         """Some of the items, as they are stored; lazy values are read, and only these.
 
         Of a slice, and of a single index, the values are a view, so that what is mapped from a file
-        stays there.
+        stays there. Raises IndexError for indices that there are not.
         """
         if not isinstance(which, slice):
-            which = torch.as_tensor(which, dtype=torch.long)
+            which = torch.as_tensor(which)
+            which = which.nonzero().flatten() if which.dtype == torch.bool else which.long()
             if len(which) == 1:
-                first = int(which) % len(self)
+                first = range(len(self))[int(which)]
                 which = slice(first, first + 1)
         values = self.values[which] if isinstance(self.values, Tensor) else self.values.read(which)
         return self._replace(values, lambda x: x[which])

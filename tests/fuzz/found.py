@@ -493,7 +493,7 @@ WORDS: dict[str, Found] = {
     "no number": words("sample", "run", "--count", "many", of="digits"),
     "no argument": words("sample"),
     "pictures of scikit-image by another name": override(
-        "source={name='skimage',pictures=['download_all']}"
+        "source={name='skimage',images=['download_all']}"
     ),
     "a data set of the network": override("source={name='huggingface',path='mnist'}"),
 }  # fmt: skip

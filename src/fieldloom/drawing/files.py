@@ -78,7 +78,7 @@ def write_sheet(
     """Pictures of the data of codes as one PNG; None where these data cannot be shown."""
     system.check_room(codes, resolution)
     data = in_batches(lambda part: system.decode(part, resolution), "decoding", codes)
-    sheet = export.pictures([system.modality.picture(one) for one in data])
+    sheet = export.join_images([system.modality.to_image(one) for one in data])
     return None if sheet is None else export.write(export.png_bytes(sheet), path)
 
 
@@ -90,7 +90,7 @@ def write_animation(
     Raises InputError where these data cannot be shown as pictures.
     """
     data = system.decode(codes, resolution).tensor
-    pictures = [system.modality.picture(one) for one in data]
+    pictures = [system.modality.to_image(one) for one in data]
     frames = [export.pixels(picture) for picture in pictures if picture is not None]
     if not frames:
         raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")

@@ -36,7 +36,7 @@ def draw_grid_fit(system: System, source: Source, folder: Path) -> list[str]:
     raw = torch.cat([strip for _, strip in strips], 1)
     made = raw.clamp(0, 1)
     files = [modality.save(Data(made[None]), folder / "fitted")]
-    picture = modality.picture(made)
+    picture = modality.to_image(made)
     if picture is not None and folder / "fitted.png" not in files:
         files.append(export.png(picture, folder / "fitted.png"))
     names = ", ".join(str(path) for path in files if path is not None)

@@ -22,7 +22,7 @@ from fieldloom.drawing.drawer import (
 )
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
-from fieldloom.modalities.media import FILM
+from fieldloom.modalities.media import VIDEO_RATE
 from fieldloom.modalities.modality import Resolution
 from fieldloom.system import System
 from fieldloom.types import Code, Data
@@ -76,11 +76,11 @@ class Grids(Drawer):
             assert saved is not None
             return Drawn(saved, 1)
         if len(shape) == 2:
-            write = export.png_streamed if path.suffix == ".png" else export.tiff
+            write = export.png_from_strips if path.suffix == ".png" else export.tiff
             pixels = ((first, as_pixels(strip)) for first, strip in strips)
             return Drawn(write(pixels, (shape[0], shape[1], modality.channels), path), 1)
         frames = (export.pixels(one) for _, strip in strips for one in strip.unbind(1))
-        rate = FILM if modality.rate is None else modality.rate * shape[0] / modality.size[0]
+        rate = VIDEO_RATE if modality.rate is None else modality.rate * shape[0] / modality.size[0]
         if path.suffix == ".mp4":
             return Drawn(export.mp4(frames, path, rate), shape[0])
         return Drawn(export.gif(frames, path, 1 / rate), shape[0])

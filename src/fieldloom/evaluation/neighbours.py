@@ -26,7 +26,7 @@ def neighbour_images(
         indices = [int(novelty[space].samples.indices[i]) for space in ("signals", "weights")]
         codes = torch.stack([sample, *(known[index] for index in indices)])
         data = system.decode(codes).tensor
-        drawn = [system.modality.picture(datum.nan_to_num(0)) for datum in data]
+        drawn = [system.modality.to_image(datum.nan_to_num(0)) for datum in data]
         row = [image for image in drawn if image is not None]
         blank = torch.ones_like(row[0])
         nearest = zip(row[1:], indices, strict=True)

@@ -1,4 +1,4 @@
-"""Regular grids of n axes: sound, images, video, voxels and maps on the sphere are one class."""
+"""Regular grids of n axes: audio, images, video, voxels and maps on the sphere are one class."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from fieldloom.modalities.modality import (
     Modality,
     Range,
     Resolution,
+    index_of,
     sizes_of,
 )
 from fieldloom.registry import HUGE
-from fieldloom.types import Batch, Cameras, Coords, Data, Signal, Values
+from fieldloom.types import Batch, Cameras, Coords, Data, Signal
 
 AXES = 62
 """Of a grid, at most: torch's tensors have 64, with those of batch and channels."""
@@ -126,8 +127,7 @@ class Grid(Modality):
         if rate is not None and not rate > 0:
             raise InputError(f"modality.rate = {rate}: samples a second, above 0.")
         self.sphere, self.channels, self.placement, self.rate = sphere, channels, coords, rate
-        self.coord_dim, self.value_dim = 3 if sphere else axes, channels
-        self.grid_dim, self.extent = self.coord_dim, coords.high - coords.low
+        self.coord_dim, self.extent = 3 if sphere else axes, coords.high - coords.low
         self.kind = {1: "audio", 2: "images", 3: "video"}.get(axes, "grids")
         super().__init__(range)
         self.formats: tuple[str, ...] = media.formats(axes, channels)
@@ -268,10 +268,6 @@ class Grid(Modality):
         time = self.placement.low + (self.placement.high - self.placement.low) * frame
         return torch.stack([torch.full_like(y, time), y, x], -1).flatten(0, 1)[None]
 
-    def coords_of(self, data: Data) -> Coords:
-        """The coordinates of these data's own grid: (1, points, coord)."""
-        return self.grid(data.shape[2:])
-
     def _along(self, shape: tuple[int, ...], window: Extent | None = None) -> list[Tensor]:
         """What the samples of each axis give to coordinates: their own one, float32 (samples,).
 
@@ -312,18 +308,6 @@ class Grid(Modality):
         """The samples of each axis at a resolution: None is the training size."""
         return self.size if resolution is None else sizes_of(resolution, len(self.size))
 
-    def assemble(
-        self,
-        values: Values,
-        resolution: Resolution | None = None,
-        cameras: Cameras | None = None,
-    ) -> Data:
-        """Values (batch, points, channel) of a whole grid -> data (batch, channel, *axes).
-
-        Not clamped: a field may leave the range of its data.
-        """
-        return Data(self.denormalize(values).mT.unflatten(2, self.shape(resolution)))
-
     def save(self, data: Data, path: str | Path) -> Path | None:
         """One datum (1, channel, *axes) in [0, 1] as the usual file of its kind; returns its path.
 
@@ -335,9 +319,9 @@ class Grid(Modality):
         rate = None if self.rate is None else self.rate * datum.shape[1] / self.size[0]
         return media.save(datum, named, rate)
 
-    def picture(self, datum: Tensor) -> Tensor | None:
-        """A picture of two axes as it is, the middle frame of three, the waveform of one."""
-        return media.picture(datum)
+    def to_image(self, datum: Tensor) -> Tensor | None:
+        """An image of two axes as it is, the middle frame of three, the waveform of one."""
+        return media.to_image(datum)
 
     def images(self, data: Tensor) -> Tensor | None:
         return data if len(self.size) == 2 else None
@@ -347,13 +331,6 @@ def _averaged(data: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Data (batch, channel, *axes) down to fewer samples, each the mean of what it covers."""
     pools: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
     return pools[len(axes) - 1](data, axes)
-
-
-def index_of(data: Data) -> Tensor:
-    """The index of each datum in its set; 0, 1, 2 ... where it is not known."""
-    if data.index is not None:
-        return data.index
-    return torch.arange(len(data), device=data.tensor.device)
 
 
 def _hide(signal: Signal, fraction: Tensor, generator: Generator | None) -> Signal:

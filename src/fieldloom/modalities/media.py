@@ -1,4 +1,4 @@
-"""Data on grids as files that others open, and as pictures: stills, sounds, films."""
+"""Data on grids as files that others open, and as images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fieldloom import export
 
-SOUND = 44_100.0
-FILM = 12.0
+AUDIO_RATE = 44_100.0
+VIDEO_RATE = 12.0
 """Samples and frames a second, where nobody says."""
 
 
@@ -26,43 +26,43 @@ def formats(axes: int, channels: int) -> tuple[str, ...]:
 def save(datum: Tensor, path: Path, rate: float | None = None) -> Path:
     """A datum (channel, *axes) in [0, 1] in the format of the path's suffix.
 
-    rate: samples or frames a second; None: 44,100 of sound, 12 of film.
+    rate: samples or frames a second; None: 44,100 of audio, 12 of video.
     """
     if path.suffix == ".png":
         return export.png(datum, path)
     if path.suffix == ".wav":
-        return export.wav(datum, max(1, round(rate or SOUND)), path)
+        return export.wav(datum, max(1, round(rate or AUDIO_RATE)), path)
     frames = (export.pixels(frame) for frame in datum.unbind(1))
     if path.suffix == ".mp4":
-        return export.mp4(frames, path, rate or FILM)
+        return export.mp4(frames, path, rate or VIDEO_RATE)
     if path.suffix == ".gif":
-        return export.gif(frames, path, 1 / (rate or FILM))
+        return export.gif(frames, path, 1 / (rate or VIDEO_RATE))
     return export.npy(datum, path)
 
 
-def picture(datum: Tensor) -> Tensor | None:
+def to_image(datum: Tensor) -> Tensor | None:
     """How a datum (channel, *axes) looks: (3, height, width); None where it cannot be shown.
 
-    A still as it is, a film by its middle frame, a sound by its waveform.
+    An image as it is, video by its middle frame, audio by its waveform.
     """
     if datum.ndim == 2:
         return waveform(datum)
     if datum.ndim not in (3, 4) or len(datum) not in (1, 3):
         return None
-    still = datum if datum.ndim == 3 else datum[:, datum.shape[1] // 2]
-    return still.expand(3, -1, -1)
+    image = datum if datum.ndim == 3 else datum[:, datum.shape[1] // 2]
+    return image.expand(3, -1, -1)
 
 
-def waveform(sound: Tensor, height: int = 128, width: int = 512) -> Tensor:
-    """A sound (channel, samples) in [0, 1], dark on white: (3, height, width).
+def waveform(audio: Tensor, height: int = 128, width: int = 512) -> Tensor:
+    """Audio (channel, samples) in [0, 1], dark on white: (3, height, width).
 
     Each column is filled from the lowest to the highest of its samples, of all channels; the next
     column's first one is among them, so that the line has no gaps.
     """
-    sound = sound.detach().float().cpu().clamp(0, 1)
-    count = sound.shape[1]
+    audio = audio.detach().float().cpu().clamp(0, 1)
+    count = audio.shape[1]
     firsts = [i * count // width for i in range(width + 1)]
-    columns = [sound[:, a : b + 1] for a, b in pairwise(firsts)]
+    columns = [audio[:, a : b + 1] for a, b in pairwise(firsts)]
     high = torch.stack([column.amax() for column in columns])
     low = torch.stack([column.amin() for column in columns])
     top, bottom = (((1 - x) * (height - 1)).round() for x in (high, low))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor
 
+from fieldloom import export
 from fieldloom.errors import InputError, quote
 from fieldloom.geometry.mesh import Mesh
 from fieldloom.types import Batch, Cameras, Coords, Data, Function, Signal, Values
@@ -37,17 +38,23 @@ def sizes_of(resolution: Any, axes: int) -> tuple[int, ...]:
 
 
 class Modality:
-    """The base class. What only some kinds of data have (cameras, surfaces) is answered here for
-    those that have none.
+    """The base class: data (batch, channel, *axes) that are observed where ``grid`` says.
 
-    kind:      which evaluator and which drawing the data have: ``images``, ``audio``, ``video``,
-               ``grids`` of more axes, ``shapes``, or ``views``.
-    unit:      what is decoded at a time, for metrics of speed: a ``datum``, or a ``view``.
-    coord_dim: of the coordinates that a renderer is given; value_dim: of an observation.
-    grid_dim:  of the points of the grid that observations fill, where that is not ``coord_dim``: 2
-               of views, whose rays fill pictures.
+    A subclass states ``coord_dim`` and ``channels``, and writes ``shape`` and ``grid``. All else
+    follows from these, and may be written anew: which observations training sees (``observe``) and
+    codes are found from (``encoding``), how values become data again (``assemble``), how these are
+    saved and seen (``save``, ``to_image``). What only some kinds of data have (cameras, surfaces,
+    strips) is answered here for those that have none.
+
     range:     what data in [0, 1] become inside: ``signed`` is [-1, 1], ``unit`` leaves them;
                ``low`` and ``high`` are its ends.
+    kind:      how data are measured and drawn, a key of ``evaluation.EVALUATORS``: ``grids`` by the
+               PSNR of their values, else ``images``, ``audio``, ``video``, ``shapes``, ``views``.
+    unit:      what is decoded at a time, for costs: a ``datum``, or a ``view``.
+    coord_dim: of the coordinates that a renderer is given; value_dim: of an observation, the
+               channels.
+    grid_dim:  of the points of the grid that observations fill, where that is not ``coord_dim``: 2
+               of views, whose rays fill images.
     formats:   the suffixes of files that ``save`` writes, the usual one first.
     axes:      of the contexts that an encoder of whole grids reads; () where there are none.
     extent:    length of the coordinates' interval.
@@ -55,20 +62,43 @@ class Modality:
     held:      views of each datum that are kept apart for evaluation; 0 of other data.
     """
 
-    kind: str
+    kind: str = "grids"
     unit: str = "datum"
     coord_dim: int
-    grid_dim: int
-    value_dim: int
     channels: int
-    formats: tuple[str, ...]
+    formats: tuple[str, ...] = (".npy",)
     axes: tuple[int, ...] = ()
     extent: float = 2.0
     partial: bool = False
     held: int = 0
 
-    def __init__(self, range: Range) -> None:
+    def __init__(self, range: Range = "signed") -> None:
         self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
+
+    @property
+    def value_dim(self) -> int:
+        return self.channels
+
+    @property
+    def grid_dim(self) -> int:
+        return self.coord_dim
+
+    # -- what a subclass writes
+
+    def shape(self, resolution: Resolution | None = None) -> tuple[int, ...]:
+        """The axes of a datum (of views: of one view) at a resolution; None: as trained.
+
+        Raises InputError for a resolution that does not fit (``sizes_of`` checks one).
+        """
+        raise NotImplementedError
+
+    def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
+        """Where a whole datum is observed: (1 | batch, points, coord) float32, as its axes lie in
+        memory, the last one fastest.
+        """
+        raise NotImplementedError
+
+    # -- what follows from it
 
     def normalize(self, data: Tensor) -> Tensor:
         """Data, float in [0, 1] or uint8, as values."""
@@ -87,29 +117,33 @@ class Modality:
         together: bool = False,
         keep_grid: bool = False,
     ) -> Batch:
-        """What training sees.
+        """What training sees of data.
 
         points: so many observations of each signal, at random; None: all. together: the same ones
             of every signal. keep_grid: the context is a grid, whatever ``points`` says of the
             target.
         """
-        raise NotImplementedError
+        data = Data.of(data)
+        if data.shape[1] != self.channels or len(data.shape) != 2 + len(self.shape()):
+            raise InputError(
+                f"data of the shape {data.shape} is not (batch, {self.channels}, "
+                f"{', '.join(['axis'] * len(self.shape()))})."
+            )
+        values = self.normalize(data.tensor.flatten(2).mT)
+        coords = self.coords_of(data).to(values).expand(len(data), -1, -1)
+        whole = Signal(coords, values, index_of(data), data.shape[2:], label=data.label)
+        if points is None or points >= values.shape[1]:
+            return Batch(whole, whole)
+        some = whole.subset(points, generator, together)
+        return Batch(whole if keep_grid else some, some)
 
     def encoding(self, data: Data | Tensor) -> Signal:
         """What a code is found from, outside training."""
-        raise NotImplementedError
-
-    def shape(self, resolution: Resolution | None = None) -> tuple[int, ...]:
-        """The axes of a datum (of views: of one view) at a resolution; None: as trained."""
-        raise NotImplementedError
-
-    def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
-        """Where a whole datum is observed: (1 | batch, points, coord) float32."""
-        raise NotImplementedError
+        return self.observe(data).context
 
     def coords_of(self, data: Data) -> Coords:
         """Where these data are observed: (1 | batch, points, coord)."""
-        raise NotImplementedError
+        return self.grid(data.shape[2:])
 
     def assemble(
         self,
@@ -117,8 +151,8 @@ class Modality:
         resolution: Resolution | None = None,
         cameras: Cameras | None = None,
     ) -> Data:
-        """Values at the points of ``grid`` as data, not clamped."""
-        raise NotImplementedError
+        """Values (batch, points, channel) at the points of ``grid`` as data, not clamped."""
+        return Data(self.denormalize(values).mT.unflatten(2, self.shape(resolution)))
 
     def as_observed(self, values: Values, data: Data) -> Data:
         """Values at ``coords_of(data)`` in the shape of these data, not clamped."""
@@ -126,18 +160,24 @@ class Modality:
         return replace(data, values=made.mT.reshape(len(made), *data.shape[1:]))
 
     def save(self, data: Data, path: str | Path) -> Path | None:
-        """One datum (a batch of 1) as the usual file of its kind; None: nothing to write."""
-        raise NotImplementedError
+        """One datum (a batch of 1) as the usual file of its kind; returns the path.
 
-    def picture(self, datum: Tensor) -> Tensor | None:
+        None: there is nothing to write, as of a shape without a surface.
+        """
+        path = export.named(path)
+        return export.npy(data.tensor[0], path.with_suffix(".npy"))
+
+    def to_image(self, datum: Tensor) -> Tensor | None:
         """How a datum looks: (3, height, width) in [0, 1]; None where it cannot be shown."""
-        raise NotImplementedError
+        return None
 
     def images(self, data: Tensor) -> Tensor | None:
-        """Data as pictures (batch, channel, height, width), as they are, of views the first ones;
+        """Data as images (batch, channel, height, width), as they are, of views the first ones;
         None where they are none.
         """
         return None
+
+    # -- what only some kinds of data have
 
     def one_view(self, data: Data) -> Data:
         """Of views the first one that is held out, or else the first; other data as they are."""
@@ -168,3 +208,10 @@ class Modality:
     ) -> Mesh | None:
         """The surface of a shape. Raises InputError where data are none."""
         raise InputError("meshes are of shapes: this run's data are none.")
+
+
+def index_of(data: Data) -> Tensor:
+    """The index of each datum in its set; 0, 1, 2 ... where it is not known."""
+    if data.index is not None:
+        return data.index
+    return torch.arange(len(data), device=data.tensor.device)

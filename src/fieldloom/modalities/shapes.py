@@ -16,8 +16,8 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.isosurface import isosurface, project_to_level
 from fieldloom.geometry.mesh import Mesh, from_unit
 from fieldloom.geometry.preview import preview, turntable
-from fieldloom.modalities.grid import Context, Grid, Placement, index_of
-from fieldloom.modalities.modality import Range
+from fieldloom.modalities.grid import Context, Grid, Placement
+from fieldloom.modalities.modality import Range, index_of
 from fieldloom.types import Batch, Coords, Data, Function, Signal, Values
 
 LEVEL = 0.5
@@ -81,12 +81,12 @@ class Voxels(Grid):
         named = path if path.suffix in export.MESHES else path.with_suffix(".glb")
         return export.mesh(found.vertices, found.faces, named)
 
-    def picture(self, datum: Tensor, size: int = 128) -> Tensor:
-        """A shaded picture of the surface: (3, size, size) in [0, 1]."""
+    def to_image(self, datum: Tensor, size: int = 128) -> Tensor:
+        """A shaded image of the surface: (3, size, size) in [0, 1]."""
         return _as_tensor(preview(self.mesh(datum), size, up=self.up))
 
     def turn(self, datum: Tensor, frames: int = 36, size: int = 192) -> list[Tensor]:
-        """Pictures from all around, at equal steps."""
+        """Images from all around, at equal steps."""
         return [_as_tensor(x) for x in turntable(self.mesh(datum), frames, size, self.up)]
 
 

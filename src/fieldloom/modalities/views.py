@@ -1,4 +1,4 @@
-"""Posed pictures of an object or a scene: an observation is the colour of a ray."""
+"""Posed images of an object or a scene: an observation is the colour of a ray."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from torch import Generator, Tensor
 from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resize_intrinsics
-from fieldloom.modalities.grid import index_of
-from fieldloom.modalities.modality import LONGEST, Modality, Range, Resolution, sizes_of
+from fieldloom.modalities.modality import (
+    LONGEST,
+    Modality,
+    Range,
+    Resolution,
+    index_of,
+    sizes_of,
+)
 from fieldloom.types import RAY, Batch, Cameras, Coords, Data, Signal, Values
 
 
 class Views(Modality):
     """Data (batch, view, channel, height, width) in [0, 1], with a camera each.
 
-    size:   of a picture, (height, width) or one number for both.
+    size:   of an image, (height, width) or one number for both.
     held:   the last so many views of each signal are kept apart: never trained on, never encoded
             from; the evaluation compares with them.
     support: so many views of a signal are encoded, others are predicted; or the least and the most
@@ -28,7 +34,7 @@ class Views(Modality):
     query:  so many other views of a signal are predicted, where there is a support.
     rays:   encoded from so many rays a signal (always the same ones); None: from all.
     patch:  training sees so many rows and columns of one view of each signal, at even distances,
-            instead of scattered rays: what a critic of pictures needs. None: scattered rays.
+            instead of scattered rays: what a critic of images needs. None: scattered rays.
     range:  what [0, 1] becomes inside: ``signed`` is [-1, 1], ``unit`` leaves it.
     radius, focal, elevation, up: of the orbit that views are rendered from where no cameras are
             given: distance to the origin, focal length over width, degrees, the upright axis. Taken
@@ -74,7 +80,7 @@ class Views(Modality):
                 f"modality: size = {size}, held = {held}, radius = {radius}, focal = {focal}, "
                 f"orbit = {orbit}: none negative, and no size above {LONGEST}."
             )
-        self.channels, self.value_dim = channels, channels
+        self.channels = channels
         if rays is not None and rays < 1:
             raise InputError(f"modality.rays = {rays}: at least 1.")
         if patch is not None and not 2 <= patch <= min(self.size):
@@ -236,7 +242,7 @@ class Views(Modality):
         return Signal(coords, seen, index_of(data), (patch, patch), label=data.label)
 
     def cameras(self, count: int | None = None) -> Cameras:
-        """An orbit around the origin of ``count`` views, for pictures of the training size."""
+        """An orbit around the origin of ``count`` views, for images of the training size."""
         height, width = self.size
         around = count or self.around
         f = self.focal * width
@@ -246,7 +252,7 @@ class Views(Modality):
     def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
         """Rays of all pixels of cameras: (1 | batch, views * height * width, 6).
 
-        cameras: theirs belong to pictures of the training size; None: an orbit.
+        cameras: theirs belong to images of the training size; None: an orbit.
         """
         height, width = self.shape(resolution)
         cameras = self.cameras() if cameras is None else cameras
@@ -294,7 +300,7 @@ class Views(Modality):
         named = path if path.suffix in self.formats else path.with_suffix(".png")
         return export.frames([export.pixels(view) for view in datum], named)
 
-    def picture(self, datum: Tensor) -> Tensor:
+    def to_image(self, datum: Tensor) -> Tensor:
         """The first view: (3, height, width) in [0, 1]."""
         return datum[0].expand(3, -1, -1)
 

@@ -9,7 +9,7 @@ from typing import Any
 from fieldloom.modalities.sources.arrays import read_array, read_digits
 from fieldloom.modalities.sources.audio import SUFFIXES as AUDIO
 from fieldloom.modalities.sources.audio import read_audio
-from fieldloom.modalities.sources.files import existing, read_npz
+from fieldloom.modalities.sources.files import find_path, read_npz
 from fieldloom.modalities.sources.hub import read_huggingface
 from fieldloom.modalities.sources.image import read_image
 from fieldloom.modalities.sources.images import read_bundled, read_folder, read_packed
@@ -48,12 +48,12 @@ SINGLE = {"image", "video", "audio"}
 def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
     """The source spec for a user's path, by what is there: all of it, in its own order.
 
-    A picture or a folder of them, a video, a sound, packed pictures or views, arrays, voxels,
+    An image or a folder of them, a video, an audio file, packed images or views, arrays, voxels,
     meshes, a scene or a folder of scenes. own: the name of a run's source, which is taken where it
-    reads such a path, too: ``image`` one picture, ``video`` a folder of frames
+    reads such a path, too: ``image`` one image, ``video`` a folder of frames
     or a GIF.
     """
-    found = existing(path)
+    found = find_path(path)
     name = _kind(found)
     if name == "folder" and (own == "video" or (own == "image" and found.is_file())):
         name = own

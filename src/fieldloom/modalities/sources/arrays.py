@@ -13,13 +13,13 @@ from torch import Tensor
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import (
-    existing_file,
-    labels_of,
-    member,
-    only,
+    array_name,
+    find_file,
+    load_array,
+    read_labels,
     read_npz,
 )
-from fieldloom.modalities.sources.images import picture
+from fieldloom.modalities.sources.images import decode_image
 from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 
@@ -75,7 +75,7 @@ def to_grid(
                 f"{(modality.channels, *modality.size)}."
             )
         tiles = [x[0] if len(x) == 1 else x.transpose(1, 2, 0) for x in array]
-        array = np.stack([picture(Image.fromarray(x), modality, filter, size) for x in tiles])
+        array = np.stack([decode_image(Image.fromarray(x), modality, filter, size) for x in tiles])
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
@@ -102,9 +102,9 @@ def read_array(
     key: of the array in an ``.npz`` with several; label: of its labels (``y_train``, ``y_test``
     beside ``x_train``, ``x_test`` are found).
     """
-    file = read_npz(existing_file(path))
+    file = read_npz(find_file(path))
     if key is None and "x_train" in file and "x_test" in file:
-        parts = [member(file, name, large=permit.large) for name in ("x_train", "x_test")]
+        parts = [load_array(file, name, large=permit.large) for name in ("x_train", "x_test")]
         if parts[0].shape[1:] != parts[1].shape[1:]:
             raise InputError(
                 f"{quote_path(path)}: x_train {parts[0].shape} and x_test {parts[1].shape} must "
@@ -114,16 +114,16 @@ def read_array(
         if "y_train" in file and "y_test" in file:
             told = zip(("y_train", "y_test"), parts, strict=True)
             labels = [
-                x for key, part in told for x in labels_of(file, key, len(part), "data")[:limit]
+                x for key, part in told for x in read_labels(file, key, len(part), "data")[:limit]
             ]
         parts = [part[:limit] for part in parts]
         data = to_grid(np.concatenate(parts), modality, filter, bounds)
         counts = (float(len(parts[0])), float(len(parts[1])))
         kept = own(modality, data)
         return source_of(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
-    held = member(file, only(file, key, label), large=permit.large)
+    held = load_array(file, array_name(file, key, label), large=permit.large)
     data = to_grid(held, modality, filter, bounds)
-    labels = None if label is None else labels_of(file, label, len(data), "data")
+    labels = None if label is None else read_labels(file, label, len(data), "data")
     return source_of(data, labels, split, shuffle, limit, filter, suggests=own(modality, data))
 
 

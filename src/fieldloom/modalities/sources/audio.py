@@ -1,4 +1,4 @@
-"""One sound."""
+"""One recording."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.modalities.grid import Grid
-from fieldloom.modalities.sources.files import SAMPLES, check_size, existing_file
+from fieldloom.modalities.sources.files import SAMPLES, check_size, find_file
 from fieldloom.modalities.sources.source import Source, source_of
 from fieldloom.permit import NOTHING, Permit
 
@@ -31,7 +31,7 @@ def read_audio(
     seconds: float | None = None,
     permit: Permit = NOTHING,
 ) -> Source:
-    """One sound (1, channel, samples) in [0, 1], where 0.5 is silence: WAV, FLAC, OGG, MP3.
+    """One recording (1, channel, samples) in [0, 1], where 0.5 is silence: WAV, FLAC, OGG, MP3.
 
     offset:  seconds that are left out at the beginning.
     seconds: at most so many from there on; None: all.
@@ -45,7 +45,7 @@ def read_audio(
         raise InputError(
             f"source.offset = {offset}, source.seconds = {seconds}: not negative, and above 0."
         )
-    read, rate = _samples(existing_file(path), offset, seconds, permit.large)
+    read, rate = _read_samples(find_file(path), offset, seconds, permit.large)
     if modality.channels == 1:
         read = read.mean(1, keepdims=True)
     if read.shape[1] != modality.channels:
@@ -63,7 +63,7 @@ def read_audio(
     return source_of((data + 1) / 2, None, (1.0, 0.0), shuffle=False, suggests=suggests)
 
 
-def _samples(
+def _read_samples(
     file: Path, offset: float, seconds: float | None, large: bool
 ) -> tuple[NDArray[np.float32], float]:
     """Samples (n, channel) from ``offset`` on, and how many there are a second."""
@@ -72,7 +72,7 @@ def _samples(
     try:
         with soundfile.SoundFile(file) as opened:
             rate = float(opened.samplerate)
-            count = _length(opened, file, offset, seconds)
+            count = _count_samples(opened, file, offset, seconds)
             what = f"{quote_path(file)} ({file.stat().st_size:,} bytes)"
             check_size(what, count * opened.channels, "samples", SAMPLES, large)
             opened.seek(round(offset * rate))
@@ -82,7 +82,7 @@ def _samples(
         raise
     except Exception as error:  # libsndfile fails in many ways on a broken file
         raise InputError(
-            f"{quote_path(file)} is no sound that can be read: {shorten(str(error))}."
+            f"{quote_path(file)} is no audio that can be read: {shorten(str(error))}."
         ) from None
     header = re.search(r"^ *(?:data|SSND) *: (\d+) \(should be (\d+)\)", told, re.MULTILINE)
     short = header is not None and int(header[2]) < int(header[1]) < STREAMED
@@ -93,10 +93,10 @@ def _samples(
     return read, rate
 
 
-def _length(opened: Any, file: Path, offset: float, seconds: float | None) -> int:
+def _count_samples(opened: Any, file: Path, offset: float, seconds: float | None) -> int:
     """How many samples of a channel are asked for."""
     if opened.frames < 1:
-        raise InputError(f"{quote_path(file)} holds no samples: it is no sound.")
+        raise InputError(f"{quote_path(file)} holds no samples: it is no audio.")
     rate = opened.samplerate
     if offset * rate >= opened.frames - 0.5:
         raise InputError(

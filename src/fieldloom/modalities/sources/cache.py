@@ -73,23 +73,23 @@ def memory_map_by_parts(
                 yield part
 
     found = _memory_map(files, whole, blocks)
-    if _place(files, whole).is_file():  # else the parts are all that is kept
+    if _path_of(files, whole).is_file():  # else the parts are all that is kept
         for (own, _), key_of in zip(parts, keys, strict=True):
             with suppress(OSError):  # it never was, or the cache is somebody else's
-                _place(own, key_of).unlink()
+                _path_of(own, key_of).unlink()
     return found
 
 
 def _memory_map(files: Sequence[Path], key: str, decode: Callable[[], Blocks]) -> NDArray[np.uint8]:
-    cached = _place(files, key)
-    found = _opened(cached, key)
+    cached = _path_of(files, key)
+    found = _open_cached(cached, key)
     if found is not None:
         return found
     try:
         export.remove_partial(cached.parent)
-        export.atomically(cached, lambda file: _sealed(file, key, decode()))
+        export.atomically(cached, lambda file: _write_sealed(file, key, decode()))
     except OSError as error:
-        found = _opened(cached, key)  # another process may have written it just now
+        found = _open_cached(cached, key)  # another process may have written it just now
         if found is not None:
             return found
         what = files[0] if len(files) == 1 else files[0].parent
@@ -99,9 +99,9 @@ def _memory_map(files: Sequence[Path], key: str, decode: Callable[[], Blocks]) -
             "FIELDLOOM_CACHE to another folder.",
             stacklevel=4,
         )
-        return _held(decode())
-    found = _opened(cached, key)
-    return _held(decode()) if found is None else found
+        return _join_blocks(decode())
+    found = _open_cached(cached, key)
+    return _join_blocks(decode()) if found is None else found
 
 
 def cache_folder() -> Path:
@@ -112,7 +112,7 @@ def cache_folder() -> Path:
     return Path(shared) / "fieldloom"
 
 
-def _place(files: Sequence[Path], key: str) -> Path:
+def _path_of(files: Sequence[Path], key: str) -> Path:
     """Where the array of a key lies, whatever its files were called; or will lie."""
     readable = re.sub(r"[^\w-]+", "_", files[0].stem)[:40]
     return next(cache_folder().glob(f"*-{key}.npy"), cache_folder() / f"{readable}-{key}.npy")
@@ -147,12 +147,12 @@ def _digest(stream: BinaryIO, size: int) -> str:
     return seen.hexdigest()
 
 
-def _held(blocks: Blocks) -> NDArray[np.uint8]:
+def _join_blocks(blocks: Blocks) -> NDArray[np.uint8]:
     found = list(blocks)
     return np.concatenate(found) if found else np.empty(0, np.uint8)
 
 
-def _opened(cached: Path, key: str) -> NDArray[np.uint8] | None:
+def _open_cached(cached: Path, key: str) -> NDArray[np.uint8] | None:
     """The cached array, None where there is none, or none that is whole and belongs to this key.
 
     Pages are mapped "copy on write": the array counts as writable, the file never changes.
@@ -174,8 +174,8 @@ def _seal(key: str, digest: str) -> bytes:
     return MARK + key.encode() + digest.encode()
 
 
-def _sealed(file: BinaryIO, key: str, blocks: Blocks) -> None:
-    """An array as ``.npy``, and behind it what ``_opened`` looks for; NumPy does not read on."""
+def _write_sealed(file: BinaryIO, key: str, blocks: Blocks) -> None:
+    """An array as ``.npy``, and behind it the seal that ``_open_cached`` looks for."""
     _write(file, blocks)
     file.flush()
     with open(file.name, "rb") as written:
@@ -191,13 +191,13 @@ def _write(file: BinaryIO, blocks: Blocks) -> None:
     for block in blocks:
         if not count:
             rest = block.shape[1:]
-            _header(file, (0, *rest))
+            _write_header(file, (0, *rest))
         file.write(np.ascontiguousarray(block).data)
         count += len(block)
     file.seek(0)
-    _header(file, (count, *rest))  # NumPy pads headers so that a longer first axis fits in
+    _write_header(file, (count, *rest))  # NumPy pads headers so that a longer first axis fits in
 
 
-def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     told = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, told)

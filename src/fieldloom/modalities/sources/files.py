@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from fieldloom.errors import InputError, quote, quote_path, shorten
 
 PIXELS = 1 << 28
-"""Pixels of a picture, or of a frame of a film."""
+"""Pixels of an image, or of a frame of a video."""
 CELLS = 1 << 28
 """Cells of one shape's voxels."""
 SAMPLES = 1 << 28
-"""Samples of a sound, in all its channels."""
+"""Samples of an audio file, in all its channels."""
 BYTES = 1 << 31
 """Bytes that an array takes, where the file itself is smaller."""
 
@@ -69,7 +69,7 @@ def check_skipped(names: Sequence[str], faults: Mapping[int, InputError], what: 
     warnings.warn(f"skipped {len(faults)} unreadable {what}: {told}", stacklevel=3)
 
 
-def existing(path: str) -> Path:
+def find_path(path: str) -> Path:
     """The file or folder at a user's path. Raises InputError where there is none."""
     try:
         found = Path(path).expanduser()
@@ -81,15 +81,38 @@ def existing(path: str) -> Path:
     return found
 
 
-def existing_file(path: str) -> Path:
-    """As ``existing``, where only a file is right."""
-    found = existing(path)
+def find_file(path: str) -> Path:
+    """As ``find_path``, where only a file is right."""
+    found = find_path(path)
     if not found.is_file():
         raise InputError(f"source.path = {quote_path(path)} is no file: this source reads one.")
     return found
 
 
-def inside(file: Path, name: str) -> Path:
+def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> list[Path]:
+    """The file itself, or those of a folder and its sub-folders, in the order of their names.
+
+    path: as the user gave it. what: they are, for the message of the InputError where there are
+    none.
+    """
+    found = [root] if root.is_file() else sorted(root.rglob("*"))
+    files = [f for f in found if f.suffix.lower() in suffixes and f.is_file()]
+    if not files:
+        kinds = ", ".join(sorted(suffixes))
+        raise InputError(f"source.path = {quote_path(path)} holds no {what} ({kinds}).")
+    return files
+
+
+def find_classes(root: Path, files: Sequence[Path]) -> list[str] | None:
+    """The outermost sub-folder of each file, if all lie in one and there are several."""
+    if root.is_file():
+        return None
+    folders = [file.relative_to(root).parts[:-1] for file in files]
+    names = [parts[0] for parts in folders if parts]
+    return names if len(names) == len(files) and len(set(names)) > 1 else None
+
+
+def resolve_inside(file: Path, name: str) -> Path:
     """The path behind a name that ``file`` holds. Raises Refused where it leads elsewhere."""
     folder = file.parent
     try:
@@ -105,7 +128,7 @@ def inside(file: Path, name: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Packed:
+class Archive:
     """The names of the arrays in an ``.npz``; none of a ``.npy``, which holds one array."""
 
     path: Path
@@ -123,24 +146,24 @@ SOME: Collection[int] = range(1, 65)
 """Any number of axes; a lone number has none."""
 
 
-def read_npz(path: Path) -> Packed:
-    """What a ``.npz`` or ``.npy`` file holds; ``member`` reads it."""
+def read_npz(path: Path) -> Archive:
+    """What a ``.npz`` or ``.npy`` file holds; ``load_array`` reads it."""
     try:
         with path.open("rb") as file:
             head = file.read(6)
         if head == b"\x93NUMPY":
-            return Packed(path, None)
+            return Archive(path, None)
         with zipfile.ZipFile(path) as archive:
             names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
-        return Packed(path, tuple(names))
+        return Archive(path, tuple(names))
     except Exception as error:  # zipfile fails in many ways on a broken file
         raise InputError(
             f"{quote_path(path)} is not a readable .npz or .npy file: {shorten(str(error))}."
         ) from None
 
 
-def member(
-    file: Packed,
+def load_array(
+    file: Archive,
     name: str | None,
     kind: Kind = "numbers",
     axes: Collection[int] = SOME,
@@ -177,8 +200,8 @@ def member(
     return array.astype(np.float64 if wide else dtype.newbyteorder("="), copy=False)
 
 
-def only(file: Packed, key: str | None, label: str | None) -> str | None:
-    """The name of the array that ``member`` is to read: the given one, or the only one."""
+def array_name(file: Archive, key: str | None, label: str | None) -> str | None:
+    """The name of the array that ``load_array`` is to read: the given one, or the only one."""
     if file.names is None:
         return None
     others = [name for name in file.names if name != label]
@@ -189,7 +212,7 @@ def only(file: Packed, key: str | None, label: str | None) -> str | None:
 
 
 @contextmanager
-def _stream(file: Packed, name: str | None) -> Iterator[tuple[Any, int]]:
+def _stream(file: Archive, name: str | None) -> Iterator[tuple[Any, int]]:
     """An array as it stands in its file, and the bytes that it has there."""
     if name is None:
         with file.path.open("rb") as stream:
@@ -226,9 +249,9 @@ def _check_array(
         raise InputError(f"{what} has the shape {quote(shape)}: its axes must be {right}.")
 
 
-def labels_of(file: Packed, name: str, count: int, things: str) -> list[Any]:
+def read_labels(file: Archive, name: str, count: int, things: str) -> list[Any]:
     """Labels, one for each of ``count`` things."""
-    labels = member(file, name, "labels").reshape(-1)
+    labels = load_array(file, name, "labels").reshape(-1)
     if len(labels) != count:
         raise InputError(
             f"source.label: {quote_path(file.path)} has {len(labels)} '{shorten(name)}' for "
@@ -239,9 +262,9 @@ def labels_of(file: Packed, name: str, count: int, things: str) -> list[Any]:
     return labels.tolist()
 
 
-def ends_of(file: Packed, name: str, total: int, things: str) -> list[int]:
+def read_offsets(file: Archive, name: str, total: int, things: str) -> list[int]:
     """Offsets into ``total`` such things: each piece begins where the one before it ends."""
-    offsets = member(file, name, "integers", axes=(1,))
+    offsets = load_array(file, name, "integers", axes=(1,))
     ordered = len(offsets) < 2 or bool((offsets[1:] >= offsets[:-1]).all())
     if len(offsets) < 1 or not ordered or offsets[0] < 0 or offsets[-1] > total:
         raise InputError(

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
-from fieldloom.modalities.sources.files import Refused, inside
-from fieldloom.modalities.sources.images import Encoded, pictures_of
+from fieldloom.modalities.sources.files import Refused, resolve_inside
+from fieldloom.modalities.sources.images import Encoded, load_images
 from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 
@@ -37,7 +37,7 @@ def read_huggingface(
 ) -> Source:
     """A data set of Hugging Face, by name or saved in a folder (needs the extra ``datasets``).
 
-    part: which of its splits; key: the column of pictures; label: the column of labels.
+    part: which of its splits; key: the column of images; label: the column of labels.
     A name is looked up in the local cache, and fetched only where the user allows the network.
     """
     try:
@@ -46,7 +46,7 @@ def read_huggingface(
         raise InputError(
             "source 'huggingface' needs the package datasets: pip install 'fieldloom[datasets]'."
         ) from None
-    table, name = _table(path, part, permit.network), quote_path(path)
+    table, name = _load_table(path, part, permit.network), quote_path(path)
     for column in [key] if label is None else [key, label]:
         if column not in table.column_names:
             has = shorten(", ".join(table.column_names))
@@ -56,35 +56,35 @@ def read_huggingface(
         raise InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
     count = min(len(table), limit or len(table))
     if not count:
-        raise InputError(f"{name} has no rows: a source has at least one picture.")
+        raise InputError(f"{name} has no rows: a source has at least one image.")
     try:  # bytes or a path: what is decoded, and what is followed, is decided here
         encoded = table.select_columns([key]).with_format(None)
         encoded = encoded.cast_column(key, datasets.Image(decode=False))
         known = [] if label is None else table.with_format(None)[label][:count]
     except Exception as error:  # Arrow fails in many ways
         raise InputError(
-            f"source.key: the column '{key}' of {name} holds no pictures: {shorten(str(error))}."
+            f"source.key: the column '{key}' of {name} holds no images: {shorten(str(error))}."
         ) from None
     if not all(isinstance(one, int | str) for one in known):
         raise InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
-    roots, names = _roots(path), [f"row {i} of {name}" for i in range(count)]
-    read = lambda i: _encoded(encoded, i, key, names[i], roots, permit.network)
-    data, good = pictures_of(names, read, modality, filter, permit.large)
+    roots, names = _allowed_folders(path), [f"row {i} of {name}" for i in range(count)]
+    read = lambda i: _read_row(encoded, i, key, names[i], roots, permit.network)
+    data, good = load_images(names, read, modality, filter, permit.large)
     labels = None if label is None else [known[i] for i in good]
     return source_of(data, labels, split, shuffle, filter=filter)
 
 
-def _folder(path: str) -> Path | None:
+def _find_folder(path: str) -> Path | None:
     """The folder at a path, if there is one."""
     found = os.path.abspath(os.path.expanduser(path))
     return Path(found) if path and os.path.isdir(found) else None
 
 
-def _table(path: str, part: str, network: bool) -> Any:
+def _load_table(path: str, part: str, network: bool) -> Any:
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as FORMATS
 
-    name, root = quote_path(path), _folder(path)
+    name, root = quote_path(path), _find_folder(path)
     plain = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) and not path.startswith("buckets/")
     if root is None and (path in FORMATS or not (plain or network)):
         raise InputError(
@@ -127,7 +127,7 @@ def _check_state(file: Path) -> None:
     """Tables lie beside the file that names them."""
     try:
         for one in State.model_validate_json(file.read_bytes()).data_files:
-            inside(file, one.filename)
+            resolve_inside(file, one.filename)
     except (OSError, ValidationError) as error:
         raise InputError(
             f"{quote_path(file)} is no file of a saved data set: {shorten(str(error))}."
@@ -142,21 +142,21 @@ def _check_card(root: Path) -> None:
         if file.is_file():
             text = file.read_text(encoding="utf-8", errors="replace")
             card = RepoCard(text if file.suffix == ".md" else f"---\n{text}\n---\n")
-            for name in _names(card.data.to_dict().get("configs")):
-                if _address(name):
+            for name in _iterate_texts(card.data.to_dict().get("configs")):
+                if _is_address(name):
                     raise Refused(f"{quote_path(file)} names {quote_path(name)}: {ALLOWS}.")
-                inside(file, name)
+                resolve_inside(file, name)
 
 
-def _names(told: Any) -> Iterator[str]:
+def _iterate_texts(told: Any) -> Iterator[str]:
     """All texts in nested lists and tables."""
     if isinstance(told, str):
         yield told
     for one in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
-        yield from _names(one)
+        yield from _iterate_texts(one)
 
 
-def _address(name: str) -> bool:
+def _is_address(name: str) -> bool:
     """Whether a name is no path: fsspec's ``protocol://``, and chains of them."""
     return "://" in name or "::" in name
 
@@ -179,21 +179,21 @@ def _offline() -> Iterator[None]:
             config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
-def _roots(path: str) -> list[Path]:
-    """Folders in which a row's picture may lie: the data set's own, and the cache's."""
+def _allowed_folders(path: str) -> list[Path]:
+    """Folders in which a row's image may lie: the data set's own, and the cache's."""
     from datasets import config
     from huggingface_hub import constants
 
     caches = config.HF_CACHE_HOME, config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE
-    own = _folder(path)
+    own = _find_folder(path)
     folders = [Path(os.path.abspath(x)) for x in caches] + ([] if own is None else [own])
     return [*folders, *(folder.resolve() for folder in folders)]  # datasets tells resolved ones
 
 
-def _encoded(
+def _read_row(
     table: Any, place: int, key: str, name: str, roots: list[Path], network: bool
 ) -> Encoded:
-    """The picture of a row: its bytes, or a file of the data set, or what lies at an address."""
+    """The image of a row: its bytes, or a file of the data set, or what lies at an address."""
     try:
         row = table[place][key]
     except Exception as error:  # Arrow fails in many ways
@@ -202,8 +202,8 @@ def _encoded(
         return row["bytes"]
     where = row.get("path") if isinstance(row, dict) else None
     if where is None:
-        raise InputError(f"{name} holds no picture.")
-    if _address(where):
+        raise InputError(f"{name} holds no image.")
+    if _is_address(where):
         if not network:
             raise Refused(f"{name} is fetched from {quote_path(where)}: {ALLOWS}.")
         from datasets.utils.file_utils import xopen

@@ -1,4 +1,4 @@
-"""One picture of any size."""
+"""One image of any size."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ from numpy.typing import NDArray
 from fieldloom.errors import quote_path
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
-from fieldloom.modalities.sources.files import existing_file
-from fieldloom.modalities.sources.images import check_pictures, fitted, opened, plain, seen_size
+from fieldloom.modalities.sources.files import find_file
+from fieldloom.modalities.sources.images import (
+    check_image_modality,
+    crop_and_resize,
+    open_image,
+    to_grey_or_rgb,
+    upright_size,
+)
 from fieldloom.modalities.sources.source import Filter, Source, source_of
 from fieldloom.permit import NOTHING, Permit
 
 STRIP = 1 << 22
-"""Pixels of a picture that are written to the cache at a time: whole rows, at least one."""
+"""Pixels of an image that are written to the cache at a time: whole rows, at least one."""
 
 
 def read_image(
     modality: Grid, path: str, filter: Filter = "bicubic", permit: Permit = NOTHING
 ) -> Source:
-    """One picture of any size and mode, mapped from a file into which it is decoded once.
+    """One image of any size and mode, mapped from a file into which it is decoded once.
 
     It keeps its own size, and suggests it, where the modality says none; otherwise it is
     centre-cropped and resized.
     """
-    check_pictures(modality)
-    file, size, used = existing_file(path), None, "none"
-    with opened(file, quote_path(file), permit.large) as image:
-        own = seen_size(image)
+    check_image_modality(modality)
+    file, size, used = find_file(path), None, "none"
+    with open_image(file, quote_path(file), permit.large) as image:
+        own = upright_size(image)
     if not modality.native and own != modality.size:  # its own is decoded but once
         size, used = (modality.size[0], modality.size[1]), filter
     options = {"size": size, "channels": modality.channels, "filter": used}
@@ -46,10 +52,10 @@ def read_image(
 def _strips(
     file: Path, size: tuple[int, int] | None, channels: int, filter: Filter, large: bool
 ) -> Iterator[NDArray[np.uint8]]:
-    """The picture, of this size or its own, from top to bottom: (rows, width, channel)."""
-    with opened(file, quote_path(file), large) as image:
-        image = plain(image, channels)
-        image = image if size is None else fitted(image, size, filter)
+    """The image, of this size or its own, from top to bottom: (rows, width, channel)."""
+    with open_image(file, quote_path(file), large) as image:
+        image = to_grey_or_rgb(image, channels)
+        image = image if size is None else crop_and_resize(image, size, filter)
         image.load()
     rows = max(1, STRIP // image.width)
     for top in range(0, image.height, rows):

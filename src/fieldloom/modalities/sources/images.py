@@ -1,4 +1,4 @@
-"""Pictures of any size and mode: folders, packed files, bundled ones.
+"""Images of any size and mode: folders, packed files, bundled ones.
 
 They are centre-cropped and resized, with an antialiasing filter, to what the modality asks for.
 """
@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -26,12 +27,14 @@ from fieldloom.modalities.sources.files import (
     Refused,
     check_size,
     check_skipped,
-    ends_of,
-    existing,
-    existing_file,
-    labels_of,
-    member,
+    find_classes,
+    find_file,
+    find_files,
+    find_path,
+    load_array,
+    read_labels,
     read_npz,
+    read_offsets,
 )
 from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
@@ -41,9 +44,9 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM",
            "AVIF", "JPEG2000", "QOI", "PCX", "SGI", "TGA")  # fmt: skip
 """What Pillow may take a file for: formats that it decodes itself, with their size in the header.
-Others run programs (EPS), or hold pictures of another size than they tell (ICO)."""
+Others run programs (EPS), or hold images of another size than they tell (ICO)."""
 ORIENTATION = 0x0112
-"""EXIF's tag for how a picture is turned."""
+"""EXIF's tag for how an image is turned."""
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,12 +57,15 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF's orientations -> what sets a picture upright; from 5 on height and width swap."""
+"""EXIF's orientations -> what sets an image upright; from 5 on height and width swap."""
 ALONE = 1 << 24
-"""Pixels from which pictures are decoded one at a time, however many threads there are."""
+"""Pixels from which images are decoded one at a time, however many threads there are."""
+
+DECODED = 1 << 30
+"""Bytes of decoded images that a source holds in memory; more are decoded when they are read."""
 
 Encoded = Path | bytes | NDArray[np.uint8]
-"""A picture's file, or its bytes."""
+"""An image's file, or its bytes."""
 
 _guard, _alone = Lock(), Lock()
 _open, _kept = 0, Image.MAX_IMAGE_PIXELS
@@ -67,7 +73,7 @@ _open, _kept = 0, Image.MAX_IMAGE_PIXELS
 
 @contextmanager
 def _pillows_limit_aside() -> Iterator[None]:
-    """Pillow's limit on pixels, one for the process, is set aside while any picture is open."""
+    """Pillow's limit on pixels, one for the process, is set aside while any image is open."""
     global _open, _kept
     with _guard:
         if not _open:
@@ -83,10 +89,10 @@ def _pillows_limit_aside() -> Iterator[None]:
 
 
 @contextmanager
-def opened(file: Encoded, name: str, large: bool = False) -> Iterator[Image.Image]:
-    """A picture of at most ``PIXELS``, if not ``large``, whose pixels are not decoded yet.
+def open_image(file: Encoded, name: str, large: bool = False) -> Iterator[Image.Image]:
+    """An image of at most ``PIXELS``, if not ``large``, whose pixels are not decoded yet.
 
-    Raises InputError, which names ``name``, for what is no picture or is broken, also where that
+    Raises InputError, which names ``name``, for what is no image or is broken, also where that
     is seen only in the with block; Refused before anything is allocated.
     """
     Image.init()
@@ -106,31 +112,33 @@ def opened(file: Encoded, name: str, large: bool = False) -> Iterator[Image.Imag
     except Exception as error:  # Pillow fails in many ways on a broken file
         unidentified = isinstance(error, UnidentifiedImageError)
         said = "it is of no known format" if unidentified else shorten(str(error))
-        raise InputError(f"{name} is no picture that can be read: {said}.") from None
+        raise InputError(f"{name} is no image that can be read: {said}.") from None
 
 
-def in_turn(image: Image.Image) -> AbstractContextManager[object]:
-    """Where threads decode pictures: large ones hold memory one at a time."""
+def one_large_at_a_time(image: Image.Image) -> AbstractContextManager[object]:
+    """Where threads decode images: large ones hold memory one at a time."""
     return _alone if image.width * image.height > ALONE else nullcontext()
 
 
-def picture(
+def decode_image(
     image: Image.Image,
     modality: Grid,
     filter: Filter = "bicubic",
     size: tuple[int, ...] | None = None,
 ) -> NDArray[np.uint8]:
-    """Any picture -> uint8 (channel, height, width): turned by EXIF, on white, cropped, resized.
+    """Any image -> uint8 (channel, height, width): turned by EXIF, on white, cropped, resized.
 
     size: None takes the modality's.
     """
     height, width = size or modality.size
-    array = np.asarray(fitted(plain(image, modality.channels), (height, width), filter))
+    array = np.asarray(
+        crop_and_resize(to_grey_or_rgb(image, modality.channels), (height, width), filter)
+    )
     return array[None] if modality.channels == 1 else array.transpose(2, 0, 1)
 
 
-def plain(image: Image.Image, channels: int) -> Image.Image:
-    """Any picture as 8-bit grey (1 channel) or RGB (3): turned by EXIF, on white."""
+def to_grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:
+    """Any image as 8-bit grey (1 channel) or RGB (3): turned by EXIF, on white."""
     image.load()  # TIFF turns itself
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     image = image if turn is None else image.transpose(turn)
@@ -146,60 +154,100 @@ def plain(image: Image.Image, channels: int) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def seen_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) of a picture as it is to be seen."""
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an image as it is to be seen."""
     swapped = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     return image.size if swapped else (image.height, image.width)
 
 
-def fitted(image: Image.Image, size: tuple[int, int], filter: Filter) -> Image.Image:
-    """A picture of (height, width) = ``size``: centre-cropped and resized where it has another."""
+def crop_and_resize(image: Image.Image, size: tuple[int, int], filter: Filter) -> Image.Image:
+    """An image of (height, width) = ``size``: centre-cropped and resized where it has another."""
     wanted = (size[1], size[0])
     if image.size == wanted:
         return image
     return ImageOps.fit(image, wanted, Image.Resampling[filter.upper()])
 
 
-def check_pictures(modality: Grid) -> None:
+def check_image_modality(modality: Grid) -> None:
     if len(modality.size) != 2 or modality.channels not in (1, 3):
         raise InputError(
-            "this source reads pictures: the modality needs two axes and 1 or 3 channels."
+            "this source reads images: the modality needs two axes and 1 or 3 channels."
         )
 
 
-def pictures_of(
+@dataclass(frozen=True)
+class LazyImages:
+    """Images that are decoded each time they are asked for (``types.Lazy``), none kept.
+
+    decode: an image by its number: uint8 (channel, height, width). numbers: of those that can be
+    read, (n,). item: the shape of one.
+    """
+
+    decode: Callable[[int], NDArray[np.uint8]]
+    numbers: Tensor
+    item: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.numbers), *self.item)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.uint8
+
+    def read(self, which: slice | Tensor) -> Tensor:
+        """Some of them, decoded in parallel: uint8 (n, channel, height, width).
+
+        Raises InputError, which names the file, where one can no more be read.
+        """
+        numbers = self.numbers[which].tolist()
+        found = np.empty((len(numbers), *self.item), np.uint8)
+        with ThreadPoolExecutor() as pool:
+            for i, image in enumerate(pool.map(self.decode, numbers)):
+                found[i] = image
+        return torch.from_numpy(found)
+
+
+def load_images(
     names: Sequence[str],
     read: Callable[[int], Encoded],
     modality: Grid,
     filter: Filter,
     large: bool,
-) -> tuple[Tensor, list[int]]:
-    """Pictures opened in parallel: uint8 (n, channel, height, width), and the indices of those
-    read.
+) -> tuple[Tensor | LazyImages, list[int]]:
+    """Images (n, channel, height, width) uint8, and the numbers of those that can be read.
 
-    names: of each, for messages; read: its file, or its bytes, by its place.
-    Unreadable ones are named in one warning, and skipped. Raises InputError where they are too
-    many, or one is too large.
+    names: of each, for messages; read: its file, or its bytes, by its number.
+    All are decoded once, in parallel. Beyond ``DECODED`` bytes in all none is kept: they are
+    decoded again wherever they are asked for, with the same values. Unreadable ones are named in
+    one warning, and skipped. Raises InputError where they are too many, or one is too large.
     """
-    check_pictures(modality)
+    check_image_modality(modality)
+    item = (modality.channels, *modality.size)
+    keep = len(names) * math.prod(item) <= DECODED
 
-    def one(place: int) -> NDArray[np.uint8] | InputError:
+    def decode(number: int) -> NDArray[np.uint8]:
+        with open_image(read(number), names[number], large) as image, one_large_at_a_time(image):
+            return decode_image(image, modality, filter)
+
+    def check(number: int) -> NDArray[np.uint8] | InputError | None:
         try:
-            with opened(read(place), names[place], large) as image, in_turn(image):
-                return picture(image, modality, filter)
+            found = decode(number)
+            return found if keep else None
         except Refused:
             raise
         except InputError as error:
             return error
 
     with ThreadPoolExecutor() as pool:
-        tried = pool.map(one, range(len(names)))
-        found = list(track(tried, "reading pictures", len(names), "pictures"))
-    check_skipped(
-        names, {i: x for i, x in enumerate(found) if isinstance(x, InputError)}, "pictures"
-    )
-    good = {i: x for i, x in enumerate(found) if not isinstance(x, InputError)}
-    return torch.from_numpy(np.stack(list(good.values()))), list(good)
+        tried = pool.map(check, range(len(names)))
+        found = list(track(tried, "reading images", len(names), "images"))
+    faults = {i: x for i, x in enumerate(found) if isinstance(x, InputError)}
+    check_skipped(names, faults, "images")
+    good = [i for i in range(len(names)) if i not in faults]
+    if not keep:
+        return LazyImages(decode, torch.tensor(good), item), good
+    return torch.from_numpy(np.stack([x for x in found if isinstance(x, np.ndarray)])), good
 
 
 def read_folder(
@@ -211,30 +259,24 @@ def read_folder(
     filter: Filter = "bicubic",
     permit: Permit = NOTHING,
 ) -> Source:
-    """A folder of pictures, or one picture; sub-folders are classes if all pictures lie in one."""
-    root = existing(path)
+    """A folder of images, or one image; sub-folders are classes if all images lie in one.
+
+    Images that decode to more than ``DECODED`` bytes in all are read from their files whenever they
+    are asked for, and never held together.
+    """
+    root = find_path(path)
     if root.suffix in (".npz", ".npy") and root.is_file():
         kind = "packed" if "offsets" in read_npz(root) else "array"
         raise InputError(
-            f"source.path = {quote_path(path)} is no folder of pictures: --set source.name={kind}."
+            f"source.path = {quote_path(path)} is no folder of images: --set source.name={kind}."
         )
-    files = (
-        [root]
-        if root.is_file()
-        else sorted(f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    )[:limit]
-    if not files:
-        raise InputError(
-            f"source.path = {quote_path(path)} holds no pictures ({', '.join(sorted(SUFFIXES))})."
-        )
+    files = [root] if root.is_file() else find_files(root, path, SUFFIXES, "images")
+    files = files[:limit]
     names = [quote_path(file) for file in files]
-    data, good = pictures_of(names, files.__getitem__, modality, filter, permit.large)
-    if len(data) == 1:
+    data, good = load_images(names, files.__getitem__, modality, filter, permit.large)
+    if len(good) == 1:
         split = (1.0, 0.0)
-    classes = [
-        files[i].relative_to(root).parts[:-1] for i in good
-    ]  # its sub-folders, outermost first
-    labels = [c[0] for c in classes] if all(classes) and len({c[0] for c in classes}) > 1 else None
+    labels = find_classes(root, [files[i] for i in good])
     return source_of(data, labels, split, shuffle, filter=filter)
 
 
@@ -249,22 +291,22 @@ def read_packed(
     filter: Filter = "bicubic",
     permit: Permit = NOTHING,
 ) -> Source:
-    """Encoded pictures back to back in an ``.npz``: ``data`` (bytes) and ``offsets`` (n + 1).
+    """Encoded images back to back in an ``.npz``: ``data`` (bytes) and ``offsets`` (n + 1).
 
-    prefix: of the two arrays' names (``train_``); label: the array of labels, one a picture.
+    prefix: of the two arrays' names (``train_``); label: the array of labels, one an image.
     """
-    file = read_npz(existing_file(path))
-    data = member(file, f"{prefix}data", "bytes", axes=(1,), large=permit.large)
-    ends = ends_of(file, f"{prefix}offsets", len(data), "bytes")
-    labels = None if label is None else labels_of(file, label, len(ends) - 1, "pictures")
+    file = read_npz(find_file(path))
+    data = load_array(file, f"{prefix}data", "bytes", axes=(1,), large=permit.large)
+    ends = read_offsets(file, f"{prefix}offsets", len(data), "bytes")
+    labels = None if label is None else read_labels(file, label, len(ends) - 1, "images")
     count = min(len(ends) - 1, limit or len(ends))
     if not count:
-        raise InputError(f"{quote_path(path)} holds no pictures: its offsets are one more.")
-    names = [f"picture {i} of {quote_path(path)}" for i in range(count)]
+        raise InputError(f"{quote_path(path)} holds no images: its offsets are one more.")
+    names = [f"image {i} of {quote_path(path)}" for i in range(count)]
     part = lambda i: data[ends[i] : ends[i + 1]]
-    pictures, good = pictures_of(names, part, modality, filter, permit.large)
+    images, good = load_images(names, part, modality, filter, permit.large)
     chosen = None if labels is None else [labels[i] for i in good]
-    return source_of(pictures, chosen, split, shuffle, filter=filter)
+    return source_of(images, chosen, split, shuffle, filter=filter)
 
 
 BUNDLED = {
@@ -277,26 +319,26 @@ BUNDLED = {
     "moon": "moon.png", "page": "page.png", "retina": "retina.jpg", "rocket": "rocket.jpg",
     "shepp_logan_phantom": "phantom.png", "text": "text.png",
 }  # fmt: skip
-"""scikit-image's name of a picture -> its file, which lies in the installed package."""
+"""scikit-image's name of an image -> its file, which lies in the installed package."""
 FETCHED = ("eagle", "human_mitosis", "skin")
-"""Pictures that scikit-image downloads."""
+"""Images that scikit-image downloads."""
 
 
 def read_bundled(
     modality: Grid,
-    pictures: tuple[str, ...] = ("astronaut", "chelsea", "coffee", "rocket"),
+    images: tuple[str, ...] = ("astronaut", "chelsea", "coffee", "rocket"),
     split: Split = (1.0, 0.0),
     filter: Filter = "bicubic",
     permit: Permit = NOTHING,
 ) -> Source:
-    """Pictures that come with scikit-image, by their names there.
+    """Images that come with scikit-image, by their names there.
 
     ``eagle``, ``human_mitosis`` and ``skin`` are fetched by it, which the user must allow.
     """
-    if not pictures:
-        raise InputError("source.pictures is empty: name at least one of scikit-image's.")
-    files = [_bundle(name, permit) for name in pictures]
-    data, _ = pictures_of(pictures, files.__getitem__, modality, filter, permit.large)
+    if not images:
+        raise InputError("source.images is empty: name at least one of scikit-image's.")
+    files = [_bundle(name, permit) for name in images]
+    data, _ = load_images(images, files.__getitem__, modality, filter, permit.large)
     return source_of(data, None, split, shuffle=False, filter=filter)
 
 
@@ -306,17 +348,17 @@ def _bundle(name: str, permit: Permit) -> Encoded:
     if name in BUNDLED:
         return Path(bundle.__file__).parent / BUNDLED[name]
     if name not in FETCHED:
-        raise unknown("picture of scikit-image", name, [*BUNDLED, *FETCHED])
+        raise unknown("image of scikit-image", name, [*BUNDLED, *FETCHED])
     if not permit.network:
         raise InputError(
-            f"source.pictures: scikit-image would fetch '{name}': --network (in Python "
+            f"source.images: scikit-image would fetch '{name}': --network (in Python "
             "network=True) allows it."
         )
     try:
         fetched = Image.fromarray(getattr(bundle, name)())
     except Exception as error:  # the network fails in many ways
         raise InputError(
-            f"source.pictures: '{name}' cannot be fetched: {shorten(str(error))}."
+            f"source.images: '{name}' cannot be fetched: {shorten(str(error))}."
         ) from None
     content = io.BytesIO()
     fetched.save(content, "PNG")

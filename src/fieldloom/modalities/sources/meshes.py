@@ -21,14 +21,16 @@ from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
     check_skipped,
-    ends_of,
-    existing,
-    labels_of,
-    member,
+    find_classes,
+    find_files,
+    find_path,
+    load_array,
+    read_labels,
     read_npz,
+    read_offsets,
 )
 from fieldloom.modalities.sources.meshfiles import read_mesh
-from fieldloom.modalities.sources.shapes import Cells, check_modality, classes_of, files_of
+from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import Progress
@@ -46,7 +48,7 @@ BETA = 2.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """What is asked of each mesh; as ``meshes`` has these arguments."""
 
     target: Target
@@ -113,7 +115,7 @@ def read_meshes(
                 standard deviation ``spread`` in each coordinate; the others are uniform in the
                 cube.
     truncation: the distance, in the cube's unit, that counts as far.
-    seed:       of the samples, with the place of each shape.
+    seed:       of the samples, with the index of each shape.
     surface:    points on the surface of each mesh as it is, ``surface`` (n, surface, 3),
                 float32, beside samples: what generated shapes are judged against.
 
@@ -121,48 +123,48 @@ def read_meshes(
     on where it was.
     """
     check_modality(modality)
-    ask = Asked(
+    query = Query(
         target, extent, centre, dilation, samples, near_surface, spread, truncation, seed, surface
     )
-    root = existing(path)
+    root = find_path(path)
     if root.suffix == ".npz" and root.is_file():
-        (items, labels), files = _packed(root, limit, permit.large), [root]
+        (items, labels), files = _load_meshes(root, limit, permit.large), [root]
     else:
-        files = files_of(root, path, SUFFIXES, limit)
+        files = find_files(root, path, SUFFIXES, "meshes")[:limit]
         items = [(quote_path(file), partial(read_mesh, file, permit.large)) for file in files]
-        labels = classes_of(root, files)
+        labels = find_classes(root, files)
     grid = None if samples is not None else modality.grid()[0]
-    row = _row(ask, modality.size)
+    row = _row_type(query, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
-    told = {"meshes": asdict(ask), "grid": where, "limit": limit}
+    told = {"meshes": asdict(query), "grid": where, "limit": limit}
     loads, faults = [load for _, load in items], dict[int, InputError]()
-    kept = _kept(files, told, loads, partial(_filled, ask, row, grid), faults)
-    found: NDArray[Any] = kept.view(row).reshape(-1)
-    places = found["place"].tolist()
+    rows = _read_rows(files, told, loads, partial(_fill_row, query, row, grid), faults)
+    found: NDArray[Any] = rows.view(row).reshape(-1)
+    indices = found["index"].tolist()
     names = [name for name, _ in items]
-    for i in set(range(len(items))) - set(places) - set(faults):  # the cache knows that it is none
+    for i in set(range(len(items))) - set(indices) - set(faults):  # the cache knows that it is none
         faults[i] = InputError(f"{names[i]} is tried again when it changes.")
     check_skipped(names, dict(sorted(faults.items())), "meshes")
     parts = ["frame"] if samples is None else ["frame", "coords", "surface"]
     beside = {name: torch.from_numpy(found[name]) for name in parts}
-    chosen = None if labels is None else [labels[i] for i in places]
+    chosen = None if labels is None else [labels[i] for i in indices]
     split = (1.0, 0.0) if len(found) == 1 else split
     return source_of(torch.from_numpy(found["values"]), chosen, split, shuffle, beside=beside)
 
 
-def _row(ask: Asked, size: tuple[int, ...]) -> np.dtype[np.void]:
-    """What is kept of a mesh: its place among the others, its frame, its values; where scattered
+def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
+    """What is kept of a mesh: its index among the others, its frame, its values; where scattered
     samples are asked for, also their coordinates, and points of the surface."""
-    kind = "|u1" if ask.target == "occupancy" else "<f4"
-    fields: list[Any] = [("place", "<i8"), ("frame", "<f8", (4,))]
+    kind = "|u1" if query.target == "occupancy" else "<f4"
+    fields: list[Any] = [("index", "<i8"), ("frame", "<f8", (4,))]
     shape: tuple[int, ...] = (1, *size)
-    if ask.samples is not None:
-        fields += [("coords", "<f4", (ask.samples, 3)), ("surface", "<f4", (ask.surface, 3))]
-        shape = (ask.samples, 1)
+    if query.samples is not None:
+        fields += [("coords", "<f4", (query.samples, 3)), ("surface", "<f4", (query.surface, 3))]
+        shape = (query.samples, 1)
     return np.dtype([*fields, ("values", kind, shape)], align=True)
 
 
-def _kept(
+def _read_rows(
     files: Sequence[Path],
     told: Mapping[str, Any],
     items: Sequence[Callable[[], Mesh]],
@@ -171,7 +173,7 @@ def _kept(
 ) -> NDArray[np.uint8]:
     """Rows of all meshes that can be read, from the cache; made part by part where they are not.
 
-    faults: gets what was wrong with the others that were tried, by their places.
+    faults: gets what was wrong with the others that were tried, by their indices.
     """
     with Progress("reading meshes", len(items), unit="meshes") as progress:
 
@@ -181,7 +183,7 @@ def _kept(
                     yield fill(i, items[i])
                 except Refused:
                     raise
-                except InputError as error:  # such a mesh is missed by its place
+                except InputError as error:  # such a mesh is missed by its index
                     if len(items) == 1:
                         raise
                     faults[i] = error
@@ -195,33 +197,33 @@ def _kept(
         return memory_map_by_parts(files, told, parts)
 
 
-def _filled(
-    ask: Asked, row: np.dtype[np.void], grid: Tensor | None, place: int, load: Callable[[], Mesh]
+def _fill_row(
+    query: Query, row: np.dtype[np.void], grid: Tensor | None, index: int, load: Callable[[], Mesh]
 ) -> NDArray[np.uint8]:
     """One mesh as a row's bytes (1, bytes)."""
-    mesh, frame = to_unit(load(), ask.extent, ask.centre)
+    mesh, frame = to_unit(load(), query.extent, query.centre)
     filled = np.zeros(1, row)
-    filled["place"], filled["frame"] = place, frame.numpy()
+    filled["index"], filled["frame"] = index, frame.numpy()
     coords = grid
     if coords is None:
-        coords = _scattered(mesh, ask, _generator(ask.seed, place))
-        on, _ = sample(mesh, ask.surface, _generator(ask.seed, place, 1))
+        coords = _sample_points(mesh, query, _seed_generator(query.seed, index))
+        on, _ = sample(mesh, query.surface, _seed_generator(query.seed, index, 1))
         filled["coords"], filled["surface"] = coords.numpy(), on.float().numpy()
-    filled["values"] = _target(mesh, coords, ask).numpy().reshape(row["values"].shape)
+    filled["values"] = _compute_target(mesh, coords, query).numpy().reshape(row["values"].shape)
     return filled.view(np.uint8).reshape(1, -1)
 
 
-def _packed(
+def _load_meshes(
     root: Path, limit: int | None, large: bool
 ) -> tuple[list[tuple[str, Callable[[], Mesh]]], list[Any] | None]:
     """The meshes of an ``.npz``, each still to be checked, and their classes."""
     file, path = read_npz(root), quote_path(root)
-    vertices = member(file, "verts", axes=(2,), large=large)
-    faces = member(file, "faces", "integers", axes=(2,), large=large)
+    vertices = load_array(file, "verts", axes=(2,), large=large)
+    faces = load_array(file, "faces", "integers", axes=(2,), large=large)
     ends_v, ends_f = [0, len(vertices)], [0, len(faces)]
     if "vert_offsets" in file:
-        ends_v = ends_of(file, "vert_offsets", len(vertices), "vertices")
-        ends_f = ends_of(file, "face_offsets", len(faces), "faces")
+        ends_v = read_offsets(file, "vert_offsets", len(vertices), "vertices")
+        ends_f = read_offsets(file, "face_offsets", len(faces), "faces")
     if len(ends_v) != len(ends_f) or len(ends_v) < 2:
         raise InputError(
             f"{path} has {len(ends_v)} vert_offsets and {len(ends_f)} face_offsets: "
@@ -234,34 +236,36 @@ def _packed(
         items.append((name, partial(as_mesh, *part, name)))
     labels = None
     if "category" in file:
-        labels = labels_of(file, "category", len(ends_v) - 1, "meshes")
+        labels = read_labels(file, "category", len(ends_v) - 1, "meshes")
     return items, None if labels is None else labels[: len(items)]
 
 
-def _generator(seed: int, place: int, *stream: int) -> Generator:
+def _seed_generator(seed: int, index: int, *stream: int) -> Generator:
     """Draws of one shape: none depends on how many others there are."""
-    state = np.random.SeedSequence((seed, place, *stream)).generate_state(1, np.uint32)
+    state = np.random.SeedSequence((seed, index, *stream)).generate_state(1, np.uint32)
     return torch.Generator().manual_seed(int(state[0]))
 
 
-def _scattered(mesh: Mesh, ask: Asked, generator: Generator) -> Tensor:
+def _sample_points(mesh: Mesh, query: Query, generator: Generator) -> Tensor:
     """Points (samples, 3), float32, in the cube: a fraction near the surface, the rest anywhere."""
-    count = ask.samples or 0
-    close = round(ask.near_surface * count)
+    count = query.samples or 0
+    close = round(query.near_surface * count)
     surface, _ = sample(mesh, close, generator)
     noise = torch.randn(close, 3, generator=generator, dtype=torch.float64)
-    beside = surface + ask.spread * noise
+    beside = surface + query.spread * noise
     anywhere = 2 * torch.rand(count - close, 3, generator=generator, dtype=torch.float64) - 1
     return torch.cat([beside, anywhere]).clamp(-1, 1).float()
 
 
-def _target(mesh: Mesh, points: Tensor, ask: Asked) -> Tensor:
+def _compute_target(mesh: Mesh, points: Tensor, query: Query) -> Tensor:
     """The data at points (n, 3): uint8, 0 or 255, for occupancy, else float32 in [0, 1]."""
-    if ask.target == "occupancy":
-        if ask.dilation == 0:
+    if query.target == "occupancy":
+        if query.dilation == 0:
             return inside(mesh, points, BETA).to(torch.uint8) * 255
-        within = signed_distance(mesh, points, BETA, most=2 * ask.dilation) <= ask.dilation
+        within = signed_distance(mesh, points, BETA, most=2 * query.dilation) <= query.dilation
         return within.to(torch.uint8) * 255
     # Beyond the truncation the data are flat: no need to look further.
-    far = signed_distance(mesh, points, BETA, most=ask.truncation + ask.dilation) - ask.dilation
-    return (0.5 - far / (2 * ask.truncation)).clamp(0, 1).float()
+    far = (
+        signed_distance(mesh, points, BETA, most=query.truncation + query.dilation) - query.dilation
+    )
+    return (0.5 - far / (2 * query.truncation)).clamp(0, 1).float()

@@ -29,7 +29,7 @@ class Source:
     data:   all of them, in the modality's shape, with their classes as ``label``: in memory, mapped
             from a file, or lazy.
     names:  of the classes. train, test: indices of the two parts.
-    filter: how pictures were resized, for the record beside every metric.
+    filter: how images were resized, for the record beside every metric.
     suggests: section of a recipe -> keys that the data know (``renderer``: near, far), taken where
             the recipe is silent.
     """

@@ -9,15 +9,15 @@ import torch
 
 from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.geometry.cameras import check_pose, opengl_from_opencv
-from fieldloom.modalities.sources.files import existing
+from fieldloom.modalities.sources.files import find_path
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
-    Picture,
+    NamedImage,
     Scene,
     check_missing,
     scenes_to_source,
-    size_of,
+    stored_size,
 )
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
@@ -41,7 +41,7 @@ def read_srn(
     with a ``1`` below it where the poses are world-to-camera. views: the first so many of each.
     Source: arXiv:1906.01618 and the layout of its data.
     """
-    root = existing(path)
+    root = find_path(path)
     here = lambda folder: (folder / "rgb").is_dir() or (folder / "intrinsics.txt").is_file()
     folders = [root] if here(root) else sorted(f for f in root.glob("*/") if here(f))
     if not folders:
@@ -51,13 +51,13 @@ def read_srn(
         )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "objects"):
-        scenes.append(_srn(folder, views, permit.large))
+        scenes.append(_read_object(folder, views, permit.large))
     return scenes_to_source(
         modality, scenes, path, None, views, background, split, shuffle, permit.large
     )
 
 
-def _srn(folder: Path, views: int | None, large: bool) -> Scene:
+def _read_object(folder: Path, views: int | None, large: bool) -> Scene:
     """One object."""
     name = quote_path(folder)
     poses = {f.stem: f for f in (folder / "pose").glob("*.txt")}
@@ -73,10 +73,10 @@ def _srn(folder: Path, views: int | None, large: bool) -> Scene:
     ]
     check_missing(folder, missing, len(stems))
     stems = stems[:views]
-    pictures: list[Picture] = [(quote_path(files[s]), files[s]) for s in stems]
-    size = size_of(pictures[0], large)
+    images: list[NamedImage] = [(quote_path(files[s]), files[s]) for s in stems]
+    size = stored_size(images[0], large)
     table = folder / "intrinsics.txt"
-    lines = _lines(table)
+    lines = _read_lines(table)
     sizes = [i for i, line in enumerate(lines) if len(line) == 2]
     if not sizes or len(lines[0]) not in (3, 4) or min(lines[sizes[-1]]) < 1:
         raise InputError(
@@ -86,7 +86,7 @@ def _srn(folder: Path, views: int | None, large: bool) -> Scene:
     height, width = lines[sizes[-1]]
     full = torch.tensor([focal, focal, cx, cy], dtype=torch.float64)
     stored = torch.tensor([size[1] / width, size[0] / height] * 2, dtype=torch.float64)
-    rows = [[x for line in _lines(poses[stem]) for x in line] for stem in stems]
+    rows = [[x for line in _read_lines(poses[stem]) for x in line] for stem in stems]
     for stem, row in zip(stems, rows, strict=True):
         if len(row) != 16:
             raise InputError(
@@ -97,10 +97,10 @@ def _srn(folder: Path, views: int | None, large: bool) -> Scene:
         check_pose(c2w, [quote_path(poses[stem]) for stem in stems])
         c2w = torch.linalg.inv(c2w)
     intrinsics = (full * stored).expand(len(stems), 4)
-    return Scene(name, size, pictures, opengl_from_opencv(c2w), intrinsics)
+    return Scene(name, size, images, opengl_from_opencv(c2w), intrinsics)
 
 
-def _lines(file: Path) -> list[list[float]]:
+def _read_lines(file: Path) -> list[list[float]]:
     try:
         text = file.read_text(encoding="utf-8").splitlines()
         lines = [[float(x) for x in line.split()] for line in text if line.strip()]

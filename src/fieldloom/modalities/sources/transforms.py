@@ -1,4 +1,4 @@
-"""Scenes of Blender, instant-ngp and nerfstudio: pictures beside a ``transforms.json``."""
+"""Scenes of Blender, instant-ngp and nerfstudio: images beside a ``transforms.json``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.cameras import Size, opengl_from_opencv
-from fieldloom.modalities.sources.files import existing, inside
+from fieldloom.modalities.sources.files import find_path, resolve_inside
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
-    Picture,
+    NamedImage,
     Scene,
     check_missing,
     scenes_to_source,
-    size_of,
+    stored_size,
 )
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
@@ -72,7 +72,7 @@ class Frame(Camera):
     transform_matrix: tuple[Row, Row, Row, Row]
 
 
-class Described(Camera):
+class TransformsFile(Camera):
     """A ``transforms.json``."""
 
     frames: list[Frame]
@@ -98,55 +98,57 @@ def read_transforms(
                 ``transforms.json`` is ``train``.
     convention: ``opencv`` poses (y down, looking along z) become OpenGL's.
     views:      the first so many of each scene.
-    Lens distortion raises InputError: only pinhole pictures have straight rays. So does a picture
+    Lens distortion raises InputError: only pinhole images have straight rays. So does an image
     outside the folder of its file.
     """
-    root = existing(path)
-    folders = [root] if _described(root) else sorted(f for f in root.glob("*/") if _described(f))
+    root = find_path(path)
+    folders = (
+        [root] if _holds_scene(root) else sorted(f for f in root.glob("*/") if _holds_scene(f))
+    )
     if not folders:
         raise InputError(
             f"source.path = {quote_path(path)} holds no transforms.json: no scene is there."
         )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "scenes"):
-        scenes.append(_transforms(folder, part, convention, views, permit.large))
+        scenes.append(_read_scene(folder, part, convention, views, permit.large))
     return scenes_to_source(
         modality, scenes, path, None, views, background, split, shuffle, permit.large
     )
 
 
-def _described(folder: Path) -> bool:
+def _holds_scene(folder: Path) -> bool:
     return folder.suffix == ".json" if folder.is_file() else any(folder.glob("transforms*.json"))
 
 
-def _transforms(
+def _read_scene(
     root: Path, part: Part, convention: Convention, views: int | None, large: bool
 ) -> Scene:
     """One scene: frames of all its files of this part."""
-    frames = [frame for file in _files(root, part) for frame in _frames(file)]
+    frames = [frame for file in _files_of_part(root, part) for frame in _read_frames(file)]
     if not frames:
-        raise InputError(f"{quote_path(root)} has no frames: a scene has at least one picture.")
-    found = [_file(file, keys["file_path"]) for file, keys in frames]
+        raise InputError(f"{quote_path(root)} has no frames: a scene has at least one image.")
+    found = [_find_picture(file, keys["file_path"]) for file, keys in frames]
     check_missing(root, [file for file, isfile in found if not isfile], len(frames))
     told = [keys for _, keys in frames[:views]]
-    pictures: list[Picture] = [(quote_path(file), file) for file, _ in found[:views]]
-    size = size_of(pictures[0], large)
+    images: list[NamedImage] = [(quote_path(file), file) for file, _ in found[:views]]
+    size = stored_size(images[0], large)
     c2w = torch.tensor([keys["transform_matrix"] for keys in told], dtype=torch.float64)
     intrinsics = [
-        _intrinsics(keys, size, name) for keys, (name, _) in zip(told, pictures, strict=True)
+        _parse_intrinsics(keys, size, name) for keys, (name, _) in zip(told, images, strict=True)
     ]
     near, far = told[0].get("near"), told[0].get("far")
     return Scene(
         quote_path(root),
         size,
-        pictures,
+        images,
         opengl_from_opencv(c2w) if convention == "opencv" else c2w,
         torch.stack(intrinsics),
         None if near is None or far is None else (near, far),
     )
 
 
-def _files(root: Path, part: Part) -> list[Path]:
+def _files_of_part(root: Path, part: Part) -> list[Path]:
     if root.is_file():
         return [root]
     wanted = PARTS if part == "all" else (part,)
@@ -160,19 +162,19 @@ def _files(root: Path, part: Part) -> list[Path]:
     return files
 
 
-def _frames(file: Path) -> list[tuple[Path, Mapping[str, Any]]]:
+def _read_frames(file: Path) -> list[tuple[Path, Mapping[str, Any]]]:
     """The file, and the keys over those of the whole file, of each frame."""
     try:
-        told = Described.model_validate_json(file.read_bytes())
+        told = TransformsFile.model_validate_json(file.read_bytes())
     except OSError as error:
         raise InputError(f"{quote_path(file)} cannot be read: {shorten(str(error))}.") from None
     except ValidationError as error:
-        raise InputError(_fault(file, error)) from None
+        raise InputError(_describe_fault(file, error)) from None
     shared = told.model_dump(exclude={"frames"}, exclude_unset=True)
     return [(file, shared | frame.model_dump(exclude_unset=True)) for frame in told.frames]
 
 
-def _fault(file: Path, error: ValidationError) -> str:
+def _describe_fault(file: Path, error: ValidationError) -> str:
     """What is wrong with a file, in a sentence."""
     first = error.errors(include_url=False)[0]
     name, place = quote_path(file), first["loc"]
@@ -191,31 +193,31 @@ def _fault(file: Path, error: ValidationError) -> str:
     return f"{where} has {key} = {quote(first['input'])}, which is no {right}."
 
 
-def _file(file: Path, name: str) -> tuple[Path, bool]:
-    """The picture of a frame of ``file``, and whether it is there."""
-    found = inside(file, name)
+def _find_picture(file: Path, name: str) -> tuple[Path, bool]:
+    """The image of a frame of ``file``, and whether it is there."""
+    found = resolve_inside(file, name)
     tried = [found.parent / f"{found.name}{suffix}" for suffix in SUFFIXES]
-    there = [picture for picture in tried if os.path.isfile(picture)]
+    there = [image for image in tried if os.path.isfile(image)]
     return (there or tried)[0], bool(there)
 
 
-def _intrinsics(keys: Mapping[str, Any], size: Size, name: str) -> Tensor:
-    """fx, fy, cx, cy in pixels of the stored picture, (height, width) = ``size``.
+def _parse_intrinsics(keys: Mapping[str, Any], size: Size, name: str) -> Tensor:
+    """fx, fy, cx, cy in pixels of the stored image, (height, width) = ``size``.
 
-    ``w`` and ``h`` say which size the keys belong to; a stored picture may be a smaller copy.
+    ``w`` and ``h`` say which size the keys belong to; a stored image may be a smaller copy.
     """
     keys = {key: value for key, value in keys.items() if value is not None}
     if keys.get("camera_model", "PINHOLE") not in MODELS or keys.get("is_fisheye"):
         key = "is_fisheye" if keys.get("is_fisheye") else "camera_model"
         raise InputError(
-            f"the frame of {name} has {key} = {shorten(str(keys[key]))}: undistort the pictures to "
+            f"the frame of {name} has {key} = {shorten(str(keys[key]))}: undistort the images to "
             "a pinhole camera first."
         )
     bent = [key for key in DISTORTION if keys.get(key)]
     if bent:
         raise InputError(
             f"the frame of {name} has lens distortion {bent[0]} = {keys[bent[0]]:g}: undistort the "
-            "pictures first, so that it is 0."
+            "images first, so that it is 0."
         )
     height, width = keys.get("h", float(size[0])), keys.get("w", float(size[1]))
     # A smaller copy is rounded to whole pixels; anything further off was cropped.
@@ -224,15 +226,15 @@ def _intrinsics(keys: Mapping[str, Any], size: Size, name: str) -> Tensor:
             f"{name} is {size[0]} x {size[1]} pixels, where its camera has h = {height:g}, w = "
             f"{width:g}: the proportions must agree."
         )
-    fx = keys.get("fl_x", _focal(keys.get("camera_angle_x"), width))
+    fx = keys.get("fl_x", _focal_length(keys.get("camera_angle_x"), width))
     if fx is None:
         raise InputError(f"the frame of {name} has no focal length: fl_x or camera_angle_x.")
-    fy = keys.get("fl_y", _focal(keys.get("camera_angle_y"), height) or fx)
+    fy = keys.get("fl_y", _focal_length(keys.get("camera_angle_y"), height) or fx)
     told = [fx, fy, keys.get("cx", width / 2), keys.get("cy", height / 2)]
     stored = torch.tensor([size[1] / width, size[0] / height] * 2, dtype=torch.float64)
     return torch.tensor(told, dtype=torch.float64) * stored
 
 
-def _focal(angle: float | None, extent: float) -> float | None:
+def _focal_length(angle: float | None, extent: float) -> float | None:
     """Pixels of focal length for a field of view in radians over so many pixels."""
     return None if angle is None else extent / (2 * math.tan(angle / 2) or math.nan)

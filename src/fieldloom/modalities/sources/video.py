@@ -1,4 +1,4 @@
-"""One film: a video file, or a folder of its frames."""
+"""One video: a video file, or a folder of its frames."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from PIL import Image
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
-from fieldloom.modalities.sources.files import PIXELS, check_size, existing, existing_file
+from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
 from fieldloom.modalities.sources.images import SUFFIXES as PICTURES
-from fieldloom.modalities.sources.images import fitted, opened, plain
+from fieldloom.modalities.sources.images import crop_and_resize, open_image, to_grey_or_rgb
 from fieldloom.modalities.sources.source import Filter, Source, source_of
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
 SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ogv"}
 
-FILM = 1 << 33
-"""Pixels that all frames of a film are decoded to."""
+VIDEO = 1 << 33
+"""Pixels that all frames of a video are decoded to."""
 FRAMES = 1 << 31
-"""Frames of a film."""
+"""Frames of a video."""
 
 
 @dataclass(frozen=True)
@@ -58,27 +58,32 @@ def read_video(
     filter: Filter = "bicubic",
     permit: Permit = NOTHING,
 ) -> Source:
-    """One film (1, channel, frames, height, width), mapped from a file into which it is decoded.
+    """One video (1, channel, frames, height, width), mapped from a file into which it is decoded.
 
-    A video file that FFmpeg reads, or a folder of pictures in the order of their names. frames:
+    A video file that FFmpeg reads, or a folder of images in the order of their names. frames:
     which of them. It keeps its own size, and suggests it and its rate, where the modality says
     none; otherwise its frames are centre-cropped and resized, and as many as the modality has are
     taken at equal steps (a copy of these is held in memory).
     """
     if len(modality.size) != 3 or modality.channels not in (1, 3):
         raise InputError("source 'video' needs a modality of three axes and 1 or 3 channels.")
-    root = existing(path)
-    root = root if root.is_dir() else existing_file(path)
-    files = _frames_of(root) if root.is_dir() else [root]
-    read = partial(_pictures if root.is_dir() else _decoded, files, modality.channels, permit.large)
-    rate, total = (None, len(files)) if root.is_dir() else _about(root, permit.large)
+    root = find_path(path)
+    root = root if root.is_dir() else find_file(path)
+    files = _find_frames(root) if root.is_dir() else [root]
+    read = partial(
+        _iterate_files if root.is_dir() else _iterate_decoded,
+        files,
+        modality.channels,
+        permit.large,
+    )
+    rate, total = (None, len(files)) if root.is_dir() else _read_rate_and_count(root, permit.large)
     chosen = lambda: islice(read(), frames.start, frames.stop, frames.step)
     first = next(chosen(), None)
     if first is None:
         raise InputError(
             f"source.frames: {quote_path(path)} ends before frame {frames.start}."
             if frames.start
-            else f"{quote_path(path)} has no frames that can be read: it is no film."
+            else f"{quote_path(path)} has no frames that can be read: it is no video."
         )
     size = (first.height, first.width) if modality.native else modality.size[1:]
     used = "none" if size == (first.height, first.width) else filter
@@ -87,8 +92,10 @@ def read_video(
     def decode() -> Iterator[NDArray[np.uint8]]:
         for number, image in enumerate(track(chosen(), "reading frames", count, "frames"), 1):
             pixels = number * size[0] * size[1]
-            check_size(quote_path(path), pixels, "pixels in its frames", FILM, permit.large)
-            yield np.asarray(fitted(image, size, filter)).reshape(1, *size, modality.channels)
+            check_size(quote_path(path), pixels, "pixels in its frames", VIDEO, permit.large)
+            yield np.asarray(crop_and_resize(image, size, filter)).reshape(
+                1, *size, modality.channels
+            )
 
     told = [frames.start, frames.stop, frames.step]
     options = {"frames": told, "size": size, "channels": modality.channels, "filter": used}
@@ -96,13 +103,13 @@ def read_video(
     rate = None if rate is None else rate / frames.step
     if not modality.native and modality.size[0] != len(array):
         rate = None if rate is None else rate * modality.size[0] / len(array)
-        array = _thinned(array, modality.size[0], path)
+        array = _thin_frames(array, modality.size[0], path)
     data = torch.from_numpy(array).permute(3, 0, 1, 2)[None]
     suggests = {"modality": {"size": list(data.shape[2:])} | ({"rate": rate} if rate else {})}
     return source_of(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
 
 
-def _thinned(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.uint8]:
+def _thin_frames(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.uint8]:
     """So many frames at equal steps, each from the middle of its fraction."""
     if count > len(array):
         raise InputError(
@@ -112,55 +119,55 @@ def _thinned(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.uint
     return array[((np.arange(count) + 0.5) * len(array) / count).astype(int)]
 
 
-def _frames_of(root: Path) -> list[Path]:
-    """The pictures in a folder, in the order of their names."""
+def _find_frames(root: Path) -> list[Path]:
+    """The images in a folder, in the order of their names."""
     try:
         files = sorted(f for f in root.iterdir() if f.suffix.lower() in PICTURES and f.is_file())
     except OSError as error:
         raise InputError(f"{quote_path(root)} cannot be read: {shorten(str(error))}.") from None
     if not files:
-        raise InputError(f"source.path = {quote_path(root)} holds no pictures: no film is there.")
+        raise InputError(f"source.path = {quote_path(root)} holds no images: no video is there.")
     return files
 
 
-def _pictures(files: list[Path], channels: int, large: bool) -> Iterator[Image.Image]:
+def _iterate_files(files: list[Path], channels: int, large: bool) -> Iterator[Image.Image]:
     for file in files:
-        with opened(file, quote_path(file), large) as image:
-            image = plain(image, channels)
+        with open_image(file, quote_path(file), large) as image:
+            image = to_grey_or_rgb(image, channels)
             image.load()
         yield image
 
 
-def _decoded(files: list[Path], channels: int, large: bool) -> Iterator[Image.Image]:
+def _iterate_decoded(files: list[Path], channels: int, large: bool) -> Iterator[Image.Image]:
     """The frames of a video file, upright."""
     (file,), damaged = files, False
-    with _opened(file, large) as (container, stream):
+    with _open_video(file, large) as (container, stream):
         for packet in container.demux(stream):
             damaged |= packet.is_corrupt
             for frame in packet.decode():
                 _check_frame(file, frame.height, frame.width, large)
                 turns = round(frame.rotation / 90)  # counterclockwise
                 upright = np.rot90(frame.to_ndarray(format="rgb24"), turns)
-                yield plain(Image.fromarray(upright), channels)
+                yield to_grey_or_rgb(Image.fromarray(upright), channels)
     if damaged:
         raise InputError(
             f"{quote_path(file)} is cut off or damaged: source.frames.stop reads what comes before."
         )
 
 
-def _about(file: Path, large: bool) -> tuple[float | None, int]:
+def _read_rate_and_count(file: Path, large: bool) -> tuple[float | None, int]:
     """Frames a second, None where the file does not say it, and about how many frames there are."""
     import av
 
-    with _opened(file, large) as (container, stream):
+    with _open_video(file, large) as (container, stream):
         rate = float(stream.average_rate or 0)
         told = round((container.duration or 0) / av.time_base * rate)
         return rate or None, min(max(stream.frames or told, 0), FRAMES)
 
 
 @contextmanager
-def _opened(file: Path, large: bool) -> Iterator[tuple[Any, Any]]:
-    """A video file and its pictures' stream. What goes wrong with them is an InputError."""
+def _open_video(file: Path, large: bool) -> Iterator[tuple[Any, Any]]:
+    """A video file and its images' stream. What goes wrong with them is an InputError."""
     import av
 
     try:
@@ -170,7 +177,7 @@ def _opened(file: Path, large: bool) -> Iterator[tuple[Any, Any]]:
             av.open(content, options={"protocol_whitelist": "none"}) as container,
         ):
             if not container.streams.video:
-                raise InputError(f"{quote_path(file)} has no pictures: it is no film.")
+                raise InputError(f"{quote_path(file)} has no images: it is no video.")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             if not large:
@@ -181,7 +188,7 @@ def _opened(file: Path, large: bool) -> Iterator[tuple[Any, Any]]:
         raise
     except Exception as error:  # FFmpeg fails in many ways on a broken file
         raise InputError(
-            f"{quote_path(file)} is no film that can be read: {shorten(str(error))}."
+            f"{quote_path(file)} is no video that can be read: {shorten(str(error))}."
         ) from None
 
 

@@ -1,9 +1,9 @@
-"""Posed pictures: what all their readers share, and the reader of packed files.
+"""Posed images: what all their readers share, and the reader of packed files.
 
 All give uint8 values (n, views, 3, height, width), and a camera for each view, whose intrinsics are
-in pixels of the resized pictures.
+in pixels of the resized images.
 
-Pictures are composited on a background, then resized, never cropped: where the modality has other
+Images are composited on a background, then resized, never cropped: where the modality has other
 proportions, fx and fy part ways and every ray stays true. A turn noted in EXIF is not made, since
 cameras belong to the pixels as they are stored.
 """
@@ -26,14 +26,14 @@ from torch import Tensor
 from fieldloom.errors import InputError, quote_path
 from fieldloom.geometry.cameras import Size, check_pose, focus, resize_intrinsics
 from fieldloom.modalities.sources.files import (
-    Packed,
-    ends_of,
-    existing_file,
-    labels_of,
-    member,
+    Archive,
+    find_file,
+    load_array,
+    read_labels,
     read_npz,
+    read_offsets,
 )
-from fieldloom.modalities.sources.images import Encoded, in_turn, opened
+from fieldloom.modalities.sources.images import Encoded, one_large_at_a_time, open_image
 from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
@@ -41,13 +41,13 @@ from fieldloom.progress import track
 from fieldloom.types import Cameras
 
 Background = Literal["white", "black"]
-Picture = tuple[str, Encoded]
+NamedImage = tuple[str, Encoded]
 """Its name, for messages, and its file or its bytes."""
 Bounds = tuple[float, float]
 """The nearest and the farthest depth of anything to see."""
 
 FOCAL = (0.1, 100.0)
-"""A focal length out of this range, over the picture's size, is in some other unit."""
+"""A focal length out of this range, over the image's size, is in some other unit."""
 DEPTHS = (0.5, 1.5)
 """Where nothing else is known, a scene lies within so many times the distance to its focus: 2 to 6
 for the cameras of NeRF's synthetic scenes, at 4."""
@@ -57,11 +57,11 @@ REACH = 0.5
 
 @dataclass(frozen=True)
 class Scene:
-    """Pictures, all (height, width) = ``size``, with c2w (views, 4, 4), intrinsics (views, 4)."""
+    """Images, all (height, width) = ``size``, with c2w (views, 4, 4), intrinsics (views, 4)."""
 
     name: str
     size: Size
-    pictures: Sequence[Picture]
+    images: Sequence[NamedImage]
     c2w: Tensor
     intrinsics: Tensor
     bounds: Bounds | None = None
@@ -78,46 +78,46 @@ def read_multiview(
     limit: Limit = None,
     permit: Permit = NOTHING,
 ) -> Source:
-    """An ``.npz`` of encoded pictures: view v of object j is picture views * j + v.
+    """An ``.npz`` of encoded images: view v of object j is image views * j + v.
 
     Arrays: ``data`` (bytes), ``offsets`` (n * views + 1), ``c2w`` (n, views, 4, 4), or (views, 4,
     4) of one object, OpenGL; ``focal`` in pixels, ``height``, ``width``; if known ``near`` and
     ``far``, or ``camera_radius`` around objects of a diagonal of 1.
     label: the array of labels, one an object; views: the first so many of each object.
     """
-    file, name = read_npz(existing_file(path)), quote_path(path)
-    blobs = member(file, "data", "bytes", axes=(1,), large=permit.large)
-    ends = ends_of(file, "offsets", len(blobs), "bytes")
-    c2w = member(file, "c2w", axes=(3, 4), large=permit.large)
-    focal, height, width = (_scalar(file, key) for key in ("focal", "height", "width"))
+    file, name = read_npz(find_file(path)), quote_path(path)
+    blobs = load_array(file, "data", "bytes", axes=(1,), large=permit.large)
+    ends = read_offsets(file, "offsets", len(blobs), "bytes")
+    c2w = load_array(file, "c2w", axes=(3, 4), large=permit.large)
+    focal, height, width = (_read_scalar(file, key) for key in ("focal", "height", "width"))
     c2w = c2w[None] if c2w.ndim == 3 else c2w
     count, each = c2w.shape[:2]
     if c2w.shape[2:] != (4, 4) or not c2w.size or len(ends) != count * each + 1:
         raise InputError(
-            f"{name} has {len(ends) - 1} pictures and poses of the shape {c2w.shape}: they "
-            "must be (objects, views, 4, 4), one a picture."
+            f"{name} has {len(ends) - 1} images and poses of the shape {c2w.shape}: they "
+            "must be (objects, views, 4, 4), one an image."
         )
     if not (1 <= height < math.inf and 1 <= width < math.inf):
         raise InputError(f"{name} has height = {height:g}, width = {width:g}: from 1 on, finite.")
     bounds = None
     if "near" in file and "far" in file:
-        bounds = _scalar(file, "near"), _scalar(file, "far")
+        bounds = _read_scalar(file, "near"), _read_scalar(file, "far")
     elif "camera_radius" in file:
-        radius = _scalar(file, "camera_radius")
+        radius = _read_scalar(file, "camera_radius")
         bounds = max(0.0, radius - REACH), radius + REACH
     one = torch.tensor([focal, focal, width / 2, height / 2], dtype=torch.float64)
 
     def scene(j: int) -> Scene:
-        pictures: list[Picture] = [
+        images: list[NamedImage] = [
             (f"view {v} of object {j} of {name}", blobs[ends[i] : ends[i + 1]])
             for v, i in enumerate(range(j * each, (j + 1) * each))
         ]
         poses = torch.from_numpy(c2w[j].astype(np.float64))
         size = int(height), int(width)
-        return Scene(f"object {j} of {name}", size, pictures, poses, one.expand(each, 4), bounds)
+        return Scene(f"object {j} of {name}", size, images, poses, one.expand(each, 4), bounds)
 
     scenes = [scene(j) for j in range(min(count, limit or count))]
-    labels = None if label is None else labels_of(file, label, count, "objects")[: len(scenes)]
+    labels = None if label is None else read_labels(file, label, count, "objects")[: len(scenes)]
     return scenes_to_source(
         modality, scenes, path, labels, views, background, split, shuffle, permit.large
     )
@@ -134,10 +134,10 @@ def scenes_to_source(
     shuffle: bool,
     large: bool,
 ) -> Source:
-    """Check the cameras, read the pictures."""
+    """Check the cameras, read the images."""
     if modality.channels != 3:
-        raise InputError(f"modality.channels = {modality.channels}: posed pictures have 3.")
-    counts = [len(scene.pictures) for scene in scenes]
+        raise InputError(f"modality.channels = {modality.channels}: posed images have 3.")
+    counts = [len(scene.images) for scene in scenes]
     each, most = min(counts), max(counts)
     if (views or most) > each:
         few = scenes[counts.index(each)].name
@@ -145,7 +145,7 @@ def scenes_to_source(
         raise InputError(f"{few} has {each} views: {asked}; set source.views to {each} or less.")
     each = views or each
     for scene in scenes:
-        names = [name for name, _ in scene.pictures]
+        names = [name for name, _ in scene.images]
         check_pose(scene.c2w, names)
         _check_intrinsics(scene, names)
     c2w = torch.stack([scene.c2w[:each] for scene in scenes])
@@ -153,43 +153,43 @@ def scenes_to_source(
         [resize_intrinsics(scene.intrinsics[:each], scene.size, modality.size) for scene in scenes]
     )
     return source_of(
-        _decoded(scenes, each, modality.size, background, large),
+        _read_views(scenes, each, modality.size, background, large),
         labels,
         (1.0, 0.0) if len(scenes) == 1 else split,
         shuffle,
         filter="box",
         cameras=Cameras(c2w.float(), intrinsics.float()),
-        suggests=_suggests(
-            c2w, intrinsics, modality.size, [scene.bounds for scene in scenes], path
-        ),
+        suggests=_suggest(c2w, intrinsics, modality.size, [scene.bounds for scene in scenes], path),
     )
 
 
-def _decoded(
+def _read_views(
     scenes: Sequence[Scene], each: int, size: Size, background: Background, large: bool
 ) -> Tensor:
-    """The first pictures of all scenes, read in parallel: uint8 (n, views, 3, height, width)."""
+    """The first images of all scenes, read in parallel: uint8 (n, views, 3, height, width)."""
     data = np.empty((len(scenes), each, 3, *size), np.uint8)
 
     def read(place: tuple[int, int]) -> None:
-        scene, (name, file) = scenes[place[0]], scenes[place[0]].pictures[place[1]]
-        with opened(file, name, large) as image, in_turn(image):
+        scene, (name, file) = scenes[place[0]], scenes[place[0]].images[place[1]]
+        with open_image(file, name, large) as image, one_large_at_a_time(image):
             if image.size != scene.size[::-1]:
                 raise InputError(
                     f"{name} is {image.height} x {image.width} pixels, where its scene has "
-                    f"{scene.size[0]} x {scene.size[1]}: all pictures of a scene have one size."
+                    f"{scene.size[0]} x {scene.size[1]}: all images of a scene have one size."
                 )
-            data[place] = _picture(image, size, background)
+            data[place] = _composite_and_resize(image, size, background)
 
     places = list(np.ndindex(len(scenes), each))
     with ThreadPoolExecutor() as pool:
-        for _ in track(pool.map(read, places), "reading views", len(places), "pictures"):
+        for _ in track(pool.map(read, places), "reading views", len(places), "images"):
             pass
     return torch.from_numpy(data)
 
 
-def _picture(image: Image.Image, size: Size, background: Background) -> NDArray[np.uint8]:
-    """A picture of 8 bits, of straight alpha if any -> uint8 (3, height, width), by areas."""
+def _composite_and_resize(
+    image: Image.Image, size: Size, background: Background
+) -> NDArray[np.uint8]:
+    """An image of 8 bits, of straight alpha if any -> uint8 (3, height, width), by areas."""
     if image.mode[0] in "IF":
         raise ValueError(f"it has numbers of the kind '{image.mode}', where 8 bits are right")
     if "A" in image.mode or "transparency" in image.info:
@@ -211,20 +211,20 @@ def _check_intrinsics(scene: Scene, names: Sequence[str]) -> None:
         fx, fy = scene.intrinsics[first, :2].tolist()
         raise InputError(
             f"{names[first]} has the focal lengths {fx:g} and {fy:g}: they must be in pixels of "
-            f"the full picture, {height} x {width}."
+            f"the full image, {height} x {width}."
         )
     if not scene.intrinsics.isfinite().all():
         raise InputError(f"{scene.name} has a principal point that is not finite.")
 
 
-def _suggests(
+def _suggest(
     c2w: Tensor, intrinsics: Tensor, size: Size, bounds: Sequence[Bounds | None], path: str
 ) -> dict[str, dict[str, Any]]:
     """What the cameras tell: depths of the scene, and an orbit like theirs.
 
     near, far: of the files; else half and one and a half of the depth of the cameras' focus point,
     and nothing where that is not before every camera.
-    up: the world axis nearest to the mean upward direction of the pictures.
+    up: the world axis nearest to the mean upward direction of the images.
     """
     known = [pair for pair in bounds if pair is not None]
     if len(known) < len(bounds):
@@ -256,15 +256,15 @@ def check_missing(where: Path, missing: Sequence[Path], count: int) -> None:
         )
 
 
-def size_of(picture: Picture, large: bool) -> Size:
-    """(height, width) of a picture as it is stored."""
-    name, file = picture
-    with opened(file, name, large) as image:
+def stored_size(named: NamedImage, large: bool) -> Size:
+    """(height, width) of an image as it is stored."""
+    name, file = named
+    with open_image(file, name, large) as image:
         return image.height, image.width
 
 
-def _scalar(file: Packed, key: str) -> float:
-    array = member(file, key, axes=range(65))
+def _read_scalar(file: Archive, key: str) -> float:
+    array = load_array(file, key, axes=range(65))
     if array.size != 1:
         raise InputError(f"the array '{key}' of {quote_path(file.path)} must be one number.")
     return float(array.reshape(()))

@@ -16,18 +16,20 @@ from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.sources.files import (
     BYTES,
     CELLS,
-    Packed,
+    Archive,
     Refused,
+    array_name,
     check_size,
     check_skipped,
-    existing,
-    existing_file,
-    labels_of,
-    member,
-    only,
+    find_classes,
+    find_file,
+    find_files,
+    find_path,
+    load_array,
+    read_labels,
     read_npz,
 )
-from fieldloom.modalities.sources.shapes import Cells, check_modality, classes_of, files_of
+from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
@@ -53,21 +55,21 @@ def read_voxels(
     key: of the array in an ``.npz`` with several; label: of the array of labels, one a shape.
     """
     check_modality(modality)
-    root = existing(path)
+    root = find_path(path)
     if root.is_dir() or root.suffix.lower() == ".binvox":
-        return _binvoxes(modality, root, path, split, shuffle, limit, permit.large)
-    file = read_npz(existing_file(path))
+        return _read_binvox_files(modality, root, path, split, shuffle, limit, permit.large)
+    file = read_npz(find_file(path))
     if key is None and "bits" in file and "shape" in file:
-        held = member(file, "bits", "bytes", axes=(2,), large=permit.large)
-        array = _unpacked(file, held[:limit], permit.large)
+        held = load_array(file, "bits", "bytes", axes=(2,), large=permit.large)
+        array = _unpack_bits(file, held[:limit], permit.large)
     else:
-        held = member(file, only(file, key, label), large=permit.large)
+        held = load_array(file, array_name(file, key, label), large=permit.large)
         array = held[:limit]
-    labels = None if label is None else labels_of(file, label, len(held), "shapes")[:limit]
-    return source_of(_pooled(array, modality), labels, split, shuffle)
+    labels = None if label is None else read_labels(file, label, len(held), "shapes")[:limit]
+    return source_of(_pool_cells(array, modality), labels, split, shuffle)
 
 
-def _binvoxes(
+def _read_binvox_files(
     modality: Cells,
     root: Path,
     path: str,
@@ -76,30 +78,30 @@ def _binvoxes(
     limit: int | None,
     large: bool,
 ) -> Source:
-    files = files_of(root, path, {".binvox"}, limit)
+    files = find_files(root, path, {".binvox"}, "voxels")[:limit]
     names = [quote_path(file) for file in files]
     tiles, frames, faults = {}, [], {}
     for i, file in enumerate(track(files, "reading voxel files", len(files), "files")):
         try:
-            bits, corner, side = _binvox(file, large)
+            bits, corner, side = _read_binvox(file, large)
         except Refused:
             raise
         except InputError as error:
             faults[i] = error
         else:
-            tiles[i] = _pooled(bits[None], modality)
+            tiles[i] = _pool_cells(bits[None], modality)
             frames.append(_cell_frame(modality, corner, side))
     check_skipped(names, faults, "voxel files")
-    labels = classes_of(root, [files[i] for i in tiles])
+    labels = find_classes(root, [files[i] for i in tiles])
     split = (1.0, 0.0) if len(tiles) == 1 else split
     data = torch.cat(list(tiles.values()))
     return source_of(data, labels, split, shuffle, beside={"frame": torch.stack(frames)})
 
 
-def _unpacked(file: Packed, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:
+def _unpack_bits(file: Archive, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:
     """Voxels (n, X, Y, Z) of packed rows (n, bytes), 0 or 1."""
     path = quote_path(file.path)
-    shape = member(file, "shape", "integers", axes=(1,)).tolist()
+    shape = load_array(file, "shape", "integers", axes=(1,)).tolist()
     cells = math.prod(shape)
     if len(shape) != 3 or min(shape) < 1 or bits.shape[1] != -(-cells // 8):
         raise InputError(f"{path}: bits {bits.shape} are no packed rows of cells {quote(shape)}.")
@@ -109,7 +111,7 @@ def _unpacked(file: Packed, bits: NDArray[np.uint8], large: bool) -> NDArray[np.
     return np.unpackbits(bits, axis=1, count=cells).reshape(-1, *shape)
 
 
-def _binvox(file: Path, large: bool) -> tuple[NDArray[np.uint8], list[float], float]:
+def _read_binvox(file: Path, large: bool) -> tuple[NDArray[np.uint8], list[float], float]:
     """A binvox file: 0 or 1 (x, y, z), the corner of its cube, and the cube's side.
 
     After a header of lines come pairs of bytes, a value and how often it follows; y runs fastest,
@@ -147,7 +149,7 @@ def _cell_frame(modality: Cells, corner: Sequence[float], side: float) -> Tensor
     return torch.cat([centre, scale[None]])
 
 
-def _pooled(array: NDArray[Any], modality: Cells) -> Tensor:
+def _pool_cells(array: NDArray[Any], modality: Cells) -> Tensor:
     """(n, X, Y, Z) or (n, 1, X, Y, Z) -> (n, 1, *size), uint8 in 0 .. 255 or float32 in [0, 1]."""
     if array.ndim == 5 and array.shape[1] == 1:
         array = array[:, 0]
