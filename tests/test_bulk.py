@@ -272,8 +272,8 @@ def a_system(*more: str):
     system = fieldloom.build(tiny(*more))
     generator = torch.Generator().manual_seed(4)
     data = torch.rand(20, 1, 8, 8, generator=generator)
-    labels, places = torch.arange(20) % 3, torch.arange(20)
-    return system, Source(Data(data, label=labels), ("a", "b", "c"), places, places[:0])
+    labels, indices = torch.arange(20) % 3, torch.arange(20)
+    return system, Source(Data(data, label=labels), ("a", "b", "c"), indices, indices[:0])
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -458,7 +458,7 @@ def test_one_bulk_call_encodes_as_many_small_ones():
     assert [len(x) for x in system.signals(source.data)] == [20]
     torch.testing.assert_close(system.encode(source.data, batch=3), whole, rtol=1e-4, atol=1e-6)
     some = torch.tensor([4, 9])
-    few = system.encode(source.take(some))
+    few = system.encode(source.read(some))
     torch.testing.assert_close(few, whole[some], rtol=1e-4, atol=1e-6)
 
 
