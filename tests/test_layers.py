@@ -29,11 +29,13 @@ LEVELS = [
     ["system"],
     ["assembly"],
     ["engine"],
-    ["codes"],
     ["preparation"],
+    ["inputs"],
+    ["codes"],
     ["training"],
     ["evaluation"],
-    ["report"],
+    ["report", "drawing"],
+    ["api"],
     ["cli"],
 ]
 APART = {
@@ -102,6 +104,13 @@ def test_only_these_touch_the_disk_or_name_a_device():
                 assert word not in text, f"{path.name} touches the disk: {word}"
         if path.name != "device.py" and own != "cli":
             assert '"cuda"' not in text, f"{path.name} names a device"
+
+
+def test_the_command_line_knows_no_kind_of_data():
+    for path in (ROOT / "cli").glob("*.py"):
+        text = path.read_text()
+        for word in ("from fieldloom.modalities import", "modality.kind", "modality, "):
+            assert word not in text, f"{path.name} knows modalities: {word}"
 
 
 def test_no_drawers():
