@@ -23,7 +23,7 @@ from collect import collect_run
 
 from fieldloom import export, load
 from fieldloom.assembly import open_source
-from fieldloom.evaluation.analyses import psnr_by_support
+from fieldloom.evaluation.views import psnr_by_support
 from fieldloom.metrics.cost import parameters
 
 ENCODERS = ["learned-init", "transinr", "ipc", "laginr"]

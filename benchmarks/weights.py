@@ -28,12 +28,12 @@ from fieldloom import export, load
 from fieldloom.assembly import open_source
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
-from fieldloom.evaluation import evaluator_of, judgement
-from fieldloom.evaluation.ceiling import codec_upper_bound
-from fieldloom.evaluation.neighbours import neighbours
+from fieldloom.evaluation import comparison, evaluator_of
+from fieldloom.evaluation.neighbours import neighbour_images
+from fieldloom.evaluation.upper_bound import codec_upper_bound
 from fieldloom.metrics.cost import parameters
 from fieldloom.modalities.sources import Source
-from fieldloom.report import shown_height
+from fieldloom.report import tile_height
 from fieldloom.system import System
 from fieldloom.training import training_codes
 
@@ -114,14 +114,14 @@ def judge(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
     known, labels = training_codes(system, source, run)
     indices = read_tensors(folder / "codes.safetensors")[0].get("places", source.train)
     count, ways = COUNT[table], ROWS[name][1]
-    asked = judgement.asked_labels(system, source, count, 0)
+    asked = comparison.draw_labels(system, source, count, 0)
     sets = {label_of(how): system.sample_codes(count, asked, 0, **how) for how in ways}
-    found = judgement.judgement(
-        system, source, known, sets, labels, judgement.Question(points=POINTS)
+    found = comparison.compare_with_baselines(
+        system, source, known, sets, labels, comparison.ComparisonOptions(points=POINTS)
     )
     for way, novelty in found.novelty.items():
-        pictures = neighbours(system, sets[way], known, novelty)
-        sheet = export.sheet(pictures, 3, shown_height(pictures))
+        images = neighbour_images(system, sets[way], known, novelty)
+        sheet = export.sheet(images, 3, tile_height(images))
         export.write(export.png_bytes(sheet), folder / f"nearest {way}.png")
     result = {
         "row": name,
@@ -134,7 +134,7 @@ def judge(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
         "parameters": parameters(system.prior),
         "numbers of a code": system.family.code_shape[0] * system.family.code_shape[1],
         "codec": codec_metrics(system, source, indices[:64], known[:64]),
-        "judgement": judgement.as_json(found),
+        "judgement": comparison.as_json(found),
     }
     result["environment"].pop("command", None)
     run.write_json("weights.json", result)
@@ -172,8 +172,8 @@ def codec_metrics(
     system: System, source: Source, indices: Tensor, codes: Tensor
 ) -> dict[str, float]:
     """Metrics of training fields as they were fitted, and through the codec."""
-    own = evaluator_of(system, source)
-    return {x.name: x.value for x in codec_upper_bound(own, source.read(indices), codes)}
+    evaluator = evaluator_of(system, source)
+    return {x.name: x.value for x in codec_upper_bound(evaluator, source.read(indices), codes)}
 
 
 if __name__ == "__main__":

@@ -597,7 +597,7 @@ def test_gasp_trains_and_samples(tmp_path):
         bare = evaluate(system, open_source(system.recipe, system.modality))
     system.finished = finished
     assert len(bare.reconstructions) == 0
-    assert not {"psnr", "ssim", "mse"} & {figure.name for figure in bare.figures}
+    assert not {"psnr", "ssim", "mse"} & {metric.name for metric in bare.metrics}
     with pytest.raises(InputError, match="holds a run already"):
         train(recipes.load("gasp:tiny"), str(folder))
 
@@ -606,7 +606,7 @@ def test_gasp_trains_and_samples(tmp_path):
 def test_samples_of_gasp_are_measured(tmp_path):
     system = train(recipes.load("gasp:tiny"), str(tmp_path / "run"))
     result = evaluate(system, open_source(system.recipe, system.modality))
-    named = {figure.name for figure in result.figures}
+    named = {metric.name for metric in result.metrics}
     assert any("frechet" in name for name in named)
     assert len(result.samples) == 64
 

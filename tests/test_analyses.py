@@ -13,28 +13,21 @@ from commands import run
 from fieldloom.encoders import Fit
 from fieldloom.engine.run import save
 from fieldloom.errors import InputError
-from fieldloom.evaluation.analyses import (
-    Panel,
-    drawn_tokens,
-    held_out,
-    influence,
-    learning_curve,
-    locality,
-    plot,
-    supported,
-)
+from fieldloom.evaluation.influence import analyse_influence, draw_tokens, influence, locality
+from fieldloom.evaluation.learning_curves import Curve, learning_curve
+from fieldloom.evaluation.plots import Panel, plot
 from fieldloom.evaluation.timing import (
     Budget,
-    Curve,
     Rates,
-    against_time,
-    marks_of,
-    mean_of,
-    scratch,
+    mean_curve,
+    measured_steps,
+    psnr_against_time,
+    random_network,
 )
+from fieldloom.evaluation.views import psnr_by_support, psnr_of_held_out
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities.sources import Source
-from given import data_of
+from fieldloom.types import Cameras, Data
 
 CODED = ["functa", "mnif", "transinr", "ipc", "laginr"]
 
@@ -45,8 +38,8 @@ def system(request):
 
 
 @pytest.fixture
-def images():
-    return torch.rand(3, 1, 8, 8)
+def images() -> Data:
+    return Data(torch.rand(3, 1, 8, 8))
 
 
 @pytest.fixture(scope="module")
@@ -61,45 +54,53 @@ def scenes():
         field={"features": 12},
         prior="none",
     )
-    cameras = {key: x.expand(2, *x.shape) for key, x in system.modality.cameras(5).items()}
-    return system, torch.rand(2, 5, 3, 8, 8), cameras
+    orbit = system.modality.cameras(5)
+    cameras = Cameras(orbit.c2w.expand(2, -1, -1, -1), orbit.intrinsics.expand(2, -1, -1))
+    return system, Data(torch.rand(2, 5, 3, 8, 8), cameras)
 
 
 # -- influence
 
 
 def test_influence_is_the_difference_without_a_token(system, images):
-    code = system.encode(images[:1])
-    tokens = drawn_tokens(system, 3)
+    code = system.encode(images.part([0]))
+    tokens = draw_tokens(system, 3)
     found = influence(system, code, tokens)
-    torch.testing.assert_close(found.whole, system.predict(code)[0])
+    torch.testing.assert_close(found.whole, system.predict(code).tensor[0])
     assert found.maps.shape == (len(tokens), 8, 8)
     for token, seen in zip(tokens, found.maps, strict=True):
         without = code.clone()
         without[:, token] = 0
-        torch.testing.assert_close(seen, (system.predict(without)[0] - found.whole).abs().mean(0))
+        made = system.predict(without).tensor[0]
+        torch.testing.assert_close(seen, (made - found.whole).abs().mean(0))
     assert found.maps.max() > 0
 
 
 def test_tokens_are_drawn_from_the_seed():
     system = fieldloom.build("laginr", "tiny")
-    assert drawn_tokens(system, 99) == [0, 1, 2, 3]
-    drawn = {tuple(drawn_tokens(system, 2, seed)) for seed in range(30)}
+    assert draw_tokens(system, 99) == [0, 1, 2, 3]
+    drawn = {tuple(draw_tokens(system, 2, seed)) for seed in range(30)}
     assert drawn == {(a, b) for a in range(4) for b in range(a + 1, 4)}
-    assert drawn_tokens(system, 2, 5) == drawn_tokens(system, 2, 5)
-    assert drawn_tokens(fieldloom.build("functa", "tiny"), 8) == [0]
+    assert draw_tokens(system, 2, 5) == draw_tokens(system, 2, 5)
+    assert draw_tokens(fieldloom.build("functa", "tiny"), 8) == [0]
 
 
 def test_influence_on_a_view(scenes):
-    system, views, cameras = scenes
-    code = system.encode(data_of(views, **cameras))[:1]
-    one = {key: x[:1, 4:5] for key, x in cameras.items()}
-    found = influence(system, code, [1], one)
-    without = code.clone()
-    without[:, 1] = 0
-    a, b = (system.predict(c, cameras=one)[0, 0] for c in (code, without))
-    torch.testing.assert_close(found.maps[0], (a - b).abs().mean(0))
-    torch.testing.assert_close(found.whole, a)
+    """The view is the first held-out one of each object, by its own camera."""
+    system, data = scenes
+    found = analyse_influence(system, data, 99)
+    assert len(found.tokens) == len(found.influences[0].maps)
+    for i, own in enumerate(found.influences):
+        code, camera = system.encode(data)[i : i + 1], data.cameras.part([i]).views([4])
+        torch.testing.assert_close(found.originals[i], data.tensor[i, 4])
+        whole = system.predict(code, cameras=camera).tensor[0, 0]
+        torch.testing.assert_close(own.whole, whole)
+        for token, seen in zip(found.tokens, own.maps, strict=True):
+            without = code.clone()
+            without[:, token] = 0
+            changed = system.predict(without, cameras=camera).tensor[0, 0]
+            torch.testing.assert_close(seen, (changed - whole).abs().mean(0))
+    assert found.draw().shape == (2 * (2 + len(found.tokens)), 3, 8, 8)
 
 
 def test_locality():
@@ -129,20 +130,21 @@ def test_a_learning_curve_has_only_lines_with_psnr():
 
 
 def test_support_is_measured_on_held_out_views(scenes):
-    system, views, cameras = scenes
-    found = supported(system, views, [1, 3], **cameras)
+    system, data = scenes
+    found = psnr_by_support(system, data, [1, 3])
     for count, said in zip((1, 3), found, strict=True):
         values = []
         for i in range(2):
-            c2w, intrinsics = (cameras[key][i : i + 1] for key in ("c2w", "intrinsics"))
-            seen = system.modality.support(views[i : i + 1], c2w, intrinsics, count)
-            camera = {"c2w": c2w[:, 4:], "intrinsics": intrinsics[:, 4:]}
-            made = system.predict(system.encode_signal(seen), cameras=camera)[0, 0]
-            values.append(psnr(made[None], views[i, 4][None]).item())
+            datum = data.part([i])
+            code = system.encode_signal(system.modality.support(datum, count))
+            made = system.predict(code, cameras=datum.cameras.views([4])).tensor[0, 0]
+            values.append(psnr(made[None], data.tensor[i, 4][None]).item())
         assert said == pytest.approx(sum(values) / 2, rel=1e-5)
     assert found[0] != pytest.approx(found[1], abs=1e-6)
     with pytest.raises(InputError, match="5 views, and only 4"):
-        supported(system, views, [5], **cameras)
+        psnr_by_support(system, data, [5])
+    with pytest.raises(InputError, match="has no views that are held out"):
+        psnr_by_support(fieldloom.build("functa", "tiny"), Data(torch.rand(2, 1, 8, 8)), [1])
 
 
 # -- time
@@ -150,7 +152,7 @@ def test_support_is_measured_on_held_out_views(scenes):
 
 def test_marks_go_from_the_first_to_the_last_step():
     for steps in (0, 1, 7, 100, 1000):
-        marks = marks_of(steps)
+        marks = measured_steps(steps)
         assert marks[0] == 0
         assert marks[-1] == steps
         assert marks == sorted(set(marks))
@@ -162,16 +164,18 @@ def test_curves_are_averaged_as_far_as_all_come():
         Curve([0, 2, 5], [0.0, 1.0, 3.0], [10.0, 20.0, 30.0]),
         Curve([0, 2], [1.0, 2.0], [20.0, 24.0]),
     )
-    assert mean_of([a, b]) == Curve([0, 2], [0.5, 1.5], [15.0, 22.0])
+    assert mean_curve([a, b]) == Curve([0, 2], [0.5, 1.5], [15.0, 22.0])
 
 
 @pytest.mark.parametrize("name", ["functa", "laginr"])
 def test_four_ways_to_a_field(name, images):
     """All begin where they should, and what is measured after the last step is what is there."""
-    system, images = fieldloom.build(name, "tiny"), images[:2]
-    found = against_time(system, images, Budget(6, math.inf), Rates(1e-3, 1e-4, 1e-3), width=16)
+    system, images = fieldloom.build(name, "tiny"), images.part([0, 1])
+    found = psnr_against_time(
+        system, images, Budget(6, math.inf), Rates(1e-3, 1e-4, 1e-3), width=16
+    )
     assert list(found) == ["encoder", "codes", "weights", "scratch"]
-    encoded = psnr(system.predict(system.encode(images)), images).mean().item()
+    encoded = psnr(system.predict(system.encode(images)).tensor, images.tensor).mean().item()
     for what in ("encoder", "codes", "weights"):
         assert found[what].psnr[0] == pytest.approx(encoded, abs=1e-3)
     assert found["encoder"].steps == [0]
@@ -184,25 +188,26 @@ def test_four_ways_to_a_field(name, images):
 
 def test_a_network_from_scratch_fits_a_picture(images):
     system = fieldloom.build("functa", "tiny")
-    other, code = scratch(system, width=32)
+    other, code = random_network(system, width=32)
     sizes = [64 * 32 + 32, 32 * 32 + 32, 32 * 32 + 32, 32 + 1]  # 32 cosines and 32 sines first
     assert code.shape == (1, 1, sum(sizes))
-    signal = system.modality.encoding(images[:1])
+    signal = system.modality.encoding(images.part([0]))
     fitted = Fit(150, 3e-3)(signal, other.family, other.render, other.loss_fn)
     assert other.psnr(fitted, signal).item() > 25
-    assert not torch.equal(code, scratch(system, width=32, seed=1)[1])
+    assert not torch.equal(code, random_network(system, width=32, seed=1)[1])
 
 
 def test_a_budget_of_no_seconds_measures_only_the_beginning(images):
-    found = against_time(fieldloom.build("functa", "tiny"), images[:1], Budget(9, 0.0), width=8)
+    system = fieldloom.build("functa", "tiny")
+    found = psnr_against_time(system, images.part([0]), Budget(9, 0.0), width=8)
     assert all(curve.steps == [0] for curve in found.values())
 
 
 def test_time_is_of_grids_with_codes(scenes, images):
     with pytest.raises(InputError, match="grids"):
-        against_time(scenes[0], images)
+        psnr_against_time(*scenes)
     bare = fieldloom.build("functa", "tiny", conditioner="shared", encoder="nothing", prior="none")
-    for ask in (lambda: against_time(bare, images), lambda: drawn_tokens(bare, 1)):
+    for ask in (lambda: psnr_against_time(bare, images), lambda: draw_tokens(bare, 1)):
         with pytest.raises(InputError, match="have no codes"):
             ask()
 
@@ -257,7 +262,7 @@ def test_reconstruct_refines(tiny_run, tmp_path, capsys):
             f"after 15 steps on {what} {found.after.mean():.2f}"
         )
         assert found.after.mean() > found.before.mean()
-        made = found.system.decode(found.code, 5)
+        made = found.system.decode(found.code, 5).tensor
         pixels = torch.tensor(list(Image.open(out / "0001.png").convert("L").getdata()))
         assert (pixels / 255 - made[1].flatten()).abs().max() < 0.003
     run(*words, "--overwrite", "--refine", "codes", "--refine-rate", 0, status=2)
@@ -274,25 +279,26 @@ def test_context_is_all_that_is_refined_on(tmp_path, capsys):
 
 
 def test_commands_on_views(scenes, tmp_path, capsys, monkeypatch):
-    system, views, cameras = scenes
+    system, data = scenes
     save(system, tmp_path / "views")
     monkeypatch.setattr(
-        "fieldloom.cli.analysing.few", lambda system, path, count: (views[:count], cameras)
+        "fieldloom.cli.analysing.few", lambda system, path, count: data.part(slice(count))
     )
     run("analyse", "support", tmp_path / "views", "--views", 3)
     numbers = json.loads((tmp_path / "views" / "support.json").read_text())
     assert numbers["views"] == [1, 2, 3]
-    assert numbers["psnr"]["views"] == pytest.approx(supported(system, views, [1, 2, 3], **cameras))
+    expected = psnr_by_support(system, data, [1, 2, 3])
+    assert numbers["psnr"]["views"] == pytest.approx(expected)
     assert (tmp_path / "views" / "support.png").is_file()
     run("analyse", "influence", tmp_path / "views", "--tokens", 2, "--count", 1)
     assert Image.open(tmp_path / "views" / "influence.png").size == (4 * 98 + 2, 98 + 2)
-    places = torch.arange(len(views))
-    given = Source(views, None, (), places, places, meta=cameras)
-    monkeypatch.setattr("fieldloom.cli.coding.part_of", lambda system, path: (given, places))
+    indices = torch.arange(len(data))
+    source = Source(data, (), indices, indices)
+    monkeypatch.setattr("fieldloom.cli.coding.part_of", lambda system, path: (source, indices))
     capsys.readouterr()
     words = ["reconstruct", tmp_path / "views", "--refine", "codes", "--refine-steps", 2]
     run(*words, "--out", tmp_path / "orbits")
-    before = held_out(system, system.encode(data_of(views, **cameras)), views, **cameras).mean()
+    before = psnr_of_held_out(system, system.encode(data), data).mean()
     assert f"PSNR of held-out views: {before:.2f} dB" in capsys.readouterr().out
 
 

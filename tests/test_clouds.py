@@ -13,25 +13,25 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.metrics import clouds as module
-from fieldloom.metrics.clouds import (
-    MEASURES,
-    METRICS,
-    NEIGHBOURS,
+from fieldloom.metrics import cloud_distances, cloud_sets
+from fieldloom.metrics.cloud_distances import (
+    DISTANCES,
     NORMALISATIONS,
-    PROTOCOLS,
-    CloudProtocol,
     chamfer,
-    cloud_metrics,
     distances,
     emd,
     find_failures,
-    jsd,
-    matching,
     normalize_clouds,
-    two_sample,
 )
-from fieldloom.metrics.clouds_features import Statistics
+from fieldloom.metrics.cloud_features import Statistics
+from fieldloom.metrics.cloud_protocols import (
+    METRICS,
+    NEIGHBOURS,
+    PROTOCOLS,
+    CloudProtocol,
+    cloud_metrics,
+)
+from fieldloom.metrics.cloud_sets import jsd, matching, two_sample
 from fieldloom.metrics.sets import frechet
 from vectors import EXACT, load, same
 
@@ -108,9 +108,9 @@ def test_published_jsd():
         assert jsd(v["sample"], v["ref"], resolution) == pytest.approx(
             float(v[f"jsd_res{resolution}"]), rel=1e-9
         )
-    nodes = module._nodes(8)
+    nodes = cloud_sets._nodes(8)
     np.testing.assert_allclose(nodes, v["grid_res8"].numpy(), atol=1e-7)
-    counts = module._histogram(v["ref"], module.KDTree(nodes)) * v["ref"].numel() / 3
+    counts = cloud_sets._histogram(v["ref"], cloud_sets.KDTree(nodes)) * v["ref"].numel() / 3
     np.testing.assert_allclose(counts, v["count_ref_res8"].numpy())
 
 
@@ -192,11 +192,11 @@ def test_emd_is_the_best_of_all_matches(squared):
     np.testing.assert_allclose(emd(a, b, squared), best, rtol=1e-12)
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", DISTANCES)
 def test_blocks_and_order_change_nothing(measure, monkeypatch):
     a, b = with_failures(ellipsoids(5, 20), 2), ellipsoids(7, 20, seed=1)
     whole, square = distances(a, b, measure, True), distances(a, a, measure, True)
-    monkeypatch.setattr(module, "BLOCK", 40)  # two clouds
+    monkeypatch.setattr(cloud_distances, "BLOCK", 40)  # two clouds
     assert torch.equal(distances(a, b, measure, True), whole)
     assert torch.equal(distances(b, a, measure, True), whole.T)
     assert torch.equal(distances(a, a, measure, True), square)
@@ -205,9 +205,9 @@ def test_blocks_and_order_change_nothing(measure, monkeypatch):
 
 def test_one_set_computes_each_pair_once(monkeypatch):
     calls = []
-    prepare, pair, seconds = MEASURES["chamfer"]
+    prepare, pair, seconds = DISTANCES["chamfer"]
     counted = lambda x, y, squared: calls.append(1) or pair(x, y, squared)
-    monkeypatch.setitem(MEASURES, "chamfer", (prepare, counted, seconds))
+    monkeypatch.setitem(DISTANCES, "chamfer", (prepare, counted, seconds))
     a = ellipsoids(6, 20)
     distances(a, a, "chamfer", True)
     assert len(calls) == 21
@@ -219,7 +219,7 @@ def test_progress_is_shown_where_it_takes_long(monkeypatch, capsys):
     a = ellipsoids(3, 20)
     distances(a, a, "chamfer", True)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(module, "LONG", 0.0)
+    monkeypatch.setattr(cloud_distances, "LONG", 0.0)
     distances(a, a, "chamfer", True)
     assert "chamfer distances" in capsys.readouterr().err
 
@@ -269,7 +269,7 @@ def test_jsd_is_its_loop():
     """With an odd number of nodes, where some lie on the ball itself."""
     a, b = ellipsoids(2, 15), ellipsoids(3, 15, seed=1)
     assert jsd(a, b, 5) == pytest.approx(slow_jsd(a, b, 5), rel=1e-9)
-    assert len(module._nodes(5)) == 33
+    assert len(cloud_sets._nodes(5)) == 33
     assert jsd(a, a) == 0
     left, right = a.abs() * torch.tensor([-1.0, 1, 1]) - 0.02, b.abs() + 0.02
     assert jsd(left * 0.9, right * 0.9, 4) == pytest.approx(1)
@@ -290,7 +290,7 @@ def test_normalisations():
         assert point.unique().tolist() == [0.5 if how == "none" else 0]
 
 
-def test_a_size_and_a_place_do_not_count_once_normalised():
+def test_a_size_and_a_place_do_not_count_once_normalized():
     clouds = ellipsoids(5)
     moved = clouds * 3 + torch.tensor([1.0, -2, 4])
     same(normalize_clouds(moved, "box"), normalize_clouds(clouds, "box"))
@@ -316,7 +316,10 @@ def test_failures_cost():
     """They cover nothing, are told apart, add no point, and are counted."""
     reference, sample = ellipsoids(12), ellipsoids(12, seed=1)
     broken = with_failures(sample, 0, 5, 7)
-    whole, less = cloud_metrics(sample, reference, SMALL), cloud_metrics(broken, reference, SMALL)
+    whole, less = (
+        cloud_metrics(sample, reference, SMALL),
+        cloud_metrics(broken, reference, SMALL),
+    )
     kept = cloud_metrics(sample[~find_failures(broken)], reference, SMALL)
     assert (whole["failures"], less["failures"], kept["failures"]) == (0, 3, 0)
     assert less["jsd"] == kept["jsd"]
@@ -337,7 +340,7 @@ def test_nothing_but_failures(count):
         "jsd": 1,
         **{f"{m}.mmd": math.inf for m in ("chamfer", "emd")},
         **{f"{m}.coverage": 0 for m in ("chamfer", "emd")},
-        **{f"{m}.{figure}": 1 for m in ("chamfer", "emd") for figure in NEIGHBOURS},
+        **{f"{m}.{metric}": 1 for m in ("chamfer", "emd") for metric in NEIGHBOURS},
     }
 
 
@@ -361,7 +364,7 @@ def test_a_copy_of_the_set():
     for m in ("chamfer", "emd"):
         assert found[f"{m}.mmd"] == 0
         assert found[f"{m}.coverage"] == 1
-        assert [found[f"{m}.{figure}"] for figure in NEIGHBOURS] == [0, 0, 0]
+        assert [found[f"{m}.{metric}"] for metric in NEIGHBOURS] == [0, 0, 0]
     assert found["jsd"] == 0
 
 
@@ -468,7 +471,7 @@ def test_protocols():
     assert PROTOCOLS["mnif"].metrics == ("mmd", "coverage")
     everything = CloudProtocol(20, "box", (("chamfer", False),), METRICS[:-1], "test")
     found = cloud_metrics(ellipsoids(3, 20), ellipsoids(4, 20), everything)
-    assert set(found) == {"failures", *(f"chamfer.{figure}" for figure in METRICS[:-1])}
+    assert set(found) == {"failures", *(f"chamfer.{metric}" for metric in METRICS[:-1])}
     for wrong in (
         dict(normalisation="boxed"),
         dict(measures=(("chamber", True),)),

@@ -13,7 +13,7 @@ import torch
 from fieldloom import recipe as recipes
 from fieldloom.assembly import build
 from fieldloom.denoisers import ResMlp
-from fieldloom.evaluation.costs import counts
+from fieldloom.evaluation.costs import count_metrics
 from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.cost import inference, macs, parameters
 from fieldloom.system import System
@@ -120,7 +120,7 @@ def test_macs(name: str, variant: str, gmacs: float, printed: float) -> None:
 
 
 def macs_of(built: System) -> float:
-    return next(f.value for f in counts(built) if f.name == "gmacs")
+    return next(f.value for f in count_metrics(built) if f.name == "gmacs")
 
 
 def test_gasp_counts() -> None:
@@ -174,11 +174,11 @@ def test_denoiser_counts(width: int, millions: float) -> None:
 
 def test_the_cost_of_recipes_whose_renderer_is_a_name_or_none(tmp_path):
     from fieldloom import recipe
-    from fieldloom.evaluation.costs import row
+    from fieldloom.evaluation.costs import cost_row
 
-    assert row("laginr:cars", "cpu", timed=False)["learnable"]["ours"] == 656_134
+    assert cost_row("laginr:cars", "cpu", timed=False)["learnable"]["ours"] == 656_134
     own = recipe.load("mnif:tiny") | {"source": "digits"}
     del own["renderer"]
     (tmp_path / "own.toml").write_text(recipe.dump(own))
-    found = row(str(tmp_path / "own.toml"), "cpu", timed=False)
-    assert found["learnable"] == row("mnif:tiny", "cpu", timed=False)["learnable"]
+    found = cost_row(str(tmp_path / "own.toml"), "cpu", timed=False)
+    assert found["learnable"] == cost_row("mnif:tiny", "cpu", timed=False)["learnable"]

@@ -15,7 +15,7 @@ from fieldloom.conditioners import FlatWeights, Shared
 from fieldloom.encoders import Fit, Nothing
 from fieldloom.engine.stage import OPTIMIZERS
 from fieldloom.errors import InputError
-from fieldloom.evaluation.figures import check_room
+from fieldloom.evaluation.evaluator import check_memory
 from fieldloom.family import Family
 from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.losses import mse
@@ -339,10 +339,10 @@ def test_an_evaluation_is_estimated_before_it_begins(case):
     spec, message = ASKED[case]
     how, system = parse_evaluation(spec), fieldloom.build("mnif", "tiny")
     with pytest.raises(InputError, match=message):
-        check_room(how, system, how.samples or 256)
-    check_room(parse_evaluation({}), system, 256)
+        check_memory(how, system, how.samples or 256)
+    check_memory(parse_evaluation({}), system, 256)
     system.permit = Permit(large=True)
-    check_room(how, system, how.samples or 256)
+    check_memory(how, system, how.samples or 256)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from fieldloom.fields.encodings import Embedding
 from fieldloom.metrics.losses import LOSSES, mse
 from fieldloom.modalities import MODALITIES
 from fieldloom.priors import PRIORS
-from fieldloom.renderers import RENDERERS, Direct
+from fieldloom.renderers import RENDERERS, Direct, Renderer
 from fieldloom.types import layer_of
 
 BATCH, POINTS = 3, 11
@@ -238,6 +238,8 @@ def test_renderers(name):
         render = RENDERERS[name](**arguments)
         domain = render.domain(given, 3)
         assert render.evaluations >= 1
+        assert isinstance(render, Renderer)
+        assert not render.deterministic().stochastic
 
         def function(x, domain=domain):
             assert x.shape[-1] == domain.coord + domain.direction

@@ -433,7 +433,7 @@ def test_gem_trains_and_samples(tmp_path):
     recipe = system.recipe | {"evaluate": {"metrics": ["psnr", "ssim"], "samples": 359}}
     system.recipe = recipe
     result = evaluate(system, open_source(recipe, system.modality))
-    named = {figure.name for figure in result.figures}
+    named = {metric.name for metric in result.metrics}
     assert any("psnr" in name for name in named)
     assert len(result.codes) == len(result.originals)
 

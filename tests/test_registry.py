@@ -242,3 +242,11 @@ def test_a_part_without_a_name_is_filled_up_from_its_default():
 def test_messages_about_a_part_without_a_name_say_where_it_stands(own, message):
     with pytest.raises(InputError, match=re.escape(message)):
         build("field", {"name": "experts", "width": 4, "depth": 3} | own, TABLES, **KNOWN)
+
+
+def test_an_argument_may_be_called_like_a_kind_of_part():
+    """Frames of a video have a start, and the start of ``fit`` is an encoder."""
+    frames = {"name": "video", "path": "none.mp4", "frames": {"start": "late"}}
+    with pytest.raises(InputError, match="source.frames.start = 'late' is not right: .*integer"):
+        build("source", frames, TABLES, modality=None)
+    assert build("encoder", {"name": "fit", "start": "nothing"}, TABLES).steps == 200

@@ -20,7 +20,17 @@ from fieldloom.fields.mlp import Siren
 from fieldloom.geometry.cameras import look_at, rays
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives import Reconstruction
-from fieldloom.renderers import DENSITIES, Plucker, Rendered, Volume, plucker, sample_pdf
+from fieldloom.renderers import (
+    DENSITIES,
+    Plucker,
+    Rendered,
+    Volume,
+    composite,
+    interval_lengths,
+    plucker,
+    sample_pdf,
+    transmittance,
+)
 from fieldloom.system import System
 from fieldloom.types import Batch, Cameras, Data, Function, Signal
 
@@ -279,6 +289,25 @@ def test_gradients_are_those_of_finite_differences(density: str) -> None:
     assert torch.autograd.gradcheck(seen, [x.double().requires_grad_() for x in inputs])
 
 
+def test_composites_are_made_of_transmittances() -> None:
+    """T_(k+1) = T_k (1 - alpha_k), and what is not absorbed by any sample passes all of them."""
+    t = torch.rand(4, 9, dtype=torch.float64).sort(-1).values
+    density, colour = torch.rand(4, 9, dtype=torch.float64), torch.rand(4, 9, 3).double()
+    delta = interval_lengths(t, 0.3)
+    torch.testing.assert_close(delta.sum(-1), t[:, -1] - t[:, 0] + 0.3)
+    seen = composite(colour, density, t, delta, background=0.25)
+    passing = (-density * delta).exp()
+    before = torch.cat([torch.ones_like(passing[:, :1]), passing.cumprod(-1)], -1)
+    torch.testing.assert_close(transmittance(1 - passing), before[:, :-1], rtol=0, atol=1e-8)
+    torch.testing.assert_close(seen.opacity, 1 - before[:, -1], rtol=0, atol=1e-8)
+    # the continuous form: transmittance exp(-integral of the density)
+    optical_depth = (density * delta).sum(-1)
+    torch.testing.assert_close(seen.opacity, 1 - (-optical_depth).exp(), rtol=0, atol=1e-8)
+    without = composite(colour, density, t, delta)
+    behind = 0.25 * (1 - seen.opacity).unsqueeze(-1)
+    torch.testing.assert_close(seen.colour, without.colour + behind)
+
+
 # -- samples
 
 
@@ -315,6 +344,9 @@ def test_when_there_is_chance() -> None:
         assert not torch.equal(picture(plain, seeded()), reference)
     assert not torch.equal(picture(jitter), reference)
     assert not torch.equal(picture(jitter), picture(jitter))
+    assert torch.equal(picture(jitter.deterministic()), reference)
+    assert jitter.stochastic  # it is as it was
+    assert plain.deterministic() is plain
     assert torch.equal(picture(plain), reference)
     once, again, other = (picture(plain, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(once, again)

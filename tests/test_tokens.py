@@ -23,7 +23,7 @@ from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.evaluation import evaluator_of
-from fieldloom.evaluation.ceiling import codec_upper_bound
+from fieldloom.evaluation.upper_bound import codec_upper_bound
 from fieldloom.fields import Fourier, FourierMlp, Siren
 from fieldloom.metrics.cost import parameters
 from fieldloom.metrics.paired import psnr

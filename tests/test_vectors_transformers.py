@@ -558,18 +558,18 @@ def test_equations(tag: str) -> None:
 def test_equations_step_by_step(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a point finds among the tokens, and what each level answers."""
     own = Equations(tag)
-    aggregate, banded, met = own.field._aggregate, own.field._banded, {}
+    aggregate, banded, met = own.field._aggregate, own.field._bands, {}
 
     def spied_aggregate(*given: Any) -> Tensor:
         met["m"] = aggregate(*given)
         return met["m"]
 
-    def spied_banded(*given: Any) -> list[Tensor]:
+    def spied_bands(*given: Any) -> list[Tensor]:
         met["levels"] = list(banded(*given))
         return met["levels"]
 
     monkeypatch.setattr(own.field, "_aggregate", spied_aggregate)
-    monkeypatch.setattr(own.field, "_banded", spied_banded)
+    monkeypatch.setattr(own.field, "_bands", spied_bands)
     with torch.no_grad():
         own.family(own.coords, own.code)
     same(met["m"], own.vectors["m"])

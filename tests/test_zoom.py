@@ -119,7 +119,7 @@ def source_of_one(data: torch.Tensor) -> Source:
 
 
 def figures(result) -> dict[str, tuple[float, str, str]]:
-    return {x.name: (x.value, x.of, x.how) for x in result.figures}
+    return {x.name: (x.value, x.of, x.how) for x in result.metrics}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_ssim_from_strips_is_that_of_the_whole():
         gaussian_weights=True, use_sample_covariance=False,
     )  # fmt: skip
     for rows in (1, 4, 10, 11, 25, 57):
-        likeness = large.Likeness((57, 33))
+        likeness = large.StripSsim((57, 33))
         for first in range(0, 57, rows):
             part = slice(first, first + rows)
             likeness.add(true[:, part], raw[:, part])
@@ -169,7 +169,7 @@ def test_ssim_from_strips_is_that_of_the_whole():
 def test_boxes_against_loops(longest, monkeypatch):
     monkeypatch.setattr(large, "LONGEST", longest)
     data = torch.rand(2, 29, 37)
-    boxes = large.Boxes((29, 37), 2)
+    boxes = large.BoxMeans((29, 37), 2)
     for first in (0, 3, 10, 11, 28):
         last = {0: 3, 3: 10, 10: 11, 11: 28, 28: 29}[first]
         boxes.add(first, data[:, first:last])
@@ -188,21 +188,21 @@ def test_what_is_shown_of_large_data(film, monkeypatch):
     monkeypatch.setattr(large, "LONGEST", 8)
     axes = (5, 24, 31) if film else (24, 31)
     true, raw = torch.rand(3, *axes), torch.rand(3, *axes) * 1.2
-    pictures = large.Pictures(axes, 3)
+    pictures = large.StripImages(axes, 3)
     for first in range(0, axes[0], 3):
         part = slice(first, first + 3)
         pictures.add(first, true[:, part], raw[:, part])
-    whole, crop = pictures.pairs()
+    whole, crop = pictures.draw_pairs()
     frame = lambda x: x[:, 2] if film else x
     middle = (slice(None), slice(7, 17), slice(10, 20))
-    torch.testing.assert_close(crop.pictures[0], frame(true)[middle])
-    torch.testing.assert_close(crop.pictures[1], frame(raw).clamp(0, 1)[middle])
-    assert whole.pictures.shape == (2, 3, 6, 8)
-    torch.testing.assert_close(whole.pictures[0, :, 1, 2], frame(true)[:, 4:8, 8:12].mean((1, 2)))
+    torch.testing.assert_close(crop.images[0], frame(true)[middle])
+    torch.testing.assert_close(crop.images[1], frame(raw).clamp(0, 1)[middle])
+    assert whole.images.shape == (2, 3, 6, 8)
+    torch.testing.assert_close(whole.images[0, :, 1, 2], frame(true)[:, 4:8, 8:12].mean((1, 2)))
     error = (raw - true).abs().mean((0, 1) if film else 0)
-    map = pictures.error()
+    map = pictures.draw_error()
     factor = int(map.caption.split(" times")[0].rsplit(" ", 1)[1])
-    torch.testing.assert_close(map.pictures[0, 0, 1, 2], factor * error[4:8, 8:12].mean())
+    torch.testing.assert_close(map.images[0, 0, 1, 2], factor * error[4:8, 8:12].mean())
     assert "4 x 4" in map.caption
 
 

@@ -97,6 +97,26 @@ def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
     return make() if permit.large else memory.make_within_limit(make, "this recipe")
 
 
+def assemble_without_data(
+    recipe: recipes.Recipe, signals: int | None = None, permit: Permit = NOTHING
+) -> System:
+    """An untrained system of a resolved recipe, without its data and its prior: for what it costs.
+
+    What data would say is assumed: so many training signals (None: as many as ``source.split``
+    names, at least 1), and scenes between 1 and 2 from the camera, where the recipe is silent.
+    """
+    if signals is None:
+        source = recipe.get("source")
+        split = source.get("split", [1]) if isinstance(source, Mapping) else [1]
+        signals = max(1, int(split[0]))
+    known = {"known": {"signals": signals}}
+    recipe = {key: value for key, value in recipe.items() if key != "prior"} | known
+    renderer = recipe.get("renderer")
+    if isinstance(renderer, Mapping) and renderer.get("name") == "volume":
+        recipe["renderer"] = {"near": 1.0, "far": 2.0, **renderer}
+    return assemble(recipe, permit)
+
+
 def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     make = partial(registry.build, tables=TABLES, permit=permit)
     for section in ("modality", "field"):

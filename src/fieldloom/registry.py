@@ -64,13 +64,14 @@ def build(
         if key not in hints or key in offered:
             settable = [k for k in hints if k not in known]
             raise unknown(f"argument of {part}", str(key), settable)
-        if key in tables and isinstance(value, list | tuple):
+        is_part = key in tables and may_be_part(hints[key])
+        if is_part and isinstance(value, list | tuple):
             if not takes_several(hints[key]):
                 raise InputError(
                     f"{kind}.{key} = {quote(value)} is not right: it is one part, no list."
                 )
             offered[key] = tuple(build(key, one, tables, **known) for one in value)
-        elif key in tables:
+        elif is_part:
             offered[key] = build(key, value, tables, **known)
         elif (described := dataclass_of(hints[key])) is not None:
             if not isinstance(value, Mapping):
@@ -127,6 +128,12 @@ def largest(value: Any) -> int:
     if isinstance(value, list | tuple):
         return max(map(largest, value), default=0)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def may_be_part(annotation: Any) -> bool:
+    """Whether an argument may be a part; ``start`` of a video's frames is but a number."""
+    plain = (int, float, bool, str, type(None))
+    return not all(a in plain for a in get_args(annotation) or (annotation,))
 
 
 def takes_several(annotation: Any) -> bool:

@@ -296,7 +296,7 @@ class Volume:
         self.background = {"white": self.high, "black": self.low, "none": None}[background]
         self.colour, self.density, self.last, self.bounded = colour, density, last, bounded
         self.scale, self.directions, self.pieces = scale, directions, pieces
-        self.stochastic, self.measured = jitter, intervals == "length"
+        self.stochastic, self.by_length = jitter, intervals == "length"
         self.evaluations = samples + (samples + fine if fine else 0)
 
     def domain(self, coord_dim: int, value_dim: int) -> Domain:
@@ -359,7 +359,7 @@ class Volume:
             points = torch.cat([points, unit], -1)
         raw = function(points.flatten(1, 2)).unflatten(1, t.shape[1:])
         length = direction.norm(dim=-1, keepdim=True)
-        return self.composite_raw(raw, t, length if self.measured else torch.ones_like(length))
+        return self.composite_raw(raw, t, length if self.by_length else torch.ones_like(length))
 
     def composite_raw(self, raw: Tensor, t: Tensor, length: Tensor) -> Rendered:
         """What rays see, of the field's raw values.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fieldloom.errors import InputError, quote, unknown
-from fieldloom.metrics.clouds import PROTOCOLS
+from fieldloom.metrics.cloud_protocols import PROTOCOLS
 from fieldloom.metrics.features import DETECTORS
 from fieldloom.recipe import STAGES, Recipe
 from fieldloom.registry import build
@@ -76,9 +76,9 @@ def parse_stage(name: str, spec: Any) -> Stage:
 
 
 PAIRED = ("psnr", "ssim", "mse", "accuracy", "iou", "chamfer")
-PICTURES = ("frechet", "kid", "precision-recall")
-SHAPES = ("shapes", "cloud-frechet")
-METRICS = (*PAIRED, *PICTURES, *SHAPES)
+IMAGE_SETS = ("frechet", "kid", "precision-recall")
+SHAPE_SETS = ("shapes", "cloud-frechet")
+METRICS = (*PAIRED, *IMAGE_SETS, *SHAPE_SETS)
 
 
 OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "temperature")
@@ -92,10 +92,10 @@ class Evaluation:
     metrics:  of reconstruction (``psnr``, ``ssim``; of shapes ``mse``, ``accuracy``, ``iou``,
               ``chamfer``), of sets of images or of rendered views (``frechet``, ``kid``,
               ``precision-recall``, in the features of ``detector``; ``weights``: its local file),
-              and of sets of shapes (``shapes``: the figures of ``protocol``; ``cloud-frechet``, in
+              and of sets of shapes (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in
               the features of a point-cloud detector).
-    protocol: how sets of shapes are judged: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
-    points:   of each surface, where not the protocol's: figures are then marked so.
+    protocol: how sets of shapes are compared: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
+    points:   of each surface, where not the protocol's: metrics are then marked so.
     resolution: of the grid that surfaces are found on; None: as trained.
     samples:  drawn from the prior, in equal numbers of each class where there are classes, with its
               options (``OPTIONS``) where they are given; None: 256, or of shapes and views as many
@@ -154,7 +154,7 @@ class Settings:
     stages:   name -> its section ``[train.X]``, as it is where a recipe is silent, too.
     names:    of the classes of the training data; filter: how these were resized.
     title:    the recipe's and the variant's name; paper: what it is a row of.
-    expected: published figures; dead: parameters of the released code that nothing uses.
+    expected: published metrics; dead: parameters of the released code that nothing uses.
     """
 
     seed: int = 0

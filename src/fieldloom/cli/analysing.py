@@ -1,4 +1,4 @@
-"""What runs have learned, beyond their figures: pictures, and the numbers behind them."""
+"""What runs have learned, beyond its metrics: images, and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from fieldloom.cli.outputs import check_not_own, output, wrote
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from fieldloom.system import System
     from fieldloom.types import Data
 
@@ -50,47 +48,24 @@ def influence(
     A row a datum: the original, its reconstruction, and for each token a map of the difference, by
     its own largest value. Of views, the first one that was held out.
     """
-    import torch
-
     from fieldloom import export, report
-    from fieldloom.evaluation import analyses
+    from fieldloom.evaluation.influence import analyse_influence
 
     folder = analysis_folder(run, out, "influence")
     system = opened(run, device)
-    indices = analyses.drawn_tokens(system, tokens, seed)
-    data = few(system, source, count)
-    rows, fractions, strengths = [], [], []
-    for i in range(len(data)):
-        datum = data.part([i])
-        code = system.encode(datum)
-        seen = system.modality.one_view(datum)
-        whole, maps = analyses.influence(system, code, indices, seen.cameras)
-        original = system.modality.images(seen.tensor)
-        assert original is not None  # ``influence`` has looked
-        rows += [shown(original[0]), shown(whole), *analyses.heat(maps)]
-        fractions.append(analyses.locality(maps))
-        strengths.append(maps.mean((1, 2)))
-    found = torch.stack(fractions)
-    sheet = torch.stack(rows)
-    content = export.sheet(sheet, len(indices) + 2, report.shown_height(sheet))
-    path = export.write(export.png_bytes(content), folder / "influence.png")
-    there = found[~found.isnan()]
-    mean = there.mean().item() if len(there) else None
-    numbers = {
-        "locality": mean,
-        "of": "fraction of a token's influence in the 10 % of pixels with most, mean of maps",
-        "data": len(data),
-        "tokens": indices,
-        "without influence": int(found.isnan().sum()),
-        "localities": [[None if x != x else x for x in row] for row in found.tolist()],
-        "mean differences": torch.stack(strengths).tolist(),
-    }
+    found = analyse_influence(system, few(system, source, count), tokens, seed)
+    images, columns = found.draw(), len(found.tokens) + 2
+    sheet = export.sheet(images, columns, report.tile_height(images))
+    path = export.write(export.png_bytes(sheet), folder / "influence.png")
+    numbers = found.as_json()
     written(folder, "influence.json", [run], numbers)
-    if mean is None:
+    if found.mean_locality is None:
         say("none of these tokens has any influence")
     else:
-        say(f"{mean:.1%} of a token's influence lies in 10 % of the pixels, mean of {len(there)}")
-    say(f"{len(data)} data, {len(indices)} tokens: {path}")
+        maps = len(found.influences) * len(found.tokens) - numbers["without influence"]
+        mean = f"{found.mean_locality:.1%}"
+        say(f"{mean} of a token's influence lies in 10 % of the pixels, mean of {maps}")
+    say(f"{len(found.influences)} data, {len(found.tokens)} tokens: {path}")
 
 
 def curves(
@@ -102,7 +77,8 @@ def curves(
     """Learning curves of several runs: the PSNR of their logs over steps and over seconds."""
     from fieldloom import export
     from fieldloom.engine.run import Run
-    from fieldloom.evaluation.analyses import Panel, learning_curve, plot
+    from fieldloom.evaluation.learning_curves import learning_curve
+    from fieldloom.evaluation.plots import Panel, plot
 
     path = output(runs[0], out, "learning-curves.png")
     over_steps, over_seconds = {}, {}
@@ -126,7 +102,8 @@ def support(
 ) -> None:
     """PSNR of held-out views against the number of support views; support.png and .json."""
     from fieldloom import export
-    from fieldloom.evaluation.analyses import Panel, plot, psnr_by_support
+    from fieldloom.evaluation.plots import Panel, plot
+    from fieldloom.evaluation.views import psnr_by_support
 
     folder = analysis_folder(runs[0], out, "support")
     counts = list(range(1, views + 1))
@@ -169,28 +146,25 @@ def time(
     Fourier features, fitted from random weights. The clock runs while these compute, one datum at a
     time, and not while they are measured.
     """
-    from dataclasses import asdict
-
     from fieldloom import export
     from fieldloom.engine import device as devices
-    from fieldloom.evaluation.analyses import Panel, plot
-    from fieldloom.evaluation.timing import Budget, Rates, against_time
+    from fieldloom.evaluation.plots import Panel, plot
+    from fieldloom.evaluation.timing import Budget, Rates, as_json, psnr_against_time
 
     if not all(0 < rate < 1e9 for rate in (code_rate, weight_rate, scratch_rate)):
         raise InputError("--code-rate, --weight-rate, --scratch-rate: numbers above 0.")
     folder = analysis_folder(run, out, "time")
+    budget = Budget(steps, seconds, points)
     rates = Rates(code_rate, weight_rate, scratch_rate)
     system = opened(run, device)
     data = few(system, source, count)
-    found = against_time(system, data, Budget(steps, seconds, points), rates, width, seed)
+    found = psnr_against_time(system, data, budget, rates, width, seed)
     for name, curve in found.items():
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
     lines = {name: (curve.seconds, curve.psnr) for name, curve in found.items()}
     path = export.write(plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png")
-    shown = {name: curve._asdict() for name, curve in found.items()}
-    about = {"data": len(data), "points": points, "rates": asdict(rates), "width": width}
-    where = devices.environment(system.device)
-    written(folder, "time.json", [run], about | {"curves": shown, "environment": where})
+    about = {"data": len(data), "environment": devices.environment(system.device)}
+    written(folder, "time.json", [run], about | as_json(found, budget, rates, width))
     say(f"time: {path}")
 
 
@@ -211,11 +185,6 @@ def few(system: System, path: str | None, count: int | None) -> Data:
     """The first data of the run's test part, or of those at a path."""
     source, indices = part_of(system, path)
     return source.read(indices[:count])
-
-
-def shown(picture: Tensor) -> Tensor:
-    """A picture (channel, height, width) with three channels, in [0, 1]."""
-    return picture.cpu().clamp(0, 1).expand(3, -1, -1)
 
 
 def named(runs: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a codec costs before anything is trained on what it answers."""
+"""What a codec loses on the signal, before anything is trained on its tokens."""
 
 from __future__ import annotations
 
@@ -33,24 +33,12 @@ def ceiling(
 
 
 def announce(folder: Path, system: System, source: Source, count: int = 64) -> None:
-    """Measure the ceiling of a run whose codec is fitted, say it, and keep it."""
-    import torch
-
+    """Measure the upper bound of a run whose codec is fitted, print it, and keep it."""
     from fieldloom import report
     from fieldloom.engine.run import Run
-    from fieldloom.evaluation import evaluator_of
-    from fieldloom.evaluation.ceiling import codec_upper_bound
+    from fieldloom.evaluation.upper_bound import upper_bound_of_run
 
-    own = evaluator_of(system, source)
-    if own.ceiling is None:
-        return
-    kept = Run(folder).read_codes(system)
-    indices = kept.beside.get("places", source.train)
-    if len(indices) and int(indices.max()) >= len(source.data):
-        raise InputError(f"the codes of '{folder}' are of data that the source does not have.")
-    few = torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long()
-    chosen = indices[few]
-    figures = codec_upper_bound(own, source.read(chosen), kept.codes[few])
-    for figure in figures:
-        say(f"{figure.name}: {report.number(figure.value)} ({figure.of}; {figure.how})")
-    Run(folder).write_json("ceiling.json", [figure._asdict() for figure in figures])
+    if metrics := upper_bound_of_run(folder, system, source, count):
+        for name, value, of, how in metrics:
+            say(f"{name}: {report.number(value)} ({of}; {how})")
+        Run(folder).write_json("ceiling.json", [metric._asdict() for metric in metrics])

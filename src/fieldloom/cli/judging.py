@@ -1,4 +1,4 @@
-"""What samples of a run are worth: beside baselines, against training and held-out data."""
+"""Samples of a run beside baselines, against training and held-out data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fieldloom.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from fieldloom.evaluation.judgement import Judgement
+    from fieldloom.evaluation.comparison import Comparison
 
 
 def judge(
@@ -64,56 +64,58 @@ def judge(
     from fieldloom import export, report
     from fieldloom.engine.lock import locked
     from fieldloom.engine.run import Run
-    from fieldloom.evaluation import evaluator_of, judgement
-    from fieldloom.evaluation.neighbours import neighbours
+    from fieldloom.evaluation import comparison, evaluator_of
+    from fieldloom.evaluation.neighbours import neighbour_images
     from fieldloom.training import training_codes
 
     folder = analysis_folder(run, out, "judge")
     system = opened(run, device)
     source = source_of(system, None)
-    own = evaluator_of(system, source)
-    measure = own.measure(metric)  # before the work: it may be wrong
-    own.check_signals(points)
-    place = None if label is None else system.class_of(label)
-    count = judgement.count_of(source, place, count)
+    evaluator = evaluator_of(system, source)
+    measure = evaluator.choose_measure(metric)  # before the work: it may be wrong
+    evaluator.check_points(points)
+    index = None if label is None else system.class_of(label)
+    count = comparison.sample_count(source, index, count)
     options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
                     temperature=temperature)  # fmt: skip
-    asked = judgement.asked_labels(system, source, count, seed) if place is None else place
-    samples = system.sample_codes(count, asked, seed, **options).cpu()
+    classes = comparison.draw_labels(system, source, count, seed) if index is None else index
+    samples = system.sample_codes(count, classes, seed, **options).cpu()
     with locked(Path(run)) if not Run(run).has_codes else nullcontext():
         known, labels = training_codes(system, source, Run(run))
-    ask = judgement.Question(measure, points, noise, place, seed)
-    found = judgement.judgement(system, source, known, {"samples": samples}, labels, ask)
-    pictures = neighbours(system, samples, known, found.novelty["samples"])
-    sheet = export.sheet(pictures, 3, report.shown_height(pictures))
+    asked = comparison.ComparisonOptions(measure, points, noise, index, seed)
+    found = comparison.compare_with_baselines(
+        system, source, known, {"samples": samples}, labels, asked
+    )
+    images = neighbour_images(system, samples, known, found.novelty["samples"])
+    sheet = export.sheet(images, 3, report.tile_height(images))
     path = export.write(export.png_bytes(sheet), folder / "judge.png")
     about = {"count": count, "label": label, "options": options, "seed": seed, "noise": noise}
     about |= {"points": points} if found.measure == "chamfer" else {}
-    written(folder, "judge.json", [run], about | judgement.as_json(found))
-    tell(found)
+    written(folder, "judge.json", [run], about | comparison.as_json(found))
+    print_comparison(found)
     say(f"{count} samples: {folder / 'judge.json'}, {path}")
 
 
-def tell(found: Judgement) -> None:
-    """The verdicts as tables, and how novel the samples are."""
+def print_comparison(found: Comparison) -> None:
+    """Print a table for each reference and protocol, and how novel the samples are."""
     from rich.table import Table
 
     from fieldloom import report
-    from fieldloom.evaluation.verdicts import FIGURES
+    from fieldloom.evaluation.set_metrics import SET_METRICS
 
-    for key in dict.fromkeys((x.reference, x.protocol) for x in found.verdicts):
-        own = [x for x in found.verdicts if (x.reference, x.protocol) == key]
-        title = f"{own[0].size} each against {key[0]} data, {key[1]}, by {found.measure}"
-        table = Table("set", "failures", *FIGURES, title=title)
-        for verdict in own:
-            values = (report.number(verdict.figures[name]) for name in FIGURES)
-            table.add_row(*map(cell, (verdict.set, verdict.failures, *values)))
+    for key in dict.fromkeys((x.reference, x.protocol) for x in found.sets):
+        rows = [x for x in found.sets if (x.reference, x.protocol) == key]
+        title = f"{rows[0].size} each against {key[0]} data, {key[1]}, by {found.measure}"
+        table = Table("set", "failures", *SET_METRICS, title=title)
+        for row in rows:
+            values = (report.number(row.metrics[name]) for name in SET_METRICS)
+            table.add_row(*map(cell, (row.set, row.failures, *values)))
         console().print(table)
     for space, novelty in found.novelty["samples"].items():
         far = report.number(novelty.samples.distances.median().item())
         line = f"{space}: samples are {far} from the nearest training field"
-        if novelty.held is not None:
-            held = report.number(novelty.held.distances.median().item())
-            line += f", held-out fields {held} (medians), ratio {novelty.ratio:.3g}; "
+        if novelty.held_out is not None:
+            usual = report.number(novelty.held_out.distances.median().item())
+            line += f", held-out fields {usual} (medians), ratio {novelty.ratio:.3g}; "
             line += f"{novelty.nearer:.1%} of the samples are nearer than all of these"
         say(line)

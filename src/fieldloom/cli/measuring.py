@@ -1,4 +1,4 @@
-"""What a run is worth and what it costs: figures, reports, tables."""
+"""How well a run does and what it costs: metrics, reports, tables."""
 
 from __future__ import annotations
 
@@ -81,19 +81,17 @@ def measure(
     seconds: float | None = None,
     foreign: bool = False,
 ) -> None:
-    """Figures and report of a system on its own source, or (``foreign``) on data of any other."""
+    """Metrics and report of a system on its own source, or (``foreign``) on data of any other."""
     from rich.table import Table
 
-    from fieldloom import report
+    from fieldloom import evaluation, report
     from fieldloom.engine.run import Run
-    from fieldloom.evaluation import evaluate as figures_of
 
-    result = figures_of(system, source, foreign)
+    result = evaluation.evaluate(system, source, foreign)
     report.write(Run(folder), system, source, result, resolution, seconds)
-    table = Table("figure", "value", "measured on", "how")
-    for figure in result.figures:
-        value = report.number(figure.value)
-        table.add_row(*map(cell, (figure.name, value, figure.of, figure.how)))
+    table = Table("metric", "value", "measured on", "how")
+    for name, value, of, how in result.metrics:
+        table.add_row(*map(cell, (name, report.number(value), of, how)))
     console().print(table)
     say(f"report: {folder / 'report.html'}")
 
@@ -109,14 +107,12 @@ def cost(
 ) -> None:
     """Parameters, multiply-accumulates, speed and memory of recipes, beside what was published."""
     import json
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
 
     from rich.table import Table
 
     from fieldloom import export, report
     from fieldloom.engine import device as devices
-    from fieldloom.evaluation.costs import COLUMNS, PUBLISHED, row
+    from fieldloom.evaluation.costs import COLUMNS, PUBLISHED, cost_row_apart
     from fieldloom.recipe import load
 
     if out is not None:
@@ -129,15 +125,14 @@ def cost(
     for title, names in tables.items():
         table = Table("ours (published)", *COLUMNS, title=title)
         found[title] = []
-        for name in names:  # each in a process of its own, so that its memory is its own
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                measured = pool.submit(row, name, device.value, timed, permit()).result()
-            found[title].append(measured)
+        for name in names:
+            row = cost_row_apart(name, device.value, timed, permit())
+            found[title].append(row)
             cells = []
             for key in COLUMNS:
-                ours, said = measured[key]["ours"], measured[key]["published"]
-                shown = "-" if ours is None else report.number(ours)
-                cells.append(shown if said is None else f"{shown} ({report.number(said)})")
+                ours, published = row[key]["ours"], row[key]["published"]
+                text = "-" if ours is None else report.number(ours)
+                cells.append(text if published is None else f"{text} ({report.number(published)})")
             table.add_row(name, *cells)
         console().print(table)
     if out is not None:

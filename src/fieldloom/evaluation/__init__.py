@@ -8,29 +8,29 @@ from dataclasses import replace
 
 from fieldloom.errors import unknown
 from fieldloom.evaluation.batches import in_batches
-from fieldloom.evaluation.costs import cost
-from fieldloom.evaluation.evaluator import Evaluator, origin_of
-from fieldloom.evaluation.figures import Figure, Result, Shown, check_room
+from fieldloom.evaluation.costs import cost_metrics
+from fieldloom.evaluation.evaluator import Evaluator, check_memory
 from fieldloom.evaluation.generation import evaluate_samples
-from fieldloom.evaluation.images import Images
-from fieldloom.evaluation.shapes import Shapes
-from fieldloom.evaluation.video import Video
-from fieldloom.evaluation.views import Views
+from fieldloom.evaluation.images import ImageEvaluator
+from fieldloom.evaluation.results import Metric, ReportImage, Result
+from fieldloom.evaluation.shapes import ShapeEvaluator
+from fieldloom.evaluation.video import VideoEvaluator
+from fieldloom.evaluation.views import ViewEvaluator
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
 
 EVALUATORS: Mapping[str, type[Evaluator]] = {
-    "images": Images,
-    "video": Video,
+    "images": ImageEvaluator,
+    "video": VideoEvaluator,
     "audio": Evaluator,
     "grids": Evaluator,
-    "shapes": Shapes,
-    "views": Views,
+    "shapes": ShapeEvaluator,
+    "views": ViewEvaluator,
 }
 """A modality's ``kind`` -> what measures such data."""
 
-__all__ = ["EVALUATORS", "Evaluator", "Figure", "Result", "Shown", "evaluate", "evaluator_of",
-           "in_batches"]  # fmt: skip
+__all__ = ["EVALUATORS", "Evaluator", "Metric", "ReportImage", "Result", "evaluate",
+           "evaluator_of", "in_batches"]  # fmt: skip
 
 
 def evaluator_of(system: System, source: Source) -> Evaluator:
@@ -42,22 +42,25 @@ def evaluator_of(system: System, source: Source) -> Evaluator:
 
 
 def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
-    """Reconstruction of the test part, samples against data, and what they cost.
+    """Metrics of the reconstructed test part, of samples against data, and of what they cost.
 
     foreign: the source is not the one that was trained on: only its reconstruction is measured.
+    Raises InputError where a metric that the recipe asks for cannot be had.
     """
-    own = evaluator_of(system, source)
-    check_room(own.how, system, own.how.samples or len(source.test))
-    detector = own.detector()
+    evaluator = evaluator_of(system, source)
+    settings, held_out = evaluator.settings, evaluator.held_out
+    check_memory(settings, system, settings.samples or len(source.test))
+    evaluator.load_detector()
     if system.encodes:
         part = "given" if foreign else "test" if len(source.test) else "training"
-        result = own.reconstruct(f"{len(own.held)} {part} data", detector)
+        result = evaluator.reconstruct(f"{len(held_out)} {part} data")
     else:
-        originals = source.read(own.held).tensor
-        result = Result([], originals, originals[:0], origin_of(system))
-    result = replace(result, figures=result.figures + cost(system, result.codes))
+        originals = source.read(held_out).tensor
+        origin = system.family.conditioner.origin(1).detach().cpu()
+        result = Result([], originals, originals[:0], origin)
+    result = replace(result, metrics=result.metrics + cost_metrics(system, result.codes))
     if system.prior is not None and not system.generates:
         warnings.warn("the prior is not trained yet: samples are not measured.", stacklevel=2)
     if foreign or not system.generates:
         return result
-    return evaluate_samples(own, detector, result)
+    return evaluate_samples(evaluator, result)

@@ -1,4 +1,4 @@
-"""Codes of generators that learn little: what figures are read beside."""
+"""Codes of generators that learn little: baselines of metrics of samples."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import torch
 from torch import Generator
 
 from fieldloom.errors import InputError
-from fieldloom.evaluation.copies import Codes
+from fieldloom.evaluation.memorisation import CodeSet
 
 
-def baselines(
-    known: Codes,
-    origin: Codes,
+def baseline_codes(
+    known: CodeSet,
+    origin: CodeSet,
     count: int,
     noise: float = 0.1,
     generator: Generator | None = None,
-) -> dict[str, Codes]:
+) -> dict[str, CodeSet]:
     """Codes of generators that learn little, ``count`` of each.
 
     start:    the origin (1, tokens, width), from which fields were fitted, again and again
     noise:    training codes plus Gaussian noise: each number's deviation is the fraction ``noise``
               of its own over the training codes. At a tenth fields are still themselves: such
-              samples are copies that are no copies number by number (arXiv:2506.07998).
+              samples are copies, though not number by number (arXiv:2506.07998).
     gaussian: N(mean, covariance) of the training codes, drawn as mean + Z (codes - mean) /
               sqrt(n - 1) with Z of n columns: exact without a matrix of all weights by all weights,
               and of rank n - 1 where there are more numbers than codes
-    fields:   training codes themselves, what a perfect memory gives
+    fields:   training codes themselves, as perfect memorisation gives
 
     Noise and fields are of different random training codes, each without replacement. Raises
     InputError for fewer than 2 training codes or than ``count``, and a negative fraction.

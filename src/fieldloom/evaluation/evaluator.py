@@ -1,121 +1,131 @@
-"""How the data of one kind are measured: what every kind has, and how plain grids are."""
+"""How data of one kind are measured: what all kinds have in common, and how grids are measured."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
+from fieldloom import memory
 from fieldloom.errors import InputError, unknown
 from fieldloom.evaluation.batches import in_batches
-from fieldloom.evaluation.figures import Figure, Result, Shown
-from fieldloom.evaluation.large import error_map, is_large, measure_in_strips
-from fieldloom.evaluation.pictures import compare_sets, detector_of
+from fieldloom.evaluation.image_sets import build_detector, image_set_metrics
+from fieldloom.evaluation.large import draw_error, is_large, measure_in_strips
 from fieldloom.evaluation.reconstruction import image_metrics, value_metrics
+from fieldloom.evaluation.results import Metric, ReportImage, Result
+from fieldloom.metrics.cloud_protocols import PROTOCOLS
 from fieldloom.metrics.features import Detector
 from fieldloom.modalities.sources import Source
-from fieldloom.settings import Evaluation
+from fieldloom.settings import SHAPE_SETS, Evaluation
 from fieldloom.system import System
-from fieldloom.types import Code, Data
+from fieldloom.types import Code
 
 
 class Evaluator:
-    """A system, its data, and how they are measured. This class measures grids of any axes; those
-    of other kinds of data say what differs.
+    """Measures a system on data. This class measures grids of any axes (audio, video, fields on a
+    sphere); its subclasses say what differs for data of their kind.
 
-    seen:     whether sets of these data are compared in the features of a detector of pictures.
-    ceiling:  metrics that a codec's upper bound is measured by; None: these data have none.
+    has_images:     whether data are images or views, whose sets a detector can compare.
+    upper_bound_by: metrics that the upper bound of a codec is measured by; None: these data have
+                    no upper bound.
+    settings:       ``[evaluate]`` of the recipe, where nothing else is given.
+    held_out:       indices of the data that are measured: the test part of the source, or its
+                    training part where there is none.
+    detector:       of set metrics; None until ``load_detector``.
     """
 
-    seen: ClassVar[bool] = False
-    ceiling: ClassVar[tuple[str, ...] | None] = ("psnr",)
+    has_images: ClassVar[bool] = False
+    upper_bound_by: ClassVar[tuple[str, ...] | None] = ("psnr",)
 
-    def __init__(self, system: System, source: Source, how: Evaluation | None = None) -> None:
+    def __init__(self, system: System, source: Source, settings: Evaluation | None = None) -> None:
         self.system, self.source, self.modality = system, source, system.modality
-        self.how = system.settings.evaluation if how is None else how
-        self.held = source.test if len(source.test) else source.train
+        self.settings = system.settings.evaluation if settings is None else settings
+        self.held_out = source.test if len(source.test) else source.train
+        self.detector: Detector | None = None
 
     @property
-    def measures(self) -> tuple[str, ...]:
-        """How two signals may be compared (``measures.MEASURES``), the usual way first."""
-        return ()
+    def sample_count(self) -> int:
+        """How many samples are drawn from the prior."""
+        return self.settings.samples or len(self.held_out)
 
-    @property
-    def samples(self) -> int:
-        """How many samples are drawn, where nothing is asked for."""
-        return self.how.samples or len(self.held)
-
-    def detector(self) -> Detector | None:
-        """The detector of set metrics, where any is asked for: before the work, since it may be
-        missing."""
-        if not self.seen:
-            return None
-        train = len(self.source.train)
-        return detector_of(self.how, min(train, self.how.samples or train), self.system.permit)
+    def load_detector(self) -> None:
+        """Load the detector, where a metric of sets of images is asked for. Raises InputError
+        where it cannot be had: call this before any long work.
+        """
+        if self.has_images:
+            train = len(self.source.train)
+            smallest = min(train, self.settings.samples or train)
+            self.detector = build_detector(self.settings, smallest, self.system.permit)
 
     # -- reconstruction
 
-    def reconstruct(self, of: str, detector: Detector | None) -> Result:
-        """The held-out data, encoded and decoded. of: what they are, for the metrics."""
-        if is_large(self.system, self.source, self.how):
-            codes = self.system.family.conditioner.origin(len(self.held)).detach()
-            return measure_in_strips(self.system, self.source, self.held, codes, self.how, of)
-        originals = self.source.read(self.held)
-        codes = in_batches(self.system.encode, "encoding", originals)
-        raw = in_batches(self.system.predict_at, "decoding", codes, originals)
-        true = originals.tensor
-        metrics = self.paired(true, raw, of, detector)
-        return Result(metrics, true, raw.clamp(0, 1), codes, shown=self.errors_of(true, raw))
+    def reconstruct(self, of: str) -> Result:
+        """Metrics of the held-out data, encoded and decoded. of: what they are, for the metrics."""
+        if is_large(self.system, self.source, self.settings):
+            codes = self.system.family.conditioner.origin(len(self.held_out)).detach()
+            held_out, settings = self.held_out, self.settings
+            return measure_in_strips(self.system, self.source, held_out, codes, settings, of)
+        data = self.source.read(self.held_out)
+        codes = in_batches(self.system.encode, "encoding", data)
+        raw = in_batches(self.system.predict_at, "decoding", codes, data)
+        true = data.tensor
+        metrics = self.paired_metrics(true, raw, of)
+        return Result(metrics, true, raw.clamp(0, 1), codes, images=self.error_images(true, raw))
 
-    def paired(self, true: Tensor, raw: Tensor, of: str, detector: Detector | None) -> list[Figure]:
+    def paired_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
         """How close decoded values (not clamped) are to their originals."""
-        found = image_metrics(self.how, true, raw, of, detector, self.source.filter)
-        return found + value_metrics(self.how, true, raw, of)
+        metrics = self.image_metrics(true, raw, of)
+        return metrics + value_metrics(self.settings.metrics, true, raw, of)
 
-    def errors_of(self, true: Tensor, raw: Tensor) -> Sequence[Shown]:
-        """Where a fit of a single datum is wrong."""
-        return [] if self.system.family.has_code else error_map(true[0], raw[0])
+    def image_metrics(
+        self, true: Tensor, raw: Tensor, of: str, prefix: str = "", unit: str = "datum"
+    ) -> list[Metric]:
+        """As ``reconstruction.image_metrics``, by this evaluator's settings and detector."""
+        asked, filter = self.settings.metrics, self.source.filter
+        return image_metrics(asked, true, raw, of, self.detector, filter, prefix, unit)
 
-    # -- generation
+    def error_images(self, true: Tensor, raw: Tensor) -> Sequence[ReportImage]:
+        """Where the fit of a single datum is wrong; nothing for systems with codes."""
+        return [] if self.system.family.has_code else draw_error(true[0], raw[0])
 
-    def check(self) -> None:
+    # -- samples of the prior
+
+    def check_samples(self) -> None:
         """Raise InputError where samples could not be measured; before the work."""
 
-    def decode(self, codes: Code) -> Data:
-        """What codes of samples look like, clamped; of large data perhaps only the first ones."""
-        made = in_batches(lambda some: self.system.decode(some, self.how.resolution), "sampling",
-                          codes)  # fmt: skip
-        return Data(made)
+    def decode_samples(self, codes: Code) -> Tensor:
+        """The data of sampled codes, in [0, 1]; of large data perhaps only the first ones."""
+        decode = lambda some: self.system.decode(some, self.settings.resolution)
+        return in_batches(decode, "sampling", codes)
 
-    def compare(self, codes: Code, samples: Tensor, detector: Detector | None) -> list[Figure]:
-        """Set metrics of samples, beside data."""
-        if detector is None:
+    def sample_metrics(self, codes: Code, samples: Tensor) -> list[Metric]:
+        """Metrics of the set of samples against a set of data."""
+        if self.detector is None:
             return []
         real = self.source.read(self.source.train).tensor
-        of = f"{len(samples)} pictures of {len(codes)} samples, {len(real)} training pictures"
-        return compare_sets(self.how, detector, real, samples, of, self.source.filter)
+        of = f"{len(samples)} images of {len(codes)} samples, {len(real)} training images"
+        return self.image_set_metrics(real, samples, of)
 
-    def comparable(self, samples: Tensor) -> bool:
-        """Whether samples and data share their observations, and can be compared number by
-        number."""
+    def image_set_metrics(self, real: Tensor, fake: Tensor, of: str) -> list[Metric]:
+        """As ``image_sets.image_set_metrics``, by this evaluator's settings and detector."""
+        assert self.detector is not None
+        filter = self.source.filter
+        return image_set_metrics(self.settings, self.detector, real, fake, of, filter)
+
+    def has_shape_of_data(self, samples: Tensor) -> bool:
+        """Whether samples can be compared with data number by number."""
         return samples.shape[1:] == self.source.data.shape[1:]
 
     # -- samples beside baselines
 
-    def signals(self, codes: Code, points: int) -> Tensor:
-        """What codes decode to on the training grid, as a measure takes it; NaN where that
-        failed. points: of each shape's cloud."""
-        return in_batches(self.system.decode, "decoding", codes)
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """How two data may be compared (``measures.MEASURES``), the usual way first."""
+        return ()
 
-    def check_signals(self, points: int) -> None:
-        """Raise InputError where ``references`` would; before the work."""
-
-    def references(self, indices: Tensor, points: int) -> Tensor:
-        """Data of these indices as a measure takes them."""
-        return self.source.read(indices).tensor
-
-    def measure(self, asked: str | None = None) -> str:
+    def choose_measure(self, asked: str | None = None) -> str:
         """The measure that is asked for, or the usual one. Raises InputError where none fits."""
         if not self.system.family.has_code:
             raise InputError("judge: this run's signals have no codes.")
@@ -127,7 +137,29 @@ class Evaluator:
             raise unknown("measure of these data", asked, self.measures)
         return asked or self.measures[0]
 
+    def check_points(self, points: int) -> None:
+        """Raise InputError where clouds of so many points cannot be had; before the work."""
 
-def origin_of(system: System) -> Tensor:
-    """The code that every descent begins at: (1, tokens, width)."""
-    return system.family.conditioner.origin(1).detach().cpu()
+    def decode_for_measure(self, codes: Code, points: int) -> Tensor:
+        """What codes decode to, as a measure takes it; NaN where that failed.
+
+        points: of the cloud of each shape.
+        """
+        return in_batches(self.system.decode, "decoding", codes)
+
+    def read_for_measure(self, indices: Tensor, points: int) -> Tensor:
+        """The data of these indices, as a measure takes them."""
+        return self.source.read(indices).tensor
+
+
+def check_memory(settings: Evaluation, system: System, count: int) -> None:
+    """Raise InputError where what ``count`` samples are measured by would not fit this machine."""
+    numbers = math.prod(system.family.code_shape)
+    if set(SHAPE_SETS) & set(settings.metrics):
+        points = settings.points or PROTOCOLS[settings.protocol].points
+        numbers += 6 * points  # float64
+    datum = math.prod(system.modality.shape(settings.resolution)) * system.modality.value_dim
+    size = (count * numbers + datum) * memory.FLOAT
+    resolution = settings.resolution
+    given = f"samples = {count}, points = {settings.points}, resolution = {resolution}"
+    memory.check("evaluate", size, system.permit, given=given)

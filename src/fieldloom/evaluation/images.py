@@ -1,20 +1,20 @@
-"""Images: metrics of reconstructions, and of sets in the features of a detector."""
+"""Images: sets of them are compared in the features of a detector, or by SSIM."""
 
 from __future__ import annotations
 
 from fieldloom.evaluation.evaluator import Evaluator
 
 SAMPLES = 256
-"""Of images, where a recipe asks for no other number."""
+"""How many are drawn from the prior, where a recipe does not say."""
 
 
-class Images(Evaluator):
-    seen = True
+class ImageEvaluator(Evaluator):
+    has_images = True
 
     @property
-    def samples(self) -> int:
-        return self.how.samples or SAMPLES
+    def sample_count(self) -> int:
+        return self.settings.samples or SAMPLES
 
     @property
     def measures(self) -> tuple[str, ...]:
-        return ("ssim", "pixels") if len(self.source.data.shape) == 4 else ()
+        return ("ssim", "pixels")

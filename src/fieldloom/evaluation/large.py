@@ -1,4 +1,4 @@
-"""Data too large to be held as floats: figures and pictures from strips of their rows."""
+"""Data too large to be held as floats: metrics and images from strips of their rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fieldloom.evaluation.figures import Figure, Result, Shown
+from fieldloom.evaluation.results import Metric, ReportImage, Result
 from fieldloom.metrics.paired import ssim, ssim_protocol
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import Progress
@@ -22,49 +22,49 @@ LIMIT = 1 << 22
 """Values of a datum beyond which it is measured by strips, each of no more."""
 
 LONGEST, CROP = 1024, 512
-"""Pixels of the longer side of what is shown: of the whole, and of a part of it."""
+"""Pixels of the longer side of the images of a report: of the whole, and of a part of it."""
 
 WINDOW = 11
 """Rows of the windows that SSIM compares (``metrics.paired.ssim``)."""
 
 WHOLE = {"accuracy", "iou", "chamfer"}
-"""Figures of shapes, which are found on the whole grid."""
+"""Metrics of shapes, which are found on the whole grid."""
 
 
-def is_large(system: System, source: Source, how: Evaluation) -> bool:
+def is_large(system: System, source: Source, settings: Evaluation) -> bool:
     """Whether grids are measured by strips: large ones, whose codes need no data to be known."""
     shape = source.data.shape[1:]
-    if system.family.has_code or WHOLE & set(how.metrics):
+    if system.family.has_code or WHOLE & set(settings.metrics):
         return False
     return math.prod(shape) > LIMIT and (len(shape) == 2 or min(shape[-2:]) >= WINDOW)
 
 
 def measure_in_strips(
-    system: System, source: Source, indices: Tensor, codes: Code, how: Evaluation, of: str
+    system: System, source: Source, indices: Tensor, codes: Code, settings: Evaluation, of: str
 ) -> Result:
-    """Figures of the data at these indices, each beside its code's; pictures of the first."""
-    found = [measure(system, source, indices[i : i + 1], codes[i : i + 1], how)
+    """Metrics of the data at these indices, each beside its code's; images of the first."""
+    found = [measure_datum(system, source, indices[i : i + 1], codes[i : i + 1], settings)
              for i in range(len(indices))]  # fmt: skip
     mean = lambda numbers: sum(numbers) / len(numbers)
-    figures = []
-    if "psnr" in how.metrics:
-        figures.append(Figure("psnr", mean([x.psnr for x in found]), of, "dB, mean per datum"))
-    if "ssim" in how.metrics and found[0].protocol:
-        figures.append(Figure("ssim", mean([x.ssim for x in found]), of, found[0].protocol))
-    if "mse" in how.metrics:
+    metrics = []
+    if "psnr" in settings.metrics:
+        metrics.append(Metric("psnr", mean([x.psnr for x in found]), of, "dB, mean per datum"))
+    if "ssim" in settings.metrics and found[0].ssim_how:
+        metrics.append(Metric("ssim", mean([x.ssim for x in found]), of, found[0].ssim_how))
+    if "mse" in settings.metrics:
         value = mean([x.mse for x in found])
-        figures.append(Figure("mse", value, of, "of values in [0, 1], mean"))
+        metrics.append(Metric("mse", value, of, "of values in [0, 1], mean"))
     nothing = torch.empty(0, *source.data.shape[1:])
-    return Result(figures, nothing, nothing, codes, shown=found[0].shown)
+    return Result(metrics, nothing, nothing, codes, images=found[0].images)
 
 
-class Measured(NamedTuple):
-    """Of one datum; protocol: of its SSIM, empty where it has none."""
+class DatumMetrics(NamedTuple):
+    """Of one datum; ssim_how: the windows of its SSIM, empty where it has none."""
 
     mse: float
     ssim: float
-    protocol: str
-    shown: Sequence[Shown]
+    ssim_how: str
+    images: Sequence[ReportImage]
 
     @property
     def psnr(self) -> float:
@@ -72,64 +72,67 @@ class Measured(NamedTuple):
         return -10 * math.log10(max(self.mse, 1e-8))
 
 
-def measure(system: System, source: Source, place: Tensor, code: Code, how: Evaluation) -> Measured:
-    """A datum of a grid, at one place of the source, beside what its code (1, ...) gives."""
-    stored = source.take(place).tensor[0]
+def measure_datum(
+    system: System, source: Source, index: Tensor, code: Code, settings: Evaluation
+) -> DatumMetrics:
+    """The datum of an index (1,) of the source, a grid, against what its code (1, ...) gives."""
+    stored = source.take(index).tensor[0]
     axes = tuple(stored.shape[1:])
     squares = 0.0
-    likeness = Likeness(axes) if "ssim" in how.metrics and len(axes) in (2, 3) else None
-    pictures = Pictures(axes, len(stored)) if drawable(axes, len(stored)) else None
+    ssims = StripSsim(axes) if "ssim" in settings.metrics and len(axes) in (2, 3) else None
+    images = StripImages(axes, len(stored)) if can_be_drawn(axes, len(stored)) else None
     with Progress("measuring", axes[0], unit="rows") as progress:
         for first, made in system.strips(code, axes, values=LIMIT):
-            true = as_unit(stored[:, first : first + made.shape[1]])
+            true = to_unit(stored[:, first : first + made.shape[1]])
             squares += (made - true).square().sum(dtype=torch.float64).item()
-            if likeness is not None:
-                likeness.add(true, made)
-            if pictures is not None:
-                pictures.add(first, true, made)
+            if ssims is not None:
+                ssims.add(true, made)
+            if images is not None:
+                images.add(first, true, made)
             progress.update(first + made.shape[1])
-    return Measured(
+    return DatumMetrics(
         squares / stored.numel(),
-        math.nan if likeness is None else likeness.mean,
-        "" if likeness is None else protocol_of(axes),
-        [] if pictures is None else [*pictures.pairs(), pictures.error()],
+        math.nan if ssims is None else ssims.mean,
+        "" if ssims is None else describe_ssim(axes),
+        [] if images is None else [*images.draw_pairs(), images.draw_error()],
     )
 
 
-def as_unit(stored: Tensor) -> Tensor:
+def to_unit(stored: Tensor) -> Tensor:
     """What a source stores as floats in [0, 1], as ``Source.read`` has them."""
     return stored.float() / 255 if stored.dtype == torch.uint8 else stored
 
 
-def drawable(axes: tuple[int, ...], channels: int) -> bool:
+def can_be_drawn(axes: tuple[int, ...], channels: int) -> bool:
+    """Whether data are images or videos, in grey or in colours."""
     return len(axes) in (2, 3) and channels in (1, 3)
 
 
-def protocol_of(axes: tuple[int, ...]) -> str:
-    """How SSIM is found: of a film, frame by frame."""
+def describe_ssim(axes: tuple[int, ...]) -> str:
+    """By which windows SSIM is found; of a video, that it is found frame by frame."""
     plain = ssim_protocol(axes[-2:])
     return plain if len(axes) == 2 else f"mean of frames, {plain}"
 
 
-def error_map(original: Tensor, raw: Tensor) -> list[Shown]:
-    """The map of errors of a datum (channel, *axes) that is held; none where none can be drawn."""
+def draw_error(original: Tensor, raw: Tensor) -> list[ReportImage]:
+    """The error map of a datum (channel, *axes), where one can be drawn; raw: not clamped."""
     axes = tuple(original.shape[1:])
-    if not drawable(axes, len(original)):
+    if not can_be_drawn(axes, len(original)):
         return []
-    pictures = Pictures(axes, len(original))
-    pictures.add(0, original, raw)
-    return [pictures.error()]
+    images = StripImages(axes, len(original))
+    images.add(0, original, raw)
+    return [images.draw_error()]
 
 
-class Likeness:
-    """The SSIM of a picture, or the mean of a film's frames', from strips as they come.
+class StripSsim:
+    """The SSIM of an image, or the mean of a video's frames', from strips as they come.
 
-    Of a picture it is the mean over all windows that lie inside. Each strip is joined to the last
+    Of an image it is the mean over all windows that lie inside. Each strip is joined to the last
     rows of the one before, so that every row of windows is seen once.
     """
 
     def __init__(self, axes: tuple[int, ...]) -> None:
-        self.film = len(axes) == 3
+        self.is_video = len(axes) == 3
         self.total, self.count = 0.0, 0
         self.rest: Tensor | None = None
 
@@ -140,7 +143,7 @@ class Likeness:
     def add(self, true: Tensor, made: Tensor) -> None:
         """Strips (channel, rows, ...) of the original and of what was made, not clamped."""
         pair = torch.stack([made.clamp(0, 1), true])
-        if self.film:
+        if self.is_video:
             frames = ssim(*pair.movedim(2, 1))
             self.total, self.count = self.total + frames.sum().item(), self.count + len(frames)
             return
@@ -153,10 +156,10 @@ class Likeness:
         self.rest = pair.clone()
 
 
-class Boxes:
-    """Means over boxes of a picture that comes as strips of rows: at most ``LONGEST`` pixels.
+class BoxMeans:
+    """Means over boxes of an image that comes as strips of rows: at most ``LONGEST`` pixels.
 
-    axes: rows and columns of the picture. side: of a box; those at the far edges may be cut.
+    axes: rows and columns of the image. side: of a box; those at the far edges may be cut.
     """
 
     def __init__(self, axes: tuple[int, ...], channels: int) -> None:
@@ -178,8 +181,8 @@ class Boxes:
         return self.total / (down[:, None] * across)
 
 
-class Pictures:
-    """What a report shows of a large picture, or of a film's middle frame, beside its original.
+class StripImages:
+    """What a report shows of a large image, or of a video's middle frame, beside its original.
 
     The whole and its error as means over boxes; a part in the middle as it is.
     """
@@ -187,44 +190,46 @@ class Pictures:
     def __init__(self, axes: tuple[int, ...], channels: int) -> None:
         self.axes, self.channels = axes[-2:], channels
         self.frames = axes[0] if len(axes) == 3 else 0
-        self.whole = Boxes(self.axes, 2 * channels)
-        self.wrong = Boxes(self.axes, 1)
+        self.whole = BoxMeans(self.axes, 2 * channels)
+        self.wrong = BoxMeans(self.axes, 1)
         self.crop = [slice((n - min(n, CROP)) // 2, (n + min(n, CROP)) // 2) for n in self.axes]
         self.part: list[Tensor] = []
 
     def add(self, first: int, true: Tensor, made: Tensor) -> None:
-        """Strips (channel, rows, ...) from row (of a film: frame) ``first`` on, not clamped."""
+        """Strips (channel, rows, ...) from row (of a video: frame) ``first`` on, not clamped."""
         error = (made - true).abs().mean(0, keepdim=True)
         if not self.frames:
             self.wrong.add(first, error)
-            self._see(first, true, made)
+            self._add_pair(first, true, made)
             return
         self.wrong.add(0, error.sum(1) / self.frames)
         middle = self.frames // 2 - first
         if 0 <= middle < true.shape[1]:
-            self._see(0, true[:, middle], made[:, middle])
+            self._add_pair(0, true[:, middle], made[:, middle])
 
-    def _see(self, first: int, true: Tensor, made: Tensor) -> None:
+    def _add_pair(self, first: int, true: Tensor, made: Tensor) -> None:
         both = torch.cat([true, made.clamp(0, 1)])
         self.whole.add(first, both)
         down, across = self.crop
         inside = slice(max(0, down.start - first), max(0, down.stop - first))
         self.part.append(both[:, inside, across].clone())
 
-    def pairs(self) -> list[Shown]:
+    def draw_pairs(self) -> list[ReportImage]:
         """The original and what was made: the whole; if that is shrunk, a part as it is, too."""
         what = f"The middle one of {self.frames} frames" if self.frames else "The original"
         beside = f"{what} (left) and its reconstruction (right)"
         whole, part = self.whole.mean().unflatten(0, (2, -1)), torch.cat(self.part, 1)
         if self.whole.side == 1:
-            return [Shown("reconstructions.png", beside, whole)]
+            return [ReportImage("reconstructions.png", beside, whole)]
         small, large = (" x ".join(map(str, x.shape[-2:])) for x in (whole, part))
         return [
-            Shown("reconstructions.png", f"{beside}, shrunk to {small}", whole),
-            Shown("crop.png", f"The {large} pixels in their middle", part.unflatten(0, (2, -1))),
+            ReportImage("reconstructions.png", f"{beside}, shrunk to {small}", whole),
+            ReportImage(
+                "crop.png", f"The {large} pixels in their middle", part.unflatten(0, (2, -1))
+            ),
         ]
 
-    def error(self) -> Shown:
+    def draw_error(self) -> ReportImage:
         """The mean absolute error, brightened by a power of two so that most of it is seen."""
         error = self.wrong.mean()
         high = error.flatten().sort().values[int(0.995 * (error.numel() - 1))].item()
@@ -233,4 +238,4 @@ class Pictures:
         side = self.wrong.side
         boxes = f"of boxes of {side} x {side} pixels, " if side > 1 else ""
         how = f"Absolute error, mean {of}{boxes}of channels, {factor} times as bright"
-        return Shown("error.png", how, (factor * error)[None])
+        return ReportImage("error.png", how, (factor * error)[None])

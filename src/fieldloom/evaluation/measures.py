@@ -1,4 +1,4 @@
-"""How two signals are compared: pictures, or clouds of points."""
+"""How two signals are compared: images, or clouds of points."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fieldloom.metrics.clouds import distances, normalize_clouds
-from fieldloom.metrics.clouds_features import Statistics
+from fieldloom.metrics.cloud_distances import distances, normalize_clouds
+from fieldloom.metrics.cloud_features import Statistics
 from fieldloom.metrics.features import Gabor
 from fieldloom.metrics.paired import ssim_between
 
 NEAR = 1e-12
-"""Steps that (1 - SSIM) / 2 is rounded to: the same two pictures, compared in other company, are
-then as far apart as before, and a picture is no way from itself."""
+"""Step that (1 - SSIM) / 2 is rounded to, so that the distance of two images does not depend on the
+others that they are compared with, and is 0 from an image to itself."""
 
 
 class Measure(NamedTuple):
-    """How signals are compared: pictures (n, channel, height, width), or clouds (n, points, 3).
+    """How signals are compared: images (n, channel, height, width), or clouds (n, points, 3).
 
-    between:  distances (n, m) of every signal of one set to every one of another.
-    features: (n, d), for a Frechet distance.
-    says:     what both are.
+    between:     distances (n, m) of every signal of one set to every one of another.
+    features:    (n, d), for a Frechet distance.
+    description: of both, for a report.
     """
 
     between: Callable[[Tensor, Tensor], Tensor]
     features: Callable[[Tensor], Tensor]
-    says: str
+    description: str
 
 
 def _pixels(a: Tensor, b: Tensor) -> Tensor:
-    # Not by a matrix product, which would put equal pictures apart.
+    # Not by a matrix product, which would give equal images a distance above 0.
     exact = "donot_use_mm_for_euclid_dist"
     rows = a.flatten(1).double()
     parts = [torch.cdist(rows, part.flatten(1).double(), 2.0, exact) for part in b.split(1024)]
@@ -51,8 +51,8 @@ def _chamfer(a: Tensor, b: Tensor) -> Tensor:
     return distances(one, one if b is a else normalize_clouds(b, "cloud"), "chamfer", True)
 
 
-def _gabor(pictures: Tensor) -> Tensor:
-    return Gabor()(pictures.float())
+def _gabor(images: Tensor) -> Tensor:
+    return Gabor()(images.float())
 
 
 MEASURES: Mapping[str, Measure] = {
@@ -69,8 +69,8 @@ MEASURES: Mapping[str, Measure] = {
 }
 
 
-class Seen(NamedTuple):
-    """A set as it is measured: each signal once, however often it stands there.
+class DistinctSignals(NamedTuple):
+    """A set of signals, with each distinct one once.
 
     distinct: (k, ...), without failures. indices: (n,), where in ``distinct`` each signal of the
     set is; -1 for a failure.
@@ -84,17 +84,19 @@ class Seen(NamedTuple):
         return int((self.indices < 0).sum())
 
 
-def see(signals: Tensor) -> Seen:
-    """A signal that is not finite throughout is a failure."""
+def find_distinct(signals: Tensor) -> DistinctSignals:
+    """The distinct signals of a set; one that is not finite throughout is a failure."""
     flat = signals.flatten(1)
     fine = flat.isfinite().all(1)
     distinct, inverse = flat[fine].unique(dim=0, return_inverse=True)
     indices = torch.full((len(signals),), -1)
     indices[fine] = inverse
-    return Seen(distinct.unflatten(1, signals.shape[1:]), indices)
+    return DistinctSignals(distinct.unflatten(1, signals.shape[1:]), indices)
 
 
-def apart(measure: Measure, a: Seen, b: Seen) -> Float[Tensor, "n m"]:
+def pairwise_distances(
+    measure: Measure, a: DistinctSignals, b: DistinctSignals
+) -> Float[Tensor, "n m"]:
     """Distances of every signal of a to every one of b; a failure is infinitely far from all."""
     if len(a.distinct) and len(b.distinct):
         found = measure.between(a.distinct, a.distinct if b is a else b.distinct)
@@ -103,7 +105,7 @@ def apart(measure: Measure, a: Seen, b: Seen) -> Float[Tensor, "n m"]:
     return pad(found, (0, 1, 0, 1), value=math.inf)[a.indices][:, b.indices]
 
 
-def features_of(measure: Measure, a: Seen) -> Float[Tensor, "n d"]:
+def signal_features(measure: Measure, a: DistinctSignals) -> Float[Tensor, "n d"]:
     """Features of every signal, NaN of a failure."""
     found = measure.features(a.distinct) if len(a.distinct) else torch.zeros(0, 1)
     return pad(found.double(), (0, 0, 0, 1), value=math.nan)[a.indices]

@@ -1,19 +1,24 @@
-"""How close decoded data are to their originals."""
+"""How close decoded values are to their originals.
+
+``asked`` are the names of the metrics that a recipe asks for, ``of`` what the data are, for the
+metric; ``raw`` are decoded values that were not clamped.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor
 
-from fieldloom.evaluation.figures import Figure
-from fieldloom.evaluation.pictures import seen_by
+from fieldloom.evaluation.image_sets import describe_detector
+from fieldloom.evaluation.results import Metric
 from fieldloom.metrics.features import Detector
 from fieldloom.metrics.paired import accuracy, iou, psnr, ssim, ssim_protocol
 from fieldloom.metrics.sets import frechet
-from fieldloom.settings import Evaluation
 
 
 def image_metrics(
-    how: Evaluation,
+    asked: Collection[str],
     originals: Tensor,
     raw: Tensor,
     of: str,
@@ -21,43 +26,45 @@ def image_metrics(
     filter: str,
     prefix: str = "",
     unit: str = "datum",
-) -> list[Figure]:
-    """PSNR (not clamped; the mean of each datum's), SSIM, Frechet distance.
+) -> list[Metric]:
+    """PSNR (not clamped; the mean of each datum's), of images also SSIM and Frechet distance.
 
-    prefix: of the figures' names (``novel.`` for views that were held out). unit: what a datum is.
+    prefix: of the metrics' names (``novel.`` for views that were held out). unit: what a datum is.
+    filter: with which the source resized its images.
     """
-    figures = []
-    if "psnr" in how.metrics:
+    metrics = []
+    if "psnr" in asked:
         value = psnr(raw, originals).mean().item()
-        figures.append(Figure(f"{prefix}psnr", value, of, f"dB, mean per {unit}"))
-    if "ssim" in how.metrics and originals.ndim == 4:
+        metrics.append(Metric(f"{prefix}psnr", value, of, f"dB, mean per {unit}"))
+    if "ssim" in asked and originals.ndim == 4:
         value = ssim(raw.clamp(0, 1), originals).mean().item()
-        figures.append(Figure(f"{prefix}ssim", value, of, ssim_protocol(tuple(raw.shape[2:]))))
-    if detector is not None and "frechet" in how.metrics and len(originals) > 1:
+        metrics.append(Metric(f"{prefix}ssim", value, of, ssim_protocol(tuple(raw.shape[2:]))))
+    if detector is not None and "frechet" in asked and len(originals) > 1:
         value = frechet(detector(originals), detector(raw.clamp(0, 1)))
-        figures.append(Figure(f"{prefix}r{detector.figure}", value, of, seen_by(detector, filter)))
-    return figures
+        how = describe_detector(detector, filter)
+        metrics.append(Metric(f"{prefix}r{detector.metric}", value, of, how))
+    return metrics
 
 
-def video_metrics(how: Evaluation, originals: Tensor, raw: Tensor, of: str) -> list[Figure]:
+def frame_metrics(asked: Collection[str], originals: Tensor, raw: Tensor, of: str) -> list[Metric]:
     """SSIM of videos (n, channel, time, height, width): the mean of their frames'."""
-    if "ssim" not in how.metrics:
+    if "ssim" not in asked:
         return []
     made, true = (x.movedim(2, 1).flatten(0, 1) for x in (raw.clamp(0, 1), originals))
-    note = f"mean of frames, {ssim_protocol(tuple(raw.shape[3:]))}"
-    return [Figure("ssim", ssim(made, true).mean().item(), of, note)]
+    how = f"mean of frames, {ssim_protocol(tuple(raw.shape[3:]))}"
+    return [Metric("ssim", ssim(made, true).mean().item(), of, how)]
 
 
-def value_metrics(how: Evaluation, originals: Tensor, raw: Tensor, of: str) -> list[Figure]:
+def value_metrics(asked: Collection[str], originals: Tensor, raw: Tensor, of: str) -> list[Metric]:
     """Squared error, accuracy and IoU of values."""
-    figures = []
-    if "mse" in how.metrics:
+    metrics = []
+    if "mse" in asked:
         value = (raw - originals).square().mean().item()
-        figures.append(Figure("mse", value, of, "of values in [0, 1], mean"))
-    if "accuracy" in how.metrics:
+        metrics.append(Metric("mse", value, of, "of values in [0, 1], mean"))
+    if "accuracy" in asked:
         value = accuracy(raw, originals).mean().item()
-        figures.append(Figure("accuracy", value, of, "fraction of cells on the right side of 0.5"))
-    if "iou" in how.metrics:
+        metrics.append(Metric("accuracy", value, of, "fraction of cells on the right side of 0.5"))
+    if "iou" in asked:
         value = iou(raw, originals).mean().item()
-        figures.append(Figure("iou", value, of, "of cells above 0.5, mean per datum"))
-    return figures
+        metrics.append(Metric("iou", value, of, "of cells above 0.5, mean per datum"))
+    return metrics

@@ -1,4 +1,4 @@
-"""Sets of shapes: from grids to surfaces to clouds of points, judged by a published protocol."""
+"""Shapes: reconstructed surfaces, and sets of them, as clouds of points on the surfaces."""
 
 from __future__ import annotations
 
@@ -13,41 +13,37 @@ from torch import Generator, Tensor
 from fieldloom.errors import InputError
 from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.evaluator import Evaluator
-from fieldloom.evaluation.figures import Figure, Shown
-from fieldloom.evaluation.reconstruction import image_metrics, value_metrics
+from fieldloom.evaluation.results import Metric, ReportImage
 from fieldloom.geometry.mesh import sample
-from fieldloom.metrics.clouds import (
-    PROTOCOLS,
-    CloudProtocol,
-    chamfer,
-    cloud_metrics,
-    find_failures,
-    jsd,
-)
-from fieldloom.metrics.clouds_features import Statistics
-from fieldloom.metrics.features import Detector
+from fieldloom.metrics.cloud_distances import chamfer, find_failures
+from fieldloom.metrics.cloud_features import Statistics
+from fieldloom.metrics.cloud_protocols import PROTOCOLS, CloudProtocol, cloud_metrics
+from fieldloom.metrics.cloud_sets import jsd
 from fieldloom.metrics.sets import frechet
 from fieldloom.modalities import Voxels
 from fieldloom.modalities.grid import Resolution
 from fieldloom.progress import track
-from fieldloom.settings import SHAPES, Evaluation
-from fieldloom.system import System
-from fieldloom.types import Code, Data
+from fieldloom.settings import SHAPE_SETS, Evaluation
+from fieldloom.types import Code
 
 SURFACE = 2048
-"""Points of a surface that a reconstruction's Chamfer distance is measured with."""
+"""Points of a surface that the Chamfer distance of a reconstruction is measured with."""
 
 HELD = 1 << 27
 """Values of decoded shapes that are held at a time: half a GiB."""
 
 
-class Shapes(Evaluator):
-    """Occupancies or distances, on a grid or at scattered samples; sets of their surfaces."""
+class ShapeEvaluator(Evaluator):
+    """Occupancies or distances, on grids or at scattered samples."""
 
-    ceiling = ("psnr", "iou", "chamfer")
+    upper_bound_by = ("psnr", "iou", "chamfer")
 
     @property
-    def scattered(self) -> bool:
+    def shapes(self) -> Voxels:
+        return cast(Voxels, self.modality)
+
+    @property
+    def is_scattered(self) -> bool:
         """Whether data are samples at coordinates, not grids."""
         return self.source.data.coords is not None
 
@@ -57,88 +53,99 @@ class Shapes(Evaluator):
         return len(self.source.data.shape) == 5 or self.source.data.surface is not None
 
     @property
+    def compares_sets(self) -> bool:
+        """Whether metrics of sets of shapes are asked for, and can be had."""
+        return bool(set(SHAPE_SETS) & set(self.settings.metrics)) and self.has_surfaces
+
+    # -- reconstruction
+
+    def paired_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
+        return super().paired_metrics(true, raw, of) + self.surface_metrics(true, raw, of)
+
+    def surface_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
+        """The Chamfer distance of the surfaces of grids (n, 1, *axes); nothing of other data."""
+        if "chamfer" not in self.settings.metrics or true.ndim != 5:
+            return []
+        real, made = (surface_clouds(self.shapes, x, SURFACE) for x in (true, raw))
+        empty = find_failures(made) | find_failures(real)
+        value = chamfer(made[~empty], real[~empty]).mean().item() if not empty.all() else math.inf
+        how = f"squared, {SURFACE} points a surface; {int(empty.sum())} without surface left out"
+        without = float(find_failures(made).sum())
+        return [
+            Metric("chamfer", value, of, how),
+            Metric("empty", without, of, "without a surface"),
+        ]
+
+    def error_images(self, true: Tensor, raw: Tensor) -> Sequence[ReportImage]:
+        return []
+
+    # -- samples of the prior
+
+    def check_samples(self) -> None:
+        if self.compares_sets:
+            self.check_points(protocol_of(self.settings)[0].points)
+
+    def decode_samples(self, codes: Code) -> Tensor:
+        """Of scattered data the grids are large: only a few, which a report shows."""
+        few = grids_at_a_time(self.shapes, self.settings.resolution) if self.is_scattered else None
+        return super().decode_samples(codes[:few])
+
+    def sample_metrics(self, codes: Code, samples: Tensor) -> list[Metric]:
+        if not self.compares_sets:
+            return []
+        points = protocol_of(self.settings)[0].points
+        true = self.read_for_measure(self.held_out, points)
+        if len(samples) == len(codes):
+            made = surface_clouds(self.shapes, samples, points)
+        else:
+            made = self.decode_clouds(codes, points, self.settings.resolution)
+        return shape_set_metrics(self.settings, made, true)
+
+    def has_shape_of_data(self, samples: Tensor) -> bool:
+        return not self.is_scattered and super().has_shape_of_data(samples)
+
+    # -- samples beside baselines
+
+    @property
     def measures(self) -> tuple[str, ...]:
         return ("chamfer",) if self.has_surfaces else ()
 
-    @property
-    def judged(self) -> bool:
-        """Whether metrics of sets of shapes are asked for, and can be had."""
-        return bool(set(SHAPES) & set(self.how.metrics)) and self.has_surfaces
-
-    def paired(self, true: Tensor, raw: Tensor, of: str, detector: Detector | None) -> list[Figure]:
-        found = image_metrics(self.how, true, raw, of, detector, self.source.filter)
-        found += value_metrics(self.how, true, raw, of)
-        return found + self.surface_metrics(true, raw, of)
-
-    def surface_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Figure]:
-        """Of grids the Chamfer distance of their surfaces."""
-        if "chamfer" not in self.how.metrics or true.ndim != 5:
-            return []
-        real, made = (clouds_of(voxels_of(self.system), x, SURFACE) for x in (true, raw))
-        empty = find_failures(made) | find_failures(real)
-        value = chamfer(made[~empty], real[~empty]).mean().item() if not empty.all() else math.inf
-        note = f"squared, {SURFACE} points a surface; {int(empty.sum())} without surface left out"
-        return [
-            Figure("chamfer", value, of, note),
-            Figure("empty", float(find_failures(made).sum()), of, "without a surface"),
-        ]
-
-    def errors_of(self, true: Tensor, raw: Tensor) -> Sequence[Shown]:
-        return []
-
-    def check(self) -> None:
-        if self.judged:
-            self.check_signals(protocol_of(self.how)[0].points)
-
-    def check_signals(self, points: int) -> None:
+    def check_points(self, points: int) -> None:
         """Raise InputError where the source keeps fewer points of each surface."""
-        held = self.source.data.surface
-        if held is not None and held.shape[1] < points:
+        surface = self.source.data.surface
+        if surface is not None and surface.shape[1] < points:
             raise InputError(
                 f"surfaces of {points} points are asked for: the run's source keeps "
-                f"{held.shape[1]} of each (source.surface, when it was trained)."
+                f"{surface.shape[1]} of each (source.surface, when it was trained)."
             )
 
-    def decode(self, codes: Code) -> Data:
-        """Of scattered samples the grids are large: only a few are there to be looked at."""
-        few = together(voxels_of(self.system), self.how.resolution) if self.scattered else None
-        return super().decode(codes[:few])
+    def decode_for_measure(self, codes: Code, points: int) -> Tensor:
+        return self.decode_clouds(codes, points)
 
-    def compare(self, codes: Code, samples: Tensor, detector: Detector | None) -> list[Figure]:
-        if not self.judged:
-            return []
-        points = protocol_of(self.how)[0].points
-        true = self.references(self.held, points)
-        if len(samples) == len(codes):
-            made = clouds_of(voxels_of(self.system), samples, points)
-        else:
-            made = decoded_clouds(self.system, codes, points, self.how.resolution)
-        return protocol_metrics(self.how, made, true)
-
-    def comparable(self, samples: Tensor) -> bool:
-        return not self.scattered and super().comparable(samples)
-
-    def signals(self, codes: Code, points: int) -> Tensor:
-        """Clouds (n, points, 3) of what codes decode to; NaN where there is no surface."""
-        return decoded_clouds(self.system, codes, points)
-
-    def references(self, indices: Tensor, points: int) -> Tensor:
+    def read_for_measure(self, indices: Tensor, points: int) -> Tensor:
         """Clouds (n, points, 3) of data; of scattered samples the points kept beside them.
 
         NaN where there is no surface. Raises InputError where a source keeps fewer points.
         """
-        self.check_signals(points)
-        surface, modality = self.source.data.surface, voxels_of(self.system)
+        self.check_points(points)
+        surface = self.source.data.surface
         if surface is None:
-            return clouds_of(modality, self.source.read(indices).tensor, points)
-        return in_unit(modality, surface[indices, :points].double())
+            return surface_clouds(self.shapes, self.source.read(indices).tensor, points)
+        return to_unit_cube(self.shapes, surface[indices, :points].double())
+
+    def decode_clouds(
+        self, codes: Code, points: int, resolution: Resolution | None = None
+    ) -> Tensor:
+        """As ``surface_clouds`` of what codes decode to, with few grids held at a time."""
+        clouds = []
+        for part in codes.split(grids_at_a_time(self.shapes, resolution)):
+            decode = lambda some: self.system.decode(some, resolution)
+            grids = in_batches(decode, "decoding", part)
+            clouds.append(surface_clouds(self.shapes, grids, points))
+        return torch.cat(clouds)
 
 
-def voxels_of(system: System) -> Voxels:
-    return cast(Voxels, system.modality)
-
-
-def clouds_of(modality: Voxels, data: Tensor, points: int) -> Tensor:
+def surface_clouds(modality: Voxels, data: Tensor, points: int) -> Tensor:
     """Points on the surfaces of grids (n, 1, *axes): (n, points, 3); NaN where there is none, and
     where a grid is not finite.
 
@@ -147,65 +154,56 @@ def clouds_of(modality: Voxels, data: Tensor, points: int) -> Tensor:
     """
     clouds = []
     for datum in track(data, "surfaces", len(data), "shapes"):
-        found = modality.mesh(datum) if datum.isfinite().all() else None
-        if found is None:
+        mesh = modality.mesh(datum) if datum.isfinite().all() else None
+        if mesh is None:
             clouds.append(torch.full((points, 3), torch.nan, dtype=torch.float64))
         else:
-            drawn, _ = sample(found, points, Generator().manual_seed(0))
-            clouds.append(in_unit(modality, drawn))
+            cloud, _ = sample(mesh, points, Generator().manual_seed(0))
+            clouds.append(to_unit_cube(modality, cloud))
     return torch.stack(clouds)
 
 
-def in_unit(modality: Voxels, points: Tensor) -> Tensor:
-    """The modality's coordinates -> [-0.5, 0.5]^3."""
+def to_unit_cube(modality: Voxels, points: Tensor) -> Tensor:
+    """Points in the modality's coordinates, in [-0.5, 0.5]^3."""
     low, high = modality.placement.low, modality.placement.high
     return (points - (high + low) / 2) / (high - low)
 
 
-def together(modality: Voxels, resolution: Resolution | None = None) -> int:
+def grids_at_a_time(modality: Voxels, resolution: Resolution | None = None) -> int:
     """How many decoded shapes are held at a time."""
     return max(1, HELD // math.prod(modality.shape(resolution)))
 
 
-def decoded_clouds(
-    system: System, codes: Code, points: int, resolution: Resolution | None = None
-) -> Tensor:
-    """As ``clouds_of`` what codes decode to, few grids held at a time."""
-    modality = voxels_of(system)
-    clouds = []
-    for part in codes.split(together(modality, resolution)):
-        grids = in_batches(lambda some: system.decode(some, resolution), "decoding", part)
-        clouds.append(clouds_of(modality, grids, points))
-    return torch.cat(clouds)
+def protocol_of(settings: Evaluation) -> tuple[CloudProtocol, str]:
+    """The recipe's protocol, with the recipe's number of points, and what metrics call it."""
+    protocol = PROTOCOLS[settings.protocol]
+    if settings.points is None or settings.points == protocol.points:
+        return protocol, settings.protocol
+    note = f"{settings.protocol} with {settings.points} points instead of {protocol.points}"
+    return replace(protocol, points=settings.points), note
 
 
-def protocol_of(how: Evaluation) -> tuple[CloudProtocol, str]:
-    """The recipe's protocol, by its number of points, and what to call it."""
-    protocol = PROTOCOLS[how.protocol]
-    if how.points is None or how.points == protocol.points:
-        return protocol, how.protocol
-    note = f"{how.protocol} with {how.points} points instead of {protocol.points}"
-    return replace(protocol, points=how.points), note
+def shape_set_metrics(settings: Evaluation, made: Tensor, true: Tensor) -> list[Metric]:
+    """Metrics of the recipe's protocol: clouds of samples against those of held-out shapes.
 
-
-def protocol_metrics(how: Evaluation, made: Tensor, true: Tensor) -> list[Figure]:
-    """The figures of the recipe's protocol: clouds of samples against those of held-out shapes."""
-    protocol, note = protocol_of(how)
+    made, true: (n, points, 3), NaN where there is no surface; such true shapes are left out.
+    """
+    protocol, note = protocol_of(settings)
     true = true[~find_failures(true)]
     of = f"{len(made)} samples, {len(true)} test shapes, {protocol.points} points each"
-    figures = []
-    if "shapes" in how.metrics:
-        plain = replace(protocol, metrics=tuple(m for m in protocol.metrics if m != "jsd"))
-        found = cloud_metrics(made, true, plain)
-        figures += [Figure(name, value, of, note) for name, value in found.items()]
+    metrics = []
+    if "shapes" in settings.metrics:
+        plain = replace(protocol, metrics=tuple(name for name in protocol.metrics if name != "jsd"))
+        values = cloud_metrics(made, true, plain)
+        metrics += [Metric(name, value, of, note) for name, value in values.items()]
         if "jsd" in protocol.metrics:
-            reach = 2 * float(true.norm(dim=-1).max())  # the farthest reference point to 0.5
-            spread = jsd(made / reach, true / reach)
-            figures.append(Figure("jsd", spread, of, f"{note}, clouds divided by {reach:.4g}"))
-    if "cloud-frechet" in how.metrics:
+            diameter = 2 * float(true.norm(dim=-1).max())  # the farthest reference point to 0.5
+            value = jsd(made / diameter, true / diameter)
+            metrics.append(Metric("jsd", value, of, f"{note}, clouds divided by {diameter:.4g}"))
+    if "cloud-frechet" in settings.metrics:
         detector, there = Statistics(0.5), made[~find_failures(made)]
         if len(there) > 1:
             value = frechet(detector(true), detector(there))
-            note = f"{detector.name}, not FPD; {len(made) - len(there)} failures left out"
-            figures.append(Figure(f"cloud.{detector.figure}", value, of, note))
-    return figures
+            how = f"{detector.name}, not FPD; {len(made) - len(there)} failures left out"
+            metrics.append(Metric(f"cloud.{detector.metric}", value, of, how))
+    return metrics

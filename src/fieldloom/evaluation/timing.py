@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from torch import Generator
@@ -18,6 +18,7 @@ from fieldloom.encoders import Fit, Step
 from fieldloom.encoders.refinement import RATES
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
+from fieldloom.evaluation.learning_curves import Curve
 from fieldloom.family import Family
 from fieldloom.fields import Fourier, FourierMlp
 from fieldloom.metrics.paired import psnr
@@ -26,16 +27,8 @@ from fieldloom.system import System
 from fieldloom.types import Code, Data, Signal
 
 
-class Curve(NamedTuple):
-    """PSNR after so many steps, which took so many seconds a datum: means over data."""
-
-    steps: list[int]
-    seconds: list[float]
-    psnr: list[float]
-
-
-class Case(NamedTuple):
-    """A fit: codes of a system descend at a rate; seconds are already spent when it begins."""
+class Start(NamedTuple):
+    """Where a fit begins: codes of a system, Adam's rate, and the seconds spent before it."""
 
     system: System
     code: Code
@@ -61,7 +54,7 @@ class Budget:
     points: int | None = None
 
 
-def scratch(
+def random_network(
     system: System, width: int = 256, depth: int = 4, bandwidth: float = 10.0, seed: int = 0
 ) -> tuple[System, Code]:
     """A network on Gaussian Fourier features for the same data, and its random weights as a code.
@@ -83,7 +76,7 @@ def scratch(
     return other, other.family.conditioner.origin(1).detach()
 
 
-def against_time(
+def psnr_against_time(
     system: System,
     data: Data,
     budget: Budget = Budget(),
@@ -102,36 +95,40 @@ def against_time(
     if not system.family.has_code:
         raise InputError("time: this run's signals have no codes that could be refined.")
     found: dict[str, list[Curve]] = {}
-    marks = marks_of(budget.steps)
+    steps = measured_steps(budget.steps)
     singles = (data.part([i]) for i in range(len(data)))
-    for place, datum in enumerate(track(singles, "fitting", len(data), "data")):
+    for index, datum in enumerate(track(singles, "fitting", len(data), "data")):
         signal = system.modality.encoding(datum).to(system.device)
-        if not place:  # what only the first run of anything costs
-            for case in cases(system, signal, rates, width, seed).values():
-                fit(case, signal, datum, Budget(1, math.inf, budget.points), [0])
-        for name, case in cases(system, signal, rates, width, seed + place).items():
+        if not index:  # what only the first run of anything costs
+            for start in starts_of(system, signal, rates, width, seed).values():
+                fit_curve(start, signal, datum, Budget(1, math.inf, budget.points), [0])
+        for name, start in starts_of(system, signal, rates, width, seed + index).items():
             own = replace(budget, steps=0) if name == "encoder" else budget
-            found.setdefault(name, []).append(fit(case, signal, datum, own, marks))
-    return {name: mean_of(curves) for name, curves in found.items()}
+            found.setdefault(name, []).append(fit_curve(start, signal, datum, own, steps))
+    return {name: mean_curve(curves) for name, curves in found.items()}
 
 
-def cases(system: System, signal: Signal, rates: Rates, width: int, seed: int) -> dict[str, Case]:
-    """The four ways, each at its beginning, to one datum."""
+def starts_of(
+    system: System, signal: Signal, rates: Rates, width: int, seed: int
+) -> dict[str, Start]:
+    """Where each of the four fits of one datum begins."""
     synchronize(system.device)
     began = time.perf_counter()
     code = system.encode_signal(signal)
     synchronize(system.device)
     took = time.perf_counter() - began
     return {
-        "encoder": Case(system, code, 1.0, took),
-        "codes": Case(system, code, rates.codes, took),
-        "weights": Case(*system.unfold(code), rates.weights, took),
-        "scratch": Case(*scratch(system, width, seed=seed), rates.scratch, 0.0),
+        "encoder": Start(system, code, 1.0, took),
+        "codes": Start(system, code, rates.codes, took),
+        "weights": Start(*system.unfold(code), rates.weights, took),
+        "scratch": Start(*random_network(system, width, seed=seed), rates.scratch, 0.0),
     }
 
 
-def fit(case: Case, signal: Signal, datum: Data, budget: Budget, marks: Sequence[int]) -> Curve:
-    """The curve of one datum (1, channel, *axes), measured after those steps of ``marks`` that the
+def fit_curve(
+    start: Start, signal: Signal, datum: Data, budget: Budget, steps: Sequence[int]
+) -> Curve:
+    """The curve of one datum (1, channel, *axes), measured after those of ``steps`` that the
     budget reaches.
     """
     curve = Curve([], [], [])
@@ -139,27 +136,27 @@ def fit(case: Case, signal: Signal, datum: Data, budget: Budget, marks: Sequence
     def measure(at: Step) -> bool:
         if at.step and at.seconds > budget.seconds:
             return True
-        if at.step in marks:
+        if at.step in steps:
             curve.steps.append(at.step)
-            curve.seconds.append(case.seconds + at.seconds)
-            made = case.system.predict_at(at.code, datum).tensor
+            curve.seconds.append(start.seconds + at.seconds)
+            made = start.system.predict_at(at.code, datum).tensor
             curve.psnr.append(psnr(made, datum.tensor).item())
         return False
 
-    descent = Fit(budget.steps, case.rate, keep="last", points=budget.points, draw="anew")
-    parts = (case.system.family, case.system.render, case.system.loss_fn)
-    descent.refine(case.code, signal, *parts, on_step=measure)
+    descent = Fit(budget.steps, start.rate, keep="last", points=budget.points, draw="anew")
+    parts = (start.system.family, start.system.render, start.system.loss_fn)
+    descent.refine(start.code, signal, *parts, on_step=measure)
     return curve
 
 
-def marks_of(steps: int, count: int = 32) -> list[int]:
+def measured_steps(steps: int, count: int = 32) -> list[int]:
     """About ``count`` steps from 0 to the last, at growing distances."""
     grown = {round((steps + 1) ** (i / count)) - 1 for i in range(count + 1)}
     return sorted(grown | {0, steps})
 
 
-def mean_of(curves: Sequence[Curve]) -> Curve:
-    """The mean of curves of one case, as far as all of them come."""
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """The mean of the curves of several data, as far as all of them come."""
     reached = min(len(curve.steps) for curve in curves)
     mean = lambda rows: [sum(column) / len(column) for column in zip(*rows, strict=True)]
     return Curve(
@@ -167,3 +164,11 @@ def mean_of(curves: Sequence[Curve]) -> Curve:
         mean([curve.seconds[:reached] for curve in curves]),
         mean([curve.psnr[:reached] for curve in curves]),
     )
+
+
+def as_json(
+    curves: Mapping[str, Curve], budget: Budget, rates: Rates, width: int
+) -> dict[str, Any]:
+    """What ``psnr_against_time`` found, and was asked for, as ``time.json`` has it."""
+    about = {"points": budget.points, "rates": asdict(rates), "width": width}
+    return about | {"curves": {name: curve._asdict() for name, curve in curves.items()}}

@@ -1,17 +1,17 @@
-"""Video: as other grids, and the SSIM of its frames."""
+"""Video: measured as other grids are, and by the SSIM of its frames."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from fieldloom.evaluation.evaluator import Evaluator
-from fieldloom.evaluation.figures import Figure
-from fieldloom.evaluation.reconstruction import image_metrics, value_metrics, video_metrics
-from fieldloom.metrics.features import Detector
+from fieldloom.evaluation.reconstruction import frame_metrics
+from fieldloom.evaluation.results import Metric
 
 
-class Video(Evaluator):
-    def paired(self, true: Tensor, raw: Tensor, of: str, detector: Detector | None) -> list[Figure]:
-        found = image_metrics(self.how, true, raw, of, detector, self.source.filter)
-        found += video_metrics(self.how, true, raw, of)
-        return found + value_metrics(self.how, true, raw, of)
+class VideoEvaluator(Evaluator):
+    def image_metrics(
+        self, true: Tensor, raw: Tensor, of: str, prefix: str = "", unit: str = "datum"
+    ) -> list[Metric]:
+        metrics = super().image_metrics(true, raw, of, prefix, unit)
+        return metrics + frame_metrics(self.settings.metrics, true, raw, of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -10,78 +11,95 @@ from torch import Tensor
 from fieldloom.errors import InputError
 from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.evaluator import Evaluator
-from fieldloom.evaluation.figures import Figure, Result
-from fieldloom.evaluation.pictures import compare_sets
 from fieldloom.evaluation.reconstruction import image_metrics
-from fieldloom.metrics.features import Detector
+from fieldloom.evaluation.results import Metric, Result
 from fieldloom.metrics.paired import psnr
-from fieldloom.modalities import Views as Modality
+from fieldloom.modalities import Views
 from fieldloom.system import System
 from fieldloom.types import Code, Data
 
 
-class Views(Evaluator):
-    seen, ceiling = True, None
+class ViewEvaluator(Evaluator):
+    has_images, upper_bound_by = True, None
 
     @property
-    def views(self) -> Modality:
-        return cast(Modality, self.modality)
+    def views(self) -> Views:
+        return cast(Views, self.modality)
 
-    def reconstruct(self, of: str, detector: Detector | None) -> Result:
-        originals = self.source.read(self.held)
+    def reconstruct(self, of: str) -> Result:
+        """Metrics of the seen views, and as ``novel.`` of those that were held out."""
+        originals = self.source.read(self.held_out)
         codes = in_batches(self.system.encode, "encoding", originals)
         data = self.views.seen(originals)
         raw = self.render(codes, data)
-        metrics = self.by_view(data.tensor, raw, of, None, "")
+        pair = data.tensor.flatten(0, 1), raw.flatten(0, 1)
+        asked, filter = self.settings.metrics, self.source.filter
+        metrics = image_metrics(asked, *pair, of, None, filter, unit="view")
         if self.views.held:
             data = self.views.held_out(originals)
             raw = self.render(codes, data)
+            pair = data.tensor.flatten(0, 1), raw.flatten(0, 1)
             of = f"{of}, {data.shape[1]} held-out views each"
-            metrics += self.by_view(data.tensor, raw, of, detector, "novel.")
+            metrics += self.image_metrics(*pair, of, "novel.", "view")
         return Result(metrics, data.tensor, raw.clamp(0, 1), codes)
 
     def render(self, codes: Code, data: Data) -> Tensor:
         """Each code seen by the cameras of its datum, not clamped."""
         return in_batches(self.system.predict_at, "rendering", codes, data, size=4)
 
-    def by_view(
-        self, true: Tensor, raw: Tensor, of: str, detector: Detector | None, prefix: str
-    ) -> list[Figure]:
-        """Metrics of single views. prefix: ``novel.`` of those held out."""
-        pair = true.flatten(0, 1), raw.flatten(0, 1)
-        return image_metrics(
-            self.how, *pair, of, detector, self.source.filter, prefix=prefix, unit="view"
-        )
-
-    def decode(self, codes: Code) -> Data:
-        """Each sample is seen as one held-out object is, again from the start."""
-        turn = torch.arange(len(codes)) % len(self.held)
-        cameras = self.source.data.part(self.held[turn]).cameras
+    def decode_samples(self, codes: Code) -> Tensor:
+        """Each sample as one held-out object is seen, again from the first where there are more."""
+        objects = self.held_out[torch.arange(len(codes)) % len(self.held_out)]
+        cameras = self.source.data.part(objects).cameras
         assert cameras is not None
         seen = Data(torch.empty(len(codes), cameras.count, 0), cameras)
         look = lambda some, own: self.system.decode(some, cameras=own.cameras)
-        return Data(in_batches(look, "sampling", codes, seen, size=8), cameras)
+        return in_batches(look, "sampling", codes, seen, size=8)
 
-    def compare(self, codes: Code, samples: Tensor, detector: Detector | None) -> list[Figure]:
-        if detector is None:
+    def sample_metrics(self, codes: Code, samples: Tensor) -> list[Metric]:
+        if self.detector is None:
             return []
-        real, made = self.source.read(self.held).tensor.flatten(0, 1), samples.flatten(0, 1)
-        of = f"{len(made)} pictures of {len(codes)} samples, {len(real)} views of held-out objects"
-        return compare_sets(self.how, detector, real, made, of, self.source.filter)
+        real = self.source.read(self.held_out).tensor.flatten(0, 1)
+        made = samples.flatten(0, 1)
+        of = f"{len(made)} images of {len(codes)} samples, {len(real)} views of held-out objects"
+        return self.image_set_metrics(real, made, of)
 
-    def comparable(self, samples: Tensor) -> bool:
+    def has_shape_of_data(self, samples: Tensor) -> bool:
         return False
 
 
-def check_held_out(system: System) -> None:
-    """Raise InputError where data are no views, or none are held out."""
+def held_out_modality(system: System) -> Views:
+    """The modality of views. Raises InputError where data are none, or no view is held out."""
     if not system.modality.held:
         raise InputError("support: this run has no views that are held out (modality.held).")
+    return cast(Views, system.modality)
 
 
 def psnr_of_held_out(system: System, code: Code, data: Data) -> Tensor:
-    """PSNR of codes on the views held out of their data, mean per view: (batch,) dB."""
-    check_held_out(system)
-    novel = cast(Modality, system.modality).held_out(data)
+    """PSNR of codes on the views held out of their data, mean per view: (batch,) dB.
+
+    Raises InputError where data are no views, or no view is held out.
+    """
+    novel = held_out_modality(system).held_out(data)
     made, true = system.predict_at(code, novel).tensor, novel.tensor
     return psnr(made.flatten(0, 1), true.flatten(0, 1)).view(len(data), -1).mean(1)
+
+
+def psnr_by_support(system: System, data: Data, counts: Sequence[int]) -> list[float]:
+    """PSNR in dB of the held-out views, mean per view, of codes found from each number of support
+    views (arXiv:2310.05624, section 4.2 and Fig. 4).
+
+    Raises InputError where data are no views, where none is held out, and where fewer than the
+    largest number are not.
+    """
+    modality = held_out_modality(system)
+    kept = modality.kept(data)
+    if max(counts) > kept:
+        raise InputError(f"support: {max(counts)} views, and only {kept} are not held out.")
+
+    def psnr_of(count: int) -> float:
+        encode = lambda part: system.encode_signal(modality.support(part, count))
+        work = lambda part: psnr_of_held_out(system, encode(part), part)
+        return in_batches(work, f"{count} views", data, size=4).mean().item()
+
+    return [psnr_of(count) for count in counts]

@@ -1,7 +1,7 @@
 """Arrangements: how finely each layer's tiles repeat over space, and where they begin.
 
 An arrangement is data: from the tiles of every layer, (n_1, ..., n_d) each, to one ``Affine``
-a layer. A layer's tile at a place p, in fractions of the domain, is the cell of q = p scale +
+a layer. A layer's tile at a position p, in fractions of the domain, is the cell of q = p scale +
 offset. Source: Levels-of-Experts, Hao et al., NeurIPS 2022, section 3, Figure 1 and Table 1; its
 supplement was not to be had, so that quad-tree, Gray and fine-to-coarse follow their names.
 """
@@ -53,7 +53,7 @@ class CoarseToFine:
         self.growth, self.finest = growth, finest
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
-        return [fixed(scale) for scale in self.scales(tiles)]
+        return [fixed_affine(scale) for scale in self.scales(tiles)]
 
     def scales(self, tiles: Sequence[Tiles]) -> list[Tensor]:
         """Cells of each axis, float64 (d,) a layer; layers of one tile are passed over."""
@@ -83,7 +83,7 @@ class QuadTree:
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
         _check_halved(tiles)
-        return [fixed(torch.full((len(own),), 2.0**i)) for i, own in enumerate(tiles, 1)]
+        return [fixed_affine(torch.full((len(own),), 2.0**i)) for i, own in enumerate(tiles, 1)]
 
 
 def _check_halved(tiles: Sequence[Tiles]) -> None:
@@ -102,14 +102,14 @@ class Gray:
         scales = [2.0, *(2.0**i for i in range(1, len(tiles)))]
         offsets = [0.0, *(0.5 for _ in tiles[1:])]
         each = zip(tiles, scales, offsets, strict=True)
-        return [fixed(torch.full((len(own),), scale), offset) for own, scale, offset in each]
+        return [fixed_affine(torch.full((len(own),), scale), offset) for own, scale, offset in each]
 
 
 class Chunked:
     """Every layer's tiles cover the domain once: the chunks have perceptrons of their own."""
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
-        return [fixed(torch.tensor(own)) for own in tiles]
+        return [fixed_affine(torch.tensor(own)) for own in tiles]
 
 
 class Aligned:
@@ -126,7 +126,7 @@ class Aligned:
     def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
         finest = CoarseToFine().scales(tiles)[-1]
         scale = finest if self.scale is None else torch.full_like(finest, self.scale)
-        return [fixed(scale) for _ in tiles]
+        return [fixed_affine(scale) for _ in tiles]
 
 
 class Interleaved(Aligned):
@@ -190,22 +190,22 @@ class Given:
         if len(tiles) != len(self.scales):
             raise InputError(f"arrangement: {len(self.scales)} scales for {len(tiles)} layers.")
         each = zip(tiles, self.scales, self.offsets, strict=True)
-        return [fixed(torch.full((len(own),), scale), offset) for own, scale, offset in each]
+        return [fixed_affine(torch.full((len(own),), scale), offset) for own, scale, offset in each]
 
 
-def fixed(scale: Tensor, offset: float = 0.0) -> Affine:
+def fixed_affine(scale: Tensor, offset: float = 0.0) -> Affine:
     scale = scale.double()
     return Affine(scale, torch.full_like(scale, offset))
 
 
-def positions(unit: Tensor, affine: Affine, drawn: Tensor | None = None) -> Tensor:
-    """Places in fractions of the domain (n, d) -> q, in cells (n, d).
+def positions(unit: Tensor, affine: Affine, matrix: Tensor | None = None) -> Tensor:
+    """Positions in fractions of the domain (n, d) -> q, in cells (n, d).
 
-    drawn: (d + 1, d), the matrix and the offset of an affine map that is drawn.
+    matrix: (d + 1, d), the matrix and the offset of an affine map that is drawn.
     """
-    if drawn is not None:
-        drawn = drawn.to(unit)
-        return unit @ drawn[:-1] + drawn[-1]
+    if matrix is not None:
+        matrix = matrix.to(unit)
+        return unit @ matrix[:-1] + matrix[-1]
     scale, offset = affine.scale.to(unit), affine.offset.to(unit)
     return (unit * scale if scale.ndim == 1 else unit @ scale) + offset
 

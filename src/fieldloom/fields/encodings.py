@@ -186,14 +186,14 @@ class Encoding:
             self.width += grid.channels
 
     def __call__(self, coords: Tensor, weights: Weights) -> Tensor:
-        parts = [self._encoded(coords, weights)]
+        parts = [self._features(coords, weights)]
         if self.include_input:
             parts.insert(0, coords)
         if self.grid is not None:
             parts.append(self.grid(coords, weights["grid"]))
         return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
-    def _encoded(self, coords: Tensor, weights: Weights) -> Tensor:
+    def _features(self, coords: Tensor, weights: Weights) -> Tensor:
         if self.features == "none":
             return coords
         if self.features == "constant":

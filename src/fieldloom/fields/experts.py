@@ -37,7 +37,7 @@ class Tiling:
     tiles:    of each axis in every layer: one number for all, one a layer (``[2, 4, 4, 1]``), or
               one an axis of a layer (``[[2, 2, 4], 4, 1]``). 1 is an ordinary layer, and a field of
               ones an ordinary perceptron. Heads are never tiled.
-    blend:    ``nearest``: the tile of a place is floor(q) mod N (eq. 5); ``linear``: between the
+    blend:    ``nearest``: the tile of a position is floor(q) mod N (eq. 5); ``linear``: between the
               2^d tiles around it (eq. 4).
     centred:  linear blends have their peaks in the middle of the nearest ones' cells (q - 1/2), not
               at their lower ends.
@@ -66,10 +66,10 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Head:
-    """What answers after the trunk.
+    """The output head, after the trunk.
 
-    kind:    ``plain``: the trunk's last layer answers. ``radiance``: from the trunk's last hidden
-             layer a linear density (answered last, as ``volume`` has it), and a colour from a
+    kind:    ``plain``: the trunk's last layer. ``radiance``: from the trunk's last hidden
+             layer a linear density (the last value, as ``volume`` reads it), and a colour from a
              hidden layer that also sees the direction.
     octaves: of the direction, beside the direction itself (radiance).
     width:   of the colour's hidden layer (radiance).
@@ -101,9 +101,9 @@ class Experts:
     skip:     layers that see the encoding again, beside the layer before.
     context:  numbers of a slot ``context`` that the first layer sees beside the encoding: the noise
               of a generator, which ``substitute`` puts there.
-    residual: hidden layers of equal width answer (h + activation(layer(h))) / sqrt(2).
-    head:     what answers: the last layer, or a radiance head.
-    init:     of weights, as ``fourier-mlp``; the answering layers start as ``torch``.
+    residual: hidden layers of equal width return (h + activation(layer(h))) / sqrt(2).
+    head:     the output head: the last layer, or a radiance head.
+    init:     of weights, as ``fourier-mlp``; the output layers start as ``torch``.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Experts:
         if context < 0:
             raise InputError(f"field.context = {context}: not negative.")
         if self.radiance and (offset or output != "identity"):
-            raise InputError("field: the head 'radiance' answers raw: no output, no offset.")
+            raise InputError("field: the head 'radiance' returns raw values: no output, no offset.")
         self.coord_dim, self.low, self.high = coord_dim, tiling.low, tiling.high
         self.blend, self.centred = tiling.blend, tiling.centred
         self.residual, self.offset, self.layers = residual, offset, depth
@@ -155,8 +155,8 @@ class Experts:
             if draw is not None and math.prod(self.tiles[i]) > 1:
                 self.slots[f"{i}.tiling"] = Slot((coord_dim + 1, coord_dim), draw, "fixed")
             a += self.encoding.width if i in self.skip else 0
-            answers = not self.radiance and i == self.trunk - 1
-            own: Init = "torch" if answers else init
+            is_output = not self.radiance and i == self.trunk - 1
+            own: Init = "torch" if is_output else init
             self._slots(i, a, b, own, bias, self.tiles[i])
         if self.radiance:
             self.views = octaves(head.octaves, pi=False)
@@ -189,13 +189,13 @@ class Experts:
         for i, order in enumerate(orders[: self.trunk]):
             if i in self.skip:
                 h = torch.cat([h, orders[i - 1].gather(encoded)], -1)
-            answer = self._layer(i, h, order, weights, found[i][1])
+            y = self._layer(i, h, order, weights, found[i][1])
             if i == self.trunk - 1 and not self.radiance:
-                h = self.output(answer)
-            elif self.residual and i > 0 and h.shape == answer.shape:
-                h = (order.permute(h) + self.activation(answer)).mul_(math.sqrt(0.5))
+                h = self.output(y)
+            elif self.residual and i > 0 and h.shape == y.shape:
+                h = (order.permute(h) + self.activation(y)).mul_(math.sqrt(0.5))
             else:
-                h = self.activation(answer)
+                h = self.activation(y)
         if self.radiance:
             h = self._heads(h, direction.flatten(0, 1), orders[self.trunk :], weights)
         values = orders[-1].scatter(h).view(batch, points, h.shape[-1])

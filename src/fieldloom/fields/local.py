@@ -105,9 +105,9 @@ class Local:
     def _decode(self, coords: Coords, memory: tuple[Tensor, Tensor], weights: Weights) -> Values:
         m = self._aggregate(coords, memory, weights)
         if self.banded:
-            first, *others = self._banded(coords, m, weights)
+            first, *others = self._bands(coords, m, weights)
             return sum(others, start=first) + self.offset
-        return self._stacked(m, weights) + self.offset
+        return self._stack(m, weights) + self.offset
 
     def _aggregate(self, coords: Coords, memory: tuple[Tensor, Tensor], weights: Weights) -> Tensor:
         """m of eq. 5: (batch, points, width)."""
@@ -116,13 +116,13 @@ class Local:
             return relu(linear(q, *memory))
         return _linear(attend(_linear(q, "q", weights), *memory, self.heads), "o", weights)
 
-    def _stacked(self, m: Tensor, weights: Weights) -> Tensor:
+    def _stack(self, m: Tensor, weights: Weights) -> Tensor:
         h = m
         for level in self.levels:
             h = relu(_linear(h, f"hidden{level}", weights))
         return _linear(h, f"out{self.levels[-1]}", weights)
 
-    def _banded(self, coords: Coords, m: Tensor, weights: Weights) -> Iterator[Tensor]:
+    def _bands(self, coords: Coords, m: Tensor, weights: Weights) -> Iterator[Tensor]:
         """The output of each level."""
         h = m
         for level, frequencies in zip(self.levels, self.bands, strict=True):

@@ -28,7 +28,7 @@ class Detector(Protocol):
 
     name: str
     filter: str
-    figure: str
+    metric: str
     """What a Frechet distance of these features is called: ``fid`` belongs to Inception alone."""
 
     def __call__(self, images: Images) -> Features: ...
@@ -47,7 +47,7 @@ class Gabor:
 
     name = "gabor"
     filter = "bilinear, antialiased, to 64x64"
-    figure = "frechet"
+    metric = "frechet"
 
     def __init__(self) -> None:
         self.bank = gabor_bank(wavelength=3.0, orientations=6, radius=6)
@@ -84,7 +84,7 @@ class Inception:
 
     name = "inception"
     filter = "8 bit, bilinear as in TensorFlow 1 without antialiasing, to 299x299"
-    figure = "fid"
+    metric = "fid"
 
     def __init__(self, weights: str | None = None, permit: Permit = NOTHING) -> None:
         if weights is None and not permit.network:

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from fieldloom.errors import InputError
 
-Data = Float[Tensor, "batch channel *axes"]
+Signals = Float[Tensor, "batch channel *axes"]
 PerSignal = Float[Tensor, " batch"]
 
 BLOCK = 2**18  # numbers of images that are compared with one at a time: they stay in the cache
 
 
-def psnr(predicted: Data, true: Data) -> PerSignal:
+def psnr(predicted: Signals, true: Signals) -> PerSignal:
     """Peak signal-to-noise ratio in dB, at most 80: -10 log10(max(mse, 1e-8))."""
     mse = (predicted - true).square().flatten(1).mean(1)
     return -10 * mse.clamp_min(1e-8).log10()
 
 
-def ssim(predicted: Data, true: Data) -> PerSignal:
+def ssim(predicted: Signals, true: Signals) -> PerSignal:
     """Structural similarity, at most 1; ``ssim_protocol`` names its window (Wang et al., 2004)."""
     side = _window(tuple(true.shape[2:]))
     window = {"win_size": side} if side < 11 else {"gaussian_weights": True, "sigma": 1.5}
@@ -62,14 +62,14 @@ def ssim_protocol(size: tuple[int, ...]) -> str:
     return f"uniform {side}" if side < 11 else "gaussian 11, sigma 1.5"
 
 
-def iou(predicted: Data, true: Data, threshold: float = 0.5) -> PerSignal:
+def iou(predicted: Signals, true: Signals, threshold: float = 0.5) -> PerSignal:
     """Intersection over union of what is above the threshold, in [0, 1]; two empty sets give 1."""
     a, b = (predicted > threshold).flatten(1), (true > threshold).flatten(1)
     both, either = (a & b).sum(1), (a | b).sum(1)
     return torch.where(either > 0, both / either.clamp_min(1), 1.0).to(true.dtype)
 
 
-def accuracy(predicted: Data, true: Data, threshold: float = 0.5) -> PerSignal:
+def accuracy(predicted: Signals, true: Signals, threshold: float = 0.5) -> PerSignal:
     """Fraction of the values on the right side of the threshold, in [0, 1]."""
     same = (predicted > threshold) == (true > threshold)
     return same.flatten(1).to(true.dtype).mean(1)

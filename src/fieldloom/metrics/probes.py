@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fieldloom.errors import InputError
 
-Data = Float[Tensor, "n channel *axes"]
+Samples = Float[Tensor, "n channel *axes"]
 Labels = Int[Tensor, " n"]
 
 
@@ -21,13 +21,13 @@ class Classifier:
     grows faster than the square of n: thousands, not tens of thousands.
     """
 
-    def __init__(self, data: Data, labels: Labels) -> None:
+    def __init__(self, data: Samples, labels: Labels) -> None:
         if len(labels.unique()) < 2:
             raise InputError("The data hold fewer than 2 classes: a classifier needs at least 2.")
         self.model = SVC(kernel="rbf", gamma="scale")
         self.model.fit(_rows(data), labels.cpu().numpy())
 
-    def score(self, data: Data, labels: Labels) -> float:
+    def score(self, data: Samples, labels: Labels) -> float:
         """The fraction of the data that is assigned to its label, in [0, 1]."""
         return float((self.model.predict(_rows(data)) == labels.cpu().numpy()).mean())
 

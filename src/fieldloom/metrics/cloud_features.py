@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.metrics.clouds import find_failures
+from fieldloom.metrics.cloud_distances import find_failures
 
 Clouds = Float[Tensor, "_ _ _"]
 
@@ -42,7 +42,7 @@ class Statistics:
     """
 
     name = "cloud-statistics"
-    figure = "frechet"
+    metric = "frechet"
 
     def __init__(self, radius: float = 1.0) -> None:
         if not (radius > 0 and math.isfinite(radius)):

@@ -1,0 +1,232 @@
+"""Samples beside baselines: metrics of sets of codes, and what of the training data was memorised.
+
+A set metric alone says little: a generator that gives back its training data, or these with a
+little noise, may reach any value, and a small test set keeps even a perfect generator from the
+ideal. So the same protocol also measures what such generators would give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from fieldloom.errors import InputError
+from fieldloom.evaluation import evaluator_of
+from fieldloom.evaluation.baselines import baseline_codes
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.measures import MEASURES
+from fieldloom.evaluation.memorisation import (
+    CodeSet,
+    NearestNeighbours,
+    Novelty,
+    nearest_codes,
+    nearest_signals,
+)
+from fieldloom.evaluation.set_metrics import RESAMPLINGS, SetComparison, compare_sets
+from fieldloom.modalities.sources import Source
+from fieldloom.system import System
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """How samples of a system are compared with data and with baselines.
+
+    measure: as ``Evaluator.choose_measure`` takes it.
+    points:  of the cloud of each shape.
+    noise:   of the baseline, as ``baseline_codes`` takes it.
+    label:   the class that was asked for: baselines and references are then of it alone. Nearest
+             fields are looked for in all classes.
+    seed:    of all random numbers.
+    """
+
+    measure: str | None = None
+    points: int = 2048
+    noise: float = 0.1
+    label: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Samples and baselines against references, and how novel the samples are.
+
+    sets:    metrics of every set against every reference by every protocol.
+    novelty: name of a set of samples -> ``weights`` and ``signals`` -> how far they are there.
+    absent:  reference -> how many of its data have no surface, and were left out.
+    """
+
+    measure: str
+    sets: Sequence[SetComparison]
+    novelty: Mapping[str, Mapping[str, Novelty]]
+    absent: Mapping[str, int]
+
+
+def indices_of_class(part: Tensor, source: Source, label: int | None) -> Tensor:
+    """The indices of a part of the source, or those of one class."""
+    return part if label is None or source.labels is None else part[source.labels[part] == label]
+
+
+def sample_count(source: Source, label: int | None = None, asked: int | None = None) -> int:
+    """How many samples are compared, with as many training and as many held-out data.
+
+    asked: None is 64 at most, and so few that held-out data make two sets. Raises InputError where
+    there are fewer training or held-out data of the class; where nothing is held out, none are
+    needed.
+    """
+    parts = (source.train, source.test)
+    train, test = (len(indices_of_class(part, source, label)) for part in parts)
+    if asked is None:
+        return max(1, min(64, train, test // 2 or test or train))
+    for name, there in {"training": train, "held-out": test or asked}.items():
+        if there < asked:
+            raise InputError(
+                f"{asked} samples are judged against as many {name} data: there are {there}."
+            )
+    return asked
+
+
+def draw_labels(system: System, source: Source, count: int, seed: int) -> Tensor | None:
+    """Classes to ask a prior for, those of random training data; None where it has none."""
+    if system.prior is None or not system.prior.classes or source.labels is None:
+        return None
+    indices = torch.randint(len(source.train), (count,), generator=Generator().manual_seed(seed))
+    return source.labels[source.train[indices]]
+
+
+class ComparedSets(NamedTuple):
+    """Sets and references as ``compare_sets`` takes them.
+
+    absent: as of ``Comparison``. held_out: indices of the held-out data that samples' distances to
+    training fields are compared with.
+    """
+
+    sets: dict[str, Tensor]
+    references: dict[str, Tensor]
+    absent: dict[str, int]
+    held_out: Tensor
+
+
+def compare_with_baselines(
+    system: System,
+    source: Source,
+    known: CodeSet,
+    samples: Mapping[str, CodeSet],
+    labels: Tensor | None = None,
+    options: ComparisonOptions = ComparisonOptions(),
+) -> Comparison:
+    """Samples and baselines against as many training and held-out data, by all protocols.
+
+    known: the raw codes of training fields, with their labels. samples: name -> codes, from
+    anywhere, of each name as many. Raises InputError as ``Evaluator.choose_measure`` and
+    ``collect_sets`` do.
+    """
+    evaluator = evaluator_of(system, source)
+    measure, points = evaluator.choose_measure(options.measure), options.points
+    found = collect_sets(system, source, known, samples, labels, options)
+    sets = compare_sets(found.sets, found.references, measure, seed=options.seed)
+    fields = evaluator.decode_for_measure(known, points)
+
+    def neighbours(codes: CodeSet, signals: Tensor) -> dict[str, NearestNeighbours]:
+        return {
+            "weights": nearest_codes(codes, known),
+            "signals": nearest_signals(signals, fields, measure),
+        }
+
+    of_held_out: dict[str, NearestNeighbours] = {}
+    if len(found.held_out):
+        codes = in_batches(system.encode, "encoding", source.read(found.held_out))
+        of_held_out = neighbours(codes, evaluator.decode_for_measure(codes, points))
+    novelty = {
+        name: {
+            space: Novelty(nearest, of_held_out.get(space))
+            for space, nearest in neighbours(codes.cpu(), found.sets[name]).items()
+        }
+        for name, codes in samples.items()
+    }
+    return Comparison(measure, sets, novelty, found.absent)
+
+
+def collect_sets(
+    system: System,
+    source: Source,
+    known: CodeSet,
+    samples: Mapping[str, CodeSet],
+    labels: Tensor | None = None,
+    options: ComparisonOptions = ComparisonOptions(),
+) -> ComparedSets:
+    """What ``compare_with_baselines`` of the same arguments compares.
+
+    The sets are those of the samples, of ``baseline_codes``, and, where there are twice as many
+    held-out data, ``held-out``: others than the reference of that name, to which they are what a
+    perfect generator gives. References are data, not fields. Raises InputError as ``sample_count``
+    and ``baseline_codes`` do, for samples of unequal number, and for a name that a baseline has.
+    """
+    sizes = sorted({len(codes) for codes in samples.values()})
+    if len(sizes) != 1:
+        raise InputError(f"sets of samples are judged that are equally large: these have {sizes}.")
+    count, generator = sizes[0], Generator().manual_seed(options.seed)
+    label, points = options.label, options.points
+    sample_count(source, label, count)
+    shuffled = {}
+    for name, part in {"training": source.train, "held-out": source.test}.items():
+        indices = indices_of_class(part, source, label)
+        shuffled[name] = indices[torch.randperm(len(indices), generator=generator)]
+    trained = known if label is None or labels is None else known[labels == label]
+    origin = system.family.conditioner.origin(1).detach().cpu()
+    codes = baseline_codes(trained, origin, count, options.noise, generator)
+    if taken := sorted(samples.keys() & {*codes, "held-out"}):
+        raise InputError(f"samples cannot be called '{taken[0]}': a baseline is.")
+    codes = {name: own.cpu() for name, own in samples.items()} | codes
+    evaluator = evaluator_of(system, source)
+    sets = {name: evaluator.decode_for_measure(own, points) for name, own in codes.items()}
+    references, absent = {}, {}
+    for name, indices in shuffled.items():
+        if len(indices):
+            signals = evaluator.read_for_measure(indices[:count], points)
+            fine = signals.flatten(1).isfinite().all(1)
+            references[name], absent[name] = signals[fine], int((~fine).sum())
+    held_out, others = shuffled["held-out"][:count], shuffled["held-out"][count : 2 * count]
+    if len(others) == count:
+        sets["held-out"] = evaluator.read_for_measure(others, points)
+    return ComparedSets(sets, references, absent, held_out)
+
+
+def as_json(found: Comparison) -> dict[str, Any]:
+    """A comparison as JSON has it, in ``judge.json``: a number that is not finite is null."""
+    return {
+        "measure": found.measure,
+        "of": MEASURES[found.measure].description,
+        "protocols": {name: own.description for name, own in RESAMPLINGS.items()},
+        "verdicts": [_set_as_json(own) for own in found.sets],
+        "references without a surface, left out": dict(found.absent),
+        "nearest training fields": {
+            name: {space: _novelty_as_json(own) for space, own in spaces.items()}
+            for name, spaces in found.novelty.items()
+        },
+    }
+
+
+def _set_as_json(found: SetComparison) -> dict[str, Any]:
+    told = found._asdict()
+    metrics = told.pop("metrics")
+    return told | {"figures": {name: _finite(value) for name, value in metrics.items()}}
+
+
+def _novelty_as_json(found: Novelty) -> dict[str, Any]:
+    held_out = [] if found.held_out is None else found.held_out.distances.tolist()
+    return {
+        "samples": [_finite(x) for x in found.samples.distances.tolist()],
+        "places in the training codes": found.samples.indices.tolist(),
+        "held-out": [_finite(x) for x in held_out],
+        "ratio of medians": _finite(found.ratio),
+        "nearer than all held-out": _finite(found.nearer),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,59 @@
+"""What an evaluation returns: metrics, and the data and images that a report shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from fieldloom.types import Code
+
+
+class Metric(NamedTuple):
+    """A measured number, what it was measured on, and how."""
+
+    name: str
+    value: float
+    of: str
+    how: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON has it: a number that is not finite is null, and said in words."""
+        if math.isfinite(self.value):
+            return self._asdict()
+        return self._asdict() | {"value": None, "how": f"{self.value}; {self.how}"}
+
+
+class ReportImage(NamedTuple):
+    """Images (n, 1 | 3, height, width) in [0, 1], side by side in one file of a report."""
+
+    file: str
+    caption: str
+    images: Tensor
+
+
+@dataclass(frozen=True)
+class Result:
+    """Metrics, and what a report shows of the data that were measured.
+
+    originals, reconstructions: in the modality's shape; empty where they are too large to be held.
+    images:    shown as they are, beside what the report draws itself.
+    codes:     of the reconstructions: (batch, tokens, width).
+    samples:   decoded from sample_codes, where a prior was sampled; sample_labels: their classes.
+    nearest:   for each sample, the index of its nearest datum in the training part of the source;
+               distances: to it. Where samples and data are compared number by number.
+    """
+
+    metrics: list[Metric]
+    originals: Tensor
+    reconstructions: Tensor
+    codes: Code
+    samples: Tensor | None = None
+    sample_codes: Tensor | None = None
+    sample_labels: Tensor | None = None
+    nearest: Tensor | None = None
+    distances: Tensor | None = None
+    images: Sequence[ReportImage] = ()

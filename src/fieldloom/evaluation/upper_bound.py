@@ -1,0 +1,65 @@
+"""What a codec loses, on the signal: the upper bound of any prior on its tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fieldloom.engine.run import Run
+from fieldloom.errors import InputError
+from fieldloom.evaluation import evaluator_of
+from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.evaluator import Evaluator
+from fieldloom.evaluation.results import Metric
+from fieldloom.modalities.sources import Source
+from fieldloom.settings import Evaluation
+from fieldloom.system import System
+from fieldloom.types import Code, Data
+
+
+@torch.no_grad()
+def codec_upper_bound(evaluator: Evaluator, data: Data, codes: Code) -> list[Metric]:
+    """Data against what their codes decode to, as fitted (``fitted.``) and through the codec
+    (``ceiling.``).
+
+    data: beside the codes (batch, tokens, width) that were found from them. PSNR; of shapes also
+    IoU and, of grids, the Chamfer distance. ``ceiling.weights`` is the squared error of the codes,
+    as a fraction of their variance. Raises InputError where there is no codec to measure, and for
+    views.
+    """
+    system = evaluator.system
+    if system.prior is None or evaluator.upper_bound_by is None:
+        raise InputError("a ceiling is of a prior's codec, on data that are no views.")
+    codec = system.prior.codec
+    codes = codes.to(system.device)
+    coded = in_batches(lambda some: codec.decode(codec.encode(some)), "coding", codes).to(codes)
+    lost = (coded - codes).square().sum() / (codes - codes.mean(0)).square().sum()
+    of = f"{len(data)} training data"
+    metrics = [Metric("ceiling.weights", lost.item(), of, "squared error, of the variance")]
+    settings = Evaluation(metrics=evaluator.upper_bound_by)
+    measured = type(evaluator)(system, evaluator.source, settings)
+    for name, some in (("fitted", codes), ("ceiling", coded)):
+        raw = in_batches(system.predict_at, "decoding", some.cpu(), data)
+        found = measured.paired_metrics(data.tensor, raw, of)
+        metrics += [metric._replace(name=f"{name}.{metric.name}") for metric in found]
+    return metrics
+
+
+def upper_bound_of_run(
+    folder: str | Path, system: System, source: Source, count: int = 64
+) -> list[Metric]:
+    """``codec_upper_bound`` of a run's own codes, at most ``count`` of them, evenly spaced.
+
+    Nothing for data that have no upper bound. Raises InputError where the run's codes are of data
+    that the source does not have.
+    """
+    evaluator = evaluator_of(system, source)
+    if evaluator.upper_bound_by is None:
+        return []
+    stored = Run(folder).read_codes(system)
+    indices = stored.beside.get("places", source.train)
+    if len(indices) and int(indices.max()) >= len(source.data):
+        raise InputError(f"the codes of '{folder}' are of data that the source does not have.")
+    few = torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long()
+    return codec_upper_bound(evaluator, source.read(indices[few]), stored.codes[few])
