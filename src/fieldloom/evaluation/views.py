@@ -62,7 +62,7 @@ class ViewEvaluator(Evaluator):
         real = self.source.read(self.held_out).tensor.flatten(0, 1)
         made = samples.flatten(0, 1)
         of = f"{len(made)} images of {len(codes)} samples, {len(real)} views of held-out objects"
-        return self.image_set_metrics(real, made, of)
+        return self.image_set_metrics([real], made, of)
 
     def has_shape_of_data(self, samples: Tensor) -> bool:
         return False
