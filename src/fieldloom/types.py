@@ -202,7 +202,7 @@ class Cameras:
             raise InputError("cameras are two tensors of floats: c2w and intrinsics.")
         c2w, intrinsics = (tuple(x.shape) for x in parts)
         right = len(c2w) in (3, 4) and c2w[-2:] == (4, 4) and intrinsics == (*c2w[:-2], 4)
-        if not right or 0 in c2w:
+        if not right or c2w[-3] == 0:
             raise InputError(
                 f"cameras of the shapes {c2w} and {intrinsics} are not (views, 4, 4) and (views, "
                 "4), nor the same with a batch in front."
