@@ -17,6 +17,8 @@ LEVELS = [
         "permit",
         "stopping",
         "memory",
+        "arguments",
+        "interpolation",
     ],
     ["nn", "metrics", "geometry", "export"],
     ["fields", "renderers", "modalities", "settings"],
