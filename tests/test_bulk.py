@@ -13,12 +13,11 @@ import torch
 from torch import nn
 
 import fieldloom
+from commands import command
 from fieldloom import recipe
 from fieldloom import training as trains
-from fieldloom.cli import coding
-from fieldloom.cli.data import codes_of
-from fieldloom.cli.options import Device
 from fieldloom.codes import bulk, nef
+from fieldloom.codes.files import read_codes
 from fieldloom.conditioners import FlatWeights, Mixture
 from fieldloom.encoders import Fit, Plateau, errors, stacks
 from fieldloom.encoders.draws import point_sampler, select
@@ -312,7 +311,7 @@ def test_an_interrupted_job_goes_on(tmp_path, monkeypatch, torn):
     """The same shards, bit for bit; torn: killed between a shard and its line of the manifest."""
     system, source = a_system()
     bulk.encode(system, source, source.train, tmp_path / "straight", shard=6)
-    plain, done = (bulk.export.text if torn else bulk.encoded), []
+    plain, done = (bulk.export.text if torn else bulk.encode_shard), []
 
     def dies(*rest):
         if len(done) == (3 if torn else 2):  # the manifest is written once before any shard
@@ -321,7 +320,7 @@ def test_an_interrupted_job_goes_on(tmp_path, monkeypatch, torn):
         return plain(*rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bulk.export if torn else bulk, "text" if torn else "encoded", dies)
+        patch.setattr(bulk.export if torn else bulk, "text" if torn else "encode_shard", dies)
         with pytest.raises(KeyboardInterrupt):
             bulk.encode(system, source, source.train, tmp_path / "job", shard=6)
     assert (tmp_path / "job" / "00002.safetensors").is_file() == torn
@@ -372,7 +371,7 @@ def test_another_job_is_refused(tmp_path):
     system, source = a_system()
     bulk.encode(system, source, source.train, tmp_path / "job")
     other = a_system("seed=5")[0]
-    changed = replace(source, data=Data(source.data.tensor.flip(0)))
+    changed = replace(source, data=replace(source.data, values=source.data.tensor.flip(0)))
     for key, own in {
         "system": (other, source, source.train),
         "data": (system, changed, source.train),
@@ -414,7 +413,7 @@ def test_failed_signals_are_told_and_left_out(tmp_path):
 @pytest.mark.parametrize("prior", ["gaussian", "neighbours"])
 def test_training_goes_on_without_failed_signals(prior, tmp_path, monkeypatch):
     """A prior learns from the codes that there are, with their labels."""
-    plain = bulk.encoded
+    plain = bulk.encode_shard
 
     def spoilt(system, source, places, worst=1e9):
         found = plain(system, source, places)
@@ -423,7 +422,7 @@ def test_training_goes_on_without_failed_signals(prior, tmp_path, monkeypatch):
         return bulk.Codes(*kept, {int(places[1]): "of this test"})
 
     monkeypatch.setattr(bulk, "SHARD", (4, 16))
-    monkeypatch.setattr(bulk, "encoded", spoilt)
+    monkeypatch.setattr(bulk, "encode_shard", spoilt)
     folder = tmp_path / "run"
     with pytest.warns(UserWarning, match="5 of 80 signals failed"):
         train(tiny(f"prior={prior}", "source.split=[80, 10]"), str(folder), device="cpu")
@@ -473,13 +472,12 @@ def fitted_run(tmp_path_factory) -> Path:
     return folder
 
 
-def test_encode(fitted_run, tmp_path, capsys):
+def test_encode(fitted_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(fitted_run, run)
-    coding.encode(str(run), device=Device.cpu)
-    assert "10 codes of (1, " in capsys.readouterr().out
+    assert "10 codes of (1, " in command("encode", run, "--device", "cpu").stdout
     found = bulk.read(run / "encoded")
-    coding.encode(str(run), out=tmp_path / "c.st", device=Device.cpu)
+    command("encode", run, "--out", tmp_path / "c.st", "--device", "cpu")
     tensors, numbers, _ = read_tensors(tmp_path / "c.st")
     assert torch.equal(tensors["codes"], found.codes)
     assert torch.equal(tensors["places"], found.indices)
@@ -494,8 +492,8 @@ def test_encode(fitted_run, tmp_path, capsys):
 
 def test_hdf5_from_the_command_line(fitted_run, tmp_path):
     pytest.importorskip("h5py")
-    for how in (dict(out=tmp_path / "a.hdf5"), dict(out=tmp_path / "b", kind=coding.Kept.hdf5)):
-        coding.encode(str(fitted_run), device=Device.cpu, **how)
+    for how in ((tmp_path / "a.hdf5",), (tmp_path / "b", "--format", "hdf5")):
+        command("encode", fitted_run, "--device", "cpu", "--out", *how)
     system = fieldloom.load(fitted_run, device="cpu")
     codes, beside = nef.read(tmp_path / "a.hdf5", system.family)
     assert codes.shape == (10, *system.family.code_shape)
@@ -503,17 +501,17 @@ def test_hdf5_from_the_command_line(fitted_run, tmp_path):
     assert torch.equal(nef.read(tmp_path / "b.hdf5", system.family)[0], codes)
 
 
-def test_codes_are_decoded_from_every_format(fitted_run, tmp_path, capsys):
+def test_codes_are_decoded_from_every_format(fitted_run, tmp_path):
     pytest.importorskip("h5py")
     system = fieldloom.load(fitted_run, device="cpu")
     for name in ("shards", "a.safetensors", "a.hdf5"):
-        coding.encode(str(fitted_run), out=tmp_path / name, device=Device.cpu)
+        command("encode", fitted_run, "--out", tmp_path / name, "--device", "cpu")
         out = tmp_path / f"from {name}"
-        coding.decode(str(fitted_run), str(tmp_path / name), count=3, out=out, device=Device.cpu)
-        assert "3 of 10 codes" in capsys.readouterr().out
+        done = command("decode", fitted_run, tmp_path / name, "--count", 3, "--out", out)
+        assert "3 of 10 codes" in done.stdout
         assert len(list(out.glob("*.png"))) == 3
     codes = bulk.read(tmp_path / "shards").codes
-    same = [codes_of(system, str(tmp_path / name)) for name in ("a.safetensors", "a.hdf5")]
+    same = [read_codes(tmp_path / name, system) for name in ("a.safetensors", "a.hdf5")]
     assert all(torch.equal(x, codes) for x in same)
     other = tmp_path / "other.safetensors"
     for tensors, match in [
@@ -523,11 +521,11 @@ def test_codes_are_decoded_from_every_format(fitted_run, tmp_path, capsys):
     ]:
         write_tensors(other, tensors, {})
         with pytest.raises(InputError, match=match):
-            coding.decode(str(fitted_run), str(other), device=Device.cpu)
+            read_codes(other, system)
     write_tensors(other, {"codes": codes.double()}, {})
-    assert torch.equal(codes_of(system, str(other)), codes)
+    assert torch.equal(read_codes(other, system), codes)
     with pytest.raises(InputError, match="does not exist"):
-        codes_of(system, str(tmp_path / "none.st"))
+        read_codes(tmp_path / "none.st", system)
 
 
 @pytest.mark.parametrize("name", ["siren", "mlp"])

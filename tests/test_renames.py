@@ -11,8 +11,8 @@ import torch
 import fieldloom
 from fieldloom import aliases, recipe
 from fieldloom.assembly import open_source
-from fieldloom.cli.data import codes_of
 from fieldloom.codes import bulk
+from fieldloom.codes.files import read_codes
 from fieldloom.conditioners import CONDITIONERS, Mixture
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
@@ -77,7 +77,7 @@ def test_a_finished_run_gives_the_same(run, monkeypatch):
 
 @pytest.mark.parametrize(
     ("place", "name", "times"),
-    [(Run, "write_state", 1), (bulk, "encoded", 1), (Run, "write_state", 4)],
+    [(Run, "write_state", 1), (bulk, "encode_shard", 1), (Run, "write_state", 4)],
     ids=["within the field", "within the codes", "within the prior"],
 )
 def test_an_interrupted_run_ends_in_the_same_weights(place, name, times, run, tmp_path):
@@ -124,7 +124,7 @@ def test_codes_in_a_folder_of_their_own_stay_a_runs_own(run, tmp_path, monkeypat
     found = bulk.encode(system, source, source.test[:40], tmp_path / "codes", shard=16)
     rename(monkeypatch)
     system = fieldloom.load(run)
-    assert torch.equal(codes_of(system, str(tmp_path / "codes")), found.codes)
+    assert torch.equal(read_codes(tmp_path / "codes", system), found.codes)
     again = bulk.encode(system, source, source.test[:40], tmp_path / "codes", shard=16)
     assert torch.equal(again.codes, found.codes)
 

@@ -73,16 +73,24 @@ def build(
     ``build("mnif", "digits", seed=1, field={"width": 64})``. Raises InputError for whatever does
     not fit, naming it.
     """
+    trust = (trust,) if isinstance(trust, str) else tuple(trust)
+    return assemble(read_recipe(recipe, variant, overrides), Permit(trust, large=large))
+
+
+def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) -> recipes.Recipe:
+    """A recipe (a name, a path, or a dict) with what replaces its sections or keys, resolved.
+
+    Raises InputError for what is none.
+    """
     for what, value in (("the recipe", recipe), ("overrides", overrides)):
         recipes.check_values(value, what)
-    trust = (trust,) if isinstance(trust, str) else tuple(trust)
     if isinstance(recipe, str):
         recipe = recipes.load(f"{recipe}:{variant}" if variant else recipe)
     elif variant:
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
     elif not isinstance(recipe, Mapping):
         raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
-    return assemble(recipes.resolve(recipe, overrides), Permit(trust, large=large))
+    return recipes.resolve(recipe, overrides)
 
 
 def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
@@ -123,8 +131,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         if section not in recipe:
             raise InputError(f"the recipe has no section '{section}'.")
     settings = parse_settings(recipe)
-    facts = recipe.get("known", {})  # what the source said when the run began
-    signals, classes = facts.get("signals", 0), facts.get("classes", 0)
+    signals, classes = settings.signals, settings.classes
     modality = make("modality", recipe["modality"])
     render = make("renderer", recipe.get("renderer", "direct"))
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
