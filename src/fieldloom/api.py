@@ -15,7 +15,7 @@ from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.run import Run, load
 from fieldloom.errors import InputError, quote
 from fieldloom.evaluation import Result
-from fieldloom.export import named
+from fieldloom.export import as_path
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
@@ -150,7 +150,7 @@ def render(
 
     Raises InputError for what this kind of data does not have, and for another kind of file.
     """
-    system, path = _system(system), named(path)
+    system, path = _system(system), as_path(path)
     part = crop if crop is None or isinstance(crop, Crop) else _crop(crop)
     drawer = drawer_of(system, Options(resolution, part, frame, frames, held, depth))
     drawer.check(path)

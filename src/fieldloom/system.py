@@ -384,9 +384,9 @@ class System(nn.Module):
         coords = signal.coords.to(self.device)
         made = self.modality.denormalize(torch.cat(list(self.evaluate(code, coords)))).cpu()
         true = self.modality.denormalize(signal.values).cpu()
-        known = torch.ones(true.shape[:2], dtype=torch.bool)
-        known = known if signal.mask is None else signal.mask.cpu()
-        pairs = zip(made, true, known, strict=True)
+        mask = torch.ones(true.shape[:2], dtype=torch.bool)
+        mask = mask if signal.mask is None else signal.mask.cpu()
+        pairs = zip(made, true, mask, strict=True)
         return torch.cat([psnr(m[there].mT[None], t[there].mT[None]) for m, t, there in pairs])
 
     # -- sampling

@@ -106,7 +106,7 @@ class Signal:
             self, coords=pick(self.coords), values=pick(self.values), grid=None, mask=mask
         )
 
-    def thinned(self, points: int) -> Signal:
+    def thin(self, points: int) -> Signal:
         """At most ``points`` observations, the same places in every signal, whatever the batch."""
         count = self.coords.shape[1]
         if points >= count:

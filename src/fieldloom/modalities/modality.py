@@ -164,7 +164,7 @@ class Modality:
 
         None: there is nothing to write, as of a shape without a surface.
         """
-        path = export.named(path)
+        path = export.as_path(path)
         return export.npy(data.tensor[0], path.with_suffix(".npy"))
 
     def to_image(self, datum: Tensor) -> Tensor | None:
