@@ -15,7 +15,7 @@ from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.run import Run, load
 from fieldloom.errors import InputError, quote
 from fieldloom.evaluation import Result
-from fieldloom.export import named
+from fieldloom.export import as_path
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
@@ -68,7 +68,7 @@ def train(
     given = {} if resume else overrides
     chosen = None if resume and recipe is None else read_recipe(recipe, variant, given)
     if resume and chosen is not None:
-        training.check_resumed(run, chosen)
+        training.check_resumed(run, chosen.get("recipe"))
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
     return training.train(chosen, str(run), stage, device, resume, None, fields, permit, path)
 
@@ -155,7 +155,7 @@ def render(
 
     Raises InputError for what this kind of data does not have, and for another kind of file.
     """
-    system, path = _system(system), named(path)
+    system, path = _system(system), as_path(path)
     part = crop if crop is None or isinstance(crop, Crop) else _crop(crop)
     drawer = drawer_of(system, Options(resolution, part, frame, frames, held, depth))
     drawer.check(path)

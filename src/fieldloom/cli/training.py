@@ -71,7 +71,7 @@ def train(
     from fieldloom.training import train as start
 
     if resume:
-        check_resumed(folder, {"recipe": recipe})
+        check_resumed(folder, recipe)
     coded = partial(announce, folder)
     system = start(
         loaded, str(folder), stage.value, device.value, resume, coded, fields, permit(), path
