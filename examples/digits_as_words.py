@@ -41,7 +41,7 @@ def main() -> None:
     image = Grid(axes=2, size=8, channels=1, range="unit")
     digits = SOURCES["digits"](image)
     places = digits.train[: asked.count]
-    data, labels = digits.read(places), digits.labels[places]
+    data, labels = digits.read(places).tensor, digits.labels[places]
 
     # 1. Fields: one digit is fitted, and where it ends all others begin, so that a weight means the
     #    same in all of them. All are fitted at once, each as it would be alone.
@@ -52,9 +52,11 @@ def main() -> None:
     start = family.conditioner.start
     start.data = fields(data[:1])[0].view_as(start)
     codes = fields(data)
-    decode = lambda some, size=8: image.assemble(
-        family(image.grid(size).expand(len(some), -1, -1), some).detach(), size
-    ).clamp(0, 1)
+    decode = lambda some, size=8: (
+        image.assemble(family(image.grid(size).expand(len(some), -1, -1), some).detach(), size)
+        .clamp()
+        .tensor
+    )
     print(f"PSNR of {len(data)} fields of {codes[0].numel()} weights: {score(decode(codes), data)}")
 
     # 2. Tokens, and what they lose, before anything is trained on them.

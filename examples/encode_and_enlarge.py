@@ -63,8 +63,9 @@ def main() -> None:
     image = Grid(axes=2, size=SIDE, channels=3, range="unit")
     given = SOURCES["folder" if asked.picture else "skimage"]
     whole = Grid(axes=2, size=size, channels=3)
-    photograph = given(whole, asked.picture or ("astronaut",)).data[:1].float() / 255
-    pictures = SOURCES["skimage"](Grid(axes=2, size=192, channels=3), PICTURES).data.float() / 255
+    first = given(whole, asked.picture or ("astronaut",)).data.part(slice(1))
+    others = SOURCES["skimage"](Grid(axes=2, size=192, channels=3), PICTURES).data
+    photograph, pictures = first.as_float().tensor, others.as_float().tensor
 
     field = Local(2, 3, width=64, features=64, tokens=16, bands=(8.0, 4.0), query=4.0, offset=0.5)
     family = Family(field, Substitute(field.slots, "tokens", origin="zero"))
@@ -90,7 +91,7 @@ def main() -> None:
         with torch.no_grad():
             code = how(parts, family, Direct(), mse)
             places = {n: image.grid(n).expand(len(code), -1, -1) for n in (SIDE, 4 * SIDE)}
-            drawn = {n: image.assemble(family(at, code), n) for n, at in places.items()}
+            drawn = {n: image.assemble(family(at, code), n).tensor for n, at in places.items()}
         error = psnr(joined(drawn[SIDE]), photograph).item()
         print(f"{name}: PSNR {error:.2f} dB at {size} x {size}")
         shown.append(joined(drawn[4 * SIDE]))

@@ -36,7 +36,7 @@ def main() -> None:
         source = SOURCES["folder"](image, arguments.picture)
     else:
         source = SOURCES["skimage"](image, ("astronaut",))
-    picture = source.read(source.train[:1])  # (1, 3, size, size) in [0, 1]
+    picture = source.read(source.train[:1]).tensor  # (1, 3, size, size) in [0, 1]
     signal = image.observe(picture).target  # coords (1, points, 2), values (1, points, 3)
 
     siren = Siren(coord_dim=2, value_dim=3, width=128, depth=5)
@@ -53,9 +53,9 @@ def main() -> None:
             print(f"step {step}: loss {loss.item():.5f}")
 
     with torch.no_grad():
-        same = image.assemble(family(signal.coords, code))
+        same = image.assemble(family(signal.coords, code)).tensor
         fine = 4 * arguments.size
-        large = image.assemble(family(image.grid(fine), code), fine)
+        large = image.assemble(family(image.grid(fine), code), fine).tensor
     print(f"PSNR {psnr(same, picture).item():.2f} dB after {arguments.steps} steps")
     export.png(picture[0], arguments.out / "original.png")
     export.png(same[0], arguments.out / "fitted.png")

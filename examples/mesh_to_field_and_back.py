@@ -39,14 +39,14 @@ def main() -> None:
 
     shape = Points(size=arguments.resolution)
     source = SOURCES["meshes"](shape, str(arguments.mesh), target="distance", samples=20_000)
-    data, about = source.read(source.train), source.about(source.train)
+    data = source.read(source.train)
     siren = Siren(coord_dim=3, value_dim=1, width=64, depth=5, frequency=15.0)
     family = Family(siren, Shared(siren.slots))
     code = family.conditioner.origin(1)
 
     adam = torch.optim.Adam(family.parameters(), 1e-3)
     for step in range(arguments.steps):
-        signal = shape.observe(data, points=4000, **about).target
+        signal = shape.observe(data, points=4000).target
         loss = mse(family(signal.coords, code), signal.values).mean()
         adam.zero_grad()
         loss.backward()
@@ -55,21 +55,21 @@ def main() -> None:
             print(f"step {step}: loss {loss.item():.5f}")
 
     with torch.no_grad():
-        grid = shape.assemble(family(shape.grid(), code))
+        grid = shape.assemble(family(shape.grid(), code)).tensor
     unit = shape.mesh(grid[0])
     if unit is None:
         raise SystemExit("the field has no surface yet: more --steps")
     unit = project_to_level(
         unit, lambda x: (family(x, code) + 1) / 2, level=0.5, steps=3, max_step=0.05
     )
-    back = from_unit(unit, source.meta["frame"][0])
+    back = from_unit(unit, data.frame[0])
     export.mesh(back.vertices, back.faces, arguments.out / "back.glb")
     export.png(shape.to_image(grid[0], 256), arguments.out / "back.png")
 
     loaded = load_mesh(arguments.mesh)
     true = as_mesh(loaded.vertices, loaded.faces, str(arguments.mesh))
     points, _ = sample(back, 5000)
-    apart = distance(true, points).mean() / source.meta["frame"][0][3]
+    apart = distance(true, points).mean() / data.frame[0, 3]
     print(f"volume {volume(true):.4g} -> {volume(back):.4g}")
     print(f"mean distance to the original: {apart:.4f} of half its longest side")
     print(f"mesh and picture: {arguments.out}")

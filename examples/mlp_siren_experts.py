@@ -36,7 +36,7 @@ def fit(field: Field, rate: float, image: Grid, data: torch.Tensor, steps: int) 
         adam.step()
         schedule.step()
     with torch.no_grad():
-        return image.assemble(family(image.grid(), code))
+        return image.assemble(family(image.grid(), code)).tensor
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
     image = Grid(axes=2, size=asked.size, channels=3)
     source = SOURCES["folder" if asked.picture else "skimage"]
     found = source(image, asked.picture) if asked.picture else source(image, ("astronaut",))
-    data = found.read(found.train[:1])
+    data = found.read(found.train[:1]).tensor
 
     octaves = Fourier("octaves", count=8)
     experts = Experts(

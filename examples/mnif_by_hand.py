@@ -51,7 +51,7 @@ def main() -> None:
 
     image, render = Grid(axes=2, size=8, channels=1), Direct()
     digits = SOURCES["digits"](image)
-    train, test = digits.read(digits.train), digits.read(digits.test)
+    train, test = digits.read(digits.train).tensor, digits.read(digits.test).tensor
 
     # 1. A family of functions, and an encoder that finds a digit's code by three steps of descent.
     siren = Siren(coord_dim=2, value_dim=1, width=32, depth=4, frequency=10.0)
@@ -63,8 +63,8 @@ def main() -> None:
 
     objective.eval()
     encode = lambda data: encoder(image.observe(data).context, family, render, mse).detach()
-    draw = lambda codes, size: image.assemble(
-        family(image.grid(size).expand(len(codes), -1, -1), codes), size
+    draw = lambda codes, size: (
+        image.assemble(family(image.grid(size).expand(len(codes), -1, -1), codes), size).tensor
     )
     with torch.no_grad():
         rebuilt = draw(encode(test), 8)

@@ -46,7 +46,7 @@ def main() -> None:
         last="step",
         jitter=True,
     )
-    data, about = source.data[source.train[:1]], source.about(source.train[:1])
+    data = source.take(source.train[:1])
 
     domain = render.domain(seen.coord_dim, seen.value_dim)
     field = FourierMlp(
@@ -62,7 +62,7 @@ def main() -> None:
     adam = torch.optim.Adam(family.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, arguments.steps)
     for step in range(arguments.steps):
-        signal = seen.observe(data, points=arguments.rays, **about).target
+        signal = seen.observe(data, points=arguments.rays).target
         loss = mse(render(family.bind(code), signal.coords), signal.values).mean()
         adam.zero_grad()
         loss.backward()
@@ -72,13 +72,14 @@ def main() -> None:
             print(f"step {step}: loss {loss.item():.5f}")
 
     with torch.no_grad():
-        kept = {key: value[:, -4:] for key, value in about.items()}
-        views = seen.assemble(render(family.bind(code), seen.grid(cameras=kept))).clamp(0, 1)[0]
-        orbit = seen.grid(cameras=seen.cameras(arguments.frames))
-        around = seen.assemble(render(family.bind(code), orbit)).clamp(0, 1)[0]
-        far = render.depth(family.bind(code), seen.grid(cameras=kept))
-    true = data[0, -4:].float() / 255
-    depth = seen.assemble((far - render.near) / (render.far - render.near) * 2 - 1)[0]
+        held, orbit = seen.held_out(data).as_float(), seen.cameras(arguments.frames)
+        function, rays = family.bind(code), seen.grid(cameras=held.cameras)
+        as_views = lambda values, cameras: seen.assemble(values, cameras=cameras).clamp().tensor[0]
+        views = as_views(render(function, rays), held.cameras)
+        around = as_views(render(function, seen.grid(cameras=orbit)), orbit)
+        far = (render.depth(function, rays) - render.near) / (render.far - render.near)
+        depth = as_views(seen.normalize(far), held.cameras)
+    true = held.tensor[0]
     rows = torch.cat([true, views, depth.expand(-1, 3, -1, -1)])
     export.write(export.png_bytes(export.sheet(rows, 4)), arguments.out / "held_out.png")
     export.gif([export.pixels(view) for view in around], arguments.out / "orbit.gif")

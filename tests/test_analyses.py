@@ -281,9 +281,9 @@ def test_context_is_all_that_is_refined_on(tmp_path, capsys):
 def test_commands_on_views(scenes, tmp_path, capsys, monkeypatch):
     system, data = scenes
     save(system, tmp_path / "views")
-    monkeypatch.setattr(
-        "fieldloom.cli.analysing.few", lambda system, path, count: data.part(slice(count))
-    )
+    indices = torch.arange(len(data))
+    source = Source(data, (), indices, indices)
+    monkeypatch.setattr("fieldloom.inputs.held_out_part", lambda system, path: (source, indices))
     run("analyse", "support", tmp_path / "views", "--views", 3)
     numbers = json.loads((tmp_path / "views" / "support.json").read_text())
     assert numbers["views"] == [1, 2, 3]
@@ -292,9 +292,6 @@ def test_commands_on_views(scenes, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "views" / "support.png").is_file()
     run("analyse", "influence", tmp_path / "views", "--tokens", 2, "--count", 1)
     assert Image.open(tmp_path / "views" / "influence.png").size == (4 * 98 + 2, 98 + 2)
-    indices = torch.arange(len(data))
-    source = Source(data, (), indices, indices)
-    monkeypatch.setattr("fieldloom.cli.coding.part_of", lambda system, path: (source, indices))
     capsys.readouterr()
     words = ["reconstruct", tmp_path / "views", "--refine", "codes", "--refine-steps", 2]
     run(*words, "--out", tmp_path / "orbits")
@@ -311,6 +308,6 @@ def test_a_plot_shows_every_line(tmp_path):
 
 
 def test_runs_of_one_name_are_told_apart():
-    from fieldloom.cli.analysing import named
+    from fieldloom.cli.analysing import name_runs
 
-    assert named(["a/run", "b/run", "c"]) == {"a/run": "a/run", "b/run": "b/run", "c": "c"}
+    assert name_runs(["a/run", "b/run", "c"]) == {"a/run": "a/run", "b/run": "b/run", "c": "c"}

@@ -13,12 +13,11 @@ import torch
 from torch import nn
 
 import fieldloom
+from commands import command
 from fieldloom import recipe
 from fieldloom import training as trains
-from fieldloom.cli import coding
-from fieldloom.cli.data import codes_of
-from fieldloom.cli.options import Device
 from fieldloom.codes import bulk, nef
+from fieldloom.codes.files import read_codes
 from fieldloom.conditioners import FlatWeights, Mixture
 from fieldloom.encoders import Fit, Plateau, errors, stacks
 from fieldloom.encoders.draws import point_sampler, select
@@ -274,7 +273,7 @@ def a_system(*more: str):
     generator = torch.Generator().manual_seed(4)
     data = torch.rand(20, 1, 8, 8, generator=generator)
     labels, places = torch.arange(20) % 3, torch.arange(20)
-    return system, Source(data, labels, ("a", "b", "c"), places, places[:0])
+    return system, Source(Data(data, label=labels), ("a", "b", "c"), places, places[:0])
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -372,7 +371,7 @@ def test_another_job_is_refused(tmp_path):
     system, source = a_system()
     bulk.encode(system, source, source.train, tmp_path / "job")
     other = a_system("seed=5")[0]
-    changed = replace(source, data=Data(source.data.tensor.flip(0)))
+    changed = replace(source, data=replace(source.data, values=source.data.tensor.flip(0)))
     for key, own in {
         "system": (other, source, source.train),
         "data": (system, changed, source.train),
@@ -393,7 +392,7 @@ def test_failed_signals_are_told_and_left_out(tmp_path):
     system, source = a_system()
     data = source.data.tensor.clone()
     data[[3, 11]] = float("nan")
-    source = replace(source, data=data)
+    source = replace(source, data=replace(source.data, values=data))
     with pytest.warns(UserWarning, match="2 of 20 signals failed"):
         found = bulk.encode(system, source, source.train, tmp_path / "job", shard=7)
     assert set(found.failed) == {3, 11}
@@ -435,7 +434,7 @@ def test_training_goes_on_without_failed_signals(prior, tmp_path, monkeypatch):
     assert torch.equal(labels, source.labels[tensors["places"]])
     assert {int(p) for p in numbers["failed"]} == set(source.train[1::16].tolist())
     assert not (folder / "codes").exists()
-    assert fieldloom.load(folder, device="cpu").sample(3).isfinite().all()
+    assert fieldloom.load(folder, device="cpu").sample(3).tensor.isfinite().all()
 
 
 def test_the_start_is_the_fit_of_one_training_signal(tmp_path):
@@ -459,7 +458,7 @@ def test_one_bulk_call_encodes_as_many_small_ones():
     assert [len(x) for x in system.signals(source.data)] == [20]
     torch.testing.assert_close(system.encode(source.data, batch=3), whole, rtol=1e-4, atol=1e-6)
     some = torch.tensor([4, 9])
-    few = system.encode(source.data.part(some))
+    few = system.encode(source.take(some))
     torch.testing.assert_close(few, whole[some], rtol=1e-4, atol=1e-6)
 
 
@@ -473,13 +472,12 @@ def fitted_run(tmp_path_factory) -> Path:
     return folder
 
 
-def test_encode(fitted_run, tmp_path, capsys):
+def test_encode(fitted_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(fitted_run, run)
-    coding.encode(str(run), device=Device.cpu)
-    assert "10 codes of (1, " in capsys.readouterr().out
+    assert "10 codes of (1, " in command("encode", run, "--device", "cpu").stdout
     found = bulk.read(run / "encoded")
-    coding.encode(str(run), out=tmp_path / "c.st", device=Device.cpu)
+    command("encode", run, "--out", tmp_path / "c.st", "--device", "cpu")
     tensors, numbers, _ = read_tensors(tmp_path / "c.st")
     assert torch.equal(tensors["codes"], found.codes)
     assert torch.equal(tensors["places"], found.indices)
@@ -494,8 +492,8 @@ def test_encode(fitted_run, tmp_path, capsys):
 
 def test_hdf5_from_the_command_line(fitted_run, tmp_path):
     pytest.importorskip("h5py")
-    for how in (dict(out=tmp_path / "a.hdf5"), dict(out=tmp_path / "b", kind=coding.Kept.hdf5)):
-        coding.encode(str(fitted_run), device=Device.cpu, **how)
+    for how in ((tmp_path / "a.hdf5",), (tmp_path / "b", "--format", "hdf5")):
+        command("encode", fitted_run, "--device", "cpu", "--out", *how)
     system = fieldloom.load(fitted_run, device="cpu")
     codes, beside = nef.read(tmp_path / "a.hdf5", system.family)
     assert codes.shape == (10, *system.family.code_shape)
@@ -503,17 +501,17 @@ def test_hdf5_from_the_command_line(fitted_run, tmp_path):
     assert torch.equal(nef.read(tmp_path / "b.hdf5", system.family)[0], codes)
 
 
-def test_codes_are_decoded_from_every_format(fitted_run, tmp_path, capsys):
+def test_codes_are_decoded_from_every_format(fitted_run, tmp_path):
     pytest.importorskip("h5py")
     system = fieldloom.load(fitted_run, device="cpu")
     for name in ("shards", "a.safetensors", "a.hdf5"):
-        coding.encode(str(fitted_run), out=tmp_path / name, device=Device.cpu)
+        command("encode", fitted_run, "--out", tmp_path / name, "--device", "cpu")
         out = tmp_path / f"from {name}"
-        coding.decode(str(fitted_run), str(tmp_path / name), count=3, out=out, device=Device.cpu)
-        assert "3 of 10 codes" in capsys.readouterr().out
+        done = command("decode", fitted_run, tmp_path / name, "--count", 3, "--out", out)
+        assert "3 of 10 codes" in done.stdout
         assert len(list(out.glob("*.png"))) == 3
     codes = bulk.read(tmp_path / "shards").codes
-    same = [codes_of(system, str(tmp_path / name)) for name in ("a.safetensors", "a.hdf5")]
+    same = [read_codes(tmp_path / name, system) for name in ("a.safetensors", "a.hdf5")]
     assert all(torch.equal(x, codes) for x in same)
     other = tmp_path / "other.safetensors"
     for tensors, match in [
@@ -523,11 +521,11 @@ def test_codes_are_decoded_from_every_format(fitted_run, tmp_path, capsys):
     ]:
         write_tensors(other, tensors, {})
         with pytest.raises(InputError, match=match):
-            coding.decode(str(fitted_run), str(other), device=Device.cpu)
+            read_codes(other, system)
     write_tensors(other, {"codes": codes.double()}, {})
-    assert torch.equal(codes_of(system, str(other)), codes)
+    assert torch.equal(read_codes(other, system), codes)
     with pytest.raises(InputError, match="does not exist"):
-        codes_of(system, str(tmp_path / "none.st"))
+        read_codes(tmp_path / "none.st", system)
 
 
 @pytest.mark.parametrize("name", ["siren", "mlp"])

@@ -29,11 +29,13 @@ LEVELS = [
     ["system"],
     ["assembly"],
     ["engine"],
-    ["codes"],
     ["preparation"],
+    ["inputs"],
+    ["codes"],
     ["training"],
     ["evaluation"],
-    ["report"],
+    ["report", "drawing"],
+    ["api"],
     ["cli"],
 ]
 APART = {

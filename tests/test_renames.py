@@ -11,8 +11,8 @@ import torch
 import fieldloom
 from fieldloom import aliases, recipe
 from fieldloom.assembly import open_source
-from fieldloom.cli.data import codes_of
 from fieldloom.codes import bulk
+from fieldloom.codes.files import read_codes
 from fieldloom.conditioners import CONDITIONERS, Mixture
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
@@ -124,7 +124,7 @@ def test_codes_in_a_folder_of_their_own_stay_a_runs_own(run, tmp_path, monkeypat
     found = bulk.encode(system, source, source.test[:40], tmp_path / "codes", shard=16)
     rename(monkeypatch)
     system = fieldloom.load(run)
-    assert torch.equal(codes_of(system, str(tmp_path / "codes")), found.codes)
+    assert torch.equal(read_codes(tmp_path / "codes", system), found.codes)
     again = bulk.encode(system, source, source.test[:40], tmp_path / "codes", shard=16)
     assert torch.equal(again.codes, found.codes)
 

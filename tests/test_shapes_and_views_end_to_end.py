@@ -13,11 +13,11 @@ from PIL import Image
 from commands import run
 from fieldloom import recipe
 from fieldloom.assembly import build
-from fieldloom.cli.data import data_of
-from fieldloom.cli.files import write_data
+from fieldloom.drawing import write_data
 from fieldloom.engine.run import load
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit
+from fieldloom.inputs import held_out_part
 from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.views import Views
 from fieldloom.training import train
@@ -140,7 +140,7 @@ def test_an_empty_level_set_is_named_and_not_written(shape_run, tmp_path, monkey
     nothing.slots = system.family.field.slots
     system.family.field = nothing
     codes = torch.zeros(2, *system.family.code_shape)
-    assert write_data(system, codes, None, tmp_path / "none", None, 0, {}) == 0
+    assert write_data(system, codes, tmp_path / "none") == []
     assert "2 of 2 have no surface: 0, 1" in str(recwarn.pop().message)
     assert not (tmp_path / "none").exists()
 
@@ -151,11 +151,13 @@ def test_own_meshes_are_reconstructed_where_they_stood(shape_run, tmp_path):
     box.export(tmp_path / "box.ply")
     assert spec_of(str(tmp_path / "box.ply"))["name"] == "meshes"
     system = ball_system(shape_run)  # whatever it is given, its surface is a ball of radius 0.6
-    data, about = data_of(system, str(tmp_path / "box.ply"))
+    source, indices = held_out_part(system, tmp_path / "box.ply")
+    data = source.read(indices)
     code = torch.zeros(len(data), *system.family.code_shape)
     for project in (0, 2):
         folder = tmp_path / f"projected{project}"
-        assert write_data(system, code, 24, folder, "obj", project, about) == 1
+        paths = write_data(system, code, folder, 24, "obj", project, data.frame)
+        assert paths == [folder / "0000.obj"]
         low, high = trimesh.load(folder / "0000.obj").bounds
         np.testing.assert_allclose((low + high) / 2, [10, 20, 30], atol=0.05)
         extent = 0.6 * 2 / 0.9  # the box's longest half side stands at 0.9
@@ -222,7 +224,7 @@ def test_wrong_cameras_get_a_sentence(view_run):
     system = load(view_run, "cpu")
     code, orbit = torch.zeros(1, *system.family.code_shape), system.modality.cameras(count=2)
     for work in (system.decode, system.depth):
-        for cameras in ({}, {"c2w": orbit["c2w"]}, {key: x[0] for key, x in orbit.items()}):
+        for cameras in ({}, {"c2w": orbit.c2w}, {"c2w": orbit.c2w, "intrinsics": orbit.c2w}):
             with pytest.raises(InputError, match="cameras"):
                 work(code, cameras=cameras)
         assert work(code, cameras=orbit).shape[1] == 2
@@ -232,8 +234,8 @@ def test_the_depth_of_a_scene_lies_between_near_and_far(view_run):
     system = load(view_run, "cpu")
     depth = system.depth(torch.zeros(1, *system.family.code_shape))
     assert depth.shape == (1, 8, 1, 8, 8)
-    assert (depth >= 0).all()
-    assert (depth <= 1).all()
+    assert (depth.tensor >= 0).all()
+    assert (depth.tensor <= 1).all()
 
 
 @pytest.mark.parametrize("name", ["functa", "gem"])

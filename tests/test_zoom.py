@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -13,13 +14,16 @@ import fieldloom
 from commands import run
 from fieldloom import recipe
 from fieldloom.assembly import build, open_source
-from fieldloom.cli.grids import WHOLE, Window, parse_window, shape_of
+from fieldloom.cli.options import parse_crop
+from fieldloom.drawing import WHOLE, Crop
+from fieldloom.drawing.grids import shape_of
 from fieldloom.errors import InputError
 from fieldloom.evaluation import evaluate, large
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import MODALITIES
 from fieldloom.modalities.sources import Source
 from fieldloom.training import train
+from fieldloom.types import Data
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +61,7 @@ def test_strips_make_up_the_whole(modality, values):
     strips = list(system.strips(origin(system), values=values))
     row = math.prod(SIZES[modality][1:]) * system.modality.channels
     assert all(strip.numel() <= max(values, row) for _, strip in strips)
-    whole = system.predict(origin(system))[0]
+    whole = system.predict(origin(system)).tensor[0]
     torch.testing.assert_close(joined(strips), whole, atol=1e-6, rtol=0)
 
 
@@ -78,13 +82,13 @@ def test_a_window_is_what_the_field_says_there():
 
 def test_a_frame_is_a_picture_at_its_time():
     system = fit("video")
-    whole = system.predict(origin(system))[0]
+    whole = system.predict(origin(system)).tensor[0]
     for i in range(5):
         still = joined(system.strips(origin(system), values=30, frame=(i + 0.5) / 5))
         torch.testing.assert_close(still, whole[:, i], atol=1e-6, rtol=0)
     part = joined(system.strips(origin(system), (3, 7), ((0.5, 1.0), (0.0, 1.0)), frame=0.1))
     torch.testing.assert_close(part, whole[:, 0, 3:], atol=1e-6, rtol=0)
-    with pytest.raises(InputError, match="no film"):
+    with pytest.raises(InputError, match="no video"):
         list(fit("sphere").strips(origin(system), frame=0.5))
 
 
@@ -95,18 +99,18 @@ def test_pieces_are_large_enough_for_their_tiles(monkeypatch):
     system = fit(field=field)
     seen = []
     plain = type(system.render).__call__
-    monkeypatch.setattr("fieldloom.system.CACHED", 8)
-    monkeypatch.setattr("fieldloom.system.A_TILE", 5)
+    monkeypatch.setattr("fieldloom.decoding.CACHED", 8)
+    monkeypatch.setattr("fieldloom.decoding.PER_TILE", 5)
     monkeypatch.setattr(
         type(system.render), "__call__",
         lambda self, function, coords, generator=None: (
             seen.append(coords.shape[1]), plain(self, function, coords, generator)
         )[1],
     )  # fmt: skip
-    made = system.predict(origin(system))
+    made = system.predict(origin(system)).tensor
     assert max(seen) == 5 * 16
     monkeypatch.undo()
-    torch.testing.assert_close(made, system.predict(origin(system)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(made, system.predict(origin(system)).tensor, atol=1e-6, rtol=0)
 
 
 # -- figures from strips
@@ -115,7 +119,7 @@ def test_pieces_are_large_enough_for_their_tiles(monkeypatch):
 def source_of_one(data: torch.Tensor) -> Source:
     """One datum, (channel, *axes), in memory."""
     one = torch.tensor([0])
-    return Source(data[None], None, (), one, one[:0])
+    return Source(Data(data[None]), (), one, one[:0])
 
 
 def figures(result) -> dict[str, tuple[float, str, str]]:
@@ -131,7 +135,9 @@ def test_figures_from_strips_are_the_plain_ones(modality, size, monkeypatch):
     system = fit(modality, size, evaluate=how)
     dtype = torch.float32 if modality == "audio" else torch.uint8
     data = torch.rand(system.modality.channels, *size)
-    made = (system.predict(origin(system))[0] + 0.2 * (data - 0.5)).clamp(0, 1)  # alike, not equal
+    made = (system.predict(origin(system)).tensor[0] + 0.2 * (data - 0.5)).clamp(
+        0, 1
+    )  # alike, not equal
     data = made if dtype == torch.float32 else (255 * made).byte()
     if modality == "image":  # as mapped from a file: channel last
         data = data.permute(1, 2, 0).contiguous().permute(2, 0, 1)
@@ -241,7 +247,7 @@ def picture_run(tmp_path):
 
 def test_a_picture_from_training_to_zoom(picture_run, tmp_path, capsys):
     system = fieldloom.load(picture_run, "cpu")
-    whole = system.predict(origin(system))[0]
+    whole = system.predict(origin(system)).tensor[0]
     assert whole.shape == (3, 30, 44)
     as_pixels = lambda x: (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     fitted = np.asarray(Image.open(picture_run / "fitted.png"))
@@ -249,7 +255,7 @@ def test_a_picture_from_training_to_zoom(picture_run, tmp_path, capsys):
     run("train", tmp_path / "tiny.toml", "--run", tmp_path / "again", "--device", "cpu")
     said = capsys.readouterr().out
     source = open_source(system.recipe, system.modality)
-    value = psnr(whole[None], source.read(source.train)).item()
+    value = psnr(whole[None], source.read(source.train).tensor).item()
     assert f"PSNR over all points: {value:.2f} dB" in said
     assert "fitted.png (30 x 44)" in said
 
@@ -270,7 +276,7 @@ def test_a_picture_from_training_to_zoom(picture_run, tmp_path, capsys):
         ("--window", "0,0,1"): "--window 0,0,1: x0,y0,x1,y1",
         ("--window", "0.5,0,0.5,1"): "with x0 < x1",
         ("--window", "0,0,nan,1"): "x0,y0,x1,y1",
-        ("--frame", "0.5"): "no films",
+        ("--frame", "0.5"): "no video",
         ("--held",): "are of views",
         ("--out", "a.gif"): "drawn as one of .png, .tif, .tiff",
         ("--resolution", "3x4x5"): "one number, or rows and columns",
@@ -332,7 +338,7 @@ def test_a_film_from_training_to_a_frame(tmp_path, capsys):
     gif = Image.open(tmp_path / "a.gif")
     assert gif.size == (10, 8)
     system = fieldloom.load(folder, "cpu")
-    whole = system.predict(origin(system))[0].detach()
+    whole = system.predict(origin(system)).tensor[0].detach()
     run("render", folder, "--frame", 1.5 / 6)
     still = np.asarray(Image.open(folder / "rendered.png"))
     wanted = (whole[:, 1].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
@@ -363,7 +369,7 @@ def test_a_sound_from_training_to_a_file(tmp_path, capsys):
     run("train", recipe_file(tmp_path, "audio", source), "--run", folder, "--device", "cpu")
     assert "PSNR over all points" in capsys.readouterr().out
     system = fieldloom.load(folder, "cpu")
-    made = system.decode(origin(system))[0, 0].detach().numpy() * 2 - 1
+    made = system.decode(origin(system)).tensor[0, 0].detach().numpy() * 2 - 1
     for name in ("fitted.wav", "rendered.wav"):
         if name == "rendered.wav":
             run("render", folder)
@@ -400,34 +406,35 @@ def test_views_end_in_a_sheet(tmp_path, capsys):
     np.testing.assert_array_equal(sheet[2:8, 2:10], held)
 
 
-def test_a_run_with_codes_ends_without_a_picture(tiny_run):
-    assert not (tiny_run / "fitted.png").exists()
-    from fieldloom.cli.fitted import show
-
-    assert show(fieldloom.load(tiny_run, "cpu"), tiny_run) == []
+def test_a_run_with_codes_ends_without_a_picture(tiny_run, tmp_path, capsys):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    run("train", "mnif:tiny", "--run", tmp_path / "run", "--resume")
+    assert capsys.readouterr().out == f"trained: {tmp_path / 'run'}\n"
+    assert not (tmp_path / "run" / "fitted.png").exists()
 
 
 # -- windows and shapes
 
 
 def test_windows_are_parsed():
-    assert parse_window("0.1,0.2,0.3,1") == Window(0.1, 0.2, 0.3, 1.0)
+    assert parse_crop("0.1,0.2,0.3,1") == Crop(0.1, 0.2, 0.3, 1.0)
+    assert parse_crop(None) is None
     for wrong in ("", "1,2,3", "0,0,1,1,1", "a,b,c,d", "0,0,inf,1", "1,0,0,1", "0,1,1,0"):
         with pytest.raises(InputError, match="--window"):
-            parse_window(wrong)
+            parse_crop(wrong)
 
 
 def test_one_number_keeps_pixels_square():
     picture, film = MODALITIES["image"](size=(20, 60)), MODALITIES["video"](size=(7, 20, 60))
-    assert shape_of(picture, None, WHOLE, False) == (20, 60)
-    assert shape_of(picture, 120, WHOLE, False) == (40, 120)
-    narrow = Window(0.0, 0.0, 0.1, 1.0)  # 20 x 6 of its pixels
-    assert shape_of(picture, 100, narrow, False) == (100, 30)
-    assert shape_of(picture, None, narrow, False) == (60, 18)
-    assert shape_of(film, 120, WHOLE, False) == (7, 40, 120)
+    assert shape_of(picture, None) == (20, 60)
+    assert shape_of(picture, 120) == (40, 120)
+    narrow = Crop(0.0, 0.0, 0.1, 1.0)  # 20 x 6 of its pixels
+    assert shape_of(picture, 100, narrow) == (100, 30)
+    assert shape_of(picture, None, narrow) == (60, 18)
+    assert shape_of(film, 120) == (7, 40, 120)
     assert shape_of(film, 120, WHOLE, True) == (40, 120)
-    assert shape_of(film, (3, 4, 5), WHOLE, False) == (3, 4, 5)
-    assert shape_of(film, (4, 5), WHOLE, False) == (7, 4, 5)
+    assert shape_of(film, (3, 4, 5)) == (3, 4, 5)
+    assert shape_of(film, (4, 5)) == (7, 4, 5)
     with pytest.raises(InputError, match="rows and columns"):
         shape_of(film, (3, 4, 5), WHOLE, True)
 
@@ -471,7 +478,7 @@ def test_samples_of_a_gan_are_joined_on_a_sphere(tmp_path, capsys):
     codes = [system.sample_codes(1, seed=seed) for seed in (3, 4)]
     way = system.decode(system.between(*codes, 5, spherical=True))
     first = np.asarray(gif.convert("L")) / 255
-    assert np.abs(first - way[0, 0].detach().numpy()).max() < 0.02
+    assert np.abs(first - way.tensor[0, 0].detach().numpy()).max() < 0.02
     run("interpolate", folder, "--steps", 3)
     assert (folder / "interpolation-seeds-0-1.gif").is_file()
     run("render", folder, "--sample", 3, "--resolution", 12)

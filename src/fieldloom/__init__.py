@@ -10,21 +10,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fieldloom.api import encode, evaluate, render, train
     from fieldloom.assembly import build, register
     from fieldloom.engine.run import load, save
     from fieldloom.family import Family
     from fieldloom.system import System
+    from fieldloom.types import Cameras, Data
 
 __version__ = "0.1.0"
-__all__ = ["Family", "System", "build", "load", "register", "save"]
+__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "load", "register",
+           "render", "save", "train"]  # fmt: skip
 
 _HOMES = {
+    "Cameras": "fieldloom.types",
+    "Data": "fieldloom.types",
     "Family": "fieldloom.family",
     "System": "fieldloom.system",
     "build": "fieldloom.assembly",
+    "encode": "fieldloom.api",
+    "evaluate": "fieldloom.api",
     "load": "fieldloom.engine.run",
     "register": "fieldloom.assembly",
+    "render": "fieldloom.api",
     "save": "fieldloom.engine.run",
+    "train": "fieldloom.api",
 }
 
 

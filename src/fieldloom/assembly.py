@@ -73,16 +73,24 @@ def build(
     ``build("mnif", "digits", seed=1, field={"width": 64})``. Raises InputError for whatever does
     not fit, naming it.
     """
+    trust = (trust,) if isinstance(trust, str) else tuple(trust)
+    return assemble(read_recipe(recipe, variant, overrides), Permit(trust, large=large))
+
+
+def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) -> recipes.Recipe:
+    """A recipe (a name, a path, or a dict) with what replaces its sections or keys, resolved.
+
+    Raises InputError for what is none.
+    """
     for what, value in (("the recipe", recipe), ("overrides", overrides)):
         recipes.check_values(value, what)
-    trust = (trust,) if isinstance(trust, str) else tuple(trust)
     if isinstance(recipe, str):
         recipe = recipes.load(f"{recipe}:{variant}" if variant else recipe)
     elif variant:
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
     elif not isinstance(recipe, Mapping):
         raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
-    return assemble(recipes.resolve(recipe, overrides), Permit(trust, large=large))
+    return recipes.resolve(recipe, overrides)
 
 
 def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:

@@ -25,7 +25,7 @@ from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Modality
 from fieldloom.modalities.modality import Extent, Resolution
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.priors import Prior
+from fieldloom.priors import Gaussian, Prior
 from fieldloom.progress import Progress
 from fieldloom.recipe import Recipe
 from fieldloom.renderers import Renderer, Volume
@@ -460,11 +460,37 @@ class System(nn.Module):
         a, b = _as_values(a, "a"), _as_values(b, "b")
         if a.shape != b.shape:
             raise InputError(f"a and b: the shapes {tuple(a.shape)} and {tuple(b.shape)} differ.")
+        return self.decode(self.encode_between(torch.stack([a, b]), steps), resolution)
+
+    def encode_between(self, data: Data | Array, steps: int = 16) -> Code:
+        """Codes from that of the first of two data to that of the second: (steps, tokens, width).
+
+        Raises InputError for data that are not two, or scattered points.
+        """
+        data = self.as_data(data)
+        if data.coords is not None:
+            raise InputError("interpolate takes data on a grid: this run's are scattered points.")
+        if len(data) != 2:
+            raise InputError(f"data: {len(data)} of them, where codes go from one to another.")
+        self._check_steps(steps)
+        ends = self.encode(data)
+        return self.between(ends[:1], ends[1:], steps)
+
+    def sample_between(self, first: int, last: int, steps: int = 16) -> Code:
+        """Codes from the sample of one seed to that of another: (steps, tokens, width).
+
+        Along the great circle between them where the prior is N(0, I).
+        """
+        self._check_steps(steps)
+        a, b = (self.sample_codes(1, seed=seed) for seed in (first, last))
+        standard = isinstance(self.prior, Gaussian) and not self.prior.learns
+        return self.between(a, b, steps, spherical=standard)
+
+    def _check_steps(self, steps: int) -> None:
+        """Raise InputError for no number of codes, or more than fit this machine's memory."""
         check_whole("steps", steps, 1)
         numbers = memory.FLOAT * steps * math.prod(self.family.code_shape)
         memory.check(f"steps = {steps}", numbers, self.permit)
-        ends = self.encode(torch.stack([a, b]))
-        return self.decode(self.between(ends[:1], ends[1:], steps), resolution)
 
     @staticmethod
     def between(

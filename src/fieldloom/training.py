@@ -95,6 +95,13 @@ def train(
         return system
 
 
+def check_resumed(folder: str | Path, recipe: Recipe) -> None:
+    """Raise InputError where a folder holds the run of another recipe, by its name."""
+    run, name = Run(folder), recipe.get("recipe")
+    if run.exists and name is not None and run.read_recipe().get("recipe") != name:
+        raise InputError(f"--resume: '{folder}' is a run of another recipe than '{name}'.")
+
+
 def begin(system: System, run: Run, device: torch.device, fields: str | Path | None) -> None:
     """Begin a new run, with the fields of another where one is given. The recipe comes last."""
     about = devices.environment(device) | {"command": sys.argv[1:]}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldloom.cli.console import say
-from fieldloom.cli.data import opened, part_of
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
@@ -17,6 +16,7 @@ from fieldloom.cli.options import (
     SourceOption,
 )
 from fieldloom.cli.outputs import check_not_own, output, wrote
+from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ def influence(
     from fieldloom.evaluation.influence import analyse_influence
 
     folder = analysis_folder(run, out, "influence")
-    system = opened(run, device)
-    found = analyse_influence(system, few(system, source, count), tokens, seed)
+    system = load_system(run, device)
+    found = analyse_influence(system, first_data(system, source, count), tokens, seed)
     images, columns = found.draw(), len(found.tokens) + 2
     sheet = export.sheet(images, columns, report.tile_height(images))
     path = export.write(export.png_bytes(sheet), folder / "influence.png")
     numbers = found.as_json()
-    written(folder, "influence.json", [run], numbers)
+    write_numbers(folder, "influence.json", [run], numbers)
     if found.mean_locality is None:
         say("none of these tokens has any influence")
     else:
@@ -82,7 +82,7 @@ def curves(
 
     path = output(runs[0], out, "learning-curves.png")
     over_steps, over_seconds = {}, {}
-    for run, name in named(runs).items():
+    for run, name in name_runs(runs).items():
         steps, seconds, psnr = learning_curve(Run(run).require().read_log())
         if not steps:
             raise InputError(f"'{run}': its log has no PSNR of the stage 'field' to draw.")
@@ -108,9 +108,9 @@ def support(
     folder = analysis_folder(runs[0], out, "support")
     counts = list(range(1, views + 1))
     found: dict[str, Any] = {}
-    for run, name in named(runs).items():
-        system = opened(run, device)
-        data = few(system, source, count)
+    for run, name in name_runs(runs).items():
+        system = load_system(run, device)
+        data = first_data(system, source, count)
         if data.cameras is None:
             raise InputError(f"'{run}': support is of views, and this run has none.")
         found[name] = psnr_by_support(system, data, counts)
@@ -119,7 +119,7 @@ def support(
     lines = {name: (counts, values) for name, values in found.items()}
     panel = Panel("support views", "PSNR of held-out views (dB)", lines)
     path = export.write(plot(panel), folder / "support.png")
-    written(folder, "support.json", runs, {"views": counts, "psnr": found, "data": len(data)})
+    write_numbers(folder, "support.json", runs, {"views": counts, "psnr": found, "data": len(data)})
     say(f"support: {path}")
 
 
@@ -156,15 +156,15 @@ def time(
     folder = analysis_folder(run, out, "time")
     budget = Budget(steps, seconds, points)
     rates = Rates(code_rate, weight_rate, scratch_rate)
-    system = opened(run, device)
-    data = few(system, source, count)
+    system = load_system(run, device)
+    data = first_data(system, source, count)
     found = psnr_against_time(system, data, budget, rates, width, seed)
     for name, curve in found.items():
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
     lines = {name: (curve.seconds, curve.psnr) for name, curve in found.items()}
     path = export.write(plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png")
     about = {"data": len(data), "environment": devices.environment(system.device)}
-    written(folder, "time.json", [run], about | as_json(found, budget, rates, width))
+    write_numbers(folder, "time.json", [run], about | as_json(found, budget, rates, width))
     say(f"time: {path}")
 
 
@@ -181,20 +181,22 @@ def analysis_folder(run: str, out: Path | None, name: str) -> Path:
     return out
 
 
-def few(system: System, path: str | None, count: int | None) -> Data:
+def first_data(system: System, path: str | None, count: int | None) -> Data:
     """The first data of the run's test part, or of those at a path."""
-    source, indices = part_of(system, path)
+    from fieldloom.inputs import held_out_part
+
+    source, indices = held_out_part(system, path)
     return source.read(indices[:count])
 
 
-def named(runs: list[str]) -> dict[str, str]:
+def name_runs(runs: list[str]) -> dict[str, str]:
     """What each run is called: its folder's name, or where several have it, its whole path."""
     short = {run: Path(run).resolve().name for run in runs}
     alike = list(short.values())
     return {run: name if alike.count(name) == 1 else run for run, name in short.items()}
 
 
-def written(folder: Path, name: str, runs: list[str], numbers: dict[str, Any]) -> None:
+def write_numbers(folder: Path, name: str, runs: list[str], numbers: dict[str, Any]) -> None:
     """Numbers as JSON, with the runs that they are of."""
     from fieldloom.engine.run import Run
 

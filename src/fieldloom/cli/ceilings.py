@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fieldloom.cli.console import say
-from fieldloom.cli.data import opened, source_of
 from fieldloom.cli.options import Device, DeviceOption, RunArgument
+from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ def ceiling(
 
     Training data against what their codes decode to, as fitted and after the codec.
     """
-    system = opened(run, device)
+    from fieldloom.inputs import source_of
+
+    system = load_system(run, device)
     if "codec" not in system.finished:
         raise InputError(f"'{run}' has no fitted codec yet: --stage codec with --resume fits it.")
-    announce(Path(run), system, source_of(system, None), count)
+    announce(Path(run), system, source_of(system), count)
 
 
 def announce(folder: Path, system: System, source: Source, count: int = 64) -> None:

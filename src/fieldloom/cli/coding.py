@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldloom.cli.console import say
-from fieldloom.cli.data import HDF5, codes_of, data_of, opened, part_of
-from fieldloom.cli.files import check_format, write_data
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
@@ -33,13 +31,13 @@ from fieldloom.cli.options import (
     parse_resolution,
 )
 from fieldloom.cli.outputs import check_free, check_not_own, output, suffixed
+from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from fieldloom.codes.files import Format
     from fieldloom.system import System
-    from fieldloom.types import Data
+    from fieldloom.types import Code, Data
 
 
 class What(StrEnum):
@@ -77,58 +75,37 @@ def encode(
     A job that was stopped goes on where it was when it is given again. Signals that fail are listed
     in the manifest, and left out.
     """
-    from fieldloom.codes import bulk, nef
-    from fieldloom.engine.provenance import fingerprint_weights
-    from fieldloom.engine.tensors import write_tensors
+    from fieldloom.codes import files
+    from fieldloom.inputs import held_out_part
 
-    system = opened(run, device)
-    data, indices = part_of(system, source)
-    name = out or Path("encoded")
-    if kind is None:
-        kind = Kept.shards if not name.suffix else Kept.safetensors
-        kind = Kept.hdf5 if name.suffix.lower() in HDF5 else kind
-    if kind is not Kept.shards and not name.suffix:
-        name = suffixed(name, f".{kind}")
-    if kind is Kept.hdf5:
-        nef.library(), nef.named(system.family)  # before the work: what is wrong shows at once
-    shards = name if kind is Kept.shards else name.with_name(f"{name.name}.shards")
-    if out is not None and (shards / bulk.MANIFEST).is_file():  # begun by this very command
-        check_not_own(name)
-        check_not_own(shards)
-        path, folder = name, shards
-        if kind is not Kept.shards and not wrote_codes(path):
-            check_free(path)
+    system = load_system(run, device)
+    data, indices = held_out_part(system, source)
+    path = out or Path("encoded")
+    format: Format = files.format_of(path) if kind is None else kind.value
+    if format != "shards" and not path.suffix:
+        path = suffixed(path, f".{format}")
+    files.check_format(system, format)  # before the work: what is wrong shows at once
+    if out is not None and files.is_begun(path, format):  # by this very command
+        check_own_job(path, format)
     else:
-        path, folder = (output(run, out and one, str(one)) for one in (name, shards))
-    limit = float("inf") if worst is None else worst
+        shards = files.shards_of(path, format)
+        path, _ = (output(run, out and one, str(one)) for one in (path, shards))
     try:
-        found = bulk.encode(system, data, indices, folder, worst=limit)
+        limit = math.inf if worst is None else worst
+        found = files.encode_into(system, data, indices, path, format, limit)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command goes on from here.") from None
-    beside = {"places": found.indices, "errors": found.errors}
-    if data.labels is not None:
-        beside["labels"] = data.labels[found.indices]
-    if kind is Kept.hdf5:
-        nef.write(path, system.family, found.codes, beside)
-    elif kind is Kept.safetensors:
-        numbers, told = (
-            {"failed": found.failed},
-            {"verb": "encode", "weights": fingerprint_weights(system)},
-        )
-        write_tensors(path, {"codes": found.codes, **beside}, numbers, told)
-    if kind is not Kept.shards:
-        bulk.remove(folder)
     say(f"{len(found.codes)} codes of {system.family.code_shape}: {path}")
 
 
-def wrote_codes(path: Path) -> bool:
-    """Whether a file is one that ``encode`` writes."""
-    from fieldloom.engine.tensors import read_tensors
+def check_own_job(path: Path, format: Format) -> None:
+    """Raise InputError where a job that goes on would write into a run, or over other files."""
+    from fieldloom.codes import files
 
-    try:
-        return read_tensors(path).made_by.get("verb") == "encode"
-    except InputError:
-        return False
+    check_not_own(path)
+    check_not_own(files.shards_of(path, format))
+    if format != "shards" and not files.is_encoded(path):
+        check_free(path)
 
 
 def decode(
@@ -144,14 +121,16 @@ def decode(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Decode codes, one file each: those of encode, or fields of fit-a-nef's layout (HDF5)."""
+    from fieldloom.codes.files import read_codes
+    from fieldloom.drawing import check_format, write_data
+
     folder = output(run, out, "decoded")
-    system = opened(run, device)
+    system = load_system(run, device)
     check_format(system, kind, project)
     sizes = parse_resolution(resolution)
-    found = codes_of(system, codes)
-    some = found[:count]
-    written = write_data(system, some, sizes, folder, kind, project)
-    say(f"{written} of {len(found)} codes: {folder}")
+    found = read_codes(codes, system)
+    paths = write_data(system, found[:count], folder, sizes, kind, project)
+    say(f"{len(paths)} of {len(found)} codes: {folder}")
 
 
 def reconstruct(
@@ -182,25 +161,28 @@ def reconstruct(
     Shapes become meshes where the originals stood; of views, an orbit is rendered. With --refine
     codes, or all weights of each function, are optimised further on what they were encoded from.
     """
+    from fieldloom.drawing import check_format, write_data
     from fieldloom.evaluation import in_batches
+    from fieldloom.inputs import held_out_part
 
     folder = output(run, out, "reconstructions")
-    system = opened(run, device)
+    system = load_system(run, device)
     check_format(system, kind, project)
     sizes = parse_resolution(resolution)
-    found, indices = part_of(system, source)
-    indices = indices[:count]
-    data = found.read(indices)
+    found, indices = held_out_part(system, source)
+    data = found.read(indices[:count])
     if refine is None:
         codes = in_batches(system.encode, "encoding", data)
     else:
         how = {"steps": refine_steps, "rate": refine_rate, "points": refine_points}
-        system, codes = refined(system, data, refine, how)
-    written = write_data(system, codes, sizes, folder, kind, project, data.frame)
-    say(f"{written} of {len(data)} reconstructions: {folder}")
+        system, codes = refine_codes(system, data, refine, how)
+    paths = write_data(system, codes, folder, sizes, kind, project, data.frame)
+    say(f"{len(paths)} of {len(data)} reconstructions: {folder}")
 
 
-def refined(system: System, data: Data, what: What, how: dict[str, Any]) -> tuple[System, Tensor]:
+def refine_codes(
+    system: System, data: Data, what: What, how: dict[str, Any]
+) -> tuple[System, Code]:
     """Codes that were optimised further, and the system that decodes them; says what it brought.
 
     how: steps, rate and points of it.
@@ -241,10 +223,9 @@ def sample(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Draw new data: a sheet of pictures and, but for images, a file each beside it."""
-    from fieldloom import export
-    from fieldloom.evaluation import in_batches
+    from fieldloom.drawing import check_format, write_data, write_sheet
 
-    system = opened(run, device)
+    system = load_system(run, device)
     check_format(system, kind, project)
     named = None if out is None else suffixed(out, ".png")
     path = output(run, named, "sampled.png")
@@ -253,17 +234,12 @@ def sample(
     folder = output(run, beside, "sampled") if files else None
     options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
                     temperature=temperature)  # fmt: skip
-    place = None if label is None else system.class_of(label)
-    codes = system.sample_codes(count, place, seed, **options)
+    codes = system.sample_codes(count, label, seed, **options)
     sizes = parse_resolution(resolution)
-    system.check_room(codes, sizes)
-    data = in_batches(lambda part: system.decode(part, sizes), "decoding", codes)
-    sheet = export.join_images([system.modality.to_image(one) for one in data])
-    if sheet is not None:
-        export.write(export.png_bytes(sheet), path)
+    sheet = write_sheet(system, codes, path, sizes)
     if folder is not None:
-        written = write_data(system, codes, sizes, folder, kind, project)
-        say(f"{written} of {count} samples: {folder}")
+        paths = write_data(system, codes, folder, sizes, kind, project)
+        say(f"{len(paths)} of {count} samples: {folder}")
     if sheet is not None:
         say(f"{count} samples: {path}")
 
@@ -286,50 +262,35 @@ def interpolate(
     Of a run that cannot encode, as a GAN's, and with --sample, from one sample to another: along
     the great circle between them where the prior is N(0, I).
     """
-    from fieldloom import export, memory
+    from fieldloom.drawing import write_animation
 
-    system = opened(run, device)
+    system = load_system(run, device)
     sizes = parse_resolution(resolution)
     if system.modality.cameras() is not None:
         raise InputError("interpolate has no cameras for views: render goes around them.")
     sampled = sampled or not system.encodes
-    named = f"interpolation-{'seeds-' if sampled else ''}{first}-{last}.gif"
-    path = output(run, out, named)
-    numbers = steps * math.prod(system.family.code_shape)
-    memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
-    ends = between_samples if sampled else between_data
-    way = system.decode(ends(system, source, first, last, steps), sizes).tensor
-    pictures = [system.modality.to_image(one) for one in way]
-    shown = [picture for picture in pictures if picture is not None]
-    if not shown:
-        raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")
-    frames = [export.pixels(image) for image in shown]
-    export.gif(frames + frames[-2:0:-1], path)
+    seeds = "seeds-" if sampled else ""
+    path = output(run, out, f"interpolation-{seeds}{first}-{last}.gif")
+    between = between_samples if sampled else between_data
+    write_animation(system, between(system, source, first, last, steps), path, sizes)
     say(f"{steps} steps: {path}")
 
 
-def between_data(system: System, source: str | None, first: int, last: int, steps: int) -> Tensor:
+def between_data(system: System, source: str | None, first: int, last: int, steps: int) -> Code:
     """Codes from that of one datum to that of another."""
-    data = data_of(system, source)
-    if data.coords is not None:
-        raise InputError("interpolate takes data on a grid: this run's are scattered points.")
+    from fieldloom.inputs import held_out_part
+
+    data, indices = held_out_part(system, source)
     for place in (first, last):
-        if not 0 <= place < len(data):
-            raise InputError(f"--from, --to: {place} is not one of 0 .. {len(data) - 1}.")
-    codes = system.encode(data.part([first, last]))
-    return system.between(codes[:1], codes[1:], steps)
+        if not 0 <= place < len(indices):
+            raise InputError(f"--from, --to: {place} is not one of 0 .. {len(indices) - 1}.")
+    return system.encode_between(data.read(indices[[first, last]]), steps)
 
 
-def between_samples(
-    system: System, source: str | None, first: int, last: int, steps: int
-) -> Tensor:
+def between_samples(system: System, source: str | None, first: int, last: int, steps: int) -> Code:
     """Codes from that of one sample to that of another, by their seeds."""
-    from fieldloom.priors import Gaussian
-
     if source is not None:
         raise InputError("--source: samples come from the prior, not from data.")
     if min(first, last) < 0:
         raise InputError(f"--from {first}, --to {last}: seeds are at least 0.")
-    standard = isinstance(system.prior, Gaussian) and not system.prior.learns
-    a, b = (system.sample_codes(1, seed=seed) for seed in (first, last))
-    return system.between(a, b, steps, spherical=standard)
+    return system.sample_between(first, last, steps)

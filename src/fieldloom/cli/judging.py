@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldloom.cli.analysing import FolderOption, analysis_folder, written
+from fieldloom.cli.analysing import FolderOption, analysis_folder, write_numbers
 from fieldloom.cli.console import cell, console, say
-from fieldloom.cli.data import opened, source_of
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
@@ -24,6 +23,7 @@ from fieldloom.cli.options import (
     TopPOption,
     given,
 )
+from fieldloom.cli.runs import load_system
 
 if TYPE_CHECKING:
     from fieldloom.evaluation.comparison import Comparison
@@ -66,11 +66,12 @@ def judge(
     from fieldloom.engine.run import Run
     from fieldloom.evaluation import comparison, evaluator_of
     from fieldloom.evaluation.neighbours import neighbour_images
+    from fieldloom.inputs import source_of
     from fieldloom.training import training_codes
 
     folder = analysis_folder(run, out, "judge")
-    system = opened(run, device)
-    source = source_of(system, None)
+    system = load_system(run, device)
+    source = source_of(system)
     evaluator = evaluator_of(system, source)
     measure = evaluator.choose_measure(metric)  # before the work: it may be wrong
     evaluator.check_points(points)
@@ -91,7 +92,7 @@ def judge(
     path = export.write(export.png_bytes(sheet), folder / "judge.png")
     about = {"count": count, "label": label, "options": options, "seed": seed, "noise": noise}
     about |= {"points": points} if found.measure == "chamfer" else {}
-    written(folder, "judge.json", [run], about | comparison.as_json(found))
+    write_numbers(folder, "judge.json", [run], about | comparison.as_json(found))
     print_comparison(found)
     say(f"{count} samples: {folder / 'judge.json'}, {path}")
 

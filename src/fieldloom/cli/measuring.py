@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fieldloom.cli.console import cell, console, say
-from fieldloom.cli.data import opened, source_of
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
@@ -21,6 +20,7 @@ from fieldloom.cli.options import (
     permit,
 )
 from fieldloom.cli.outputs import check_free, check_not_own, output, wrote
+from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ def evaluate(
 
     With --source only the reconstruction of those data is measured, and written beside.
     """
+    from fieldloom.inputs import source_of
     from fieldloom.recipe import parse_override, resolve
 
-    system = opened(run, device)
+    system = load_system(run, device)
     changes = [parse_override(text) for text in set_ or []]
     for override, change in zip(set_ or [], changes, strict=True):
         source_of_it = change.get("source")

@@ -8,12 +8,15 @@ from contextvars import ContextVar
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from fieldloom.errors import InputError, shorten
 from fieldloom.permit import NOTHING, Permit
+
+if TYPE_CHECKING:
+    from fieldloom.drawing import Crop
 
 ALLOWANCES: dict[str, Any] = {
     "trust": Annotated[
@@ -90,7 +93,7 @@ SetOption = Annotated[
 ]
 SourceOption = Annotated[
     str | None,
-    typer.Option(help="Your own data instead of the run's: pictures, arrays, meshes, scenes."),
+    typer.Option(help="Your own data instead of the run's: images, arrays, meshes, scenes."),
 ]
 ResolutionOption = Annotated[
     str | None, typer.Option(help="Samples of each axis: 256, or 256x128. Default: as trained.")
@@ -123,6 +126,7 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 def parse_resolution(text: str | None) -> int | tuple[int, ...] | None:
+    """``256``, or one number an axis as ``256x128``. Raises InputError for anything else."""
     if text is None:
         return None
     parts = text.lower().split("x")
@@ -133,3 +137,18 @@ def parse_resolution(text: str | None) -> int | tuple[int, ...] | None:
     if max(map(len, parts)) > 9:
         raise InputError(f"--resolution {shorten(text)}: that many samples fit nowhere.")
     return int(parts[0]) if len(parts) == 1 else tuple(int(part) for part in parts)
+
+
+def parse_crop(text: str | None) -> Crop | None:
+    """``x0,y0,x1,y1``. Raises InputError where these are not four numbers in order."""
+    from fieldloom.drawing import Crop
+
+    if text is None:
+        return None
+    try:
+        left, top, right, bottom = map(float, text.split(","))
+        return Crop(left, top, right, bottom)
+    except ValueError:
+        raise InputError(
+            f"--window {text}: x0,y0,x1,y1, fractions of width and height with x0 < x1 and y0 < y1."
+        ) from None

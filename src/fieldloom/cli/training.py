@@ -11,8 +11,6 @@ import typer
 
 from fieldloom.cli.ceilings import announce
 from fieldloom.cli.console import say
-from fieldloom.cli.data import source_of
-from fieldloom.cli.fitted import show
 from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
 from fieldloom.errors import InputError
@@ -66,19 +64,21 @@ def train(
                 "--resume goes on with the run's own fields: --fields is for a new run."
             )
 
-    from fieldloom.engine.run import Run
+    from fieldloom.drawing import draw_fit
+    from fieldloom.inputs import source_of
+    from fieldloom.training import check_resumed
     from fieldloom.training import train as start
 
-    if resume and Run(folder).exists and Run(folder).read_recipe().get("recipe") != recipe:
-        raise InputError(f"--resume: '{folder}' is a run of another recipe than '{recipe}'.")
-
+    if resume:
+        check_resumed(folder, {"recipe": recipe})
     coded = partial(announce, folder)
     system = start(
         loaded, str(folder), stage.value, device.value, resume, coded, fields, permit(), path
     )
     say(f"trained: {folder}")
-    for line in show(system, folder):
-        say(line)
+    if "field" in system.finished and not system.family.has_code:
+        for line in draw_fit(system, source_of(system), folder):
+            say(line)
 
 
 def new_place(overrides: list[str]) -> str | None:
@@ -101,6 +101,7 @@ def demo(
     import time
 
     from fieldloom.engine.run import Run
+    from fieldloom.inputs import source_of
     from fieldloom.recipe import load
     from fieldloom.training import train as start
 
@@ -108,7 +109,7 @@ def demo(
     trained = (out / "report.json").is_file()
     system = start(load("mnif:digits"), str(out), "all", device.value, resume=Run(out).exists)
     took = None if trained else time.monotonic() - began
-    measure(out, system, source_of(system, None), 64, seconds=took)
+    measure(out, system, source_of(system), 64, seconds=took)
     say(
         f"{'trained before' if took is None else f'trained in {took:.0f} s'}: {out / 'report.html'}"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,15 +16,17 @@ Batched = Tensor | Data
 def in_batches(
     work: Callable[..., Batched], title: str, *batches: Batched, size: int = 64
 ) -> Tensor:
-    """``work`` on so many items at a time of batches of equal length; its values joined, on the
-    CPU."""
+    """What ``work`` returns for batches of equal length, joined on the CPU.
+
+    size: items that it is given at a time. title: of the progress that is shown.
+    """
     firsts = range(0, len(batches[0]), size)
     done = []
     for first in track(firsts, title, len(firsts), "batches"):
-        made = work(*(part_of(batch, slice(first, first + size)) for batch in batches))
+        made = work(*(_slice(batch, slice(first, first + size)) for batch in batches))
         done.append((made.tensor if isinstance(made, Data) else made).cpu())
     return torch.cat(done)
 
 
-def part_of(batch: Any, which: slice) -> Any:
+def _slice(batch: Batched, which: slice) -> Batched:
     return batch.part(which) if isinstance(batch, Data) else batch[which]

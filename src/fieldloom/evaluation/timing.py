@@ -84,11 +84,12 @@ def psnr_against_time(
     width: int = 256,
     seed: int = 0,
 ) -> dict[str, Curve]:
-    """PSNR against seconds of optimisation, of four ways to a field of a datum, one at a time.
+    """PSNR against seconds of optimisation, of four ways to find the field of a datum.
 
-    ``encoder``: its answer alone; ``codes``, ``weights``: refined from there, the encoder's seconds
-    included; ``scratch``: a network of this width from random weights. Decoding what is measured is
-    not counted. data: (batch, channel, *axes).
+    ``encoder``: its code alone; ``codes``, ``weights``: refined from there, the encoder's seconds
+    included; ``scratch``: a network of this width from random weights. Data (batch, channel, *axes)
+    are fitted one at a time, and decoding them for the PSNR is not counted. Raises InputError where
+    data are no grids, or signals have no codes.
     """
     if data.coords is not None or data.cameras is not None:
         raise InputError("time: fits are compared on data that are grids, and this run's are not.")

@@ -1,0 +1,176 @@
+"""What users call: from a recipe to a run, and from a run to codes, metrics and pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fieldloom import evaluation, report, training
+from fieldloom.assembly import read_recipe
+from fieldloom.codes.bulk import Codes
+from fieldloom.codes.files import Format, encode_into
+from fieldloom.drawing import Crop, Options, drawer_of
+from fieldloom.engine.run import Run, load
+from fieldloom.errors import InputError, quote
+from fieldloom.evaluation import Result
+from fieldloom.export import named
+from fieldloom.inputs import held_out_part, source_of
+from fieldloom.modalities.modality import Resolution
+from fieldloom.modalities.sources import Source
+from fieldloom.permit import Permit
+from fieldloom.recipe import Recipe
+from fieldloom.system import Array, System
+from fieldloom.training import StageName
+from fieldloom.types import Code, Data
+
+Trained = System | str | Path
+"""A trained system, or the folder of its run. ``load`` takes what a folder may need besides: a
+device, modules to trust, the network."""
+
+
+def train(
+    recipe: str | Recipe | None,
+    run: str | Path,
+    variant: str | None = None,
+    *,
+    stage: StageName = "all",
+    device: str = "auto",
+    resume: bool = False,
+    fields: str | Path | None = None,
+    trust: Sequence[str] = (),
+    network: bool = False,
+    large: bool = False,
+    **overrides: Any,
+) -> System:
+    """Train a recipe into a run's folder, and return the trained system.
+
+    >>> system = fieldloom.train("mnif", "runs/digits", "digits", seed=1)
+
+    recipe: a name, a path, or a dict; variant, trust, large, overrides: as of ``build``.
+    run:    the folder; it is made.
+    stage:  ``field``, ``codec``, ``prior`` or ``all``.
+    resume: go on with the run that is there, by its own recipe; ``recipe`` may then be None.
+    fields: another run, whose trained field and codes this one begins with.
+    network: let data be fetched.
+
+    Raises InputError for whatever does not fit, for a folder that holds a run already (without
+    ``resume``), and where there is none to resume; Interrupted where the user stops it.
+    """
+    if resume and (overrides or fields is not None):
+        raise InputError("resume goes on with the run's own recipe and fields: none are changed.")
+    none = recipe is None and resume
+    chosen = None if none else read_recipe(recipe, variant, overrides)
+    if resume and chosen is not None:
+        training.check_resumed(run, chosen)
+    permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
+    return training.train(chosen, str(run), stage, device, resume, None, fields, permit)
+
+
+def evaluate(
+    system: Trained,
+    source: Source | str | Path | None = None,
+    folder: str | Path | None = None,
+    resolution: Resolution | None = None,
+) -> Result:
+    """Measure a system on the test part of its own data, or on others.
+
+    >>> result = fieldloom.evaluate("runs/digits")
+    >>> {metric.name: metric.value for metric in result.metrics}["psnr"]
+
+    system: or the folder of its run. source: other data, or a path to them: only their
+    reconstruction is measured. folder: where report.html, report.json and pictures are written, at
+    this resolution; None: nowhere.
+
+    Raises InputError where the data are not of the system's kind, or have changed.
+    """
+    system = _system(system)
+    foreign = source is not None
+    data = source if isinstance(source, Source) else source_of(system, source)
+    result = evaluation.evaluate(system, data, foreign)
+    if folder is not None:
+        report.write(Run(folder), system, data, result, resolution)
+    return result
+
+
+def encode(
+    system: Trained,
+    path: str | Path,
+    source: Source | str | Path | None = None,
+    *,
+    format: Format | None = None,
+    worst: float = math.inf,
+) -> Codes:
+    """Find the codes of a whole data set, and keep them in a folder or a file.
+
+    >>> codes = fieldloom.encode("runs/digits", "runs/digits/encoded").codes
+
+    A job that was stopped goes on where it was when it is called again. ``System.encode`` takes
+    data that are in memory.
+
+    system: or the folder of its run. path: a folder of shards, or, with a suffix, one file:
+    safetensors, or fit-a-nef's layout (.hdf5). source: data, or a path to them; None: the test part
+    of the system's own. worst: signals of a larger final error have failed.
+
+    Returns the codes (signals, tokens, width), the index of each in the source, its final error,
+    and why others failed. Raises InputError where the path holds another job's codes, or the system
+    cannot encode; Interrupted where the user stops it.
+    """
+    system = _system(system)
+    data, indices = held_out_part(system, source)
+    return encode_into(system, data, indices, path, format, worst)
+
+
+def render(
+    system: Trained,
+    path: str | Path,
+    code: Code | None = None,
+    data: Data | Array | None = None,
+    *,
+    resolution: Resolution | None = None,
+    crop: Crop | tuple[float, float, float, float] | None = None,
+    frame: float | None = None,
+    frames: int = 36,
+    held: bool = False,
+    depth: bool = False,
+) -> Path:
+    """Draw one datum into a file: an image, video or audio, a shape or a scene from all around.
+
+    >>> fieldloom.render("runs/digits", "digit.png", system.sample_codes(1), resolution=512)
+
+    system: or the folder of its run. path: its suffix says the format: PNG, TIFF, MP4, GIF, WAV.
+    code:   (1, tokens, width); None: that of ``data``, one datum, or of the only signal of a fit.
+    resolution: of images and video the longer side, or (rows, columns). None: as trained.
+    crop:   of images and video, a part: left, top, right, bottom as fractions of width and height.
+    frame:  of video, the image at this fraction of its time.
+    frames: of shapes and scenes, how many all around.
+    held:   of scenes, the views of ``data`` that are held out, beside their originals.
+    depth:  of scenes, distances instead of colours.
+
+    Raises InputError for what this kind of data does not have, and for another kind of file.
+    """
+    system, path = _system(system), named(path)
+    part = crop if crop is None or isinstance(crop, Crop) else _crop(crop)
+    drawer = drawer_of(system, Options(resolution, part, frame, frames, held, depth))
+    drawer.check(path)
+    datum = None if data is None else system.as_data(data)
+    if datum is not None and len(datum) != 1:
+        raise InputError(f"data: {len(datum)} of them where one is drawn: take data.part([0]).")
+    if code is None and datum is not None:
+        code = system.encode(datum)
+    elif code is None and system.family.has_code:
+        raise InputError("render: a code or a datum is needed.")
+    elif code is None:
+        code = system.family.conditioner.origin(1).detach()
+    return drawer.draw(system.one_code(code), path, datum).path
+
+
+def _system(system: Trained) -> System:
+    return system if isinstance(system, System) else load(system)
+
+
+def _crop(sides: Any) -> Crop:
+    if not isinstance(sides, tuple | list) or len(sides) != 4:
+        raise InputError(f"crop = {quote(sides)}: four numbers, left, top, right, bottom.")
+    return Crop(*sides)

@@ -1,0 +1,121 @@
+"""Codes as files: a folder of shards, one safetensors file, or the HDF5 of other projects."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from fieldloom.codes import bulk, nef
+from fieldloom.engine.provenance import fingerprint_weights
+from fieldloom.engine.tensors import read_tensors, write_tensors
+from fieldloom.errors import InputError, shorten
+from fieldloom.modalities.sources import Source
+from fieldloom.system import System
+from fieldloom.types import Code
+
+Format = Literal["shards", "safetensors", "hdf5"]
+HDF5 = (".hdf5", ".h5")
+"""How files of fit-a-nef's layout end."""
+
+
+def encode_into(
+    system: System,
+    source: Source,
+    indices: Tensor,
+    path: str | Path,
+    format: Format | None = None,
+    worst: float = math.inf,
+) -> bulk.Codes:
+    """Encode data of a source into a folder or a file; goes on with a job that was stopped.
+
+    indices: (signals,) of the data, in the order of the result. format: None: as ``format_of``
+    says. worst: as ``bulk.encode`` takes it, whose errors this raises. Until a file is whole its
+    shards lie beside it, in ``shards_of(path, format)``. Raises InputError for HDF5 of a system
+    whose codes are not all the weights of plain layers; before the work.
+    """
+    path = Path(path)
+    format = format_of(path) if format is None else format
+    check_format(system, format)
+    folder = shards_of(path, format)
+    found = bulk.encode(system, source, indices, folder, worst=worst)
+    if format == "shards":
+        return found
+    beside = {"places": found.indices, "errors": found.errors}
+    if source.labels is not None:
+        beside["labels"] = source.labels[found.indices]
+    if format == "hdf5":
+        nef.write(path, system.family, found.codes, beside)
+    else:
+        made_by = {"verb": "encode", "weights": fingerprint_weights(system)}
+        write_tensors(path, {"codes": found.codes, **beside}, {"failed": found.failed}, made_by)
+    bulk.remove(folder)
+    return found
+
+
+def check_format(system: System, format: Format) -> None:
+    """Raise InputError where a system's codes cannot be kept in a format."""
+    if format == "hdf5":
+        nef.library(), nef.named(system.family)
+
+
+def format_of(path: Path) -> Format:
+    """A folder of shards where a path has no suffix, or else one file, of the suffix's format."""
+    if not path.suffix:
+        return "shards"
+    return "hdf5" if path.suffix.lower() in HDF5 else "safetensors"
+
+
+def shards_of(path: Path, format: Format) -> Path:
+    """The folder of the shards from which such a file is made, or the folder itself."""
+    return path if format == "shards" else path.with_name(f"{path.name}.shards")
+
+
+def is_begun(path: Path, format: Format) -> bool:
+    """Whether a job of codes has begun there."""
+    return (shards_of(path, format) / bulk.MANIFEST).is_file()
+
+
+def is_encoded(path: Path) -> bool:
+    """Whether a file is one that ``encode_into`` wrote."""
+    try:
+        return read_tensors(path).made_by.get("verb") == "encode"
+    except InputError:
+        return False
+
+
+def read_codes(path: str | Path, system: System) -> Code:
+    """The codes (signals, tokens, width) that ``encode_into`` wrote, in any of its formats.
+
+    Raises InputError where there are none, or they are another system's.
+    """
+    where, made_with, mine = Path(path), None, ""
+    if not where.exists():
+        raise InputError(f"'{path}' does not exist: give what encode wrote.")
+    if where.is_dir():
+        codes, made_with = bulk.read(where).codes, bulk.made_with(where)
+        mine = bulk.fingerprint(system)
+    elif where.suffix.lower() in HDF5:
+        codes, _ = nef.read(where, system.family, system.permit)
+    else:
+        tensors, _, told = read_tensors(where)
+        made_with, mine = told.get("weights"), fingerprint_weights(system)
+        if "codes" not in tensors:
+            there = shorten(", ".join(sorted(tensors))) or "nothing"
+            raise InputError(f"'{path}' holds no codes: it has {there}.")
+        codes = tensors["codes"]
+    if made_with is not None and made_with != mine:
+        raise InputError(
+            f"the codes in '{path}' were found with other weights than this run's: decode them "
+            "with the run that encoded them."
+        )
+    if tuple(codes.shape[1:]) != system.family.code_shape:
+        raise InputError(
+            f"the codes in '{path}' are {tuple(codes.shape[1:])} each: this run's are "
+            f"{system.family.code_shape}."
+        )
+    if not codes.is_floating_point():
+        raise InputError(f"the codes in '{path}' are {codes.dtype}: codes are floating-point.")
+    return codes.float()

@@ -1,0 +1,53 @@
+"""From codes to files that people look at: one table says how each kind of data is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fieldloom.drawing.drawer import WHOLE, Crop, Drawer, Drawn, Options
+from fieldloom.drawing.files import check_format, write_animation, write_data, write_sheet
+from fieldloom.drawing.fits import draw_grid_fit, draw_scene_fit
+from fieldloom.drawing.grids import Grids
+from fieldloom.drawing.scenes import Orbit, Turntable
+from fieldloom.errors import unknown
+from fieldloom.modalities.sources import Source
+from fieldloom.system import System
+
+Fit = Callable[[System, Source, Path], list[str]]
+
+DRAWERS: Mapping[str, tuple[type[Drawer], Fit]] = {
+    "images": (Grids, draw_grid_fit),
+    "video": (Grids, draw_grid_fit),
+    "audio": (Grids, draw_grid_fit),
+    "grids": (Grids, draw_grid_fit),
+    "shapes": (Turntable, draw_grid_fit),
+    "views": (Orbit, draw_scene_fit),
+}
+"""A modality's ``kind`` -> what draws such data, and what draws a fit of a single one."""
+
+__all__ = ["DRAWERS", "WHOLE", "Crop", "Drawer", "Drawn", "Options", "check_format", "draw_fit",
+           "drawer_of", "write_animation", "write_data", "write_sheet"]  # fmt: skip
+
+
+def drawer_of(system: System, options: Options = Options()) -> Drawer:  # noqa: B008 (frozen)
+    """What draws the data of a system.
+
+    Raises InputError for a kind of data without one, and for options that it does not have.
+    """
+    return _entry(system)[0](system, options)
+
+
+def draw_fit(system: System, source: Source, folder: str | Path) -> list[str]:
+    """Write ``fitted.png`` and the usual file of its kind of a run without codes; what to say.
+
+    source: the run's own. What would cost too much is drawn at a lower resolution, and said so.
+    """
+    return _entry(system)[1](system, source, Path(folder))
+
+
+def _entry(system: System) -> tuple[type[Drawer], Fit]:
+    kind = system.modality.kind
+    if kind not in DRAWERS:
+        raise unknown("kind of data", kind, DRAWERS)
+    return DRAWERS[kind]

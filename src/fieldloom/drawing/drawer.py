@@ -1,0 +1,117 @@
+"""What is drawn of a code, and what draws it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from fieldloom.errors import InputError, quote
+from fieldloom.modalities.modality import Extent, Resolution
+from fieldloom.progress import Progress
+from fieldloom.system import System
+from fieldloom.types import Code, Data
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of an image, as fractions of its width and height: x to the right, y down.
+
+    Raises InputError where these are not in order, or no numbers.
+    """
+
+    left: float = 0.0
+    top: float = 0.0
+    right: float = 1.0
+    bottom: float = 1.0
+
+    def __post_init__(self) -> None:
+        sides = (self.left, self.top, self.right, self.bottom)
+        numbers = all(isinstance(x, int | float) and math.isfinite(x) for x in sides)
+        if not numbers or not (self.left < self.right and self.top < self.bottom):
+            raise InputError(
+                f"crop = {quote(sides)}: left, top, right, bottom, fractions of width and height "
+                "with left < right and top < bottom."
+            )
+
+    def extent(self, axes: int) -> Extent:
+        """(first, last) of each axis: of rows and columns, and before them of all the time."""
+        image = ((self.top, self.bottom), (self.left, self.right))
+        return image if axes == 2 else ((0.0, 1.0), *image)
+
+
+WHOLE = Crop()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is drawn.
+
+    resolution: of images and video the longer side, in square pixels, or (rows, columns); of
+                others as ``System.decode`` takes it. None: as trained.
+    crop:       of images and video, a part.
+    frame:      of video, the image at this fraction of its time.
+    frames:     of shapes and views, how many all around.
+    held:       the views that are held out, beside their originals, instead of an orbit.
+    depth:      of views, distances instead of colours.
+    """
+
+    resolution: Resolution | None = None
+    crop: Crop | None = None
+    frame: float | None = None
+    frames: int = 36
+    held: bool = False
+    depth: bool = False
+
+
+class Drawn(NamedTuple):
+    """A file that was drawn, and how many pictures it shows one after another or side by side."""
+
+    path: Path
+    pictures: int
+
+
+class Drawer:
+    """How data of one kind are drawn.
+
+    name: of the file, where nobody gives another. Raises InputError for options that this kind of
+    data does not have.
+    """
+
+    name: str
+
+    def __init__(self, system: System, options: Options) -> None:
+        self.system, self.options = system, options
+
+    def check(self, path: Path) -> None:
+        """Raise InputError for a file, or for sizes, that cannot be drawn; before a code is
+        found."""
+        raise NotImplementedError
+
+    def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
+        """Draw the datum of a code (1, tokens, width). data: what the code was found from."""
+        raise NotImplementedError
+
+
+def refuse_views(options: Options) -> None:
+    """Raise InputError for what only views have."""
+    if options.held or options.depth:
+        raise InputError("--held and --depth are of views: this run has none.")
+
+
+def refuse_parts(options: Options) -> None:
+    """Raise InputError for what only images and video have."""
+    if options.crop is not None or options.frame is not None:
+        raise InputError("--window and --frame are of images and video: this run has neither.")
+
+
+def report_strips(strips: Iterator[tuple[int, Tensor]], rows: int) -> Iterator[tuple[int, Tensor]]:
+    """The strips as they are, while their progress is shown."""
+    with Progress("drawing", rows, unit="rows") as progress:
+        for first, strip in strips:
+            yield first, strip
+            progress.update(first + strip.shape[1])

@@ -1,0 +1,97 @@
+"""Data of codes as files of their kind, as a sheet of pictures, or as an animation between them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from fieldloom import export
+from fieldloom.errors import InputError, unknown
+from fieldloom.evaluation import in_batches
+from fieldloom.modalities.modality import Resolution
+from fieldloom.system import System
+from fieldloom.types import Code
+
+
+def check_format(system: System, format: str | None, project: int = 0) -> None:
+    """Raise InputError for a file format that the run's data do not have."""
+    formats = [suffix[1:] for suffix in system.modality.formats]
+    if format is not None and format not in formats:
+        raise unknown("--format for this run's data", format, formats)
+    if project and system.modality.kind != "shapes":
+        raise InputError("--project moves vertices of meshes: this run has no shapes.")
+
+
+def write_data(
+    system: System,
+    codes: Code,
+    folder: str | Path,
+    resolution: Resolution | None = None,
+    format: str | None = None,
+    project: int = 0,
+    frames: Tensor | None = None,
+) -> list[Path]:
+    """The data of codes (batch, tokens, width), a file each: ``0000.png`` and so on.
+
+    format: one of the modality's, as ``glb``; None: its usual one. project: of shapes, Newton steps
+    of a mesh's vertices onto the surface. frames: of shapes, where the originals stood (batch, 4).
+    Shapes without a surface are left out, with a warning. Raises InputError as ``check_format``.
+    """
+    check_format(system, format, project)
+    folder, paths, empty = Path(folder), [], []
+    for i in range(len(codes)):
+        path = folder / (f"{i:04d}" if format is None else f"{i:04d}.{format}")
+        frame = None if frames is None else frames[i]
+        written = _write_datum(system, codes[i : i + 1], path, resolution, project, frame)
+        if written is None:
+            empty.append(i)
+        else:
+            paths.append(written)
+    if empty:
+        names = ", ".join(map(str, empty[:8])) + (" ..." if len(empty) > 8 else "")
+        warnings.warn(f"{len(empty)} of {len(codes)} have no surface: {names}.", stacklevel=2)
+    return paths
+
+
+def _write_datum(
+    system: System,
+    code: Code,
+    path: Path,
+    resolution: Resolution | None,
+    project: int,
+    frame: Tensor | None,
+) -> Path | None:
+    if project:
+        mesh = system.mesh(code, resolution, project, frame)
+        path = path if path.suffix else path.with_suffix(".glb")
+        return None if mesh is None else export.mesh(mesh.vertices, mesh.faces, path)
+    own = None if frame is None else frame[None]
+    return system.modality.save(replace(system.predict(code, resolution), frame=own), path)
+
+
+def write_sheet(
+    system: System, codes: Code, path: str | Path, resolution: Resolution | None = None
+) -> Path | None:
+    """Pictures of the data of codes as one PNG; None where these data cannot be shown."""
+    system.check_room(codes, resolution)
+    data = in_batches(lambda part: system.decode(part, resolution), "decoding", codes)
+    sheet = export.join_images([system.modality.to_image(one) for one in data])
+    return None if sheet is None else export.write(export.png_bytes(sheet), path)
+
+
+def write_animation(
+    system: System, codes: Code, path: str | Path, resolution: Resolution | None = None
+) -> Path:
+    """The data of codes one after another, and back, as a GIF.
+
+    Raises InputError where these data cannot be shown as pictures.
+    """
+    data = system.decode(codes, resolution).tensor
+    pictures = [system.modality.to_image(one) for one in data]
+    frames = [export.pixels(picture) for picture in pictures if picture is not None]
+    if not frames:
+        raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")
+    return export.gif(frames + frames[-2:0:-1], path)

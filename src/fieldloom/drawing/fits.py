@@ -1,0 +1,94 @@
+"""What stands at the end of a fit: a file of its kind, a picture, how close it is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch.nn.functional import interpolate
+
+from fieldloom import export
+from fieldloom.drawing.drawer import report_strips
+from fieldloom.drawing.grids import shape_of
+from fieldloom.engine.run import Run
+from fieldloom.metrics.paired import psnr
+from fieldloom.modalities import Grid, Views
+from fieldloom.modalities.sources import Source
+from fieldloom.modalities.views import views_of
+from fieldloom.system import System
+from fieldloom.types import Data
+
+CHEAP = 1 << 24
+"""Values, or evaluations of the field, up to which a fit is drawn and measured as a whole."""
+
+LONGEST, VIEWS = 1024, 8
+"""Pixels of the longer side of a larger image; views on a sheet."""
+
+
+def draw_grid_fit(system: System, source: Source, folder: Path) -> list[str]:
+    """Of a grid: the first datum as its usual file, and as a picture; what to say of it."""
+    modality = cast(Grid, system.modality)
+    code, own = system.family.conditioner.origin(1).detach(), modality.shape()
+    shape = affordable_shape(modality)
+    strips = report_strips(system.strips(code, shape), shape[0])
+    raw = torch.cat([strip for _, strip in strips], 1)
+    made = raw.clamp(0, 1)
+    files = [modality.save(Data(made[None]), folder / "fitted")]
+    picture = modality.to_image(made)
+    if picture is not None and folder / "fitted.png" not in files:
+        files.append(export.png(picture, folder / "fitted.png"))
+    names = ", ".join(str(path) for path in files if path is not None)
+    size = " x ".join(map(str, shape))
+    if shape != own:
+        size += f" of {' x '.join(map(str, own))}"
+    lines = [f"fitted: {names} ({size})"]
+    if shape == own and len(source.train) == 1 and source.data.shape[2:] == own:
+        value = psnr(raw[None], source.read(source.train).tensor).item()
+        return [*lines, f"PSNR over all points: {value:.2f} dB"]
+    return [*lines, *logged_psnr(folder)]
+
+
+def affordable_shape(modality: Grid) -> tuple[int, ...]:
+    """Samples of each axis of what is drawn: all of them, unless they are too many."""
+    own = modality.shape()
+    size = math.prod(own) * modality.channels
+    if size <= CHEAP or len(own) not in (2, 3):
+        return own
+    if len(own) == 2:
+        return shape_of(modality, LONGEST)
+    smaller = max(own[1:]) * math.sqrt(CHEAP / size)
+    return shape_of(modality, max(16, int(smaller)))
+
+
+def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
+    """Of a scene: a sheet of views, those held out first, below their originals; what to say."""
+    modality = cast(Views, system.modality)
+    data = source.take(source.train[:1])
+    kept, all_of = modality.kept(data), data.shape[1]
+    indices = [*range(kept, all_of), *range(kept)][:VIEWS]
+    data = views_of(data, torch.tensor(indices)).as_float()
+    rays = len(indices) * math.prod(modality.shape()) * system.render.evaluations
+    fraction = min(1.0, math.sqrt(CHEAP / rays))
+    height, width = (max(1, int(n * fraction)) for n in modality.shape())
+    code = system.family.conditioner.origin(1).detach()
+    raw = system.predict(code, (height, width), data.cameras).tensor[0]
+    true = data.tensor[0]
+    small = interpolate(true, (height, width), mode="area")
+    path = folder / "fitted.png"
+    sheet = export.sheet(torch.cat([small, raw.clamp(0, 1)]), len(indices))
+    export.write(export.png_bytes(sheet), path)
+    beyond = min(modality.held, len(indices))
+    lines = [
+        f"fitted: {path} ({len(indices)} views, {beyond} of them held out, {height} x {width})"
+    ]
+    if fraction == 1:
+        return [*lines, f"PSNR of these views: {psnr(raw, true).mean():.2f} dB"]
+    return [*lines, *logged_psnr(folder)]
+
+
+def logged_psnr(folder: Path) -> list[str]:
+    """The last PSNR in the run's log, as a line, if there is one."""
+    lines = [x for x in Run(folder).read_log() if x.get("stage") == "field" and "psnr" in x]
+    return [f"PSNR of the last step's points: {lines[-1]['psnr']:.2f} dB"] if lines else []

@@ -1,0 +1,66 @@
+"""Shapes and scenes from all around, and the views of a scene that are held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from fieldloom import export
+from fieldloom.drawing.drawer import Drawer, Drawn, Options, refuse_parts, refuse_views
+from fieldloom.errors import InputError
+from fieldloom.modalities import Views, Voxels
+from fieldloom.system import System
+from fieldloom.types import Code, Data
+
+
+class Turntable(Drawer):
+    """The surface of a shape, from all around."""
+
+    name = "orbit.gif"
+
+    def __init__(self, system: System, options: Options) -> None:
+        super().__init__(system, options)
+        refuse_views(options)
+        refuse_parts(options)
+
+    def check(self, path: Path) -> None:
+        export.check_frames(path)
+        if self.options.frames < 2:
+            raise InputError(f"--frames {self.options.frames}: a turn has at least 2.")
+
+    def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
+        datum = self.system.predict(code, self.options.resolution).tensor[0]
+        pictures = cast(Voxels, self.system.modality).turn(datum, self.options.frames)
+        return Drawn(export.frames([export.pixels(x) for x in pictures], path), len(pictures))
+
+
+class Orbit(Drawer):
+    """The views of a scene: from all around, or those held out."""
+
+    def __init__(self, system: System, options: Options) -> None:
+        super().__init__(system, options)
+        refuse_parts(options)
+        self.modality = cast(Views, system.modality)
+        self.name = "held.png" if options.held else "orbit.gif"
+
+    def check(self, path: Path) -> None:
+        export.check_frames(path)
+        if self.options.held and not self.modality.held:
+            raise InputError("--held: this run held no views out (modality.held is 0).")
+
+    def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
+        asked, true = self.options, None
+        cameras = self.modality.cameras(asked.frames)
+        if asked.held:
+            if data is None:
+                raise InputError("--held: a sample has no views that were held out.")
+            true = self.modality.held_out(data)
+            assert true.cameras is not None  # ``held_out`` is of views
+            cameras = true.cameras
+        draw = self.system.depth if asked.depth else self.system.decode
+        pictures = draw(code, asked.resolution, cameras).tensor[0]
+        if true is not None and not asked.depth and asked.resolution is None:
+            pictures = torch.cat([true.as_float().tensor[0], pictures], 3)
+        return Drawn(export.frames([export.pixels(x) for x in pictures], path), len(pictures))

@@ -1,0 +1,53 @@
+"""What a trained system works on: the data of its own recipe, or those at a path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fieldloom.assembly import open_source
+from fieldloom.modalities.sources import SOURCES, Source, spec_of
+from fieldloom.preparation import check_same
+from fieldloom.registry import hints_of
+from fieldloom.system import System
+
+
+def source_of(system: System, path: str | Path | None = None) -> Source:
+    """The source of a system's recipe, or the data at a path, read as those were.
+
+    Raises InputError where the recipe's own data are not those that the system was trained on.
+    """
+    if path is None:
+        source = open_source(system.recipe, system.modality, system.permit)
+        check_same(system.recipe, source.facts())
+        return source
+    own = system.recipe.get("source", {})
+    own = {"name": own} if isinstance(own, str) else own
+    spec = spec_of(str(path), own.get("name"))
+    if own.get("name") == spec["name"]:  # read as in training
+        spec = own | spec
+        for key in ("limit", "key", "label", "prefix"):
+            spec.pop(key, None)
+    trained = system.recipe.get("known", {}).get("filter", "none")
+    readers: Mapping[str, Any] = SOURCES
+    if trained != "none" and "filter" in hints_of(readers[spec["name"]]):
+        spec["filter"] = trained
+    return open_source({"source": spec}, system.modality, system.permit)
+
+
+def held_out_part(
+    system: System, source: Source | str | Path | None = None
+) -> tuple[Source, Tensor]:
+    """A source, and the indices of its data that are new to the system.
+
+    These are the test part of the recipe's own source (all of it, where it has no such part), or
+    all data of a source or of a path that is given.
+    """
+    if isinstance(source, Source):
+        return source, torch.cat([source.train, source.test]).sort().values
+    found = source_of(system, source)
+    return found, found.test if source is None and len(found.test) else found.train
