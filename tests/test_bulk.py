@@ -272,8 +272,8 @@ def a_system(*more: str):
     system = fieldloom.build(tiny(*more))
     generator = torch.Generator().manual_seed(4)
     data = torch.rand(20, 1, 8, 8, generator=generator)
-    labels, places = torch.arange(20) % 3, torch.arange(20)
-    return system, Source(Data(data, label=labels), ("a", "b", "c"), places, places[:0])
+    labels, indices = torch.arange(20) % 3, torch.arange(20)
+    return system, Source(Data(data, label=labels), ("a", "b", "c"), indices, indices[:0])
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -311,7 +311,7 @@ def test_an_interrupted_job_goes_on(tmp_path, monkeypatch, torn):
     """The same shards, bit for bit; torn: killed between a shard and its line of the manifest."""
     system, source = a_system()
     bulk.encode(system, source, source.train, tmp_path / "straight", shard=6)
-    plain, done = (bulk.export.text if torn else bulk.encoded), []
+    plain, done = (bulk.export.text if torn else bulk.encode_shard), []
 
     def dies(*rest):
         if len(done) == (3 if torn else 2):  # the manifest is written once before any shard
@@ -320,7 +320,7 @@ def test_an_interrupted_job_goes_on(tmp_path, monkeypatch, torn):
         return plain(*rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bulk.export if torn else bulk, "text" if torn else "encoded", dies)
+        patch.setattr(bulk.export if torn else bulk, "text" if torn else "encode_shard", dies)
         with pytest.raises(KeyboardInterrupt):
             bulk.encode(system, source, source.train, tmp_path / "job", shard=6)
     assert (tmp_path / "job" / "00002.safetensors").is_file() == torn
@@ -413,7 +413,7 @@ def test_failed_signals_are_told_and_left_out(tmp_path):
 @pytest.mark.parametrize("prior", ["gaussian", "neighbours"])
 def test_training_goes_on_without_failed_signals(prior, tmp_path, monkeypatch):
     """A prior learns from the codes that there are, with their labels."""
-    plain = bulk.encoded
+    plain = bulk.encode_shard
 
     def spoilt(system, source, places, worst=1e9):
         found = plain(system, source, places)
@@ -422,7 +422,7 @@ def test_training_goes_on_without_failed_signals(prior, tmp_path, monkeypatch):
         return bulk.Codes(*kept, {int(places[1]): "of this test"})
 
     monkeypatch.setattr(bulk, "SHARD", (4, 16))
-    monkeypatch.setattr(bulk, "encoded", spoilt)
+    monkeypatch.setattr(bulk, "encode_shard", spoilt)
     folder = tmp_path / "run"
     with pytest.warns(UserWarning, match="5 of 80 signals failed"):
         train(tiny(f"prior={prior}", "source.split=[80, 10]"), str(folder), device="cpu")
@@ -458,7 +458,7 @@ def test_one_bulk_call_encodes_as_many_small_ones():
     assert [len(x) for x in system.signals(source.data)] == [20]
     torch.testing.assert_close(system.encode(source.data, batch=3), whole, rtol=1e-4, atol=1e-6)
     some = torch.tensor([4, 9])
-    few = system.encode(source.take(some))
+    few = system.encode(source.read(some))
     torch.testing.assert_close(few, whole[some], rtol=1e-4, atol=1e-6)
 
 

@@ -198,7 +198,7 @@ def test_modalities(name, range):
     signal = modality.observe(data).target
     assert signal.coords.shape == (2, math.prod(size), modality.coord_dim)
     assert signal.grid == size
-    torch.testing.assert_close(modality.assemble(signal.values, size), data)
+    torch.testing.assert_close(modality.assemble(signal.values, size).tensor, data)
     torch.testing.assert_close(modality.grid()[0], signal.coords[0])
     # a subset of the grid is a subset of the signal
     part = modality.observe(data, points=3, generator=torch.Generator().manual_seed(0)).target

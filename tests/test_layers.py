@@ -106,6 +106,13 @@ def test_only_these_touch_the_disk_or_name_a_device():
             assert '"cuda"' not in text, f"{path.name} names a device"
 
 
+def test_the_command_line_knows_no_kind_of_data():
+    for path in (ROOT / "cli").glob("*.py"):
+        text = path.read_text()
+        for word in ("from fieldloom.modalities import", "modality.kind", "modality, "):
+            assert word not in text, f"{path.name} knows modalities: {word}"
+
+
 def test_no_drawers():
     names = {path.stem for path in ROOT.rglob("*.py")}
     assert not names & {"utils", "util", "helpers", "misc", "common"}

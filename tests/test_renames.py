@@ -77,7 +77,7 @@ def test_a_finished_run_gives_the_same(run, monkeypatch):
 
 @pytest.mark.parametrize(
     ("place", "name", "times"),
-    [(Run, "write_state", 1), (bulk, "encoded", 1), (Run, "write_state", 4)],
+    [(Run, "write_state", 1), (bulk, "encode_shard", 1), (Run, "write_state", 4)],
     ids=["within the field", "within the codes", "within the prior"],
 )
 def test_an_interrupted_run_ends_in_the_same_weights(place, name, times, run, tmp_path):

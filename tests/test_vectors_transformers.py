@@ -20,7 +20,7 @@ from fieldloom.metrics.losses import mse
 from fieldloom.modalities import MODALITIES
 from fieldloom.nn.layers import log_spaced
 from fieldloom.renderers import RENDERERS, Renderer, Volume, plucker
-from fieldloom.types import Signal
+from fieldloom.types import Cameras, Data, Signal
 from vectors import Vectors, load, same
 
 FLOAT32 = {"rtol": 1e-5, "atol": 2e-6}
@@ -130,8 +130,8 @@ def views(vectors: Vectors) -> Signal:
     last = torch.tensor([0, 0, 0, 1.0]).expand(*pose.shape[:2], 1, 4)
     middle = torch.full_like(focal, 4.0)
     modality = MODALITIES["views"](size=8, range="unit")
-    cameras = dict(c2w=torch.cat([pose, last], 2), intrinsics=torch.cat([focal, middle], -1))
-    return modality.observe(img, **cameras).context
+    cameras = Cameras(c2w=torch.cat([pose, last], 2), intrinsics=torch.cat([focal, middle], -1))
+    return modality.observe(Data(img, cameras=cameras)).context
 
 
 class System:

@@ -15,7 +15,7 @@ from fieldloom.cli.options import (
     SeedOption,
     SourceOption,
 )
-from fieldloom.cli.outputs import check_not_own, output, wrote
+from fieldloom.cli.outputs import check_not_own, has_key, output
 from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError
 
@@ -175,7 +175,7 @@ def analysis_folder(run: str, out: Path | None, name: str) -> Path:
         for file in files:
             output(run, None, file)
         return Path(run)
-    again = wrote(out / files[0], "recipes")  # this very analysis, done again
+    again = has_key(out / files[0], "recipes")  # this very analysis, done again
     for file in files:
         check_not_own(out / file) if again else output(run, out / file, file)
     return out

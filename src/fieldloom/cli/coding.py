@@ -30,7 +30,7 @@ from fieldloom.cli.options import (
     given,
     parse_resolution,
 )
-from fieldloom.cli.outputs import check_free, check_not_own, output, suffixed
+from fieldloom.cli.outputs import check_free, check_not_own, output, with_suffix
 from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError, Interrupted
 
@@ -83,7 +83,7 @@ def encode(
     path = out or Path("encoded")
     format: Format = files.format_of(path) if kind is None else kind.value
     if format != "shards" and not path.suffix:
-        path = suffixed(path, f".{format}")
+        path = with_suffix(path, f".{format}")
     files.check_format(system, format)  # before the work: what is wrong shows at once
     if out is not None and files.is_begun(path, format):  # by this very command
         check_own_job(path, format)
@@ -223,15 +223,14 @@ def sample(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Draw new data: a sheet of pictures and, but for images, a file each beside it."""
-    from fieldloom.drawing import check_format, write_data, write_sheet
+    from fieldloom.drawing import check_format, needs_files, write_data, write_sheet
 
     system = load_system(run, device)
     check_format(system, kind, project)
-    named = None if out is None else suffixed(out, ".png")
-    path = output(run, named, "sampled.png")
-    beside = None if out is None else suffixed(out, "")
-    files = system.modality.kind != "images"
-    folder = output(run, beside, "sampled") if files else None
+    sheet_path = None if out is None else with_suffix(out, ".png")
+    path = output(run, sheet_path, "sampled.png")
+    beside = None if out is None else with_suffix(out, "")
+    folder = output(run, beside, "sampled") if needs_files(system) else None
     options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
                     temperature=temperature)  # fmt: skip
     codes = system.sample_codes(count, label, seed, **options)

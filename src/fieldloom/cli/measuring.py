@@ -19,7 +19,7 @@ from fieldloom.cli.options import (
     parse_resolution,
     permit,
 )
-from fieldloom.cli.outputs import check_free, check_not_own, output, wrote
+from fieldloom.cli.outputs import check_free, check_not_own, has_key, output
 from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError, shorten
 
@@ -68,7 +68,7 @@ def report_folder(run: Path, source: str | None, out: Path | None) -> Path:
     place = out or run / name
     if place.resolve() == run.resolve() and source is None:
         return run
-    if not wrote(place / "report.json", "figures"):
+    if not has_key(place / "report.json", "figures"):
         return output(run, place)
     check_not_own(place)  # a report that is there is replaced by this one
     return output(run, None, str(place.relative_to(run))) if place.is_relative_to(run) else place

@@ -28,11 +28,11 @@ def output(run: str | Path, out: Path | None, default: str = "") -> Path:
 def check_free(out: Path) -> None:
     """Raise InputError for what training writes, and for what is there, unless it may be lost."""
     check_not_own(out)
-    if occupied(out) and not permit().overwrite:
+    if is_occupied(out) and not permit().overwrite:
         raise InputError(f"'{out}' is there already: give another --out, or --overwrite.")
 
 
-def suffixed(path: Path, suffix: str) -> Path:
+def with_suffix(path: Path, suffix: str) -> Path:
     """The path with another suffix. Raises InputError where it names no file."""
     if path.name in ("", ".."):
         raise InputError(f"--out '{path}' names no file.")
@@ -50,8 +50,8 @@ def check_not_own(path: Path) -> None:
                 raise InputError(f"'{path}' belongs to the run itself: give another --out.")
 
 
-def wrote(path: Path, key: str) -> bool:
-    """Whether a JSON file is one that this verb writes: a table with that key."""
+def has_key(path: Path, key: str) -> bool:
+    """Whether a file is JSON, a table with that key: what the verb itself writes."""
     from fieldloom.engine.schemas import parse_json, read_text
 
     try:
@@ -61,7 +61,7 @@ def wrote(path: Path, key: str) -> bool:
     return isinstance(content, dict) and key in content
 
 
-def occupied(path: Path) -> bool:
+def is_occupied(path: Path) -> bool:
     """Whether something would be lost there; a lock alone is nothing."""
     from fieldloom.engine.lock import NAME
 

@@ -66,8 +66,8 @@ def render(
     drawer.check(path)
     code, data = find_code(system, source, index, sampled, needs_data=held)
     drawn = drawer.draw(code, path, data)
-    around = system.modality.kind in ("shapes", "views")
-    say(f"{drawn.pictures} pictures: {drawn.path}" if around else f"written: {drawn.path}")
+    around = drawn.sides is not None
+    say(f"{drawn.sides} pictures: {drawn.path}" if around else f"written: {drawn.path}")
 
 
 def find_code(

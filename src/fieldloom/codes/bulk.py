@@ -124,7 +124,7 @@ def encode_shards(
 
     Raises Interrupted, with what is finished kept, where the user asks to stop.
     """
-    done = [sound(folder, number, manifest) for number in range(len(manifest.shards))]
+    done = [is_whole(folder, number, manifest) for number in range(len(manifest.shards))]
     if not all(done):
         lost = [shard_name(number) for number, there in enumerate(done) if not there]
         warnings.warn(f"'{folder}': {', '.join(lost)} lost or damaged, done again.", stacklevel=3)
@@ -136,14 +136,14 @@ def encode_shards(
             left = read_paused(folder, number, manifest.job)
             try:
                 with stopping.pausable(left):
-                    found = encoded(system, source, indices, worst)
+                    found = encode_shard(system, source, indices, worst)
             except stopping.Paused as pause:
                 write_paused(folder, number, manifest.job, pause)
                 raise Interrupted(f"stopped within shard {number + 1} of {len(parts)}") from None
             tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
             path = folder / shard_name(number)
             check_free(path, manifest.job, entered=number < len(done))
-            write_tensors(path, tensors, {}, made_by(manifest.job, number))
+            write_tensors(path, tensors, {}, shard_provenance(manifest.job, number))
             failed = {str(place): why for place, why in found.failed.items()}
             entry = Shard(count=len(found.codes), failed=failed)  # no more: it is written each time
             manifest.shards[number : number + 1] = [entry]
@@ -155,7 +155,7 @@ def encode_shards(
                 raise Interrupted(f"stopped after shard {number + 1} of {len(parts)}")
 
 
-def encoded(system: System, source: Source, indices: Tensor, worst: float = math.inf) -> Codes:
+def encode_shard(system: System, source: Source, indices: Tensor, worst: float = math.inf) -> Codes:
     """The codes of one shard, without those that failed. Raises Paused where it may be left."""
     left = stopping.take_state()
     codes, losses = ([left["codes"]], [left["losses"]]) if left else ([], [])
@@ -206,11 +206,11 @@ def read(folder: str | Path) -> Codes:
         raise InputError(f"the codes in '{folder}' are not finished: encode goes on with them.")
     failed = {int(place): why for one in shards for place, why in one.failed.items()}
     if len(failed) == job.signals:
-        raise FieldloomError(f"every signal failed, the first because {first_of(failed)}.")
+        raise FieldloomError(f"every signal failed, the first because {first_reason(failed)}.")
     if failed:
         warnings.warn(
             f"{len(failed)} of {job.signals} signals failed and are left out, the first, of "
-            f"place {min(failed)}, because {first_of(failed)}.",
+            f"place {min(failed)}, because {first_reason(failed)}.",
             stacklevel=2,
         )
     parts = [read_shard(folder, number, manifest) for number in range(len(shards))]
@@ -220,13 +220,14 @@ def read(folder: str | Path) -> Codes:
     return Codes(joined["codes"], joined["places"], joined["errors"], failed)
 
 
-def made_with(folder: Path) -> str | None:
+def fingerprint_of_job(folder: Path) -> str | None:
     """The fingerprint of the system that a job's codes were found with."""
     manifest = read_manifest(folder)
     return None if manifest is None else manifest.job.system
 
 
-def first_of(failed: dict[int, str]) -> str:
+def first_reason(failed: dict[int, str]) -> str:
+    """Why the first of the signals that failed did."""
     return failed[min(failed)]
 
 
@@ -235,7 +236,8 @@ def shard_name(number: int) -> str:
     return f"{number:05d}.safetensors"
 
 
-def made_by(job: Job, number: int) -> dict[str, str]:
+def shard_provenance(job: Job, number: int) -> dict[str, str]:
+    """What made a shard, as its file says it."""
     return {"job": digest_of(job.model_dump()), "shard": str(number)}
 
 
@@ -244,7 +246,7 @@ def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tenso
     path = folder / shard_name(number)
     held = read_tensors(path)
     tensors, count = held.tensors, manifest.shards[number].count
-    if held.made_by and held.made_by != made_by(manifest.job, number):
+    if held.made_by and held.made_by != shard_provenance(manifest.job, number):
         raise InputError(f"'{path}' is of another job: encode does that shard again.")
     codes = tensors.get("codes")
     whole = codes is not None and codes.ndim == 3 and codes.is_floating_point()
@@ -269,7 +271,7 @@ def check_free(path: Path, job: Job, entered: bool) -> None:
         raise InputError(f"'{path}' is there already, of something else: take another folder.")
 
 
-def sound(folder: Path, number: int, manifest: Manifest) -> bool:
+def is_whole(folder: Path, number: int, manifest: Manifest) -> bool:
     """Whether a finished shard is there, and whole."""
     try:
         read_shard(folder, number, manifest)
@@ -303,12 +305,12 @@ def read_paused(folder: Path, number: int, job: Job) -> dict[str, Tensor]:
     except InputError as error:
         warnings.warn(f"{error} Its shard is done from the start.", stacklevel=3)
         return {}
-    ours = held.made_by == made_by(job, number) and {"codes", "losses"} <= set(held.tensors)
-    return held.tensors if ours else {}
+    whole = {"codes", "losses"} <= set(held.tensors)
+    return held.tensors if whole and held.made_by == shard_provenance(job, number) else {}
 
 
 def write_paused(folder: Path, number: int, job: Job, pause: stopping.Paused) -> None:
-    write_tensors(folder / PAUSED, pause.tensors, {}, made_by(job, number))
+    write_tensors(folder / PAUSED, pause.tensors, {}, shard_provenance(job, number))
 
 
 def remove(folder: str | Path) -> None:

@@ -58,7 +58,7 @@ def encode_into(
 def check_format(system: System, format: Format) -> None:
     """Raise InputError where a system's codes cannot be kept in a format."""
     if format == "hdf5":
-        nef.library(), nef.named(system.family)
+        nef.check(system.family)
 
 
 def format_of(path: Path) -> Format:
@@ -95,7 +95,7 @@ def read_codes(path: str | Path, system: System) -> Code:
     if not where.exists():
         raise InputError(f"'{path}' does not exist: give what encode wrote.")
     if where.is_dir():
-        codes, made_with = bulk.read(where).codes, bulk.made_with(where)
+        codes, made_with = bulk.read(where).codes, bulk.fingerprint_of_job(where)
         mine = bulk.fingerprint(system)
     elif where.suffix.lower() in HDF5:
         codes, _ = nef.read(where, system.family, system.permit)

@@ -43,16 +43,22 @@ LAYOUT = TypeAdapter(list[tuple[str, tuple[NonNegativeInt, ...]]])
 """What ``param_config`` holds: the name and the shape of each tensor."""
 
 
+def check(family: Family) -> None:
+    """Raise InputError where a family's codes cannot be kept as such a file."""
+    import_h5py()
+    name_tensors(family)
+
+
 def write(path: Path, family: Family, codes: Code, beside: Mapping[str, Tensor]) -> Path:
     """Codes of fields as such a file. beside: rows of ``labels`` and the like.
 
     Raises InputError where codes are not all the weights of plain layers.
     """
-    names, direct = named(family), direct_of(family)
-    weights = {slot: w.detach().float().cpu() for slot, w in direct.unpack(codes).items()}
+    names, flat = name_tensors(family), flat_weights_of(family)
+    weights = {slot: w.detach().float().cpu() for slot, w in flat.unpack(codes).items()}
     told = [[name, list(weights[slot].shape[1:])] for name, slot in names.items()]
     params = torch.cat([weights[slot].flatten(1) for slot in names.values()], 1)
-    h5py = library()
+    h5py = import_h5py()
 
     def fill(file: Any) -> None:
         with h5py.File(file.name, "w") as open_file:  # HDF5 reads what it writes
@@ -72,21 +78,21 @@ def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, di
     links and data that lie in other files. Raises InputError where the file is none, or its fields
     are others.
     """
-    names, direct = named(family), direct_of(family)
-    h5py, name = library(), quote_path(path)
+    names, flat = name_tensors(family), flat_weights_of(family)
+    h5py, name = import_h5py(), quote_path(path)
     try:
         check_heaps(path)
         with h5py.File(path, "r") as file:
-            held = {key: own for key in file if (own := local(file, key)) is not None}
+            held = {key: own for key in file if (own := own_dataset(file, key)) is not None}
             if missing := [key for key in KEYS if key not in held]:
                 raise ValueError(f"it has no dataset '{missing[0]}' of its own")
-            has = dict(LAYOUT.validate_json(text(held["param_config"], path), strict=True))
+            has = dict(LAYOUT.validate_json(first_text(held["param_config"], path), strict=True))
             size = sum(own.size * own.dtype.itemsize for own in held.values())
             check_size(name, size, "bytes", max(UNPACKED, 4 * path.stat().st_size), permit.large)
-            params = numbers(held["params"])
+            params = read_numbers(held["params"])
             if params is None or params.ndim != 2 or not len(params):
                 raise ValueError("'params' is no matrix of numbers with a row a field")
-            named_rows = {key: numbers(own) for key, own in held.items() if key not in KEYS}
+            named_rows = {key: read_numbers(own) for key, own in held.items() if key not in KEYS}
     except (Refused, MemoryError):
         raise
     except Exception as error:  # HDF5 fails in many ways on a broken file
@@ -96,7 +102,7 @@ def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, di
         for key, rows in named_rows.items()
         if rows is not None and rows.ndim and len(rows) == len(params)
     }
-    needs = {name: direct.slots[slot].shape for name, slot in names.items()}
+    needs = {name: flat.slots[slot].shape for name, slot in names.items()}
     if has != needs:
         wrong = next(n for n in [*needs, *has] if has.get(n) != needs.get(n))
         raise InputError(
@@ -111,7 +117,7 @@ def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, di
         )
     parts = dict(zip(has, params.float().split(sizes, 1), strict=True))
     weights = {slot: parts[name].unflatten(1, needs[name]) for name, slot in names.items()}
-    return direct.pack(weights), beside
+    return flat.pack(weights), beside
 
 
 def check_heaps(path: Path) -> None:
@@ -134,7 +140,7 @@ def check_heaps(path: Path) -> None:
             start = content.find(HEAP, start + 1)
 
 
-def text(held: Any, path: Path) -> str:
+def first_text(held: Any, path: Path) -> str:
     """The first text of a dataset. Raises ValueError for one that is longer than its file."""
     place = held.id.get_offset()
     if held.dtype.kind == "O" and place is not None:
@@ -145,9 +151,9 @@ def text(held: Any, path: Path) -> str:
     return held.asstr()[0]
 
 
-def local(file: Any, key: str) -> Any:
+def own_dataset(file: Any, key: str) -> Any:
     """A dataset that lies in this very file; None of groups, links and what lies in other files."""
-    h5py = library()
+    h5py = import_h5py()
     if not isinstance(file.get(key, getlink=True), h5py.HardLink):
         return None
     own = file[key]
@@ -156,7 +162,7 @@ def local(file: Any, key: str) -> Any:
     return own
 
 
-def numbers(held: Any) -> Tensor | None:
+def read_numbers(held: Any) -> Tensor | None:
     """The numbers of a dataset, of any shape; None of what holds none (strings)."""
     if held.dtype.kind not in "biuf":
         return None
@@ -164,14 +170,14 @@ def numbers(held: Any) -> Tensor | None:
     return torch.as_tensor(content.astype(content.dtype.newbyteorder("="), copy=False))
 
 
-def named(family: Family) -> dict[str, str]:
+def name_tensors(family: Family) -> dict[str, str]:
     """Their name of each tensor -> our slot, in their order."""
-    direct = direct_of(family)
-    assert direct.layout is not None
-    layers = list(dict.fromkeys(layer_of(slot) for slot in direct.layout))
-    if set(direct.layout) != set(direct.slots) or any(
+    flat = flat_weights_of(family)
+    assert flat.layout is not None
+    layers = list(dict.fromkeys(layer_of(slot) for slot in flat.layout))
+    if set(flat.layout) != set(flat.slots) or any(
         slot not in (f"{layer_of(slot)}.bias", f"{layer_of(slot)}.weight") or len(own.shape) > 2
-        for slot, own in direct.layout.items()
+        for slot, own in flat.layout.items()
     ):
         raise InputError("HDF5 of fields: all slots must be weights and biases of plain layers.")
     names = {}
@@ -181,18 +187,18 @@ def named(family: Family) -> dict[str, str]:
             last = number == len(layers) - 1
             theirs = "output_linear" if last else f"kernel_net_{number}.linear"
         for own, name in (("bias", "bias"), ("weight", "kernel")):
-            if f"{layer}.{own}" in direct.layout:
+            if f"{layer}.{own}" in flat.layout:
                 names[f"{theirs}.{name}"] = f"{layer}.{own}"
     return names
 
 
-def direct_of(family: Family) -> FlatWeights:
+def flat_weights_of(family: Family) -> FlatWeights:
     if not isinstance(family.conditioner, FlatWeights):
         raise InputError("HDF5 of fields needs conditioner 'flat-weights': codes that are weights.")
     return family.conditioner
 
 
-def library() -> Any:
+def import_h5py() -> Any:
     """h5py. Raises InputError where it is not installed."""
     try:
         import h5py

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fieldloom.drawing.drawer import WHOLE, Crop, Drawer, Drawn, Options
-from fieldloom.drawing.files import check_format, write_animation, write_data, write_sheet
+from fieldloom.drawing.files import (
+    check_format,
+    needs_files,
+    write_animation,
+    write_data,
+    write_sheet,
+)
 from fieldloom.drawing.fits import draw_grid_fit, draw_scene_fit
 from fieldloom.drawing.grids import Grids
 from fieldloom.drawing.scenes import Orbit, Turntable
@@ -27,7 +33,7 @@ DRAWERS: Mapping[str, tuple[type[Drawer], Fit]] = {
 """A modality's ``kind`` -> what draws such data, and what draws a fit of a single one."""
 
 __all__ = ["DRAWERS", "WHOLE", "Crop", "Drawer", "Drawn", "Options", "check_format", "draw_fit",
-           "drawer_of", "write_animation", "write_data", "write_sheet"]  # fmt: skip
+           "drawer_of", "needs_files", "write_animation", "write_data", "write_sheet"]  # fmt: skip
 
 
 def drawer_of(system: System, options: Options = Options()) -> Drawer:  # noqa: B008 (frozen)

@@ -69,10 +69,10 @@ class Options:
 
 
 class Drawn(NamedTuple):
-    """A file that was drawn, and how many pictures it shows one after another or side by side."""
+    """A file that was drawn; of shapes and scenes, from how many sides it shows them."""
 
     path: Path
-    pictures: int
+    sides: int | None = None
 
 
 class Drawer:

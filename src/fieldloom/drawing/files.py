@@ -72,6 +72,11 @@ def _write_datum(
     return system.modality.save(replace(system.predict(code, resolution), frame=own), path)
 
 
+def needs_files(system: System) -> bool:
+    """Whether a sheet of pictures does not show all of the data: of all but images."""
+    return system.modality.kind != "images"
+
+
 def write_sheet(
     system: System, codes: Code, path: str | Path, resolution: Resolution | None = None
 ) -> Path | None:

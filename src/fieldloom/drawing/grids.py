@@ -74,16 +74,16 @@ class Grids(Drawer):
             whole = torch.cat([strip for _, strip in strips], 1).clamp(0, 1)
             saved = modality.save(Data(whole[None]), path)
             assert saved is not None
-            return Drawn(saved, 1)
+            return Drawn(saved)
         if len(shape) == 2:
             write = export.png_from_strips if path.suffix == ".png" else export.tiff
             pixels = ((first, as_pixels(strip)) for first, strip in strips)
-            return Drawn(write(pixels, (shape[0], shape[1], modality.channels), path), 1)
+            return Drawn(write(pixels, (shape[0], shape[1], modality.channels), path))
         frames = (export.pixels(one) for _, strip in strips for one in strip.unbind(1))
         rate = VIDEO_RATE if modality.rate is None else modality.rate * shape[0] / modality.size[0]
         if path.suffix == ".mp4":
-            return Drawn(export.mp4(frames, path, rate), shape[0])
-        return Drawn(export.gif(frames, path, 1 / rate), shape[0])
+            return Drawn(export.mp4(frames, path, rate))
+        return Drawn(export.gif(frames, path, 1 / rate))
 
 
 def shape_of(
