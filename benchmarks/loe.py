@@ -25,7 +25,7 @@ from fieldloom import recipe as recipes
 from fieldloom.assembly import open_source
 from fieldloom.metrics.cost import macs, parameters
 from fieldloom.metrics.paired import psnr, ssim
-from fieldloom.modalities.views import views_of
+from fieldloom.modalities.views import select_views
 
 TABLES = ["table1", "table2", "table3", "table4", "large"]
 
@@ -79,7 +79,7 @@ def held_out(run: Path) -> None:
     system = load(run, "cpu")
     source = open_source(system.recipe, system.modality)
     data = source.read(source.train)
-    held = views_of(data, slice(system.modality.kept(data), None))
+    held = select_views(data, slice(system.modality.count_seen(data), None))
     raw = system.predict_at(system.family.conditioner.origin(1).detach(), held).tensor[0]
     true, of = held.tensor[0], f"{len(raw)} held-out views"
     figures = [

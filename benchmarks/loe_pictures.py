@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from fieldloom import System, export, load
 from fieldloom.assembly import open_source
-from fieldloom.modalities.views import views_of
+from fieldloom.modalities.views import select_views
 
 BRIGHT, SIDE, PART = 4.0, 320, 160
 
@@ -46,8 +46,8 @@ def views(runs: list[Path], count: int = 3) -> Tensor:
         system = load(run, "cpu")
         source = open_source(system.recipe, system.modality)
         data = source.read(source.train)
-        kept = system.modality.kept(data)
-        held = views_of(data, slice(kept, kept + count))
+        kept = system.modality.count_seen(data)
+        held = select_views(data, slice(kept, kept + count))
         shown = shown or [list(held.tensor[0])]
         shown.append(list(system.predict_at(origin(system), held).clamp().tensor[0]))
     return torch.stack([one for row in zip(*shown, strict=True) for one in row])

@@ -72,7 +72,7 @@ def main() -> None:
             print(f"step {step}: loss {loss.item():.5f}")
 
     with torch.no_grad():
-        held, orbit = seen.held_out(data).as_float(), seen.cameras(arguments.frames)
+        held, orbit = seen.select_held_out(data).as_float(), seen.cameras(arguments.frames)
         function, rays = family.bind(code), seen.grid(cameras=held.cameras)
         as_views = lambda values, cameras: seen.assemble(values, cameras=cameras).clamp().tensor[0]
         views = as_views(render(function, rays), held.cameras)

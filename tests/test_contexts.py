@@ -95,7 +95,7 @@ def posed(views=7, objects=3, size=4):
     return data, {"c2w": c2w, "intrinsics": intrinsics}
 
 
-def views_of(signal, data, size=4):
+def select_views(signal, data, size=4):
     """Which views of each object a signal of whole views holds."""
     pictures = signal.values.unflatten(1, (-1, size * size)).mT.unflatten(-1, (size, size))
     return [
@@ -110,7 +110,7 @@ def test_support_and_query_are_different_views():
     counts = set()
     for seed in range(20):
         batch = modality.observe(data_of(data, **cameras), generator=seeded(seed), keep_grid=True)
-        support, query = views_of(batch.context, data), views_of(batch.target, data)
+        support, query = select_views(batch.context, data), select_views(batch.target, data)
         counts.add(len(support[0]))
         for seen, asked in zip(support, query, strict=True):
             assert not set(seen) & set(asked)
@@ -128,9 +128,9 @@ def test_support_and_query_are_different_views():
 def test_codes_are_found_from_views_at_even_distances():
     modality = Views(size=4, range="unit", support=(1, 3), held=1)
     data, cameras = posed()
-    assert views_of(modality.encoding(data_of(data, **cameras)), data) == [[0, 2, 4]] * 3
+    assert select_views(modality.encoding(data_of(data, **cameras)), data) == [[0, 2, 4]] * 3
     two = modality.support(data_of(data, **cameras), count=2)
-    assert views_of(two, data) == [[0, 3]] * 3
+    assert select_views(two, data) == [[0, 3]] * 3
     with pytest.raises(ValueError, match="from 1 to 6"):
         modality.support(data_of(data, **cameras), count=7)
     with pytest.raises(ValueError, match="more than the 6 views"):

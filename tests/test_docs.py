@@ -67,6 +67,13 @@ def test_the_glossary_is_alphabetical_and_its_terms_are_in_the_code():
         assert resolve(path) is not None
 
 
+def test_the_tree_of_the_readme_has_every_module():
+    tree = (ROOT / "README.md").read_text().split("## The tree")[1]
+    for path in sorted((ROOT / "src" / "fieldloom").iterdir()):
+        if not path.name.startswith("_") and path.suffix in ("", ".py"):
+            assert re.search(rf" {re.escape(path.name)}\b", tree), path.name
+
+
 def resolve(path: str) -> Any:
     """What a dotted path names: a module, or what it holds."""
     parts = path.split(".")

@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 import fieldloom
 
 LEVELS = [
@@ -17,6 +19,8 @@ LEVELS = [
         "permit",
         "stopping",
         "memory",
+        "arguments",
+        "interpolation",
     ],
     ["nn", "metrics", "geometry", "export"],
     ["fields", "renderers", "modalities", "settings"],
@@ -116,3 +120,89 @@ def test_the_command_line_knows_no_kind_of_data():
 def test_no_drawers():
     names = {path.stem for path in ROOT.rglob("*.py")}
     assert not names & {"utils", "util", "helpers", "misc", "common"}
+
+
+# -- data are values, recipes are parsed once
+
+KINDS_OF_DATA = {"Grid", "Points", "Views", "Voxels"}
+READERS = {
+    "recipe.py", "aliases.py", "settings.py", "assembly.py", "preparation.py",
+    "engine/run.py", "engine/provenance.py", "engine/inherit.py",
+}  # fmt: skip
+"""Modules that read the raw recipe; all others ask ``System.settings``."""
+
+
+def name_of(node: ast.expr | None) -> str:
+    """The last part of a dotted name: ``system.recipe`` -> ``recipe``."""
+    return getattr(node, "id", getattr(node, "attr", ""))
+
+
+def asks_for_a_modality(node: ast.AST) -> bool:
+    """``isinstance(x, Voxels)``: what a kind of data does is a method of its modality."""
+    return (
+        isinstance(node, ast.Call)
+        and name_of(node.func) in ("isinstance", "issubclass")
+        and bool(KINDS_OF_DATA & {name_of(x) for x in ast.walk(node.args[1])})
+    )
+
+
+def takes_a_dimension_for_a_type(node: ast.AST) -> bool:
+    """``coord_dim == 6``: rays are called ``types.RAY``, and a modality says what it is."""
+    if not isinstance(node, ast.Compare) or not all(
+        isinstance(one, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for one in node.ops
+    ):
+        return False
+    sides = [node.left, *node.comparators]
+    numbers = (x for side in sides for x in ast.walk(side) if isinstance(x, ast.Constant))
+    dimension = any(name_of(side).endswith("_dim") for side in sides)
+    return dimension and any(type(x.value) is int and x.value > 1 for x in numbers)
+
+
+def pairs_cameras_by_hand(node: ast.AST) -> bool:
+    """``("c2w", "intrinsics")``: they are ``types.Cameras``."""
+    if not isinstance(node, ast.Tuple | ast.List | ast.Set):
+        return False
+    return {getattr(x, "value", None) for x in node.elts} == {"c2w", "intrinsics"}
+
+
+def passes_what_is_beside_data(node: ast.AST) -> bool:
+    """``f(data, **meta)``: data carry it."""
+    return isinstance(node, ast.keyword) and node.arg is None and name_of(node.value) == "meta"
+
+
+def reads_a_recipe(node: ast.AST) -> bool:
+    """``recipe["train"]``, ``system.recipe.get("seed")``: it was parsed into ``Settings``."""
+    get = isinstance(node, ast.Attribute) and node.attr == "get"
+    asked = node.value if get or isinstance(node, ast.Subscript) else None
+    return name_of(asked) in ("recipe", "written")
+
+
+RULES = {
+    asks_for_a_modality: "isinstance(system.modality, (Grid, modalities.Views))",
+    takes_a_dimension_for_a_type: "modality.coord_dim in (2, 6)",
+    pairs_cameras_by_hand: 'names = {"c2w", "intrinsics"}',
+    passes_what_is_beside_data: "system.encode(data, **meta)",
+    reads_a_recipe: 'system.recipe.get("train")',
+}
+"""A rule -> code that breaks it."""
+
+ALLOWED = {
+    asks_for_a_modality: lambda path: path.startswith("modalities/"),
+    reads_a_recipe: lambda path: path in READERS,
+}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rules_of_the_code(rule):
+    allowed = ALLOWED.get(rule, lambda path: False)
+    for file in sorted(ROOT.rglob("*.py")):
+        path = file.relative_to(ROOT).as_posix()
+        lines = [n.lineno for n in ast.walk(ast.parse(file.read_text())) if rule(n)]
+        assert not lines or allowed(path), f"{path}: lines {lines} break '{rule.__doc__}'"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_rules_see_a_violation(rule):
+    assert any(rule(node) for node in ast.walk(ast.parse(RULES[rule])))
+    fine = "isinstance(x, Volume); a.coord_dim == RAY; ('c2w', 'offsets'); f(**rest); spec.get('a')"
+    assert not any(rule(node) for node in ast.walk(ast.parse(fine)))

@@ -17,10 +17,10 @@ import torch
 
 import fieldloom
 from fieldloom import export, recipe
+from fieldloom.arguments import as_cameras
 from fieldloom.errors import InputError
 from fieldloom.modalities.modality import sizes_of
 from fieldloom.modalities.views import Views
-from fieldloom.system import as_cameras
 from fieldloom.types import Cameras
 
 ORBIT = vars(Views(size=8, orbit=3).cameras())

@@ -617,7 +617,7 @@ def test_thinned() -> None:
     signal = pictures(4, 50)
     mask = torch.rand(4, 50, generator=seeded()) < 0.5
     signal = Signal(signal.coords, signal.values, signal.index, (5, 10), mask, torch.arange(4))
-    few = signal.thinned(20)
+    few = signal.thin(20)
     assert few.coords.shape == (4, 20, 6)
     assert few.values.shape == (4, 20, 3)
     assert few.grid is None
@@ -632,10 +632,10 @@ def test_thinned() -> None:
     assert torch.equal(few.values, signal.values[:, places[0]])
     assert few.mask is not None
     assert torch.equal(few.mask, mask[:, places[0]])
-    alone = signal.part(slice(2, 3)).thinned(20)
+    alone = signal.part(slice(2, 3)).thin(20)
     assert torch.equal(alone.coords, few.coords[2:3])
     for many in (50, 51):
-        assert signal.thinned(many) is signal
+        assert signal.thin(many) is signal
 
 
 def test_fit_to_few_points() -> None:
@@ -644,13 +644,13 @@ def test_fit_to_few_points() -> None:
     render = Volume(NEAR, FAR, 5, last=1e-3)
     fit = lambda points, signal: Fit(5, 0.05, points=points)(signal, family, render, mse)
     few = fit(10, signal)
-    assert torch.equal(few, fit(None, signal.thinned(10)))
+    assert torch.equal(few, fit(None, signal.thin(10)))
     assert torch.equal(fit(30, signal), fit(None, signal))
     assert not torch.allclose(few, fit(None, signal))
     torch.testing.assert_close(fit(10, signal.part(slice(1, 2))), few[1:])
     origin = family.conditioner.origin(2)
-    worse = error(origin, signal.thinned(10), family, render, mse)
-    assert (error(few, signal.thinned(10), family, render, mse) < worse).all()
+    worse = error(origin, signal.thin(10), family, render, mse)
+    assert (error(few, signal.thin(10), family, render, mse) < worse).all()
     with pytest.raises(InputError, match="points"):
         Fit(points=0)
 

@@ -131,8 +131,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         if section not in recipe:
             raise InputError(f"the recipe has no section '{section}'.")
     settings = parse_settings(recipe)
-    facts = recipe.get("known", {})  # what the source said when the run began
-    signals, classes = facts.get("signals", 0), facts.get("classes", 0)
+    signals, classes = settings.signals, settings.classes
     modality = make("modality", recipe["modality"])
     render = make("renderer", recipe.get("renderer", "direct"))
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
@@ -155,13 +154,17 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         raise registry.refusal("the field", spec, error) from error
     conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
-    known = {"code_shape": family.code_shape, "signals": signals, "classes": classes}
+    provided: dict[str, Any] = {
+        "code_shape": family.code_shape,
+        "signals": signals,
+        "classes": classes,
+    }
     seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "grid_dim", "value_dim")}
     batch = settings.of_field.batch
-    encoder = make("encoder", recipe.get("encoder", "nothing"), batch=batch, **known, **seen)
+    encoder = make("encoder", recipe.get("encoder", "nothing"), batch=batch, **provided, **seen)
     drawn = recipe.get("prior", "none")
     held = conditioner.layout  # which weights a code holds, for what is made of them
-    prior = None if drawn == "none" else make("prior", drawn, layout=held, **known)
+    prior = None if drawn == "none" else make("prior", drawn, layout=held, **provided)
     loss = recipe.get("loss", "mse")
     if loss not in LOSSES:
         raise unknown("loss", str(loss), LOSSES)
@@ -176,7 +179,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
 def objective_of(system: System) -> Objective:
     """What the stage ``field`` of a system's recipe minimises."""
     spec, modality = system.recipe.get("objective", "reconstruction"), system.modality
-    known = {
+    provided = {
         "family": system.family,
         "encoder": system.encoder,
         "render": system.render,
@@ -192,7 +195,7 @@ def objective_of(system: System) -> Objective:
     def make() -> Objective:
         with torch.random.fork_rng(devices=[]):  # a critic is drawn from the seed, too
             torch.manual_seed(system.settings.seed)
-            return registry.build("objective", spec, TABLES, system.permit, **known)
+            return registry.build("objective", spec, TABLES, system.permit, **provided)
 
     made = make() if system.permit.large else memory.make_within_limit(make, "the objective")
     return made.to(system.device)

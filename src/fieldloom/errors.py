@@ -45,10 +45,10 @@ def quote_path(path: str | PathLike[str]) -> str:
     return f"'{text}'" if len(text) <= 2 * LONGEST else f"'... {text[-2 * LONGEST :]}'"
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
+def unknown(what: str, name: str, names: Iterable[str]) -> InputError:
     """The error for a name that is not in a table, with the nearest right one."""
-    known = sorted(known)
-    near = get_close_matches(name[:LONGEST], known, n=1, cutoff=0.5)
+    names = sorted(names)
+    near = get_close_matches(name[:LONGEST], names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else "."
-    there = ", ".join(known) or "none"
+    there = ", ".join(names) or "none"
     return InputError(f"unknown {what} '{shorten(name)}'{hint} There are: {there}.")

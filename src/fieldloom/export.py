@@ -30,7 +30,7 @@ PARTIAL = ".partial"
 """How a file ends that is still being written; before it stand the writer's host and process."""
 
 
-def named(path: Named) -> Path:
+def as_path(path: Named) -> Path:
     """Raises InputError for what is no path."""
     if not isinstance(path, str | Path) or "\0" in str(path) or not Path(path).name:
         raise InputError(f"path = {quote(path)}: the name of a file is needed.")
@@ -43,7 +43,7 @@ def atomically(path: Named, write: Callable[[BinaryIO], object]) -> Path:
     Whatever goes wrong, a file that was at ``path`` before is still whole, and nothing is left
     over; only a process that is killed leaves its part, which ``remove_partial`` finds.
     """
-    path = named(path)
+    path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = f"{socket.gethostname()}-{os.getpid()}"
     prefix = f".{path.name[:64]}.{writer}-"
@@ -219,7 +219,7 @@ def _split_first(
     rest = iter(frames)
     first = next(rest, None)
     if first is None:
-        raise InputError(f"'{named(path).name}': a video has at least one frame.")
+        raise InputError(f"'{as_path(path).name}': a video has at least one frame.")
     if not isinstance(first, np.ndarray) or first.ndim != 3 or first.shape[2] != 3:
         raise InputError(
             f"{_describe(first)} is no frame: uint8 (height, width, 3), as pixels gives."
@@ -354,7 +354,7 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Named) -
     """Triangles, vertices (V, 3) and faces (F, 3), as the format that the path's suffix names."""
     import trimesh
 
-    path = named(path)
+    path = as_path(path)
     for what, rows in (("vertices", vertices), ("faces", faces)):
         if np.ndim(rows) != 2 or np.shape(rows)[1] != 3:
             raise InputError(f"{what}: {_describe(rows)} is not (rows, 3).")
@@ -370,7 +370,7 @@ FRAMES = (".png", ".gif", ".mp4")
 
 def frames(images: Sequence[NDArray[np.uint8]], path: Named) -> Path:
     """Images uint8 (height, width, 3), one after another (GIF, MP4) or as one sheet (PNG)."""
-    path = named(path)
+    path = as_path(path)
     check_frames(path)
     if not len(images):
         raise InputError(f"'{path.name}': there is no image to write.")
@@ -383,7 +383,7 @@ def frames(images: Sequence[NDArray[np.uint8]], path: Named) -> Path:
 
 def check_frames(path: Named) -> None:
     """Raise InputError for a path that ``frames`` cannot write."""
-    path = named(path)
+    path = as_path(path)
     if path.suffix not in FRAMES:
         raise InputError(f"'{path.name}': images are written as one of {', '.join(FRAMES)}.")
 

@@ -25,14 +25,13 @@ def source_of(system: System, path: str | Path | None = None) -> Source:
         source = open_source(system.recipe, system.modality, system.permit)
         check_same(system.recipe, source.facts())
         return source
-    own = system.recipe.get("source", {})
-    own = {"name": own} if isinstance(own, str) else own
+    own = system.settings.source
     spec = spec_of(str(path), own.get("name"))
     if own.get("name") == spec["name"]:  # read as in training
-        spec = own | spec
+        spec = {**own, **spec}
         for key in ("limit", "key", "label", "prefix"):
             spec.pop(key, None)
-    trained = system.recipe.get("known", {}).get("filter", "none")
+    trained = system.settings.filter
     readers: Mapping[str, Any] = SOURCES
     if trained != "none" and "filter" in hints_of(readers[spec["name"]]):
         spec["filter"] = trained

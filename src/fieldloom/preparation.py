@@ -39,7 +39,7 @@ def prepare(
         if os.path.exists(absolute):
             recipe = merge(recipe, {"source": {"path": absolute}})
     source = open_source(recipe, modality, permit)
-    recipe = suggested(recipe, source, permit)
+    recipe = add_suggestions(recipe, source, permit)
     facts = source.facts()
     check_same(recipe, facts)
     recipe = recipe | {"known": facts}
@@ -68,7 +68,7 @@ def check_same(recipe: Recipe, facts: Mapping[str, Any]) -> None:
             )
 
 
-def suggested(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recipe:
+def add_suggestions(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recipe:
     """The recipe with what its data know, where it is silent and its parts ask for it."""
     for section, keys in source.suggests.items():
         given = recipe.get(section, "direct")

@@ -31,7 +31,7 @@ Table = Mapping[str, Callable[..., Any]]
 
 
 def build(
-    kind: str, spec: Any, tables: Mapping[str, Table], permit: Permit = NOTHING, **known: Any
+    kind: str, spec: Any, tables: Mapping[str, Table], permit: Permit = NOTHING, **provided: Any
 ) -> Any:
     """The part that ``spec`` describes.
 
@@ -42,7 +42,7 @@ def build(
             of them, built first; so is one annotated with a dataclass, which needs no name, and
             whose own default fills in what the spec leaves out.
     permit: what the user allows; goes to every constructor that has an argument ``permit``.
-    known:  values that the program knows; each goes to every constructor that has such an argument.
+    provided: values of the program; each goes to every constructor that has such an argument.
 
     Raises InputError, naming the argument, for an unknown name, an unknown or missing argument or a
     value of the wrong type.
@@ -58,11 +58,11 @@ def build(
     make = find(kind, name, tables, permit)
     part = kind if kind.endswith(f".{name}") else f"{kind} '{shorten(name)}'"
     hints = hints_of(make)
-    known = known | {"permit": permit}
-    offered = {key: value for key, value in known.items() if key in hints}
+    provided = provided | {"permit": permit}
+    offered = {key: value for key, value in provided.items() if key in hints}
     for key, value in arguments.items():
         if key not in hints or key in offered:
-            settable = [k for k in hints if k not in known]
+            settable = [k for k in hints if k not in provided]
             raise unknown(f"argument of {part}", str(key), settable)
         is_part = key in tables and may_be_part(hints[key])
         if is_part and isinstance(value, list | tuple):
@@ -70,9 +70,9 @@ def build(
                 raise InputError(
                     f"{kind}.{key} = {quote(value)} is not right: it is one part, no list."
                 )
-            offered[key] = tuple(build(key, one, tables, **known) for one in value)
+            offered[key] = tuple(build(key, one, tables, **provided) for one in value)
         elif is_part:
-            offered[key] = build(key, value, tables, **known)
+            offered[key] = build(key, value, tables, **provided)
         elif (described := dataclass_of(hints[key])) is not None:
             if not isinstance(value, Mapping):
                 raise InputError(f"{kind}.{key} = {quote(value)} is not right: it is a table.")
@@ -97,7 +97,7 @@ def build(
     except FieldloomError:
         raise
     except Exception as error:  # of whatever the constructor does with values that pass as such
-        raise refusal(part, known | arguments, error) from error
+        raise refusal(part, provided | arguments, error) from error
 
 
 def refusal(part: str, arguments: Mapping[str, Any], error: Exception) -> InputError:

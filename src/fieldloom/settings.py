@@ -75,6 +75,11 @@ def parse_stage(name: str, spec: Any) -> Stage:
     return build(f"train.{name}", {"name": "stage", **spec}, {f"train.{name}": {"stage": Stage}})
 
 
+PARTS = (
+    "source", "modality", "renderer", "field", "conditioner", "encoder", "objective", "prior",
+)  # fmt: skip
+"""Sections of a recipe that name a part."""
+
 PAIRED = ("psnr", "ssim", "mse", "accuracy", "iou", "chamfer")
 IMAGE_SETS = ("frechet", "kid", "precision-recall")
 SHAPE_SETS = ("shapes", "cloud-frechet")
@@ -152,7 +157,10 @@ class Settings:
     """Everything of a recipe that is no part.
 
     stages:   name -> its section ``[train.X]``, as it is where a recipe is silent, too.
-    names:    of the classes of the training data; filter: how these were resized.
+    source:   the section ``[source]`` as a table; {} where a recipe has none.
+    parts:    section -> name of the part that it asks for; those that a recipe has.
+    signals, classes: of the training data, 0 before they were read. names: of the classes; filter:
+              how images were resized.
     title:    the recipe's and the variant's name; paper: what it is a row of.
     expected: published metrics; dead: parameters of the released code that nothing uses.
     """
@@ -160,6 +168,10 @@ class Settings:
     seed: int = 0
     stages: Mapping[str, Stage] = field(default_factory=dict)
     evaluation: Evaluation = Evaluation()
+    source: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    signals: int = 0
+    classes: int = 0
     names: tuple[str, ...] = ()
     filter: str = "none"
     title: str | None = None
@@ -176,10 +188,19 @@ class Settings:
 def parse_settings(recipe: Recipe) -> Settings:
     """The checked settings of a resolved recipe. Raises InputError."""
     known, train = recipe.get("known", {}), recipe.get("train", {})
+    tables = {
+        name: spec if isinstance(spec, Mapping) else {"name": spec}
+        for name, spec in recipe.items()
+        if name in PARTS
+    }
     return Settings(
         seed=recipe.get("seed", 0),
         stages={name: parse_stage(name, train.get(name, {})) for name in STAGES},
         evaluation=parse_evaluation(recipe.get("evaluate", {})),
+        source=tables.get("source", {}),
+        parts={name: str(table.get("name")) for name, table in tables.items()},
+        signals=known.get("signals", 0),
+        classes=known.get("classes", 0),
         names=tuple(known.get("names", ())),
         filter=known.get("filter", "none"),
         title=recipe.get("recipe"),

@@ -5,35 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from fieldloom import memory
+from fieldloom.arguments import Array, as_cameras, as_data, as_numbers, as_values, check_whole
 from fieldloom.decoding import evaluate_codes
-from fieldloom.encoders import Encoder, Nothing, OnStep, Step
-from fieldloom.encoders.refinement import What, check_refinement, refine
+from fieldloom.encoders import Encoder, Nothing, OnStep
+from fieldloom.encoders.refinement import What, check_refinement, refine_batches
 from fieldloom.errors import InputError, quote, unknown
 from fieldloom.family import Family
 from fieldloom.geometry.mesh import Mesh
+from fieldloom.interpolation import interpolate_codes
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Modality
 from fieldloom.modalities.modality import Extent, Resolution
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import Gaussian, Prior
-from fieldloom.progress import Progress
 from fieldloom.recipe import Recipe
 from fieldloom.renderers import Renderer, Volume
 from fieldloom.settings import Settings, parse_settings
-from fieldloom.types import Cameras, Code, Data, Function, Lazy, LossFn, Signal, Values
-
-Array = Tensor | NDArray[Any]
-"""What numbers may be given as."""
+from fieldloom.types import Cameras, Code, Data, Function, LossFn, Signal, Values
 
 Label = int | str | Sequence[int | str] | Tensor
 """A class's number or name, or one for each datum."""
@@ -181,7 +177,7 @@ class System(nn.Module):
         cameras: Cameras | Mapping[str, Array] | None = None,
     ) -> Data:
         """As ``decode``, not clamped."""
-        code, cameras = self.as_code(code), self.looking(cameras)
+        code, cameras = self.as_code(code), self.choose_cameras(cameras)
         self.check_room(code, resolution, cameras)
         coords = self.modality.grid(resolution, cameras).to(self.device)
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
@@ -222,7 +218,7 @@ class System(nn.Module):
             data = replace(data, values=data.values.to(self.dtype))
         return data
 
-    def looking(self, cameras: Any) -> Cameras | None:
+    def choose_cameras(self, cameras: Any) -> Cameras | None:
         """The cameras that are given, or those that the modality looks with. Raises InputError."""
         return self.modality.cameras() if cameras is None else as_cameras(cameras)
 
@@ -281,7 +277,7 @@ class System(nn.Module):
         """
         if not isinstance(self.render, Volume):
             raise InputError("depth needs renderer 'volume': a light field knows no distance.")
-        code, cameras = self.as_code(code), self.looking(cameras)
+        code, cameras = self.as_code(code), self.choose_cameras(cameras)
         self.check_room(code, resolution, cameras)
         rays = self.modality.grid(resolution, cameras).to(self.device)
         rays = rays.expand(len(code), -1, -1)
@@ -361,24 +357,12 @@ class System(nn.Module):
         seen = whole if points is None else min(points, whole)
         size = Encoder().batch_size(len(data), seen, stage.batch, stage.micro, stage.points)
         quality = lambda family, code, signal: self.with_family(family).psnr(code, signal)
-        found, done = [], 0
-        with Progress("refining", len(data) * (steps + 1)) as progress:
-
-            def tell(step: Step) -> bool | None:
-                nonlocal done
-                done += len(step.code)
-                progress.update(done)
-                return None if on_step is None else on_step(step)
-
-            parts = (self.family, self.render, self.loss_fn)
-            for signal in self.signals(data, size):
-                own, code = signal.to(self.device), start[signal.index.to(start.device)]
-                one = refine(code, own, *parts, quality, what, steps, rate, points, seed, tell)
-                found.append(one._replace(code=one.code.cpu()))
-        code, before, after = (
-            torch.cat([getattr(one, name) for one in found]) for name in ("code", "before", "after")
-        )
-        return Refined(self.with_family(found[-1].family), code, start.cpu(), before, after)
+        signals = (signal.to(self.device) for signal in self.signals(data, size))
+        batches = ((start[signal.index.to(start.device)], signal) for signal in signals)
+        parts = (self.family, self.render, self.loss_fn, quality)
+        found = refine_batches(batches, len(data), *parts, what, steps, rate, points, seed, on_step)
+        system = self.with_family(found.family)
+        return Refined(system, found.code, start.cpu(), found.before, found.after)
 
     def with_family(self, family: Family) -> System:
         """The same data, renderer and loss with other functions; it neither encodes nor samples."""
@@ -400,9 +384,9 @@ class System(nn.Module):
         coords = signal.coords.to(self.device)
         made = self.modality.denormalize(torch.cat(list(self.evaluate(code, coords)))).cpu()
         true = self.modality.denormalize(signal.values).cpu()
-        known = torch.ones(true.shape[:2], dtype=torch.bool)
-        known = known if signal.mask is None else signal.mask.cpu()
-        pairs = zip(made, true, known, strict=True)
+        mask = torch.ones(true.shape[:2], dtype=torch.bool)
+        mask = mask if signal.mask is None else signal.mask.cpu()
+        pairs = zip(made, true, mask, strict=True)
         return torch.cat([psnr(m[there].mT[None], t[there].mT[None]) for m, t, there in pairs])
 
     # -- sampling
@@ -457,7 +441,7 @@ class System(nn.Module):
 
         Returns (steps, channel, *axes).
         """
-        a, b = _as_values(a, "a"), _as_values(b, "b")
+        a, b = as_values(a, "a"), as_values(b, "b")
         if a.shape != b.shape:
             raise InputError(f"a and b: the shapes {tuple(a.shape)} and {tuple(b.shape)} differ.")
         return self.decode(self.encode_between(torch.stack([a, b]), steps), resolution)
@@ -492,77 +476,4 @@ class System(nn.Module):
         numbers = memory.FLOAT * steps * math.prod(self.family.code_shape)
         memory.check(f"steps = {steps}", numbers, self.permit)
 
-    @staticmethod
-    def between(
-        a: Code, b: Code, steps: int = 16, spherical: bool = False
-    ) -> Float[Tensor, "steps tokens width"]:
-        """From code a to b (1, tokens, width), ends included: (steps, tokens, width).
-
-        spherical: along the great circle between their directions, at equal angles, the norm
-        growing evenly: where a prior is N(0, I), codes of the line between would be shorter than
-        any that it draws (arXiv:1609.04468, section 2.1).
-        """
-        check_whole("steps", steps, 1)
-        if a.shape != b.shape or a.ndim != 3 or len(a) != 1:
-            raise InputError(
-                f"codes of the shapes {tuple(a.shape)} and {tuple(b.shape)} are not two of (1, "
-                "tokens, width)."
-            )
-        fraction = torch.linspace(0, 1, steps, device=a.device).to(a).view(-1, 1, 1)
-        line = torch.lerp(a, b, fraction)
-        lengths = a.norm(), b.norm()
-        angle = torch.arccos((a / lengths[0] * b / lengths[1]).sum().clamp(-1, 1))
-        if not spherical or not 1e-4 < angle < math.pi - 1e-4:  # (nearly) one direction, or a zero
-            return line
-        one, other = (
-            ((1 - fraction) * angle).sin() / lengths[0],
-            (fraction * angle).sin() / lengths[1],
-        )
-        return torch.lerp(*lengths, fraction) / angle.sin() * (one * a + other * b)
-
-
-def as_data(data: Any, what: str = "data") -> Data:
-    """Data, of data, a tensor or a numpy array: uint8, or floats. Raises InputError."""
-    if not isinstance(data, Data):
-        return Data(_as_values(data, what))
-    if not isinstance(data.values, Tensor) and isinstance(data.values, Lazy):
-        return data
-    coords = None if data.coords is None else as_numbers("coords", data.coords)
-    return replace(data, values=_as_values(data.values, what), coords=coords)
-
-
-def _as_values(values: Any, what: str) -> Tensor:
-    if isinstance(values, np.ndarray) and values.dtype == np.uint8:
-        values = torch.from_numpy(np.ascontiguousarray(values))
-    if not (isinstance(values, Tensor) and values.dtype == torch.uint8):
-        values = as_numbers(what, values, "uint8, or floats in [0, 1]")
-    if values.ndim < 2:
-        raise InputError(f"{what}: the shape {tuple(values.shape)} is that of no data.")
-    return values
-
-
-def as_numbers(what: str, value: Any, right: str = "floats") -> Tensor:
-    """A tensor, of a tensor or a numpy array of floats. Raises InputError."""
-    if isinstance(value, np.ndarray) and value.dtype in (np.float16, np.float32, np.float64):
-        value = torch.from_numpy(np.ascontiguousarray(value))
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        kind = type(value).__name__
-        said = f"a {kind} of {value.dtype}" if hasattr(value, "dtype") else f"a {kind}"
-        raise InputError(f"{what}: {said} where a tensor or a numpy array is needed, {right}.")
-    return value
-
-
-def as_cameras(cameras: Any) -> Cameras | None:
-    """Cameras, of ``Cameras`` or a dict of tensors or numpy arrays. Raises InputError."""
-    if cameras is None or isinstance(cameras, Cameras):
-        return cameras
-    if not isinstance(cameras, Mapping) or cameras.keys() != {"c2w", "intrinsics"}:
-        raise InputError("cameras are a dict of two tensors: c2w and intrinsics.")
-    return Cameras(**{key: as_numbers(key, value) for key, value in cameras.items()})
-
-
-def check_whole(what: str, value: Any, least: int = 0) -> None:
-    """Raise InputError for what is no whole number, or less."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or not least <= int(value) < 2**63:
-        raise InputError(f"{what} = {quote(value)}: a whole number, at least {least}.")
+    between = staticmethod(interpolate_codes)

@@ -67,13 +67,15 @@ def train(
         chosen = run.read_recipe() if resume else resolve(recipe or {})
         if path is not None:
             chosen = merge(chosen, {"source": {"path": path}})
-        known, source = prepare(chosen, where, permit)
+        resolved, source = prepare(chosen, where, permit)
         if resume and run.has_model:
             system = run.read_system(device, permit)
         else:
-            system = assemble(known, permit).to(where)
-        system.recipe = known
-        system.stored_recipe = run.stored_recipe | {"source": known["source"]} if resume else known
+            system = assemble(resolved, permit).to(where)
+        system.recipe = resolved
+        system.stored_recipe = (
+            run.stored_recipe | {"source": resolved["source"]} if resume else resolved
+        )
         stages = system.settings.stages
         todo = [
             name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
@@ -95,9 +97,9 @@ def train(
         return system
 
 
-def check_resumed(folder: str | Path, recipe: Recipe) -> None:
-    """Raise InputError where a folder holds the run of another recipe, by its name."""
-    run, name = Run(folder), recipe.get("recipe")
+def check_resumed(folder: str | Path, name: str | None) -> None:
+    """Raise InputError where a folder holds the run of another recipe than that of this name."""
+    run = Run(folder)
     if run.exists and name is not None and run.read_recipe().get("recipe") != name:
         raise InputError(f"--resume: '{folder}' is a run of another recipe than '{name}'.")
 
@@ -202,12 +204,12 @@ def train_prior(
     codes, labels = training_codes(system, source, run)
     if "codec" in todo:
         start = system.family.conditioner.origin(1)[0].detach()
-        known = None if labels is None else labels.to(device)
+        classes = None if labels is None else labels.to(device)
         if system.prior.codec.trained:
-            system.prior.codec.prepare(codes.to(device), known, start)
+            system.prior.codec.prepare(codes.to(device), classes, start)
             learned = Coding(system.prior.codec)
             train_on_codes("codec", learned, system, codes, labels, stages["codec"], run, device)
-        system.prior.fit(codes.to(device), known, start)
+        system.prior.fit(codes.to(device), classes, start)
         keep(system, "codec", run)
         lossy = system.prior.codec.trained or system.prior.codec.vocabulary is not None
         if coded is not None and lossy:
@@ -274,16 +276,16 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
     """
     shards = run.inside(SHARDS)
     if not run.has_codes:
-        known = lambda indices: None if source.labels is None else source.labels[indices]
+        labels_of = lambda indices: None if source.labels is None else source.labels[indices]
         indices = torch.arange(len(source.train), device=system.device)
         stored = system.encoder.stored_codes(indices, system.family)
         if stored is not None:
-            run.write_codes(system, stored, known(source.train))
+            run.write_codes(system, stored, labels_of(source.train))
         else:
             found = bulk.encode(system, source, source.train, shards)
             beside = {"places": found.indices, "errors": found.errors}
             failed = {"failed": found.failed}
-            run.write_codes(system, found.codes, known(found.indices), beside, failed)
+            run.write_codes(system, found.codes, labels_of(found.indices), beside, failed)
     read = run.read_codes(system)
     bulk.remove(shards)  # what was killed just before may have left them
     return read.codes, read.labels

@@ -63,7 +63,7 @@ class Domain(NamedTuple):
 class Signal:
     """A batch of signals, each a set of observations; any subset is a signal again.
 
-    coords (batch, points, coord) and values (batch, points, value); ``index`` is the place of each
+    coords (batch, points, coord) and values (batch, points, value); ``index`` is that of each
     signal in its data set; ``grid`` the axes that the points fill, row-major, or None when they are
     scattered; ``mask`` tells which points are known (None: all); ``label`` is the class.
     """
@@ -83,7 +83,7 @@ class Signal:
     ) -> Signal:
         """``points`` observations of each signal, drawn without replacement; the grid is lost.
 
-        together: the same places in every signal, so that signals on one grid can be compared.
+        together: the same points of every signal, so that signals on one grid can be compared.
         """
         batch, count = self.coords.shape[:2]
         drawn = (1 if together else batch, count)
@@ -106,8 +106,8 @@ class Signal:
             self, coords=pick(self.coords), values=pick(self.values), grid=None, mask=mask
         )
 
-    def thinned(self, points: int) -> Signal:
-        """At most ``points`` observations, the same places in every signal, whatever the batch."""
+    def thin(self, points: int) -> Signal:
+        """At most ``points`` observations, the same points of every signal, whatever the batch."""
         count = self.coords.shape[1]
         if points >= count:
             return self
@@ -202,7 +202,7 @@ class Cameras:
             raise InputError("cameras are two tensors of floats: c2w and intrinsics.")
         c2w, intrinsics = (tuple(x.shape) for x in parts)
         right = len(c2w) in (3, 4) and c2w[-2:] == (4, 4) and intrinsics == (*c2w[:-2], 4)
-        if not right or 0 in c2w:
+        if not right or c2w[-3] == 0:
             raise InputError(
                 f"cameras of the shapes {c2w} and {intrinsics} are not (views, 4, 4) and (views, "
                 "4), nor the same with a batch in front."

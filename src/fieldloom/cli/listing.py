@@ -25,31 +25,26 @@ def info(run: RunArgument) -> None:
         system = folder.read_system("cpu", permit())
     else:  # the first stage is not finished yet
         system = assemble(folder.read_recipe(), permit())
-    recipe, log = system.recipe, folder.read_log()
-    known = recipe.get("known", {})
+    settings, log = system.settings, folder.read_log()
+    part = lambda section: settings.parts.get(section, "none")
     rows = {
-        "recipe": recipe.get("recipe", "-"),
-        "paper": recipe.get("paper", "-"),
-        "seed": recipe.get("seed", 0),
+        "recipe": settings.title or "-",
+        "paper": settings.paper or "-",
+        "seed": settings.seed,
         "finished stages": ", ".join(system.finished) or "none",
-        "field, conditioner": " x ".join(part_name(recipe, k) for k in ("field", "conditioner")),
-        "encoder, prior": " x ".join(part_name(recipe, k) for k in ("encoder", "prior")),
+        "field, conditioner": f"{part('field')} x {part('conditioner')}",
+        "encoder, prior": f"{part('encoder')} x {part('prior')}",
         "code": f"{system.family.code_shape[0]} x {system.family.code_shape[1]}",
         "learnable parameters": f"{parameters(system.family):,}",
         "inference parameters": f"{inference(system.family.field.slots):,}",
         "prior's parameters": f"{parameters(system.prior):,}" if system.prior else "-",
-        "signals, classes": f"{known.get('signals', 0)}, {known.get('classes', 0)}",
+        "signals, classes": f"{settings.signals}, {settings.classes}",
         "last line of the log": log[-1] if log else "-",
     }
     table = Table(show_header=False, box=None)
     for key, value in rows.items():
         table.add_row(key, cell(value))
     console().print(table)
-
-
-def part_name(recipe: dict[str, Any], section: str) -> str:
-    spec = recipe.get(section, "none")
-    return spec if isinstance(spec, str) else str(spec.get("name"))
 
 
 def list_(

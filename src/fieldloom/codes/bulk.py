@@ -336,7 +336,7 @@ def shard_size(system: System, source: Source, indices: Tensor) -> int:
     size = min(size, max(1, EFFORT // max(1, system.encoder.point_evaluations(numbers))))
     if system.encoder.independent:
         return size
-    batch = system.settings.of_field.batch
+    batch = system.encode_batch(datum)
     return math.ceil(size / batch) * batch
 
 

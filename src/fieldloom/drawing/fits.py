@@ -16,7 +16,7 @@ from fieldloom.engine.run import Run
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Modality, Views
 from fieldloom.modalities.sources import Source
-from fieldloom.modalities.views import views_of
+from fieldloom.modalities.views import select_views
 from fieldloom.system import System
 from fieldloom.types import Data
 
@@ -66,9 +66,9 @@ def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
     """Of a scene: a sheet of views, those held out first, below their originals; what to say."""
     modality = cast(Views, system.modality)
     data = source.take(source.train[:1])
-    kept, all_of = modality.kept(data), data.shape[1]
+    kept, all_of = modality.count_seen(data), data.shape[1]
     indices = [*range(kept, all_of), *range(kept)][:VIEWS]
-    data = views_of(data, torch.tensor(indices)).as_float()
+    data = select_views(data, torch.tensor(indices)).as_float()
     rays = len(indices) * math.prod(modality.shape()) * system.render.evaluations
     fraction = min(1.0, math.sqrt(CHEAP / rays))
     height, width = (max(1, int(n * fraction)) for n in modality.shape())

@@ -56,7 +56,7 @@ class Orbit(Drawer):
         if asked.held:
             if data is None:
                 raise InputError("--held: a sample has no views that were held out.")
-            true = self.modality.held_out(data)
+            true = self.modality.select_held_out(data)
             assert true.cameras is not None  # ``held_out`` is of views
             cameras = true.cameras
         draw = self.system.depth if asked.depth else self.system.decode

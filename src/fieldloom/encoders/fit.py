@@ -151,7 +151,7 @@ class Fit(Encoder):
         if code is None and "step" not in kept:
             with stopping.substep("start", kept):
                 code = self.begin(signal, *explain).detach()
-        seen = signal.thinned(points) if self.draw == "once" else signal
+        seen = signal.thin(points) if self.draw == "once" else signal
         return self.descend(code, seen, points, *explain, kept, on_step)
 
     def in_training(

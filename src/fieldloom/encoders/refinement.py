@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fieldloom.encoders.fit import Fit, OnStep
+from fieldloom.encoders.fit import Fit, OnStep, Step
 from fieldloom.errors import InputError
 from fieldloom.family import Family
+from fieldloom.progress import Progress
 from fieldloom.renderers import Renderer
 from fieldloom.types import Code, LossFn, Signal
 
@@ -82,3 +83,40 @@ def refine(
     better = after > before
     best = torch.where(better.to(code.device)[:, None, None], refined, code)
     return Refinement(family, best, before, torch.where(better, after, before))
+
+
+def refine_batches(
+    batches: Iterable[tuple[Code, Signal]],
+    count: int,
+    family: Family,
+    render: Renderer,
+    loss_fn: LossFn,
+    quality: Quality,
+    what: What = "codes",
+    steps: int = 100,
+    rate: float | None = None,
+    points: int | None = None,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Refinement:
+    """``refine`` of one batch after another, joined on the CPU; its progress is shown.
+
+    batches: codes and their signals. count: of all signals, at least 1.
+    """
+    done, found = 0, []
+    with Progress("refining", count * (steps + 1)) as progress:
+
+        def tell(step: Step) -> bool | None:
+            nonlocal done
+            done += len(step.code)
+            progress.update(done)
+            return None if on_step is None else on_step(step)
+
+        for code, signal in batches:
+            parts = (family, render, loss_fn, quality, what, steps, rate, points, seed)
+            found.append(refine(code, signal, *parts, tell))
+    code = torch.cat([one.code.cpu() for one in found])
+    before, after = (
+        torch.cat([getattr(one, name) for one in found]) for name in ("before", "after")
+    )
+    return Refinement(found[-1].family, code, before, after)

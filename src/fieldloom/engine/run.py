@@ -50,7 +50,7 @@ RESERVED = (RECIPE, MODEL, CODES, STATE, LOG, ENV, SHARDS)
 """What only training writes: no verb's output takes such a name in a run."""
 
 
-class Codes(NamedTuple):
+class TrainingCodes(NamedTuple):
     """Raw codes (signals, tokens, width) of training signals in order, without those that failed.
 
     labels: the class of each, or None. beside: name -> one number a code: ``places``, its index in
@@ -187,12 +187,12 @@ class Run:
         beside: dict[str, Tensor] | None = None,
         numbers: dict[str, Any] | None = None,
     ) -> None:
-        """Write the codes of the training signals; arguments as the entries of ``Codes``."""
+        """Write the codes of the training signals; see ``TrainingCodes``."""
         tensors = {"codes": codes} | ({} if labels is None else {"labels": labels}) | (beside or {})
         made_by = provenance(system.stored_recipe) | {"weights": fingerprint_weights(system)}
         write_tensors(self.inside(CODES), tensors, numbers or {}, made_by)
 
-    def read_codes(self, system: System | None = None) -> Codes:
+    def read_codes(self, system: System | None = None) -> TrainingCodes:
         """The codes of the training signals.
 
         system: whose codes they must be. Raises InputError where they are damaged, or were made by
@@ -218,7 +218,7 @@ class Run:
                 raise InputError(f"'{path}' is damaged: its {name} are no numbers of such things.")
         if any(x.shape != codes.shape[:1] for x in rows):
             raise InputError(f"'{path}' is damaged: what is beside its codes is not one a code.")
-        return Codes(codes, labels, beside, held.numbers)
+        return TrainingCodes(codes, labels, beside, held.numbers)
 
     def _warn_no_fingerprints(self) -> None:
         warnings.warn(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from fieldloom.modalities.sources import Source
 from fieldloom.progress import track
 from fieldloom.types import Data
 
 Batched = Tensor | Data
+
+WHOLE, MULTIPLE = 1 << 28, 128
+"""Numbers of a set that are read at a time (1 GiB of float32), in multiples of so many items: a
+detector's own batches then stay what they are for the whole."""
 
 
 def in_batches(
@@ -30,3 +36,10 @@ def in_batches(
 
 def _slice(batch: Batched, which: slice) -> Batched:
     return batch.part(which) if isinstance(batch, Data) else batch[which]
+
+
+def read_parts(source: Source, indices: Tensor) -> Iterator[Tensor]:
+    """Values of these data (n, *datum), floats in [0, 1], no more at a time than memory holds."""
+    fits = WHOLE // math.prod(source.data.shape[1:])
+    for some in indices.split(max(fits // MULTIPLE, 1) * MULTIPLE):
+        yield source.read(some).tensor

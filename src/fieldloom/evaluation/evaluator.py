@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
 from fieldloom import memory
 from fieldloom.errors import InputError, unknown
-from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.batches import in_batches, read_parts
 from fieldloom.evaluation.image_sets import build_detector, image_set_metrics
 from fieldloom.evaluation.large import draw_error, is_large, measure_in_strips
 from fieldloom.evaluation.reconstruction import image_metrics, value_metrics
@@ -104,11 +104,11 @@ class Evaluator:
         """Metrics of the set of samples against a set of data."""
         if self.detector is None:
             return []
-        real = self.source.read(self.source.train).tensor
-        of = f"{len(samples)} images of {len(codes)} samples, {len(real)} training images"
-        return self.image_set_metrics(real, samples, of)
+        train = self.source.train
+        of = f"{len(samples)} images of {len(codes)} samples, {len(train)} training images"
+        return self.image_set_metrics(read_parts(self.source, train), samples, of)
 
-    def image_set_metrics(self, real: Tensor, fake: Tensor, of: str) -> list[Metric]:
+    def image_set_metrics(self, real: Iterable[Tensor], fake: Tensor, of: str) -> list[Metric]:
         """As ``image_sets.image_set_metrics``, by this evaluator's settings and detector."""
         assert self.detector is not None
         filter = self.source.filter

@@ -6,7 +6,9 @@ import math
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
+from fieldloom.evaluation.batches import read_parts
 from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.results import Metric, Result
 from fieldloom.metrics.probes import Classifier
@@ -39,16 +41,16 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
 
 def add_nearest_data(source: Source, result: Result) -> Result:
     """How far samples are from their nearest training data, beside how far test data are."""
-    samples, train = result.samples, source.read(source.train).tensor
+    samples = result.samples
     assert samples is not None
-    of = f"{len(samples)} samples, {len(train)} training data"
+    of = f"{len(samples)} samples, {len(source.train)} training data"
     how = "Euclidean distance of values, median"
-    distances, indices = nearest(samples.flatten(1), train.flatten(1))
+    distances, indices = nearest_training_data(source, samples)
     median = distances.median().item()
     metrics = [*result.metrics, Metric("nearest.sample", median, of, how)]
     if len(source.test):
         test = source.read(source.test).tensor
-        usual = nearest(test.flatten(1), train.flatten(1))[0].median().item()
+        usual = nearest_training_data(source, test)[0].median().item()
         ratio = median / usual if usual else math.nan
         metrics += [
             Metric("nearest.test", usual, f"{len(test)} test data", how),
@@ -57,13 +59,25 @@ def add_nearest_data(source: Source, result: Result) -> Result:
     return replace(result, metrics=metrics, nearest=indices, distances=distances)
 
 
+def nearest_training_data(source: Source, data: Tensor) -> tuple[Tensor, Tensor]:
+    """Euclidean distances (n,) to the nearest training data, and which of these they are (n,)."""
+    distances = torch.full((len(data),), math.inf, dtype=torch.float64)
+    indices, first = torch.zeros(len(data), dtype=torch.long), 0
+    for train in read_parts(source, source.train):
+        found, which = nearest(data.flatten(1), train.flatten(1))
+        closer = ~(found >= distances)  # also where it is NaN
+        distances[closer], indices[closer] = found[closer], which[closer] + first
+        first += len(train)
+    return distances, indices
+
+
 def add_label_agreement(source: Source, result: Result) -> Result:
     """Whether samples look like the classes that they were asked to be, to a classifier of data."""
     samples, labels = result.samples, result.sample_labels
     if labels is None or samples is None or source.labels is None or len(source.names) < 2:
         return result
-    train, known = source.read(source.train).tensor, source.labels[source.train]
-    classifier = Classifier(train[:FITTED], known[:FITTED])
+    fitted = source.train[:FITTED]
+    classifier = Classifier(source.read(fitted).tensor, source.labels[fitted])
     score, of = classifier.score(samples, labels), f"{len(samples)} samples"
     how = f"fraction that an SVM of at most {FITTED} training data labels as asked"
     metrics = [*result.metrics, Metric("agreement", score, of, how)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from fieldloom.evaluation.results import Metric
@@ -38,17 +40,25 @@ def describe_detector(detector: Detector, filter: str) -> str:
 
 
 def image_set_metrics(
-    settings: Evaluation, detector: Detector, real: Tensor, fake: Tensor, of: str, filter: str
+    settings: Evaluation,
+    detector: Detector,
+    real: Iterable[Tensor],
+    fake: Tensor,
+    of: str,
+    filter: str,
 ) -> list[Metric]:
-    """The set metrics that are asked for, of images (n, channel, height, width) in [0, 1]."""
+    """The set metrics that are asked for, of images (n, channel, height, width) in [0, 1].
+
+    real: a part at a time, since a training set may be larger than memory.
+    """
     how = describe_detector(detector, filter)
-    real, fake = detector(real).cpu(), detector(fake).cpu()
+    true, made = torch.cat([detector(part).cpu() for part in real]), detector(fake).cpu()
     metrics = []
     if "frechet" in settings.metrics:
-        metrics.append(Metric(detector.metric, frechet(real, fake), of, how))
+        metrics.append(Metric(detector.metric, frechet(true, made), of, how))
     if "kid" in settings.metrics:
-        metrics.append(Metric("kid", kid(real, fake), of, how))
+        metrics.append(Metric("kid", kid(true, made), of, how))
     if "precision-recall" in settings.metrics:
-        found = prdc(real, fake)
+        found = prdc(true, made)
         metrics += [Metric(name, value, of, f"{how}, k = 3") for name, value in found.items()]
     return metrics

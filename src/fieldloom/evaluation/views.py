@@ -30,13 +30,13 @@ class ViewEvaluator(Evaluator):
         """Metrics of the seen views, and as ``novel.`` of those that were held out."""
         originals = self.source.read(self.held_out)
         codes = in_batches(self.system.encode, "encoding", originals)
-        data = self.views.seen(originals)
+        data = self.views.select_seen(originals)
         raw = self.render(codes, data)
         pair = data.tensor.flatten(0, 1), raw.flatten(0, 1)
         asked, filter = self.settings.metrics, self.source.filter
         metrics = image_metrics(asked, *pair, of, None, filter, unit="view")
         if self.views.held:
-            data = self.views.held_out(originals)
+            data = self.views.select_held_out(originals)
             raw = self.render(codes, data)
             pair = data.tensor.flatten(0, 1), raw.flatten(0, 1)
             of = f"{of}, {data.shape[1]} held-out views each"
@@ -62,7 +62,7 @@ class ViewEvaluator(Evaluator):
         real = self.source.read(self.held_out).tensor.flatten(0, 1)
         made = samples.flatten(0, 1)
         of = f"{len(made)} images of {len(codes)} samples, {len(real)} views of held-out objects"
-        return self.image_set_metrics(real, made, of)
+        return self.image_set_metrics([real], made, of)
 
     def has_shape_of_data(self, samples: Tensor) -> bool:
         return False
@@ -80,7 +80,7 @@ def psnr_of_held_out(system: System, code: Code, data: Data) -> Tensor:
 
     Raises InputError where data are no views, or no view is held out.
     """
-    novel = held_out_modality(system).held_out(data)
+    novel = held_out_modality(system).select_held_out(data)
     made, true = system.predict_at(code, novel).tensor, novel.tensor
     return psnr(made.flatten(0, 1), true.flatten(0, 1)).view(len(data), -1).mean(1)
 
@@ -93,7 +93,7 @@ def psnr_by_support(system: System, data: Data, counts: Sequence[int]) -> list[f
     largest number are not.
     """
     modality = held_out_modality(system)
-    kept = modality.kept(data)
+    kept = modality.count_seen(data)
     if max(counts) > kept:
         raise InputError(f"support: {max(counts)} views, and only {kept} are not held out.")
 

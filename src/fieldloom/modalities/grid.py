@@ -174,7 +174,7 @@ class Grid(Modality):
             signal = Signal(coords.expand(batch, -1, -1), seen, index, label=data.label)
         if self.context == Context() and (signal.grid is not None or not keep_grid):
             return Batch(signal, signal)
-        context = self._seen(data)
+        context = self._observe_context(data)
         least, most = self.context.fractions
         if most > 0:
             fraction = torch.rand(batch, 1, generator=generator) * (most - least) + least
@@ -187,7 +187,7 @@ class Grid(Modality):
         """What a code is found from: the whole grid, or what ``context`` leaves of it."""
         if self.context == Context():
             return self.observe(data).context
-        signal = self._seen(Data.of(data))
+        signal = self._observe_context(Data.of(data))
         fraction = torch.tensor([[sum(self.context.fractions) / 2]])
         return _hide(signal, fraction, Generator().manual_seed(0)) if fraction > 0 else signal
 
@@ -201,12 +201,12 @@ class Grid(Modality):
             )
         return data.tensor
 
-    def _seen(self, data: Data) -> Signal:
+    def _observe_context(self, data: Data) -> Signal:
         """The whole grid of what an encoder sees."""
         values = self.normalize(self._values(data))
         axes = tuple(values.shape[2:])
         if self.context.size is not None:
-            axes, values = self.axes, _averaged(values, self.axes)
+            axes, values = self.axes, _average_down(values, self.axes)
         coords = self.grid(axes).to(values).expand(len(data), -1, -1)
         return Signal(coords, values.flatten(2).mT, index_of(data), axes, label=data.label)
 
@@ -314,7 +314,7 @@ class Grid(Modality):
         One of ``formats``, as the path's suffix says: PNG, audio or video, or float32 numbers in a
         ``.npy`` array. A datum of more or fewer samples than ``size`` lasts as long.
         """
-        path, (datum,) = export.named(path), data.tensor
+        path, (datum,) = export.as_path(path), data.tensor
         named = path if path.suffix in self.formats else path.with_suffix(self.formats[0])
         rate = None if self.rate is None else self.rate * datum.shape[1] / self.size[0]
         return media.save(datum, named, rate)
@@ -327,7 +327,7 @@ class Grid(Modality):
         return data if len(self.size) == 2 else None
 
 
-def _averaged(data: Tensor, axes: tuple[int, ...]) -> Tensor:
+def _average_down(data: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Data (batch, channel, *axes) down to fewer samples, each the mean of what it covers."""
     pools: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
     return pools[len(axes) - 1](data, axes)

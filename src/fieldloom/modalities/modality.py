@@ -48,8 +48,9 @@ class Modality:
 
     range:     what data in [0, 1] become inside: ``signed`` is [-1, 1], ``unit`` leaves them;
                ``low`` and ``high`` are its ends.
-    kind:      how data are measured and drawn, a key of ``evaluation.EVALUATORS``: ``grids`` by the
-               PSNR of their values, else ``images``, ``audio``, ``video``, ``shapes``, ``views``.
+    kind:      how data are measured and drawn, a key of ``evaluation.EVALUATORS`` and of
+               ``drawing.DRAWERS``: ``grids`` (by the error of their values), ``images``,
+               ``audio``, ``video``, ``shapes`` or ``views``.
     unit:      what is decoded at a time, for costs: a ``datum``, or a ``view``.
     coord_dim: of the coordinates that a renderer is given; value_dim: of an observation, the
                channels.
@@ -166,7 +167,7 @@ class Modality:
 
         None: there is nothing to write, as of a shape without a surface.
         """
-        path = export.named(path)
+        path = export.as_path(path)
         return export.npy(data.tensor[0], path.with_suffix(".npy"))
 
     def to_image(self, datum: Tensor) -> Tensor | None:

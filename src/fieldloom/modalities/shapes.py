@@ -72,7 +72,7 @@ class Voxels(Grid):
 
         Returns None, and writes nothing, where the datum has no surface.
         """
-        path, (datum,) = export.named(path), data.tensor
+        path, (datum,) = export.as_path(path), data.tensor
         if path.suffix == ".npy":
             return export.npy(datum, path)
         found = self.mesh(datum, None if data.frame is None else data.frame[0])

@@ -115,7 +115,7 @@ class Views(Modality):
         support: rays of its views are the context, all of them where ``keep_grid``, rays of the
         query views the target.
         """
-        seen = self.seen(Data.of(data))
+        seen = self.select_seen(Data.of(data))
         if self.most:
             return self._divide(seen, points, generator, together, keep_grid)
         if self.patch is None:
@@ -130,18 +130,18 @@ class Views(Modality):
         if self.most and self.rays is None:
             return self.support(data, self.most)
         generator = Generator().manual_seed(0)  # the same pixels always
-        return self._signal(self.seen(data), self.rays, generator, together=True)
+        return self._signal(self.select_seen(data), self.rays, generator, together=True)
 
     def support(self, data: Data, count: int) -> Signal:
         """All rays of ``count`` views at even distances among those that are not held out."""
-        seen = self.seen(data)
+        seen = self.select_seen(data)
         kept = seen.shape[1]
         if not 1 <= count <= kept:
             raise InputError(f"support = {count}: from 1 to {kept}, as many as are not held out.")
         which = torch.arange(count) * kept // count
-        return self._signal(views_of(seen, which), None, None, together=True)
+        return self._signal(select_views(seen, which), None, None, together=True)
 
-    def seen(self, data: Data) -> Data:
+    def select_seen(self, data: Data) -> Data:
         """The views that are not held out.
 
         Raises InputError where there are none, or data are no views with their cameras.
@@ -153,17 +153,17 @@ class Views(Modality):
                 f"data of the shape {data.shape} with cameras {tuple(data.cameras.c2w.shape)} is "
                 f"not (batch, views, {self.channels}, height, width) with (batch, views, 4, 4)."
             )
-        return views_of(data, slice(self.kept(data)))
+        return select_views(data, slice(self.count_seen(data)))
 
-    def held_out(self, data: Data) -> Data:
+    def select_held_out(self, data: Data) -> Data:
         """The views that are held out: none, where ``held`` is 0."""
-        return views_of(data, slice(self.kept(data), None))
+        return select_views(data, slice(self.count_seen(data), None))
 
     def one_view(self, data: Data) -> Data:
-        first = self.kept(data) if self.held else 0
-        return views_of(data, slice(first, first + 1))
+        first = self.count_seen(data) if self.held else 0
+        return select_views(data, slice(first, first + 1))
 
-    def kept(self, data: Data) -> int:
+    def count_seen(self, data: Data) -> int:
         """How many views are not held out. Raises InputError where none are."""
         kept = data.shape[1] - self.held
         if kept < 1:
@@ -195,7 +195,7 @@ class Views(Modality):
             (order[:, :count], None if keep_grid else points),
             (order[:, count : count + self.query], points),
         ):
-            parts.append(self._signal(own_views_of(data, which), some, generator, together))
+            parts.append(self._signal(select_own_views(data, which), some, generator, together))
         return Batch(*parts)
 
     def _signal(
@@ -307,7 +307,7 @@ class Views(Modality):
 
     def save(self, data: Data, path: str | Path) -> Path:
         """The views of a datum: side by side as a PNG, or one after another as GIF or MP4."""
-        path, (datum,) = export.named(path), data.tensor
+        path, (datum,) = export.as_path(path), data.tensor
         named = path if path.suffix in self.formats else path.with_suffix(".png")
         return export.frames([export.pixels(view) for view in datum], named)
 
@@ -319,7 +319,7 @@ class Views(Modality):
         return data[:, 0]
 
 
-def views_of(data: Data, which: slice | Tensor) -> Data:
+def select_views(data: Data, which: slice | Tensor) -> Data:
     """Some of the views of all data: the same ones of each."""
     values, cameras = data.tensor, data.cameras
     own = lambda x: x[:, which if isinstance(which, slice) else which.to(x.device)]
@@ -327,7 +327,7 @@ def views_of(data: Data, which: slice | Tensor) -> Data:
     return replace(data, values=own(values), cameras=sized)
 
 
-def own_views_of(data: Data, which: Tensor) -> Data:
+def select_own_views(data: Data, which: Tensor) -> Data:
     """Of each datum its own views (batch, views)."""
     values, c2w, intrinsics = _parts(data)
     row = torch.arange(len(data), device=values.device).unsqueeze(1)
@@ -336,7 +336,7 @@ def own_views_of(data: Data, which: Tensor) -> Data:
 
 
 def _parts(data: Data) -> tuple[Tensor, Tensor, Tensor]:
-    assert data.cameras is not None  # ``Views.seen`` has looked
+    assert data.cameras is not None  # ``Views.select_seen`` has looked
     return data.tensor, data.cameras.c2w, data.cameras.intrinsics
 
 

@@ -79,7 +79,7 @@ def to_grid(
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def own(modality: Grid, data: Tensor) -> dict[str, dict[str, Any]]:
+def suggest_size(modality: Grid, data: Tensor) -> dict[str, dict[str, Any]]:
     """What data suggest where the modality says no size: their own."""
     return {"modality": {"size": list(data.shape[2:])}} if modality.native else {}
 
@@ -119,12 +119,14 @@ def read_array(
         parts = [part[:limit] for part in parts]
         data = to_grid(np.concatenate(parts), modality, filter, bounds)
         counts = (float(len(parts[0])), float(len(parts[1])))
-        kept = own(modality, data)
+        kept = suggest_size(modality, data)
         return source_of(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
     held = load_array(file, array_name(file, key, label), large=permit.large)
     data = to_grid(held, modality, filter, bounds)
     labels = None if label is None else read_labels(file, label, len(data), "data")
-    return source_of(data, labels, split, shuffle, limit, filter, suggests=own(modality, data))
+    return source_of(
+        data, labels, split, shuffle, limit, filter, suggests=suggest_size(modality, data)
+    )
 
 
 def read_digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic") -> Source:
@@ -134,5 +136,5 @@ def read_digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bic
     read = load_digits()
     levels = np.rint(read.images / 16 * 255).astype(np.uint8)
     data = to_grid(levels, modality, filter)
-    kept = own(modality, data)
+    kept = suggest_size(modality, data)
     return source_of(data, list(read.target), split, shuffle=True, filter=filter, suggests=kept)

@@ -60,17 +60,17 @@ def read_huggingface(
     try:  # bytes or a path: what is decoded, and what is followed, is decided here
         encoded = table.select_columns([key]).with_format(None)
         encoded = encoded.cast_column(key, datasets.Image(decode=False))
-        known = [] if label is None else table.with_format(None)[label][:count]
+        given = [] if label is None else table.with_format(None)[label][:count]
     except Exception as error:  # Arrow fails in many ways
         raise InputError(
             f"source.key: the column '{key}' of {name} holds no images: {shorten(str(error))}."
         ) from None
-    if not all(isinstance(one, int | str) for one in known):
+    if not all(isinstance(one, int | str) for one in given):
         raise InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
     roots, names = _allowed_folders(path), [f"row {i} of {name}" for i in range(count)]
     read = lambda i: _read_row(encoded, i, key, names[i], roots, permit.network)
     data, good = load_images(names, read, modality, filter, permit.large)
-    labels = None if label is None else [known[i] for i in good]
+    labels = None if label is None else [given[i] for i in good]
     return source_of(data, labels, split, shuffle, filter=filter)
 
 

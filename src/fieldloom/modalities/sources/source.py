@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, quote
 from fieldloom.types import Cameras, Data, Lazy
+
+PIECE = 1 << 24
+"""Bytes that are read or copied at a time where a whole set is looked at."""
 
 Limit = Annotated[int, Field(ge=1)] | None
 Split = tuple[int | float, int | float]
@@ -76,14 +80,16 @@ class Source:
 
 
 def _tensors(values: Tensor | Lazy) -> Iterator[Tensor]:
-    """The values as they are, or one item after another where they are read when asked for."""
+    """The values as they are, or a few items after another where they are read when asked for."""
     if isinstance(values, Tensor):
         yield values
     else:
-        yield from (values.read(slice(i, i + 1)) for i in range(values.shape[0]))
+        step = max(1, PIECE // math.prod(values.shape[1:]))
+        for first in range(0, values.shape[0], step):
+            yield values.read(slice(first, first + step))
 
 
-def _pieces(array: NDArray[Any], limit: int = 1 << 24) -> Iterator[memoryview]:
+def _pieces(array: NDArray[Any], limit: int = PIECE) -> Iterator[memoryview]:
     """The bytes of an array row-major, in pieces that lie together; only small ones are copied.
 
     limit: bytes that are copied at a time where the array is a view of another order.
@@ -96,7 +102,7 @@ def _pieces(array: NDArray[Any], limit: int = 1 << 24) -> Iterator[memoryview]:
 
 
 def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
-    """Places of the training and the test part.
+    """Indices of the training and the test part.
 
     split: fractions that add up to at most 1, or numbers of signals. shuffle: in an order that is
     the same in every run, whatever its seed; otherwise the first ones train, and of numbers of

@@ -226,15 +226,15 @@ def _suggest(
     and nothing where that is not before every camera.
     up: the world axis nearest to the mean upward direction of the images.
     """
-    known = [pair for pair in bounds if pair is not None]
-    if len(known) < len(bounds):
+    depths = [pair for pair in bounds if pair is not None]
+    if len(depths) < len(bounds):
         point = focus(c2w).unsqueeze(-2)
         depth = ((c2w[..., :3, 3] - point) * c2w[..., :3, 2]).sum(-1)
-        known = [(DEPTHS[0] * float(depth.min()), DEPTHS[1] * float(depth.max()))]
-        known = known if float(depth.min()) > 0 else []
+        depths = [(DEPTHS[0] * float(depth.min()), DEPTHS[1] * float(depth.max()))]
+        depths = depths if float(depth.min()) > 0 else []
     renderer = {}
-    if known:
-        near, far = min(pair[0] for pair in known), max(pair[1] for pair in known)
+    if depths:
+        near, far = min(pair[0] for pair in depths), max(pair[1] for pair in depths)
         if not 0 <= near < far < math.inf:
             raise InputError(
                 f"{quote_path(path)} has near = {near:g}, far = {far:g}: 0 <= near < far."
