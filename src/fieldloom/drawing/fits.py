@@ -14,7 +14,7 @@ from fieldloom.drawing.drawer import report_strips
 from fieldloom.drawing.grids import shape_of
 from fieldloom.engine.run import Run
 from fieldloom.metrics.paired import psnr
-from fieldloom.modalities import Grid, Views
+from fieldloom.modalities import Modality, Views
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.views import select_views
 from fieldloom.system import System
@@ -29,7 +29,7 @@ LONGEST, VIEWS = 1024, 8
 
 def draw_grid_fit(system: System, source: Source, folder: Path) -> list[str]:
     """Of a grid: the first datum as its usual file, and as a picture; what to say of it."""
-    modality = cast(Grid, system.modality)
+    modality = system.modality
     code, own = system.family.conditioner.origin(1).detach(), modality.shape()
     shape = affordable_shape(modality)
     strips = report_strips(system.strips(code, shape), shape[0])
@@ -50,7 +50,7 @@ def draw_grid_fit(system: System, source: Source, folder: Path) -> list[str]:
     return [*lines, *logged_psnr(folder)]
 
 
-def affordable_shape(modality: Grid) -> tuple[int, ...]:
+def affordable_shape(modality: Modality) -> tuple[int, ...]:
     """Samples of each axis of what is drawn: all of them, unless they are too many."""
     own = modality.shape()
     size = math.prod(own) * modality.channels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from fieldloom.drawing.drawer import (
     report_strips,
 )
 from fieldloom.errors import InputError
-from fieldloom.modalities import Grid
+from fieldloom.modalities import Modality
 from fieldloom.modalities.media import VIDEO_RATE
 from fieldloom.modalities.modality import Resolution
 from fieldloom.system import System
@@ -36,7 +35,7 @@ class Grids(Drawer):
     def __init__(self, system: System, options: Options) -> None:
         super().__init__(system, options)
         refuse_views(options)
-        self.modality = cast(Grid, system.modality)
+        self.modality = system.modality
         self.axes = len(self.modality.shape())
         if options.frame is not None and self.axes != 3:
             raise InputError(
@@ -80,14 +79,16 @@ class Grids(Drawer):
             pixels = ((first, as_pixels(strip)) for first, strip in strips)
             return Drawn(write(pixels, (shape[0], shape[1], modality.channels), path))
         frames = (export.pixels(one) for _, strip in strips for one in strip.unbind(1))
-        rate = VIDEO_RATE if modality.rate is None else modality.rate * shape[0] / modality.size[0]
+        rate = (
+            VIDEO_RATE if modality.rate is None else modality.rate * shape[0] / modality.shape()[0]
+        )
         if path.suffix == ".mp4":
             return Drawn(export.mp4(frames, path, rate))
         return Drawn(export.gif(frames, path, 1 / rate))
 
 
 def shape_of(
-    modality: Grid, resolution: Resolution | None, crop: Crop = WHOLE, one_image: bool = False
+    modality: Modality, resolution: Resolution | None, crop: Crop = WHOLE, one_image: bool = False
 ) -> tuple[int, ...]:
     """Samples of each axis of what is drawn.
 
@@ -112,7 +113,7 @@ def shape_of(
     return sides if one_image or len(own) == 2 else (own[0], *sides)
 
 
-def suffixes(modality: Grid, one_image: bool) -> tuple[str, ...]:
+def suffixes(modality: Modality, one_image: bool) -> tuple[str, ...]:
     """Of the files that data, or an image of a video, are drawn into; the usual one first."""
     axes = len(modality.shape())
     if axes == 1:

@@ -60,6 +60,7 @@ class Modality:
     axes:      of the contexts that an encoder of whole grids reads; () where there are none.
     extent:    length of the coordinates' interval.
     partial:   whether codes are found from less than the whole datum.
+    rate:      samples or frames a second of the first axis, where there is one.
     held:      views of each datum that are kept apart for evaluation; 0 of other data.
     """
 
@@ -71,6 +72,7 @@ class Modality:
     axes: tuple[int, ...] = ()
     extent: float = 2.0
     partial: bool = False
+    rate: float | None = None
     held: int = 0
 
     def __init__(self, range: Range = "signed") -> None:
@@ -194,11 +196,16 @@ class Modality:
         window: Extent | None = None,
         frame: float | None = None,
     ) -> tuple[tuple[int, ...], Callable[[slice], Coords]]:
-        """How a datum, or a part of it, is drawn in strips: its axes, and what gives the
-        coordinates (1, points, coord) of some of its rows. Raises InputError where data are no
-        grids.
+        """How a datum is drawn in strips: its axes, and what gives the coordinates (1, points,
+        coord) of some of its rows. Only of ``Grid`` a part can be drawn: a window, a frame.
+
+        Raises InputError for a part of other data.
         """
-        raise InputError("strips are of grids: this run's data are none.")
+        if frame is not None or any(tuple(ends) != (0, 1) for ends in window or ()):
+            raise InputError("a window or a frame is of images and video: these data are neither.")
+        shape = self.shape(resolution)
+        coords = self.grid(shape).unflatten(1, shape)
+        return shape, lambda rows: coords[:, rows].flatten(1, -2)
 
     def mesh(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resize_intrinsics
 from fieldloom.modalities.modality import (
     LONGEST,
+    Extent,
     Modality,
     Range,
     Resolution,
@@ -240,6 +242,15 @@ class Views(Modality):
         coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5).float()
         seen = self.normalize(values[row, view, :, v, u])
         return Signal(coords, seen, index_of(data), (patch, patch), label=data.label)
+
+    def rows(
+        self,
+        resolution: Resolution | None = None,
+        window: Extent | None = None,
+        frame: float | None = None,
+    ) -> tuple[tuple[int, ...], Callable[[slice], Coords]]:
+        """Raises InputError: views are drawn one after another, not in strips."""
+        raise InputError("strips are of grids: this run's data are none.")
 
     def cameras(self, count: int | None = None) -> Cameras:
         """An orbit around the origin of ``count`` views, for images of the training size."""
