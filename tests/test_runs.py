@@ -671,7 +671,7 @@ def test_odd_arguments(case, own_run, tmp_path, monkeypatch):
 def test_encode_stopped_in_its_first_shard_goes_on(own_run, tmp_path, monkeypatch, name):
     out = tmp_path / name
     with monkeypatch.context() as patch:
-        patch.setattr(bulk, "encoded", lambda *rest: (_ for _ in ()).throw(SystemExit(7)))
+        patch.setattr(bulk, "encode_shard", lambda *rest: (_ for _ in ()).throw(SystemExit(7)))
         assert command("encode", own_run, "--out", out)[0] == 7
     shards = out if name == "out" else tmp_path / f"{name}.shards"
     (shards / ".lock").write_text("")  # as kill -9 leaves it
