@@ -72,6 +72,22 @@ def test_train_by_name_by_path_and_by_dict(tmp_path):
         fieldloom.train(None, tmp_path / "other")
 
 
+def test_training_goes_on_where_its_data_lie_now(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).uniform(size=(6, 1, 8, 8)))
+    quick = {"train": {"field": {"steps": 2}, "prior": {"steps": 2}}}
+    own = {"name": "array", "path": str(tmp_path / "a.npy")}
+    whole = fieldloom.train("mnif", tmp_path / "whole", "tiny", device="cpu", source=own, **quick)
+    parts = tmp_path / "parts"
+    fieldloom.train("mnif", parts, "tiny", stage="field", device="cpu", source=own, **quick)
+    (tmp_path / "elsewhere").mkdir()
+    moved = (tmp_path / "a.npy").rename(tmp_path / "elsewhere" / "b.npy")
+    with pytest.raises(InputError, match="does not exist"):
+        fieldloom.train(None, parts, device="cpu", resume=True)
+    again = fieldloom.train(None, parts, device="cpu", resume=True, source={"path": str(moved)})
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
 def test_evaluate_a_run_or_a_system(system, tiny_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(tiny_run, copy)

@@ -1,16 +1,20 @@
 """What the documents say is run, or looked up."""
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import fieldloom
 from commands import script
 from shared import shared
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GLOSSARY = ROOT / "docs" / "glossary.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
 
 
 def blocks(page: Path) -> str:
@@ -34,13 +38,53 @@ def test_the_python_of_the_readme_runs(tiny_run, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_places_named_in_the_documents_are_there(page):
-    """`path` (`excerpt`): the excerpt stands in that file. Links lead somewhere."""
+def test_excerpts_and_links_of_the_documents_exist(page):
+    """`path` (`excerpt`): the file has that excerpt. Links lead to files."""
     text = page.read_text()
-    for path, excerpt in re.findall(r"`(src/[\w/.]+\.py)` \(`([^`]+)`\)", text):
-        assert excerpt in (ROOT / path).read_text(), f"{path} does not say: {excerpt}"
+    for path, excerpt in re.findall(r"`(src/[\w/.]+\.py)`\s\(`([^`]+)`\)", text):
+        whole = re.sub(r"\n\s*", " ", excerpt)
+        assert whole in (ROOT / path).read_text(), f"{path} does not say: {whole}"
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_glossary_has_every_name():
+    """Names of parts, of metrics and of public functions, each in its own code span."""
+    from fieldloom.assembly import TABLES
+    from fieldloom.settings import METRICS
+
+    told = set(re.findall(r"`([\w-]+)`", GLOSSARY.read_text()))
+    names = {name for table in TABLES.values() for name in table}
+    assert names | {*METRICS, *fieldloom.__all__} <= told
+
+
+def test_the_glossary_is_alphabetical_and_its_terms_are_in_the_code():
+    text = GLOSSARY.read_text()
+    for section in re.split(r"^#+ ", text, flags=re.M):
+        terms = [term.lower() for term in re.findall(r"^\* \**`?([\w-]+)", section, re.M)]
+        assert terms == sorted(terms)
+    for path in re.findall(r"`(fieldloom(?:\.\w+)+)`", text):
+        assert resolve(path) is not None
+
+
+def resolve(path: str) -> Any:
+    """What a dotted path names: a module, or what it holds."""
+    parts = path.split(".")
+    found: Any = importlib.import_module(parts[0])
+    for i, part in enumerate(parts[1:], 2):
+        if not hasattr(found, part):
+            importlib.import_module(".".join(parts[:i]))
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_of_documents_end_at_100_columns(page):
+    """But of code, of tables, of images, and where a line is one word, as a long link."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    for line in text.splitlines():
+        free = line.lstrip().startswith(("|", "![")) or " " not in line.strip()
+        assert free or len(line) <= 100, line
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import Permit
-from fieldloom.recipe import Recipe
+from fieldloom.recipe import Recipe, moved_path
 from fieldloom.system import Array, System
 from fieldloom.training import StageName
 from fieldloom.types import Code, Data
@@ -51,21 +51,26 @@ def train(
     recipe: a name, a path, or a dict; variant, trust, large, overrides: as of ``build``.
     run:    the folder; it is made.
     stage:  ``field``, ``codec``, ``prior`` or ``all``.
-    resume: go on with the run that is there, by its own recipe; ``recipe`` may then be None.
+    resume: go on with the run that is there, by its own recipe; ``recipe`` may then be None, and
+            ``source={"path": ...}`` says where its data lie now.
     fields: another run, whose trained field and codes this one begins with.
     network: let data be fetched.
 
     Raises InputError for whatever does not fit, for a folder that holds a run already (without
     ``resume``), and where there is none to resume; Interrupted where the user stops it.
     """
-    if resume and (overrides or fields is not None):
-        raise InputError("resume goes on with the run's own recipe and fields: none are changed.")
-    none = recipe is None and resume
-    chosen = None if none else read_recipe(recipe, variant, overrides)
+    path = moved_path(overrides) if resume else None
+    if resume and (fields is not None or (overrides and path is None)):
+        raise InputError(
+            "resume goes on with the run's own recipe and fields: none are changed, but for "
+            "source={'path': ...}, where the same data lie now."
+        )
+    given = {} if resume else overrides
+    chosen = None if resume and recipe is None else read_recipe(recipe, variant, given)
     if resume and chosen is not None:
         training.check_resumed(run, chosen.get("recipe"))
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
-    return training.train(chosen, str(run), stage, device, resume, None, fields, permit)
+    return training.train(chosen, str(run), stage, device, resume, None, fields, permit, path)
 
 
 def evaluate(

@@ -225,6 +225,13 @@ def parse_override(text: str) -> Recipe:
     return value
 
 
+def moved_path(change: Mapping[str, Any]) -> str | None:
+    """Where the data of a run lie now, if a change of its recipe says that and nothing else."""
+    source = change.get("source") if len(change) == 1 else None
+    path = source.get("path") if isinstance(source, Mapping) and len(source) == 1 else None
+    return path if isinstance(path, str) else None
+
+
 def validate(recipe: Recipe) -> None:
     """Check what belongs to no constructor: format, section names, stages."""
     version = recipe.get("format", FORMAT)

@@ -261,6 +261,7 @@ def interpolate(
     Of a run that cannot encode, as a GAN's, and with --sample, from one sample to another: along
     the great circle between them where the prior is N(0, I).
     """
+    from fieldloom import memory
     from fieldloom.drawing import write_animation
 
     system = load_system(run, device)
@@ -270,6 +271,8 @@ def interpolate(
     sampled = sampled or not system.encodes
     seeds = "seeds-" if sampled else ""
     path = output(run, out, f"interpolation-{seeds}{first}-{last}.gif")
+    numbers = steps * math.prod(system.family.code_shape)
+    memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
     between = between_samples if sampled else between_data
     write_animation(system, between(system, source, first, last, steps), path, sizes)
     say(f"{steps} steps: {path}")

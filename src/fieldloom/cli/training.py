@@ -43,7 +43,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a recipe into a run directory."""
-    from fieldloom.recipe import load
+    from fieldloom.recipe import load, moved_path, parse_override
 
     seeds = [] if seed is None else [f"seed={seed}"]
     loaded = load(recipe, [*(set_ or []), *seeds])
@@ -53,7 +53,8 @@ def train(
     folder = own if run is None else Path(run)
     path = None
     if resume:
-        path = new_place(set_ or [])
+        changes = [parse_override(text) for text in set_ or []]
+        path = moved_path(changes[0]) if len(changes) == 1 else None
         if seeds or (set_ and path is None):
             raise InputError(
                 "--resume goes on with the run's own recipe: --set and --seed cannot change it, "
@@ -79,16 +80,6 @@ def train(
     if "field" in system.finished and not system.family.has_code:
         for line in draw_fit(system, source_of(system), folder):
             say(line)
-
-
-def new_place(overrides: list[str]) -> str | None:
-    """Where ``--set source.path=PLACE``, alone, says that data lie; None where it is not alone."""
-    from fieldloom.recipe import parse_override
-
-    changes = [parse_override(text) for text in overrides]
-    source = changes[0].get("source") if len(changes) == 1 else None
-    path = source.get("path") if isinstance(source, dict) and len(source) == 1 else None
-    return path if isinstance(path, str) else None
 
 
 def demo(
