@@ -54,14 +54,16 @@ class Refined(NamedTuple):
 
 
 class System(nn.Module):
-    """Data are ``Data``, or where nothing is beside their values a tensor or a numpy array; codes
-    are (batch, tokens, width).
+    """A neural-field model: from data to codes (batch, tokens, width), and back.
 
-    ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving,
-    and ``settings`` what it says beside its parts. ``stored_recipe`` is the recipe as the run's
-    file has it, whose names may be older: the run's files carry fingerprints of that. ``finished``
-    are the stages of training that the weights have behind them. ``permit`` is what the user allows
-    the parts and data of this system.
+    Data are ``Data``; where nothing stands beside their values, a tensor or a numpy array will do.
+
+    prior:    None in a recipe without one.
+    recipe:   resolved, kept for saving; settings: what it says beside its parts.
+    stored_recipe: the recipe as the run's file has it, whose names may be older: the run's files
+              carry fingerprints of that.
+    finished: the stages of training that the weights have behind them.
+    permit:   what the user allows the parts and data of this system.
     """
 
     settings: Settings
