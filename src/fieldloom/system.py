@@ -420,8 +420,10 @@ class System(nn.Module):
         check_whole("seed", seed)
         numbers = math.prod(self.family.code_shape)
         memory.check(f"{count} codes", 2 * memory.FLOAT * count * numbers, self.permit)
-        place = lambda x: self.class_of(x) if isinstance(x, str) else x
-        chosen: Any = [place(x) for x in label] if isinstance(label, list | tuple) else place(label)
+        number = lambda x: self.class_of(x) if isinstance(x, str) else x
+        chosen: Any = (
+            [number(x) for x in label] if isinstance(label, list | tuple) else number(label)
+        )
         generator = Generator().manual_seed(seed)
         return self.prior.sample(count, chosen, generator=generator, **options)
 
