@@ -22,7 +22,7 @@ from fieldloom import recipe, stopping
 from fieldloom import training as trains
 from fieldloom.codes import bulk
 from fieldloom.engine import lock
-from fieldloom.engine.lock import locked
+from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.run import RESERVED, Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError, Interrupted
@@ -432,8 +432,8 @@ def test_other_data_are_reported_inside_the_run(own_run, tmp_path, monkeypatch):
 HOLD = """
 import sys, time
 from pathlib import Path
-from fieldloom.engine.lock import locked
-with locked(Path(sys.argv[1])):
+from fieldloom.engine.lock import hold_lock
+with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -460,15 +460,18 @@ def test_a_lock_of_another_host_is_for_the_user_to_judge(tmp_path, monkeypatch):
     (tmp_path / ".lock").write_text('{"host": "elsewhere", "process": 3, "start": "2026-01-01"}')
     with (
         pytest.raises(InputError, match=r"process 3 on elsewhere, since 2026-01-01: if that no"),
-        locked(tmp_path),
+        hold_lock(tmp_path),
     ):
         raise AssertionError
     for content in ("", "nonsense", "[]", f'{{"host": "{socket.gethostname()}", "process": 1}}'):
         (tmp_path / ".lock").write_text(content)
-        with locked(tmp_path):
+        with hold_lock(tmp_path):
             told = json.loads((tmp_path / ".lock").read_text())
             assert told["process"] == os.getpid()
-            with pytest.raises(InputError, match="is being written by process"), locked(tmp_path):
+            with (
+                pytest.raises(InputError, match="is being written by process"),
+                hold_lock(tmp_path),
+            ):
                 raise AssertionError
         assert not (tmp_path / ".lock").exists()
 
@@ -482,9 +485,9 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     told = {"host": socket.gethostname(), "process": dead.pid, "start": "2026-01-01"}
     (tmp_path / ".lock").write_text(json.dumps(told))
     with (
-        locked(tmp_path),
+        hold_lock(tmp_path),
         pytest.raises(InputError, match=f"by process {os.getpid()} on"),
-        locked(tmp_path),
+        hold_lock(tmp_path),
     ):
         raise AssertionError
 
@@ -494,7 +497,7 @@ def test_a_lock_is_not_written_through_a_link(tmp_path):
     victim.write_text("mine")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / lock.NAME).symlink_to(victim)
-    with pytest.raises(FieldloomError, match="cannot be written"), locked(tmp_path / "run"):
+    with pytest.raises(FieldloomError, match="cannot be written"), hold_lock(tmp_path / "run"):
         raise AssertionError
     assert victim.read_text() == "mine"
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from fieldloom import recipe
 from fieldloom.errors import InputError
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources import SOURCES, divide, spec_of
 from fieldloom.modalities.sources.images import decode_image
+from fieldloom.registry import build
 from shared import shared
 
 RGB, GREY = Grid(size=16), Grid(size=16, channels=1)
@@ -269,3 +271,10 @@ def test_the_packed_files_of_the_shared_folder(name):
     source = SOURCES["packed"](Grid(size=64), str(shared("data", f"{name}.npz")), limit=20)
     assert source.data.shape == (20, 3, 64, 64)
     assert source.data.tensor.float().std() > 20
+
+
+def test_the_old_option_of_bundled_images_is_read():
+    with pytest.warns(UserWarning, match="`source.pictures` is now `source.images`"):
+        found = recipe.resolve({"source": {"name": "skimage", "pictures": ["cat"]}})
+    source = build("source", found["source"], {"source": SOURCES}, modality=RGB)
+    assert source.data.shape == (1, 3, 16, 16)

@@ -1,4 +1,4 @@
-"""What users call: from a recipe to a run, and from a run to codes, metrics and pictures."""
+"""What users call: from a recipe to a run, and from a run to codes, metrics and images."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def evaluate(
     >>> {metric.name: metric.value for metric in result.metrics}["psnr"]
 
     system: or the folder of its run. source: other data, or a path to them: only their
-    reconstruction is measured. folder: where report.html, report.json and pictures are written, at
+    reconstruction is measured. folder: where report.html, report.json and images are written, at
     this resolution; None: nowhere.
 
     Raises InputError where the data are not of the system's kind, or have changed.

@@ -54,14 +54,16 @@ class Refined(NamedTuple):
 
 
 class System(nn.Module):
-    """Data are ``Data``, or where nothing is beside their values a tensor or a numpy array; codes
-    are (batch, tokens, width).
+    """A neural-field model: from data to codes (batch, tokens, width), and back.
 
-    ``prior`` is None in a recipe without one. ``recipe`` is the resolved recipe, kept for saving,
-    and ``settings`` what it says beside its parts. ``stored_recipe`` is the recipe as the run's
-    file has it, whose names may be older: the run's files carry fingerprints of that. ``finished``
-    are the stages of training that the weights have behind them. ``permit`` is what the user allows
-    the parts and data of this system.
+    Data are ``Data``; where nothing stands beside their values, a tensor or a numpy array will do.
+
+    prior:    None in a recipe without one.
+    recipe:   resolved, kept for saving; settings: what it says beside its parts.
+    stored_recipe: the recipe as the run's file has it, whose names may be older: the run's files
+              carry fingerprints of that.
+    finished: the stages of training that the weights have behind them.
+    permit:   what the user allows the parts and data of this system.
     """
 
     settings: Settings
@@ -418,8 +420,10 @@ class System(nn.Module):
         check_whole("seed", seed)
         numbers = math.prod(self.family.code_shape)
         memory.check(f"{count} codes", 2 * memory.FLOAT * count * numbers, self.permit)
-        place = lambda x: self.class_of(x) if isinstance(x, str) else x
-        chosen: Any = [place(x) for x in label] if isinstance(label, list | tuple) else place(label)
+        number = lambda x: self.class_of(x) if isinstance(x, str) else x
+        chosen: Any = (
+            [number(x) for x in label] if isinstance(label, list | tuple) else number(label)
+        )
         generator = Generator().manual_seed(seed)
         return self.prior.sample(count, chosen, generator=generator, **options)
 

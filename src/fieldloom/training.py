@@ -15,7 +15,7 @@ from fieldloom.assembly import assemble, objective_of
 from fieldloom.codes import bulk
 from fieldloom.engine import device as devices
 from fieldloom.engine.inherit import check_giver, inherit
-from fieldloom.engine.lock import locked
+from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.room import check_training
 from fieldloom.engine.run import FINGERPRINTED, SHARDS, Run
@@ -54,7 +54,7 @@ def train(
     (and ``resume`` is not given) that has made anything, or holds none, and as ``inherit`` does.
     """
     run, where = Run(folder), devices.pick(device)
-    with locked(run.folder):
+    with hold_lock(run.folder):
         if run.exists and not (resume and run.has_model) and not run.read_environment():
             raise InputError(
                 f"'{folder}' holds a recipe.toml that no training has written there: give another "

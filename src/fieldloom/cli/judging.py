@@ -62,7 +62,7 @@ def judge(
     from contextlib import nullcontext
 
     from fieldloom import export, report
-    from fieldloom.engine.lock import locked
+    from fieldloom.engine.lock import hold_lock
     from fieldloom.engine.run import Run
     from fieldloom.evaluation import comparison, evaluator_of
     from fieldloom.evaluation.neighbours import neighbour_images
@@ -81,7 +81,7 @@ def judge(
                     temperature=temperature)  # fmt: skip
     classes = comparison.draw_labels(system, source, count, seed) if index is None else index
     samples = system.sample_codes(count, classes, seed, **options).cpu()
-    with locked(Path(run)) if not Run(run).has_codes else nullcontext():
+    with hold_lock(Path(run)) if not Run(run).has_codes else nullcontext():
         known, labels = training_codes(system, source, Run(run))
     asked = comparison.ComparisonOptions(measure, points, noise, index, seed)
     found = comparison.compare_with_baselines(

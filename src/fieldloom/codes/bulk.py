@@ -23,9 +23,9 @@ from torch import Tensor
 
 from fieldloom import export, stopping
 from fieldloom.encoders import errors
-from fieldloom.engine.lock import locked
+from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.provenance import fingerprint as digest_of
-from fieldloom.engine.schemas import Job, Manifest, Shard, checked, parse_json, read_text
+from fieldloom.engine.schemas import Job, Manifest, Shard, parse_json, read_text, validate_content
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError, Interrupted, quote
 from fieldloom.modalities.sources import Source
@@ -74,7 +74,7 @@ def encode(
     if not system.encodes:
         raise InputError("this run cannot encode: it was trained without an encoder.")
     folder = Path(folder)
-    with locked(folder):
+    with hold_lock(folder):
         if not len(indices):
             raise InputError("there are no data to encode.")
         before = read_manifest(folder)
@@ -288,7 +288,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     content = parse_json(read_text(path), path)
     if not isinstance(content, dict) or not {"job", "shards"} <= set(content):
         raise InputError(f"'{path}' is no manifest of codes: take another folder.")
-    return checked(Manifest, content, path)
+    return validate_content(Manifest, content, path)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

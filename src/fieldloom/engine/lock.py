@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fieldloom.engine.schemas import Holder, checked, parse_json
+from fieldloom.engine.schemas import Holder, parse_json, validate_content
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.process import alive
 
@@ -21,7 +21,7 @@ FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[None]:
     """Hold a folder's lock; makes the folder, and removes it again where it stays empty.
 
     The file names the host, the process and when it began. The lock of a process that ended,
@@ -86,7 +86,7 @@ def _holder(path: Path) -> Holder | None:
     """Who wrote a lock file; None where it says nothing that can be understood."""
     try:
         content = path.read_text(encoding="utf-8")
-        return checked(Holder, parse_json(content, path), path)
+        return validate_content(Holder, parse_json(content, path), path)
     except (OSError, UnicodeDecodeError, InputError):
         return None
 

@@ -32,7 +32,13 @@ from fieldloom.assembly import assemble
 from fieldloom.engine import device as devices
 from fieldloom.engine.loop import State, load_weights
 from fieldloom.engine.provenance import FIELD, check_made_by, fingerprint_weights, provenance
-from fieldloom.engine.schemas import Checkpoint, Line, Weights, parse_json, read_text
+from fieldloom.engine.schemas import (
+    Checkpoint,
+    Line,
+    ModelNumbers,
+    parse_json,
+    read_text,
+)
 from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.permit import NOTHING, Permit
@@ -150,7 +156,7 @@ class Run:
         """All weights of the run's system, and which stages are finished."""
         path = self.folder / MODEL
         held = read_tensors(path)
-        finished = list(numbers_of(Weights, held, path).finished)
+        finished = list(numbers_of(ModelNumbers, held, path).finished)
         self._check(held, [*FIELD, "prior", *map("train.{}".format, finished)], path)
         return held.tensors, finished
 
@@ -349,7 +355,7 @@ class Run:
         if "fields" not in told:
             return not (self.has_model or self.has_codes or stages)
         path = self.folder / MODEL
-        done = numbers_of(Weights, read_tensors(path), path).finished if self.has_model else []
+        done = numbers_of(ModelNumbers, read_tensors(path), path).finished if self.has_model else []
         return stages <= {"field"} and set(done) <= {"field"}
 
     def read_environment(self) -> dict[str, Any]:

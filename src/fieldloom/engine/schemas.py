@@ -16,7 +16,7 @@ from fieldloom.recipe import STAGES
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Word = Annotated[str, Field(max_length=4096)]
-Stage = Annotated[str, Field(pattern=f"^({'|'.join(STAGES)})$")]
+StageName = Annotated[str, Field(pattern=f"^({'|'.join(STAGES)})$")]
 
 
 class Schema(BaseModel):
@@ -29,16 +29,16 @@ class Provenance(RootModel[dict[Word, Word]]):
     """What made a file: name -> fingerprint."""
 
 
-class Weights(Schema):
+class ModelNumbers(Schema):
     """Numbers of ``model.safetensors``."""
 
-    finished: list[Stage] = []
+    finished: list[StageName] = []
 
 
 class Checkpoint(Schema):
     """Numbers of ``state.safetensors``."""
 
-    stage: Stage
+    stage: StageName
     step: Count
 
 
@@ -47,7 +47,7 @@ class Line(Schema):
 
     __pydantic_extra__: dict[str, float | None]
 
-    stage: Stage
+    stage: StageName
     step: Count
 
 
@@ -113,7 +113,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"'{path}' cannot be read: {error.strerror}.") from None
 
 
-def checked(schema: type[Kind], content: Any, path: Path) -> Kind:
+def validate_content(schema: type[Kind], content: Any, path: Path) -> Kind:
     """The content as its schema has it. Raises InputError naming the file and the entry."""
     try:
         return schema.model_validate(content)

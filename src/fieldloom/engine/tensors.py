@@ -19,7 +19,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from fieldloom import export
-from fieldloom.engine.schemas import Provenance, checked, parse_json
+from fieldloom.engine.schemas import Provenance, parse_json, validate_content
 from fieldloom.errors import InputError, shorten
 
 
@@ -62,13 +62,13 @@ def read_tensors(path: Path) -> Held:
     said = numbers.pop("checksum", None)
     if said is not None and said != checksum(tensors, numbers):
         raise InputError(f"'{path}' is damaged: its content does not have the checksum it names.")
-    made_by = checked(Provenance, numbers.pop("made_by", {}), path).root
+    made_by = validate_content(Provenance, numbers.pop("made_by", {}), path).root
     return Held(tensors, numbers, made_by)
 
 
 def numbers_of(schema: type[BaseModel], held: Held, path: Path) -> Any:
     """The numbers of a file as its kind has them. Raises InputError."""
-    return checked(schema, held.numbers, path)
+    return validate_content(schema, held.numbers, path)
 
 
 def checksum(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> str:

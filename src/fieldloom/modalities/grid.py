@@ -242,8 +242,8 @@ class Grid(Modality):
         coordinates (1, points, coord) of some of its rows.
 
         A row is what one index of the first axis holds: of a video a whole frame. window: the part
-        of the extent, as ``grid`` takes it. frame: of a video, the picture at this fraction of its
-        time; resolution and window are then the picture's. Raises InputError for data without
+        of the extent, as ``grid`` takes it. frame: of a video, the image at this fraction of its
+        time; resolution and window are then the image's. Raises InputError for data without
         frames.
         """
         if frame is None:
@@ -260,7 +260,7 @@ class Grid(Modality):
     def _still(
         self, frame: float, shape: tuple[int, ...], window: Extent | None, rows: slice
     ) -> Coords:
-        """Coordinates of rows of the picture at a fraction of a video's time: (1, points, 3)."""
+        """Coordinates of rows of the image at a fraction of a video's time: (1, points, 3)."""
         ends = ((0, 1), *(((0, 1), (0, 1)) if window is None else window))
         down = self.grid((1, shape[0], 1), window=ends)[0, rows, 1]
         across = self.grid((1, 1, shape[1]), window=ends)[0, :, 2]

@@ -191,11 +191,11 @@ def _allowed_folders(path: str) -> list[Path]:
 
 
 def _read_row(
-    table: Any, place: int, key: str, name: str, roots: list[Path], network: bool
+    table: Any, index: int, key: str, name: str, roots: list[Path], network: bool
 ) -> Encoded:
     """The image of a row: its bytes, or a file of the data set, or what lies at an address."""
     try:
-        row = table[place][key]
+        row = table[index][key]
     except Exception as error:  # Arrow fails in many ways
         raise InputError(f"{name} cannot be read: {shorten(str(error))}.") from None
     if isinstance(row, dict) and row.get("bytes") is not None:

@@ -177,14 +177,14 @@ def _read_frames(file: Path) -> list[tuple[Path, Mapping[str, Any]]]:
 def _describe_fault(file: Path, error: ValidationError) -> str:
     """What is wrong with a file, in a sentence."""
     first = error.errors(include_url=False)[0]
-    name, place = quote_path(file), first["loc"]
+    name, keys = quote_path(file), first["loc"]
     if first["type"] == "json_invalid":
         return f"{name} is no JSON that can be read: {shorten(first['msg'])}."
-    if place in ((), ("frames",)):
+    if keys in ((), ("frames",)):
         return f"{name} has no list 'frames'."
-    in_frame = place[0] == "frames"
-    where = f"frame {place[1]} of {name}" if in_frame else name
-    key = str(next(iter(place[2:] if in_frame else place), "file_path"))
+    in_frame = keys[0] == "frames"
+    where = f"frame {keys[1]} of {name}" if in_frame else name
+    key = str(next(iter(keys[2:] if in_frame else keys), "file_path"))
     if key == "file_path":
         return f"{where} has no 'file_path'."
     if key == "transform_matrix":

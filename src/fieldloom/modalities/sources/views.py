@@ -169,19 +169,19 @@ def _read_views(
     """The first images of all scenes, read in parallel: uint8 (n, views, 3, height, width)."""
     data = np.empty((len(scenes), each, 3, *size), np.uint8)
 
-    def read(place: tuple[int, int]) -> None:
-        scene, (name, file) = scenes[place[0]], scenes[place[0]].images[place[1]]
+    def read(index: tuple[int, int]) -> None:
+        scene, (name, file) = scenes[index[0]], scenes[index[0]].images[index[1]]
         with open_image(file, name, large) as image, one_large_at_a_time(image):
             if image.size != scene.size[::-1]:
                 raise InputError(
                     f"{name} is {image.height} x {image.width} pixels, where its scene has "
                     f"{scene.size[0]} x {scene.size[1]}: all images of a scene have one size."
                 )
-            data[place] = _composite_and_resize(image, size, background)
+            data[index] = _composite_and_resize(image, size, background)
 
-    places = list(np.ndindex(len(scenes), each))
+    indices = list(np.ndindex(len(scenes), each))
     with ThreadPoolExecutor() as pool:
-        for _ in track(pool.map(read, places), "reading views", len(places), "images"):
+        for _ in track(pool.map(read, indices), "reading views", len(indices), "images"):
             pass
     return torch.from_numpy(data)
 
