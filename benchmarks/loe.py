@@ -34,7 +34,7 @@ def rows_of(table: str) -> list[str]:
     """The variants of ``loe.toml`` that are a table's rows."""
     if table == "large":
         return ["large"]
-    return [x for x in recipes.names()["loe"] if x.startswith(f"small-{table}")]
+    return [x for x in recipes.list_recipes()["loe"] if x.startswith(f"small-{table}")]
 
 
 def main() -> None:

@@ -419,7 +419,7 @@ def test_training_goes_on_without_failed_signals(prior, tmp_path, monkeypatch):
         found = plain(system, source, places)
         good = found.indices != places[1]
         kept = (x[good] for x in found[:3])
-        return bulk.Codes(*kept, {int(places[1]): "of this test"})
+        return bulk.EncodedSet(*kept, {int(places[1]): "of this test"})
 
     monkeypatch.setattr(bulk, "SHARD", (4, 16))
     monkeypatch.setattr(bulk, "encode_shard", spoilt)

@@ -76,7 +76,7 @@ CALLS = {
     "system.interpolate(data[0], 3)": "b: a int where a tensor",
     "system.interpolate(data[0], data[1], steps=0)": "steps = 0",
     "system.interpolate(data[0], data[1], steps='x')": "steps = 'x'",
-    "system.between(code[:1], code[:1, :, 1:])": r"are not two of \(1, tokens, width\)",
+    "system.interpolate_codes(code[:1], code[:1, :, 1:])": r"are not two of \(1, tokens, width\)",
     # codes
     "system.decode(data)": r"code: the shape \(2, 1, 8, 8\) is not \(batch, 1, 8\)",
     "system.decode(code[0])": r"code: the shape \(1, 8\) is not \(batch, 1, 8\)",

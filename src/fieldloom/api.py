@@ -9,7 +9,7 @@ from typing import Any
 
 from fieldloom import evaluation, report, training
 from fieldloom.assembly import read_recipe
-from fieldloom.codes.bulk import Codes
+from fieldloom.codes.bulk import EncodedSet
 from fieldloom.codes.files import Format, encode_into
 from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.run import Run, load
@@ -20,7 +20,7 @@ from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import Permit
-from fieldloom.recipe import Recipe, moved_path
+from fieldloom.recipe import Recipe, parse_new_path
 from fieldloom.system import Array, System
 from fieldloom.training import StageName
 from fieldloom.types import Code, Data
@@ -59,7 +59,7 @@ def train(
     Raises InputError for whatever does not fit, for a folder that holds a run already (without
     ``resume``), and where there is none to resume; Interrupted where the user stops it.
     """
-    path = moved_path(overrides) if resume else None
+    path = parse_new_path(overrides) if resume else None
     if resume and (fields is not None or (overrides and path is None)):
         raise InputError(
             "resume goes on with the run's own recipe and fields: none are changed, but for "
@@ -70,7 +70,9 @@ def train(
     if resume and chosen is not None:
         training.check_resumed(run, chosen.get("recipe"))
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
-    return training.train(chosen, str(run), stage, device, resume, None, fields, permit, path)
+    return training.train(
+        chosen, str(run), stage, device, resume, fields=fields, permit=permit, path=path
+    )
 
 
 def evaluate(
@@ -106,7 +108,7 @@ def encode(
     *,
     format: Format | None = None,
     worst: float = math.inf,
-) -> Codes:
+) -> EncodedSet:
     """Find the codes of a whole data set, and keep them in a folder or a file.
 
     >>> codes = fieldloom.encode("runs/digits", "runs/digits/encoded").codes

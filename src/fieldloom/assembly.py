@@ -160,7 +160,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         "classes": classes,
     }
     seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "grid_dim", "value_dim")}
-    batch = settings.of_field.batch
+    batch = settings.field_stage.batch
     encoder = make("encoder", recipe.get("encoder", "nothing"), batch=batch, **provided, **seen)
     drawn = recipe.get("prior", "none")
     held = conditioner.layout  # which weights a code holds, for what is made of them

@@ -23,21 +23,21 @@ from torch import Tensor
 from fieldloom.errors import InputError, quote
 from fieldloom.process import alive
 
-Named = str | Path
+AnyPath = str | Path
 """A path, as text or not."""
 
 PARTIAL = ".partial"
 """How a file ends that is still being written; before it stand the writer's host and process."""
 
 
-def as_path(path: Named) -> Path:
+def as_path(path: AnyPath) -> Path:
     """Raises InputError for what is no path."""
     if not isinstance(path, str | Path) or "\0" in str(path) or not Path(path).name:
         raise InputError(f"path = {quote(path)}: the name of a file is needed.")
     return Path(path)
 
 
-def atomically(path: Named, write: Callable[[BinaryIO], object]) -> Path:
+def atomically(path: AnyPath, write: Callable[[BinaryIO], object]) -> Path:
     """Let ``write`` fill a new file beside ``path``, then put it in its place.
 
     Whatever goes wrong, a file that was at ``path`` before is still whole, and nothing is left
@@ -97,15 +97,15 @@ def _umask() -> int:
     return mask
 
 
-def write(content: bytes, path: Named) -> Path:
+def write(content: bytes, path: AnyPath) -> Path:
     return atomically(path, lambda file: file.write(content))
 
 
-def text(content: str, path: Named) -> Path:
+def text(content: str, path: AnyPath) -> Path:
     return write(content.encode(), path)
 
 
-def npy(data: Tensor, path: Named) -> Path:
+def npy(data: Tensor, path: AnyPath) -> Path:
     return atomically(path, lambda file: np.save(file, data.detach().float().cpu().numpy()))
 
 
@@ -129,7 +129,7 @@ def _describe(value: object) -> str:
     return type(value).__name__ if shape is None else f"an array of the shape {tuple(shape)}"
 
 
-def png(image: Tensor, path: Named) -> Path:
+def png(image: Tensor, path: AnyPath) -> Path:
     """One image (channel, height, width) in [0, 1] as a PNG."""
     return write(png_bytes(pixels(image)), path)
 
@@ -164,7 +164,7 @@ def _nearest(tile: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(tile).resize((width, height), Image.Resampling.NEAREST))
 
 
-def gif(frames: Iterable[NDArray[np.uint8]], path: Named, seconds: float = 0.08) -> Path:
+def gif(frames: Iterable[NDArray[np.uint8]], path: AnyPath, seconds: float = 0.08) -> Path:
     """Frames uint8 (height, width, 3) as an animation that loops.
 
     seconds: of each, at least 0.02: viewers slow down what is shorter.
@@ -186,7 +186,7 @@ def gif(frames: Iterable[NDArray[np.uint8]], path: Named, seconds: float = 0.08)
     )
 
 
-def mp4(frames: Iterable[NDArray[np.uint8]], path: Named, rate: int | float = 12) -> Path:
+def mp4(frames: Iterable[NDArray[np.uint8]], path: AnyPath, rate: int | float = 12) -> Path:
     """Frames uint8 (height, width, 3) as H.264, one at a time; an odd row or column is repeated.
 
     rate: frames a second.
@@ -213,7 +213,7 @@ def mp4(frames: Iterable[NDArray[np.uint8]], path: Named, rate: int | float = 12
 
 
 def _split_first(
-    frames: Iterable[NDArray[np.uint8]], path: Named
+    frames: Iterable[NDArray[np.uint8]], path: AnyPath
 ) -> tuple[NDArray[np.uint8], Iterator[NDArray[np.uint8]]]:
     """The first frame, and those after it."""
     rest = iter(frames)
@@ -227,7 +227,7 @@ def _split_first(
     return first, rest
 
 
-def wav(data: Tensor, rate: int, path: Named) -> Path:
+def wav(data: Tensor, rate: int, path: AnyPath) -> Path:
     """Audio (channel, samples) in [0, 1], 0.5 is silence, as 16-bit PCM: clamped, rounded.
 
     rate: samples a second.
@@ -249,7 +249,7 @@ Strips = Iterable[tuple[int, NDArray[np.uint8]]]
 """(first row, uint8 (rows, width, channel)) from top to bottom: an image that nobody holds."""
 
 
-def png_from_strips(strips: Strips, shape: tuple[int, int, int], path: Named) -> Path:
+def png_from_strips(strips: Strips, shape: tuple[int, int, int], path: AnyPath) -> Path:
     """An image (height, width, 1 | 3) as a PNG, of which one strip is held at a time.
 
     Rows are filtered by their differences to the left pixel. Source: RFC 2083, sections 3 and 6.
@@ -279,7 +279,7 @@ def png_from_strips(strips: Strips, shape: tuple[int, int, int], path: Named) ->
     return atomically(path, encode)
 
 
-def tiff(strips: Strips, shape: tuple[int, int, int], path: Named, tile: int = 256) -> Path:
+def tiff(strips: Strips, shape: tuple[int, int, int], path: AnyPath, tile: int = 256) -> Path:
     """An image (height, width, 1 | 3) as a TIFF of deflated tiles, of which one row is held.
 
     tile: pixels of its side, a multiple of 16.
@@ -350,7 +350,7 @@ def _check_strips(strips: Strips, shape: tuple[int, int, int]) -> Iterator[NDArr
 MESHES = (".glb", ".ply", ".obj", ".stl", ".off")
 
 
-def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Named) -> Path:
+def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: AnyPath) -> Path:
     """Triangles, vertices (V, 3) and faces (F, 3), as the format that the path's suffix names."""
     import trimesh
 
@@ -368,7 +368,7 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Named) -
 FRAMES = (".png", ".gif", ".mp4")
 
 
-def frames(images: Sequence[NDArray[np.uint8]], path: Named) -> Path:
+def frames(images: Sequence[NDArray[np.uint8]], path: AnyPath) -> Path:
     """Images uint8 (height, width, 3), one after another (GIF, MP4) or as one sheet (PNG)."""
     path = as_path(path)
     check_frames(path)
@@ -381,7 +381,7 @@ def frames(images: Sequence[NDArray[np.uint8]], path: Named) -> Path:
     return write(png_bytes(_grid(images, min(len(images), 8))), path)
 
 
-def check_frames(path: Named) -> None:
+def check_frames(path: AnyPath) -> None:
     """Raise InputError for a path that ``frames`` cannot write."""
     path = as_path(path)
     if path.suffix not in FRAMES:

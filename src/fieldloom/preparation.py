@@ -43,7 +43,7 @@ def prepare(
     facts = source.facts()
     check_same(recipe, facts)
     recipe = recipe | {"known": facts}
-    field = parse_settings(recipe).of_field
+    field = parse_settings(recipe).field_stage
     if field.micro is None:
         parts = ("modality", "field", "renderer")
         bare = assemble({key: recipe[key] for key in parts if key in recipe}, permit)

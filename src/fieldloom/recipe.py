@@ -111,7 +111,7 @@ def resolve(*layers: Mapping[str, Any], warn: bool = True) -> Recipe:
     return recipe
 
 
-def names() -> dict[str, list[str]]:
+def list_recipes() -> dict[str, list[str]]:
     """Bundled recipe -> its variants."""
     return {name: list(_parse(file).get("variants", {})) for name, file in _bundled().items()}
 
@@ -225,7 +225,7 @@ def parse_override(text: str) -> Recipe:
     return value
 
 
-def moved_path(change: Mapping[str, Any]) -> str | None:
+def parse_new_path(change: Mapping[str, Any]) -> str | None:
     """Where the data of a run lie now, if a change of its recipe says that and nothing else."""
     source = change.get("source") if len(change) == 1 else None
     path = source.get("path") if isinstance(source, Mapping) and len(source) == 1 else None

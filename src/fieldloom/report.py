@@ -100,7 +100,7 @@ def draw_images(
     if result.sample_codes is not None and result.samples is not None:
         images |= draw_samples(system, source, result, resolution)
     if len(result.codes) >= 2 and system.family.has_code:
-        frames = interpolation(system, result.codes[:16].to(system.device), resolution)
+        frames = draw_interpolation(system, result.codes[:16].to(system.device), resolution)
         if frames:
             path = export.gif(frames, run.inside("interpolation.gif"))
             images["Between pairs of held-out data, along the line between their codes"] = (
@@ -172,7 +172,7 @@ def draw_samples(
     return images
 
 
-def interpolation(
+def draw_interpolation(
     system: System, codes: Tensor, resolution: Resolution | None, steps: int = 20
 ) -> list[NDArray[np.uint8]]:
     """Frames from the first half of the codes to the second half and back.

@@ -180,7 +180,7 @@ class Settings:
     dead: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def of_field(self) -> Stage:
+    def field_stage(self) -> Stage:
         """The stage that trains fields and their encoder."""
         return self.stages["field"]
 

@@ -142,13 +142,13 @@ class System(nn.Module):
             check_whole("batch", batch, 1)
         if data.index is None:
             data = replace(data, index=torch.arange(len(data)))
-        size = batch or self.encode_batch(data)
+        size = batch or self.encode_batch_size(data)
         for first in range(0, len(data), size):
             yield self.modality.encoding(data.part(slice(first, first + size)))
 
-    def encode_batch(self, data: Data) -> int:
+    def encode_batch_size(self, data: Data) -> int:
         """How many of these data are encoded at a time, where nothing is asked for."""
-        stage, points = self.settings.of_field, 0
+        stage, points = self.settings.field_stage, 0
         if stage.points is not None and len(data):
             points = self.modality.encoding(data.part(slice(1))).coords.shape[1]
         return self.encoder.batch_size(len(data), points, stage.batch, stage.micro, stage.points)
@@ -180,7 +180,7 @@ class System(nn.Module):
     ) -> Data:
         """As ``decode``, not clamped."""
         code, cameras = self.as_code(code), self.choose_cameras(cameras)
-        self.check_room(code, resolution, cameras)
+        self.check_memory(code, resolution, cameras)
         coords = self.modality.grid(resolution, cameras).to(self.device)
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
         return self.modality.assemble(values.cpu(), resolution, cameras)
@@ -224,7 +224,7 @@ class System(nn.Module):
         """The cameras that are given, or those that the modality looks with. Raises InputError."""
         return self.modality.cameras() if cameras is None else as_cameras(cameras)
 
-    def check_room(
+    def check_memory(
         self, code: Code, resolution: Resolution | None, cameras: Cameras | None = None
     ) -> None:
         """Raise InputError where data of this resolution would not fit this machine's memory."""
@@ -280,7 +280,7 @@ class System(nn.Module):
         if not isinstance(self.render, Volume):
             raise InputError("depth needs renderer 'volume': a light field knows no distance.")
         code, cameras = self.as_code(code), self.choose_cameras(cameras)
-        self.check_room(code, resolution, cameras)
+        self.check_memory(code, resolution, cameras)
         rays = self.modality.grid(resolution, cameras).to(self.device)
         rays = rays.expand(len(code), -1, -1)
         with torch.no_grad():
@@ -350,7 +350,7 @@ class System(nn.Module):
         is no code to refine, and where the system cannot encode. Sources: ``encoders.refine``.
         """
         check_refinement(self.family, what, steps, rate, points)
-        data, stage = self.as_data(data), self.settings.of_field
+        data, stage = self.as_data(data), self.settings.field_stage
         if not len(data):
             raise InputError("refine: there are no data.")
         start, points = self.encode(data), points or stage.points
@@ -462,7 +462,7 @@ class System(nn.Module):
             raise InputError(f"data: {len(data)} of them, where codes go from one to another.")
         self._check_steps(steps)
         ends = self.encode(data)
-        return self.between(ends[:1], ends[1:], steps)
+        return interpolate_codes(ends[:1], ends[1:], steps)
 
     def sample_between(self, first: int, last: int, steps: int = 16) -> Code:
         """Codes from the sample of one seed to that of another: (steps, tokens, width).
@@ -472,7 +472,7 @@ class System(nn.Module):
         self._check_steps(steps)
         a, b = (self.sample_codes(1, seed=seed) for seed in (first, last))
         standard = isinstance(self.prior, Gaussian) and not self.prior.learns
-        return self.between(a, b, steps, spherical=standard)
+        return interpolate_codes(a, b, steps, spherical=standard)
 
     def _check_steps(self, steps: int) -> None:
         """Raise InputError for no number of codes, or more than fit this machine's memory."""
@@ -480,4 +480,4 @@ class System(nn.Module):
         numbers = memory.FLOAT * steps * math.prod(self.family.code_shape)
         memory.check(f"steps = {steps}", numbers, self.permit)
 
-    between = staticmethod(interpolate_codes)
+    interpolate_codes = staticmethod(interpolate_codes)

@@ -21,7 +21,7 @@ from fieldloom.cli.console import printable
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
-from fieldloom.cli.options import allowing
+from fieldloom.cli.options import with_allowances
 from fieldloom.cli.rendering import render
 from fieldloom.cli.training import demo, train
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
@@ -50,9 +50,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
 }
 for name, verb in VERBS.items():
-    app.command(name=name)(allowing(verb))
+    app.command(name=name)(with_allowances(verb))
 for verb in (influence, curves, support, time, judge):
-    analyse.command()(allowing(verb))
+    analyse.command()(with_allowances(verb))
 app.add_typer(analyse, name="analyse")
 
 

@@ -31,10 +31,10 @@ def ceiling(
     system = load_system(run, device)
     if "codec" not in system.finished:
         raise InputError(f"'{run}' has no fitted codec yet: --stage codec with --resume fits it.")
-    announce(Path(run), system, source_of(system), count)
+    report_upper_bound(Path(run), system, source_of(system), count)
 
 
-def announce(folder: Path, system: System, source: Source, count: int = 64) -> None:
+def report_upper_bound(folder: Path, system: System, source: Source, count: int = 64) -> None:
     """Measure the upper bound of a run whose codec is fitted, print it, and keep it."""
     from fieldloom import report
     from fieldloom.engine.run import Run

@@ -27,7 +27,7 @@ from fieldloom.cli.options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
-    given,
+    select_given,
     parse_resolution,
 )
 from fieldloom.cli.outputs import check_free, check_not_own, output, with_suffix
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from fieldloom.types import Code, Data
 
 
-class What(StrEnum):
+class RefineTarget(StrEnum):
     codes = "codes"
     weights = "weights"
 
 
-class Kept(StrEnum):
+class CodeFormat(StrEnum):
     shards = "shards"
     safetensors = "safetensors"
     hdf5 = "hdf5"
@@ -58,7 +58,7 @@ def encode(
         Path | None, typer.Option(help="A folder, or a file. Default: RUN/encoded.")
     ] = None,
     kind: Annotated[
-        Kept | None,
+        CodeFormat | None,
         typer.Option(
             "--format",
             help="A folder of shards, one file, or a file of fit-a-nef's layout. Default: one file "
@@ -141,7 +141,8 @@ def reconstruct(
     kind: KindOption = None,
     project: ProjectOption = 0,
     refine: Annotated[
-        What | None, typer.Option(help="Let Adam go on, for each datum, from its encoded code.")
+        RefineTarget | None,
+        typer.Option(help="Let Adam go on, for each datum, from its encoded code."),
     ] = None,
     refine_steps: Annotated[int, typer.Option(min=1, help="Of Adam.")] = 100,
     refine_rate: Annotated[
@@ -181,7 +182,7 @@ def reconstruct(
 
 
 def refine_codes(
-    system: System, data: Data, what: What, how: dict[str, Any]
+    system: System, data: Data, what: RefineTarget, how: dict[str, Any]
 ) -> tuple[System, Code]:
     """Codes that were optimised further, and the system that decodes them; says what it brought.
 
@@ -231,7 +232,7 @@ def sample(
     path = output(run, sheet_path, "sampled.png")
     beside = None if out is None else with_suffix(out, "")
     folder = output(run, beside, "sampled") if needs_files(system) else None
-    options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
+    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
                     temperature=temperature)  # fmt: skip
     codes = system.sample_codes(count, label, seed, **options)
     sizes = parse_resolution(resolution)

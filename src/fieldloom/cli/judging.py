@@ -21,7 +21,7 @@ from fieldloom.cli.options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
-    given,
+    select_given,
 )
 from fieldloom.cli.runs import load_system
 
@@ -77,7 +77,7 @@ def judge(
     evaluator.check_points(points)
     index = None if label is None else system.class_of(label)
     count = comparison.sample_count(source, index, count)
-    options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
+    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
                     temperature=temperature)  # fmt: skip
     classes = comparison.draw_labels(system, source, count, seed) if index is None else index
     samples = system.sample_codes(count, classes, seed, **options).cpu()

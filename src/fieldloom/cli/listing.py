@@ -55,7 +55,7 @@ def list_(
     """The names that recipes can use."""
     from fieldloom import recipe
 
-    groups: dict[str, Any] = {"recipes": recipe.names()}
+    groups: dict[str, Any] = {"recipes": recipe.list_recipes()}
     if what != "recipes":
         from fieldloom.assembly import TABLES
         from fieldloom.engine.stage import OPTIMIZERS

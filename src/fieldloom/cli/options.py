@@ -44,7 +44,7 @@ def permit() -> Permit:
     return _permit.get()
 
 
-def allowing(verb: Callable[..., None]) -> Callable[..., None]:
+def with_allowances(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb with the options ``ALLOWANCES``; ``permit`` tells it which of them were given."""
 
     @wraps(verb)
@@ -120,7 +120,7 @@ TopPOption = Annotated[float | None, typer.Option(help="Of tokens: the likeliest
 TemperatureOption = Annotated[float | None, typer.Option(help="Of tokens: below 1 is safer.")]
 
 
-def given(**options: Any) -> dict[str, Any]:
+def select_given(**options: Any) -> dict[str, Any]:
     """Those options that were given."""
     return {name: value for name, value in options.items() if value is not None}
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fieldloom.cli.ceilings import announce
+from fieldloom.cli.ceilings import report_upper_bound
 from fieldloom.cli.console import say
 from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
@@ -43,7 +43,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a recipe into a run directory."""
-    from fieldloom.recipe import load, moved_path, parse_override
+    from fieldloom.recipe import load, parse_new_path, parse_override
 
     seeds = [] if seed is None else [f"seed={seed}"]
     loaded = load(recipe, [*(set_ or []), *seeds])
@@ -54,7 +54,7 @@ def train(
     path = None
     if resume:
         changes = [parse_override(text) for text in set_ or []]
-        path = moved_path(changes[0]) if len(changes) == 1 else None
+        path = parse_new_path(changes[0]) if len(changes) == 1 else None
         if seeds or (set_ and path is None):
             raise InputError(
                 "--resume goes on with the run's own recipe: --set and --seed cannot change it, "
@@ -72,9 +72,16 @@ def train(
 
     if resume:
         check_resumed(folder, recipe)
-    coded = partial(announce, folder)
     system = start(
-        loaded, str(folder), stage.value, device.value, resume, coded, fields, permit(), path
+        loaded,
+        str(folder),
+        stage.value,
+        device.value,
+        resume,
+        on_codec=partial(report_upper_bound, folder),
+        fields=fields,
+        permit=permit(),
+        path=path,
     )
     say(f"trained: {folder}")
     if "field" in system.finished and not system.family.has_code:

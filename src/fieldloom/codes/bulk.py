@@ -24,7 +24,7 @@ from torch import Tensor
 from fieldloom import export, stopping
 from fieldloom.encoders import errors
 from fieldloom.engine.lock import hold_lock
-from fieldloom.engine.provenance import fingerprint as digest_of
+from fieldloom.engine.provenance import fingerprint
 from fieldloom.engine.schemas import Job, Manifest, Shard, parse_json, read_text, validate_content
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError, Interrupted, quote
@@ -41,7 +41,7 @@ KEYS = ("codes", "places", "errors")
 """What a shard holds of each signal."""
 
 
-class Codes(NamedTuple):
+class EncodedSet(NamedTuple):
     """Codes (signals, tokens, width), each one's place in its source and final error (signals,).
 
     failed: place -> why there is no code of it.
@@ -60,7 +60,7 @@ def encode(
     folder: str | Path,
     shard: int | None = None,
     worst: float = math.inf,
-) -> Codes:
+) -> EncodedSet:
     """The codes of these indices of a source, shard by shard into a folder; goes on with its job.
 
     indices: (signals,), in the order of the result. shard: signals of one; None: as many as the job
@@ -87,7 +87,7 @@ def encode(
             worst=worst if math.isfinite(worst) else None,
             data=source.facts()["fingerprint"],
             places=hashlib.blake2b(indices.numpy().tobytes(), digest_size=8).hexdigest(),
-            system=fingerprint(system),
+            system=fingerprint_system(system),
         )
         manifest = before or Manifest(job=job, shards=[])
         check_job(manifest.job, job, folder)
@@ -155,7 +155,9 @@ def encode_shards(
                 raise Interrupted(f"stopped after shard {number + 1} of {len(parts)}")
 
 
-def encode_shard(system: System, source: Source, indices: Tensor, worst: float = math.inf) -> Codes:
+def encode_shard(
+    system: System, source: Source, indices: Tensor, worst: float = math.inf
+) -> EncodedSet:
     """The codes of one shard, without those that failed. Raises Paused where it may be left."""
     left = stopping.take_state()
     codes, losses = ([left["codes"]], [left["losses"]]) if left else ([], [])
@@ -188,10 +190,10 @@ def encode_shard(system: System, source: Source, indices: Tensor, worst: float =
         else "its code or its error is no finite number"
         for i in (~good).nonzero().flatten().tolist()
     }
-    return Codes(code[good], indices[good], loss[good], failed)
+    return EncodedSet(code[good], indices[good], loss[good], failed)
 
 
-def read(folder: str | Path) -> Codes:
+def read(folder: str | Path) -> EncodedSet:
     """The codes of a finished job.
 
     Raises InputError where there is none, or it is not finished, or a shard is damaged;
@@ -217,7 +219,7 @@ def read(folder: str | Path) -> Codes:
     if len({part["codes"].shape[1:] for part in parts}) > 1:
         raise InputError(f"the shards in '{folder}' hold codes of several shapes.")
     joined = {key: torch.cat([part[key] for part in parts]) for key in KEYS}
-    return Codes(joined["codes"], joined["places"], joined["errors"], failed)
+    return EncodedSet(joined["codes"], joined["places"], joined["errors"], failed)
 
 
 def fingerprint_of_job(folder: Path) -> str | None:
@@ -238,7 +240,7 @@ def shard_name(number: int) -> str:
 
 def shard_provenance(job: Job, number: int) -> dict[str, str]:
     """What made a shard, as its file says it."""
-    return {"job": digest_of(job.model_dump()), "shard": str(number)}
+    return {"job": fingerprint(job.model_dump()), "shard": str(number)}
 
 
 def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tensor]:
@@ -264,7 +266,7 @@ def check_free(path: Path, job: Job, entered: bool) -> None:
     if entered or not path.exists():
         return
     try:
-        own = read_tensors(path).made_by.get("job") == digest_of(job.model_dump())
+        own = read_tensors(path).made_by.get("job") == fingerprint(job.model_dump())
     except InputError:
         own = False
     if not own:
@@ -336,11 +338,11 @@ def shard_size(system: System, source: Source, indices: Tensor) -> int:
     size = min(size, max(1, EFFORT // max(1, system.encoder.point_evaluations(numbers))))
     if system.encoder.independent:
         return size
-    batch = system.encode_batch(datum)
+    batch = system.encode_batch_size(datum)
     return math.ceil(size / batch) * batch
 
 
-def fingerprint(system: System) -> str:
+def fingerprint_system(system: System) -> str:
     """Of everything that a code is a function of, beside the data."""
     parts = ("modality", "renderer", "loss", "field", "conditioner", "encoder", "train")
     told = {key: system.stored_recipe.get(key) for key in parts}

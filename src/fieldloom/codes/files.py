@@ -28,7 +28,7 @@ def encode_into(
     path: str | Path,
     format: Format | None = None,
     worst: float = math.inf,
-) -> bulk.Codes:
+) -> bulk.EncodedSet:
     """Encode data of a source into a folder or a file; goes on with a job that was stopped.
 
     indices: (signals,) of the data, in the order of the result. format: None: as ``format_of``
@@ -96,7 +96,7 @@ def read_codes(path: str | Path, system: System) -> Code:
         raise InputError(f"'{path}' does not exist: give what encode wrote.")
     if where.is_dir():
         codes, made_with = bulk.read(where).codes, bulk.fingerprint_of_job(where)
-        mine = bulk.fingerprint(system)
+        mine = bulk.fingerprint_system(system)
     elif where.suffix.lower() in HDF5:
         codes, _ = nef.read(where, system.family, system.permit)
     else:

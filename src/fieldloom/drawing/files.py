@@ -81,7 +81,7 @@ def write_sheet(
     system: System, codes: Code, path: str | Path, resolution: Resolution | None = None
 ) -> Path | None:
     """Pictures of the data of codes as one PNG; None where these data cannot be shown."""
-    system.check_room(codes, resolution)
+    system.check_memory(codes, resolution)
     data = in_batches(lambda part: system.decode(part, resolution), "decoding", codes)
     sheet = export.join_images([system.modality.to_image(one) for one in data])
     return None if sheet is None else export.write(export.png_bytes(sheet), path)

@@ -272,7 +272,7 @@ class Run:
 
     # -- log
 
-    def log(self, line: dict[str, Any]) -> None:
+    def append_log(self, line: dict[str, Any]) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         try:
             with open(
@@ -326,7 +326,7 @@ class Run:
         told = self.read_environment()
         began = told.get("made_by")
         ours = began is not None and (began == made_by or there == [ENV])
-        if there and not self.exists and not (ours and self._has_only_begun(told)):
+        if there and not self.exists and not (ours and self._holds_only_beginning(told)):
             raise InputError(
                 f"'{self.folder}' holds {there[0]} but no {RECIPE}: it is of another run. Take "
                 "another folder, or delete it."
@@ -338,14 +338,14 @@ class Run:
         self.write_json(ENV, environment | {"made_by": made_by})
 
     @property
-    def untouched(self) -> bool:
+    def has_only_begun(self) -> bool:
         """Whether the run has only begun: nothing is trained but what it was given."""
         told = self.read_environment()
         if told.get("made_by") != provenance(self.stored_recipe):
             return False  # not this recipe's beginning, but somebody's own files
-        return self._has_only_begun(told)
+        return self._holds_only_beginning(told)
 
-    def _has_only_begun(self, told: dict[str, Any]) -> bool:
+    def _holds_only_beginning(self, told: dict[str, Any]) -> bool:
         """Whether there is nothing but what a run begins with. told: its ``env.json``."""
         if (self.folder / STATE).exists() or (self.folder / SHARDS).exists():
             return False

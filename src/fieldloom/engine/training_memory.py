@@ -19,7 +19,7 @@ CODES = 4
 """A batch of codes, its noise, both mixed, and the answer."""
 
 
-def check_training(
+def check_training_memory(
     system: System, source: Source, stages: Mapping[str, Stage], todo: Sequence[str]
 ) -> None:
     """Raise InputError for a stage that would need more memory than its device has.
