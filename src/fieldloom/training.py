@@ -17,8 +17,8 @@ from fieldloom.engine import device as devices
 from fieldloom.engine.inherit import check_donor, inherit
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
-from fieldloom.engine.training_memory import check_training_memory
 from fieldloom.engine.run import FINGERPRINTED, SHARDS, Run
+from fieldloom.engine.training_memory import check_training_memory
 from fieldloom.errors import InputError, Interrupted
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import AnyBatch, CodeBatch, Coding, Likelihood, Objective
@@ -209,7 +209,7 @@ def train_prior(
     device: torch.device,
     on_codec: Callable[[System, Source], None] | None = None,
 ) -> None:
-    """Train those of the stages ``codec`` and ``prior`` that ``todo`` names, on the field's codes."""
+    """Train the stages ``codec`` and ``prior``, if in ``todo``, on the codes of the field."""
     assert system.prior is not None
     codes, labels = training_codes(system, source, run)
     if "codec" in todo:

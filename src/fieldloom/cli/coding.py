@@ -27,8 +27,8 @@ from fieldloom.cli.options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
-    select_given,
     parse_resolution,
+    select_given,
 )
 from fieldloom.cli.outputs import check_free, check_not_own, output, with_suffix
 from fieldloom.cli.runs import load_system
@@ -232,8 +232,8 @@ def sample(
     path = output(run, sheet_path, "sampled.png")
     beside = None if out is None else with_suffix(out, "")
     folder = output(run, beside, "sampled") if needs_files(system) else None
-    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
-                    temperature=temperature)  # fmt: skip
+    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
+                           top_p=top_p, temperature=temperature)  # fmt: skip
     codes = system.sample_codes(count, label, seed, **options)
     sizes = parse_resolution(resolution)
     sheet = write_sheet(system, codes, path, sizes)

@@ -1,4 +1,4 @@
-"""Samples of a run beside baselines, against training and held-out data."""
+"""Samples of a run and of baselines, compared with training and held-out data."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def judge(
     out: FolderOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Samples beside baselines, against training and held-out data; judge.json and judge.png.
+    """Compare samples and baselines with training and held-out data; judge.json and judge.png.
 
     The baselines: the start, training fields plus noise, a Gaussian of the fields' weights, and the
     training fields themselves; and held-out data as a perfect generator would give them. The
-    picture has a row for each sample: itself, the nearest training field in signals, in weights.
+    image has a row for each sample: itself, the nearest training field in signals, in weights.
     """
     from contextlib import nullcontext
 
@@ -65,7 +65,7 @@ def judge(
     from fieldloom.engine.lock import hold_lock
     from fieldloom.engine.run import Run
     from fieldloom.evaluation import comparison, evaluator_of
-    from fieldloom.evaluation.neighbours import neighbour_images
+    from fieldloom.evaluation.neighbours import draw_neighbours
     from fieldloom.inputs import source_of
     from fieldloom.training import training_codes
 
@@ -77,8 +77,8 @@ def judge(
     evaluator.check_points(points)
     index = None if label is None else system.class_of(label)
     count = comparison.sample_count(source, index, count)
-    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
-                    temperature=temperature)  # fmt: skip
+    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
+                           top_p=top_p, temperature=temperature)  # fmt: skip
     classes = comparison.draw_labels(system, source, count, seed) if index is None else index
     samples = system.sample_codes(count, classes, seed, **options).cpu()
     with hold_lock(Path(run)) if not Run(run).has_codes else nullcontext():
@@ -87,7 +87,7 @@ def judge(
     found = comparison.compare_with_baselines(
         system, source, known, {"samples": samples}, labels, asked
     )
-    images = neighbour_images(system, samples, known, found.novelty["samples"])
+    images = draw_neighbours(system, samples, known, found.novelty["samples"])
     sheet = export.sheet(images, 3, report.tile_height(images))
     path = export.write(export.png_bytes(sheet), folder / "judge.png")
     about = {"count": count, "label": label, "options": options, "seed": seed, "noise": noise}

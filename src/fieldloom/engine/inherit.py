@@ -1,4 +1,4 @@
-"""A run that begins with the trained fields of another, so that many priors share one fit."""
+"""Runs that begin with the trained fields of another run, so that many priors share one fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fieldloom.system import System
 
 
 def check_donor(recipe: Recipe, other: str | Path) -> dict[str, Any]:
-    """The folder of the other run and the seed of its field and codes, to be kept in ``env.json``.
+    """The folder and the seed of a run whose fields a recipe may begin with, for ``env.json``.
 
     Raises InputError where its field is not trained, or has other data, parts or settings.
     """
@@ -47,7 +47,7 @@ def inherit(system: System, run: Run, other: str | Path) -> None:
 
 
 def _dependencies(recipe: Recipe) -> dict[str, Any]:
-    """What fields and codes depend on, by today's names: the data themselves, not their path."""
+    """What fields and codes depend on, by today's names; the path of the data is left out."""
     known = {key: x for key, x in recipe.get("known", {}).items() if key != "beside"}
     source = recipe.get("source")
     if isinstance(source, dict):

@@ -1,4 +1,4 @@
-"""A stage of training: its optimisers, and what is a function of (seed, step) alone."""
+"""Optimisers; the order of data, seeds and learning rates as functions of (seed, step) alone."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from fieldloom import export
 from fieldloom.errors import InputError, quote
 from fieldloom.geometry.mesh import Mesh
-from fieldloom.types import Batch, Cameras, Coords, Data, Function, Signal, Values
+from fieldloom.types import Batch, Cameras, Coords, Data, Function, Signal, Values, as_unit_floats
 
 Resolution = int | tuple[int, ...]
 LONGEST = 1 << 40
@@ -105,7 +105,7 @@ class Modality:
 
     def normalize(self, data: Tensor) -> Tensor:
         """Data, float in [0, 1] or uint8, as values."""
-        unit = data.float() / 255 if data.dtype == torch.uint8 else data
+        unit = as_unit_floats(data)
         return self.low + (self.high - self.low) * unit
 
     def denormalize(self, values: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class Source:
     def facts(self) -> dict[str, Any]:
         """What the system must know of its data: goes into the resolved recipe."""
         seen = hashlib.blake2b(digest_size=8)
-        beside = self.data.beside()
+        beside = self.data.extras()
         order = ("label", "frame", "coords", "c2w", "intrinsics")  # not surface: only judged by
         parts = [torch.cat([self.train, self.test]), *(beside[k] for k in order if k in beside)]
         for one in itertools.chain(_tensors(self.data.values), parts):
