@@ -26,8 +26,8 @@ from fieldloom.training import StageName
 from fieldloom.types import Code, Data
 
 Trained = System | str | Path
-"""A trained system, or the folder of its run. ``load`` takes what a folder may need besides: a
-device, modules to trust, the network."""
+"""A trained system, or the folder of its run. Call ``load`` for a run that needs a certain device,
+modules to trust, or the network."""
 
 
 def train(
@@ -51,12 +51,12 @@ def train(
     recipe: a name, a path, or a dict; variant, trust, large, overrides: as of ``build``.
     run:    the folder; it is made.
     stage:  ``field``, ``codec``, ``prior`` or ``all``.
-    resume: go on with the run that is there, by its own recipe; ``recipe`` may then be None, and
-            ``source={"path": ...}`` says where its data lie now.
+    resume: continue the run in the folder, by its own recipe; ``recipe`` may then be None, and
+            ``source={"path": ...}`` is the new path of data that were moved.
     fields: another run, whose trained field and codes this one begins with.
-    network: let data be fetched.
+    network: allow downloads of data.
 
-    Raises InputError for whatever does not fit, for a folder that holds a run already (without
+    Raises InputError for arguments that do not fit, for a folder that holds a run already (without
     ``resume``), and where there is none to resume; Interrupted where the user stops it.
     """
     path = parse_new_path(overrides) if resume else None
@@ -81,14 +81,14 @@ def evaluate(
     folder: str | Path | None = None,
     resolution: Resolution | None = None,
 ) -> Result:
-    """Measure a system on the test part of its own data, or on others.
+    """Measure a system on the test part of its own data, or on other data.
 
     >>> result = fieldloom.evaluate("runs/digits")
     >>> {metric.name: metric.value for metric in result.metrics}["psnr"]
 
     system: or the folder of its run. source: other data, or a path to them: only their
-    reconstruction is measured. folder: where report.html, report.json and images are written, at
-    this resolution; None: nowhere.
+    reconstruction is measured. folder: a folder for report.html, report.json and images, which are
+    drawn at this resolution; None: none are written.
 
     Raises InputError where the data are not of the system's kind, or have changed.
     """
@@ -109,12 +109,11 @@ def encode(
     format: Format | None = None,
     worst: float = math.inf,
 ) -> EncodedSet:
-    """Find the codes of a whole data set, and keep them in a folder or a file.
+    """Encode a whole data set, and write the codes into a folder or a file.
 
     >>> codes = fieldloom.encode("runs/digits", "runs/digits/encoded").codes
 
-    A job that was stopped goes on where it was when it is called again. ``System.encode`` takes
-    data that are in memory.
+    A job that was stopped is resumed by the same call. ``System.encode`` encodes data in memory.
 
     system: or the folder of its run. path: a folder of shards, or, with a suffix, one file:
     safetensors, or fit-a-nef's layout (.hdf5). source: data, or a path to them; None: the test part
@@ -142,17 +141,17 @@ def render(
     held: bool = False,
     depth: bool = False,
 ) -> Path:
-    """Draw one datum into a file: an image, video or audio, a shape or a scene from all around.
+    """Draw one datum into a file: an image, a video, audio, or a shape or scene from all around.
 
     >>> fieldloom.render("runs/digits", "digit.png", system.sample_codes(1), resolution=512)
 
     system: or the folder of its run. path: its suffix says the format: PNG, TIFF, MP4, GIF, WAV.
-    code:   (1, tokens, width); None: that of ``data``, one datum, or of the only signal of a fit.
+    code:   (1, tokens, width); None: the code of ``data``, one datum, or of a run that fits one.
     resolution: of images and video the longer side, or (rows, columns). None: as trained.
     crop:   of images and video, a part: left, top, right, bottom as fractions of width and height.
     frame:  of video, the image at this fraction of its time.
-    frames: of shapes and scenes, how many all around.
-    held:   of scenes, the views of ``data`` that are held out, beside their originals.
+    frames: of shapes and scenes, the number of views all around.
+    held:   of scenes, the held-out views of ``data``, each next to its original.
     depth:  of scenes, distances instead of colours.
 
     Raises InputError for what this kind of data does not have, and for another kind of file.

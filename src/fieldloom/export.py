@@ -1,4 +1,4 @@
-"""Images, sheets, animations, audio, meshes. Every file is written beside, then renamed."""
+"""Writes images, sheets, animations, audio and meshes, each file atomically."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ AnyPath = str | Path
 """A path, as text or not."""
 
 PARTIAL = ".partial"
-"""How a file ends that is still being written; before it stand the writer's host and process."""
+"""The suffix of a file that is being written; host and process of the writer stand before it."""
 
 
 def as_path(path: AnyPath) -> Path:
-    """Raises InputError for what is no path."""
+    """A path, of text or a path. Raises InputError for others, and for no name of a file."""
     if not isinstance(path, str | Path) or "\0" in str(path) or not Path(path).name:
         raise InputError(f"path = {quote(path)}: the name of a file is needed.")
     return Path(path)
 
 
 def atomically(path: AnyPath, write: Callable[[BinaryIO], object]) -> Path:
-    """Let ``write`` fill a new file beside ``path``, then put it in its place.
+    """Write a file atomically: ``write`` fills a temporary file, which is then renamed to ``path``.
 
-    Whatever goes wrong, a file that was at ``path`` before is still whole, and nothing is left
-    over; only a process that is killed leaves its part, which ``remove_partial`` finds.
+    Whatever goes wrong, an older file at ``path`` stays whole, and the temporary file is removed.
+    Only a killed process leaves it behind, for ``remove_partial``.
     """
     path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,11 +68,12 @@ def atomically(path: AnyPath, write: Callable[[BinaryIO], object]) -> Path:
 
 
 def remove_partial(folder: Path, own: Collection[str] = ()) -> None:
-    """Remove what processes left that were killed while they wrote into a folder.
+    """Remove the temporary files of processes that were killed while they wrote into a folder.
 
-    own: names of files that nobody else writes now; of others the writer must be gone.
+    own: names of files that no other process writes now; the temporary files of other names are
+    removed where their writer has ended.
     """
-    own, random = set(own), "[a-z0-9_]{8}"  # as older versions named them, where it is no word
+    own, random = set(own), "[a-z0-9_]{8}"  # names of older versions
     for file in folder.glob(".*"):
         if not file.is_file() or file.is_symlink():
             continue
@@ -84,7 +85,7 @@ def remove_partial(folder: Path, own: Collection[str] = ()) -> None:
 
 
 def _has_ended(file: Path) -> bool:
-    """Whether the process that was writing a file has ended; of another host nobody knows."""
+    """Whether the writer of a temporary file has ended; False if it ran on another host."""
     found = re.search(rf"\.([^/]+)-(\d+)-[^-]+{re.escape(PARTIAL)}$", file.name)
     if found is None or not found[1].endswith(socket.gethostname()):
         return False
@@ -112,7 +113,7 @@ def npy(data: Tensor, path: AnyPath) -> Path:
 def pixels(image: Tensor) -> NDArray[np.uint8]:
     """(channel, height, width) in [0, 1] -> uint8 (height, width, 3): clamped, rounded.
 
-    Grey is one channel; of more than three the first three are seen.
+    One channel is grey; of more than three channels the first three are taken.
     """
     if not isinstance(image, Tensor) or image.ndim != 3 or 0 in image.shape or len(image) == 2:
         raise InputError(
@@ -124,7 +125,7 @@ def pixels(image: Tensor) -> NDArray[np.uint8]:
 
 
 def _describe(value: object) -> str:
-    """What something is, for a message."""
+    """A value in words, for an error."""
     shape = getattr(value, "shape", None)
     return type(value).__name__ if shape is None else f"an array of the shape {tuple(shape)}"
 
@@ -143,7 +144,7 @@ def png_bytes(array: NDArray[np.uint8]) -> bytes:
 def sheet(images: Tensor, columns: int, size: int | None = None, gap: int = 2) -> NDArray[np.uint8]:
     """Images (batch, channel, height, width) side by side on white: uint8 (height, width, 3).
 
-    size: the height that each is shown at, by nearest neighbour, so that pixels stay visible.
+    size: the height that each is resized to, by nearest neighbour, so that pixels stay visible.
     """
     tiles = [pixels(image) for image in images]
     return _grid([_nearest(x, size) for x in tiles] if size is not None else tiles, columns, gap)
@@ -167,7 +168,7 @@ def _nearest(tile: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
 def gif(frames: Iterable[NDArray[np.uint8]], path: AnyPath, seconds: float = 0.08) -> Path:
     """Frames uint8 (height, width, 3) as an animation that loops.
 
-    seconds: of each, at least 0.02: viewers slow down what is shorter.
+    seconds: of each frame, at least 0.02, since viewers show shorter ones more slowly.
     """
     first, rest = _split_first(frames, path)
     if not 0 <= seconds <= 600:
@@ -246,11 +247,11 @@ def wav(data: Tensor, rate: int, path: AnyPath) -> Path:
 
 
 Strips = Iterable[tuple[int, NDArray[np.uint8]]]
-"""(first row, uint8 (rows, width, channel)) from top to bottom: an image that nobody holds."""
+"""(first row, uint8 (rows, width, channel)) from top to bottom: an image larger than memory."""
 
 
 def png_from_strips(strips: Strips, shape: tuple[int, int, int], path: AnyPath) -> Path:
-    """An image (height, width, 1 | 3) as a PNG, of which one strip is held at a time.
+    """An image (height, width, 1 | 3) as a PNG, written strip by strip.
 
     Rows are filtered by their differences to the left pixel. Source: RFC 2083, sections 3 and 6.
     """
@@ -280,7 +281,7 @@ def png_from_strips(strips: Strips, shape: tuple[int, int, int], path: AnyPath) 
 
 
 def tiff(strips: Strips, shape: tuple[int, int, int], path: AnyPath, tile: int = 256) -> Path:
-    """An image (height, width, 1 | 3) as a TIFF of deflated tiles, of which one row is held.
+    """An image (height, width, 1 | 3) as a TIFF of deflated tiles, written row by row of tiles.
 
     tile: pixels of its side, a multiple of 16.
     """
@@ -331,7 +332,7 @@ def _tiles(strips: Strips, shape: tuple[int, int, int], tile: int) -> Iterator[N
 
 
 def _check_strips(strips: Strips, shape: tuple[int, int, int]) -> Iterator[NDArray[np.uint8]]:
-    """The strips of an image; raises InputError where they do not make it up."""
+    """Pass on the strips of an image. Raises InputError where they do not make up the image."""
     height, width, channels = shape
     reached = 0
     for first, strip in strips:
@@ -389,8 +390,8 @@ def check_frames(path: AnyPath) -> None:
 
 
 def join_images(images: Sequence[Tensor | None]) -> NDArray[np.uint8] | None:
-    """Images (3, height, width) as a square sheet, one alone as it is; None for what has none."""
-    shown = [pixels(image) for image in images if image is not None]
-    if len(shown) <= 1:
-        return shown[0] if shown else None
-    return _grid(shown, max(1, round(len(shown) ** 0.5)))
+    """Images (3, height, width) as a square sheet; a single one as it is, None for none."""
+    tiles = [pixels(image) for image in images if image is not None]
+    if len(tiles) <= 1:
+        return tiles[0] if tiles else None
+    return _grid(tiles, max(1, round(len(tiles) ** 0.5)))

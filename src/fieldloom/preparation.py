@@ -55,7 +55,7 @@ def make_path_absolute(recipe: Recipe) -> Recipe:
 
 
 def add_micro_batch(recipe: Recipe, device: torch.device, permit: Permit = NOTHING) -> Recipe:
-    """The recipe with the micro-batch of stage ``field`` that suits this machine, if it has none."""
+    """The recipe with a micro-batch of stage ``field``, by this machine where it has none."""
     field = parse_settings(recipe).field_stage
     if field.micro is not None:
         return recipe

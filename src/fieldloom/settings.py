@@ -21,7 +21,7 @@ class Stage:
     """A section ``[train.X]`` of a recipe.
 
     steps, batch: optimizer steps, signals in each.
-    optimizer: name and arguments; groups: what differs for a group of an objective's parameters
+    optimizer: name and arguments; groups: settings of single groups of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
     schedule:  of the learning rate: ``cosine`` to 0 over the steps, ``constant``, or ``step``:
                multiplied by ``factor`` after every ``every`` steps (below 1: a fraction of all

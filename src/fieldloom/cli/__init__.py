@@ -57,7 +57,7 @@ app.add_typer(analyse, name="analyse")
 
 
 OF_THE_INPUT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
-"""What is wrong with a path that was given."""
+"""Errors of a path that the user gave, which are wrong input."""
 
 STOPPED = "stopped; what was finished is kept."
 
@@ -69,7 +69,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
-    logging.basicConfig(handlers=[logging.NullHandler()])  # of a broken file our sentence is said
+    logging.basicConfig(handlers=[logging.NullHandler()])  # broken files get our own message
     warnings.showwarning = lambda message, *rest, **named: print(
         f"warning: {printable(str(message))}", file=sys.stderr
     )
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def answer(error: Exception) -> tuple[str, int]:
-    """What to say of an error, in a sentence, and the exit status."""
+    """The message for an error, one sentence, and the exit status."""
     if isinstance(error, InputError):
         return str(error), 2
     if isinstance(error, Interrupted):
@@ -93,8 +93,8 @@ def answer(error: Exception) -> tuple[str, int]:
     if isinstance(error, FieldloomError):
         return str(error), 1
     if hasattr(error, "format_message"):  # an argument that the parser refuses
-        told = error.format_message()
-        return "" if "NoArgs" in type(error).__name__ else told, 2
+        message = error.format_message()
+        return "" if "NoArgs" in type(error).__name__ else message, 2
     if type(error).__name__ == "Abort":  # what the parser makes of Ctrl-C
         return STOPPED, 130
     said = shorten(str(error).partition("\n")[0], 300)
@@ -117,6 +117,7 @@ def answer(error: Exception) -> tuple[str, int]:
 
 
 def stop(message: str, status: int) -> None:
+    """Print an error and exit."""
     if message:  # none where the parser has printed its help
         print(f"error: {shorten(message, 600)}", file=sys.stderr)
     raise SystemExit(status)

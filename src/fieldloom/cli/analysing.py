@@ -1,4 +1,4 @@
-"""What runs have learned, beyond its metrics: images, and the numbers behind them."""
+"""Analyses of what runs have learned: images, and the numbers in them."""
 
 from __future__ import annotations
 
@@ -169,13 +169,13 @@ def time(
 
 
 def analysis_folder(run: str, out: Path | None, name: str) -> Path:
-    """Where ``name.json`` and its picture go. Raises InputError where others' would be lost."""
+    """The folder of ``name.json`` and its image. Raises InputError to keep other files."""
     files = (f"{name}.json", f"{name}.png")
     if out is None or out.resolve() == Path(run).resolve():
         for file in files:
             output(run, None, file)
         return Path(run)
-    again = has_key(out / files[0], "recipes")  # this very analysis, done again
+    again = has_key(out / files[0], "recipes")  # the same analysis again
     for file in files:
         check_not_own(out / file) if again else output(run, out / file, file)
     return out
@@ -190,14 +190,14 @@ def first_data(system: System, path: str | None, count: int | None) -> Data:
 
 
 def name_runs(runs: list[str]) -> dict[str, str]:
-    """What each run is called: its folder's name, or where several have it, its whole path."""
+    """Run -> its label: the folder's name or, where several have the same, the whole path."""
     short = {run: Path(run).resolve().name for run in runs}
     alike = list(short.values())
     return {run: name if alike.count(name) == 1 else run for run, name in short.items()}
 
 
 def write_numbers(folder: Path, name: str, runs: list[str], numbers: dict[str, Any]) -> None:
-    """Numbers as JSON, with the runs that they are of."""
+    """Write numbers as JSON, with the runs that they belong to."""
     from fieldloom.engine.run import Run
 
     recipes = [Run(run).read_recipe().get("recipe") for run in runs]

@@ -73,7 +73,7 @@ def judge(
     system = load_system(run, device)
     source = source_of(system)
     evaluator = evaluator_of(system, source)
-    measure = evaluator.choose_measure(metric)  # before the work: it may be wrong
+    measure = evaluator.choose_measure(metric)  # raises before the work
     evaluator.check_points(points)
     index = None if label is None else system.class_of(label)
     count = comparison.sample_count(source, index, count)
@@ -109,14 +109,14 @@ def print_comparison(found: Comparison) -> None:
         title = f"{rows[0].size} each against {key[0]} data, {key[1]}, by {found.measure}"
         table = Table("set", "failures", *SET_METRICS, title=title)
         for row in rows:
-            values = (report.number(row.metrics[name]) for name in SET_METRICS)
+            values = (report.format_number(row.metrics[name]) for name in SET_METRICS)
             table.add_row(*map(cell, (row.set, row.failures, *values)))
         console().print(table)
     for space, novelty in found.novelty["samples"].items():
-        far = report.number(novelty.samples.distances.median().item())
+        far = report.format_number(novelty.samples.distances.median().item())
         line = f"{space}: samples are {far} from the nearest training field"
         if novelty.held_out is not None:
-            usual = report.number(novelty.held_out.distances.median().item())
+            usual = report.format_number(novelty.held_out.distances.median().item())
             line += f", held-out fields {usual} (medians), ratio {novelty.ratio:.3g}; "
             line += f"{novelty.nearer:.1%} of the samples are nearer than all of these"
         say(line)
