@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -277,6 +278,12 @@ def _run_stage(
         save=lambda state: run.write_state(name, state, system.stored_recipe),
         log=run.append_log,
     )
+
+
+def lock_and_find_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:
+    """As ``training_codes``, with the run's lock where they must be encoded first."""
+    with nullcontext() if run.has_codes else hold_lock(run.folder):
+        return training_codes(system, source, run)
 
 
 def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:

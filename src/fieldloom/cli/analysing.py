@@ -20,6 +20,8 @@ from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fieldloom.system import System
     from fieldloom.types import Data
 
@@ -48,15 +50,13 @@ def influence(
     A row a datum: the original, its reconstruction, and for each token a map of the difference, by
     its own largest value. Of views, the first one that was held out.
     """
-    from fieldloom import export, report
     from fieldloom.evaluation.influence import analyse_influence
 
     folder = analysis_folder(run, out, "influence")
     system = load_system(run, device)
     found = analyse_influence(system, first_data(system, source, count), tokens, seed)
     images, columns = found.draw(), len(found.tokens) + 2
-    sheet = export.sheet(images, columns, report.tile_height(images))
-    path = export.write(export.png_bytes(sheet), folder / "influence.png")
+    path = write_images(images, columns, folder / "influence.png")
     numbers = found.as_json()
     write_numbers(folder, "influence.json", [run], numbers)
     if found.mean_locality is None:
@@ -194,6 +194,14 @@ def name_runs(runs: list[str]) -> dict[str, str]:
     short = {run: Path(run).resolve().name for run in runs}
     alike = list(short.values())
     return {run: name if alike.count(name) == 1 else run for run, name in short.items()}
+
+
+def write_images(images: Tensor, columns: int, path: Path) -> Path:
+    """Write images (n, channel, height, width) as a sheet with this number of columns."""
+    from fieldloom import export, report
+
+    sheet = export.sheet(images, columns, report.tile_height(images))
+    return export.write(export.png_bytes(sheet), path)
 
 
 def write_numbers(folder: Path, name: str, runs: list[str], numbers: dict[str, Any]) -> None:

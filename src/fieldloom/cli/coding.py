@@ -84,7 +84,7 @@ def encode(
     format: Format = files.format_of(path) if kind is None else kind.value
     if format != "shards" and not path.suffix:
         path = with_suffix(path, f".{format}")
-    files.check_format(system, format)  # before the work, so that an error shows at once
+    files.check_code_format(system, format)  # before the work, so that an error shows at once
     if out is not None and files.is_begun(path, format):  # by the same command
         check_own_job(path, format)
     else:
@@ -122,11 +122,11 @@ def decode(
 ) -> None:
     """Decode codes, one file each: those of encode, or fields of fit-a-nef's layout (HDF5)."""
     from fieldloom.codes.files import read_codes
-    from fieldloom.drawing import check_format, write_data
+    from fieldloom.drawing import check_file_format, write_data
 
     folder = output(run, out, "decoded")
     system = load_system(run, device)
-    check_format(system, kind, project)
+    check_file_format(system, kind, project)
     sizes = parse_resolution(resolution)
     found = read_codes(codes, system)
     paths = write_data(system, found[:count], folder, sizes, kind, project)
@@ -162,13 +162,13 @@ def reconstruct(
     Shapes become meshes where the originals stood; of views, an orbit is rendered. With --refine
     codes, or all weights of each function, are optimised further on what they were encoded from.
     """
-    from fieldloom.drawing import check_format, write_data
+    from fieldloom.drawing import check_file_format, write_data
     from fieldloom.evaluation import in_batches
     from fieldloom.inputs import held_out_part
 
     folder = output(run, out, "reconstructions")
     system = load_system(run, device)
-    check_format(system, kind, project)
+    check_file_format(system, kind, project)
     sizes = parse_resolution(resolution)
     found, indices = held_out_part(system, source)
     data = found.read(indices[:count])
@@ -224,10 +224,10 @@ def sample(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Draw new data: a sheet of images and, of other data than images, also a file each."""
-    from fieldloom.drawing import check_format, needs_files, write_data, write_sheet
+    from fieldloom.drawing import check_file_format, needs_files, write_data, write_sheet
 
     system = load_system(run, device)
-    check_format(system, kind, project)
+    check_file_format(system, kind, project)
     sheet_path = None if out is None else with_suffix(out, ".png")
     path = output(run, sheet_path, "sampled.png")
     folder_path = None if out is None else with_suffix(out, "")

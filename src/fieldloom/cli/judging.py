@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldloom.cli.analysing import FolderOption, analysis_folder, write_numbers
+from fieldloom.cli.analysing import FolderOption, analysis_folder, write_images, write_numbers
 from fieldloom.cli.console import cell, console, say
 from fieldloom.cli.options import (
     Device,
@@ -59,15 +58,11 @@ def judge(
     training fields themselves; and held-out data as a perfect generator would give them. The
     image has a row for each sample: itself, the nearest training field in signals, in weights.
     """
-    from contextlib import nullcontext
-
-    from fieldloom import export, report
-    from fieldloom.engine.lock import hold_lock
     from fieldloom.engine.run import Run
     from fieldloom.evaluation import comparison, evaluator_of
     from fieldloom.evaluation.neighbours import draw_neighbours
     from fieldloom.inputs import source_of
-    from fieldloom.training import training_codes
+    from fieldloom.training import lock_and_find_codes
 
     folder = analysis_folder(run, out, "judge")
     system = load_system(run, device)
@@ -81,15 +76,13 @@ def judge(
                            top_p=top_p, temperature=temperature)  # fmt: skip
     classes = comparison.draw_labels(system, source, count, seed) if index is None else index
     samples = system.sample_codes(count, classes, seed, **options).cpu()
-    with hold_lock(Path(run)) if not Run(run).has_codes else nullcontext():
-        known, labels = training_codes(system, source, Run(run))
+    known, labels = lock_and_find_codes(system, source, Run(run))
     asked = comparison.ComparisonOptions(measure, points, noise, index, seed)
     found = comparison.compare_with_baselines(
         system, source, known, {"samples": samples}, labels, asked
     )
     images = draw_neighbours(system, samples, known, found.novelty["samples"])
-    sheet = export.sheet(images, 3, report.tile_height(images))
-    path = export.write(export.png_bytes(sheet), folder / "judge.png")
+    path = write_images(images, 3, folder / "judge.png")
     about = {"count": count, "label": label, "options": options, "seed": seed, "noise": noise}
     about |= {"points": points} if found.measure == "chamfer" else {}
     write_numbers(folder, "judge.json", [run], about | comparison.as_json(found))

@@ -43,7 +43,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a recipe into a run directory."""
-    from fieldloom.recipe import load, parse_new_path, parse_override
+    from fieldloom.recipe import load
 
     seeds = [] if seed is None else [f"seed={seed}"]
     loaded = load(recipe, [*(set_ or []), *seeds])
@@ -51,19 +51,7 @@ def train(
         raise InputError("--run '' names no folder.")
     own = Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
     folder = own if run is None else Path(run)
-    path = None
-    if resume:
-        changes = [parse_override(text) for text in set_ or []]
-        path = parse_new_path(changes[0]) if len(changes) == 1 else None
-        if seeds or (set_ and path is None):
-            raise InputError(
-                "--resume goes on with the run's own recipe: --set and --seed cannot change it, "
-                "but for source.path, where the same data lie now."
-            )
-        if fields is not None:
-            raise InputError(
-                "--resume goes on with the run's own fields: --fields is for a new run."
-            )
+    path = new_path_of(set_ or [], seed, fields) if resume else None
 
     from fieldloom.drawing import draw_fit
     from fieldloom.inputs import source_of
@@ -87,6 +75,25 @@ def train(
     if "field" in system.finished and not system.family.has_code:
         for line in draw_fit(system, source_of(system), folder):
             say(line)
+
+
+def new_path_of(overrides: list[str], seed: int | None, fields: Path | None) -> str | None:
+    """The new path of a resumed run's data, where the options give one.
+
+    Raises InputError for options that would change the run's recipe or its fields.
+    """
+    from fieldloom.recipe import parse_new_path, parse_override
+
+    changes = [parse_override(text) for text in overrides]
+    path = parse_new_path(changes[0]) if len(changes) == 1 else None
+    if seed is not None or (overrides and path is None):
+        raise InputError(
+            "--resume goes on with the run's own recipe: --set and --seed cannot change it, "
+            "but for source.path, where the same data lie now."
+        )
+    if fields is not None:
+        raise InputError("--resume goes on with the run's own fields: --fields is for a new run.")
+    return path
 
 
 def demo(

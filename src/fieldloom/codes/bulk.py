@@ -143,7 +143,7 @@ def encode_shards(
                 raise Interrupted(f"stopped within shard {number + 1} of {len(parts)}") from None
             tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
             path = folder / shard_name(number)
-            check_free(path, manifest.job, entered=number < len(done))
+            check_overwrite(path, manifest.job, entered=number < len(done))
             write_tensors(path, tensors, {}, shard_provenance(manifest.job, number))
             failed = {str(index): why for index, why in found.failed.items()}
             entry = Shard(
@@ -261,7 +261,7 @@ def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tenso
     return tensors
 
 
-def check_free(path: Path, job: Job, entered: bool) -> None:
+def check_overwrite(path: Path, job: Job, entered: bool) -> None:
     """Raise InputError where a shard would overwrite a file that this job did not write.
 
     entered: whether the manifest has the shard already, so that it is computed again.

@@ -38,7 +38,7 @@ def encode_into(
     """
     path = Path(path)
     format = format_of(path) if format is None else format
-    check_format(system, format)
+    check_code_format(system, format)
     folder = shards_of(path, format)
     found = bulk.encode(system, source, indices, folder, worst=worst)
     if format == "shards":
@@ -55,10 +55,10 @@ def encode_into(
     return found
 
 
-def check_format(system: System, format: Format) -> None:
+def check_code_format(system: System, format: Format) -> None:
     """Raise InputError where a system's codes cannot be kept in a format."""
     if format == "hdf5":
-        nef.check(system.family)
+        nef.check_family(system.family)
 
 
 def format_of(path: Path) -> Format:

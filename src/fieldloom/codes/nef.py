@@ -43,7 +43,7 @@ LAYOUT = TypeAdapter(list[tuple[str, tuple[NonNegativeInt, ...]]])
 """What ``param_config`` holds: the name and the shape of each tensor."""
 
 
-def check(family: Family) -> None:
+def check_family(family: Family) -> None:
     """Raise InputError where a family's codes cannot be kept as such a file."""
     import_h5py()
     name_tensors(family)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fieldloom.drawing.drawer import WHOLE, Crop, Drawer, Drawn, Options
 from fieldloom.drawing.files import (
-    check_format,
+    check_file_format,
     needs_files,
     write_animation,
     write_data,
@@ -32,8 +32,9 @@ DRAWERS: Mapping[str, tuple[type[Drawer], Fit]] = {
 }
 """A modality's ``kind`` -> the drawer of such data, and the function that draws a fit."""
 
-__all__ = ["DRAWERS", "WHOLE", "Crop", "Drawer", "Drawn", "Options", "check_format", "draw_fit",
-           "drawer_of", "needs_files", "write_animation", "write_data", "write_sheet"]  # fmt: skip
+__all__ = ["DRAWERS", "WHOLE", "Crop", "Drawer", "Drawn", "Options", "check_file_format",
+           "draw_fit", "drawer_of", "needs_files", "write_animation", "write_data",
+           "write_sheet"]  # fmt: skip
 
 
 def drawer_of(system: System, options: Options = Options()) -> Drawer:  # noqa: B008 (frozen)

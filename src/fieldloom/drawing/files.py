@@ -16,7 +16,7 @@ from fieldloom.system import System
 from fieldloom.types import Code
 
 
-def check_format(system: System, format: str | None, project: int = 0) -> None:
+def check_file_format(system: System, format: str | None, project: int = 0) -> None:
     """Raise InputError for a file format, or a projection, that the run's data do not have."""
     formats = [suffix[1:] for suffix in system.modality.formats]
     if format is not None and format not in formats:
@@ -39,9 +39,9 @@ def write_data(
     format: one of the modality's, as ``glb``; None: its default. project: of shapes, Newton steps
     of a mesh's vertices onto the surface. frames: of shapes, centre and scale of the originals
     (batch, 4). Shapes without a surface are left out, with a warning. Raises InputError as
-    ``check_format``.
+    ``check_file_format``.
     """
-    check_format(system, format, project)
+    check_file_format(system, format, project)
     folder, paths, empty = Path(folder), [], []
     for i in range(len(codes)):
         path = folder / (f"{i:04d}" if format is None else f"{i:04d}.{format}")
