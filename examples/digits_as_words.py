@@ -67,7 +67,7 @@ def main() -> None:
         back = codec.decode(codec.encode(codes))
         print(f"PSNR through codebooks of {size} a layer: {score(decode(back), data)}")
     rows = torch.cat([part[:16] for part in (data, decode(codes), decode(back))])
-    export.write(export.png_bytes(export.sheet(rows, 16, 48)), asked.out / "words.png")
+    export.png(export.sheet(rows, 16, 48), asked.out / "words.png")
 
     # 3. A transformer learns fields as sequences of tokens, and samples new ones.
     prior = Autoregressive(shape, 10, codec, layout, depth=3, width=96, heads=6)
@@ -87,7 +87,7 @@ def main() -> None:
     written = decode(prior.sample(16, torch.arange(16) % 10, top_k=5, temperature=0.8))
     _, near = nearest(written.flatten(1), data.flatten(1))
     rows = torch.cat([written, data[near]])
-    export.write(export.png_bytes(export.sheet(rows, 16, 48)), asked.out / "written.png")
+    export.png(export.sheet(rows, 16, 48), asked.out / "written.png")
     print(f"new digits above the nearest of the {len(data)}: {asked.out / 'written.png'}")
 
 

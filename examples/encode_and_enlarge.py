@@ -96,7 +96,7 @@ def main() -> None:
         print(f"{name}: PSNR {error:.2f} dB at {size} x {size}")
         shown.append(joined(drawn[4 * SIDE]))
     sheet = export.sheet(torch.cat(shown).clamp(0, 1), columns=3)
-    export.write(export.png_bytes(sheet), asked.out / "enlarged.png")
+    export.png(sheet, asked.out / "enlarged.png")
     print(f"pixels, one pass, refined: {asked.out / 'enlarged.png'}")
 
 

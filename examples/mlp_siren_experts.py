@@ -66,7 +66,7 @@ def main() -> None:
         print(f"{name}: PSNR {psnr(fitted, data).item():.2f} dB after {asked.steps} steps")
         shown.append(fitted[0])
     sheet = export.sheet(torch.stack(shown), columns=4)
-    export.write(export.png_bytes(sheet), asked.out / "side_by_side.png")
+    export.png(sheet, asked.out / "side_by_side.png")
     print(f"original, mlp, siren, experts: {asked.out / 'side_by_side.png'}")
 
 

@@ -81,7 +81,7 @@ def main() -> None:
     # 3. New digits, at eight times the resolution that was trained on.
     with torch.no_grad():
         fresh = draw(prior.sample(32), 64)
-    export.write(export.png_bytes(export.sheet(fresh, 8)), arguments.out / "samples.png")
+    export.png(export.sheet(fresh, 8), arguments.out / "samples.png")
     print(f"pictures: {arguments.out}")
 
 

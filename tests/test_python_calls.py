@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import fieldloom
-from fieldloom import export, recipe
+from fieldloom import atomic, export, recipe
 from fieldloom.arguments import as_cameras
 from fieldloom.errors import InputError
 from fieldloom.modalities.modality import sizes_of
@@ -136,7 +136,7 @@ CALLS = {
 SCRIPT = """
 import json, sys
 import numpy as np, torch, fieldloom
-from fieldloom import export, recipe
+from fieldloom import atomic, export, recipe
 from fieldloom.modalities import Views
 from fieldloom.types import Data
 orbit = Views(size=8).cameras()
@@ -256,7 +256,7 @@ def test_paths_may_be_text(tmp_path):
         export.mp4([frame], str(tmp_path / "a.mp4")),
         export.wav(torch.rand(1, 80), 8000, str(tmp_path / "a.wav")),
         export.npy(torch.rand(3), str(tmp_path / "a.npy")),
-        export.text("x", str(tmp_path / "a.txt")),
+        atomic.write_text("x", str(tmp_path / "a.txt")),
         export.frames([frame], str(tmp_path / "b.png")),
         export.png_from_strips(strip, (8, 8, 3), str(tmp_path / "c.png")),
         export.tiff(strip, (8, 8, 3), str(tmp_path / "a.tiff")),

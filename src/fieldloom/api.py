@@ -9,13 +9,13 @@ from typing import Any
 
 from fieldloom import evaluation, report, training
 from fieldloom.assembly import read_recipe
+from fieldloom.atomic import as_path
 from fieldloom.codes.bulk import EncodedSet
 from fieldloom.codes.files import Format, encode_into
 from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.run import Run, load
 from fieldloom.errors import InputError, quote
 from fieldloom.evaluation import Result
-from fieldloom.export import as_path
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source

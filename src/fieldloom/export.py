@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
-import re
-import socket
 import struct
-import tempfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -20,94 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fieldloom.atomic import AnyPath, as_path, write_atomically, write_bytes
 from fieldloom.errors import InputError, quote
-from fieldloom.process import alive
-
-AnyPath = str | Path
-"""A path, as text or not."""
-
-PARTIAL = ".partial"
-"""The suffix of a file that is being written; host and process of the writer stand before it."""
-
-
-def as_path(path: AnyPath) -> Path:
-    """A path, of text or a path. Raises InputError for others, and for no name of a file."""
-    if not isinstance(path, str | Path) or "\0" in str(path) or not Path(path).name:
-        raise InputError(f"path = {quote(path)}: the name of a file is needed.")
-    return Path(path)
-
-
-def atomically(path: AnyPath, write: Callable[[BinaryIO], object]) -> Path:
-    """Write a file atomically: ``write`` fills a temporary file, which is then renamed to ``path``.
-
-    Whatever goes wrong, an older file at ``path`` stays whole, and the temporary file is removed.
-    Only a killed process leaves it behind, for ``remove_partial``.
-    """
-    path = as_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{socket.gethostname()}-{os.getpid()}"
-    prefix = f".{path.name[:64]}.{writer}-"
-    try:
-        handle, beside = tempfile.mkstemp(prefix=prefix, suffix=PARTIAL, dir=path.parent)
-    except OSError as error:
-        error.filename = str(path)  # not the hidden one
-        raise
-    try:
-        with open(beside, "wb", opener=lambda *named: handle) as file:  # keeps its name
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, path)
-    except BaseException as error:
-        Path(beside).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # so that a message can say where the disk is full
-        raise
-    return path
-
-
-def remove_partial(folder: Path, own: Collection[str] = ()) -> None:
-    """Remove the temporary files of processes that were killed while they wrote into a folder.
-
-    own: names of files that no other process writes now; the temporary files of other names are
-    removed where their writer has ended.
-    """
-    own, random = set(own), "[a-z0-9_]{8}"  # names of older versions
-    for file in folder.glob(".*"):
-        if not file.is_file() or file.is_symlink():
-            continue
-        before = re.fullmatch(rf"\.(.+)\.({random})", file.name)
-        now = re.fullmatch(rf"\.(.+)\.[^/]+-\d+-[^-]+{re.escape(PARTIAL)}", file.name)
-        left = before is not None and before[1] in own and re.search("[0-9_]", before[2])
-        if left or (now is not None and (now[1] in own or _has_ended(file))):
-            file.unlink(missing_ok=True)
-
-
-def _has_ended(file: Path) -> bool:
-    """Whether the writer of a temporary file has ended; False if it ran on another host."""
-    found = re.search(rf"\.([^/]+)-(\d+)-[^-]+{re.escape(PARTIAL)}$", file.name)
-    if found is None or not found[1].endswith(socket.gethostname()):
-        return False
-    return not alive(int(found[2]))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write(content: bytes, path: AnyPath) -> Path:
-    return atomically(path, lambda file: file.write(content))
-
-
-def text(content: str, path: AnyPath) -> Path:
-    return write(content.encode(), path)
 
 
 def npy(data: Tensor, path: AnyPath) -> Path:
-    return atomically(path, lambda file: np.save(file, data.detach().float().cpu().numpy()))
+    """A tensor as a numpy file of float32."""
+    return write_atomically(path, lambda file: np.save(file, data.detach().float().cpu().numpy()))
 
 
 def pixels(image: Tensor) -> NDArray[np.uint8]:
@@ -130,12 +45,13 @@ def _describe(value: object) -> str:
     return type(value).__name__ if shape is None else f"an array of the shape {tuple(shape)}"
 
 
-def png(image: Tensor, path: AnyPath) -> Path:
-    """One image (channel, height, width) in [0, 1] as a PNG."""
-    return write(png_bytes(pixels(image)), path)
+def png(image: Tensor | NDArray[np.uint8], path: AnyPath) -> Path:
+    """One image (channel, height, width) in [0, 1], or uint8 (height, width, 3), as a PNG."""
+    return write_bytes(png_bytes(image if isinstance(image, np.ndarray) else pixels(image)), path)
 
 
 def png_bytes(array: NDArray[np.uint8]) -> bytes:
+    """The content of a PNG of an image, uint8 (height, width, 3)."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -174,7 +90,7 @@ def gif(frames: Iterable[NDArray[np.uint8]], path: AnyPath, seconds: float = 0.0
     if not 0 <= seconds <= 600:
         raise InputError(f"seconds = {seconds}: of each frame, from 0 to 600.")
     milliseconds = max(20, int(seconds * 1000))
-    return atomically(
+    return write_atomically(
         path,
         lambda file: Image.fromarray(first).save(
             file,
@@ -210,7 +126,7 @@ def mp4(frames: Iterable[NDArray[np.uint8]], path: AnyPath, rate: int | float = 
                 container.mux(stream.encode(image))
             container.mux(stream.encode(None))
 
-    return atomically(path, encode)
+    return write_atomically(path, encode)
 
 
 def _split_first(
@@ -241,7 +157,7 @@ def wav(data: Tensor, rate: int, path: AnyPath) -> Path:
         raise InputError(f"rate = {quote(rate)}: samples a second, a whole number above 0.")
     audio = data.detach().float().cpu() * 2 - 1
     levels = (audio * 32768).round().clamp(-32768, 32767).short().mT.numpy()
-    return atomically(
+    return write_atomically(
         path, lambda file: soundfile.write(file, levels, rate, "PCM_16", format="WAV")
     )
 
@@ -277,7 +193,7 @@ def png_from_strips(strips: Strips, shape: tuple[int, int, int], path: AnyPath) 
         chunk(b"IDAT", packer.flush())
         chunk(b"IEND", b"")
 
-    return atomically(path, encode)
+    return write_atomically(path, encode)
 
 
 def tiff(strips: Strips, shape: tuple[int, int, int], path: AnyPath, tile: int = 256) -> Path:
@@ -307,7 +223,7 @@ def tiff(strips: Strips, shape: tuple[int, int, int], path: AnyPath, tile: int =
         )
         next(tiles, None)  # strips below the last row are an error, too
 
-    return atomically(path, encode)
+    return write_atomically(path, encode)
 
 
 def _check(shape: tuple[int, int, int]) -> None:
@@ -363,7 +279,7 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: AnyPath)
         raise InputError(f"'{path.name}': a mesh is written as one of {', '.join(MESHES)}.")
     made = trimesh.Trimesh(vertices, faces, process=False)
     content = made.export(file_type=path.suffix[1:])
-    return write(content.encode() if isinstance(content, str) else bytes(content), path)
+    return write_bytes(content.encode() if isinstance(content, str) else bytes(content), path)
 
 
 FRAMES = (".png", ".gif", ".mp4")
@@ -379,7 +295,7 @@ def frames(images: Sequence[NDArray[np.uint8]], path: AnyPath) -> Path:
         return gif(images, path)
     if path.suffix == ".mp4":
         return mp4(images, path)
-    return write(png_bytes(_grid(images, min(len(images), 8))), path)
+    return png(_grid(images, min(len(images), 8)), path)
 
 
 def check_frames(path: AnyPath) -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldloom import export
+from fieldloom import atomic, export
 from fieldloom.engine.run import Run
 from fieldloom.evaluation import Result
 from fieldloom.modalities.modality import Resolution
@@ -55,8 +55,8 @@ def write(
     if log := run.read_log():
         images = {"Loss": ("curves.png", plot_losses(log))} | images
     for name, content in images.values():
-        export.write(content, run.inside(name))
-    export.text(html_page(run, system, result, images), run.inside("report.html"))
+        atomic.write_bytes(content, run.inside(name))
+    atomic.write_text(html_page(run, system, result, images), run.inside("report.html"))
 
 
 def nearest_table(result: Result, source: Source) -> list[dict[str, Any]]:

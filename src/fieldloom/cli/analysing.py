@@ -75,7 +75,7 @@ def curves(
     ] = None,
 ) -> None:
     """Learning curves of several runs: the PSNR of their logs over steps and over seconds."""
-    from fieldloom import export
+    from fieldloom import atomic
     from fieldloom.engine.run import Run
     from fieldloom.evaluation.learning_curves import learning_curve
     from fieldloom.evaluation.plots import Panel, plot
@@ -88,7 +88,7 @@ def curves(
             raise InputError(f"'{run}': its log has no PSNR of the stage 'field' to draw.")
         over_steps[name], over_seconds[name] = (steps, psnr), (seconds, psnr)
     panels = Panel("step", "PSNR (dB)", over_steps), Panel("seconds", "", over_seconds)
-    export.write(plot(*panels), path)
+    atomic.write_bytes(plot(*panels), path)
     say(f"{len(over_steps)} runs: {path}")
 
 
@@ -101,7 +101,7 @@ def support(
     device: DeviceOption = Device.auto,
 ) -> None:
     """PSNR of held-out views against the number of support views; support.png and .json."""
-    from fieldloom import export
+    from fieldloom import atomic
     from fieldloom.evaluation.plots import Panel, plot
     from fieldloom.evaluation.views import psnr_by_support
 
@@ -118,7 +118,7 @@ def support(
         say(f"{name}: {values} dB from 1 to {views} views, {len(data)} data")
     lines = {name: (counts, values) for name, values in found.items()}
     panel = Panel("support views", "PSNR of held-out views (dB)", lines)
-    path = export.write(plot(panel), folder / "support.png")
+    path = atomic.write_bytes(plot(panel), folder / "support.png")
     write_numbers(folder, "support.json", runs, {"views": counts, "psnr": found, "data": len(data)})
     say(f"support: {path}")
 
@@ -146,7 +146,7 @@ def time(
     Fourier features, fitted from random weights. The clock runs while these compute, one datum at a
     time, and not while they are measured.
     """
-    from fieldloom import export
+    from fieldloom import atomic
     from fieldloom.engine import device as devices
     from fieldloom.evaluation.plots import Panel, plot
     from fieldloom.evaluation.timing import Budget, Rates, as_json, psnr_against_time
@@ -162,7 +162,9 @@ def time(
     for name, curve in found.items():
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
     lines = {name: (curve.seconds, curve.psnr) for name, curve in found.items()}
-    path = export.write(plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png")
+    path = atomic.write_bytes(
+        plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png"
+    )
     about = {"data": len(data), "environment": devices.environment(system.device)}
     write_numbers(folder, "time.json", [run], about | as_json(found, budget, rates, width))
     say(f"time: {path}")
@@ -201,7 +203,7 @@ def write_images(images: Tensor, columns: int, path: Path) -> Path:
     from fieldloom import export, report
 
     sheet = export.sheet(images, columns, report.tile_height(images))
-    return export.write(export.png_bytes(sheet), path)
+    return export.png(sheet, path)
 
 
 def write_numbers(folder: Path, name: str, runs: list[str], numbers: dict[str, Any]) -> None:

@@ -115,7 +115,7 @@ def cost(
 
     from rich.table import Table
 
-    from fieldloom import export, report
+    from fieldloom import atomic, report
     from fieldloom.engine import device as devices
     from fieldloom.evaluation.costs import COLUMNS, PUBLISHED, cost_row_apart
     from fieldloom.recipe import load
@@ -144,5 +144,5 @@ def cost(
         console().print(table)
     if out is not None:
         where = devices.environment(devices.pick(device.value))
-        export.text(json.dumps({"environment": where, "tables": found}, indent=2) + "\n", out)
+        atomic.write_text(json.dumps({"environment": where, "tables": found}, indent=2) + "\n", out)
         say(f"written: {out}")

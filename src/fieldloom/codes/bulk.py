@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fieldloom import export, stopping
+from fieldloom import atomic, stopping
 from fieldloom.encoders import errors
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.provenance import fingerprint
@@ -93,7 +93,7 @@ def encode(
         manifest = before or Manifest(job=job, shards=[])
         check_job(manifest.job, job, folder)
         shards = map(shard_name, range(math.ceil(len(indices) / size)))
-        export.remove_partial(folder, [MANIFEST, PAUSED, *shards])
+        atomic.remove_partial(folder, [MANIFEST, PAUSED, *shards])
         if before is None:
             write_manifest(folder, manifest)  # before the first shard: it says whose folder this is
         encode_shards(system, source, indices.split(size), folder, manifest, worst)
@@ -297,7 +297,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    export.text(json.dumps(manifest.model_dump()) + "\n", folder / MANIFEST)
+    atomic.write_text(json.dumps(manifest.model_dump()) + "\n", folder / MANIFEST)
 
 
 def read_paused(folder: Path, number: int, job: Job) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ import torch
 from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.conditioners import FlatWeights
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.family import Family
@@ -68,7 +68,7 @@ def write(path: Path, family: Family, codes: Code, extras: Mapping[str, Tensor])
             for key, rows in extras.items():
                 open_file[key] = rows.detach().cpu().numpy()
 
-    return export.atomically(path, fill)
+    return atomic.write_atomically(path, fill)
 
 
 def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, dict[str, Tensor]]:

@@ -85,7 +85,7 @@ def write_sheet(
     system.check_memory(codes, resolution)
     data = in_batches(lambda part: system.decode(part, resolution), "decoding", codes)
     sheet = export.join_images([system.modality.to_image(one) for one in data])
-    return None if sheet is None else export.write(export.png_bytes(sheet), path)
+    return None if sheet is None else export.png(sheet, path)
 
 
 def write_animation(

@@ -81,7 +81,7 @@ def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
     small = interpolate(true, (height, width), mode="area")
     path = folder / "fitted.png"
     sheet = export.sheet(torch.cat([small, raw.clamp(0, 1)]), len(indices))
-    export.write(export.png_bytes(sheet), path)
+    export.png(sheet, path)
     held_out = min(modality.held, len(indices))
     lines = [
         f"fitted: {path} ({len(indices)} views, {held_out} of them held out, {height} x {width})"

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.assembly import assemble
 from fieldloom.engine import device as devices
 from fieldloom.engine.log import append_line, read_lines
@@ -142,7 +142,7 @@ class Run:
             if data.is_relative_to(near):
                 known["beside"] = os.path.relpath(data, run)
         told = recipe | {"format": FORMAT} | ({"known": known} if known else {})
-        export.text(dump(told), self.inside(RECIPE))
+        atomic.write_text(dump(told), self.inside(RECIPE))
 
     # -- weights
 
@@ -285,10 +285,10 @@ class Run:
         self.write_log(kept)
 
     def write_log(self, lines: Sequence[dict[str, Any]]) -> None:
-        export.text("".join(json.dumps(x) + "\n" for x in lines), self.inside(LOG))
+        atomic.write_text("".join(json.dumps(x) + "\n" for x in lines), self.inside(LOG))
 
     def write_json(self, name: str, content: Any) -> None:
-        export.text(json.dumps(content, indent=2) + "\n", self.inside(name))
+        atomic.write_text(json.dumps(content, indent=2) + "\n", self.inside(name))
 
     # -- the beginning, and what is left over
 
@@ -312,7 +312,7 @@ class Run:
         for name in there:
             if name != SHARDS:
                 (self.folder / name).unlink()
-        export.remove_partial(self.folder, RESERVED)
+        atomic.remove_partial(self.folder, RESERVED)
         self.write_json(ENV, environment | {"made_by": made_by})
 
     @property
@@ -352,7 +352,7 @@ class Run:
                 f"'{self.folder / CODES}' is there before the field is trained: it is of another "
                 "run. Delete it, or take another folder."
             )
-        export.remove_partial(self.folder, RESERVED)
+        atomic.remove_partial(self.folder, RESERVED)
         if (self.folder / STATE).is_file():
             path = self.folder / STATE
             with suppress(InputError):  # a damaged one raises where it is read

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.engine.schemas import Kind, Provenance, parse_json, validate_content
 from fieldloom.errors import InputError, shorten
 
@@ -41,7 +41,7 @@ def write_tensors(
     metadata = json.loads(json.dumps(dict(numbers) | {"made_by": dict(made_by or {})}))  # as read
     metadata["checksum"] = checksum(whole, metadata)
     # one entry: several would come in any order, and equal files would differ
-    return export.write(to_bytes(whole, {"fieldloom": json.dumps(metadata)}), path)
+    return atomic.write_bytes(to_bytes(whole, {"fieldloom": json.dumps(metadata)}), path)
 
 
 def read_tensors(path: Path) -> Held:

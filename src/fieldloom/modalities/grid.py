@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.errors import InputError, quote
 from fieldloom.modalities import media
 from fieldloom.modalities.modality import (
@@ -314,7 +314,7 @@ class Grid(Modality):
         One of ``formats``, as the path's suffix says: PNG, audio or video, or float32 numbers in a
         ``.npy`` array. A datum of more or fewer samples than ``size`` lasts as long.
         """
-        path, (datum,) = export.as_path(path), data.tensor
+        path, (datum,) = atomic.as_path(path), data.tensor
         named = path if path.suffix in self.formats else path.with_suffix(self.formats[0])
         rate = None if self.rate is None else self.rate * datum.shape[1] / self.size[0]
         return media.save(datum, named, rate)

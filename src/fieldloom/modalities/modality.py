@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor
 
-from fieldloom import export
+from fieldloom import atomic, export
 from fieldloom.errors import InputError, quote
 from fieldloom.geometry.mesh import Mesh
 from fieldloom.types import Batch, Cameras, Coords, Data, Function, Signal, Values, as_unit_floats
@@ -167,7 +167,7 @@ class Modality:
 
         None: there is nothing to write, as of a shape without a surface.
         """
-        path = export.as_path(path)
+        path = atomic.as_path(path)
         return export.npy(data.tensor[0], path.with_suffix(".npy"))
 
     def to_image(self, datum: Tensor) -> Tensor | None:
