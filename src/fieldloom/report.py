@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from fieldloom import atomic, export
 from fieldloom.engine.run import Run
 from fieldloom.evaluation import Result
+from fieldloom.evaluation.plots import figure_to_png
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
@@ -213,11 +213,7 @@ def plot_losses(log: list[dict[str, Any]]) -> bytes:
             ax.legend()
         ax.set(title=f"stage {stage}", xlabel="step", ylabel="loss", yscale="log")
         ax.grid(alpha=0.3)
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return figure_to_png(figure)
 
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;

@@ -42,14 +42,12 @@ def evaluate(
     With --source only the reconstruction of those data is measured, into a folder of its own.
     """
     from fieldloom.inputs import source_of
-    from fieldloom.recipe import parse_override, resolve
+    from fieldloom.recipe import parse_new_path, parse_override, resolve
 
     system = load_system(run, device)
     changes = [parse_override(text) for text in set_ or []]
     for override, change in zip(set_ or [], changes, strict=True):
-        source_of_it = change.get("source")
-        moved = isinstance(source_of_it, dict) and {*change, *source_of_it} == {"source", "path"}
-        if set(change) != {"evaluate"} and not moved:
+        if set(change) != {"evaluate"} and parse_new_path(change) is None:
             raise InputError(
                 f"--set {shorten(override)}: only keys of 'evaluate' can change after training, "
                 "and source.path, where the same data lie now."

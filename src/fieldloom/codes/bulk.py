@@ -348,12 +348,13 @@ def shard_size(system: System, source: Source, indices: Tensor) -> int:
 def fingerprint_system(system: System) -> str:
     """The fingerprint of everything but the data that a code depends on."""
     parts = ("modality", "renderer", "loss", "field", "conditioner", "encoder", "train")
-    told = {key: system.stored_recipe.get(key) for key in parts}
-    told["train"] = system.stored_recipe.get("train", {}).get("field")
-    seen = hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8)
+    sections = {key: system.stored_recipe.get(key) for key in parts}
+    sections["train"] = system.stored_recipe.get("train", {}).get("field")
+    content = json.dumps(sections, sort_keys=True, default=str)
+    digest = hashlib.blake2b(content.encode(), digest_size=8)
     for module in (system.family, system.encoder):
         for name, tensor in sorted(module.state_dict().items()):
-            seen.update(name.encode())
+            digest.update(name.encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
-            seen.update(flat.view(torch.uint8).numpy().data)
-    return seen.hexdigest()
+            digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

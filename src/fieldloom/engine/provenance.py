@@ -30,12 +30,12 @@ def provenance(recipe: Recipe) -> dict[str, str]:
     recipe: as the run's file has it; the same settings under other names have other fingerprints.
     The path of the data, their evaluation and published metrics are left out.
     """
-    told = {name: recipe.get(name) for name in (*FIELD, "prior")}
-    told["seed"] = recipe.get("seed", 0)
-    told["data"] = {key: x for key, x in recipe.get("known", {}).items() if key != "beside"}
+    sections = {name: recipe.get(name) for name in (*FIELD, "prior")}
+    sections["seed"] = recipe.get("seed", 0)
+    sections["data"] = {key: x for key, x in recipe.get("known", {}).items() if key != "beside"}
     for stage in STAGES:
-        told[f"train.{stage}"] = stage_settings(recipe, stage)
-    return {name: fingerprint(value) for name, value in told.items()}
+        sections[f"train.{stage}"] = stage_settings(recipe, stage)
+    return {name: fingerprint(value) for name, value in sections.items()}
 
 
 def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:

@@ -141,8 +141,8 @@ class Run:
             near = run.parent if len(run.parents) < 3 else run.parent.parent
             if data.is_relative_to(near):
                 known["beside"] = os.path.relpath(data, run)
-        told = recipe | {"format": FORMAT} | ({"known": known} if known else {})
-        atomic.write_text(dump(told), self.inside(RECIPE))
+        content = recipe | {"format": FORMAT} | ({"known": known} if known else {})
+        atomic.write_text(dump(content), self.inside(RECIPE))
 
     # -- weights
 
@@ -249,8 +249,8 @@ class Run:
     def write_state(self, stage: str, state: State, recipe: Recipe | None = None) -> None:
         """Write the checkpoint of a stage. recipe: what it is trained by; None: the run's own."""
         tensors, numbers = state
-        told = numbers | {"stage": stage}
-        write_tensors(self.inside(STATE), tensors, told, provenance(recipe or self.stored_recipe))
+        made_by = provenance(recipe or self.stored_recipe)
+        write_tensors(self.inside(STATE), tensors, numbers | {"stage": stage}, made_by)
 
     def read_state(self, stage: str) -> State | None:
         """The checkpoint of a stage that was interrupted; None where there is none.
@@ -301,10 +301,11 @@ class Run:
         """
         made_by = provenance(recipe)
         there = [name for name in RESERVED if os.path.lexists(self.folder / name)]
-        told = self.read_environment()
-        began = told.get("made_by")
+        environment_before = self.read_environment()
+        began = environment_before.get("made_by")
         ours = began is not None and (began == made_by or there == [ENV])
-        if there and not self.exists and not (ours and self._holds_only_beginning(told)):
+        only_begun = ours and self._holds_only_beginning(environment_before)
+        if there and not self.exists and not only_begun:
             raise InputError(
                 f"'{self.folder}' holds {there[0]} but no {RECIPE}: it is of another run. Take "
                 "another folder, or delete it."
@@ -318,19 +319,19 @@ class Run:
     @property
     def has_only_begun(self) -> bool:
         """Whether nothing is trained yet but the fields that the run was given."""
-        told = self.read_environment()
-        if told.get("made_by") != provenance(self.stored_recipe):
-            return False  # not this recipe's beginning, but somebody's own files
-        return self._holds_only_beginning(told)
+        environment = self.read_environment()
+        if environment.get("made_by") != provenance(self.stored_recipe):
+            return False  # the folder was not begun by this recipe
+        return self._holds_only_beginning(environment)
 
-    def _holds_only_beginning(self, told: dict[str, Any]) -> bool:
-        """Whether the folder holds only what a run begins with. told: its ``env.json``."""
+    def _holds_only_beginning(self, environment: dict[str, Any]) -> bool:
+        """Whether the folder holds only what a run begins with. environment: its ``env.json``."""
         if (self.folder / STATE).exists() or (self.folder / SHARDS).exists():
             return False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stages = {line["stage"] for line in self.read_log()}
-        if "fields" not in told:
+        if "fields" not in environment:
             return not (self.has_model or self.has_codes or stages)
         path = self.folder / MODEL
         done = numbers_of(ModelNumbers, read_tensors(path), path).finished if self.has_model else []
@@ -339,8 +340,8 @@ class Run:
     def read_environment(self) -> dict[str, Any]:
         """The content of ``env.json``; empty where there is none."""
         path = self.folder / ENV
-        said = parse_json(read_text(path), path) if path.is_file() else None
-        return said if isinstance(said, dict) else {}
+        content = parse_json(read_text(path), path) if path.is_file() else None
+        return content if isinstance(content, dict) else {}
 
     def tidy(self, finished: Sequence[str]) -> None:
         """Remove what a killed process left: half-written files, checkpoints of finished stages.

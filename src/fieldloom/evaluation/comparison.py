@@ -211,9 +211,9 @@ def as_json(found: Comparison) -> dict[str, Any]:
 
 
 def _set_as_json(found: SetComparison) -> dict[str, Any]:
-    told = found._asdict()
-    metrics = told.pop("metrics")
-    return told | {"figures": {name: _finite(value) for name, value in metrics.items()}}
+    entries = found._asdict()
+    metrics = entries.pop("metrics")
+    return entries | {"figures": {name: _finite(value) for name, value in metrics.items()}}
 
 
 def _novelty_as_json(found: Novelty) -> dict[str, Any]:
