@@ -97,13 +97,13 @@ def answer(error: Exception) -> tuple[str, int]:
         return "" if "NoArgs" in type(error).__name__ else message, 2
     if type(error).__name__ == "Abort":  # what the parser makes of Ctrl-C
         return STOPPED, 130
-    said = shorten(str(error).partition("\n")[0], 300)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in said):
+    message = shorten(str(error).partition("\n")[0], 300)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in message):
         count = re.search(r"allocate (\d+) bytes", str(error))
         what = f"{int(count[1]) / 1e9:.3g} GB at once" if count else "more than there is"
         return f"out of memory: '{shorten(' '.join(sys.argv[1:]))}' asked for {what}.", 1
     if isinstance(error, OSError):
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or said
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or message
         where = f" ('{shorten(str(error.filename))}')" if error.filename else ""
         status = 2 if error.errno in OF_THE_INPUT else 1
         return f"{reason}{where}; what was there before is unchanged.", status
@@ -111,7 +111,7 @@ def answer(error: Exception) -> tuple[str, int]:
         raise error
     kind = type(error).__name__
     return (
-        f"this is a fault of fieldloom, not of the input: {kind}: {said}. "
+        f"this is a fault of fieldloom, not of the input: {kind}: {message}. "
         "FIELDLOOM_TRACEBACK=1 shows where; please report it."
     ), 1
 

@@ -120,5 +120,7 @@ def validate_content(schema: type[Kind], content: Any, path: Path) -> Kind:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "its content"
-        said, given = first["msg"].lower(), quote(first["input"])
-        raise InputError(f"'{path}' is damaged: {shorten(where)} is {given}, but {said}.") from None
+        reason, given = first["msg"].lower(), quote(first["input"])
+        raise InputError(
+            f"'{path}' is damaged: {shorten(where)} is {given}, but {reason}."
+        ) from None
