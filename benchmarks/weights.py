@@ -29,7 +29,7 @@ from fieldloom.assembly import open_source
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
 from fieldloom.evaluation import comparison, evaluator_of
-from fieldloom.evaluation.neighbours import neighbour_images
+from fieldloom.evaluation.neighbours import draw_neighbours
 from fieldloom.evaluation.upper_bound import codec_upper_bound
 from fieldloom.metrics.cost import parameters
 from fieldloom.modalities.sources import Source
@@ -120,7 +120,7 @@ def judge(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
         system, source, known, sets, labels, comparison.ComparisonOptions(points=POINTS)
     )
     for way, novelty in found.novelty.items():
-        images = neighbour_images(system, sets[way], known, novelty)
+        images = draw_neighbours(system, sets[way], known, novelty)
         sheet = export.sheet(images, 3, tile_height(images))
         export.png(sheet, folder / f"nearest {way}.png")
     result = {
