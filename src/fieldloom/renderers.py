@@ -99,7 +99,7 @@ def check_rays(coord_dim: int, name: str) -> None:
 # -- volume rendering, from the samples of a ray to its colour
 
 
-def even_samples(near: float, far: float, count: int, rays: Coords) -> Tensor:
+def sample_evenly(near: float, far: float, count: int, rays: Coords) -> Tensor:
     """``count`` parameters t of every ray at equal steps, both ends included.
 
     rays (batch, rays, 6) -> (batch, rays, count), a view of one row.
@@ -109,7 +109,7 @@ def even_samples(near: float, far: float, count: int, rays: Coords) -> Tensor:
     return t.expand(*rays.shape[:2], -1)
 
 
-def stratified(t: Tensor, generator: Generator | None = None) -> Tensor:
+def sample_stratified(t: Tensor, generator: Generator | None = None) -> Tensor:
     """One uniform draw from the stratum of each sample (arXiv:2003.08934, eq. 2).
 
     t (..., samples), ascending, is even; a stratum ends in the middle between two samples, and the
@@ -349,8 +349,8 @@ class Volume:
 
     def ray_samples(self, rays: Coords, generator: Generator | None = None) -> Tensor:
         """The parameters t of the first pass: (batch, rays, samples)."""
-        t = even_samples(self.near, self.far, self.samples, rays)
-        return stratified(t, generator) if self._random(generator) else t
+        t = sample_evenly(self.near, self.far, self.samples, rays)
+        return sample_stratified(t, generator) if self._random(generator) else t
 
     def _pass(self, function: Function, origin: Tensor, direction: Tensor, t: Tensor) -> Rendered:
         points = (origin.unsqueeze(-2) + t.unsqueeze(-1) * direction.unsqueeze(-2)) / self.scale

@@ -21,7 +21,7 @@ from fieldloom.engine.room import check_training
 from fieldloom.engine.run import FINGERPRINTED, SHARDS, Run
 from fieldloom.errors import InputError, Interrupted
 from fieldloom.modalities.sources import Source
-from fieldloom.objectives import CodeBatch, Coding, Likelihood, Objective
+from fieldloom.objectives import CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
 from fieldloom.recipe import STAGES, Recipe, merge, resolve
@@ -154,9 +154,9 @@ def check(
     if system.prior is None:
         return
     if system.prior.codec.trained:
-        Training(Coding(system.prior.codec), stages["codec"])
+        Training(CodecLoss(system.prior.codec), stages["codec"])
     if system.prior.trained:
-        Training(Likelihood(system.prior), stages["prior"])
+        Training(PriorLoss(system.prior), stages["prior"])
     if not given and "field" not in [*system.finished, *todo]:
         raise InputError("the run has no trained field yet: --stage field comes first.")
     if system.prior.learns and len(source.train) < 2 and {"codec", "prior"} & set(todo):
@@ -207,7 +207,7 @@ def train_prior(
         classes = None if labels is None else labels.to(device)
         if system.prior.codec.trained:
             system.prior.codec.prepare(codes.to(device), classes, start)
-            learned = Coding(system.prior.codec)
+            learned = CodecLoss(system.prior.codec)
             train_on_codes("codec", learned, system, codes, labels, stages["codec"], run, device)
         system.prior.fit(codes.to(device), classes, start)
         keep(system, "codec", run)
@@ -216,7 +216,7 @@ def train_prior(
             coded(system, source)
     if "prior" in todo:
         if system.prior.trained:
-            likelihood = Likelihood(system.prior)
+            likelihood = PriorLoss(system.prior)
             train_on_codes("prior", likelihood, system, codes, labels, stages["prior"], run, device)
         keep(system, "prior", run)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fieldloom import memory
 from fieldloom.codecs.codec import BATCH, Codec, Identity
-from fieldloom.codecs.tokens import Token, Vocabulary, cut_tokens, gather, scatter
+from fieldloom.codecs.tokens import Token, Vocabulary, cut_tokens, gather_tokens, scatter_tokens
 from fieldloom.errors import InputError
 from fieldloom.nn.kmeans import kmeans, lloyd_max, nearest_centroids
 from fieldloom.types import Code, Slot
@@ -113,7 +113,7 @@ class Quantize(Codec):
         most = (SCALARS if scalar else VECTORS * size) // len(members)
         some = codes[:: -(-len(codes) // max(1, most))]  # whole codes, evenly spread
         inner = (self.before.encode(x) - self.center for x in some.split(BATCH))
-        left = torch.cat([gather(x.cpu(), index).flatten(0, 1) for x in inner])
+        left = torch.cat([gather_tokens(x.cpu(), index).flatten(0, 1) for x in inner])
         mask = (index >= 0).to(left).repeat(len(some), 1)
         for level in range(self.levels):
             codebook = lloyd_max(left, size) if scalar else kmeans(left, mask, size)
@@ -132,7 +132,7 @@ class Quantize(Codec):
             return torch.cat([self._token_ids(some) for some in code.split(BATCH)])
 
     def _token_ids(self, code: Code) -> Int[Tensor, "batch length levels"]:
-        tokens = gather(self.before.encode(code) - self.center, self.index)
+        tokens = gather_tokens(self.before.encode(code) - self.center, self.index)
         ids = tokens.new_empty((*tokens.shape[:2], self.levels), dtype=torch.long)
         mask = (self.index >= 0).to(tokens)
         for family, members in enumerate(self.members):
@@ -150,7 +150,7 @@ class Quantize(Codec):
         assert self.vocabulary is not None
         codebook = torch.from_numpy(self.vocabulary.codebook).to(inner.device)
         tokens = self.books.flatten(0, 1)[codebook, inner].sum(2)
-        vectors = self.center + scatter(tokens, self.index, self.before.inner_shape)
+        vectors = self.center + scatter_tokens(tokens, self.index, self.before.inner_shape)
         return self.before.decode(vectors)
 
     def loss(self, code: Code) -> Tensor:

@@ -121,13 +121,13 @@ def _concatenate(parts: list[TokenPositions]) -> TokenPositions:
     return TokenPositions(index, *(np.concatenate(x) for x in zip(*where, strict=True)))
 
 
-def gather(code: Code, index: Tensor) -> Tensor:
+def gather_tokens(code: Code, index: Tensor) -> Tensor:
     """The numbers of each token: (batch, length, width), zero where a token is shorter."""
     flat = torch.cat([code.flatten(1), code.new_zeros(len(code), 1)], 1)
     return flat[:, index]  # -1 is the zero at the end
 
 
-def scatter(tokens: Tensor, index: Tensor, code_shape: tuple[int, int]) -> Code:
+def scatter_tokens(tokens: Tensor, index: Tensor, code_shape: tuple[int, int]) -> Code:
     """The code of tokens (batch, length, width): what no token holds is zero."""
     flat = tokens.new_zeros(len(tokens), math.prod(code_shape) + 1)
     flat[:, index] = tokens  # what fills up shorter tokens goes to the end, which is cut off

@@ -115,7 +115,7 @@ class Shared(Conditioner):
         return self.base.mapping()
 
 
-def choose(slots: Slots, only: str) -> list[str]:
+def match_slots(slots: Slots, only: str) -> list[str]:
     """Names of the slots that match a glob pattern; fixed slots are never conditioned.
 
     Raises InputError where there are none.
@@ -128,9 +128,9 @@ def choose(slots: Slots, only: str) -> list[str]:
     return chosen
 
 
-def choose_of_layers(slots: Slots, only: str) -> list[str]:
-    """As ``choose``, of weights and biases alone: not of inputs, which belong to no layer."""
-    chosen = [name for name in choose(slots, only) if slots[name].role != "input"]
+def match_layer_slots(slots: Slots, only: str) -> list[str]:
+    """As ``match_slots``, of weights and biases alone: not of inputs, which belong to no layer."""
+    chosen = [name for name in match_slots(slots, only) if slots[name].role != "input"]
     if not chosen:
         raise InputError(f"conditioner.only = '{only}' matches no weight and no bias.")
     return chosen
@@ -189,7 +189,7 @@ class FlatWeights(Conditioner):
         start: Tensor | None = None,
         generator: Generator | None = None,
     ) -> None:
-        chosen = choose(slots, only)
+        chosen = match_slots(slots, only)
         super().__init__(slots, skip=frozenset(chosen), generator=generator)
         self.layout = {name: slots[name] for name in chosen}
         self.sizes = [math.prod(slot.shape) for slot in self.layout.values()]

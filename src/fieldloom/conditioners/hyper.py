@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Generator, Tensor, nn
 
-from fieldloom.conditioners.conditioner import Conditioner, Slots, choose_of_layers
+from fieldloom.conditioners.conditioner import Conditioner, Slots, match_layer_slots
 from fieldloom.errors import InputError
 from fieldloom.nn.initialisers import kaiming_linear, torch_linear
 from fieldloom.nn.layers import ACTIVATIONS
@@ -45,7 +45,7 @@ class Hyper(Conditioner):
             )
         if activation not in ACTIVATIONS:
             raise InputError(f"activation '{activation}' is none of {', '.join(ACTIVATIONS)}.")
-        chosen = choose_of_layers(slots, only)
+        chosen = match_layer_slots(slots, only)
         roles = ("weight", "bias")
         made = [n for role in roles for n in chosen if slots[n].role == role]
         gated = {n for n in made if rank is not None and slots[n].role == "weight"}

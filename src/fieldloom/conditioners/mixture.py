@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom import memory
-from fieldloom.conditioners.conditioner import Conditioner, Slots, Tensors, choose_of_layers
+from fieldloom.conditioners.conditioner import Conditioner, Slots, Tensors, match_layer_slots
 from fieldloom.errors import InputError
 from fieldloom.nn.initialisers import torch_linear
 from fieldloom.types import Code, Weights, layer_of
@@ -39,7 +39,7 @@ class Mixture(Conditioner):
     ) -> None:
         if experts < 1 or width < 1:
             raise InputError(f"mixture: experts = {experts}, width = {width}: at least 1 each.")
-        chosen = choose_of_layers(slots, only)
+        chosen = match_layer_slots(slots, only)
         super().__init__(slots, skip=frozenset(chosen), generator=generator)
         memory.require(experts * memory.bytes_of(slots[name].shape for name in chosen))
         self.experts, self.coefficients, self.chosen = experts, coefficients, chosen

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Generator, Tensor
 
-from fieldloom.conditioners.conditioner import Conditioner, Slots, choose
+from fieldloom.conditioners.conditioner import Conditioner, Slots, match_slots
 from fieldloom.errors import InputError
 from fieldloom.nn.initialisers import lecun_linear, torch_linear
 from fieldloom.types import Code, Weights, layer_of
@@ -35,7 +35,7 @@ class Shift(Conditioner):
         if width < 1:
             raise InputError(f"conditioner.width = {width}: at least 1.")
         super().__init__(slots, generator=generator)
-        biases = [name for name in choose(slots, only) if slots[name].role == "bias"]
+        biases = [name for name in match_slots(slots, only) if slots[name].role == "bias"]
         self.hidden = biases[:-1]
         if not self.hidden:
             raise InputError(f"conditioner.only = '{only}' leaves no hidden bias to shift.")

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from fieldloom.conditioners.conditioner import Conditioner, Slots, choose
+from fieldloom.conditioners.conditioner import Conditioner, Slots, match_slots
 from fieldloom.errors import InputError, unknown
 from fieldloom.types import Code, Weights
 
@@ -36,7 +36,7 @@ class Columns(Conditioner):
         if width < 1 or groups < 1:
             raise InputError(f"conditioner: width = {width}, groups = {groups}: at least 1 each.")
         super().__init__(slots, generator=generator)
-        self.chosen = [name for name in choose(slots, only) if slots[name].role == "weight"]
+        self.chosen = [name for name in match_slots(slots, only) if slots[name].role == "weight"]
         if not self.chosen:
             raise InputError(f"conditioner.only = '{only}' matches no weight.")
         shapes = [slots[name].shape for name in self.chosen]
@@ -53,7 +53,7 @@ class Columns(Conditioner):
             columns, base = to_column(tokens).mT, weights[name]
             around = -(-base.shape[-1] // columns.shape[-1])
             scales = columns.repeat(1, 1, around)[..., : base.shape[-1]]
-            weights[name] = base * over_tiles(scales, base.ndim)
+            weights[name] = base * expand_over_tiles(scales, base.ndim)
         return weights
 
     def macs(self) -> int:
@@ -100,13 +100,13 @@ class Factor(Conditioner):
         return super().origin(batch) if self.start is None else self.start.expand(batch, -1, -1)
 
     def forward(self, code: Code) -> Weights:
-        weight = over_tiles(code.mT, self.shared.ndim + 1) @ self.shared
+        weight = expand_over_tiles(code.mT, self.shared.ndim + 1) @ self.shared
         return self.base.mapping() | {self.slot: weight}
 
     def macs(self) -> int:
         return self.code_shape[1] * self.shared.numel()
 
 
-def over_tiles(matrices: Tensor, ndim: int) -> Tensor:
+def expand_over_tiles(matrices: Tensor, ndim: int) -> Tensor:
     """(batch, in, out) with axes of 1 for the tiles of a slot that has ``ndim`` with its batch."""
     return matrices.view(len(matrices), *(1,) * (ndim - 3), *matrices.shape[1:])

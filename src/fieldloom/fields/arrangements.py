@@ -82,11 +82,11 @@ class QuadTree:
     """Scale 2^i in layer i = 1, 2, ...: halves, quarters, whatever the numbers of tiles."""
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
-        _check_halved(tiles)
+        _check_halvings(tiles)
         return [fixed_affine(torch.full((len(own),), 2.0**i)) for i, own in enumerate(tiles, 1)]
 
 
-def _check_halved(tiles: Sequence[Tiles]) -> None:
+def _check_halvings(tiles: Sequence[Tiles]) -> None:
     if 2 ** len(tiles) > FINEST:
         raise InputError(f"arrangement: cells that are halved {len(tiles)} times pass {FINEST:g}.")
 
@@ -98,7 +98,7 @@ class Gray:
     """
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
-        _check_halved(tiles)
+        _check_halvings(tiles)
         scales = [2.0, *(2.0**i for i in range(1, len(tiles)))]
         offsets = [0.0, *(0.5 for _ in tiles[1:])]
         each = zip(tiles, scales, offsets, strict=True)

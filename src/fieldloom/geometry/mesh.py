@@ -101,7 +101,7 @@ def volume(mesh: Mesh) -> float:
     return float(np.einsum("fi,fi->", corners[:, 0], face_normals(mesh)) / 6)
 
 
-def watertight(mesh: Mesh) -> bool:
+def is_watertight(mesh: Mesh) -> bool:
     """Whether each edge belongs to exactly two faces; vertices at one place are one."""
     _, indices = np.unique(mesh.vertices, axis=0, return_inverse=True)
     corners = indices.reshape(-1)[mesh.faces]
@@ -110,7 +110,7 @@ def watertight(mesh: Mesh) -> bool:
     return bool(len(counts) and (counts == 2).all())
 
 
-def sample(mesh: Mesh, count: int, generator: Generator | None = None) -> Samples:
+def sample_surface(mesh: Mesh, count: int, generator: Generator | None = None) -> Samples:
     """Points uniform on the surface and the unit normals there: (count, 3) each, float64."""
     draws = torch.rand(3, count, generator=generator, dtype=torch.float64)
     cumulative = torch.from_numpy(np.cumsum(areas(mesh)))

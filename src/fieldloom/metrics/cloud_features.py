@@ -22,7 +22,7 @@ NODES = 4  # of the occupancy, an axis
 FAINT = 1e-3  # of the radius: points nearer than this are one point
 
 
-class Statistics:
+class CloudStatistics:
     """How the points of a cloud are spread: 211 features that need no weights.
 
     Their Frechet distance ranks generators. It is NOT the FPD: that name belongs to a PointNet++

@@ -170,7 +170,9 @@ class Grid(Modality):
             where = torch.unravel_index(drawn, axes)
             row = torch.arange(batch, device=values.device).unsqueeze(1)
             seen = self.normalize(values.movedim(1, -1)[(row, *where)])
-            coords = self._meet(self._along(axes), [along.cpu() for along in where]).to(seen)
+            coords = self._combine_axes(
+                self._axis_coords(axes), [along.cpu() for along in where]
+            ).to(seen)
             signal = Signal(coords.expand(batch, -1, -1), seen, index, label=data.label)
         if self.context == Context() and (signal.grid is not None or not keep_grid):
             return Batch(signal, signal)
@@ -225,12 +227,12 @@ class Grid(Modality):
         """
         if cameras is not None:
             raise InputError("cameras are of views: these data have none.")
-        along = self._along(self.shape(resolution), window)
+        along = self._axis_coords(self.shape(resolution), window)
         if rows is not None:
             along[0] = along[0][rows]
         where = [torch.arange(len(axis)) for axis in along]
         where = [index.view(-1, *(1,) * i) for i, index in enumerate(reversed(where))][::-1]
-        return self._meet(along, where).flatten(0, -2)[None]
+        return self._combine_axes(along, where).flatten(0, -2)[None]
 
     def rows(
         self,
@@ -268,7 +270,7 @@ class Grid(Modality):
         time = self.placement.low + (self.placement.high - self.placement.low) * frame
         return torch.stack([torch.full_like(y, time), y, x], -1).flatten(0, 1)[None]
 
-    def _along(self, shape: tuple[int, ...], window: Extent | None = None) -> list[Tensor]:
+    def _axis_coords(self, shape: tuple[int, ...], window: Extent | None = None) -> list[Tensor]:
         """What the samples of each axis give to coordinates: their own one, float32 (samples,).
 
         On a sphere: factors of the three components, float64 (samples, 3).
@@ -297,7 +299,7 @@ class Grid(Modality):
             torch.stack([longitude.cos(), longitude.sin(), one], -1),
         ]
 
-    def _meet(self, along: Sequence[Tensor], where: Sequence[Tensor]) -> Tensor:
+    def _combine_axes(self, along: Sequence[Tensor], where: Sequence[Tensor]) -> Tensor:
         """Coordinates (*broadcast indices, coord) float32 where samples of the axes meet."""
         given = [axis[index] for axis, index in zip(along, where, strict=True)]
         if self.sphere:

@@ -87,7 +87,7 @@ def dispatch(layers: Sequence[Assignment | None], batch: int, points: int) -> li
         if i in ready:
             found.append(Dispatch(Segments(None, ready[i]), source, contiguous))
             continue
-        together = _layers_sorted_at_once(layers, i, batch * points, batch)
+        together = _layers_to_sort_together(layers, i, batch * points, batch)
         key, total = _joint_key([layers[j] for j in together], batch, points)
         here = key if source is None else key.index_select(0, source)
         permutation = None
@@ -106,7 +106,7 @@ def dispatch(layers: Sequence[Assignment | None], batch: int, points: int) -> li
     return found
 
 
-def _layers_sorted_at_once(
+def _layers_to_sort_together(
     layers: Sequence[Assignment | None], first: int, n: int, batch: int
 ) -> list[int]:
     """The layers, from the first on, whose tiles the points are sorted by at once."""

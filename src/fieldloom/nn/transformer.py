@@ -102,7 +102,7 @@ class AdaptiveBlock(nn.Module):
         return x + gate2.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
 
-class Cache:
+class KeyValueCache:
     """Keys and values of the tokens so far, of one attention: generating asks for each only once.
 
     capacity: tokens that there will be at most.
@@ -129,7 +129,7 @@ class Cache:
 class CausalAttention(Attention):
     """Self-attention in which no token sees a later one (arXiv:1706.03762, section 3.2.3)."""
 
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """(batch, tokens, width) -> the same shape.
 
         cache: what it holds stands before x, and x is added to it.
@@ -162,7 +162,7 @@ class CausalBlock(nn.Module):
         self.norm2, self.mlp = make(width), perceptron(width, ratio)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """x (batch, tokens, width), behind what the cache holds -> the same shape."""
         x = x + self.dropout(self.attention(self.norm1(x), cache))
         return x + self.dropout(self.mlp(self.norm2(x)))

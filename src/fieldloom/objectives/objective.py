@@ -68,7 +68,7 @@ class Objective(nn.Module):
         raise NotImplementedError
 
 
-class Likelihood(Objective):
+class PriorLoss(Objective):
     """A prior's own loss on codes; its codec is not trained.
 
     Biases are a group of their own, since published runs decay weights only.
@@ -94,7 +94,7 @@ class Likelihood(Objective):
         return loss, {"loss": loss.detach()}
 
 
-class Coding(Objective):
+class CodecLoss(Objective):
     """A codec's own loss on codes; classes are not used."""
 
     def __init__(self, codec: Codec) -> None:

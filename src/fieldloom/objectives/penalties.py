@@ -12,7 +12,7 @@ from fieldloom.encoders import Encoder
 from fieldloom.errors import InputError
 from fieldloom.types import Batch, Code, Signal
 
-Explain = Callable[[Code, Signal], Tensor]
+SignalLoss = Callable[[Code, Signal], Tensor]
 """The loss of codes on their signals: (batch,)."""
 
 
@@ -27,7 +27,9 @@ class L2(nn.Module):
             raise InputError(f"penalty 'l2': weight = {weight:g}: not negative.")
         self.weight = weight
 
-    def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
+    def forward(
+        self, code: Code, batch: Batch, encoder: Encoder, signal_loss: SignalLoss
+    ) -> Tensor:
         return self.weight / 2 * code.square().flatten(1).sum(1)
 
 
@@ -53,7 +55,9 @@ class Lle(nn.Module):
             )
         self.weight, self.neighbours, self.ridge = weight, neighbours, ridge
 
-    def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
+    def forward(
+        self, code: Code, batch: Batch, encoder: Encoder, signal_loss: SignalLoss
+    ) -> Tensor:
         index = batch.target.index.to(code.device)
         table = codes_of(encoder, "lle")
         if len(table) <= self.neighbours:
@@ -69,7 +73,7 @@ class Lle(nn.Module):
         weights, projected = project_onto_hull(own, table[near], self.ridge)
         negative = (-weights).clamp(0, 1000).mean(1)
         moved = code + (projected - own).view_as(code)
-        return self.weight * (explain(moved, batch.target) + negative)
+        return self.weight * (signal_loss(moved, batch.target) + negative)
 
 
 def project_onto_hull(points: Tensor, neighbours: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -108,7 +112,9 @@ class Isometry(nn.Module):
         self.weight, self.pairs = weight, pairs
         self.scale = nn.Parameter(torch.tensor(scale))
 
-    def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
+    def forward(
+        self, code: Code, batch: Batch, encoder: Encoder, signal_loss: SignalLoss
+    ) -> Tensor:
         count = len(code)
         if count < 2:
             return code.new_zeros(count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fieldloom.encoders import Encoder, error
+from fieldloom.encoders import Encoder, reconstruction_loss
 from fieldloom.family import Family
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives.objective import Logs, Objective, trainable
@@ -46,14 +46,16 @@ class Reconstruction(Objective):
         self.players = {"field": {"shared": shared} | ({"codes": codes} if codes else {})}
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
-        code = self.encoder.in_training(batch.context, self.family, self.render, self.loss_fn)
-        explain = lambda code, signal: error(code, signal, self.family, self.render, self.loss_fn)
-        losses = explain(code, batch.target)
+        code = self.encoder.training_codes(batch.context, self.family, self.render, self.loss_fn)
+        signal_loss = lambda code, signal: reconstruction_loss(
+            code, signal, self.family, self.render, self.loss_fn
+        )
+        losses = signal_loss(code, batch.target)
         logs = {"loss": losses.detach().mean()}
         if self.loss_fn is mse:
             logs["psnr"] = -10 * (losses.detach() / self.span**2).log10().mean()
         for penalty in self.penalties:
-            added = penalty(code, batch, self.encoder, explain)
+            added = penalty(code, batch, self.encoder, signal_loss)
             name = type(penalty).__name__.lower()
             logs[name] = logs.get(name, 0) + added.detach().mean()
             losses = losses + added

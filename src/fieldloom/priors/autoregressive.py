@@ -15,8 +15,8 @@ from fieldloom.codecs.tokens import (
     Token,
     TokenPositions,
     cut_tokens,
-    gather,
-    scatter,
+    gather_tokens,
+    scatter_tokens,
 )
 from fieldloom.errors import InputError
 from fieldloom.priors.decoder_only import DecoderOnly
@@ -130,13 +130,13 @@ class Autoregressive(Prior):
         with torch.no_grad(), torch.autocast(code.device.type, enabled=False):
             inner = self.codec.encode(code)
         if self.codec.vocabulary is None:
-            return gather(inner, self.get_buffer("index"))
+            return gather_tokens(inner, self.get_buffer("index"))
         return inner.flatten(1)
 
     def detokenize(self, tokens: Tensor) -> Tensor:
         """``tokenize`` backwards, as far as the codec's ``encode``: what its ``decode`` takes."""
         if self.codec.vocabulary is None:
-            return scatter(tokens, self.get_buffer("index"), self.codec.inner_shape)
+            return scatter_tokens(tokens, self.get_buffer("index"), self.codec.inner_shape)
         return tokens.unflatten(1, (-1, self.levels))
 
     def hidden_states(self, tokens: Tensor, label: Tensor | None = None) -> Tensor:

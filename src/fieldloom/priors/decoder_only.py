@@ -12,7 +12,7 @@ from fieldloom.codecs.tokens import Integers
 from fieldloom.errors import InputError
 from fieldloom.memory import checked_range
 from fieldloom.nn.initialisers import init_normal
-from fieldloom.nn.transformer import Cache, CausalBlock, check_heads
+from fieldloom.nn.transformer import CausalBlock, KeyValueCache, check_heads
 
 
 class DecoderOnly(nn.Module):
@@ -63,11 +63,11 @@ class DecoderOnly(nn.Module):
             if name.endswith(("attention.out.weight", "mlp.2.weight")):
                 nn.init.normal_(weight, std=0.02 / math.sqrt(2 * depth))
 
-    def caches(self) -> list[Cache]:
+    def caches(self) -> list[KeyValueCache]:
         """Empty ones, to generate with."""
-        return [Cache(self.length) for _ in self.blocks]
+        return [KeyValueCache(self.length) for _ in self.blocks]
 
-    def forward(self, x: Tensor, caches: Sequence[Cache] = ()) -> Tensor:
+    def forward(self, x: Tensor, caches: Sequence[KeyValueCache] = ()) -> Tensor:
         """x (batch, tokens, width), behind what the caches hold -> the same shape."""
         first = caches[0].length if caches else 0
         if first + x.shape[1] > self.length:

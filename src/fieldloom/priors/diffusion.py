@@ -84,13 +84,13 @@ class Diffusion(Prior):
         return linear_betas(self.steps, *self.ends)
 
     @cached_property
-    def alphas(self) -> Tensor:
+    def alphas_cumprod(self) -> Tensor:
         """abar_t, the cumulative products of 1 - beta: (steps,) float32."""
         return accumulate_alphas(self.betas)
 
     def add_noise(self, clean: Code, noise: Tensor, time: Tensor) -> Code:
         """sqrt(abar_t) x0 + sqrt(1 - abar_t) eps."""
-        abar = self.alphas.to(clean)[time].view(-1, 1, 1)
+        abar = self.alphas_cumprod.to(clean)[time].view(-1, 1, 1)
         return abar.sqrt() * clean + (1 - abar).sqrt() * noise
 
     def target(self, clean: Code, noise: Tensor, time: Tensor) -> Code:
@@ -99,7 +99,7 @@ class Diffusion(Prior):
             return clean
         if self.predict == "eps":
             return noise
-        abar = self.alphas.to(clean)[time].view(-1, 1, 1)
+        abar = self.alphas_cumprod.to(clean)[time].view(-1, 1, 1)
         return abar.sqrt() * noise - (1 - abar).sqrt() * clean
 
     def estimate_clean(self, answer: Tensor, x: Code, abar: float) -> Code:
@@ -141,7 +141,7 @@ class Diffusion(Prior):
         if not 1 <= steps <= self.steps:
             raise InputError(f"steps = {steps}: from 1 to {self.steps}.")
         if sampler == "dpm++":
-            return clipped_times(self.alphas, steps, spacing)
+            return clipped_times(self.alphas_cumprod, steps, spacing)
         return (leading_times if spacing == "leading" else trailing_times)(steps, self.steps)
 
     def draw(
@@ -168,7 +168,7 @@ class Diffusion(Prior):
         any_class = torch.full((count,), self.classes, device=device)
         label = any_class if label is None else label.to(device)
         # not quite 0 and 1, which extreme betas round to: samplers divide by both distances
-        abar = [*self.alphas.double().clamp(1e-30, 1 - 1e-12).tolist(), 1.0]
+        abar = [*self.alphas_cumprod.double().clamp(1e-30, 1 - 1e-12).tolist(), 1.0]
 
         def denoise(x: Tensor, t: int) -> Tensor:
             time = torch.full((count,), t, device=device)

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.geometry.inside import inside, signed_distance
-from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, sample, to_unit
+from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, sample_surface, to_unit
 from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
@@ -37,7 +37,7 @@ from fieldloom.progress import Progress
 
 Target = Literal["occupancy", "distance"]
 
-A_PART = 16
+MESHES_PER_PART = 16
 """Meshes after which what was found is kept: a minute or so, of 200,000 samples each."""
 
 SUFFIXES = {".obj", ".ply", ".stl", ".off", ".glb"}
@@ -146,10 +146,10 @@ def read_meshes(
         faults[i] = InputError(f"{names[i]} is tried again when it changes.")
     check_skipped(names, dict(sorted(faults.items())), "meshes")
     parts = ["frame"] if samples is None else ["frame", "coords", "surface"]
-    beside = {name: torch.from_numpy(found[name]) for name in parts}
+    extras = {name: torch.from_numpy(found[name]) for name in parts}
     chosen = None if labels is None else [labels[i] for i in indices]
     split = (1.0, 0.0) if len(found) == 1 else split
-    return source_of(torch.from_numpy(found["values"]), chosen, split, shuffle, beside=beside)
+    return source_of(torch.from_numpy(found["values"]), chosen, split, shuffle, extras=extras)
 
 
 def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
@@ -190,8 +190,8 @@ def _read_rows(
                 progress.update(i + 1)
 
         parts = []
-        for first in range(0, len(items), A_PART):
-            some = range(first, min(first + A_PART, len(items)))
+        for first in range(0, len(items), MESHES_PER_PART):
+            some = range(first, min(first + MESHES_PER_PART, len(items)))
             own = files if len(files) == 1 else files[some.start : some.stop]
             parts.append((own, partial(rows, some)))
         return memory_map_by_parts(files, told, parts)
@@ -207,7 +207,7 @@ def _fill_row(
     coords = grid
     if coords is None:
         coords = _sample_points(mesh, query, _seed_generator(query.seed, index))
-        on, _ = sample(mesh, query.surface, _seed_generator(query.seed, index, 1))
+        on, _ = sample_surface(mesh, query.surface, _seed_generator(query.seed, index, 1))
         filled["coords"], filled["surface"] = coords.numpy(), on.float().numpy()
     filled["values"] = _compute_target(mesh, coords, query).numpy().reshape(row["values"].shape)
     return filled.view(np.uint8).reshape(1, -1)
@@ -250,11 +250,11 @@ def _sample_points(mesh: Mesh, query: Query, generator: Generator) -> Tensor:
     """Points (samples, 3), float32, in the cube: a fraction near the surface, the rest anywhere."""
     count = query.samples or 0
     close = round(query.near_surface * count)
-    surface, _ = sample(mesh, close, generator)
+    surface, _ = sample_surface(mesh, close, generator)
     noise = torch.randn(close, 3, generator=generator, dtype=torch.float64)
-    beside = surface + query.spread * noise
+    near = surface + query.spread * noise
     anywhere = 2 * torch.rand(count - close, 3, generator=generator, dtype=torch.float64) - 1
-    return torch.cat([beside, anywhere]).clamp(-1, 1).float()
+    return torch.cat([near, anywhere]).clamp(-1, 1).float()
 
 
 def _compute_target(mesh: Mesh, points: Tensor, query: Query) -> Tensor:

@@ -124,7 +124,7 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class First:
+class FirstItems:
     """The first so many of lazy values."""
 
     values: Lazy
@@ -151,13 +151,13 @@ def source_of(
     filter: str = "none",
     suggests: Mapping[str, Mapping[str, Any]] | None = None,
     cameras: Cameras | None = None,
-    beside: Mapping[str, Tensor] | None = None,
+    extras: Mapping[str, Tensor] | None = None,
 ) -> Source:
     """A Source of values and labels of any kind: classes are the sorted distinct labels.
 
-    limit: only the first so many. beside: coords, frame and surface, as ``Data`` has them.
+    limit: only the first so many. extras: coords, frame and surface, as ``Data`` has them.
     """
-    count, beside = values.shape[0], beside or {}
+    count, extras = values.shape[0], extras or {}
     if labels is not None:
         flat = np.asarray(labels).reshape(-1)
         if len(flat) != count:
@@ -165,12 +165,12 @@ def source_of(
         labels = flat.tolist()
     if limit is not None and limit < count:
         count, some = limit, slice(limit)
-        values = values[some] if isinstance(values, Tensor) else First(values, limit)
+        values = values[some] if isinstance(values, Tensor) else FirstItems(values, limit)
         labels = None if labels is None else labels[some]
         cameras = None if cameras is None else cameras.part(some)
-        beside = {key: value[some] for key, value in beside.items()}
+        extras = {key: value[some] for key, value in extras.items()}
     names = () if labels is None else tuple(str(x) for x in sorted(set(labels)))
     number = {name: i for i, name in enumerate(names)}
     label = None if labels is None else torch.tensor([number[str(x)] for x in labels])
-    data = Data(values, cameras, label=label, **beside)
+    data = Data(values, cameras, label=label, **extras)
     return Source(data, names, *divide(count, split, shuffle), filter, dict(suggests or {}))

@@ -128,7 +128,7 @@ def _read_scene(
     frames = [frame for file in _files_of_part(root, part) for frame in _read_frames(file)]
     if not frames:
         raise InputError(f"{quote_path(root)} has no frames: a scene has at least one image.")
-    found = [_find_picture(file, keys["file_path"]) for file, keys in frames]
+    found = [_find_image(file, keys["file_path"]) for file, keys in frames]
     check_missing(root, [file for file, isfile in found if not isfile], len(frames))
     told = [keys for _, keys in frames[:views]]
     images: list[NamedImage] = [(quote_path(file), file) for file, _ in found[:views]]
@@ -193,7 +193,7 @@ def _describe_fault(file: Path, error: ValidationError) -> str:
     return f"{where} has {key} = {quote(first['input'])}, which is no {right}."
 
 
-def _find_picture(file: Path, name: str) -> tuple[Path, bool]:
+def _find_image(file: Path, name: str) -> tuple[Path, bool]:
     """The image of a frame of ``file``, and whether it is there."""
     found = resolve_inside(file, name)
     tried = [found.parent / f"{found.name}{suffix}" for suffix in SUFFIXES]

@@ -19,7 +19,7 @@ from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
-from fieldloom.modalities.sources.images import SUFFIXES as PICTURES
+from fieldloom.modalities.sources.images import SUFFIXES as IMAGE_SUFFIXES
 from fieldloom.modalities.sources.images import crop_and_resize, open_image, to_grey_or_rgb
 from fieldloom.modalities.sources.source import Filter, Source, source_of
 from fieldloom.permit import NOTHING, Permit
@@ -71,7 +71,7 @@ def read_video(
     root = root if root.is_dir() else find_file(path)
     files = _find_frames(root) if root.is_dir() else [root]
     read = partial(
-        _iterate_files if root.is_dir() else _iterate_decoded,
+        _iterate_files if root.is_dir() else _iterate_video,
         files,
         modality.channels,
         permit.large,
@@ -122,7 +122,9 @@ def _thin_frames(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.
 def _find_frames(root: Path) -> list[Path]:
     """The images in a folder, in the order of their names."""
     try:
-        files = sorted(f for f in root.iterdir() if f.suffix.lower() in PICTURES and f.is_file())
+        files = sorted(
+            f for f in root.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()
+        )
     except OSError as error:
         raise InputError(f"{quote_path(root)} cannot be read: {shorten(str(error))}.") from None
     if not files:
@@ -138,7 +140,7 @@ def _iterate_files(files: list[Path], channels: int, large: bool) -> Iterator[Im
         yield image
 
 
-def _iterate_decoded(files: list[Path], channels: int, large: bool) -> Iterator[Image.Image]:
+def _iterate_video(files: list[Path], channels: int, large: bool) -> Iterator[Image.Image]:
     """The frames of a video file, upright."""
     (file,), damaged = files, False
     with _open_video(file, large) as (container, stream):

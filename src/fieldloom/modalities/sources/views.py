@@ -51,7 +51,7 @@ FOCAL = (0.1, 100.0)
 DEPTHS = (0.5, 1.5)
 """Where nothing else is known, a scene lies within so many times the distance to its focus: 2 to 6
 for the cameras of NeRF's synthetic scenes, at 4."""
-REACH = 0.5
+OBJECT_RADIUS = 0.5
 """Objects of packed files with a ``camera_radius`` lie in a ball of this radius."""
 
 
@@ -104,7 +104,7 @@ def read_multiview(
         bounds = _read_scalar(file, "near"), _read_scalar(file, "far")
     elif "camera_radius" in file:
         radius = _read_scalar(file, "camera_radius")
-        bounds = max(0.0, radius - REACH), radius + REACH
+        bounds = max(0.0, radius - OBJECT_RADIUS), radius + OBJECT_RADIUS
     one = torch.tensor([focal, focal, width / 2, height / 2], dtype=torch.float64)
 
     def scene(j: int) -> Scene:

@@ -95,7 +95,7 @@ def _read_binvox_files(
     labels = find_classes(root, [files[i] for i in tiles])
     split = (1.0, 0.0) if len(tiles) == 1 else split
     data = torch.cat(list(tiles.values()))
-    return source_of(data, labels, split, shuffle, beside={"frame": torch.stack(frames)})
+    return source_of(data, labels, split, shuffle, extras={"frame": torch.stack(frames)})
 
 
 def _unpack_bits(file: Archive, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:

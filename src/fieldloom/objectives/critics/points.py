@@ -76,7 +76,7 @@ class PointCritic(nn.Module):
         """One logit a signal, (batch, 1), of values at coords; the grid is not asked for."""
         h, convolutions = values, iter(self.convolutions)
         for layer, (near, offset) in zip(self.layers, self.plan(coords), strict=True):
-            seen = gather(h, near)
+            seen = gather_neighbours(h, near)
             h = seen.mean(2) if layer.channels is None else next(convolutions)(seen, offset)
         return h.flatten(1)
 
@@ -97,12 +97,14 @@ class PointCritic(nn.Module):
         for layer in self.layers:
             centres = points
             if layer.points < points.shape[1]:
-                centres = gather(points, farthest(points, layer.points).unsqueeze(-1)).squeeze(2)
+                centres = gather_neighbours(
+                    points, sample_farthest_points(points, layer.points).unsqueeze(-1)
+                ).squeeze(2)
             k = min(layer.neighbours, points.shape[1])
             # not by a matrix product, which puts equal points apart: a centre is its own nearest
             far = torch.cdist(centres, points, compute_mode="donot_use_mm_for_euclid_dist")
             near = far.topk(k, largest=False).indices
-            found.append((near, gather(points, near) - centres.unsqueeze(2)))
+            found.append((near, gather_neighbours(points, near) - centres.unsqueeze(2)))
             points = centres
         self._plan = (coords.clone(), found)
         return found
@@ -135,14 +137,14 @@ def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:
     return norm(x.reshape(-1, x.shape[-1])).view_as(x)
 
 
-def gather(x: Tensor, indices: Tensor) -> Tensor:
+def gather_neighbours(x: Tensor, indices: Tensor) -> Tensor:
     """x (batch, points, c) at indices (1 | batch, centres, k) -> (batch, centres, k, c)."""
     if len(indices) == 1:
         return x[:, indices[0]]
     return x[torch.arange(len(x), device=x.device)[:, None, None], indices]
 
 
-def farthest(points: Tensor, count: int) -> Tensor:
+def sample_farthest_points(points: Tensor, count: int) -> Tensor:
     """Farthest-point sampling from the first point on: (batch, points, coord) -> (batch, count)."""
     batch, total, _ = points.shape
     chosen = torch.zeros(batch, count, dtype=torch.long, device=points.device)
