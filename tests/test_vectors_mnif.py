@@ -115,8 +115,8 @@ def test_codes_after_descent(case: Case, steps: int, training: bool) -> None:
     """z <- z - rate clamp(s) grad, with the error averaged over the batch as released."""
     encoder = case.encoder(steps).train(training)
     signal = case.batch.context
-    before = reconstruction_loss(as_code(case.vectors[f"z_after{steps - 1}"]) if steps > 1 else case.start,
-                   signal, case.family, Direct(), mse)  # fmt: skip
+    code = as_code(case.vectors[f"z_after{steps - 1}"]) if steps > 1 else case.start
+    before = reconstruction_loss(code, signal, case.family, Direct(), mse)
     same(before.mean(), case.vectors["inner_losses"][steps - 1])
     code = encoder.descend(case.start, signal, case.family, Direct(), mse)
     same(code, as_code(case.vectors[f"z_after{steps}"]))

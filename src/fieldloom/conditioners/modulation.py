@@ -19,7 +19,7 @@ class Shift(Conditioner):
     init:  of the map from code to shifts, ``lecun`` (released Functa) or ``torch`` (mNIF's port of
         it).
 
-    The last of the chosen layers is the output and is left alone.
+    The last of the chosen layers is the output layer, which is not modulated.
     """
 
     modulations = 1
@@ -58,8 +58,7 @@ class Shift(Conditioner):
 class Film(Shift):
     """A scale and a shift of every hidden pre-activation: (1 + s) (W x + b) + t (arXiv:1709.07871).
 
-    A scaled pre-activation is a scaled column of the weight: modulation is a kind of weight
-    generation.
+    Scaling a pre-activation scales a column of the weight, so that modulations are weights too.
     """
 
     modulations = 2
@@ -69,7 +68,7 @@ class Film(Shift):
         for name, both in self._modulations(code):
             scale, shift = both.chunk(2, -1)
             matrix = f"{layer_of(name)}.weight"
-            rows = (1,) * (weights[matrix].ndim - 2)  # of every tile, where a layer has tiles
+            rows = (1,) * (weights[matrix].ndim - 2)  # the axes of tiles, where a layer has them
             weights[matrix] = weights[matrix] * (1 + scale).view(len(scale), *rows, -1)
             weights[name] = weights[name] * (1 + scale) + shift
         return weights
