@@ -4,7 +4,7 @@
     param_config  one string, JSON: [[name, shape], ...] in that order
     labels ...    what is beside: numbers, one row a field
 
-Source: github.com/samuelepapa/fit-a-nef (arXiv:2312.10531). Their pictures' first coordinate is the
+Source: github.com/samuelepapa/fit-a-nef (arXiv:2312.10531). Their images' first coordinate is the
 column, ours the row. Needs h5py: the extra ``hdf5``.
 """
 

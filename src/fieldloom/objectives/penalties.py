@@ -1,4 +1,4 @@
-"""Penalties: terms of an objective that shape the codes, one number for each signal."""
+"""Penalties: regularisation terms on the codes, one number for each signal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fieldloom.errors import InputError
 from fieldloom.types import Batch, Code, Signal
 
 SignalLoss = Callable[[Code, Signal], Tensor]
-"""The loss of codes on their signals: (batch,)."""
+"""The reconstruction loss of codes on their signals: (batch,)."""
 
 
 class L2(nn.Module):
@@ -41,7 +41,9 @@ class Lle(nn.Module):
     added: the loss of the projected code on the signal, and mean(min(max(-w, 0), 1000)), since no
     weight should be negative.
 
-    weight: of both terms. ridge: fraction of the trace of C C^T that is added to its diagonal.
+    weight:     of both terms.
+    neighbours: number of neighbours.
+    ridge:      fraction of the trace of C C^T that is added to its diagonal.
     """
 
     independent = True
@@ -66,7 +68,7 @@ class Lle(nn.Module):
             )
         own = table[index]  # a code is its row plus the conditioner's origin
         with torch.no_grad():
-            # by a matrix product, which is fast: its rounding swaps only neighbours equally near
+            # by a fast matrix product: its rounding swaps only neighbours at equal distances
             far = torch.cdist(own, table)
             far.scatter_(1, index.unsqueeze(1), torch.inf)  # no code is its own neighbour
             near = far.topk(self.neighbours, largest=False).indices
@@ -97,7 +99,7 @@ class Isometry(nn.Module):
 
     |s * mean_d (z_i - z_j)^2 - d(i, j)| over the ``pairs`` of the batch whose signals are nearest,
     s learned, starting at ``scale``. d is the mean squared difference of values where all signals
-    have the same coordinates, otherwise the two-sided mean squared distance of the occupied points.
+    have the same coordinates, and otherwise the Chamfer distance of the occupied points.
     """
 
     independent = False
@@ -134,7 +136,7 @@ def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
     """d of ``Isometry`` between the signals of each pair of indices (pairs,): (pairs,)."""
     same = signal.coords.stride(0) == 0 or bool((signal.coords == signal.coords[:1]).all())
     if same:
-        flat = signal.values.flatten(1).double()  # rounds far below the precision of the values
+        flat = signal.values.flatten(1).double()  # rounding stays far below the precision of values
         squares = flat.square().sum(1)
         gram = squares[:, None] + squares - 2 * flat @ flat.T
         return (gram[first, second] / flat.shape[1]).clamp_min(0).to(signal.values)
@@ -145,10 +147,10 @@ def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _chamfer(a: Tensor, b: Tensor) -> Tensor:
-    """The two-sided mean squared distance of points (n, d) and (m, d): a number."""
-    if not len(a) or not len(b):  # two empty shapes are equal, an empty one and another are not
+    """The squared Chamfer distance of points (n, d) and (m, d): a scalar."""
+    if not len(a) or not len(b):  # two empty shapes are equal; an empty one is infinitely far
         return a.new_zeros(()) if len(a) == len(b) else a.new_full((), torch.inf)
-    # not by a matrix product, whose rounding gives equal shapes a distance
+    # not by a matrix product, whose rounding separates equal shapes
     squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
     return squared.amin(1).mean() + squared.amin(0).mean()
 

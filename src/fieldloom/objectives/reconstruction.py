@@ -1,4 +1,4 @@
-"""Encode the context, predict the target."""
+"""The reconstruction objective: encode the context, predict the target."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fieldloom.types import Batch, LossFn
 
 
 class Reconstruction(Objective):
-    """mean over signals of loss_fn(render(family(encoder(context))), target) + penalties(code).
+    """Mean over signals of loss_fn(render(family(encoder(context))), target) + penalties(code).
 
-    The outer loss of CAVIA (only the last inner step counts), the loss of auto-decoding, of
-    amortised encoders and of fitting a single signal, depending on the encoder.
+    Depending on the encoder it is the outer loss of CAVIA (of the last inner step), or the loss of
+    auto-decoding, of amortised encoders, or of fitting a single signal.
 
-    penalty: one penalty, or several, added to the loss to shape the codes.
+    penalty: one or several regularisation terms on the codes.
     span:    high - low of the values' range; the log's PSNR is relative to it, where the loss is
              the mean squared error.
     """

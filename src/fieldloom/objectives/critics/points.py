@@ -18,8 +18,8 @@ from fieldloom.types import Coords, Values
 class Layer:
     """One layer of a point critic.
 
-    points:     output centres, chosen by farthest-point sampling among the points before it.
-    neighbours: points before it that each centre sees.
+    points:     number of output centres, by farthest-point sampling among the input points.
+    neighbours: number of input points that each centre sees.
     channels:   of the output; None: the mean over the neighbours (a pooling layer).
     """
 
@@ -36,8 +36,9 @@ class PointCritic(nn.Module):
     appendix A): no density, batch norm after every layer but the last, leaky ReLU of 0.2.
 
     layers: (centres, neighbours, channels) of a convolution, (centres, neighbours) of a pooling
-            layer; the last one must have one centre and one channel. Numbers of centres are cut to
-            those that there are.
+            layer; the last one must have one centre and one channel. The numbers of centres and
+            neighbours are limited to the number of points.
+    mid:    units of each layer of w.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class PointCritic(nn.Module):
     def forward(
         self, coords: Coords, values: Values, grid: tuple[int, ...] | None = None
     ) -> Float[Tensor, "batch logits"]:
-        """One logit a signal, (batch, 1), of values at coords; the grid is not asked for."""
+        """One logit per signal, (batch, 1), of values at coords; the grid is ignored."""
         h, convolutions = values, iter(self.convolutions)
         for layer, (near, offset) in zip(self.layers, self.plan(coords), strict=True):
             seen = gather_neighbours(h, near)
@@ -82,9 +83,9 @@ class PointCritic(nn.Module):
 
     @torch.no_grad()
     def plan(self, coords: Coords) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer the indices of the neighbours (1 | batch, centres, k), and their offsets.
+        """For each layer, indices of the neighbours (1 | batch, centres, k), and their offsets.
 
-        Found once where all signals have the same coordinates, and again only when these change.
+        They are cached until the coordinates change, and shared by signals of equal coordinates.
         """
         if bool((coords == coords[:1]).all()):
             coords = coords[:1]
@@ -101,7 +102,8 @@ class PointCritic(nn.Module):
                     points, sample_farthest_points(points, layer.points).unsqueeze(-1)
                 ).squeeze(2)
             k = min(layer.neighbours, points.shape[1])
-            # not by a matrix product, which puts equal points apart: a centre is its own nearest
+            # not by a matrix product, whose rounding separates equal points: a centre is its own
+            # nearest neighbour
             far = torch.cdist(centres, points, compute_mode="donot_use_mm_for_euclid_dist")
             near = far.topk(k, largest=False).indices
             found.append((near, gather_neighbours(points, near) - centres.unsqueeze(2)))
@@ -111,7 +113,10 @@ class PointCritic(nn.Module):
 
 
 class PointConv(nn.Module):
-    """Features (batch, centres, k, in) at offsets (1 | batch, centres, k, coord) -> (..., out)."""
+    """A convolution of features (batch, centres, k, in) at offsets (1 | batch, centres, k, coord).
+
+    Returns (batch, centres, out).
+    """
 
     def __init__(self, coord_dim: int, inputs: int, outputs: int, mid: int, norm: bool) -> None:
         super().__init__()
@@ -133,7 +138,7 @@ class PointConv(nn.Module):
 
 
 def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:
-    """A batch norm over all axes but the last."""
+    """Apply a batch norm to the last axis of x."""
     return norm(x.reshape(-1, x.shape[-1])).view_as(x)
 
 
