@@ -89,7 +89,8 @@ def jsd(sample: Clouds, reference: Clouds, resolution: int = 28) -> float:
 
     References outside the ball raise InputError: their frame is wrong, and the metric would
     describe the border of the grid. Samples may be outside by the generator's own fault: their
-    points count at the border as in published code, and a warning gives their fraction. Source: arXiv:1707.02392.
+    points count at the border as in published code, and a warning gives their fraction.
+    Source: arXiv:1707.02392.
     """
     if resolution < 2:
         raise InputError(f"resolution = {resolution}: the grid needs at least 2 nodes an axis.")
