@@ -1,4 +1,4 @@
-"""A mesh becomes a field, and a mesh again, where it stood.
+"""A mesh becomes a field, and a mesh again, in its original position.
 
     python examples/mesh_to_field_and_back.py [MESH] --steps 400 --out outputs/mesh_to_field
 
@@ -72,7 +72,7 @@ def main() -> None:
     apart = distance(true, points).mean() / data.frame[0, 3]
     print(f"volume {volume(true):.4g} -> {volume(back):.4g}")
     print(f"mean distance to the original: {apart:.4f} of half its longest side")
-    print(f"mesh and picture: {arguments.out}")
+    print(f"mesh and image: {arguments.out}")
 
 
 if __name__ == "__main__":
