@@ -55,9 +55,9 @@ def test_a_part_has_what_belongs_to_it():
         part = whole.part(which)
         assert len(part) == 2
         assert torch.equal(part.tensor, whole.tensor[[2, 0]])
-        for name, value in whole.beside().items():
-            assert torch.equal(part.beside()[name], value[[2, 0]]), name
-    assert set(whole.beside()) == {
+        for name, value in whole.extras().items():
+            assert torch.equal(part.extras()[name], value[[2, 0]]), name
+    assert set(whole.extras()) == {
         "frame", "coords", "surface", "index", "label", "c2w", "intrinsics",
     }  # fmt: skip
     assert whole.part(slice(1, None)).index.tolist() == [5, 6]
@@ -99,7 +99,7 @@ def test_floats_and_clamping():
 def test_all_tensors_move_together():
     moved = everything().to("meta")
     assert moved.tensor.device.type == "meta"
-    assert {value.device.type for value in moved.beside().values()} == {"meta"}
+    assert {value.device.type for value in moved.extras().values()} == {"meta"}
 
 
 def test_a_tensor_is_data_with_nothing_beside_it():

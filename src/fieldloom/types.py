@@ -308,8 +308,8 @@ class Data:
         """The values, all of them, as they are stored: lazy ones are read."""
         return self.values if isinstance(self.values, Tensor) else self.values.read(slice(None))
 
-    def beside(self) -> dict[str, Tensor]:
-        """Name -> tensor of what there is beside the values, one row an item."""
+    def extras(self) -> dict[str, Tensor]:
+        """Name -> tensor of the further data (cameras, labels ...), with one row per item."""
         found = {"frame": self.frame, "coords": self.coords, "surface": self.surface,
                  "index": self.index, "label": self.label}  # fmt: skip
         if self.cameras is not None:

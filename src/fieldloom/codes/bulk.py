@@ -330,8 +330,8 @@ def shard_size(system: System, source: Source, indices: Tensor) -> int:
     Where codes of a batch depend on one another, a shard is whole batches.
     """
     datum = source.take(indices[:1])
-    beside = (x for name, x in datum.beside().items() if name not in ("index", "label"))
-    numbers = math.prod(datum.shape) + sum(x.numel() for x in beside)
+    extras = (x for name, x in datum.extras().items() if name not in ("index", "label"))
+    numbers = math.prod(datum.shape) + sum(x.numel() for x in extras)
     size = min(max(NUMBERS // max(numbers, 1), SHARD[0]), SHARD[1])
     size = min(size, max(1, EFFORT // max(1, system.encoder.point_evaluations(numbers))))
     if system.encoder.independent:

@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         trained_points: points of a signal that training sees; None: all. An encoded batch holds no
             more points than a micro-batch of training.
 
-        Where codes of a batch depend on one another the answer is ``batch``; where the encoder
+        Where codes of a batch depend on one another it is ``batch``; where the encoder
         splits batches itself, it is ``signals``.
         """
         if not self.independent:

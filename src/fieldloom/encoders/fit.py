@@ -190,7 +190,7 @@ class Fit(Encoder):
     def training_codes(
         self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
     ) -> Code:
-        """The start's answer: what training can move is where descent begins."""
+        """The codes of ``start``: training moves the point where descent begins."""
         return self.start.training_codes(signal, family, render, loss_fn)
 
     def begin(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
@@ -298,7 +298,7 @@ class Fit(Encoder):
     def _select_codes(
         self, stack: Stack, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
     ) -> Code:
-        """The codes that are the answer: the best ones or the last ones, as ``keep`` says."""
+        """The best codes or the last ones, as ``keep`` says: (signals, tokens, width)."""
         if self.keep == "last":
             return stack.code
         losses = reconstruction_loss_in_stacks(stack.code, signal, family, render, loss_fn)

@@ -73,12 +73,7 @@ class Transformer(Encoder):
             )
         self.views = grid_dim not in (None, coord_dim)
         own = axes[1:] if self.views else axes
-        self.patch = patch if isinstance(patch, tuple) else (patch,) * len(own)
-        if len(self.patch) != len(own) or min(*self.patch, pad + 1, depth) < 1:
-            raise InputError(
-                f"encoder: patch = {patch}, pad = {pad}, depth = {depth}: a positive patch, or "
-                f"{len(own)}; pad 0 or more."
-            )
+        self.patch = patch_sizes(patch, len(own), pad, depth)
         if not 0 <= dropout < 1 or ratio * width < 1:
             raise InputError(
                 f"encoder: dropout = {dropout}, ratio = {ratio}: in [0, 1), and at least a unit."
@@ -141,6 +136,17 @@ class Transformer(Encoder):
             return unfold(x, self.patch, self.pad)
         each = unfold(x.transpose(1, 2).flatten(0, 1), self.patch, self.pad)
         return each.unflatten(0, (len(signal), grid[0])).flatten(1, 2)
+
+
+def patch_sizes(patch: int | tuple[int, ...], axes: int, pad: int, depth: int) -> tuple[int, ...]:
+    """The size of a patch along each axis. Raises InputError for sizes out of range."""
+    sizes = patch if isinstance(patch, tuple) else (patch,) * axes
+    if len(sizes) != axes or min(*sizes, pad + 1, depth) < 1:
+        raise InputError(
+            f"encoder: patch = {patch}, pad = {pad}, depth = {depth}: a positive patch, or "
+            f"{axes}; pad 0 or more."
+        )
+    return sizes
 
 
 def unfold(x: Tensor, patch: Sequence[int], pad: int = 0) -> Tensor:

@@ -94,7 +94,7 @@ class Autoregressive(Prior):
         self.levels = 1 if vocabulary is None else vocabulary.codebook.shape[1]
         self.tokens = len(found.index) * self.levels
         self.register_buffer("index", torch.from_numpy(found.index), persistent=False)
-        before = 1 if classes else 0  # the class stands before the tokens
+        before = 1 if classes else 0  # the class comes before the tokens
         every = list_positions(found, self.levels, before)
         asked: dict[str, Integers] = {name: at for name, at in every.items() if name in positions}
         length = self.tokens + before

@@ -28,7 +28,7 @@ class DecoderOnly(nn.Module):
     dropout: of the embedded tokens and on residual branches, in training.
 
     Source: GPT-2's released code, its initial draw included: N(0, 0.02^2), zero biases, the last
-    map of every answer divided by sqrt(2 depth).
+    map of every residual branch divided by sqrt(2 depth).
     """
 
     def __init__(

@@ -42,16 +42,7 @@ def to_grid(
     if array.ndim > axes + 2:
         array = array.reshape(-1, *array.shape[-axes - (modality.channels > 1) :])
     if bounds is not None:
-        if not -np.inf < bounds[0] < bounds[1] < np.inf:
-            raise InputError(f"source.bounds = {list(bounds)}: finite, the lower one first.")
-        array = (array.astype(np.float64) - bounds[0]) / (bounds[1] - bounds[0])
-        if not (array.min() >= 0 and array.max() <= 1):
-            low, high = (
-                x * (bounds[1] - bounds[0]) + bounds[0] for x in (array.min(), array.max())
-            )
-            raise InputError(
-                f"source.bounds = {list(bounds)}: the numbers go from {low:.6g} to {high:.6g}."
-            )
+        array = _rescale(array, bounds)
     if array.ndim == axes + 1:
         array = array[:, None]
     elif array.ndim == axes + 2 and array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3):
@@ -78,6 +69,22 @@ def to_grid(
         tiles = [x[0] if len(x) == 1 else x.transpose(1, 2, 0) for x in array]
         array = np.stack([decode_image(Image.fromarray(x), modality, filter, size) for x in tiles])
     return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _rescale(array: NDArray[Any], bounds: tuple[float, float]) -> NDArray[np.float64]:
+    """The array scaled so that the bounds become 0 and 1.
+
+    Raises InputError for numbers out of the bounds, and for wrong bounds.
+    """
+    if not -np.inf < bounds[0] < bounds[1] < np.inf:
+        raise InputError(f"source.bounds = {list(bounds)}: finite, the lower one first.")
+    unit = (array.astype(np.float64) - bounds[0]) / (bounds[1] - bounds[0])
+    if not (unit.min() >= 0 and unit.max() <= 1):
+        low, high = (x * (bounds[1] - bounds[0]) + bounds[0] for x in (unit.min(), unit.max()))
+        raise InputError(
+            f"source.bounds = {list(bounds)}: the numbers go from {low:.6g} to {high:.6g}."
+        )
+    return unit
 
 
 def suggest_size(modality: Grid, data: Tensor) -> dict[str, dict[str, Any]]:

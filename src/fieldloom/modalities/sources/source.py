@@ -65,7 +65,7 @@ class Source:
     def facts(self) -> dict[str, Any]:
         """The facts about the data that are part of a resolved recipe."""
         seen = hashlib.blake2b(digest_size=8)
-        extras = self.data.beside()
+        extras = self.data.extras()
         order = ("label", "frame", "coords", "c2w", "intrinsics")  # surface is for evaluation only
         parts = [torch.cat([self.train, self.test]), *(extras[k] for k in order if k in extras)]
         for one in itertools.chain(_tensors(self.data.values), parts):
