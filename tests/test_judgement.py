@@ -36,7 +36,7 @@ from fieldloom.evaluation.neighbours import draw_neighbours
 from fieldloom.evaluation.set_metrics import SET_METRICS, SetPair, bootstrap_metrics, compare_sets
 from fieldloom.evaluation.shapes import ShapeEvaluator, surface_clouds
 from fieldloom.metrics.cloud_distances import chamfer, normalize_clouds
-from fieldloom.metrics.cloud_features import Statistics
+from fieldloom.metrics.cloud_features import CloudStatistics
 from fieldloom.metrics.features import Gabor
 from fieldloom.metrics.paired import ssim, ssim_between
 from fieldloom.metrics.sets import frechet
@@ -99,7 +99,7 @@ def slow(made: list[Tensor], true: list[Tensor], measure: str, known: dict) -> d
         lost = math.isinf(apart(x, both[near][0]))
         right.append((lost and not x.isnan().any()) == real if lost else both[near][1] == real)
     there = [s for s in made if not s.isnan().any()]
-    detector = Statistics(0.5) if measure == "chamfer" else Gabor()
+    detector = CloudStatistics(0.5) if measure == "chamfer" else Gabor()
     for x in [*true, *there]:
         if id(x) not in known:
             known[id(x)] = detector(x[None])

@@ -17,11 +17,11 @@ from fieldloom.geometry.mesh import (
     areas,
     as_mesh,
     from_unit,
+    is_watertight,
     points_on_faces,
-    sample,
+    sample_surface,
     to_unit,
     volume,
-    watertight,
 )
 from fieldloom.geometry.preview import preview, turntable
 from shared import shared
@@ -66,7 +66,7 @@ def chamfer(one: Mesh, other: Mesh) -> float:
     """The mean distance of points of each to the surface of the other, the larger of the two."""
     ways = [(one, other), (other, one)]
     generator = torch.Generator().manual_seed(0)
-    return max(float(distance(b, sample(a, 2000, generator)[0]).mean()) for a, b in ways)
+    return max(float(distance(b, sample_surface(a, 2000, generator)[0]).mean()) for a, b in ways)
 
 
 def solid_angles(mesh: Mesh, point) -> float:
@@ -160,7 +160,7 @@ def test_distance(bunny):
     near = distance(bunny, points)
     assert torch.equal(distance(bunny, points, most=0.1), near.clamp(max=0.1))
     # Dense samples of the surface are never nearer, and hardly further.
-    dense, _ = sample(bunny, 60_000)
+    dense, _ = sample_surface(bunny, 60_000)
     slow = torch.cat([torch.cdist(p, dense).amin(1) for p in points.split(50)])
     assert (slow - near).min() > -1e-12
     assert (slow - near).max() < 0.02  # their spacing
@@ -187,11 +187,11 @@ def test_sizes_against_closed_forms_and_trimesh(bunny):
     assert area(box()) == pytest.approx(6)
     assert volume(ball(96)) == pytest.approx(4 / 3 * math.pi * 0.7**3, rel=3e-3)
     assert area(ball(96)) == pytest.approx(4 * math.pi * 0.7**2, rel=3e-3)
-    assert watertight(box())
-    assert not watertight(ball(12, share=0.5))
-    assert not watertight(bunny)  # its base has holes
+    assert is_watertight(box())
+    assert not is_watertight(ball(12, share=0.5))
+    assert not is_watertight(bunny)  # its base has holes
     soup = Mesh(box().vertices[box().faces].reshape(-1, 3), np.arange(36).reshape(-1, 3))
-    assert watertight(soup)
+    assert is_watertight(soup)
     trimesh = pytest.importorskip("trimesh")
     other = trimesh.Trimesh(bunny.vertices, bunny.faces, process=False)
     assert area(bunny) == pytest.approx(other.area, rel=1e-12)
@@ -204,7 +204,7 @@ def test_sizes_against_closed_forms_and_trimesh(bunny):
         other = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
         merged = np.unique(mesh.vertices, axis=0, return_inverse=True)[1].reshape(-1)[mesh.faces]
         closed = trimesh.Trimesh(mesh.vertices, merged, process=False).is_watertight
-        assert watertight(mesh) == closed
+        assert is_watertight(mesh) == closed
         if closed and other.is_winding_consistent:
             assert volume(mesh) == pytest.approx(other.volume, rel=1e-9)
         answers.add(closed)
@@ -214,7 +214,7 @@ def test_sizes_against_closed_forms_and_trimesh(bunny):
 def test_samples_of_the_surface():
     generator = torch.Generator().manual_seed(0)
     mesh = as_mesh([[0, 0, 0], [3, 0, 0], [0, 1, 0], [0, 0, 1.0]], [[0, 1, 2], [0, 2, 3]], "two")
-    points, normals = sample(mesh, 20_000, generator)
+    points, normals = sample_surface(mesh, 20_000, generator)
     assert points.shape == normals.shape == (20_000, 3)
     assert points.dtype == torch.float64
     flat = normals[:, 2] == 1  # the first face has three times the area of the second
@@ -222,9 +222,9 @@ def test_samples_of_the_surface():
     assert (points[flat, 2] == 0).all()
     centre = torch.tensor([1, 1 / 3, 0], dtype=torch.float64)
     torch.testing.assert_close(points[flat].mean(0), centre, atol=0.02, rtol=0)
-    again, _ = sample(mesh, 20_000, torch.Generator().manual_seed(0))
+    again, _ = sample_surface(mesh, 20_000, torch.Generator().manual_seed(0))
     assert torch.equal(points, again)
-    assert sample(mesh, 0)[0].shape == (0, 3)
+    assert sample_surface(mesh, 0)[0].shape == (0, 3)
 
 
 def test_the_sampler_of_mnif():
@@ -290,7 +290,7 @@ def test_checks_name_what_is_wrong():
 def test_occupancy_of_the_bunny_becomes_the_bunny(bunny):
     solid = inside(bunny, lattice(48).float(), beta=2.0).reshape(48, 48, 48)
     mesh = isosurface(solid, (centres(48),) * 3)
-    assert watertight(mesh)
+    assert is_watertight(mesh)
     assert volume(mesh) == pytest.approx(volume(bunny), rel=0.03)  # by their outer faces: positive
     assert chamfer(mesh, bunny) < 0.25 * 2 / 48  # a quarter of a cell
     trimesh = pytest.importorskip("trimesh")
@@ -303,7 +303,7 @@ def test_occupancy_of_the_bunny_becomes_the_bunny(bunny):
 def test_a_sphere_by_its_distance(count, bound):
     field = 0.7 - lattice(count).norm(dim=1).reshape(count, count, count)
     mesh = isosurface(field, (centres(count),) * 3, level=0.0)
-    assert watertight(mesh)
+    assert is_watertight(mesh)
     assert volume(mesh) == pytest.approx(4 / 3 * math.pi * 0.7**3, rel=2 * bound)
     assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - 0.7).max() < bound
 
@@ -352,14 +352,14 @@ def test_empty_and_full_volumes():
     assert isosurface(torch.zeros(8, 8, 8), axes) is None
     assert isosurface(torch.full((8, 8, 8), 0.5), axes) is None  # only above the level is inside
     full = isosurface(torch.ones(8, 8, 8), axes)
-    assert watertight(full)
+    assert is_watertight(full)
     np.testing.assert_allclose(full.vertices.min(0), -1, atol=1e-6)
     np.testing.assert_allclose(full.vertices.max(0), 1, atol=1e-6)
     assert volume(full) == pytest.approx(8, rel=0.05)  # the edges are bevelled by half a step
     assert volume(isosurface(np.full((64, 64, 64), True), (centres(64),) * 3)) > 7.99
     one = torch.zeros(8, 8, 8)
     one[0, 7, 3] = 1
-    assert watertight(isosurface(one, axes))
+    assert is_watertight(isosurface(one, axes))
 
 
 def test_volumes_that_are_none():

@@ -18,7 +18,7 @@ from fieldloom import recipe as recipes
 from fieldloom.assembly import TABLES, open_source
 from fieldloom.cli import app
 from fieldloom.codecs import CODECS, Quantize, Whiten, quantize
-from fieldloom.codecs.tokens import cut_tokens, gather, scatter
+from fieldloom.codecs.tokens import cut_tokens, gather_tokens, scatter_tokens
 from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
@@ -69,7 +69,12 @@ def test_every_weight_is_in_one_token(token: str, width: int | None) -> None:
     index = torch.from_numpy(positions.index)
     held = index[index >= 0].sort().values
     assert held.tolist() == list(range(sum(conditioner.sizes)))
-    same(scatter(gather(codes, index), index, conditioner.code_shape), codes, rtol=0, atol=0)
+    same(
+        scatter_tokens(gather_tokens(codes, index), index, conditioner.code_shape),
+        codes,
+        rtol=0,
+        atol=0,
+    )
     # a token is one layer's, and no two stand at one place
     where = list(zip(positions.layer, positions.row, positions.column, strict=True))
     assert len(set(where)) == len(index)
@@ -87,7 +92,7 @@ def test_tokens_are_neurons_in_the_order_of_pytorch() -> None:
     positions = {
         token: cut_tokens(conditioner.code_shape, conditioner.layout, token) for token in CUTS
     }
-    read = {token: gather(codes, torch.from_numpy(positions[token].index)) for token in CUTS}
+    read = {token: gather_tokens(codes, torch.from_numpy(positions[token].index)) for token in CUTS}
     same(read["scalar"][..., 0], torch.cat([x.flatten(1) for x in pytorch], 1), rtol=0, atol=0)
     rows = [row for matrix in pytorch for row in matrix.unbind(1)]
     assert read["row"].shape == (2, len(rows), 4)
@@ -742,11 +747,11 @@ def test_a_run_samples_by_tokens(run: tuple[Path, list[str]]) -> None:
     codes = system.sample_codes(3, label=5, top_k=3, top_p=0.9, temperature=0.8)
     # a sample is made of entries: of each token one of the first level plus one of the second
     index = codec.index
-    left = gather(codes - codec.center, index)
+    left = gather_tokens(codes - codec.center, index)
     sums = (codec.books[0, 0][:, None] + codec.books[0, 1]).flatten(0, 1) * (index >= 0)[:, None]
     far = (left[:, :, None] - sums).abs().amax(-1)  # (3, tokens, 15 * 15)
     assert far.amin(2).max() < 1e-6
-    raw = gather(Run(folder).read_codes()[0][:3] - codec.center, index)
+    raw = gather_tokens(Run(folder).read_codes()[0][:3] - codec.center, index)
     assert (raw[:, :, None] - sums).abs().amax(-1).amin(2).max() > 1e-3  # unlike what was fitted
     assert system.decode(codes).shape == (3, 1, 8, 8)
     same(system.sample_codes(3, label=5, top_k=1), system.sample_codes(3, label=5, top_k=1))

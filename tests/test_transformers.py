@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fieldloom.conditioners import Columns, Conditioner, Factor, FlatWeights, Substitute
-from fieldloom.encoders import Cavia, Fit, Transformer, error
+from fieldloom.encoders import Cavia, Fit, Transformer, reconstruction_loss
 from fieldloom.encoders.transformer import unfold
 from fieldloom.errors import InputError
 from fieldloom.family import Family
@@ -749,7 +749,9 @@ def test_second_derivatives_through_attention(again: bool) -> None:
     encoder = Cavia(
         own.code_shape, steps=2, rate=0.1, rates="fixed", relative=True, checkpoint=again
     ).train()
-    after = lambda: error(encoder(signal, own, Seen(), mse), signal, own, Seen(), mse).sum()
+    after = lambda: reconstruction_loss(
+        encoder(signal, own, Seen(), mse), signal, own, Seen(), mse
+    ).sum()
     conditioner = own.conditioner
     asked = [conditioner.start, *(conditioner.base[f"{n}.weight"] for n in ("q", "k", "v", "out1"))]
     found = torch.autograd.grad(after(), asked)
@@ -765,7 +767,7 @@ def test_second_derivatives_through_attention(again: bool) -> None:
         close((gradient * way).sum(), (sides[0] - sides[1]) / (2 * step), rtol=1e-5, atol=1e-9)
     first = Cavia(own.code_shape, steps=2, rate=0.1, rates="fixed", relative=True,
                   second_order=False).train()  # fmt: skip
-    loss = error(first(signal, own, Seen(), mse), signal, own, Seen(), mse).sum()
+    loss = reconstruction_loss(first(signal, own, Seen(), mse), signal, own, Seen(), mse).sum()
     assert not torch.allclose(torch.autograd.grad(loss, asked)[0], found[0])
 
 
@@ -792,7 +794,7 @@ def test_unpacking_gives_what_was_packed() -> None:
 def test_a_fit_is_no_worse_than_the_encoder_it_starts_from() -> None:
     own, signal = family(), picture()
     start = painter()
-    loss = lambda code: error(code, signal, own, Seen(), mse).detach()
+    loss = lambda code: reconstruction_loss(code, signal, own, Seen(), mse).detach()
     before = loss(start(signal, own, Seen(), mse))
     for rate in (1e-2, 100.0):  # the second is far too large
         fit = Fit(steps=5, rate=rate, start=start)
@@ -808,9 +810,9 @@ def test_all_weights_are_refined_from_an_answer() -> None:
     own, signal = family(), picture()
     code = encode(painter(), signal).detach()
     unfolded = own.unfold(code)
-    before = error(code, signal, own, Seen(), mse).detach()
+    before = reconstruction_loss(code, signal, own, Seen(), mse).detach()
     refined = Fit(steps=5, rate=1e-2)(signal, unfolded, Seen(), mse)
-    after = error(refined, signal, unfolded, Seen(), mse).detach()
+    after = reconstruction_loss(refined, signal, unfolded, Seen(), mse).detach()
     assert (after < before).all()
 
 

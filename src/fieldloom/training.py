@@ -22,7 +22,7 @@ from fieldloom.engine.run import FINGERPRINTED, SHARDS, Run
 from fieldloom.engine.training_memory import check_training_memory
 from fieldloom.errors import InputError, Interrupted
 from fieldloom.modalities.sources import Source
-from fieldloom.objectives import AnyBatch, CodeBatch, Coding, Likelihood, Objective
+from fieldloom.objectives import AnyBatch, CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
 from fieldloom.recipe import STAGES, Recipe, merge, resolve
@@ -165,9 +165,9 @@ def check_stages(
     if system.prior is None:
         return
     if system.prior.codec.trained:
-        Training(Coding(system.prior.codec), stages["codec"])
+        Training(CodecLoss(system.prior.codec), stages["codec"])
     if system.prior.trained:
-        Training(Likelihood(system.prior), stages["prior"])
+        Training(PriorLoss(system.prior), stages["prior"])
     if not given and "field" not in [*system.finished, *todo]:
         raise InputError("the run has no trained field yet: --stage field comes first.")
     if system.prior.learns and len(source.train) < 2 and {"codec", "prior"} & set(todo):
@@ -218,7 +218,7 @@ def train_prior(
         classes = None if labels is None else labels.to(device)
         if system.prior.codec.trained:
             system.prior.codec.prepare(codes.to(device), classes, start)
-            learned = Coding(system.prior.codec)
+            learned = CodecLoss(system.prior.codec)
             train_on_codes("codec", learned, system, codes, labels, stages["codec"], run, device)
         system.prior.fit(codes.to(device), classes, start)
         finish_stage(system, "codec", run)
@@ -227,7 +227,7 @@ def train_prior(
             on_codec(system, source)
     if "prior" in todo:
         if system.prior.trained:
-            likelihood = Likelihood(system.prior)
+            likelihood = PriorLoss(system.prior)
             train_on_codes("prior", likelihood, system, codes, labels, stages["prior"], run, device)
         finish_stage(system, "prior", run)
 

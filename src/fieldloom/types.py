@@ -314,7 +314,7 @@ class Data:
         return self.values if isinstance(self.values, Tensor) else self.values.read(slice(None))
 
     def extras(self) -> dict[str, Tensor]:
-        """Name -> tensor of everything but the values that is given, one row an item."""
+        """Name -> tensor of the further data (cameras, labels ...), with one row per item."""
         found = {"frame": self.frame, "coords": self.coords, "surface": self.surface,
                  "index": self.index, "label": self.label}  # fmt: skip
         if self.cameras is not None:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from fieldloom import atomic, stopping
-from fieldloom.encoders import errors
+from fieldloom.encoders import reconstruction_loss_in_stacks
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.provenance import fingerprint
 from fieldloom.engine.schemas import Job, Manifest, Shard, parse_json, read_text, validate_content
@@ -182,7 +182,7 @@ def encode_shard(
             raise
         left = {}
         explain = (system.family, system.render.deterministic(), system.loss_fn)
-        losses.append(errors(code, signal, *explain).cpu())
+        losses.append(reconstruction_loss_in_stacks(code, signal, *explain).cpu())
         codes.append(code.cpu())
     code, loss = torch.cat(codes), torch.cat(losses)
     finite = code.flatten(1).isfinite().all(1) & loss.isfinite()

@@ -4,8 +4,8 @@
     param_config  one string, JSON: [[name, shape], ...] in that order
     labels ...    further datasets of numbers, one row a field
 
-Source: github.com/samuelepapa/fit-a-nef (arXiv:2312.10531). The first coordinate of their images is
-the column, ours the row. Needs h5py: the extra ``hdf5``.
+Source: github.com/samuelepapa/fit-a-nef (arXiv:2312.10531). Their images' first coordinate is the
+column, ours the row. Needs h5py: the extra ``hdf5``.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from fieldloom.errors import InputError
 from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.results import Metric, ReportImage
-from fieldloom.geometry.mesh import sample
+from fieldloom.geometry.mesh import sample_surface
 from fieldloom.metrics.cloud_distances import chamfer, find_failures
-from fieldloom.metrics.cloud_features import Statistics
+from fieldloom.metrics.cloud_features import CloudStatistics
 from fieldloom.metrics.cloud_protocols import PROTOCOLS, CloudProtocol, cloud_metrics
 from fieldloom.metrics.cloud_sets import jsd
 from fieldloom.metrics.sets import frechet
@@ -158,7 +158,7 @@ def surface_clouds(modality: Voxels, data: Tensor, points: int) -> Tensor:
         if mesh is None:
             clouds.append(torch.full((points, 3), torch.nan, dtype=torch.float64))
         else:
-            cloud, _ = sample(mesh, points, Generator().manual_seed(0))
+            cloud, _ = sample_surface(mesh, points, Generator().manual_seed(0))
             clouds.append(to_unit_cube(modality, cloud))
     return torch.stack(clouds)
 
@@ -201,7 +201,7 @@ def shape_set_metrics(settings: Evaluation, made: Tensor, true: Tensor) -> list[
             value = jsd(made / diameter, true / diameter)
             metrics.append(Metric("jsd", value, of, f"{note}, clouds divided by {diameter:.4g}"))
     if "cloud-frechet" in settings.metrics:
-        detector, there = Statistics(0.5), made[~find_failures(made)]
+        detector, there = CloudStatistics(0.5), made[~find_failures(made)]
         if len(there) > 1:
             value = frechet(detector(true), detector(there))
             how = f"{detector.name}, not FPD; {len(made) - len(there)} failures left out"
