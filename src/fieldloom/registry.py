@@ -84,7 +84,7 @@ def build(
             inner: dict[str, Table] = {**tables, where: {key: partial(described, **rest)}}
             offered[key] = build(where, {"name": key, **value}, inner, permit)
         else:
-            offered[key] = check(f"{kind}.{key}", value, hints[key])
+            offered[key] = check_value(f"{kind}.{key}", value, hints[key])
     missing = [
         key
         for key, parameter in parameters(make).items()
@@ -288,7 +288,7 @@ TINY, HUGE = 1e-37, 1e37
 """What float32 holds, with a little room."""
 
 
-def check(where: str, value: Any, annotation: Any) -> Any:
+def check_value(where: str, value: Any, annotation: Any) -> Any:
     """``value`` if it fits the annotation; lists become tuples. Raises InputError.
 
     Numbers are such as float32 and int64 hold: none is infinite, or NaN.

@@ -22,7 +22,7 @@ from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, order, rate_at, seed_eve
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.objectives import AnyBatch, Objective
 from fieldloom.progress import Progress
-from fieldloom.registry import build, check
+from fieldloom.registry import build, check_value
 from fieldloom.settings import Schedule, Stage
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
@@ -73,7 +73,7 @@ class Training:
 
     def _group(self, name: str, parameters: list[nn.Parameter]) -> Group:
         own = dict(self.stage.groups.get(name, {}))
-        schedule = check(
+        schedule = check_value(
             "train.schedule",
             own.pop("schedule", self.stage.schedule),
             Schedule,

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from fieldloom.codecs import Codec, Identity
 from fieldloom.errors import InputError, quote, unknown
-from fieldloom.registry import check
+from fieldloom.registry import check_value
 from fieldloom.types import Code
 
 BATCH = 1024
@@ -82,7 +82,7 @@ class Prior(nn.Module):
                 raise unknown(
                     f"sampling option of the prior '{type(self).__name__.lower()}'", name, own
                 )
-            options[name] = check(name, value, hints[name])
+            options[name] = check_value(name, value, hints[name])
         if label is not None:
             if self.classes == 0:
                 raise InputError("label: this prior was made without classes.")
