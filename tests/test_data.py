@@ -11,7 +11,7 @@ from fieldloom.errors import InputError
 from fieldloom.evaluation import batches, evaluate
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, images, source
-from fieldloom.modalities.sources.source import make_source
+from fieldloom.modalities.sources.source import FirstItems, make_source
 from fieldloom.preparation import prepare
 from fieldloom.training import train
 from fieldloom.types import Cameras, Data, Lazy
