@@ -23,7 +23,7 @@ from typing import Any
 from fieldloom import atomic, load
 from fieldloom import recipe as recipes
 from fieldloom.assembly import open_source
-from fieldloom.metrics.cost import macs, parameters
+from fieldloom.metrics.cost import count_macs, count_parameters
 from fieldloom.metrics.paired import psnr, ssim
 from fieldloom.modalities.views import select_views
 
@@ -123,8 +123,8 @@ def collect(run: Path, name: str) -> dict[str, Any]:
         "environment": environment,
         "train": system.recipe["train"]["field"],
         "seconds": round(log[-1]["step"] * log[-1]["seconds_a_step"]),
-        "parameters": parameters(system.family),
-        "macs": macs(system.family.field.slots, 0, 1),
+        "parameters": count_parameters(system.family),
+        "macs": count_macs(system.family.field.slots, 0, 1),
         "figures": report["figures"],
         "published": published(name),
     }

@@ -31,7 +31,7 @@ from fieldloom.engine.tensors import read_tensors
 from fieldloom.evaluation import comparison, evaluator_of
 from fieldloom.evaluation.neighbours import draw_neighbours
 from fieldloom.evaluation.upper_bound import codec_upper_bound
-from fieldloom.metrics.cost import parameters
+from fieldloom.metrics.cost import count_parameters
 from fieldloom.modalities.sources import Source
 from fieldloom.report import tile_height
 from fieldloom.system import System
@@ -131,7 +131,7 @@ def judge(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
         "seed": system.recipe.get("seed", 0),
         "seconds": seconds(run.read_log()),
         "train": system.recipe["train"],
-        "parameters": parameters(system.prior),
+        "parameters": count_parameters(system.prior),
         "numbers of a code": system.family.code_shape[0] * system.family.code_shape[1],
         "codec": codec_metrics(system, source, indices[:64], known[:64]),
         "judgement": comparison.as_json(found),

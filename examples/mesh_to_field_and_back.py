@@ -19,7 +19,7 @@ from fieldloom.conditioners import Shared
 from fieldloom.fields import Siren
 from fieldloom.geometry.inside import distance
 from fieldloom.geometry.isosurface import project_to_level
-from fieldloom.geometry.mesh import as_mesh, from_unit, sample_surface, volume
+from fieldloom.geometry.mesh import as_mesh, denormalize_mesh, sample_surface, volume
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities import Points
 from fieldloom.modalities.sources import SOURCES
@@ -62,7 +62,7 @@ def main() -> None:
     unit = project_to_level(
         unit, lambda x: (family(x, code) + 1) / 2, level=0.5, steps=3, max_step=0.05
     )
-    back = from_unit(unit, data.frame[0])
+    back = denormalize_mesh(unit, data.frame[0])
     export.mesh(back.vertices, back.faces, arguments.out / "back.glb")
     export.png(shape.to_image(grid[0], 256), arguments.out / "back.png")
 

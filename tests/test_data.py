@@ -11,7 +11,7 @@ from fieldloom.errors import InputError
 from fieldloom.evaluation import batches, evaluate
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, images, source
-from fieldloom.modalities.sources.source import First, source_of
+from fieldloom.modalities.sources.source import FirstItems, make_source
 from fieldloom.preparation import prepare
 from fieldloom.training import train
 from fieldloom.types import Cameras, Data, Lazy
@@ -188,16 +188,16 @@ def test_lazy_values_are_read_by_parts():
 def test_the_first_of_lazy_values():
     values = torch.rand(6, 1, 8)
     lazy = Counted(values)
-    own = source_of(lazy, list("aabbab"), (0.5, 0.25), shuffle=True, limit=4)
+    own = make_source(lazy, list("aabbab"), (0.5, 0.25), shuffle=True, limit=4)
     first = own.data.values
-    assert isinstance(first, First)
+    assert isinstance(first, FirstItems)
     assert isinstance(first, Lazy)
     assert (first.shape, first.dtype) == ((4, 1, 8), torch.float32)
     assert torch.equal(first.read(slice(None)), values[:4])
     assert torch.equal(first.read(torch.tensor([3, 0])), values[[3, 0]])
     with pytest.raises(IndexError):
         first.read(torch.tensor([5]))
-    eager = source_of(values, list("aabbab"), (0.5, 0.25), shuffle=True, limit=4)
+    eager = make_source(values, list("aabbab"), (0.5, 0.25), shuffle=True, limit=4)
     assert own.facts() == eager.facts()
     assert torch.equal(own.labels, eager.labels)
     assert max(lazy.asked) == 4  # ``read`` above; facts read one after another
@@ -207,7 +207,7 @@ def test_memory_mapped_values_stay_in_their_file(tmp_path):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (9, 1, 8, 8), np.uint8))
     mapped = torch.from_numpy(np.load(tmp_path / "a.npy", mmap_mode="c"))
     held = torch.from_numpy(np.load(tmp_path / "a.npy"))
-    sources = [source_of(x, None, (0.8, 0.2), shuffle=True, limit=7) for x in (mapped, held)]
+    sources = [make_source(x, None, (0.8, 0.2), shuffle=True, limit=7) for x in (mapped, held)]
     assert sources[0].facts() == sources[1].facts()
     inside = sources[0].take(torch.tensor([3])).tensor
     assert inside.untyped_storage().data_ptr() == mapped.untyped_storage().data_ptr()

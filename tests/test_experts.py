@@ -27,7 +27,7 @@ from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, Experts, Fourier, FourierMlp, Head, Siren, Tiling
 from fieldloom.fields.arrangements import Chunked, Given, RandomAffine, positions
 from fieldloom.fields.encodings import Embedding, Encoding
-from fieldloom.metrics.cost import macs, parameters
+from fieldloom.metrics.cost import count_macs, count_parameters
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities.grid import Grid
 from fieldloom.nn import dispatch as dispatching
@@ -696,7 +696,7 @@ def test_matrices_that_a_point_meets():
         assert [field.slots[f"{i}.weight"].passes for i in range(6)] == passes
         sizes = [6 * 4, 4 * 4, 4 * 4, 4 * 1, (4 + 9) * 5, 5 * 3]
         expected = sum(a * b for a, b in zip(passes, sizes, strict=True))
-        assert macs(field.slots, 0, 10) == 10 * expected
+        assert count_macs(field.slots, 0, 10) == 10 * expected
 
 
 # -- properties
@@ -1186,8 +1186,8 @@ def test_published_counts(row):
     make, count, cost = ROWS[row]
     with torch.device("meta"):
         slots = make().slots
-        assert parameters(Shared(slots)) == count
-    assert macs(slots, 0, 1) == cost
+        assert count_parameters(Shared(slots)) == count
+    assert count_macs(slots, 0, 1) == cost
 
 
 # -- a mixture of experts of levels of experts

@@ -16,11 +16,11 @@ from fieldloom.geometry.mesh import (
     area,
     areas,
     as_mesh,
-    from_unit,
+    denormalize_mesh,
     is_watertight,
+    normalize_mesh,
     points_on_faces,
     sample_surface,
-    to_unit,
     volume,
 )
 from fieldloom.geometry.preview import preview, turntable
@@ -59,7 +59,7 @@ def ball(around=24, radius=0.7, share=1.0) -> Mesh:
 @pytest.fixture(scope="module")
 def bunny() -> Mesh:
     file = np.load(shared("data", "mesh_bunny.npz"))
-    return to_unit(as_mesh(file["verts"], file["faces"], "bunny"), 0.9)[0]
+    return normalize_mesh(as_mesh(file["verts"], file["faces"], "bunny"), 0.9)[0]
 
 
 def chamfer(one: Mesh, other: Mesh) -> float:
@@ -123,7 +123,7 @@ def test_winding_of_closed_open_double_and_turned_surfaces():
 def test_winding_does_not_depend_on_place_and_unit():
     points = torch.rand(200, 3, dtype=torch.float64) * 2 - 1
     here = winding_number(ball(12, share=0.6), points.float())
-    far = from_unit(ball(12, share=0.6), np.array([5e5, -2e5, 30.0, 1e-3]))
+    far = denormalize_mesh(ball(12, share=0.6), np.array([5e5, -2e5, 30.0, 1e-3]))
     moved = points * 1e-3 + torch.tensor([5e5, -2e5, 30.0], dtype=torch.float64)
     torch.testing.assert_close(winding_number(far, moved).float(), here, atol=1e-5, rtol=0)
 
@@ -253,13 +253,15 @@ def test_the_sampler_of_mnif():
 
 
 def test_frames_lead_back(bunny):
-    original = from_unit(bunny, np.array([30.0, -4.0, 1e3, 250.0]))
+    original = denormalize_mesh(bunny, np.array([30.0, -4.0, 1e3, 250.0]))
     for extent in (1.0, 0.45):
-        unit, frame = to_unit(original, extent)
+        unit, frame = normalize_mesh(original, extent)
         low, high = unit.vertices.min(0), unit.vertices.max(0)
         np.testing.assert_allclose(low + high, 0, atol=1e-12)
         assert (high - low).max() == pytest.approx(2 * extent)
-        np.testing.assert_allclose(from_unit(unit, frame).vertices, original.vertices, rtol=1e-12)
+        np.testing.assert_allclose(
+            denormalize_mesh(unit, frame).vertices, original.vertices, rtol=1e-12
+        )
 
 
 def test_checks_name_what_is_wrong():

@@ -19,7 +19,7 @@ from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, cache, spec_of
 from fieldloom.modalities.sources.cache import cache_folder, memory_map, memory_map_by_parts
-from fieldloom.modalities.sources.source import Source, _pieces, source_of
+from fieldloom.modalities.sources.source import Source, _pieces, make_source
 from fieldloom.modalities.sources.video import Frames
 from fieldloom.preparation import prepare
 from fieldloom.training import train
@@ -208,7 +208,7 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
 
 
 def test_one_place_is_taken_without_a_copy():
-    source = source_of(torch.from_numpy(noise(4, 3, 5, 5)), None, (4, 0), shuffle=False)
+    source = make_source(torch.from_numpy(noise(4, 3, 5, 5)), None, (4, 0), shuffle=False)
     for place in (2, -1):
         one = source.take(torch.tensor([place])).tensor
         assert one.data_ptr() == source.data.tensor[place].data_ptr()

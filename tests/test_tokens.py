@@ -25,7 +25,7 @@ from fieldloom.errors import InputError
 from fieldloom.evaluation import evaluator_of
 from fieldloom.evaluation.upper_bound import codec_upper_bound
 from fieldloom.fields import Fourier, FourierMlp, Siren
-from fieldloom.metrics.cost import parameters
+from fieldloom.metrics.cost import count_parameters
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities.sources import Source
 from fieldloom.nn.kmeans import kmeans, lloyd_max, nearest_centroids
@@ -415,7 +415,7 @@ def test_published_sizes(variant: str, count: int, printed: float) -> None:
             "prior", recipe["prior"], TABLES, code_shape=(1, 3712), layout=conditioner.layout,
             classes=0, signals=0,
         )  # fmt: skip
-    assert parameters(prior) + sum(recipe["dead"].values()) == count
+    assert count_parameters(prior) + sum(recipe["dead"].values()) == count
     assert round(count / 1e6, 2) == printed
 
 

@@ -22,7 +22,7 @@ from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Experts, Field, Fourier, FourierMlp, Local, Siren, Tiling
 from fieldloom.geometry.cameras import orbit, rays
-from fieldloom.metrics.cost import macs, parameters
+from fieldloom.metrics.cost import count_macs, count_parameters
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities import MODALITIES
 from fieldloom.nn.transformer import AdaptiveBlock, Attention, Block, attend
@@ -403,7 +403,7 @@ def test_multiplications_of_local(aggregate: str, modulate: str) -> None:
     with plain, FlopCounterMode(display=False) as counter:
         field(coords, weights)
     once = own["tokens"] * own["width"] ** 2 * (2 if aggregate == "attention" else 1)
-    assert counter.get_total_flops() / 2 == macs(field.slots, once, points)
+    assert counter.get_total_flops() / 2 == count_macs(field.slots, once, points)
 
 
 # -- weights from tokens
@@ -477,7 +477,7 @@ def test_factor(name: str, slot: str) -> None:
 def test_origins_of_a_factor() -> None:
     slots = fields()["siren"].slots
     learned, zero = (Factor(slots, rank=3, origin=origin) for origin in ("learned", "zero"))
-    assert parameters(learned) - parameters(zero) == 3 * 5
+    assert count_parameters(learned) - count_parameters(zero) == 3 * 5
     assert not zero.origin(2).any()
     close(learned.origin(2), learned.start.expand(2, -1, -1))
     learned.origin(2).sum().backward()
@@ -844,7 +844,7 @@ def on_meta(conditioner: Any, field: Field, axes: tuple[int, ...], **own: Any) -
         made: Conditioner = conditioner(field.slots)
         viewed = len(axes) == 3
         encoder = Transformer(made.code_shape, axes, 3, 6 if viewed else 2, grid_dim=2, **own)
-    return parameters(made) + parameters(encoder), parameters(encoder.blocks)
+    return count_parameters(made) + count_parameters(encoder), count_parameters(encoder.blocks)
 
 
 def test_counts_of_ipc() -> None:
@@ -884,7 +884,7 @@ def test_counts_of_la_ginr(levels: int, printed: int) -> None:
     field = Local(2, 3, bands=(128.0, 90.0, 64.0, 32.0)[:levels])
     with torch.device("meta"):
         conditioner = Substitute(field.slots, "tokens")
-    assert parameters(conditioner) == printed - 256 + 256 * 256
+    assert count_parameters(conditioner) == printed - 256 + 256 * 256
     assert conditioner.start.numel() == 65_536
 
 

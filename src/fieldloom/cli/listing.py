@@ -18,7 +18,7 @@ def info(run: RunArgument) -> None:
 
     from fieldloom.assembly import assemble
     from fieldloom.engine.run import Run
-    from fieldloom.metrics.cost import inference, parameters
+    from fieldloom.metrics.cost import count_field_weights, count_parameters
 
     folder = Run(run).require()
     if folder.has_model:
@@ -35,9 +35,9 @@ def info(run: RunArgument) -> None:
         "field, conditioner": f"{part('field')} x {part('conditioner')}",
         "encoder, prior": f"{part('encoder')} x {part('prior')}",
         "code": f"{system.family.code_shape[0]} x {system.family.code_shape[1]}",
-        "learnable parameters": f"{parameters(system.family):,}",
-        "inference parameters": f"{inference(system.family.field.slots):,}",
-        "prior's parameters": f"{parameters(system.prior):,}" if system.prior else "-",
+        "learnable parameters": f"{count_parameters(system.family):,}",
+        "inference parameters": f"{count_field_weights(system.family.field.slots):,}",
+        "prior's parameters": f"{count_parameters(system.prior):,}" if system.prior else "-",
         "signals, classes": f"{settings.signals}, {settings.classes}",
         "last line of the log": log[-1] if log else "-",
     }

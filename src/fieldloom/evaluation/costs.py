@@ -17,7 +17,7 @@ from fieldloom.encoders import Nothing
 from fieldloom.engine import device as devices
 from fieldloom.evaluation.large import LIMIT
 from fieldloom.evaluation.results import Metric
-from fieldloom.metrics.cost import inference, macs, parameters
+from fieldloom.metrics.cost import count_field_weights, count_macs, count_parameters
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.process import tune_process
 from fieldloom.system import System
@@ -41,12 +41,12 @@ def points_of(system: System) -> int:
 def count_metrics(system: System) -> list[Metric]:
     """Parameters and multiply-accumulates, which need no measurement."""
     slots, points = system.family.field.slots, points_of(system)
-    total = macs(slots, system.family.conditioner.macs(), points) / 1e9
+    total = count_macs(slots, system.family.conditioner.macs(), points) / 1e9
     dead = system.settings.dead
     metrics = [
-        Metric("learnable", float(parameters(system.family)), "family", "parameters"),
-        Metric("encoder", float(parameters(system.encoder)), "encoder", "rates, tables"),
-        Metric("inference", float(inference(slots)), "one field", "parameters"),
+        Metric("learnable", float(count_parameters(system.family)), "family", "parameters"),
+        Metric("encoder", float(count_parameters(system.encoder)), "encoder", "rates, tables"),
+        Metric("inference", float(count_field_weights(slots)), "one field", "parameters"),
         Metric("gmacs", total, f"one {system.modality.unit}, {points} points",
                "1e9 multiply-accumulates of linear layers"),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldloom.geometry.mesh import Mesh, face_normals, to_unit, triangles
+from fieldloom.geometry.mesh import Mesh, face_normals, normalize_mesh, triangles
 
 PAIRS = 2**16  # pairs of a point and a face in one block, so that its arrays fit the cache
 FACES, POINTS = 64, 256  # of one cluster
@@ -33,7 +33,7 @@ def winding_number(
     Barill et al. 2018, "Fast winding numbers for soups and clouds", eqs. 9 to 11, first order.
     """
     # In a unit frame float32 is precise for meshes of any position and unit.
-    unit, frame = to_unit(mesh)
+    unit, frame = normalize_mesh(mesh)
     corners = torch.from_numpy(triangles(unit)).to(points.dtype)
     placed = ((points.double() - frame[:3]) / frame[3]).to(points.dtype)
     if not math.isfinite(beta):

@@ -137,7 +137,7 @@ def points_on_faces(
 Centre = Literal["box", "vertices"]
 
 
-def to_unit(
+def normalize_mesh(
     mesh: Mesh, extent: float = 1.0, centre: Centre = "box"
 ) -> tuple[Mesh, Float64[Tensor, " 4"]]:
     """The mesh scaled to [-extent, extent] without distortion, and its frame.
@@ -153,7 +153,7 @@ def to_unit(
     return Mesh((mesh.vertices - middle) / scale, mesh.faces), frame
 
 
-def from_unit(mesh: Mesh, frame: Float64[Tensor, " 4"] | NDArray[Any]) -> Mesh:
-    """The mesh in its original coordinates: the inverse of ``to_unit``."""
+def denormalize_mesh(mesh: Mesh, frame: Float64[Tensor, " 4"] | NDArray[Any]) -> Mesh:
+    """The mesh in its original coordinates: the inverse of ``normalize_mesh``."""
     back = np.asarray(frame, np.float64)
     return Mesh(mesh.vertices * back[3] + back[:3], mesh.faces)

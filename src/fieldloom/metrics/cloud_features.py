@@ -12,9 +12,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.metrics.cloud_distances import find_failures
-
-Clouds = Float[Tensor, "_ _ _"]
+from fieldloom.metrics.cloud_distances import Clouds, find_failures
 
 BLOCK = 2**18  # points of a batch
 LEVELS = 12  # quantiles of a feature's distribution over the points

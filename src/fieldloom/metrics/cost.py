@@ -10,7 +10,7 @@ from torch import nn
 from fieldloom.types import Slot
 
 
-def macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
+def count_macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
     """Multiply-accumulates of one full sample, as mNIF counts them (arXiv:2310.19464, Table 1).
 
     Every point is multiplied by every matrix (random Fourier features are one), and by one tile of
@@ -21,11 +21,11 @@ def macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
     return points * sum(s.passes * math.prod(s.shape[-2:]) for s in passed) + projections
 
 
-def parameters(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """The number of parameters that training changes."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def inference(slots: Mapping[str, Slot]) -> int:
+def count_field_weights(slots: Mapping[str, Slot]) -> int:
     """The number of weights and biases of one field, without inputs and fixed buffers."""
     return sum(math.prod(s.shape) for s in slots.values() if s.role in ("weight", "bias"))

@@ -8,9 +8,9 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from fieldloom.errors import InputError
+from fieldloom.metrics.losses import PerSignal
 
 Signals = Float[Tensor, "batch channel *axes"]
-PerSignal = Float[Tensor, " batch"]
 
 BLOCK = 2**18  # numbers of the images that are compared at a time, so that they fit the cache
 

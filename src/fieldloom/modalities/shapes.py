@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from fieldloom import atomic, export
 from fieldloom.errors import InputError
 from fieldloom.geometry.isosurface import isosurface, project_to_level
-from fieldloom.geometry.mesh import Mesh, from_unit
+from fieldloom.geometry.mesh import Mesh, denormalize_mesh
 from fieldloom.geometry.preview import preview, turntable
 from fieldloom.modalities.grid import Context, Grid, Placement
 from fieldloom.modalities.modality import Range, index_of
@@ -62,7 +62,7 @@ class Voxels(Grid):
         if found is not None and function is not None and project:
             cell = (self.placement.high - self.placement.low) / min(datum.shape[1:])
             found = project_to_level(found, function, LEVEL, project, max_step=cell)
-        return found if found is None or frame is None else from_unit(found, frame)
+        return found if found is None or frame is None else denormalize_mesh(found, frame)
 
     def save(self, data: Data, path: str | Path) -> Path | None:
         """Write the mesh of a datum as GLB, PLY, OBJ or STL (GLB for other suffixes).

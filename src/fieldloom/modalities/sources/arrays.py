@@ -20,7 +20,7 @@ from fieldloom.modalities.sources.files import (
     read_npz,
 )
 from fieldloom.modalities.sources.images import decode_image
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 
 
@@ -128,11 +128,11 @@ def read_array(
         data = to_grid(np.concatenate(parts), modality, filter, bounds)
         counts = (float(len(parts[0])), float(len(parts[1])))
         kept = suggest_size(modality, data)
-        return source_of(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
+        return make_source(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
     held = load_array(file, array_name(file, key, label), large=permit.large)
     data = to_grid(held, modality, filter, bounds)
     labels = None if label is None else read_labels(file, label, len(data), "data")
-    return source_of(
+    return make_source(
         data, labels, split, shuffle, limit, filter, suggests=suggest_size(modality, data)
     )
 
@@ -145,4 +145,4 @@ def read_digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bic
     levels = np.rint(read.images / 16 * 255).astype(np.uint8)
     data = to_grid(levels, modality, filter)
     kept = suggest_size(modality, data)
-    return source_of(data, list(read.target), split, shuffle=True, filter=filter, suggests=kept)
+    return make_source(data, list(read.target), split, shuffle=True, filter=filter, suggests=kept)

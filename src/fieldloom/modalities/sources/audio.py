@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import SAMPLES, check_size, find_file
-from fieldloom.modalities.sources.source import Source, source_of
+from fieldloom.modalities.sources.source import Source, make_source
 from fieldloom.permit import NOTHING, Permit
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"}
@@ -61,7 +61,7 @@ def read_audio(
         read, rate = resample(read, size).astype(np.float32), rate * size / len(read)
     data = torch.from_numpy(np.clip(read, -1, 1)).mT[None].contiguous()
     suggests = {"modality": {"size": [size], "rate": rate}}
-    return source_of((data + 1) / 2, None, (1.0, 0.0), shuffle=False, suggests=suggests)
+    return make_source((data + 1) / 2, None, (1.0, 0.0), shuffle=False, suggests=suggests)
 
 
 def _read_samples(

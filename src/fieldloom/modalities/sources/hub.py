@@ -16,7 +16,7 @@ from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import Refused, resolve_inside
 from fieldloom.modalities.sources.images import Encoded, load_images
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 
 ALLOWS = "--network (in Python network=True) allows it"
@@ -71,7 +71,7 @@ def read_huggingface(
     read = lambda i: _read_row(encoded, i, key, names[i], roots, permit.network)
     data, good = load_images(names, read, modality, filter, permit.large)
     labels = None if label is None else [given[i] for i in good]
-    return source_of(data, labels, split, shuffle, filter=filter)
+    return make_source(data, labels, split, shuffle, filter=filter)
 
 
 def _find_folder(path: str) -> Path | None:

@@ -20,7 +20,7 @@ from fieldloom.modalities.sources.images import (
     to_grey_or_rgb,
     upright_size,
 )
-from fieldloom.modalities.sources.source import Filter, Source, source_of
+from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.permit import NOTHING, Permit
 
 STRIP = 1 << 22
@@ -46,7 +46,7 @@ def read_image(
     array = memory_map([file], options, decode)
     data = torch.from_numpy(array).permute(2, 0, 1)[None]
     suggests = {"modality": {"size": list(data.shape[2:])}}
-    return source_of(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
+    return make_source(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
 
 
 def _strips(

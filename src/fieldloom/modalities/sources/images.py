@@ -36,7 +36,7 @@ from fieldloom.modalities.sources.files import (
     read_npz,
     read_offsets,
 )
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -280,7 +280,7 @@ def read_folder(
     if len(good) == 1:
         split = (1.0, 0.0)
     labels = find_classes(root, [files[i] for i in good])
-    return source_of(data, labels, split, shuffle, filter=filter)
+    return make_source(data, labels, split, shuffle, filter=filter)
 
 
 def read_packed(
@@ -309,7 +309,7 @@ def read_packed(
     part = lambda i: data[ends[i] : ends[i + 1]]
     images, good = load_images(names, part, modality, filter, permit.large)
     chosen = None if labels is None else [labels[i] for i in good]
-    return source_of(images, chosen, split, shuffle, filter=filter)
+    return make_source(images, chosen, split, shuffle, filter=filter)
 
 
 BUNDLED = {
@@ -342,7 +342,7 @@ def read_bundled(
         raise InputError("source.images is empty: name at least one of scikit-image's.")
     files = [_bundle(name, permit) for name in images]
     data, _ = load_images(images, files.__getitem__, modality, filter, permit.large)
-    return source_of(data, None, split, shuffle=False, filter=filter)
+    return make_source(data, None, split, shuffle=False, filter=filter)
 
 
 def _bundle(name: str, permit: Permit) -> Encoded:

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.geometry.inside import inside, signed_distance
-from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, sample_surface, to_unit
+from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, normalize_mesh, sample_surface
 from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
@@ -31,7 +31,7 @@ from fieldloom.modalities.sources.files import (
 )
 from fieldloom.modalities.sources.meshfiles import read_mesh
 from fieldloom.modalities.sources.shapes import Cells, check_modality
-from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import Progress
 
@@ -107,7 +107,7 @@ def read_meshes(
 
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
                 with d the distance, negative inside: 1 inside, 0.5 on the surface.
-    centre:     as in ``to_unit``.
+    centre:     as in ``normalize_mesh``.
     dilation:   distance, in the cube's unit, by which the surface is moved outwards.
     samples:    None: data (n, 1, *size) at the modality's grid. A number: data (n, samples, 1) at
                 ``coords`` (n, samples, 3), float32.
@@ -149,7 +149,7 @@ def read_meshes(
     extras = {name: torch.from_numpy(found[name]) for name in parts}
     chosen = None if labels is None else [labels[i] for i in indices]
     split = (1.0, 0.0) if len(found) == 1 else split
-    return source_of(torch.from_numpy(found["values"]), chosen, split, shuffle, extras=extras)
+    return make_source(torch.from_numpy(found["values"]), chosen, split, shuffle, extras=extras)
 
 
 def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
@@ -205,7 +205,7 @@ def _fill_row(
     query: Query, row: np.dtype[np.void], grid: Tensor | None, index: int, load: Callable[[], Mesh]
 ) -> NDArray[np.uint8]:
     """One mesh as a row's bytes (1, bytes)."""
-    mesh, frame = to_unit(load(), query.extent, query.centre)
+    mesh, frame = normalize_mesh(load(), query.extent, query.centre)
     filled = np.zeros(1, row)
     filled["index"], filled["frame"] = index, frame.numpy()
     coords = grid

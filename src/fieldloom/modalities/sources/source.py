@@ -145,7 +145,7 @@ class FirstItems:
         return self.values.read(torch.arange(self.count)[which])
 
 
-def source_of(
+def make_source(
     values: Tensor | Lazy,
     labels: Sequence[Any] | None,
     split: Split,

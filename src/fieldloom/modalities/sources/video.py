@@ -21,7 +21,7 @@ from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
 from fieldloom.modalities.sources.images import SUFFIXES as IMAGE_SUFFIXES
 from fieldloom.modalities.sources.images import crop_and_resize, open_image, to_grey_or_rgb
-from fieldloom.modalities.sources.source import Filter, Source, source_of
+from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -106,7 +106,7 @@ def read_video(
         array = _thin_frames(array, modality.size[0], path)
     data = torch.from_numpy(array).permute(3, 0, 1, 2)[None]
     suggests = {"modality": {"size": list(data.shape[2:])} | ({"rate": rate} if rate else {})}
-    return source_of(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
+    return make_source(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
 
 
 def _thin_frames(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.uint8]:

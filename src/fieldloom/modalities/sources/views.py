@@ -34,7 +34,7 @@ from fieldloom.modalities.sources.files import (
     read_offsets,
 )
 from fieldloom.modalities.sources.images import Encoded, one_large_at_a_time, open_image
-from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
@@ -156,7 +156,7 @@ def scenes_to_source(
     intrinsics = torch.stack(
         [resize_intrinsics(scene.intrinsics[:each], scene.size, modality.size) for scene in scenes]
     )
-    return source_of(
+    return make_source(
         _read_views(scenes, each, modality.size, background, large),
         labels,
         (1.0, 0.0) if len(scenes) == 1 else split,

@@ -30,7 +30,7 @@ from fieldloom.modalities.sources.files import (
     read_npz,
 )
 from fieldloom.modalities.sources.shapes import Cells, check_modality
-from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -66,7 +66,7 @@ def read_voxels(
         held = load_array(file, array_name(file, key, label), large=permit.large)
         array = held[:limit]
     labels = None if label is None else read_labels(file, label, len(held), "shapes")[:limit]
-    return source_of(_pool_cells(array, modality), labels, split, shuffle)
+    return make_source(_pool_cells(array, modality), labels, split, shuffle)
 
 
 def _read_binvox_files(
@@ -95,7 +95,7 @@ def _read_binvox_files(
     labels = find_classes(root, [files[i] for i in tiles])
     split = (1.0, 0.0) if len(tiles) == 1 else split
     data = torch.cat(list(tiles.values()))
-    return source_of(data, labels, split, shuffle, extras={"frame": torch.stack(frames)})
+    return make_source(data, labels, split, shuffle, extras={"frame": torch.stack(frames)})
 
 
 def _unpack_bits(file: Archive, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:
