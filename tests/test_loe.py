@@ -13,6 +13,7 @@ from fieldloom import cli, recipe
 from fieldloom.assembly import build
 from fieldloom.engine.run import load
 from fieldloom.metrics.cost import count_macs, count_parameters
+from fieldloom.recipe import list_recipes
 
 EXACT = {
     "table1": (9_374_467, 586_112),

@@ -63,27 +63,8 @@ def build(
         if key not in hints or key in offered:
             settable = [k for k in hints if k not in provided]
             raise unknown(f"argument of {part}", str(key), settable)
-        is_part = key in tables and may_be_part(hints[key])
-        if is_part and isinstance(value, list | tuple):
-            if not takes_several(hints[key]):
-                raise InputError(
-                    f"{kind}.{key} = {quote(value)} is not right: it is one part, no list."
-                )
-            offered[key] = tuple(build(key, one, tables, **provided) for one in value)
-        elif is_part:
-            offered[key] = build(key, value, tables, **provided)
-        elif (described := dataclass_of(hints[key])) is not None:
-            if not isinstance(value, Mapping):
-                raise InputError(f"{kind}.{key} = {quote(value)} is not right: it is a table.")
-            default = parameters(make)[key].default
-            rest: dict[str, Any] = {}
-            if is_dataclass(default):
-                rest = {f.name: getattr(default, f.name) for f in fields(default)}
-            where = f"{kind}.{key}"
-            inner: dict[str, Table] = {**tables, where: {key: partial(described, **rest)}}
-            offered[key] = build(where, {"name": key, **value}, inner, permit)
-        else:
-            offered[key] = check_value(f"{kind}.{key}", value, hints[key])
+        default = parameters_of(make)[key].default
+        offered[key] = build_argument(kind, key, value, hints[key], default, tables, provided)
     missing = [
         key
         for key, parameter in parameters_of(make).items()
