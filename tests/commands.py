@@ -21,34 +21,51 @@ from fieldloom import cli
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 
-def run(*arguments: object, status: int = 0) -> None:
-    """``fieldloom`` with these arguments ends with this status; annotations are checked."""
-    with surroundings(["fieldloom", *map(str, arguments)], Path.cwd(), checked=True):
-        assert _status(cli.main) == status
+class CommandLine:
+    """``fieldloom`` as tests call it; the fixture ``cli`` is one."""
+
+    def __call__(
+        self, *arguments: object, status: int | None = 0, cwd: Path | None = None
+    ) -> CompletedProcess:
+        """Within this process: torch is imported already, and annotations are checked.
+
+        status: with which it must end; None: with any.
+        """
+        done = _within(["fieldloom", *map(str, arguments)], cwd, cli.main, checked=True)
+        assert status in (None, done.returncode), done.stderr
+        return done
+
+    def answer(self, *arguments: object) -> tuple[int, str]:
+        """The status, whichever it is, and what was said on stderr."""
+        done = self(*arguments, status=None)
+        return done.returncode, done.stderr
+
+    def program(
+        self, *arguments: object, status: int | None = 0, cwd: Path | None = None
+    ) -> CompletedProcess:
+        """The same as a process of its own."""
+        words = [sys.executable, "-m", "fieldloom", *map(str, arguments)]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=300)
+        assert status in (None, done.returncode), done.stderr
+        return done
+
+    def script(self, path: Path, *arguments: object) -> CompletedProcess:
+        """A Python file that calls the package, within this process; it must end well."""
+        main = lambda: runpy.run_path(str(path), run_name="__main__")
+        done = _within([str(path), *map(str, arguments)], None, main, checked=False)
+        assert done.returncode == 0, done.stderr
+        return done
 
 
-def command(*arguments: object, cwd: Path | None = None) -> CompletedProcess:
-    """``fieldloom`` with these arguments, within this process: torch is imported already."""
-    return _within(["fieldloom", *map(str, arguments)], cwd, cli.main)
-
-
-def script(path: Path, *arguments: object) -> CompletedProcess:
-    """A Python file, within this process."""
-    main = lambda: runpy.run_path(str(path), run_name="__main__")
-    return _within([str(path), *map(str, arguments)], None, main)
-
-
-def program(*arguments: object, cwd: Path | None = None) -> CompletedProcess:
-    """``fieldloom`` with these arguments as a process of its own."""
-    words = [sys.executable, "-m", "fieldloom", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=300)
-
-
-def _within(argv: list[str], cwd: Path | None, main: Callable[[], object]) -> CompletedProcess:
+def _within(
+    argv: list[str], cwd: Path | None, main: Callable[[], object], checked: bool
+) -> CompletedProcess:
     out, err = io.StringIO(), io.StringIO()
     streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-    with surroundings(argv, cwd or Path.cwd()), streams[0], streams[1]:
+    with surroundings(argv, cwd or Path.cwd(), checked), streams[0], streams[1]:
         status = _status(main)
+    print(out.getvalue(), end="")  # for capsys, and for the report of a test that fails
+    print(err.getvalue(), end="", file=sys.stderr)
     return CompletedProcess(argv, status, out.getvalue(), err.getvalue())
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import fieldloom
+from commands import CommandLine
 from fieldloom import recipe
 from fieldloom.training import train
 from fieldloom.types import Cameras, Data
@@ -51,6 +52,12 @@ def _cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FIELDLOOM_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def cli() -> CommandLine:
+    """The command line: ``cli("sample", run, status=2).stderr``."""
+    return CommandLine()
 
 
 @pytest.fixture(scope="session")

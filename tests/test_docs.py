@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import fieldloom
-from commands import script
 from shared import shared
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,19 +106,17 @@ def test_lines_of_documents_end_at_100_columns(page):
         ("mnif_by_hand", ["--steps", "5", "--prior-steps", "5"]),
     ],
 )
-def test_examples_run(name, arguments, tmp_path):
-    done = script(ROOT / "examples" / f"{name}.py", *arguments, "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+def test_examples_run(cli, name, arguments, tmp_path):
+    done = cli.script(ROOT / "examples" / f"{name}.py", *arguments, "--out", tmp_path / "out")
     assert "PSNR" in done.stdout or "volume" in done.stdout
     assert list((tmp_path / "out").glob("*.png"))
 
 
-def test_the_example_of_a_radiance_field_runs(tmp_path):
+def test_the_example_of_a_radiance_field_runs(cli, tmp_path):
     scene = shared("data", "nerf_lego400.npz")
     small = ["--size", "16", "--steps", "3", "--rays", "32", "--frames", "2"]
     path = ROOT / "examples" / "radiance_field.py"
-    done = script(path, scene, *small, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = cli.script(path, scene, *small, "--out", tmp_path)
     assert "held out" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"held_out.png", "orbit.gif"}
 

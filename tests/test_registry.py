@@ -11,7 +11,6 @@ import tomli_w
 import torch
 
 import fieldloom
-from commands import command, program
 from fieldloom import recipe, registry
 from fieldloom.assembly import TABLES
 from fieldloom.engine.provenance import provenance
@@ -128,14 +127,14 @@ def test_a_registered_encoder_may_be_a_start():
     assert type(fit.start) is Mine
 
 
-def test_parts_of_installed_packages(monkeypatch):
+def test_parts_of_installed_packages(cli, monkeypatch):
     entry = EntryPoint("field.own", f"{__name__}:Own", registry.GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     assert type(build("field", "own", TABLES, **KNOWN)).__name__ == "Own"
     with pytest.raises(InputError, match="unknown conditioner 'own'"):
         build("conditioner", "own", TABLES, slots={})
-    listed = command("list", "fields").stdout
+    listed = cli("list", "fields").stdout
     assert f"  own: of an installed package, {__name__}:Own\n" in listed
     assert "  siren: " in listed
 
@@ -151,7 +150,7 @@ SECTIONS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("section", SECTIONS)
-def test_nothing_of_a_run_is_run(section, tiny_run, tmp_path, monkeypatch):
+def test_nothing_of_a_run_is_run(cli, section, tiny_run, tmp_path, monkeypatch):
     """Whatever section names a command, every way to look at the run refuses it, and runs none."""
     folder = tmp_path / "run"
     shutil.copytree(tiny_run, folder)
@@ -167,12 +166,11 @@ def test_nothing_of_a_run_is_run(section, tiny_run, tmp_path, monkeypatch):
              "reconstruct .", "ceiling .", "analyse judge . --count 4", "analyse influence .",
              "decode . codes.safetensors"]  # fmt: skip
     for verb in verbs:
-        done = command(*verb.split())
+        done = cli(*verb.split(), status=None)
         late = section in ("source", "objective")  # not every verb asks for these
         assert done.returncode == 2 or (late and done.returncode == 0), (verb, done.stderr)
         assert done.returncode == 0 or "is not imported" in done.stderr, (verb, done.stderr)
-    done = command("train", "mnif:tiny", "--run", ".", "--resume")
-    assert done.returncode == 2, done.stderr
+    done = cli("train", "mnif:tiny", "--run", ".", "--resume", status=2)
     assert "is not imported" in done.stderr
     if section not in ("source", "objective"):
         with pytest.raises(InputError, match="not imported"):
@@ -181,15 +179,13 @@ def test_nothing_of_a_run_is_run(section, tiny_run, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_command_line_finds_a_trusted_module_in_the_current_folder(my_fields, tmp_path):
+def test_the_command_line_finds_a_trusted_module_in_the_current_folder(cli, my_fields, tmp_path):
     arguments = ["train", "mnif:tiny", "--set", "field.name=my_fields:Gabor", "--run", "mine",
                  "--stage", "field"]  # fmt: skip
-    refused = command(*arguments, cwd=tmp_path)
-    assert refused.returncode == 2
+    refused = cli(*arguments, cwd=tmp_path, status=2)
     assert refused.stderr.startswith("error: field 'my_fields:Gabor' is code of another module")
     assert not (tmp_path / "mine").exists()
-    done = program(*arguments, "--trust", "my_fields", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    cli.program(*arguments, "--trust", "my_fields", cwd=tmp_path)
     assert type(fieldloom.load(tmp_path / "mine", trust=["my_fields"]).family.field).__name__ == (
         "Gabor"
     )
@@ -198,7 +194,7 @@ def test_the_command_line_finds_a_trusted_module_in_the_current_folder(my_fields
 
 
 @pytest.mark.slow
-def test_trust_in_a_module_is_none_in_what_lies_beside_it(my_fields, tmp_path):
+def test_trust_in_a_module_is_none_in_what_lies_beside_it(cli, my_fields, tmp_path):
     """A folder that says it is an installed package, in the current folder."""
     told = tmp_path / "evil-1.0.dist-info"
     told.mkdir()
@@ -206,16 +202,15 @@ def test_trust_in_a_module_is_none_in_what_lies_beside_it(my_fields, tmp_path):
     (told / "entry_points.txt").write_text("[fieldloom.parts]\nfield.evil = evil:Gabor\n")
     (tmp_path / "evil.py").write_text("open('called', 'w').close()\nGabor = 3\n")
     asked = ["train", "mnif:tiny", "--set", "field.name=evil", "--trust", "my_fields"]
-    refused = program(*asked, cwd=tmp_path)
-    assert refused.returncode == 2
+    refused = cli.program(*asked, cwd=tmp_path, status=2)
     assert "unknown field 'evil'" in refused.stderr
     assert not (tmp_path / "called").exists()
 
 
-def test_a_module_of_the_current_folder_shadows_nothing(tmp_path):
+def test_a_module_of_the_current_folder_shadows_nothing(cli, tmp_path):
     """``python -m fieldloom`` in a folder that holds a ``json.py``."""
     (tmp_path / "json.py").write_text("open('called', 'w').close()\n")
-    assert program("list", "recipes", cwd=tmp_path).returncode == 0
+    cli.program("list", "recipes", cwd=tmp_path)
     assert not (tmp_path / "called").exists()
 
 

@@ -8,8 +8,6 @@ import torch
 from PIL import Image
 
 import fieldloom
-from calls import answer
-from commands import command
 from fieldloom import recipe
 from fieldloom.codes import bulk, nef
 from fieldloom.codes.files import read_codes
@@ -28,12 +26,12 @@ def fitted_run(tmp_path_factory) -> Path:
     return folder
 
 
-def test_encode(fitted_run, tmp_path):
+def test_encode(cli, fitted_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(fitted_run, run)
-    assert "10 codes of (1, " in command("encode", run, "--device", "cpu").stdout
+    assert "10 codes of (1, " in cli("encode", run, "--device", "cpu").stdout
     found = bulk.read(run / "encoded")
-    command("encode", run, "--out", tmp_path / "c.st", "--device", "cpu")
+    cli("encode", run, "--out", tmp_path / "c.st", "--device", "cpu")
     tensors, numbers, _ = read_tensors(tmp_path / "c.st")
     assert torch.equal(tensors["codes"], found.codes)
     assert torch.equal(tensors["places"], found.indices)
@@ -46,10 +44,10 @@ def test_encode(fitted_run, tmp_path):
     torch.testing.assert_close(codes, found.codes)
 
 
-def test_hdf5_from_the_command_line(fitted_run, tmp_path):
+def test_hdf5_from_the_command_line(cli, fitted_run, tmp_path):
     pytest.importorskip("h5py")
     for how in ((tmp_path / "a.hdf5",), (tmp_path / "b", "--format", "hdf5")):
-        command("encode", fitted_run, "--device", "cpu", "--out", *how)
+        cli("encode", fitted_run, "--device", "cpu", "--out", *how)
     system = fieldloom.load(fitted_run, device="cpu")
     codes, beside = nef.read(tmp_path / "a.hdf5", system.family)
     assert codes.shape == (10, *system.family.code_shape)
@@ -57,13 +55,13 @@ def test_hdf5_from_the_command_line(fitted_run, tmp_path):
     assert torch.equal(nef.read(tmp_path / "b.hdf5", system.family)[0], codes)
 
 
-def test_codes_are_decoded_from_every_format(fitted_run, tmp_path):
+def test_codes_are_decoded_from_every_format(cli, fitted_run, tmp_path):
     pytest.importorskip("h5py")
     system = fieldloom.load(fitted_run, device="cpu")
     for name in ("shards", "a.safetensors", "a.hdf5"):
-        command("encode", fitted_run, "--out", tmp_path / name, "--device", "cpu")
+        cli("encode", fitted_run, "--out", tmp_path / name, "--device", "cpu")
         out = tmp_path / f"from {name}"
-        done = command("decode", fitted_run, tmp_path / name, "--count", 3, "--out", out)
+        done = cli("decode", fitted_run, tmp_path / name, "--count", 3, "--out", out)
         assert "3 of 10 codes" in done.stdout
         assert len(list(out.glob("*.png"))) == 3
     codes = bulk.read(tmp_path / "shards").codes
@@ -104,7 +102,7 @@ ODD = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ODD)
-def test_odd_arguments(case, own_run, tmp_path, monkeypatch):
+def test_odd_arguments(cli, case, own_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     Image.new("L", (8, 8), 99).save(tmp_path / "data" / "a.png")
@@ -112,7 +110,7 @@ def test_odd_arguments(case, own_run, tmp_path, monkeypatch):
     places = {"RUN": str(own_run), "DATA": "data"}
     words = [str(word).replace("RUN", places["RUN"]).replace("DATA", "data") for word in words]
     before = {x.name for x in own_run.iterdir()}
-    status, told = answer(*words)
+    status, told = cli.answer(*words)
     assert status == 2, told
     assert said in told
     assert before == {x.name for x in own_run.iterdir()}
@@ -120,42 +118,42 @@ def test_odd_arguments(case, own_run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["out", "out.safetensors"])
-def test_encode_stopped_in_its_first_shard_goes_on(own_run, tmp_path, monkeypatch, name):
+def test_encode_stopped_in_its_first_shard_goes_on(cli, own_run, tmp_path, monkeypatch, name):
     out = tmp_path / name
     with monkeypatch.context() as patch:
         patch.setattr(bulk, "encode_shard", lambda *rest: (_ for _ in ()).throw(SystemExit(7)))
-        assert answer("encode", own_run, "--out", out)[0] == 7
+        assert cli.answer("encode", own_run, "--out", out)[0] == 7
     shards = out if name == "out" else tmp_path / f"{name}.shards"
     (shards / ".lock").write_text("")  # as kill -9 leaves it
-    status, said = answer("encode", own_run, "--out", out)
+    status, said = cli.answer("encode", own_run, "--out", out)
     assert status == 0, said
     assert out.exists()
 
 
 @pytest.mark.slow
-def test_codes_of_another_run_are_not_decoded(own_run, tmp_path):
+def test_codes_of_another_run_are_not_decoded(cli, own_run, tmp_path):
     other = tmp_path / "other"
     train(recipe.load("mnif:tiny", ["seed=3"]), str(other))
-    assert answer("encode", other, "--out", tmp_path / "one.safetensors")[0] == 0
-    assert answer("encode", other)[0] == 0
+    assert cli.answer("encode", other, "--out", tmp_path / "one.safetensors")[0] == 0
+    assert cli.answer("encode", other)[0] == 0
     for codes in (tmp_path / "one.safetensors", other / "encoded", other / "codes.safetensors"):
-        status, said = answer("decode", own_run, codes, "--count", 1)
+        status, said = cli.answer("decode", own_run, codes, "--count", 1)
         assert status == 2, codes
         assert "were found with other weights than this run's" in said
-        assert answer("decode", other, codes, "--count", 1)[0] == 0
+        assert cli.answer("decode", other, codes, "--count", 1)[0] == 0
 
 
-def test_encode_that_goes_on_replaces_no_file_of_others(own_run, tmp_path, monkeypatch):
+def test_encode_that_goes_on_replaces_no_file_of_others(cli, own_run, tmp_path, monkeypatch):
     out = tmp_path / "codes.safetensors"
     with monkeypatch.context() as patch:
         patch.setattr(bulk, "read", lambda *rest: (_ for _ in ()).throw(SystemExit(7)))
-        assert answer("encode", own_run, "--out", out)[0] == 7
+        assert cli.answer("encode", own_run, "--out", out)[0] == 7
     assert (tmp_path / "codes.safetensors.shards" / "manifest.json").is_file()
     out.write_text("mine")
-    status, said = answer("encode", own_run, "--out", out)
+    status, said = cli.answer("encode", own_run, "--out", out)
     assert status == 2
     assert "is there already" in said
     assert out.read_text() == "mine"
     out.unlink()
-    assert answer("encode", own_run, "--out", out)[0] == 0
+    assert cli.answer("encode", own_run, "--out", out)[0] == 0
     assert out.is_file()

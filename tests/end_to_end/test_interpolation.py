@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from commands import run
 from fieldloom import recipe
 from fieldloom.training import train
 from large_fits import fit
@@ -33,7 +32,7 @@ def test_between_codes():
     torch.testing.assert_close(zero[1:2], b / 2)
 
 
-def test_samples_of_a_gan_are_joined_on_a_sphere(tmp_path, capsys):
+def test_samples_of_a_gan_are_joined_on_a_sphere(cli, tmp_path, capsys):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "data.npy", rng.uniform(size=(6, 1, 8, 8)).astype(np.float32))
     overrides = [
@@ -44,25 +43,25 @@ def test_samples_of_a_gan_are_joined_on_a_sphere(tmp_path, capsys):
     ]  # fmt: skip
     system = train(recipe.load("gasp", overrides), str(tmp_path / "gan"), device="cpu")
     folder = tmp_path / "gan"
-    run("interpolate", folder, "--from", 3, "--to", 4, "--steps", 5, "--out", tmp_path / "a.gif")
+    cli("interpolate", folder, "--from", 3, "--to", 4, "--steps", 5, "--out", tmp_path / "a.gif")
     gif = Image.open(tmp_path / "a.gif")
     codes = [system.sample_codes(1, seed=seed) for seed in (3, 4)]
     way = system.decode(system.interpolate_codes(*codes, 5, spherical=True))
     first = np.asarray(gif.convert("L")) / 255
     assert np.abs(first - way.tensor[0, 0].detach().numpy()).max() < 0.02
-    run("interpolate", folder, "--steps", 3)
+    cli("interpolate", folder, "--steps", 3)
     assert (folder / "interpolation-seeds-0-1.gif").is_file()
-    run("render", folder, "--sample", 3, "--resolution", 12)
+    cli("render", folder, "--sample", 3, "--resolution", 12)
     assert Image.open(folder / "rendered.png").size == (12, 12)
     capsys.readouterr()
-    run("interpolate", folder, "--source", tmp_path / "data.npy", status=2)
+    cli("interpolate", folder, "--source", tmp_path / "data.npy", status=2)
     assert "samples come from the prior" in capsys.readouterr().err
-    run("interpolate", folder, "--from", "-1", status=2)
+    cli("interpolate", folder, "--from", "-1", status=2)
     assert "seeds are at least 0" in capsys.readouterr().err
 
 
-def test_samples_of_other_priors_are_joined_too(tiny_run, tmp_path):
-    run("interpolate", tiny_run, "--sample", "--steps", 3, "--out", tmp_path / "b.gif")
+def test_samples_of_other_priors_are_joined_too(cli, tiny_run, tmp_path):
+    cli("interpolate", tiny_run, "--sample", "--steps", 3, "--out", tmp_path / "b.gif")
     assert Image.open(tmp_path / "b.gif").size == (8, 8)
-    run("render", tiny_run, "--index", 1, "--resolution", 20, "--out", tmp_path / "one.png")
+    cli("render", tiny_run, "--index", 1, "--resolution", 20, "--out", tmp_path / "one.png")
     assert Image.open(tmp_path / "one.png").size == (20, 20)

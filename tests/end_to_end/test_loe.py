@@ -9,7 +9,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from fieldloom import cli, recipe
+from fieldloom import recipe
 from fieldloom.assembly import build
 from fieldloom.engine.run import load
 from fieldloom.metrics.cost import count_macs, count_parameters
@@ -70,10 +70,6 @@ def small(*keys):
     return [x for key in [*common, *keys] for x in ("--set", key)]
 
 
-def call(*arguments):
-    cli.app([str(x) for x in arguments], standalone_mode=False)
-
-
 def picture(path, height=12, width=20):
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     Image.fromarray(noise).save(path)
@@ -125,10 +121,10 @@ def scene(folder):
         ("nerf", scene, "scene", ["modality.size=8", "renderer.samples=4", "field.head.width=4"]),
     ],
 )
-def test_one_command_a_kind(name, make, file, keys, tmp_path, monkeypatch, capsys):
+def test_one_command_a_kind(cli, name, make, file, keys, tmp_path, monkeypatch):
     monkeypatch.setenv("FIELDLOOM_CACHE", str(tmp_path / "cache"))
     run, data = tmp_path / "run", make(tmp_path / file)
-    call(
+    done = cli(
         "train",
         f"loe:{name}",
         "--run",
@@ -137,7 +133,7 @@ def test_one_command_a_kind(name, make, file, keys, tmp_path, monkeypatch, capsy
         "--set",
         f"source.path={data}",
     )
-    assert "dB" in capsys.readouterr().out
+    assert "dB" in done.stdout
     assert (run / "fitted.png").is_file()
     first, last = (json.loads(x) for x in (run / "log.jsonl").read_text().splitlines()[::2])
     assert last["psnr"] != first["psnr"]
@@ -157,7 +153,7 @@ GAN = [
 
 
 @pytest.mark.parametrize("name", ["table4", "table4-ce"])
-def test_a_generator_from_its_recipe(name, tmp_path):
+def test_a_generator_from_its_recipe(cli, name, tmp_path):
     (tmp_path / "data").mkdir()
     for i in range(6):
         noise = np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8)
@@ -165,19 +161,19 @@ def test_a_generator_from_its_recipe(name, tmp_path):
     own = ["field.encoding.grid={size=4,channels=2}"] if name == "table4-ce" else []
     keys = [*GAN, *own, f"source.path={tmp_path / 'data'}", "source.split=[1.0,0.0]"]
     run = tmp_path / "run"
-    call("train", f"loe:{name}", "--run", run, *small(*keys))
+    cli("train", f"loe:{name}", "--run", run, *small(*keys))
     system = load(run)
     same = system.sample(2, seed=1).tensor
     assert same.shape == (2, 3, 16, 16)
     assert not torch.equal(same[0], same[1])
     assert system.sample(2, resolution=32, seed=1).shape == (2, 3, 32, 32)
-    call("interpolate", run, "--from", "1", "--to", "2", "--steps", "3")
+    cli("interpolate", run, "--from", "1", "--to", "2", "--steps", "3")
     assert (run / "interpolation-seeds-1-2.gif").is_file()
 
 
-def test_mixtures_of_tiled_fields_from_their_recipe(tmp_path):
+def test_mixtures_of_tiled_fields_from_their_recipe(cli, tmp_path):
     keys = ["--set", "train.field.steps=2", "--set", "train.field.batch=8", "--stage", "field"]
-    call("train", "mnif:digits-experts", "--run", tmp_path / "run", *keys)
+    cli("train", "mnif:digits-experts", "--run", tmp_path / "run", *keys)
     system = load(tmp_path / "run")
     codes = system.encode(torch.rand(2, 1, 8, 8))
     first, second = system.decode(codes).tensor

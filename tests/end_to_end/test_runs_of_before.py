@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import commands
 import fieldloom
 from fieldloom.engine.run import Run
 from fieldloom.preparation import prepare
@@ -65,9 +64,8 @@ def test_a_run_gives_what_it_gave(kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, indirect=True)
-def test_a_run_measures_what_it_measured(kind):
-    done = commands.command("evaluate", kind / "finished")
-    assert done.returncode == 0, done.stderr
+def test_a_run_measures_what_it_measured(cli, kind):
+    cli("evaluate", kind / "finished")
     report = json.loads((kind / "finished" / "report.json").read_text())
     metrics = {x["name"]: x["value"] for x in report.get("metrics", report.get("figures"))}
     expected = json.loads((kind / "expected.json").read_text())

@@ -10,7 +10,6 @@ import torch
 import trimesh
 from PIL import Image
 
-from commands import run
 from fieldloom import recipe
 from fieldloom.assembly import build
 from fieldloom.drawing import write_data
@@ -91,19 +90,19 @@ def view_run(scenes, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_shapes_come_back_as_meshes(shape_run, tmp_path, capsys):
-    run("evaluate", shape_run)
+def test_shapes_come_back_as_meshes(cli, shape_run, tmp_path, capsys):
+    cli("evaluate", shape_run)
     report = json.loads((shape_run / "report.json").read_text())
     figures = {figure["name"]: figure["value"] for figure in report["figures"]}
     assert {"mse", "iou", "accuracy", "failures", "chamfer.mmd", "chamfer.coverage"} <= set(figures)
     assert (shape_run / "samples.png").is_file()
-    run("sample", shape_run, "--count", 2, "--format", "npy", "--out", tmp_path / "two.png")
+    cli("sample", shape_run, "--count", 2, "--format", "npy", "--out", tmp_path / "two.png")
     assert len(list((tmp_path / "two").glob("*.npy"))) == 2
     assert (tmp_path / "two.png").is_file()
-    run("render", shape_run, "--frames", 3, "--out", tmp_path / "turn.gif")
+    cli("render", shape_run, "--frames", 3, "--out", tmp_path / "turn.gif")
     assert Image.open(tmp_path / "turn.gif").n_frames in (1, 3)  # alike ones are kept once
-    run("interpolate", shape_run, "--steps", 3, "--out", tmp_path / "way.gif")
-    run("render", shape_run, "--held", status=2)
+    cli("interpolate", shape_run, "--steps", 3, "--out", tmp_path / "way.gif")
+    cli("render", shape_run, "--held", status=2)
     assert "--held and --depth are of views" in capsys.readouterr().err
 
 
@@ -145,7 +144,7 @@ def test_an_empty_level_set_is_named_and_not_written(shape_run, tmp_path, monkey
     assert not (tmp_path / "none").exists()
 
 
-def test_own_meshes_are_reconstructed_where_they_stood(shape_run, tmp_path):
+def test_own_meshes_are_reconstructed_where_they_stood(cli, shape_run, tmp_path):
     box = trimesh.creation.box((2, 3, 4))
     box.apply_translation([10, 20, 30])
     box.export(tmp_path / "box.ply")
@@ -162,13 +161,13 @@ def test_own_meshes_are_reconstructed_where_they_stood(shape_run, tmp_path):
         np.testing.assert_allclose((low + high) / 2, [10, 20, 30], atol=0.05)
         extent = 0.6 * 2 / 0.9  # the box's longest half side stands at 0.9
         np.testing.assert_allclose(high - low, 2 * extent, rtol=0.03)
-    run("reconstruct", shape_run, "--source", tmp_path / "box.ply", "--resolution", 12)
-    run("encode", shape_run, "--source", tmp_path / "box.ply", "--out", tmp_path / "code.st")
+    cli("reconstruct", shape_run, "--source", tmp_path / "box.ply", "--resolution", 12)
+    cli("encode", shape_run, "--source", tmp_path / "box.ply", "--out", tmp_path / "code.st")
     assert (tmp_path / "code.st").is_file()
 
 
 @pytest.mark.slow
-def test_points_are_trained_and_measured(tmp_path, capsys):
+def test_points_are_trained_and_measured(cli, tmp_path, capsys):
     trimesh.creation.box((1, 1, 2)).export(tmp_path / "a.ply")
     trimesh.creation.icosphere(2).export(tmp_path / "b.off")
     trimesh.creation.cylinder(0.5, 2).export(tmp_path / "c.stl")
@@ -181,42 +180,42 @@ def test_points_are_trained_and_measured(tmp_path, capsys):
     ]  # fmt: skip
     folder = tmp_path / "run"
     system = train(recipe.load("mnif:chairs32", overrides), str(folder))
-    run("evaluate", folder)
+    cli("evaluate", folder)
     figures = {f["name"]: f for f in json.loads((folder / "report.json").read_text())["figures"]}
     assert {"mse", "iou", "accuracy", "chamfer.mmd", "chamfer.1nna"} <= set(figures)
     assert figures["chamfer.mmd"]["of"] == "3 samples, 1 test shapes, 64 points each"
-    run("analyse", "judge", folder, "--points", 64)
+    cli("analyse", "judge", folder, "--points", 64)
     assert json.loads((folder / "judge.json").read_text())["measure"] == "chamfer"
-    run("analyse", "judge", folder, "--points", 65, status=2)
+    cli("analyse", "judge", folder, "--points", 65, status=2)
     assert "the run's source keeps 64 of each" in capsys.readouterr().err
     assert system.modality.assemble(torch.zeros(1, 12**3, 1)).shape == (1, 1, 12, 12, 12)
 
 
 @pytest.mark.slow
-def test_views_come_back_as_orbits_and_held_out_views(view_run, tmp_path, capsys):
+def test_views_come_back_as_orbits_and_held_out_views(cli, view_run, tmp_path, capsys):
     system = load(view_run, "cpu")
     assert system.recipe["renderer"]["near"] == pytest.approx(1.1)  # what the data said
     assert system.recipe["modality"]["radius"] == pytest.approx(1.6)
-    run("evaluate", view_run)
+    cli("evaluate", view_run)
     report = json.loads((view_run / "report.json").read_text())
     figures = {figure["name"]: figure["value"] for figure in report["figures"]}
     assert {"psnr", "novel.psnr", "novel.ssim", "frechet"} <= set(figures)
-    run("render", view_run, "--frames", 3, "--out", tmp_path / "orbit.gif", "--resolution", 10)
+    cli("render", view_run, "--frames", 3, "--out", tmp_path / "orbit.gif", "--resolution", 10)
     picture = Image.open(tmp_path / "orbit.gif")
     assert (picture.n_frames, picture.size) == (3, (10, 10))
-    run("render", view_run, "--sample", 1, "--frames", 2, "--out", tmp_path / "orbit.mp4")
+    cli("render", view_run, "--sample", 1, "--frames", 2, "--out", tmp_path / "orbit.mp4")
     assert (tmp_path / "orbit.mp4").stat().st_size > 300
-    run("render", view_run, "--held", "--out", tmp_path / "held.png")
-    run("render", view_run, "--depth", "--frames", 2, "--out", tmp_path / "depth.png")
-    run("sample", view_run, "--count", 2, "--out", tmp_path / "two.png")
+    cli("render", view_run, "--held", "--out", tmp_path / "held.png")
+    cli("render", view_run, "--depth", "--frames", 2, "--out", tmp_path / "depth.png")
+    cli("sample", view_run, "--count", 2, "--out", tmp_path / "two.png")
     assert len(list((tmp_path / "two").glob("*.png"))) == 2
-    run("render", view_run, "--out", tmp_path / "orbit.webm", status=2)
+    cli("render", view_run, "--out", tmp_path / "orbit.webm", status=2)
     assert ".png, .gif, .mp4" in capsys.readouterr().err
-    run("sample", view_run, "--format", "glb", status=2)
+    cli("sample", view_run, "--format", "glb", status=2)
     assert "unknown --format for this run's data 'glb'" in capsys.readouterr().err
-    run("reconstruct", view_run, "--project", 2, status=2)
+    cli("reconstruct", view_run, "--project", 2, status=2)
     assert "this run has no shapes" in capsys.readouterr().err
-    run("interpolate", view_run, status=2)
+    cli("interpolate", view_run, status=2)
     assert "render goes around them" in capsys.readouterr().err
 
 
@@ -249,7 +248,7 @@ def test_the_other_systems_on_views(name, scenes, tmp_path):
     assert system.sample(2).shape == (2, 8, 3, 8, 8)
 
 
-def test_gasp_on_views(scenes, tmp_path, capsys):
+def test_gasp_on_views(cli, scenes, tmp_path, capsys):
     layers = "[[16,4,4],[4,4],[1,4,1]]"
     overrides = [
         "train.field.steps=4", "train.field.batch=3", "modality.size=8", "modality.patch=4",
@@ -260,7 +259,7 @@ def test_gasp_on_views(scenes, tmp_path, capsys):
     system = train(recipe.load("gasp:multiview128", overrides), str(tmp_path / "gasp"))
     assert system.sample(2).shape == (2, 8, 3, 8, 8)
     assert not (tmp_path / "gasp" / "codes.safetensors").exists()
-    run("reconstruct", tmp_path / "gasp", status=2)
+    cli("reconstruct", tmp_path / "gasp", status=2)
     assert "this run cannot encode" in capsys.readouterr().err
 
 

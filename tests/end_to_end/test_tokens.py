@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 from torch import Tensor
-from typer.testing import CliRunner
 
 import fieldloom
 from fieldloom import recipe as recipes
 from fieldloom.assembly import open_source
-from fieldloom.cli import app
 from fieldloom.codecs import CODECS
 from fieldloom.codecs.tokens import cut_tokens, gather_tokens
 from fieldloom.conditioners import FlatWeights
@@ -141,11 +139,10 @@ def coded(system: fieldloom.System, codes: Tensor) -> Tensor:
     return system.prior.codec.decode(system.prior.codec.encode(codes))
 
 
-def test_the_command_says_the_ceiling(run: tuple[Path, list[str]]) -> None:
+def test_the_command_says_the_ceiling(cli, run: tuple[Path, list[str]]) -> None:
     folder, _ = run
-    done = CliRunner().invoke(app, ["ceiling", str(folder), "--count", "7"])
-    assert done.exit_code == 0, done.output
-    assert "ceiling.psnr" in done.output
-    assert "7 training data" in done.output
+    done = cli("ceiling", folder, "--count", 7)
+    assert "ceiling.psnr" in done.stdout
+    assert "7 training data" in done.stdout + done.stderr
     names = [figure["name"] for figure in json.loads((folder / "ceiling.json").read_text())]
     assert names == ["ceiling.weights", "fitted.psnr", "ceiling.psnr"]

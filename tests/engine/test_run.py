@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 import fieldloom
-from calls import answer
 from fieldloom import recipe
 from fieldloom import training as trains
 from fieldloom.engine.run import RESERVED, Run
@@ -150,13 +149,13 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_damaged_metadata(case, own_run):
+def test_damaged_metadata(cli, case, own_run):
     from safetensors.torch import save_file
 
     name, text, said = DAMAGED[case]
     tensors = read_tensors(own_run / name).tensors
     save_file(tensors, own_run / name, {"fieldloom": text})
-    status, words = answer("sample", own_run, "--count", "1")
+    status, words = cli.answer("sample", own_run, "--count", "1")
     assert status == 2
     assert said in words
     assert words.count("\n") == 1
@@ -170,7 +169,7 @@ def test_a_state_without_stage_or_step(own_run):
 
 
 @pytest.mark.slow
-def test_lines_that_are_none_of_a_log_are_left_out(own_run):
+def test_lines_that_are_none_of_a_log_are_left_out(cli, own_run):
     whole = (own_run / "log.jsonl").read_bytes()
     lines = Run(own_run).read_log()
     bad = b'\xff\xfe\n[1]\nnull\n"x"\n{"stage": 3, "step": 1}\n{"step": 2}\n' + b"[" * 10**5 + b"\n"
@@ -178,7 +177,7 @@ def test_lines_that_are_none_of_a_log_are_left_out(own_run):
     with pytest.warns(UserWarning, match="7 line\\(s\\) cannot be read"):
         assert Run(own_run).read_log() == lines
     for verb in (["info"], ["analyse", "curves"], ["evaluate"]):
-        status, said = answer(*verb, own_run)
+        status, said = cli.answer(*verb, own_run)
         assert status == 0, said
 
 
@@ -192,7 +191,7 @@ def test_lines_that_are_none_of_a_log_are_left_out(own_run):
         "[known]\nsignals = 'x'",
     ],
 )
-def test_info_of_odd_recipes(own_run, text, capsys):
+def test_info_of_odd_recipes(cli, own_run, text, capsys):
     held = (own_run / "recipe.toml").read_text()
     top, _, rest = held.partition("[known]")
     rest = rest.partition("\n\n")[2]
@@ -203,7 +202,7 @@ def test_info_of_odd_recipes(own_run, text, capsys):
         held = f"{top}\n{text}\n{rest}"
     (own_run / "recipe.toml").write_text(held)
     forget_what_made(own_run)
-    status, said = answer("info", own_run)
+    status, said = cli.answer("info", own_run)
     assert status in (0, 2), said
     assert "Traceback" not in said
     assert "fault" not in said
@@ -213,10 +212,10 @@ def test_info_of_odd_recipes(own_run, text, capsys):
 # -- jobs of codes
 
 
-def test_a_folder_of_something_else_is_not_written_into(own_run, tmp_path):
+def test_a_folder_of_something_else_is_not_written_into(cli, own_run, tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "00000.safetensors").write_bytes(b"mine")
-    status, said = answer("encode", own_run, "--out", tmp_path / "x", "--overwrite")
+    status, said = cli.answer("encode", own_run, "--out", tmp_path / "x", "--overwrite")
     assert status == 2
     assert "is there already, of something else" in said
     assert (tmp_path / "x" / "00000.safetensors").read_bytes() == b"mine"
@@ -225,7 +224,7 @@ def test_a_folder_of_something_else_is_not_written_into(own_run, tmp_path):
 # -- links
 
 
-def test_nothing_is_written_through_a_link_out_of_the_run(own_run, tmp_path):
+def test_nothing_is_written_through_a_link_out_of_the_run(cli, own_run, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     for name, verb in {
@@ -234,26 +233,26 @@ def test_nothing_is_written_through_a_link_out_of_the_run(own_run, tmp_path):
         "decoded": ["decode", str(own_run / "codes.safetensors"), "--count", "1"],
     }.items():
         (own_run / name).symlink_to(outside, target_is_directory=True)
-        status, said = answer(verb[0], own_run, *verb[1:])
+        status, said = cli.answer(verb[0], own_run, *verb[1:])
         assert status == 2, said
         assert f"{name}' is a link out of the run" in said
     (outside / "report.json").write_text('{"figures": []}')
     (own_run / "theirs").symlink_to(outside, target_is_directory=True)
-    status, said = answer("evaluate", own_run, "--out", own_run / "theirs")
+    status, said = cli.answer("evaluate", own_run, "--out", own_run / "theirs")
     assert status == 2
     assert "is a link out of the run" in said
     assert {x.name for x in outside.iterdir()} == {"report.json"}
 
 
 @pytest.mark.slow
-def test_a_file_that_is_a_link_is_replaced_not_written_through(own_run, tmp_path):
+def test_a_file_that_is_a_link_is_replaced_not_written_through(cli, own_run, tmp_path):
     victim = tmp_path / "victim"
     for name in ("log.jsonl", "sampled.png", "report.json", "env.json"):
         victim.write_text("mine")
         (own_run / name).unlink(missing_ok=True)
         (own_run / name).symlink_to(victim)
-    assert answer("sample", own_run, "--count", "1")[0] == 0
-    assert answer("evaluate", own_run)[0] == 0
+    assert cli.answer("sample", own_run, "--count", "1")[0] == 0
+    assert cli.answer("evaluate", own_run)[0] == 0
     Run(own_run).rewind_log("field", 3)
     assert victim.read_text() == "mine"
     assert not (own_run / "sampled.png").is_symlink()
@@ -264,11 +263,11 @@ def test_a_file_that_is_a_link_is_replaced_not_written_through(own_run, tmp_path
     assert victim.read_text() == "mine"
 
 
-def test_codes_of_training_are_not_written_through_a_link(own_run, tmp_path):
+def test_codes_of_training_are_not_written_through_a_link(cli, own_run, tmp_path):
     (tmp_path / "outside").mkdir()
     (own_run / "codes.safetensors").unlink()
     (own_run / "codes").symlink_to(tmp_path / "outside", target_is_directory=True)
-    status, said = answer("analyse", "judge", own_run, "--count", "4")
+    status, said = cli.answer("analyse", "judge", own_run, "--count", "4")
     assert status == 2
     assert "is a link out of the run" in said
     assert not list((tmp_path / "outside").iterdir())
@@ -277,20 +276,20 @@ def test_codes_of_training_are_not_written_through_a_link(own_run, tmp_path):
 # -- outputs
 
 
-def test_other_data_are_reported_inside_the_run(own_run, tmp_path, monkeypatch):
+def test_other_data_are_reported_inside_the_run(cli, own_run, tmp_path, monkeypatch):
     """``--source ..`` is a folder of pictures like any other: its report stays in the run."""
     pictures = tmp_path / "pictures" / "inner"
     pictures.mkdir(parents=True)
     for i in range(2):
         Image.new("L", (8, 8), 99 * i).save(pictures.parent / f"{i}.png")
     monkeypatch.chdir(pictures)
-    status, said = answer("evaluate", own_run, "--source", "..")
+    status, said = cli.answer("evaluate", own_run, "--source", "..")
     assert status == 0, said
     assert (own_run / "pictures" / "report.json").is_file()
     assert {x.name for x in tmp_path.iterdir()} == {"pictures", "run"}
     (pictures.parent).rename(tmp_path / "codes")
     monkeypatch.chdir(tmp_path)
-    status, said = answer("evaluate", own_run, "--source", "codes")
+    status, said = cli.answer("evaluate", own_run, "--source", "codes")
     assert status == 2
     assert "belongs to the run itself" in said
 
@@ -360,14 +359,14 @@ def test_a_run_that_made_nothing_is_replaced_by_the_corrected_command(tmp_path, 
         train(TINY, str(folder))
 
 
-def test_a_recipe_of_the_users_own_is_no_run(tmp_path):
+def test_a_recipe_of_the_users_own_is_no_run(cli, tmp_path):
     """``train X/recipe.toml --run X``: what lies there is the user's, and stays as it is."""
     own = "# mine\n" + recipe.dump(recipe.load("mnif:tiny"))
     (tmp_path / "recipe.toml").write_text(own)
     (tmp_path / "log.jsonl").write_text("mine")
     for more in ([], ["--resume"]):
         place = tmp_path / "recipe.toml"
-        status, said = answer("train", place, "--run", tmp_path, *more)
+        status, said = cli.answer("train", place, "--run", tmp_path, *more)
         assert status == 2
         assert more or "holds a recipe.toml that no training has written there" in said
     assert (tmp_path / "recipe.toml").read_text() == own
@@ -451,11 +450,11 @@ def with_data(tmp_path):
     return project
 
 
-def test_a_run_moves_with_its_data(with_data, tmp_path):
+def test_a_run_moves_with_its_data(cli, with_data, tmp_path):
     with_data.rename(tmp_path / "elsewhere")
     run = tmp_path / "elsewhere" / "runs" / "mine"
     assert train(None, str(run), resume=True).finished == ["field", "codec", "prior"]
-    status, said = answer("evaluate", run, "--set", "evaluate.samples=4")
+    status, said = cli.answer("evaluate", run, "--set", "evaluate.samples=4")
     assert status == 0, said
 
 
@@ -474,34 +473,34 @@ def test_a_run_beside_other_data_of_the_same_name_keeps_its_own(with_data, tmp_p
 
 
 @pytest.mark.slow
-def test_data_may_have_a_new_place_but_must_be_the_same(with_data, tmp_path):
+def test_data_may_have_a_new_place_but_must_be_the_same(cli, with_data, tmp_path):
     run, new = with_data / "runs" / "mine", tmp_path / "new"
     (with_data / "data").rename(new)
-    status, said = answer("train", "mnif:tiny", "--run", run, "--resume")
+    status, said = cli.answer("train", "mnif:tiny", "--run", run, "--resume")
     assert status == 2
     assert "does not exist" in said
     go_on = ["train", "mnif:tiny", "--run", run, "--resume", "--set", f"source.path={new}"]
     (new / "00.png").rename(tmp_path / "taken.png")
-    status, said = answer(*go_on)
+    status, said = cli.answer(*go_on)
     assert status == 2
     assert "have changed: signals was 11, and is 10" in said
     (tmp_path / "taken.png").rename(new / "00.png")
-    status, said = answer(*go_on)
+    status, said = cli.answer(*go_on)
     assert status == 0, said
     assert Run(run).read_recipe()["source"]["path"] == str(new)
     new.rename(tmp_path / "newer")
     place = f"source.path={tmp_path / 'newer'}"
-    status, said = answer("evaluate", run, "--set", place, "--set", "evaluate.samples=4")
+    status, said = cli.answer("evaluate", run, "--set", place, "--set", "evaluate.samples=4")
     assert status == 0, said
-    status, said = answer("train", "mnif:tiny", "--run", run, "--resume", "--set", "seed=3")
+    status, said = cli.answer("train", "mnif:tiny", "--run", run, "--resume", "--set", "seed=3")
     assert status == 2
     assert "cannot change it, but for source.path" in said
 
 
-def test_verbs_notice_that_the_data_of_a_run_have_changed(with_data):
+def test_verbs_notice_that_the_data_of_a_run_have_changed(cli, with_data):
     run = with_data / "runs" / "mine"
     Image.new("L", (8, 8), 7).save(with_data / "data" / "00.png")
     for verb in (["evaluate"], ["reconstruct"], ["encode"], ["analyse", "influence"]):
-        status, said = answer(*verb, run)
+        status, said = cli.answer(*verb, run)
         assert status == 2, (verb, said)
         assert "have changed: fingerprint was" in said
