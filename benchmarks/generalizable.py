@@ -21,7 +21,7 @@ from typing import Any
 
 from collect import collect_run
 
-from fieldloom import export, load
+from fieldloom import atomic, load
 from fieldloom.assembly import open_source
 from fieldloom.evaluation.views import psnr_by_support
 from fieldloom.metrics.cost import count_parameters
@@ -55,7 +55,7 @@ def main() -> None:
         found = [
             row(asked.table, name, asked.runs / name, asked.commit, asked.more) for name in names
         ]
-        export.text(json.dumps(found, indent=2) + "\n", asked.out)
+        atomic.write_text(json.dumps(found, indent=2) + "\n", asked.out)
 
 
 def train(table: str, name: str, source: Path, run: Path, more: list[str]) -> None:

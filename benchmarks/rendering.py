@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.conditioners import Mixture
 from fieldloom.encoders import Cavia, reconstruction_loss
 from fieldloom.engine import device as devices
@@ -94,7 +94,7 @@ def main() -> None:
     }
     print(f"memory {result['memory_ratio']:.2f}, time {result['time_ratio']:.2f}")
     if arguments.out:
-        export.text(json.dumps(result, indent=2) + "\n", arguments.out)
+        atomic.write_text(json.dumps(result, indent=2) + "\n", arguments.out)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def main() -> None:
         decoded = codec.decode(codec.encode(codes))
         print(f"PSNR through codebooks of {size} a layer: {score(decode(decoded), data)}")
     rows = torch.cat([part[:16] for part in (data, decode(codes), decode(decoded))])
-    export.write(export.png_bytes(export.sheet(rows, 16, 48)), arguments.out / "tokens.png")
+    export.png(export.sheet(rows, 16, 48), arguments.out / "tokens.png")
 
     # 3. A transformer learns fields as sequences of tokens, and samples new ones.
     prior = Autoregressive(shape, 10, codec, layout, depth=3, width=96, heads=6)
@@ -87,7 +87,7 @@ def main() -> None:
     samples = decode(prior.sample(16, torch.arange(16) % 10, top_k=5, temperature=0.8))
     _, near = nearest(samples.flatten(1), data.flatten(1))
     rows = torch.cat([samples, data[near]])
-    export.write(export.png_bytes(export.sheet(rows, 16, 48)), arguments.out / "samples.png")
+    export.png(export.sheet(rows, 16, 48), arguments.out / "samples.png")
     print(f"new digits above the nearest of the {len(data)}: {arguments.out / 'written.png'}")
 
 

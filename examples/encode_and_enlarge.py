@@ -96,7 +96,7 @@ def main() -> None:
         print(f"{name}: PSNR {error:.2f} dB at {size} x {size}")
         rows.append(join_squares(drawn[4 * SIDE]))
     sheet = export.sheet(torch.cat(rows).clamp(0, 1), columns=3)
-    export.write(export.png_bytes(sheet), arguments.out / "enlarged.png")
+    export.png(sheet, arguments.out / "enlarged.png")
     print(f"pixels, one pass, refined: {arguments.out / 'enlarged.png'}")
 
 

@@ -66,7 +66,7 @@ def main() -> None:
         print(f"{name}: PSNR {psnr(fitted, data).item():.2f} dB after {arguments.steps} steps")
         images.append(fitted[0])
     sheet = export.sheet(torch.stack(images), columns=4)
-    export.write(export.png_bytes(sheet), arguments.out / "side_by_side.png")
+    export.png(sheet, arguments.out / "side_by_side.png")
     print(f"original, mlp, siren, experts: {arguments.out / 'side_by_side.png'}")
 
 

@@ -83,7 +83,7 @@ def main() -> None:
     # 3. New digits, at eight times the training resolution.
     with torch.no_grad():
         fresh = draw(prior.sample(32), 64)
-    export.write(export.png_bytes(export.sheet(fresh, 8)), arguments.out / "samples.png")
+    export.png(export.sheet(fresh, 8), arguments.out / "samples.png")
     print(f"images: {arguments.out}")
 
 

@@ -81,7 +81,7 @@ def main() -> None:
         depth = as_views(seen.normalize(far), held.cameras)
     true = held.tensor[0]
     rows = torch.cat([true, views, depth.expand(-1, 3, -1, -1)])
-    export.write(export.png_bytes(export.sheet(rows, 4)), arguments.out / "held_out.png")
+    export.png(export.sheet(rows, 4), arguments.out / "held_out.png")
     export.gif([export.pixels(view) for view in around], arguments.out / "orbit.gif")
     print(f"PSNR {psnr(views, true).mean().item():.2f} dB on 4 views that were held out")
     print(f"images: {arguments.out}")

@@ -20,7 +20,7 @@ from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.cost import count_field_weights, count_macs, count_parameters
 from fieldloom.system import System
 
-MNIF = [v for v in recipes.names()["mnif"] if v.startswith(("celebahq64", "table4"))]
+MNIF = [v for v in recipes.list_recipes()["mnif"] if v.startswith(("celebahq64", "table4"))]
 
 
 @cache

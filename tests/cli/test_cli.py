@@ -10,7 +10,7 @@ import torch
 
 import fieldloom
 from commands import command, program
-from fieldloom import cli, export
+from fieldloom import atomic, cli
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.recipe import FORMAT
@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_what_was_there(own_run, monkeypatch, capsys):
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     monkeypatch.setattr(sys, "argv", ["fieldloom", "sample", str(own_run), "--count", "1"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -168,7 +168,7 @@ def test_a_full_disk_leaves_what_was_there(own_run, monkeypatch, capsys):
     assert "error: the disk is full" in capsys.readouterr().err
     monkeypatch.undo()
     system = fieldloom.load(own_run)
-    monkeypatch.setattr(export.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         Run(own_run).write_system(system)
     with pytest.raises(ValueError, match="holds a run already"):

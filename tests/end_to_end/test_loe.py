@@ -13,7 +13,7 @@ from fieldloom import cli, recipe
 from fieldloom.assembly import build
 from fieldloom.engine.run import load
 from fieldloom.metrics.cost import count_macs, count_parameters
-from fieldloom.recipe import names
+from fieldloom.recipe import list_recipes
 
 EXACT = {
     "table1": (9_374_467, 586_112),
@@ -49,7 +49,7 @@ def on_meta(name):
 
 
 def test_every_row_is_counted():
-    assert {n for n in names()["loe"] if n.startswith("table")} == set(EXACT)
+    assert {n for n in list_recipes()["loe"] if n.startswith("table")} == set(EXACT)
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -51,7 +51,9 @@ def test_fields_of_mnist_have_the_published_lengths() -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A finished run of weights:tiny, and what was finished when its codec was."""
     folder, finished = tmp_path_factory.mktemp("runs") / "weights", []
-    train(recipes.load("weights:tiny"), str(folder), coded=lambda s, _: finished.extend(s.finished))
+    train(
+        recipes.load("weights:tiny"), str(folder), on_codec=lambda s, _: finished.extend(s.finished)
+    )
     return folder, finished
 
 

@@ -145,7 +145,7 @@ def attentive() -> tuple[Family, Signal]:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_second_derivatives_through_attention(again: bool) -> None:
-    """The gradient of the error after two steps is what differences of that error say."""
+    """The gradient of the loss after two steps is what differences of that loss say."""
     own, signal = attentive()
     encoder = Cavia(
         own.code_shape, steps=2, rate=0.1, rates="fixed", relative=True, checkpoint=again

@@ -1,4 +1,4 @@
-"""What there is: a run's state, and the names that recipes can use."""
+"""The state of a run, and the names that recipes can use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fieldloom.errors import unknown
 
 
 def info(run: RunArgument) -> None:
-    """What a run is, how far it is and what it holds."""
+    """The state of a run: its recipe, finished stages, parts and sizes."""
     from rich.table import Table
 
     from fieldloom.assembly import assemble
@@ -55,7 +55,7 @@ def list_(
     """The names that recipes can use."""
     from fieldloom import recipe
 
-    groups: dict[str, Any] = {"recipes": recipe.names()}
+    groups: dict[str, Any] = {"recipes": recipe.list_recipes()}
     if what != "recipes":
         from fieldloom.assembly import TABLES
         from fieldloom.engine.stage import OPTIMIZERS
@@ -80,7 +80,7 @@ def list_(
 
 
 def first_line(entry: Any) -> str:
-    """What an entry is; of an installed package's, which is not imported for it, where it lies."""
+    """The first line of an entry's docstring, or where it is in a package that is not imported."""
     if isinstance(entry, EntryPoint):
         return f"of an installed package, {entry.value}"
     inner = getattr(entry, "func", entry)

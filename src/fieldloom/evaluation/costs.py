@@ -1,4 +1,4 @@
-"""What a system costs: the columns of mNIF's Tables 1 to 3, beside what was published."""
+"""What a system costs: the columns of mNIF's Tables 1 to 3, with the published numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fieldloom.system import System
 from fieldloom.types import Code
 
 TIMED = 1 << 20
-"""Values of a strip of large data that is decoded to find how fast they are decoded."""
+"""Values of the strip of large data whose decoding is timed."""
 
 
 def cost_metrics(system: System, codes: Code) -> list[Metric]:
@@ -34,12 +34,12 @@ def cost_metrics(system: System, codes: Code) -> list[Metric]:
 
 
 def points_of(system: System) -> int:
-    """Evaluations of the field for one datum: all its points, or all points of one view's rays."""
+    """Evaluations of the field for one datum: all its points, or all samples of one view's rays."""
     return math.prod(system.modality.shape()) * system.render.evaluations
 
 
 def count_metrics(system: System) -> list[Metric]:
-    """Parameters and multiply-accumulates: what no clock is needed for."""
+    """Parameters and multiply-accumulates, which need no measurement."""
     slots, points = system.family.field.slots, points_of(system)
     total = count_macs(slots, system.family.conditioner.macs(), points) / 1e9
     dead = system.settings.dead

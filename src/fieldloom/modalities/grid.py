@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.errors import InputError, quote
 from fieldloom.modalities import media
 from fieldloom.modalities.modality import (
@@ -315,7 +315,7 @@ class Grid(Modality):
         The path's suffix selects one of ``formats``: PNG, audio or video, or float32 numbers in a
         ``.npy`` array. A datum of another number of samples than ``size`` has the same duration.
         """
-        path, (datum,) = export.as_path(path), data.tensor
+        path, (datum,) = atomic.as_path(path), data.tensor
         path = path if path.suffix in self.formats else path.with_suffix(self.formats[0])
         rate = None if self.rate is None else self.rate * datum.shape[1] / self.size[0]
         return media.save(datum, path, rate)

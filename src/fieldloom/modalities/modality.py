@@ -11,10 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor
 
-from fieldloom import export
+from fieldloom import atomic, export
 from fieldloom.errors import InputError, quote
 from fieldloom.geometry.mesh import Mesh
-from fieldloom.types import Batch, Cameras, Coords, Data, Function, Signal, Values
+from fieldloom.types import Batch, Cameras, Coords, Data, Function, Signal, Values, as_unit_floats
 
 Resolution = int | tuple[int, ...]
 LONGEST = 1 << 40
@@ -109,7 +109,7 @@ class Modality:
 
     def normalize(self, data: Tensor) -> Tensor:
         """Data, float in [0, 1] or uint8, scaled to the range of values."""
-        unit = data.float() / 255 if data.dtype == torch.uint8 else data
+        unit = as_unit_floats(data)
         return self.low + (self.high - self.low) * unit
 
     def denormalize(self, values: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ class Modality:
 
         Returns None where there is nothing to write: a shape without a surface.
         """
-        path = export.as_path(path)
+        path = atomic.as_path(path)
         return export.npy(data.tensor[0], path.with_suffix(".npy"))
 
     def to_image(self, datum: Tensor) -> Tensor | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from fieldloom import export
+from fieldloom import atomic, export
 from fieldloom.errors import InputError
 from fieldloom.geometry.isosurface import isosurface, project_to_level
 from fieldloom.geometry.mesh import Mesh, denormalize_mesh
@@ -70,7 +70,7 @@ class Voxels(Grid):
         The mesh is in the coordinates of the original, by the data's frame. ``.npy`` writes the
         numbers instead. Returns None, and writes nothing, where the datum has no surface.
         """
-        path, (datum,) = export.as_path(path), data.tensor
+        path, (datum,) = atomic.as_path(path), data.tensor
         if path.suffix == ".npy":
             return export.npy(datum, path)
         found = self.mesh(datum, None if data.frame is None else data.frame[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from fieldloom import export
+from fieldloom import atomic, export
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resize_intrinsics
 from fieldloom.modalities.modality import (
@@ -310,7 +310,7 @@ class Views(Modality):
 
     def save(self, data: Data, path: str | Path) -> Path:
         """Write the views of a datum side by side as PNG, or as the frames of a GIF or MP4."""
-        path, (datum,) = export.as_path(path), data.tensor
+        path, (datum,) = atomic.as_path(path), data.tensor
         path = path if path.suffix in self.formats else path.with_suffix(".png")
         return export.frames([export.pixels(view) for view in datum], path)
 

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.errors import quote_path
 
 Blocks = Iterable[NDArray[np.uint8]]
@@ -87,8 +87,8 @@ def _memory_map(files: Sequence[Path], key: str, decode: Callable[[], Blocks]) -
     if found is not None:
         return found
     try:
-        export.remove_partial(cached.parent)
-        export.atomically(cached, lambda file: _write_sealed(file, key, decode()))
+        atomic.remove_partial(cached.parent)
+        atomic.write_atomically(cached, lambda file: _write_sealed(file, key, decode()))
     except OSError as error:
         found = _open_cached(cached, key)  # another process may have written it just now
         if found is not None:
