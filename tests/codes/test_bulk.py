@@ -100,7 +100,7 @@ import os, signal, sys
 sys.path[:0] = sys.argv[1:3]
 import test_bulk as here
 system, source = here.a_system()
-plain, shards = here.bulk.errors, []
+plain, shards = here.bulk.reconstruction_loss_in_stacks, []
 
 def dies(*rest):
     shards.append(rest)
@@ -108,7 +108,7 @@ def dies(*rest):
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(*rest)
 
-here.bulk.errors = dies
+here.bulk.reconstruction_loss_in_stacks = dies
 here.bulk.encode(system, source, source.train, sys.argv[3], shard=6)
 """
 
