@@ -185,12 +185,12 @@ class System(nn.Module):
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
         return self.modality.assemble(values.cpu(), resolution, cameras)
 
-    def predict_at(self, code: Code | NDArray[Any], data: Data) -> Data:
+    def predict_at(self, code: Code | NDArray[Any], data: Data | Array) -> Data:
         """What codes give where these data were observed: in their shape, not clamped.
 
         Of views at their own cameras, of samples at their coordinates, of grids at their axes.
         """
-        code = self.as_code(code)
+        code, data = self.as_code(code), as_data(data)
         coords = self.modality.coords_of(data).to(self.device)
         values = torch.cat(list(self.evaluate(code.to(self.device), coords))).cpu()
         return self.modality.as_observed(values, data)
