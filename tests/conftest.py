@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import hypothesis
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+import fieldloom
 from fieldloom import recipe
 from fieldloom.training import train
+from fieldloom.types import Cameras, Data
 
 # ``make test`` has a process for each core: one thread each, and the programs that tests start too.
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
@@ -56,3 +59,33 @@ def tiny_run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     train(recipe.load("mnif:tiny"), str(folder))
     return folder
+
+
+@pytest.fixture
+def own_run(tiny_run, tmp_path) -> Path:
+    """A copy of it that a test may change."""
+    return shutil.copytree(tiny_run, tmp_path / "run")
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setenv("FIELDLOOM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def scenes() -> tuple[fieldloom.System, Data]:
+    """A light field of 8 x 8 with one view held out; two objects of five views, with cameras."""
+    system = fieldloom.build(
+        "laginr",
+        "tiny",
+        source={"name": "multiview"},
+        modality={"name": "views", "size": 8, "support": [1, 3], "query": 1, "held": 1},
+        renderer="plucker",
+        field={"features": 12},
+        prior="none",
+    )
+    orbit = system.modality.cameras(5)
+    cameras = Cameras(orbit.c2w.expand(2, -1, -1, -1), orbit.intrinsics.expand(2, -1, -1))
+    return system, Data(torch.rand(2, 5, 3, 8, 8), cameras)

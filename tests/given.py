@@ -1,6 +1,6 @@
-"""Data of a tensor and what it has beside it, as tests write them."""
+"""Data of a tensor and what it has beside it, as tests write them; seeded draws."""
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fieldloom.types import Cameras, Data
 
@@ -10,3 +10,7 @@ def data_of(
 ) -> Data:
     cameras = None if c2w is None and intrinsics is None else Cameras(c2w, intrinsics)
     return Data(data, cameras, **beside)
+
+
+def seeded(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)

@@ -1,24 +1,26 @@
-"""Parameter counts and multiply-accumulates that papers print, from what the recipes build.
-
-Systems are built on the device ``meta``: nothing is allocated.
-"""
+"""Parameter counts and multiply-accumulates that papers print, from what the recipes build."""
 
 from __future__ import annotations
 
+import math
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 
 from fieldloom import recipe as recipes
 from fieldloom.assembly import build
+from fieldloom.conditioners import Columns, Conditioner, Factor, Substitute
 from fieldloom.denoisers import ResMlp
+from fieldloom.encoders import Transformer
 from fieldloom.evaluation.costs import count_metrics
+from fieldloom.fields import Field, Fourier, FourierMlp, Local
 from fieldloom.fields.mlp import Siren
-from fieldloom.metrics.cost import inference, macs, parameters
+from fieldloom.metrics.cost import count_field_weights, count_macs, count_parameters
 from fieldloom.system import System
 
-MNIF = [v for v in recipes.names()["mnif"] if v.startswith(("celebahq64", "table4"))]
+MNIF = [v for v in recipes.list_recipes()["mnif"] if v.startswith(("celebahq64", "table4"))]
 
 
 @cache
@@ -33,17 +35,17 @@ def system(name: str, variant: str) -> System:
 
 def learnable(built: System) -> int:
     """As the papers count: field and conditioner, without the learned rates of descent."""
-    return parameters(built.family)
+    return count_parameters(built.family)
 
 
 def rates(built: System) -> int:
-    return parameters(built.encoder)
+    return count_parameters(built.encoder)
 
 
 def cost(built: System) -> int:
     """Multiply-accumulates of one full sample, code to values."""
     points = built.modality.grid().shape[1]
-    return macs(built.family.field.slots, built.family.conditioner.macs(), points)
+    return count_macs(built.family.field.slots, built.family.conditioner.macs(), points)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,11 @@ def cost(built: System) -> int:
 def test_mnif_counts(variant: str, expected: tuple[int, int, int]) -> None:
     """Learnable, learned rates apart, and inference parameters of one mixed network."""
     built = system("mnif", variant)
-    assert (learnable(built), rates(built), inference(built.family.field.slots)) == expected
+    assert (
+        learnable(built),
+        rates(built),
+        count_field_weights(built.family.field.slots),
+    ) == expected
 
 
 def test_every_row_is_counted() -> None:
@@ -85,14 +91,14 @@ def test_recipes_state_what_they_build(variant: str) -> None:
 
 @pytest.mark.parametrize(("depth", "count"), [(10, 2_104_323), (12, 2_629_635), (15, 3_417_603)])
 def test_functa_field_counts(depth: int, count: int) -> None:
-    assert inference(Siren(2, 3, width=512, depth=depth, offset=0.5).slots) == count
+    assert count_field_weights(Siren(2, 3, width=512, depth=depth, offset=0.5).slots) == count
 
 
 @pytest.mark.parametrize("variant", ["celebahq64", "celebahq64-port"])
 def test_functa_counts(variant: str) -> None:
     """Depth 10 and codes of 256: "3.3M" with the map from codes to shifts, and 256 rates apart."""
     built = system("functa", variant)
-    assert inference(built.family.field.slots) == 2_104_323
+    assert count_field_weights(built.family.field.slots) == 2_104_323
     assert (learnable(built), rates(built)) == (3_288_579, 256)
 
 
@@ -126,14 +132,14 @@ def macs_of(built: System) -> float:
 def test_gasp_counts() -> None:
     """ "34.2 M", for voxels too; the printed 83.1 K would be those of one more hidden layer."""
     image, voxel = system("gasp", "celebahq64"), system("gasp", "shapenet32")
-    assert (learnable(image), inference(image.family.field.slots)) == (34_163_715, 66_307)
-    assert (learnable(voxel), inference(voxel.family.field.slots)) == (17_418_369, 33_665)
+    assert (learnable(image), count_field_weights(image.family.field.slots)) == (34_163_715, 66_307)
+    assert (learnable(voxel), count_field_weights(voxel.family.field.slots)) == (17_418_369, 33_665)
 
 
 def test_gem_counts() -> None:
     """ "99.0 M" is the codes, both networks, the base field, a scale and what nothing uses."""
     built = system("gem", "celebahq64")
-    assert inference(built.family.field.slots) == 1_053_187
+    assert count_field_weights(built.family.field.slots) == 1_053_187
     assert rates(built) == 29_000 * 1024
     assert learnable(built) == 5_248_000 + 59_881_525 + 1_053_187 - 2051
     scale = 1  # of the isometry
@@ -143,9 +149,9 @@ def test_gem_counts() -> None:
 
 def test_srn_cars_counts() -> None:
     mnif, functa = system("mnif", "srncars"), system("functa", "srncars")
-    assert (learnable(mnif), inference(mnif.family.field.slots)) == (4_590_080, 17_156)
+    assert (learnable(mnif), count_field_weights(mnif.family.field.slots)) == (4_590_080, 17_156)
     assert learnable(functa) + rates(functa) == 3_884_612
-    assert inference(functa.family.field.slots) == 3_418_628
+    assert count_field_weights(functa.family.field.slots) == 3_418_628
 
 
 def test_shapenet_counts() -> None:
@@ -165,7 +171,7 @@ def test_macs_are_of_weights_alone() -> None:
 def test_denoiser_counts(width: int, millions: float) -> None:
     """The denoiser of all mNIF runs, which the tables' learnable parameters leave out."""
     with torch.device("meta"):
-        count = parameters(ResMlp((1, width)))
+        count = count_parameters(ResMlp((1, width)))
     block = 2 * (4096**2 + 4096) + 4 * 4096 + 64 * 4096 + 4096
     ends = (width + 1) * 4096 + 2 * 4096 + 4096 * width + width
     assert count == 8 * block + ends + 64 * 64 + 64
@@ -182,3 +188,79 @@ def test_the_cost_of_recipes_whose_renderer_is_a_name_or_none(tmp_path):
     (tmp_path / "own.toml").write_text(recipe.dump(own))
     found = cost_row(str(tmp_path / "own.toml"), "cpu", timed=False)
     assert found["learnable"] == cost_row("mnif:tiny", "cpu", timed=False)["learnable"]
+
+
+# -- counts that papers and released code print
+
+
+IPC_FIELD = dict(
+    width=256, depth=5, encoding=Fourier("log", 64, 64.0), normalize=True, init="outputs"
+)
+
+
+def on_meta(conditioner: Any, field: Field, axes: tuple[int, ...], **own: Any) -> tuple[int, int]:
+    """Parameters of a system, and of its encoder's blocks."""
+    with torch.device("meta"):
+        made: Conditioner = conditioner(field.slots)
+        viewed = len(axes) == 3
+        encoder = Transformer(made.code_shape, axes, 3, 6 if viewed else 2, grid_dim=2, **own)
+    return count_parameters(made) + count_parameters(encoder), count_parameters(encoder.blocks)
+
+
+def test_counts_of_ipc() -> None:
+    """43,746,307, of which 65,536 are of a weight that the released code replaces and never reads;
+    code that descends has a start of 65,536 where the encoder has one of its own."""
+    field = FourierMlp(2, 3, bias="zero", offset=0.5, **IPC_FIELD)
+    make = lambda slots: Factor(slots, "1.weight", rank=256, origin="zero")
+    dead = math.prod(field.slots["1.weight"].shape)
+    whole, blocks = on_meta(make, field, (178, 178), patch=9, pad=1, dropout=0.1)
+    assert dead == 65_536
+    assert (whole + dead, blocks) == (43_746_307, 42_527_232)
+    learned = lambda slots: Factor(slots, "1.weight", rank=256)
+    assert on_meta(learned, field, (178, 178), patch=9, pad=1)[0] == whole + 65_536
+
+
+def test_counts_of_transinr() -> None:
+    own = dict(width=256, normalize=True)
+    image = FourierMlp(
+        2, 3, depth=5, offset=0.5, encoding=Fourier("log", count=64, bandwidth=1024.0), **own
+    )
+    common = dict(bias=False, head=False)
+    make = lambda slots: Columns(slots, width=768, groups=64)
+    assert on_meta(make, image, (178, 178), patch=9, pad=1, **common)[0] == 44_462_851
+    views = FourierMlp(
+        3, 4, depth=6, encoding=Fourier("log", count=20, bandwidth=256.0, pi=False), **own
+    )
+    make = lambda slots: Columns(slots, width=768, groups=32)
+    nvs = on_meta(make, views, (1, 128, 128), patch=8, positions="none", rays="origin", **common)
+    assert nvs[0] == 44_463_484
+
+
+@pytest.mark.parametrize(
+    ("levels", "printed"), [(1, 461_315), (2, 659_462), (3, 857_609), (4, 1_055_756)]
+)
+def test_counts_of_la_ginr(levels: int, printed: int) -> None:
+    """256 less than with a bias of the keys, which cancels; ``substitute`` adds a start."""
+    field = Local(2, 3, bands=(128.0, 90.0, 64.0, 32.0)[:levels])
+    with torch.device("meta"):
+        conditioner = Substitute(field.slots, "tokens")
+    assert count_parameters(conditioner) == printed - 256 + 256 * 256
+    assert conditioner.start.numel() == 65_536
+
+
+def test_counts_of_the_whole_of_la_ginr() -> None:
+    """ "About 44.08M" at 178 x 178, with the start that no encoder needs."""
+    make = lambda slots: Substitute(slots, "tokens")
+    whole, blocks = on_meta(make, Local(2, 3), (178, 178), patch=9, pad=1)
+    assert blocks == 42_527_232
+    assert round((whole - 65_536) / 1e6, 2) == 44.08
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "pad", "tokens"),
+    [(178, 9, 1, 400), (256, 16, 0, 256), (512, 32, 0, 256), (1024, 48, 16, 484)],
+)
+def test_tokens_of_published_sizes(size: int, patch: int, pad: int, tokens: int) -> None:
+    with torch.device("meta"):
+        encoder = Transformer((256, 256), (size, size), 3, 2, depth=1, patch=patch, pad=pad)
+    assert encoder.positions.shape == (tokens, 768)

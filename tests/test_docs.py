@@ -39,13 +39,15 @@ def test_the_python_of_the_readme_runs(tiny_run, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_excerpts_and_links_of_the_documents_exist(page):
-    """`path` (`excerpt`): the file has that excerpt. Links lead to files."""
+    """`path` (`excerpt`): the file has that excerpt. Links and names of tests lead to files."""
     text = page.read_text()
     for path, excerpt in re.findall(r"`(src/[\w/.]+\.py)`\s\(`([^`]+)`\)", text):
         whole = re.sub(r"\n\s*", " ", excerpt)
         assert whole in (ROOT / path).read_text(), f"{path} does not say: {whole}"
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
+    for path in re.findall(r"`(tests/[^`]*)`", text):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
 def test_the_glossary_has_every_name():
@@ -97,7 +99,7 @@ def test_lines_of_documents_end_at_100_columns(page):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("digits_as_words", ["--count", "40", "--fit-steps", "5", "--steps", "2"]),
+        ("digits_as_tokens", ["--count", "40", "--fit-steps", "5", "--steps", "2"]),
         ("encode_and_enlarge", ["--size", "24", "--steps", "3"]),
         ("fit_one_image", ["--size", "24", "--steps", "20"]),
         ("mesh_to_field_and_back", ["--steps", "60", "--resolution", "24"]),

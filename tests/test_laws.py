@@ -469,7 +469,7 @@ def test_neighbours_are_those_of_the_codes_that_there_are():
 # What is lost between a code and what its codec makes of it, of the codes' spread around the start.
 CODEC_LOSS = {"identity": 0.0, "whiten": 0.0, "quantize": 0.01}
 TRAINED = {"graph"}
-"""Codecs that are nothing before they are trained: tests/test_graph_codec.py."""
+"""Codecs that are nothing before they are trained: tests/codecs/test_graph.py."""
 
 
 def test_the_laws_cover_the_codecs():

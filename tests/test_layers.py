@@ -21,6 +21,7 @@ LEVELS = [
         "memory",
         "arguments",
         "interpolation",
+        "atomic",
     ],
     ["nn", "metrics", "geometry", "export"],
     ["fields", "renderers", "modalities", "settings"],
@@ -91,6 +92,22 @@ def test_layers():
     assert violations() == []
 
 
+APART_FROM_MODULES = {"end_to_end", "fuzz", "vectors"}
+"""Folders of tests that are about the whole."""
+
+
+def test_tests_mirror_the_source_tree():
+    """``tests/nn/test_tiles.py`` tests ``nn/tiles.py``, ``tests/cli/test_cli.py`` the package."""
+    tests = Path(__file__).parent
+    for path in tests.glob("*/**/test_*.py"):
+        folder, name = path.parent.relative_to(tests), path.stem.removeprefix("test_")
+        if folder.parts[0] in APART_FROM_MODULES:
+            continue
+        own = ROOT / folder
+        module = (own / f"{name}.py").is_file() or (own / name / "__init__.py").is_file()
+        assert module or (name == folder.name and own.is_dir()), path
+
+
 def test_the_test_sees_a_violation(tmp_path):
     file = tmp_path / "bad.py"
     file.write_text("from fieldloom.system import build\nimport fieldloom.fields.mlp\n")
@@ -99,7 +116,17 @@ def test_the_test_sees_a_violation(tmp_path):
 
 def test_only_these_touch_the_disk_or_name_a_device():
     """open, read_text and friends, and the names of devices, stay where the design puts them."""
-    disk = {"cli", "recipe", "memory", "engine", "codes", "export", "modalities", "report"}
+    disk = {
+        "atomic",
+        "cli",
+        "recipe",
+        "memory",
+        "engine",
+        "codes",
+        "export",
+        "modalities",
+        "report",
+    }
     for path in ROOT.rglob("*.py"):
         own = path.relative_to(ROOT).parts[0].removesuffix(".py")
         text = path.read_text()

@@ -1,17 +1,111 @@
-"""Recipes merge as documented; specs are checked, and errors say what is right."""
+"""Recipes merge as documented; what is wrong with one is said in one sentence."""
 
-import copy
 import tomllib
-import warnings
 
 import pytest
 import torch
 
 import fieldloom
-from fieldloom import aliases, recipe
+from fieldloom import recipe
 from fieldloom.assembly import TABLES
 from fieldloom.errors import InputError
 from fieldloom.registry import build
+
+# -- overrides and files
+
+
+OVERRIDES = {
+    "a=" + "[" * 100_000: "too long, or nested too deeply",
+    "a=" + "[" * 200 + "]" * 200: "more than 32 tables and lists",
+    "a=" + "{a=" * 40 + "1" + "}" * 40: "more than 32 tables and lists",
+    "a=" + "9" * 5000: "too long, or nested too deeply",
+    "a=1979-05-27": "1979-05-27 is a date",
+    "a=[07:32:00]": "07:32:00 is a date",
+    ":": "not of the form",
+    "=": "not of the form",
+    "": "not of the form",
+    ".": "not of the form",
+    "a.=" + "x" * 10**6: "not of the form",
+    "a\x1b[31m.b=3": "not of the form",
+    ".".join("a" * 10_000) + "=1": "not of the form",
+}
+
+
+@pytest.mark.parametrize("case", range(len(OVERRIDES)))
+def test_hostile_overrides(case):
+    override = list(OVERRIDES)[case]
+    with pytest.raises(InputError, match=OVERRIDES[override]) as caught:
+        recipe.load("mnif:tiny", [override])
+    assert len(str(caught.value)) < 300
+    assert str(caught.value).isprintable()
+
+
+def test_an_override_is_one_value():
+    assert recipe.parse_override("a=1\nb = 2") == {"a": "1\nb = 2"}  # text, and nothing more
+    assert recipe.parse_override("a=" + "x" * 1000) == {"a": "x" * 1000}
+    deep = ".".join("a" * 20)
+    assert recipe.parse_override(f"{deep}=1")["a"]["a"]["a"]
+
+
+FILES = {
+    "binary": (b"\x00\xff\xfe", "not valid TOML"),
+    "nul": (b"a = '\x00'", "not valid TOML"),
+    "deep": (b"a = " + b"[" * 100_000, "not valid TOML"),
+    "dotted": (b"modality = 1\n" + b".".join([b"a"] * 500) + b" = 1", "more than 32 tables"),
+    "digits": (b"seed = " + b"9" * 5000, "not valid TOML"),
+    "date": (b"seed = 1979-05-27", "is a date"),
+    "large": (b"#" * (1 << 20) + b"\n#", "more than 1 MiB: it is no recipe"),
+    "variants": (b"variants = 3", "variants = 3 is not right: it is a table of tables"),
+    "variant": (b"[variants]\nx = 3", r"variants\.x = 3 is not right: it is a table"),
+    "a list of stages": (b"train = [1]", r"train = \[1\] is not right: it is a table"),
+    "format": (b"format = " + b"9" * 4000, "has format 99.* and this program reads"),
+    "seed": (b"seed = -1", "seed = -1 is not right"),
+    "markup": (b'recipe = "[/nope]\\u0007"', "recipe = .* it is plain text"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_files_that_are_no_recipes(case, tmp_path):
+    content, message = FILES[case]
+    file = tmp_path / "mine.toml"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        recipe.validate(recipe.load(str(file) + (":x" if case.startswith("variant") else "")))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+def test_names_that_are_no_recipes(tmp_path):
+    (tmp_path / "folder.toml").mkdir()
+    for name, message in {
+        str(tmp_path / "folder.toml"): "is no file",
+        str(tmp_path / "none.toml"): "does not exist",
+        "x" * 5000: "unknown recipe",
+        "x" * 5000 + ".toml": "does not exist",
+        "a\0b": "unknown recipe",
+        "../recipes/mnif": "unknown recipe",
+        "mnif:": "unknown variant of recipe 'mnif' ''",
+        "[/nope]": "unknown recipe",
+        "": "unknown recipe",
+    }.items():
+        with pytest.raises(InputError, match=message) as caught:
+            recipe.load(name)
+        assert str(caught.value).isprintable()
+
+
+def test_recipes_of_python_that_are_none():
+    deep: dict = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    with pytest.raises(InputError, match="more than 32"):
+        fieldloom.build({"field": deep})
+    for wrong in ({"x": 2}, {"field": {1: 2}, "modality": "image"}, {"field": "siren"}):
+        with pytest.raises(InputError):
+            fieldloom.build(wrong)
+    with pytest.raises(InputError, match="more than 32"):
+        fieldloom.build("mnif", "tiny", field=deep)
+    with pytest.raises(InputError, match="'my_fields:Odd' cannot be imported"):
+        fieldloom.build("mnif", "tiny", field={"name": "my_fields:Odd"}, trust="my_fields")
 
 
 def test_merge_key_by_key_and_replace_by_name():
@@ -54,7 +148,7 @@ def test_overrides_that_are_none(text):
 
 @pytest.mark.slow
 def test_every_bundled_recipe_builds_and_is_written_as_it_is():
-    for name, variants in recipe.names().items():
+    for name, variants in recipe.list_recipes().items():
         for variant in variants:
             loaded = recipe.load(f"{name}:{variant}")
             assert tomllib.loads(recipe.dump(loaded)) == loaded
@@ -143,152 +237,6 @@ def test_a_seed_builds_the_same_weights_and_leaves_the_generator_alone():
         assert torch.equal(x, y)
     c = fieldloom.build("mnif", "tiny", seed=1)
     assert not torch.equal(next(a.parameters()), next(c.parameters()))
-
-
-RENAMED = {
-    "field[experts, fourier-mlp].count": "field.encoding.count",
-    "field[experts, fourier-mlp].features": "field.encoding.name",
-    "codec.levels": "codec.bins",
-    "train.field.micro": "train.field.at_once",
-    "known": "facts",
-}
-"""Keys that a future version might have renamed."""
-
-EXPERTS = {"name": "experts", "encoding": {"name": "octaves", "count": 12}}
-
-
-@pytest.fixture
-def renamed(monkeypatch):
-    monkeypatch.setattr(aliases, "KEYS", RENAMED)
-    monkeypatch.setattr(aliases, "NAMES", {"codec": {"square": "grid"}, "encoder": {"old": "fit"}})
-
-
-@pytest.mark.usefixtures("renamed")
-@pytest.mark.parametrize(
-    ("below", "layer", "expected"),
-    [
-        ({}, {"field": EXPERTS}, {"field": EXPERTS}),
-        (
-            {},
-            {"field": {"name": "experts", "features": "octaves", "count": 12}},
-            {"field": EXPERTS},
-        ),
-        ({}, {"field": {"name": "local", "count": 12}}, {"field": {"name": "local", "count": 12}}),
-        ({"field": EXPERTS}, {"field": {"count": 3}}, {"field": {"encoding": {"count": 3}}}),
-        ({"field": "local"}, {"field": {"count": 3}}, {"field": {"count": 3}}),
-        (  # what stands beside a name in the old form stayed when the name changed
-            {"field": EXPERTS},
-            {"field": {"features": "log"}},
-            {"field": {"encoding": {"name": "log", "count": 12}}},
-        ),
-        (
-            {},
-            {"prior": {"name": "tokens", "codec": {"name": "square", "levels": 4}}},
-            {"prior": {"name": "tokens", "codec": {"name": "grid", "bins": 4}}},
-        ),
-        ({}, {"prior": {"codec": "square"}}, {"prior": {"codec": "grid"}}),
-        ({}, {"encoder": {"start": "old"}}, {"encoder": {"start": "fit"}}),
-        (
-            {},
-            {"encoder": {"unseen": [{"name": "old"}]}},
-            {"encoder": {"unseen": [{"name": "fit"}]}},
-        ),
-        ({}, {"train": {"field": {"micro": 2}}}, {"train": {"field": {"at_once": 2}}}),
-        ({}, {"train": {"field": {"count": 2}}}, {"train": {"field": {"count": 2}}}),
-        ({}, {"known": {"signals": 2}}, {"facts": {"signals": 2}}),
-        ({}, {"codec": {"levels": 2, "bins": 2}}, {"codec": {"bins": 2}}),
-    ],
-)
-def test_old_names_and_keys_are_rewritten(below, layer, expected):
-    before = copy.deepcopy(layer)
-    found, clauses = aliases.rewrite(layer, below)
-    assert found == expected
-    assert bool(clauses) == (found != layer)
-    assert layer == before
-    assert aliases.rewrite(found, below) == (found, [])
-
-
-@pytest.mark.usefixtures("renamed")
-def test_layers_of_old_and_new_keys_meet():
-    old = {"field": {"name": "experts", "features": "octaves", "count": 12}}
-    new = {"field": EXPERTS}
-    for below in (old, new):
-        for change in ({"count": 3}, {"encoding": {"count": 3}}):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = recipe.resolve(below, {"field": change})
-            assert found["field"]["encoding"] == {"name": "octaves", "count": 3}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        other = recipe.resolve(old, {"field": {"name": "siren", "width": 4}})
-    assert other == {"field": {"name": "siren", "width": 4}}
-
-
-@pytest.mark.usefixtures("renamed")
-def test_one_sentence_says_what_is_old():
-    with pytest.warns(UserWarning, match="recipe") as said:
-        recipe.resolve({"field": {"name": "experts", "count": 1}}, {"known": {}, "train": {}})
-    assert [str(x.message) for x in said] == [
-        "recipe: `field.count` is now `field.encoding.count`, and 1 more; old ones are still read."
-    ]
-
-
-@pytest.mark.usefixtures("renamed")
-def test_a_key_in_both_forms_with_different_values_is_refused():
-    both = {"field": {"name": "experts", "count": 1, "encoding": {"count": 2}}}
-    with pytest.raises(InputError, match=r"field\.count = 1 .*field\.encoding\.count = 2"):
-        recipe.resolve(both)
-    with pytest.raises(InputError, match=r"encoding = 3"):
-        recipe.resolve({"field": {"name": "experts", "count": 1, "encoding": 3}})
-
-
-def test_the_flat_weights_are_found_by_their_old_name(tmp_path):
-    file = tmp_path / "old.toml"
-    file.write_text('modality = "image"\nfield = "siren"\nconditioner = "direct"\n')
-    with pytest.warns(UserWarning, match='`conditioner = "direct"` is now `"flat-weights"`'):
-        found = recipe.load(str(file), ["conditioner.only=0.*"])
-    assert found["conditioner"] == {"name": "flat-weights", "only": "0.*"}
-    with pytest.warns(UserWarning, match="flat-weights"):
-        system = fieldloom.build({"modality": "image", "field": "siren"}, conditioner="direct")
-    assert system.recipe["conditioner"] == "flat-weights"
-
-
-FLAT = {"name": "experts", "width": 4, "depth": 3, "tiles": [2, 1, 2], "count": 3, "low": 0.0}
-NESTED = {
-    "name": "experts",
-    "width": 4,
-    "depth": 3,
-    "tiling": {"tiles": [2, 1, 2], "low": 0.0},
-    "encoding": {"count": 3},
-}
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ({}, {}),
-        ({"blend": "linear"}, {"tiling": {"blend": "linear"}}),
-        ({"arrangement": "gray"}, {"tiling": {"arrangement": "gray"}}),
-        ({"grid": {"size": 3}}, {"encoding": {"grid": {"size": 3}}}),
-        ({"head": "radiance"}, {"head": {"kind": "radiance"}}),
-        ({"view_count": 2, "view_width": 8}, {"head": {"octaves": 2, "width": 8}}),
-        (
-            {"head": {"kind": "radiance"}, "view_width": 8},
-            {"head": {"kind": "radiance", "width": 8}},
-        ),
-    ],
-)
-def test_flat_keys_of_fields_are_those_of_their_parts(old, new):
-    with pytest.warns(UserWarning, match=r"`field\.\w+` is now `field\.\w+\.\w+`"):
-        found = recipe.resolve({"field": FLAT}, {"field": old})
-    assert found == recipe.resolve({"field": NESTED}, {"field": new})
-
-
-def test_keys_of_other_fields_of_the_same_name_stay():
-    layers = {"field": {"name": "local", "features": 8}}, {"field": {"features": 12}}
-    assert recipe.resolve(*layers) == {"field": {"name": "local", "features": 12}}
-    registered = {"field": {"name": "gabor", "count": 3, "head": "plain"}}
-    assert recipe.resolve(registered) == registered
 
 
 VARIANTS = """

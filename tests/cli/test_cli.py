@@ -1,0 +1,198 @@
+"""The command line: one clear sentence for what was wrong."""
+
+import errno
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import fieldloom
+from commands import command, program
+from fieldloom import atomic, cli
+from fieldloom.engine.run import Run
+from fieldloom.engine.tensors import read_tensors, write_tensors
+from fieldloom.recipe import FORMAT
+
+
+def fails(status, sentence, *arguments, cwd=None, run=command):
+    """The command ends with this status and one line that holds the sentence; no traceback."""
+    done = run(*arguments, cwd=cwd)
+    lines = [x for x in done.stderr.splitlines() if not x.startswith(("reading", "warning"))]
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert sentence in lines[0]
+
+
+def test_help_does_not_import_torch():
+    program = "import sys; sys.argv = ['fieldloom', '--help']\nimport fieldloom.cli as c\n"
+    program += "try: c.main()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.rstrip().endswith("False"), done.stderr
+    for verb in (
+        "train",
+        "encode",
+        "reconstruct",
+        "sample",
+        "interpolate",
+        "render",
+        "evaluate",
+        "cost",
+        "info",
+        "list",
+        "demo",
+    ):
+        assert verb in done.stdout
+
+
+def test_list():
+    assert "celebahq64-S" in program("list", "recipes").stdout
+    fields = command("list", "fields").stdout
+    assert "siren" in fields
+    assert "fourier-mlp" in fields
+    for group in ("conditioners", "encoders", "priors", "modalities", "sources"):
+        assert f"{group}:" in command("list", group).stdout
+    fails(2, "unknown list 'feilds'; did you mean 'fields'?", "list", "feilds")
+
+
+TINY = ["train", "mnif:tiny"]
+BAD = {
+    "unknown recipe": (2, "unknown recipe 'mniff'; did you mean 'mnif'?", ["train", "mniff:tiny"]),
+    "unknown variant": (2, "'tinny'; did you mean 'tiny'?", ["train", "mnif:tinny"]),
+    "unknown key": (2, "'widht'; did you mean 'width'?", [*TINY, "--set", "field.widht=3"]),
+    "unknown stage key": (
+        2, "'stepss'; did you mean 'steps'?", [*TINY, "--set", "train.field.stepss=3"]
+    ),
+    "misspelt name": (2, "did you mean 'siren'?", [*TINY, "--set", "field.name=sirenn"]),
+    "wrong type": (2, "field.width = 'wide'", ["train", "mnif:tiny", "--set", "field.width=wide"]),
+    "missing path": (2, "needs the argument 'path'", ["train", "mnif:faces64"]),
+    "path that is none": (
+        2, "'nowhere' does not exist", ["train", "mnif:faces64", "--set", "source.path=nowhere"]
+    ),
+    "no override": (2, "is not of the form", ["train", "mnif:tiny", "--set", "field"]),
+    "no device": (2, "device 'mps' is not available here", [*TINY, "--device", "mps"]),
+    "no run": (2, "'nowhere' is not a run", ["sample", "nowhere"]),
+    "nothing to resume": (2, "holds no run to resume", [*TINY, "--run", "no", "--resume"]),
+    "a number for a part": (2, "field = 3 is not right", [*TINY, "--set", "field=3"]),
+    "a number for a table": (2, "modality.coords = 3", [*TINY, "--set", "modality.coords=3"]),
+    "a number for a stage": (2, "train.field = 3", [*TINY, "--set", "train.field=3"]),
+    "a list for a prior": (2, "prior = [1] is not right", [*TINY, "--set", "prior=[1]"]),
+    "a metric that is none": (
+        2, "unknown metric 'psnrr'; did you mean", [*TINY, "--set", "evaluate.metrics=['psnrr']"]
+    ),
+    "a seed too large": (2, "from 0 to 2^63 - 1", [*TINY, "--seed", str(10**23)]),
+    "a missing file": (2, "'mine.toml' does not exist", ["train", "mine.toml"]),
+}  # fmt: skip
+
+
+ALONE = "misspelt name", "path that is none"  # as programs of their own
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case, tmp_path):
+    status, sentence, arguments = BAD[case]
+    if "mps" in arguments and torch.backends.mps.is_available():
+        pytest.skip("this machine has mps")
+    fails(status, sentence, *arguments, cwd=tmp_path, run=program if case in ALONE else command)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_bad_folders(tmp_path):
+    (tmp_path / "empty").mkdir()
+    own = ["train", "mnif:faces64", "--set"]
+    fails(2, "holds no images", *own, f"source.path={tmp_path / 'empty'}", cwd=tmp_path)
+    (tmp_path / "empty" / "a.png").write_bytes(b"nothing")
+    fails(
+        2, "is no image that can be read", *own, f"source.path={tmp_path / 'empty'}", cwd=tmp_path
+    )
+
+
+def test_bad_recipes(tmp_path):
+    (tmp_path / "new.toml").write_text("format = 7\n")
+    fails(2, "format 7, and this program reads up to 3", "train", "new.toml", cwd=tmp_path)
+    (tmp_path / "bad.toml").write_text("field = [\n")
+    fails(2, "is not valid TOML", "train", "bad.toml", cwd=tmp_path)
+    (tmp_path / "less.toml").write_text('field = "siren"\n')
+    fails(2, "no section 'modality'", "train", "less.toml", cwd=tmp_path)
+
+
+def test_damaged_runs(own_run):
+    model = own_run / "model.safetensors"
+    whole = model.read_bytes()
+    model.write_bytes(whole[: len(whole) // 2])
+    fails(2, "is damaged and cannot be read", "sample", own_run)
+    model.unlink()
+    fails(2, "does not exist", "sample", own_run)
+    model.write_bytes(whole)
+    recipe = (own_run / "recipe.toml").read_text()
+    (own_run / "recipe.toml").write_text(recipe.replace("experts = 4", "experts = 5"))
+    fails(2, "it was made with other conditioner:", "sample", own_run)
+    tensors, numbers, _ = read_tensors(model)
+    write_tensors(model, tensors, numbers)  # as files of before: nothing says what made them
+    changed = (own_run / "recipe.toml").read_text().replace(f"format = {FORMAT}", "format = 1")
+    (own_run / "recipe.toml").write_text(changed)
+    fails(2, "fit its recipe: 'family.conditioner.basis.0.bias' is [4, 8], not [5, 8]", "sample",
+          own_run)  # fmt: skip
+    (own_run / "recipe.toml").write_text(
+        "format = 9\n" + recipe.replace(f"format = {FORMAT}\n", "")
+    )
+    fails(2, "format 9", "info", own_run)
+
+
+def test_bad_samples(own_run):
+    fails(2, "unknown class 'eleven'", "sample", own_run, "--label", "eleven")
+    fails(2, "unknown class '11'", "sample", own_run, "--label", "11")
+    fails(2, "--resolution 0x3", "sample", own_run, "--resolution", "0x3")
+    fails(2, "sampler 'ddimm' is none of", "sample", own_run, "--sampler", "ddimm")
+    fails(2, "guidance = 2.0 needs a label", "sample", own_run, "--guidance", "2")
+    fails(2, "steps = 51: from 1 to 50", "sample", own_run, "--steps", "51")
+    fails(2, "99999 is not one of", "interpolate", own_run, "--to", "99999")
+    fails(2, "holds a run already", "train", "mnif:tiny", "--run", own_run)
+
+
+def test_a_full_disk_leaves_what_was_there(own_run, monkeypatch, capsys):
+    """Simulated where a file is flushed: status 1, one sentence, old files whole, no left-overs."""
+    before = {p.name: p.read_bytes() for p in own_run.iterdir()}
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    monkeypatch.setattr(sys, "argv", ["fieldloom", "sample", str(own_run), "--count", "1"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "error: the disk is full" in capsys.readouterr().err
+    monkeypatch.undo()
+    system = fieldloom.load(own_run)
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        Run(own_run).write_system(system)
+    with pytest.raises(ValueError, match="holds a run already"):
+        fieldloom.save(system, own_run)
+    assert before == {p.name: p.read_bytes() for p in own_run.iterdir()}
+
+
+def test_out_of_memory_names_what_was_asked(own_run, monkeypatch):
+    """Simulated where codes are decoded, as torch and as Python say it."""
+    said = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 24000000000 bytes."
+    for error, words in {
+        RuntimeError(said): "asked for 24 GB at once.",
+        MemoryError(): "asked for more than there is.",
+    }.items():
+        with monkeypatch.context() as patch:
+            fail = lambda *rest, error=error: (_ for _ in ()).throw(error)
+            patch.setattr("fieldloom.system.System.decode", fail)
+            done = command("sample", own_run, "--count", 3)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("error: out of memory: 'sample ")
+        assert done.stderr.splitlines()[-1].endswith(f"--count 3' {words}")
+
+
+def test_the_log_can_be_read(tiny_run):
+    log = Run(tiny_run).read_log()
+    assert {line["stage"] for line in log} == {"field", "prior"}
+    assert all(np.isfinite(line["loss"]) for line in log)

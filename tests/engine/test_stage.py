@@ -1,0 +1,36 @@
+"""A stage: the order of signals, the learning rate."""
+
+import pytest
+import torch
+
+from fieldloom.engine.stage import Stage, order, rate_at
+from fieldloom.errors import InputError
+
+
+def test_an_epoch_visits_every_signal_once():
+    seen = torch.cat([order(0, step, 10, 4) for step in range(5)])  # two epochs
+    assert sorted(seen[:10].tolist()) == sorted(seen[10:].tolist()) == list(range(10))
+    assert seen[:10].tolist() != seen[10:].tolist()
+    assert torch.equal(order(0, 3, 10, 4), order(0, 3, 10, 4))
+    assert not torch.equal(order(0, 3, 10, 4), order(1, 3, 10, 4))
+    assert len(order(0, 0, 3, 8)) == 8  # a batch may be longer than the data
+
+
+def test_released_code_keeps_the_remainder_of_an_epoch():
+    sizes = [len(order(0, step, 10, 4, partial=True)) for step in range(6)]
+    assert sizes == [4, 4, 2, 4, 4, 2]
+    epoch = torch.cat([order(0, step, 10, 4, partial=True) for step in (3, 4, 5)])
+    assert sorted(epoch.tolist()) == list(range(10))
+
+
+def test_rates():
+    stage = Stage(steps=10, warmup=4)
+    assert [rate_at(s, stage, "constant") for s in (0, 1, 3, 9)] == [0.25, 0.5, 1, 1]
+    assert rate_at(5, stage, "cosine") == pytest.approx(0.5)
+    assert rate_at(0, Stage(steps=10), "cosine") == 1
+    stepped = Stage(steps=10, every=3, factor=0.5)
+    assert [rate_at(s, stepped, "step") for s in (0, 2, 3, 6)] == [1, 1, 0.5, 0.25]
+    share = Stage(steps=10, every=0.8, factor=0.1, schedule="step")
+    assert [rate_at(s, share, "step") for s in (0, 7, 8, 9)] == [1, 1, 0.1, 0.1]
+    with pytest.raises(InputError, match="factor"):
+        Stage(factor=0.0)
