@@ -11,6 +11,7 @@ import torch
 
 from fieldloom import memory, registry
 from fieldloom import recipe as recipes
+from fieldloom.aliases import NAMES
 from fieldloom.codecs import CODECS
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.denoisers import DENOISERS
@@ -51,10 +52,14 @@ def register(kind: str, name: str, part: Callable[..., Any]) -> None:
     """Let recipes of this process name a part: ``register("field", "gabor", Gabor)``.
 
     kind: the key of a recipe that it belongs to (``field``, ``conditioner``, ``codec`` ...).
-    Raises InputError for a kind that there is not, and as ``registry.register`` does.
+    Raises InputError for a kind that there is not, for what a part was called before (``aliases``),
+    and as ``registry.register`` does.
     """
     if kind not in TABLES:
         raise unknown("kind of part", str(kind), TABLES)
+    new = NAMES.get(kind, {}).get(name) if isinstance(name, str) else None
+    if new is not None:  # recipes that say so mean another part
+        raise InputError(f"register: {kind} '{name}' is an old name of '{new}': take another.")
     registry.register(kind, name, part)
 
 

@@ -185,13 +185,13 @@ class System(nn.Module):
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
         return self.modality.assemble(values.cpu(), resolution, cameras)
 
-    def predict_at(self, code: Code | NDArray[Any], data: Data) -> Data:
+    def predict_at(self, code: Code | NDArray[Any], data: Data | Array) -> Data:
         """The data of codes where these data were observed: in their shape, not clamped.
 
         Views are rendered at their own cameras, samples are evaluated at their coordinates, and
         grids at their resolution.
         """
-        code = self.as_code(code)
+        code, data = self.as_code(code), as_data(data)
         coords = self.modality.coords_of(data).to(self.device)
         values = torch.cat(list(self.evaluate(code.to(self.device), coords))).cpu()
         return self.modality.as_observed(values, data)

@@ -284,6 +284,11 @@ class Data:
             value = getattr(self, name)
             if value is None:
                 continue
+            if not isinstance(value, Cameras if name == "cameras" else Tensor):
+                wanted = "cameras are" if name == "cameras" else "a tensor is"
+                raise InputError(f"data: {name} of {type(value).__name__} where {wanted} needed.")
+            if name in ("index", "label") and (value.is_floating_point() or value.is_complex()):
+                raise InputError(f"data: {name} of {value.dtype} where whole numbers are needed.")
             found = tuple((value.c2w if isinstance(value, Cameras) else value).shape)
             fits = len(found) == len(right) and all(
                 n in (None, m) for n, m in zip(right, found, strict=True)
@@ -311,7 +316,7 @@ class Data:
     @property
     def tensor(self) -> Tensor:
         """The values, all of them, as they are stored: lazy ones are read."""
-        return self.values if isinstance(self.values, Tensor) else self.values.read(slice(None))
+        return self.values if isinstance(self.values, Tensor) else self._read(slice(None))
 
     def extras(self) -> dict[str, Tensor]:
         """Name -> tensor of the further data (cameras, labels ...), with one row per item."""
@@ -325,16 +330,36 @@ class Data:
         """Some of the items, as they are stored; lazy values are read, and only these.
 
         For a slice and for a single index the values are a view, so that a memory-mapped file is
-        not read. Raises IndexError for an index that is out of range.
+        not read. Raises IndexError for an index that is out of range, and InputError for what is
+        no ``Which``.
         """
         if not isinstance(which, slice):
             which = torch.as_tensor(which)
-            which = which.nonzero().flatten() if which.dtype == torch.bool else which.long()
+            mask = which.dtype == torch.bool
+            if which.ndim != 1 or (len(which) and which.is_floating_point()):
+                raise InputError("data.part: a slice, a list of indices, or one boolean an item.")
+            if mask and len(which) != len(self):
+                raise InputError(f"data.part: {len(which)} booleans for {len(self)} items.")
+            which = which.nonzero().flatten() if mask else which.long()
             if len(which) == 1:
                 first = range(len(self))[int(which)]
                 which = slice(first, first + 1)
-        values = self.values[which] if isinstance(self.values, Tensor) else self.values.read(which)
-        return self._replace(values, lambda x: x[which])
+        return self._replace(self._read(which), lambda x: x[which])
+
+    def _read(self, which: slice | Tensor) -> Tensor:
+        """Some of the values. Raises InputError for lazy ones that are not what they said."""
+        if isinstance(self.values, Tensor):
+            return self.values[which]
+        found: Any = self.values.read(which)
+        count = len(range(len(self))[which]) if isinstance(which, slice) else len(which)
+        expected = ((count, *self.shape[1:]), self.values.dtype)
+        if not isinstance(found, Tensor) or (tuple(found.shape), found.dtype) != expected:
+            told = (getattr(found, "shape", None), getattr(found, "dtype", None))
+            raise InputError(
+                f"data: lazy values of the shape {expected[0]} and {expected[1]} were read as a "
+                f"{type(found).__name__} of {told[0] and tuple(told[0])} and {told[1]}."
+            )
+        return found
 
     def to(self, device: torch.device | str) -> Data:
         move = lambda x: x.to(device)

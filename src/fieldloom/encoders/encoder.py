@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.renderers import Renderer
 from fieldloom.types import Code, LossFn, Signal
+
+RENAMED = {
+    "separable": "independent",
+    "whole": "reads_grid",
+    "stacks": "splits_batches",
+    "stored": "stored_codes",
+}
+"""What encoders state and answer, by its old name: it would be ignored without a word."""
 
 
 class Encoder(nn.Module):
@@ -33,6 +44,12 @@ class Encoder(nn.Module):
     independent = True
     reads_grid = False
     splits_batches = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for old, new in RENAMED.items():
+            if old in vars(cls) and new not in vars(cls):
+                raise InputError(f"encoder {cls.__name__}: '{old}' is called '{new}' now.")
 
     def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         raise NotImplementedError
