@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.engine.run import Run
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     result = collect_run(arguments.run, arguments.commit, arguments.also)
-    export.text(json.dumps(result, indent=2) + "\n", arguments.out)
+    atomic.write_text(json.dumps(result, indent=2) + "\n", arguments.out)
 
 
 def collect_run(folder: Path, commit: str, also: Sequence[Path] = ()) -> dict[str, Any]:

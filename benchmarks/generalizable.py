@@ -21,10 +21,10 @@ from typing import Any
 
 from collect import collect_run
 
-from fieldloom import export, load
+from fieldloom import atomic, load
 from fieldloom.assembly import open_source
 from fieldloom.evaluation.views import psnr_by_support
-from fieldloom.metrics.cost import parameters
+from fieldloom.metrics.cost import count_parameters
 
 ENCODERS = ["learned-init", "transinr", "ipc", "laginr"]
 CHANGED = ["no-attention", "no-bands", "rising", "equal", "high-query"]
@@ -55,7 +55,7 @@ def main() -> None:
         found = [
             row(asked.table, name, asked.runs / name, asked.commit, asked.more) for name in names
         ]
-        export.text(json.dumps(found, indent=2) + "\n", asked.out)
+        atomic.write_text(json.dumps(found, indent=2) + "\n", asked.out)
 
 
 def train(table: str, name: str, source: Path, run: Path, more: list[str]) -> None:
@@ -78,8 +78,8 @@ def row(table: str, name: str, run: Path, commit: str, more: list[str]) -> dict[
     """What a row's run says; of views the PSNR by the number of support views, too."""
     system = load(run, "cpu")
     found = {"row": name, "settings": more} | collect_run(run, commit)
-    found["parameters"] = parameters(system.family) + parameters(system.encoder)
-    found["decoder"] = parameters(system.family)
+    found["parameters"] = count_parameters(system.family) + count_parameters(system.encoder)
+    found["decoder"] = count_parameters(system.family)
     if table == "views":
         source = open_source(system.recipe, system.modality)
         found["support"] = psnr_by_support(system, source.read(source.test), range(1, 6))

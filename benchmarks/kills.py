@@ -35,7 +35,7 @@ from typing import Any
 
 import torch
 
-from fieldloom import export, recipe, stopping
+from fieldloom import atomic, recipe, stopping
 from fieldloom.engine import device as devices
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
@@ -257,7 +257,7 @@ def main() -> None:
     }
     print(table(found))
     if given.out is not None:
-        export.text(json.dumps(content, indent=2) + "\n", given.out)
+        atomic.write_text(json.dumps(content, indent=2) + "\n", given.out)
 
 
 if __name__ == "__main__":

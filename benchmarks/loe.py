@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fieldloom import export, load
+from fieldloom import atomic, load
 from fieldloom import recipe as recipes
 from fieldloom.assembly import open_source
-from fieldloom.metrics.cost import macs, parameters
+from fieldloom.metrics.cost import count_macs, count_parameters
 from fieldloom.metrics.paired import psnr, ssim
 from fieldloom.modalities.views import select_views
 
@@ -34,7 +34,7 @@ def rows_of(table: str) -> list[str]:
     """The variants of ``loe.toml`` that are a table's rows."""
     if table == "large":
         return ["large"]
-    return [x for x in recipes.names()["loe"] if x.startswith(f"small-{table}")]
+    return [x for x in recipes.list_recipes()["loe"] if x.startswith(f"small-{table}")]
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
         for name in rows:
             more = {"peak": peak(name, settings(asked.source, asked.more))} if asked.peaks else {}
             found.append(collect(asked.runs / name, name) | more)
-        export.text(json.dumps(found, indent=2) + "\n", asked.out)
+        atomic.write_text(json.dumps(found, indent=2) + "\n", asked.out)
 
 
 def settings(source: Path, more: list[str]) -> list[str]:
@@ -87,7 +87,7 @@ def held_out(run: Path) -> None:
         {"name": "novel.ssim", "value": ssim(raw.clamp(0, 1), true).mean().item(), "of": of},
     ]
     report = {"seed": system.recipe["seed"], "figures": figures}
-    export.text(json.dumps(report, indent=2) + "\n", run / "report.json")
+    atomic.write_text(json.dumps(report, indent=2) + "\n", run / "report.json")
 
 
 def without_folder(setting: str) -> str:
@@ -123,8 +123,8 @@ def collect(run: Path, name: str) -> dict[str, Any]:
         "environment": environment,
         "train": system.recipe["train"]["field"],
         "seconds": round(log[-1]["step"] * log[-1]["seconds_a_step"]),
-        "parameters": parameters(system.family),
-        "macs": macs(system.family.field.slots, 0, 1),
+        "parameters": count_parameters(system.family),
+        "macs": count_macs(system.family.field.slots, 0, 1),
         "figures": report["figures"],
         "published": published(name),
     }

@@ -70,7 +70,7 @@ def main() -> None:
     asked = parser.parse_args()
     drawn = {"errors": errors, "views": views, "samples": samples}[asked.what](asked.runs)
     columns = {"errors": len(asked.runs), "views": 1 + len(asked.runs), "samples": 8}[asked.what]
-    export.write(export.png_bytes(export.sheet(drawn, columns)), asked.out)
+    export.png(export.sheet(drawn, columns), asked.out)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import torch
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.conditioners import Mixture
-from fieldloom.encoders import Cavia, error
+from fieldloom.encoders import Cavia, reconstruction_loss
 from fieldloom.engine import device as devices
 from fieldloom.family import Family
 from fieldloom.fields import Siren
@@ -52,7 +52,7 @@ def step(checkpoint: bool, scenes: int, rays: int, samples: int, repeats: int) -
         family.zero_grad()
         began = time.perf_counter()
         code = encoder(signal, family, render, mse)
-        loss = error(code, signal, family, render, mse).mean()
+        loss = reconstruction_loss(code, signal, family, render, mse).mean()
         loss.backward()
         seconds.append(time.perf_counter() - began)
     slope = torch.stack([p.grad.double().norm() for p in family.parameters()]).norm()
@@ -94,7 +94,7 @@ def main() -> None:
     }
     print(f"memory {result['memory_ratio']:.2f}, time {result['time_ratio']:.2f}")
     if arguments.out:
-        export.text(json.dumps(result, indent=2) + "\n", arguments.out)
+        atomic.write_text(json.dumps(result, indent=2) + "\n", arguments.out)
 
 
 if __name__ == "__main__":

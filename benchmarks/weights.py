@@ -24,14 +24,14 @@ import torch
 from collect import seconds
 from torch import Tensor
 
-from fieldloom import export, load
+from fieldloom import atomic, export, load
 from fieldloom.assembly import open_source
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors
 from fieldloom.evaluation import comparison, evaluator_of
-from fieldloom.evaluation.neighbours import neighbour_images
+from fieldloom.evaluation.neighbours import draw_neighbours
 from fieldloom.evaluation.upper_bound import codec_upper_bound
-from fieldloom.metrics.cost import parameters
+from fieldloom.metrics.cost import count_parameters
 from fieldloom.modalities.sources import Source
 from fieldloom.report import tile_height
 from fieldloom.system import System
@@ -83,10 +83,10 @@ def main() -> None:
         found.append(judge(asked.table, name, folder, asked.commit))
     if asked.out:
         brief = [row | {"judgement": without_lists(row["judgement"])} for row in found]
-        export.text(json.dumps(brief, indent=2) + "\n", asked.out)
+        atomic.write_text(json.dumps(brief, indent=2) + "\n", asked.out)
     if asked.sheet:
         lines = [draw(name, asked.runs / name) for name in names]
-        export.write(export.png_bytes(export.sheet(torch.cat(lines), SHOWN, 84)), asked.sheet)
+        export.png(export.sheet(torch.cat(lines), SHOWN, 84), asked.sheet)
 
 
 def train(table: str, name: str, source: Path, run: Path, fields: Path) -> None:
@@ -120,9 +120,9 @@ def judge(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
         system, source, known, sets, labels, comparison.ComparisonOptions(points=POINTS)
     )
     for way, novelty in found.novelty.items():
-        images = neighbour_images(system, sets[way], known, novelty)
+        images = draw_neighbours(system, sets[way], known, novelty)
         sheet = export.sheet(images, 3, tile_height(images))
-        export.write(export.png_bytes(sheet), folder / f"nearest {way}.png")
+        export.png(sheet, folder / f"nearest {way}.png")
     result = {
         "row": name,
         "recipe": system.recipe["recipe"],
@@ -131,7 +131,7 @@ def judge(table: str, name: str, folder: Path, commit: str) -> dict[str, Any]:
         "seed": system.recipe.get("seed", 0),
         "seconds": seconds(run.read_log()),
         "train": system.recipe["train"],
-        "parameters": parameters(system.prior),
+        "parameters": count_parameters(system.prior),
         "numbers of a code": system.family.code_shape[0] * system.family.code_shape[1],
         "codec": codec_metrics(system, source, indices[:64], known[:64]),
         "judgement": comparison.as_json(found),

@@ -1,9 +1,9 @@
-"""Fit one picture with a SIREN, and draw it at four times the size.
+"""Fit one image with a SIREN, and draw it at four times the size.
 
-    python examples/fit_one_image.py [PICTURE] --size 128 --steps 400 --out outputs/fit_one_image
+    python examples/fit_one_image.py [IMAGE] --size 128 --steps 400 --out outputs/fit_one_image
 
-Only parts: a modality says what a picture is, a field how weights become a function, a conditioner
-owns the weights. Everything else is plain PyTorch.
+Only parts: a modality defines what an image is, a field how weights become a function, and a
+conditioner owns the weights. Everything else is plain PyTorch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fieldloom.modalities.sources import SOURCES
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", nargs="?", help="default: scikit-image's astronaut")
+    parser.add_argument("image", nargs="?", help="default: scikit-image's astronaut")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--out", type=Path, default=Path("outputs/fit_one_image"))
@@ -32,12 +32,12 @@ def main() -> None:
     torch.manual_seed(0)
 
     image = Grid(axes=2, size=arguments.size, channels=3)
-    if arguments.picture:
-        source = SOURCES["folder"](image, arguments.picture)
+    if arguments.image:
+        source = SOURCES["folder"](image, arguments.image)
     else:
         source = SOURCES["skimage"](image, ("astronaut",))
-    picture = source.read(source.train[:1]).tensor  # (1, 3, size, size) in [0, 1]
-    signal = image.observe(picture).target  # coords (1, points, 2), values (1, points, 3)
+    original = source.read(source.train[:1]).tensor  # (1, 3, size, size) in [0, 1]
+    signal = image.observe(original).target  # coords (1, points, 2), values (1, points, 3)
 
     siren = Siren(coord_dim=2, value_dim=3, width=128, depth=5)
     family = Family(siren, Shared(siren.slots))
@@ -56,11 +56,11 @@ def main() -> None:
         same = image.assemble(family(signal.coords, code)).tensor
         fine = 4 * arguments.size
         large = image.assemble(family(image.grid(fine), code), fine).tensor
-    print(f"PSNR {psnr(same, picture).item():.2f} dB after {arguments.steps} steps")
-    export.png(picture[0], arguments.out / "original.png")
+    print(f"PSNR {psnr(same, original).item():.2f} dB after {arguments.steps} steps")
+    export.png(original[0], arguments.out / "original.png")
     export.png(same[0], arguments.out / "fitted.png")
     export.png(large[0], arguments.out / "four_times.png")
-    print(f"pictures: {arguments.out}")
+    print(f"images: {arguments.out}")
 
 
 if __name__ == "__main__":

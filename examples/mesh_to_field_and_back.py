@@ -1,4 +1,4 @@
-"""A mesh becomes a field, and a mesh again, where it stood.
+"""A mesh becomes a field, and a mesh again, in its original position.
 
     python examples/mesh_to_field_and_back.py [MESH] --steps 400 --out outputs/mesh_to_field
 
@@ -19,7 +19,7 @@ from fieldloom.conditioners import Shared
 from fieldloom.fields import Siren
 from fieldloom.geometry.inside import distance
 from fieldloom.geometry.isosurface import project_to_level
-from fieldloom.geometry.mesh import as_mesh, from_unit, sample, volume
+from fieldloom.geometry.mesh import as_mesh, denormalize_mesh, sample_surface, volume
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities import Points
 from fieldloom.modalities.sources import SOURCES
@@ -62,17 +62,17 @@ def main() -> None:
     unit = project_to_level(
         unit, lambda x: (family(x, code) + 1) / 2, level=0.5, steps=3, max_step=0.05
     )
-    back = from_unit(unit, data.frame[0])
+    back = denormalize_mesh(unit, data.frame[0])
     export.mesh(back.vertices, back.faces, arguments.out / "back.glb")
     export.png(shape.to_image(grid[0], 256), arguments.out / "back.png")
 
     loaded = load_mesh(arguments.mesh)
     true = as_mesh(loaded.vertices, loaded.faces, str(arguments.mesh))
-    points, _ = sample(back, 5000)
+    points, _ = sample_surface(back, 5000)
     apart = distance(true, points).mean() / data.frame[0, 3]
     print(f"volume {volume(true):.4g} -> {volume(back):.4g}")
     print(f"mean distance to the original: {apart:.4f} of half its longest side")
-    print(f"mesh and picture: {arguments.out}")
+    print(f"mesh and image: {arguments.out}")
 
 
 if __name__ == "__main__":

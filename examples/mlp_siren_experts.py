@@ -1,9 +1,9 @@
-"""One picture fitted by a ReLU network, a SIREN and Levels-of-Experts, side by side.
+"""One image fitted by a ReLU network, a SIREN and Levels-of-Experts, side by side.
 
-    python examples/mlp_siren_experts.py [PICTURE] --size 192 --steps 300
+    python examples/mlp_siren_experts.py [IMAGE] --size 192 --steps 300
 
-All three have five hidden layers of 64 units and do the same arithmetic for a pixel; the experts
-own sixteen matrices where the others have one.
+All three have five hidden layers of 64 units, and cost the same per pixel; the experts have sixteen
+matrices where the others have one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fieldloom.modalities.sources import SOURCES
 
 
 def fit(field: Field, rate: float, image: Grid, data: torch.Tensor, steps: int) -> torch.Tensor:
-    """Adam on random points; returns the fitted picture (1, 3, size, size)."""
+    """Fit a field by Adam on random points; returns the fitted image (1, 3, size, size)."""
     torch.manual_seed(0)
     family = Family(field, Shared(field.slots))
     code = family.conditioner.origin(1)
@@ -41,14 +41,14 @@ def fit(field: Field, rate: float, image: Grid, data: torch.Tensor, steps: int) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", nargs="?", help="default: scikit-image's astronaut")
+    parser.add_argument("image", nargs="?", help="default: scikit-image's astronaut")
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path("outputs/mlp_siren_experts"))
-    asked = parser.parse_args()
-    image = Grid(axes=2, size=asked.size, channels=3)
-    source = SOURCES["folder" if asked.picture else "skimage"]
-    found = source(image, asked.picture) if asked.picture else source(image, ("astronaut",))
+    arguments = parser.parse_args()
+    image = Grid(axes=2, size=arguments.size, channels=3)
+    source = SOURCES["folder" if arguments.image else "skimage"]
+    found = source(image, arguments.image) if arguments.image else source(image, ("astronaut",))
     data = found.read(found.train[:1]).tensor
 
     octaves = Fourier("octaves", count=8)
@@ -60,14 +60,14 @@ def main() -> None:
         "siren": (Siren(2, 3, width=64, depth=6), 1e-3),
         "experts": (experts, 1e-2),
     }
-    shown = [data[0]]
+    images = [data[0]]
     for name, (field, rate) in fields.items():
-        fitted = fit(field, rate, image, data, asked.steps)
-        print(f"{name}: PSNR {psnr(fitted, data).item():.2f} dB after {asked.steps} steps")
-        shown.append(fitted[0])
-    sheet = export.sheet(torch.stack(shown), columns=4)
-    export.write(export.png_bytes(sheet), asked.out / "side_by_side.png")
-    print(f"original, mlp, siren, experts: {asked.out / 'side_by_side.png'}")
+        fitted = fit(field, rate, image, data, arguments.steps)
+        print(f"{name}: PSNR {psnr(fitted, data).item():.2f} dB after {arguments.steps} steps")
+        images.append(fitted[0])
+    sheet = export.sheet(torch.stack(images), columns=4)
+    export.png(sheet, arguments.out / "side_by_side.png")
+    print(f"original, mlp, siren, experts: {arguments.out / 'side_by_side.png'}")
 
 
 if __name__ == "__main__":

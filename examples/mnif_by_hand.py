@@ -8,10 +8,11 @@ A prior draws a code; a mixture turns it into the weights of a SIREN; the SIREN 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fieldloom import Family, export
 from fieldloom.codecs import Whiten
@@ -28,7 +29,8 @@ from fieldloom.priors import Diffusion
 from fieldloom.renderers import Direct
 
 
-def minimise(module: nn.Module, steps: int, rate: float, loss_of) -> None:
+def minimise(module: nn.Module, steps: int, rate: float, loss_of: Callable[[], Tensor]) -> None:
+    """AdamW with a cosine schedule. loss_of: the loss of a new batch."""
     adam = torch.optim.AdamW(module.parameters(), rate, weight_decay=0)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     for step in range(steps):
@@ -70,19 +72,19 @@ def main() -> None:
         rebuilt = draw(encode(test), 8)
     print(f"PSNR of {len(test)} held-out digits: {psnr(rebuilt, test).mean().item():.2f} dB")
 
-    # 2. A distribution on codes. Raw codes are kept; the prior whitens them inside.
+    # 2. A distribution on codes. The prior whitens the codes itself.
     codes = encode(train)
     shape = family.code_shape
     prior = Diffusion(shape, ResMlp(shape, depth=4, width=256), codec=Whiten(shape))
     prior.fit(codes)
-    some = lambda: codes[torch.randint(len(codes), (256,))]
-    minimise(prior, arguments.prior_steps, 1e-3, lambda: prior.loss(some()).mean())
+    batch_of_codes = lambda: codes[torch.randint(len(codes), (256,))]
+    minimise(prior, arguments.prior_steps, 1e-3, lambda: prior.loss(batch_of_codes()).mean())
 
-    # 3. New digits, at eight times the resolution that was trained on.
+    # 3. New digits, at eight times the training resolution.
     with torch.no_grad():
         fresh = draw(prior.sample(32), 64)
-    export.write(export.png_bytes(export.sheet(fresh, 8)), arguments.out / "samples.png")
-    print(f"pictures: {arguments.out}")
+    export.png(export.sheet(fresh, 8), arguments.out / "samples.png")
+    print(f"images: {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One scene, from posed pictures to a radiance field: held-out views, depth, and an orbit.
+"""One scene, from posed images to a radiance field: held-out views, depth, and an orbit.
 
     python examples/radiance_field.py SCENE --size 100 --steps 1500 --out outputs/radiance_field
 
@@ -36,13 +36,13 @@ def main() -> None:
 
     seen = Views(size=arguments.size, held=4)
     source = SOURCES[spec_of(arguments.scene)["name"]](seen, arguments.scene)
-    known = source.suggests["modality"]
-    seen = Views(arguments.size, held=4, **known)
+    suggested = source.suggests["modality"]
+    seen = Views(arguments.size, held=4, **suggested)
     render = Volume(
         **source.suggests["renderer"],
         samples=48,
         colour="sigmoid",
-        density="softplus",  # never without a slope: where relu starts empty, it stays so
+        density="softplus",  # its gradient never vanishes: where relu starts empty, it stays so
         last="step",
         jitter=True,
     )
@@ -81,10 +81,10 @@ def main() -> None:
         depth = as_views(seen.normalize(far), held.cameras)
     true = held.tensor[0]
     rows = torch.cat([true, views, depth.expand(-1, 3, -1, -1)])
-    export.write(export.png_bytes(export.sheet(rows, 4)), arguments.out / "held_out.png")
+    export.png(export.sheet(rows, 4), arguments.out / "held_out.png")
     export.gif([export.pixels(view) for view in around], arguments.out / "orbit.gif")
     print(f"PSNR {psnr(views, true).mean().item():.2f} dB on 4 views that were held out")
-    print(f"pictures: {arguments.out}")
+    print(f"images: {arguments.out}")
 
 
 if __name__ == "__main__":

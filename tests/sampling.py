@@ -12,7 +12,7 @@ def take_step(
     prior: Diffusion, sampler: str, x: Tensor, answer: Tensor, time: int, after: int
 ) -> Tensor:
     """x at the time ``after``, -1 for the end, from x at ``time`` and the denoiser's answer."""
-    abar, met = [*prior.alphas.tolist(), 1.0], []
+    abar, met = [*prior.alphas_cumprod.tolist(), 1.0], []
 
     def denoise(x: Tensor, t: int) -> Tensor:
         met.append(x)

@@ -17,10 +17,10 @@ from fieldloom.encoders import Transformer
 from fieldloom.evaluation.costs import count_metrics
 from fieldloom.fields import Field, Fourier, FourierMlp, Local
 from fieldloom.fields.mlp import Siren
-from fieldloom.metrics.cost import inference, macs, parameters
+from fieldloom.metrics.cost import count_field_weights, count_macs, count_parameters
 from fieldloom.system import System
 
-MNIF = [v for v in recipes.names()["mnif"] if v.startswith(("celebahq64", "table4"))]
+MNIF = [v for v in recipes.list_recipes()["mnif"] if v.startswith(("celebahq64", "table4"))]
 
 
 @cache
@@ -35,17 +35,17 @@ def system(name: str, variant: str) -> System:
 
 def learnable(built: System) -> int:
     """As the papers count: field and conditioner, without the learned rates of descent."""
-    return parameters(built.family)
+    return count_parameters(built.family)
 
 
 def rates(built: System) -> int:
-    return parameters(built.encoder)
+    return count_parameters(built.encoder)
 
 
 def cost(built: System) -> int:
     """Multiply-accumulates of one full sample, code to values."""
     points = built.modality.grid().shape[1]
-    return macs(built.family.field.slots, built.family.conditioner.macs(), points)
+    return count_macs(built.family.field.slots, built.family.conditioner.macs(), points)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,11 @@ def cost(built: System) -> int:
 def test_mnif_counts(variant: str, expected: tuple[int, int, int]) -> None:
     """Learnable, learned rates apart, and inference parameters of one mixed network."""
     built = system("mnif", variant)
-    assert (learnable(built), rates(built), inference(built.family.field.slots)) == expected
+    assert (
+        learnable(built),
+        rates(built),
+        count_field_weights(built.family.field.slots),
+    ) == expected
 
 
 def test_every_row_is_counted() -> None:
@@ -87,14 +91,14 @@ def test_recipes_state_what_they_build(variant: str) -> None:
 
 @pytest.mark.parametrize(("depth", "count"), [(10, 2_104_323), (12, 2_629_635), (15, 3_417_603)])
 def test_functa_field_counts(depth: int, count: int) -> None:
-    assert inference(Siren(2, 3, width=512, depth=depth, offset=0.5).slots) == count
+    assert count_field_weights(Siren(2, 3, width=512, depth=depth, offset=0.5).slots) == count
 
 
 @pytest.mark.parametrize("variant", ["celebahq64", "celebahq64-port"])
 def test_functa_counts(variant: str) -> None:
     """Depth 10 and codes of 256: "3.3M" with the map from codes to shifts, and 256 rates apart."""
     built = system("functa", variant)
-    assert inference(built.family.field.slots) == 2_104_323
+    assert count_field_weights(built.family.field.slots) == 2_104_323
     assert (learnable(built), rates(built)) == (3_288_579, 256)
 
 
@@ -128,14 +132,14 @@ def macs_of(built: System) -> float:
 def test_gasp_counts() -> None:
     """ "34.2 M", for voxels too; the printed 83.1 K would be those of one more hidden layer."""
     image, voxel = system("gasp", "celebahq64"), system("gasp", "shapenet32")
-    assert (learnable(image), inference(image.family.field.slots)) == (34_163_715, 66_307)
-    assert (learnable(voxel), inference(voxel.family.field.slots)) == (17_418_369, 33_665)
+    assert (learnable(image), count_field_weights(image.family.field.slots)) == (34_163_715, 66_307)
+    assert (learnable(voxel), count_field_weights(voxel.family.field.slots)) == (17_418_369, 33_665)
 
 
 def test_gem_counts() -> None:
     """ "99.0 M" is the codes, both networks, the base field, a scale and what nothing uses."""
     built = system("gem", "celebahq64")
-    assert inference(built.family.field.slots) == 1_053_187
+    assert count_field_weights(built.family.field.slots) == 1_053_187
     assert rates(built) == 29_000 * 1024
     assert learnable(built) == 5_248_000 + 59_881_525 + 1_053_187 - 2051
     scale = 1  # of the isometry
@@ -145,9 +149,9 @@ def test_gem_counts() -> None:
 
 def test_srn_cars_counts() -> None:
     mnif, functa = system("mnif", "srncars"), system("functa", "srncars")
-    assert (learnable(mnif), inference(mnif.family.field.slots)) == (4_590_080, 17_156)
+    assert (learnable(mnif), count_field_weights(mnif.family.field.slots)) == (4_590_080, 17_156)
     assert learnable(functa) + rates(functa) == 3_884_612
-    assert inference(functa.family.field.slots) == 3_418_628
+    assert count_field_weights(functa.family.field.slots) == 3_418_628
 
 
 def test_shapenet_counts() -> None:
@@ -167,7 +171,7 @@ def test_macs_are_of_weights_alone() -> None:
 def test_denoiser_counts(width: int, millions: float) -> None:
     """The denoiser of all mNIF runs, which the tables' learnable parameters leave out."""
     with torch.device("meta"):
-        count = parameters(ResMlp((1, width)))
+        count = count_parameters(ResMlp((1, width)))
     block = 2 * (4096**2 + 4096) + 4 * 4096 + 64 * 4096 + 4096
     ends = (width + 1) * 4096 + 2 * 4096 + 4096 * width + width
     assert count == 8 * block + ends + 64 * 64 + 64
@@ -200,7 +204,7 @@ def on_meta(conditioner: Any, field: Field, axes: tuple[int, ...], **own: Any) -
         made: Conditioner = conditioner(field.slots)
         viewed = len(axes) == 3
         encoder = Transformer(made.code_shape, axes, 3, 6 if viewed else 2, grid_dim=2, **own)
-    return parameters(made) + parameters(encoder), parameters(encoder.blocks)
+    return count_parameters(made) + count_parameters(encoder), count_parameters(encoder.blocks)
 
 
 def test_counts_of_ipc() -> None:
@@ -240,7 +244,7 @@ def test_counts_of_la_ginr(levels: int, printed: int) -> None:
     field = Local(2, 3, bands=(128.0, 90.0, 64.0, 32.0)[:levels])
     with torch.device("meta"):
         conditioner = Substitute(field.slots, "tokens")
-    assert parameters(conditioner) == printed - 256 + 256 * 256
+    assert count_parameters(conditioner) == printed - 256 + 256 * 256
     assert conditioner.start.numel() == 65_536
 
 

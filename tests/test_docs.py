@@ -98,7 +98,7 @@ def test_lines_of_documents_end_at_100_columns(page):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("digits_as_words", ["--count", "40", "--fit-steps", "5", "--steps", "2"]),
+        ("digits_as_tokens", ["--count", "40", "--fit-steps", "5", "--steps", "2"]),
         ("encode_and_enlarge", ["--size", "24", "--steps", "3"]),
         ("fit_one_image", ["--size", "24", "--steps", "20"]),
         ("mesh_to_field_and_back", ["--steps", "60", "--resolution", "24"]),

@@ -242,7 +242,7 @@ class Posterior(nn.Module):
         self.device = nn.Parameter(torch.zeros(()))
 
     def forward(self, x, time, label=None):
-        abar = self.prior[0].alphas[time].double().view(-1, 1, 1)
+        abar = self.prior[0].alphas_cumprod[time].double().view(-1, 1, 1)
         gain = abar.sqrt() * self.std**2 / (abar * self.std**2 + 1 - abar)
         return (self.mean + gain * (x.double() - abar.sqrt() * self.mean)).float()
 
@@ -284,7 +284,7 @@ def test_what_the_denoiser_predicts_gives_back_the_clean_code(predict):
     time = torch.full((2,), 40)
     answer = prior.target(clean, noise, time)
     noisy = prior.add_noise(clean, noise, time)
-    found = prior.estimate_clean(answer, noisy, prior.alphas[40].item())
+    found = prior.estimate_clean(answer, noisy, prior.alphas_cumprod[40].item())
     torch.testing.assert_close(found, clean, rtol=1e-3, atol=1e-4)
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import fieldloom
-from fieldloom import export, recipe
+from fieldloom import atomic, export, recipe
 from fieldloom.arguments import as_cameras
 from fieldloom.errors import InputError
 from fieldloom.modalities.modality import sizes_of
@@ -76,7 +76,7 @@ CALLS = {
     "system.interpolate(data[0], 3)": "b: a int where a tensor",
     "system.interpolate(data[0], data[1], steps=0)": "steps = 0",
     "system.interpolate(data[0], data[1], steps='x')": "steps = 'x'",
-    "system.between(code[:1], code[:1, :, 1:])": r"are not two of \(1, tokens, width\)",
+    "system.interpolate_codes(code[:1], code[:1, :, 1:])": r"are not two of \(1, tokens, width\)",
     # codes
     "system.decode(data)": r"code: the shape \(2, 1, 8, 8\) is not \(batch, 1, 8\)",
     "system.decode(code[0])": r"code: the shape \(1, 8\) is not \(batch, 1, 8\)",
@@ -136,7 +136,7 @@ CALLS = {
 SCRIPT = """
 import json, sys
 import numpy as np, torch, fieldloom
-from fieldloom import export, recipe
+from fieldloom import atomic, export, recipe
 from fieldloom.modalities import Views
 from fieldloom.types import Data
 orbit = Views(size=8).cameras()
@@ -256,7 +256,7 @@ def test_paths_may_be_text(tmp_path):
         export.mp4([frame], str(tmp_path / "a.mp4")),
         export.wav(torch.rand(1, 80), 8000, str(tmp_path / "a.wav")),
         export.npy(torch.rand(3), str(tmp_path / "a.npy")),
-        export.text("x", str(tmp_path / "a.txt")),
+        atomic.write_text("x", str(tmp_path / "a.txt")),
         export.frames([frame], str(tmp_path / "b.png")),
         export.png_from_strips(strip, (8, 8, 3), str(tmp_path / "c.png")),
         export.tiff(strip, (8, 8, 3), str(tmp_path / "a.tiff")),

@@ -148,7 +148,7 @@ def test_overrides_that_are_none(text):
 
 @pytest.mark.slow
 def test_every_bundled_recipe_builds_and_is_written_as_it_is():
-    for name, variants in recipe.names().items():
+    for name, variants in recipe.list_recipes().items():
         for variant in variants:
             loaded = recipe.load(f"{name}:{variant}")
             assert tomllib.loads(recipe.dump(loaded)) == loaded

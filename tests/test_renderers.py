@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fieldloom.assembly import build
 from fieldloom.conditioners.mixture import Mixture
-from fieldloom.encoders import Cavia, Fit, error
+from fieldloom.encoders import Cavia, Fit, reconstruction_loss
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
@@ -646,8 +646,8 @@ def test_fit_to_few_points() -> None:
     assert not torch.allclose(few, fit(None, signal))
     torch.testing.assert_close(fit(10, signal.part(slice(1, 2))), few[1:])
     origin = family.conditioner.origin(2)
-    worse = error(origin, signal.thin(10), family, render, mse)
-    assert (error(few, signal.thin(10), family, render, mse) < worse).all()
+    worse = reconstruction_loss(origin, signal.thin(10), family, render, mse)
+    assert (reconstruction_loss(few, signal.thin(10), family, render, mse) < worse).all()
     with pytest.raises(InputError, match="points"):
         Fit(points=0)
 

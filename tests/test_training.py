@@ -134,7 +134,7 @@ def test_one_datum_trains_a_field_but_no_prior(tmp_path):
 
 def test_a_torn_line_of_the_log_is_forgotten(tmp_path):
     run = Run(tmp_path)
-    run.log({"stage": "field", "step": 5})
+    run.append_log({"stage": "field", "step": 5})
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"stage": "field", "st')
     assert run.read_log() == [{"stage": "field", "step": 5}]

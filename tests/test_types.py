@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.modalities.sources.source import First, source_of
+from fieldloom.modalities.sources.source import FirstItems, make_source
 from fieldloom.types import Cameras, Data, Lazy
 
 C2W, INTRINSICS = torch.eye(4).expand(3, 2, 4, 4), torch.ones(3, 2, 4)
@@ -47,9 +47,9 @@ def test_a_part_has_what_belongs_to_it():
         part = whole.part(which)
         assert len(part) == 2
         assert torch.equal(part.tensor, whole.tensor[[2, 0]])
-        for name, value in whole.beside().items():
-            assert torch.equal(part.beside()[name], value[[2, 0]]), name
-    assert set(whole.beside()) == {
+        for name, value in whole.extras().items():
+            assert torch.equal(part.extras()[name], value[[2, 0]]), name
+    assert set(whole.extras()) == {
         "frame", "coords", "surface", "index", "label", "c2w", "intrinsics",
     }  # fmt: skip
     assert whole.part(slice(1, None)).index.tolist() == [5, 6]
@@ -91,7 +91,7 @@ def test_floats_and_clamping():
 def test_all_tensors_move_together():
     moved = everything().to("meta")
     assert moved.tensor.device.type == "meta"
-    assert {value.device.type for value in moved.beside().values()} == {"meta"}
+    assert {value.device.type for value in moved.extras().values()} == {"meta"}
 
 
 def test_a_tensor_is_data_with_nothing_beside_it():
@@ -180,16 +180,16 @@ def test_lazy_values_are_read_by_parts():
 def test_the_first_of_lazy_values():
     values = torch.rand(6, 1, 8)
     lazy = Counted(values)
-    own = source_of(lazy, list("aabbab"), (0.5, 0.25), shuffle=True, limit=4)
+    own = make_source(lazy, list("aabbab"), (0.5, 0.25), shuffle=True, limit=4)
     first = own.data.values
-    assert isinstance(first, First)
+    assert isinstance(first, FirstItems)
     assert isinstance(first, Lazy)
     assert (first.shape, first.dtype) == ((4, 1, 8), torch.float32)
     assert torch.equal(first.read(slice(None)), values[:4])
     assert torch.equal(first.read(torch.tensor([3, 0])), values[[3, 0]])
     with pytest.raises(IndexError):
         first.read(torch.tensor([5]))
-    eager = source_of(values, list("aabbab"), (0.5, 0.25), shuffle=True, limit=4)
+    eager = make_source(values, list("aabbab"), (0.5, 0.25), shuffle=True, limit=4)
     assert own.facts() == eager.facts()
     assert torch.equal(own.labels, eager.labels)
     assert max(lazy.asked) == 4  # ``read`` above; facts read one after another

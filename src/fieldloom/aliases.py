@@ -63,6 +63,7 @@ class Rule(NamedTuple):
 
 
 def parse_rule(old: str, new: str) -> Rule:
+    """The rule of one entry of ``KEYS``."""
     head, bracket, rest = old.partition("[")
     names, _, tail = rest.partition("]")
     parts = tuple(name.strip() for name in names.split(",")) if bracket else ()
@@ -73,10 +74,10 @@ def parse_rule(old: str, new: str) -> Rule:
 
 
 def rewrite(layer: Layer, below: Layer | None = None) -> tuple[dict[str, Any], list[str]]:
-    """A layer of a recipe by today's names and keys, and what was old, as clauses of a sentence.
+    """A layer of a recipe by today's names and keys, and a clause for each old one that it had.
 
-    below: the recipe that the layer goes over, by today's names already: it says whose keys these
-    are where a layer does not name the part. Raises InputError for a key that is given in both
+    below: the recipe that the layer is merged over, by today's names: it names the part of a table
+    where the layer does not. Raises InputError for a key that is given in both
     forms, with different values.
     """
     changed: list[str] = []
@@ -88,7 +89,7 @@ def rewrite(layer: Layer, below: Layer | None = None) -> tuple[dict[str, Any], l
 def _rewrite_part(
     kind: str, spec: dict[Any, Any], below: Any, path: str, rules: list[Rule], changed: list[str]
 ) -> dict[Any, Any]:
-    """A part's table (kind "": the whole layer). below: what lies under it: a table or a name."""
+    """A part's table by today's names (kind "": the whole layer). below: what it is merged over."""
     below = {"name": below} if isinstance(below, str) else below
     below = below if isinstance(below, Mapping) else {}
     if "name" in spec:
@@ -127,14 +128,14 @@ def _rewrite_name(kind: str, name: Any, path: str, changed: list[str]) -> Any:
 
 
 def _move(spec: dict[Any, Any], below: Layer, rule: Rule, path: str, changed: list[str]) -> None:
-    """Move the value of an old key, where there is one, to its new place."""
+    """Move the value of an old key, where there is one, to its new path."""
     table: Any = spec
     for key in rule.old[:-1]:
         table = table.get(key) if isinstance(table, Mapping) else None
     if not isinstance(table, Mapping) or rule.old[-1] not in table:
         return
     if isinstance(table[rule.old[-1]], Mapping) and rule.new[: len(rule.old)] == rule.old:
-        return  # what was a value is a table now, and is given as one
+        return  # the new form: a table where the old key had a value
     value = _take(spec, rule.old)
     under: Any = below
     table = spec
@@ -150,7 +151,7 @@ def _move(spec: dict[Any, Any], below: Layer, rule: Rule, path: str, changed: li
             f"the recipe gives both {old} = {quote(value)} and, as it is called now, {new} = "
             f"{quote(table[rule.new[-1]])}: keep the second."
         )
-    if rule.new[-1] == "name" and isinstance(under, Mapping):  # the old key left those beside it
+    if rule.new[-1] == "name" and isinstance(under, Mapping):  # keep the other keys of that part
         table.update({key: x for key, x in under.items() if key not in table})
     changed.append(f"`{old}` is now `{new}`")
 

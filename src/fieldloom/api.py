@@ -9,25 +9,25 @@ from typing import Any
 
 from fieldloom import evaluation, report, training
 from fieldloom.assembly import read_recipe
-from fieldloom.codes.bulk import Codes
+from fieldloom.atomic import as_path
+from fieldloom.codes.bulk import EncodedSet
 from fieldloom.codes.files import Format, encode_into
 from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.run import Run, load
 from fieldloom.errors import InputError, quote
 from fieldloom.evaluation import Result
-from fieldloom.export import as_path
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import Permit
-from fieldloom.recipe import Recipe, moved_path
+from fieldloom.recipe import Recipe, parse_new_path
 from fieldloom.system import Array, System
 from fieldloom.training import StageName
 from fieldloom.types import Code, Data
 
 Trained = System | str | Path
-"""A trained system, or the folder of its run. ``load`` takes what a folder may need besides: a
-device, modules to trust, the network."""
+"""A trained system, or the folder of its run. Call ``load`` for a run that needs a certain device,
+modules to trust, or the network."""
 
 
 def train(
@@ -51,15 +51,15 @@ def train(
     recipe: a name, a path, or a dict; variant, trust, large, overrides: as of ``build``.
     run:    the folder; it is made.
     stage:  ``field``, ``codec``, ``prior`` or ``all``.
-    resume: go on with the run that is there, by its own recipe; ``recipe`` may then be None, and
-            ``source={"path": ...}`` says where its data lie now.
+    resume: continue the run in the folder, by its own recipe; ``recipe`` may then be None, and
+            ``source={"path": ...}`` is the new path of data that were moved.
     fields: another run, whose trained field and codes this one begins with.
-    network: let data be fetched.
+    network: allow downloads of data.
 
-    Raises InputError for whatever does not fit, for a folder that holds a run already (without
+    Raises InputError for arguments that do not fit, for a folder that holds a run already (without
     ``resume``), and where there is none to resume; Interrupted where the user stops it.
     """
-    path = moved_path(overrides) if resume else None
+    path = parse_new_path(overrides) if resume else None
     if resume and (fields is not None or (overrides and path is None)):
         raise InputError(
             "resume goes on with the run's own recipe and fields: none are changed, but for "
@@ -70,7 +70,9 @@ def train(
     if resume and chosen is not None:
         training.check_resumed(run, chosen.get("recipe"))
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
-    return training.train(chosen, str(run), stage, device, resume, None, fields, permit, path)
+    return training.train(
+        chosen, str(run), stage, device, resume, fields=fields, permit=permit, path=path
+    )
 
 
 def evaluate(
@@ -79,14 +81,14 @@ def evaluate(
     folder: str | Path | None = None,
     resolution: Resolution | None = None,
 ) -> Result:
-    """Measure a system on the test part of its own data, or on others.
+    """Measure a system on the test part of its own data, or on other data.
 
     >>> result = fieldloom.evaluate("runs/digits")
     >>> {metric.name: metric.value for metric in result.metrics}["psnr"]
 
     system: or the folder of its run. source: other data, or a path to them: only their
-    reconstruction is measured. folder: where report.html, report.json and images are written, at
-    this resolution; None: nowhere.
+    reconstruction is measured. folder: a folder for report.html, report.json and images, which are
+    drawn at this resolution; None: none are written.
 
     Raises InputError where the data are not of the system's kind, or have changed.
     """
@@ -106,13 +108,12 @@ def encode(
     *,
     format: Format | None = None,
     worst: float = math.inf,
-) -> Codes:
-    """Find the codes of a whole data set, and keep them in a folder or a file.
+) -> EncodedSet:
+    """Encode a whole data set, and write the codes into a folder or a file.
 
     >>> codes = fieldloom.encode("runs/digits", "runs/digits/encoded").codes
 
-    A job that was stopped goes on where it was when it is called again. ``System.encode`` takes
-    data that are in memory.
+    A job that was stopped is resumed by the same call. ``System.encode`` encodes data in memory.
 
     system: or the folder of its run. path: a folder of shards, or, with a suffix, one file:
     safetensors, or fit-a-nef's layout (.hdf5). source: data, or a path to them; None: the test part
@@ -140,17 +141,17 @@ def render(
     held: bool = False,
     depth: bool = False,
 ) -> Path:
-    """Draw one datum into a file: an image, video or audio, a shape or a scene from all around.
+    """Draw one datum into a file: an image, a video, audio, or a shape or scene from all around.
 
     >>> fieldloom.render("runs/digits", "digit.png", system.sample_codes(1), resolution=512)
 
     system: or the folder of its run. path: its suffix says the format: PNG, TIFF, MP4, GIF, WAV.
-    code:   (1, tokens, width); None: that of ``data``, one datum, or of the only signal of a fit.
+    code:   (1, tokens, width); None: the code of ``data``, one datum, or of a run that fits one.
     resolution: of images and video the longer side, or (rows, columns). None: as trained.
     crop:   of images and video, a part: left, top, right, bottom as fractions of width and height.
     frame:  of video, the image at this fraction of its time.
-    frames: of shapes and scenes, how many all around.
-    held:   of scenes, the views of ``data`` that are held out, beside their originals.
+    frames: of shapes and scenes, the number of views all around.
+    held:   of scenes, the held-out views of ``data``, each next to its original.
     depth:  of scenes, distances instead of colours.
 
     Raises InputError for what this kind of data does not have, and for another kind of file.

@@ -1,4 +1,4 @@
-"""What callers give, as the values that a system takes: data, numbers, cameras, counts."""
+"""Checked arguments of public calls: data, arrays, cameras, counts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fieldloom.errors import InputError, quote
 from fieldloom.types import Cameras, Data
 
 Array = Tensor | NDArray[Any]
-"""What numbers may be given as."""
+"""An array of numbers."""
 
 
 def as_data(data: Any, what: str = "data") -> Data:
-    """Data, of data, a tensor or a numpy array: uint8, or floats. Raises InputError."""
+    """Data from data, a tensor or a numpy array of uint8 or floats. Raises InputError."""
     if not isinstance(data, Data):
         return Data(as_values(data, what))
     if not isinstance(data.values, Tensor):  # lazy: checked where it is read
@@ -30,7 +30,7 @@ def as_data(data: Any, what: str = "data") -> Data:
 
 
 def as_values(values: Any, what: str) -> Tensor:
-    """Values of data, of a tensor or a numpy array: uint8, or floats. Raises InputError."""
+    """Values of data from a tensor or a numpy array of uint8 or floats. Raises InputError."""
     if isinstance(values, np.ndarray) and values.dtype == np.uint8:
         values = torch.from_numpy(np.ascontiguousarray(values))
     if not (isinstance(values, Tensor) and values.dtype == torch.uint8):
@@ -41,18 +41,18 @@ def as_values(values: Any, what: str) -> Tensor:
 
 
 def as_numbers(what: str, value: Any, right: str = "floats") -> Tensor:
-    """A tensor, of a tensor or a numpy array of floats. Raises InputError."""
+    """A tensor from a tensor or a numpy array of floats. Raises InputError for others."""
     if isinstance(value, np.ndarray) and value.dtype in (np.float16, np.float32, np.float64):
         value = torch.from_numpy(np.ascontiguousarray(value))
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = type(value).__name__
-        said = f"a {kind} of {value.dtype}" if hasattr(value, "dtype") else f"a {kind}"
-        raise InputError(f"{what}: {said} where a tensor or a numpy array is needed, {right}.")
+        given = f"a {kind} of {value.dtype}" if hasattr(value, "dtype") else f"a {kind}"
+        raise InputError(f"{what}: {given} where a tensor or a numpy array is needed, {right}.")
     return value
 
 
 def as_cameras(cameras: Any) -> Cameras | None:
-    """Cameras, of ``Cameras`` or a dict of tensors or numpy arrays. Raises InputError."""
+    """Cameras from ``Cameras``, or from a dict of tensors or numpy arrays. Raises InputError."""
     if cameras is None or isinstance(cameras, Cameras):
         return cameras
     if not isinstance(cameras, Mapping) or cameras.keys() != {one.name for one in fields(Cameras)}:
@@ -61,7 +61,7 @@ def as_cameras(cameras: Any) -> Cameras | None:
 
 
 def check_whole(what: str, value: Any, least: int = 0) -> None:
-    """Raise InputError for what is no whole number, or less."""
+    """Raise InputError where a value is no whole number, or below ``least``."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or not least <= int(value) < 2**63:
         raise InputError(f"{what} = {quote(value)}: a whole number, at least {least}.")

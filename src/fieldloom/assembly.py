@@ -78,9 +78,9 @@ def build(
 
 
 def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) -> recipes.Recipe:
-    """A recipe (a name, a path, or a dict) with what replaces its sections or keys, resolved.
+    """The resolved recipe of a name, a path, or a dict, with the overrides of its sections or keys.
 
-    Raises InputError for what is none.
+    Raises InputError where it is none of these, or cannot be read.
     """
     for what, value in (("the recipe", recipe), ("overrides", overrides)):
         recipes.check_values(value, what)
@@ -94,7 +94,7 @@ def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) 
 
 
 def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
-    """As ``build``, of a resolved recipe and what the user allows."""
+    """The untrained system of a resolved recipe. permit: what the user allows."""
     recipes.validate(recipe)
 
     def make() -> System:
@@ -108,10 +108,10 @@ def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
 def assemble_without_data(
     recipe: recipes.Recipe, signals: int | None = None, permit: Permit = NOTHING
 ) -> System:
-    """An untrained system of a resolved recipe, without its data and its prior: for what it costs.
+    """An untrained system of a resolved recipe, without its data and its prior, to find its costs.
 
-    What data would say is assumed: so many training signals (None: as many as ``source.split``
-    names, at least 1), and scenes between 1 and 2 from the camera, where the recipe is silent.
+    Facts of the data are assumed: this number of training signals (None: that of ``source.split``,
+    at least 1), and scenes at distances 1 to 2 from the camera where the recipe has no others.
     """
     if signals is None:
         source = recipe.get("source")
@@ -125,13 +125,17 @@ def assemble_without_data(
     return assemble(recipe, permit)
 
 
-def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
-    make = partial(registry.build, tables=TABLES, permit=permit)
+def require_sections(recipe: recipes.Recipe) -> None:
+    """Raise InputError where a recipe lacks a section without which there is no system."""
     for section in ("modality", "field"):
         if section not in recipe:
             raise InputError(f"the recipe has no section '{section}'.")
+
+
+def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
+    make = partial(registry.build, tables=TABLES, permit=permit)
+    require_sections(recipe)
     settings = parse_settings(recipe)
-    signals, classes = settings.signals, settings.classes
     modality = make("modality", recipe["modality"])
     render = make("renderer", recipe.get("renderer", "direct"))
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
@@ -147,7 +151,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         value_dim=domain.value,
         direction_dim=domain.direction,
     )
-    try:  # whichever conditioner fills them
+    try:  # before a conditioner makes weights for them
         memory.require(memory.bytes_of(slot.shape for slot in field.slots.values()))
     except memory.TooMuch as error:
         spec = recipe["field"] if isinstance(recipe["field"], Mapping) else {}
@@ -156,15 +160,15 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     family = Family(field, conditioner)
     provided: dict[str, Any] = {
         "code_shape": family.code_shape,
-        "signals": signals,
-        "classes": classes,
+        "signals": settings.signals,
+        "classes": settings.classes,
     }
-    seen = {key: getattr(modality, key) for key in ("axes", "coord_dim", "grid_dim", "value_dim")}
-    batch = settings.of_field.batch
-    encoder = make("encoder", recipe.get("encoder", "nothing"), batch=batch, **provided, **seen)
-    drawn = recipe.get("prior", "none")
-    held = conditioner.layout  # which weights a code holds, for what is made of them
-    prior = None if drawn == "none" else make("prior", drawn, layout=held, **provided)
+    sizes = {key: getattr(modality, key) for key in ("axes", "coord_dim", "grid_dim", "value_dim")}
+    batch = settings.field_stage.batch
+    encoder = make("encoder", recipe.get("encoder", "nothing"), batch=batch, **provided, **sizes)
+    spec = recipe.get("prior", "none")
+    layout = conditioner.layout  # the weights of a code, which denoisers and codecs may need
+    prior = None if spec == "none" else make("prior", spec, layout=layout, **provided)
     loss = recipe.get("loss", "mse")
     if loss not in LOSSES:
         raise unknown("loss", str(loss), LOSSES)
@@ -205,11 +209,11 @@ def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOT
     """The data of a recipe, in the size and channels of its modality."""
     if "source" not in recipe:
         raise InputError("the recipe has no section 'source': give --set source.name=folder.")
-    if "modality" in recipe and "known" not in recipe:  # a size that was asked for, not found
+    if "modality" in recipe and "known" not in recipe:  # the size of the recipe, not of data
         points = parse_stage("field", recipe.get("train", {}).get("field", {})).points
-        a_point = modality.value_dim  # bytes
+        size = modality.value_dim  # bytes a point
         if points is None:
-            a_point += memory.FLOAT * (modality.coord_dim + modality.value_dim)
+            size += memory.FLOAT * (modality.coord_dim + modality.value_dim)
         shape = modality.shape()
-        memory.check(f"one datum of the size {shape}", math.prod(shape) * a_point, permit)
+        memory.check(f"one datum of the size {shape}", math.prod(shape) * size, permit)
     return registry.build("source", recipe["source"], TABLES, permit, modality=modality)

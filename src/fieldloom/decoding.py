@@ -1,4 +1,4 @@
-"""From codes to values: one signal at a time, in pieces that stay in the processor's cache."""
+"""From codes to values: one signal at a time, in pieces that fit into the processor's cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CACHED = 1 << 18
 """Values of one hidden layer that are evaluated at a time: 1 MiB of float32."""
 
 PER_TILE = 64
-"""Points a tile, at least, so that a tile's matrix is not read for a handful of them."""
+"""The fewest points for each tile, so that reading a tile's matrix pays off."""
 
 
 def evaluate_codes(
@@ -32,7 +32,7 @@ def evaluate_codes(
 
     One instance at a time, in pieces whose hidden layers stay in the cache: faster on a CPU than
     any larger batch. dtype: of all weights but the first layer's, where coordinates and phases of
-    many periods meet (in bfloat16 they would cost 10 dB); None is their own.
+    many periods meet (bfloat16 would cost 10 dB there); None: their own.
     """
     with torch.inference_mode():  # here and below, since a generator may be wrapped
         weights, slots = family.conditioner(code), family.field.slots
@@ -45,16 +45,16 @@ def evaluate_codes(
     piece = piece_size(family, render, code.is_cpu)
     for i in range(len(code)):
         own = {n: w if len(w) == 1 else w[i : i + 1] for n, w in weights.items()}
-        where = coords if len(coords) == 1 else coords[i : i + 1]
+        points = coords if len(coords) == 1 else coords[i : i + 1]
         with torch.inference_mode():
             function = partial(family.field, weights=own)
-            pieces = [render(function, part) for part in where.split(piece, 1)]
+            pieces = [render(function, part) for part in points.split(piece, 1)]
             values = link(torch.cat(pieces, 1).float())
         yield values
 
 
 def piece_size(family: Family, render: Renderer, cpu: bool) -> int:
-    """Coordinates that are evaluated at a time."""
+    """The number of coordinates that are evaluated at a time."""
     slots = family.field.slots
     widest = max(slot.shape[-1] for slot in slots.values())
     tiled = (math.prod(s.shape[:-2]) for s in slots.values() if s.role == "weight")

@@ -1,4 +1,4 @@
-"""What goes wrong, in one sentence that a person can act on."""
+"""Errors, each with one sentence that a person can act on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONGEST = 120
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:
-    """What a file or a parser said, for a message: on one line, printable, not too long."""
+    """A text of a file or a parser for a message: on one line, printable, not too long."""
     text = "".join(c if c.isprintable() else " " for c in text[: 4 * longest])
     text = " ".join(text.split())
     return text if len(text) <= longest else f"{text[: longest - 4].rstrip()} ..."
@@ -40,7 +40,7 @@ def quote(value: Any) -> str:
 
 
 def quote_path(path: str | PathLike[str]) -> str:
-    """A path in quotes, for a message: printable, and of a long one its end, which tells most."""
+    """A path in quotes, for a message: printable; of a long path only its end."""
     text = "".join(c if c.isprintable() else " " for c in str(path))
     return f"'{text}'" if len(text) <= 2 * LONGEST else f"'... {text[-2 * LONGEST :]}'"
 

@@ -1,15 +1,11 @@
-"""Images, sheets, animations, audio, meshes. Every file is written beside, then renamed."""
+"""Writes images, sheets, animations, audio and meshes, each file atomically."""
 
 from __future__ import annotations
 
 import io
-import os
-import re
-import socket
 import struct
-import tempfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -20,99 +16,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fieldloom.atomic import AnyPath, as_path, write_atomically, write_bytes
 from fieldloom.errors import InputError, quote
-from fieldloom.process import alive
-
-Named = str | Path
-"""A path, as text or not."""
-
-PARTIAL = ".partial"
-"""How a file ends that is still being written; before it stand the writer's host and process."""
 
 
-def as_path(path: Named) -> Path:
-    """Raises InputError for what is no path."""
-    if not isinstance(path, str | Path) or "\0" in str(path) or not Path(path).name:
-        raise InputError(f"path = {quote(path)}: the name of a file is needed.")
-    return Path(path)
-
-
-def atomically(path: Named, write: Callable[[BinaryIO], object]) -> Path:
-    """Let ``write`` fill a new file beside ``path``, then put it in its place.
-
-    Whatever goes wrong, a file that was at ``path`` before is still whole, and nothing is left
-    over; only a process that is killed leaves its part, which ``remove_partial`` finds.
-    """
-    path = as_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{socket.gethostname()}-{os.getpid()}"
-    prefix = f".{path.name[:64]}.{writer}-"
-    try:
-        handle, beside = tempfile.mkstemp(prefix=prefix, suffix=PARTIAL, dir=path.parent)
-    except OSError as error:
-        error.filename = str(path)  # not the hidden one
-        raise
-    try:
-        with open(beside, "wb", opener=lambda *named: handle) as file:  # keeps its name
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, path)
-    except BaseException as error:
-        Path(beside).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # so that a message can say where the disk is full
-        raise
-    return path
-
-
-def remove_partial(folder: Path, own: Collection[str] = ()) -> None:
-    """Remove what processes left that were killed while they wrote into a folder.
-
-    own: names of files that nobody else writes now; of others the writer must be gone.
-    """
-    own, random = set(own), "[a-z0-9_]{8}"  # as older versions named them, where it is no word
-    for file in folder.glob(".*"):
-        if not file.is_file() or file.is_symlink():
-            continue
-        before = re.fullmatch(rf"\.(.+)\.({random})", file.name)
-        now = re.fullmatch(rf"\.(.+)\.[^/]+-\d+-[^-]+{re.escape(PARTIAL)}", file.name)
-        left = before is not None and before[1] in own and re.search("[0-9_]", before[2])
-        if left or (now is not None and (now[1] in own or _has_ended(file))):
-            file.unlink(missing_ok=True)
-
-
-def _has_ended(file: Path) -> bool:
-    """Whether the process that was writing a file has ended; of another host nobody knows."""
-    found = re.search(rf"\.([^/]+)-(\d+)-[^-]+{re.escape(PARTIAL)}$", file.name)
-    if found is None or not found[1].endswith(socket.gethostname()):
-        return False
-    return not alive(int(found[2]))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write(content: bytes, path: Named) -> Path:
-    return atomically(path, lambda file: file.write(content))
-
-
-def text(content: str, path: Named) -> Path:
-    return write(content.encode(), path)
-
-
-def npy(data: Tensor, path: Named) -> Path:
-    return atomically(path, lambda file: np.save(file, data.detach().float().cpu().numpy()))
+def npy(data: Tensor, path: AnyPath) -> Path:
+    """A tensor as a numpy file of float32."""
+    return write_atomically(path, lambda file: np.save(file, data.detach().float().cpu().numpy()))
 
 
 def pixels(image: Tensor) -> NDArray[np.uint8]:
     """(channel, height, width) in [0, 1] -> uint8 (height, width, 3): clamped, rounded.
 
-    Grey is one channel; of more than three the first three are seen.
+    One channel is grey; of more than three channels the first three are taken.
     """
     if not isinstance(image, Tensor) or image.ndim != 3 or 0 in image.shape or len(image) == 2:
         raise InputError(
@@ -124,17 +40,18 @@ def pixels(image: Tensor) -> NDArray[np.uint8]:
 
 
 def _describe(value: object) -> str:
-    """What something is, for a message."""
+    """A value in words, for an error."""
     shape = getattr(value, "shape", None)
     return type(value).__name__ if shape is None else f"an array of the shape {tuple(shape)}"
 
 
-def png(image: Tensor, path: Named) -> Path:
-    """One image (channel, height, width) in [0, 1] as a PNG."""
-    return write(png_bytes(pixels(image)), path)
+def png(image: Tensor | NDArray[np.uint8], path: AnyPath) -> Path:
+    """One image (channel, height, width) in [0, 1], or uint8 (height, width, 3), as a PNG."""
+    return write_bytes(png_bytes(image if isinstance(image, np.ndarray) else pixels(image)), path)
 
 
 def png_bytes(array: NDArray[np.uint8]) -> bytes:
+    """The content of a PNG of an image, uint8 (height, width, 3)."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -143,7 +60,7 @@ def png_bytes(array: NDArray[np.uint8]) -> bytes:
 def sheet(images: Tensor, columns: int, size: int | None = None, gap: int = 2) -> NDArray[np.uint8]:
     """Images (batch, channel, height, width) side by side on white: uint8 (height, width, 3).
 
-    size: the height that each is shown at, by nearest neighbour, so that pixels stay visible.
+    size: the height that each is resized to, by nearest neighbour, so that pixels stay visible.
     """
     tiles = [pixels(image) for image in images]
     return _grid([_nearest(x, size) for x in tiles] if size is not None else tiles, columns, gap)
@@ -164,16 +81,16 @@ def _nearest(tile: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(tile).resize((width, height), Image.Resampling.NEAREST))
 
 
-def gif(frames: Iterable[NDArray[np.uint8]], path: Named, seconds: float = 0.08) -> Path:
+def gif(frames: Iterable[NDArray[np.uint8]], path: AnyPath, seconds: float = 0.08) -> Path:
     """Frames uint8 (height, width, 3) as an animation that loops.
 
-    seconds: of each, at least 0.02: viewers slow down what is shorter.
+    seconds: of each frame, at least 0.02, since viewers show shorter ones more slowly.
     """
     first, rest = _split_first(frames, path)
     if not 0 <= seconds <= 600:
         raise InputError(f"seconds = {seconds}: of each frame, from 0 to 600.")
     milliseconds = max(20, int(seconds * 1000))
-    return atomically(
+    return write_atomically(
         path,
         lambda file: Image.fromarray(first).save(
             file,
@@ -186,7 +103,7 @@ def gif(frames: Iterable[NDArray[np.uint8]], path: Named, seconds: float = 0.08)
     )
 
 
-def mp4(frames: Iterable[NDArray[np.uint8]], path: Named, rate: int | float = 12) -> Path:
+def mp4(frames: Iterable[NDArray[np.uint8]], path: AnyPath, rate: int | float = 12) -> Path:
     """Frames uint8 (height, width, 3) as H.264, one at a time; an odd row or column is repeated.
 
     rate: frames a second.
@@ -209,11 +126,11 @@ def mp4(frames: Iterable[NDArray[np.uint8]], path: Named, rate: int | float = 12
                 container.mux(stream.encode(image))
             container.mux(stream.encode(None))
 
-    return atomically(path, encode)
+    return write_atomically(path, encode)
 
 
 def _split_first(
-    frames: Iterable[NDArray[np.uint8]], path: Named
+    frames: Iterable[NDArray[np.uint8]], path: AnyPath
 ) -> tuple[NDArray[np.uint8], Iterator[NDArray[np.uint8]]]:
     """The first frame, and those after it."""
     rest = iter(frames)
@@ -227,7 +144,7 @@ def _split_first(
     return first, rest
 
 
-def wav(data: Tensor, rate: int, path: Named) -> Path:
+def wav(data: Tensor, rate: int, path: AnyPath) -> Path:
     """Audio (channel, samples) in [0, 1], 0.5 is silence, as 16-bit PCM: clamped, rounded.
 
     rate: samples a second.
@@ -240,17 +157,17 @@ def wav(data: Tensor, rate: int, path: Named) -> Path:
         raise InputError(f"rate = {quote(rate)}: samples a second, a whole number above 0.")
     audio = data.detach().float().cpu() * 2 - 1
     levels = (audio * 32768).round().clamp(-32768, 32767).short().mT.numpy()
-    return atomically(
+    return write_atomically(
         path, lambda file: soundfile.write(file, levels, rate, "PCM_16", format="WAV")
     )
 
 
 Strips = Iterable[tuple[int, NDArray[np.uint8]]]
-"""(first row, uint8 (rows, width, channel)) from top to bottom: an image that nobody holds."""
+"""(first row, uint8 (rows, width, channel)) from top to bottom: an image larger than memory."""
 
 
-def png_from_strips(strips: Strips, shape: tuple[int, int, int], path: Named) -> Path:
-    """An image (height, width, 1 | 3) as a PNG, of which one strip is held at a time.
+def png_from_strips(strips: Strips, shape: tuple[int, int, int], path: AnyPath) -> Path:
+    """An image (height, width, 1 | 3) as a PNG, written strip by strip.
 
     Rows are filtered by their differences to the left pixel. Source: RFC 2083, sections 3 and 6.
     """
@@ -276,11 +193,11 @@ def png_from_strips(strips: Strips, shape: tuple[int, int, int], path: Named) ->
         chunk(b"IDAT", packer.flush())
         chunk(b"IEND", b"")
 
-    return atomically(path, encode)
+    return write_atomically(path, encode)
 
 
-def tiff(strips: Strips, shape: tuple[int, int, int], path: Named, tile: int = 256) -> Path:
-    """An image (height, width, 1 | 3) as a TIFF of deflated tiles, of which one row is held.
+def tiff(strips: Strips, shape: tuple[int, int, int], path: AnyPath, tile: int = 256) -> Path:
+    """An image (height, width, 1 | 3) as a TIFF of deflated tiles, written row by row of tiles.
 
     tile: pixels of its side, a multiple of 16.
     """
@@ -306,7 +223,7 @@ def tiff(strips: Strips, shape: tuple[int, int, int], path: Named, tile: int = 2
         )
         next(tiles, None)  # strips below the last row are an error, too
 
-    return atomically(path, encode)
+    return write_atomically(path, encode)
 
 
 def _check(shape: tuple[int, int, int]) -> None:
@@ -331,7 +248,7 @@ def _tiles(strips: Strips, shape: tuple[int, int, int], tile: int) -> Iterator[N
 
 
 def _check_strips(strips: Strips, shape: tuple[int, int, int]) -> Iterator[NDArray[np.uint8]]:
-    """The strips of an image; raises InputError where they do not make it up."""
+    """Pass on the strips of an image. Raises InputError where they do not make up the image."""
     height, width, channels = shape
     reached = 0
     for first, strip in strips:
@@ -350,7 +267,7 @@ def _check_strips(strips: Strips, shape: tuple[int, int, int]) -> Iterator[NDArr
 MESHES = (".glb", ".ply", ".obj", ".stl", ".off")
 
 
-def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Named) -> Path:
+def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: AnyPath) -> Path:
     """Triangles, vertices (V, 3) and faces (F, 3), as the format that the path's suffix names."""
     import trimesh
 
@@ -362,13 +279,13 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: Named) -
         raise InputError(f"'{path.name}': a mesh is written as one of {', '.join(MESHES)}.")
     made = trimesh.Trimesh(vertices, faces, process=False)
     content = made.export(file_type=path.suffix[1:])
-    return write(content.encode() if isinstance(content, str) else bytes(content), path)
+    return write_bytes(content.encode() if isinstance(content, str) else bytes(content), path)
 
 
 FRAMES = (".png", ".gif", ".mp4")
 
 
-def frames(images: Sequence[NDArray[np.uint8]], path: Named) -> Path:
+def frames(images: Sequence[NDArray[np.uint8]], path: AnyPath) -> Path:
     """Images uint8 (height, width, 3), one after another (GIF, MP4) or as one sheet (PNG)."""
     path = as_path(path)
     check_frames(path)
@@ -378,10 +295,10 @@ def frames(images: Sequence[NDArray[np.uint8]], path: Named) -> Path:
         return gif(images, path)
     if path.suffix == ".mp4":
         return mp4(images, path)
-    return write(png_bytes(_grid(images, min(len(images), 8))), path)
+    return png(_grid(images, min(len(images), 8)), path)
 
 
-def check_frames(path: Named) -> None:
+def check_frames(path: AnyPath) -> None:
     """Raise InputError for a path that ``frames`` cannot write."""
     path = as_path(path)
     if path.suffix not in FRAMES:
@@ -389,8 +306,8 @@ def check_frames(path: Named) -> None:
 
 
 def join_images(images: Sequence[Tensor | None]) -> NDArray[np.uint8] | None:
-    """Images (3, height, width) as a square sheet, one alone as it is; None for what has none."""
-    shown = [pixels(image) for image in images if image is not None]
-    if len(shown) <= 1:
-        return shown[0] if shown else None
-    return _grid(shown, max(1, round(len(shown) ** 0.5)))
+    """Images (3, height, width) as a square sheet; a single one as it is, None for none."""
+    tiles = [pixels(image) for image in images if image is not None]
+    if len(tiles) <= 1:
+        return tiles[0] if tiles else None
+    return _grid(tiles, max(1, round(len(tiles) ** 0.5)))

@@ -11,7 +11,9 @@ from fieldloom.types import Code, Coords, Function, Values
 
 
 class Family(nn.Module):
-    """``family(coords, code)``, or ``family.bind(code)`` to evaluate the same functions many times.
+    """Functions indexed by codes: ``family(coords, code)``.
+
+    ``family.bind(code)`` computes the weights once, to evaluate the same functions many times.
 
     >>> siren = Siren(2, 3, width=64, depth=5)
     >>> family = Family(siren, Mixture(siren.slots, experts=16, width=32))
@@ -28,11 +30,11 @@ class Family(nn.Module):
 
     @property
     def has_code(self) -> bool:
-        """Whether signals have codes; families without one are fits of a single signal."""
+        """Whether signals have codes; a family without codes is the fit of a single signal."""
         return self.code_shape[1] > 0
 
     def bind(self, code: Code) -> Function:
-        """The functions of a batch of codes, whose weights are computed once, here.
+        """The functions of codes (batch, tokens, width); their weights are computed once, here.
 
         Raises InputError for codes of another shape.
         """
@@ -49,10 +51,9 @@ class Family(nn.Module):
         return self.bind(code)(coords)
 
     def unfold(self, code: Code) -> Family:
-        """The same functions with all their weights as the code, for the refinement of weights.
+        """A family of the same functions whose codes are all weights, for refining the weights.
 
-        The origin of the new family is these weights, one instance for each row of ``code``; it
-        takes such codes of any other instance, too.
+        The origin of the new family is the weights of these codes, one row for each of them.
         """
         weights = {name: w.detach() for name, w in self.conditioner(code.detach()).items()}
         own = {name: w.expand(len(code), *w.shape[1:]) for name, w in weights.items()}

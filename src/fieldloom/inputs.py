@@ -1,4 +1,4 @@
-"""What a trained system works on: the data of its own recipe, or those at a path."""
+"""The data that a trained system works on: those of its own recipe, or those at a path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fieldloom.assembly import open_source
 from fieldloom.modalities.sources import SOURCES, Source, spec_of
-from fieldloom.preparation import check_same
+from fieldloom.preparation import check_same_data
 from fieldloom.registry import hints_of
 from fieldloom.system import System
 
@@ -23,7 +23,7 @@ def source_of(system: System, path: str | Path | None = None) -> Source:
     """
     if path is None:
         source = open_source(system.recipe, system.modality, system.permit)
-        check_same(system.recipe, source.facts())
+        check_same_data(system.recipe, source.facts())
         return source
     own = system.settings.source
     spec = spec_of(str(path), own.get("name"))
@@ -41,10 +41,10 @@ def source_of(system: System, path: str | Path | None = None) -> Source:
 def held_out_part(
     system: System, source: Source | str | Path | None = None
 ) -> tuple[Source, Tensor]:
-    """A source, and the indices of its data that are new to the system.
+    """A source, and the indices of those of its data that the system is applied to.
 
-    These are the test part of the recipe's own source (all of it, where it has no such part), or
-    all data of a source or of a path that is given.
+    Of the recipe's own source these are the test part, or all data where it has none; of another
+    source, or of a path, all data.
     """
     if isinstance(source, Source):
         return source, torch.cat([source.train, source.test]).sort().values

@@ -1,4 +1,4 @@
-"""From one code to another."""
+"""Interpolation between codes, along a line or a great circle."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def interpolate_codes(
 ) -> Float[Tensor, "steps tokens width"]:
     """From code a to b (1, tokens, width), ends included: (steps, tokens, width).
 
-    spherical: along the great circle between their directions, at equal angles, the norm
-    growing evenly: where a prior is N(0, I), codes of the line between would be shorter than
-    any that it draws (arXiv:1609.04468, section 2.1).
+    spherical: along the great circle between their directions, at equal angles, with a norm that
+    changes linearly: under a prior N(0, I), codes on the line would be shorter than any sample
+    (arXiv:1609.04468, section 2.1). Raises InputError for other shapes than (1, tokens, width).
     """
     check_whole("steps", steps, 1)
     if a.shape != b.shape or a.ndim != 3 or len(a) != 1:
@@ -34,8 +34,6 @@ def interpolate_codes(
     angle = torch.arccos((a / lengths[0] * b / lengths[1]).sum().clamp(-1, 1))
     if not spherical or not 1e-4 < angle < math.pi - 1e-4:  # (nearly) one direction, or a zero
         return line
-    one, other = (
-        ((1 - fraction) * angle).sin() / lengths[0],
-        (fraction * angle).sin() / lengths[1],
-    )
-    return torch.lerp(*lengths, fraction) / angle.sin() * (one * a + other * b)
+    weight_a = ((1 - fraction) * angle).sin() / lengths[0]
+    weight_b = (fraction * angle).sin() / lengths[1]
+    return torch.lerp(*lengths, fraction) / angle.sin() * (weight_a * a + weight_b * b)

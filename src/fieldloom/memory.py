@@ -1,8 +1,8 @@
-"""How much memory something would take, estimated before any of it is allocated.
+"""Estimates of the memory that something would take, before any of it is allocated.
 
-Parts are made by ``make_within_limit``: the tensors that they ask torch for are added up, and
-refused where the sum exceeds the machine's memory. Loops state beforehand what they would make
-(``require``, ``checked_range``), since even to count a billion small tensors takes long.
+Parts are made by ``make_within_limit``: the sizes of their tensors are added up, and an error is
+raised where the sum exceeds the machine's memory. Loops announce their tensors (``require``,
+``checked_range``), since even counting a billion small tensors would take long.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from fieldloom.errors import InputError
 from fieldloom.permit import Permit
 
 OBJECT = 16 << 10
-"""Bytes of a tensor besides its numbers. Measured: a layer's two tensors take 4 kB of Python's and
-torch's objects, in training 11 kB more of one graph, gradients and moments; descent holds several.
+"""Bytes of a tensor in addition to its numbers. Measured: the Python and torch objects of a layer's
+two tensors take 4 kB, and in training 11 kB more for a graph, gradients and moments; descent has
+several graphs.
 """
 
 UNCHECKED = 256 << 20
-"""Bytes that are allocated before all the rest is estimated."""
+"""Bytes that are allocated before the rest is estimated."""
 
 FLOAT = 4
 """Bytes of a number."""
@@ -37,7 +38,7 @@ Made = TypeVar("Made")
 
 
 class TooMuch(Exception):
-    """What is asked for would take ``count`` bytes, more than the limit."""
+    """Tensors of ``count`` bytes were requested, more than the limit."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
@@ -52,7 +53,7 @@ def total_memory() -> int:
 
 
 def _limits(own: Path, root: Path) -> Iterator[int]:
-    """Limits in bytes of the control groups that this process is in, of both versions."""
+    """The limits in bytes of this process's control groups, of both versions."""
     try:
         lines = own.read_text().splitlines()
     except OSError:  # no Linux
@@ -66,11 +67,11 @@ def _limits(own: Path, root: Path) -> Iterator[int]:
         name = "memory.limit_in_bytes" if kinds else "memory.max"
         for folder in (top, below, *below.parents):
             try:
-                said = (folder / name).read_text().strip()
+                limit = (folder / name).read_text().strip()
             except OSError:  # a container sees its own group as the root
                 continue
-            if said.isdigit():
-                yield int(said)
+            if limit.isdigit():
+                yield int(limit)
 
 
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
@@ -87,7 +88,7 @@ def format_bytes(count: int) -> str:
 
 
 def too_large(what: str, count: int, has: int, given: str = "") -> InputError:
-    """The error for what would take ``count`` bytes where there are ``has``."""
+    """The error for something that would take ``count`` bytes, where the machine has ``has``."""
     by = f" ({given})" if given else ""
     return InputError(
         f"{what} would take {format_bytes(count)}{by}, and this machine has {format_bytes(has)}: "
@@ -96,9 +97,9 @@ def too_large(what: str, count: int, has: int, given: str = "") -> InputError:
 
 
 def check(what: str, count: int, permit: Permit, has: int | None = None, given: str = "") -> None:
-    """Raise InputError where ``count`` bytes are more than there are, unless the user allows it.
+    """Raise InputError where ``count`` bytes exceed the memory, unless the user allows it.
 
-    has: bytes that there are; None: this machine's. given: the arguments that ask for so many.
+    has: the memory in bytes; None: this machine's. given: the arguments that request the bytes.
     """
     has = total_memory() if has is None else has
     if count > has and not permit.large:
@@ -117,9 +118,9 @@ MAKING = SHAPED | {torch.arange, torch.eye, torch.linspace, torch.randint, torch
 
 
 class Estimate(TorchFunctionMode):
-    """Adds up the tensors that torch is asked to make; raises TooMuch before they pass the limit.
+    """Adds up the bytes of new tensors, and raises TooMuch before they exceed the limit.
 
-    beyond: is called once, when the sum passes ``UNCHECKED`` bytes.
+    beyond: is called once, when the sum exceeds ``UNCHECKED`` bytes.
     """
 
     def __init__(self, limit: int, beyond: Callable[[], object] | None = None) -> None:
@@ -145,12 +146,12 @@ class Estimate(TorchFunctionMode):
 
 
 def _bytes(make: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Bytes of the tensor that one call would make."""
+    """The bytes of the tensor that one call would make."""
     if make in SHAPED:
         first = args[0] if args else kwargs.get("size", ())
         shape = first if isinstance(first, tuple | list) else args
         each = kwargs.get("dtype") or torch.float32
-        return each.itemsize * abs(math.prod(shape))  # a negative one is torch's to refuse
+        return each.itemsize * abs(math.prod(shape))  # torch raises the error for negative sizes
     kept = {key: value for key, value in kwargs.items() if key != "generator"}
     try:
         return make(*args, **kept | {"device": "meta"}).nbytes
@@ -172,11 +173,11 @@ def _activate(estimate: Estimate) -> Iterator[None]:
 
 
 def make_within_limit(make: Callable[[], Made], what: str) -> Made:
-    """What ``make`` makes. Raises InputError before the memory of this machine is exceeded.
+    """The result of ``make``. Raises InputError before the memory of this machine is exceeded.
 
-    Nothing large is made before all of it is estimated: at ``UNCHECKED`` bytes ``make`` is called
-    once more, for tensors without numbers (torch's device ``meta``). Where the caller asks for such
-    tensors already, nothing is refused.
+    Large tensors are only made after all of them are estimated: at ``UNCHECKED`` bytes ``make`` is
+    called once more, for tensors without numbers (torch's device ``meta``). Within that device no
+    error is raised.
     """
     if torch.get_default_device().type == "meta":
         return make()
@@ -185,28 +186,30 @@ def make_within_limit(make: Callable[[], Made], what: str) -> Made:
         try:
             with _activate(Estimate(total_memory())), torch.device("meta"):
                 make()
-        except Exception as error:  # a part that cannot be made so is counted as it is made
+        except (
+            Exception
+        ) as error:  # parts that ``meta`` does not support are counted as they are made
             if TooMuch in (type(error), type(error.__cause__)):
                 raise
 
     try:
         with _activate(Estimate(total_memory(), dry)):
             return make()
-    except TooMuch as error:  # beside its named parts
+    except TooMuch as error:  # counted without the parts' names
         raise too_large(what, error.count, total_memory()) from None
 
 
 def require(count: int) -> None:
-    """Raise TooMuch where ``count`` more bytes would pass the limit; without one, do nothing."""
+    """Raise TooMuch where ``count`` more bytes would exceed the limit, if there is one."""
     now = _active.get()
     if now is not None:
         now.require(count)
 
 
 def checked_range(count: int) -> Iterator[int]:
-    """``range(count)`` for a loop that makes as much in every round.
+    """``range(count)`` for a loop that allocates the same amount in every round.
 
-    Raises TooMuch where all rounds would pass the limit, extrapolated from the first ones.
+    Raises TooMuch where all rounds would exceed the limit, extrapolated from the first ones.
     """
     now = _active.get()
     before = 0 if now is None else now.held

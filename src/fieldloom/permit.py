@@ -1,4 +1,4 @@
-"""What the user allows, on the command line or in a call. No recipe, run or file can say it."""
+"""What the user allows, on the command line or in a call. Recipes, runs and files cannot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Permit:
-    """Handed down from the command line or a Python call to whatever asks for an allowance.
+    """The user's permissions, passed from the command line or a Python call.
 
     trust:   modules whose classes a recipe may name as ``module:Class``.
     network: whether data and weights may be fetched.

@@ -1,4 +1,4 @@
-"""Before training: the recipe with what its data and this machine say, and the data."""
+"""Before training: a recipe completed by facts of its data and of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fieldloom.assembly import TABLES, assemble, open_source
+from fieldloom.assembly import TABLES, assemble, open_source, require_sections
 from fieldloom.engine import device as devices
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.modalities.sources import Source
@@ -22,40 +22,53 @@ from fieldloom.settings import parse_settings
 def prepare(
     recipe: Recipe, device: torch.device, permit: Permit = NOTHING
 ) -> tuple[Recipe, Source]:
-    """The recipe with what its data and this machine say, and the data.
+    """The recipe, completed by facts of its data and of this machine, and the data.
 
-    Paths become absolute; what the source said is kept under ``known`` and must not change; the
-    micro-batch is chosen once, and reused on resume. Raises InputError where data have changed.
+    The path of the data becomes absolute; their facts are kept under ``known`` and must not change;
+    the micro-batch is chosen once, and reused on resume. Raises InputError where data have changed.
     """
-    for section in ("modality", "field"):
-        if section not in recipe:
-            raise InputError(f"the recipe has no section '{section}'.")
+    require_sections(recipe)
     modality = make("modality", recipe["modality"], TABLES, permit)
-    path = recipe.get("source", {}).get("path") if isinstance(recipe.get("source"), dict) else None
-    if isinstance(path, str) and "\0" not in path:
-        absolute = os.path.realpath(os.path.expanduser(path))
-        if os.path.exists(absolute) and any("\ud800" <= c <= "\udfff" for c in absolute):
-            raise InputError(f"source.path = {quote_path(path)} is not UTF-8: rename it.")
-        if os.path.exists(absolute):
-            recipe = merge(recipe, {"source": {"path": absolute}})
+    recipe = make_path_absolute(recipe)
     source = open_source(recipe, modality, permit)
     recipe = add_suggestions(recipe, source, permit)
     facts = source.facts()
-    check_same(recipe, facts)
-    recipe = recipe | {"known": facts}
-    field = parse_settings(recipe).of_field
-    if field.micro is None:
-        parts = ("modality", "field", "renderer")
-        bare = assemble({key: recipe[key] for key in parts if key in recipe}, permit)
-        points = (field.points or bare.modality.grid().shape[1]) * bare.render.evaluations
-        width = max(slot.shape[-1] for slot in bare.family.field.slots.values())
-        micro = devices.micro_batch(device, field.batch, points, width)
-        recipe = merge(recipe, {"train": {"field": {"micro": micro}}})
-    return recipe, source
+    check_same_data(recipe, facts)
+    return add_micro_batch(recipe | {"known": facts}, device, permit), source
 
 
-def check_same(recipe: Recipe, facts: Mapping[str, Any]) -> None:
-    """Raise InputError where data are not those that a run's recipe knows. facts: theirs."""
+def make_path_absolute(recipe: Recipe) -> Recipe:
+    """The recipe with an absolute ``source.path``, where it has one that exists.
+
+    Raises InputError where the path is not UTF-8, which a recipe's file must be.
+    """
+    source = recipe.get("source")
+    path = source.get("path") if isinstance(source, dict) else None
+    if not isinstance(path, str) or "\0" in path:
+        return recipe
+    absolute = os.path.realpath(os.path.expanduser(path))
+    if not os.path.exists(absolute):
+        return recipe
+    if any("\ud800" <= c <= "\udfff" for c in absolute):
+        raise InputError(f"source.path = {quote_path(path)} is not UTF-8: rename it.")
+    return merge(recipe, {"source": {"path": absolute}})
+
+
+def add_micro_batch(recipe: Recipe, device: torch.device, permit: Permit = NOTHING) -> Recipe:
+    """The recipe with a micro-batch of stage ``field``, by this machine where it has none."""
+    field = parse_settings(recipe).field_stage
+    if field.micro is not None:
+        return recipe
+    parts = ("modality", "field", "renderer")
+    bare = assemble({key: recipe[key] for key in parts if key in recipe}, permit)
+    points = (field.points or bare.modality.grid().shape[1]) * bare.render.evaluations
+    width = max(slot.shape[-1] for slot in bare.family.field.slots.values())
+    micro = devices.micro_batch(device, field.batch, points, width)
+    return merge(recipe, {"train": {"field": {"micro": micro}}})
+
+
+def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:
+    """Raise InputError where a source's facts differ from those of the run's recipe."""
     known, source = recipe.get("known", {}), recipe.get("source")
     path = source.get("path") if isinstance(source, dict) else None
     for key, now in facts.items():
@@ -69,13 +82,13 @@ def check_same(recipe: Recipe, facts: Mapping[str, Any]) -> None:
 
 
 def add_suggestions(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recipe:
-    """The recipe with what its data know, where it is silent and its parts ask for it."""
+    """The recipe with keys that its source suggests, where its parts have them and it does not."""
     for section, keys in source.suggests.items():
         given = recipe.get(section, "direct")
         given = given if isinstance(given, str | Mapping) else {}
         spec = {"name": given} if isinstance(given, str) else dict(given)
         if not isinstance(spec.get("name"), str):
-            continue  # the registry says what is wrong with it
+            continue  # the registry raises the error
         accepted = hints_of(find(section, spec["name"], TABLES, permit))
         taken = {key: value for key, value in keys.items() if key in accepted}
         recipe = merge(recipe, {section: taken | spec})

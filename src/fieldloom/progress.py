@@ -14,7 +14,7 @@ T = TypeVar("T")
 class Progress:
     """``with Progress("field", total) as p: p.update(done, "loss 0.01")``.
 
-    begun: how many of ``total`` were done before. unit: what is counted, for the rate.
+    begun: how many of ``total`` were done before. unit: of the count, for the rate.
     """
 
     def __init__(self, title: str, total: int, begun: int = 0, unit: str = "it") -> None:
@@ -43,7 +43,7 @@ class Progress:
         return self
 
     def update(self, done: int, note: str = "") -> None:
-        """So many are done by now; a plain line is printed every 10 s, and at the end."""
+        """Show that ``done`` are done; a plain line is printed every 10 s, and at the end."""
         now = time.monotonic()
         rate = (done - self.begun) / max(now - self.start, 1e-9)
         pace = (
@@ -68,7 +68,7 @@ class Progress:
 
 
 def track(items: Iterable[T], title: str, total: int, unit: str = "it") -> Iterator[T]:
-    """Yield the items, and show the progress."""
+    """Yield the items, and show the progress of ``total`` items."""
     with Progress(title, total, unit=unit) as progress:
         for done, item in enumerate(items, 1):
             yield item

@@ -23,7 +23,7 @@ from fieldloom.errors import InputError, quote, shorten, unknown
 FORMAT = 3
 """The newest recipe format that this program reads; a recipe may state its own as ``format``.
 
-2: recipes of runs say where data lie beside them, and the run's files what made them.
+2: recipes of runs hold the path of data relative to the run; the run's files have fingerprints.
 3: names and keys are those on the right of ``aliases``; older ones are read in every format.
 """
 
@@ -65,8 +65,8 @@ def load(name: str, overrides: Iterable[str] = ()) -> Recipe:
 def variant_layers(variants: Mapping[str, Any], name: str, what: str) -> list[Mapping[str, Any]]:
     """A variant's table and those that it builds on, from the lowest up, without ``base``.
 
-    What was expected of a variant is of it alone: it is not of those that build on it. what: the
-    variant is called so in the error. Raises InputError for unknown names and for circles.
+    A variant does not inherit the ``expected`` metrics of its base. what: what the error calls the
+    variant. Raises InputError for unknown names and for circles.
     """
     chain: list[str] = []
     layers: list[Mapping[str, Any]] = []
@@ -111,12 +111,12 @@ def resolve(*layers: Mapping[str, Any], warn: bool = True) -> Recipe:
     return recipe
 
 
-def names() -> dict[str, list[str]]:
+def list_recipes() -> dict[str, list[str]]:
     """Bundled recipe -> its variants."""
-    return {name: list(_parse(file).get("variants", {})) for name, file in _bundled().items()}
+    return {name: list(_parse(file).get("variants", {})) for name, file in _list_files().items()}
 
 
-def _bundled() -> dict[str, Path]:
+def _list_files() -> dict[str, Path]:
     folder = resources.files("fieldloom") / "recipes"
     files = sorted(Path(str(f)) for f in folder.iterdir() if f.name.endswith(".toml"))
     return {f.stem: f for f in files}
@@ -126,20 +126,20 @@ def read(stem: str) -> Recipe:
     """The file of a recipe as a dict, its variants still inside."""
     path = Path(stem)
     if path.suffix != ".toml":
-        bundled = _bundled()
+        bundled = _list_files()
         if stem not in bundled:
             raise unknown("recipe", stem, bundled)
         path = bundled[stem]
     if not _is_file(path):
-        there = "is no file" if _is_file(path, Path.exists) else "does not exist"
-        raise InputError(f"recipe file '{shorten(stem)}' {there}.")
+        why = "is no file" if _is_file(path, Path.exists) else "does not exist"
+        raise InputError(f"recipe file '{shorten(stem)}' {why}.")
     return _parse(path)
 
 
 def _is_file(path: Path, ask: Callable[[Path], bool] = Path.is_file) -> bool:
     try:
         return ask(path)
-    except (OSError, ValueError):  # longer than a name can be
+    except (OSError, ValueError):  # too long for a file name
         return False
 
 
@@ -225,15 +225,15 @@ def parse_override(text: str) -> Recipe:
     return value
 
 
-def moved_path(change: Mapping[str, Any]) -> str | None:
-    """Where the data of a run lie now, if a change of its recipe says that and nothing else."""
+def parse_new_path(change: Mapping[str, Any]) -> str | None:
+    """The new path of a run's data, where a change of its recipe has that and nothing else."""
     source = change.get("source") if len(change) == 1 else None
     path = source.get("path") if isinstance(source, Mapping) and len(source) == 1 else None
     return path if isinstance(path, str) else None
 
 
 def validate(recipe: Recipe) -> None:
-    """Check what belongs to no constructor: format, section names, stages."""
+    """Check what no constructor checks: format, section names, stages. Raises InputError."""
     version = recipe.get("format", FORMAT)
     if not isinstance(version, int) or isinstance(version, bool):
         raise InputError(f"format = {quote(version)} is not right: it is a whole number.")
@@ -262,9 +262,9 @@ def validate(recipe: Recipe) -> None:
     known = recipe.get("known", {})
     for key in ("signals", "classes"):
         _check_whole(f"known.{key}", known.get(key, 0))
-    named = known.get("names", [])
-    if not isinstance(named, list | tuple) or not all(isinstance(x, str) for x in named):
-        raise InputError(f"known.names = {quote(named)} is not right: it is a list of names.")
+    classes = known.get("names", [])
+    if not isinstance(classes, list | tuple) or not all(isinstance(x, str) for x in classes):
+        raise InputError(f"known.names = {quote(classes)} is not right: it is a list of names.")
     for stage, spec in recipe.get("train", {}).items():
         if stage not in STAGES:
             raise unknown("training stage", str(stage), STAGES)

@@ -35,8 +35,7 @@ def build(
 ) -> Any:
     """The part that ``spec`` describes.
 
-    kind:   the key whose table the name is looked up in (``field``, ``codec`` ...), for messages
-        too.
+    kind:   the key of the table that holds the name (``field``, ``codec`` ...).
     spec:   ``"siren"`` or ``{"name": "siren", "width": 64}``.
     tables: kind -> name -> class. An argument whose own key is a kind is a nested spec, or a list
             of them, built first; so is one annotated with a dataclass, which needs no name, and
@@ -64,30 +63,11 @@ def build(
         if key not in hints or key in offered:
             settable = [k for k in hints if k not in provided]
             raise unknown(f"argument of {part}", str(key), settable)
-        is_part = key in tables and may_be_part(hints[key])
-        if is_part and isinstance(value, list | tuple):
-            if not takes_several(hints[key]):
-                raise InputError(
-                    f"{kind}.{key} = {quote(value)} is not right: it is one part, no list."
-                )
-            offered[key] = tuple(build(key, one, tables, **provided) for one in value)
-        elif is_part:
-            offered[key] = build(key, value, tables, **provided)
-        elif (described := dataclass_of(hints[key])) is not None:
-            if not isinstance(value, Mapping):
-                raise InputError(f"{kind}.{key} = {quote(value)} is not right: it is a table.")
-            default = parameters(make)[key].default
-            rest: dict[str, Any] = {}
-            if is_dataclass(default):
-                rest = {f.name: getattr(default, f.name) for f in fields(default)}
-            where = f"{kind}.{key}"
-            inner: dict[str, Table] = {**tables, where: {key: partial(described, **rest)}}
-            offered[key] = build(where, {"name": key, **value}, inner, permit)
-        else:
-            offered[key] = check(f"{kind}.{key}", value, hints[key])
+        default = parameters_of(make)[key].default
+        offered[key] = build_argument(kind, key, value, hints[key], default, tables, provided)
     missing = [
         key
-        for key, parameter in parameters(make).items()
+        for key, parameter in parameters_of(make).items()
         if key not in offered and parameter.default is parameter.empty
     ]
     if missing:
@@ -96,8 +76,41 @@ def build(
         return make(**offered)
     except FieldloomError:
         raise
-    except Exception as error:  # of whatever the constructor does with values that pass as such
+    except Exception as error:  # whatever a constructor raises for values of the right type
         raise refusal(part, provided | arguments, error) from error
+
+
+def build_argument(
+    kind: str,
+    key: str,
+    value: Any,
+    annotation: Any,
+    default: Any,
+    tables: Mapping[str, Table],
+    provided: Mapping[str, Any],
+) -> Any:
+    """An argument of a part from its spec: a part, several parts, a dataclass, or a checked value.
+
+    default: the constructor's own, whose fields complete a dataclass. provided: as of ``build``,
+    with the permit.
+    """
+    where = f"{kind}.{key}"
+    if key in tables and may_be_part(annotation):
+        if not isinstance(value, list | tuple):
+            return build(key, value, tables, **provided)
+        if not takes_several(annotation):
+            raise InputError(f"{where} = {quote(value)} is not right: it is one part, no list.")
+        return tuple(build(key, one, tables, **provided) for one in value)
+    described = dataclass_of(annotation)
+    if described is None:
+        return check_value(where, value, annotation)
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where} = {quote(value)} is not right: it is a table.")
+    rest: dict[str, Any] = {}
+    if is_dataclass(default):
+        rest = {f.name: getattr(default, f.name) for f in fields(default)}
+    inner: dict[str, Table] = {**tables, where: {key: partial(described, **rest)}}
+    return build(where, {"name": key, **value}, inner, provided["permit"])
 
 
 def refusal(part: str, arguments: Mapping[str, Any], error: Exception) -> InputError:
@@ -105,8 +118,8 @@ def refusal(part: str, arguments: Mapping[str, Any], error: Exception) -> InputE
     from fieldloom.memory import TooMuch, too_large, total_memory  # late: it imports torch
 
     if not isinstance(error, TooMuch):
-        said = shorten(str(error)).rstrip(".") or type(error).__name__
-        return InputError(f"{part} cannot be made from these arguments: {said}.")
+        why = shorten(str(error)).rstrip(".") or type(error).__name__
+        return InputError(f"{part} cannot be made from these arguments: {why}.")
     flat = flatten(arguments)
     sizes = {key: size for key, value in flat.items() if (size := largest(value)) > 1}
     chief = sorted(sizes, key=lambda key: -sizes[key])[:3]
@@ -124,14 +137,14 @@ def flatten(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def largest(value: Any) -> int:
-    """The largest whole number of an argument; 0 where it holds none."""
+    """The largest whole number in an argument; 0 where there is none."""
     if isinstance(value, list | tuple):
         return max(map(largest, value), default=0)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def may_be_part(annotation: Any) -> bool:
-    """Whether an argument may be a part; ``start`` of a video's frames is but a number."""
+    """Whether an argument may be a part: not a plain value, as ``start`` of a video is."""
     plain = (int, float, bool, str, type(None))
     return not all(a in plain for a in get_args(annotation) or (annotation,))
 
@@ -183,8 +196,8 @@ def find(
 ) -> Callable[..., Any]:
     """The class behind a name; behind ``module:Class`` where the user trusts the module.
 
-    Raises InputError for any other name, before anything is imported or called, and for what is
-    not of the kind that its table holds.
+    Raises InputError for any other name, before anything is imported or called, and for a class
+    without the interface of the table's entries.
     """
     table = tables[kind]
     if name in table:
@@ -211,7 +224,7 @@ def find(
     here = str(Path.cwd())
     new = here not in sys.path
     if new:
-        sys.path.append(here)  # for this import, and last: nothing that is installed is shadowed
+        sys.path.append(here)  # last, so that it shadows no installed module
     try:
         return check_kind(kind, name, import_part(kind, name, module, attribute), table)
     finally:
@@ -220,7 +233,7 @@ def find(
 
 
 def import_part(kind: str, name: str, module: str, attribute: str) -> Any:
-    """What a module holds under a name. Raises InputError, whatever its code raises."""
+    """An attribute of a module that is imported. Raises InputError, whatever the module raises."""
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:
@@ -229,10 +242,10 @@ def import_part(kind: str, name: str, module: str, attribute: str) -> Any:
 
 
 def check_kind(kind: str, name: str, found: Any, table: Table) -> Callable[..., Any]:
-    """``found``, if it is what all entries of a table are; nothing is called to see that.
+    """``found``, if it has the interface of a table's entries; it is not called to check that.
 
-    A class needs the base classes and public methods that they have in common, a function their
-    common arguments. Raises InputError.
+    A class needs the base classes and public methods that all entries have in common, a function
+    their common arguments. Raises InputError.
     """
     entries: list[Any] = [getattr(entry, "func", entry) for entry in table.values()]
     if all(inspect.isclass(entry) for entry in entries):
@@ -248,9 +261,9 @@ def check_kind(kind: str, name: str, found: Any, table: Table) -> Callable[..., 
         return found
     if not inspect.isfunction(found) and not inspect.isclass(found):
         raise InputError(f"{kind} '{name}' is a {type(found).__name__}: it must be a function.")
-    common = set.intersection(*(set(parameters(entry)) for entry in entries))
+    common = set.intersection(*(set(parameters_of(entry)) for entry in entries))
     try:
-        missing = sorted(common - set(parameters(found)))
+        missing = sorted(common - set(parameters_of(found)))
     except (TypeError, ValueError):  # a built-in without a signature
         missing = sorted(common)
     if missing:
@@ -260,8 +273,8 @@ def check_kind(kind: str, name: str, found: Any, table: Table) -> Callable[..., 
 
 def methods(part: type) -> set[str]:
     """The public methods of a class, ``__call__`` among them."""
-    named = {name for base in part.__mro__ if base is not object for name in vars(base)}
-    public = {name for name in named if name == "__call__" or not name.startswith("_")}
+    names = {name for base in part.__mro__ if base is not object for name in vars(base)}
+    public = {name for name in names if name == "__call__" or not name.startswith("_")}
     return {name for name in public if callable(getattr(part, name, None))}
 
 
@@ -269,10 +282,10 @@ def hints_of(make: Callable[..., Any]) -> dict[str, Any]:
     """Argument name -> annotation of a class or function (or a partial of one)."""
     inner = make.func if isinstance(make, partial) else make
     hints = get_type_hints(inner.__init__ if inspect.isclass(inner) else inner)
-    return {key: hints.get(key, Any) for key in parameters(make)}
+    return {key: hints.get(key, Any) for key in parameters_of(make)}
 
 
-def parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def parameters_of(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The named arguments of a class or function."""
     unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     found = inspect.signature(make).parameters
@@ -285,13 +298,13 @@ def _adapter(annotation: Any) -> Any:
 
 
 TINY, HUGE = 1e-37, 1e37
-"""What float32 holds, with a little room."""
+"""The smallest and the largest numbers that are accepted, a little inside float32's range."""
 
 
-def check(where: str, value: Any, annotation: Any) -> Any:
+def check_value(where: str, value: Any, annotation: Any) -> Any:
     """``value`` if it fits the annotation; lists become tuples. Raises InputError.
 
-    Numbers are such as float32 and int64 hold: none is infinite, or NaN.
+    Numbers must be finite, and within the range of float32 or int64.
     """
     value = _freeze(value)
     for number in _numbers(value):
@@ -308,8 +321,8 @@ def check(where: str, value: Any, annotation: Any) -> Any:
         return _adapter(annotation).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
-        said = first["msg"].lower()
-        raise InputError(f"{where} = {quote(value)} is not right: {said}.") from None
+        why = first["msg"].lower()
+        raise InputError(f"{where} = {quote(value)} is not right: {why}.") from None
 
 
 def _numbers(value: Any) -> Iterator[int | float]:

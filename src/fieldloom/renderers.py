@@ -1,4 +1,4 @@
-"""Renderers turn a field into observations. They receive a function, never a network."""
+"""Renderers map a function to observations: values, colours of light fields, volume rendering."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from fieldloom.types import RAY, Coords, Domain, Function, Values
 
 @runtime_checkable
 class Renderer(Protocol):
-    """From a function to observations.
+    """A map from a function to observations; it never sees the network behind the function.
 
     ``evaluations``: how often the function is evaluated for one observation.
-    ``stochastic``: whether it draws samples at random while gradients are kept.
+    ``stochastic``: whether samples are drawn at random while gradients are recorded.
     """
 
     evaluations: int
     stochastic: bool
 
     def domain(self, coord_dim: int, value_dim: int) -> Domain:
-        """What the field must map, for observations of these dimensions."""
+        """The dimensions of the field that observations of these dimensions need."""
         ...
 
     def deterministic(self) -> Renderer:
-        """The same renderer without randomness: for codes that are found outside training."""
+        """The same renderer without randomness, for encoding outside training."""
         ...
 
     def __call__(
@@ -60,8 +60,8 @@ class Direct:
 class Plucker:
     """A light field: the colour of a ray (origin | direction) is the field's value at the ray.
 
-    The field sees the Pluecker coordinates [d, o x d] of the unit direction d, which are the same
-    wherever on the ray its origin lies (arXiv:2106.02634, eq. 1).
+    The field sees the Pluecker coordinates [d, o x d] of the unit direction d, which do not depend
+    on the position of the origin on the ray (arXiv:2106.02634, eq. 1).
     """
 
     evaluations = 1
@@ -81,7 +81,7 @@ class Plucker:
 
 
 def plucker(rays: Coords) -> Coords:
-    """(..., 6) origin | direction -> (..., 6) unit direction | moment."""
+    """Pluecker coordinates: (..., 6) origin | direction -> (..., 6) unit direction | moment."""
     origin, direction = rays.split(3, -1)
     unit = F.normalize(direction, dim=-1)
     return torch.cat([unit, torch.linalg.cross(origin, unit)], -1)
@@ -99,21 +99,21 @@ def check_rays(coord_dim: int, name: str) -> None:
 # -- volume rendering, from the samples of a ray to its colour
 
 
-def even_samples(near: float, far: float, count: int, rays: Coords) -> Tensor:
-    """``count`` parameters t of every ray at equal steps, both ends included.
+def sample_evenly(near: float, far: float, count: int, rays: Coords) -> Tensor:
+    """Evenly spaced parameters t of every ray, ``count`` of them, both ends included.
 
-    rays (batch, rays, 6) -> (batch, rays, count), a view of one row.
+    rays (batch, rays, 6) -> (batch, rays, count), an expanded view of one row.
     """
     steps = torch.linspace(0, 1, count, dtype=torch.float64)
     t = (near + (far - near) * steps).to(rays)
     return t.expand(*rays.shape[:2], -1)
 
 
-def stratified(t: Tensor, generator: Generator | None = None) -> Tensor:
-    """One uniform draw from the stratum of each sample (arXiv:2003.08934, eq. 2).
+def sample_stratified(t: Tensor, generator: Generator | None = None) -> Tensor:
+    """Stratified samples: a uniform draw from the bin of each sample (arXiv:2003.08934, eq. 2).
 
-    t (..., samples), ascending, is even; a stratum ends in the middle between two samples, and the
-    first and the last at the ends of the ray. Returns (..., samples), ascending.
+    t (..., samples), ascending and evenly spaced; bins as ``bin_edges`` gives them. Returns
+    (..., samples), ascending.
     """
     edges = bin_edges(t)
     lower, upper = edges[..., :-1], edges[..., 1:]
@@ -121,13 +121,13 @@ def stratified(t: Tensor, generator: Generator | None = None) -> Tensor:
 
 
 def bin_edges(t: Tensor) -> Tensor:
-    """The ends and the middles between samples (..., samples) -> (..., samples + 1)."""
+    """Bins of samples: both ends, and midpoints; (..., samples) -> (..., samples + 1)."""
     middle = (t[..., 1:] + t[..., :-1]) / 2
     return torch.cat([t[..., :1], middle, t[..., -1:]], -1)
 
 
 def blur_weights(weights: Tensor) -> Tensor:
-    """Each weight the mean of two maxima with its neighbours, and 0.01: (..., samples).
+    """Weights widened by a 2-tap max and a 2-tap mean filter, plus 0.01: (..., samples).
 
     Source: arXiv:2103.13415, section 3.1.
     """
@@ -145,9 +145,9 @@ def sample_pdf(
 ) -> Tensor:
     """``count`` samples of t from the piecewise constant density of the weights.
 
-    t, weights (..., samples): a weight, not negative, spreads over the bin of its sample
-    (``bin_edges``). random: draws, from the generator or torch's own; otherwise the quantiles at
-    equal steps of the distribution. Returns (..., count), ascending.
+    t, weights (..., samples): each weight is not negative and covers the bin of its sample
+    (``bin_edges``). random: whether samples are drawn, from the generator or torch's default;
+    otherwise they are evenly spaced quantiles. Returns (..., count), ascending.
     Source: arXiv:2003.08934, section 5.2 (inverse transform sampling).
     """
     edges = bin_edges(t)
@@ -177,13 +177,13 @@ DENSITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": lambda raw: F.softplus(raw - 1),
     "exp": torch.exp,
 }
-"""Densities, never negative, from raw values: elementwise, any shape."""
+"""Activations from raw values to densities, which are not negative: elementwise, any shape."""
 
 
 def interval_lengths(t: Tensor, last: float | Literal["step"]) -> Tensor:
-    """delta_k = t_(k+1) - t_k, and after the last sample ``last``, or the mean of the others.
+    """Lengths of the intervals after each sample: delta_k = t_(k+1) - t_k, (..., samples).
 
-    (..., samples) -> (..., samples)
+    last: the length of the last interval; ``step``: the mean of the others.
     """
     delta = t.diff(dim=-1)
     end = delta.mean(-1, keepdim=True) if last == "step" else last
@@ -191,9 +191,10 @@ def interval_lengths(t: Tensor, last: float | Literal["step"]) -> Tensor:
 
 
 def transmittance(alpha: Tensor, bounded: bool = False) -> Tensor:
-    """T_k = prod_(j<k) (1 - alpha_j + 1e-10): how much light passes the samples before each.
+    """T_k = prod_(j<k) (1 - alpha_j + 1e-10): the fraction of light that reaches k.
 
-    alpha (..., samples), opacities in [0, 1] -> (..., samples). bounded: no factor passes 1.
+    alpha (..., samples), opacities in [0, 1] -> (..., samples).
+    bounded: whether factors are clamped to at most 1.
     """
     passing = 1 - alpha + 1e-10
     if bounded:
@@ -202,7 +203,7 @@ def transmittance(alpha: Tensor, bounded: bool = False) -> Tensor:
 
 
 class Rendered(NamedTuple):
-    """What a ray saw: colour (..., 3), depth (...), opacity (...), weights (..., samples)."""
+    """Results of rays: colour (..., 3), depth (...), opacity (...), weights (..., samples)."""
 
     colour: Tensor
     depth: Tensor
@@ -238,29 +239,31 @@ def composite(
 class Volume:
     """Emission and absorption along rays, by quadrature (arXiv:2003.08934, eqs. 1 to 3).
 
-    A ray is origin | direction, its points origin + t * direction, t from near to far; the
-    direction need not be a unit vector, distances are measured along it. The field maps points
-    (and, with ``directions``, unit directions) to raw colours and a raw density.
+    A ray is origin | direction, its points are origin + t * direction, t from near to far; the
+    direction need not be a unit vector. The field maps points (and, with ``directions``, unit
+    directions) to raw colours and a raw density.
 
-    samples:    of the first pass, at equal steps of t, both ends included; with a generator, or in
-                training (``jitter``), each is drawn from its own stratum instead (eq. 2 there).
-    fine:       further samples of a second pass, by importance: at the quantiles of the first
-                pass's weights, widened by one sample (arXiv:2103.13415, section 3.1), since a
-                surface lies anywhere before the sample that meets it; it evaluates both.
-    background: ``white`` (the largest value of a colour) or ``black`` (the smallest, in
-                ``range``) behind what the ray leaves over; ``none`` adds nothing.
+    samples:    samples of the first pass, evenly spaced in t, both ends included; with a generator,
+                or in training (``jitter``), they are stratified samples (eq. 2 there).
+    fine:       further samples of a second pass, by importance: quantiles of the first pass's
+                weights, widened by one sample (arXiv:2103.13415, section 3.1), since a surface lies
+                anywhere before the sample that meets it. The second pass evaluates all samples.
+    background: ``white`` (the largest value of ``range``) or ``black`` (the smallest), weighted by
+                the remaining transmittance; ``none`` adds nothing.
     range:      of colours: ``signed`` is [-1, 1], ``unit`` [0, 1].
-    colour:     from raw to colour, ``identity`` (mNIF) or ``sigmoid``, which is taken to ``range``.
-    density:    ``elu``: min(max(ELU(x, 0.1) + 0.1, 0), 10) (Functa, mNIF), ``relu``, ``softplus``
-                of x - 1, or ``exp``.
-    intervals:  what distances between samples are measured in: ``length``, or ``t`` (TransINR, IPC,
-                whose rays' directions are longer than 1).
+    colour:     activation of raw colours: ``identity`` (mNIF), or ``sigmoid`` scaled to ``range``.
+    density:    activation of raw densities: ``elu``, min(max(ELU(x, 0.1) + 0.1, 0), 10) (Functa,
+                mNIF), ``relu``, ``softplus`` of x - 1, or ``exp``.
+    intervals:  unit of the distances between samples: ``length`` in space, or ``t`` (TransINR, IPC,
+                whose directions are longer than 1).
     last:       the length of the last interval: 1e10 (mNIF), 1e-3 (Functa, IPC), or ``step``, the
                 mean of the others.
-    bounded:    whether no factor of the transmittance passes 1 (Functa).
+    bounded:    whether factors of the transmittance are clamped to at most 1 (Functa).
     scale:      points are divided by it before the field sees them.
-    pieces:     points evaluated at a time where no gradient is kept; with a generator they decide
-                which ray gets which draw.
+    directions: whether the field sees unit directions.
+    jitter:     whether training uses stratified samples.
+    pieces:     points evaluated at a time without gradients; with a generator it also decides which
+                ray gets which draw.
     """
 
     def __init__(
@@ -317,12 +320,12 @@ class Volume:
         return self._in_pieces(function, coords, generator).colour
 
     def depth(self, function: Function, coords: Coords) -> Values:
-        """Expected distance t along each ray, far where nothing is met: (batch, rays, 1)."""
+        """Expected distance t along each ray, and ``far`` for empty rays: (batch, rays, 1)."""
         seen = self._in_pieces(function, coords, None)
         return (seen.depth + (1 - seen.opacity) * self.far).unsqueeze(-1)
 
     def _in_pieces(self, function: Function, rays: Coords, generator: Generator | None) -> Rendered:
-        """All rays at once where a gradient is kept; otherwise so many as ``pieces`` allows."""
+        """Render all rays at once with gradients, or in pieces of ``pieces`` points without."""
         if torch.is_grad_enabled():
             return self.march(function, rays, generator)
         size = max(1, self.pieces // (len(rays) * (self.samples + self.fine)))
@@ -332,14 +335,16 @@ class Volume:
     def march(
         self, function: Function, rays: Coords, generator: Generator | None = None
     ) -> Rendered:
-        """One pass, or a coarse and a fine one."""
+        """Render rays (batch, rays, 6) by one pass, or by a coarse and a fine pass."""
         origin, direction = rays.split(3, -1)
         t = self.ray_samples(rays, generator)
         seen = self._pass(function, origin, direction, t)
         if self.fine == 0:
             return seen
         weights = blur_weights(seen.weights.detach())
-        t = t.expand(*weights.shape[:2], -1)  # rays shared by several codes part here
+        t = t.expand(
+            *weights.shape[:2], -1
+        )  # samples of rays that several codes share differ from here on
         fine = sample_pdf(t, weights, self.fine, self._random(generator), generator)
         t = torch.cat([t, fine], -1).sort(-1).values
         return self._pass(function, origin, direction, t)
@@ -349,8 +354,8 @@ class Volume:
 
     def ray_samples(self, rays: Coords, generator: Generator | None = None) -> Tensor:
         """The parameters t of the first pass: (batch, rays, samples)."""
-        t = even_samples(self.near, self.far, self.samples, rays)
-        return stratified(t, generator) if self._random(generator) else t
+        t = sample_evenly(self.near, self.far, self.samples, rays)
+        return sample_stratified(t, generator) if self._random(generator) else t
 
     def _pass(self, function: Function, origin: Tensor, direction: Tensor, t: Tensor) -> Rendered:
         points = (origin.unsqueeze(-2) + t.unsqueeze(-1) * direction.unsqueeze(-2)) / self.scale
@@ -362,9 +367,9 @@ class Volume:
         return self.composite_raw(raw, t, length if self.by_length else torch.ones_like(length))
 
     def composite_raw(self, raw: Tensor, t: Tensor, length: Tensor) -> Rendered:
-        """What rays see, of the field's raw values.
+        """Composite the field's raw values.
 
-        raw (..., samples, colour + 1), t (..., samples), length (..., 1) of the directions.
+        raw (..., samples, colour + 1), t (..., samples), length of the directions (..., 1).
         """
         colour, density = raw[..., :-1], DENSITIES[self.density](raw[..., -1])
         if self.colour == "sigmoid":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldloom import export
+from fieldloom import atomic, export
 from fieldloom.engine.run import Run
 from fieldloom.evaluation import Result
+from fieldloom.evaluation.plots import figure_to_png
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
 
 SAMPLES = 64
-"""Images on the sheet of samples; of other data half as many."""
+"""The most images on the sheet of samples; of other data half as many are drawn."""
 
 
 def write(
@@ -35,7 +35,7 @@ def write(
 ) -> None:
     """Write ``report.json``, ``report.html`` and the images into the run.
 
-    resolution: of samples and interpolations that are drawn. seconds: what training took, if known.
+    resolution: of samples and interpolations. seconds: the duration of training, if known.
     """
     settings = system.settings
     run.write_json(
@@ -55,8 +55,8 @@ def write(
     if log := run.read_log():
         images = {"Loss": ("curves.png", plot_losses(log))} | images
     for name, content in images.values():
-        export.write(content, run.inside(name))
-    export.text(html_page(run, system, result, images), run.inside("report.html"))
+        atomic.write_bytes(content, run.inside(name))
+    atomic.write_text(html_page(run, system, result, images), run.inside("report.html"))
 
 
 def nearest_table(result: Result, source: Source) -> list[dict[str, Any]]:
@@ -77,12 +77,13 @@ def nearest_table(result: Result, source: Source) -> list[dict[str, Any]]:
 
 
 ImageFile = tuple[str, bytes]
+"""The name and the content of a file."""
 
 
 def draw_images(
     run: Run, system: System, source: Source, result: Result, resolution: Resolution | None
 ) -> dict[str, ImageFile]:
-    """Caption -> file name and bytes."""
+    """The images of a report: caption -> file name and bytes."""
     images: dict[str, ImageFile] = {}
     count = min(16, len(result.reconstructions))
     true, made = (as_images(system, x[:count]) for x in (result.originals, result.reconstructions))
@@ -100,7 +101,7 @@ def draw_images(
     if result.sample_codes is not None and result.samples is not None:
         images |= draw_samples(system, source, result, resolution)
     if len(result.codes) >= 2 and system.family.has_code:
-        frames = interpolation(system, result.codes[:16].to(system.device), resolution)
+        frames = draw_interpolation(system, result.codes[:16].to(system.device), resolution)
         if frames:
             path = export.gif(frames, run.inside("interpolation.gif"))
             images["Between pairs of held-out data, along the line between their codes"] = (
@@ -111,7 +112,7 @@ def draw_images(
 
 
 def as_images(system: System, data: Tensor) -> Tensor | None:
-    """Images (n, 3, height, width) of data; None where they cannot be shown, or there are none."""
+    """Images (n, 3, height, width) of data; None where they cannot be shown, or are empty."""
     scattered = data.ndim < 4 and len(system.modality.shape()) > 1
     if not len(data) or scattered:
         return None
@@ -120,7 +121,7 @@ def as_images(system: System, data: Tensor) -> Tensor | None:
 
 
 def decode_views(system: System, codes: Tensor, resolution: Resolution | None) -> Tensor:
-    """As ``System.decode``; of scenes one view, since one is shown."""
+    """As ``System.decode``, but of scenes a single view."""
     return system.decode(codes, resolution, system.modality.cameras(count=1)).tensor
 
 
@@ -135,7 +136,10 @@ def tile_height(images: Tensor) -> int:
 def draw_samples(
     system: System, source: Source, result: Result, resolution: Resolution | None
 ) -> dict[str, ImageFile]:
-    """The sheet of samples, and the one of their nearest training data, where these are known."""
+    """The sheet of samples and, where these are known, of their nearest training data.
+
+    Returns caption -> file name and bytes.
+    """
     assert result.sample_codes is not None
     assert result.samples is not None
     is_image = result.samples.ndim == 4
@@ -172,12 +176,12 @@ def draw_samples(
     return images
 
 
-def interpolation(
+def draw_interpolation(
     system: System, codes: Tensor, resolution: Resolution | None, steps: int = 20
 ) -> list[NDArray[np.uint8]]:
     """Frames from the first half of the codes to the second half and back.
 
-    None where data cannot be shown.
+    No frames where data cannot be shown as images.
     """
     half = min(len(codes) // 2, 8)
     fractions = [i / (steps - 1) for i in range(steps)]
@@ -209,11 +213,7 @@ def plot_losses(log: list[dict[str, Any]]) -> bytes:
             ax.legend()
         ax.set(title=f"stage {stage}", xlabel="step", ylabel="loss", yscale="log")
         ax.grid(alpha=0.3)
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return figure_to_png(figure)
 
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;
@@ -226,11 +226,11 @@ td.n{text-align:right}td.of{color:#555}"""
 
 
 def html_page(run: Run, system: System, result: Result, images: dict[str, ImageFile]) -> str:
-    """One HTML file with everything inside."""
+    """The report as one HTML file with its images embedded."""
     escape: Callable[[object], str] = lambda x: html.escape(str(x))
     settings = system.settings
     rows = "".join(
-        f"<tr><td>{escape(m.name)}</td><td class=n>{number(m.value)}</td>"
+        f"<tr><td>{escape(m.name)}</td><td class=n>{format_number(m.value)}</td>"
         f"<td class=n>{escape(settings.expected.get(m.name, ''))}</td>"
         f"<td class=of>{escape(m.of)}</td><td class=of>{escape(m.how)}</td></tr>"
         for m in result.metrics
@@ -250,9 +250,10 @@ def html_page(run: Run, system: System, result: Result, images: dict[str, ImageF
 
 
 def data_uri(name: str, content: bytes) -> str:
+    """An image file as a URI that holds its content; the type is the name's suffix."""
     return f"data:image/{name.rpartition('.')[2]};base64,{base64.b64encode(content).decode()}"
 
 
-def number(value: float) -> str:
-    """Four significant digits; whole numbers with thousands apart."""
+def format_number(value: float) -> str:
+    """A number as text: four significant digits, or a whole number with separated thousands."""
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"

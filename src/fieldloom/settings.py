@@ -1,4 +1,4 @@
-"""What a recipe says beside its parts, checked once: its stages of training, its evaluation."""
+"""The settings of a recipe, parsed and checked once: training stages, evaluation, facts of data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Stage:
     """A section ``[train.X]`` of a recipe.
 
     steps, batch: optimizer steps, signals in each.
-    optimizer: name and arguments; groups: what differs for a group of an objective's parameters
+    optimizer: name and arguments; groups: settings of single groups of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
     schedule:  of the learning rate: ``cosine`` to 0 over the steps, ``constant``, or ``step``:
                multiplied by ``factor`` after every ``every`` steps (below 1: a fraction of all
@@ -85,9 +85,8 @@ IMAGE_SETS = ("frechet", "kid", "precision-recall")
 SHAPE_SETS = ("shapes", "cloud-frechet")
 METRICS = (*PAIRED, *IMAGE_SETS, *SHAPE_SETS)
 
-
 OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "temperature")
-"""Of sampling; which of them a prior has is the prior's."""
+"""Options of sampling; each prior has some of them."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Evaluation:
               and of sets of shapes (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in
               the features of a point-cloud detector).
     protocol: how sets of shapes are compared: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
-    points:   of each surface, where not the protocol's: metrics are then marked so.
+    points:   of each surface, instead of the protocol's number: metrics then say so.
     resolution: of the grid that surfaces are found on; None: as trained.
     samples:  drawn from the prior, in equal numbers of each class where there are classes, with its
               options (``OPTIONS``) where they are given; None: 256, or of shapes and views as many
@@ -139,7 +138,7 @@ class Evaluation:
             raise unknown("protocol", self.protocol, PROTOCOLS)
 
     def options(self) -> dict[str, Any]:
-        """What the prior's ``sample`` is given."""
+        """The options that the prior's ``sample`` is called with."""
         given = {name: getattr(self, name) for name in OPTIONS}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -154,15 +153,15 @@ def parse_evaluation(spec: Any) -> Evaluation:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything of a recipe that is no part.
+    """Everything in a recipe but its parts.
 
-    stages:   name -> its section ``[train.X]``, as it is where a recipe is silent, too.
+    stages:   name -> its section ``[train.X]``, with defaults where the recipe has none.
     source:   the section ``[source]`` as a table; {} where a recipe has none.
-    parts:    section -> name of the part that it asks for; those that a recipe has.
-    signals, classes: of the training data, 0 before they were read. names: of the classes; filter:
-              how images were resized.
-    title:    the recipe's and the variant's name; paper: what it is a row of.
-    expected: published metrics; dead: parameters of the released code that nothing uses.
+    parts:    section -> name of its part, for the sections that the recipe has.
+    signals, classes: numbers of training signals and of classes, 0 before the data are read.
+              names: of the classes; filter: how images were resized.
+    title:    the recipe's and the variant's name; paper: the publication that it reproduces.
+    expected: published metrics; dead: unused parameters of the released code.
     """
 
     seed: int = 0
@@ -180,8 +179,8 @@ class Settings:
     dead: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def of_field(self) -> Stage:
-        """The stage that trains fields and their encoder."""
+    def field_stage(self) -> Stage:
+        """The stage ``field``, which trains the family and its encoder."""
         return self.stages["field"]
 
 

@@ -1,8 +1,8 @@
 """Stopping: the first signal requests it, a second one ends the program at once.
 
-Work that can be resumed asks whether it should stop, finishes a step, and saves its state. A long
-step asks between its inner steps and raises ``Paused`` with its state; whoever can save that state
-calls the step within ``pausable``, and hands the state back there when the step is done again.
+Work that can be resumed checks whether it should stop, finishes a step, and saves its state. A long
+step checks between its inner steps, and raises ``Paused`` with its state; a caller that can save
+that state calls the step within ``pausable``, and passes the state to it on resuming.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _pausable: ContextVar[dict[str, Tensor] | None] = ContextVar("pausable", default
 
 
 class Paused(Exception):
-    """A step was left between its inner steps. tensors: its state, all that resuming depends on."""
+    """A step was interrupted between its inner steps. tensors: its complete state."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__("paused")
@@ -43,7 +43,7 @@ def should_pause() -> bool:
 
 
 def take_state() -> dict[str, Tensor]:
-    """The state in which this step paused before, given out once; empty where it begins."""
+    """The state in which this step paused before, returned only once; empty for a new step."""
     held = _pausable.get()
     found = dict(held or {})
     if held:
@@ -63,7 +63,7 @@ def pausable(tensors: Mapping[str, Tensor] | None = None) -> Iterator[None]:
 
 @contextmanager
 def substep(name: str, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """A context for a part of a step that may pause, too: its state has this name in the whole.
+    """A context for a part of a step that may pause, too; its state gets this name as prefix.
 
     tensors: the state in which the whole step paused before.
     """
@@ -84,8 +84,8 @@ def substep(name: str, tensors: Mapping[str, Tensor]) -> Iterator[None]:
 def stoppable() -> Iterator[None]:
     """A context in which the first signal only requests to stop, so that a step is always finished.
 
-    A second one ends the program at once, by KeyboardInterrupt. In a thread that is not the main
-    one signals are left alone.
+    A second one ends the program at once, by KeyboardInterrupt. Outside the main thread nothing is
+    changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

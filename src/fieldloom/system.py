@@ -35,15 +35,15 @@ Label = int | str | Sequence[int | str] | Tensor
 """A class's number or name, or one for each datum."""
 
 STRIP = 1 << 22
-"""Values of a datum that ``System.strips`` holds at a time."""
+"""The most values of a datum that ``System.strips`` holds at a time."""
 
 
 class Refined(NamedTuple):
-    """What ``System.refine`` found: ``system.decode(code)`` are the refined data.
+    """The result of ``System.refine``: ``system.decode(code)`` returns the refined data.
 
     start: the encoder's codes (batch, tokens, width), of the system that was refined. before,
-    after: (batch,), the PSNR in dB over the known points of what the codes were found from, of the
-    encoder's codes and of the refined ones.
+    after: (batch,), the PSNR in dB of the encoder's and of the refined codes, over the known points
+    that they were found from.
     """
 
     system: System
@@ -56,13 +56,13 @@ class Refined(NamedTuple):
 class System(nn.Module):
     """A neural-field model: from data to codes (batch, tokens, width), and back.
 
-    Data are ``Data``; where nothing stands beside their values, a tensor or a numpy array will do.
+    Data are ``Data``; a tensor or a numpy array will do where values alone are enough.
 
     prior:    None in a recipe without one.
-    recipe:   resolved, kept for saving; settings: what it says beside its parts.
-    stored_recipe: the recipe as the run's file has it, whose names may be older: the run's files
-              carry fingerprints of that.
-    finished: the stages of training that the weights have behind them.
+    recipe:   resolved, kept for saving; settings: everything in it but its parts.
+    stored_recipe: the recipe as the run's file has it, perhaps with old names: the run's files
+              carry fingerprints of it.
+    finished: the stages of training that are finished.
     permit:   what the user allows the parts and data of this system.
     """
 
@@ -99,12 +99,12 @@ class System(nn.Module):
 
     @property
     def generates(self) -> bool:
-        """Whether there is a prior, and it is trained."""
+        """Whether the system can sample: it has a prior, and that is trained."""
         return self.prior is not None and "prior" in self.finished
 
     @property
     def encodes(self) -> bool:
-        """Whether codes can be found from data: not in a GAN, whose encoder knows nothing."""
+        """Whether the system can encode data: a GAN cannot, it has no encoder."""
         return not (isinstance(self.encoder, Nothing) and self.family.has_code)
 
     @property
@@ -120,7 +120,7 @@ class System(nn.Module):
     def encode(self, data: Data | Array, batch: int | None = None) -> Code:
         """The codes of data: (batch, tokens, width). batch: as of ``signals``.
 
-        Raises InputError for what is not of this run's kind.
+        Raises InputError where data are not of the modality's kind, and where ``encodes`` is False.
         """
         found = [self.encode_signal(x) for x in self.signals(data, batch)]
         if not found:
@@ -128,12 +128,12 @@ class System(nn.Module):
         return torch.cat(found)
 
     def signals(self, data: Data | Array, batch: int | None = None) -> Iterator[Signal]:
-        """What codes of data are found from, a few signals at a time.
+        """The observations that an encoder finds the codes of data from, a few signals at a time.
 
-        batch: so many of them; None: the recipe's micro-batch (of fewer signals, if they are
-        encoded from more points than they are trained on), or, where the codes of a batch depend on
-        one another, the batch that it trains with, or, where the encoder cuts batches itself, all.
-        An encoder may draw by the data's index in their set; 0, 1, 2 ... where it is not known.
+        batch: the number of signals at a time; None: the micro-batch of training (fewer, if
+        encoding sees more points than a step of training), or the batch of training where the codes
+        of a batch depend on one another, or all data where the encoder itself divides them into
+        batches. Data without an index get 0, 1, 2 ..., by which encoders seed random numbers.
         """
         if not self.encodes:
             raise InputError("this run cannot encode: it was trained without an encoder.")
@@ -142,13 +142,13 @@ class System(nn.Module):
             check_whole("batch", batch, 1)
         if data.index is None:
             data = replace(data, index=torch.arange(len(data)))
-        size = batch or self.encode_batch(data)
+        size = batch or self.encode_batch_size(data)
         for first in range(0, len(data), size):
             yield self.modality.encoding(data.part(slice(first, first + size)))
 
-    def encode_batch(self, data: Data) -> int:
-        """How many of these data are encoded at a time, where nothing is asked for."""
-        stage, points = self.settings.of_field, 0
+    def encode_batch_size(self, data: Data) -> int:
+        """How many of these data are encoded at a time by default."""
+        stage, points = self.settings.field_stage, 0
         if stage.points is not None and len(data):
             points = self.modality.encoding(data.part(slice(1))).coords.shape[1]
         return self.encoder.batch_size(len(data), points, stage.batch, stage.micro, stage.points)
@@ -180,15 +180,16 @@ class System(nn.Module):
     ) -> Data:
         """As ``decode``, not clamped."""
         code, cameras = self.as_code(code), self.choose_cameras(cameras)
-        self.check_room(code, resolution, cameras)
+        self.check_memory(code, resolution, cameras)
         coords = self.modality.grid(resolution, cameras).to(self.device)
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
         return self.modality.assemble(values.cpu(), resolution, cameras)
 
     def predict_at(self, code: Code | NDArray[Any], data: Data) -> Data:
-        """What codes give where these data were observed: in their shape, not clamped.
+        """The data of codes where these data were observed: in their shape, not clamped.
 
-        Of views at their own cameras, of samples at their coordinates, of grids at their axes.
+        Views are rendered at their own cameras, samples are evaluated at their coordinates, and
+        grids at their resolution.
         """
         code = self.as_code(code)
         coords = self.modality.coords_of(data).to(self.device)
@@ -196,7 +197,7 @@ class System(nn.Module):
         return self.modality.as_observed(values, data)
 
     def as_code(self, code: Any) -> Code:
-        """Codes as the family takes them. Raises InputError for what are none of this run's."""
+        """Codes in the family's dtype. Raises InputError where their shape is not the family's."""
         code = as_numbers("code", code).to(self.dtype)
         tokens, width = self.family.code_shape
         if code.ndim != 3 or tuple(code.shape[1:]) != (tokens, width) or not len(code):
@@ -207,27 +208,27 @@ class System(nn.Module):
         return code
 
     def one_code(self, code: Any) -> Code:
-        """As ``as_code``, of one signal."""
+        """As ``as_code``, of one signal. Raises InputError for more."""
         code = self.as_code(code)
         if len(code) != 1:
             raise InputError(f"code: {len(code)} codes where one is asked for: take code[:1].")
         return code
 
     def as_data(self, data: Any) -> Data:
-        """Data as the modality takes them, floats of this system's dtype. Raises InputError."""
+        """Data of data or arrays, with floats in this system's dtype. Raises InputError."""
         data = as_data(data)
         if isinstance(data.values, Tensor) and data.values.is_floating_point():
             data = replace(data, values=data.values.to(self.dtype))
         return data
 
     def choose_cameras(self, cameras: Any) -> Cameras | None:
-        """The cameras that are given, or those that the modality looks with. Raises InputError."""
+        """The cameras that are given, or else the modality's own. Raises InputError."""
         return self.modality.cameras() if cameras is None else as_cameras(cameras)
 
-    def check_room(
+    def check_memory(
         self, code: Code, resolution: Resolution | None, cameras: Cameras | None = None
     ) -> None:
-        """Raise InputError where data of this resolution would not fit this machine's memory."""
+        """Raise InputError where decoded data of this resolution need more memory than there is."""
         points = math.prod(self.modality.shape(resolution))
         points *= 1 if cameras is None else cameras.count
         each = self.modality.coord_dim + 2 * len(code) * self.modality.value_dim
@@ -242,12 +243,12 @@ class System(nn.Module):
         values: int = STRIP,
         frame: float | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
-        """The datum of one code (1, tokens, width), from its first row to its last, not clamped.
+        """Decode one code (1, tokens, width) in strips, from the first row to the last, unclamped.
 
-        Yields the index of a strip's first row and the strip, (channel, rows, *other axes); joined
-        they are what ``predict`` gives. window, frame: the part that is drawn, as ``Modality.rows``
-        takes them. values: of a strip, at most; a row is never cut. Raises InputError where data
-        are no grids.
+        Yields the index of a strip's first row and the strip, (channel, rows, *other axes); joined,
+        strips are what ``predict`` returns. window, frame: the part that is decoded, as of
+        ``Modality.rows``. values: the most values of a strip, which has at least one row. Raises
+        InputError where data are no grids.
         """
         shape, coords = self.modality.rows(resolution, window, frame)
         code, channels = self.as_code(code), self.modality.channels
@@ -257,8 +258,10 @@ class System(nn.Module):
         rows = max(1, values // (channels * math.prod(shape[1:])))
         for first in range(0, shape[0], rows):
             part = slice(first, min(first + rows, shape[0]))
-            where = coords(part).to(self.device)
-            made = self.modality.denormalize(next(self.evaluate(code.to(self.device), where)).cpu())
+            points = coords(part).to(self.device)
+            made = self.modality.denormalize(
+                next(self.evaluate(code.to(self.device), points)).cpu()
+            )
             yield first, made[0].mT.unflatten(1, (part.stop - first, *shape[1:]))
 
     def evaluate(
@@ -275,12 +278,12 @@ class System(nn.Module):
     ) -> Data:
         """Distances along the rays of views: (batch, view, 1, height, width) in [0, 1].
 
-        0 is the renderer's near, 1 its far, where rays that meet nothing end, too.
+        0 is the renderer's ``near``, 1 its ``far``, where rays that hit nothing end, too.
         """
         if not isinstance(self.render, Volume):
             raise InputError("depth needs renderer 'volume': a light field knows no distance.")
         code, cameras = self.as_code(code), self.choose_cameras(cameras)
-        self.check_room(code, resolution, cameras)
+        self.check_memory(code, resolution, cameras)
         rays = self.modality.grid(resolution, cameras).to(self.device)
         rays = rays.expand(len(code), -1, -1)
         with torch.no_grad():
@@ -297,8 +300,8 @@ class System(nn.Module):
     ) -> Mesh | None:
         """The surface of one shape's code (1, tokens, width); None where there is none.
 
-        project: Newton steps of the vertices onto the field's level set. frame: where the original
-        stood, (4,): centre and scale. Raises InputError where data are no shapes.
+        project: Newton steps of the vertices onto the field's level set. frame: the centre and
+        scale of the original mesh, (4,). Raises InputError where data are no shapes.
         """
         code = self.one_code(code)
         check_whole("project", project)
@@ -314,13 +317,13 @@ class System(nn.Module):
     def function(self, code: Code | NDArray[Any]) -> Function:
         """The data of one code (1, tokens, width) as a function of the field's own coordinates.
 
-        For what asks for values, or gradients, where no grid is: projecting a mesh's vertices.
+        It gives values and gradients at any points, as to project a mesh's vertices.
         """
         weights = self.family.conditioner(self.one_code(code).to(self.device))
         return lambda x: self.modality.denormalize(self.link(self.family.field(x, weights)))
 
     def reconstruct(self, data: Data | Array, resolution: Resolution | None = None) -> Data:
-        """decode(encode(data)); views are rendered at their own cameras."""
+        """decode(encode(data)), at any resolution; views are rendered at their own cameras."""
         data = as_data(data)
         made = self.decode(self.encode(data), resolution, data.cameras)
         return replace(made, frame=data.frame, index=data.index, label=data.label)
@@ -337,20 +340,20 @@ class System(nn.Module):
         seed: int = 0,
         on_step: OnStep | None = None,
     ) -> Refined:
-        """Encode data, then let Adam go on from the encoder's answer, for each signal by itself.
+        """Encode data, then optimise each signal's code (or weights) further with Adam.
 
         what:   ``codes``: the family stays as it is; ``weights``: all weights of each function.
         rate:   of Adam; None: 1e-2 for codes, 1e-4 for weights.
         points: of a signal, sampled anew for each step; None: as many as a step of training saw.
                 Views take theirs from those that a code is found from, never from those held out.
         seed:   of the sampled points.
-        on_step: is told where the descent of each stack of signals is (``encoders.Step``).
+        on_step: is called with the state of each stack's descent (``encoders.Step``).
 
         A signal whose PSNR did not rise keeps the encoder's answer. Raises InputError where there
         is no code to refine, and where the system cannot encode. Sources: ``encoders.refine``.
         """
         check_refinement(self.family, what, steps, rate, points)
-        data, stage = self.as_data(data), self.settings.of_field
+        data, stage = self.as_data(data), self.settings.field_stage
         if not len(data):
             raise InputError("refine: there are no data.")
         start, points = self.encode(data), points or stage.points
@@ -367,16 +370,19 @@ class System(nn.Module):
         return Refined(system, found.code, start.cpu(), found.before, found.after)
 
     def with_family(self, family: Family) -> System:
-        """The same data, renderer and loss with other functions; it neither encodes nor samples."""
+        """A system with another family, and the same data, renderer and loss.
+
+        It neither encodes nor samples.
+        """
         if family is self.family:
             return self
         parts = (self.modality, self.render, self.loss_fn, family.to(self.device), Nothing(), None)
         return System(*parts, self.recipe, self.link, self.permit)
 
     def unfold(self, code: Code) -> tuple[System, Code]:
-        """The same functions with all their weights as codes (batch, 1, weights).
+        """A system whose codes are all weights of a function, and ``code`` as such codes.
 
-        The system decodes such codes of any signal, not only of these.
+        These are (batch, 1, weights). The system decodes such codes of other signals, too.
         """
         family = self.family.unfold(code)
         return self.with_family(family), family.conditioner.origin(len(code)).detach()
@@ -402,15 +408,21 @@ class System(nn.Module):
         cameras: Cameras | Mapping[str, Array] | None = None,
         **options: Any,
     ) -> Data:
-        """New data from the prior. options: the prior's own (guidance, steps, sampler ...).
+        """New data from the prior, in [0, 1]. options: the prior's own (guidance, sampler ...).
 
-        label: a class's name or number, or one for each datum; None: any.
+        label: a class's name or number, or one for each datum; None: any class. cameras: as of
+        ``decode``.
         """
         return self.decode(self.sample_codes(count, label, seed, **options), resolution, cameras)
 
     def sample_codes(
         self, count: int, label: Label | None = None, seed: int = 0, **options: Any
     ) -> Code:
+        """New codes (count, tokens, width) from the prior; arguments as of ``sample``.
+
+        Raises InputError where there is no trained prior, and for labels and options that it does
+        not have.
+        """
         if self.prior is None:
             raise InputError("this recipe has no prior to sample from.")
         if not self.generates:
@@ -428,7 +440,7 @@ class System(nn.Module):
         return self.prior.sample(count, chosen, generator=generator, **options)
 
     def class_of(self, label: str) -> int:
-        """A class by its name, or by its number as text. Raises InputError for none of this run."""
+        """The number of a class by its name, or by its number as text. Raises InputError."""
         names = self.settings.names
         if not names:
             raise InputError(f"label = {quote(label)}: the classes of this run have no names.")
@@ -451,7 +463,7 @@ class System(nn.Module):
         return self.decode(self.encode_between(torch.stack([a, b]), steps), resolution)
 
     def encode_between(self, data: Data | Array, steps: int = 16) -> Code:
-        """Codes from that of the first of two data to that of the second: (steps, tokens, width).
+        """Codes on the line from the first of two data to the second: (steps, tokens, width).
 
         Raises InputError for data that are not two, or scattered points.
         """
@@ -462,22 +474,22 @@ class System(nn.Module):
             raise InputError(f"data: {len(data)} of them, where codes go from one to another.")
         self._check_steps(steps)
         ends = self.encode(data)
-        return self.between(ends[:1], ends[1:], steps)
+        return interpolate_codes(ends[:1], ends[1:], steps)
 
     def sample_between(self, first: int, last: int, steps: int = 16) -> Code:
         """Codes from the sample of one seed to that of another: (steps, tokens, width).
 
-        Along the great circle between them where the prior is N(0, I).
+        They lie on the great circle between them where the prior is N(0, I), else on the line.
         """
         self._check_steps(steps)
         a, b = (self.sample_codes(1, seed=seed) for seed in (first, last))
         standard = isinstance(self.prior, Gaussian) and not self.prior.learns
-        return self.between(a, b, steps, spherical=standard)
+        return interpolate_codes(a, b, steps, spherical=standard)
 
     def _check_steps(self, steps: int) -> None:
-        """Raise InputError for no number of codes, or more than fit this machine's memory."""
+        """Raise InputError where ``steps`` is no positive whole number, or too many codes."""
         check_whole("steps", steps, 1)
         numbers = memory.FLOAT * steps * math.prod(self.family.code_shape)
         memory.check(f"steps = {steps}", numbers, self.permit)
 
-    between = staticmethod(interpolate_codes)
+    interpolate_codes = staticmethod(interpolate_codes)

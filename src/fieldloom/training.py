@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,14 +15,14 @@ from torch import Tensor
 from fieldloom.assembly import assemble, objective_of
 from fieldloom.codes import bulk
 from fieldloom.engine import device as devices
-from fieldloom.engine.inherit import check_giver, inherit
+from fieldloom.engine.inherit import check_donor, inherit
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
-from fieldloom.engine.room import check_training
 from fieldloom.engine.run import FINGERPRINTED, SHARDS, Run
+from fieldloom.engine.training_memory import check_training_memory
 from fieldloom.errors import InputError, Interrupted
 from fieldloom.modalities.sources import Source
-from fieldloom.objectives import CodeBatch, Coding, Likelihood, Objective
+from fieldloom.objectives import AnyBatch, CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
 from fieldloom.recipe import STAGES, Recipe, merge, resolve
@@ -38,7 +39,7 @@ def train(
     stage: StageName = "all",
     device: str = "auto",
     resume: bool = False,
-    coded: Callable[[System, Source], None] | None = None,
+    on_codec: Callable[[System, Source], None] | None = None,
     fields: str | Path | None = None,
     permit: Permit = NOTHING,
     path: str | None = None,
@@ -46,24 +47,16 @@ def train(
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
     recipe: resolved; may be None with ``resume``, which takes the run's own.
-    coded:  is called when a codec that loses something is fitted, before a prior is trained on it.
-    fields: another run, whose trained field and codes a new run begins with.
-    permit: what the user allows.
-    path:   with ``resume``, where the run's data lie now; they must be the same.
+    on_codec: is called when a lossy codec is fitted, before a prior is trained on its tokens.
+    fields:   another run, whose trained field and codes a new run begins with.
+    permit:   what the user allows.
+    path:     with ``resume``, where the run's data lie now; they must be the same.
     Raises InputError where another process writes into the folder, where it holds a run already
     (and ``resume`` is not given) that has made anything, or holds none, and as ``inherit`` does.
     """
     run, where = Run(folder), devices.pick(device)
     with hold_lock(run.folder):
-        if run.exists and not (resume and run.has_model) and not run.read_environment():
-            raise InputError(
-                f"'{folder}' holds a recipe.toml that no training has written there: give another "
-                "--run."
-            )
-        if run.exists and not resume and not run.untouched:
-            raise InputError(f"'{folder}' holds a run already: give --resume, or another --run.")
-        if not run.exists and (resume or recipe is None):
-            raise InputError(f"'{folder}' holds no run to resume.")
+        check_folder(run, resume, known=recipe is not None)
         chosen = run.read_recipe() if resume else resolve(recipe or {})
         if path is not None:
             chosen = merge(chosen, {"source": {"path": path}})
@@ -72,15 +65,14 @@ def train(
             system = run.read_system(device, permit)
         else:
             system = assemble(resolved, permit).to(where)
-        system.recipe = resolved
-        system.stored_recipe = (
-            run.stored_recipe | {"source": resolved["source"]} if resume else resolved
-        )
+        system.recipe = system.stored_recipe = resolved
+        if resume:
+            system.stored_recipe = run.stored_recipe | {"source": resolved["source"]}
         stages = system.settings.stages
         todo = [
             name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
         ]
-        check(system, source, stages, todo, given=fields is not None)
+        check_stages(system, source, stages, todo, given=fields is not None)
         if resume:
             run.tidy(system.finished)
             if chosen.get("format", 1) < FINGERPRINTED:
@@ -88,13 +80,29 @@ def train(
             elif path is not None:
                 run.write_recipe(system.stored_recipe)
         else:
-            begin(system, run, where, fields)
+            begin_run(system, run, where, fields)
         todo = [name for name in todo if name not in system.finished]
         try:
-            _train_stages(system, source, stages, todo, run, where, coded)
+            _train_stages(system, source, stages, todo, run, where, on_codec)
         except Interrupted as stop:
             raise Interrupted(f"{stop}; --resume goes on from here.") from None
         return system
+
+
+def check_folder(run: Run, resume: bool, known: bool) -> None:
+    """Raise InputError where a folder can neither begin a run nor go on with one.
+
+    known: whether there is a recipe to begin a run with.
+    """
+    if run.exists and not (resume and run.has_model) and not run.read_environment():
+        raise InputError(
+            f"'{run.folder}' holds a recipe.toml that no training has written there: give another "
+            "--run."
+        )
+    if run.exists and not resume and not run.has_only_begun:
+        raise InputError(f"'{run.folder}' holds a run already: give --resume, or another --run.")
+    if not run.exists and (resume or not known):
+        raise InputError(f"'{run.folder}' holds no run to resume.")
 
 
 def check_resumed(folder: str | Path, name: str | None) -> None:
@@ -104,13 +112,16 @@ def check_resumed(folder: str | Path, name: str | None) -> None:
         raise InputError(f"--resume: '{folder}' is a run of another recipe than '{name}'.")
 
 
-def begin(system: System, run: Run, device: torch.device, fields: str | Path | None) -> None:
-    """Begin a new run, with the fields of another where one is given. The recipe comes last."""
+def begin_run(system: System, run: Run, device: torch.device, fields: str | Path | None) -> None:
+    """Begin a new run, with the trained fields of another run where one is given.
+
+    The recipe is written last, since a folder without one is no run.
+    """
     about = devices.environment(device) | {"command": sys.argv[1:]}
     if fields is not None and run.folder.resolve() == Path(fields).resolve():
         raise InputError(f"--fields: '{fields}' is this very run; --resume goes on with it.")
     if fields is not None:
-        about["fields"] = check_giver(system.recipe, fields)
+        about["fields"] = check_donor(system.recipe, fields)
     run.begin(system.recipe, about)
     if fields is not None:
         inherit(system, run, fields)
@@ -124,21 +135,21 @@ def _train_stages(
     todo: Sequence[str],
     run: Run,
     device: torch.device,
-    coded: Callable[[System, Source], None] | None,
+    on_codec: Callable[[System, Source], None] | None,
 ) -> None:
     if "field" in todo:
         train_field(system, source, stages["field"], run, device)
-        keep(system, "field", run)
+        finish_stage(system, "field", run)
     if system.prior is None or not {"codec", "prior"} & set(todo):
         return
     if not system.prior.learns:  # a GAN's prior was given before its field was trained
         for name in ("codec", "prior"):
-            keep(system, name, run)
+            finish_stage(system, name, run)
         return
-    train_prior(system, source, stages, todo, run, device, coded)
+    train_prior(system, source, stages, todo, run, device, on_codec)
 
 
-def check(
+def check_stages(
     system: System,
     source: Source,
     stages: Mapping[str, Stage],
@@ -149,14 +160,14 @@ def check(
 
     given: whether the trained field comes from another run.
     """
-    check_training(system, source, stages, todo)
+    check_training_memory(system, source, stages, todo)
     Training(objective_of(system), stages["field"])
     if system.prior is None:
         return
     if system.prior.codec.trained:
-        Training(Coding(system.prior.codec), stages["codec"])
+        Training(CodecLoss(system.prior.codec), stages["codec"])
     if system.prior.trained:
-        Training(Likelihood(system.prior), stages["prior"])
+        Training(PriorLoss(system.prior), stages["prior"])
     if not given and "field" not in [*system.finished, *todo]:
         raise InputError("the run has no trained field yet: --stage field comes first.")
     if system.prior.learns and len(source.train) < 2 and {"codec", "prior"} & set(todo):
@@ -165,8 +176,8 @@ def check(
         )
 
 
-def keep(system: System, stage: str, run: Run) -> None:
-    """The stage is finished: its weights are the run's, and its checkpoint is no more needed."""
+def finish_stage(system: System, stage: str, run: Run) -> None:
+    """Write the weights of a finished stage into the run, and remove its checkpoint."""
     system.finished.append(stage)
     run.write_system(system)
     run.drop_state()
@@ -175,14 +186,14 @@ def keep(system: System, stage: str, run: Run) -> None:
 def train_field(
     system: System, source: Source, stage: Stage, run: Run, device: torch.device
 ) -> None:
-    """The stage ``field``: family and encoder by the recipe's objective."""
+    """Train the stage ``field``: family and encoder, by the recipe's objective."""
     training = Training(objective_of(system), stage, STAGES.index("field"))
 
     def fetch(indices: Tensor) -> Batch:
         data = replace(source.take(source.train[indices]), index=indices)
         keep_grid = system.encoder.reads_grid
-        if stage.points is None or keep_grid:  # few points are read where the data are: they may
-            data = data.to(device)  # be huge
+        if stage.points is None or keep_grid:
+            data = data.to(device)  # otherwise only the few points move: the data may be huge
         observe = system.modality.observe
         batch = observe(data, stage.points, together=stage.together, keep_grid=keep_grid)
         return batch.to(device)
@@ -197,9 +208,9 @@ def train_prior(
     todo: Sequence[str],
     run: Run,
     device: torch.device,
-    coded: Callable[[System, Source], None] | None = None,
+    on_codec: Callable[[System, Source], None] | None = None,
 ) -> None:
-    """The stages ``codec`` and ``prior``, as far as they are to do, on the codes of the field."""
+    """Train the stages ``codec`` and ``prior``, if in ``todo``, on the codes of the field."""
     assert system.prior is not None
     codes, labels = training_codes(system, source, run)
     if "codec" in todo:
@@ -207,18 +218,18 @@ def train_prior(
         classes = None if labels is None else labels.to(device)
         if system.prior.codec.trained:
             system.prior.codec.prepare(codes.to(device), classes, start)
-            learned = Coding(system.prior.codec)
+            learned = CodecLoss(system.prior.codec)
             train_on_codes("codec", learned, system, codes, labels, stages["codec"], run, device)
         system.prior.fit(codes.to(device), classes, start)
-        keep(system, "codec", run)
+        finish_stage(system, "codec", run)
         lossy = system.prior.codec.trained or system.prior.codec.vocabulary is not None
-        if coded is not None and lossy:
-            coded(system, source)
+        if on_codec is not None and lossy:
+            on_codec(system, source)
     if "prior" in todo:
         if system.prior.trained:
-            likelihood = Likelihood(system.prior)
+            likelihood = PriorLoss(system.prior)
             train_on_codes("prior", likelihood, system, codes, labels, stages["prior"], run, device)
-        keep(system, "prior", run)
+        finish_stage(system, "prior", run)
 
 
 def train_on_codes(
@@ -231,7 +242,7 @@ def train_on_codes(
     run: Run,
     device: torch.device,
 ) -> None:
-    """The stage ``codec``, where a codec is trained, or ``prior``."""
+    """Train the stage ``codec`` or ``prior``: batches are codes, with their labels."""
     training = Training(objective, stage, STAGES.index(name))
     codes = codes.to(device)
     labels = None if labels is None else labels.to(device)
@@ -247,7 +258,7 @@ def _run_stage(
     name: str,
     system: System,
     training: Training,
-    fetch: Any,
+    fetch: Callable[[Tensor], AnyBatch],
     count: int,
     run: Run,
     device: torch.device,
@@ -265,14 +276,21 @@ def _run_stage(
         micro=training.stage.micro or training.stage.batch,
         device=device,
         save=lambda state: run.write_state(name, state, system.stored_recipe),
-        log=run.log,
+        log=run.append_log,
     )
 
 
-def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:
-    """Raw codes of the training signals, kept in the run: encoded once, without noise.
+def lock_and_find_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:
+    """As ``training_codes``, with the run's lock where they must be encoded first."""
+    with nullcontext() if run.has_codes else hold_lock(run.folder):
+        return training_codes(system, source, run)
 
-    A job of shards in ``codes/``, joined when it is finished; what failed is left out.
+
+def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:
+    """Raw codes of the training signals and their labels, from the run's file.
+
+    Where there is no such file yet, the signals are encoded once, without noise, as a job of shards
+    in ``codes/``, which are joined when it is finished. Signals that failed are left out.
     """
     shards = run.inside(SHARDS)
     if not run.has_codes:
@@ -283,9 +301,9 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
             run.write_codes(system, stored, labels_of(source.train))
         else:
             found = bulk.encode(system, source, source.train, shards)
-            beside = {"places": found.indices, "errors": found.errors}
+            extras = {"places": found.indices, "errors": found.errors}
             failed = {"failed": found.failed}
-            run.write_codes(system, found.codes, labels_of(found.indices), beside, failed)
+            run.write_codes(system, found.codes, labels_of(found.indices), extras, failed)
     read = run.read_codes(system)
-    bulk.remove(shards)  # what was killed just before may have left them
+    bulk.remove(shards)  # a process that was killed may have left them
     return read.codes, read.labels

@@ -30,7 +30,7 @@ RAY = 6
 
 
 class Slot(NamedTuple):
-    """A named hole that weights must fill.
+    """A weight, bias or input of a field, by name: what a conditioner must provide.
 
     shape: a weight's last two axes are (in, out); axes before them belong to the field (tiles).
     init:  draws one tensor of that shape; a mixture of M calls it M times.
@@ -52,7 +52,7 @@ def layer_of(slot: str) -> str:
 
 
 class Domain(NamedTuple):
-    """What a renderer asks the field to map: (coord | direction) -> value."""
+    """Dimensions of the map that a renderer needs from a field: (coord | direction) -> value."""
 
     coord: int
     direction: int
@@ -86,17 +86,17 @@ class Signal:
         together: the same points of every signal, so that signals on one grid can be compared.
         """
         batch, count = self.coords.shape[:2]
-        drawn = (1 if together else batch, count)
-        order = torch.rand(drawn, generator=generator, device=self.coords.device)
+        shape = (1 if together else batch, count)
+        order = torch.rand(shape, generator=generator, device=self.coords.device)
         order = order.expand(batch, -1)
         return self._at(order.topk(points, dim=1).indices)
 
     def sample_known(self, points: int, generator: Generator | None = None) -> Signal:
         """``points`` observations of each signal, its known ones before any other."""
-        chance = torch.rand(self.coords.shape[:2], generator=generator, device=self.coords.device)
+        rank = torch.rand(self.coords.shape[:2], generator=generator, device=self.coords.device)
         if self.mask is not None:
-            chance = chance + self.mask
-        return self._at(chance.topk(min(points, chance.shape[1]), dim=1).indices)
+            rank = rank + self.mask
+        return self._at(rank.topk(min(points, rank.shape[1]), dim=1).indices)
 
     def _at(self, keep: Int[Tensor, "batch few"]) -> Signal:
         """These observations of each signal."""
@@ -166,10 +166,10 @@ class Batch:
 
 @runtime_checkable
 class Lazy(Protocol):
-    """Values that are read when they are asked for, as of an index of files.
+    """Values that are read only when they are needed, for example from many files.
 
     ``shape`` (items, ...) and ``dtype`` are known beforehand. ``read`` returns some of the items,
-    of a slice or of indices (n,), as a tensor of that dtype: uint8, or floats in [0, 1]. It keeps
+    of a slice or of indices (n,), as a tensor of that dtype: uint8, or floats in [0, 1]. It caches
     nothing, so that a set may be larger than memory.
     """
 
@@ -223,7 +223,7 @@ class Cameras:
         return Cameras(self.c2w[..., which, :, :], self.intrinsics[..., which, :])
 
     def part(self, which: Which) -> Cameras:
-        """Those of some items of the batch; cameras that are the same for all stay as they are."""
+        """The cameras of some items of the batch; cameras that all items share stay as they are."""
         return self._map(lambda x: x[which]) if self.batched else self
 
     def to(self, device: torch.device | str) -> Cameras:
@@ -233,13 +233,18 @@ class Cameras:
         return Cameras(change(self.c2w), change(self.intrinsics))
 
 
+def as_unit_floats(values: Tensor) -> Tensor:
+    """Values as floats in [0, 1]: uint8 divided by 255, floats as they are."""
+    return values.float() / 255 if values.dtype == torch.uint8 else values
+
+
 @dataclass(frozen=True)
 class Data:
     """A batch of data as people have them: what sources read, and systems take and return.
 
     values:  grids (batch, channel, *axes), views (batch, view, channel, height, width), or samples
-             (batch, points, value). uint8 in 0 .. 255 or floats in [0, 1]; a tensor (which may be
-             mapped from a file), or ``Lazy`` values, which are read a part at a time.
+             (batch, points, value). uint8 in 0 .. 255 or floats in [0, 1]; a tensor (perhaps
+             memory-mapped), or ``Lazy`` values, which are read a part at a time.
     cameras: of views, one for each (batch, view).
     coords:  of samples: (batch, points, coord).
     frame:   where each mesh stood: (batch, 4), centre x, y, z and scale, such that
@@ -292,7 +297,7 @@ class Data:
 
     @classmethod
     def of(cls, data: Data | Tensor) -> Data:
-        """Data as they are; a tensor as the values of data with nothing beside them."""
+        """Data as they are, or a tensor as the values of data that have nothing else."""
         return data if isinstance(data, Data) else cls(data)
 
     def __len__(self) -> int:
@@ -300,7 +305,7 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the values."""
+        """The shape of the values."""
         return tuple(self.values.shape)
 
     @property
@@ -308,8 +313,8 @@ class Data:
         """The values, all of them, as they are stored: lazy ones are read."""
         return self.values if isinstance(self.values, Tensor) else self.values.read(slice(None))
 
-    def beside(self) -> dict[str, Tensor]:
-        """Name -> tensor of what there is beside the values, one row an item."""
+    def extras(self) -> dict[str, Tensor]:
+        """Name -> tensor of the further data (cameras, labels ...), with one row per item."""
         found = {"frame": self.frame, "coords": self.coords, "surface": self.surface,
                  "index": self.index, "label": self.label}  # fmt: skip
         if self.cameras is not None:
@@ -319,8 +324,8 @@ class Data:
     def part(self, which: Which) -> Data:
         """Some of the items, as they are stored; lazy values are read, and only these.
 
-        Of a slice, and of a single index, the values are a view, so that what is mapped from a file
-        stays there. Raises IndexError for indices that there are not.
+        For a slice and for a single index the values are a view, so that a memory-mapped file is
+        not read. Raises IndexError for an index that is out of range.
         """
         if not isinstance(which, slice):
             which = torch.as_tensor(which)
@@ -337,8 +342,7 @@ class Data:
 
     def as_float(self) -> Data:
         """Values as floats in [0, 1]."""
-        values = self.tensor
-        return replace(self, values=values.float() / 255 if values.dtype == torch.uint8 else values)
+        return replace(self, values=as_unit_floats(self.tensor))
 
     def clamp(self) -> Data:
         """Values clamped to [0, 1]."""

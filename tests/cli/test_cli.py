@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fieldloom
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.recipe import FORMAT
@@ -163,11 +163,11 @@ def test_a_full_disk_leaves_what_was_there(cli, own_run, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     assert "error: the disk is full" in cli("sample", own_run, "--count", 1, status=1).stderr
     monkeypatch.undo()
     system = fieldloom.load(own_run)
-    monkeypatch.setattr(export.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         Run(own_run).write_system(system)
     with pytest.raises(ValueError, match="holds a run already"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fieldloom.codecs.tokens import cut_tokens, gather, scatter
+from fieldloom.codecs.tokens import cut_tokens, gather_tokens, scatter_tokens
 from fieldloom.errors import InputError
 from fieldloom.types import Slot
 from vectors import same
@@ -24,7 +24,12 @@ def test_every_weight_is_in_one_token(token: str, width: int | None) -> None:
     index = torch.from_numpy(positions.index)
     held = index[index >= 0].sort().values
     assert held.tolist() == list(range(sum(conditioner.sizes)))
-    same(scatter(gather(codes, index), index, conditioner.code_shape), codes, rtol=0, atol=0)
+    same(
+        scatter_tokens(gather_tokens(codes, index), index, conditioner.code_shape),
+        codes,
+        rtol=0,
+        atol=0,
+    )
     # a token is one layer's, and no two stand at one place
     where = list(zip(positions.layer, positions.row, positions.column, strict=True))
     assert len(set(where)) == len(index)
@@ -42,7 +47,7 @@ def test_tokens_are_neurons_in_the_order_of_pytorch() -> None:
     positions = {
         token: cut_tokens(conditioner.code_shape, conditioner.layout, token) for token in CUTS
     }
-    read = {token: gather(codes, torch.from_numpy(positions[token].index)) for token in CUTS}
+    read = {token: gather_tokens(codes, torch.from_numpy(positions[token].index)) for token in CUTS}
     same(read["scalar"][..., 0], torch.cat([x.flatten(1) for x in pytorch], 1), rtol=0, atol=0)
     rows = [row for matrix in pytorch for row in matrix.unbind(1)]
     assert read["row"].shape == (2, len(rows), 4)

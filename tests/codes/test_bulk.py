@@ -71,7 +71,7 @@ def test_an_interrupted_job_goes_on(tmp_path, monkeypatch, torn):
     """The same shards, bit for bit; torn: killed between a shard and its line of the manifest."""
     system, source = a_system()
     bulk.encode(system, source, source.train, tmp_path / "straight", shard=6)
-    plain, done = (bulk.export.text if torn else bulk.encode_shard), []
+    plain, done = (bulk.atomic.write_text if torn else bulk.encode_shard), []
 
     def dies(*rest):
         if len(done) == (3 if torn else 2):  # the manifest is written once before any shard
@@ -80,7 +80,7 @@ def test_an_interrupted_job_goes_on(tmp_path, monkeypatch, torn):
         return plain(*rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bulk.export if torn else bulk, "text" if torn else "encode_shard", dies)
+        patch.setattr(bulk.atomic if torn else bulk, "write_text" if torn else "encode_shard", dies)
         with pytest.raises(KeyboardInterrupt):
             bulk.encode(system, source, source.train, tmp_path / "job", shard=6)
     assert (tmp_path / "job" / "00002.safetensors").is_file() == torn
@@ -182,7 +182,7 @@ def test_training_goes_on_without_failed_signals(prior, tmp_path, monkeypatch):
         found = plain(system, source, places)
         good = found.indices != places[1]
         kept = (x[good] for x in found[:3])
-        return bulk.Codes(*kept, {int(places[1]): "of this test"})
+        return bulk.EncodedSet(*kept, {int(places[1]): "of this test"})
 
     monkeypatch.setattr(bulk, "SHARD", (4, 16))
     monkeypatch.setattr(bulk, "encode_shard", spoilt)

@@ -14,7 +14,7 @@ from fieldloom.encoders import AutoDecode
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Fourier, FourierMlp, Siren
-from fieldloom.metrics.cost import parameters
+from fieldloom.metrics.cost import count_parameters
 
 WIDTH = 3
 FIELDS = {
@@ -163,7 +163,7 @@ def test_parameters_and_macs_by_hand(kind):
             layers += [(last, last), (last, hyper.rank * (a + b)), (last, last), (last, b)]
         base = sum(a * b for a, b in shapes)
         products = hyper.rank * base
-    assert parameters(hyper) == sum(a * b + b for a, b in layers) + base
+    assert count_parameters(hyper) == sum(a * b + b for a, b in layers) + base
     assert hyper.macs() == sum(a * b for a, b in layers) + products
 
 
@@ -186,7 +186,7 @@ def on_meta(name, variant, signals):
 def test_published_counts(name, variant, count):
     """GEM: the base field without its biases, which nothing reads."""
     built = on_meta(name, variant, 1)
-    assert parameters(built.family) == count
+    assert count_parameters(built.family) == count
     assert built.family.code_shape == ((1, 1024) if name == "gem" else (1, 64))
     assert isinstance(built.encoder, AutoDecode) == (name == "gem")
 

@@ -12,7 +12,7 @@ import torch
 from fieldloom.conditioners import Columns, Factor, FlatWeights
 from fieldloom.errors import InputError
 from fieldloom.fields import FourierMlp
-from fieldloom.metrics.cost import parameters
+from fieldloom.metrics.cost import count_parameters
 from transformers_by_hand import close, draw, fields, slow_norm, stirred
 
 # -- weights from tokens
@@ -77,7 +77,7 @@ def test_factor(name: str, slot: str) -> None:
 def test_origins_of_a_factor() -> None:
     slots = fields()["siren"].slots
     learned, zero = (Factor(slots, rank=3, origin=origin) for origin in ("learned", "zero"))
-    assert parameters(learned) - parameters(zero) == 3 * 5
+    assert count_parameters(learned) - count_parameters(zero) == 3 * 5
     assert not zero.origin(2).any()
     close(learned.origin(2), learned.start.expand(2, -1, -1))
     learned.origin(2).sum().backward()

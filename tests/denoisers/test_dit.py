@@ -14,7 +14,7 @@ from fieldloom.conditioners import FlatWeights
 from fieldloom.denoisers import DENOISERS, Dit, ResMlp, WeightTransformer
 from fieldloom.errors import InputError
 from fieldloom.fields import Siren
-from fieldloom.metrics.cost import parameters
+from fieldloom.metrics.cost import count_parameters
 from fieldloom.registry import build
 from vectors import same
 
@@ -45,7 +45,7 @@ def test_the_published_size() -> None:
     tables = {"denoiser": DENOISERS}
     with torch.device("meta"):
         net = build("denoiser", "dit", tables, code_shape=(256, 256), classes=1000)
-    assert parameters(net) == 458_316_032
+    assert count_parameters(net) == 458_316_032
     assert sum(tensor.numel() for tensor in net.state_dict().values()) == 458_316_032
 
 

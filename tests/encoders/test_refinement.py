@@ -134,7 +134,7 @@ def test_descent_is_adam_on_each_code_alone(system, images):
 def test_the_clock_stands_still_while_the_caller_has_a_moment(images, monkeypatch):
     """A step takes 1 (its forward pass), the caller 100 each time."""
     system, now = fieldloom.build("functa", "tiny"), [0.0]
-    plain = fit.error
+    plain = fit.reconstruction_loss
 
     def error(*given):
         now[0] += 1
@@ -144,7 +144,7 @@ def test_the_clock_stands_still_while_the_caller_has_a_moment(images, monkeypatc
         seconds.append(at.seconds)
         now[0] += 100
 
-    monkeypatch.setattr(fit, "error", error)
+    monkeypatch.setattr(fit, "reconstruction_loss", error)
     monkeypatch.setattr(fit.time, "perf_counter", lambda: now[0])
     signal, seconds = system.modality.encoding(images), []
     parts = (system.family, system.render, system.loss_fn)

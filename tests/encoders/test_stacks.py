@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from fieldloom.conditioners import FlatWeights, Mixture
-from fieldloom.encoders import Fit, Plateau, errors, stacks
-from fieldloom.encoders.draws import point_sampler, select
+from fieldloom.encoders import Fit, Plateau, reconstruction_loss_in_stacks, stacks
+from fieldloom.encoders.draws import point_sampler, select_signals
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Siren
@@ -84,11 +84,11 @@ def test_a_stack_is_its_separate_fits(case, monkeypatch):
 
 def test_the_best_of_random_draws_is_measured_on_all_points():
     signal, own = signals(), family()
-    begun = errors(own.conditioner.origin(5), signal, own, *HOW)
+    begun = reconstruction_loss_in_stacks(own.conditioner.origin(5), signal, own, *HOW)
     wild = dict(steps=40, rate=1.0, points=7, draw="anew")  # far too large a rate
     best, last = (Fit(**wild, keep=keep)(signal, own, *HOW) for keep in ("best", "last"))
-    assert (errors(best, signal, own, *HOW) <= begun).all()
-    assert (errors(last, signal, own, *HOW) > begun).any()
+    assert (reconstruction_loss_in_stacks(best, signal, own, *HOW) <= begun).all()
+    assert (reconstruction_loss_in_stacks(last, signal, own, *HOW) > begun).any()
 
 
 def test_the_plateau_is_torchs():
@@ -104,7 +104,7 @@ def test_the_plateau_is_torchs():
         stack = stacks.Stack.begin(torch.zeros(2, 1, 1, dtype=torch.float64), 0.3)
         for error in sequence:
             scheduler.step(error)
-            stack.look(torch.tensor([error, 1.0], dtype=torch.float64), how)
+            stack.lower_rates(torch.tensor([error, 1.0], dtype=torch.float64), how)
             assert stack.rate[0].item() == pytest.approx(adam.param_groups[0]["lr"], rel=1e-12)
         assert stack.rate[0] < 0.3
 
@@ -126,10 +126,10 @@ def test_what_has_stopped_is_left_out():
     code = fit(signal, own, Counting(), mse)
     assert set(sizes) == {8, 3}
     assert sizes.count(8) == 3  # 0, and twice not below it
-    rest = fit(select(signal, ~easy), own, *HOW)
+    rest = fit(select_signals(signal, ~easy), own, *HOW)
     torch.testing.assert_close(code[~easy], rest, rtol=1e-9, atol=1e-12)
     sizes.clear()
-    fit(select(signal, easy), own, Counting(), mse)
+    fit(select_signals(signal, easy), own, Counting(), mse)
     assert len(sizes) == 3  # nothing goes on
 
 
@@ -153,8 +153,8 @@ def test_signals_on_one_grid_share_it():
         assert torch.equal(one.coords, other.coords)
         assert torch.equal(one.values, other.values)
     rows = torch.tensor([True, False, True, True])
-    assert select(grid, rows).coords.stride(0) == 0
-    assert torch.equal(select(grid, rows).values, grid.values[rows])
+    assert select_signals(grid, rows).coords.stride(0) == 0
+    assert torch.equal(select_signals(grid, rows).values, grid.values[rows])
 
 
 def test_random_origins():
@@ -187,6 +187,6 @@ def test_training_a_fit_trains_its_start():
     objective = Reconstruction(own, Fit(5), *HOW)
     loss, _ = objective.loss("field", Batch(signal, signal))
     loss.backward()
-    plain = errors(own.conditioner.origin(2), signal, own, *HOW).mean()
+    plain = reconstruction_loss_in_stacks(own.conditioner.origin(2), signal, own, *HOW).mean()
     torch.testing.assert_close(loss.detach(), plain)
     assert own.conditioner.start.grad.abs().max() > 0

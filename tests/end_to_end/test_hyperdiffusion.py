@@ -12,7 +12,7 @@ from fieldloom import recipe as recipes
 from fieldloom.assembly import open_source
 from fieldloom.engine.run import Run
 from fieldloom.fields import FourierMlp
-from fieldloom.metrics.cost import parameters
+from fieldloom.metrics.cost import count_parameters
 from fieldloom.training import train
 from vectors import same
 
@@ -28,7 +28,7 @@ def test_published_rows(variant: str, count: int) -> None:
     assert system.family.code_shape == (1, 36_737)
     prior = system.prior
     assert prior is not None
-    assert parameters(prior.denoiser) == count
+    assert count_parameters(prior.denoiser) == count
     assert type(prior.codec).__name__ == "Identity"
     assert prior.betas[[0, -1]].tolist() == pytest.approx([1e-4, 2e-2])
     assert isinstance(system.family.field, FourierMlp)

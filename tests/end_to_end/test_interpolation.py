@@ -13,9 +13,9 @@ from large_fits import fit
 def test_between_codes():
     system = fit()
     a, b = torch.randn(2, 1, 3, 40).double().unbind()
-    line = system.between(a, b, 5)
+    line = system.interpolate_codes(a, b, 5)
     torch.testing.assert_close(line, torch.cat([a + (b - a) * i / 4 for i in range(5)]))
-    way = system.between(a, b, 5, spherical=True)
+    way = system.interpolate_codes(a, b, 5, spherical=True)
     torch.testing.assert_close(way[[0, 4]], torch.cat([a, b]))
     norms = way.flatten(1).norm(dim=1)
     torch.testing.assert_close(norms, torch.linspace(norms[0], norms[4], 5).double())
@@ -25,8 +25,10 @@ def test_between_codes():
     angle = torch.arccos(unit[0] @ unit[4])
     assert steps.sum() == pytest.approx(angle.item())
     assert (norms.min() > line.flatten(1).norm(dim=1).min()).item()
-    torch.testing.assert_close(system.between(a, a, 3, spherical=True), a.expand(3, -1, -1))
-    zero = system.between(0 * a, b, 3, spherical=True)
+    torch.testing.assert_close(
+        system.interpolate_codes(a, a, 3, spherical=True), a.expand(3, -1, -1)
+    )
+    zero = system.interpolate_codes(0 * a, b, 3, spherical=True)
     torch.testing.assert_close(zero[1:2], b / 2)
 
 
@@ -44,7 +46,7 @@ def test_samples_of_a_gan_are_joined_on_a_sphere(cli, tmp_path, capsys):
     cli("interpolate", folder, "--from", 3, "--to", 4, "--steps", 5, "--out", tmp_path / "a.gif")
     gif = Image.open(tmp_path / "a.gif")
     codes = [system.sample_codes(1, seed=seed) for seed in (3, 4)]
-    way = system.decode(system.between(*codes, 5, spherical=True))
+    way = system.decode(system.interpolate_codes(*codes, 5, spherical=True))
     first = np.asarray(gif.convert("L")) / 255
     assert np.abs(first - way.tensor[0, 0].detach().numpy()).max() < 0.02
     cli("interpolate", folder, "--steps", 3)

@@ -12,8 +12,8 @@ from PIL import Image
 from fieldloom import recipe
 from fieldloom.assembly import build
 from fieldloom.engine.run import load
-from fieldloom.metrics.cost import macs, parameters
-from fieldloom.recipe import names
+from fieldloom.metrics.cost import count_macs, count_parameters
+from fieldloom.recipe import list_recipes
 
 EXACT = {
     "table1": (9_374_467, 586_112),
@@ -49,13 +49,13 @@ def on_meta(name):
 
 
 def test_every_row_is_counted():
-    assert {n for n in names()["loe"] if n.startswith("table")} == set(EXACT)
+    assert {n for n in list_recipes()["loe"] if n.startswith("table")} == set(EXACT)
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_counts_are_the_printed_ones(name):
     family = on_meta(name).family
-    found = {"parameters": parameters(family), "macs": macs(family.field.slots, 0, 1)}
+    found = {"parameters": count_parameters(family), "macs": count_macs(family.field.slots, 0, 1)}
     assert tuple(found.values()) == EXACT[name]
     for key, printed in recipe.load(f"loe:{name}")["expected"].items():
         if key in found and key not in APART.get(name, ()):

@@ -144,5 +144,5 @@ def test_a_saved_copy_is_the_same_run(run, tmp_path, monkeypatch):
     rename(monkeypatch)
     fieldloom.save(fieldloom.load(run), tmp_path / "copy")
     copy = fieldloom.load(tmp_path / "copy")
-    assert bulk.fingerprint(copy) == bulk.fingerprint(fieldloom.load(run))
+    assert bulk.fingerprint_system(copy) == bulk.fingerprint_system(fieldloom.load(run))
     assert copy.recipe["conditioner"]["name"] == "blend"

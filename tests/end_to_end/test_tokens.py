@@ -12,7 +12,7 @@ import fieldloom
 from fieldloom import recipe as recipes
 from fieldloom.assembly import open_source
 from fieldloom.codecs import CODECS
-from fieldloom.codecs.tokens import cut_tokens, gather
+from fieldloom.codecs.tokens import cut_tokens, gather_tokens
 from fieldloom.conditioners import FlatWeights
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
@@ -49,7 +49,9 @@ def test_fields_of_mnist_have_the_published_lengths() -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A finished run of weights:tiny, and what was finished when its codec was."""
     folder, finished = tmp_path_factory.mktemp("runs") / "weights", []
-    train(recipes.load("weights:tiny"), str(folder), coded=lambda s, _: finished.extend(s.finished))
+    train(
+        recipes.load("weights:tiny"), str(folder), on_codec=lambda s, _: finished.extend(s.finished)
+    )
     return folder, finished
 
 
@@ -62,11 +64,11 @@ def test_a_run_samples_by_tokens(run: tuple[Path, list[str]]) -> None:
     codes = system.sample_codes(3, label=5, top_k=3, top_p=0.9, temperature=0.8)
     # a sample is made of entries: of each token one of the first level plus one of the second
     index = codec.index
-    left = gather(codes - codec.center, index)
+    left = gather_tokens(codes - codec.center, index)
     sums = (codec.books[0, 0][:, None] + codec.books[0, 1]).flatten(0, 1) * (index >= 0)[:, None]
     far = (left[:, :, None] - sums).abs().amax(-1)  # (3, tokens, 15 * 15)
     assert far.amin(2).max() < 1e-6
-    raw = gather(Run(folder).read_codes()[0][:3] - codec.center, index)
+    raw = gather_tokens(Run(folder).read_codes()[0][:3] - codec.center, index)
     assert (raw[:, :, None] - sums).abs().amax(-1).amin(2).max() > 1e-3  # unlike what was fitted
     assert system.decode(codes).shape == (3, 1, 8, 8)
     same(system.sample_codes(3, label=5, top_k=1), system.sample_codes(3, label=5, top_k=1))

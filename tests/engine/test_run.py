@@ -259,7 +259,7 @@ def test_a_file_that_is_a_link_is_replaced_not_written_through(cli, own_run, tmp
     (own_run / "log.jsonl").unlink()
     (own_run / "log.jsonl").symlink_to(victim)
     with pytest.raises(FieldloomError, match="cannot be written"):
-        Run(own_run).log({"stage": "field", "step": 1})
+        Run(own_run).append_log({"stage": "field", "step": 1})
     assert victim.read_text() == "mine"
 
 

@@ -15,7 +15,7 @@ import fieldloom
 from fieldloom.errors import InputError
 from fieldloom.evaluation import comparison, evaluator_of
 from fieldloom.evaluation.comparison import ComparisonOptions, compare_with_baselines
-from fieldloom.evaluation.neighbours import neighbour_images
+from fieldloom.evaluation.neighbours import draw_neighbours
 from fieldloom.evaluation.shapes import ShapeEvaluator, surface_clouds
 from fieldloom.metrics.cloud_distances import chamfer
 from fieldloom.modalities import Voxels
@@ -108,7 +108,7 @@ def test_shapes_are_judged_by_their_surfaces(shapes):
     assert {x.size for x in found.sets if x.reference == "training"} == {3 - empty}
     assert found.novelty["samples"]["weights"].samples.indices.tolist() == [0, 1, -1]
     assert found.novelty["samples"]["signals"].samples.indices[2] == -1
-    shown = neighbour_images(system, samples, known, found.novelty["samples"])
+    shown = draw_neighbours(system, samples, known, found.novelty["samples"])
     assert shown.shape == (9, 3, 128, 128)
     assert shown[7:].eq(1).all()  # a failure has no neighbours
     said = json.dumps(comparison.as_json(found), allow_nan=False)

@@ -24,7 +24,7 @@ from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, Experts, Fourier, FourierMlp, Head, Siren, Tiling
 from fieldloom.fields.arrangements import Chunked, Given
 from fieldloom.fields.encodings import Embedding
-from fieldloom.metrics.cost import macs, parameters
+from fieldloom.metrics.cost import count_macs, count_parameters
 from fieldloom.metrics.losses import mse
 from fieldloom.modalities import Grid
 from fieldloom.nn import dispatch as dispatching
@@ -612,8 +612,8 @@ def test_published_counts(row):
     make, count, cost = ROWS[row]
     with torch.device("meta"):
         slots = make().slots
-        assert parameters(Shared(slots)) == count
-    assert macs(slots, 0, 1) == cost
+        assert count_parameters(Shared(slots)) == count
+    assert count_macs(slots, 0, 1) == cost
 
 
 # -- a mixture of experts of levels of experts

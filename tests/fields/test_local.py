@@ -16,7 +16,7 @@ from fieldloom.conditioners import Substitute
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Field, Local
-from fieldloom.metrics.cost import macs
+from fieldloom.metrics.cost import count_macs
 from fieldloom.types import Weights
 from transformers_by_hand import agree, close, draw, local, slow_attention
 
@@ -203,4 +203,4 @@ def test_multiplications_of_local(aggregate: str, modulate: str) -> None:
     with plain, FlopCounterMode(display=False) as counter:
         field(coords, weights)
     once = own["tokens"] * own["width"] ** 2 * (2 if aggregate == "attention" else 1)
-    assert counter.get_total_flops() / 2 == macs(field.slots, once, points)
+    assert counter.get_total_flops() / 2 == count_macs(field.slots, once, points)

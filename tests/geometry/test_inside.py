@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fieldloom.geometry.inside import distance, inside, signed_distance, winding_number
-from fieldloom.geometry.mesh import Mesh, from_unit, sample
+from fieldloom.geometry.mesh import Mesh, denormalize_mesh, sample_surface
 from solids import ball, box, lattice
 
 
@@ -65,7 +65,7 @@ def test_winding_of_closed_open_double_and_turned_surfaces():
 def test_winding_does_not_depend_on_place_and_unit():
     points = torch.rand(200, 3, dtype=torch.float64) * 2 - 1
     here = winding_number(ball(12, share=0.6), points.float())
-    far = from_unit(ball(12, share=0.6), np.array([5e5, -2e5, 30.0, 1e-3]))
+    far = denormalize_mesh(ball(12, share=0.6), np.array([5e5, -2e5, 30.0, 1e-3]))
     moved = points * 1e-3 + torch.tensor([5e5, -2e5, 30.0], dtype=torch.float64)
     torch.testing.assert_close(winding_number(far, moved).float(), here, atol=1e-5, rtol=0)
 
@@ -102,7 +102,7 @@ def test_distance(bunny):
     near = distance(bunny, points)
     assert torch.equal(distance(bunny, points, most=0.1), near.clamp(max=0.1))
     # Dense samples of the surface are never nearer, and hardly further.
-    dense, _ = sample(bunny, 60_000)
+    dense, _ = sample_surface(bunny, 60_000)
     slow = torch.cat([torch.cdist(p, dense).amin(1) for p in points.split(50)])
     assert (slow - near).min() > -1e-12
     assert (slow - near).max() < 0.02  # their spacing

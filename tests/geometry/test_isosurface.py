@@ -9,7 +9,7 @@ import torch
 from fieldloom.errors import InputError
 from fieldloom.geometry.inside import distance, inside, winding_number
 from fieldloom.geometry.isosurface import isosurface, project_to_level
-from fieldloom.geometry.mesh import Mesh, sample, volume, watertight
+from fieldloom.geometry.mesh import Mesh, is_watertight, sample_surface, volume
 from solids import ball, centres, lattice
 
 
@@ -17,14 +17,14 @@ def chamfer(one: Mesh, other: Mesh) -> float:
     """The mean distance of points of each to the surface of the other, the larger of the two."""
     ways = [(one, other), (other, one)]
     generator = torch.Generator().manual_seed(0)
-    return max(float(distance(b, sample(a, 2000, generator)[0]).mean()) for a, b in ways)
+    return max(float(distance(b, sample_surface(a, 2000, generator)[0]).mean()) for a, b in ways)
 
 
 @pytest.mark.slow
 def test_occupancy_of_the_bunny_becomes_the_bunny(bunny):
     solid = inside(bunny, lattice(48).float(), beta=2.0).reshape(48, 48, 48)
     mesh = isosurface(solid, (centres(48),) * 3)
-    assert watertight(mesh)
+    assert is_watertight(mesh)
     assert volume(mesh) == pytest.approx(volume(bunny), rel=0.03)  # by their outer faces: positive
     assert chamfer(mesh, bunny) < 0.25 * 2 / 48  # a quarter of a cell
     trimesh = pytest.importorskip("trimesh")
@@ -37,7 +37,7 @@ def test_occupancy_of_the_bunny_becomes_the_bunny(bunny):
 def test_a_sphere_by_its_distance(count, bound):
     field = 0.7 - lattice(count).norm(dim=1).reshape(count, count, count)
     mesh = isosurface(field, (centres(count),) * 3, level=0.0)
-    assert watertight(mesh)
+    assert is_watertight(mesh)
     assert volume(mesh) == pytest.approx(4 / 3 * math.pi * 0.7**3, rel=2 * bound)
     assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - 0.7).max() < bound
 
@@ -86,14 +86,14 @@ def test_empty_and_full_volumes():
     assert isosurface(torch.zeros(8, 8, 8), axes) is None
     assert isosurface(torch.full((8, 8, 8), 0.5), axes) is None  # only above the level is inside
     full = isosurface(torch.ones(8, 8, 8), axes)
-    assert watertight(full)
+    assert is_watertight(full)
     np.testing.assert_allclose(full.vertices.min(0), -1, atol=1e-6)
     np.testing.assert_allclose(full.vertices.max(0), 1, atol=1e-6)
     assert volume(full) == pytest.approx(8, rel=0.05)  # the edges are bevelled by half a step
     assert volume(isosurface(np.full((64, 64, 64), True), (centres(64),) * 3)) > 7.99
     one = torch.zeros(8, 8, 8)
     one[0, 7, 3] = 1
-    assert watertight(isosurface(one, axes))
+    assert is_watertight(isosurface(one, axes))
 
 
 def test_volumes_that_are_none():

@@ -13,12 +13,12 @@ from fieldloom.geometry.mesh import (
     area,
     areas,
     as_mesh,
-    from_unit,
+    denormalize_mesh,
+    is_watertight,
+    normalize_mesh,
     points_on_faces,
-    sample,
-    to_unit,
+    sample_surface,
     volume,
-    watertight,
 )
 from shared import shared
 from solids import ball, box
@@ -29,11 +29,11 @@ def test_sizes_against_closed_forms_and_trimesh(bunny):
     assert area(box()) == pytest.approx(6)
     assert volume(ball(96)) == pytest.approx(4 / 3 * math.pi * 0.7**3, rel=3e-3)
     assert area(ball(96)) == pytest.approx(4 * math.pi * 0.7**2, rel=3e-3)
-    assert watertight(box())
-    assert not watertight(ball(12, share=0.5))
-    assert not watertight(bunny)  # its base has holes
+    assert is_watertight(box())
+    assert not is_watertight(ball(12, share=0.5))
+    assert not is_watertight(bunny)  # its base has holes
     soup = Mesh(box().vertices[box().faces].reshape(-1, 3), np.arange(36).reshape(-1, 3))
-    assert watertight(soup)
+    assert is_watertight(soup)
     trimesh = pytest.importorskip("trimesh")
     other = trimesh.Trimesh(bunny.vertices, bunny.faces, process=False)
     assert area(bunny) == pytest.approx(other.area, rel=1e-12)
@@ -46,7 +46,7 @@ def test_sizes_against_closed_forms_and_trimesh(bunny):
         other = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
         merged = np.unique(mesh.vertices, axis=0, return_inverse=True)[1].reshape(-1)[mesh.faces]
         closed = trimesh.Trimesh(mesh.vertices, merged, process=False).is_watertight
-        assert watertight(mesh) == closed
+        assert is_watertight(mesh) == closed
         if closed and other.is_winding_consistent:
             assert volume(mesh) == pytest.approx(other.volume, rel=1e-9)
         answers.add(closed)
@@ -56,7 +56,7 @@ def test_sizes_against_closed_forms_and_trimesh(bunny):
 def test_samples_of_the_surface():
     generator = torch.Generator().manual_seed(0)
     mesh = as_mesh([[0, 0, 0], [3, 0, 0], [0, 1, 0], [0, 0, 1.0]], [[0, 1, 2], [0, 2, 3]], "two")
-    points, normals = sample(mesh, 20_000, generator)
+    points, normals = sample_surface(mesh, 20_000, generator)
     assert points.shape == normals.shape == (20_000, 3)
     assert points.dtype == torch.float64
     flat = normals[:, 2] == 1  # the first face has three times the area of the second
@@ -64,9 +64,9 @@ def test_samples_of_the_surface():
     assert (points[flat, 2] == 0).all()
     centre = torch.tensor([1, 1 / 3, 0], dtype=torch.float64)
     torch.testing.assert_close(points[flat].mean(0), centre, atol=0.02, rtol=0)
-    again, _ = sample(mesh, 20_000, torch.Generator().manual_seed(0))
+    again, _ = sample_surface(mesh, 20_000, torch.Generator().manual_seed(0))
     assert torch.equal(points, again)
-    assert sample(mesh, 0)[0].shape == (0, 3)
+    assert sample_surface(mesh, 0)[0].shape == (0, 3)
 
 
 def test_the_sampler_of_mnif():
@@ -95,13 +95,15 @@ def test_the_sampler_of_mnif():
 
 
 def test_frames_lead_back(bunny):
-    original = from_unit(bunny, np.array([30.0, -4.0, 1e3, 250.0]))
+    original = denormalize_mesh(bunny, np.array([30.0, -4.0, 1e3, 250.0]))
     for extent in (1.0, 0.45):
-        unit, frame = to_unit(original, extent)
+        unit, frame = normalize_mesh(original, extent)
         low, high = unit.vertices.min(0), unit.vertices.max(0)
         np.testing.assert_allclose(low + high, 0, atol=1e-12)
         assert (high - low).max() == pytest.approx(2 * extent)
-        np.testing.assert_allclose(from_unit(unit, frame).vertices, original.vertices, rtol=1e-12)
+        np.testing.assert_allclose(
+            denormalize_mesh(unit, frame).vertices, original.vertices, rtol=1e-12
+        )
 
 
 def test_checks_name_what_is_wrong():

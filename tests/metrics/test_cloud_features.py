@@ -11,27 +11,27 @@ from torch import Generator
 
 from clouds import ellipsoids, normal, with_failures
 from fieldloom.errors import InputError
-from fieldloom.metrics.cloud_features import Statistics
+from fieldloom.metrics.cloud_features import CloudStatistics
 from fieldloom.metrics.sets import frechet
 from vectors import EXACT
 
 
 def test_features_do_not_depend_on_order_or_company():
-    detector, clouds = Statistics(radius=0.5), ellipsoids(5, 100)
+    detector, clouds = CloudStatistics(radius=0.5), ellipsoids(5, 100)
     features = detector(clouds)
     assert features.shape == (5, 211)
     assert features.isfinite().all()
     shuffled = clouds[:, torch.randperm(100, generator=Generator().manual_seed(0))]
     torch.testing.assert_close(detector(shuffled), features, **EXACT)
     torch.testing.assert_close(detector(clouds[2:3]), features[2:3], **EXACT)
-    torch.testing.assert_close(Statistics(1.0)(clouds * 2), features, **EXACT)
+    torch.testing.assert_close(CloudStatistics(1.0)(clouds * 2), features, **EXACT)
     torch.testing.assert_close(detector(clouds.float()).float(), features.float())
     assert detector(torch.zeros(1, 4, 3)).isfinite().all()  # one place
 
 
 def test_features_are_what_they_say():
     cloud = ellipsoids(1, 24)[0] + 0.1
-    moments, quantiles, occupancy, waves = Statistics()(cloud[None])[0].split([9, 60, 64, 78])
+    moments, quantiles, occupancy, waves = CloudStatistics()(cloud[None])[0].split([9, 60, 64, 78])
     np.testing.assert_allclose(moments[:3], cloud.mean(0))
     covariance = np.cov(cloud.numpy().T, bias=True)
     np.testing.assert_allclose(moments[3:], covariance[np.triu_indices(3)], rtol=1e-9)
@@ -44,7 +44,7 @@ def test_features_are_what_they_say():
     np.testing.assert_allclose(quantiles[48:], expected, rtol=1e-6)
     assert occupancy.square().sum() == pytest.approx(1)
     places = torch.tensor([[[1.0, -1, 1 / 3]] * 2, [[3.0, -1, 1 / 3]] * 2], dtype=torch.float64)
-    node, beyond = Statistics()(places)[:, 69:133].view(2, 4, 4, 4)
+    node, beyond = CloudStatistics()(places)[:, 69:133].view(2, 4, 4, 4)
     assert torch.equal(node, beyond)  # out of the box it counts at the border
     assert node[3, 0, 2] == pytest.approx(1)
     assert node.sum() == pytest.approx(1)
@@ -54,7 +54,7 @@ def test_features_are_what_they_say():
 
 
 def test_features_rank_generators():
-    detector, real = Statistics(0.5), ellipsoids(60, 100)
+    detector, real = CloudStatistics(0.5), ellipsoids(60, 100)
     known, fresh = detector(real), ellipsoids(60, 100, seed=1)
     far = lambda clouds: frechet(known, detector(clouds))
     noise = normal(60, 100, 3, seed=2)
@@ -70,9 +70,9 @@ def test_features_rank_generators():
 def test_the_detector_sees_no_failures():
     clouds = ellipsoids(4, 10)
     with pytest.raises(InputError, match="2 of 4 clouds are NaN"):
-        Statistics()(with_failures(clouds, 0, 3))
+        CloudStatistics()(with_failures(clouds, 0, 3))
     with pytest.raises(InputError, match="Clouds of 1 point"):
-        Statistics()(clouds[:, :1])
+        CloudStatistics()(clouds[:, :1])
     for radius in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(InputError, match="radius = "):
-            Statistics(radius)
+            CloudStatistics(radius)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fieldloom.metrics.cost import inference, macs, parameters
+from fieldloom.metrics.cost import count_field_weights, count_macs, count_parameters
 from fieldloom.types import Slot
 
 
@@ -22,11 +22,11 @@ def slots_of(*sizes: int) -> dict[str, Slot]:
 
 def test_cost_of_mnif() -> None:
     small, large = slots_of(2, *[64] * 5, 3), slots_of(2, *[128] * 6, 3)
-    assert inference(small) == 17_027
-    assert inference(large) == 83_331
-    assert macs(small, 0, 64**2) == 4096 * 16_704
-    assert macs(small, 128 * 256 * 6, 64**2) / 1e9 == pytest.approx(0.069, abs=5e-4)
-    assert macs(large, 512 * 384 * 7, 64**2) / 1e9 == pytest.approx(0.340, abs=5e-4)
+    assert count_field_weights(small) == 17_027
+    assert count_field_weights(large) == 83_331
+    assert count_macs(small, 0, 64**2) == 4096 * 16_704
+    assert count_macs(small, 128 * 256 * 6, 64**2) / 1e9 == pytest.approx(0.069, abs=5e-4)
+    assert count_macs(large, 512 * 384 * 7, 64**2) / 1e9 == pytest.approx(0.340, abs=5e-4)
 
 
 def test_cost_of_tiles_inputs_and_buffers() -> None:
@@ -39,11 +39,11 @@ def test_cost_of_tiles_inputs_and_buffers() -> None:
         "0.bias": Slot((4, 4, 3), nothing, "bias"),
     }
     # random features are a matrix, too
-    assert macs(slots, 7, 10) == 10 * (2 * 8 + 2 * 4 * 5 + 16 * 3) + 7
-    assert inference(slots) == 16 * (16 * 3 + 3)
+    assert count_macs(slots, 7, 10) == 10 * (2 * 8 + 2 * 4 * 5 + 16 * 3) + 7
+    assert count_field_weights(slots) == 16 * (16 * 3 + 3)
 
 
 def test_parameters_are_the_trained_ones() -> None:
     module = nn.Linear(3, 4)
     module.bias.requires_grad_(False)
-    assert parameters(module) == 12
+    assert count_parameters(module) == 12

@@ -12,7 +12,7 @@ import trimesh
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.geometry.mesh import area, volume, watertight
+from fieldloom.geometry.mesh import area, is_watertight, volume
 from fieldloom.modalities import Modality, Points, Voxels
 from fieldloom.modalities.grid import Placement
 from fieldloom.types import Data
@@ -34,7 +34,7 @@ def test_a_ball_becomes_a_mesh(place: str) -> None:
     voxels = Voxels(24, coords=Placement(place))
     mesh = voxels.mesh(ball(24, place=place))
     assert mesh is not None
-    assert watertight(mesh)
+    assert is_watertight(mesh)
     exact = 4 / 3 * np.pi * 0.6**3
     assert volume(mesh) == pytest.approx(exact, rel=0.02)
     assert area(mesh) == pytest.approx(4 * np.pi * 0.6**2, rel=0.02)

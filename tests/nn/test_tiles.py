@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fieldloom.fields import Experts, Fourier, Head, Tiling
 from fieldloom.fields.arrangements import RandomAffine
 from fieldloom.fields.encodings import Embedding
-from fieldloom.metrics.cost import macs
+from fieldloom.metrics.cost import count_macs
 from fieldloom.nn.dispatch import Segments
 from fieldloom.nn.tiles import blend_corners, compose_tiled_linear, tiled_linear
 from levels_of_experts import drawn, parts_of, points
@@ -44,7 +44,7 @@ def test_matrices_that_a_point_meets():
         assert [field.slots[f"{i}.weight"].passes for i in range(6)] == passes
         sizes = [6 * 4, 4 * 4, 4 * 4, 4 * 1, (4 + 9) * 5, 5 * 3]
         expected = sum(a * b for a, b in zip(passes, sizes, strict=True))
-        assert macs(field.slots, 0, 10) == 10 * expected
+        assert count_macs(field.slots, 0, 10) == 10 * expected
 
 
 # -- other paths to the same numbers

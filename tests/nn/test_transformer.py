@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.conditioners import Substitute
-from fieldloom.encoders import Cavia, error
+from fieldloom.encoders import Cavia, reconstruction_loss
 from fieldloom.family import Family
 from fieldloom.metrics.losses import mse
 from fieldloom.nn.transformer import AdaptiveBlock, Attention, Block, attend
@@ -145,12 +145,14 @@ def attentive() -> tuple[Family, Signal]:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_second_derivatives_through_attention(again: bool) -> None:
-    """The gradient of the error after two steps is what differences of that error say."""
+    """The gradient of the loss after two steps is what differences of that loss say."""
     own, signal = attentive()
     encoder = Cavia(
         own.code_shape, steps=2, rate=0.1, rates="fixed", relative=True, checkpoint=again
     ).train()
-    after = lambda: error(encoder(signal, own, Seen(), mse), signal, own, Seen(), mse).sum()
+    after = lambda: reconstruction_loss(
+        encoder(signal, own, Seen(), mse), signal, own, Seen(), mse
+    ).sum()
     conditioner = own.conditioner
     asked = [conditioner.start, *(conditioner.base[f"{n}.weight"] for n in ("q", "k", "v", "out1"))]
     found = torch.autograd.grad(after(), asked)
@@ -166,5 +168,5 @@ def test_second_derivatives_through_attention(again: bool) -> None:
         close((gradient * way).sum(), (sides[0] - sides[1]) / (2 * step), rtol=1e-5, atol=1e-9)
     first = Cavia(own.code_shape, steps=2, rate=0.1, rates="fixed", relative=True,
                   second_order=False).train()  # fmt: skip
-    loss = error(first(signal, own, Seen(), mse), signal, own, Seen(), mse).sum()
+    loss = reconstruction_loss(first(signal, own, Seen(), mse), signal, own, Seen(), mse).sum()
     assert not torch.allclose(torch.autograd.grad(loss, asked)[0], found[0])

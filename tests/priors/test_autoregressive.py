@@ -15,7 +15,7 @@ from fieldloom.codecs import CODECS, Quantize, Whiten
 from fieldloom.conditioners import FlatWeights
 from fieldloom.errors import InputError
 from fieldloom.fields import Siren
-from fieldloom.metrics.cost import parameters
+from fieldloom.metrics.cost import count_parameters
 from fieldloom.nn.transformer import CausalAttention
 from fieldloom.priors import Autoregressive
 from fieldloom.priors.heads import SamplingConfig, sample_categorical
@@ -98,7 +98,7 @@ def test_published_sizes(variant: str, count: int, printed: float) -> None:
             "prior", recipe["prior"], TABLES, code_shape=(1, 3712), layout=conditioner.layout,
             classes=0, signals=0,
         )  # fmt: skip
-    assert parameters(prior) + sum(recipe["dead"].values()) == count
+    assert count_parameters(prior) + sum(recipe["dead"].values()) == count
     assert round(count / 1e6, 2) == printed
 
 

@@ -58,7 +58,7 @@ def test_steps_stay_on_the_device_of_the_codes(sampler: str) -> None:
     """On ``meta`` nothing can be read back; noise is drawn on the CPU all the same."""
     prior = diffusion(steps=20)
     x, generator = torch.empty(3, 2, 5, device="meta"), Generator().manual_seed(0)
-    abar = [*prior.alphas.tolist(), 1.0]
+    abar = [*prior.alphas_cumprod.tolist(), 1.0]
     seen: list[str] = []
     denoise = lambda x, t: (seen.append(x.device.type), x.tanh())[1]
     end = SAMPLERS[sampler](denoise, x, abar, prior.times(sampler, 5, "trailing"), generator)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.conditioners.modulation import Shift
-from fieldloom.encoders import Cavia, error
+from fieldloom.encoders import Cavia, reconstruction_loss
 from fieldloom.family import Family
 from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.losses import mse
@@ -102,7 +102,7 @@ def test_port_descent(port: Port, prefix: str, reduction: str, steps: int) -> No
     signal = port.batch.context
     encoder = port.encoder(steps=steps - 1, reduction=reduction)
     code = encoder.descend(port.start, signal, port.family, Direct(), mse)
-    errors = error(code, signal, port.family, Direct(), mse)
+    errors = reconstruction_loss(code, signal, port.family, Direct(), mse)
     stored = port.vectors[f"{prefix}_inner_losses"][steps - 1]
     same(errors.mean() if reduction == "batch" else errors.sum(), stored)
     encoder.steps = steps
@@ -178,7 +178,7 @@ def test_official_descent(official: Official, steps: int) -> None:
     signal = official.batch.context
     code = official.encoder(steps=steps)(signal, official.family, Direct(), mse)
     same(code, as_code(official.vectors[f"latent_after{steps}"]))
-    losses = error(code, signal, official.family, Direct(), mse)
+    losses = reconstruction_loss(code, signal, official.family, Direct(), mse)
     same(losses, official.vectors[f"loss_after{steps}"])
     stored = pytest.approx(official.vectors[f"psnr_after{steps}"].tolist(), rel=1e-9)
     assert (-10 * losses.log10()).tolist() == stored

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from fieldloom.encoders import AutoDecode, Cavia, error
+from fieldloom.encoders import AutoDecode, Cavia, reconstruction_loss
 from fieldloom.engine.loop import Training
 from fieldloom.engine.stage import Stage
 from fieldloom.family import Family
@@ -97,7 +97,7 @@ def test_mixed_weights(case: Case) -> None:
 def test_values_and_loss(case: Case) -> None:
     """The field ends in a sine, and the loss is the mean over signals, points and channels."""
     same(case.family(case.batch.context.coords, case.start), case.vectors["out_z0"])
-    losses = error(case.start, case.batch.context, case.family, Direct(), mse)
+    losses = reconstruction_loss(case.start, case.batch.context, case.family, Direct(), mse)
     same(losses.mean(), case.vectors["loss_z0"])
 
 
@@ -115,8 +115,8 @@ def test_codes_after_descent(case: Case, steps: int, training: bool) -> None:
     """z <- z - rate clamp(s) grad, with the error averaged over the batch as released."""
     encoder = case.encoder(steps).train(training)
     signal = case.batch.context
-    before = error(as_code(case.vectors[f"z_after{steps - 1}"]) if steps > 1 else case.start,
-                   signal, case.family, Direct(), mse)  # fmt: skip
+    code = as_code(case.vectors[f"z_after{steps - 1}"]) if steps > 1 else case.start
+    before = reconstruction_loss(code, signal, case.family, Direct(), mse)
     same(before.mean(), case.vectors["inner_losses"][steps - 1])
     code = encoder.descend(case.start, signal, case.family, Direct(), mse)
     same(code, as_code(case.vectors[f"z_after{steps}"]))

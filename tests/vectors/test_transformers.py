@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fieldloom.conditioners import Columns, Conditioner, Factor, FlatWeights, Substitute
-from fieldloom.encoders import Cavia, Transformer, error
+from fieldloom.encoders import Cavia, Transformer, reconstruction_loss
 from fieldloom.family import Family
 from fieldloom.fields import Fourier, FourierMlp, Local
 from fieldloom.geometry.cameras import rays
@@ -429,7 +429,9 @@ class Descent:
         return cavia(self.signal, self.family, RENDERERS["direct"](), mse)
 
     def loss(self) -> Tensor:
-        return error(self.adapted(), self.signal, self.family, RENDERERS["direct"](), mse).mean()
+        return reconstruction_loss(
+            self.adapted(), self.signal, self.family, RENDERERS["direct"](), mse
+        ).mean()
 
     def gradients(self) -> Vectors:
         """d loss / d parameter, through both steps, by our names."""
@@ -470,7 +472,9 @@ def test_descent(make: Callable[[], Descent]) -> None:
     own = make()
     vectors, direct = own.vectors, RENDERERS["direct"]()
     for steps in (0, 1):
-        errors = error(own.adapted(steps), own.signal, own.family, direct, mse).detach()
+        errors = reconstruction_loss(
+            own.adapted(steps), own.signal, own.family, direct, mse
+        ).detach()
         same(errors.sum(), vectors["inner_mse"][steps], **FLOAT32)
         psnr = -10 * errors.log10()
         same(psnr.sum(), vectors["inner_psnr"][steps], **FLOAT32)

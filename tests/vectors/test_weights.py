@@ -16,7 +16,7 @@ from fieldloom.denoisers import WeightTransformer
 from fieldloom.denoisers.conditions import embed_octaves
 from fieldloom.family import Family
 from fieldloom.fields import Fourier, FourierMlp
-from fieldloom.metrics.cost import inference, parameters
+from fieldloom.metrics.cost import count_field_weights, count_parameters
 from fieldloom.priors import Diffusion
 from fieldloom.types import Slot
 from shared import shared
@@ -136,7 +136,7 @@ def test_order_of_the_weights(name: str) -> None:
     ids=["HyperDiffusion", "NeF-GPT 3-D", "NeF-GPT MNIST", "the report's", "HyperDiffusion 4-D"],
 )
 def test_counts_of_released_fields(key: str | None, net: FourierMlp, count: int) -> None:
-    assert inference(net.slots) == count
+    assert count_field_weights(net.slots) == count
     if key is not None:
         sizes = [math.prod(slot.shape) for slot in net.slots.values()]
         assert sizes == weight_fields()[0][key].tolist()
@@ -224,11 +224,11 @@ def test_released_denoiser() -> None:
 def test_count_of_the_denoiser(coords: int, width: int, printed: str, count: int) -> None:
     """By arithmetic: blocks, maps in and out, the time's, positions, two norms."""
     slots = field(coords, width=128, depth=4, count=4, include_input=True).slots
-    size = inference(slots)
+    size = count_field_weights(slots)
     with torch.device("meta"):
         net = WeightTransformer((1, size), slots, width=width, time="octaves")
     blocks = 12 * (12 * width**2 + 13 * width)
-    assert parameters(net) == blocks + (2 * size + 257 + 9 + 4) * width == count
+    assert count_parameters(net) == blocks + (2 * size + 257 + 9 + 4) * width == count
     assert f"{count:.3e}" == printed
 
 
@@ -257,7 +257,7 @@ def diffusion(rule: nn.Module, size: int) -> Diffusion:
 def test_schedule() -> None:
     vectors, prior = load("hyperdiffusion_model"), diffusion(Rule(), 7)
     same(prior.betas, vectors["betas"].float(), rtol=1e-5, atol=0)
-    same(prior.alphas, vectors["alphas_bar"].float(), rtol=1e-5, atol=0)
+    same(prior.alphas_cumprod, vectors["alphas_bar"].float(), rtol=1e-5, atol=0)
 
 
 def test_ddim_visits_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from fieldloom.cli.console import printable
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
-from fieldloom.cli.options import allowing
+from fieldloom.cli.options import with_allowances
 from fieldloom.cli.rendering import render
 from fieldloom.cli.training import demo, train
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
@@ -50,14 +50,14 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
 }
 for name, verb in VERBS.items():
-    app.command(name=name)(allowing(verb))
+    app.command(name=name)(with_allowances(verb))
 for verb in (influence, curves, support, time, judge):
-    analyse.command()(allowing(verb))
+    analyse.command()(with_allowances(verb))
 app.add_typer(analyse, name="analyse")
 
 
 OF_THE_INPUT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
-"""What is wrong with a path that was given."""
+"""Errors of a path that the user gave, which are wrong input."""
 
 STOPPED = "stopped; what was finished is kept."
 
@@ -69,7 +69,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
-    logging.basicConfig(handlers=[logging.NullHandler()])  # of a broken file our sentence is said
+    logging.basicConfig(handlers=[logging.NullHandler()])  # broken files get our own message
     warnings.showwarning = lambda message, *rest, **named: print(
         f"warning: {printable(str(message))}", file=sys.stderr
     )
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def answer(error: Exception) -> tuple[str, int]:
-    """What to say of an error, in a sentence, and the exit status."""
+    """The message for an error, one sentence, and the exit status."""
     if isinstance(error, InputError):
         return str(error), 2
     if isinstance(error, Interrupted):
@@ -93,17 +93,17 @@ def answer(error: Exception) -> tuple[str, int]:
     if isinstance(error, FieldloomError):
         return str(error), 1
     if hasattr(error, "format_message"):  # an argument that the parser refuses
-        told = error.format_message()
-        return "" if "NoArgs" in type(error).__name__ else told, 2
+        message = error.format_message()
+        return "" if "NoArgs" in type(error).__name__ else message, 2
     if type(error).__name__ == "Abort":  # what the parser makes of Ctrl-C
         return STOPPED, 130
-    said = shorten(str(error).partition("\n")[0], 300)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in said):
+    message = shorten(str(error).partition("\n")[0], 300)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in message):
         count = re.search(r"allocate (\d+) bytes", str(error))
         what = f"{int(count[1]) / 1e9:.3g} GB at once" if count else "more than there is"
         return f"out of memory: '{shorten(' '.join(sys.argv[1:]))}' asked for {what}.", 1
     if isinstance(error, OSError):
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or said
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or message
         where = f" ('{shorten(str(error.filename))}')" if error.filename else ""
         status = 2 if error.errno in OF_THE_INPUT else 1
         return f"{reason}{where}; what was there before is unchanged.", status
@@ -111,12 +111,13 @@ def answer(error: Exception) -> tuple[str, int]:
         raise error
     kind = type(error).__name__
     return (
-        f"this is a fault of fieldloom, not of the input: {kind}: {said}. "
+        f"this is a fault of fieldloom, not of the input: {kind}: {message}. "
         "FIELDLOOM_TRACEBACK=1 shows where; please report it."
     ), 1
 
 
 def stop(message: str, status: int) -> None:
+    """Print an error and exit."""
     if message:  # none where the parser has printed its help
         print(f"error: {shorten(message, 600)}", file=sys.stderr)
     raise SystemExit(status)

@@ -1,4 +1,4 @@
-"""What runs have learned, beyond its metrics: images, and the numbers behind them."""
+"""Analyses of what runs have learned: images, and the numbers in them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fieldloom.system import System
     from fieldloom.types import Data
 
@@ -48,15 +50,13 @@ def influence(
     A row a datum: the original, its reconstruction, and for each token a map of the difference, by
     its own largest value. Of views, the first one that was held out.
     """
-    from fieldloom import export, report
     from fieldloom.evaluation.influence import analyse_influence
 
     folder = analysis_folder(run, out, "influence")
     system = load_system(run, device)
     found = analyse_influence(system, first_data(system, source, count), tokens, seed)
     images, columns = found.draw(), len(found.tokens) + 2
-    sheet = export.sheet(images, columns, report.tile_height(images))
-    path = export.write(export.png_bytes(sheet), folder / "influence.png")
+    path = write_images(images, columns, folder / "influence.png")
     numbers = found.as_json()
     write_numbers(folder, "influence.json", [run], numbers)
     if found.mean_locality is None:
@@ -75,7 +75,7 @@ def curves(
     ] = None,
 ) -> None:
     """Learning curves of several runs: the PSNR of their logs over steps and over seconds."""
-    from fieldloom import export
+    from fieldloom import atomic
     from fieldloom.engine.run import Run
     from fieldloom.evaluation.learning_curves import learning_curve
     from fieldloom.evaluation.plots import Panel, plot
@@ -88,7 +88,7 @@ def curves(
             raise InputError(f"'{run}': its log has no PSNR of the stage 'field' to draw.")
         over_steps[name], over_seconds[name] = (steps, psnr), (seconds, psnr)
     panels = Panel("step", "PSNR (dB)", over_steps), Panel("seconds", "", over_seconds)
-    export.write(plot(*panels), path)
+    atomic.write_bytes(plot(*panels), path)
     say(f"{len(over_steps)} runs: {path}")
 
 
@@ -101,7 +101,7 @@ def support(
     device: DeviceOption = Device.auto,
 ) -> None:
     """PSNR of held-out views against the number of support views; support.png and .json."""
-    from fieldloom import export
+    from fieldloom import atomic
     from fieldloom.evaluation.plots import Panel, plot
     from fieldloom.evaluation.views import psnr_by_support
 
@@ -118,7 +118,7 @@ def support(
         say(f"{name}: {values} dB from 1 to {views} views, {len(data)} data")
     lines = {name: (counts, values) for name, values in found.items()}
     panel = Panel("support views", "PSNR of held-out views (dB)", lines)
-    path = export.write(plot(panel), folder / "support.png")
+    path = atomic.write_bytes(plot(panel), folder / "support.png")
     write_numbers(folder, "support.json", runs, {"views": counts, "psnr": found, "data": len(data)})
     say(f"support: {path}")
 
@@ -146,7 +146,7 @@ def time(
     Fourier features, fitted from random weights. The clock runs while these compute, one datum at a
     time, and not while they are measured.
     """
-    from fieldloom import export
+    from fieldloom import atomic
     from fieldloom.engine import device as devices
     from fieldloom.evaluation.plots import Panel, plot
     from fieldloom.evaluation.timing import Budget, Rates, as_json, psnr_against_time
@@ -162,20 +162,22 @@ def time(
     for name, curve in found.items():
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
     lines = {name: (curve.seconds, curve.psnr) for name, curve in found.items()}
-    path = export.write(plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png")
+    path = atomic.write_bytes(
+        plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png"
+    )
     about = {"data": len(data), "environment": devices.environment(system.device)}
     write_numbers(folder, "time.json", [run], about | as_json(found, budget, rates, width))
     say(f"time: {path}")
 
 
 def analysis_folder(run: str, out: Path | None, name: str) -> Path:
-    """Where ``name.json`` and its picture go. Raises InputError where others' would be lost."""
+    """The folder of ``name.json`` and its image. Raises InputError to keep other files."""
     files = (f"{name}.json", f"{name}.png")
     if out is None or out.resolve() == Path(run).resolve():
         for file in files:
             output(run, None, file)
         return Path(run)
-    again = has_key(out / files[0], "recipes")  # this very analysis, done again
+    again = has_key(out / files[0], "recipes")  # the same analysis again
     for file in files:
         check_not_own(out / file) if again else output(run, out / file, file)
     return out
@@ -190,14 +192,22 @@ def first_data(system: System, path: str | None, count: int | None) -> Data:
 
 
 def name_runs(runs: list[str]) -> dict[str, str]:
-    """What each run is called: its folder's name, or where several have it, its whole path."""
+    """Run -> its label: the folder's name or, where several have the same, the whole path."""
     short = {run: Path(run).resolve().name for run in runs}
     alike = list(short.values())
     return {run: name if alike.count(name) == 1 else run for run, name in short.items()}
 
 
+def write_images(images: Tensor, columns: int, path: Path) -> Path:
+    """Write images (n, channel, height, width) as a sheet with this number of columns."""
+    from fieldloom import export, report
+
+    sheet = export.sheet(images, columns, report.tile_height(images))
+    return export.png(sheet, path)
+
+
 def write_numbers(folder: Path, name: str, runs: list[str], numbers: dict[str, Any]) -> None:
-    """Numbers as JSON, with the runs that they are of."""
+    """Write numbers as JSON, with the runs that they belong to."""
     from fieldloom.engine.run import Run
 
     recipes = [Run(run).read_recipe().get("recipe") for run in runs]

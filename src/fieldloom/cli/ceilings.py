@@ -1,4 +1,4 @@
-"""What a codec loses on the signal, before anything is trained on its tokens."""
+"""The upper bound of a codec, before a prior is trained on its tokens."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def ceiling(
     system = load_system(run, device)
     if "codec" not in system.finished:
         raise InputError(f"'{run}' has no fitted codec yet: --stage codec with --resume fits it.")
-    announce(Path(run), system, source_of(system), count)
+    report_upper_bound(Path(run), system, source_of(system), count)
 
 
-def announce(folder: Path, system: System, source: Source, count: int = 64) -> None:
-    """Measure the upper bound of a run whose codec is fitted, print it, and keep it."""
+def report_upper_bound(folder: Path, system: System, source: Source, count: int = 64) -> None:
+    """Measure the upper bound of a run whose codec is fitted; print it, and write ceiling.json."""
     from fieldloom import report
     from fieldloom.engine.run import Run
     from fieldloom.evaluation.upper_bound import upper_bound_of_run
 
     if metrics := upper_bound_of_run(folder, system, source, count):
         for name, value, of, how in metrics:
-            say(f"{name}: {report.number(value)} ({of}; {how})")
+            say(f"{name}: {report.format_number(value)} ({of}; {how})")
         Run(folder).write_json("ceiling.json", [metric._asdict() for metric in metrics])

@@ -27,8 +27,8 @@ from fieldloom.cli.options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
-    given,
     parse_resolution,
+    select_given,
 )
 from fieldloom.cli.outputs import check_free, check_not_own, output, with_suffix
 from fieldloom.cli.runs import load_system
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from fieldloom.types import Code, Data
 
 
-class What(StrEnum):
+class RefineTarget(StrEnum):
     codes = "codes"
     weights = "weights"
 
 
-class Kept(StrEnum):
+class CodeFormat(StrEnum):
     shards = "shards"
     safetensors = "safetensors"
     hdf5 = "hdf5"
@@ -58,7 +58,7 @@ def encode(
         Path | None, typer.Option(help="A folder, or a file. Default: RUN/encoded.")
     ] = None,
     kind: Annotated[
-        Kept | None,
+        CodeFormat | None,
         typer.Option(
             "--format",
             help="A folder of shards, one file, or a file of fit-a-nef's layout. Default: one file "
@@ -84,8 +84,8 @@ def encode(
     format: Format = files.format_of(path) if kind is None else kind.value
     if format != "shards" and not path.suffix:
         path = with_suffix(path, f".{format}")
-    files.check_format(system, format)  # before the work: what is wrong shows at once
-    if out is not None and files.is_begun(path, format):  # by this very command
+    files.check_code_format(system, format)  # before the work, so that an error shows at once
+    if out is not None and files.is_begun(path, format):  # by the same command
         check_own_job(path, format)
     else:
         shards = files.shards_of(path, format)
@@ -99,7 +99,7 @@ def encode(
 
 
 def check_own_job(path: Path, format: Format) -> None:
-    """Raise InputError where a job that goes on would write into a run, or over other files."""
+    """Raise InputError where a resumed job would write into a run, or over other files."""
     from fieldloom.codes import files
 
     check_not_own(path)
@@ -122,11 +122,11 @@ def decode(
 ) -> None:
     """Decode codes, one file each: those of encode, or fields of fit-a-nef's layout (HDF5)."""
     from fieldloom.codes.files import read_codes
-    from fieldloom.drawing import check_format, write_data
+    from fieldloom.drawing import check_file_format, write_data
 
     folder = output(run, out, "decoded")
     system = load_system(run, device)
-    check_format(system, kind, project)
+    check_file_format(system, kind, project)
     sizes = parse_resolution(resolution)
     found = read_codes(codes, system)
     paths = write_data(system, found[:count], folder, sizes, kind, project)
@@ -141,7 +141,8 @@ def reconstruct(
     kind: KindOption = None,
     project: ProjectOption = 0,
     refine: Annotated[
-        What | None, typer.Option(help="Let Adam go on, for each datum, from its encoded code.")
+        RefineTarget | None,
+        typer.Option(help="Let Adam go on, for each datum, from its encoded code."),
     ] = None,
     refine_steps: Annotated[int, typer.Option(min=1, help="Of Adam.")] = 100,
     refine_rate: Annotated[
@@ -161,13 +162,13 @@ def reconstruct(
     Shapes become meshes where the originals stood; of views, an orbit is rendered. With --refine
     codes, or all weights of each function, are optimised further on what they were encoded from.
     """
-    from fieldloom.drawing import check_format, write_data
+    from fieldloom.drawing import check_file_format, write_data
     from fieldloom.evaluation import in_batches
     from fieldloom.inputs import held_out_part
 
     folder = output(run, out, "reconstructions")
     system = load_system(run, device)
-    check_format(system, kind, project)
+    check_file_format(system, kind, project)
     sizes = parse_resolution(resolution)
     found, indices = held_out_part(system, source)
     data = found.read(indices[:count])
@@ -181,11 +182,11 @@ def reconstruct(
 
 
 def refine_codes(
-    system: System, data: Data, what: What, how: dict[str, Any]
+    system: System, data: Data, what: RefineTarget, how: dict[str, Any]
 ) -> tuple[System, Code]:
-    """Codes that were optimised further, and the system that decodes them; says what it brought.
+    """Refined codes, and the system that decodes them; prints the PSNR before and after.
 
-    how: steps, rate and points of it.
+    how: steps, rate and points of the refinement.
     """
     from fieldloom.evaluation.views import psnr_of_held_out
     from fieldloom.metrics.paired import psnr
@@ -222,17 +223,17 @@ def sample(
     out: OutOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Draw new data: a sheet of pictures and, but for images, a file each beside it."""
-    from fieldloom.drawing import check_format, needs_files, write_data, write_sheet
+    """Draw new data: a sheet of images and, of other data than images, also a file each."""
+    from fieldloom.drawing import check_file_format, needs_files, write_data, write_sheet
 
     system = load_system(run, device)
-    check_format(system, kind, project)
+    check_file_format(system, kind, project)
     sheet_path = None if out is None else with_suffix(out, ".png")
     path = output(run, sheet_path, "sampled.png")
-    beside = None if out is None else with_suffix(out, "")
-    folder = output(run, beside, "sampled") if needs_files(system) else None
-    options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
-                    temperature=temperature)  # fmt: skip
+    folder_path = None if out is None else with_suffix(out, "")
+    folder = output(run, folder_path, "sampled") if needs_files(system) else None
+    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
+                           top_p=top_p, temperature=temperature)  # fmt: skip
     codes = system.sample_codes(count, label, seed, **options)
     sizes = parse_resolution(resolution)
     sheet = write_sheet(system, codes, path, sizes)
@@ -246,8 +247,8 @@ def sample(
 def interpolate(
     run: RunArgument,
     source: SourceOption = None,
-    first: Annotated[int, typer.Option("--from", help="Place of the first datum, or seed.")] = 0,
-    last: Annotated[int, typer.Option("--to", help="Place of the last datum, or seed.")] = 1,
+    first: Annotated[int, typer.Option("--from", help="Index of the first datum, or seed.")] = 0,
+    last: Annotated[int, typer.Option("--to", help="Index of the last datum, or seed.")] = 1,
     sampled: Annotated[
         bool, typer.Option("--sample", help="Between samples, whose seeds --from and --to are.")
     ] = False,
@@ -273,24 +274,26 @@ def interpolate(
     path = output(run, out, f"interpolation-{seeds}{first}-{last}.gif")
     numbers = steps * math.prod(system.family.code_shape)
     memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
-    between = between_samples if sampled else between_data
-    write_animation(system, between(system, source, first, last, steps), path, sizes)
+    find_codes = interpolate_samples if sampled else interpolate_data
+    write_animation(system, find_codes(system, source, first, last, steps), path, sizes)
     say(f"{steps} steps: {path}")
 
 
-def between_data(system: System, source: str | None, first: int, last: int, steps: int) -> Code:
-    """Codes from that of one datum to that of another."""
+def interpolate_data(system: System, source: str | None, first: int, last: int, steps: int) -> Code:
+    """Codes (steps, tokens, width) from one datum of the test part, or of a path, to another."""
     from fieldloom.inputs import held_out_part
 
     data, indices = held_out_part(system, source)
-    for place in (first, last):
-        if not 0 <= place < len(indices):
-            raise InputError(f"--from, --to: {place} is not one of 0 .. {len(indices) - 1}.")
+    for index in (first, last):
+        if not 0 <= index < len(indices):
+            raise InputError(f"--from, --to: {index} is not one of 0 .. {len(indices) - 1}.")
     return system.encode_between(data.read(indices[[first, last]]), steps)
 
 
-def between_samples(system: System, source: str | None, first: int, last: int, steps: int) -> Code:
-    """Codes from that of one sample to that of another, by their seeds."""
+def interpolate_samples(
+    system: System, source: str | None, first: int, last: int, steps: int
+) -> Code:
+    """Codes (steps, tokens, width) from the sample of one seed to that of another."""
     if source is not None:
         raise InputError("--source: samples come from the prior, not from data.")
     if min(first, last) < 0:

@@ -1,4 +1,4 @@
-"""What the command line says."""
+"""Output of the command line."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def say(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """On one line, without escape sequences that a name may hold."""
+    """Text on one line, without the escape sequences that a name may hold."""
     return "".join(c if c.isprintable() else " " for c in text).rstrip()
 
 
 def cell(value: Any) -> Any:
-    """A value for a table of rich, whose markup it cannot be taken for."""
+    """A value for a cell of a rich table, which does not read it as markup."""
     from rich.text import Text
 
     return Text(printable(str(value)))

@@ -1,13 +1,12 @@
-"""Samples of a run beside baselines, against training and held-out data."""
+"""Samples of a run and of baselines, compared with training and held-out data."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fieldloom.cli.analysing import FolderOption, analysis_folder, write_numbers
+from fieldloom.cli.analysing import FolderOption, analysis_folder, write_images, write_numbers
 from fieldloom.cli.console import cell, console, say
 from fieldloom.cli.options import (
     Device,
@@ -21,7 +20,7 @@ from fieldloom.cli.options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
-    given,
+    select_given,
 )
 from fieldloom.cli.runs import load_system
 
@@ -53,43 +52,37 @@ def judge(
     out: FolderOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Samples beside baselines, against training and held-out data; judge.json and judge.png.
+    """Compare samples and baselines with training and held-out data; judge.json and judge.png.
 
     The baselines: the start, training fields plus noise, a Gaussian of the fields' weights, and the
     training fields themselves; and held-out data as a perfect generator would give them. The
-    picture has a row for each sample: itself, the nearest training field in signals, in weights.
+    image has a row for each sample: itself, the nearest training field in signals, in weights.
     """
-    from contextlib import nullcontext
-
-    from fieldloom import export, report
-    from fieldloom.engine.lock import hold_lock
     from fieldloom.engine.run import Run
     from fieldloom.evaluation import comparison, evaluator_of
-    from fieldloom.evaluation.neighbours import neighbour_images
+    from fieldloom.evaluation.neighbours import draw_neighbours
     from fieldloom.inputs import source_of
-    from fieldloom.training import training_codes
+    from fieldloom.training import lock_and_find_codes
 
     folder = analysis_folder(run, out, "judge")
     system = load_system(run, device)
     source = source_of(system)
     evaluator = evaluator_of(system, source)
-    measure = evaluator.choose_measure(metric)  # before the work: it may be wrong
+    measure = evaluator.choose_measure(metric)  # raises before the work
     evaluator.check_points(points)
     index = None if label is None else system.class_of(label)
     count = comparison.sample_count(source, index, count)
-    options = given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k, top_p=top_p,
-                    temperature=temperature)  # fmt: skip
+    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
+                           top_p=top_p, temperature=temperature)  # fmt: skip
     classes = comparison.draw_labels(system, source, count, seed) if index is None else index
     samples = system.sample_codes(count, classes, seed, **options).cpu()
-    with hold_lock(Path(run)) if not Run(run).has_codes else nullcontext():
-        known, labels = training_codes(system, source, Run(run))
+    known, labels = lock_and_find_codes(system, source, Run(run))
     asked = comparison.ComparisonOptions(measure, points, noise, index, seed)
     found = comparison.compare_with_baselines(
         system, source, known, {"samples": samples}, labels, asked
     )
-    images = neighbour_images(system, samples, known, found.novelty["samples"])
-    sheet = export.sheet(images, 3, report.tile_height(images))
-    path = export.write(export.png_bytes(sheet), folder / "judge.png")
+    images = draw_neighbours(system, samples, known, found.novelty["samples"])
+    path = write_images(images, 3, folder / "judge.png")
     about = {"count": count, "label": label, "options": options, "seed": seed, "noise": noise}
     about |= {"points": points} if found.measure == "chamfer" else {}
     write_numbers(folder, "judge.json", [run], about | comparison.as_json(found))
@@ -109,14 +102,14 @@ def print_comparison(found: Comparison) -> None:
         title = f"{rows[0].size} each against {key[0]} data, {key[1]}, by {found.measure}"
         table = Table("set", "failures", *SET_METRICS, title=title)
         for row in rows:
-            values = (report.number(row.metrics[name]) for name in SET_METRICS)
+            values = (report.format_number(row.metrics[name]) for name in SET_METRICS)
             table.add_row(*map(cell, (row.set, row.failures, *values)))
         console().print(table)
     for space, novelty in found.novelty["samples"].items():
-        far = report.number(novelty.samples.distances.median().item())
+        far = report.format_number(novelty.samples.distances.median().item())
         line = f"{space}: samples are {far} from the nearest training field"
         if novelty.held_out is not None:
-            usual = report.number(novelty.held_out.distances.median().item())
+            usual = report.format_number(novelty.held_out.distances.median().item())
             line += f", held-out fields {usual} (medians), ratio {novelty.ratio:.3g}; "
             line += f"{novelty.nearer:.1%} of the samples are nearer than all of these"
         say(line)

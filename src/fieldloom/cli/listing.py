@@ -1,4 +1,4 @@
-"""What there is: a run's state, and the names that recipes can use."""
+"""The state of a run, and the names that recipes can use."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fieldloom.errors import unknown
 
 
 def info(run: RunArgument) -> None:
-    """What a run is, how far it is and what it holds."""
+    """The state of a run: its recipe, finished stages, parts and sizes."""
     from rich.table import Table
 
     from fieldloom.assembly import assemble
     from fieldloom.engine.run import Run
-    from fieldloom.metrics.cost import inference, parameters
+    from fieldloom.metrics.cost import count_field_weights, count_parameters
 
     folder = Run(run).require()
     if folder.has_model:
@@ -35,9 +35,9 @@ def info(run: RunArgument) -> None:
         "field, conditioner": f"{part('field')} x {part('conditioner')}",
         "encoder, prior": f"{part('encoder')} x {part('prior')}",
         "code": f"{system.family.code_shape[0]} x {system.family.code_shape[1]}",
-        "learnable parameters": f"{parameters(system.family):,}",
-        "inference parameters": f"{inference(system.family.field.slots):,}",
-        "prior's parameters": f"{parameters(system.prior):,}" if system.prior else "-",
+        "learnable parameters": f"{count_parameters(system.family):,}",
+        "inference parameters": f"{count_field_weights(system.family.field.slots):,}",
+        "prior's parameters": f"{count_parameters(system.prior):,}" if system.prior else "-",
         "signals, classes": f"{settings.signals}, {settings.classes}",
         "last line of the log": log[-1] if log else "-",
     }
@@ -55,7 +55,7 @@ def list_(
     """The names that recipes can use."""
     from fieldloom import recipe
 
-    groups: dict[str, Any] = {"recipes": recipe.names()}
+    groups: dict[str, Any] = {"recipes": recipe.list_recipes()}
     if what != "recipes":
         from fieldloom.assembly import TABLES
         from fieldloom.engine.stage import OPTIMIZERS
@@ -80,7 +80,7 @@ def list_(
 
 
 def first_line(entry: Any) -> str:
-    """What an entry is; of an installed package's, which is not imported for it, where it lies."""
+    """The first line of an entry's docstring, or where it is in a package that is not imported."""
     if isinstance(entry, EntryPoint):
         return f"of an installed package, {entry.value}"
     inner = getattr(entry, "func", entry)

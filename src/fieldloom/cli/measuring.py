@@ -24,6 +24,7 @@ from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
+    from fieldloom.modalities.modality import Resolution
     from fieldloom.modalities.sources import Source
     from fieldloom.system import System
 
@@ -36,26 +37,24 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="A folder. Default: RUN, or RUN/NAME.")] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Measure a run; writes report.json, report.html and pictures into it.
+    """Measure a run; writes report.json, report.html and images into it.
 
-    With --source only the reconstruction of those data is measured, and written beside.
+    With --source only the reconstruction of those data is measured, into a folder of its own.
     """
     from fieldloom.inputs import source_of
-    from fieldloom.recipe import parse_override, resolve
+    from fieldloom.recipe import parse_new_path, parse_override, resolve
 
     system = load_system(run, device)
     changes = [parse_override(text) for text in set_ or []]
     for override, change in zip(set_ or [], changes, strict=True):
-        source_of_it = change.get("source")
-        moved = isinstance(source_of_it, dict) and {*change, *source_of_it} == {"source", "path"}
-        if set(change) != {"evaluate"} and not moved:
+        if set(change) != {"evaluate"} and parse_new_path(change) is None:
             raise InputError(
                 f"--set {shorten(override)}: only keys of 'evaluate' can change after training, "
                 "and source.path, where the same data lie now."
             )
     system.recipe = resolve(system.recipe, *changes)
     sizes = parse_resolution(resolution)
-    system.modality.shape(sizes)  # a resolution that does not fit should not show after the work
+    system.modality.shape(sizes)  # a wrong resolution raises before the work
     folder = report_folder(Path(run), source, out)
     measure(folder, system, source_of(system, source), sizes, foreign=source is not None)
 
@@ -65,24 +64,27 @@ def report_folder(run: Path, source: str | None, out: Path | None) -> Path:
     if out is None and source is None:
         return run
     name = Path(os.path.expanduser(str(source))).resolve().stem or "data"
-    place = out or run / name
-    if place.resolve() == run.resolve() and source is None:
+    folder = out or run / name
+    if folder.resolve() == run.resolve() and source is None:
         return run
-    if not has_key(place / "report.json", "figures"):
-        return output(run, place)
-    check_not_own(place)  # a report that is there is replaced by this one
-    return output(run, None, str(place.relative_to(run))) if place.is_relative_to(run) else place
+    if not has_key(folder / "report.json", "figures"):
+        return output(run, folder)
+    check_not_own(folder)  # its old report is replaced
+    return output(run, None, str(folder.relative_to(run))) if folder.is_relative_to(run) else folder
 
 
 def measure(
     folder: Path,
     system: System,
     source: Source,
-    resolution: Any,
+    resolution: Resolution | None,
     seconds: float | None = None,
     foreign: bool = False,
 ) -> None:
-    """Metrics and report of a system on its own source, or (``foreign``) on data of any other."""
+    """Measure a system, write its report into a folder, and print the metrics.
+
+    foreign: the source is not the system's own. seconds: the duration of training, if known.
+    """
     from rich.table import Table
 
     from fieldloom import evaluation, report
@@ -92,7 +94,7 @@ def measure(
     report.write(Run(folder), system, source, result, resolution, seconds)
     table = Table("metric", "value", "measured on", "how")
     for name, value, of, how in result.metrics:
-        table.add_row(*map(cell, (name, report.number(value), of, how)))
+        table.add_row(*map(cell, (name, report.format_number(value), of, how)))
     console().print(table)
     say(f"report: {folder / 'report.html'}")
 
@@ -106,22 +108,22 @@ def cost(
     out: Annotated[Path | None, typer.Option(help="Write the rows as JSON, too.")] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Parameters, multiply-accumulates, speed and memory of recipes, beside what was published."""
+    """Parameters, multiply-accumulates, speed and memory of recipes, with published numbers."""
     import json
 
     from rich.table import Table
 
-    from fieldloom import export, report
+    from fieldloom import atomic, report
     from fieldloom.engine import device as devices
     from fieldloom.evaluation.costs import COLUMNS, PUBLISHED, cost_row_apart
     from fieldloom.recipe import load
 
     if out is not None:
-        check_free(out)  # what is there already should not show after minutes
+        check_free(out)  # before minutes of work
     tables = {"recipes": recipes} if recipes else PUBLISHED
     for names in tables.values():
         for name in names:
-            load(name)  # a wrong name should not show after minutes
+            load(name)  # a wrong name raises before minutes of work
     found: dict[str, list[dict[str, Any]]] = {}
     for title, names in tables.items():
         table = Table("ours (published)", *COLUMNS, title=title)
@@ -132,11 +134,13 @@ def cost(
             cells = []
             for key in COLUMNS:
                 ours, published = row[key]["ours"], row[key]["published"]
-                text = "-" if ours is None else report.number(ours)
-                cells.append(text if published is None else f"{text} ({report.number(published)})")
+                text = "-" if ours is None else report.format_number(ours)
+                cells.append(
+                    text if published is None else f"{text} ({report.format_number(published)})"
+                )
             table.add_row(name, *cells)
         console().print(table)
     if out is not None:
         where = devices.environment(devices.pick(device.value))
-        export.text(json.dumps({"environment": where, "tables": found}, indent=2) + "\n", out)
+        atomic.write_text(json.dumps({"environment": where, "tables": found}, indent=2) + "\n", out)
         say(f"written: {out}")

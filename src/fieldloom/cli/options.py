@@ -1,4 +1,4 @@
-"""The arguments and options that several verbs have."""
+"""Arguments and options that several verbs share."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def permit() -> Permit:
     return _permit.get()
 
 
-def allowing(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with the options ``ALLOWANCES``; ``permit`` tells it which of them were given."""
+def with_allowances(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with the options ``ALLOWANCES``, which it reads by ``permit``."""
 
     @wraps(verb)
-    def allowed(
+    def call(
         *arguments: Any,
         trust: list[str] | None = None,
         network: bool = False,
@@ -62,17 +62,17 @@ def allowing(verb: Callable[..., None]) -> Callable[..., None]:
         finally:
             _permit.reset(token)
 
-    keyword, told = inspect.Parameter.KEYWORD_ONLY, inspect.signature(verb)
+    keyword, signature = inspect.Parameter.KEYWORD_ONLY, inspect.signature(verb)
     hints = get_type_hints(verb, include_extras=True) | ALLOWANCES
-    own = [one.replace(annotation=hints[one.name]) for one in told.parameters.values()]
+    own = [one.replace(annotation=hints[one.name]) for one in signature.parameters.values()]
     more = [
         inspect.Parameter(
             name, keyword, default=None if name == "trust" else False, annotation=annotation
         )
         for name, annotation in ALLOWANCES.items()
     ]
-    made: Any = allowed
-    made.__signature__ = told.replace(parameters=[*own, *more])
+    made: Any = call
+    made.__signature__ = signature.replace(parameters=[*own, *more])
     made.__annotations__ = hints
     del made.__wrapped__
     return made
@@ -111,7 +111,7 @@ ProjectOption = Annotated[
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random numbers.")]
 LabelOption = Annotated[str | None, typer.Option(help="A class, by name or number.")]
 
-# Of sampling; which of them a prior has is the prior's.
+# Options of sampling; each prior has some of them.
 GuidanceOption = Annotated[float | None, typer.Option(help="1 is plain conditional sampling.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Of the sampler.")]
 SamplerOption = Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")]
@@ -120,8 +120,8 @@ TopPOption = Annotated[float | None, typer.Option(help="Of tokens: the likeliest
 TemperatureOption = Annotated[float | None, typer.Option(help="Of tokens: below 1 is safer.")]
 
 
-def given(**options: Any) -> dict[str, Any]:
-    """Those options that were given."""
+def select_given(**options: Any) -> dict[str, Any]:
+    """The options that the user gave."""
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""Where a verb writes: its own name inside the run, or a place that holds nothing yet."""
+"""Where a verb writes: its own file inside the run, or a path that does not exist yet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def output(run: str | Path, out: Path | None, default: str = "") -> Path:
 
 
 def check_free(out: Path) -> None:
-    """Raise InputError for what training writes, and for what is there, unless it may be lost."""
+    """Raise InputError for files of a run, and for a path that exists, unless --overwrite."""
     check_not_own(out)
     if is_occupied(out) and not permit().overwrite:
         raise InputError(f"'{out}' is there already: give another --out, or --overwrite.")
@@ -40,7 +40,7 @@ def with_suffix(path: Path, suffix: str) -> Path:
 
 
 def check_not_own(path: Path) -> None:
-    """Raise InputError for what a run is made of: its recipe, weights, codes, state, log."""
+    """Raise InputError for the files that a run consists of: recipe, weights, codes, state, log."""
     from fieldloom.engine.lock import NAME
     from fieldloom.engine.run import RECIPE, RESERVED
 
@@ -51,7 +51,7 @@ def check_not_own(path: Path) -> None:
 
 
 def has_key(path: Path, key: str) -> bool:
-    """Whether a file is JSON, a table with that key: what the verb itself writes."""
+    """Whether a file is a JSON object with this key, as the verb itself writes it."""
     from fieldloom.engine.schemas import parse_json, read_text
 
     try:
@@ -62,8 +62,7 @@ def has_key(path: Path, key: str) -> bool:
 
 
 def is_occupied(path: Path) -> bool:
-    """Whether something would be lost there; a lock alone is nothing."""
+    """Whether a path is a file, or a folder with more than a lock in it."""
     from fieldloom.engine.lock import NAME
 
-    there = any(x.name != NAME for x in path.iterdir()) if path.is_dir() else os.path.lexists(path)
-    return there
+    return any(x.name != NAME for x in path.iterdir()) if path.is_dir() else os.path.lexists(path)

@@ -1,4 +1,4 @@
-"""Pictures of what a code holds: around a shape or a scene, or any part of an image or a video."""
+"""Rendering of a code: around a shape or a scene, or any part of an image or a video."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def render(
     sampled: Annotated[
         int | None, typer.Option("--sample", min=0, help="Instead a sample, of this seed.")
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, max=1 << 16, help="Pictures, all around it.")] = 36,
+    frames: Annotated[int, typer.Option(min=1, max=1 << 16, help="Images, all around it.")] = 36,
     held: Annotated[bool, typer.Option("--held", help="Instead the views held out.")] = False,
     depth: Annotated[bool, typer.Option("--depth", help="Distances instead of colours.")] = False,
     window: Annotated[
@@ -73,9 +73,9 @@ def render(
 def find_code(
     system: System, source: str | None, index: int, sampled: int | None, needs_data: bool = False
 ) -> tuple[Code, Data | None]:
-    """The code that is asked for, and the datum that it was found from.
+    """A code by the options of ``render``, and the datum that it was found from.
 
-    needs_data: the datum is read even where there is no code to find.
+    needs_data: whether the datum is read even where there is no code to find.
     """
     from fieldloom.inputs import held_out_part
 

@@ -1,4 +1,4 @@
-"""The trained run that a verb works on."""
+"""Loads the trained run that a verb works on."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fieldloom.cli.ceilings import announce
+from fieldloom.cli.ceilings import report_upper_bound
 from fieldloom.cli.console import say
 from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
@@ -43,7 +43,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a recipe into a run directory."""
-    from fieldloom.recipe import load, moved_path, parse_override
+    from fieldloom.recipe import load
 
     seeds = [] if seed is None else [f"seed={seed}"]
     loaded = load(recipe, [*(set_ or []), *seeds])
@@ -51,19 +51,7 @@ def train(
         raise InputError("--run '' names no folder.")
     own = Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
     folder = own if run is None else Path(run)
-    path = None
-    if resume:
-        changes = [parse_override(text) for text in set_ or []]
-        path = moved_path(changes[0]) if len(changes) == 1 else None
-        if seeds or (set_ and path is None):
-            raise InputError(
-                "--resume goes on with the run's own recipe: --set and --seed cannot change it, "
-                "but for source.path, where the same data lie now."
-            )
-        if fields is not None:
-            raise InputError(
-                "--resume goes on with the run's own fields: --fields is for a new run."
-            )
+    path = new_path_of(set_ or [], seed, fields) if resume else None
 
     from fieldloom.drawing import draw_fit
     from fieldloom.inputs import source_of
@@ -72,14 +60,40 @@ def train(
 
     if resume:
         check_resumed(folder, recipe)
-    coded = partial(announce, folder)
     system = start(
-        loaded, str(folder), stage.value, device.value, resume, coded, fields, permit(), path
+        loaded,
+        str(folder),
+        stage.value,
+        device.value,
+        resume,
+        on_codec=partial(report_upper_bound, folder),
+        fields=fields,
+        permit=permit(),
+        path=path,
     )
     say(f"trained: {folder}")
     if "field" in system.finished and not system.family.has_code:
         for line in draw_fit(system, source_of(system), folder):
             say(line)
+
+
+def new_path_of(overrides: list[str], seed: int | None, fields: Path | None) -> str | None:
+    """The new path of a resumed run's data, where the options give one.
+
+    Raises InputError for options that would change the run's recipe or its fields.
+    """
+    from fieldloom.recipe import parse_new_path, parse_override
+
+    changes = [parse_override(text) for text in overrides]
+    path = parse_new_path(changes[0]) if len(changes) == 1 else None
+    if seed is not None or (overrides and path is None):
+        raise InputError(
+            "--resume goes on with the run's own recipe: --set and --seed cannot change it, "
+            "but for source.path, where the same data lie now."
+        )
+    if fields is not None:
+        raise InputError("--resume goes on with the run's own fields: --fields is for a new run.")
+    return path
 
 
 def demo(

@@ -1,6 +1,6 @@
-"""What a codec is, and those that answer numbers of the code's shape.
+"""The base class of codecs, and the codecs that keep a code's shape.
 
-Codecs stand inside a prior: raw codes are stored, and transformed when the prior needs them.
+Codecs belong to a prior: raw codes are stored, and encoded when the prior needs them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from fieldloom.errors import InputError
 from fieldloom.types import Code, Slot
 
 BATCH = 256
-"""Codes that are encoded at a time: a graph's messages of one take more than a hundred kB."""
+"""Codes that are encoded at a time: messages of the graph codec take over 100 kB per code."""
 
 
 class Codec(nn.Module):
-    """decode(encode(code)) is the code, or near it.
+    """An encoder and a decoder of codes: decode(encode(code)) is the code, or close to it.
 
-    vocabulary: the token ids that ``encode`` answers, of codecs that quantise; None: ``encode``
-                answers numbers.
-    trained: whether ``loss`` is to be minimised before a prior is trained on what ``encode``
-                answers.
+    vocabulary: the token ids that ``encode`` returns, for codecs that quantise; None: ``encode``
+                returns numbers.
+    trained:    whether ``loss`` has to be minimised before a prior is trained on encoded codes.
     """
 
     vocabulary: Vocabulary | None = None
@@ -34,7 +33,7 @@ class Codec(nn.Module):
 
     @property
     def inner_shape(self) -> tuple[int, int]:
-        """(tokens, width) of what ``encode`` answers, of codecs that answer numbers."""
+        """(tokens, width) of encoded codes, for codecs that return numbers."""
         return self.code_shape
 
     def __init__(self, code_shape: tuple[int, int]) -> None:
@@ -42,32 +41,33 @@ class Codec(nn.Module):
         self.code_shape = code_shape
 
     def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
-        """Find what has a closed form, from all training codes.
+        """Compute all statistics in closed form, from all training codes.
 
+        codes (n, tokens, width), labels (n,) their classes.
         start: (tokens, width), the code that all of them were fitted from.
         """
 
     def prepare(
         self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None
     ) -> None:
-        """Find what ``loss`` needs to know, of codecs that are ``trained``; ``fit`` comes after."""
+        """Compute the statistics that ``loss`` needs, before training; ``fit`` comes after it."""
         self.fit(codes, labels, start)
 
     def loss(self, code: Code) -> Tensor:
-        """(batch,) of what training minimises, of codecs that are ``trained``."""
+        """The training loss of each code, (batch,), for codecs that are ``trained``."""
         raise NotImplementedError
 
     def encode(self, code: Code) -> Tensor:
-        """What the prior models: (batch, *inner_shape), or token ids (batch, length, levels)."""
+        """Encode codes: numbers (batch, *inner_shape), or token ids (batch, length, levels)."""
         raise NotImplementedError
 
     def decode(self, inner: Tensor) -> Code:
-        """The code of what ``encode`` answers: (batch, tokens, width)."""
+        """The codes of encoded ones: (batch, tokens, width)."""
         raise NotImplementedError
 
     @torch.no_grad()
     def encode_all(self, codes: Code) -> Tensor:
-        """``encode`` of any number of codes, ``BATCH`` at a time, without gradients."""
+        """``encode`` any number of codes, ``BATCH`` at a time, without gradients."""
         return torch.cat([self.encode(some) for some in codes.split(BATCH)])
 
 
@@ -82,12 +82,12 @@ class Identity(Codec):
 
 
 class Whiten(Codec):
-    """(code - mean) / (std + 1e-8), the statistics those of the training codes (unbiased std).
+    """(code - mean) / (std + 1e-8), with the statistics of the training codes (unbiased std).
 
-    per: ``element`` of a code has its own (mNIF; LA-GINR's tokens), each ``channel`` shares its own
-         over the tokens, each weight ``tensor`` over its numbers, or ``all`` share one.
-    layout: the slots whose weights a code holds (conditioner ``flat-weights``); ``tensor`` asks for
-         it.
+    per: whether each ``element`` of a code has its own statistics (mNIF; LA-GINR's tokens), each
+         ``channel`` over all tokens, each weight ``tensor``, or ``all`` numbers share them.
+    layout: the slots whose weights a code holds (conditioner ``flat-weights``), needed by
+         ``tensor``.
     """
 
     mean: Tensor

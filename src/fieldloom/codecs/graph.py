@@ -1,5 +1,5 @@
-"""Networks as graphs: neurons are nodes, weights are edges, and the order of hidden neurons means
-nothing."""
+"""Networks as graphs: neurons are nodes, and weights are edges; equivariant to permutations of the
+hidden neurons."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ from fieldloom.types import Code, Slot
 class Graph(Codec):
     """An autoencoder of perceptrons with a latent vector for each neuron (inputs have none).
 
-    Encoder and decoder exchange messages along weights, so that permuting the hidden neurons of a
-    field permutes its latents, and what is decoded from permuted latents is the same function.
-    Inputs and outputs are told apart by learned vectors, hidden neurons by their layer alone.
-    Numbers are standardised for each weight tensor.
+    The encoder passes messages along weights, so that permuting the hidden neurons of a field
+    permutes its latents, and permuted latents decode to the same function. Learned vectors identify
+    inputs and outputs; hidden neurons have one vector per layer. Numbers are standardised for each
+    weight tensor.
 
     layout:  the slots of the code's weights (conditioner ``flat-weights``): the layers of one
              perceptron.
-    width:   of features of nodes and edges. rounds: of messages, in the encoder. latent: numbers
-             that a neuron keeps.
+    width:   of the features of nodes and edges.
+    rounds:  number of message-passing rounds of the encoder.
+    latent:  numbers of a neuron's latent vector.
     order:   of the hidden neurons in the sequence of latents: as they are ``kept`` (fields that
              were fitted from a shared start inherit its order), by the ``norm`` of their incoming
-             weights, largest first, or matched to the ``start`` (a linear assignment a layer, first
-             to last, of incoming weights and bias: outgoing ones lead to neurons that are not
-             matched yet).
+             weights, largest first, or matched to the ``start`` (a linear assignment for each
+             layer, from the first to the last, of incoming weights and bias: outgoing weights lead
+             to neurons that are not matched yet).
 
-    Source: arXiv:2403.12143 (neural graphs) for the graph and its features; a decoder, and what is
-    done with the latents, are ours.
+    Source: arXiv:2403.12143 (neural graphs) for the graph and its features. The decoder and the use
+    of the latents are our own.
     """
 
     trained = True
-    mean: Tensor  # of each number of a code, as ``std``
+    mean: Tensor  # of each number of a code
     std: Tensor
     start: Tensor
-    middle: Tensor  # the mean of each number of a latent, and ``spread`` its deviation
-    spread: Tensor
+    middle: Tensor  # the mean of each number of a latent
+    spread: Tensor  # and its standard deviation
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class Graph(Codec):
         return sum(self.sizes[1:]), self.latent
 
     def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
-        """As ``prepare``; and the same of latents as they are now."""
+        """Statistics of the weights, as ``prepare``, and of the latents of the trained encoder."""
         self.prepare(codes, labels, start)
         with torch.no_grad():
             parts = (self._to_graph(some) for some in codes.split(BATCH))
@@ -103,8 +104,8 @@ class Graph(Codec):
     def loss(self, code: Code) -> Tensor:
         """Squared error of the standardised numbers, the mean over each code: (batch,)."""
         edges, biases = self._to_graph(code)
-        made = self.decoder(self.encoder(edges, biases))
-        return (self._concatenate(*made) - self._concatenate(edges, biases)).square().mean(1)
+        decoded = self.decoder(self.encoder(edges, biases))
+        return (self._concatenate(*decoded) - self._concatenate(edges, biases)).square().mean(1)
 
     def encode(self, code: Code) -> Tensor:
         """(batch, neurons, latent), layer by layer, standardised for each number of a neuron."""
@@ -127,7 +128,7 @@ class Graph(Codec):
         return self._split_layers(flat)
 
     def _split_layers(self, flat: Tensor) -> tuple[Edges, Edges]:
-        """Numbers (batch, n) in the order of the code -> weights and biases of each layer."""
+        """Split numbers (batch, n) in the code's order into weights and biases of each layer."""
         sizes = [math.prod(shape) for shape in self.shapes]
         parts = flat[:, : sum(sizes)].split(sizes, 1)
         edges, biases = [], []
@@ -140,7 +141,7 @@ class Graph(Codec):
         return edges, biases
 
     def _concatenate(self, edges: Edges, biases: Edges) -> Tensor:
-        """``_split_layers`` backwards: numbers in the order of the code, without its padding."""
+        """The inverse of ``_split_layers``: numbers in the code's order, without padding."""
         layer, parts = -1, []
         for shape in self.shapes:
             layer += len(shape) == 2
@@ -148,7 +149,7 @@ class Graph(Codec):
         return torch.cat(parts, 1)
 
     def _to_code(self, edges: Edges, biases: Edges) -> Code:
-        """``_to_graph`` backwards; padding is zero."""
+        """The inverse of ``_to_graph``; padding is zero."""
         flat = self._concatenate(edges, biases)
         count = flat.shape[1]
         flat = flat * self.std[:count] + self.mean[:count]
@@ -156,7 +157,7 @@ class Graph(Codec):
         return padded.unflatten(1, self.code_shape)
 
     def _to_weights(self, edges: Edges, biases: Edges) -> tuple[Edges, Edges]:
-        """Weights as they are, from standardised ones."""
+        """Weights and biases of each layer, from standardised ones."""
         flat = self._concatenate(edges, biases)
         count = flat.shape[1]
         return self._split_layers(flat * self.std[:count] + self.mean[:count])
@@ -164,7 +165,7 @@ class Graph(Codec):
     # -- the order of hidden neurons
 
     def _sort_neurons(self, latents: Nodes, edges: Edges, biases: Edges) -> Nodes:
-        """Latents of hidden neurons in the order that ``order`` asks for, layer by layer."""
+        """The latents, with the hidden neurons of each layer sorted as ``order`` says."""
         latents = list(latents)
         start = self._split_layers(self.start[None])
         for layer in range(1, len(self.sizes) - 1):
@@ -181,26 +182,26 @@ class Graph(Codec):
 
 
 def _index_along(order: Tensor, x: Tensor, axis: int) -> Tensor:
-    """Indices (batch, neurons) in the shape that indexes an axis of x."""
+    """Reshape indices (batch, neurons) so that they index this axis of x."""
     return order.view(len(order), *(-1 if i == axis else 1 for i in range(1, x.ndim)))
 
 
 def _match_to_start(edges: Edges, biases: Edges, start: tuple[Edges, Edges], layer: int) -> Tensor:
-    """For each of the start's neurons of a layer, its match: (batch, neurons)."""
+    """The neuron that matches each neuron of the start, in one layer: (batch, neurons)."""
     from scipy.optimize import linear_sum_assignment
 
     def profile(edges: Edges, biases: Edges) -> Tensor:
         return torch.cat([edges[layer - 1].mT, biases[layer - 1].unsqueeze(-1)], -1)
 
     mine, theirs = profile(edges, biases), profile(*start)
-    # standardised numbers: a matrix product's rounding is far below what tells neurons apart
+    # numbers are standardised: rounding of a matrix product does not matter
     costs = torch.cdist(theirs.expand(len(mine), -1, -1), mine).detach().cpu().numpy()
     found = [torch.from_numpy(linear_sum_assignment(cost)[1]) for cost in costs]
     return torch.stack(found).to(mine.device)
 
 
 def _layer_sizes(layout: Mapping[str, Slot]) -> list[tuple[int, int]]:
-    """(in, out) of each layer. Raises InputError where the slots are no chain of plain layers."""
+    """(in, out) of each layer. Raises InputError where slots are not a chain of plain layers."""
     shapes = [(name, slot.shape) for name, slot in layout.items()]
     weights = [shape for _, shape in shapes if len(shape) == 2]
     plain = all(len(shape) in (1, 2) for _, shape in shapes) and weights

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from fieldloom import memory
 
 Edges = list[Tensor]
-"""Of each layer: weights (batch, in, out)."""
+"""One tensor per layer: weights (batch, in, out), or biases (batch, out)."""
 Nodes = list[Tensor]
-"""Of each layer, inputs first: features (batch, neurons, width)."""
+"""One tensor per layer, inputs first: features (batch, neurons, width)."""
 
 
 class GraphEncoder(nn.Module):
@@ -39,7 +39,7 @@ class GraphEncoder(nn.Module):
 
 
 class MessageRound(nn.Module):
-    """Messages along all edges, to both ends; then every node changes."""
+    """Messages along all edges in both directions, and an update of every node."""
 
     def __init__(self, layers: int, width: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class GraphDecoder(nn.Module):
             g[i] = g[i] + lift(z)
         edges, biases = [], []
         for i in range(len(g) - 1):
-            # a product of both ends, which a rank of ``width`` bounds, and a network of their sum
+            # a bilinear form of both ends, of rank ``width``, plus a network of their sum
             one, first = self.source[i](g[i]).chunk(2, -1)
             two, last = self.target[i](g[i + 1]).chunk(2, -1)
             sum_of = self.weight[i](F.gelu(first.unsqueeze(2) + last.unsqueeze(1))).squeeze(-1)
@@ -96,12 +96,12 @@ class GraphDecoder(nn.Module):
 
 
 def identity_vectors(sizes: Sequence[int], width: int) -> nn.ParameterList:
-    """Learned vectors that tell nodes apart: one an input, an output, a hidden layer."""
+    """Learned vectors that identify nodes: one per input, per output and per hidden layer."""
     own = [n if i in (0, len(sizes) - 1) else 1 for i, n in enumerate(sizes)]
     return nn.ParameterList(nn.Parameter(torch.randn(1, n, width)) for n in own)
 
 
 def expand_identities(identities: nn.ParameterList, edges: Edges) -> list[Tensor]:
-    """Identities (1, neurons, width) of every layer."""
+    """The identity vectors of every layer, repeated for its neurons: (1, neurons, width) each."""
     counts = [identities[0].shape[1], *(x.shape[2] for x in edges)]
     return [x.expand(-1, n, -1) for x, n in zip(identities, counts, strict=True)]

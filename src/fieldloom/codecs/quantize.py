@@ -13,36 +13,37 @@ from torch import Tensor
 
 from fieldloom import memory
 from fieldloom.codecs.codec import BATCH, Codec, Identity
-from fieldloom.codecs.tokens import Token, Vocabulary, cut_tokens, gather, scatter
+from fieldloom.codecs.tokens import Token, Vocabulary, cut_tokens, gather_tokens, scatter_tokens
 from fieldloom.errors import InputError
 from fieldloom.nn.kmeans import kmeans, lloyd_max, nearest_centroids
 from fieldloom.types import Code, Slot
 
 SCALARS = 1 << 24
-"""Scalars that a codebook is found from, at most; more add nothing."""
+"""The largest number of scalars that a codebook is fitted to; more add nothing."""
 
 VECTORS = 256
-"""Rows or neurons for each entry of a codebook that it is found from, at most."""
+"""The largest number of rows or neurons per entry that a codebook is fitted to."""
 
 
 class Quantize(Codec):
     """code -> the nearest entries of a codebook, as token ids (batch, length, levels).
 
-    token:  what is quantised: a ``scalar`` (published), a ``row`` (what one neuron receives, or all
-            biases of a layer), or a ``neuron`` (what it receives, and its bias). Of codes that are
-            no weights a row is a token of theirs.
+    token:  the unit of quantisation: a ``scalar`` (published), a ``row`` (the incoming weights of
+            one neuron, or all biases of a layer), or a ``neuron`` (its incoming weights and its
+            bias). For codes that are not weights a row is one of their tokens.
     per:    one codebook for ``all`` tokens (published), or one for each ``layer``.
-    codebook_size: entries of each (127 as published: 128 with the start of a sequence).
-    levels: of residual quantisation, each with a codebook of its own for what those before it left.
-    center: what is subtracted first: the ``start`` that all codes were fitted from (published),
-            their ``mean``, or ``none``.
+    codebook_size: number of entries (127 as published: 128 with the start of a sequence).
+    levels: of residual quantisation; each level has its own codebook for the residual of those
+            before it.
+    center: is subtracted first: the ``start`` that all codes were fitted from (published), their
+            ``mean``, or ``none``.
     layout: the slots whose weights a code holds (conditioner ``flat-weights``).
-    codec:  another codec in front, whose answers are quantised instead of the codes (``graph``: a
+    codec:  another codec that is applied first, whose encoded codes are quantised (``graph``: a
             ``row`` is a neuron).
 
-    Shorter tokens of a codebook are compared in the numbers that they have. Codebooks minimise the
-    squared error: of scalars by Lloyd's iterations on the sorted numbers to their fixed point, of
-    vectors by k-means. Source: the released code of "Autoregressive generation of neural field
+    Padded components of shorter tokens do not count in distances. Codebooks minimise the squared
+    error: of scalars by Lloyd's iterations on the sorted numbers to a fixed point, of vectors by
+    k-means. Source: the released code of "Autoregressive generation of neural field
     weights" (one Lloyd iteration there, then gradient steps); residual levels arXiv:2107.03312,
     algorithm 1.
     """
@@ -106,24 +107,24 @@ class Quantize(Codec):
             self._fit_codebooks(family, members, codes)
 
     def _fit_codebooks(self, family: int, members: NDArray[np.int64], codes: Code) -> None:
-        """Those of one family of tokens, level by level, each of what is left before it."""
+        """Fit the codebooks of one family of tokens, each level to the residual before it."""
         size = self.books.shape[2]
         index = self.index[torch.from_numpy(members).to(self.index.device)].cpu()
         scalar = index.shape[1] == 1
         most = (SCALARS if scalar else VECTORS * size) // len(members)
         some = codes[:: -(-len(codes) // max(1, most))]  # whole codes, evenly spread
         inner = (self.before.encode(x) - self.center for x in some.split(BATCH))
-        left = torch.cat([gather(x.cpu(), index).flatten(0, 1) for x in inner])
-        mask = (index >= 0).to(left).repeat(len(some), 1)
+        residual = torch.cat([gather_tokens(x.cpu(), index).flatten(0, 1) for x in inner])
+        mask = (index >= 0).to(residual).repeat(len(some), 1)
         for level in range(self.levels):
-            codebook = lloyd_max(left, size) if scalar else kmeans(left, mask, size)
+            codebook = lloyd_max(residual, size) if scalar else kmeans(residual, mask, size)
             self.books[family, level] = codebook.to(self.books)
-            left = left - mask * codebook[nearest_centroids(left, mask, codebook)]
+            residual = residual - mask * codebook[nearest_centroids(residual, mask, codebook)]
 
     def prepare(
         self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None
     ) -> None:
-        """For the training of the codec in front; codebooks are found of its answers after."""
+        """Prepare the training of the codec in front; ``fit`` then finds the codebooks."""
         self.before.prepare(codes, labels, start)
 
     @torch.no_grad()
@@ -132,17 +133,17 @@ class Quantize(Codec):
             return torch.cat([self._token_ids(some) for some in code.split(BATCH)])
 
     def _token_ids(self, code: Code) -> Int[Tensor, "batch length levels"]:
-        tokens = gather(self.before.encode(code) - self.center, self.index)
+        tokens = gather_tokens(self.before.encode(code) - self.center, self.index)
         ids = tokens.new_empty((*tokens.shape[:2], self.levels), dtype=torch.long)
         mask = (self.index >= 0).to(tokens)
         for family, members in enumerate(self.members):
             own = torch.from_numpy(members).to(tokens.device)
-            left, present = tokens[:, own], mask[own]
+            residual, present = tokens[:, own], mask[own]
             for level, codebook in enumerate(self.books[family].to(tokens)):
-                repeated = present.repeat(len(left), 1)
-                found = nearest_centroids(left.flatten(0, 1), repeated, codebook)
-                ids[:, own, level] = found.view(left.shape[:2])
-                left = left - present * codebook[ids[:, own, level]]
+                repeated = present.repeat(len(residual), 1)
+                found = nearest_centroids(residual.flatten(0, 1), repeated, codebook)
+                ids[:, own, level] = found.view(residual.shape[:2])
+                residual = residual - present * codebook[ids[:, own, level]]
         return ids
 
     @torch.no_grad()
@@ -150,14 +151,14 @@ class Quantize(Codec):
         assert self.vocabulary is not None
         codebook = torch.from_numpy(self.vocabulary.codebook).to(inner.device)
         tokens = self.books.flatten(0, 1)[codebook, inner].sum(2)
-        vectors = self.center + scatter(tokens, self.index, self.before.inner_shape)
+        vectors = self.center + scatter_tokens(tokens, self.index, self.before.inner_shape)
         return self.before.decode(vectors)
 
     def loss(self, code: Code) -> Tensor:
         return self.before.loss(code)
 
     def distortion(self, code: Code) -> Float[Tensor, " batch"]:
-        """The squared error of decode(encode(code)), the mean over each code's weights."""
+        """The mean squared error of decode(encode(code)) over each code's weights: (batch,)."""
         own = self.before.inner_shape == self.code_shape  # its padding is not counted
         count = int((self.index >= 0).sum()) if own else code[0].numel()
         return (self.decode(self.encode(code)) - code).square().sum((1, 2)) / count

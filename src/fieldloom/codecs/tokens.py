@@ -1,4 +1,4 @@
-"""How weights are cut into tokens: a number, a row of a matrix, or a neuron at a time."""
+"""How weights are split into tokens: scalars, rows of matrices, or neurons."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TokenPositions:
-    """Where the tokens of a code stand.
+    """The positions of a code's tokens.
 
-    index:  (length, width) indices into the flat code; -1 fills up tokens that are shorter.
-    layer, row, column: (length,), counted from 0. Of a weight a row is what one neuron receives;
-            a bias stands in the column, or where tokens are rows in the row, behind the weights.
+    index:  (length, width), indices into the flat code; -1 pads shorter tokens.
+    layer, row, column: (length,), counted from 0. A row of a weight is the incoming weights of one
+            neuron; biases are the column after them, or the row where tokens are rows.
     """
 
     index: Integers
@@ -36,11 +36,11 @@ class TokenPositions:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The token ids that a codec answers: (batch, length, levels), each from 0 to ``size - 1``.
+    """The token ids that a codec returns: (batch, length, levels), each from 0 to ``size - 1``.
 
-    A token id is the index of an entry in its codebook. size: entries of each codebook. codebooks:
-    how many there are. codebook: (length, levels), the codebook of each token id. positions: where
-    the tokens stand.
+    A token id is the index of an entry in its codebook.
+    size: number of entries of each codebook. codebooks: their number.
+    codebook: (length, levels), the index of each token's codebook. positions: of the tokens.
     """
 
     size: int
@@ -54,10 +54,10 @@ def cut_tokens(
 ) -> TokenPositions:
     """The tokens of a code that is the concatenation of the slots of ``layout``.
 
-    Layer by layer; of a layer neuron by neuron (PyTorch's order), its biases after its weights
-    unless tokens are neurons: then each neuron's bias is its last number. Slots with further axes
-    in front (tiles) count as so many more neurons, and slots that are no weights as matrices of
-    their last axis. Without a layout the code's own tokens are the rows; then ``neuron`` raises
+    The order is layer by layer, and neuron by neuron within a layer (PyTorch's order), with biases
+    after weights; where tokens are neurons, each neuron's bias is its last number. Further axes in
+    front (tiles) are flattened to more neurons, and slots that are not weights are matrices of
+    their last axis. Without a layout the code's own tokens are the rows, and ``neuron`` raises
     InputError.
     """
     if layout is None:
@@ -88,7 +88,7 @@ def cut_tokens(
 
 
 def _layers_of(layout: Mapping[str, Slot]) -> list[dict[str, Integers]]:
-    """Of each layer, by role, the indices of its numbers in the flat code: (rows, columns)."""
+    """For each layer, by role, the indices of its numbers in the flat code: (rows, columns)."""
     layers: dict[str, dict[str, Integers]] = {}
     first = 0
     for name, slot in layout.items():
@@ -103,7 +103,7 @@ def _layers_of(layout: Mapping[str, Slot]) -> list[dict[str, Integers]]:
 
 
 def _tokens_of(matrix: Integers, layer: int, offset: int, token: Token) -> TokenPositions:
-    """Those of one matrix. offset: its first column (of scalars), or its first row."""
+    """The tokens of one matrix. offset: its first column (for scalars), or its first row."""
     rows, columns = matrix.shape
     if token == "scalar":
         row, column = np.repeat(np.arange(rows), columns), np.tile(np.arange(columns), rows)
@@ -121,14 +121,14 @@ def _concatenate(parts: list[TokenPositions]) -> TokenPositions:
     return TokenPositions(index, *(np.concatenate(x) for x in zip(*where, strict=True)))
 
 
-def gather(code: Code, index: Tensor) -> Tensor:
-    """The numbers of each token: (batch, length, width), zero where a token is shorter."""
+def gather_tokens(code: Code, index: Tensor) -> Tensor:
+    """The numbers of each token: (batch, length, width), zero where a token is padded."""
     flat = torch.cat([code.flatten(1), code.new_zeros(len(code), 1)], 1)
     return flat[:, index]  # -1 is the zero at the end
 
 
-def scatter(tokens: Tensor, index: Tensor, code_shape: tuple[int, int]) -> Code:
-    """The code of tokens (batch, length, width): what no token holds is zero."""
+def scatter_tokens(tokens: Tensor, index: Tensor, code_shape: tuple[int, int]) -> Code:
+    """The code of tokens (batch, length, width); numbers of no token are zero."""
     flat = tokens.new_zeros(len(tokens), math.prod(code_shape) + 1)
-    flat[:, index] = tokens  # what fills up shorter tokens goes to the end, which is cut off
+    flat[:, index] = tokens  # padding goes to the last number, which is cut off
     return flat[:, :-1].unflatten(1, code_shape)

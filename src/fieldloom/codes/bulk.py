@@ -1,11 +1,11 @@
-"""Codes of a whole data set as a job that can be stopped at any moment and goes on where it was.
+"""Codes of a whole data set, found by a job that can be stopped at any time and resumed.
 
-    00000.safetensors   codes of the first data, and for each its index and its final error
-    manifest.json       what the job is; each finished shard's number of codes, and failures
-    paused.safetensors  where a shard was left within
+    00000.safetensors   codes of the first data, with the index and final error of each
+    manifest.json       the job, and of each finished shard the number of codes and the failures
+    paused.safetensors  the state of a shard that was stopped before its end
 
-A shard is written, then the manifest; both beside their old selves, then renamed. What a killed job
-had not entered into the manifest is done again, and comes out the same to the bit (on a CPU).
+A shard is written first, then the manifest. Shards that a killed job had not entered into the
+manifest are computed again, with the same result to the bit (on a CPU).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fieldloom import export, stopping
-from fieldloom.encoders import errors
+from fieldloom import atomic, stopping
+from fieldloom.encoders import reconstruction_loss_in_stacks
 from fieldloom.engine.lock import hold_lock
-from fieldloom.engine.provenance import fingerprint as digest_of
+from fieldloom.engine.provenance import fingerprint
 from fieldloom.engine.schemas import Job, Manifest, Shard, parse_json, read_text, validate_content
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError, Interrupted, quote
@@ -33,18 +33,19 @@ from fieldloom.progress import Progress
 from fieldloom.system import System
 
 SHARD, NUMBERS, EFFORT = (16, 512), 1 << 22, 1 << 31
-"""Signals of a shard, from and to; how many numbers of their data one shard reads at most, and how
-many points its fits see in all: minutes on a CPU."""
+"""Limits of a shard: the least and the most signals, the most numbers of data that it reads, and
+the most points that its fits evaluate (minutes on a CPU)."""
 
 MANIFEST, PAUSED = "manifest.json", "paused.safetensors"
 KEYS = ("codes", "places", "errors")
-"""What a shard holds of each signal."""
+"""The tensors of a shard, one row a signal; ``places`` are indices in the source."""
 
 
-class Codes(NamedTuple):
-    """Codes (signals, tokens, width), each one's place in its source and final error (signals,).
+class EncodedSet(NamedTuple):
+    """Codes (signals, tokens, width), with the index in the source and the final error of each
+    (signals,).
 
-    failed: place -> why there is no code of it.
+    failed: index in the source -> why that signal has no code.
     """
 
     codes: Tensor
@@ -60,11 +61,11 @@ def encode(
     folder: str | Path,
     shard: int | None = None,
     worst: float = math.inf,
-) -> Codes:
-    """The codes of these indices of a source, shard by shard into a folder; goes on with its job.
+) -> EncodedSet:
+    """Encode the data of a source at these indices, shard by shard into a folder; resumes its job.
 
-    indices: (signals,), in the order of the result. shard: signals of one; None: as many as the job
-    began with, or as ``shard_size`` has it. worst: a signal whose final error (the system's
+    indices: (signals,), in the order of the result. shard: signals of a shard; None: as many as the
+    job began with, or by ``shard_size``. worst: a signal whose final error (the system's
     reconstruction loss over what it was encoded from) is above it, or is no number, has failed: it
     is left out of the codes and named in the manifest, with a warning.
 
@@ -79,7 +80,7 @@ def encode(
             raise InputError("there are no data to encode.")
         before = read_manifest(folder)
         if before is not None and not before.shards and not (folder / PAUSED).is_file():
-            before = None  # it has made nothing: another job may begin
+            before = None  # nothing is finished yet: another job may begin
         size = shard or (before.job.shard if before else shard_size(system, source, indices))
         job = Job(
             signals=len(indices),
@@ -87,14 +88,14 @@ def encode(
             worst=worst if math.isfinite(worst) else None,
             data=source.facts()["fingerprint"],
             places=hashlib.blake2b(indices.numpy().tobytes(), digest_size=8).hexdigest(),
-            system=fingerprint(system),
+            system=fingerprint_system(system),
         )
         manifest = before or Manifest(job=job, shards=[])
         check_job(manifest.job, job, folder)
         shards = map(shard_name, range(math.ceil(len(indices) / size)))
-        export.remove_partial(folder, [MANIFEST, PAUSED, *shards])
+        atomic.remove_partial(folder, [MANIFEST, PAUSED, *shards])
         if before is None:
-            write_manifest(folder, manifest)  # whose folder it is, from the first shard on
+            write_manifest(folder, manifest)  # before the first shard: it says whose folder this is
         encode_shards(system, source, indices.split(size), folder, manifest, worst)
     found = read(folder)
     if not bool(torch.isin(found.indices, indices.cpu()).all()):
@@ -120,9 +121,9 @@ def encode_shards(
     manifest: Manifest,
     worst: float,
 ) -> None:
-    """Do the shards that are not there, or not whole; each is kept, then entered.
+    """Encode the shards that are missing or damaged; each is written, then entered.
 
-    Raises Interrupted, with what is finished kept, where the user asks to stop.
+    Raises Interrupted where the user asks to stop; finished shards are kept.
     """
     done = [is_whole(folder, number, manifest) for number in range(len(manifest.shards))]
     if not all(done):
@@ -142,10 +143,12 @@ def encode_shards(
                 raise Interrupted(f"stopped within shard {number + 1} of {len(parts)}") from None
             tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
             path = folder / shard_name(number)
-            check_free(path, manifest.job, entered=number < len(done))
+            check_overwrite(path, manifest.job, entered=number < len(done))
             write_tensors(path, tensors, {}, shard_provenance(manifest.job, number))
-            failed = {str(place): why for place, why in found.failed.items()}
-            entry = Shard(count=len(found.codes), failed=failed)  # no more: it is written each time
+            failed = {str(index): why for index, why in found.failed.items()}
+            entry = Shard(
+                count=len(found.codes), failed=failed
+            )  # kept small: the manifest is written after each shard
             manifest.shards[number : number + 1] = [entry]
             write_manifest(folder, manifest)
             (folder / PAUSED).unlink(missing_ok=True)
@@ -155,8 +158,10 @@ def encode_shards(
                 raise Interrupted(f"stopped after shard {number + 1} of {len(parts)}")
 
 
-def encode_shard(system: System, source: Source, indices: Tensor, worst: float = math.inf) -> Codes:
-    """The codes of one shard, without those that failed. Raises Paused where it may be left."""
+def encode_shard(
+    system: System, source: Source, indices: Tensor, worst: float = math.inf
+) -> EncodedSet:
+    """The codes of one shard, without those that failed. Raises Paused to stop within it."""
     left = stopping.take_state()
     codes, losses = ([left["codes"]], [left["losses"]]) if left else ([], [])
     done, reached = sum(map(len, codes)), 0
@@ -177,7 +182,7 @@ def encode_shard(system: System, source: Source, indices: Tensor, worst: float =
             raise
         left = {}
         explain = (system.family, system.render.deterministic(), system.loss_fn)
-        losses.append(errors(code, signal, *explain).cpu())
+        losses.append(reconstruction_loss_in_stacks(code, signal, *explain).cpu())
         codes.append(code.cpu())
     code, loss = torch.cat(codes), torch.cat(losses)
     finite = code.flatten(1).isfinite().all(1) & loss.isfinite()
@@ -188,10 +193,10 @@ def encode_shard(system: System, source: Source, indices: Tensor, worst: float =
         else "its code or its error is no finite number"
         for i in (~good).nonzero().flatten().tolist()
     }
-    return Codes(code[good], indices[good], loss[good], failed)
+    return EncodedSet(code[good], indices[good], loss[good], failed)
 
 
-def read(folder: str | Path) -> Codes:
+def read(folder: str | Path) -> EncodedSet:
     """The codes of a finished job.
 
     Raises InputError where there is none, or it is not finished, or a shard is damaged;
@@ -204,7 +209,7 @@ def read(folder: str | Path) -> Codes:
     job, shards = manifest.job, manifest.shards
     if len(shards) < math.ceil(job.signals / job.shard):
         raise InputError(f"the codes in '{folder}' are not finished: encode goes on with them.")
-    failed = {int(place): why for one in shards for place, why in one.failed.items()}
+    failed = {int(index): why for one in shards for index, why in one.failed.items()}
     if len(failed) == job.signals:
         raise FieldloomError(f"every signal failed, the first because {first_reason(failed)}.")
     if failed:
@@ -217,7 +222,7 @@ def read(folder: str | Path) -> Codes:
     if len({part["codes"].shape[1:] for part in parts}) > 1:
         raise InputError(f"the shards in '{folder}' hold codes of several shapes.")
     joined = {key: torch.cat([part[key] for part in parts]) for key in KEYS}
-    return Codes(joined["codes"], joined["places"], joined["errors"], failed)
+    return EncodedSet(joined["codes"], joined["places"], joined["errors"], failed)
 
 
 def fingerprint_of_job(folder: Path) -> str | None:
@@ -227,22 +232,22 @@ def fingerprint_of_job(folder: Path) -> str | None:
 
 
 def first_reason(failed: dict[int, str]) -> str:
-    """Why the first of the signals that failed did."""
+    """Why the first of the failed signals failed."""
     return failed[min(failed)]
 
 
 def shard_name(number: int) -> str:
-    """Never read from a file: a manifest cannot name anything else."""
+    """The file name of a shard; never read from a manifest, which so cannot name other files."""
     return f"{number:05d}.safetensors"
 
 
 def shard_provenance(job: Job, number: int) -> dict[str, str]:
-    """What made a shard, as its file says it."""
-    return {"job": digest_of(job.model_dump()), "shard": str(number)}
+    """The provenance that the file of a shard carries: the job, and its number."""
+    return {"job": fingerprint(job.model_dump()), "shard": str(number)}
 
 
 def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tensor]:
-    """codes, indices and errors of a finished shard. Raises InputError where it is not whole."""
+    """The tensors ``KEYS`` of a finished shard. Raises InputError where it is damaged."""
     path = folder / shard_name(number)
     held = read_tensors(path)
     tensors, count = held.tensors, manifest.shards[number].count
@@ -256,15 +261,15 @@ def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tenso
     return tensors
 
 
-def check_free(path: Path, job: Job, entered: bool) -> None:
-    """Raise InputError for a file of that name that no job of this kind wrote.
+def check_overwrite(path: Path, job: Job, entered: bool) -> None:
+    """Raise InputError where a shard would overwrite a file that this job did not write.
 
-    entered: the manifest names it, and it is done again.
+    entered: whether the manifest has the shard already, so that it is computed again.
     """
     if entered or not path.exists():
         return
     try:
-        own = read_tensors(path).made_by.get("job") == digest_of(job.model_dump())
+        own = read_tensors(path).made_by.get("job") == fingerprint(job.model_dump())
     except InputError:
         own = False
     if not own:
@@ -272,7 +277,7 @@ def check_free(path: Path, job: Job, entered: bool) -> None:
 
 
 def is_whole(folder: Path, number: int, manifest: Manifest) -> bool:
-    """Whether a finished shard is there, and whole."""
+    """Whether a finished shard exists and is undamaged."""
     try:
         read_shard(folder, number, manifest)
     except InputError:
@@ -281,7 +286,7 @@ def is_whole(folder: Path, number: int, manifest: Manifest) -> bool:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """What a job has written down; None where none has begun. Raises InputError."""
+    """The manifest of a job; None where none has begun. Raises InputError where it is damaged."""
     path = folder / MANIFEST
     if not path.is_file():
         return None
@@ -292,11 +297,11 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    export.text(json.dumps(manifest.model_dump()) + "\n", folder / MANIFEST)
+    atomic.write_text(json.dumps(manifest.model_dump()) + "\n", folder / MANIFEST)
 
 
 def read_paused(folder: Path, number: int, job: Job) -> dict[str, Tensor]:
-    """Where this shard was left; empty where it begins."""
+    """The state in which this shard was stopped; empty where it was not."""
     path = folder / PAUSED
     if not path.is_file():
         return {}
@@ -314,7 +319,7 @@ def write_paused(folder: Path, number: int, job: Job, pause: stopping.Paused) ->
 
 
 def remove(folder: str | Path) -> None:
-    """A job's shards and manifest, once their codes are kept elsewhere."""
+    """Remove a job's shards and manifest, once their codes are stored elsewhere."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     if manifest is not None:
@@ -325,30 +330,31 @@ def remove(folder: str | Path) -> None:
 
 
 def shard_size(system: System, source: Source, indices: Tensor) -> int:
-    """Signals of a shard: fewer where each costs more to do again.
+    """Signals of a shard: the fewer, the more each of them costs to encode again.
 
-    Where codes of a batch depend on one another, a shard is whole batches.
+    Where codes of a batch depend on one another, a shard consists of whole batches.
     """
     datum = source.take(indices[:1])
-    beside = (x for name, x in datum.beside().items() if name not in ("index", "label"))
-    numbers = math.prod(datum.shape) + sum(x.numel() for x in beside)
+    extras = (x for name, x in datum.extras().items() if name not in ("index", "label"))
+    numbers = math.prod(datum.shape) + sum(x.numel() for x in extras)
     size = min(max(NUMBERS // max(numbers, 1), SHARD[0]), SHARD[1])
     size = min(size, max(1, EFFORT // max(1, system.encoder.point_evaluations(numbers))))
     if system.encoder.independent:
         return size
-    batch = system.encode_batch(datum)
+    batch = system.encode_batch_size(datum)
     return math.ceil(size / batch) * batch
 
 
-def fingerprint(system: System) -> str:
-    """Of everything that a code is a function of, beside the data."""
+def fingerprint_system(system: System) -> str:
+    """The fingerprint of everything but the data that a code depends on."""
     parts = ("modality", "renderer", "loss", "field", "conditioner", "encoder", "train")
-    told = {key: system.stored_recipe.get(key) for key in parts}
-    told["train"] = system.stored_recipe.get("train", {}).get("field")
-    seen = hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8)
+    sections = {key: system.stored_recipe.get(key) for key in parts}
+    sections["train"] = system.stored_recipe.get("train", {}).get("field")
+    content = json.dumps(sections, sort_keys=True, default=str)
+    digest = hashlib.blake2b(content.encode(), digest_size=8)
     for module in (system.family, system.encoder):
         for name, tensor in sorted(module.state_dict().items()):
-            seen.update(name.encode())
+            digest.update(name.encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
-            seen.update(flat.view(torch.uint8).numpy().data)
-    return seen.hexdigest()
+            digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

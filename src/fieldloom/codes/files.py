@@ -18,7 +18,7 @@ from fieldloom.types import Code
 
 Format = Literal["shards", "safetensors", "hdf5"]
 HDF5 = (".hdf5", ".h5")
-"""How files of fit-a-nef's layout end."""
+"""Suffixes of files in fit-a-nef's layout."""
 
 
 def encode_into(
@@ -28,48 +28,48 @@ def encode_into(
     path: str | Path,
     format: Format | None = None,
     worst: float = math.inf,
-) -> bulk.Codes:
-    """Encode data of a source into a folder or a file; goes on with a job that was stopped.
+) -> bulk.EncodedSet:
+    """Encode data of a source into a folder or a file; resumes a job that was stopped.
 
-    indices: (signals,) of the data, in the order of the result. format: None: as ``format_of``
-    says. worst: as ``bulk.encode`` takes it, whose errors this raises. Until a file is whole its
-    shards lie beside it, in ``shards_of(path, format)``. Raises InputError for HDF5 of a system
-    whose codes are not all the weights of plain layers; before the work.
+    indices: (signals,) of the data, in the order of the result. format: None: by ``format_of``.
+    worst: as of ``bulk.encode``. Until a file is complete, its shards are in
+    ``shards_of(path, format)``. Raises InputError, before the work, for HDF5 of a system whose
+    codes are not all the weights of plain layers; and what ``bulk.encode`` raises.
     """
     path = Path(path)
     format = format_of(path) if format is None else format
-    check_format(system, format)
+    check_code_format(system, format)
     folder = shards_of(path, format)
     found = bulk.encode(system, source, indices, folder, worst=worst)
     if format == "shards":
         return found
-    beside = {"places": found.indices, "errors": found.errors}
+    extras = {"places": found.indices, "errors": found.errors}
     if source.labels is not None:
-        beside["labels"] = source.labels[found.indices]
+        extras["labels"] = source.labels[found.indices]
     if format == "hdf5":
-        nef.write(path, system.family, found.codes, beside)
+        nef.write(path, system.family, found.codes, extras)
     else:
         made_by = {"verb": "encode", "weights": fingerprint_weights(system)}
-        write_tensors(path, {"codes": found.codes, **beside}, {"failed": found.failed}, made_by)
+        write_tensors(path, {"codes": found.codes, **extras}, {"failed": found.failed}, made_by)
     bulk.remove(folder)
     return found
 
 
-def check_format(system: System, format: Format) -> None:
+def check_code_format(system: System, format: Format) -> None:
     """Raise InputError where a system's codes cannot be kept in a format."""
     if format == "hdf5":
-        nef.check(system.family)
+        nef.check_family(system.family)
 
 
 def format_of(path: Path) -> Format:
-    """A folder of shards where a path has no suffix, or else one file, of the suffix's format."""
+    """The format of a path: a folder of shards without a suffix, else one file by its suffix."""
     if not path.suffix:
         return "shards"
     return "hdf5" if path.suffix.lower() in HDF5 else "safetensors"
 
 
 def shards_of(path: Path, format: Format) -> Path:
-    """The folder of the shards from which such a file is made, or the folder itself."""
+    """The folder of the shards that such a file is made from; for shards the path itself."""
     return path if format == "shards" else path.with_name(f"{path.name}.shards")
 
 
@@ -96,12 +96,12 @@ def read_codes(path: str | Path, system: System) -> Code:
         raise InputError(f"'{path}' does not exist: give what encode wrote.")
     if where.is_dir():
         codes, made_with = bulk.read(where).codes, bulk.fingerprint_of_job(where)
-        mine = bulk.fingerprint(system)
+        mine = bulk.fingerprint_system(system)
     elif where.suffix.lower() in HDF5:
         codes, _ = nef.read(where, system.family, system.permit)
     else:
-        tensors, _, told = read_tensors(where)
-        made_with, mine = told.get("weights"), fingerprint_weights(system)
+        tensors, _, made_by = read_tensors(where)
+        made_with, mine = made_by.get("weights"), fingerprint_weights(system)
         if "codes" not in tensors:
             there = shorten(", ".join(sorted(tensors))) or "nothing"
             raise InputError(f"'{path}' holds no codes: it has {there}.")

@@ -1,10 +1,10 @@
-"""Weights of fields in the layout of fit-a-nef and Neural Field Arena: HDF5, a row a field.
+"""Weights of fields in the layout of fit-a-nef and Neural Field Arena: HDF5, one row a field.
 
     params        float32 (fields, numbers): layer by layer, a bias before its kernel (in, out)
     param_config  one string, JSON: [[name, shape], ...] in that order
-    labels ...    what is beside: numbers, one row a field
+    labels ...    further datasets of numbers, one row a field
 
-Source: github.com/samuelepapa/fit-a-nef (arXiv:2312.10531). Their pictures' first coordinate is the
+Source: github.com/samuelepapa/fit-a-nef (arXiv:2312.10531). Their images' first coordinate is the
 column, ours the row. Needs h5py: the extra ``hdf5``.
 """
 
@@ -21,7 +21,7 @@ import torch
 from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.conditioners import FlatWeights
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.family import Family
@@ -31,10 +31,10 @@ from fieldloom.permit import NOTHING, Permit
 from fieldloom.types import Code, layer_of
 
 KEYS = ("params", "param_config")
-"""Datasets that hold the fields; others are beside."""
+"""Datasets that hold the fields; all others are extras, as labels."""
 
 HEAP = b"GCOL\1\0\0\0"
-"""How a heap of texts of any length begins in HDF5."""
+"""The first bytes of a heap of strings in HDF5."""
 
 UNPACKED = 1 << 28
 """Bytes of a small file's datasets, which may be compressed; weights hardly are."""
@@ -43,20 +43,20 @@ LAYOUT = TypeAdapter(list[tuple[str, tuple[NonNegativeInt, ...]]])
 """What ``param_config`` holds: the name and the shape of each tensor."""
 
 
-def check(family: Family) -> None:
+def check_family(family: Family) -> None:
     """Raise InputError where a family's codes cannot be kept as such a file."""
     import_h5py()
     name_tensors(family)
 
 
-def write(path: Path, family: Family, codes: Code, beside: Mapping[str, Tensor]) -> Path:
-    """Codes of fields as such a file. beside: rows of ``labels`` and the like.
+def write(path: Path, family: Family, codes: Code, extras: Mapping[str, Tensor]) -> Path:
+    """Write codes of fields as such a file. extras: further datasets, as ``labels``, by rows.
 
     Raises InputError where codes are not all the weights of plain layers.
     """
     names, flat = name_tensors(family), flat_weights_of(family)
     weights = {slot: w.detach().float().cpu() for slot, w in flat.unpack(codes).items()}
-    told = [[name, list(weights[slot].shape[1:])] for name, slot in names.items()]
+    layout = [[name, list(weights[slot].shape[1:])] for name, slot in names.items()]
     params = torch.cat([weights[slot].flatten(1) for slot in names.values()], 1)
     h5py = import_h5py()
 
@@ -64,19 +64,19 @@ def write(path: Path, family: Family, codes: Code, beside: Mapping[str, Tensor])
         with h5py.File(file.name, "w") as open_file:  # HDF5 reads what it writes
             open_file["params"] = params.numpy()
             config = open_file.create_dataset("param_config", (1,), h5py.string_dtype())
-            config[0] = json.dumps(told)
-            for key, rows in beside.items():
+            config[0] = json.dumps(layout)
+            for key, rows in extras.items():
                 open_file[key] = rows.detach().cpu().numpy()
 
-    return export.atomically(path, fill)
+    return atomic.write_atomically(path, fill)
 
 
 def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, dict[str, Tensor]]:
-    """The codes (fields, tokens, width) that such a file's fields are in a family; what is beside.
+    """The fields of such a file as codes (fields, tokens, width) of a family, and its extras.
 
-    Beside are numbers, one row a field; whatever else the file holds is left there, and so are
-    links and data that lie in other files. Raises InputError where the file is none, or its fields
-    are others.
+    Extras are datasets of numbers with one row a field. Other content is not read, nor are links
+    and data in other files. Raises InputError where the file is not of this layout, or its fields
+    are not of this family.
     """
     names, flat = name_tensors(family), flat_weights_of(family)
     h5py, name = import_h5py(), quote_path(path)
@@ -97,7 +97,7 @@ def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, di
         raise
     except Exception as error:  # HDF5 fails in many ways on a broken file
         raise InputError(f"{name} is no HDF5 file of fields: {shorten(str(error))}.") from None
-    beside = {
+    extras = {
         key: rows
         for key, rows in named_rows.items()
         if rows is not None and rows.ndim and len(rows) == len(params)
@@ -117,42 +117,43 @@ def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, di
         )
     parts = dict(zip(has, params.float().split(sizes, 1), strict=True))
     weights = {slot: parts[name].unflatten(1, needs[name]) for name, slot in names.items()}
-    return flat.pack(weights), beside
+    return flat.pack(weights), extras
 
 
 def check_heaps(path: Path) -> None:
-    """Raise ValueError where a heap of texts has an object without a size.
+    """Raise ValueError where a heap of strings has an object without a size.
 
-    HDF5 itself walks such a heap for ever. A heap is ``GCOL``, a version, its size (8 bytes), and
-    objects: 2 bytes of a number, 0 where the rest is free, 6 of others, 8 of a size, and content.
+    HDF5 itself would loop over such a heap for ever. A heap is ``GCOL``, a version, its size (8
+    bytes), and objects: 2 bytes of a number, 0 where the rest is free, 6 of others, 8 of a size,
+    and content.
     """
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        number = lambda at, count: int.from_bytes(content[at : at + count], "little")
+        number = lambda first, count: int.from_bytes(content[first : first + count], "little")
         start = content.find(HEAP)
         while start >= 0:
-            place, end = start + 16, min(start + number(start + 8, 8), len(content))
-            while place + 16 <= end:
-                size = number(place + 8, 8)
-                step = 16 + -(-size // 8) * 8 if number(place, 2) else size
+            at, end = start + 16, min(start + number(start + 8, 8), len(content))
+            while at + 16 <= end:
+                size = number(at + 8, 8)
+                step = 16 + -(-size // 8) * 8 if number(at, 2) else size
                 if step < 16:
                     raise ValueError("a heap of its texts has no end")
-                place += step
+                at += step
             start = content.find(HEAP, start + 1)
 
 
 def first_text(held: Any, path: Path) -> str:
     """The first text of a dataset. Raises ValueError for one that is longer than its file."""
-    place = held.id.get_offset()
-    if held.dtype.kind == "O" and place is not None:
-        with path.open("rb") as file:  # HDF5 allocates what the length tells
-            file.seek(place)
+    offset = held.id.get_offset()
+    if held.dtype.kind == "O" and offset is not None:
+        with path.open("rb") as file:  # HDF5 allocates whatever length the file states
+            file.seek(offset)
             if int.from_bytes(file.read(4), "little") > path.stat().st_size:
                 raise ValueError("its text is longer than the file")
     return held.asstr()[0]
 
 
 def own_dataset(file: Any, key: str) -> Any:
-    """A dataset that lies in this very file; None of groups, links and what lies in other files."""
+    """A dataset whose data are in this file; None for groups, links and data in other files."""
     h5py = import_h5py()
     if not isinstance(file.get(key, getlink=True), h5py.HardLink):
         return None
@@ -163,7 +164,7 @@ def own_dataset(file: Any, key: str) -> Any:
 
 
 def read_numbers(held: Any) -> Tensor | None:
-    """The numbers of a dataset, of any shape; None of what holds none (strings)."""
+    """The numbers of a dataset, of any shape; None where it has no numbers but strings."""
     if held.dtype.kind not in "biuf":
         return None
     content = held[()]
@@ -171,7 +172,7 @@ def read_numbers(held: Any) -> Tensor | None:
 
 
 def name_tensors(family: Family) -> dict[str, str]:
-    """Their name of each tensor -> our slot, in their order."""
+    """The name of each tensor in such a file -> our slot, in the file's order."""
     flat = flat_weights_of(family)
     assert flat.layout is not None
     layers = list(dict.fromkeys(layer_of(slot) for slot in flat.layout))

@@ -1,6 +1,6 @@
-"""Where the weights of an instance come from: the base class, Shared, Substitute, FlatWeights.
+"""Conditioners map codes to weights: the base class, Shared, Substitute and FlatWeights.
 
-A conditioner owns every parameter of a family. Its base class keeps each slot as one learned tensor
+A conditioner owns all parameters of a family. Its base class holds each slot as one learned tensor
 with a leading axis of 1; subclasses replace some of them by tensors that depend on the code.
 """
 
@@ -22,10 +22,10 @@ Slots = Mapping[str, Slot]
 
 
 class Tensors(nn.Module):
-    """Slot name -> tensor. Fixed slots are buffers, the others parameters.
+    """Tensors by the names of slots. Fixed slots are buffers, the others are parameters.
 
-    Torch forbids dots in the names of parameters, so a layer's tensors live in a child named after
-    it: the state's keys read ``0.weight``, as the slots do.
+    Torch forbids dots in the names of parameters, so a layer's tensors belong to a child module
+    that has its name: the keys of the state are ``0.weight``, as those of the slots.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], fixed: frozenset[str] = frozenset()) -> None:
@@ -50,17 +50,18 @@ class Tensors(nn.Module):
         return iter(self.names)
 
     def mapping(self) -> dict[str, Tensor]:
+        """A new dictionary from names to tensors."""
         return {name: self[name] for name in self.names}
 
 
 class Conditioner(nn.Module):
-    """The base of all conditioners: it holds the weights that all instances share (``base``).
+    """The base class of conditioners: it holds the weights that all instances share (``base``).
 
     A subclass sets ``code_shape`` and writes ``forward``; where codes are weights themselves, it
-    sets ``layout`` to the slots that they fill, in order, and writes ``draw``.
+    sets ``layout`` to the slots whose weights they are, in order, and writes ``draw``.
 
     slots: a field's ``slots``.
-    skip:  names of slots that the subclass fills by itself; all others are shared.
+    skip:  names of the slots that the subclass provides itself; all others are shared.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Conditioner(nn.Module):
         )
 
     def origin(self, batch: int) -> Code:
-        """The code that means "no information", where descent starts: (batch, tokens, width)."""
+        """The code without information, where descent starts: (batch, tokens, width)."""
         return self._blank().new_zeros(batch, *self.code_shape)
 
     def forward(self, code: Code) -> Weights:
@@ -91,14 +92,14 @@ class Conditioner(nn.Module):
         raise NotImplementedError
 
     def squared_norms(self, code: Code) -> Tensor:
-        """At each number of a code, the squared norm of the weight that it belongs to: like code.
+        """For each number of a code the squared norm of its weight, shaped as the code.
 
-        Here all numbers of a code are taken to be one weight.
+        Here the whole code counts as one weight.
         """
         return code.square().sum((1, 2), keepdim=True).expand_as(code)
 
     def macs(self) -> int:
-        """Multiply-accumulates from a code to its weights, as mNIF counts them: without mixing."""
+        """Multiply-accumulates from a code to its weights; as in mNIF, mixing does not count."""
         return sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear))
 
     def _blank(self) -> Tensor:
@@ -115,10 +116,10 @@ class Shared(Conditioner):
         return self.base.mapping()
 
 
-def choose(slots: Slots, only: str) -> list[str]:
-    """Names of the slots that match a glob pattern; fixed slots are never conditioned.
+def match_slots(slots: Slots, only: str) -> list[str]:
+    """Names of the slots that match a glob pattern, except fixed slots.
 
-    Raises InputError where there are none.
+    Raises InputError where none match.
     """
     chosen = [n for n, slot in slots.items() if slot.role != "fixed" and fnmatch(n, only)]
     if not chosen:
@@ -128,9 +129,9 @@ def choose(slots: Slots, only: str) -> list[str]:
     return chosen
 
 
-def choose_of_layers(slots: Slots, only: str) -> list[str]:
-    """As ``choose``, of weights and biases alone: not of inputs, which belong to no layer."""
-    chosen = [name for name in choose(slots, only) if slots[name].role != "input"]
+def match_layer_slots(slots: Slots, only: str) -> list[str]:
+    """``match_slots`` among weights and biases; inputs belong to no layer."""
+    chosen = [name for name in match_slots(slots, only) if slots[name].role != "input"]
     if not chosen:
         raise InputError(f"conditioner.only = '{only}' matches no weight and no bias.")
     return chosen
@@ -139,11 +140,11 @@ def choose_of_layers(slots: Slots, only: str) -> list[str]:
 class Substitute(Conditioner):
     """The code *is* one slot: a set of tokens, a context vector, or any single weight.
 
-    slot: its name; a slot of shape (tokens, width) gives codes of that shape, one of shape (width,)
-          codes of one token, one of more axes (the tiles of a layer, a grid of features) a token
-          for each of its rows.
-    origin: ``learned``, from the slot's own draw, or ``zero``, which has no parameters: where an
-          encoder answers at once.
+    slot: name of the slot. A slot of shape (tokens, width) gives codes of that shape, one of shape
+          (width,) codes of one token, and one of more axes (the tiles of a layer, a grid of
+          features) a token for each of its rows.
+    origin: ``learned``, starting at the slot's own draw, or ``zero``, which has no parameters, for
+          encoders that predict a code in one pass.
     """
 
     def __init__(
@@ -175,9 +176,9 @@ class Substitute(Conditioner):
 
 
 class FlatWeights(Conditioner):
-    """The code *is* the chosen weights, one after another in the order of the slots.
+    """The code *is* the chosen weights, concatenated in the order of the slots.
 
-    width: length of a token; the last one is padded with zeros. None: one token holds everything.
+    width: length of a token; the last one is padded with zeros. None: one token holds all weights.
     start: (1 | batch, tokens, width), where descent starts; None: a fresh draw of the field.
     """
 
@@ -189,7 +190,7 @@ class FlatWeights(Conditioner):
         start: Tensor | None = None,
         generator: Generator | None = None,
     ) -> None:
-        chosen = choose(slots, only)
+        chosen = match_slots(slots, only)
         super().__init__(slots, skip=frozenset(chosen), generator=generator)
         self.layout = {name: slots[name] for name in chosen}
         self.sizes = [math.prod(slot.shape) for slot in self.layout.values()]
@@ -206,14 +207,14 @@ class FlatWeights(Conditioner):
         return self.pack({name: s.init(generator)[None] for name, s in self.layout.items()})
 
     def pack(self, weights: Weights) -> Code:
-        """Weights (batch, *shape) of the chosen slots -> the code that stands for them."""
+        """Weights (batch, *shape) of the chosen slots -> their code (batch, tokens, width)."""
         assert self.layout is not None
         flat = torch.cat([weights[name].flatten(1) for name in self.layout], 1)
         padded = nn.functional.pad(flat, (0, math.prod(self.code_shape) - flat.shape[1]))
         return padded.unflatten(1, self.code_shape)
 
     def unpack(self, code: Code) -> dict[str, Tensor]:
-        """The chosen weights that a code stands for: what ``pack`` was given."""
+        """The inverse of ``pack``: the chosen weights of a code, (batch, *shape) each."""
         assert self.layout is not None
         parts = code.flatten(1)[:, : sum(self.sizes)].split(self.sizes, 1)
         return {

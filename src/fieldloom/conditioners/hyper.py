@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Generator, Tensor, nn
 
-from fieldloom.conditioners.conditioner import Conditioner, Slots, choose_of_layers
+from fieldloom.conditioners.conditioner import Conditioner, Slots, match_layer_slots
 from fieldloom.errors import InputError
 from fieldloom.nn.initialisers import kaiming_linear, torch_linear
 from fieldloom.nn.layers import ACTIVATIONS
@@ -15,16 +15,18 @@ from fieldloom.types import Code, Weights
 
 
 class Hyper(Conditioner):
-    """code -> hidden layers -> the chosen weights.
+    """A perceptron from the code to the chosen weights.
 
-    width:  of the code. hidden: units of the hidden layers; activation: after each of them.
-    rank:   None: one linear layer gives every weight and bias as they are, all weights before all
-            biases (GASP, arXiv:2102.04776, section 3.2; layers start as torch.nn.Linear's).
-            r: the code first becomes a vector of the last hidden width (a linear layer); from it
-            each weight and bias has a head of two layers, ReLU between. A bias is its head's
-            output; a weight is W = base * sigmoid(A B), A (in, r) and B (r, out) the head's output,
-            base shared (GEM, arXiv:2111.06387, section 3.1). Matrices start by Kaiming's normal
-            draw, biases as 0.01 N(0, 1).
+    width:  of the code.
+    hidden: units of each hidden layer.
+    activation: after each hidden layer.
+    rank:   None: one linear output layer gives all weights and biases directly, all weights before
+            all biases (GASP, arXiv:2102.04776, section 3.2; layers start as torch.nn.Linear's).
+            A number r: the trunk ends with a linear layer of the last hidden width, and each weight
+            and bias has an output head of two layers with a ReLU between. A bias is its head's
+            output; a weight is W = base * sigmoid(A B), with A (in, r) and B (r, out) the head's
+            output and base shared (GEM, arXiv:2111.06387, section 3.1). Matrices start by
+            Kaiming's normal draw, biases as 0.01 N(0, 1).
     only:   glob pattern of the slots that depend on the code; the others stay shared.
     """
 
@@ -45,17 +47,17 @@ class Hyper(Conditioner):
             )
         if activation not in ACTIVATIONS:
             raise InputError(f"activation '{activation}' is none of {', '.join(ACTIVATIONS)}.")
-        chosen = choose_of_layers(slots, only)
+        chosen = match_layer_slots(slots, only)
         roles = ("weight", "bias")
-        made = [n for role in roles for n in chosen if slots[n].role == role]
-        gated = {n for n in made if rank is not None and slots[n].role == "weight"}
-        super().__init__(slots, skip=frozenset(made) - gated, generator=generator)
-        self.chosen, self.gated, self.rank = made, gated, rank
+        ordered = [n for role in roles for n in chosen if slots[n].role == role]
+        gated = {n for n in ordered if rank is not None and slots[n].role == "weight"}
+        super().__init__(slots, skip=frozenset(ordered) - gated, generator=generator)
+        self.chosen, self.gated, self.rank = ordered, gated, rank
         self.code_shape = (1, width)
         self.activation = ACTIVATIONS[activation]
         sizes = [width, *hidden]
         if rank is None:
-            outputs = [sum(math.prod(slots[n].shape) for n in made)]
+            outputs = [sum(math.prod(slots[n].shape) for n in ordered)]
             self.trunk = nn.ModuleList(torch_linear(a, b, generator) for a, b in pairwise(sizes))
             self.heads = nn.ModuleList([torch_linear(sizes[-1], outputs[0], generator)])
         else:
@@ -69,7 +71,7 @@ class Hyper(Conditioner):
                     nn.ReLU(),
                     kaiming_linear(last, self._outputs(n), generator),
                 )
-                for n in made
+                for n in ordered
             )
 
     def _outputs(self, name: str) -> int:
@@ -81,17 +83,22 @@ class Hyper(Conditioner):
         return math.prod(shape[:-2]) * self.rank * (shape[-2] + shape[-1])
 
     def forward(self, code: Code) -> Weights:
-        h = code[:, 0]
-        if self.rank is None:
-            for layer in self.trunk:
-                h = self.activation(layer(h))
-            sizes = [math.prod(self.slots[n].shape) for n in self.chosen]
-            parts = self.heads[0](h).split(sizes, -1)
-            own = {
-                name: part.unflatten(-1, self.slots[name].shape)
-                for name, part in zip(self.chosen, parts, strict=True)
-            }
-            return self.base.mapping() | own
+        return self._weights(code[:, 0]) if self.rank is None else self._gated_weights(code[:, 0])
+
+    def _weights(self, h: Tensor) -> Weights:
+        """All chosen weights as one layer's output, from codes (batch, width)."""
+        for layer in self.trunk:
+            h = self.activation(layer(h))
+        sizes = [math.prod(self.slots[n].shape) for n in self.chosen]
+        parts = self.heads[0](h).split(sizes, -1)
+        own = {
+            name: part.unflatten(-1, self.slots[name].shape)
+            for name, part in zip(self.chosen, parts, strict=True)
+        }
+        return self.base.mapping() | own
+
+    def _gated_weights(self, h: Tensor) -> Weights:
+        """Biases, and shared weights times low-rank gates, from codes (batch, width)."""
         for layer in self.trunk[:-1]:
             h = self.activation(layer(h))
         h = self.trunk[-1](h)
@@ -117,6 +124,6 @@ class Hyper(Conditioner):
         return product.sigmoid()
 
     def macs(self) -> int:
-        """With the low-rank products."""
+        """Multiply-accumulates from a code to its weights, with the low-rank products."""
         products = sum(math.prod(self.slots[n].shape) * (self.rank or 0) for n in self.gated)
         return super().macs() + products

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom import memory
-from fieldloom.conditioners.conditioner import Conditioner, Slots, Tensors, choose_of_layers
+from fieldloom.conditioners.conditioner import Conditioner, Slots, Tensors, match_layer_slots
 from fieldloom.errors import InputError
 from fieldloom.nn.initialisers import torch_linear
 from fieldloom.types import Code, Weights, layer_of
@@ -17,15 +17,15 @@ from fieldloom.types import Code, Weights, layer_of
 class Mixture(Conditioner):
     """W_i = sum_m alpha[m, i] W_{m, i}, and the same for biases (arXiv:2310.19464, eq. 3).
 
-    experts: M, the number of bases; each is an independent draw of the field.
-    width:   H, the length of a latent code; unused where the code is the coefficients themselves.
+    experts: number of bases (M); each is an independent draw of the field.
+    width:   length of a latent code (H); unused where the code is the coefficients themselves.
     coefficients:
-        ``latent``         alpha = P z + c, one coefficient a layer and base; code (1, H)
-        ``latent-shared``  the same, one coefficient a base for all layers; code (1, H)
-        ``layer``          the code is alpha, one token a layer; code (layers, M)
+        ``latent``         alpha = P z + c, one coefficient per layer and base; code (1, H)
+        ``latent-shared``  the same, one coefficient per base for all layers; code (1, H)
+        ``layer``          the code is alpha, one token per layer; code (layers, M)
         ``shared``         the code is alpha, for all layers; code (1, M)
 
-    c starts at 1/M, so that z = 0 is the plain average of the bases; P as torch.nn.Linear does.
+    c starts at 1/M, so that z = 0 is the mean of the bases; P starts as in torch.nn.Linear.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Mixture(Conditioner):
     ) -> None:
         if experts < 1 or width < 1:
             raise InputError(f"mixture: experts = {experts}, width = {width}: at least 1 each.")
-        chosen = choose_of_layers(slots, only)
+        chosen = match_layer_slots(slots, only)
         super().__init__(slots, skip=frozenset(chosen), generator=generator)
         memory.require(experts * memory.bytes_of(slots[name].shape for name in chosen))
         self.experts, self.coefficients, self.chosen = experts, coefficients, chosen

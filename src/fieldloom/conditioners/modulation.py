@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Generator, Tensor
 
-from fieldloom.conditioners.conditioner import Conditioner, Slots, choose
+from fieldloom.conditioners.conditioner import Conditioner, Slots, match_slots
 from fieldloom.errors import InputError
 from fieldloom.nn.initialisers import lecun_linear, torch_linear
 from fieldloom.types import Code, Weights, layer_of
@@ -19,7 +19,7 @@ class Shift(Conditioner):
     init:  of the map from code to shifts, ``lecun`` (released Functa) or ``torch`` (mNIF's port of
         it).
 
-    The last of the chosen layers is the output and is left alone.
+    The last of the chosen layers is the output layer, which is not modulated.
     """
 
     modulations = 1
@@ -35,7 +35,7 @@ class Shift(Conditioner):
         if width < 1:
             raise InputError(f"conditioner.width = {width}: at least 1.")
         super().__init__(slots, generator=generator)
-        biases = [name for name in choose(slots, only) if slots[name].role == "bias"]
+        biases = [name for name in match_slots(slots, only) if slots[name].role == "bias"]
         self.hidden = biases[:-1]
         if not self.hidden:
             raise InputError(f"conditioner.only = '{only}' leaves no hidden bias to shift.")
@@ -58,8 +58,7 @@ class Shift(Conditioner):
 class Film(Shift):
     """A scale and a shift of every hidden pre-activation: (1 + s) (W x + b) + t (arXiv:1709.07871).
 
-    A scaled pre-activation is a scaled column of the weight: modulation is a kind of weight
-    generation.
+    Scaling a pre-activation scales a column of the weight, so that modulations are weights too.
     """
 
     modulations = 2
@@ -69,7 +68,7 @@ class Film(Shift):
         for name, both in self._modulations(code):
             scale, shift = both.chunk(2, -1)
             matrix = f"{layer_of(name)}.weight"
-            rows = (1,) * (weights[matrix].ndim - 2)  # of every tile, where a layer has tiles
+            rows = (1,) * (weights[matrix].ndim - 2)  # the axes of tiles, where a layer has them
             weights[matrix] = weights[matrix] * (1 + scale).view(len(scale), *rows, -1)
             weights[name] = weights[name] * (1 + scale) + shift
         return weights

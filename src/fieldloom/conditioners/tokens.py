@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from fieldloom.conditioners.conditioner import Conditioner, Slots, choose
+from fieldloom.conditioners.conditioner import Conditioner, Slots, match_slots
 from fieldloom.errors import InputError, unknown
 from fieldloom.types import Code, Weights
 
@@ -17,12 +17,12 @@ class Columns(Conditioner):
     """Every token scales columns of a weight: W[:, c] = base[:, c] * L(LN(token_(c mod g))).
 
     width:  of a token.
-    groups: g, tokens of a weight, at most as many as it has columns. Each weight has its own tokens
-            and its own map, a norm and a linear layer.
+    groups: tokens of a weight (g), at most as many as it has columns. Each weight has its own
+            tokens and its own map L(LN(.)), a layer norm and a linear layer.
     only:   glob pattern of the weights that depend on the code; biases and inputs stay shared.
 
-    TransINR scales the weights to unit length over their inputs afterwards: the field does it
-    (``normalize``). Source: arXiv:2208.02801, section 3.3.
+    TransINR then normalizes the weights over their inputs, which the field does (``normalize``).
+    Source: arXiv:2208.02801, section 3.3.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Columns(Conditioner):
         if width < 1 or groups < 1:
             raise InputError(f"conditioner: width = {width}, groups = {groups}: at least 1 each.")
         super().__init__(slots, generator=generator)
-        self.chosen = [name for name in choose(slots, only) if slots[name].role == "weight"]
+        self.chosen = [name for name in match_slots(slots, only) if slots[name].role == "weight"]
         if not self.chosen:
             raise InputError(f"conditioner.only = '{only}' matches no weight.")
         shapes = [slots[name].shape for name in self.chosen]
@@ -51,9 +51,9 @@ class Columns(Conditioner):
         parts = code.split(self.tokens, 1)
         for name, to_column, tokens in zip(self.chosen, self.maps, parts, strict=True):
             columns, base = to_column(tokens).mT, weights[name]
-            around = -(-base.shape[-1] // columns.shape[-1])
-            scales = columns.repeat(1, 1, around)[..., : base.shape[-1]]
-            weights[name] = base * over_tiles(scales, base.ndim)
+            repeats = -(-base.shape[-1] // columns.shape[-1])
+            scales = columns.repeat(1, 1, repeats)[..., : base.shape[-1]]
+            weights[name] = base * expand_over_tiles(scales, base.ndim)
         return weights
 
     def macs(self) -> int:
@@ -64,13 +64,13 @@ class Columns(Conditioner):
 class Factor(Conditioner):
     """The code is one factor of one weight, the other is shared: W = code' S (arXiv:2211.13223).
 
-    slot:   the weight, (in, out); every tile of a tiled one has an S of its own. It has no base.
-    rank:   R, tokens of a code; each is as wide as the weight has inputs.
-    origin: ``learned``, from N(0, 1): the start that meta-learning descends from; or ``zero``,
-            which has no parameters, where an encoder answers at once.
+    slot:   name of the weight (in, out); each tile of a tiled weight has its own S.
+    rank:   number of tokens of a code (R); each is as wide as the weight has inputs.
+    origin: ``learned``, drawn from N(0, 1), where meta-learning starts its descent; or ``zero``,
+            which has no parameters, for encoders that predict a code in one pass.
 
-    S starts as N(0, 1) / sqrt(R in). The field scales the product to unit length over its inputs
-    (``normalize``). Source: eq. 5 and 6 there.
+    S starts as N(0, 1) / sqrt(R in). The field normalizes the product over its inputs
+    (``normalize``). Source: eqs. 5 and 6 there.
     """
 
     def __init__(
@@ -100,13 +100,13 @@ class Factor(Conditioner):
         return super().origin(batch) if self.start is None else self.start.expand(batch, -1, -1)
 
     def forward(self, code: Code) -> Weights:
-        weight = over_tiles(code.mT, self.shared.ndim + 1) @ self.shared
+        weight = expand_over_tiles(code.mT, self.shared.ndim + 1) @ self.shared
         return self.base.mapping() | {self.slot: weight}
 
     def macs(self) -> int:
         return self.code_shape[1] * self.shared.numel()
 
 
-def over_tiles(matrices: Tensor, ndim: int) -> Tensor:
-    """(batch, in, out) with axes of 1 for the tiles of a slot that has ``ndim`` with its batch."""
+def expand_over_tiles(matrices: Tensor, ndim: int) -> Tensor:
+    """Matrices (batch, in, out) with axes of 1 for tiles inserted: ``ndim`` axes in all."""
     return matrices.view(len(matrices), *(1,) * (ndim - 3), *matrices.shape[1:])

@@ -1,4 +1,4 @@
-"""What a denoiser is conditioned on: embeddings of the time, and the row of a class."""
+"""Conditions of denoisers: embeddings of the time, and rows of class embeddings."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def embed_sinusoid(time: Tensor, width: int, longest: float = 10000.0) -> Tensor
 def embed_octaves(time: Tensor, bands: int, highest: float) -> Tensor:
     """[sin(2^k t) | cos(2^k t) | t], k from 0 to ``highest`` evenly: (batch,) -> (.., 2 bands + 1).
 
-    Float64, on the CPU: at k = 20 and t = 499 a float32 knows the angle to tens of radians only,
-    where released weights have met whatever their machine made of it.
+    Computed in float64, on the CPU: at k = 20 and t = 499 float32 resolves the angle only to tens
+    of radians, and released weights depend on the machine that they were trained on.
     """
     exponents = torch.linspace(0, highest, bands, dtype=torch.float64)
     scalar = time.cpu().double()[:, None]

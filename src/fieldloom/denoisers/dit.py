@@ -15,16 +15,17 @@ from fieldloom.types import Code
 class Dit(nn.Module):
     """The diffusion transformer DiT (arXiv:2212.09748, section 3.2, adaLN-zero) over tokens.
 
-    Tokens are mapped to ``width``, a fixed sine-cosine position is added to each (whitened one by
-    one they are no longer exchangeable), and ``depth`` blocks follow, whose norms and residuals the
-    sum of a time's and a class's embedding modulates.
+    Tokens are mapped to ``width``, and a fixed sine-cosine position is added to each (tokens that
+    are whitened one by one are not exchangeable). ``depth`` blocks follow, whose norms and
+    residuals are modulated by the sum of the embeddings of the time and the class.
 
     classes: the last row of their embedding is "any class"; with 0 there is no embedding.
-    heads:   of attention, a divisor of ``width``. ratio: hidden units of the perceptrons over it.
+    heads:   of attention, a divisor of ``width``.
+    ratio:   hidden units of the perceptrons over ``width``.
     time:    width of the sine-cosine embedding of t, before its perceptron.
 
-    All modulations and the last map start at zero: an untrained network answers 0. The defaults are
-    DiT-L, LA-GINR's denoiser. Raises InputError for sizes that do not fit one another.
+    All modulations and the last map start at zero: an untrained network predicts 0. The defaults
+    are DiT-L, LA-GINR's denoiser. Raises InputError for sizes that do not fit one another.
     """
 
     position: Tensor
@@ -62,7 +63,7 @@ class Dit(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """As DiT's released code."""
+        """Initialise as DiT's released code does."""
         linear_maps = lambda module: [m for m in module.modules() if isinstance(m, nn.Linear)]
         for layer in linear_maps(self):
             nn.init.xavier_uniform_(layer.weight)
@@ -75,7 +76,7 @@ class Dit(nn.Module):
             nn.init.zeros_(layer.weight)
 
     def forward(self, code: Code, time: Tensor, label: Tensor | None = None) -> Code:
-        """code (batch, tokens, width), time and label (batch,) integers -> like code.
+        """code (batch, tokens, width), time and label (batch,) integers -> shaped as code.
 
         Raises InputError for a code of another shape.
         """

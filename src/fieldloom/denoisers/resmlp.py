@@ -11,7 +11,7 @@ from fieldloom.types import Code
 
 
 class ResidualBlock(nn.Module):
-    """h = L1(silu(norm x)) + Lt(silu t); x + L2(silu(norm h))."""
+    """x + L2(silu(norm h)) with h = L1(silu(norm x)) + Lt(silu t)."""
 
     def __init__(self, width: int, groups: int, time: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class ResMlp(nn.Module):
             nn.init.zeros_(block.linear2.weight)
 
     def forward(self, code: Code, time: Tensor, label: Tensor | None = None) -> Code:
-        """code (batch, tokens, width), time and label (batch,) integers -> like code."""
+        """code (batch, tokens, width), time and label (batch,) integers -> shaped as code."""
         t = self.time(embed_sinusoid(time, self.embed_width).to(code))
         if self.label is not None:
             t = t + self.label(class_rows(label, time, self.label.num_embeddings))

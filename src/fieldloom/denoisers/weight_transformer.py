@@ -18,21 +18,22 @@ from fieldloom.types import Code, Slot
 
 
 class WeightTransformer(nn.Module):
-    """One token for each weight tensor of a field, one for the time, one for the class if there are
-    classes.
+    """A transformer with a token for each weight tensor, one for the time, and one for the class.
 
-    A tensor's own linear map leads to ``width`` and another back, both without biases. Between them
-    stand a norm, learned positions, ``depth`` pre-norm blocks in which every token sees all others,
-    and a norm; the tokens of time and class are not mapped back.
+    Each tensor has its own linear maps to ``width`` and back, without biases. Between them are a
+    norm, learned positions, ``depth`` pre-norm blocks of full attention, and a norm; the tokens of
+    time and class are not mapped back. Without classes there is no token of a class.
 
-    layout:  the slots whose weights a code holds, one after another (conditioner
-             ``flat-weights``). What a code has beyond them is padding, to which the answer is 0.
+    layout:  the slots whose weights a code holds, concatenated (conditioner ``flat-weights``). The
+             rest of a code is padding, for which the prediction is 0.
     classes: the last row of their embedding is "any class"; with 0 (as published) there is none.
-    heads:   of attention, a divisor of ``width``. ratio: hidden units of the perceptrons over it.
-    time:    ``sinusoid``: sines and cosines of ``bands`` frequencies from 1 down to 1/10000, which
-             tell neighbouring times alike. ``octaves``, as published: ``bands`` of them from 1 up
-             to 2^``highest``, and t itself; most have periods far below a step.
-    bands, highest: of that embedding.
+    heads:   of attention, a divisor of ``width``.
+    ratio:   hidden units of the perceptrons over ``width``.
+    time:    ``sinusoid``: sines and cosines of ``bands`` frequencies from 1 down to 1/10000, so
+             that neighbouring times have similar embeddings. ``octaves``, as published: ``bands``
+             frequencies from 1 up to 2^``highest``, and t itself; most periods are far below a
+             step.
+    bands, highest: number of frequencies, and the exponent of the highest octave.
 
     Linear maps and embeddings start N(0, 0.02), biases and positions at 0. The defaults are the
     published size for planes and chairs. Raises InputError for sizes that do not fit one another,
@@ -87,13 +88,13 @@ class WeightTransformer(nn.Module):
         init_normal(self)
 
     def embed(self, time: Tensor) -> Tensor:
-        """(batch,) integers -> (batch, 2 bands, or one more)."""
+        """The embedding of times (batch,): (batch, 2 bands), or one more for octaves."""
         if self.embedding == "sinusoid":
             return embed_sinusoid(time, 2 * self.bands)
         return embed_octaves(time, self.bands, self.highest)
 
     def forward(self, code: Code, time: Tensor, label: Tensor | None = None) -> Code:
-        """code (batch, tokens, width), time and label (batch,) integers -> like code.
+        """code (batch, tokens, width), time and label (batch,) integers -> shaped as code.
 
         Raises InputError for a code of another shape.
         """

@@ -1,4 +1,4 @@
-"""From codes to files that people look at: one table says how each kind of data is drawn."""
+"""From codes to files that people look at or listen to; one table names the drawers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fieldloom.drawing.drawer import WHOLE, Crop, Drawer, Drawn, Options
 from fieldloom.drawing.files import (
-    check_format,
+    check_file_format,
     needs_files,
     write_animation,
     write_data,
@@ -30,24 +30,26 @@ DRAWERS: Mapping[str, tuple[type[Drawer], Fit]] = {
     "shapes": (Turntable, draw_grid_fit),
     "views": (Orbit, draw_scene_fit),
 }
-"""A modality's ``kind`` -> what draws such data, and what draws a fit of a single one."""
+"""A modality's ``kind`` -> the drawer of such data, and the function that draws a fit."""
 
-__all__ = ["DRAWERS", "WHOLE", "Crop", "Drawer", "Drawn", "Options", "check_format", "draw_fit",
-           "drawer_of", "needs_files", "write_animation", "write_data", "write_sheet"]  # fmt: skip
+__all__ = ["DRAWERS", "WHOLE", "Crop", "Drawer", "Drawn", "Options", "check_file_format",
+           "draw_fit", "drawer_of", "needs_files", "write_animation", "write_data",
+           "write_sheet"]  # fmt: skip
 
 
 def drawer_of(system: System, options: Options = Options()) -> Drawer:  # noqa: B008 (frozen)
-    """What draws the data of a system.
+    """The drawer of a system's data.
 
-    Raises InputError for a kind of data without one, and for options that it does not have.
+    Raises InputError for a kind of data without a drawer, and for options that it does not have.
     """
     return _entry(system)[0](system, options)
 
 
 def draw_fit(system: System, source: Source, folder: str | Path) -> list[str]:
-    """Write ``fitted.png`` and the usual file of its kind of a run without codes; what to say.
+    """Draw the fit of a run without codes: ``fitted.png``, and a file in the data's usual format.
 
-    source: the run's own. What would cost too much is drawn at a lower resolution, and said so.
+    source: the run's own. Large data are drawn at a lower resolution. Returns lines for the user:
+    the files, their resolution, the PSNR.
     """
     return _entry(system)[1](system, source, Path(folder))
 

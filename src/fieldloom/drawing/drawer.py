@@ -1,4 +1,4 @@
-"""What is drawn of a code, and what draws it."""
+"""What a drawer is, and its options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fieldloom.types import Code, Data
 class Crop:
     """A part of an image, as fractions of its width and height: x to the right, y down.
 
-    Raises InputError where these are not in order, or no numbers.
+    Raises InputError where these are no finite numbers with left < right and top < bottom.
     """
 
     left: float = 0.0
@@ -49,14 +49,14 @@ WHOLE = Crop()
 
 @dataclass(frozen=True)
 class Options:
-    """What is drawn.
+    """Options of drawing.
 
     resolution: of images and video the longer side, in square pixels, or (rows, columns); of
-                others as ``System.decode`` takes it. None: as trained.
-    crop:       of images and video, a part.
+                other data as of ``System.decode``. None: as trained.
+    crop:       of images and video, the part that is drawn.
     frame:      of video, the image at this fraction of its time.
-    frames:     of shapes and views, how many all around.
-    held:       the views that are held out, beside their originals, instead of an orbit.
+    frames:     of shapes and views, the number of views all around.
+    held:       of views, those held out, each next to its original, instead of an orbit.
     depth:      of views, distances instead of colours.
     """
 
@@ -69,16 +69,16 @@ class Options:
 
 
 class Drawn(NamedTuple):
-    """A file that was drawn; of shapes and scenes, from how many sides it shows them."""
+    """A drawn file. sides: of shapes and scenes, the number of views in it."""
 
     path: Path
     sides: int | None = None
 
 
 class Drawer:
-    """How data of one kind are drawn.
+    """Draws data of one kind into files.
 
-    name: of the file, where nobody gives another. Raises InputError for options that this kind of
+    name: the default name of the file. Raises InputError for options that this kind of
     data does not have.
     """
 
@@ -88,8 +88,7 @@ class Drawer:
         self.system, self.options = system, options
 
     def check(self, path: Path) -> None:
-        """Raise InputError for a file, or for sizes, that cannot be drawn; before a code is
-        found."""
+        """Raise InputError, before a code is found, for a format or a size that cannot be drawn."""
         raise NotImplementedError
 
     def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
@@ -98,19 +97,19 @@ class Drawer:
 
 
 def refuse_views(options: Options) -> None:
-    """Raise InputError for what only views have."""
+    """Raise InputError for options that only views have."""
     if options.held or options.depth:
         raise InputError("--held and --depth are of views: this run has none.")
 
 
 def refuse_parts(options: Options) -> None:
-    """Raise InputError for what only images and video have."""
+    """Raise InputError for options that only images and video have."""
     if options.crop is not None or options.frame is not None:
         raise InputError("--window and --frame are of images and video: this run has neither.")
 
 
 def report_strips(strips: Iterator[tuple[int, Tensor]], rows: int) -> Iterator[tuple[int, Tensor]]:
-    """The strips as they are, while their progress is shown."""
+    """Pass strips on, and show their progress."""
     with Progress("drawing", rows, unit="rows") as progress:
         for first, strip in strips:
             yield first, strip

@@ -1,4 +1,4 @@
-"""Data of codes as files of their kind, as a sheet of pictures, or as an animation between them."""
+"""Decoded data as files in their usual format, as a sheet of images, or as an animation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fieldloom.system import System
 from fieldloom.types import Code
 
 
-def check_format(system: System, format: str | None, project: int = 0) -> None:
-    """Raise InputError for a file format that the run's data do not have."""
+def check_file_format(system: System, format: str | None, project: int = 0) -> None:
+    """Raise InputError for a file format, or a projection, that the run's data do not have."""
     formats = [suffix[1:] for suffix in system.modality.formats]
     if format is not None and format not in formats:
         raise unknown("--format for this run's data", format, formats)
@@ -34,13 +34,14 @@ def write_data(
     project: int = 0,
     frames: Tensor | None = None,
 ) -> list[Path]:
-    """The data of codes (batch, tokens, width), a file each: ``0000.png`` and so on.
+    """Decode codes (batch, tokens, width) and write each datum into a file: ``0000.png`` and so on.
 
-    format: one of the modality's, as ``glb``; None: its usual one. project: of shapes, Newton steps
-    of a mesh's vertices onto the surface. frames: of shapes, where the originals stood (batch, 4).
-    Shapes without a surface are left out, with a warning. Raises InputError as ``check_format``.
+    format: one of the modality's, as ``glb``; None: its default. project: of shapes, Newton steps
+    of a mesh's vertices onto the surface. frames: of shapes, centre and scale of the originals
+    (batch, 4). Shapes without a surface are left out, with a warning. Raises InputError as
+    ``check_file_format``.
     """
-    check_format(system, format, project)
+    check_file_format(system, format, project)
     folder, paths, empty = Path(folder), [], []
     for i in range(len(codes)):
         path = folder / (f"{i:04d}" if format is None else f"{i:04d}.{format}")
@@ -73,30 +74,30 @@ def _write_datum(
 
 
 def needs_files(system: System) -> bool:
-    """Whether a sheet of pictures does not show all of the data: of all but images."""
+    """Whether a sheet of images does not show all of the data; it does of images alone."""
     return system.modality.kind != "images"
 
 
 def write_sheet(
     system: System, codes: Code, path: str | Path, resolution: Resolution | None = None
 ) -> Path | None:
-    """Pictures of the data of codes as one PNG; None where these data cannot be shown."""
-    system.check_room(codes, resolution)
+    """Write images of decoded codes as one PNG; None where these data cannot be shown."""
+    system.check_memory(codes, resolution)
     data = in_batches(lambda part: system.decode(part, resolution), "decoding", codes)
     sheet = export.join_images([system.modality.to_image(one) for one in data])
-    return None if sheet is None else export.write(export.png_bytes(sheet), path)
+    return None if sheet is None else export.png(sheet, path)
 
 
 def write_animation(
     system: System, codes: Code, path: str | Path, resolution: Resolution | None = None
 ) -> Path:
-    """The data of codes one after another, and back, as a GIF.
+    """Write decoded codes one after another, and back, as a GIF.
 
-    Raises InputError where these data cannot be shown as pictures.
+    Raises InputError where these data cannot be shown as images.
     """
     data = system.decode(codes, resolution).tensor
-    pictures = [system.modality.to_image(one) for one in data]
-    frames = [export.pixels(picture) for picture in pictures if picture is not None]
+    images = [system.modality.to_image(one) for one in data]
+    frames = [export.pixels(image) for image in images if image is not None]
     if not frames:
         raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")
     return export.gif(frames + frames[-2:0:-1], path)

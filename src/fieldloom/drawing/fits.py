@@ -1,4 +1,4 @@
-"""What stands at the end of a fit: a file of its kind, a picture, how close it is."""
+"""The fit of a single datum as a file in its usual format and as an image, with its PSNR."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from fieldloom.system import System
 from fieldloom.types import Data
 
 CHEAP = 1 << 24
-"""Values, or evaluations of the field, up to which a fit is drawn and measured as a whole."""
+"""Values, or evaluations of the field, up to which a fit is drawn in full size and measured."""
 
 LONGEST, VIEWS = 1024, 8
-"""Pixels of the longer side of a larger image; views on a sheet."""
+"""Pixels of the longer side of a reduced image; views on a sheet."""
 
 
 def draw_grid_fit(system: System, source: Source, folder: Path) -> list[str]:
-    """Of a grid: the first datum as its usual file, and as a picture; what to say of it."""
+    """Draw the fit of a grid into its usual file and an image; returns lines for the user."""
     modality = system.modality
     code, own = system.family.conditioner.origin(1).detach(), modality.shape()
     shape = affordable_shape(modality)
@@ -36,9 +36,9 @@ def draw_grid_fit(system: System, source: Source, folder: Path) -> list[str]:
     raw = torch.cat([strip for _, strip in strips], 1)
     made = raw.clamp(0, 1)
     files = [modality.save(Data(made[None]), folder / "fitted")]
-    picture = modality.to_image(made)
-    if picture is not None and folder / "fitted.png" not in files:
-        files.append(export.png(picture, folder / "fitted.png"))
+    image = modality.to_image(made)
+    if image is not None and folder / "fitted.png" not in files:
+        files.append(export.png(image, folder / "fitted.png"))
     names = ", ".join(str(path) for path in files if path is not None)
     size = " x ".join(map(str, shape))
     if shape != own:
@@ -51,7 +51,7 @@ def draw_grid_fit(system: System, source: Source, folder: Path) -> list[str]:
 
 
 def affordable_shape(modality: Modality) -> tuple[int, ...]:
-    """Samples of each axis of what is drawn: all of them, unless they are too many."""
+    """The shape that a fit is drawn at: the modality's own, or a smaller one for large data."""
     own = modality.shape()
     size = math.prod(own) * modality.channels
     if size <= CHEAP or len(own) not in (2, 3):
@@ -63,11 +63,14 @@ def affordable_shape(modality: Modality) -> tuple[int, ...]:
 
 
 def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
-    """Of a scene: a sheet of views, those held out first, below their originals; what to say."""
+    """Draw the fit of a scene as a sheet of views below their originals, those held out first.
+
+    Returns lines for the user.
+    """
     modality = cast(Views, system.modality)
     data = source.take(source.train[:1])
-    kept, all_of = modality.count_seen(data), data.shape[1]
-    indices = [*range(kept, all_of), *range(kept)][:VIEWS]
+    seen, count = modality.count_seen(data), data.shape[1]
+    indices = [*range(seen, count), *range(seen)][:VIEWS]
     data = select_views(data, torch.tensor(indices)).as_float()
     rays = len(indices) * math.prod(modality.shape()) * system.render.evaluations
     fraction = min(1.0, math.sqrt(CHEAP / rays))
@@ -78,10 +81,10 @@ def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
     small = interpolate(true, (height, width), mode="area")
     path = folder / "fitted.png"
     sheet = export.sheet(torch.cat([small, raw.clamp(0, 1)]), len(indices))
-    export.write(export.png_bytes(sheet), path)
-    beyond = min(modality.held, len(indices))
+    export.png(sheet, path)
+    held_out = min(modality.held, len(indices))
     lines = [
-        f"fitted: {path} ({len(indices)} views, {beyond} of them held out, {height} x {width})"
+        f"fitted: {path} ({len(indices)} views, {held_out} of them held out, {height} x {width})"
     ]
     if fraction == 1:
         return [*lines, f"PSNR of these views: {psnr(raw, true).mean():.2f} dB"]

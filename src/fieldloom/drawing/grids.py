@@ -30,7 +30,7 @@ IMAGES, VIDEOS = (".png", ".tif", ".tiff"), (".mp4", ".gif")
 
 
 class Grids(Drawer):
-    """Images, video and audio. A few rows are held at a time, so that they may be of any size."""
+    """Draws images, video and audio of any size, with few rows in memory at a time."""
 
     def __init__(self, system: System, options: Options) -> None:
         super().__init__(system, options)
@@ -47,12 +47,12 @@ class Grids(Drawer):
         self.name = f"rendered{suffixes(self.modality, self.time('') is not None)[0]}"
 
     def time(self, suffix: str) -> float | None:
-        """When in a video the image is that is drawn into such a file; None: all of the datum."""
+        """The time of the video's frame that such a file shows; None: it shows the whole datum."""
         cropped = self.options.crop is not None and self.axes == 3 and suffix not in VIDEOS
         return 0.5 if cropped and self.options.frame is None else self.options.frame
 
     def shape(self, path: Path) -> tuple[int, ...]:
-        """Samples of each axis of what is drawn into such a file."""
+        """Samples along each axis of what is drawn into a file."""
         one_image = self.time(path.suffix) is not None
         return shape_of(self.modality, self.options.resolution, self.crop, one_image)
 
@@ -90,7 +90,7 @@ class Grids(Drawer):
 def shape_of(
     modality: Modality, resolution: Resolution | None, crop: Crop = WHOLE, one_image: bool = False
 ) -> tuple[int, ...]:
-    """Samples of each axis of what is drawn.
+    """Samples along each axis of what is drawn.
 
     One number (None: as trained) is the longer side of a crop whose pixels are as square as those
     trained on; a video keeps its frames. Two are rows and columns. one_image: an image of a video.
@@ -114,7 +114,7 @@ def shape_of(
 
 
 def suffixes(modality: Modality, one_image: bool) -> tuple[str, ...]:
-    """Of the files that data, or an image of a video, are drawn into; the usual one first."""
+    """Suffixes of files for data, or for one frame of a video; the default comes first."""
     axes = len(modality.shape())
     if axes == 1:
         return modality.formats

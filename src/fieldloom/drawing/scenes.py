@@ -16,7 +16,7 @@ from fieldloom.types import Code, Data
 
 
 class Turntable(Drawer):
-    """The surface of a shape, from all around."""
+    """Draws the surface of a shape from all around."""
 
     name = "orbit.gif"
 
@@ -32,12 +32,12 @@ class Turntable(Drawer):
 
     def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
         datum = self.system.predict(code, self.options.resolution).tensor[0]
-        pictures = cast(Voxels, self.system.modality).turn(datum, self.options.frames)
-        return Drawn(export.frames([export.pixels(x) for x in pictures], path), len(pictures))
+        images = cast(Voxels, self.system.modality).turn(datum, self.options.frames)
+        return Drawn(export.frames([export.pixels(x) for x in images], path), len(images))
 
 
 class Orbit(Drawer):
-    """The views of a scene: from all around, or those held out."""
+    """Draws views of a scene: from all around, or those held out."""
 
     def __init__(self, system: System, options: Options) -> None:
         super().__init__(system, options)
@@ -51,16 +51,16 @@ class Orbit(Drawer):
             raise InputError("--held: this run held no views out (modality.held is 0).")
 
     def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
-        asked, true = self.options, None
-        cameras = self.modality.cameras(asked.frames)
-        if asked.held:
+        options, true = self.options, None
+        cameras = self.modality.cameras(options.frames)
+        if options.held:
             if data is None:
                 raise InputError("--held: a sample has no views that were held out.")
             true = self.modality.select_held_out(data)
-            assert true.cameras is not None  # ``held_out`` is of views
+            assert true.cameras is not None  # views have cameras
             cameras = true.cameras
-        draw = self.system.depth if asked.depth else self.system.decode
-        pictures = draw(code, asked.resolution, cameras).tensor[0]
-        if true is not None and not asked.depth and asked.resolution is None:
-            pictures = torch.cat([true.as_float().tensor[0], pictures], 3)
-        return Drawn(export.frames([export.pixels(x) for x in pictures], path), len(pictures))
+        draw = self.system.depth if options.depth else self.system.decode
+        images = draw(code, options.resolution, cameras).tensor[0]
+        if true is not None and not options.depth and options.resolution is None:
+            images = torch.cat([true.as_float().tensor[0], images], 3)
+        return Drawn(export.frames([export.pixels(x) for x in images], path), len(images))

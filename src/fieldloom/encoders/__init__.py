@@ -1,8 +1,8 @@
 """Encoders: from a signal to its code."""
 
 from fieldloom.encoders.descent import AutoDecode, Cavia
-from fieldloom.encoders.encoder import Encoder, Nothing, error
-from fieldloom.encoders.fit import Fit, OnStep, Step, errors
+from fieldloom.encoders.encoder import Encoder, Nothing, reconstruction_loss
+from fieldloom.encoders.fit import Fit, OnStep, Step, reconstruction_loss_in_stacks
 from fieldloom.encoders.refinement import Refinement, refine
 from fieldloom.encoders.stacks import Plateau
 from fieldloom.encoders.transformer import Transformer
@@ -27,7 +27,7 @@ __all__ = [
     "Refinement",
     "Step",
     "Transformer",
-    "error",
-    "errors",
+    "reconstruction_loss",
+    "reconstruction_loss_in_stacks",
     "refine",
 ]

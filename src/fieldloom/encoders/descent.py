@@ -1,7 +1,7 @@
 """Encoders that train with the family: CAVIA's few steps of descent, and auto-decoding's table.
 
 Each code descends on the loss of its own signal: the sum over the batch is differentiated, so that
-no signal's step depends on how many others were in the batch.
+the step of a signal does not depend on the size of the batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from fieldloom import memory
-from fieldloom.encoders.encoder import Encoder, error
+from fieldloom.encoders.encoder import Encoder, reconstruction_loss
 from fieldloom.encoders.fit import Fit
 from fieldloom.errors import InputError
 from fieldloom.family import Family
@@ -28,14 +28,14 @@ class Cavia(Encoder):
 
     z <- z - rate * clamp(s, *clamp) * d loss / d z, from the conditioner's origin.
 
-    steps:   inner steps.
+    steps:   number of inner steps.
     second_order: whether training differentiates through the inner gradients.
-    rate:    of a step.
+    rate:    the step size.
     rates:   ``learned`` adds s, one rate for each channel of a code, shared by the steps (meta-SGD,
              arXiv:1707.09835), starting in U(0.005, 0.1); ``fixed`` is s = 1.
     clamp:   the range that s is clamped to.
-    relative: whether a step is multiplied by the squared norm of the weight that it changes, as is
-             right for weights that the field normalizes (IPC; each factor of a code counts as a
+    relative: whether a step is multiplied by the squared norm of the weight that it changes, which
+             suits weights that the field normalizes (IPC; each factor of a code counts as a
              weight).
     noise:   std of Gaussian noise on the origin in training (mNIF released: 1e-4 on latents).
     reduction: ``signal``, or ``batch``: the inner loss is averaged over the batch as mNIF's
@@ -43,8 +43,8 @@ class Cavia(Encoder):
     checkpoint: whether training drops the graph of every step and computes it again in the backward
              pass: the same gradients, in the memory of one step. For renderers with many points a
              ray.
-    batch:   what ``batch`` divides by outside training, where a signal's code must not depend on
-             the other signals at hand; None: their number.
+    batch:   the batch size by which reduction ``batch`` divides outside training, where a
+             signal's code must not depend on the other signals; None: the number of signals.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Cavia(Encoder):
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
                 if not differentiated or not code.requires_grad:  # descent needs a leaf of its own
                     code = code.detach().clone().requires_grad_()
-                loss = error(code, signal, family, render, loss_fn).sum()
+                loss = reconstruction_loss(code, signal, family, render, loss_fn).sum()
                 (grad,) = torch.autograd.grad(loss, code, create_graph=twice)
             scaled = step * family.conditioner.squared_norms(code) if self.relative else step
             return code - scaled * grad

@@ -1,4 +1,4 @@
-"""Which points of a signal a step sees: a function of (seed, index, step), of no generator."""
+"""Sampling of points by a hash of (seed, index of the signal, step), without a generator."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fieldloom.types import Signal
 UINT32_MAX = 0xFFFFFFFF
 
 
-def select(signal: Signal, rows: Tensor) -> Signal:
-    """The signals of a batch whose row is True (batch,); one grid shared by all stays one."""
+def select_signals(signal: Signal, rows: Tensor) -> Signal:
+    """The signals of a batch where ``rows`` (batch,) is True; a shared grid stays shared."""
     own = lambda x: None if x is None else x[rows]
     coords, count = signal.coords, int(rows.sum())
     coords = coords[:1].expand(count, -1, -1) if coords.stride(0) == 0 else coords[rows]
@@ -30,18 +30,18 @@ def select(signal: Signal, rows: Tensor) -> Signal:
 
 
 def point_sampler(signal: Signal, points: int, seed: int) -> Callable[[int], Signal]:
-    """Step -> ``points`` known observations of each signal, sampled with replacement.
+    """A function from the step to ``points`` known observations of each signal.
 
-    Where a signal has no more points than that, every step sees all of them. A sample is a hash of
-    (seed, index of the signal, step, number of the point): no generator is carried along, and what
-    is sampled depends neither on the other signals of the batch nor on the device. Raises
-    InputError for a signal of which no point is known.
+    They are sampled with replacement; where a signal has no more points than that, every step sees
+    all of them. A sample is a hash of (seed, index of the signal, step, number of the point): there
+    is no generator, and the sample depends neither on the other signals of the batch nor on the
+    device. Raises InputError for a signal without a known point.
     """
     batch, count = signal.coords.shape[:2]
     if points >= count:
         return lambda step: signal
     device = signal.coords.device
-    stream = streams(signal.index.to(device), seed)[:, None]
+    stream = hash_indices(signal.index.to(device), seed)[:, None]
     number = torch.arange(points, device=device)
     row = torch.arange(batch, device=device)[:, None] * count
     known, order = torch.full_like(row, count), None
@@ -70,8 +70,8 @@ def point_sampler(signal: Signal, points: int, seed: int) -> Callable[[int], Sig
     return at
 
 
-def streams(indices: Tensor, seed: int) -> Tensor:
-    """A number in [0, 2^32) for the index of each signal: (batch,) int64."""
+def hash_indices(indices: Tensor, seed: int) -> Tensor:
+    """A pseudo-random number in [0, 2^32) for each signal's index: (batch,) int64."""
     return hash32(indices + hash32(indices.new_tensor(seed)))
 
 

@@ -1,4 +1,4 @@
-"""From a signal to its code: the contract of every encoder, and the encoder of no code."""
+"""The contract of every encoder, the trivial encoder, and the reconstruction loss of codes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from fieldloom.types import Code, LossFn, Signal
 
 
 class Encoder(nn.Module):
-    """The contract of encoders, all of it. Only ``forward`` has to be written.
+    """The complete contract of encoders. A subclass must write ``forward`` alone.
 
-    What an encoder answers:
+    What an encoder computes:
 
     * ``forward``: the codes of a batch of signals, (batch, tokens, width).
-    * ``in_training``: the codes that the training loss differentiates; usually the same.
-    * ``stored_codes``: the codes that it keeps of training signals; None where it keeps none.
-    * ``code_parameters``: those of its parameters that are codes of single training signals.
-    * ``batch_size``: how many signals the caller hands over at a time.
-    * ``point_evaluations``: what one code costs.
+    * ``training_codes``: the codes that the training loss differentiates; usually the same.
+    * ``stored_codes``: the codes of training signals that it stores; None where it stores none.
+    * ``code_parameters``: its parameters that are codes of single training signals.
+    * ``batch_size``: how many signals the caller should pass at a time.
+    * ``point_evaluations``: the cost of one code, in evaluated points.
 
     What an encoder states about itself:
 
     * ``independent``: whether a signal's code depends on that signal alone. Where it is False, the
       codes of a batch depend on one another, so that a batch is never cut into micro-batches.
-    * ``reads_grid``: whether a code is found from whole grids, not from any points of them.
-    * ``splits_batches``: whether it takes a batch of any size and cuts it into stacks by itself.
+    * ``reads_grid``: whether it needs whole grids; other encoders take any points of a signal.
+    * ``splits_batches``: whether it takes a batch of any size and splits it into stacks itself.
     """
 
     independent = True
@@ -37,14 +37,14 @@ class Encoder(nn.Module):
     def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         raise NotImplementedError
 
-    def in_training(
+    def training_codes(
         self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
     ) -> Code:
         """The codes that training differentiates: (batch, tokens, width)."""
         return self(signal, family, render, loss_fn)
 
     def stored_codes(self, index: Tensor, family: Family) -> Code | None:
-        """The codes of the training signals of these indices (batch,), where they are kept."""
+        """The stored codes of the training signals of these indices (batch,), or None."""
         return None
 
     def code_parameters(self) -> list[nn.Parameter]:
@@ -59,12 +59,15 @@ class Encoder(nn.Module):
         micro: int | None = None,
         trained_points: int | None = None,
     ) -> int:
-        """How many of so many signals, of so many points each, are encoded at a time: at least 1.
+        """How many signals, of ``points`` points each, are encoded at a time: at least 1.
 
-        batch, micro: signals of a training batch, and of its micro-batches (None: as many).
-        trained_points: points of a signal that training sees; None: all. A micro-batch of encoding
-        holds no more points than one of training. Where codes of a batch depend on one another it
-        is the training batch; where the encoder splits batches itself, all signals.
+        signals: number of all signals that are to be encoded.
+        batch, micro: signals of a training batch, and of its micro-batches (None: the whole batch).
+        trained_points: points of a signal that training sees; None: all. An encoded batch holds no
+            more points than a micro-batch of training.
+
+        Where codes of a batch depend on one another it is ``batch``; where the encoder
+        splits batches itself, it is ``signals``.
         """
         if not self.independent:
             return batch
@@ -76,22 +79,24 @@ class Encoder(nn.Module):
         return max(1, size * trained_points // max(points, trained_points))
 
     def point_evaluations(self, points: int) -> int:
-        """How many points the code of one signal of so many points is found from, steps counted.
+        """How many points are evaluated for the code of one signal of ``points`` points.
 
-        One pass over all of them, for encoders that do not descend for long.
+        Here it is one pass over all points; encoders that take many steps count each step.
         """
         return points
 
 
 class Nothing(Encoder):
-    """Every signal gets the conditioner's origin: for families without a code, or as a start."""
+    """The code of every signal is the conditioner's origin; for families without a code, too."""
 
     def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         return family.conditioner.origin(len(signal))
 
 
-def error(code: Code, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Tensor:
-    """The loss of each code on the known points of its signal: (batch,)."""
+def reconstruction_loss(
+    code: Code, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
+) -> Tensor:
+    """The reconstruction loss of each code on the known points of its signal: (batch,)."""
     predicted = render(family.bind(code), signal.coords)
     if signal.mask is None:
         return loss_fn(predicted, signal.values)

@@ -1,7 +1,7 @@
 """Fitting: many Adam steps on the codes alone, any number of signals as stacked tensors.
 
-Whatever a code meets (the points that are sampled, its rate, when it stops) is a function of its
-own signal and the signal's index, so that a fit in a stack is the same as a fit alone.
+The sampled points, the learning rate and the stopping time of a code depend only on its own signal
+and the signal's index, so that a fit in a stack is the same as a fit alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom import stopping
-from fieldloom.encoders.draws import point_sampler, select, streams
-from fieldloom.encoders.encoder import Encoder, Nothing, error
+from fieldloom.encoders.draws import hash_indices, point_sampler, select_signals
+from fieldloom.encoders.encoder import Encoder, Nothing, reconstruction_loss
 from fieldloom.encoders.stacks import Plateau, Stack, stack_size
 from fieldloom.errors import InputError
 from fieldloom.family import Family
@@ -26,8 +26,8 @@ from fieldloom.types import Code, LossFn, Signal
 class Step(NamedTuple):
     """Where the descent of one stack of signals is, before a step or after the last one.
 
-    step:    how many steps are done.
-    seconds: how long they took, the caller's own time left out.
+    step:    number of steps done so far.
+    seconds: how long they took, without the time of the caller's ``on_step``.
     losses:  (batch,), the loss of each code on the points that the next step sees.
     code:    (batch, tokens, width), of the signals that have not stopped.
     """
@@ -39,29 +39,60 @@ class Step(NamedTuple):
 
 
 OnStep = Callable[[Step], bool | None]
-"""What is called before each step and after the last; where it answers True, the descent ends."""
+"""Called before each step and after the last one; the descent ends where it returns True."""
+
+
+class Watch:
+    """Calls ``on_step``, and measures the seconds of a descent without those of the calls.
+
+    Without ``on_step`` it measures nothing, so that no device is synchronized.
+    """
+
+    def __init__(self, on_step: OnStep | None, tensor: Tensor) -> None:
+        self.on_step, self.tensor, self.began = on_step, tensor, 0.0
+
+    def start(self) -> None:
+        self.began = self._now()
+
+    def seconds(self) -> float:
+        """Seconds since the start, without those of the calls so far."""
+        return self._now() - self.began
+
+    def report(self, step: int, seconds: float, losses: Tensor, code: Code) -> bool:
+        """Call ``on_step``; whether it asks to end the descent."""
+        if self.on_step is None:
+            return False
+        called = self._now()
+        ends = bool(self.on_step(Step(step, seconds, losses, code.detach())))
+        self.began += self._now() - called
+        return ends
+
+    def _now(self) -> float:
+        return 0.0 if self.on_step is None else seconds_now(self.tensor)
 
 
 class Fit(Encoder):
-    """Many Adam steps on the codes alone, from another encoder's answer or from the origin.
+    """Many Adam steps on the codes alone, starting at another encoder's codes or at the origin.
 
     All signals of a batch are fitted together, in stacks.
 
-    steps, rate: of Adam.
-    start:  the encoder whose answer is refined; ``nothing`` starts at the conditioner's origin.
-    origin: ``shared``, the conditioner's, or ``random``: each signal starts at a random code of its
-            own, by its index (conditioner ``flat-weights``, and no ``start``).
-    points: how many of a signal's points a step sees; None: all.
-    draw:   ``once``: they are the same ones in every step and signal; ``anew``: each step samples
-            others, with replacement, by the signal's index and the step.
-    keep:   ``best`` returns the code of the lowest loss that each signal met, so that a fit is
-            never worse than its start (where points are sampled anew, the loss on all of them is
-            measured after every pass); ``last`` the final one, as published rows do.
-    plateau: how rates fall and signals stop, each by itself; None: neither.
-    weight_decay: times the rate, taken off every number of a code in each step (AdamW).
+    steps, rate: number of Adam's steps, and its learning rate.
+    start:  the encoder whose codes are refined; ``nothing`` starts at the conditioner's origin.
+    origin: ``shared``: all signals start at the conditioner's origin; ``random``: each signal
+            starts at a random code of its own, drawn by its index (conditioner ``flat-weights``,
+            and no ``start``).
+    points: number of a signal's points that a step sees; None: all.
+    draw:   ``once``: every step and every signal uses the same points; ``anew``: each step samples
+            new ones, with replacement, by the signal's index and the step.
+    keep:   ``best`` returns each signal's code of the lowest loss, so that a fit is never worse
+            than its start (where points are sampled anew, the loss on all of them is measured
+            after every pass); ``last`` returns the final code, as published rows do.
+    plateau: how learning rates fall and signals stop, each by itself; None: neither.
+    weight_decay: of AdamW; times the rate it is the fraction of a code taken off in each step.
     seed:   of random origins and of sampled points.
 
-    A pass has as many steps as samples of ``points`` make up a signal; one, where all are seen.
+    A pass is the number of steps whose samples of ``points`` together make up one signal: one step
+    where all points are seen.
     """
 
     splits_batches = True
@@ -103,7 +134,8 @@ class Fit(Encoder):
     ) -> Code:
         """The codes of a batch of signals: (batch, tokens, width).
 
-        on_step: is told where the descent of each stack is, for curves over time and for progress.
+        on_step: is called with the state of each stack's descent, for curves over time and for
+            progress.
         """
         return self.refine(None, signal, family, render, loss_fn, on_step)
 
@@ -121,18 +153,19 @@ class Fit(Encoder):
         points = count if self.points is None else min(self.points, count)
         size = stack_size(family, render, points, signal.coords.is_cpu)
         size = size if self.independent else max(1, len(signal))
-        kept = {name: x.to(signal.coords.device) for name, x in stopping.take_state().items()}
-        found = [kept.pop("found")] if kept else []
+        paused = {name: x.to(signal.coords.device) for name, x in stopping.take_state().items()}
+        found = [paused.pop("found")] if paused else []
         for first in range(sum(map(len, found)), max(1, len(signal)), size):
             some = slice(first, first + size)
             part, begun = signal.part(some), None if code is None else code[some].detach()
             try:
-                found.append(self.fit(begun, part, points, family, render, loss_fn, kept, on_step))
+                codes = self.fit(begun, part, points, family, render, loss_fn, paused, on_step)
+                found.append(codes)
             except stopping.Paused as pause:
                 none = family.conditioner.origin(0).detach()
                 pause.tensors["found"] = torch.cat([none, *found])
                 raise
-            kept = {}
+            paused = {}
         return torch.cat(found)
 
     def fit(
@@ -143,25 +176,25 @@ class Fit(Encoder):
         family: Family,
         render: Renderer,
         loss_fn: LossFn,
-        kept: Mapping[str, Tensor],
+        paused: Mapping[str, Tensor],
         on_step: OnStep | None = None,
     ) -> Code:
-        """The codes of one stack. kept: where it, or its start, was left before."""
-        explain = (family, render, loss_fn)
-        if code is None and "step" not in kept:
-            with stopping.substep("start", kept):
-                code = self.begin(signal, *explain).detach()
+        """The codes of one stack. paused: the state in which it, or its start, paused before."""
+        model = (family, render, loss_fn)
+        if code is None and "step" not in paused:
+            with stopping.substep("start", paused):
+                code = self.begin(signal, *model).detach()
         seen = signal.thin(points) if self.draw == "once" else signal
-        return self.descend(code, seen, points, *explain, kept, on_step)
+        return self.descend(code, seen, points, *model, paused, on_step)
 
-    def in_training(
+    def training_codes(
         self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
     ) -> Code:
-        """The start's answer: what training can move is where descent begins."""
-        return self.start.in_training(signal, family, render, loss_fn)
+        """The codes of ``start``: training moves the point where descent begins."""
+        return self.start.training_codes(signal, family, render, loss_fn)
 
     def begin(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
-        """Where descent begins."""
+        """The codes where descent begins: (batch, tokens, width)."""
         if self.origin == "shared":
             return self.start(signal, family, render, loss_fn)
         if family.conditioner.layout is None:
@@ -169,7 +202,7 @@ class Fit(Encoder):
                 "fit.origin = 'random' needs conditioner 'flat-weights': codes are weights."
             )
         draw = lambda seed: family.conditioner.draw(Generator().manual_seed(seed))
-        codes = [draw(seed) for seed in streams(signal.index, self.seed).tolist()]
+        codes = [draw(seed) for seed in hash_indices(signal.index, self.seed).tolist()]
         return torch.cat(codes).to(family.conditioner.origin(0))
 
     def descend(
@@ -180,96 +213,131 @@ class Fit(Encoder):
         family: Family,
         render: Renderer,
         loss_fn: LossFn,
-        kept: Mapping[str, Tensor],
+        paused: Mapping[str, Tensor],
         on_step: OnStep | None = None,
     ) -> Code:
-        """Fit one stack from these codes, each step to so many points of every signal.
+        """Descend from these codes of one stack; each step sees ``points`` points of every signal.
 
-        kept: instead of codes, where it was left before. Raises Paused where it may be left now.
+        paused: the state in which the stack paused before; it is taken instead of the codes.
+        Raises Paused where the stack can pause now.
         """
-        now = (lambda: seconds_now(signal.coords)) if on_step is not None else (lambda: 0.0)
-        explain = (family, render, loss_fn)
+        model, watch = (family, render, loss_fn), Watch(on_step, signal.coords)
         count, best = signal.coords.shape[1], self.keep == "best"
-        if "step" in kept:
-            begun, result = int(kept["step"]), kept["result"]
-            stack = Stack.restore(kept)
-            going = torch.zeros(len(signal), dtype=torch.bool, device=result.device)
-            going[stack.place] = True
-            signal = signal if bool(going.all()) else select(signal, going)
-        else:
-            assert code is not None
-            begun, stack, result = 0, Stack.begin(code, self.rate), code.clone()
-        seen, a_pass = point_sampler(signal, points, self.seed), count // points
-        began = now()
+        begun, stack, result, signal = self._begin_stack(code, signal, paused)
+        seen, pass_steps = point_sampler(signal, points, self.seed), count // points
+        watch.start()
         for step in range(begun, self.steps):
             if stopping.should_pause():
-                told = {"step": torch.tensor(step), "result": result}
-                raise stopping.Paused(stack.state() | told)
-            seconds = now() - began
-            with torch.enable_grad():
-                leaf = stack.code.detach().requires_grad_()
-                losses = error(leaf, seen(step), *explain)
-                (grad,) = torch.autograd.grad(losses.sum(), leaf)
-            losses = losses.detach()
-            if on_step is not None:
-                paused = now()
-                if on_step(Step(step, seconds, losses, leaf.detach())):
-                    break
-                began += now() - paused  # the clock stands still meanwhile
-            if best and step % a_pass == 0:
-                stack.keep_best(losses if points == count else errors(leaf, signal, *explain))
+                progress = {"step": torch.tensor(step), "result": result}
+                raise stopping.Paused(stack.state() | progress)
+            seconds = watch.seconds()
+            losses, grad = losses_and_grad(stack.code, seen(step), *model)
+            if watch.report(step, seconds, losses, stack.code):
+                break
+            if best and step % pass_steps == 0:
+                whole = points == count
+                all_losses = reconstruction_loss_in_stacks
+                stack.keep_best(losses if whole else all_losses(stack.code, signal, *model))
             stack.step(grad, step + 1, self.weight_decay)
             if self.plateau is None:
                 continue
             stack.summed = stack.summed + losses
-            if (step + 1) % a_pass:
+            if (step + 1) % pass_steps:
                 continue
-            stack.look(stack.summed / a_pass, self.plateau)
+            stack.lower_rates(stack.summed / pass_steps, self.plateau)
             stack.summed = torch.zeros_like(losses)
-            going = stack.rate > 0
-            if self.plateau.stop is None or 2 * int(going.sum()) > len(going):
+            rest, signal = self._drop_stopped(stack, signal, result, *model)
+            if rest is stack:
                 continue
-            # what stopped costs as much as what goes on: leave it out
-            done, theirs = stack.take(~going), select(signal, ~going)
-            result[done.place] = self.kept(done, theirs, *explain)
-            stack, signal = stack.take(going), select(signal, going)
             if not len(signal):
                 return result
-            seen = point_sampler(signal, points, self.seed)
+            stack, seen = rest, point_sampler(signal, points, self.seed)
         else:
             if on_step is not None:
-                seconds = now() - began
+                seconds = watch.seconds()
                 with torch.no_grad():
-                    losses = error(stack.code, seen(self.steps), *explain)
-                on_step(Step(self.steps, seconds, losses, stack.code))
-        result[stack.place] = self.kept(stack, signal, *explain)
+                    losses = reconstruction_loss(stack.code, seen(self.steps), *model)
+                watch.report(self.steps, seconds, losses, stack.code)
+        result[stack.place] = self._select_codes(stack, signal, *model)
         return result
+
+    def _begin_stack(
+        self, code: Code | None, signal: Signal, paused: Mapping[str, Tensor]
+    ) -> tuple[int, Stack, Code, Signal]:
+        """The first step, the stack, the codes found so far, and the signals that still descend."""
+        if "step" not in paused:
+            assert code is not None
+            return 0, Stack.begin(code, self.rate), code.clone(), signal
+        stack, result = Stack.restore(paused), paused["result"]
+        going = torch.zeros(len(signal), dtype=torch.bool, device=result.device)
+        going[stack.place] = True
+        signal = signal if bool(going.all()) else select_signals(signal, going)
+        return int(paused["step"]), stack, result, signal
+
+    def _drop_stopped(
+        self,
+        stack: Stack,
+        signal: Signal,
+        result: Code,
+        family: Family,
+        render: Renderer,
+        loss_fn: LossFn,
+    ) -> tuple[Stack, Signal]:
+        """The stack and its signals without those that stopped, once these are at least half.
+
+        A stopped signal costs as much as one that goes on. Its code is written into ``result``.
+        """
+        going = stack.rate > 0
+        never = self.plateau is None or self.plateau.stop is None
+        if never or 2 * int(going.sum()) > len(going):
+            return stack, signal
+        done, theirs = stack.take(~going), select_signals(signal, ~going)
+        result[done.place] = self._select_codes(done, theirs, family, render, loss_fn)
+        return stack.take(going), select_signals(signal, going)
+
+    def _select_codes(
+        self, stack: Stack, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
+    ) -> Code:
+        """The best codes or the last ones, as ``keep`` says: (signals, tokens, width)."""
+        if self.keep == "last":
+            return stack.code
+        losses = reconstruction_loss_in_stacks(stack.code, signal, family, render, loss_fn)
+        stack.keep_best(losses)
+        return stack.best
 
     def point_evaluations(self, points: int) -> int:
         return self.steps * (self.points or points)
 
-    def kept(
-        self, stack: Stack, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
-    ) -> Code:
-        """The codes that are the answer."""
-        if self.keep == "best":
-            stack.keep_best(errors(stack.code, signal, family, render, loss_fn))
-        return stack.best if self.keep == "best" else stack.code
+
+def losses_and_grad(
+    code: Code, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
+) -> tuple[Tensor, Tensor]:
+    """The reconstruction loss of each code, (batch,), and its gradient, shaped as the code."""
+    with torch.enable_grad():
+        leaf = code.detach().requires_grad_()
+        losses = reconstruction_loss(leaf, signal, family, render, loss_fn)
+        (grad,) = torch.autograd.grad(losses.sum(), leaf)
+    return losses.detach(), grad
 
 
 @torch.no_grad()
-def errors(code: Code, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Tensor:
-    """As ``error``, of any number of signals, a stack at a time and without gradients: (batch,)."""
+def reconstruction_loss_in_stacks(
+    code: Code, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
+) -> Tensor:
+    """``reconstruction_loss`` of any number of signals, without gradients: (batch,).
+
+    The signals are evaluated one stack after another, so that memory stays bounded.
+    """
     size = stack_size(family, render, signal.coords.shape[1], code.is_cpu)
     found = []
     for first in range(0, max(1, len(code)), size):
         some = slice(first, first + size)
-        found.append(error(code[some], signal.part(some), family, render, loss_fn))
+        found.append(reconstruction_loss(code[some], signal.part(some), family, render, loss_fn))
     return torch.cat(found)
 
 
 def seconds_now(tensor: Tensor) -> float:
-    """The time on a clock, once the device of a tensor has done what it was asked to."""
+    """The time in seconds, read once the tensor's device has finished its pending work."""
     if not tensor.is_cpu:
         torch.accelerator.synchronize(tensor.device)
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Refinement: Adam goes on from an encoder's answer, on the very signals that it was found from."""
+"""Refinement: Adam continues from an encoder's codes, on the signals that they encode."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from fieldloom.types import Code, LossFn, Signal
 What = Literal["codes", "weights"]
 
 RATES: Mapping[What, float] = {"codes": 1e-2, "weights": 1e-4}
-"""Of Adam, where none is given: small runs gained most at these (weights: TransINR's own)."""
+"""Default rates of Adam: those at which small runs gained most (weights: TransINR's own)."""
 
 Quality = Callable[[Family, Code, Signal], Tensor]
 """How well codes of a family explain their signals, larger is better: (batch,)."""
 
 
 class Refinement(NamedTuple):
-    """family: whose codes these are. code: (batch, tokens, width). before, after: (batch,), the
-    quality of the codes that refinement began with, and of these.
+    """The result of a refinement.
+
+    family: the family that the codes belong to. code: the refined codes (batch, tokens, width).
+    before, after: the quality of each code before and after the refinement, (batch,).
     """
 
     family: Family
@@ -59,14 +61,15 @@ def refine(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Refinement:
-    """``Fit``, begun at the codes (batch, tokens, width) that an encoder answered.
+    """Refine the codes (batch, tokens, width) that an encoder found, by ``Fit``.
 
-    what:   ``codes``: the family stays as it is; ``weights``: all weights of each function, and
-            with them the codes that stand for weights (``Family.unfold``).
-    rate:   of Adam; None: as ``RATES`` has it.
+    what:   ``codes``: descend on the codes, and leave the family as it is; ``weights``: descend on
+            all weights of each function, which become the codes of a new family
+            (``Family.unfold``).
+    rate:   of Adam; None: as in ``RATES``.
     points: of each signal, sampled anew for each step; None: all of its points.
 
-    A signal whose quality did not rise keeps the codes that it began with. Sources:
+    A signal whose quality did not rise keeps its first code. Sources:
     arXiv:2310.05624, section 4.5 (both variants; rates and steps are not published); TransINR's
     released code refines weights by 100 steps of Adam at 1e-4 on 1024 rays each.
 
@@ -99,7 +102,7 @@ def refine_batches(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Refinement:
-    """``refine`` of one batch after another, joined on the CPU; its progress is shown.
+    """``refine`` one batch after another, with a progress bar; the results are on the CPU.
 
     batches: codes and their signals. count: of all signals, at least 1.
     """

@@ -1,4 +1,4 @@
-"""Fields that are fitted together: how many of them, each one's Adam, plateau and stop."""
+"""Stacks of fields that are fitted together: their size, Adam, plateaus and stopping."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from fieldloom.renderers import Renderer
 from fieldloom.types import Code
 
 BETAS, EPS = (0.9, 0.999), 1e-8
-"""Of Adam."""
+"""Constants of Adam."""
 
 LEAST_FALL = 1e-8
-"""A rate that would fall by less stays (torch's ``eps``)."""
+"""The least decrease of a learning rate; a smaller one is not made (torch's ``eps``)."""
 
 CPU_LAYER = 2 << 20
 """Bytes of one hidden layer of a stack on a CPU."""
@@ -27,7 +27,7 @@ ACCELERATOR, LAYERS = 4 << 30, 32
 
 
 def stack_size(family: Family, render: Renderer, points: int, on_cpu: bool) -> int:
-    """Fields of so many points that are worked on as one stack.
+    """How many fields, of ``points`` points each, are fitted as one stack: at least 1.
 
     On a CPU one hidden layer of the stack, points x width numbers a field, takes ``CPU_LAYER``
     bytes: fewer fields leave each operation's fixed cost to too few numbers, more push what one
@@ -46,14 +46,13 @@ def stack_size(family: Family, render: Renderer, points: int, on_cpu: bool) -> i
 
 @dataclass(frozen=True)
 class Plateau:
-    """The rate of a field falls where its error no longer does, as torch's ReduceLROnPlateau.
+    """A field's learning rate falls where its loss no longer does (torch's ReduceLROnPlateau).
 
-    After every pass (so many steps as there are points for; every step, where each sees all points)
-    the mean error of its steps is looked at. It is better where it is below (1 - threshold) times
-    the best one before; after more than ``patience`` looks that were not, the rate is multiplied by
-    ``factor``, down to ``least``.
+    The mean loss of each pass is compared with the best one before (``Fit`` defines a pass). It is
+    better where it is below (1 - threshold) times that one; after more than ``patience`` passes
+    that were not better, the rate is multiplied by ``factor``, down to ``least``.
 
-    stop: looks without a new lowest error, after which a field stays as it is; None: never.
+    stop: number of passes without a new lowest loss, after which a field stops; None: never.
     """
 
     patience: int = 10
@@ -74,13 +73,13 @@ class Plateau:
 
 @dataclass
 class Stack:
-    """Signals that are fitted together, one row each, so that ``take`` selects from all tensors.
+    """The optimizer's state of signals that are fitted together: one row of each tensor a signal.
 
-    place: index of a signal in its batch. rate: of Adam, 0 where a signal has stopped; first,
+    place: the signal's index in its batch. rate: of Adam, 0 where a signal has stopped; first,
     second: the moments of Adam. lowest: the loss of ``best``, the best code so far. summed: losses
-    since the plateau was last looked at; level: the mean loss that counts as the plateau's best;
-    record: the lowest mean loss; bad, stale: looks since each of these two. (Paused work is kept
-    under these names, which therefore stay.)
+    since the last pass; level: the mean loss that counts as the plateau's best; record: the lowest
+    mean loss; bad, stale: passes since each of these two. (Saved states of paused work have these
+    names, which therefore stay.)
     """
 
     place: Tensor
@@ -134,7 +133,10 @@ class Stack:
         self.best = torch.where(better[:, None, None], self.code, self.best)
 
     def step(self, grad: Tensor, number: int, weight_decay: float) -> None:
-        """One of Adam (arXiv:1412.6980, algorithm 1) or AdamW (arXiv:1711.05101), number from 1."""
+        """One step of Adam (arXiv:1412.6980, algorithm 1) or AdamW (arXiv:1711.05101).
+
+        grad: shaped as the code. number: of the step, from 1.
+        """
         rate = self.rate[:, None, None]
         self.first.lerp_(grad, 1 - BETAS[0])
         self.second.mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
@@ -144,18 +146,18 @@ class Stack:
         # what has stopped stays, even where its grad is no number
         self.code = torch.where(rate > 0, moved, self.code)
 
-    def look(self, errors: Tensor, plateau: Plateau) -> None:
+    def lower_rates(self, losses: Tensor, plateau: Plateau) -> None:
         """Lower the rates of signals on a plateau; stop those that have been there too long."""
-        better = errors < self.level * (1 - plateau.threshold)
-        self.level = torch.where(better, errors, self.level)
+        better = losses < self.level * (1 - plateau.threshold)
+        self.level = torch.where(better, losses, self.level)
         self.bad = torch.where(better, 0, self.bad + 1)
-        tired = self.bad > plateau.patience
+        impatient = self.bad > plateau.patience
         lowered = (self.rate * plateau.factor).clamp_min(plateau.least)
-        fall = tired & (self.rate - lowered > LEAST_FALL)
+        fall = impatient & (self.rate - lowered > LEAST_FALL)
         self.rate = torch.where(fall, lowered, self.rate)
-        self.bad = torch.where(tired, 0, self.bad)
-        lower = errors < self.record
-        self.record = torch.where(lower, errors, self.record)
+        self.bad = torch.where(impatient, 0, self.bad)
+        lower = losses < self.record
+        self.record = torch.where(lower, losses, self.record)
         self.stale = torch.where(lower, 0, self.stale + 1)
         if plateau.stop is not None:
             self.rate = torch.where(self.stale >= plateau.stop, 0, self.rate)

@@ -20,24 +20,24 @@ from fieldloom.types import Code, LossFn, Signal
 
 
 class Transformer(Encoder):
-    """Patches and learned queries pass self-attention; the outputs at the queries are the code.
+    """Self-attention over patches and learned queries; the outputs at the queries are the code.
 
     width, depth, heads, ratio: of the blocks (hidden units of a block are ratio times its width).
-    patch:   samples of each axis that are one token; one number for all axes, or one for each.
-             pad: zeros on both sides of each axis; what does not fill a patch is left out.
+    patch:   samples of a token along each axis; one number for all axes, or one for each.
+    pad:     zeros on both sides of each axis; samples that do not fill a patch are left out.
     bias:    of the maps to queries, keys and values (TransINR: none).
-    dropout: of what blocks add, in training (IPC's released code: 0.1).
+    dropout: on the residual branches of the blocks, in training (IPC's released code: 0.1).
     positions: ``learned``, position embeddings that are added to the patches, one for each patch of
              the largest context; or ``none``: patches are a set, and the order of views does not
              matter.
     head:    the outputs pass a norm and a linear layer to the width of a code; without it blocks
              must be as wide as codes.
-    rays:    of views, what is joined to each pixel: ``plucker`` [d, o x d] of the unit direction
-             (LA-GINR), or ``origin`` [o, d] (TransINR, IPC).
+    rays:    the ray features joined to each pixel of a view: ``plucker`` [d, o x d] of the unit
+             direction (LA-GINR), or ``origin`` [o, d] (TransINR, IPC).
     mask_channel: whether one more channel says which points are known; hidden values are 0 anyway.
-    axes, value_dim, coord_dim, grid_dim: of the contexts, as the modality states them. Where a grid
-             does not have coordinates for points but rays through them, these are joined to the
-             values, and the first axis is that of views.
+    axes, value_dim, coord_dim, grid_dim: of the contexts, as the modality states them. Where
+             ``grid_dim`` is not ``coord_dim``, coordinates are rays: they are joined to the values,
+             and the first axis is that of the views.
 
     Learned vectors start as N(0, 1). Source: arXiv:2208.02801, section 3.2; arXiv:2211.13223.
     """
@@ -73,12 +73,7 @@ class Transformer(Encoder):
             )
         self.views = grid_dim not in (None, coord_dim)
         own = axes[1:] if self.views else axes
-        self.patch = patch if isinstance(patch, tuple) else (patch,) * len(own)
-        if len(self.patch) != len(own) or min(*self.patch, pad + 1, depth) < 1:
-            raise InputError(
-                f"encoder: patch = {patch}, pad = {pad}, depth = {depth}: a positive patch, or "
-                f"{len(own)}; pad 0 or more."
-            )
+        self.patch = patch_sizes(patch, len(own), pad, depth)
         if not 0 <= dropout < 1 or ratio * width < 1:
             raise InputError(
                 f"encoder: dropout = {dropout}, ratio = {ratio}: in [0, 1), and at least a unit."
@@ -115,10 +110,10 @@ class Transformer(Encoder):
         return self.head(x[:, -len(self.asked) :])
 
     def patches(self, signal: Signal) -> Tensor:
-        """(batch, tokens, channels * patch): what a token sees, channels first, views in turn.
+        """The patches of each signal, channels first, one view after another.
 
-        Raises InputError where a signal is no whole grid of the axes that the encoder was made for
-        (of views: at most so many).
+        Returns (batch, tokens, channels * prod(patch)). Raises InputError where a signal is not a
+        whole grid of the encoder's axes (it may have fewer views).
         """
         grid, expected = signal.grid, self.axes
         if self.views and grid and (self.positions is None or grid[0] <= self.axes[0]):
@@ -143,11 +138,22 @@ class Transformer(Encoder):
         return each.unflatten(0, (len(signal), grid[0])).flatten(1, 2)
 
 
-def unfold(x: Tensor, patch: Sequence[int], pad: int = 0) -> Tensor:
-    """Patches side by side: (batch, channel, *axes) -> (batch, patches, channel * prod(patch)).
+def patch_sizes(patch: int | tuple[int, ...], axes: int, pad: int, depth: int) -> tuple[int, ...]:
+    """The size of a patch along each axis. Raises InputError for sizes out of range."""
+    sizes = patch if isinstance(patch, tuple) else (patch,) * axes
+    if len(sizes) != axes or min(*sizes, pad + 1, depth) < 1:
+        raise InputError(
+            f"encoder: patch = {patch}, pad = {pad}, depth = {depth}: a positive patch, or "
+            f"{axes}; pad 0 or more."
+        )
+    return sizes
 
-    pad: zeros on both sides of every axis; a rest that fills no patch is left out. Patches come row
-    by row, and channel by channel within, as ``torch.nn.Unfold`` has them for two axes.
+
+def unfold(x: Tensor, patch: Sequence[int], pad: int = 0) -> Tensor:
+    """Cut into patches: (batch, channel, *axes) -> (batch, patches, channel * prod(patch)).
+
+    pad: zeros on both sides of every axis; samples that do not fill a patch are left out. Patches
+    are in row-major order, each channel by channel, as ``torch.nn.Unfold`` has them for two axes.
     """
     x = F.pad(x, [pad] * 2 * len(patch))
     for axis, size in enumerate(patch, 2):

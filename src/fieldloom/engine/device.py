@@ -82,7 +82,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Start the peak anew from what is held now, where the system can."""
+    """Reset the peak to what is held now, where the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -92,12 +92,12 @@ def forget_peak(device: torch.device) -> None:
 
 
 def memory(device: torch.device) -> int:
-    """Bytes that there are, used or not."""
+    """Bytes of memory in all, used or not."""
     return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else total_memory()
 
 
 def held_memory(device: torch.device) -> int:
-    """Bytes that are held now; of a CPU the process's, where the system tells, else its peak."""
+    """Bytes that are held now; on a CPU by the process, or its peak where only that is known."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     status = Path("/proc/self/status")
@@ -108,7 +108,7 @@ def held_memory(device: torch.device) -> int:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a result depends on beside the recipe: versions, processor, threads."""
+    """What a result depends on apart from the recipe: versions, processor, threads."""
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

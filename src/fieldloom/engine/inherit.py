@@ -1,4 +1,4 @@
-"""A run that begins with the trained fields of another, so that many priors share one fit."""
+"""Runs that begin with the trained fields of another run, so that many priors share one fit."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fieldloom.recipe import Recipe
 from fieldloom.system import System
 
 
-def check_giver(recipe: Recipe, other: str | Path) -> dict[str, Any]:
-    """The folder of the other run and the seed of its field and codes, to be kept in ``env.json``.
+def check_donor(recipe: Recipe, other: str | Path) -> dict[str, Any]:
+    """The folder and the seed of a run whose fields a recipe may begin with, for ``env.json``.
 
     Raises InputError where its field is not trained, or has other data, parts or settings.
     """
-    giver = Run(other)
-    theirs = giver.read_recipe()
-    if "field" not in giver.read_weights()[1]:
+    donor = Run(other)
+    theirs = donor.read_recipe()
+    if "field" not in donor.read_weights()[1]:
         raise InputError(f"'{other}' has no trained field yet: --resume finishes it.")
     for name, here in _dependencies(recipe).items():
         there = _dependencies(theirs)[name]
@@ -34,20 +34,20 @@ def check_giver(recipe: Recipe, other: str | Path) -> dict[str, Any]:
 
 def inherit(system: System, run: Run, other: str | Path) -> None:
     """Copy the stage ``field`` of another run, and its codes, if any, to the system and its run."""
-    giver = Run(other)
-    tensors, _ = giver.read_weights()
+    donor = Run(other)
+    tensors, _ = donor.read_weights()
     held = {name: x for name, x in tensors.items() if name.startswith(("family.", "encoder."))}
-    load_weights(system, system.state_dict() | held, f"'{giver.folder / MODEL}'")
+    load_weights(system, system.state_dict() | held, f"'{donor.folder / MODEL}'")
     system.finished = ["field"]
     run.write_system(system)
-    if giver.has_codes:
-        codes = giver.read_codes(system)
+    if donor.has_codes:
+        codes = donor.read_codes(system)
         run.write_codes(system, *codes)
-    run.write_log([line for line in giver.read_log() if line["stage"] == "field"])
+    run.write_log([line for line in donor.read_log() if line["stage"] == "field"])
 
 
 def _dependencies(recipe: Recipe) -> dict[str, Any]:
-    """What fields and codes depend on, by today's names: the data themselves, not their path."""
+    """What fields and codes depend on, by today's names; the path of the data is left out."""
     known = {key: x for key, x in recipe.get("known", {}).items() if key != "beside"}
     source = recipe.get("source")
     if isinstance(source, dict):

@@ -76,14 +76,14 @@ def _acquire(path: Path, folder: Path) -> int:
         os.close(handle)
         raise
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    told = {"host": socket.gethostname(), "process": os.getpid(), "start": now}
+    holder = {"host": socket.gethostname(), "process": os.getpid(), "start": now}
     os.truncate(handle, 0)
-    os.pwrite(handle, (json.dumps(told) + "\n").encode(), 0)
+    os.pwrite(handle, (json.dumps(holder) + "\n").encode(), 0)
     return handle
 
 
 def _holder(path: Path) -> Holder | None:
-    """Who wrote a lock file; None where it says nothing that can be understood."""
+    """Who wrote a lock file; None where it cannot be parsed."""
     try:
         content = path.read_text(encoding="utf-8")
         return validate_content(Holder, parse_json(content, path), path)

@@ -22,7 +22,7 @@ from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, order, rate_at, seed_eve
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.objectives import AnyBatch, Objective
 from fieldloom.progress import Progress
-from fieldloom.registry import build, check
+from fieldloom.registry import build, check_value
 from fieldloom.settings import Schedule, Stage
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
@@ -73,7 +73,7 @@ class Training:
 
     def _group(self, name: str, parameters: list[nn.Parameter]) -> Group:
         own = dict(self.stage.groups.get(name, {}))
-        schedule = check(
+        schedule = check_value(
             "train.schedule",
             own.pop("schedule", self.stage.schedule),
             Schedule,
@@ -152,9 +152,9 @@ class Training:
         parameters: list[nn.Parameter],
         totals: Mapping[str, Tensor],
     ) -> Iterator[None]:
-        """A context for the loss of a micro-batch: it may pause, while no weight has changed yet.
+        """A context in which the loss of a micro-batch may pause.
 
-        So it can in the first player's step alone.
+        Only the first player's may: no weight of the step has changed yet.
         """
         if player:
             yield
@@ -172,7 +172,7 @@ class Training:
         self.paused = {}
 
     def _optimizer_step(self, groups: list[Group], batch_size: int) -> None:
-        """Every optimizer of a player takes a step, from the accumulated gradients."""
+        """Let every optimizer of a player take a step with the accumulated gradients."""
         for parameter in (p for group in groups if group.per_signal for p in group.parameters):
             if parameter.grad is not None:
                 parameter.grad.mul_(batch_size)  # from the mean over the batch to the signal's own
@@ -187,7 +187,7 @@ class Training:
     def _update_average(self) -> None:
         """Average weights with decay min(ema, (1 + n) / (10 + n)), n the steps that are done.
 
-        So the first steps are soon forgotten.
+        The small decay of the first steps lets the average forget the initial weights soon.
         """
         decay = min(self.stage.ema, (2 + self.step) / (11 + self.step))
         for name, parameter in self.objective.named_parameters():
@@ -196,7 +196,7 @@ class Training:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """The averaged weights, where they are kept, become the result."""
+        """Copy the averaged weights, where there are any, into the objective."""
         for name, parameter in self.objective.named_parameters():
             if name in self.averaged:
                 parameter.copy_(self.averaged[name])
@@ -204,7 +204,7 @@ class Training:
     # -- checkpoints
 
     def state(self) -> State:
-        """Everything that the next step depends on."""
+        """The checkpoint: everything that the next step depends on."""
         tensors = {f"model/{n}": t for n, t in self.objective.state_dict().items()}
         tensors |= {f"averaged/{n}": t for n, t in self.averaged.items()}
         tensors |= {f"paused/{n}": t for n, t in self.paused.items()}
@@ -259,7 +259,7 @@ class Training:
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin so, by the rest of their names."""
+    """The tensors whose names begin with a prefix, by the rest of their names."""
     return {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
 
 

@@ -1,4 +1,4 @@
-"""What made a file of a run: fingerprints of the sections of its recipe, its seed and its data."""
+"""Provenance of a run's files: fingerprints of its recipe's sections, its seed and its data."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from fieldloom.system import System
 FIELD = (
     "seed", "data", "modality", "renderer", "loss", "field", "conditioner", "encoder", "objective",
 )  # fmt: skip
-"""What a trained field and its codes depend on, beside the settings of the stage ``field``."""
+"""Sections that a trained field and its codes depend on, with the settings of stage ``field``."""
 
 FREE = {"micro", "save_every", "log_every"}
-"""Settings of a stage that change its result by rounding alone.
-
-Under all names that they ever had, since fingerprints are of a recipe as the run's file has it.
+"""Settings of a stage that change its result by rounding alone, under all names they ever had:
+fingerprints are of a recipe as the run's file has it.
 """
 
 
@@ -29,14 +28,14 @@ def provenance(recipe: Recipe) -> dict[str, str]:
     """Section -> fingerprint, of everything that a run's tensors depend on.
 
     recipe: as the run's file has it; the same settings under other names have other fingerprints.
-    Where the data lie, how they are evaluated and what was expected are left out.
+    The path of the data, their evaluation and published metrics are left out.
     """
-    told = {name: recipe.get(name) for name in (*FIELD, "prior")}
-    told["seed"] = recipe.get("seed", 0)
-    told["data"] = {key: x for key, x in recipe.get("known", {}).items() if key != "beside"}
+    sections = {name: recipe.get(name) for name in (*FIELD, "prior")}
+    sections["seed"] = recipe.get("seed", 0)
+    sections["data"] = {key: x for key, x in recipe.get("known", {}).items() if key != "beside"}
     for stage in STAGES:
-        told[f"train.{stage}"] = stage_settings(recipe, stage)
-    return {name: fingerprint(value) for name, value in told.items()}
+        sections[f"train.{stage}"] = stage_settings(recipe, stage)
+    return {name: fingerprint(value) for name, value in sections.items()}
 
 
 def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:

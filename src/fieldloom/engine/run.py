@@ -2,13 +2,13 @@
 
     recipe.toml        the resolved recipe
     model.safetensors  all weights of the system, and which stages are finished
-    codes.safetensors  raw codes of the training data; beside each its index and its final error
+    codes.safetensors  raw codes of the training data, with the index and final error of each
     codes/             shards of these codes, until all of them are found
     state.safetensors  the checkpoint of an unfinished stage
     log.jsonl, env.json, report.json, report.html, images
     .lock              which process writes into the folder, while one does
 
-The folder can be moved and loaded elsewhere. Every file is written beside the old one and then
+The folder can be moved and loaded elsewhere. Every file is written under another name, then
 renamed, and carries fingerprints of what made it. Nothing is written through a link out of the
 folder.
 """
@@ -24,23 +24,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.assembly import assemble
 from fieldloom.engine import device as devices
+from fieldloom.engine.log import append_line, read_lines
 from fieldloom.engine.loop import State, load_weights
 from fieldloom.engine.provenance import FIELD, check_made_by, fingerprint_weights, provenance
 from fieldloom.engine.schemas import (
     Checkpoint,
-    Line,
     ModelNumbers,
     parse_json,
     read_text,
 )
 from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
-from fieldloom.errors import FieldloomError, InputError
+from fieldloom.errors import InputError
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import FORMAT, Recipe, dump, read_file, resolve
 from fieldloom.system import System
@@ -50,23 +49,23 @@ RECIPE, MODEL, CODES, STATE, LOG, ENV = (
     "env.json",
 )  # fmt: skip
 FINGERPRINTED = 2
-"""The format of a run's recipe from which on all of its files carry fingerprints."""
+"""The first format of a run's recipe whose files all carry fingerprints."""
 SHARDS = "codes"
 RESERVED = (RECIPE, MODEL, CODES, STATE, LOG, ENV, SHARDS)
-"""What only training writes: no verb's output takes such a name in a run."""
+"""Names that only training writes: no other verb may write such a file in a run."""
 
 
 class TrainingCodes(NamedTuple):
     """Raw codes (signals, tokens, width) of training signals in order, without those that failed.
 
-    labels: the class of each, or None. beside: name -> one number a code: ``places``, its index in
-    the source, where some are left out; ``errors``, its final reconstruction loss. numbers: what
-    else the file says, as JSON.
+    labels: the class of each, or None. extras: name -> one number a code: ``places``, its index in
+    the source, where some are left out; ``errors``, its final reconstruction loss. numbers: the
+    other entries of the file, as JSON.
     """
 
     codes: Tensor
     labels: Tensor | None
-    beside: dict[str, Tensor]
+    extras: dict[str, Tensor]
     numbers: dict[str, Any]
 
 
@@ -96,7 +95,7 @@ class Run:
         return self
 
     def inside(self, name: str | Path) -> Path:
-        """A place in the folder to write to. Raises InputError where a link leads out of it."""
+        """A path in the folder to write to. Raises InputError where a link leads out of it."""
         path = self.folder / name
         for part in [path, *path.parents]:
             if part == self.folder and ".." not in Path(name).parts:
@@ -120,20 +119,20 @@ class Run:
     def read_recipe(self) -> Recipe:
         """The run's recipe by today's names and keys.
 
-        Data that have left their place together with the run are found beside it.
+        Data that were moved together with the run are found by their path relative to it.
         """
         recipe = resolve(self.stored_recipe, warn=False)
         beside = recipe.get("known", {}).get("beside")
         source = recipe.get("source")
         if isinstance(beside, str) and isinstance(source, dict):
             with suppress(OSError, ValueError):  # no path of this system
-                place = (self.folder / beside).resolve()
-                if place.exists() and not Path(str(source.get("path"))).exists():
-                    source["path"] = str(place)
+                moved = (self.folder / beside).resolve()
+                if moved.exists() and not Path(str(source.get("path"))).exists():
+                    source["path"] = str(moved)
         return recipe
 
     def write_recipe(self, recipe: Recipe) -> None:
-        """Write the recipe, and where its data lie as seen from the run, if they lie near it."""
+        """Write the recipe, with the path of its data relative to the run if they are near it."""
         source, known = recipe.get("source"), dict(recipe.get("known", {}))
         known.pop("beside", None)
         path = source.get("path") if isinstance(source, dict) else None
@@ -142,8 +141,8 @@ class Run:
             near = run.parent if len(run.parents) < 3 else run.parent.parent
             if data.is_relative_to(near):
                 known["beside"] = os.path.relpath(data, run)
-        told = recipe | {"format": FORMAT} | ({"known": known} if known else {})
-        export.text(dump(told), self.inside(RECIPE))
+        content = recipe | {"format": FORMAT} | ({"known": known} if known else {})
+        atomic.write_text(dump(content), self.inside(RECIPE))
 
     # -- weights
 
@@ -190,11 +189,11 @@ class Run:
         system: System,
         codes: Tensor,
         labels: Tensor | None,
-        beside: dict[str, Tensor] | None = None,
+        extras: dict[str, Tensor] | None = None,
         numbers: dict[str, Any] | None = None,
     ) -> None:
         """Write the codes of the training signals; see ``TrainingCodes``."""
-        tensors = {"codes": codes} | ({} if labels is None else {"labels": labels}) | (beside or {})
+        tensors = {"codes": codes} | ({} if labels is None else {"labels": labels}) | (extras or {})
         made_by = provenance(system.stored_recipe) | {"weights": fingerprint_weights(system)}
         write_tensors(self.inside(CODES), tensors, numbers or {}, made_by)
 
@@ -211,26 +210,26 @@ class Run:
             now = {"weights": fingerprint_weights(system)}
             advice = "delete it, and --resume finds the codes again."
             check_made_by(held.made_by, now, now, path, advice)
-        beside = dict(held.tensors)
-        codes, labels = beside.pop("codes", None), beside.pop("labels", None)
+        extras = dict(held.tensors)
+        codes, labels = extras.pop("codes", None), extras.pop("labels", None)
         if codes is None or codes.ndim != 3 or not codes.is_floating_point():
             raise InputError(f"'{path}' holds no codes (signals, tokens, width).")
         if system is not None and tuple(codes.shape[1:]) != system.family.code_shape:
             raise InputError(f"'{path}' holds no codes of {system.family.code_shape} each.")
-        rows = [x for x in (labels, *beside.values()) if x is not None]
-        for name, places in (("labels", labels), ("places", beside.get("places"))):
-            whole = places is None or places.dtype == torch.int64
-            if places is not None and len(places) and not (whole and int(places.min()) >= 0):
+        rows = [x for x in (labels, *extras.values()) if x is not None]
+        for name, own in (("labels", labels), ("places", extras.get("places"))):
+            whole = own is None or own.dtype == torch.int64
+            if own is not None and len(own) and not (whole and int(own.min()) >= 0):
                 raise InputError(f"'{path}' is damaged: its {name} are no numbers of such things.")
         if any(x.shape != codes.shape[:1] for x in rows):
             raise InputError(f"'{path}' is damaged: what is beside its codes is not one a code.")
-        return TrainingCodes(codes, labels, beside, held.numbers)
+        return TrainingCodes(codes, labels, extras, held.numbers)
 
     def _warn_no_fingerprints(self) -> None:
         warnings.warn(
             f"'{self.folder}' was written by an older version, whose files carry no fingerprints: "
             "they are taken as they are, and get them when training goes on.",
-            stacklevel=1,  # from one line, so that it is said once
+            stacklevel=1,  # always from this line, so that it is shown once
         )
 
     def adopt(self, system: System) -> None:
@@ -250,8 +249,8 @@ class Run:
     def write_state(self, stage: str, state: State, recipe: Recipe | None = None) -> None:
         """Write the checkpoint of a stage. recipe: what it is trained by; None: the run's own."""
         tensors, numbers = state
-        told = numbers | {"stage": stage}
-        write_tensors(self.inside(STATE), tensors, told, provenance(recipe or self.stored_recipe))
+        made_by = provenance(recipe or self.stored_recipe)
+        write_tensors(self.inside(STATE), tensors, numbers | {"stage": stage}, made_by)
 
     def read_state(self, stage: str) -> State | None:
         """The checkpoint of a stage that was interrupted; None where there is none.
@@ -272,34 +271,13 @@ class Run:
 
     # -- log
 
-    def log(self, line: dict[str, Any]) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-        try:
-            with open(
-                self.folder / LOG, "ab", opener=lambda p, _: os.open(p, flags, 0o666)
-            ) as file:
-                file.write((json.dumps(line) + "\n").encode())
-        except OSError as error:
-            raise FieldloomError(f"'{self.folder}' cannot be written: {error.strerror}.") from None
+    def append_log(self, line: dict[str, Any]) -> None:
+        """Append a line to the log. Raises FieldloomError where it cannot be written."""
+        append_line(self.folder / LOG, line)
 
     def read_log(self) -> list[dict[str, Any]]:
         """The lines of the log. Lines that cannot be read are left out, with a warning."""
-        path, lines, other = self.folder / LOG, [], 0
-        if not path.is_file():
-            return []
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                line = json.loads(text)
-                Line.model_validate(line)
-            except (ValueError, RecursionError, ValidationError):
-                other += bool(text.strip())  # a full disk or a power cut tears the last one
-                continue
-            lines.append(line)
-        if other:
-            warnings.warn(
-                f"'{path}': {other} line(s) cannot be read, and are left out.", stacklevel=2
-            )
-        return lines
+        return read_lines(self.folder / LOG)
 
     def rewind_log(self, stage: str, step: int) -> None:
         """Remove lines of a stage after a step: training writes them again."""
@@ -307,10 +285,10 @@ class Run:
         self.write_log(kept)
 
     def write_log(self, lines: Sequence[dict[str, Any]]) -> None:
-        export.text("".join(json.dumps(x) + "\n" for x in lines), self.inside(LOG))
+        atomic.write_text("".join(json.dumps(x) + "\n" for x in lines), self.inside(LOG))
 
     def write_json(self, name: str, content: Any) -> None:
-        export.text(json.dumps(content, indent=2) + "\n", self.inside(name))
+        atomic.write_text(json.dumps(content, indent=2) + "\n", self.inside(name))
 
     # -- the beginning, and what is left over
 
@@ -323,10 +301,11 @@ class Run:
         """
         made_by = provenance(recipe)
         there = [name for name in RESERVED if os.path.lexists(self.folder / name)]
-        told = self.read_environment()
-        began = told.get("made_by")
+        environment_before = self.read_environment()
+        began = environment_before.get("made_by")
         ours = began is not None and (began == made_by or there == [ENV])
-        if there and not self.exists and not (ours and self._has_only_begun(told)):
+        only_begun = ours and self._holds_only_beginning(environment_before)
+        if there and not self.exists and not only_begun:
             raise InputError(
                 f"'{self.folder}' holds {there[0]} but no {RECIPE}: it is of another run. Take "
                 "another folder, or delete it."
@@ -334,25 +313,25 @@ class Run:
         for name in there:
             if name != SHARDS:
                 (self.folder / name).unlink()
-        export.remove_partial(self.folder, RESERVED)
+        atomic.remove_partial(self.folder, RESERVED)
         self.write_json(ENV, environment | {"made_by": made_by})
 
     @property
-    def untouched(self) -> bool:
-        """Whether the run has only begun: nothing is trained but what it was given."""
-        told = self.read_environment()
-        if told.get("made_by") != provenance(self.stored_recipe):
-            return False  # not this recipe's beginning, but somebody's own files
-        return self._has_only_begun(told)
+    def has_only_begun(self) -> bool:
+        """Whether nothing is trained yet but the fields that the run was given."""
+        environment = self.read_environment()
+        if environment.get("made_by") != provenance(self.stored_recipe):
+            return False  # the folder was not begun by this recipe
+        return self._holds_only_beginning(environment)
 
-    def _has_only_begun(self, told: dict[str, Any]) -> bool:
-        """Whether there is nothing but what a run begins with. told: its ``env.json``."""
+    def _holds_only_beginning(self, environment: dict[str, Any]) -> bool:
+        """Whether the folder holds only what a run begins with. environment: its ``env.json``."""
         if (self.folder / STATE).exists() or (self.folder / SHARDS).exists():
             return False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stages = {line["stage"] for line in self.read_log()}
-        if "fields" not in told:
+        if "fields" not in environment:
             return not (self.has_model or self.has_codes or stages)
         path = self.folder / MODEL
         done = numbers_of(ModelNumbers, read_tensors(path), path).finished if self.has_model else []
@@ -361,8 +340,8 @@ class Run:
     def read_environment(self) -> dict[str, Any]:
         """The content of ``env.json``; empty where there is none."""
         path = self.folder / ENV
-        said = parse_json(read_text(path), path) if path.is_file() else None
-        return said if isinstance(said, dict) else {}
+        content = parse_json(read_text(path), path) if path.is_file() else None
+        return content if isinstance(content, dict) else {}
 
     def tidy(self, finished: Sequence[str]) -> None:
         """Remove what a killed process left: half-written files, checkpoints of finished stages.
@@ -374,10 +353,10 @@ class Run:
                 f"'{self.folder / CODES}' is there before the field is trained: it is of another "
                 "run. Delete it, or take another folder."
             )
-        export.remove_partial(self.folder, RESERVED)
+        atomic.remove_partial(self.folder, RESERVED)
         if (self.folder / STATE).is_file():
             path = self.folder / STATE
-            with suppress(InputError):  # a damaged one is said where it is needed
+            with suppress(InputError):  # a damaged one raises where it is read
                 if numbers_of(Checkpoint, read_tensors(path), path).stage in finished:
                     self.drop_state()
 

@@ -1,6 +1,6 @@
-"""What the text files of a run and of a job hold: one checked schema per kind of file.
+"""Schemas of the text files of a run and of a job, one for each kind of file.
 
-Of recipes the constructors are the schema.
+Recipes need none: the constructors of the parts are their schema.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ StageName = Annotated[str, Field(pattern=f"^({'|'.join(STAGES)})$")]
 
 
 class Schema(BaseModel):
-    """Values are taken as they are, none is turned into another kind; further keys are kept."""
+    """Values are not converted to other types; further keys are kept."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=True)
 
@@ -52,7 +52,7 @@ class Line(Schema):
 
 
 class Job(Schema):
-    """What a job of codes is: the same job has the same entries."""
+    """A job of codes, the same as another if all entries are. ``places``: digest of indices."""
 
     signals: Annotated[int, Field(ge=1, lt=2**63)]
     shard: Annotated[int, Field(ge=1, lt=2**63)]
@@ -63,7 +63,7 @@ class Job(Schema):
 
 
 class Shard(Schema):
-    """A finished shard: how many codes are in it, and place -> why there is none."""
+    """A finished shard: its number of codes, and index of a failed signal -> why it failed."""
 
     count: Count
     failed: dict[Annotated[str, Field(pattern=r"^[0-9]{1,18}$")], Word]
@@ -120,5 +120,7 @@ def validate_content(schema: type[Kind], content: Any, path: Path) -> Kind:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "its content"
-        said, given = first["msg"].lower(), quote(first["input"])
-        raise InputError(f"'{path}' is damaged: {shorten(where)} is {given}, but {said}.") from None
+        reason, given = first["msg"].lower(), quote(first["input"])
+        raise InputError(
+            f"'{path}' is damaged: {shorten(where)} is {given}, but {reason}."
+        ) from None

@@ -1,4 +1,4 @@
-"""A stage of training: its optimisers, and what is a function of (seed, step) alone."""
+"""Optimisers; the order of data, seeds and learning rates as functions of (seed, step) alone."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _check(rate: float, *decays: float, **others: float) -> None:
     if not 0 <= rate <= LARGEST:
         raise InputError(f"optimizer: rate = {rate:g}: from 0 to {LARGEST:g}.")
     if not all(0 <= decay < 1 for decay in decays):
-        said = ", ".join(f"{decay:g}" for decay in decays)
-        raise InputError(f"optimizer: betas and momentum lie in [0, 1), not at {said}.")
+        reason = ", ".join(f"{decay:g}" for decay in decays)
+        raise InputError(f"optimizer: betas and momentum lie in [0, 1), not at {reason}.")
     for name, value in others.items():
         if not 0 <= value <= LARGEST:
             raise InputError(f"optimizer: {name} = {value:g}: from 0 to {LARGEST:g}.")

@@ -1,7 +1,7 @@
-"""Tensors and numbers in one safetensors file: checked sums, and what made it.
+"""Tensors and numbers in one safetensors file, with a checksum and its provenance.
 
-The metadata ``fieldloom`` are JSON: the numbers, beside them ``made_by`` (what made the file: name
--> fingerprint) and ``checksum`` (of all of these and the tensors). No pickle.
+The metadata entry ``fieldloom`` is JSON: the numbers, ``made_by`` (name -> fingerprint of what the
+file was made from) and ``checksum`` (of all of these and the tensors). No pickle.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from fieldloom import export
-from fieldloom.engine.schemas import Provenance, parse_json, validate_content
+from fieldloom import atomic
+from fieldloom.engine.schemas import Kind, Provenance, parse_json, validate_content
 from fieldloom.errors import InputError, shorten
 
 
 class Held(NamedTuple):
-    """What such a file holds. made_by: empty in files of before, and of others."""
+    """The content of such a file. made_by: empty in files of old versions and other programs."""
 
     tensors: dict[str, Tensor]
     numbers: dict[str, Any]
@@ -37,12 +36,12 @@ def write_tensors(
     numbers: Mapping[str, Any],
     made_by: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a file beside its old self, then rename it. made_by: name -> fingerprint."""
+    """Write such a file atomically. made_by: name -> fingerprint."""
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    told = json.loads(json.dumps(dict(numbers) | {"made_by": dict(made_by or {})}))  # as it is read
-    told["checksum"] = checksum(whole, told)
+    metadata = json.loads(json.dumps(dict(numbers) | {"made_by": dict(made_by or {})}))  # as read
+    metadata["checksum"] = checksum(whole, metadata)
     # one entry: several would come in any order, and equal files would differ
-    return export.write(to_bytes(whole, {"fieldloom": json.dumps(told)}), path)
+    return atomic.write_bytes(to_bytes(whole, {"fieldloom": json.dumps(metadata)}), path)
 
 
 def read_tensors(path: Path) -> Held:
@@ -59,28 +58,28 @@ def read_tensors(path: Path) -> Held:
     numbers = parse_json(text, path)
     if not isinstance(numbers, dict):
         raise InputError(f"'{path}' is damaged: its metadata are no table.")
-    said = numbers.pop("checksum", None)
-    if said is not None and said != checksum(tensors, numbers):
+    expected = numbers.pop("checksum", None)
+    if expected is not None and expected != checksum(tensors, numbers):
         raise InputError(f"'{path}' is damaged: its content does not have the checksum it names.")
     made_by = validate_content(Provenance, numbers.pop("made_by", {}), path).root
     return Held(tensors, numbers, made_by)
 
 
-def numbers_of(schema: type[BaseModel], held: Held, path: Path) -> Any:
-    """The numbers of a file as its kind has them. Raises InputError."""
+def numbers_of(schema: type[Kind], held: Held, path: Path) -> Kind:
+    """The numbers of a file, checked by the schema of its kind. Raises InputError."""
     return validate_content(schema, held.numbers, path)
 
 
-def checksum(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> str:
-    """Of names, kinds, shapes and bytes of tensors, and of the metadata."""
-    seen = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16)
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """A hash of the names, dtypes, shapes and bytes of tensors, and of the metadata."""
+    seen = hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
         digest(seen, name, tensors[name])
     return seen.hexdigest()
 
 
 def digest(seen: Any, name: str, tensor: Tensor) -> None:
-    """Let a hash see a tensor's name, kind, shape and bytes."""
+    """Update a hash with a tensor's name, dtype, shape and bytes."""
     seen.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     if flat.numel():

@@ -1,4 +1,4 @@
-"""From a trained system and its data to metrics, each with what it was measured on beside it."""
+"""From a trained system and its data to metrics, each with what it was measured on, and how."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ EVALUATORS: Mapping[str, type[Evaluator]] = {
     "shapes": ShapeEvaluator,
     "views": ViewEvaluator,
 }
-"""A modality's ``kind`` -> what measures such data."""
+"""A modality's ``kind`` -> the evaluator of such data."""
 
 __all__ = ["EVALUATORS", "Evaluator", "Metric", "ReportImage", "Result", "evaluate",
            "evaluator_of", "in_batches"]  # fmt: skip
 
 
 def evaluator_of(system: System, source: Source) -> Evaluator:
-    """What measures a system on these data. Raises InputError for a kind of data without one."""
+    """The evaluator of a system on these data. Raises InputError for a kind of data without one."""
     kind = system.modality.kind
     if kind not in EVALUATORS:
         raise unknown("kind of data", kind, EVALUATORS)
@@ -42,10 +42,10 @@ def evaluator_of(system: System, source: Source) -> Evaluator:
 
 
 def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
-    """Metrics of the reconstructed test part, of samples against data, and of what they cost.
+    """Metrics of the reconstructed test part, of samples, and of cost.
 
     foreign: the source is not the one that was trained on: only its reconstruction is measured.
-    Raises InputError where a metric that the recipe asks for cannot be had.
+    Raises InputError where a metric of the recipe cannot be computed.
     """
     evaluator = evaluator_of(system, source)
     settings, held_out = evaluator.settings, evaluator.held_out

@@ -1,4 +1,4 @@
-"""Codes of generators that learn little: baselines of metrics of samples."""
+"""Codes of trivial generators, with which samples are compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def baseline_codes(
     noise: float = 0.1,
     generator: Generator | None = None,
 ) -> dict[str, CodeSet]:
-    """Codes of generators that learn little, ``count`` of each.
+    """``count`` codes of each of four trivial generators.
 
     start:    the origin (1, tokens, width), from which fields were fitted, again and again
     noise:    training codes plus Gaussian noise: each number's deviation is the fraction ``noise``
@@ -29,7 +29,7 @@ def baseline_codes(
               and of rank n - 1 where there are more numbers than codes
     fields:   training codes themselves, as perfect memorisation gives
 
-    Noise and fields are of different random training codes, each without replacement. Raises
+    ``noise`` and ``fields`` draw training codes independently, each without replacement. Raises
     InputError for fewer than 2 training codes or than ``count``, and a negative fraction.
     """
     if len(known) < max(2, count) or noise < 0:

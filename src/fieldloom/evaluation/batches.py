@@ -1,4 +1,4 @@
-"""Work on many data, a few at a time, with its progress shown."""
+"""Work on many data, a few at a time, with a progress bar."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fieldloom.types import Data
 Batched = Tensor | Data
 
 WHOLE, MULTIPLE = 1 << 28, 128
-"""Numbers of a set that are read at a time (1 GiB of float32), in multiples of so many items: a
-detector's own batches then stay what they are for the whole."""
+"""Numbers of a set that are read at a time (1 GiB of float32), in multiples of this many items,
+so that a detector's batches are the same as for the whole set."""
 
 
 def in_batches(
@@ -24,7 +24,7 @@ def in_batches(
 ) -> Tensor:
     """What ``work`` returns for batches of equal length, joined on the CPU.
 
-    size: items that it is given at a time. title: of the progress that is shown.
+    size: items in a batch. title: of the progress bar.
     """
     firsts = range(0, len(batches[0]), size)
     done = []
@@ -39,7 +39,7 @@ def _slice(batch: Batched, which: slice) -> Batched:
 
 
 def read_parts(source: Source, indices: Tensor) -> Iterator[Tensor]:
-    """Values of these data (n, *datum), floats in [0, 1], no more at a time than memory holds."""
+    """Values of these data (n, *datum), floats in [0, 1], in parts of at most ``WHOLE`` numbers."""
     fits = WHOLE // math.prod(source.data.shape[1:])
     for some in indices.split(max(fits // MULTIPLE, 1) * MULTIPLE):
         yield source.read(some).tensor

@@ -1,8 +1,8 @@
-"""Samples beside baselines: metrics of sets of codes, and what of the training data was memorised.
+"""Samples compared with baselines: metrics of sets, and how much of the training data is memorised.
 
-A set metric alone says little: a generator that gives back its training data, or these with a
-little noise, may reach any value, and a small test set keeps even a perfect generator from the
-ideal. So the same protocol also measures what such generators would give.
+A set metric alone says little: a generator that returns its training data, perhaps with a little
+noise, may reach any value, and a small test set keeps even a perfect generator from the ideal. So
+such generators are measured by the same protocol.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class ComparisonOptions:
     measure: as ``Evaluator.choose_measure`` takes it.
     points:  of the cloud of each shape.
     noise:   of the baseline, as ``baseline_codes`` takes it.
-    label:   the class that was asked for: baselines and references are then of it alone. Nearest
-             fields are looked for in all classes.
+    label:   the class that was sampled: baselines and references are then of this class alone,
+             while nearest fields are searched in all classes.
     seed:    of all random numbers.
     """
 
@@ -56,7 +56,7 @@ class Comparison:
     """Samples and baselines against references, and how novel the samples are.
 
     sets:    metrics of every set against every reference by every protocol.
-    novelty: name of a set of samples -> ``weights`` and ``signals`` -> how far they are there.
+    novelty: name of a set of samples -> space (``weights``, ``signals``) -> its novelty there.
     absent:  reference -> how many of its data have no surface, and were left out.
     """
 
@@ -74,9 +74,8 @@ def indices_of_class(part: Tensor, source: Source, label: int | None) -> Tensor:
 def sample_count(source: Source, label: int | None = None, asked: int | None = None) -> int:
     """How many samples are compared, with as many training and as many held-out data.
 
-    asked: None is 64 at most, and so few that held-out data make two sets. Raises InputError where
-    there are fewer training or held-out data of the class; where nothing is held out, none are
-    needed.
+    asked: None: at most 64, and few enough for two sets of held-out data. Raises InputError where
+    the class has fewer training or held-out data; a source without held-out data needs none.
     """
     parts = (source.train, source.test)
     train, test = (len(indices_of_class(part, source, label)) for part in parts)
@@ -91,7 +90,7 @@ def sample_count(source: Source, label: int | None = None, asked: int | None = N
 
 
 def draw_labels(system: System, source: Source, count: int, seed: int) -> Tensor | None:
-    """Classes to ask a prior for, those of random training data; None where it has none."""
+    """The classes of random training data, to sample a prior by; None where it has no classes."""
     if system.prior is None or not system.prior.classes or source.labels is None:
         return None
     indices = torch.randint(len(source.train), (count,), generator=Generator().manual_seed(seed))
@@ -101,8 +100,8 @@ def draw_labels(system: System, source: Source, count: int, seed: int) -> Tensor
 class ComparedSets(NamedTuple):
     """Sets and references as ``compare_sets`` takes them.
 
-    absent: as of ``Comparison``. held_out: indices of the held-out data that samples' distances to
-    training fields are compared with.
+    absent: as of ``Comparison``. held_out: indices of held-out data, whose distances to training
+    fields those of samples are compared with.
     """
 
     sets: dict[str, Tensor]
@@ -119,10 +118,10 @@ def compare_with_baselines(
     labels: Tensor | None = None,
     options: ComparisonOptions = ComparisonOptions(),
 ) -> Comparison:
-    """Samples and baselines against as many training and held-out data, by all protocols.
+    """Compare samples and baselines with as many training and held-out data, by all protocols.
 
-    known: the raw codes of training fields, with their labels. samples: name -> codes, from
-    anywhere, of each name as many. Raises InputError as ``Evaluator.choose_measure`` and
+    known: the raw codes of training fields, with their labels. samples: name -> codes, the same
+    number for each name. Raises InputError as ``Evaluator.choose_measure`` and
     ``collect_sets`` do.
     """
     evaluator = evaluator_of(system, source)
@@ -159,11 +158,11 @@ def collect_sets(
     labels: Tensor | None = None,
     options: ComparisonOptions = ComparisonOptions(),
 ) -> ComparedSets:
-    """What ``compare_with_baselines`` of the same arguments compares.
+    """The sets and references that ``compare_with_baselines`` compares.
 
-    The sets are those of the samples, of ``baseline_codes``, and, where there are twice as many
-    held-out data, ``held-out``: others than the reference of that name, to which they are what a
-    perfect generator gives. References are data, not fields. Raises InputError as ``sample_count``
+    The sets are the samples, ``baseline_codes``, and, where there are enough held-out data for two
+    sets, ``held-out``: not the data of the reference of that name, but what a perfect generator
+    would return. References are data, not fields. Raises InputError as ``sample_count``
     and ``baseline_codes`` do, for samples of unequal number, and for a name that a baseline has.
     """
     sizes = sorted({len(codes) for codes in samples.values()})
@@ -197,7 +196,7 @@ def collect_sets(
 
 
 def as_json(found: Comparison) -> dict[str, Any]:
-    """A comparison as JSON has it, in ``judge.json``: a number that is not finite is null."""
+    """The content of ``judge.json``: a number that is not finite is null."""
     return {
         "measure": found.measure,
         "of": MEASURES[found.measure].description,
@@ -212,9 +211,9 @@ def as_json(found: Comparison) -> dict[str, Any]:
 
 
 def _set_as_json(found: SetComparison) -> dict[str, Any]:
-    told = found._asdict()
-    metrics = told.pop("metrics")
-    return told | {"figures": {name: _finite(value) for name, value in metrics.items()}}
+    entries = found._asdict()
+    metrics = entries.pop("metrics")
+    return entries | {"figures": {name: _finite(value) for name, value in metrics.items()}}
 
 
 def _novelty_as_json(found: Novelty) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a system costs: the columns of mNIF's Tables 1 to 3, beside what was published."""
+"""What a system costs: the columns of mNIF's Tables 1 to 3, with the published numbers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fieldloom.encoders import Nothing
 from fieldloom.engine import device as devices
 from fieldloom.evaluation.large import LIMIT
 from fieldloom.evaluation.results import Metric
-from fieldloom.metrics.cost import inference, macs, parameters
+from fieldloom.metrics.cost import count_field_weights, count_macs, count_parameters
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.process import tune_process
 from fieldloom.system import System
 from fieldloom.types import Code
 
 TIMED = 1 << 20
-"""Values of a strip of large data that is decoded to find how fast they are decoded."""
+"""Values of the strip of large data whose decoding is timed."""
 
 
 def cost_metrics(system: System, codes: Code) -> list[Metric]:
@@ -34,19 +34,19 @@ def cost_metrics(system: System, codes: Code) -> list[Metric]:
 
 
 def points_of(system: System) -> int:
-    """Evaluations of the field for one datum: all its points, or all points of one view's rays."""
+    """Evaluations of the field for one datum: all its points, or all samples of one view's rays."""
     return math.prod(system.modality.shape()) * system.render.evaluations
 
 
 def count_metrics(system: System) -> list[Metric]:
-    """Parameters and multiply-accumulates: what no clock is needed for."""
+    """Parameters and multiply-accumulates, which need no measurement."""
     slots, points = system.family.field.slots, points_of(system)
-    total = macs(slots, system.family.conditioner.macs(), points) / 1e9
+    total = count_macs(slots, system.family.conditioner.macs(), points) / 1e9
     dead = system.settings.dead
     metrics = [
-        Metric("learnable", float(parameters(system.family)), "family", "parameters"),
-        Metric("encoder", float(parameters(system.encoder)), "encoder", "rates, tables"),
-        Metric("inference", float(inference(slots)), "one field", "parameters"),
+        Metric("learnable", float(count_parameters(system.family)), "family", "parameters"),
+        Metric("encoder", float(count_parameters(system.encoder)), "encoder", "rates, tables"),
+        Metric("inference", float(count_field_weights(slots)), "one field", "parameters"),
         Metric("gmacs", total, f"one {system.modality.unit}, {points} points",
                "1e9 multiply-accumulates of linear layers"),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""How data of one kind are measured: what all kinds have in common, and how grids are measured."""
+"""The evaluator of grids, and the base of those of other kinds of data."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ class Evaluator:
         return self.settings.samples or len(self.held_out)
 
     def load_detector(self) -> None:
-        """Load the detector, where a metric of sets of images is asked for. Raises InputError
-        where it cannot be had: call this before any long work.
+        """Load the detector, where the recipe has metrics of sets of images.
+
+        Raises InputError where it cannot be loaded: call this before any long work.
         """
         if self.has_images:
             train = len(self.source.train)
@@ -62,7 +63,7 @@ class Evaluator:
     # -- reconstruction
 
     def reconstruct(self, of: str) -> Result:
-        """Metrics of the held-out data, encoded and decoded. of: what they are, for the metrics."""
+        """Metrics of the held-out data, encoded and decoded. of: these data in words."""
         if is_large(self.system, self.source, self.settings):
             codes = self.system.family.conditioner.origin(len(self.held_out)).detach()
             held_out, settings = self.held_out, self.settings
@@ -87,16 +88,16 @@ class Evaluator:
         return image_metrics(asked, true, raw, of, self.detector, filter, prefix, unit)
 
     def error_images(self, true: Tensor, raw: Tensor) -> Sequence[ReportImage]:
-        """Where the fit of a single datum is wrong; nothing for systems with codes."""
+        """The error map of a single datum's fit; none for systems with codes."""
         return [] if self.system.family.has_code else draw_error(true[0], raw[0])
 
     # -- samples of the prior
 
     def check_samples(self) -> None:
-        """Raise InputError where samples could not be measured; before the work."""
+        """Raise InputError, before the work, where samples cannot be measured."""
 
     def decode_samples(self, codes: Code) -> Tensor:
-        """The data of sampled codes, in [0, 1]; of large data perhaps only the first ones."""
+        """The data of sampled codes, in [0, 1]; where data are large, only the first ones."""
         decode = lambda some: self.system.decode(some, self.settings.resolution)
         return in_batches(decode, "sampling", codes)
 
@@ -118,15 +119,15 @@ class Evaluator:
         """Whether samples can be compared with data number by number."""
         return samples.shape[1:] == self.source.data.shape[1:]
 
-    # -- samples beside baselines
+    # -- samples compared with baselines
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """How two data may be compared (``measures.MEASURES``), the usual way first."""
+        """Names of ``measures.MEASURES`` by which these data can be compared, the default first."""
         return ()
 
     def choose_measure(self, asked: str | None = None) -> str:
-        """The measure that is asked for, or the usual one. Raises InputError where none fits."""
+        """The measure that is asked for, or the default. Raises InputError where none fits."""
         if not self.system.family.has_code:
             raise InputError("judge: this run's signals have no codes.")
         if not self.measures:
@@ -138,22 +139,22 @@ class Evaluator:
         return asked or self.measures[0]
 
     def check_points(self, points: int) -> None:
-        """Raise InputError where clouds of so many points cannot be had; before the work."""
+        """Raise InputError, before the work, where data have no clouds of this many points."""
 
     def decode_for_measure(self, codes: Code, points: int) -> Tensor:
-        """What codes decode to, as a measure takes it; NaN where that failed.
+        """The decoded codes in the form that measures take; NaN where decoding failed.
 
-        points: of the cloud of each shape.
+        points: in the cloud of each shape.
         """
         return in_batches(self.system.decode, "decoding", codes)
 
     def read_for_measure(self, indices: Tensor, points: int) -> Tensor:
-        """The data of these indices, as a measure takes them."""
+        """The data of these indices, in the form that measures take."""
         return self.source.read(indices).tensor
 
 
 def check_memory(settings: Evaluation, system: System, count: int) -> None:
-    """Raise InputError where what ``count`` samples are measured by would not fit this machine."""
+    """Raise InputError where the metrics of ``count`` samples need more memory than there is."""
     numbers = math.prod(system.family.code_shape)
     if set(SHAPE_SETS) & set(settings.metrics):
         points = settings.points or PROTOCOLS[settings.protocol].points

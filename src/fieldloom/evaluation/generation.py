@@ -20,9 +20,9 @@ FITTED = 5000
 
 
 def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
-    """The result with samples of the prior, and their metrics.
+    """Add samples of the prior and their metrics.
 
-    They are compared with training images, held-out shapes, or the views of held-out objects.
+    Samples are compared with training images, held-out shapes, or the views of held-out objects.
     """
     system, settings = evaluator.system, evaluator.settings
     count, classes = evaluator.sample_count, 0 if system.prior is None else system.prior.classes
@@ -40,7 +40,7 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
 
 
 def add_nearest_data(source: Source, result: Result) -> Result:
-    """How far samples are from their nearest training data, beside how far test data are."""
+    """Add the distances of samples, and of test data, to their nearest training data."""
     samples = result.samples
     assert samples is not None
     of = f"{len(samples)} samples, {len(source.train)} training data"
@@ -72,7 +72,7 @@ def nearest_training_data(source: Source, data: Tensor) -> tuple[Tensor, Tensor]
 
 
 def add_label_agreement(source: Source, result: Result) -> Result:
-    """Whether samples look like the classes that they were asked to be, to a classifier of data."""
+    """Add how often a classifier of training data gives samples the class they were sampled by."""
     samples, labels = result.samples, result.sample_labels
     if labels is None or samples is None or source.labels is None or len(source.names) < 2:
         return result

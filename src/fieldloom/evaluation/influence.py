@@ -1,4 +1,4 @@
-"""What each token of a code changes in the data that it decodes to (arXiv:2310.05624, Fig. 5)."""
+"""What each token of a code changes in the decoded data (arXiv:2310.05624, Fig. 5)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fieldloom.system import System
 from fieldloom.types import Cameras, Code, Data
 
 FRACTION = 0.1
-"""Of the pixels of a map, that ``locality`` takes."""
+"""The fraction of a map's pixels that ``locality`` sums."""
 
 
 class Influence(NamedTuple):
-    """What a code decodes to, not clamped, and how much that changes without each of some tokens.
+    """A decoded code, not clamped, and how much it changes without each of some tokens.
 
     whole: (channel, height, width); maps: (tokens, height, width), at least 0.
     """
@@ -66,7 +66,7 @@ class InfluenceAnalysis:
         return torch.stack(images)
 
     def as_json(self) -> dict[str, Any]:
-        """What ``influence.json`` has."""
+        """The content of ``influence.json``."""
         found = self.localities
         return {
             "locality": self.mean_locality,
@@ -93,11 +93,11 @@ def analyse_influence(
         datum = data.part([i])
         view = system.modality.one_view(datum)
         cameras = view.cameras
-        if cameras is not None:  # the same for all codes that are decoded
+        if cameras is not None:  # one camera for all codes that are decoded
             cameras = Cameras(cameras.c2w[0], cameras.intrinsics[0])
         influences.append(influence(system, system.encode(datum), tokens, cameras))
         image = system.modality.images(view.tensor)
-        assert image is not None  # ``influence`` has looked
+        assert image is not None  # else ``influence`` has raised
         originals.append(image[0])
     return InfluenceAnalysis(tokens, torch.stack(originals), influences)
 
@@ -113,7 +113,7 @@ def draw_tokens(system: System, count: int, seed: int = 0) -> list[int]:
 def influence(
     system: System, code: Code, tokens: Sequence[int], cameras: Cameras | None = None
 ) -> Influence:
-    """The absolute difference, mean over channels, where one token of a code is replaced by zero.
+    """The absolute difference, mean over channels, that replacing one token by zero makes.
 
     code: (1, tokens, width). tokens: indices of those replaced, one a map. cameras: of views, one.
     Raises InputError where data are neither images nor views.

@@ -16,7 +16,7 @@ from fieldloom.modalities.sources import Source
 from fieldloom.progress import Progress
 from fieldloom.settings import Evaluation
 from fieldloom.system import System
-from fieldloom.types import Code
+from fieldloom.types import Code, as_unit_floats
 
 LIMIT = 1 << 22
 """Values of a datum beyond which it is measured by strips, each of no more."""
@@ -32,7 +32,7 @@ WHOLE = {"accuracy", "iou", "chamfer"}
 
 
 def is_large(system: System, source: Source, settings: Evaluation) -> bool:
-    """Whether grids are measured by strips: large ones, whose codes need no data to be known."""
+    """Whether data are measured in strips: large grids of a run without codes."""
     shape = source.data.shape[1:]
     if system.family.has_code or WHOLE & set(settings.metrics):
         return False
@@ -42,7 +42,9 @@ def is_large(system: System, source: Source, settings: Evaluation) -> bool:
 def measure_in_strips(
     system: System, source: Source, indices: Tensor, codes: Code, settings: Evaluation, of: str
 ) -> Result:
-    """Metrics of the data at these indices, each beside its code's; images of the first."""
+    """Metrics of the data at these indices, decoded from ``codes`` in the same order; images of the
+    first.
+    """
     found = [measure_datum(system, source, indices[i : i + 1], codes[i : i + 1], settings)
              for i in range(len(indices))]  # fmt: skip
     mean = lambda numbers: sum(numbers) / len(numbers)
@@ -59,7 +61,7 @@ def measure_in_strips(
 
 
 class DatumMetrics(NamedTuple):
-    """Of one datum; ssim_how: the windows of its SSIM, empty where it has none."""
+    """Metrics of one datum. ssim_how: the windows of its SSIM, empty where it has none."""
 
     mse: float
     ssim: float
@@ -75,7 +77,7 @@ class DatumMetrics(NamedTuple):
 def measure_datum(
     system: System, source: Source, index: Tensor, code: Code, settings: Evaluation
 ) -> DatumMetrics:
-    """The datum of an index (1,) of the source, a grid, against what its code (1, ...) gives."""
+    """Compare a grid of the source, at index (1,), with its decoded code (1, tokens, width)."""
     stored = source.take(index).tensor[0]
     axes = tuple(stored.shape[1:])
     squares = 0.0
@@ -83,7 +85,7 @@ def measure_datum(
     images = StripImages(axes, len(stored)) if can_be_drawn(axes, len(stored)) else None
     with Progress("measuring", axes[0], unit="rows") as progress:
         for first, made in system.strips(code, axes, values=LIMIT):
-            true = to_unit(stored[:, first : first + made.shape[1]])
+            true = as_unit_floats(stored[:, first : first + made.shape[1]])
             squares += (made - true).square().sum(dtype=torch.float64).item()
             if ssims is not None:
                 ssims.add(true, made)
@@ -98,18 +100,13 @@ def measure_datum(
     )
 
 
-def to_unit(stored: Tensor) -> Tensor:
-    """What a source stores as floats in [0, 1], as ``Source.read`` has them."""
-    return stored.float() / 255 if stored.dtype == torch.uint8 else stored
-
-
 def can_be_drawn(axes: tuple[int, ...], channels: int) -> bool:
     """Whether data are images or videos, in grey or in colours."""
     return len(axes) in (2, 3) and channels in (1, 3)
 
 
 def describe_ssim(axes: tuple[int, ...]) -> str:
-    """By which windows SSIM is found; of a video, that it is found frame by frame."""
+    """The windows of SSIM in words, and for a video that it is the mean of its frames."""
     plain = ssim_protocol(axes[-2:])
     return plain if len(axes) == 2 else f"mean of frames, {plain}"
 
@@ -182,9 +179,9 @@ class BoxMeans:
 
 
 class StripImages:
-    """What a report shows of a large image, or of a video's middle frame, beside its original.
+    """The images of a report: a large image, or a video's middle frame, and its original.
 
-    The whole and its error as means over boxes; a part in the middle as it is.
+    The whole image and its error are shown as means over boxes, a part in the middle as it is.
     """
 
     def __init__(self, axes: tuple[int, ...], channels: int) -> None:
@@ -215,7 +212,7 @@ class StripImages:
         self.part.append(both[:, inside, across].clone())
 
     def draw_pairs(self) -> list[ReportImage]:
-        """The original and what was made: the whole; if that is shrunk, a part as it is, too."""
+        """The original and its reconstruction; where these are shrunk, also a part of full size."""
         what = f"The middle one of {self.frames} frames" if self.frames else "The original"
         beside = f"{what} (left) and its reconstruction (right)"
         whole, part = self.whole.mean().unflatten(0, (2, -1)), torch.cat(self.part, 1)
@@ -230,7 +227,7 @@ class StripImages:
         ]
 
     def draw_error(self) -> ReportImage:
-        """The mean absolute error, brightened by a power of two so that most of it is seen."""
+        """The mean absolute error, times a power of two that makes most of it visible."""
         error = self.wrong.mean()
         high = error.flatten().sort().values[int(0.995 * (error.numel() - 1))].item()
         factor = 2 ** max(0, math.floor(-math.log2(max(high, 2**-16))))

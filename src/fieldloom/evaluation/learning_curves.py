@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Curve(NamedTuple):
-    """PSNR in dB after so many steps, which took so many seconds (of several data: means)."""
+    """PSNR in dB after each of ``steps``, and the seconds until then (means over several data)."""
 
     steps: list[int]
     seconds: list[float]

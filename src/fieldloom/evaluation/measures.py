@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fieldloom.metrics.cloud_distances import distances, normalize_clouds
-from fieldloom.metrics.cloud_features import Statistics
+from fieldloom.metrics.cloud_features import CloudStatistics
 from fieldloom.metrics.features import Gabor
 from fieldloom.metrics.paired import ssim_between
 
-NEAR = 1e-12
-"""Step that (1 - SSIM) / 2 is rounded to, so that the distance of two images does not depend on the
-others that they are compared with, and is 0 from an image to itself."""
+ROUNDING = 1e-12
+"""The step that (1 - SSIM) / 2 is rounded to, so that the distance of two images does not depend on
+the others that they are compared with, and is 0 from an image to itself."""
 
 
 class Measure(NamedTuple):
@@ -43,7 +43,7 @@ def _pixels(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
-    return ((1 - ssim_between(a, b)) / 2 / NEAR).round().clamp_min(0) * NEAR
+    return ((1 - ssim_between(a, b)) / 2 / ROUNDING).round().clamp_min(0) * ROUNDING
 
 
 def _chamfer(a: Tensor, b: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "chamfer": Measure(
         _chamfer,
-        Statistics(0.5),
+        CloudStatistics(0.5),
         "squared Chamfer distance of clouds, each less its mean and over one deviation; frechet: "
         "of cloud-statistics of clouds as they are, not FPD",
     ),

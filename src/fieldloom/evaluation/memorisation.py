@@ -13,13 +13,13 @@ from fieldloom.evaluation.measures import MEASURES, find_distinct, pairwise_dist
 from fieldloom.metrics.sets import nearest
 
 CodeSet = Float[Tensor, "_ tokens width"]
-"""CodeSet of one kind, sets of which may differ in size."""
+"""Codes of one system; two sets may differ in size."""
 
 
 class NearestNeighbours(NamedTuple):
-    """For each query, the distance to its nearest neighbour, and the index of that one: (n,), (n,).
+    """For each query the distance to its nearest neighbour, and the index of it: (n,), (n,).
 
-    Of a failure they are infinite and -1.
+    They are infinite and -1 for a query that failed.
     """
 
     distances: Float[Tensor, " n"]
@@ -35,8 +35,9 @@ def nearest_signals(queries: Tensor, known: Tensor, measure: str) -> NearestNeig
 
 
 def nearest_codes(queries: CodeSet, known: CodeSet) -> NearestNeighbours:
-    """The nearest of the known codes to each query: Euclidean, of codes as they are stored, with no
-    alignment of equivalent weights.
+    """The nearest of the known codes to each query, by Euclidean distance.
+
+    Codes are compared as they are stored; equivalent weights are not aligned.
     """
     flat = queries.flatten(1)
     fine = flat.isfinite().all(1)
@@ -48,7 +49,7 @@ def nearest_codes(queries: CodeSet, known: CodeSet) -> NearestNeighbours:
 
 
 class Novelty(NamedTuple):
-    """How far samples are from training fields, beside how far held-out fields are.
+    """How far samples are from training fields, compared with held-out fields.
 
     ratio:  of the medians; 0 where training fields are memorised, about 1 of a perfect generator.
     nearer: the fraction of samples that are nearer than every held-out field; on average

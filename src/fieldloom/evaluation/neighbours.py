@@ -1,4 +1,4 @@
-"""Images of samples beside the training fields that are nearest to them."""
+"""Images of samples and of the training fields that are nearest to them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fieldloom.evaluation.memorisation import CodeSet, Novelty
 from fieldloom.system import System
 
 ROWS = 32
-"""Samples that are drawn, at most."""
+"""The most samples that are drawn."""
 
 
-def neighbour_images(
+def draw_neighbours(
     system: System, samples: CodeSet, known: CodeSet, novelty: Mapping[str, Novelty]
 ) -> Tensor:
     """The first samples, and the training fields nearest to each in signals and in weights.
@@ -26,8 +26,8 @@ def neighbour_images(
         indices = [int(novelty[space].samples.indices[i]) for space in ("signals", "weights")]
         codes = torch.stack([sample, *(known[index] for index in indices)])
         data = system.decode(codes).tensor
-        drawn = [system.modality.to_image(datum.nan_to_num(0)) for datum in data]
-        row = [image for image in drawn if image is not None]
+        found = [system.modality.to_image(datum.nan_to_num(0)) for datum in data]
+        row = [image for image in found if image is not None]
         blank = torch.ones_like(row[0])
         nearest = zip(row[1:], indices, strict=True)
         images += [row[0], *(blank if index < 0 else image for image, index in nearest)]

@@ -21,7 +21,7 @@ class Metric(NamedTuple):
     how: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON has it: a number that is not finite is null, and said in words."""
+        """As JSON: a value that is not finite is null, and stands in ``how``."""
         if math.isfinite(self.value):
             return self._asdict()
         return self._asdict() | {"value": None, "how": f"{self.value}; {self.how}"}
@@ -40,11 +40,11 @@ class Result:
     """Metrics, and what a report shows of the data that were measured.
 
     originals, reconstructions: in the modality's shape; empty where they are too large to be held.
-    images:    shown as they are, beside what the report draws itself.
+    images:    further images of the report.
     codes:     of the reconstructions: (batch, tokens, width).
     samples:   decoded from sample_codes, where a prior was sampled; sample_labels: their classes.
     nearest:   for each sample, the index of its nearest datum in the training part of the source;
-               distances: to it. Where samples and data are compared number by number.
+               distances: to it. None where samples and data are not compared value by value.
     """
 
     metrics: list[Metric]

@@ -22,7 +22,7 @@ from fieldloom.metrics.cloud_sets import matching, two_sample
 from fieldloom.metrics.sets import frechet
 
 ROUNDS, SIZE = 32, 32
-"""Of the published bootstrap: rounds, and samples (and references) of each."""
+"""The published bootstrap: its rounds, and the samples (and references) of a round."""
 
 
 class SetPair(NamedTuple):
@@ -35,7 +35,7 @@ class SetPair(NamedTuple):
     made: Float[Tensor, "m e"]
 
     def at(self, r: Int[Tensor, " a"], s: Int[Tensor, " b"]) -> SetPair:
-        """These references and these samples, each as often as it is named."""
+        """The pair of these references and samples, each as often as its index occurs."""
         within = self.rr[r][:, r], self.rs[r][:, s], self.ss[s][:, s]
         return SetPair(*within, self.real[r], self.made[s])
 
@@ -57,7 +57,7 @@ def set_metrics(pair: SetPair) -> dict[str, float]:
 
 
 def whole_set_metrics(pair: SetPair, seed: int) -> dict[str, float]:
-    """The whole sets, as they are."""
+    """The metrics of the whole sets; the seed is not used."""
     return set_metrics(pair)
 
 
@@ -79,7 +79,7 @@ def bootstrap_metrics(
 
 
 class Resampling(NamedTuple):
-    """How sets are drawn from two: their metrics by a seed, and a description."""
+    """How metrics of two sets are computed, by a seed, and a description of it."""
 
     metrics: Callable[[SetPair, int], dict[str, float]]
     description: str
@@ -115,7 +115,7 @@ def compare_sets(
     protocols: Sequence[str] = ("full", "bootstrap"),
     seed: int = 0,
 ) -> list[SetComparison]:
-    """Every set against every reference by every protocol, of ``RESAMPLINGS``.
+    """Compare every set with every reference by every protocol of ``RESAMPLINGS``.
 
     sets, references: name -> images (n, channel, height, width) in [0, 1] or clouds (n, points,
     3). A sample that is not finite is a failure: it is compared, never left out (but of frechet).

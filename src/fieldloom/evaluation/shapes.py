@@ -14,9 +14,9 @@ from fieldloom.errors import InputError
 from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.results import Metric, ReportImage
-from fieldloom.geometry.mesh import sample
+from fieldloom.geometry.mesh import sample_surface
 from fieldloom.metrics.cloud_distances import chamfer, find_failures
-from fieldloom.metrics.cloud_features import Statistics
+from fieldloom.metrics.cloud_features import CloudStatistics
 from fieldloom.metrics.cloud_protocols import PROTOCOLS, CloudProtocol, cloud_metrics
 from fieldloom.metrics.cloud_sets import jsd
 from fieldloom.metrics.sets import frechet
@@ -30,7 +30,7 @@ SURFACE = 2048
 """Points of a surface that the Chamfer distance of a reconstruction is measured with."""
 
 HELD = 1 << 27
-"""Values of decoded shapes that are held at a time: half a GiB."""
+"""Values of decoded shapes that are in memory at a time: half a GiB."""
 
 
 class ShapeEvaluator(Evaluator):
@@ -49,12 +49,12 @@ class ShapeEvaluator(Evaluator):
 
     @property
     def has_surfaces(self) -> bool:
-        """Whether data have surfaces: in grids, or beside scattered samples."""
+        """Whether data have surfaces: those of grids, or points of scattered samples."""
         return len(self.source.data.shape) == 5 or self.source.data.surface is not None
 
     @property
     def compares_sets(self) -> bool:
-        """Whether metrics of sets of shapes are asked for, and can be had."""
+        """Whether the recipe has metrics of sets of shapes, and the data have surfaces."""
         return bool(set(SHAPE_SETS) & set(self.settings.metrics)) and self.has_surfaces
 
     # -- reconstruction
@@ -86,7 +86,7 @@ class ShapeEvaluator(Evaluator):
             self.check_points(protocol_of(self.settings)[0].points)
 
     def decode_samples(self, codes: Code) -> Tensor:
-        """Of scattered data the grids are large: only a few, which a report shows."""
+        """Decoded samples; of scattered data, whose grids are large, only those of a report."""
         few = grids_at_a_time(self.shapes, self.settings.resolution) if self.is_scattered else None
         return super().decode_samples(codes[:few])
 
@@ -104,7 +104,7 @@ class ShapeEvaluator(Evaluator):
     def has_shape_of_data(self, samples: Tensor) -> bool:
         return not self.is_scattered and super().has_shape_of_data(samples)
 
-    # -- samples beside baselines
+    # -- samples compared with baselines
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -123,9 +123,9 @@ class ShapeEvaluator(Evaluator):
         return self.decode_clouds(codes, points)
 
     def read_for_measure(self, indices: Tensor, points: int) -> Tensor:
-        """Clouds (n, points, 3) of data; of scattered samples the points kept beside them.
+        """Clouds (n, points, 3) of data; for scattered samples the surface points of the source.
 
-        NaN where there is no surface. Raises InputError where a source keeps fewer points.
+        NaN where there is no surface. Raises InputError where the source has fewer points.
         """
         self.check_points(points)
         surface = self.source.data.surface
@@ -136,7 +136,7 @@ class ShapeEvaluator(Evaluator):
     def decode_clouds(
         self, codes: Code, points: int, resolution: Resolution | None = None
     ) -> Tensor:
-        """As ``surface_clouds`` of what codes decode to, with few grids held at a time."""
+        """The ``surface_clouds`` of decoded codes, with few grids in memory at a time."""
         clouds = []
         for part in codes.split(grids_at_a_time(self.shapes, resolution)):
             decode = lambda some: self.system.decode(some, resolution)
@@ -158,7 +158,7 @@ def surface_clouds(modality: Voxels, data: Tensor, points: int) -> Tensor:
         if mesh is None:
             clouds.append(torch.full((points, 3), torch.nan, dtype=torch.float64))
         else:
-            cloud, _ = sample(mesh, points, Generator().manual_seed(0))
+            cloud, _ = sample_surface(mesh, points, Generator().manual_seed(0))
             clouds.append(to_unit_cube(modality, cloud))
     return torch.stack(clouds)
 
@@ -170,12 +170,12 @@ def to_unit_cube(modality: Voxels, points: Tensor) -> Tensor:
 
 
 def grids_at_a_time(modality: Voxels, resolution: Resolution | None = None) -> int:
-    """How many decoded shapes are held at a time."""
+    """The number of decoded shapes that are in memory at a time."""
     return max(1, HELD // math.prod(modality.shape(resolution)))
 
 
 def protocol_of(settings: Evaluation) -> tuple[CloudProtocol, str]:
-    """The recipe's protocol, with the recipe's number of points, and what metrics call it."""
+    """The protocol with the recipe's number of points, and its description for metrics."""
     protocol = PROTOCOLS[settings.protocol]
     if settings.points is None or settings.points == protocol.points:
         return protocol, settings.protocol
@@ -201,7 +201,7 @@ def shape_set_metrics(settings: Evaluation, made: Tensor, true: Tensor) -> list[
             value = jsd(made / diameter, true / diameter)
             metrics.append(Metric("jsd", value, of, f"{note}, clouds divided by {diameter:.4g}"))
     if "cloud-frechet" in settings.metrics:
-        detector, there = Statistics(0.5), made[~find_failures(made)]
+        detector, there = CloudStatistics(0.5), made[~find_failures(made)]
         if len(there) > 1:
             value = frechet(detector(true), detector(there))
             how = f"{detector.name}, not FPD; {len(made) - len(there)} failures left out"

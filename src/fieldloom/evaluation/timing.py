@@ -38,7 +38,7 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True)
 class Rates:
-    """Of Adam: for refining codes, for refining all weights, and for the network from scratch."""
+    """Adam's rates: to refine codes, to refine all weights, and to fit the network from scratch."""
 
     codes: float = RATES["codes"]
     weights: float = RATES["weights"]
@@ -47,7 +47,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Budget:
-    """Of one fit: at most so many steps, and so many seconds; of points a step (None: all)."""
+    """Limits of one fit: the most steps and seconds, and the points of a step (None: all)."""
 
     steps: int = 1000
     seconds: float = 30.0
@@ -100,7 +100,7 @@ def psnr_against_time(
     singles = (data.part([i]) for i in range(len(data)))
     for index, datum in enumerate(track(singles, "fitting", len(data), "data")):
         signal = system.modality.encoding(datum).to(system.device)
-        if not index:  # what only the first run of anything costs
+        if not index:  # warm up, so that the first datum is not slower
             for start in starts_of(system, signal, rates, width, seed).values():
                 fit_curve(start, signal, datum, Budget(1, math.inf, budget.points), [0])
         for name, start in starts_of(system, signal, rates, width, seed + index).items():
@@ -157,7 +157,7 @@ def measured_steps(steps: int, count: int = 32) -> list[int]:
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """The mean of the curves of several data, as far as all of them come."""
+    """The mean of the curves of several data, up to the last step that all of them reached."""
     reached = min(len(curve.steps) for curve in curves)
     mean = lambda rows: [sum(column) / len(column) for column in zip(*rows, strict=True)]
     return Curve(
@@ -170,6 +170,6 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 def as_json(
     curves: Mapping[str, Curve], budget: Budget, rates: Rates, width: int
 ) -> dict[str, Any]:
-    """What ``psnr_against_time`` found, and was asked for, as ``time.json`` has it."""
+    """The content of ``time.json``: the curves of ``psnr_against_time``, and its arguments."""
     about = {"points": budget.points, "rates": asdict(rates), "width": width}
     return about | {"curves": {name: curve._asdict() for name, curve in curves.items()}}

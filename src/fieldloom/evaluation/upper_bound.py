@@ -1,4 +1,4 @@
-"""What a codec loses, on the signal: the upper bound of any prior on its tokens."""
+"""How well a codec reconstructs signals: the upper bound of any prior on its tokens."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from fieldloom.types import Code, Data
 
 @torch.no_grad()
 def codec_upper_bound(evaluator: Evaluator, data: Data, codes: Code) -> list[Metric]:
-    """Data against what their codes decode to, as fitted (``fitted.``) and through the codec
-    (``ceiling.``).
+    """How close data are to what their codes decode to, as fitted and after the codec.
 
-    data: beside the codes (batch, tokens, width) that were found from them. PSNR; of shapes also
-    IoU and, of grids, the Chamfer distance. ``ceiling.weights`` is the squared error of the codes,
-    as a fraction of their variance. Raises InputError where there is no codec to measure, and for
-    views.
+    data: those that the codes (batch, tokens, width) were found from. The metrics are PSNR, for
+    shapes also IoU and, on grids, the Chamfer distance: ``fitted.*`` of the codes as they are,
+    ``ceiling.*`` after the codec. ``ceiling.weights`` is the squared error of the codes, as a
+    fraction of their variance. Raises InputError where there is no codec to measure, and for views.
     """
     system = evaluator.system
     if system.prior is None or evaluator.upper_bound_by is None:
@@ -51,14 +50,14 @@ def upper_bound_of_run(
 ) -> list[Metric]:
     """``codec_upper_bound`` of a run's own codes, at most ``count`` of them, evenly spaced.
 
-    Nothing for data that have no upper bound. Raises InputError where the run's codes are of data
-    that the source does not have.
+    Returns no metrics for data that have no upper bound. Raises InputError where the run's codes
+    are of data that the source does not have.
     """
     evaluator = evaluator_of(system, source)
     if evaluator.upper_bound_by is None:
         return []
     stored = Run(folder).read_codes(system)
-    indices = stored.beside.get("places", source.train)
+    indices = stored.extras.get("places", source.train)
     if len(indices) and int(indices.max()) >= len(source.data):
         raise InputError(f"the codes of '{folder}' are of data that the source does not have.")
     few = torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long()

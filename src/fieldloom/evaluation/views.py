@@ -44,11 +44,11 @@ class ViewEvaluator(Evaluator):
         return Result(metrics, data.tensor, raw.clamp(0, 1), codes)
 
     def render(self, codes: Code, data: Data) -> Tensor:
-        """Each code seen by the cameras of its datum, not clamped."""
+        """Each code rendered at the cameras of its datum, not clamped."""
         return in_batches(self.system.predict_at, "rendering", codes, data, size=4)
 
     def decode_samples(self, codes: Code) -> Tensor:
-        """Each sample as one held-out object is seen, again from the first where there are more."""
+        """Samples rendered at the cameras of held-out objects, in turn."""
         objects = self.held_out[torch.arange(len(codes)) % len(self.held_out)]
         cameras = self.source.data.part(objects).cameras
         assert cameras is not None

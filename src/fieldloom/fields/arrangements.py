@@ -1,9 +1,9 @@
 """Arrangements: how finely each layer's tiles repeat over space, and where they begin.
 
-An arrangement is data: from the tiles of every layer, (n_1, ..., n_d) each, to one ``Affine``
-a layer. A layer's tile at a position p, in fractions of the domain, is the cell of q = p scale +
+An arrangement maps the numbers of tiles of every layer, (n_1, ..., n_d) each, to one ``Affine`` a
+layer. A layer's tile at a position p, in fractions of the domain, is the cell of q = p scale +
 offset. Source: Levels-of-Experts, Hao et al., NeurIPS 2022, section 3, Figure 1 and Table 1; its
-supplement was not to be had, so that quad-tree, Gray and fine-to-coarse follow their names.
+supplement was not available, so that quad-tree, Gray and fine-to-coarse follow their names.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from fieldloom.errors import InputError
 Tiles = tuple[int, ...]
 
 FINEST = 1e37
-"""Cells of an axis, at most: more are none in float32."""
+"""The largest number of cells of an axis: float32 holds no larger ones."""
 
 
 class Affine(NamedTuple):
     """Where a layer's tiles lie: cells of p scale + offset, p in [0, 1] over the domain (eq. 2).
 
-    scale: cells a unit, one number an axis, or a matrix (d, d) from p to cells. offset: (d,).
-    draw:  where not None, scale and offset are drawn once for each field, (d + 1, d), offset last.
+    scale: cells of each axis (d,), or a matrix (d, d) from p to cells. offset: (d,).
+    draw:  draws scale and offset once for each field, (d + 1, d), offset last; None: both fixed.
     """
 
     scale: Tensor
@@ -41,9 +41,9 @@ Arrangement = Callable[[Sequence[Tiles]], list[Affine]]
 class CoarseToFine:
     """The first layer's tiles cover the domain once, each later layer divides the cells before it.
 
-    growth: the later layers' scales grow by this factor instead of their numbers of tiles; cells
-            are then shared by fewer layers' tiles, and fine layers do not fall below a sample.
-    finest: no scale passes it.
+    growth: factor between the scales of successive layers, instead of their numbers of tiles: the
+            cells of the finest layers then need not be smaller than a sample.
+    finest: the largest scale.
     """
 
     def __init__(self, growth: float | None = None, finest: float | None = None) -> None:
@@ -56,7 +56,7 @@ class CoarseToFine:
         return [fixed_affine(scale) for scale in self.scales(tiles)]
 
     def scales(self, tiles: Sequence[Tiles]) -> list[Tensor]:
-        """Cells of each axis, float64 (d,) a layer; layers of one tile are passed over."""
+        """Cells of each axis, float64 (d,), for every layer; layers of one tile do not divide."""
         scale, found = None, []
         factors = (max(own) if self.growth is None else self.growth for own in tiles)
         if self.finest is None and math.prod(map(float, factors)) > FINEST:
@@ -72,33 +72,33 @@ class CoarseToFine:
 
 
 class FineToCoarse(CoarseToFine):
-    """The same scales, each layer's tiles repeated within the cells of the next one's."""
+    """The scales of coarse-to-fine in reverse order: the first layer is the finest."""
 
     def scales(self, tiles: Sequence[Tiles]) -> list[Tensor]:
         return super().scales(tiles[::-1])[::-1]
 
 
 class QuadTree:
-    """Scale 2^i in layer i = 1, 2, ...: halves, quarters, whatever the numbers of tiles."""
+    """Scale 2^i in layer i = 1, 2, ...: halves, quarters, for any numbers of tiles."""
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
-        _check_halved(tiles)
+        _check_halvings(tiles)
         return [fixed_affine(torch.full((len(own),), 2.0**i)) for i, own in enumerate(tiles, 1)]
 
 
-def _check_halved(tiles: Sequence[Tiles]) -> None:
+def _check_halvings(tiles: Sequence[Tiles]) -> None:
     if 2 ** len(tiles) > FINEST:
         raise InputError(f"arrangement: cells that are halved {len(tiles)} times pass {FINEST:g}.")
 
 
 class Gray:
-    """A Gray code, for 2 tiles an axis: at every boundary one layer alone changes its tile.
+    """A Gray code, for 2 tiles an axis: at every boundary exactly one layer changes its tile.
 
     Scale 2 in the first layer, 2^(i-1) and an offset of 1/2 in layer i.
     """
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
-        _check_halved(tiles)
+        _check_halvings(tiles)
         scales = [2.0, *(2.0**i for i in range(1, len(tiles)))]
         offsets = [0.0, *(0.5 for _ in tiles[1:])]
         each = zip(tiles, scales, offsets, strict=True)
@@ -106,14 +106,14 @@ class Gray:
 
 
 class Chunked:
-    """Every layer's tiles cover the domain once: the chunks have perceptrons of their own."""
+    """Every layer's tiles cover the domain once: each chunk has its own perceptron."""
 
     def __call__(self, tiles: Sequence[Tiles]) -> list[Affine]:
         return [fixed_affine(torch.tensor(own)) for own in tiles]
 
 
 class Aligned:
-    """One scale for all layers: tiles of equal cells that repeat, without hierarchy.
+    """One scale for all layers: equal cells that repeat, without a hierarchy.
 
     scale: cells an axis; None: the finest of coarse-to-fine.
     """
@@ -130,7 +130,7 @@ class Aligned:
 
 
 class Interleaved(Aligned):
-    """A cell for every sample: neighbouring samples belong to perceptrons of their own.
+    """One cell per sample: neighbouring samples belong to different perceptrons.
 
     scale: samples an axis.
     """
@@ -140,11 +140,10 @@ class Interleaved(Aligned):
 
 
 class RandomAffine(CoarseToFine):
-    """Each layer's grid is turned, stretched and moved at random; its cells are of the sizes of
-    coarse-to-fine.
+    """A random affine map for each layer's grid, whose cells have the sizes of coarse-to-fine.
 
-    Not published: here a random rotation, each axis stretched by 2^u, u in +-``spread``, and an
-    offset of up to a whole period.
+    The distribution is not published. Here it is a random rotation, a stretch of each axis by 2^u,
+    u uniform in [-``spread``, ``spread``], and an offset of up to a whole period.
     """
 
     def __init__(
@@ -165,17 +164,17 @@ class RandomAffine(CoarseToFine):
     def _draw(self, scale: Tensor, tiles: Tiles) -> Callable[[Generator | None], Tensor]:
         def draw(generator: Generator | None) -> Tensor:
             axes = len(tiles)
-            turn, upper = torch.linalg.qr(torch.randn(axes, axes, generator=generator))
-            turn = turn * upper.diagonal().sign()  # the turns of Haar's measure
+            rotation, upper = torch.linalg.qr(torch.randn(axes, axes, generator=generator))
+            rotation = rotation * upper.diagonal().sign()  # so that it follows Haar's measure
             stretch = 2 ** (self.spread * (2 * torch.rand(axes, generator=generator) - 1))
             offset = torch.rand(axes, generator=generator) * torch.tensor(tiles)
-            return torch.cat([turn * (scale.float() * stretch), offset[None]])
+            return torch.cat([rotation * (scale.float() * stretch), offset[None]])
 
         return draw
 
 
 class Given:
-    """Scales and offsets as they are given, one number (for all axes) a layer."""
+    """Given scales and offsets: one number for each layer, the same for all axes."""
 
     def __init__(self, scales: tuple[float, ...], offsets: tuple[float, ...] | None = None) -> None:
         self.scales = scales
@@ -194,14 +193,15 @@ class Given:
 
 
 def fixed_affine(scale: Tensor, offset: float = 0.0) -> Affine:
+    """An ``Affine`` of this scale (d,) and the same offset for all axes, in float64."""
     scale = scale.double()
     return Affine(scale, torch.full_like(scale, offset))
 
 
 def positions(unit: Tensor, affine: Affine, matrix: Tensor | None = None) -> Tensor:
-    """Positions in fractions of the domain (n, d) -> q, in cells (n, d).
+    """Positions in fractions of the domain (n, d) -> q in cells (n, d).
 
-    matrix: (d + 1, d), the matrix and the offset of an affine map that is drawn.
+    matrix: (d + 1, d), the drawn scale and offset, where the map is random.
     """
     if matrix is not None:
         matrix = matrix.to(unit)

@@ -1,4 +1,4 @@
-"""What a perceptron sees of a coordinate: Fourier features, a learned grid of features."""
+"""Encodings of coordinates: Fourier features, and a learned grid of features."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Features = Literal["octaves", "log", "gaussian", "learned", "constant", "none"]
 
 @dataclass(frozen=True)
 class Embedding:
-    """A dense grid of learned features, interpolated: PE + CE of Levels-of-Experts, Tables 1 to 4.
+    """An interpolated dense grid of learned features: CE of Levels-of-Experts, Tables 1 to 4.
 
-    size:     cells of each axis, one number for all or one an axis; features stand in their middle.
-    channels: of each feature.
-    std:      of the normal draw that they start with.
-    low, high: the coordinates that the grid covers; beyond, its border goes on.
+    size:     cells of each axis, one number for all or one an axis; features lie at cell centres.
+    channels: numbers of a feature.
+    std:      standard deviation of the features' initial normal draw.
+    low, high: the coordinates that the grid covers; outside the border values continue.
     """
 
     size: int | tuple[int, ...]
@@ -56,7 +56,7 @@ class Embedding:
     def __call__(self, coords: Tensor, table: Tensor) -> Tensor:
         """Coords (batch, points, d), table (1 | batch, *sizes, channels) -> (..., channels).
 
-        Multilinear between the middles of cells: 2^d weighted rows of the table for a point.
+        Multilinear interpolation between cell centres: 2^d weighted rows of the table per point.
         """
         batch, points, axes = coords.shape
         sizes = table.shape[1:-1]
@@ -82,7 +82,7 @@ class Embedding:
 
 
 class Lookup(torch.autograd.Function):
-    """sum_k shares_nk table[index_nk]: ``embedding_bag``, which torch differentiates but once."""
+    """sum_k fraction_nk table[index_nk]: ``embedding_bag`` with a second derivative."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, fractions: Tensor, index: Tensor) -> Tensor:
@@ -108,24 +108,24 @@ class Lookup(torch.autograd.Function):
 
 
 OCTAVES = 120
-"""At most: float32 holds no higher frequency."""
+"""The largest number of octaves: float32 holds no higher frequency."""
 
 
 @dataclass(frozen=True)
 class Fourier:
-    """What a field sees of coordinates.
+    """The settings of an ``Encoding``: Fourier features of the coordinates, and a learned grid.
 
     features: ``octaves``  2^k, k < count              (NeRF, HyperDiffusion; sin, cos by octave)
               ``log``      bandwidth^(j / (count - 1)) (TransINR, IPC; order all cos, all sin)
               ``gaussian`` B ~ N(0, bandwidth^2), fixed, times 2 pi     (arXiv:2006.10739; GASP)
               ``learned``  [sin(bandwidth u), cos(bandwidth u)], u = W x + b, W and b slots   (GEM)
-              ``constant`` ``count`` ones: the coordinates are not seen (Levels-of-Experts, Table 1)
+              ``constant`` ``count`` ones, without coordinates (Levels-of-Experts, Table 1)
               ``none``     the coordinates themselves
     count:    frequencies a coordinate (octaves, log), rows of B or W (gaussian, learned), ones.
     pi:       whether octaves and log frequencies are multiplied by pi.
-    include_input: the coordinates stand before their features.
-    grid:     learned features that are looked up and joined at the end (PE + CE); none beside
-              ``learned`` ones.
+    include_input: whether the coordinates are concatenated before their features.
+    grid:     learned features that are concatenated at the end (PE + CE of Levels-of-Experts); it
+              cannot be combined with ``learned``.
 
     Raises InputError for numbers out of range.
     """
@@ -151,8 +151,8 @@ class Fourier:
 class Encoding:
     """Coordinates (batch, points, inputs) -> (batch, points, width), as ``Fourier`` describes it.
 
-    Features that are drawn are the slot ``features`` (role fixed), a grid is the slot ``grid``
-    (role input). Learned features are a layer of the field, not of its encoding.
+    Random features are the slot ``features`` (role fixed), a grid is the slot ``grid`` (role
+    input). Learned features are a layer of the field, and not of its encoding.
     """
 
     def __init__(self, inputs: int, spec: Fourier) -> None:

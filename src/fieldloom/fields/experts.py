@@ -34,16 +34,15 @@ from fieldloom.types import Coords, Slot, Values, Weights
 class Tiling:
     """How the weights of a field are tiled over space.
 
-    tiles:    of each axis in every layer: one number for all, one a layer (``[2, 4, 4, 1]``), or
-              one an axis of a layer (``[[2, 2, 4], 4, 1]``). 1 is an ordinary layer, and a field of
-              ones an ordinary perceptron. Heads are never tiled.
-    blend:    ``nearest``: the tile of a position is floor(q) mod N (eq. 5); ``linear``: between the
-              2^d tiles around it (eq. 4).
-    centred:  linear blends have their peaks in the middle of the nearest ones' cells (q - 1/2), not
-              at their lower ends.
+    tiles:    number of tiles of each axis in every layer: one number for all, one for each layer
+              (``[2, 4, 4, 1]``), or one for each axis of a layer (``[[2, 2, 4], 4, 1]``). 1 is an
+              ordinary layer, and a field of ones an ordinary perceptron. Heads are never tiled.
+    blend:    ``nearest``: the tile of a position is floor(q) mod N (eq. 5); ``linear``:
+              interpolation between the 2^d tiles around it (eq. 4).
+    centred:  whether linear blends peak at the centres of cells (q - 1/2), not at their lower ends.
     arrangement: scale and offset of each layer's tiles; see ``ARRANGEMENTS``.
-    low, high: the coordinates of the domain that arrangements divide; beyond it, and at ``high``
-              itself, tiles repeat: samples should stand in the middle of their cells.
+    low, high: the coordinates of the domain that arrangements divide; outside, and at ``high``
+              itself, tiles repeat: samples should lie at the centres of their cells.
 
     Raises InputError for an unknown blend, and an empty domain.
     """
@@ -68,11 +67,11 @@ class Tiling:
 class Head:
     """The output head, after the trunk.
 
-    kind:    ``plain``: the trunk's last layer. ``radiance``: from the trunk's last hidden
-             layer a linear density (the last value, as ``volume`` reads it), and a colour from a
-             hidden layer that also sees the direction.
-    octaves: of the direction, beside the direction itself (radiance).
-    width:   of the colour's hidden layer (radiance).
+    kind:    ``plain``: the trunk's last layer. ``radiance``: the density is a linear map of the
+             trunk's last hidden layer (the last value, as ``volume`` reads it), and the colour is
+             that of a further hidden layer that also sees the direction.
+    octaves: frequencies of the direction, in addition to the direction itself (radiance).
+    width:   units of the colour's hidden layer (radiance).
 
     Raises InputError for numbers out of range.
     """
@@ -93,17 +92,18 @@ class Experts:
     """h_i(x, p) = psi_i(p) x + b_i, psi_i(p) = sum_j B_j(alpha_i p + beta_i) W_ij  (eqs. 2 and 3).
 
     Source: Implicit Neural Representations with Levels-of-Experts, Hao et al., NeurIPS 2022.
-    Weights are tiled, (tiles, in, out), first axis of space slowest; a layer's bias is one.
+    Weights are tiled, (tiles, in, out), with the first axis of space slowest; biases are not tiled.
 
-    width, depth: hidden units, one number or one a hidden layer; all linear layers, heads counted.
+    width:    units of the hidden layers, one number or one for each.
+    depth:    number of all linear layers, those of the head included.
     tiling:   how the trunk's weights are tiled.
-    encoding: what the first layer sees; learned features are not among them.
-    skip:     layers that see the encoding again, beside the layer before.
-    context:  numbers of a slot ``context`` that the first layer sees beside the encoding: the noise
-              of a generator, which ``substitute`` puts there.
-    residual: hidden layers of equal width return (h + activation(layer(h))) / sqrt(2).
+    encoding: the input of the first layer (but not ``learned`` features).
+    skip:     indices of layers whose input also contains the encoding.
+    context:  size of a slot ``context`` that the first layer sees in addition to the encoding: the
+              noise of a generator, which conditioner ``substitute`` provides.
+    residual: whether hidden layers of equal width return (h + activation(layer(h))) / sqrt(2).
     head:     the output head: the last layer, or a radiance head.
-    init:     of weights, as ``fourier-mlp``; the output layers start as ``torch``.
+    init:     of weights, as in ``fourier-mlp``; the output layers start as ``torch``.
     """
 
     def __init__(
@@ -149,24 +149,30 @@ class Experts:
         if context:
             self.slots["context"] = Slot((context,), normal((context,), 1.0), "input")
         outputs = widths if self.radiance else (*widths, value_dim)
-        sizes = [self.encoding.width + context, *outputs]
-        for i, (a, b) in enumerate(pairwise(sizes)):
-            draw = self.affines[i].draw
-            if draw is not None and math.prod(self.tiles[i]) > 1:
-                self.slots[f"{i}.tiling"] = Slot((coord_dim + 1, coord_dim), draw, "fixed")
-            a += self.encoding.width if i in self.skip else 0
-            is_output = not self.radiance and i == self.trunk - 1
-            own: Init = "torch" if is_output else init
-            self._slots(i, a, b, own, bias, self.tiles[i])
+        self._add_trunk([self.encoding.width + context, *outputs], init, bias)
         if self.radiance:
             self.views = octaves(head.octaves, pi=False)
             seen = direction_dim * (1 + 2 * head.octaves)
             first = self.trunk
-            self._slots(first, widths[-1], 1, "torch", bias)
-            self._slots(first + 1, widths[-1] + seen, head.width, init, bias)
-            self._slots(first + 2, head.width, value_dim - 1, "torch", bias)
+            self._add_layer(first, widths[-1], 1, "torch", bias)
+            self._add_layer(first + 1, widths[-1] + seen, head.width, init, bias)
+            self._add_layer(first + 2, head.width, value_dim - 1, "torch", bias)
 
-    def _slots(self, layer: int, a: int, b: int, init: Init, bias: str, tiles: Tiles = ()) -> None:
+    def _add_trunk(self, sizes: Sequence[int], init: Init, bias: str) -> None:
+        """Add the slots of the trunk's layers. sizes: of the input and of all layers' outputs."""
+        for i, (a, b) in enumerate(pairwise(sizes)):
+            draw = self.affines[i].draw
+            if draw is not None and math.prod(self.tiles[i]) > 1:
+                shape = (self.coord_dim + 1, self.coord_dim)
+                self.slots[f"{i}.tiling"] = Slot(shape, draw, "fixed")
+            a += self.encoding.width if i in self.skip else 0
+            is_output = not self.radiance and i == self.trunk - 1
+            self._add_layer(i, a, b, "torch" if is_output else init, bias, self.tiles[i])
+
+    def _add_layer(
+        self, layer: int, a: int, b: int, init: Init, bias: str, tiles: Tiles = ()
+    ) -> None:
+        """Add the slots of one linear layer from a to b units, tiled or not."""
         count = math.prod(tiles)
         shape = (count, a, b) if count > 1 else (a, b)
         draw = uniform(shape, bound(a, b, init))
@@ -204,7 +210,7 @@ class Experts:
     def _assign(
         self, i: int, unit: Tensor, weights: Weights
     ) -> tuple[Assignment | None, Tensor | None]:
-        """The tiles of a layer that points (n, d) lie in, and their q where tiles are blended."""
+        """The tile of each point (n, d) in a layer, and its position q where tiles are blended."""
         tiles = self.tiles[i] if i < self.trunk else (1,)
         count, own = math.prod(tiles), len(weights[f"{i}.weight"]) > 1
         if count == 1:
@@ -219,7 +225,7 @@ class Experts:
     def _layer(
         self, i: int, h: Tensor, order: Dispatch, weights: Weights, q: Tensor | None = None
     ) -> Tensor:
-        """One linear layer of rows (n, in), tiled or not: (n, out), in this layer's order."""
+        """One linear layer, tiled or not: rows (n, in) -> (n, out), in this layer's order."""
         weight, bias = weights[f"{i}.weight"], weights[f"{i}.bias"]
         h = h.to(weight.dtype) if weight.dtype == torch.bfloat16 else h
         shared = bias[0] if len(bias) == 1 else None
@@ -245,7 +251,7 @@ class Experts:
     def _heads(
         self, h: Tensor, direction: Tensor, orders: Sequence[Dispatch], weights: Weights
     ) -> Tensor:
-        """Colour | density, raw, in the last layer's order (arXiv:2003.08934, Figure 7)."""
+        """Raw colour | density (n, value) in the last layer's order (arXiv:2003.08934, Fig. 7)."""
         first = self.trunk
         density = self._layer(first, h, orders[0], weights)
         seen = [orders[0].permute(h)]
@@ -275,10 +281,10 @@ def tiles_of(
 ) -> tuple[Tiles, ...]:
     """Tiles of each axis in every layer. Raises InputError where they do not fit."""
     each = tiles if isinstance(tiles, tuple) else (tiles,) * layers
-    spread = tuple(own if isinstance(own, tuple) else (own,) * axes for own in each)
-    if len(spread) != layers or any(len(own) != axes or min(own) < 1 for own in spread):
+    full = tuple(own if isinstance(own, tuple) else (own,) * axes for own in each)
+    if len(full) != layers or any(len(own) != axes or min(own) < 1 for own in full):
         raise InputError(
             f"field.tiling.tiles = {tiles}: at least 1 each; one number, or {layers} (one a layer "
             f"before the heads), each one number or {axes} (one an axis)."
         )
-    return spread
+    return full

@@ -10,11 +10,10 @@ from fieldloom.types import Coords, Slot, Values, Weights
 
 @runtime_checkable
 class Field(Protocol):
-    """A function of (coords, weights).
+    """A function of (coords, weights), which owns no weights itself.
 
-    ``slots`` are the named holes that a conditioner fills, in order of evaluation. Constructors
-    take
-    ``(coord_dim, value_dim, direction_dim=0, **own)``.
+    ``slots`` are the named tensors that a conditioner provides, in order of evaluation.
+    Constructors take ``(coord_dim, value_dim, direction_dim=0, **own)``.
     """
 
     slots: Mapping[str, Slot]

@@ -1,5 +1,5 @@
-"""LA-GINR's decoder: every point attends to a set of tokens, and several bands of frequencies
-modulate what it finds."""
+"""LA-GINR's decoder: points attend to a set of tokens, and several frequency bands modulate the
+attended features."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from fieldloom.types import Coords, Slot, Values, Weights
 class Local:
     """Selective token aggregation and multi-band feature modulation (arXiv:2310.05624, eq. 2-9).
 
-    width:    d, of tokens and of all hidden features.
-    features: d_F, of a band's Fourier features; where 2 x coordinates does not divide it, the next
-              smaller number that it does.
-    tokens:   R, in the slot ``tokens`` (role input): what ``substitute`` puts the code into.
+    width:    width of tokens and of all hidden features (d in the paper).
+    features: number of Fourier features of a band (d_F), rounded down to a multiple of twice the
+              number of coordinates.
+    tokens:   number of tokens (R), in the slot ``tokens`` (role input), which conditioner
+              ``substitute`` fills with the code.
     heads:    of the cross-attention.
-    query, bands: sigma_q and sigma_1 .. sigma_L. The first band passes most non-linear layers and
-              is the highest in the paper. Bandwidths are at least 1: frequencies go from pi to
-              pi sigma.
-    aggregate: ``attention``, or ``compose``: the tokens make one weight matrix, as instance pattern
-              composers have it (the paper's ablation "w/o STA").
+    query, bands: bandwidths of the query (sigma_q) and of the bands (sigma_1 .. sigma_L), at least
+              1: frequencies go from pi to pi sigma. The first band passes most non-linear layers
+              and is the highest in the paper.
+    aggregate: ``attention``, or ``compose``: the tokens are one factor of a weight matrix, as in
+              instance pattern composers (the paper's ablation "w/o STA").
     modulate: ``bands``, or ``stack``: L hidden layers and one output, without bands ("w/o multiFM";
-              of ``bands`` only the number counts).
+              only the number of ``bands`` matters).
     offset:   added to the values: 0.5 is grey where data are in [0, 1].
-    piece:    points evaluated at a time where no gradient is kept, so that memory does not grow
-              with their number.
+    piece:    points evaluated at a time without gradients, so that memory does not grow with their
+              number.
 
-    The key's projection has no bias: it would add the same to all of a point's scores, and cancel.
+    The key's projection has no bias: it would add a constant to all scores of a point, and cancel.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Local:
         return self._stack(m, weights) + self.offset
 
     def _aggregate(self, coords: Coords, memory: tuple[Tensor, Tensor], weights: Weights) -> Tensor:
-        """m of eq. 5: (batch, points, width)."""
+        """The aggregated features m of eq. 5: (batch, points, width)."""
         q = relu(_linear(fourier(coords, self.query), "query", weights))  # eq. 4
         if not self.attentive:
             return relu(linear(q, *memory))
@@ -123,7 +124,7 @@ class Local:
         return _linear(h, f"out{self.levels[-1]}", weights)
 
     def _bands(self, coords: Coords, m: Tensor, weights: Weights) -> Iterator[Tensor]:
-        """The output of each level."""
+        """The output of each level, from the first to the last (eqs. 6 to 9)."""
         h = m
         for level, frequencies in zip(self.levels, self.bands, strict=True):
             band = relu(_linear(fourier(coords, frequencies), f"band{level}", weights))  # eq. 6

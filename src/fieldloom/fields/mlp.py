@@ -18,7 +18,7 @@ from fieldloom.types import Coords, Slot, Values, Weights
 
 
 def check_shape(width: int, depth: int) -> None:
-    """Raise InputError for what is no perceptron, TooMuch for one that no machine holds."""
+    """Raise InputError for sizes out of range, TooMuch where the weights pass the memory limit."""
     if width < 1 or depth < 2:
         raise InputError(
             f"width = {width}, depth = {depth}: width is at least 1, depth at least 2."
@@ -29,7 +29,7 @@ def check_shape(width: int, depth: int) -> None:
 class Siren:
     """sin(w0 (W x + b)) in every layer but, where ``output = "linear"``, the last.
 
-    width, depth: hidden units; all linear layers, first and last counted.
+    width, depth: units of a hidden layer; number of linear layers, first and last included.
     frequency:    w0 of every layer, or one value for each layer.
     bias:         ``uniform`` in +-1/sqrt(fan_in) (mNIF's released code), or ``zero`` (Functa).
     output:       ``sine`` bounds the values to [-1, 1] (mNIF's images and voxels).
@@ -78,15 +78,16 @@ class Siren:
 
 
 class FourierMlp:
-    """A perceptron on Fourier features; one class serves all the encodings in use.
+    """A perceptron on Fourier features; one class for all the encodings in use.
 
-    width, depth: hidden units; all linear layers, first and last counted.
-    encoding: what the first layer sees; learned features are the first layer themselves.
-    normalize: every weight is scaled to unit L2 norm over its inputs, after conditioning (IPC).
+    width, depth: units of a hidden layer; number of linear layers, first and last included.
+    encoding: the input of the first layer; ``learned`` features are the first layer itself.
+    normalize: whether every weight is scaled to unit L2 norm over its inputs, after conditioning
+              (IPC).
     init:     ``torch`` +-1/sqrt(fan_in), ``outputs`` +-1/sqrt(fan_out) (as IPC's transposed weights
               are drawn), ``kaiming`` +-sqrt(6/fan_in), ``xavier``.
     output_bias: whether the last layer has a bias (NeF-GPT's fields have none).
-    scale:    what coordinates are multiplied by first: 0.5 for a paper's shapes in [-0.5, 0.5].
+    scale:    factor of the coordinates: 0.5 for a paper's shapes in [-0.5, 0.5].
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class FourierMlp:
                 self.slots[f"{i}.bias"] = bias_slot(a, b, bias)
 
     def encode(self, coords: Tensor, weights: Weights) -> Tensor:
-        """(batch, points, coord) -> (batch, points, features)."""
+        """Encode coordinates: (batch, points, coord) -> (batch, points, features)."""
         if self.scale != 1:
             coords = self.scale * coords
         if not self.learned:

@@ -1,1 +1,1 @@
-"""Triangle meshes: what is inside of them, surfaces of fields, images without a display."""
+"""Cameras, triangle meshes, distances to them, isosurfaces of fields, and images of meshes."""

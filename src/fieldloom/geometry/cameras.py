@@ -20,9 +20,9 @@ Size = tuple[int, int]
 """(height, width) of an image."""
 
 ORTHONORMAL = 1e-3
-"""How far a rotation may be off in any entry: files keep 6 or more digits."""
+"""Tolerance of each entry of R^T R - I: files keep 6 or more digits."""
 PARALLEL = 1e-3
-"""Below this least eigenvalue, cameras that look one way (within 2 degrees) meet nowhere."""
+"""Below this least eigenvalue cameras are parallel (within 2 degrees), and have no focus."""
 
 
 def pixel_rays(
@@ -33,8 +33,8 @@ def pixel_rays(
 ) -> Float[Tensor, "... 6"]:
     """Rays (origin | direction) through the points u, v of images; all shapes broadcast.
 
-    The direction ((u - cx) / fx, -(v - cy) / fy, -1), turned into the world, is not normalised:
-    a step of t along it is t of depth.
+    The direction ((u - cx) / fx, -(v - cy) / fy, -1), rotated to world coordinates, is not
+    normalised: the parameter t along it is the depth.
     """
     fx, fy, cx, cy = intrinsics.unbind(-1)
     x, y = ((u - cx) / fx).unsqueeze(-1), ((cy - v) / fy).unsqueeze(-1)
@@ -58,9 +58,9 @@ def project_points(
     c2w: Float[Tensor, "... 4 4"],
     intrinsics: Float[Tensor, "... 4"],
 ) -> tuple[Float[Tensor, "... 2"], Float[Tensor, ...]]:
-    """Where points fall in an image, (u, v), and their depths along -z; all shapes broadcast.
+    """Projections (u, v) of points, and their depths along -z; all shapes broadcast.
 
-    A point whose depth is not positive is behind the camera: its pixel means nothing.
+    A point whose depth is not positive is behind the camera, and its projection is not valid.
     """
     offset = points - c2w[..., :3, 3]
     x, y, z = torch.einsum("...i,...ij->...j", offset, c2w[..., :3, :3]).unbind(-1)
@@ -83,7 +83,7 @@ def opengl_from_opencv(c2w: Poses) -> Poses:
 
 
 def opencv_from_opengl(c2w: Poses) -> Poses:
-    """The same camera in OpenCV's axes: the way back is the way there."""
+    """The same camera in OpenCV's axes; the conversion is its own inverse."""
     return opengl_from_opencv(c2w)
 
 
@@ -129,7 +129,9 @@ def focus(c2w: Float[Tensor, "... views 4 4"]) -> Float[Tensor, "... 3"]:
     The origin where the cameras look along nearly parallel lines.
     """
     back, origin = c2w[..., :3, 2], c2w[..., :3, 3]
-    across = torch.eye(3).to(c2w) - back.unsqueeze(-1) * back.unsqueeze(-2)  # what misses the line
+    across = torch.eye(3).to(c2w) - back.unsqueeze(-1) * back.unsqueeze(
+        -2
+    )  # projector orthogonal to the line
     matrix = across.mean(-3)
     vector = (across @ origin.unsqueeze(-1)).mean(-3)
     meets = torch.linalg.eigvalsh(matrix)[..., :1] > PARALLEL
@@ -138,17 +140,17 @@ def focus(c2w: Float[Tensor, "... views 4 4"]) -> Float[Tensor, "... 3"]:
 
 
 def check_pose(c2w: Poses, name: str | Sequence[str]) -> None:
-    """Raise InputError for a pose that is no rotation and translation.
+    """Raise InputError for a pose that is not a rotation and a translation.
 
-    name: of the pose; or of each of several (n, 4, 4).
+    name: the name of the pose, or of each pose of (n, 4, 4).
     """
     c2w = c2w.double().reshape(-1, 4, 4)
-    turn = c2w[:, :3, :3]
+    rotation = c2w[:, :3, :3]
     finite = c2w.isfinite().all((1, 2))
     last = (c2w[:, 3] - c2w.new_tensor([0, 0, 0, 1])).abs().amax(1) < ORTHONORMAL
-    gram = turn.mT @ turn - torch.eye(3).to(c2w)
+    gram = rotation.mT @ rotation - torch.eye(3).to(c2w)
     orthonormal = gram.abs().amax((1, 2)) < ORTHONORMAL
-    proper = torch.linalg.det(turn.nan_to_num(0, 0, 0)) > 0
+    proper = torch.linalg.det(rotation.nan_to_num(0, 0, 0)) > 0
     for holds, wrong in (
         (finite, "holds NaN or infinite numbers, where all must be finite"),
         (last, "has another last row than 0 0 0 1: a pose is 4 x 4, camera to world"),

@@ -1,4 +1,4 @@
-"""What lies inside a mesh, open ones too, and how far points are from its surface."""
+"""Winding numbers and distances of points to meshes, which may be open."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldloom.geometry.mesh import Mesh, face_normals, to_unit, triangles
+from fieldloom.geometry.mesh import Mesh, face_normals, normalize_mesh, triangles
 
-PAIRS = 2**16  # of a point and a face in one block: what some arrays of that size leave in cache
-FACES, POINTS = 64, 256  # in one cluster
-TINY = 1e-300  # divides where a length is zero
+PAIRS = 2**16  # pairs of a point and a face in one block, so that its arrays fit the cache
+FACES, POINTS = 64, 256  # of one cluster
+TINY = 1e-300  # the least divisor, where a length is zero
 
 
 def winding_number(
@@ -23,17 +23,17 @@ def winding_number(
 ) -> Float[Tensor, " n"]:
     """How often the surface winds around each point: (n,), in the points' type.
 
-    1 inside a closed surface, 0 outside, between where it is open; faces that overlap add up. The
-    sum over the faces of their solid angles over 4 pi.
+    It is the sum of the faces' solid angles over 4 pi: 1 inside a closed surface, 0 outside, and
+    between where the surface is open; overlapping faces add up.
 
-    beta: a cluster of faces further away than beta times its radius acts as one dipole; infinite
-    is exact. 2 errs by up to 0.02 (0.01 at 3, 0.004 at 4; measured on the bunny), and is seven
-    times faster there, with 5,000 faces and 64^3 points.
+    beta: a cluster of faces further away than beta times its radius is replaced by one dipole;
+    infinity is exact. The error of 2 is up to 0.02 (0.01 at 3, 0.004 at 4; measured on the bunny),
+    and it is seven times faster there, with 5,000 faces and 64^3 points.
     Source: Jacobson et al. 2013, "Robust inside-outside segmentation", eq. 5; for the dipoles
     Barill et al. 2018, "Fast winding numbers for soups and clouds", eqs. 9 to 11, first order.
     """
-    # In a unit frame float32 keeps its digits, wherever the mesh stands and whatever its unit.
-    unit, frame = to_unit(mesh)
+    # In a unit frame float32 is precise for meshes of any position and unit.
+    unit, frame = normalize_mesh(mesh)
     corners = torch.from_numpy(triangles(unit)).to(points.dtype)
     placed = ((points.double() - frame[:3]) / frame[3]).to(points.dtype)
     if not math.isfinite(beta):
@@ -59,8 +59,8 @@ def winding_number(
 def inside(mesh: Mesh, points: Float[Tensor, "n 3"], beta: float = math.inf) -> Bool[Tensor, " n"]:
     """Whether the surface winds around each point by more than 0.5, in either direction: (n,).
 
-    Files in the wild have parts that are turned inside out; these are solid too. A cavity, whose
-    wall is turned the other way than the shell around it, stays empty.
+    Files often have parts with inverted faces, which count as solid too. A cavity, whose faces are
+    inverted relative to the shell around it, stays empty.
     """
     return winding_number(mesh, points, beta).abs() > 0.5
 
@@ -70,12 +70,12 @@ def distance(
 ) -> Float64[Tensor, " n"]:
     """The Euclidean distance from each point to the surface: (n,), exact in float64.
 
-    Faces are looked up by their centres. One whose centre is further than the best distance so far
-    plus its radius cannot be nearer; classes of faces of like radius keep that bound tight.
+    Faces are found by their centres. A face whose centre is further away than the best distance so
+    far plus its radius cannot be nearer; faces are grouped by radius, so that the bound is tight.
 
-    most: larger distances come back as this, and cost nothing; far points cost most otherwise.
+    most: the distance is clamped to it, which saves time: far points take the longest.
     """
-    from scipy.spatial import KDTree  # late: a quarter of a second that only distances need
+    from scipy.spatial import KDTree  # imported here, since it takes a quarter of a second
 
     positions = points.double().numpy()
     corners = triangles(mesh)
@@ -133,7 +133,7 @@ def _solid_angles(corners: Float[Tensor, "faces 3 3"], points: Float[Tensor, "n 
 
 
 def _clusters(positions: NDArray[np.float64], most: int) -> list[NDArray[np.int64]]:
-    """Positions (n, 3) in compact groups of at most ``most``: halved along their longest side."""
+    """Indices of compact clusters of at most ``most`` positions (n, 3), by repeated bisection."""
     groups, open_ = [], [np.arange(len(positions))]
     while open_:
         group = open_.pop()

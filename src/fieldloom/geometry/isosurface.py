@@ -1,4 +1,4 @@
-"""The surface where a field has a level: marching cubes, and Newton steps onto the field."""
+"""Level sets of fields: marching cubes, and Newton steps onto the level set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.mesh import Mesh
 from fieldloom.types import Function
 
-CHUNK = 2**15  # points of one call of the field
+CHUNK = 2**15  # points of one evaluation of the field
 
 
 def isosurface(
@@ -24,9 +24,9 @@ def isosurface(
 ) -> Mesh | None:
     """The closed surface around the values of a volume (X, Y, Z) that are above ``level``.
 
-    axes: where the samples of each axis stand, ascending, not necessarily evenly. Vertices are in
-    these coordinates; normals point out, to lower values. What reaches the border is closed half a
-    step beyond it: there the cells of the outer samples end, and a full volume is the whole box.
+    axes: the coordinates of the samples along each axis, ascending, not necessarily evenly spaced.
+    Vertices are in these coordinates, and normals point outwards, to lower values. At the border
+    the surface is closed half a step outside, where the cells of the outer samples end. Returns
     None where nothing is above the level.
 
     Raises InputError for axes that do not fit, and values that are not finite.
@@ -48,12 +48,12 @@ def isosurface(
     if not (values > 0).any():
         return None
     padded = np.pad(values, 1, mode="edge")
-    # Against its mirror image a value crosses the level half-way: the cap is flat.
+    # A value and its negative cross the level half-way between, so that the cap is flat.
     shell = np.ones(padded.shape, bool)
     shell[1:-1, 1:-1, 1:-1] = False
     padded[shell] = -np.abs(padded[shell])
-    scale = np.abs(padded).max()  # float32 neither overflows nor drowns the level
-    # "ascent" is what winds the faces so that normals point to lower values.
+    scale = np.abs(padded).max()  # so that float32 neither overflows nor loses digits
+    # "ascent" orients the faces so that normals point to lower values.
     vertices, faces, _, _ = marching_cubes(
         (padded / scale).astype(np.float32), 0.0, gradient_direction="ascent"
     )
@@ -72,8 +72,8 @@ def project_to_level(
 ) -> Mesh:
     """The mesh with its vertices moved onto the level set of a field, by Newton steps.
 
-    x <- x - (f(x) - level) g / |g|^2, with g the gradient at x. A vertex that a step would take
-    further from the level stays, from then on.
+    x <- x - (f(x) - level) g / |g|^2, with g the gradient at x. A vertex stops where a step would
+    increase |f(x) - level|.
 
     function: coordinates (1, n, 3), of ``dtype``, to values (1, n, 1).
     max_step: the longest step, in the mesh's unit.
@@ -100,13 +100,13 @@ def _newton(
         better = new_error.abs() < error.abs()  # false for NaN too
         points = torch.where(better[:, None], tried, points)
         error = torch.where(better, new_error, error)
-        # Without a gradient there is no step: a vertex that stays, stays.
+        # A vertex that has stopped has the gradient 0, and makes no further step.
         grad = torch.where(better[:, None], new_grad, 0.0)
     return points
 
 
 def _residual(points: Tensor, function: Function, level: float) -> tuple[Tensor, Tensor]:
-    """The field less ``level`` (n,), and its gradient (n, 3)."""
+    """f(x) - level (n,), and its gradient (n, 3)."""
     with torch.enable_grad():
         leaf = points.detach().clone().requires_grad_()
         values = function(leaf[None])[0, :, 0]

@@ -1,4 +1,4 @@
-"""Triangle meshes as arrays: checks, sizes, samples of the surface, frames."""
+"""Triangle meshes as arrays: checks, areas, samples of the surface, and unit frames."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Samples = tuple[Float64[Tensor, "n 3"], Float64[Tensor, "n 3"]]
 
 
 FARTHEST = 1e60
-"""A coordinate whose fourth power, which an area takes, is still a number."""
+"""The largest coordinate: its fourth power, which areas need, is still finite."""
 
 
 class Mesh(NamedTuple):
-    """Triangles; seen from outside the corners of a face run counter-clockwise."""
+    """Triangles; the corners of a face are counter-clockwise, seen from outside."""
 
     vertices: Float64[np.ndarray, "vertices 3"]
     faces: Int64[np.ndarray, "faces 3"]
 
 
 def as_mesh(vertices: ArrayLike, faces: ArrayLike, name: str) -> Mesh:
-    """A sound Mesh of vertices (V, 3) and faces (F, 3): at least one face, all of positive area.
+    """A valid Mesh of vertices (V, 3) and faces (F, 3): at least one face, all of positive area.
 
-    Faces without area are dropped, and then vertices that no face uses: they would stretch the
-    bounding box. Open and non-manifold surfaces are fine. Raises InputError, which names ``name``,
-    for arrays of another shape, no faces, numbers that are not finite or beyond ``FARTHEST``,
-    indices out of range, and a surface without area.
+    Faces without area are removed, and so are unused vertices, which would enlarge the bounding
+    box. Open and non-manifold surfaces are allowed. Raises InputError, which names ``name``, for
+    arrays of another shape, no faces, numbers that are not finite or above ``FARTHEST``, indices
+    out of range, and a surface without area.
     """
     try:
         points, corners = np.asarray(vertices), np.asarray(faces)
@@ -60,7 +60,7 @@ def as_mesh(vertices: ArrayLike, faces: ArrayLike, name: str) -> Mesh:
             f"{name} has faces with corners {corners.min()} to {corners.max()}: "
             f"they must lie in 0 to {len(points) - 1}, the indices of its vertices."
         )
-    # The rounding of coordinates gives a line of the mesh's size this area: no normal is meant.
+    # Rounding of coordinates gives degenerate faces up to this area; they have no normal.
     used = points[corners].reshape(-1, 3)
     rounding = 4 * np.finfo(np.float64).eps * np.ptp(used, axis=0).max() * np.abs(used).max()
     keep = areas(Mesh(points, corners)) > rounding
@@ -94,15 +94,15 @@ def area(mesh: Mesh) -> float:
 def volume(mesh: Mesh) -> float:
     """The enclosed volume, negative where the faces point inwards; for a closed surface only.
 
-    It is the sum of the tetrahedra of each face and a fixed point (the mean vertex, so that a mesh
-    far from the origin loses no digits).
+    It is the sum over the tetrahedra of each face and a fixed point (the mean vertex, so that
+    meshes far from the origin lose no digits).
     """
     corners = triangles(mesh) - mesh.vertices.mean(0)
     return float(np.einsum("fi,fi->", corners[:, 0], face_normals(mesh)) / 6)
 
 
-def watertight(mesh: Mesh) -> bool:
-    """Whether each edge belongs to exactly two faces; vertices at one place are one."""
+def is_watertight(mesh: Mesh) -> bool:
+    """Whether each edge belongs to exactly two faces; vertices at equal positions are one."""
     _, indices = np.unique(mesh.vertices, axis=0, return_inverse=True)
     corners = indices.reshape(-1)[mesh.faces]
     edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
@@ -110,8 +110,8 @@ def watertight(mesh: Mesh) -> bool:
     return bool(len(counts) and (counts == 2).all())
 
 
-def sample(mesh: Mesh, count: int, generator: Generator | None = None) -> Samples:
-    """Points uniform on the surface and the unit normals there: (count, 3) each, float64."""
+def sample_surface(mesh: Mesh, count: int, generator: Generator | None = None) -> Samples:
+    """Uniform samples of the surface, and their unit normals: (count, 3) each, float64."""
     draws = torch.rand(3, count, generator=generator, dtype=torch.float64)
     cumulative = torch.from_numpy(np.cumsum(areas(mesh)))
     face = torch.searchsorted(cumulative, draws[0] * cumulative[-1], right=True)
@@ -123,8 +123,8 @@ def points_on_faces(
 ) -> Samples:
     """Points of the given faces, and their unit normals, from numbers u and v in [0, 1).
 
-    corner 0 + u (corner 1 - corner 0) + v (corner 2 - corner 0), where a pair beyond the diagonal
-    of its parallelogram (u + v >= 1) is folded back: uniform on the face if u and v are uniform.
+    corner 0 + u (corner 1 - corner 0) + v (corner 2 - corner 0), with (1 - u, 1 - v) in place of
+    (u, v) where u + v >= 1: uniform on the face if u and v are uniform.
     """
     corners = torch.from_numpy(triangles(mesh))[face]
     normals = torch.from_numpy(face_normals(mesh))[face]
@@ -137,14 +137,14 @@ def points_on_faces(
 Centre = Literal["box", "vertices"]
 
 
-def to_unit(
+def normalize_mesh(
     mesh: Mesh, extent: float = 1.0, centre: Centre = "box"
 ) -> tuple[Mesh, Float64[Tensor, " 4"]]:
-    """The mesh in [-extent, extent], its shape kept, and the frame that leads back.
+    """The mesh scaled to [-extent, extent] without distortion, and its frame.
 
-    centre: what comes to the origin: that of its bounding box, or the mean of its vertices. The
-    coordinate that is farthest from it becomes extent.
-    frame: centre x, y, z and a scale, with original = unit * scale + centre.
+    centre: the point that becomes the origin: the centre of the bounding ``box``, or the mean of
+        the ``vertices``. The largest distance of a coordinate from it becomes extent.
+    frame: the centre x, y, z and a scale, (4,), with original = unit * scale + centre.
     """
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     middle = (low + high) / 2 if centre == "box" else mesh.vertices.mean(0)
@@ -153,7 +153,7 @@ def to_unit(
     return Mesh((mesh.vertices - middle) / scale, mesh.faces), frame
 
 
-def from_unit(mesh: Mesh, frame: Float64[Tensor, " 4"] | NDArray[Any]) -> Mesh:
-    """The mesh where it stood before ``to_unit`` gave this frame."""
+def denormalize_mesh(mesh: Mesh, frame: Float64[Tensor, " 4"] | NDArray[Any]) -> Mesh:
+    """The mesh in its original coordinates: the inverse of ``normalize_mesh``."""
     back = np.asarray(frame, np.float64)
     return Mesh(mesh.vertices * back[3] + back[:3], mesh.faces)

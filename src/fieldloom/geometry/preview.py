@@ -1,4 +1,4 @@
-"""Images of meshes without a display: a small rasteriser in numpy."""
+"""Shaded images of meshes: a small rasteriser in NumPy, which needs no display."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fieldloom.geometry.mesh import Mesh
 Image = UInt8[np.ndarray, "size size 3"]
 
 SUPERSAMPLING = 2
-PIXELS = 2**21  # covered pixels, hidden ones too, of one block
+PIXELS = 2**21  # covered pixels of one block, hidden ones included
 COLOUR = np.array([0.66, 0.74, 0.85])
 AMBIENT = 0.3
 # Directions in the camera's frame (right, up, to the camera) and strengths.
@@ -31,8 +31,8 @@ def preview(
 ) -> Image:
     """A shaded image on white, uint8 (size, size, 3), parallel projection.
 
-    The lights stand by the camera and both sides of a face are lit. Nothing to see (None, no
-    faces, vertices that are not finite) is a grey tile with a red cross.
+    The lights are at the camera, and both sides of a face are lit. Where there is no surface (None,
+    no faces, vertices that are not finite) the image is a grey tile with a red cross.
 
     azimuth:   degrees around the upward axis, from the first of the other two (in cyclic order).
     elevation: degrees above the horizon.
@@ -58,7 +58,7 @@ def preview(
 
 
 def turntable(mesh: Mesh | None, frames: int, size: int = 128, up: int = 2) -> list[Image]:
-    """Images of one turn around the upward axis, from the usual elevation."""
+    """Images of one turn around the upward axis, at the default elevation."""
     return [preview(mesh, size, azimuth=360.0 * i / frames, up=up) for i in range(frames)]
 
 
@@ -79,7 +79,7 @@ def _shades(corners: Float64[np.ndarray, "faces 3 3"]) -> Float64[np.ndarray, "f
     """The colour of each face, in [0, 1]; corners in the camera's frame."""
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    # A face that looks away is seen from behind: turn its normal.
+    # Faces seen from behind have inverted normals.
     normals *= np.where(normals[:, 2:] < 0, -1, 1) / np.maximum(lengths, 1e-300)
     light = np.full(len(corners), AMBIENT)
     for direction, strength in LIGHTS:
@@ -89,11 +89,11 @@ def _shades(corners: Float64[np.ndarray, "faces 3 3"]) -> Float64[np.ndarray, "f
 
 
 def _visible(corners: Float64[np.ndarray, "faces 3 3"], side: int) -> NDArray[np.int64]:
-    """The face that is seen at each pixel (side * side,), row by row; -1 for none.
+    """The visible face of each pixel (side * side,), row by row; -1 for none.
 
-    corners: x (right) and y (down) in pixels, and a depth that grows towards the viewer. Each face
-    becomes the spans of the pixel rows whose centres it crosses, each span the pixels whose centres
-    it covers; bounds are half-open, so that two faces with a common edge share no pixel.
+    corners: x (right) and y (down) in pixels, and a depth that increases towards the viewer. A face
+    is rasterised into spans of the pixel rows whose centres it crosses, and a span into the pixels
+    whose centres it covers; bounds are half-open, so that faces with a common edge share no pixel.
     """
     face, row = _expand(corners[:, :, 1].min(1), corners[:, :, 1].max(1), side)
     height = row + 0.5

@@ -1,1 +1,1 @@
-"""Distances and statistics of tensors: no part of a system enters."""
+"""Distances and statistics of tensors; they depend on no other part of the package."""

@@ -1,8 +1,8 @@
-"""How far two clouds of points are from one another: tensors (n, points, 3).
+"""Distances between point clouds: tensors (n, points, 3).
 
-A cloud without a surface is NaN throughout: a failure. It is never skipped; it lies infinitely far
-from everything. All is computed on the CPU in float64, in the unit of the clouds; nothing has a
-gradient.
+The cloud of a shape without a surface is NaN throughout: a failure. Failures are never skipped;
+they lie infinitely far from everything. All is computed on the CPU in float64, in the unit of the
+clouds, and without gradients.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fieldloom.progress import track
 Clouds = Float[Tensor, "_ _ _"]
 
 LARGEST = 2048  # points: an exact assignment grows with their cube, and takes up to 2 s for these
-BLOCK = 2**18  # points whose trees are held at a time
+BLOCK = 2**18  # points whose trees are in memory at a time
 LEAF = 32  # points of a tree's leaf: the fastest of 10, 16, 32 and 64 on surfaces and on boxes
 LONG = 10.0  # seconds of work from which progress is shown
 
@@ -45,7 +45,7 @@ def chamfer(a: Clouds, b: Clouds, squared: bool = True) -> Float[Tensor, " n"]:
 def emd(a: Clouds, b: Clouds, squared: bool = False) -> Float[Tensor, " n"]:
     """The earth mover's distance of the i-th cloud of a and of b: the mean over matched points.
 
-    The one-to-one match is the optimum, not the approximation of the published GPU kernels.
+    The one-to-one matching is optimal, unlike the approximation of the published GPU kernels.
     squared: match and measure by |a - b|^2 (PVD's kernel) instead of by |a - b| (PointFlow).
     Infinite where either is a failure. Raises InputError where the sets do not fit, or above 2,048
     points.
@@ -56,8 +56,9 @@ def emd(a: Clouds, b: Clouds, squared: bool = False) -> Float[Tensor, " n"]:
 def distances(a: Clouds, b: Clouds, measure: str, squared: bool) -> Float[Tensor, "_ _"]:
     """The distance of every cloud of a (row) to every one of b (column): (n, m).
 
-    measure: ``chamfer`` or ``emd``. Of one set (``a is b``) each pair is computed once. Progress is
-    shown where it takes long: at 2,048 points a pair takes 3 ms by Chamfer, 0.3 to 2 s by EMD.
+    measure: ``chamfer`` or ``emd``. Within one set (``a is b``) each pair is computed once. A
+    progress bar is shown for long work: at 2,048 points a pair takes 3 ms by Chamfer, 0.3 to 2 s by
+    EMD.
     """
     _check_sets(a, b, measure)
     prepare, pair, seconds = DISTANCES[measure]
@@ -91,7 +92,7 @@ def normalize_clouds(clouds: Clouds, how: str) -> Float[Tensor, "_ _ _"]:
     clouds = clouds.detach().cpu().double()
     if how == "none":
         return clouds
-    # each alone: sums are rounded by how tensors lie in memory, and equal clouds must stay equal
+    # each cloud alone: rounding depends on the memory layout, and equal clouds must stay equal
     return torch.stack([_normalize(cloud.contiguous(), how) for cloud in clouds])
 
 
@@ -105,7 +106,7 @@ def _normalize(cloud: Tensor, how: str) -> Tensor:
 
 
 def find_failures(clouds: Clouds) -> Bool[Tensor, " _"]:
-    """Which clouds are failures, that is NaN throughout: (n,).
+    """Which clouds are failures, NaN throughout: (n,).
 
     Raises InputError for clouds that are not (n, points, 3), for an empty set, and for a cloud that
     is neither finite nor a failure.
@@ -161,7 +162,7 @@ def _check_sets(a: Tensor, b: Tensor, measure: str) -> None:
 
 
 def _prepare(clouds: Tensor, prepare: Callable[[ndarray], Any]) -> list[Any]:
-    """Each cloud as its measure takes it; None for a failure."""
+    """Each cloud prepared for its measure; None for a failure."""
     arrays = clouds.detach().cpu().double().numpy()
     return [None if np.isnan(array[0, 0]) else prepare(array) for array in arrays]
 
@@ -169,7 +170,7 @@ def _prepare(clouds: Tensor, prepare: Callable[[ndarray], Any]) -> list[Any]:
 def _pairs(
     a: Tensor, b: Tensor, prepare: Callable[[ndarray], Any]
 ) -> Iterator[tuple[int, int, Any, Any]]:
-    """Every pair, once where b is a: indices and prepared clouds, of one block at a time."""
+    """Every pair (once where b is a): two indices and two prepared clouds, block by block."""
     same = a is b
     step = max(1, BLOCK // max(a.shape[1], b.shape[1]))
     for i in range(0, len(a), step):
@@ -199,11 +200,11 @@ def _chamfer(a: KDTree, b: KDTree, squared: bool) -> float:
 
 def _emd(a: ndarray, b: ndarray, squared: bool) -> float:
     cost = cdist(a, b, "sqeuclidean" if squared else "euclidean")
-    # A sum that is exact in any order: the distance is the same from a to b and from b to a.
+    # fsum is exact in any order: the distance from a to b equals that from b to a.
     return math.fsum(cost[linear_sum_assignment(cost)]) / len(a)
 
 
-# name -> how a cloud is prepared, the distance of two, the seconds that takes for so many points
+# name -> preparation of a cloud, distance of two clouds, seconds that it takes for their points
 DISTANCES: dict[str, tuple[Callable[..., Any], Callable[..., float], Callable[[int], float]]] = {
     "chamfer": (_tree, _chamfer, lambda points: 1.5e-6 * points),
     "emd": (_array, _emd, lambda points: 2.3e-10 * points**3),

@@ -1,4 +1,4 @@
-"""A detector for point clouds: what of a cloud a set metric looks at."""
+"""A detector for point clouds: the features that set metrics compare."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.metrics.cloud_distances import find_failures
+from fieldloom.metrics.cloud_distances import Clouds, find_failures
 
-Clouds = Float[Tensor, "_ _ _"]
-
-BLOCK = 2**18  # points looked at together
+BLOCK = 2**18  # points of a batch
 LEVELS = 12  # quantiles of a feature's distribution over the points
 NODES = 4  # of the occupancy, an axis
-FAINT = 1e-3  # of the radius: points nearer than this are one point
+FAINT = 1e-3  # of the radius: closer points count as one
 
 
-class Statistics:
-    """How the points of a cloud are spread: 211 features that need no weights.
+class CloudStatistics:
+    """211 statistics of the points of a cloud, which need no weights.
 
-    Their Frechet distance ranks generators. It is NOT the FPD: that name belongs to a PointNet++
-    classifier whose weights are not bundled, and the two do not compare.
+    Their Frechet distance ranks generators. It is NOT the FPD, which is defined by a PointNet++
+    classifier whose weights are not bundled; the two are not comparable.
 
     moments:   mean and covariance                                                   9 features
     quantiles: of x, y, z, the distance to the mean, and the logarithm of the
@@ -34,11 +32,11 @@ class Statistics:
     occupancy: root of the fraction of points at each of 4^3 nodes of the box           64
     waves:     mean of cos and sin along 13 directions, wavelengths 4, 2 and 1       78
 
-    radius: the clouds are taken in units of it. Nodes and waves are fixed in the box [-1, 1]^3 of
-            this unit: 0.5 for shapes in [-0.5, 0.5]^3. Points out of it count at its border.
+    radius: the unit of the clouds. Nodes and waves are fixed in the box [-1, 1]^3 of this unit: 0.5
+            for shapes in [-0.5, 0.5]^3. Points outside count at its border.
 
-    Neither the order of the points nor the other clouds matter; their number does (a denser cloud
-    has nearer points). Metrics compare at the same radius and number of points.
+    Neither the order of the points nor the other clouds matter; the number of points does (in a
+    denser cloud they are nearer). Metrics are comparable at equal radius and number of points.
     """
 
     name = "cloud-statistics"
@@ -54,7 +52,7 @@ class Statistics:
     def __call__(self, clouds: Clouds) -> Float[Tensor, "_ d"]:
         """Features (n, 211), in float64 on the CPU.
 
-        Raises InputError for failures (NaN), which it cannot see, and for clouds of one point.
+        Raises InputError for failures (NaN), which have no features, and for clouds of one point.
         """
         lost = int(find_failures(clouds).sum())
         if lost:
@@ -79,9 +77,9 @@ class Statistics:
 
 
 def wave_vectors(octaves: int) -> Float[Tensor, "waves 3"]:
-    """The 13 directions among {-1, 0, 1}^3 but for their sign, at wavelengths 4, 2, 1 ... an axis.
+    """The 13 directions of {-1, 0, 1}^3 up to their sign, at wavelengths 4, 2, 1 ... along an axis.
 
-    The longest wave turns once over twice the box [-1, 1]^3: it tells its two ends apart.
+    The longest wave has one period over twice the box [-1, 1]^3, so that it differs at both ends.
     """
     directions = [v for v in product((-1, 0, 1), repeat=3) if v > (0, 0, 0)]
     base = torch.tensor(directions, dtype=torch.float64)
@@ -97,7 +95,7 @@ def _moments(points: Tensor) -> Tensor:
 
 
 def _quantiles(points: Tensor) -> Tensor:
-    """Middles of LEVELS equal fractions of the points, for each of five numbers of a point."""
+    """LEVELS evenly spaced quantiles over the points, for each of five numbers of a point."""
     radii = (points - points.mean(1, keepdim=True)).norm(dim=2, keepdim=True)
     gaps = (_gaps(points) + FAINT).log()[..., None]
     fraction = (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
@@ -111,10 +109,9 @@ def _gaps(points: Tensor) -> Tensor:
 
 
 def _occupancy(points: Tensor) -> Tensor:
-    """The root of the fraction at each node; a point is shared out linearly between its 8 nodes.
+    """The root of the fraction of points at each node, linearly interpolated between 8 nodes.
 
-    So the feature does not jump where a point crosses a border; by the root small fractions count
-    too.
+    The interpolation makes the feature continuous; the root gives small fractions more weight.
     """
     nodes = torch.linspace(-1, 1, NODES, dtype=torch.float64)
     away = (points.clamp(-1, 1)[..., None] - nodes).abs() * (NODES - 1) / 2

@@ -22,13 +22,13 @@ METRICS = ("mmd", "mmd.sample", "coverage", *NEIGHBOURS, "jsd")
 
 @dataclass(frozen=True)
 class CloudProtocol:
-    """How a published table compared clouds. Metrics of two protocols do not compare.
+    """How a published table compared clouds. Metrics of two protocols are not comparable.
 
     points:        of every cloud
     normalisation: as ``normalize_clouds`` names it
     measures:      (``chamfer`` or ``emd``, whether squared)
-    metrics:       what is reported, of ``METRICS``
-    source:        where it was read off, and what of it is left out
+    metrics:       the reported ones, among ``METRICS``
+    source:        where the protocol is published, and what is left out here
     """
 
     points: int
@@ -64,7 +64,7 @@ def cloud_metrics(sample: Clouds, reference: Clouds, protocol: CloudProtocol) ->
             )
     sample, reference = (normalize_clouds(c, protocol.normalisation) for c in (sample, reference))
     found = {"failures": float(lost.sum())}
-    if "jsd" in protocol.metrics:  # the first: it is quick, and refuses a wrong frame
+    if "jsd" in protocol.metrics:  # first, since it is fast and refuses a wrong frame
         found["jsd"] = jsd(sample, reference)
     for measure, squared in protocol.measures:
         rs = distances(reference, sample, measure, squared)

@@ -1,7 +1,7 @@
-"""How far a set of sampled point clouds is from a set of real ones.
+"""Distances between a set of sampled point clouds and a set of real ones.
 
 A sample that is a failure (``cloud_distances``) lies infinitely far from everything, covers no
-reference, and is told apart by the two-sample test.
+reference, and is always recognised by the two-sample test.
 """
 
 from __future__ import annotations
@@ -41,16 +41,15 @@ def matching(rs: Distances) -> dict[str, float]:
 
 
 def two_sample(rr: Distances, rs: Distances, ss: Distances, k: int = 1) -> dict[str, float]:
-    """How well k nearest neighbours tell samples from references, each left out once.
+    """Leave-one-out accuracy of a k-nearest-neighbour classifier of samples and references.
 
-    1nna:           fraction of both sets together that is told right. 0.5 is the ideal for sets of
-                    one size: 1 says that they lie apart, 0 that the samples are copies of the
-                    references.
-    1nna.reference: the same of the references alone
-    1nna.sample:    of the samples alone, where a failure is always told right
+    1nna:           accuracy on both sets together. 0.5 is ideal for sets of equal size: 1 means
+                    that the sets are separate, 0 that the samples are copies of the references.
+    1nna.reference: accuracy on the references
+    1nna.sample:    accuracy on the samples, where a failure always counts as recognised
 
-    The keys name k (``3nna``). Read the halves: where the samples collapse onto one reference they
-    are near 1 and 0, and their mean looks good. A reference comes before a sample at one distance.
+    The keys contain k (``3nna``). Look at both parts: where the samples collapse onto one reference
+    they are near 1 and 0, and their mean looks good. At equal distances references come first.
     rr: distances (n, n) within the references, rs: (n, m), ss: (m, m); the diagonals do not count.
     Raises InputError for an even k, which may tie, and where k others do not exist.
     Source: arXiv:1610.06545; arXiv:1906.12320, section 5.2.
@@ -68,10 +67,10 @@ def two_sample(rr: Distances, rs: Distances, ss: Distances, k: int = 1) -> dict[
         raise InputError("References lie infinitely far apart: only samples may be failures.")
     union = torch.cat([torch.cat([rr, rs], 1), torch.cat([rs.T, ss], 1)]).fill_diagonal_(math.inf)
     sorted_distances, indices = union.sort(dim=1, stable=True)
-    heard = sorted_distances[:, :k].isfinite()  # what lies infinitely far is no neighbour
-    references = (heard & (indices[:, :k] < n)).sum(1)
-    called = 2 * references >= heard.sum(1)
-    right = torch.cat([called[:n], ~called[n:] | _infinitely_far(rs)]).double()
+    near = sorted_distances[:, :k].isfinite()  # failures are nobody's neighbours
+    references = (near & (indices[:, :k] < n)).sum(1)
+    as_reference = 2 * references >= near.sum(1)
+    right = torch.cat([as_reference[:n], ~as_reference[n:] | _infinitely_far(rs)]).double()
     name = f"{k}nna"
     return {
         name: float(right.mean()),
@@ -81,15 +80,17 @@ def two_sample(rr: Distances, rs: Distances, ss: Distances, k: int = 1) -> dict[
 
 
 def jsd(sample: Clouds, reference: Clouds, resolution: int = 28) -> float:
-    """Jensen-Shannon divergence, in [0, 1] (log2), of where the points of two sets lie.
+    """Jensen-Shannon divergence, in [0, 1] (log2), of the point densities of two sets.
 
-    A point counts at the nearest node of a grid on [-0.5, 0.5]^3, ``resolution`` nodes an axis, of
-    which those in the ball of radius 0.5 are kept; the clouds of a set are pooled. It is blind to
-    which points make up one cloud. Failures add no point; where all samples failed it is 1.
+    Each point counts at the nearest node of a grid on [-0.5, 0.5]^3, with ``resolution`` nodes
+    along an axis, restricted to the ball of radius 0.5. The clouds of a set are pooled, so that it
+    does not matter which points form one cloud. Failures add no points; if all samples failed it is
+    1.
 
-    References that leave the ball raise InputError: their frame is wrong, and the metric would tell
-    of the grid's border. Samples may leave it by the generator's own fault: a warning names how
-    many points, which count at the border as in published code. Source: arXiv:1707.02392.
+    References outside the ball raise InputError: their frame is wrong, and the metric would
+    describe the border of the grid. Samples may be outside by the generator's own fault: their
+    points count at the border as in published code, and a warning gives their fraction.
+    Source: arXiv:1707.02392.
     """
     if resolution < 2:
         raise InputError(f"resolution = {resolution}: the grid needs at least 2 nodes an axis.")
@@ -127,7 +128,7 @@ def _infinitely_far(rs: Tensor) -> Tensor:
 
 
 def _nodes(resolution: int) -> ndarray:
-    """The grid's nodes in the ball, (m, 3), by whole numbers: none on the border is lost."""
+    """The grid's nodes in the ball, (m, 3); integer arithmetic keeps those on the border."""
     last = resolution - 1
     line = np.arange(-last, last + 1, 2)
     steps = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
@@ -135,7 +136,7 @@ def _nodes(resolution: int) -> ndarray:
 
 
 def _outside(clouds: Tensor) -> float:
-    """The fraction of the points out of the ball, but for rounding in float32."""
+    """The fraction of the points outside the ball, with a tolerance for float32."""
     return float((clouds.detach().cpu().double().norm(dim=2) > 0.5 * (1 + 1e-6)).double().mean())
 
 
@@ -146,6 +147,6 @@ def _histogram(clouds: Tensor, nodes: KDTree) -> ndarray:
 
 
 def _entropy(fractions: ndarray) -> float:
-    """In bits."""
+    """The entropy of a distribution, in bits."""
     fractions = fractions[fractions > 0]
     return float(-(fractions * np.log2(fractions)).sum())

@@ -1,4 +1,4 @@
-"""What a field costs: numbers of weights and of multiply-accumulates."""
+"""The cost of a field: numbers of weights and of multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import nn
 from fieldloom.types import Slot
 
 
-def macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
+def count_macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
     """Multiply-accumulates of one full sample, as mNIF counts them (arXiv:2310.19464, Table 1).
 
-    Every point passes every matrix (random Fourier features are one), of a tiled one a single tile;
-    biases, activations and the mixing of weights are free. ``projections`` are those from the code
-    to its weights, once.
+    Every point is multiplied by every matrix (random Fourier features are one), and by one tile of
+    a tiled matrix; biases, activations and the mixing of weights do not count.
+    projections: multiply-accumulates from the code to its weights. points: of a sample.
     """
     passed = [s for s in slots.values() if s.role != "bias" and len(s.shape) > 1]
     return points * sum(s.passes * math.prod(s.shape[-2:]) for s in passed) + projections
 
 
-def parameters(module: nn.Module) -> int:
-    """Numbers that training changes."""
+def count_parameters(module: nn.Module) -> int:
+    """The number of parameters that training changes."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def inference(slots: Mapping[str, Slot]) -> int:
-    """Numbers that make one field, without inputs and fixed buffers."""
+def count_field_weights(slots: Mapping[str, Slot]) -> int:
+    """The number of weights and biases of one field, without inputs and fixed buffers."""
     return sum(math.prod(s.shape) for s in slots.values() if s.role in ("weight", "bias"))

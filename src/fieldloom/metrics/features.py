@@ -1,4 +1,4 @@
-"""Detectors: what of an image a set metric looks at."""
+"""Detectors: the features of images that set metrics compare."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Features = Float[Tensor, "n d"]
 
 @runtime_checkable
 class Detector(Protocol):
-    """Features (n, d) of images (n, 1 | 3, h, w) in [0, 1], whatever their number and size.
+    """Features (n, d) of images (n, 1 | 3, h, w) in [0, 1], of any number and size.
 
-    A metric is comparable only to metrics of the same ``name`` and ``filter`` (how it resizes).
+    Metrics are comparable only for the same ``name`` and ``filter`` (how images are resized).
     """
 
     name: str
     filter: str
     metric: str
-    """What a Frechet distance of these features is called: ``fid`` belongs to Inception alone."""
+    """The name of the Frechet distance of these features: ``fid`` for Inception only."""
 
     def __call__(self, images: Images) -> Features: ...
 
 
 class Gabor:
-    """A thumbnail, and the logarithm of the strength of waves by scale, orientation and position.
+    """A thumbnail, and log magnitudes of Gabor filters by scale, orientation and position.
 
-    It needs no weights. Its Frechet distance ranks generators, but is NOT the FID: that name
-    belongs to the Inception network alone.
+    It needs no weights. Its Frechet distance ranks generators, but is NOT the FID, which is defined
+    by the Inception network.
 
     thumbnail: 8 x 8, every channel                                     64 channel features
     waves:     of the luminance; wavelengths 3, 6, 12, 24 of 64 pixels,
@@ -68,11 +68,11 @@ class Gabor:
         """(n, 1, 64, 64) -> (n, scales * orientations, 4, 4)."""
         bank, radius = self.bank.to(image), self.bank.shape[-1] // 2
         scales = []
-        for octave in range(4):  # one bank serves all scales: the image shrinks instead
+        for octave in range(4):  # one filter bank for all scales, since the image shrinks
             scale = F.avg_pool2d(image, 2**octave)
             real, imaginary = F.conv2d(F.pad(scale, [radius] * 4, "reflect"), bank).chunk(2, 1)
             scales.append(F.adaptive_avg_pool2d(torch.hypot(real, imaginary), 4))
-        return (torch.cat(scales, 1) + 1 / 255).log()  # waves below a grey level are silence
+        return (torch.cat(scales, 1) + 1 / 255).log()  # magnitudes below a grey level hardly count
 
 
 class Inception:
@@ -124,9 +124,9 @@ class Inception:
 
 
 def weights_only_copy(path: str) -> io.BytesIO:
-    """The tensors of a file of weights, as such a file in memory.
+    """A copy in memory of a file of weights that contains its tensors alone.
 
-    torch-fidelity would run code that hides in the file itself; here is none that it could run.
+    torch-fidelity unpickles the file, which could run any code that it contains.
     """
     held, written = torch.load(path, map_location="cpu", weights_only=True), io.BytesIO()
     torch.save(held, written)
@@ -137,13 +137,13 @@ def weights_only_copy(path: str) -> io.BytesIO:
 def gabor_bank(
     wavelength: float, orientations: int, radius: int
 ) -> Float[Tensor, "filters 1 side side"]:
-    """Complex waves under a Gaussian: first all real parts, then all imaginary ones.
+    """Complex waves times a Gaussian window: first all real parts, then all imaginary ones.
 
-    A wave of amplitude a at the wavelength answers with modulus a / 2, a constant with 0.
+    A wave of amplitude a at the wavelength gives the modulus a / 2, a constant gives 0.
     """
     step = torch.arange(-radius, radius + 1, dtype=torch.float64)
     y, x = torch.meshgrid(step, step, indexing="ij")
-    # A quarter of the frequency wide: the spectra of six orientations meet at one deviation.
+    # The bandwidth is a quarter of the frequency: six orientations overlap at one deviation.
     envelope = torch.exp(-(x.square() + y.square()) / 2 / (2 * wavelength / math.pi) ** 2)
     envelope /= envelope.sum()
     angles = torch.arange(orientations, dtype=torch.float64)[:, None, None] * math.pi / orientations
@@ -170,7 +170,7 @@ def _luminance(images: Tensor) -> Tensor:
 
 
 def _sentence(reason: Exception) -> str:
-    """The first sentence of what an error says."""
+    """The first sentence of an error's message."""
     first = (str(reason).splitlines() or [type(reason).__name__])[0]
     return shorten(first.partition(". ")[0].rstrip(".:"))
 

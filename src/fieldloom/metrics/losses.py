@@ -1,4 +1,4 @@
-"""How far predicted values are from true ones: one number a signal, the mean over its values."""
+"""Reconstruction losses of values: one number per signal, the mean over its values."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def bce(predicted: Values, true: Values) -> PerSignal:
 
 
 LINKS = {"bce": torch.sigmoid}
-"""What turns a field's values into data, where the reconstruction loss takes others (logits)."""
+"""Loss -> the map from a field's values to data, for losses of logits."""
 
 LOSSES = {"mse": mse, "l1": l1, "bce": bce}

@@ -1,4 +1,4 @@
-"""How close a reconstruction is to its original: data (batch, channel, *axes) in [0, 1]."""
+"""Metrics of reconstructions and their originals: data (batch, channel, *axes) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from fieldloom.errors import InputError
+from fieldloom.metrics.losses import PerSignal
 
 Signals = Float[Tensor, "batch channel *axes"]
-PerSignal = Float[Tensor, " batch"]
 
-BLOCK = 2**18  # numbers of images that are compared with one at a time: they stay in the cache
+BLOCK = 2**18  # numbers of the images that are compared at a time, so that they fit the cache
 
 
 def psnr(predicted: Signals, true: Signals) -> PerSignal:
@@ -22,7 +22,7 @@ def psnr(predicted: Signals, true: Signals) -> PerSignal:
 
 
 def ssim(predicted: Signals, true: Signals) -> PerSignal:
-    """Structural similarity, at most 1; ``ssim_protocol`` names its window (Wang et al., 2004)."""
+    """Structural similarity, at most 1 (Wang et al., 2004); its window: see ``ssim_protocol``."""
     side = _window(tuple(true.shape[2:]))
     window = {"win_size": side} if side < 11 else {"gaussian_weights": True, "sigma": 1.5}
     scores = [
@@ -70,7 +70,7 @@ def iou(predicted: Signals, true: Signals, threshold: float = 0.5) -> PerSignal:
 
 
 def accuracy(predicted: Signals, true: Signals, threshold: float = 0.5) -> PerSignal:
-    """Fraction of the values on the right side of the threshold, in [0, 1]."""
+    """The fraction of the values on the true side of the threshold, in [0, 1]."""
     same = (predicted > threshold) == (true > threshold)
     return same.flatten(1).to(true.dtype).mean(1)
 

@@ -1,4 +1,4 @@
-"""Probes: what a classifier that knows only real data thinks of samples."""
+"""Probes: classifiers of real data that are applied to samples."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Labels = Int[Tensor, " n"]
 class Classifier:
     """A support vector machine (RBF kernel, inputs as they are) fitted to real data.
 
-    Its score on samples is their agreement with the classes that were asked for; its score on
-    real held-out data, the accuracy, says how far that can be trusted. No seed enters. Fitting
-    grows faster than the square of n: thousands, not tens of thousands.
+    Its score on samples is their agreement with the requested classes; its accuracy on real
+    held-out data shows how reliable that is. It needs no seed. The time of fitting grows faster
+    than n^2: use thousands of data, not tens of thousands.
     """
 
     def __init__(self, data: Samples, labels: Labels) -> None:

@@ -1,4 +1,4 @@
-"""How far a set of samples is from a set of data: features (n, d), computed in float64."""
+"""Distances between a set of samples and a set of data: features (n, d), in float64."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from fieldloom.errors import InputError
 # Sizes are checked by hand, so that two sets that do not fit are an error in words.
 Features = Float[Tensor, "_ _"]
 
-BLOCK = (
-    2**22
-)  # float64 numbers of one block of pairs: 32 MiB, which the cache likes better than more
+BLOCK = 2**22  # float64 numbers of one block of pairs: 32 MiB
 
 
 def frechet(real: Features, fake: Features) -> float:
@@ -24,8 +22,8 @@ def frechet(real: Features, fake: Features) -> float:
 
     |m_r - m_f|^2 + Tr C_r + Tr C_f - 2 Tr (C_r^(1/2) C_f C_r^(1/2))^(1/2)
 
-    With C = R^T R the last trace is the nuclear norm of R_r R_f^T. No covariance is ever formed, no
-    root of a small eigenvalue taken: it is as exact with fewer samples than features.
+    With C = R^T R the last trace is the nuclear norm of R_r R_f^T. This avoids covariances and
+    roots of small eigenvalues, and is exact with fewer samples than features, too.
     Source: arXiv:1706.08500, eq. 6.
     """
     _check(real, fake, least=2)
@@ -48,14 +46,14 @@ def kid(real: Features, fake: Features) -> float:
 
 
 def prdc(real: Features, fake: Features, k: int = 3) -> dict[str, float]:
-    """Precision, recall, f1, density and coverage by balls out to each point's k-th neighbour.
+    """Precision, recall, f1, density and coverage, by balls up to each point's k-th neighbour.
 
     precision: fraction of the samples inside a ball of the data
     recall:    fraction of the data inside a ball of the samples
-    density:   balls of the data that hold a sample, a mean over samples, over k; may pass 1
-    coverage:  fraction of the data's balls that hold a sample
+    density:   mean number of balls of the data that contain a sample, divided by k; may exceed 1
+    coverage:  fraction of the data's balls that contain a sample
 
-    A ball is open ("<") and its own centre is not a neighbour, as in the PRDC code of mNIF.
+    Balls are open ("<"), and a point is not its own neighbour, as in the PRDC code of mNIF.
     Source: arXiv:1904.06991, eqs. 1 and 2 (precision, recall); arXiv:2002.09797 (the others).
     """
     if k < 1:
@@ -100,7 +98,7 @@ def nearest(
             squared.diagonal(start).fill_(math.inf)
         indices.append(squared.argmin(1))
     index = torch.cat(indices)
-    # The found pairs are measured again: a difference is exact where a sum of products cancels.
+    # The distances of these pairs are computed again by differences, which do not cancel.
     step = max(1, BLOCK // queries.shape[1])
     pairs = zip(queries.split(step), index.split(step), strict=True)
     distances = [(q.double() - references[i].double()).norm(dim=1) for q, i in pairs]
@@ -134,16 +132,18 @@ def _radii(features: Tensor, k: int) -> Tensor:
     for start, squared in _squared_distances(features, features):
         squared.diagonal(start).fill_(math.inf)
         radii.append(squared.topk(k, largest=False).values[:, -1])
-    # a little smaller, so that equal distances do not count as nearer by rounding alone
+    # slightly smaller, so that equal distances do not count as nearer through rounding
     return torch.cat(radii) * (1 - 1e-9)
 
 
 def _squared_distances(queries: Tensor, references: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Blocks of queries: (first row, squared distances (rows, m)); equal points are 0 apart."""
+    """Blocks of queries: first row, squared distances (rows, m); exactly 0 for equal points."""
     m, d = references.shape
     rows = max(1, BLOCK // max(m, d))
     step = max(1, BLOCK // max(rows, d))
-    centre = references.mean(0, dtype=torch.float64)  # far from the origin the products cancel
+    centre = references.mean(
+        0, dtype=torch.float64
+    )  # centred, since products cancel far from the origin
     for start in range(0, len(queries), rows):
         a = queries[start : start + rows].double() - centre
         squared = a.new_empty(len(a), m)

@@ -1,4 +1,4 @@
-"""Modalities: what a datum is, and where data come from."""
+"""Modalities: what a datum is, and how it is observed; and sources of data."""
 
 from functools import partial
 

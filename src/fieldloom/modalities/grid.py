@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.errors import InputError, quote
 from fieldloom.modalities import media
 from fieldloom.modalities.modality import (
@@ -28,18 +28,18 @@ from fieldloom.registry import HUGE
 from fieldloom.types import Batch, Cameras, Coords, Data, Signal
 
 AXES = 62
-"""Of a grid, at most: torch's tensors have 64, with those of batch and channels."""
+"""The largest number of a grid's axes: tensors have 64, with those of batch and channels."""
 
 FEW = 1 << 20
-"""Points of a grid up to which some of them are drawn without replacement."""
+"""The largest grid whose points are drawn without replacement."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the samples of an axis stand in [low, high].
+    """The positions of an axis's samples in [low, high].
 
-    ``centre`` puts them in the middle of equal cells, ``corner`` includes both ends (a single
-    sample stands at the low end), ``left`` and ``right`` at one side of the cells.
+    ``centre``: at the centres of equal cells; ``corner``: both ends are included (a single sample
+    is at the low end); ``left`` and ``right``: at one side of the cells.
     """
 
     place: Literal["centre", "corner", "left", "right"] = "centre"
@@ -49,7 +49,7 @@ class Placement:
     def axis(self, count: int, first: float = 0.0, last: float = 1.0) -> Tensor:
         """The coordinates of ``count`` samples, float64: (count,).
 
-        first, last: the fractions of the extent between which they stand.
+        first, last: the part of the axis that they cover, as fractions of it.
         """
         steps = torch.arange(count, dtype=torch.float64)
         unit = {
@@ -63,12 +63,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class Context:
-    """What an encoder sees of a datum, where that is less than what it should predict.
+    """The input of an encoder, where it is less than the datum that should be predicted.
 
-    size: samples of each axis that the datum is averaged down to, before it is encoded.
-    hide: the fraction of its points that are not known, drawn for each datum anew; or the least and
-          the most of it, uniform in training. A code is found with the mean fraction hidden, always
-          the same points.
+    size: samples of each axis, to which the datum is downsampled before it is encoded.
+    hide: the fraction of hidden points, drawn anew for each datum; or its range, which is sampled
+          uniformly in training. Outside training the mean fraction is hidden, always at the same
+          points.
     """
 
     size: int | tuple[int, ...] | None = None
@@ -86,18 +86,17 @@ class Context:
 class Grid(Modality):
     """Data (batch, channel, *axes) in [0, 1] as values at the points of a regular grid.
 
-    axes:     their number; coordinates come in the array's order (row, column; time or depth
-        first).
-    size:     samples of each axis, one number for all or one an axis; None takes what the source
-              suggests (``native``), 64 an axis where it suggests nothing.
+    axes:     number of axes; coordinates are in the array's order (row, column; time or depth
+              first).
+    size:     samples of each axis, one number for all or one for each; None: the size of the data,
+              which the source suggests, or 64.
     channels: of the data; the dimension of a value.
-    coords:   ``{place, low, high}``, pixel centres in [-1, 1] where not given; a paper's own where
-              a recipe reproduces one.
-    range:    what [0, 1] becomes inside: ``signed`` is [-1, 1], ``unit`` leaves it.
-    sphere:   two axes, latitude from north and longitude, embedded as unit vectors (three
-              coordinates); ``coords.place`` centre, or corner: the poles are rows.
-    rate:     samples a second of the first axis, of audio and video; files that are written get it.
-    context:  ``{size, hide}``, what an encoder sees of a datum; all of it where not given.
+    coords:   ``{place, low, high}``, see ``Placement``; the default is pixel centres in [-1, 1].
+    range:    of normalized values: ``signed`` is [-1, 1], ``unit`` [0, 1].
+    sphere:   whether the two axes are latitude, from north, and longitude, embedded as unit vectors
+              (three coordinates). With ``coords.place`` = ``corner`` the poles are rows.
+    rate:     samples per second of the first axis, for written files of audio and video.
+    context:  ``{size, hide}``, see ``Context``; the default is the whole datum.
     """
 
     def __init__(
@@ -150,11 +149,12 @@ class Grid(Modality):
     ) -> Batch:
         """Data (batch, channel, *axes) as a batch of signals.
 
-        points: so many of the points of each signal, at random; None: the whole grid. Only these
-            are read, so that data may be mapped from a file. They are drawn without replacement
-            from a grid of at most 1,048,576 points (as ``Signal.subset`` draws them), with
-            replacement from a larger one. together: the same points of every signal. keep_grid:
-            the context is a grid all the same.
+        points: number of random points of each signal; None: the whole grid. Only these are read,
+            so that data may be memory-mapped. They are drawn without replacement from a grid of at
+            most 1,048,576 points (as ``Signal.subset`` draws them), with replacement from a larger
+            one.
+        together: whether every signal has the same points.
+        keep_grid: whether the context is the whole grid in any case.
         """
         data = Data.of(data)
         values = self._values(data)
@@ -170,7 +170,9 @@ class Grid(Modality):
             where = torch.unravel_index(drawn, axes)
             row = torch.arange(batch, device=values.device).unsqueeze(1)
             seen = self.normalize(values.movedim(1, -1)[(row, *where)])
-            coords = self._meet(self._along(axes), [along.cpu() for along in where]).to(seen)
+            coords = self._combine_axes(
+                self._axis_coords(axes), [along.cpu() for along in where]
+            ).to(seen)
             signal = Signal(coords.expand(batch, -1, -1), seen, index, label=data.label)
         if self.context == Context() and (signal.grid is not None or not keep_grid):
             return Batch(signal, signal)
@@ -184,7 +186,7 @@ class Grid(Modality):
         return Batch(context, signal)
 
     def encoding(self, data: Data | Tensor) -> Signal:
-        """What a code is found from: the whole grid, or what ``context`` leaves of it."""
+        """The signal that is encoded: the whole grid, or its ``context``."""
         if self.context == Context():
             return self.observe(data).context
         signal = self._observe_context(Data.of(data))
@@ -192,7 +194,7 @@ class Grid(Modality):
         return _hide(signal, fraction, Generator().manual_seed(0)) if fraction > 0 else signal
 
     def _values(self, data: Data) -> Tensor:
-        """The values. Raises InputError for what is no batch of grids."""
+        """The values (batch, channel, *axes). Raises InputError for data of another shape."""
         axes = data.shape[2:]
         if len(axes) != len(self.size) or data.shape[1] != self.channels or not math.prod(axes):
             raise InputError(
@@ -202,7 +204,7 @@ class Grid(Modality):
         return data.tensor
 
     def _observe_context(self, data: Data) -> Signal:
-        """The whole grid of what an encoder sees."""
+        """The whole grid of the encoder's input, downsampled where ``context.size`` says so."""
         values = self.normalize(self._values(data))
         axes = tuple(values.shape[2:])
         if self.context.size is not None:
@@ -219,18 +221,18 @@ class Grid(Modality):
     ) -> Coords:
         """The coordinates of a grid, row-major: (1, points, coord) float32. It has no cameras.
 
-        window: the part of the extent that the resolution covers; it may reach beyond [0, 1], but
-            not beyond the poles of a sphere. rows: these of the first axis alone, to the bit as in
-            the whole grid.
+        window: the part of the extent that the resolution covers; it may exceed [0, 1], but not the
+            poles of a sphere.
+        rows: a slice of the first axis; its coordinates are those of the whole grid to the bit.
         """
         if cameras is not None:
             raise InputError("cameras are of views: these data have none.")
-        along = self._along(self.shape(resolution), window)
+        along = self._axis_coords(self.shape(resolution), window)
         if rows is not None:
             along[0] = along[0][rows]
         where = [torch.arange(len(axis)) for axis in along]
         where = [index.view(-1, *(1,) * i) for i, index in enumerate(reversed(where))][::-1]
-        return self._meet(along, where).flatten(0, -2)[None]
+        return self._combine_axes(along, where).flatten(0, -2)[None]
 
     def rows(
         self,
@@ -238,13 +240,12 @@ class Grid(Modality):
         window: Extent | None = None,
         frame: float | None = None,
     ) -> tuple[tuple[int, ...], Callable[[slice], Coords]]:
-        """How a datum, or a part of it, is drawn in strips: its axes, and what gives the
-        coordinates (1, points, coord) of some of its rows.
+        """The axes of a datum, and a function from a slice of its rows to their coordinates.
 
-        A row is what one index of the first axis holds: of a video a whole frame. window: the part
-        of the extent, as ``grid`` takes it. frame: of a video, the image at this fraction of its
-        time; resolution and window are then the image's. Raises InputError for data without
-        frames.
+        Coordinates are (1, points, coord); a row is one index of the first axis, in a video a whole
+        frame. window: the part of the extent, as in ``grid``. frame: the image of a video at this
+        fraction of its time, to which resolution and window then refer. Raises InputError for a
+        frame of data without frames.
         """
         if frame is None:
             shape = self.shape(resolution)
@@ -268,10 +269,10 @@ class Grid(Modality):
         time = self.placement.low + (self.placement.high - self.placement.low) * frame
         return torch.stack([torch.full_like(y, time), y, x], -1).flatten(0, 1)[None]
 
-    def _along(self, shape: tuple[int, ...], window: Extent | None = None) -> list[Tensor]:
-        """What the samples of each axis give to coordinates: their own one, float32 (samples,).
+    def _axis_coords(self, shape: tuple[int, ...], window: Extent | None = None) -> list[Tensor]:
+        """The coordinates of the samples of each axis: float32 (samples,).
 
-        On a sphere: factors of the three components, float64 (samples, 3).
+        On a sphere these are factors of the three components: float64 (samples, 3).
         """
         window = ((0, 1),) * len(shape) if window is None else window
         try:
@@ -297,27 +298,27 @@ class Grid(Modality):
             torch.stack([longitude.cos(), longitude.sin(), one], -1),
         ]
 
-    def _meet(self, along: Sequence[Tensor], where: Sequence[Tensor]) -> Tensor:
-        """Coordinates (*broadcast indices, coord) float32 where samples of the axes meet."""
+    def _combine_axes(self, along: Sequence[Tensor], where: Sequence[Tensor]) -> Tensor:
+        """Coordinates (*indices, coord) float32 of grid points, from their indices on each axis."""
         given = [axis[index] for axis, index in zip(along, where, strict=True)]
         if self.sphere:
             return (given[0] * given[1]).float()
         return torch.stack(torch.broadcast_tensors(*given), -1)
 
     def shape(self, resolution: Resolution | None = None) -> tuple[int, ...]:
-        """The samples of each axis at a resolution: None is the training size."""
+        """The samples of each axis at a resolution; None: the training size."""
         return self.size if resolution is None else sizes_of(resolution, len(self.size))
 
     def save(self, data: Data, path: str | Path) -> Path | None:
-        """One datum (1, channel, *axes) in [0, 1] as the usual file of its kind; returns its path.
+        """Write one datum (1, channel, *axes) in [0, 1] to a file; returns its path.
 
-        One of ``formats``, as the path's suffix says: PNG, audio or video, or float32 numbers in a
-        ``.npy`` array. A datum of more or fewer samples than ``size`` lasts as long.
+        The path's suffix selects one of ``formats``: PNG, audio or video, or float32 numbers in a
+        ``.npy`` array. A datum of another number of samples than ``size`` has the same duration.
         """
-        path, (datum,) = export.as_path(path), data.tensor
-        named = path if path.suffix in self.formats else path.with_suffix(self.formats[0])
+        path, (datum,) = atomic.as_path(path), data.tensor
+        path = path if path.suffix in self.formats else path.with_suffix(self.formats[0])
         rate = None if self.rate is None else self.rate * datum.shape[1] / self.size[0]
-        return media.save(datum, named, rate)
+        return media.save(datum, path, rate)
 
     def to_image(self, datum: Tensor) -> Tensor | None:
         """An image of two axes as it is, the middle frame of three, the waveform of one."""
@@ -328,13 +329,13 @@ class Grid(Modality):
 
 
 def _average_down(data: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Data (batch, channel, *axes) down to fewer samples, each the mean of what it covers."""
+    """Downsample data (batch, channel, *axes) to these axes, by the mean over each cell."""
     pools: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
     return pools[len(axes) - 1](data, axes)
 
 
 def _hide(signal: Signal, fraction: Tensor, generator: Generator | None) -> Signal:
-    """A fraction (batch | 1, 1) of each signal's points hidden; the same ones where it is one."""
+    """Hide a random fraction (batch | 1, 1) of each signal's points; the same ones if it is one."""
     drawn = torch.rand(len(fraction), signal.coords.shape[1], generator=generator)
     mask = (drawn >= fraction).expand(len(signal), -1)
     return signal.hide(mask.to(signal.coords.device))
@@ -343,7 +344,7 @@ def _hide(signal: Signal, fraction: Tensor, generator: Generator | None) -> Sign
 def _draw_points(
     batch: int, count: int, points: int, generator: Generator | None, values: Tensor
 ) -> Tensor:
-    """Indices (batch, points) below ``count``, on the values' device."""
+    """Random indices (batch, points) below ``count``, on the values' device."""
     if count > FEW:
         return torch.randint(count, (batch, points), generator=generator, device=values.device)
     order = torch.rand(batch, count, generator=generator, device=values.device)

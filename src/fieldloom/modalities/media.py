@@ -1,4 +1,4 @@
-"""Data on grids as files that others open, and as images."""
+"""Data on grids as standard files, and as images."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from fieldloom import export
 
 AUDIO_RATE = 44_100.0
 VIDEO_RATE = 12.0
-"""Samples and frames a second, where nobody says."""
+"""Default samples and frames per second."""
 
 
 def formats(axes: int, channels: int) -> tuple[str, ...]:
-    """Suffixes of the files of data with so many axes, the usual one first."""
+    """Suffixes of the files of data with ``axes`` axes, the default first."""
     if axes == 1:
         return (".wav", ".npy")
-    shown = {2: (".png", ".npy"), 3: (".mp4", ".gif", ".npy")}
-    return shown.get(axes, (".npy",)) if channels in (1, 3) else (".npy",)
+    visual = {2: (".png", ".npy"), 3: (".mp4", ".gif", ".npy")}
+    return visual.get(axes, (".npy",)) if channels in (1, 3) else (".npy",)
 
 
 def save(datum: Tensor, path: Path, rate: float | None = None) -> Path:
-    """A datum (channel, *axes) in [0, 1] in the format of the path's suffix.
+    """Write a datum (channel, *axes) in [0, 1] in the format of the path's suffix.
 
-    rate: samples or frames a second; None: 44,100 of audio, 12 of video.
+    rate: samples or frames per second; None: 44,100 of audio, 12 of video. Returns the path.
     """
     if path.suffix == ".png":
         return export.png(datum, path)
@@ -41,9 +41,9 @@ def save(datum: Tensor, path: Path, rate: float | None = None) -> Path:
 
 
 def to_image(datum: Tensor) -> Tensor | None:
-    """How a datum (channel, *axes) looks: (3, height, width); None where it cannot be shown.
+    """An image (3, height, width) of a datum (channel, *axes), or None where there is none.
 
-    An image as it is, video by its middle frame, audio by its waveform.
+    It is an image itself, the middle frame of a video, or the waveform of audio.
     """
     if datum.ndim == 2:
         return waveform(datum)
@@ -54,10 +54,10 @@ def to_image(datum: Tensor) -> Tensor | None:
 
 
 def waveform(audio: Tensor, height: int = 128, width: int = 512) -> Tensor:
-    """Audio (channel, samples) in [0, 1], dark on white: (3, height, width).
+    """The waveform of audio (channel, samples) in [0, 1], dark on white: (3, height, width).
 
-    Each column is filled from the lowest to the highest of its samples, of all channels; the next
-    column's first one is among them, so that the line has no gaps.
+    Each column is filled from the lowest to the highest of its samples, of all channels; these
+    include the first sample of the next column, so that the line has no gaps.
     """
     audio = audio.detach().float().cpu().clamp(0, 1)
     count = audio.shape[1]
@@ -67,5 +67,5 @@ def waveform(audio: Tensor, height: int = 128, width: int = 512) -> Tensor:
     low = torch.stack([column.amin() for column in columns])
     top, bottom = (((1 - x) * (height - 1)).round() for x in (high, low))
     row = torch.arange(height).unsqueeze(1)
-    drawn = (row >= top) & (row <= bottom)
-    return torch.where(drawn, 0.15, 1.0).expand(3, -1, -1)
+    filled = (row >= top) & (row <= bottom)
+    return torch.where(filled, 0.15, 1.0).expand(3, -1, -1)

@@ -1,4 +1,4 @@
-"""What a datum is: data <-> a set of observations."""
+"""The base class of modalities: maps between data and sets of observations."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor
 
-from fieldloom import export
+from fieldloom import atomic, export
 from fieldloom.errors import InputError, quote
 from fieldloom.geometry.mesh import Mesh
-from fieldloom.types import Batch, Cameras, Coords, Data, Function, Signal, Values
+from fieldloom.types import Batch, Cameras, Coords, Data, Function, Signal, Values, as_unit_floats
 
 Resolution = int | tuple[int, ...]
 LONGEST = 1 << 40
-"""Samples of an axis, at most."""
+"""The largest number of samples of an axis."""
 
 Range = Literal["signed", "unit"]
 Extent = tuple[tuple[int | float, int | float], ...]
@@ -26,7 +26,10 @@ Extent = tuple[tuple[int | float, int | float], ...]
 
 
 def sizes_of(resolution: Any, axes: int) -> tuple[int, ...]:
-    """Samples of each axis, from one number for all or one an axis. Raises InputError."""
+    """Samples of each axis, from one number for all or one for each.
+
+    Raises InputError for other values, and for sizes out of range.
+    """
     each = tuple(resolution) if isinstance(resolution, tuple | list) else (resolution,) * axes
     whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in each)
     if len(each) != axes or not whole or not all(0 < n <= LONGEST for n in each):
@@ -40,28 +43,28 @@ def sizes_of(resolution: Any, axes: int) -> tuple[int, ...]:
 class Modality:
     """The base class: data (batch, channel, *axes) that are observed where ``grid`` says.
 
-    A subclass states ``coord_dim`` and ``channels``, and writes ``shape`` and ``grid``. All else
-    follows from these, and may be written anew: which observations training sees (``observe``) and
-    codes are found from (``encoding``), how values become data again (``assemble``), how these are
-    saved and seen (``save``, ``to_image``). What only some kinds of data have (cameras, surfaces,
-    strips) is answered here for those that have none.
+    A subclass states ``coord_dim`` and ``channels``, and writes ``shape`` and ``grid``. The rest
+    has a default, which a subclass may override: the observations that training sees (``observe``),
+    and those that are encoded (``encoding``), how values become data again (``assemble``), how data
+    are saved and shown (``save``, ``to_image``). Where only some kinds of data have a property
+    (cameras, surfaces, strips), the base class answers for all others.
 
-    range:     what data in [0, 1] become inside: ``signed`` is [-1, 1], ``unit`` leaves them;
-               ``low`` and ``high`` are its ends.
-    kind:      how data are measured and drawn, a key of ``evaluation.EVALUATORS`` and of
+    range:     of normalized values: ``signed`` is [-1, 1], ``unit`` [0, 1]; ``low`` and ``high``
+               are its ends.
+    kind:      how data are evaluated and drawn, a key of ``evaluation.EVALUATORS`` and of
                ``drawing.DRAWERS``: ``grids`` (by the error of their values), ``images``,
                ``audio``, ``video``, ``shapes`` or ``views``.
     unit:      what is decoded at a time, for costs: a ``datum``, or a ``view``.
-    coord_dim: of the coordinates that a renderer is given; value_dim: of an observation, the
-               channels.
-    grid_dim:  of the points of the grid that observations fill, where that is not ``coord_dim``: 2
-               of views, whose rays fill images.
-    formats:   the suffixes of files that ``save`` writes, the usual one first.
+    coord_dim: dimension of the coordinates that a renderer sees.
+    value_dim: dimension of an observation: the channels.
+    grid_dim:  dimension of the grid that observations fill, where it is not ``coord_dim``: 2 for
+               views, whose rays fill images.
+    formats:   the suffixes of files that ``save`` writes, the default first.
     axes:      of the contexts that an encoder of whole grids reads; () where there are none.
     extent:    length of the coordinates' interval.
-    partial:   whether codes are found from less than the whole datum.
-    rate:      samples or frames a second of the first axis, where there is one.
-    held:      views of each datum that are kept apart for evaluation; 0 of other data.
+    partial:   whether less than the whole datum is encoded.
+    rate:      samples or frames per second of the first axis, where there is one.
+    held:      views of each datum that are held out for evaluation; 0 of other data.
     """
 
     kind: str = "grids"
@@ -96,20 +99,21 @@ class Modality:
         raise NotImplementedError
 
     def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
-        """Where a whole datum is observed: (1 | batch, points, coord) float32, as its axes lie in
-        memory, the last one fastest.
+        """Coordinates of a whole datum: (1 | batch, points, coord) float32, row-major.
+
+        Raises InputError for cameras of data that are not views.
         """
         raise NotImplementedError
 
     # -- what follows from it
 
     def normalize(self, data: Tensor) -> Tensor:
-        """Data, float in [0, 1] or uint8, as values."""
-        unit = data.float() / 255 if data.dtype == torch.uint8 else data
+        """Data, float in [0, 1] or uint8, scaled to the range of values."""
+        unit = as_unit_floats(data)
         return self.low + (self.high - self.low) * unit
 
     def denormalize(self, values: Tensor) -> Tensor:
-        """Values as data, not clamped: a field may leave the range of its data."""
+        """Values scaled back to data in [0, 1], not clamped: a field may exceed the range."""
         return (values - self.low) / (self.high - self.low)
 
     def observe(
@@ -120,11 +124,11 @@ class Modality:
         together: bool = False,
         keep_grid: bool = False,
     ) -> Batch:
-        """What training sees of data.
+        """A training batch of these data.
 
-        points: so many observations of each signal, at random; None: all. together: the same ones
-            of every signal. keep_grid: the context is a grid, whatever ``points`` says of the
-            target.
+        points: number of random observations of each signal; None: all.
+        together: whether every signal has the same ones.
+        keep_grid: whether the context is the whole grid in any case.
         """
         data = Data.of(data)
         if data.shape[1] != self.channels or len(data.shape) != 2 + len(self.shape()):
@@ -141,11 +145,11 @@ class Modality:
         return Batch(whole if keep_grid else some, some)
 
     def encoding(self, data: Data | Tensor) -> Signal:
-        """What a code is found from, outside training."""
+        """The signal that is encoded outside training."""
         return self.observe(data).context
 
     def coords_of(self, data: Data) -> Coords:
-        """Where these data are observed: (1 | batch, points, coord)."""
+        """Coordinates of all observations of these data: (1 | batch, points, coord)."""
         return self.grid(data.shape[2:])
 
     def assemble(
@@ -159,35 +163,33 @@ class Modality:
 
     def as_observed(self, values: Values, data: Data) -> Data:
         """Values at ``coords_of(data)`` in the shape of these data, not clamped."""
-        made = self.denormalize(values)
-        return replace(data, values=made.mT.reshape(len(made), *data.shape[1:]))
+        decoded = self.denormalize(values)
+        return replace(data, values=decoded.mT.reshape(len(decoded), *data.shape[1:]))
 
     def save(self, data: Data, path: str | Path) -> Path | None:
-        """One datum (a batch of 1) as the usual file of its kind; returns the path.
+        """Write one datum (a batch of 1) to a file; returns its path.
 
-        None: there is nothing to write, as of a shape without a surface.
+        Returns None where there is nothing to write: a shape without a surface.
         """
-        path = export.as_path(path)
+        path = atomic.as_path(path)
         return export.npy(data.tensor[0], path.with_suffix(".npy"))
 
     def to_image(self, datum: Tensor) -> Tensor | None:
-        """How a datum looks: (3, height, width) in [0, 1]; None where it cannot be shown."""
+        """An image of a datum: (3, height, width) in [0, 1]; None where there is none."""
         return None
 
     def images(self, data: Tensor) -> Tensor | None:
-        """Data as images (batch, channel, height, width), as they are, of views the first ones;
-        None where they are none.
-        """
+        """Data as images (batch, channel, height, width), first views of views; None for others."""
         return None
 
     # -- what only some kinds of data have
 
     def one_view(self, data: Data) -> Data:
-        """Of views the first one that is held out, or else the first; other data as they are."""
+        """The first view, of those held out if there are any; other data as they are."""
         return data
 
     def cameras(self, count: int | None = None) -> Cameras | None:
-        """The cameras that data are looked at with where none are given; None of other data."""
+        """The default cameras of views; None for other data."""
         return None
 
     def rows(
@@ -196,9 +198,9 @@ class Modality:
         window: Extent | None = None,
         frame: float | None = None,
     ) -> tuple[tuple[int, ...], Callable[[slice], Coords]]:
-        """How a datum is drawn in strips: its axes, and what gives the coordinates (1, points,
-        coord) of some of its rows. Only of ``Grid`` a part can be drawn: a window, a frame.
+        """The axes of a datum, and a function from a slice of its rows to their coordinates.
 
+        Coordinates are (1, points, coord). Only ``Grid`` can draw a part: a window, or a frame.
         Raises InputError for a part of other data.
         """
         if frame is not None or any(tuple(ends) != (0, 1) for ends in window or ()):
@@ -214,12 +216,12 @@ class Modality:
         function: Function | None = None,
         project: int = 0,
     ) -> Mesh | None:
-        """The surface of a shape. Raises InputError where data are none."""
+        """The surface of a shape. Raises InputError for data that are not shapes."""
         raise InputError("meshes are of shapes: this run's data are none.")
 
 
 def index_of(data: Data) -> Tensor:
-    """The index of each datum in its set; 0, 1, 2 ... where it is not known."""
+    """The index of each datum in its set, (batch,); 0, 1, 2 ... where it is not known."""
     if data.index is not None:
         return data.index
     return torch.arange(len(data), device=data.tensor.device)

@@ -11,23 +11,23 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from fieldloom import export
+from fieldloom import atomic, export
 from fieldloom.errors import InputError
 from fieldloom.geometry.isosurface import isosurface, project_to_level
-from fieldloom.geometry.mesh import Mesh, from_unit
+from fieldloom.geometry.mesh import Mesh, denormalize_mesh
 from fieldloom.geometry.preview import preview, turntable
 from fieldloom.modalities.grid import Context, Grid, Placement
 from fieldloom.modalities.modality import Range, index_of
 from fieldloom.types import Batch, Coords, Data, Function, Signal, Values
 
 LEVEL = 0.5
-"""Where the surface is."""
+"""The level of the surface."""
 
 
 class Voxels(Grid):
     """Occupancy (batch, 1, depth, height, width) on a grid; decoded data become meshes.
 
-    size, coords, range, context: as of a grid. up: the axis that previews hold upright.
+    size, coords, range, context: as in ``Grid``. up: the axis that points upwards in images.
     """
 
     def __init__(
@@ -53,47 +53,45 @@ class Voxels(Grid):
     ) -> Mesh | None:
         """The surface of a datum (1, *axes): None where there is none.
 
-        Vertices stand in the modality's coordinates, or, by ``frame`` (centre and scale, (4,)),
-        where the original stood. function: the datum at any coordinates, (1, points, 3) -> (1,
-        points, 1), onto whose level set ``project`` Newton steps move the vertices, none farther
-        than a cell.
+        Vertices are in the modality's coordinates, or, with ``frame`` (centre and scale, (4,)), in
+        those of the original. function: the datum at any coordinates, (1, points, 3) -> (1, points,
+        1); ``project`` Newton steps move the vertices onto its level set, each by at most a cell.
         """
         x, y, z = (self.placement.axis(n).numpy() for n in datum.shape[1:])
         found = isosurface(datum[0].detach().cpu().double().numpy(), (x, y, z), LEVEL)
         if found is not None and function is not None and project:
             cell = (self.placement.high - self.placement.low) / min(datum.shape[1:])
             found = project_to_level(found, function, LEVEL, project, max_step=cell)
-        return found if found is None or frame is None else from_unit(found, frame)
+        return found if found is None or frame is None else denormalize_mesh(found, frame)
 
     def save(self, data: Data, path: str | Path) -> Path | None:
-        """The mesh of a datum as GLB, PLY, OBJ or STL (GLB where the path names none of them).
+        """Write the mesh of a datum as GLB, PLY, OBJ or STL (GLB for other suffixes).
 
-        It stands where the frame says that the original did. ``.npy`` keeps the numbers instead.
-
-        Returns None, and writes nothing, where the datum has no surface.
+        The mesh is in the coordinates of the original, by the data's frame. ``.npy`` writes the
+        numbers instead. Returns None, and writes nothing, where the datum has no surface.
         """
-        path, (datum,) = export.as_path(path), data.tensor
+        path, (datum,) = atomic.as_path(path), data.tensor
         if path.suffix == ".npy":
             return export.npy(datum, path)
         found = self.mesh(datum, None if data.frame is None else data.frame[0])
         if found is None:
             return None
-        named = path if path.suffix in export.MESHES else path.with_suffix(".glb")
-        return export.mesh(found.vertices, found.faces, named)
+        path = path if path.suffix in export.MESHES else path.with_suffix(".glb")
+        return export.mesh(found.vertices, found.faces, path)
 
     def to_image(self, datum: Tensor, size: int = 128) -> Tensor:
         """A shaded image of the surface: (3, size, size) in [0, 1]."""
         return _as_tensor(preview(self.mesh(datum), size, up=self.up))
 
     def turn(self, datum: Tensor, frames: int = 36, size: int = 192) -> list[Tensor]:
-        """Images from all around, at equal steps."""
+        """Images of one turn around the upward axis: (3, size, size) in [0, 1] each."""
         return [_as_tensor(x) for x in turntable(self.mesh(datum), frames, size, self.up)]
 
 
 class Points(Voxels):
     """Occupancy or distance at scattered points: values (batch, points, 1) at coordinates.
 
-    Observations are the points as they are; what is decoded is a grid of ``size``, as of voxels.
+    Observations are the given points; data are decoded on a grid of ``size``, as voxels are.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from fieldloom import export
+from fieldloom import atomic, export
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resize_intrinsics
 from fieldloom.modalities.modality import (
@@ -28,20 +28,20 @@ class Views(Modality):
     """Data (batch, view, channel, height, width) in [0, 1], with a camera each.
 
     size:   of an image, (height, width) or one number for both.
-    held:   the last so many views of each signal are kept apart: never trained on, never encoded
-            from; the evaluation compares with them.
-    support: so many views of a signal are encoded, others are predicted; or the least and the most
-            of them, their number drawn for each batch in training, and the most encoded from, at
-            even distances among those not held out. None: all are encoded, and the same predicted.
-    query:  so many other views of a signal are predicted, where there is a support.
-    rays:   encoded from so many rays a signal (always the same ones); None: from all.
-    patch:  training sees so many rows and columns of one view of each signal, at even distances,
-            instead of scattered rays: what a critic of images needs. None: scattered rays.
-    range:  what [0, 1] becomes inside: ``signed`` is [-1, 1], ``unit`` leaves it.
-    radius, focal, elevation, up: of the orbit that views are rendered from where no cameras are
-            given: distance to the origin, focal length over width, degrees, the upright axis. Taken
-            from the data where a recipe is silent.
-    orbit:  number of its views.
+    held:   number of held-out views, the last ones of each signal: never trained on nor encoded;
+            the evaluation compares with them.
+    support: number of views of a signal that are encoded, while others are predicted; or its
+            range, from which it is drawn for each batch in training (outside training it is the
+            largest, evenly spaced among the views that are not held out). None: all views are
+            encoded and predicted.
+    query:  number of other views of a signal that are predicted, where there is a support.
+    rays:   number of rays of a signal that are encoded (always the same ones); None: all.
+    patch:  training sees a grid of this many evenly spaced rows and columns of one view of each
+            signal, as a critic of images needs it. None: scattered rays.
+    range:  of normalized values: ``signed`` is [-1, 1], ``unit`` [0, 1].
+    radius, focal, elevation, up: of the orbit of default cameras: distance to the origin, focal
+            length over image width, degrees, the upward axis. The data suggest them.
+    orbit:  number of cameras of the orbit.
     """
 
     kind, unit = "views", "view"
@@ -110,10 +110,12 @@ class Views(Modality):
     ) -> Batch:
         """Data as rays (origin | direction) and their colours.
 
-        points: so many rays of each signal, drawn from all pixels of all its views that are not
-        held out; only these are read. None: all. together: the same pixels of every signal. With a
-        support: rays of its views are the context, all of them where ``keep_grid``, rays of the
-        query views the target.
+        points: number of random rays of each signal, from all its views that are not held out; only
+            these are read. None: all.
+        together: whether every signal has the same pixels.
+        keep_grid: whether the context has all rays of its views in any case.
+
+        With a support, rays of its views are the context, and rays of the query views the target.
         """
         seen = self.select_seen(Data.of(data))
         if self.most:
@@ -125,7 +127,7 @@ class Views(Modality):
         return Batch(signal, signal)
 
     def encoding(self, data: Data | Tensor) -> Signal:
-        """What a code is found from: ``rays`` rays of the views that are not held out."""
+        """The signal that is encoded: ``rays`` rays of the views that are not held out."""
         data = Data.of(data)
         if self.most and self.rays is None:
             return self.support(data, self.most)
@@ -133,7 +135,10 @@ class Views(Modality):
         return self._signal(self.select_seen(data), self.rays, generator, together=True)
 
     def support(self, data: Data, count: int) -> Signal:
-        """All rays of ``count`` views at even distances among those that are not held out."""
+        """All rays of ``count`` evenly spaced views among those that are not held out.
+
+        Raises InputError for more views than there are.
+        """
         seen = self.select_seen(data)
         kept = seen.shape[1]
         if not 1 <= count <= kept:
@@ -144,7 +149,7 @@ class Views(Modality):
     def select_seen(self, data: Data) -> Data:
         """The views that are not held out.
 
-        Raises InputError where there are none, or data are no views with their cameras.
+        Raises InputError where there are none, and for data that are not views with cameras.
         """
         if data.cameras is None:
             raise InputError("modality 'views' needs a camera for each view: c2w and intrinsics.")
@@ -164,7 +169,7 @@ class Views(Modality):
         return select_views(data, slice(first, first + 1))
 
     def count_seen(self, data: Data) -> int:
-        """How many views are not held out. Raises InputError where none are."""
+        """The number of views that are not held out. Raises InputError where there are none."""
         kept = data.shape[1] - self.held
         if kept < 1:
             raise InputError(
@@ -201,7 +206,7 @@ class Views(Modality):
     def _signal(
         self, data: Data, points: int | None, generator: Generator | None, together: bool
     ) -> Signal:
-        """Rays of these views, all of them or so many at random."""
+        """Rays of these views: all of them, or ``points`` random ones."""
         values, c2w, intrinsics = _parts(data)
         batch, views, _, height, width = values.shape
         index, label, total = index_of(data), data.label, views * height * width
@@ -218,12 +223,10 @@ class Views(Modality):
         return Signal(coords, self.normalize(values[row, view, :, v, u]), index, label=label)
 
     def _patches(self, data: Data, patch: int, generator: Generator | None) -> Signal:
-        """A grid of pixels of one view each; its step and its origin are drawn (GRAF's patches).
+        """A grid of pixels of one random view each, with random step and origin (GRAF's patches).
 
-        Positions are rounded to whole pixels.
-
-        Source: arXiv:2007.02442, section 3.2. The step goes from the view's size over the patch's
-        down to half of that, and is the same for the batch.
+        Source: arXiv:2007.02442, section 3.2. The step is between the image size over the patch
+        size and half of that, and the same for the batch. Positions are rounded to whole pixels.
         """
         values, c2w, intrinsics = _parts(data)
         batch, views, _, height, width = values.shape
@@ -249,7 +252,7 @@ class Views(Modality):
         window: Extent | None = None,
         frame: float | None = None,
     ) -> tuple[tuple[int, ...], Callable[[slice], Coords]]:
-        """Raises InputError: views are drawn one after another, not in strips."""
+        """Raises InputError: views are drawn one after another, and not in strips."""
         raise InputError("strips are of grids: this run's data are none.")
 
     def cameras(self, count: int | None = None) -> Cameras:
@@ -263,7 +266,7 @@ class Views(Modality):
     def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
         """Rays of all pixels of cameras: (1 | batch, views * height * width, 6).
 
-        cameras: theirs belong to images of the training size; None: an orbit.
+        cameras: with intrinsics of images of the training size; None: an orbit.
         """
         height, width = self.shape(resolution)
         cameras = self.cameras() if cameras is None else cameras
@@ -295,7 +298,7 @@ class Views(Modality):
     ) -> Data:
         """Colours (batch, views * pixels, channel) -> data (batch, view, channel, height, width).
 
-        cameras: as ``grid`` takes them; they become the data's, in pixels of this resolution.
+        cameras: as in ``grid``; the data get them, with intrinsics in pixels of this resolution.
         """
         height, width = self.shape(resolution)
         made = self.denormalize(values).unflatten(1, (-1, height, width)).movedim(-1, 2)
@@ -306,10 +309,10 @@ class Views(Modality):
         return Data(made, Cameras(own(cameras.c2w), own(sized)))
 
     def save(self, data: Data, path: str | Path) -> Path:
-        """The views of a datum: side by side as a PNG, or one after another as GIF or MP4."""
-        path, (datum,) = export.as_path(path), data.tensor
-        named = path if path.suffix in self.formats else path.with_suffix(".png")
-        return export.frames([export.pixels(view) for view in datum], named)
+        """Write the views of a datum side by side as PNG, or as the frames of a GIF or MP4."""
+        path, (datum,) = atomic.as_path(path), data.tensor
+        path = path if path.suffix in self.formats else path.with_suffix(".png")
+        return export.frames([export.pixels(view) for view in datum], path)
 
     def to_image(self, datum: Tensor) -> Tensor:
         """The first view: (3, height, width) in [0, 1]."""
@@ -320,7 +323,7 @@ class Views(Modality):
 
 
 def select_views(data: Data, which: slice | Tensor) -> Data:
-    """Some of the views of all data: the same ones of each."""
+    """The same views of all data."""
     values, cameras = data.tensor, data.cameras
     own = lambda x: x[:, which if isinstance(which, slice) else which.to(x.device)]
     sized = None if cameras is None else Cameras(own(cameras.c2w), own(cameras.intrinsics))
@@ -328,7 +331,7 @@ def select_views(data: Data, which: slice | Tensor) -> Data:
 
 
 def select_own_views(data: Data, which: Tensor) -> Data:
-    """Of each datum its own views (batch, views)."""
+    """Individual views of each datum. which: their indices (batch, views)."""
     values, c2w, intrinsics = _parts(data)
     row = torch.arange(len(data), device=values.device).unsqueeze(1)
     own = Cameras(c2w[row, which], intrinsics[row, which])

@@ -1,7 +1,7 @@
 """Dispatch of points to the matrices of tiled layers: segments, a permutation, gather and scatter.
 
-A tiled layer is a mixture of experts whose gate is the tile that a point lies in. Each layer wants
-the rows of one tile to stand together; rows are moved only where a layer finds them out of order.
+A tiled layer is a mixture of experts whose gate is the tile that a point lies in. Each layer needs
+the rows of one tile to be contiguous; rows are permuted only where they are not yet in this order.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 MIN_ROWS = 128
-"""Rows that a segment should have on average: so many fill a matrix product."""
+"""Rows that a segment should have on average: enough for an efficient matrix product."""
 
 Bounds = tuple[int, int, int]
-"""Of a segment: its first row, its last row (exclusive), and the index of its matrix."""
+"""First row, last row (exclusive) and index of the matrix of a segment."""
 
 
 class Segments(NamedTuple):
     """How a layer reads its rows: permuted, then segment by segment.
 
-    permutation: (n,) for each row of the layer's output the row of its input; None: the identity.
-    bounds: of the segments, none of them empty, in the order of rows; all rows of a segment meet
-            one matrix.
+    permutation: (n,), the input row of each output row; None: the identity.
+    bounds: of the segments, in the order of their rows; none is empty, and all rows of a segment
+            are multiplied by one matrix.
     """
 
     permutation: Tensor | None
@@ -37,7 +37,7 @@ class Dispatch(NamedTuple):
     segments:   how the layer reads the rows of the layer before; None for a layer that is not
                 tiled, which leaves them as they are.
     source:     (n,) the original index of each row; None: the identity.
-    contiguous: whether each signal's rows stand together, in the order of signals.
+    contiguous: whether the rows of each signal are contiguous, in the order of the signals.
     """
 
     segments: Segments | None
@@ -62,8 +62,8 @@ class Dispatch(NamedTuple):
 class Assignment(NamedTuple):
     """The tile (n,) of every point in a layer of ``tiles`` tiles.
 
-    own: each signal has matrices of its own, with the index signal * tiles + tile; otherwise all
-         signals share one matrix a tile.
+    own: whether each signal has its own matrices, with index signal * tiles + tile; otherwise all
+         signals share one matrix per tile.
     """
 
     tile: Tensor
@@ -72,10 +72,11 @@ class Assignment(NamedTuple):
 
 
 def dispatch(layers: Sequence[Assignment | None], batch: int, points: int) -> list[Dispatch]:
-    """The order of the points (batch, points) at every layer; None: a layer that is not tiled.
+    """The order of the points (batch, points) at every layer; layers that are not tiled are None.
 
-    Where a layer has to sort them, it sorts by the tiles of the layers after it too, as long as
-    MIN_ROWS points share all of these: then those find their segments without moving a row.
+    A layer that has to sort its points also sorts them by the tiles of the layers after it, as long
+    as at least MIN_ROWS points share all of these tiles: the later layers then find their segments
+    without a permutation.
     """
     source: Tensor | None = None
     contiguous, found = True, []
@@ -87,7 +88,7 @@ def dispatch(layers: Sequence[Assignment | None], batch: int, points: int) -> li
         if i in ready:
             found.append(Dispatch(Segments(None, ready[i]), source, contiguous))
             continue
-        together = _layers_sorted_at_once(layers, i, batch * points, batch)
+        together = _layers_to_sort_together(layers, i, batch * points, batch)
         key, total = _joint_key([layers[j] for j in together], batch, points)
         here = key if source is None else key.index_select(0, source)
         permutation = None
@@ -106,10 +107,10 @@ def dispatch(layers: Sequence[Assignment | None], batch: int, points: int) -> li
     return found
 
 
-def _layers_sorted_at_once(
+def _layers_to_sort_together(
     layers: Sequence[Assignment | None], first: int, n: int, batch: int
 ) -> list[int]:
-    """The layers, from the first on, whose tiles the points are sorted by at once."""
+    """Indices of the layers, from ``first`` on, by whose tiles one sort orders the points."""
     found: list[int] = []
     own, groups = False, 1
     for j, assignment in enumerate(layers[first:], first):
@@ -119,15 +120,16 @@ def _layers_sorted_at_once(
         if not found:
             own, groups = assignment.own, batch if assignment.own else 1
         elif assignment.own != own or groups * tiles * MIN_ROWS > n or not assignment.tile.is_cpu:
-            break  # an accelerator takes a matrix for every segment: it should have few
+            break  # an accelerator gathers a matrix for every segment: there should be few
         found.append(j)
         groups *= tiles
     return found
 
 
 def _joint_key(layers: Sequence[Assignment | None], batch: int, points: int) -> tuple[Tensor, int]:
-    """One number a point (n,) for its tiles in all of these layers, the first one's slowest, and
-    how many numbers there are.
+    """One sort key per point for its tiles in all of these layers: (n,), and the number of keys.
+
+    The tiles of the first layer vary slowest.
     """
     key, total = None, 1
     for assignment in layers:
@@ -150,19 +152,22 @@ def _argsort(key: Tensor, total: int) -> Tensor:
 
 
 def _bounds(ends: list[int], assignment: Assignment, batch: int) -> tuple[Bounds, ...]:
-    """Segments that are not empty, from the ends of all; a layer's matrices come round in them."""
+    """Bounds of the segments that are not empty, from the end rows of all segments.
+
+    Within a signal the tiles repeat: segment i belongs to tile i modulo the number of tiles.
+    """
     starts = [0, *ends[:-1]]
-    each = len(ends) // batch if assignment.own else len(ends)  # segments of one signal
+    per_signal = len(ends) // batch if assignment.own else len(ends)
     tiles = assignment.tiles
     return tuple(
-        (a, b, index // each * tiles + index % tiles)
+        (a, b, index // per_signal * tiles + index % tiles)
         for index, (a, b) in enumerate(zip(starts, ends, strict=True))
         if a < b
     )
 
 
 def invert(permutation: Tensor) -> Tensor:
-    """The permutation (n,) that undoes one."""
+    """The inverse of a permutation: (n,)."""
     inverse = torch.empty_like(permutation)
     inverse[permutation] = torch.arange(len(permutation), device=permutation.device)
     return inverse

@@ -1,6 +1,6 @@
-"""Initial draws of torch.nn's layers: of single linear layers, and of whole networks.
+"""Initialisation of torch.nn's layers: of single linear layers, and of whole networks.
 
-A linear layer draws its weights, then its biases, from the generator (None: torch's own).
+Weights are drawn first, then biases, from the generator (None: torch's default generator).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def torch_linear(
 ) -> nn.Linear:
     """Weights and biases in U(-1/sqrt(inputs), 1/sqrt(inputs)), as torch.nn.Linear draws them.
 
-    bias: what all biases are instead.
+    bias: a constant value of all biases; None: draw them.
     """
     layer, bound = nn.Linear(inputs, outputs), inputs**-0.5
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
@@ -27,7 +27,7 @@ def torch_linear(
 
 
 def kaiming_linear(inputs: int, outputs: int, generator: Generator | None) -> nn.Linear:
-    """Weights N(0, 2 / inputs), for rectifiers (arXiv:1502.01852, eq. 10); biases 0.01 N(0, 1)."""
+    """Weights N(0, 2 / inputs), for ReLU (arXiv:1502.01852, eq. 10); biases 0.01 N(0, 1)."""
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, 0, math.sqrt(2 / inputs), generator=generator)
     nn.init.normal_(layer.bias, 0, 0.01, generator=generator)
@@ -43,9 +43,9 @@ def lecun_linear(inputs: int, outputs: int, generator: Generator | None) -> nn.L
 
 
 def init_normal(network: nn.Module, std: float = 0.02) -> None:
-    """N(0, std^2) for linear maps and embeddings, zero for biases: as GPT-2's released code does.
+    """Initialise linear maps and embeddings by N(0, std^2), and biases by zero, as GPT-2's code.
 
-    Parameters of other modules stay as they are.
+    Parameters of other modules are not changed.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Embedding):

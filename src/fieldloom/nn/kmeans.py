@@ -1,7 +1,7 @@
 """k-means: Lloyd's algorithm from k-means++, and an exact, faster one for single numbers.
 
-Points are (n, width). ``mask``, of the same shape, is 1 where a point has a number and 0 where it
-is shorter than the others (its own number there is zero): distances count the numbers that it has.
+Points are (n, width). ``mask``, of the same shape, is 1 where a point has a component and 0 where
+it is padded (the point is zero there); padded components do not count in distances.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-Points = Float[Tensor, "n width"]
+Vectors = Float[Tensor, "n width"]
 Centroids = Float[Tensor, "k width"]
 Numbers = NDArray[np.float64]
 
 DISTANCES = 1 << 24
-"""Distances that are held at a time: 64 MiB of float32."""
+"""Distances that are in memory at a time: 64 MiB of float32."""
 
 
-def nearest_centroids(points: Points, mask: Points, centroids: Centroids) -> Int[Tensor, " n"]:
+def nearest_centroids(points: Vectors, mask: Vectors, centroids: Centroids) -> Int[Tensor, " n"]:
     """The index of each point's nearest centroid, by squared distance."""
     if centroids.shape[1] == 1:
         order = centroids[:, 0].argsort(stable=True)
@@ -31,15 +31,15 @@ def nearest_centroids(points: Points, mask: Points, centroids: Centroids) -> Int
     found = []
     for some, own in zip(points.split(each), mask.split(each), strict=True):
         length = squares.sum(1) if own.all() else own @ squares.T
-        # by a matrix product: rounding takes one for another only where both are as near
+        # by a matrix product: its rounding confuses two centroids only at equal distances
         found.append(torch.addmm(length, some, centroids.T, alpha=-2).argmin(1))
     return torch.cat(found) if found else points.new_empty(0, dtype=torch.long)
 
 
-def kmeans(points: Points, mask: Points, k: int, iterations: int = 25) -> Centroids:
-    """Centroids by Lloyd's iterations from k-means++: deterministic.
+def kmeans(points: Vectors, mask: Vectors, k: int, iterations: int = 25) -> Centroids:
+    """k centroids by Lloyd's iterations from k-means++; deterministic.
 
-    Centroids without points move to the points that are farthest from their own.
+    Centroids without points move to the points that are farthest from their centroids.
     """
     centroids = seed_centroids(points, mask, k, Generator().manual_seed(0))
     for step in range(iterations):
@@ -60,10 +60,10 @@ def kmeans(points: Points, mask: Points, k: int, iterations: int = 25) -> Centro
     return centroids
 
 
-def seed_centroids(points: Points, mask: Points, k: int, generator: Generator) -> Centroids:
-    """k-means++ (Arthur and Vassilvitskii, 2007, section 2.2): k of the points.
+def seed_centroids(points: Vectors, mask: Vectors, k: int, generator: Generator) -> Centroids:
+    """k of the points, by k-means++ (Arthur and Vassilvitskii, 2007, section 2.2).
 
-    Each next one is drawn in proportion to its squared distance to the nearest of those before it.
+    Each point is drawn in proportion to its squared distance to the nearest point drawn before.
     """
     first = int(torch.randint(len(points), (1,), generator=generator))
     chosen = [points[first]]
@@ -78,11 +78,12 @@ def seed_centroids(points: Points, mask: Points, k: int, generator: Generator) -
 
 
 def lloyd_max(values: Float[Tensor, "n 1"], k: int) -> Float[Tensor, "k 1"]:
-    """Centroids of single numbers, ascending: a fixed point of Lloyd's algorithm, deterministic.
+    """Ascending centroids of scalars: a fixed point of Lloyd's algorithm; deterministic.
 
-    Cells of sorted numbers are ranges, and their means differences of cumulative sums, so that an
-    iteration costs no pass over the numbers. Two starts are tried, quantiles and what is best for
-    smooth densities (centroids as dense as density^(1/3)); the one of less squared error is kept.
+    Cells of sorted numbers are ranges, and their means are differences of cumulative sums, so that
+    an iteration needs no pass over the numbers. There are two starts: quantiles, and the optimum
+    for smooth densities (centroids as dense as density^(1/3)); the result of the smaller squared
+    error is returned.
     """
     data = np.sort(values[:, 0].double().cpu().numpy())
     sums = np.concatenate([[0.0], np.cumsum(data)])
@@ -100,9 +101,10 @@ def lloyd_max(values: Float[Tensor, "n 1"], k: int) -> Float[Tensor, "k 1"]:
 def _split_cells(
     data: Numbers, sums: Numbers, squares: Numbers, centroids: Numbers
 ) -> tuple[NDArray[np.int64], Numbers, Numbers]:
-    """Edges of the cells of ascending centroids in the data, their means and squared errors.
+    """Edges of the cells of ascending centroids, the cells' means, and their squared errors.
 
-    The mean of an empty cell is its centroid. sums, squares: cumulative, from 0.
+    The mean of an empty cell is its centroid. sums, squares: cumulative sums of the data and of
+    their squares, both starting with 0.
     """
     inner = np.searchsorted(data, (centroids[1:] + centroids[:-1]) / 2)
     edges = np.concatenate([[0], inner, [len(data)]])
@@ -115,16 +117,16 @@ def _split_cells(
 def _iterate_lloyd(
     data: Numbers, sums: Numbers, squares: Numbers, centroids: Numbers, iterations: int = 10_000
 ) -> Numbers:
-    """Ascending centroids that no iteration changes, or those after the last one.
+    """Iterate ascending centroids until they no longer change, at most ``iterations`` times.
 
-    Centroids of empty cells split the cells of the largest errors: the upper half gets its own.
+    Centroids of empty cells move to the upper halves of the cells with the largest errors.
     """
     for _ in range(iterations):
         edges, means, errors = _split_cells(data, sums, squares, centroids)
         empty = np.flatnonzero(np.diff(edges) == 0)
         worst = np.argsort(-errors, kind="stable")[: len(empty)]
         ends = [np.clip(i, 0, len(data) - 1) for i in (edges[worst], edges[worst + 1] - 1)]
-        worst = worst[data[ends[0]] < data[ends[1]]]  # of equal numbers there is nothing to split
+        worst = worst[data[ends[0]] < data[ends[1]]]  # equal numbers cannot be split
         for index, cell in zip(empty, worst, strict=False):
             middle = (edges[cell] + edges[cell + 1]) // 2
             means[index] = data[middle : edges[cell + 1]].mean()

@@ -1,4 +1,4 @@
-"""Linear layers over shared or own weights, activations, initial draws, Fourier features."""
+"""Linear layers with shared or own weights, activations, initial draws, Fourier features."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Init = Literal["torch", "kaiming", "xavier", "outputs"]
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W + b for a batch of signals: THE hot path of the package.
 
-    x (batch, points, in), weight (1 | batch, in, out), bias (1 | batch, out) or None. A weight
-    shared by the whole batch is one plain matrix product over all points; own weights are a batched
-    one.
+    x (batch, points, in), weight (1 | batch, in, out), bias (1 | batch, out) or None. Returns
+    (batch, points, out). A weight that the whole batch shares is one matrix product over all
+    points; own weights are a batched product.
     """
     batch, points, _ = x.shape
-    if weight.dtype == torch.bfloat16:  # the layer before may have been float32 (System.evaluate)
+    if weight.dtype == torch.bfloat16:  # the input may be float32 (System.evaluate)
         x = x.to(weight.dtype)
     if len(weight) == 1 and (bias is None or len(bias) == 1):
         flat = x.reshape(batch * points, -1)
@@ -39,9 +39,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.baddbmm(bias[:, None], x, weight)
 
 
-# Activations. Each maps a pre-activation to a value, in the argument's own memory where it can (the
-# caller hands over a tensor that it does not need again): a sine's gradient needs its argument, a
-# rectifier's is known from its result.
+# Activations. Each works in place where autograd allows it (callers do not use the argument again):
+# the gradient of a sine needs its argument, that of a ReLU only its result.
 
 
 def sine(x: Tensor) -> Tensor:
@@ -74,7 +73,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activation_of(name: str) -> Callable[[Tensor], Tensor]:
-    """Raises InputError for a name that is none."""
+    """The activation of this name. Raises InputError for an unknown name."""
     if name not in ACTIVATIONS:
         raise unknown("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]
@@ -84,23 +83,27 @@ def activation_of(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def bound(fan_in: int, fan_out: int, init: Init) -> float:
-    """Of a weight's uniform draw."""
+    """The bound b of a weight's uniform draw from [-b, b]: one of PyTorch's, Kaiming's, Xavier's.
+
+    ``outputs`` is PyTorch's with the number of outputs in place of that of inputs.
+    """
     if init in ("torch", "outputs"):
         return 1 / math.sqrt(fan_in if init == "torch" else fan_out)
     return math.sqrt(6 / (fan_in if init == "kaiming" else fan_in + fan_out))
 
 
 def uniform(shape: tuple[int, ...], bound: float) -> Draw:
-    """U(-bound, bound)."""
+    """A function that draws a tensor of this shape from U(-bound, bound)."""
     return lambda generator: torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
 
 def normal(shape: tuple[int, ...], std: float) -> Draw:
-    """N(0, std^2)."""
+    """A function that draws a tensor of this shape from N(0, std^2)."""
     return lambda generator: torch.empty(shape).normal_(0, std, generator=generator)
 
 
 def zeros(shape: tuple[int, ...]) -> Draw:
+    """A function that returns zeros of this shape."""
     return lambda generator: torch.zeros(shape)
 
 

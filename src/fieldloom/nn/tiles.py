@@ -2,9 +2,9 @@
 
 Source: Levels-of-Experts, Hao et al., NeurIPS 2022, equations 3 to 5.
 
-A layer has one matrix a tile; the tiles repeat over space, and a point takes the matrix of its
-tile, or a blend of those around it. Points are sorted by their tiles, so that each matrix is one
-product with a segment of rows: no weight is ever gathered for a point.
+A layer has one matrix per tile; the tiles repeat over space, and a point is multiplied by the
+matrix of its tile, or by a blend of those around it. Points are sorted by their tiles, so that each
+matrix is multiplied by one segment of rows, and weights are never gathered per point.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def strides(tiles: Sequence[int]) -> list[int]:
 
 
 def blend_corners(q: Tensor, tiles: Sequence[int]) -> tuple[list[list[int]], Tensor]:
-    """The tiles that positions (n, d) lie between, and the coefficient of each (eq. 4).
+    """The tiles around each position (n, d), and their interpolation coefficients (eq. 4).
 
     Returns the table of corner indices (corners, tiles), see ``corner_table``, and the coefficients
-    (n, corners), which add up to 1. Axes of one tile have one corner: there the published formula
+    (n, corners), which add up to 1. An axis of one tile has one corner, where the published formula
     is wrong.
     """
     offset, weights = q - q.floor(), []
@@ -53,22 +53,23 @@ def blend_corners(q: Tensor, tiles: Sequence[int]) -> tuple[list[list[int]], Ten
 
 
 def corner_steps(tiles: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """The offset of each corner from the tile that a position lies in, in tiles: 2^d, or fewer."""
+    """The offset in tiles of each corner from the tile that a position lies in: at most 2^d."""
     return product(*((0, 1) if count > 1 else (0,) for count in tiles))
 
 
 @cache
 def corner_table(tiles: tuple[int, ...]) -> list[list[int]]:
-    """The table of corner indices (corners, tiles): for each tile the index of its neighbour at
-    each corner; tiles repeat beyond the last.
+    """For each corner and tile, the index of the tile's neighbour at that corner: (corners, tiles).
+
+    Tiles repeat periodically.
     """
     table = []
     for step in corner_steps(tiles):
-        moved = (
-            [(p + s) % n for p, s, n in zip(place, step, tiles, strict=True)]
-            for place in product(*map(range, tiles))
+        neighbours = (
+            [(i + s) % n for i, s, n in zip(tile, step, tiles, strict=True)]
+            for tile in product(*map(range, tiles))
         )
-        table.append([sum(map(math.prod, zip(m, strides(tiles), strict=True))) for m in moved])
+        table.append([sum(map(math.prod, zip(x, strides(tiles), strict=True))) for x in neighbours])
     return table
 
 
@@ -79,16 +80,17 @@ def tiled_linear(
     bias: Tensor | None = None,
     blend: tuple[list[list[int]], Tensor] | None = None,
 ) -> Tensor:
-    """Rows of x times the matrices of their segments: (n, in) -> (n, out), in the new order.
+    """Multiply the rows of x by the matrices of their segments: (n, in) -> (n, out).
 
+    The result is in the order of the segments.
     weight: (matrices, in, out). bias: (out,), shared, or None.
     blend:  the table of corner indices (corners, matrices), and the coefficients (n, corners) in
-            the new order; None: each row meets the matrix of its segment alone.
+            the order of the segments; None: only the matrix of its segment applies to a row.
 
     y_r = sum_c fraction_rc W[corner_c(matrix of r)] x_r + b   (eq. 3)
     """
     table, fractions = blend or ([list(range(len(weight)))], None)
-    if torch.is_autocast_enabled(x.device.type):  # which knows nothing of products into slices
+    if torch.is_autocast_enabled(x.device.type):  # autocast does not cover products into slices
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
@@ -106,7 +108,7 @@ def compose_tiled_linear(
     segments: Segments,
     table: list[list[int]],
 ) -> Tensor:
-    """``tiled_linear``, made of operations that torch can differentiate any number of times."""
+    """``tiled_linear`` composed of operations that torch can differentiate any number of times."""
     rows = x if segments.permutation is None else x.index_select(0, segments.permutation)
     y: Tensor | None = None
     for corner, own in enumerate(table):
@@ -119,10 +121,10 @@ def compose_tiled_linear(
 
 
 def segment_matmul(rows: Tensor, segments: Segments, weight: Tensor, own: list[int]) -> Tensor:
-    """Each segment of rows (n, in) times its matrix: (n, out).
+    """Multiply each segment of rows (n, in) by its matrix: (n, out).
 
-    own: the row of the table of corner indices. Short segments are one batched product; long ones
-    are a single call on an accelerator, a loop on a CPU.
+    own: one row of the table of corner indices. Short segments become one batched product; long
+    ones are a single grouped product on an accelerator, and a loop on a CPU.
     """
     if are_short(segments, len(rows)):
         return padded_matmul(rows, segments, weight, own)
@@ -132,13 +134,14 @@ def segment_matmul(rows: Tensor, segments: Segments, weight: Tensor, own: list[i
     taken = torch.tensor([own[matrix] for _, _, matrix in segments.bounds], device=weight.device)
     y = F.grouped_mm(rows.contiguous(), weight.index_select(0, taken), offs=ends)
     if y.requires_grad:
-        y.register_hook(lambda grad: grad.contiguous())  # it refuses an expanded one
+        y.register_hook(lambda grad: grad.contiguous())  # grouped_mm refuses expanded gradients
     return y
 
 
 def are_short(segments: Segments, n: int) -> bool:
-    """Whether segments are many, short and of much the same length, each with a matrix of its own,
-    as in a batch of small signals.
+    """Whether there are many short segments of similar lengths, each with its own matrix.
+
+    This is the case for a batch of small signals.
     """
     bounds = segments.bounds
     longest = max((b - a for a, b, _ in bounds), default=0)
@@ -149,11 +152,11 @@ def are_short(segments: Segments, n: int) -> bool:
 
 def padded_matmul(rows: Tensor, segments: Segments, weight: Tensor, own: list[int]) -> Tensor:
     """``segment_matmul`` with segments padded to one length; products of padding are dropped."""
-    where = rows.device
-    first, last, matrix = torch.tensor(segments.bounds, device=where).unbind(1)
-    taken = torch.tensor(own, device=where)[matrix]
+    device = rows.device
+    first, last, matrix = torch.tensor(segments.bounds, device=device).unbind(1)
+    taken = torch.tensor(own, device=device)[matrix]
     each = int((last - first).max())
-    index = first.unsqueeze(1) + torch.arange(each, device=where)
+    index = first.unsqueeze(1) + torch.arange(each, device=device)
     inside = index < last.unsqueeze(1)
     index = index.clamp(max=len(rows) - 1).flatten()
     filled = rows.index_select(0, index).unflatten(0, (-1, each))
@@ -168,8 +171,9 @@ def fits_grouped_mm(rows: Tensor, weight: Tensor) -> bool:
 
 
 class TiledLinear(torch.autograd.Function):
-    """``compose_tiled_linear`` for a CPU, in segments that stay in its cache: a gathered copy of
-    all rows is never written to memory, forward or backward.
+    """``compose_tiled_linear`` for a CPU: one segment after another, each within the CPU's cache.
+
+    Neither pass writes a gathered copy of all rows to memory.
     """
 
     @staticmethod
@@ -204,7 +208,7 @@ class TiledLinear(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative will be asked for
             return _double_backward(ctx, grad)
         segments, table, needed = ctx.segments, ctx.table, ctx.needs_input_grad
-        grad_x = torch.empty_like(x) if needed[0] else None  # every row is met once
+        grad_x = torch.empty_like(x) if needed[0] else None  # every row is written once
         grad_weight = torch.zeros_like(weight) if needed[1] else None
         grad_fractions = (
             torch.empty_like(fractions) if fractions is not None and needed[3] else None
@@ -234,10 +238,9 @@ class TiledLinear(torch.autograd.Function):
 
 
 def _double_backward(ctx: Any, grad: Tensor) -> Any:
-    """The gradient, of operations that can be differentiated again.
+    """The gradients, composed of operations that can be differentiated again.
 
-    Written out: the input may have come from the same matrices, and its own way to them is not
-    this layer's.
+    They are written out, since autograd would also follow the input back to the same matrices.
     """
     x, weight, bias, fractions = ctx.saved_tensors
     segments, table = ctx.segments, ctx.table

@@ -29,9 +29,9 @@ def check_heads(width: int, heads: int) -> None:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. bias: of the maps to queries, keys and values; the last has one.
+    """Multi-head self-attention, equivariant to permutations of the tokens.
 
-    Permuting the rows permutes the answer.
+    bias: whether the maps to queries, keys and values have biases; the output map always has one.
     """
 
     def __init__(self, width: int, heads: int, bias: bool = True) -> None:
@@ -48,7 +48,10 @@ class Attention(nn.Module):
 
 
 def perceptron(width: int, ratio: float) -> nn.Sequential:
-    """Two linear layers with the exact GELU between them; ratio: hidden units over the width."""
+    """Two linear layers with the exact GELU between them.
+
+    ratio: hidden units over the width. Raises InputError where it leaves no hidden unit.
+    """
     if not 0.5 < ratio * width < math.inf:
         raise InputError(f"ratio = {ratio}: a number, and at least one hidden unit over the width.")
     hidden = round(ratio * width)
@@ -58,7 +61,7 @@ def perceptron(width: int, ratio: float) -> nn.Sequential:
 class Block(nn.Module):
     """x + Attention(LN x), then x + MLP(LN x): a pre-norm block (arXiv:2002.04745).
 
-    dropout: of both answers before they are added, in training.
+    dropout: on both residual branches, in training.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Block(nn.Module):
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x (batch, tokens, width) by one scale and shift a signal, (batch, width)."""
+    """(1 + scale) x + shift: x (batch, tokens, width), shift and scale (batch, width)."""
     return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
 
 
@@ -102,10 +105,10 @@ class AdaptiveBlock(nn.Module):
         return x + gate2.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
 
-class Cache:
-    """Keys and values of the tokens so far, of one attention: generating asks for each only once.
+class KeyValueCache:
+    """Keys and values of the tokens so far, of one attention layer, for generation.
 
-    capacity: tokens that there will be at most.
+    capacity: the largest number of tokens.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -113,7 +116,10 @@ class Cache:
         self.held: tuple[Tensor, Tensor] | None = None
 
     def add(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """New ones (batch, heads, new, width) -> all so far. Raises InputError beyond capacity."""
+        """Add keys and values (batch, heads, new, width); returns those of all tokens so far.
+
+        Raises InputError beyond the capacity.
+        """
         first, last = self.length, self.length + keys.shape[2]
         if last > self.capacity:
             raise InputError(f"cache: {last} tokens; it was made for {self.capacity}.")
@@ -127,12 +133,12 @@ class Cache:
 
 
 class CausalAttention(Attention):
-    """Self-attention in which no token sees a later one (arXiv:1706.03762, section 3.2.3)."""
+    """Self-attention in which no token sees later ones (arXiv:1706.03762, section 3.2.3)."""
 
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """(batch, tokens, width) -> the same shape.
 
-        cache: what it holds stands before x, and x is added to it.
+        cache: its tokens come before x, and x is added to it.
         """
         split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         q, k, v = (split(part) for part in self.qkv(x).chunk(3, -1))
@@ -149,8 +155,8 @@ class CausalAttention(Attention):
 class CausalBlock(nn.Module):
     """x + CausalAttention(LN x), then x + MLP(LN x).
 
-    norm: False leaves both LN out, as a released decoder has it whose norms are never called.
-    dropout: of both answers before they are added, in training.
+    norm: False leaves both LN out, as in a released decoder whose norms are never called.
+    dropout: on both residual branches, in training.
     """
 
     def __init__(
@@ -162,7 +168,7 @@ class CausalBlock(nn.Module):
         self.norm2, self.mlp = make(width), perceptron(width, ratio)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        """x (batch, tokens, width), behind what the cache holds -> the same shape."""
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """x (batch, tokens, width), the tokens after those of the cache -> the same shape."""
         x = x + self.dropout(self.attention(self.norm1(x), cache))
         return x + self.dropout(self.mlp(self.norm2(x)))

@@ -2,7 +2,7 @@
 
 from fieldloom.objectives.adversarial import Adversarial
 from fieldloom.objectives.critics import CRITICS
-from fieldloom.objectives.objective import AnyBatch, CodeBatch, Coding, Likelihood, Objective
+from fieldloom.objectives.objective import AnyBatch, CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.objectives.penalties import L2, PENALTIES
 from fieldloom.objectives.reconstruction import Reconstruction
 from fieldloom.objectives.reptile import Reptile
@@ -17,9 +17,9 @@ __all__ = [
     "Adversarial",
     "AnyBatch",
     "CodeBatch",
-    "Coding",
-    "Likelihood",
+    "CodecLoss",
     "Objective",
+    "PriorLoss",
     "Reconstruction",
     "Reptile",
 ]

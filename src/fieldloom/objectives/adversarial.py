@@ -20,16 +20,16 @@ from fieldloom.types import Batch, Coords, Signal, Values
 
 
 class Game(NamedTuple):
-    """What each player minimises, from logits of any shape.
+    """The losses of both players, from logits of any shape.
 
-    critic:    (logits of data, logits of samples) -> a number.
-    generator: logits of samples -> a number.
-    opinion:   what the log says of logits: probabilities, or the logits themselves.
+    critic:    loss of (logits of data, logits of samples).
+    generator: loss of the logits of samples.
+    score:     logits as they are logged: probabilities, or the logits themselves.
     """
 
     critic: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
-    opinion: Callable[[Tensor], Tensor]
+    score: Callable[[Tensor], Tensor]
 
 
 def logistic_critic(true: Tensor, fake: Tensor) -> Tensor:
@@ -59,23 +59,22 @@ GAMES: Mapping[str, Game] = {
 
 
 class Adversarial(Objective):
-    """A critic's step, then a generator's, with fresh codes each (arXiv:2102.04776, section 3.4).
+    """A critic's step, then a generator's, with new codes each (arXiv:2102.04776, section 3.4).
 
-    Samples are the fields of codes drawn from the prior, seen at the data's own coordinates.
+    Samples are the fields of codes drawn from the prior, evaluated at the data's coordinates.
 
     critic: a module (coords, values, grid) -> logits (batch, n), one for each signal or for each
-            part of it; their mean is its answer. Its spectral norms are updated in its own step
-            alone.
+            part of it, which are averaged. Its spectral norms are updated only in its own step.
     game:   ``logistic`` (GASP) or ``hinge`` (LoE): what the players minimise.
     r1:     weight of the penalty r1 / 2 * mean_b sum |d D(data) / d values|^2 on the critic
             (arXiv:1801.04406, eq. 9), on values only; 0 switches it off.
-    r1_of:  what is differentiated: the critic's ``probability`` (GASP released) or its ``logit``.
-    points: how many of the points of a batch are used, the same ones of every signal, since critics
-            look at neighbourhoods; None: all.
-    grid_dim: of the points of the grid that observations fill, as the modality states it.
+    r1_of:  D of the penalty: the critic's ``probability`` (GASP released) or its ``logit``.
+    points: number of points that are used, the same ones of every signal, since critics compare
+            neighbourhoods; None: all.
+    grid_dim: dimension of the grid that observations fill, as the modality states it.
 
-    A critic gets the coordinates of observations; where these are rays, which are no points of the
-    grid, the coordinates of their pixels. Points that were sampled have no grid.
+    A critic sees the coordinates of observations; those of rays are the coordinates of their
+    pixels. Points that were sampled have no grid.
 
     Raises InputError for a prior that learns, a conditioner without a code, arguments out of range,
     and for the penalty of a probability where the game is ``hinge``, which has none.
@@ -123,36 +122,36 @@ class Adversarial(Objective):
         coords, values, grid = self._points(batch.target)
         rays = self.grid_dim not in (None, coords.shape[-1])
         where = pixel_coords(batch.target, coords) if rays else coords
-        judge = lambda values: self.critic(where, values, grid)
+        logits_of = lambda values: self.critic(where, values, grid)
         if player == "generator":
             with freeze_spectral_norms(self.critic):
-                loss = self.game.generator(judge(self._sample(coords)))
+                loss = self.game.generator(logits_of(self._sample(coords)))
             return loss, {"loss": loss.detach()}
         with torch.no_grad():
             samples = self._sample(coords)
         values = values.detach().requires_grad_(self.r1 > 0)
-        true, fake = judge(values), judge(samples)
+        true, fake = logits_of(values), logits_of(samples)
         loss = self.game.critic(true, fake)
         logs = {
             "loss": loss.detach(),
-            "data": self.game.opinion(true.detach()).mean(),
-            "samples": self.game.opinion(fake.detach()).mean(),
+            "data": self.game.score(true.detach()).mean(),
+            "samples": self.game.score(fake.detach()).mean(),
         }
         if self.r1:
-            opinion = true.sigmoid() if self.r1_of == "probability" else true
-            (grad,) = torch.autograd.grad(opinion.mean(1).sum(), values, create_graph=True)
+            output = true.sigmoid() if self.r1_of == "probability" else true
+            (grad,) = torch.autograd.grad(output.mean(1).sum(), values, create_graph=True)
             squared_norm = grad.square().flatten(1).sum(1).mean()
             loss = loss + self.r1 / 2 * squared_norm
             logs["gradient"] = squared_norm.detach()
         return loss, logs
 
     def _sample(self, coords: Coords) -> Values:
-        """Values of fields of new codes, one for each signal of the batch."""
+        """Values of the fields of new codes, one field for each signal of the batch."""
         code = self.prior.sample(len(coords)).to(coords)
-        chance = None  # jitter for both players, though only one of them keeps a gradient
+        generator = None  # jitter for both players, though only one of them records gradients
         if self.render.stochastic:
-            chance = Generator().manual_seed(int(torch.randint(1 << 62, ())))
-        return self.link(self.render(self.family.bind(code), coords, chance))
+            generator = Generator().manual_seed(int(torch.randint(1 << 62, ())))
+        return self.link(self.render(self.family.bind(code), coords, generator))
 
     def _points(self, signal: Signal) -> tuple[Coords, Values, tuple[int, ...] | None]:
         count = signal.coords.shape[1]
@@ -164,10 +163,10 @@ class Adversarial(Objective):
 
 @contextmanager
 def freeze_spectral_norms(critic: nn.Module) -> Iterator[None]:
-    """A context in which power iterations do not run; all else of the critic is in training.
+    """A context in which power iterations do not run; the rest of the critic stays in training.
 
     In training each use of a spectrally normalized weight updates its singular vectors, which only
-    the critic's own step may do. Batch norms keep taking their statistics from the samples.
+    the critic's own step may do. Batch norms still use the statistics of the samples.
     """
     lists = (m for m in critic.modules() if isinstance(m, ParametrizationList))
     norms = [norm for parametrizations in lists for norm in parametrizations if norm.training]
@@ -181,11 +180,14 @@ def freeze_spectral_norms(critic: nn.Module) -> Iterator[None]:
 
 
 def pixel_coords(signal: Signal, coords: Tensor) -> Tensor:
-    """The pixels of the rays of an image, in [-1, 1]^2: (batch, points, 2). Raises InputError."""
+    """Coordinates in [-1, 1]^2 of the pixels of an image's rays: (batch, points, 2).
+
+    Raises InputError where the rays are not those of one whole image.
+    """
     if signal.grid is None or len(signal.grid) != 2:
-        raise InputError("objective 'adversarial' judges pictures of views: set modality.patch.")
+        raise InputError("objective 'adversarial' judges images of views: set modality.patch.")
     if coords.shape[1] != signal.coords.shape[1]:
-        raise InputError("objective.points: a picture's pixels are judged together; leave it out.")
+        raise InputError("objective.points: an image's pixels are judged together; leave it out.")
     rows, columns = (torch.linspace(-1, 1, n, device=coords.device) for n in signal.grid)
     grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).flatten(0, 1)
     return grid.to(coords).expand(len(coords), -1, -1)

@@ -1,4 +1,4 @@
-"""What the one loop minimises."""
+"""The base class of objectives, and the objectives of priors and codecs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Logs = dict[str, Tensor]
 
 @runtime_checkable
 class AnyBatch(Protocol):
-    """What the loop has to know of a batch: ``types.Batch`` of signals, or a ``CodeBatch``."""
+    """The batches that the loop accepts: a ``types.Batch`` of signals, or a ``CodeBatch``."""
 
     def __len__(self) -> int:
-        """How many signals it is of."""
+        """The number of its signals."""
         ...
 
     def part(self, signals: slice) -> AnyBatch:
-        """Some of its signals."""
+        """A slice of its signals."""
         ...
 
     def describe(self) -> str:
-        """Which data these are, for a message: ``the signals [3, 1, 2]``."""
+        """The batch in words, for a message: ``the signals [3, 1, 2]``."""
         ...
 
 
@@ -50,13 +50,15 @@ class CodeBatch:
 
 
 class Objective(nn.Module):
-    """players: player -> group -> parameters; one backward pass a player, one optimizer a group.
+    """A loss for each player, which the training loop minimises.
 
+    players: player -> group -> parameters; there is one backward pass for each player, and one
+        optimizer for each group.
     independent: whether the loss of a batch is the mean of its signals' losses, so that it may be
-    cut into micro-batches.
+        cut into micro-batches.
     per_signal: names of the groups whose parameters belong to single signals (codes of a table).
-    Their gradient is multiplied by the size of the batch, so that the step of a code does not
-    depend on how many other signals were in the batch.
+        Their gradient is multiplied by the batch size, so that the step of a code does not depend
+        on it.
     """
 
     independent = True
@@ -64,14 +66,14 @@ class Objective(nn.Module):
     players: Mapping[str, Groups]
 
     def loss(self, player: str, batch: Any) -> tuple[Tensor, Logs]:
-        """The mean over the batch, and detached numbers for the log."""
+        """The mean loss of the batch, and detached numbers for the log."""
         raise NotImplementedError
 
 
-class Likelihood(Objective):
-    """A prior's own loss on codes; its codec is not trained.
+class PriorLoss(Objective):
+    """The training loss of a prior on codes; its codec is not trained.
 
-    Biases are a group of their own, since published runs decay weights only.
+    Biases are a separate group, since published runs decay weights only.
     """
 
     def __init__(self, prior: Prior) -> None:
@@ -94,8 +96,8 @@ class Likelihood(Objective):
         return loss, {"loss": loss.detach()}
 
 
-class Coding(Objective):
-    """A codec's own loss on codes; classes are not used."""
+class CodecLoss(Objective):
+    """The training loss of a codec on codes; classes are not used."""
 
     def __init__(self, codec: Codec) -> None:
         super().__init__()

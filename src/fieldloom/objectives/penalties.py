@@ -1,4 +1,4 @@
-"""Penalties: terms of an objective that shape the codes, one number for each signal."""
+"""Penalties: regularisation terms on the codes, one number for each signal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fieldloom.encoders import Encoder
 from fieldloom.errors import InputError
 from fieldloom.types import Batch, Code, Signal
 
-Explain = Callable[[Code, Signal], Tensor]
-"""The loss of codes on their signals: (batch,)."""
+SignalLoss = Callable[[Code, Signal], Tensor]
+"""The reconstruction loss of codes on their signals: (batch,)."""
 
 
 class L2(nn.Module):
@@ -27,7 +27,9 @@ class L2(nn.Module):
             raise InputError(f"penalty 'l2': weight = {weight:g}: not negative.")
         self.weight = weight
 
-    def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
+    def forward(
+        self, code: Code, batch: Batch, encoder: Encoder, signal_loss: SignalLoss
+    ) -> Tensor:
         return self.weight / 2 * code.square().flatten(1).sum(1)
 
 
@@ -39,7 +41,9 @@ class Lle(nn.Module):
     added: the loss of the projected code on the signal, and mean(min(max(-w, 0), 1000)), since no
     weight should be negative.
 
-    weight: of both terms. ridge: fraction of the trace of C C^T that is added to its diagonal.
+    weight:     of both terms.
+    neighbours: number of neighbours.
+    ridge:      fraction of the trace of C C^T that is added to its diagonal.
     """
 
     independent = True
@@ -53,7 +57,9 @@ class Lle(nn.Module):
             )
         self.weight, self.neighbours, self.ridge = weight, neighbours, ridge
 
-    def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
+    def forward(
+        self, code: Code, batch: Batch, encoder: Encoder, signal_loss: SignalLoss
+    ) -> Tensor:
         index = batch.target.index.to(code.device)
         table = codes_of(encoder, "lle")
         if len(table) <= self.neighbours:
@@ -62,14 +68,14 @@ class Lle(nn.Module):
             )
         own = table[index]  # a code is its row plus the conditioner's origin
         with torch.no_grad():
-            # by a matrix product, which is fast: its rounding swaps only neighbours equally near
+            # by a fast matrix product: its rounding swaps only neighbours at equal distances
             far = torch.cdist(own, table)
             far.scatter_(1, index.unsqueeze(1), torch.inf)  # no code is its own neighbour
             near = far.topk(self.neighbours, largest=False).indices
         weights, projected = project_onto_hull(own, table[near], self.ridge)
         negative = (-weights).clamp(0, 1000).mean(1)
         moved = code + (projected - own).view_as(code)
-        return self.weight * (explain(moved, batch.target) + negative)
+        return self.weight * (signal_loss(moved, batch.target) + negative)
 
 
 def project_onto_hull(points: Tensor, neighbours: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -93,7 +99,7 @@ class Isometry(nn.Module):
 
     |s * mean_d (z_i - z_j)^2 - d(i, j)| over the ``pairs`` of the batch whose signals are nearest,
     s learned, starting at ``scale``. d is the mean squared difference of values where all signals
-    have the same coordinates, otherwise the two-sided mean squared distance of the occupied points.
+    have the same coordinates, and otherwise the Chamfer distance of the occupied points.
     """
 
     independent = False
@@ -108,7 +114,9 @@ class Isometry(nn.Module):
         self.weight, self.pairs = weight, pairs
         self.scale = nn.Parameter(torch.tensor(scale))
 
-    def forward(self, code: Code, batch: Batch, encoder: Encoder, explain: Explain) -> Tensor:
+    def forward(
+        self, code: Code, batch: Batch, encoder: Encoder, signal_loss: SignalLoss
+    ) -> Tensor:
         count = len(code)
         if count < 2:
             return code.new_zeros(count)
@@ -128,7 +136,7 @@ def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
     """d of ``Isometry`` between the signals of each pair of indices (pairs,): (pairs,)."""
     same = signal.coords.stride(0) == 0 or bool((signal.coords == signal.coords[:1]).all())
     if same:
-        flat = signal.values.flatten(1).double()  # rounds far below the precision of the values
+        flat = signal.values.flatten(1).double()  # rounding stays far below the precision of values
         squares = flat.square().sum(1)
         gram = squares[:, None] + squares - 2 * flat @ flat.T
         return (gram[first, second] / flat.shape[1]).clamp_min(0).to(signal.values)
@@ -139,10 +147,10 @@ def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _chamfer(a: Tensor, b: Tensor) -> Tensor:
-    """The two-sided mean squared distance of points (n, d) and (m, d): a number."""
-    if not len(a) or not len(b):  # two empty shapes are equal, an empty one and another are not
+    """The squared Chamfer distance of points (n, d) and (m, d): a scalar."""
+    if not len(a) or not len(b):  # two empty shapes are equal; an empty one is infinitely far
         return a.new_zeros(()) if len(a) == len(b) else a.new_full((), torch.inf)
-    # not by a matrix product, whose rounding gives equal shapes a distance
+    # not by a matrix product, whose rounding separates equal shapes
     squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
     return squared.amin(1).mean() + squared.amin(0).mean()
 

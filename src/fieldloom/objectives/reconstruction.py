@@ -1,10 +1,10 @@
-"""Encode the context, predict the target."""
+"""The reconstruction objective: encode the context, predict the target."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fieldloom.encoders import Encoder, error
+from fieldloom.encoders import Encoder, reconstruction_loss
 from fieldloom.family import Family
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives.objective import Logs, Objective, trainable
@@ -13,12 +13,12 @@ from fieldloom.types import Batch, LossFn
 
 
 class Reconstruction(Objective):
-    """mean over signals of loss_fn(render(family(encoder(context))), target) + penalties(code).
+    """Mean over signals of loss_fn(render(family(encoder(context))), target) + penalties(code).
 
-    The outer loss of CAVIA (only the last inner step counts), the loss of auto-decoding, of
-    amortised encoders and of fitting a single signal, depending on the encoder.
+    Depending on the encoder it is the outer loss of CAVIA (of the last inner step), or the loss of
+    auto-decoding, of amortised encoders, or of fitting a single signal.
 
-    penalty: one penalty, or several, added to the loss to shape the codes.
+    penalty: one or several regularisation terms on the codes.
     span:    high - low of the values' range; the log's PSNR is relative to it, where the loss is
              the mean squared error.
     """
@@ -46,14 +46,16 @@ class Reconstruction(Objective):
         self.players = {"field": {"shared": shared} | ({"codes": codes} if codes else {})}
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
-        code = self.encoder.in_training(batch.context, self.family, self.render, self.loss_fn)
-        explain = lambda code, signal: error(code, signal, self.family, self.render, self.loss_fn)
-        losses = explain(code, batch.target)
+        code = self.encoder.training_codes(batch.context, self.family, self.render, self.loss_fn)
+        signal_loss = lambda code, signal: reconstruction_loss(
+            code, signal, self.family, self.render, self.loss_fn
+        )
+        losses = signal_loss(code, batch.target)
         logs = {"loss": losses.detach().mean()}
         if self.loss_fn is mse:
             logs["psnr"] = -10 * (losses.detach() / self.span**2).log10().mean()
         for penalty in self.penalties:
-            added = penalty(code, batch, self.encoder, explain)
+            added = penalty(code, batch, self.encoder, signal_loss)
             name = type(penalty).__name__.lower()
             logs[name] = logs.get(name, 0) + added.detach().mean()
             losses = losses + added

@@ -1,4 +1,4 @@
-"""Reptile: the origin moves towards where descent ended."""
+"""Reptile: the origin moves towards the codes that descent found."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from fieldloom.types import Batch, LossFn
 
 
 class Reptile(Objective):
-    """1/2 |origin - code|^2, code what the encoder descended to: its gradient is origin - code.
+    """1/2 |origin - code|^2, where descent found the code: the gradient is origin - code.
 
-    No gradient flows through the descent. Only the origin is trained, of the conditioner
-    ``flat-weights``, where it is all the weights. The step size of Reptile is the optimizer's rate.
+    No gradient flows through the descent. Only the origin is trained, which is all the weights
+    (conditioner ``flat-weights``). The step size of Reptile is the optimizer's rate.
     Source: arXiv:1803.02999, algorithm 1.
     """
 

@@ -1,4 +1,4 @@
-"""Tokens of codes one after another, each from those before it."""
+"""An autoregressive prior: tokens of codes, each predicted from those before it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fieldloom.codecs.tokens import (
     Token,
     TokenPositions,
     cut_tokens,
-    gather,
-    scatter,
+    gather_tokens,
+    scatter_tokens,
 )
 from fieldloom.errors import InputError
 from fieldloom.priors.decoder_only import DecoderOnly
@@ -25,17 +25,17 @@ from fieldloom.priors.prior import Prior
 from fieldloom.types import Code, Slot
 
 CACHE_BYTES = 1 << 30
-"""Bytes of keys and values that generating holds at a time."""
+"""Bytes of cached keys and values during generation."""
 
 Position = Literal["position", "layer", "row", "column", "level"]
 POSITIONS: tuple[Position, ...] = ("position", "layer", "row", "column", "level")
 
 
 def list_positions(found: TokenPositions, levels: int, before: int) -> dict[str, Integers]:
-    """Of each kind of position, that of each of the (before + length * levels) tokens, from 0.
+    """Kind of position -> the position of each token, (before + length * levels,), from 0.
 
-    before: tokens that stand in no layer; where there are some, the layers, rows, columns and
-    levels of the others count from 1. A kind that is the same everywhere is left out.
+    before: number of tokens at the front that belong to no layer; if there are any, the layers,
+    rows, columns and levels of the others count from 1. Kinds without variation are left out.
     """
     where = {"layer": found.layer, "row": found.row, "column": found.column}
     where = {name: np.repeat(at, levels) for name, at in where.items()}
@@ -47,21 +47,21 @@ def list_positions(found: TokenPositions, levels: int, before: int) -> dict[str,
 class Autoregressive(Prior):
     """p(code) = p(token_1) p(token_2 | token_1) ... by a decoder-only transformer.
 
-    A sequence is the start, the class where there are classes, and the tokens; a class that is not
-    asked for is sampled by its learned probability. A codec ``quantize`` gives token ids, of each
-    token level by level; other codecs give numbers, which are cut into tokens here.
+    A sequence is a start token, the class where there are classes, and the tokens. A class that is
+    not given is sampled by its learned probability. The codec ``quantize`` returns token ids, level
+    by level for each token; the numbers of other codecs are split into tokens here.
 
-    token:  of numbers: a ``scalar`` (published), a ``row`` or a ``neuron``, as ``quantize`` has
-            them; None: a scalar, or a row where a codec answers vectors of its own.
-    head:   of numbers: ``mixture`` of normal distributions, ``components`` of them, or ``l1``, the
-            published regression, which is deterministic: it cannot generate (see ``NumberHead``).
+    token:  of numbers: a ``scalar`` (published), a ``row`` or a ``neuron``, as in ``quantize``;
+            None: a scalar, or a row where the codec changes the shape of codes.
+    head:   of numbers: ``mixture`` of ``components`` normal distributions, or ``l1``, the published
+            regression, which is deterministic and cannot generate (see ``NumberHead``).
     layout: the slots whose weights a code holds (conditioner ``flat-weights``).
-    positions: which learned embeddings are added to a token: those of the ``position``, ``layer``,
+    positions: the learned embeddings that are added to a token: of the ``position``, ``layer``,
             ``row``, ``column`` and ``level`` of quantisation of the token that it predicts.
             Published: the position alone.
-    tied:   whether the table that embeds token ids scores them, too.
+    tied:   whether the embedding table of token ids is also the output layer.
     norm:   ``pre`` as described, or ``none``: no norms within the blocks, as released.
-    depth, width, heads, ratio, dropout: as ``DecoderOnly`` has them.
+    depth, width, heads, ratio, dropout: as in ``DecoderOnly``.
 
     Source: "Autoregressive generation of neural field weights" (Fanselau and Muschal, TU Munich,
     2024) and its released code, after GPT-2's.
@@ -94,7 +94,7 @@ class Autoregressive(Prior):
         self.levels = 1 if vocabulary is None else vocabulary.codebook.shape[1]
         self.tokens = len(found.index) * self.levels
         self.register_buffer("index", torch.from_numpy(found.index), persistent=False)
-        before = 1 if classes else 0  # the class stands before the tokens
+        before = 1 if classes else 0  # the class comes before the tokens
         every = list_positions(found, self.levels, before)
         asked: dict[str, Integers] = {name: at for name, at in every.items() if name in positions}
         length = self.tokens + before
@@ -113,7 +113,7 @@ class Autoregressive(Prior):
         self.count = numbers + before
 
     def _cut_tokens(self, layout: Mapping[str, Slot] | None, token: Token | None) -> TokenPositions:
-        """The codec's tokens; or what it answers, cut into tokens."""
+        """The tokens of the codec, or of its numbers. Raises InputError for a token given twice."""
         vocabulary, inner_shape = self.codec.vocabulary, self.codec.inner_shape
         if vocabulary is not None:
             if token is not None:
@@ -130,20 +130,20 @@ class Autoregressive(Prior):
         with torch.no_grad(), torch.autocast(code.device.type, enabled=False):
             inner = self.codec.encode(code)
         if self.codec.vocabulary is None:
-            return gather(inner, self.get_buffer("index"))
+            return gather_tokens(inner, self.get_buffer("index"))
         return inner.flatten(1)
 
     def detokenize(self, tokens: Tensor) -> Tensor:
-        """``tokenize`` backwards, as far as the codec's ``encode``: what its ``decode`` takes."""
+        """The inverse of ``tokenize``, up to the codec's encoded codes, which it can decode."""
         if self.codec.vocabulary is None:
-            return scatter(tokens, self.get_buffer("index"), self.codec.inner_shape)
+            return scatter_tokens(tokens, self.get_buffer("index"), self.codec.inner_shape)
         return tokens.unflatten(1, (-1, self.levels))
 
     def hidden_states(self, tokens: Tensor, label: Tensor | None = None) -> Tensor:
-        """Causal hidden states: the one of each token sees only the tokens before it.
+        """The hidden states that predict each token, from the tokens before it alone.
 
-        (batch, tokens, width); with classes one more, which the class is predicted from, in front.
-        Raises InputError where there are classes and no labels.
+        Returns (batch, tokens, width); with classes there is one more in front, which predicts the
+        class. Raises InputError where there are classes and no labels.
         """
         parts = [self.head.start().expand(len(tokens), 1, -1)]
         if self.label is not None:
@@ -153,7 +153,7 @@ class Autoregressive(Prior):
         return self.network(torch.cat([*parts, self.head.embed(tokens[:, :-1])], 1))
 
     def loss(self, code: Code, label: Tensor | None = None) -> Tensor:
-        """Nats a token, or a number, the class counted as one: (batch,); with ``l1`` errors."""
+        """Nats per token or number, the class included: (batch,); with ``l1`` absolute errors."""
         tokens = self.tokenize(code)
         hidden = self.hidden_states(tokens, label)
         total = self.head.loss(hidden[:, -self.tokens :], tokens)
@@ -171,16 +171,16 @@ class Autoregressive(Prior):
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> Tensor:
-        """Token by token, the keys and values of earlier ones kept.
+        """Sample token by token, with cached keys and values.
 
-        temperature: what logits are divided by; of numbers also what variances are multiplied by.
-        top_k: only the likeliest entries of a codebook. top_p: only the likeliest of that mass,
-        after top_k. A class that was not asked for is sampled without them.
+        temperature: divides logits; of numbers it also multiplies variances.
+        top_k: sample only among the k likeliest entries. top_p: after top_k, only among the
+        likeliest entries of this total probability. They do not apply to the class.
         """
         how = SamplingConfig(temperature, top_k, top_p)
         device = self.get_buffer("index").device
-        # noise is drawn on the CPU, all of it first: a seed means the same on every device, and
-        # however many codes are generated at a time
+        # all noise is drawn first, on the CPU: samples of a seed depend neither on the device nor
+        # on the number of codes that are generated at a time
         class_noise = torch.rand(count, generator=generator, dtype=torch.float64)
         noise = self.head.draw_noise(count, generator)
         parts = []
@@ -190,7 +190,7 @@ class Autoregressive(Prior):
         return self.detokenize(torch.cat(parts))
 
     def batch_size(self) -> int:
-        """Codes to generate at a time: as many as ``CACHE_BYTES`` hold keys and values of."""
+        """How many codes to generate at a time, so that their caches fit ``CACHE_BYTES``."""
         block = self.network.blocks[0]
         example = next(block.parameters())
         width = self.network.norm.normalized_shape[0]
@@ -200,7 +200,7 @@ class Autoregressive(Prior):
     def _generate(
         self, label: Tensor | None, class_noise: Tensor, noise: Tensor, how: SamplingConfig
     ) -> Tensor:
-        """Tokens (batch, ...) by their noise; the class, where there is none, by its own."""
+        """Sample tokens (batch, tokens, ...) by their noise, and a class where none is given."""
         caches = self.network.caches()
         hidden = self.network(self.head.start().expand(len(noise), 1, -1), caches)
         if self.label is not None:

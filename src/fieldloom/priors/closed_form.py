@@ -14,7 +14,7 @@ from fieldloom.types import Code
 
 
 class Gaussian(Prior):
-    """N(mean, covariance) of the training codes, one a class; with ``standard`` N(0, I), fixed."""
+    """A Gaussian of the training codes of each class; with ``standard`` a fixed N(0, I)."""
 
     mean: Tensor
     factor: Tensor
@@ -36,7 +36,10 @@ class Gaussian(Prior):
         self.register_buffer("share", torch.ones(max(classes, 1)))
 
     def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
-        """One Gaussian a class where there are labels; factor is a root of the covariance."""
+        """Fit one Gaussian per class where there are labels, else one.
+
+        Raises InputError for a class of fewer than 2 codes.
+        """
         if not self.learns:
             return
         super().fit(codes, labels, start)
@@ -48,6 +51,7 @@ class Gaussian(Prior):
                 raise InputError(
                     f"gaussian: class {i} has {len(own)} codes; at least 2 are needed."
                 )
+            # factor is a root of the covariance: covariance = factor factor'
             values, vectors = torch.linalg.eigh(own.double().T.cov())
             self.mean[i], self.share[i] = own.mean(0), len(own)
             self.factor[i] = (vectors * values.clamp(min=0).sqrt()).to(self.factor.dtype)
@@ -64,10 +68,10 @@ class Gaussian(Prior):
 class Neighbours(Prior):
     """Convex combinations of neighbouring training codes (GEM, arXiv:2111.06387, section 3.4).
 
-    signals: the number of training signals. All codes that were found of them are kept, so that a
-        state holds any number.
-    neighbours: how many of a code's nearest (itself among them) are mixed, with Dirichlet(1)
-        weights.
+    signals: the number of training signals. The prior stores the codes of those that were encoded,
+        so that saved states differ in their number.
+    neighbours: number of a code's nearest neighbours (itself among them) that are mixed, with
+        Dirichlet(1) weights.
     """
 
     codes: Tensor
@@ -98,7 +102,7 @@ class Neighbours(Prior):
         self.labels = labels.to(self.labels)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in ("codes", "labels"):  # torch copies into a tensor of the same shape alone
+        for name in ("codes", "labels"):  # torch only copies into tensors of the same shape
             buffer, saved = getattr(self, name), state.get(prefix + name)
             if saved is not None:
                 setattr(self, name, buffer.new_empty(len(saved), *buffer.shape[1:]))
@@ -122,11 +126,9 @@ class Neighbours(Prior):
                 raise InputError(f"label: a class has fewer than {k} training codes to mix.")
         scores = torch.rand(allowed.shape, generator=generator).to(flat.device)
         start = scores.masked_fill(~allowed, -1).argmax(1)  # uniform among the allowed
-        # not by a matrix product, which puts equal codes apart: a code is its own nearest
+        # not by a matrix product, whose rounding separates equal codes: a code is its own nearest
         distance = torch.cdist(flat[start], flat, compute_mode="donot_use_mm_for_euclid_dist")
-        near = (
-            distance.masked_fill(~allowed, torch.inf).topk(k, largest=False).indices
-        )  # (count, k)
+        near = distance.masked_fill(~allowed, torch.inf).topk(k, largest=False).indices
         weights = -torch.rand(count, k, generator=generator).clamp(min=1e-12).log()
         weights = (weights / weights.sum(1, keepdim=True)).to(flat)  # Dirichlet(1, ..., 1)
         return torch.einsum("nk,nktw->ntw", weights, self.codes[near])

@@ -1,4 +1,4 @@
-"""A causal transformer with learned embeddings of positions."""
+"""A causal (decoder-only) transformer with learned position embeddings."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from fieldloom.codecs.tokens import Integers
 from fieldloom.errors import InputError
 from fieldloom.memory import checked_range
 from fieldloom.nn.initialisers import init_normal
-from fieldloom.nn.transformer import Cache, CausalBlock, check_heads
+from fieldloom.nn.transformer import CausalBlock, KeyValueCache, check_heads
 
 
 class DecoderOnly(nn.Module):
     """Embedded tokens (batch, tokens, width) -> causal hidden states of the same shape.
 
-    The state at a position is a function of the tokens up to it: what the next one is predicted
-    from.
+    The state at a position depends on the tokens up to this position, and predicts the next token.
 
-    length: positions at most. positions: name -> (length,) integers from 0: each name has a table
-            of learned vectors, which are added to the tokens.
+    length: the largest number of positions.
+    positions: name -> (length,) integers from 0: each name has a table of learned vectors, which
+            are added to the tokens.
     width, depth, heads, ratio: of the blocks, whose perceptrons are ``ratio`` times as wide.
-    norm:   False leaves out the layer norms of the blocks; the last one is always there.
-    dropout: of the embedded tokens and of the blocks' answers, in training.
+    norm:   False leaves out the layer norms of the blocks; the final one is always there.
+    dropout: of the embedded tokens and on residual branches, in training.
 
     Source: GPT-2's released code, its initial draw included: N(0, 0.02^2), zero biases, the last
-    map of every answer divided by sqrt(2 depth).
+    map of every residual branch divided by sqrt(2 depth).
     """
 
     def __init__(
@@ -63,12 +63,15 @@ class DecoderOnly(nn.Module):
             if name.endswith(("attention.out.weight", "mlp.2.weight")):
                 nn.init.normal_(weight, std=0.02 / math.sqrt(2 * depth))
 
-    def caches(self) -> list[Cache]:
-        """Empty ones, to generate with."""
-        return [Cache(self.length) for _ in self.blocks]
+    def caches(self) -> list[KeyValueCache]:
+        """An empty cache for each block, for generation."""
+        return [KeyValueCache(self.length) for _ in self.blocks]
 
-    def forward(self, x: Tensor, caches: Sequence[Cache] = ()) -> Tensor:
-        """x (batch, tokens, width), behind what the caches hold -> the same shape."""
+    def forward(self, x: Tensor, caches: Sequence[KeyValueCache] = ()) -> Tensor:
+        """x (batch, tokens, width), the tokens after those of the caches -> the same shape.
+
+        Raises InputError for more than ``length`` tokens.
+        """
         first = caches[0].length if caches else 0
         if first + x.shape[1] > self.length:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Diffusion on codes."""
+"""A diffusion prior on codes."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from fieldloom.priors.schedules import (
 from fieldloom.types import Code
 
 STEP_BYTES = 64
-"""Bytes of a step of the forward process, while its schedule is made."""
+"""Bytes per step of the forward process while its schedule is computed."""
 
 
 class Diffusion(Prior):
     """Denoising diffusion over encoded codes (arXiv:2006.11239).
 
-    denoiser: (noisy code, time, label) -> what ``predict`` says (see ``fieldloom.denoisers``).
-    steps:    T of the forward process.
+    denoiser: (noisy code, time, label) -> the prediction (see ``fieldloom.denoisers``).
+    steps:    number of steps of the forward process (T).
     schedule: ``cosine`` (arXiv:2102.09672, eq. 17) or ``linear``.
-    betas:    ends of the linear schedule; None is (1e-4, 0.02) * 1000 / steps, so that no signal
-              is left at the end, whatever the steps.
-    predict:  the clean code ``x0`` (mNIF), the noise ``eps``, or ``v`` (arXiv:2202.00512).
+    betas:    first and last beta of the linear schedule; None is (1e-4, 0.02) * 1000 / steps, so
+              that no signal is left at the end, for any number of steps.
+    predict:  what the denoiser predicts: the clean code ``x0`` (mNIF), the noise ``eps``, or ``v``
+              (arXiv:2202.00512).
     label_dropout: fraction of training labels that are replaced by "any class", for guidance.
 
     Raises InputError for numbers out of these ranges, and for ``eps`` with ``cosine``.
@@ -84,31 +85,31 @@ class Diffusion(Prior):
         return linear_betas(self.steps, *self.ends)
 
     @cached_property
-    def alphas(self) -> Tensor:
+    def alphas_cumprod(self) -> Tensor:
         """abar_t, the cumulative products of 1 - beta: (steps,) float32."""
         return accumulate_alphas(self.betas)
 
     def add_noise(self, clean: Code, noise: Tensor, time: Tensor) -> Code:
-        """sqrt(abar_t) x0 + sqrt(1 - abar_t) eps."""
-        abar = self.alphas.to(clean)[time].view(-1, 1, 1)
+        """The noisy code sqrt(abar_t) x0 + sqrt(1 - abar_t) eps, at times (batch,)."""
+        abar = self.alphas_cumprod.to(clean)[time].view(-1, 1, 1)
         return abar.sqrt() * clean + (1 - abar).sqrt() * noise
 
     def target(self, clean: Code, noise: Tensor, time: Tensor) -> Code:
-        """What the denoiser should answer."""
+        """The denoiser's training target: x0, eps, or v = sqrt(abar) eps - sqrt(1 - abar) x0."""
         if self.predict == "x0":
             return clean
         if self.predict == "eps":
             return noise
-        abar = self.alphas.to(clean)[time].view(-1, 1, 1)
+        abar = self.alphas_cumprod.to(clean)[time].view(-1, 1, 1)
         return abar.sqrt() * noise - (1 - abar).sqrt() * clean
 
-    def estimate_clean(self, answer: Tensor, x: Code, abar: float) -> Code:
-        """The clean code that the denoiser's answer stands for: ``target`` solved for x0."""
+    def estimate_clean(self, predicted: Tensor, x: Code, abar: float) -> Code:
+        """The clean code of a prediction at the noisy code x: ``target`` solved for x0."""
         if self.predict == "x0":
-            return answer
+            return predicted
         if self.predict == "eps":
-            return (x - sqrt(1 - abar) * answer) / sqrt(abar)
-        return sqrt(abar) * x - sqrt(1 - abar) * answer
+            return (x - sqrt(1 - abar) * predicted) / sqrt(abar)
+        return sqrt(abar) * x - sqrt(1 - abar) * predicted
 
     def loss(self, code: Code, label: Tensor | None = None) -> Tensor:
         """Unweighted squared error at a uniform time, the mean over each code: (batch,)."""
@@ -123,17 +124,20 @@ class Diffusion(Prior):
         return (predicted - self.target(clean, noise, time)).square().flatten(1).mean(1)
 
     def denoise(self, code: Code, time: Tensor, label: Tensor, tokens: int = 4096) -> Code:
-        """The denoiser's answer, a few codes at a time: about ``tokens`` of theirs.
+        """The denoiser's prediction, computed for about ``tokens`` tokens of codes at a time.
 
-        A transformer's activations then fit the memory, whatever the count; smaller pieces are no
-        faster.
+        The activations of a transformer then fit into memory for any number of codes; smaller
+        pieces are not faster.
         """
         each = max(1, tokens // max(1, code.shape[1]))
         pieces = zip(code.split(each), time.split(each), label.split(each), strict=True)
         return torch.cat([self.denoiser(*piece) for piece in pieces])
 
     def times(self, sampler: str, steps: int | None, spacing: Spacing) -> list[int]:
-        """The times that a sampler visits, from the noisiest. Raises InputError."""
+        """The times that a sampler visits, from the noisiest on.
+
+        Raises InputError for an unknown sampler, and for a number of steps out of range.
+        """
         if sampler not in SAMPLERS:
             raise InputError(f"sampler '{sampler}' is none of {', '.join(SAMPLERS)}.")
         if steps is None:
@@ -141,7 +145,7 @@ class Diffusion(Prior):
         if not 1 <= steps <= self.steps:
             raise InputError(f"steps = {steps}: from 1 to {self.steps}.")
         if sampler == "dpm++":
-            return clipped_times(self.alphas, steps, spacing)
+            return clipped_times(self.alphas_cumprod, steps, spacing)
         return (leading_times if spacing == "leading" else trailing_times)(steps, self.steps)
 
     def draw(
@@ -158,8 +162,8 @@ class Diffusion(Prior):
 
         guidance: uncond + g (cond - uncond); 1 is plain conditional sampling.
         steps:    None is 50 at most for ``ddim`` and ``dpm++``, all of them for ``ddpm``.
-        spacing:  which times fewer steps visit: ``leading`` as published DDIM, ``trailing`` from
-                  the very noise that x starts as.
+        spacing:  the times of fewer steps: ``leading`` as in published DDIM, or ``trailing``, which
+                  includes the noisiest time, where x starts.
         """
         times = self.times(sampler, steps, spacing)
         if guidance != 1 and label is None:
@@ -167,17 +171,17 @@ class Diffusion(Prior):
         device = next(self.denoiser.parameters()).device
         any_class = torch.full((count,), self.classes, device=device)
         label = any_class if label is None else label.to(device)
-        # not quite 0 and 1, which extreme betas round to: samplers divide by both distances
-        abar = [*self.alphas.double().clamp(1e-30, 1 - 1e-12).tolist(), 1.0]
+        # clamped, since extreme betas round to 0 and 1, and samplers divide by abar and 1 - abar
+        abar = [*self.alphas_cumprod.double().clamp(1e-30, 1 - 1e-12).tolist(), 1.0]
 
-        def denoise(x: Tensor, t: int) -> Tensor:
+        def estimate(x: Tensor, t: int) -> Tensor:
             time = torch.full((count,), t, device=device)
-            answer = self.denoise(x, time, label)
-            if guidance != 1:
-                free = self.denoise(x, time, any_class)
-                answer = free + guidance * (answer - free)
-            return self.estimate_clean(answer, x, abar[t])
+            predicted = self.denoise(x, time, label)
+            if guidance != 1:  # classifier-free guidance (arXiv:2207.12598, eq. 6)
+                unconditional = self.denoise(x, time, any_class)
+                predicted = unconditional + guidance * (predicted - unconditional)
+            return self.estimate_clean(predicted, x, abar[t])
 
-        # noise is drawn on the CPU, so that a seed means the same on every device
+        # noise is drawn on the CPU, so that samples of a seed do not depend on the device
         x = torch.randn(count, *self.code_shape, generator=generator).to(device)
-        return SAMPLERS[sampler](denoise, x, abar, times, generator)
+        return SAMPLERS[sampler](estimate, x, abar, times, generator)

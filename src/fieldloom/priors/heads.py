@@ -1,7 +1,7 @@
 """Output heads: from a decoder's hidden states to the next token, a token id or numbers.
 
-Tokens are token ids (batch, tokens), or numbers (batch, tokens, numbers). ``hidden`` are the states
-that tokens are predicted from, (batch, tokens, width); ``first`` is the position of the first one.
+Tokens are token ids (batch, tokens), or numbers (batch, tokens, numbers). ``hidden`` are the hidden
+states that predict the tokens, (batch, tokens, width); ``first`` is the position of the first one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from fieldloom.nn.initialisers import init_normal
 class SamplingConfig:
     """How a token is sampled.
 
-    temperature: above 0; logits are divided by it. top_k: only of the k likeliest. top_p: only of
-    the likeliest of that mass, after top_k. Raises InputError for values out of range.
+    temperature: above 0; divides logits.
+    top_k: sample only among the k likeliest entries.
+    top_p: after top_k, sample only among the likeliest entries of this total probability.
+
+    Raises InputError for values out of range.
     """
 
     temperature: float = 1.0
@@ -43,10 +46,10 @@ class SamplingConfig:
             raise InputError(f"top_p = {self.top_p:g}: above 0, at most 1.")
 
     def probabilities(self, logits: Float[Tensor, "n entries"]) -> Float[Tensor, "n entries"]:
-        """softmax(logits / temperature), cut off and normalised again.
+        """softmax(logits / temperature), truncated and renormalised.
 
-        Of equal logits at the end of the top k all stay. top_p (arXiv:1904.09751, section 3.1)
-        keeps the fewest of these entries whose mass, after temperature and top k, reaches it.
+        All logits that equal the k-th largest stay. top_p (arXiv:1904.09751, section 3.1) keeps the
+        fewest entries whose total probability, after temperature and top_k, reaches it.
         """
         logits = logits / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
@@ -65,16 +68,17 @@ class SamplingConfig:
 def sample_categorical(
     probabilities: Float[Tensor, "n entries"], uniform: Float[Tensor, " n"]
 ) -> Tensor:
-    """The index of each row at which its cumulative sum passes ``uniform``, in [0, 1): (n,)."""
+    """Sample an index of each row, (n,), by inverse transform of ``uniform`` in [0, 1)."""
     cumulative = probabilities.double().cumsum(-1)
     threshold = uniform.double()[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, threshold, right=True)[:, 0]
 
 
 class CodebookHead(nn.Module):
-    """Token ids of the codebooks of a vocabulary, and the start, which is never sampled.
+    """A categorical distribution over the token ids of each codebook of a vocabulary.
 
-    tied: the table that embeds token ids scores them, too (arXiv:1608.05859).
+    The start token has an embedding too, but is never sampled.
+    tied: whether the embedding table is also the output layer (arXiv:1608.05859).
     """
 
     def __init__(self, vocabulary: Vocabulary, width: int, tied: bool = True) -> None:
@@ -88,19 +92,19 @@ class CodebookHead(nn.Module):
         init_normal(self)
 
     def start(self) -> Tensor:
-        """(width,): what stands before the first token."""
+        """The embedding of the start token: (width,)."""
         return self.table.weight[-1]
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """(batch, tokens, width)."""
+        """Embeddings of tokens: (batch, tokens, width)."""
         return self.table(tokens + self.get_buffer("offsets")[first : first + tokens.shape[1]])
 
     def logits(self, hidden: Tensor, first: int = 0) -> Tensor:
-        """Of each position its codebook's entries, then the start: (batch, tokens, size + 1)."""
+        """Logits of the codebook's entries, and of the start last: (batch, tokens, size + 1)."""
         weight = (self.head or self.table).weight
         codebook = self.codebook[first : first + hidden.shape[1]]
         scores = []
-        for own in np.unique(codebook):  # each position is scored against its own codebook alone
+        for own in np.unique(codebook):  # each position has logits of its own codebook only
             entries = torch.cat([weight[own * self.size : (own + 1) * self.size], weight[-1:]])
             at = torch.from_numpy(np.flatnonzero(codebook == own)).to(hidden.device)
             scores.append((hidden if len(at) == len(codebook) else hidden[:, at]) @ entries.T)
@@ -110,16 +114,16 @@ class CodebookHead(nn.Module):
         return torch.cat(scores, 1)[:, torch.from_numpy(order).to(hidden.device)]
 
     def loss(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Cross-entropy in nats, the sum over each code's tokens: (batch,)."""
+        """Cross-entropy in nats, summed over each code's tokens: (batch,)."""
         scores = self.logits(hidden).transpose(1, 2)
         return nn.functional.cross_entropy(scores, tokens, reduction="none").sum(1)
 
     def draw_noise(self, count: int, generator: Generator | None) -> Tensor:
-        """What ``count`` codes are sampled with: (count, tokens) in [0, 1), on the CPU."""
+        """Noise for sampling ``count`` codes: (count, tokens) in [0, 1), on the CPU."""
         return torch.rand(count, len(self.codebook), generator=generator, dtype=torch.float64)
 
     def sample(self, hidden: Tensor, position: int, noise: Tensor, how: SamplingConfig) -> Tensor:
-        """Token ids (batch,) at a position, from its hidden states (batch, width); never the start.
+        """Sample token ids (batch,) at a position from its hidden states (batch, width).
 
         noise: (batch,), of this position.
         """
@@ -128,12 +132,12 @@ class CodebookHead(nn.Module):
 
 
 class NumberHead(nn.Module):
-    """Numbers of each token: their density as a mixture, or one answer.
+    """A density of the numbers of each token, or a regression of them.
 
-    kind: ``mixture`` of ``components`` normal distributions, each with a mean and a deviation of
-          its own for every number of a token (one: a Gaussian). ``l1`` answers one value and is
-          trained by its absolute error, as published. It is no distribution: what follows a start
-          is always the same, so that it can go on from weights that are given, and not generate.
+    kind: ``mixture``: a mixture of ``components`` normal distributions, each with its own mean and
+          deviation for every number of a token. ``l1``: a regression, trained by the absolute
+          error, as published. It is not a distribution: every sample would be the same, so that it
+          can only complete given weights.
     """
 
     def __init__(
@@ -155,28 +159,28 @@ class NumberHead(nn.Module):
         each = self.numbers if kind == "l1" else components * (1 + 2 * self.numbers)
         self.output = nn.Linear(width, each)
         init_normal(self)
-        if kind == "mixture":  # components that start alike would stay alike for long
+        if kind == "mixture":  # different means break the symmetry of components
             quantiles = torch.special.ndtri((torch.arange(components) + 0.5) / components)
             with torch.no_grad():
                 means = self.output.bias.view(components, -1)[:, 1 : 1 + self.numbers]
                 means.copy_(quantiles[:, None].expand_as(means))
 
     def start(self) -> Tensor:
-        """(width,): what stands before the first token."""
+        """The embedding of the start token: (width,)."""
         return self.first
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """(batch, tokens, width)."""
+        """Embeddings of tokens: (batch, tokens, width)."""
         return self.input(tokens)
 
     def mixture(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (..., components), means and log deviations (..., components, numbers)."""
+        """Logits (..., components), means and log deviations (..., components, numbers) each."""
         out = self.output(hidden).unflatten(-1, (self.components, -1))
         logits, mean, spread = out.split([1, self.numbers, self.numbers], -1)
         return logits[..., 0], mean, 7 * torch.tanh(spread / 7)
 
     def loss(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Absolute errors, or nats (minus log densities), the sum over each code's: (batch,)."""
+        """Absolute errors, or negative log likelihoods in nats, summed over each code: (batch,)."""
         mask = self.get_buffer("mask").to(tokens)
         if self.kind == "l1":
             return ((self.output(hidden).to(tokens) - tokens).abs() * mask).sum((1, 2))
@@ -187,9 +191,9 @@ class NumberHead(nn.Module):
         return -(logits.log_softmax(-1) + joint).logsumexp(-1).sum(1)
 
     def draw_noise(self, count: int, generator: Generator | None) -> Tensor:
-        """What ``count`` codes are sampled with: (count, tokens, 1 + numbers), on the CPU.
+        """Noise for sampling ``count`` codes: (count, tokens, 1 + numbers), on the CPU.
 
-        The first number is uniform in [0, 1), for the component; the others are normal.
+        The first number is uniform in [0, 1), for the component; the others are standard normal.
         """
         uniform = torch.rand(count, self.length, 1, generator=generator, dtype=torch.float64)
         normal = torch.randn(
@@ -198,11 +202,11 @@ class NumberHead(nn.Module):
         return torch.cat([uniform, normal], -1)
 
     def sample(self, hidden: Tensor, position: int, noise: Tensor, how: SamplingConfig) -> Tensor:
-        """Numbers (batch, numbers) at a position, from its hidden states (batch, width).
+        """Sample numbers (batch, numbers) at a position from its hidden states (batch, width).
 
         noise: (batch, 1 + numbers), of this position. Component logits are divided by the
         temperature, variances multiplied by it (arXiv:1704.03477, eq. 8). Raises InputError for
-        options that are of token ids, or of a distribution where there is none.
+        options of token ids, and for a temperature of the regression.
         """
         if how.top_k is not None or how.top_p is not None:
             raise InputError("top_k, top_p: these are of token ids, and this prior draws numbers.")

@@ -1,4 +1,4 @@
-"""What a prior is: a distribution on codes, with a codec inside."""
+"""The base class of priors: distributions on codes, each with a codec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from fieldloom.codecs import Codec, Identity
 from fieldloom.errors import InputError, quote, unknown
-from fieldloom.registry import check
+from fieldloom.registry import check_value
 from fieldloom.types import Code
 
 BATCH = 1024
@@ -19,12 +19,12 @@ BATCH = 1024
 
 
 class Prior(nn.Module):
-    """Subclasses implement ``draw``, whose keyword arguments are the sampling options.
+    """A distribution on codes. Subclasses write ``draw``; its keyword arguments are the options.
 
-    trained: whether ``loss`` is to be minimised; other priors are fitted in closed form by ``fit``.
-    learns: False for a fixed prior: nothing of it depends on codes, and a generator is trained to
-        make data of what it draws (a GAN's N(0, I)).
-    reads_tokens: whether the codec may answer token ids.
+    trained: whether ``loss`` has to be minimised; other priors have a closed form (``fit``).
+    learns: whether it depends on training codes; a fixed prior is the input of a generator (a GAN's
+        N(0, I)).
+    reads_tokens: whether the codec may return token ids.
     """
 
     trained = False
@@ -50,14 +50,15 @@ class Prior(nn.Module):
             )
 
     def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
-        """Find what has a closed form, from all training codes: the codec first.
+        """Compute all statistics in closed form from all training codes, the codec's first.
 
+        codes (n, tokens, width), labels (n,) their classes.
         start: (tokens, width), the code that all of them were fitted from.
         """
         self.codec.fit(codes, labels, start)
 
     def loss(self, code: Code, label: Tensor | None = None) -> Tensor:
-        """(batch,) of what training minimises."""
+        """The training loss of each code: (batch,)."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -69,9 +70,10 @@ class Prior(nn.Module):
         generator: Generator | None = None,
         **options: Any,
     ) -> Code:
-        """``count`` codes, of one class or of one class each: (count, tokens, width).
+        """Sample ``count`` codes: (count, tokens, width).
 
-        Raises InputError for a label that there is not, or an option that this prior does not have.
+        label: one class for all, or one for each code; None: any class.
+        Raises InputError for an unknown class, and for an option that this prior does not have.
         """
         hints = get_type_hints(self.draw)
         own = set(inspect.signature(self.draw).parameters) - {"count", "label", "generator"}
@@ -80,12 +82,12 @@ class Prior(nn.Module):
                 raise unknown(
                     f"sampling option of the prior '{type(self).__name__.lower()}'", name, own
                 )
-            options[name] = check(name, value, hints[name])
+            options[name] = check_value(name, value, hints[name])
         if label is not None:
             if self.classes == 0:
                 raise InputError("label: this prior was made without classes.")
             label = self._check_labels(label, count)
-        parts = []  # so many at a time that a large denoiser's memory stays bounded
+        parts = []  # in batches, so that the memory of a large denoiser stays bounded
         for first in range(0, count, BATCH):
             some = min(BATCH, count - first)
             classes = None if label is None else label[first : first + some]
@@ -93,7 +95,7 @@ class Prior(nn.Module):
         return torch.cat(parts)
 
     def _check_labels(self, label: Any, count: int) -> Tensor:
-        """The class of each of ``count`` codes: (count,). Raises InputError for what is none."""
+        """The class of each of ``count`` codes: (count,). Raises InputError for unknown classes."""
         try:
             given = torch.as_tensor(label)
         except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -107,5 +109,5 @@ class Prior(nn.Module):
         return given.long().expand(count)
 
     def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Tensor:
-        """``count`` codes as the codec encodes them, of the classes ``label`` (count,) or any."""
+        """Draw ``count`` encoded codes, of the classes ``label`` (count,), or of any class."""
         raise NotImplementedError

@@ -1,10 +1,9 @@
-"""Samplers of diffusion models: from noise to a code, step by step, all of them on this page.
+"""Samplers of diffusion models: from noise to a code, step by step.
 
-``denoise(x, t)`` is the estimate of the clean x_0 from the noisy x at time t. ``abar`` are the T
-numbers abar_t as floats and one more, 1, which is found at index -1: the clean end, "time -1".
-``times`` are those that are visited, from the noisiest. Everything stays on the device of ``x``,
-(batch, tokens, width), but for noise, which is drawn on the CPU and moved: a seed means the same
-on every device.
+``denoise(x, t)`` estimates the clean x_0 from the noisy x at time t. ``abar`` are the T numbers
+abar_t as floats and one more, 1, at index -1: the clean end, "time -1". ``times`` are those that
+the sampler visits, from the noisiest on. Everything stays on the device of ``x``, (batch, tokens,
+width), except that noise is drawn on the CPU: samples of a seed do not depend on the device.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def sample_dpm_solver(
     """DPM-Solver++(2M) (arXiv:2211.01095, algorithm 2); nothing is drawn.
 
     With alpha_t = sqrt(abar_t), sigma_t = sqrt(1 - abar_t) and lambda_t = log(alpha_t / sigma_t).
-    The first step knows one estimate only, and the last one goes to lambda = infinity: both are of
+    The first step has only one estimate, and the last one goes to lambda = infinity: both are of
     first order, which is DDIM's step.
     """
     log_snr = lambda t: math.inf if t == CLEAN else math.log(abar[t] / (1 - abar[t])) / 2

@@ -1,4 +1,4 @@
-"""Noise schedules of diffusion, and the times that a sampler of fewer steps visits.
+"""Noise schedules of diffusion, and the times that samplers of fewer steps visit.
 
 Times count from 0, the least noise, to T - 1. abar_t is the product of 1 - beta up to time t:
 x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (arXiv:2006.11239, eq. 4).
@@ -36,10 +36,10 @@ def linear_betas(steps: int, first: float, last: float) -> Tensor:
 
 
 def accumulate_alphas(betas: Tensor) -> Tensor:
-    """abar_t, the running products of 1 - beta: (T,) float32.
+    """abar_t, the cumulative products of 1 - beta: (T,) float32.
 
-    The product is taken in float32, as diffusers takes it: runs that were trained with its numbers
-    go on with the same ones to the bit.
+    The product is computed in float32, as in diffusers, so that runs that were trained with its
+    numbers continue with the same ones to the bit.
     """
     return (1 - betas).cumprod(0)
 
@@ -47,8 +47,8 @@ def accumulate_alphas(betas: Tensor) -> Tensor:
 def trailing_times(steps: int, total: int, last: int | None = None) -> list[int]:
     """``steps`` times, evenly back from the noisiest, T - 1 (arXiv:2305.08891, table 2).
 
-    last: begin at the time ``last`` - 1 instead, with the same distance; times below 0 are left
-    out, so that there may be fewer.
+    last: start at the time ``last`` - 1 instead, with the same spacing; times below 0 are left out,
+    so that there may be fewer.
     """
     times = [round((last or total) - i * total / steps) - 1 for i in range(steps)]
     return [time for time in times if time >= 0]
@@ -60,7 +60,10 @@ def leading_times(steps: int, total: int) -> list[int]:
 
 
 def clipped_times(alphas: Tensor, steps: int, spacing: Spacing) -> list[int]:
-    """The times of DPM-Solver++: those whose log signal-to-noise ratio is not below the least."""
+    """Times of DPM-Solver++, whose log signal-to-noise ratio is at least ``LEAST_LOG_SNR``.
+
+    alphas: abar_t, (T,).
+    """
     abar = alphas.double()
     last = max(1, int(((abar / (1 - abar)).log() / 2 >= LEAST_LOG_SNR).sum()))
     if spacing == "trailing":

@@ -12,7 +12,7 @@ import torch
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources import cache
 from fieldloom.modalities.sources.cache import cache_folder, memory_map, memory_map_by_parts
-from fieldloom.modalities.sources.source import Source, _pieces, source_of
+from fieldloom.modalities.sources.source import Source, _pieces, make_source
 from fieldloom.types import Data
 from fuzz import good
 from media import noise
@@ -99,7 +99,7 @@ def test_memory_mapped_values_stay_in_their_file(tmp_path):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (9, 1, 8, 8), np.uint8))
     mapped = torch.from_numpy(np.load(tmp_path / "a.npy", mmap_mode="c"))
     held = torch.from_numpy(np.load(tmp_path / "a.npy"))
-    sources = [source_of(x, None, (0.8, 0.2), shuffle=True, limit=7) for x in (mapped, held)]
+    sources = [make_source(x, None, (0.8, 0.2), shuffle=True, limit=7) for x in (mapped, held)]
     assert sources[0].facts() == sources[1].facts()
     inside = sources[0].take(torch.tensor([3])).tensor
     assert inside.untyped_storage().data_ptr() == mapped.untyped_storage().data_ptr()
@@ -274,7 +274,7 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
 
 
 def test_one_place_is_taken_without_a_copy():
-    source = source_of(torch.from_numpy(noise(4, 3, 5, 5)), None, (4, 0), shuffle=False)
+    source = make_source(torch.from_numpy(noise(4, 3, 5, 5)), None, (4, 0), shuffle=False)
     for place in (2, -1):
         one = source.take(torch.tensor([place])).tensor
         assert one.data_ptr() == source.data.tensor[place].data_ptr()

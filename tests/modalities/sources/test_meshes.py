@@ -6,7 +6,7 @@ import torch
 
 from fieldloom.errors import InputError
 from fieldloom.geometry.inside import signed_distance, winding_number
-from fieldloom.geometry.mesh import Mesh, as_mesh, from_unit, to_unit
+from fieldloom.geometry.mesh import Mesh, as_mesh, denormalize_mesh, normalize_mesh
 from fieldloom.modalities.grid import Placement
 from fieldloom.modalities.sources.meshes import read_meshes
 from fuzz import good
@@ -141,7 +141,7 @@ def test_packed_meshes(tmp_path):
 def test_targets_at_the_grid_are_what_they_say():
     path = shared("data", "mesh_bunny.npz")
     file = np.load(path)
-    mesh, _ = to_unit(as_mesh(file["verts"], file["faces"], "bunny"), 0.9)
+    mesh, _ = normalize_mesh(as_mesh(file["verts"], file["faces"], "bunny"), 0.9)
     places = grid(12).grid()[0].double()
     inside = read_meshes(grid(12), str(path)).data.tensor
     assert torch.equal(inside.flatten() == 255, winding_number(mesh, places) > 0.5)
@@ -150,7 +150,7 @@ def test_targets_at_the_grid_are_what_they_say():
     assert far.data.tensor.dtype == torch.float32
     torch.testing.assert_close(far.data.tensor.flatten(), expected)
     assert torch.equal(far.data.tensor > 0.5, inside == 255)
-    back = from_unit(mesh, far.data.frame[0])
+    back = denormalize_mesh(mesh, far.data.frame[0])
     assert np.abs(back.vertices.min(0) - file["verts"].min(0)).max() < 1e-3
 
 
@@ -211,11 +211,13 @@ def test_shapes_are_grown_and_centred_as_asked(tmp_path):
     expected = (0.5 - (far - 0.05) / 0.2).clamp(0, 1).float()
     torch.testing.assert_close(moved, expected, atol=1e-6, rtol=0)
     lopsided = Mesh(np.array([[0.0, 0, 0], [4, 0, 0], [0, 1, 0], [0, 0, 1]]), box().faces[:0])
-    middle, frame = to_unit(lopsided, 0.9, "vertices")
+    middle, frame = normalize_mesh(lopsided, 0.9, "vertices")
     np.testing.assert_allclose(frame[:3], [1, 0.25, 0.25])
     np.testing.assert_allclose(middle.vertices.mean(0), 0, atol=1e-12)
     assert np.abs(middle.vertices).max() == pytest.approx(0.9)
-    np.testing.assert_allclose(from_unit(middle, frame).vertices, lopsided.vertices, atol=1e-12)
+    np.testing.assert_allclose(
+        denormalize_mesh(middle, frame).vertices, lopsided.vertices, atol=1e-12
+    )
 
 
 def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
@@ -229,7 +231,7 @@ def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
             first = read_meshes(grid(), str(tmp_path), **how, **ask)
         assert len(first.data) == 12
         with monkeypatch.context() as patch:
-            patch.setattr("fieldloom.modalities.sources.meshes.to_unit", None)
+            patch.setattr("fieldloom.modalities.sources.meshes.normalize_mesh", None)
             with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
                 again = read_meshes(grid(), str(tmp_path), **how, **ask)
             assert again.facts() == first.facts()

@@ -173,7 +173,7 @@ def test_one_scene_in_every_layout(tmp_path):
         assert source.data.shape == (1, 4, 3, HEIGHT, WIDTH)
         assert source.data.tensor.dtype == torch.uint8
         assert (source.data.tensor[0].numpy() == expected((HEIGHT, WIDTH))).all()
-        assert {key: x.dtype for key, x in source.data.beside().items()} == {
+        assert {key: x.dtype for key, x in source.data.extras().items()} == {
             "c2w": torch.float32, "intrinsics": torch.float32,
         }  # fmt: skip
         torch.testing.assert_close(source.data.cameras.c2w[0], POSES, atol=2e-6, rtol=0)

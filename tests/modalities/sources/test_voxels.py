@@ -97,7 +97,7 @@ def test_voxels_in_every_packing(tmp_path):
         assert source.data.tensor.dtype == torch.uint8
         assert torch.equal(source.data.tensor, expected.to(torch.uint8) * 255)
         assert source.names == (() if label is None else ("a", "b", "c"))
-        assert source.data.beside().keys() <= {"label"}
+        assert source.data.extras().keys() <= {"label"}
     soft = np.random.default_rng(1).random((5, 8, 8, 8))
     np.save(tmp_path / "soft.npy", soft)
     read = read_voxels(grid(), str(tmp_path / "soft.npy"))

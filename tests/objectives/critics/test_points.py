@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fieldloom.errors import InputError
-from fieldloom.objectives.critics.points import PointConv, PointCritic, farthest
+from fieldloom.objectives.critics.points import PointConv, PointCritic, sample_farthest_points
 
 
 def slow_norm(norm, rows):
@@ -82,7 +82,7 @@ def slow_farthest(points, count):
 @pytest.mark.parametrize("count", [1, 2, 5, 9])
 def test_farthest_points(count):
     points = torch.rand(3, 9, 2).double()
-    found = farthest(points, count)
+    found = sample_farthest_points(points, count)
     assert found.tolist() == [slow_farthest(p, count) for p in points]
     assert all(len(set(row)) == count for row in found.tolist())
 
@@ -90,7 +90,7 @@ def test_farthest_points(count):
 def test_farthest_points_of_a_grid_are_its_corners():
     axes = [torch.linspace(-1, 1, 5)] * 2
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
-    found = grid[farthest(grid[None], 4)[0]]
+    found = grid[sample_farthest_points(grid[None], 4)[0]]
     assert sorted(found.tolist()) == [[-1, -1], [-1, 1], [1, -1], [1, 1]]
 
 

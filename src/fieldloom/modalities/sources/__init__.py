@@ -1,4 +1,4 @@
-"""Where data come from. Every reader is a function ``(modality, ...) -> Source``."""
+"""Sources of data. Every reader is a function ``(modality, ...) -> Source``."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ SOURCES = {
 
 
 SINGLE = {"image", "video", "audio"}
-"""Sources of one datum: nothing to split."""
+"""Sources of a single datum, which have no split."""
 
 
 def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
-    """The source spec for a user's path, by what is there: all of it, in its own order.
+    """The settings of a source for a user's path, by the files there: all data, in their order.
 
-    An image or a folder of them, a video, an audio file, packed images or views, arrays, voxels,
-    meshes, a scene or a folder of scenes. own: the name of a run's source, which is taken where it
-    reads such a path, too: ``image`` one image, ``video`` a folder of frames
-    or a GIF.
+    It may be an image or a folder of images, a video, an audio file, packed images or views,
+    arrays, voxels, meshes, a scene or a folder of scenes. own: the name of a run's source, which is
+    preferred where it reads such a path, too: ``image`` one image, ``video`` a folder of frames or
+    a GIF.
     """
     found = find_path(path)
     name = _kind(found)
@@ -98,6 +98,6 @@ PACKED = {
 """Arrays in an ``.npz`` -> the source that reads it."""
 
 SCENES = {"transforms*.json": "transforms", "pose/*.txt": "srn"}
-"""Files in a folder, or in its sub-folders -> the source that reads it."""
+"""Files in a folder, or in its sub-folders -> the source that reads the folder."""
 
 __all__ = ["SOURCES", "Source", "divide", "spec_of"]

@@ -20,7 +20,7 @@ from fieldloom.modalities.sources.files import (
     read_npz,
 )
 from fieldloom.modalities.sources.images import decode_image
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 
 
@@ -32,8 +32,9 @@ def to_grid(
 ) -> Tensor:
     """(n, *axes), (n, *axes, channel) or (n, channel, *axes) -> (n, channel, *axes).
 
-    Data keep their own size where the modality says none. Further axes in front are joined to the
-    first. bounds: the numbers that become 0 and 1.
+    Data keep their own size where the modality has none. Further axes in front are flattened into
+    the first. bounds: the numbers that become 0 and 1. Raises InputError for arrays that do not fit
+    the modality, and for numbers out of range.
     """
     axes = len(modality.size)
     if not array.size:
@@ -41,16 +42,7 @@ def to_grid(
     if array.ndim > axes + 2:
         array = array.reshape(-1, *array.shape[-axes - (modality.channels > 1) :])
     if bounds is not None:
-        if not -np.inf < bounds[0] < bounds[1] < np.inf:
-            raise InputError(f"source.bounds = {list(bounds)}: finite, the lower one first.")
-        array = (array.astype(np.float64) - bounds[0]) / (bounds[1] - bounds[0])
-        if not (array.min() >= 0 and array.max() <= 1):
-            low, high = (
-                x * (bounds[1] - bounds[0]) + bounds[0] for x in (array.min(), array.max())
-            )
-            raise InputError(
-                f"source.bounds = {list(bounds)}: the numbers go from {low:.6g} to {high:.6g}."
-            )
+        array = _rescale(array, bounds)
     if array.ndim == axes + 1:
         array = array[:, None]
     elif array.ndim == axes + 2 and array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3):
@@ -79,8 +71,24 @@ def to_grid(
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
+def _rescale(array: NDArray[Any], bounds: tuple[float, float]) -> NDArray[np.float64]:
+    """The array scaled so that the bounds become 0 and 1.
+
+    Raises InputError for numbers out of the bounds, and for wrong bounds.
+    """
+    if not -np.inf < bounds[0] < bounds[1] < np.inf:
+        raise InputError(f"source.bounds = {list(bounds)}: finite, the lower one first.")
+    unit = (array.astype(np.float64) - bounds[0]) / (bounds[1] - bounds[0])
+    if not (unit.min() >= 0 and unit.max() <= 1):
+        low, high = (x * (bounds[1] - bounds[0]) + bounds[0] for x in (unit.min(), unit.max()))
+        raise InputError(
+            f"source.bounds = {list(bounds)}: the numbers go from {low:.6g} to {high:.6g}."
+        )
+    return unit
+
+
 def suggest_size(modality: Grid, data: Tensor) -> dict[str, dict[str, Any]]:
-    """What data suggest where the modality says no size: their own."""
+    """The recipe's section that data suggest: their own size, where the modality has none."""
     return {"modality": {"size": list(data.shape[2:])}} if modality.native else {}
 
 
@@ -98,9 +106,9 @@ def read_array(
 ) -> Source:
     """A ``.npy`` array, or one of an ``.npz``; ``x_train`` and ``x_test`` keep their own split.
 
-    bounds: the numbers that become 0 and 1, where they lie outside.
-    key: of the array in an ``.npz`` with several; label: of its labels (``y_train``, ``y_test``
-    beside ``x_train``, ``x_test`` are found).
+    bounds: the numbers that become 0 and 1, for data of another range.
+    key: name of the array in an ``.npz`` with several.
+    label: name of the array of labels (``y_train`` and ``y_test`` are found by themselves).
     """
     file = read_npz(find_file(path))
     if key is None and "x_train" in file and "x_test" in file:
@@ -112,19 +120,19 @@ def read_array(
             )
         labels = None
         if "y_train" in file and "y_test" in file:
-            told = zip(("y_train", "y_test"), parts, strict=True)
+            named = zip(("y_train", "y_test"), parts, strict=True)
             labels = [
-                x for key, part in told for x in read_labels(file, key, len(part), "data")[:limit]
+                x for key, part in named for x in read_labels(file, key, len(part), "data")[:limit]
             ]
         parts = [part[:limit] for part in parts]
         data = to_grid(np.concatenate(parts), modality, filter, bounds)
         counts = (float(len(parts[0])), float(len(parts[1])))
         kept = suggest_size(modality, data)
-        return source_of(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
+        return make_source(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
     held = load_array(file, array_name(file, key, label), large=permit.large)
     data = to_grid(held, modality, filter, bounds)
     labels = None if label is None else read_labels(file, label, len(data), "data")
-    return source_of(
+    return make_source(
         data, labels, split, shuffle, limit, filter, suggests=suggest_size(modality, data)
     )
 
@@ -137,4 +145,4 @@ def read_digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bic
     levels = np.rint(read.images / 16 * 255).astype(np.uint8)
     data = to_grid(levels, modality, filter)
     kept = suggest_size(modality, data)
-    return source_of(data, list(read.target), split, shuffle=True, filter=filter, suggests=kept)
+    return make_source(data, list(read.target), split, shuffle=True, filter=filter, suggests=kept)

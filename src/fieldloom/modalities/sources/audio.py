@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import SAMPLES, check_size, find_file
-from fieldloom.modalities.sources.source import Source, source_of
+from fieldloom.modalities.sources.source import Source, make_source
 from fieldloom.permit import NOTHING, Permit
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"}
 SLACK = 4 * 1152
-"""Samples by which an MP3 may be shorter than it tells: some of its frames."""
+"""Samples by which an MP3 may be shorter than its header says: some of its frames."""
 STREAMED = 0x7FFFF000
-"""So many bytes in a WAV file's header, or more, say that it was written before it was known."""
+"""From this length on a WAV file's header was written before the length was known."""
 
 
 def read_audio(
@@ -33,11 +33,12 @@ def read_audio(
 ) -> Source:
     """One recording (1, channel, samples) in [0, 1], where 0.5 is silence: WAV, FLAC, OGG, MP3.
 
-    offset:  seconds that are left out at the beginning.
-    seconds: at most so many from there on; None: all.
-    It keeps its own number of samples, and suggests it and its rate, where the modality says none;
-    otherwise it is resampled (by its Fourier series). A modality of one channel takes the mean of
-    all; any other number must be the file's. Samples beyond [-1, 1] are clipped.
+    offset:  seconds that are skipped at the beginning.
+    seconds: the longest duration from there on; None: all.
+
+    The recording keeps its number of samples, and suggests it and its rate, where the modality has
+    none; otherwise it is resampled (by its Fourier series). A modality of one channel takes the
+    mean of all channels; any other number must be the file's. Samples beyond [-1, 1] are clipped.
     """
     if len(modality.size) != 1:
         raise InputError("source 'audio' needs a modality of one axis, as 'audio'.")
@@ -60,13 +61,13 @@ def read_audio(
         read, rate = resample(read, size).astype(np.float32), rate * size / len(read)
     data = torch.from_numpy(np.clip(read, -1, 1)).mT[None].contiguous()
     suggests = {"modality": {"size": [size], "rate": rate}}
-    return source_of((data + 1) / 2, None, (1.0, 0.0), shuffle=False, suggests=suggests)
+    return make_source((data + 1) / 2, None, (1.0, 0.0), shuffle=False, suggests=suggests)
 
 
 def _read_samples(
     file: Path, offset: float, seconds: float | None, large: bool
 ) -> tuple[NDArray[np.float32], float]:
-    """Samples (n, channel) from ``offset`` on, and how many there are a second."""
+    """Samples (n, channel) from ``offset`` on, and their rate per second."""
     import soundfile
 
     try:
@@ -77,14 +78,14 @@ def _read_samples(
             check_size(what, count * opened.channels, "samples", SAMPLES, large)
             opened.seek(round(offset * rate))
             read = opened.read(count, dtype="float32", always_2d=True)
-            told = opened.extra_info
+            info = opened.extra_info
     except (InputError, MemoryError):
         raise
     except Exception as error:  # libsndfile fails in many ways on a broken file
         raise InputError(
             f"{quote_path(file)} is no audio that can be read: {shorten(str(error))}."
         ) from None
-    header = re.search(r"^ *(?:data|SSND) *: (\d+) \(should be (\d+)\)", told, re.MULTILINE)
+    header = re.search(r"^ *(?:data|SSND) *: (\d+) \(should be (\d+)\)", info, re.MULTILINE)
     short = header is not None and int(header[2]) < int(header[1]) < STREAMED
     if len(read) < count - SLACK or not len(read) or short:
         raise InputError(f"{quote_path(file)} is cut off: it is shorter than its header tells.")
@@ -94,7 +95,7 @@ def _read_samples(
 
 
 def _count_samples(opened: Any, file: Path, offset: float, seconds: float | None) -> int:
-    """How many samples of a channel are asked for."""
+    """The number of requested samples of a channel. Raises InputError where there are none."""
     if opened.frames < 1:
         raise InputError(f"{quote_path(file)} holds no samples: it is no audio.")
     rate = opened.samplerate

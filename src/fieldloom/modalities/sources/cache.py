@@ -1,13 +1,13 @@
-"""Files decoded once into a cache, and mapped from there: data larger than memory would allow.
+"""A memory-mapped cache of decoded files, for data that are larger than memory.
 
-The cache lies in ``$FIELDLOOM_CACHE``, else ``$XDG_CACHE_HOME/fieldloom``, else
-``~/.cache/fieldloom``. Whatever is in it may be deleted at any time; what a process left there that
-was killed while it decoded is removed when the next file is written.
+The cache folder is ``$FIELDLOOM_CACHE``, else ``$XDG_CACHE_HOME/fieldloom``, else
+``~/.cache/fieldloom``. Its files may be deleted at any time; partial files of processes that were
+killed while decoding are removed when the next file is written.
 
-A cached array belongs to the content of the files that it was decoded from, wherever they lie and
-whatever their times: it ends with that content's key and a digest of itself, and is made anew where
-either differs. The whole of a file is looked at up to ``WHOLE`` bytes, ``BLOCKS`` blocks of a
-larger one, the first and the last among them.
+A cached array is identified by the content of the files that it was decoded from, and not by their
+paths or times: it ends with a key of that content and a digest of itself, and is decoded again
+where either differs. The key covers the whole of a file up to ``WHOLE`` bytes, and of a larger one
+``BLOCKS`` blocks, the first and the last among them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldloom import export
+from fieldloom import atomic
 from fieldloom.errors import quote_path
 
 Blocks = Iterable[NDArray[np.uint8]]
 
 FORMAT = 2
-"""Of the cached arrays: decoding that gives other numbers needs another one."""
+"""The version of cached arrays: it has to change where decoding gives other numbers."""
 WHOLE, BLOCK, BLOCKS = 1 << 24, 1 << 16, 64
 MARK = b"fieldloom"
 SEAL = len(MARK) + 2 * (12 + 16)
@@ -41,11 +41,12 @@ SEAL = len(MARK) + 2 * (12 + 16)
 def memory_map(
     files: Sequence[Path], options: Mapping[str, Any], decode: Callable[[], Blocks]
 ) -> NDArray[np.uint8]:
-    """What ``decode`` gives, joined along the first axis: an array that is mapped from a file.
+    """The blocks of ``decode``, concatenated along the first axis, as a memory-mapped array.
 
-    decode:  blocks (n, *rest) of uint8, one after another; it is asked only where files of the same
-             content were not decoded before with the same ``options``.
-    Where the cache cannot be written a warning says so, and the array is held in memory.
+    decode: yields blocks (n, *rest) of uint8; it is called only where files of the same content
+            have not been decoded before with the same ``options``.
+
+    Where the cache cannot be written the array is in memory, and a warning says so.
     """
     return _memory_map(files, _key([_content(file) for file in files], options), decode)
 
@@ -55,14 +56,14 @@ def memory_map_by_parts(
     options: Mapping[str, Any],
     parts: Sequence[tuple[Sequence[Path], Callable[[], Blocks]]],
 ) -> NDArray[np.uint8]:
-    """As ``memory_map`` what all parts give, one after another; for what takes hours.
+    """As ``memory_map``, for the concatenation of several parts: for decoding that takes hours.
 
-    parts: the files of each, and its ``decode``. Each part is kept as soon as it is there, so that
-    what is stopped goes on with the part that it was at; they are removed when all are joined. A
-    part may be empty.
+    parts: the files and the ``decode`` of each part. Each part is cached as soon as it is complete,
+    so that a stopped process continues with the part where it stopped; the parts are removed when
+    the whole is complete. A part may be empty.
     """
     seen = {file: _content(file) for file in {*files, *(f for own, _ in parts for f in own)}}
-    key = lambda own, told: _key([seen[file] for file in own], told)
+    key = lambda own, options: _key([seen[file] for file in own], options)
     whole = key(files, options)
     keys = [key(own, dict(options) | {"part": i}) for i, (own, _) in enumerate(parts)]
 
@@ -73,9 +74,9 @@ def memory_map_by_parts(
                 yield part
 
     found = _memory_map(files, whole, blocks)
-    if _path_of(files, whole).is_file():  # else the parts are all that is kept
+    if _path_of(files, whole).is_file():  # otherwise only the parts are cached
         for (own, _), key_of in zip(parts, keys, strict=True):
-            with suppress(OSError):  # it never was, or the cache is somebody else's
+            with suppress(OSError):  # it does not exist, or the cache is not writable
                 _path_of(own, key_of).unlink()
     return found
 
@@ -86,8 +87,8 @@ def _memory_map(files: Sequence[Path], key: str, decode: Callable[[], Blocks]) -
     if found is not None:
         return found
     try:
-        export.remove_partial(cached.parent)
-        export.atomically(cached, lambda file: _write_sealed(file, key, decode()))
+        atomic.remove_partial(cached.parent)
+        atomic.write_atomically(cached, lambda file: _write_sealed(file, key, decode()))
     except OSError as error:
         found = _open_cached(cached, key)  # another process may have written it just now
         if found is not None:
@@ -113,18 +114,18 @@ def cache_folder() -> Path:
 
 
 def _path_of(files: Sequence[Path], key: str) -> Path:
-    """Where the array of a key lies, whatever its files were called; or will lie."""
+    """The path of a key's array: an existing one of any name, or a new one."""
     readable = re.sub(r"[^\w-]+", "_", files[0].stem)[:40]
     return next(cache_folder().glob(f"*-{key}.npy"), cache_folder() / f"{readable}-{key}.npy")
 
 
 def _key(contents: Sequence[str], options: Mapping[str, Any]) -> str:
-    told = json.dumps([FORMAT, contents, options], sort_keys=True)
-    return hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
+    text = json.dumps([FORMAT, contents, options], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def _content(file: Path) -> str:
-    """What tells a file's content from any other's; of a large one also its time of change."""
+    """A text that identifies a file's content; of a large one also its time of change."""
     try:
         with file.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -135,7 +136,7 @@ def _content(file: Path) -> str:
 
 
 def _digest(stream: BinaryIO, size: int) -> str:
-    """Of the first ``size`` bytes: of all of them, or of blocks at equal steps."""
+    """A digest of the first ``size`` bytes: of all of them, or of evenly spaced blocks."""
     seen = hashlib.blake2b(f"{size}".encode(), digest_size=16)
     starts, length = [0], size
     if size > WHOLE:
@@ -153,9 +154,9 @@ def _join_blocks(blocks: Blocks) -> NDArray[np.uint8]:
 
 
 def _open_cached(cached: Path, key: str) -> NDArray[np.uint8] | None:
-    """The cached array, None where there is none, or none that is whole and belongs to this key.
+    """The cached array; None where there is none, or where it is incomplete or of another key.
 
-    Pages are mapped "copy on write": the array counts as writable, the file never changes.
+    Pages are mapped "copy on write": the array is writable, and the file never changes.
     """
     try:
         with cached.open("rb") as stream:
@@ -175,7 +176,7 @@ def _seal(key: str, digest: str) -> bytes:
 
 
 def _write_sealed(file: BinaryIO, key: str, blocks: Blocks) -> None:
-    """An array as ``.npy``, and behind it the seal that ``_open_cached`` looks for."""
+    """Write an array as ``.npy``, followed by the seal that ``_open_cached`` checks."""
     _write(file, blocks)
     file.flush()
     with open(file.name, "rb") as written:
@@ -186,7 +187,7 @@ def _write_sealed(file: BinaryIO, key: str, blocks: Blocks) -> None:
 
 
 def _write(file: BinaryIO, blocks: Blocks) -> None:
-    """An array as ``.npy``, block by block; how long it is stands in the header at the end."""
+    """Write an array as ``.npy``, block by block; at the end the header gets its length."""
     count, rest = 0, ()
     for block in blocks:
         if not count:
@@ -199,5 +200,5 @@ def _write(file: BinaryIO, blocks: Blocks) -> None:
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    told = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, told)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -1,7 +1,7 @@
-"""How files of data are opened: where they lie, how large they may be, which arrays they hold.
+"""Opening files of data safely: their paths, their sizes, and the arrays that they contain.
 
-What a header tells is checked before anything is allocated, and names that a file holds lead
-nowhere out of its folder.
+Sizes in a header are checked before anything is allocated, and paths in a file are followed only
+within its folder.
 """
 
 from __future__ import annotations
@@ -22,51 +22,53 @@ from numpy.typing import NDArray
 from fieldloom.errors import InputError, quote, quote_path, shorten
 
 PIXELS = 1 << 28
-"""Pixels of an image, or of a frame of a video."""
+"""The largest image, or frame of a video, in pixels."""
 CELLS = 1 << 28
-"""Cells of one shape's voxels."""
+"""The largest shape in voxels."""
 SAMPLES = 1 << 28
-"""Samples of an audio file, in all its channels."""
+"""The longest audio file in samples of all its channels."""
 BYTES = 1 << 31
-"""Bytes that an array takes, where the file itself is smaller."""
+"""The largest array in bytes, unless the file itself is larger."""
 
 UNREADABLE = 0.1
-"""The fraction of unreadable files that is skipped with a warning; more is an error."""
+"""The largest fraction of unreadable files that is skipped with a warning."""
 NAMED = 5
-"""So many of them are named."""
+"""The number of skipped files that the warning names."""
 
 
 class Refused(InputError):
-    """An input that the user has not allowed (``--large``, ``--network``), or that leads astray:
-    among many others it is not skipped, as broken ones are."""
+    """An input that needs a permit (``--large``, ``--network``), or a path outside its folder.
+
+    It is never skipped, unlike a broken file among many.
+    """
 
 
 def check_size(what: str, size: int, unit: str, most: int, large: bool) -> None:
-    """Raise Refused where ``what`` tells of more than ``most`` such units, unless large."""
+    """Raise Refused where ``what`` claims more than ``most`` such units, unless large."""
     if size > most and not large:
-        told = f"{size:,}" if size < 1 << 60 else "more than 10^18"
+        count = f"{size:,}" if size < 1 << 60 else "more than 10^18"
         raise Refused(
-            f"{what} tells of {told} {unit}, and more than {most:,} are refused, since a small "
+            f"{what} tells of {count} {unit}, and more than {most:,} are refused, since a small "
             "file can unpack to more than memory holds: --large (in Python large=True) reads it."
         )
 
 
 def check_skipped(names: Sequence[str], faults: Mapping[int, InputError], what: str) -> None:
-    """Name the items whose indices have faults in one warning.
+    """Warn of the items that were skipped. faults: their indices, and what is wrong with them.
 
-    Raises InputError where they are too many; the fault itself where there is one item.
+    Raises InputError where there are too many faults; the fault itself where there is one item.
     """
     if not faults:
         return
     if len(names) == 1:
         raise faults[0]
     some, more = ", ".join(names[i] for i in list(faults)[:NAMED]), len(faults) - NAMED
-    told = str(next(iter(faults.values())))
+    reason = str(next(iter(faults.values())))
     if len(faults) > 1:
-        told = f"{some}{f' and {more} more' if more > 0 else ''}; {told}"
+        reason = f"{some}{f' and {more} more' if more > 0 else ''}; {reason}"
     if len(faults) > UNREADABLE * len(names):
-        raise InputError(f"{len(faults)} of {len(names)} {what} cannot be read: {told}")
-    warnings.warn(f"skipped {len(faults)} unreadable {what}: {told}", stacklevel=3)
+        raise InputError(f"{len(faults)} of {len(names)} {what} cannot be read: {reason}")
+    warnings.warn(f"skipped {len(faults)} unreadable {what}: {reason}", stacklevel=3)
 
 
 def find_path(path: str) -> Path:
@@ -82,7 +84,7 @@ def find_path(path: str) -> Path:
 
 
 def find_file(path: str) -> Path:
-    """As ``find_path``, where only a file is right."""
+    """The file at a user's path. Raises InputError where there is none."""
     found = find_path(path)
     if not found.is_file():
         raise InputError(f"source.path = {quote_path(path)} is no file: this source reads one.")
@@ -90,10 +92,9 @@ def find_file(path: str) -> Path:
 
 
 def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> list[Path]:
-    """The file itself, or those of a folder and its sub-folders, in the order of their names.
+    """The file itself, or the files of a folder and its sub-folders, sorted by path.
 
-    path: as the user gave it. what: they are, for the message of the InputError where there are
-    none.
+    path: as the user wrote it. what: the files in words. Raises InputError where there are none.
     """
     found = [root] if root.is_file() else sorted(root.rglob("*"))
     files = [f for f in found if f.suffix.lower() in suffixes and f.is_file()]
@@ -104,7 +105,7 @@ def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> l
 
 
 def find_classes(root: Path, files: Sequence[Path]) -> list[str] | None:
-    """The outermost sub-folder of each file, if all lie in one and there are several."""
+    """The top-level sub-folder of each file, if all files are in several such folders."""
     if root.is_file():
         return None
     folders = [file.relative_to(root).parts[:-1] for file in files]
@@ -113,7 +114,7 @@ def find_classes(root: Path, files: Sequence[Path]) -> list[str] | None:
 
 
 def resolve_inside(file: Path, name: str) -> Path:
-    """The path behind a name that ``file`` holds. Raises Refused where it leads elsewhere."""
+    """The path of a name that ``file`` contains. Raises Refused for paths outside its folder."""
     folder = file.parent
     try:
         rest = os.path.relpath(folder / name, folder)
@@ -129,7 +130,7 @@ def resolve_inside(file: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Archive:
-    """The names of the arrays in an ``.npz``; none of a ``.npy``, which holds one array."""
+    """The names of the arrays in an ``.npz``; None for a ``.npy``, which holds one array."""
 
     path: Path
     names: tuple[str, ...] | None
@@ -140,14 +141,14 @@ class Archive:
 
 Kind = Literal["numbers", "integers", "bytes", "labels"]
 KINDS: dict[Kind, str] = {"numbers": "biuf", "integers": "iu", "bytes": "u", "labels": "biufUS"}
-"""What an array may hold -> NumPy's kinds. Python objects never: they are pickles."""
+"""Kind of array -> NumPy's kinds. Python objects are never allowed: they are pickles."""
 
 SOME: Collection[int] = range(1, 65)
 """Any number of axes; a lone number has none."""
 
 
 def read_npz(path: Path) -> Archive:
-    """What a ``.npz`` or ``.npy`` file holds; ``load_array`` reads it."""
+    """The arrays of a ``.npz`` or ``.npy`` file, which ``load_array`` reads."""
     try:
         with path.open("rb") as file:
             head = file.read(6)
@@ -171,8 +172,8 @@ def load_array(
 ) -> NDArray[Any]:
     """One array of a file (name None: that of a ``.npy``), in the machine's byte order.
 
-    kind, axes: what it may hold, and how many axes it may have. Raises InputError for all else,
-    before it is read, and where the file is broken; Refused where it would unpack to too much.
+    kind, axes: the allowed kind of data and numbers of axes. Raises InputError for other arrays,
+    before they are read, and for broken files; Refused for an array that would be too large.
     """
     path = quote_path(file.path)
     what = path if name is None else f"the array '{shorten(name)}' of {path}"
@@ -201,7 +202,7 @@ def load_array(
 
 
 def array_name(file: Archive, key: str | None, label: str | None) -> str | None:
-    """The name of the array that ``load_array`` is to read: the given one, or the only one."""
+    """The name of the array to read: the given one, or the only one; None for a ``.npy``."""
     if file.names is None:
         return None
     others = [name for name in file.names if name != label]
@@ -213,15 +214,15 @@ def array_name(file: Archive, key: str | None, label: str | None) -> str | None:
 
 @contextmanager
 def _stream(file: Archive, name: str | None) -> Iterator[tuple[Any, int]]:
-    """An array as it stands in its file, and the bytes that it has there."""
+    """A stream of the stored array, and its length in bytes."""
     if name is None:
         with file.path.open("rb") as stream:
             yield stream, file.path.stat().st_size
     else:
         with zipfile.ZipFile(file.path) as archive:
-            told = archive.getinfo(f"{name}.npy")
-            with archive.open(told) as stream:
-                yield stream, told.file_size
+            info = archive.getinfo(f"{name}.npy")
+            with archive.open(info) as stream:
+                yield stream, info.file_size
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -250,7 +251,7 @@ def _check_array(
 
 
 def read_labels(file: Archive, name: str, count: int, things: str) -> list[Any]:
-    """Labels, one for each of ``count`` things."""
+    """Labels, one for each of ``count`` things. Raises InputError for any other number."""
     labels = load_array(file, name, "labels").reshape(-1)
     if len(labels) != count:
         raise InputError(
@@ -263,7 +264,7 @@ def read_labels(file: Archive, name: str, count: int, things: str) -> list[Any]:
 
 
 def read_offsets(file: Archive, name: str, total: int, things: str) -> list[int]:
-    """Offsets into ``total`` such things: each piece begins where the one before it ends."""
+    """Ascending offsets into ``total`` things; each part begins where the one before it ends."""
     offsets = load_array(file, name, "integers", axes=(1,))
     ordered = len(offsets) < 2 or bool((offsets[1:] >= offsets[:-1]).all())
     if len(offsets) < 1 or not ordered or offsets[0] < 0 or offsets[-1] > total:

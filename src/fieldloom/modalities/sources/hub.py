@@ -16,11 +16,11 @@ from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import Refused, resolve_inside
 from fieldloom.modalities.sources.images import Encoded, load_images
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 
 ALLOWS = "--network (in Python network=True) allows it"
-"""What may follow a thing that would be fetched."""
+"""The end of a sentence about something that would be fetched."""
 
 
 def read_huggingface(
@@ -51,13 +51,13 @@ def read_huggingface(
         if column not in table.column_names:
             has = shorten(", ".join(table.column_names))
             raise InputError(f"source: no column '{shorten(column)}' in {name}; it has {has}.")
-    plain = datasets.Value, datasets.ClassLabel  # what else there is would be decoded, or fetched
+    plain = datasets.Value, datasets.ClassLabel  # other features would be decoded, or fetched
     if label is not None and not isinstance(table.features[label], plain):
         raise InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
     count = min(len(table), limit or len(table))
     if not count:
         raise InputError(f"{name} has no rows: a source has at least one image.")
-    try:  # bytes or a path: what is decoded, and what is followed, is decided here
+    try:  # not decoded: whether a path is followed is decided here
         encoded = table.select_columns([key]).with_format(None)
         encoded = encoded.cast_column(key, datasets.Image(decode=False))
         given = [] if label is None else table.with_format(None)[label][:count]
@@ -71,7 +71,7 @@ def read_huggingface(
     read = lambda i: _read_row(encoded, i, key, names[i], roots, permit.network)
     data, good = load_images(names, read, modality, filter, permit.large)
     labels = None if label is None else [given[i] for i in good]
-    return source_of(data, labels, split, shuffle, filter=filter)
+    return make_source(data, labels, split, shuffle, filter=filter)
 
 
 def _find_folder(path: str) -> Path | None:
@@ -124,7 +124,7 @@ class State(BaseModel):
 
 
 def _check_state(file: Path) -> None:
-    """Tables lie beside the file that names them."""
+    """Raise Refused where a state names tables outside its folder, InputError if it is broken."""
     try:
         for one in State.model_validate_json(file.read_bytes()).data_files:
             resolve_inside(file, one.filename)
@@ -135,7 +135,7 @@ def _check_state(file: Path) -> None:
 
 
 def _check_card(root: Path) -> None:
-    """A card may say where files lie: only in the data set's own folder."""
+    """Raise Refused where a data set's card names files outside its folder."""
     from huggingface_hub import RepoCard
 
     for file in (root / "README.md", root / ".huggingface.yaml"):
@@ -148,16 +148,16 @@ def _check_card(root: Path) -> None:
                 resolve_inside(file, name)
 
 
-def _iterate_texts(told: Any) -> Iterator[str]:
-    """All texts in nested lists and tables."""
-    if isinstance(told, str):
-        yield told
-    for one in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
+def _iterate_texts(tree: Any) -> Iterator[str]:
+    """All texts in nested lists and dictionaries."""
+    if isinstance(tree, str):
+        yield tree
+    for one in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
         yield from _iterate_texts(one)
 
 
 def _is_address(name: str) -> bool:
-    """Whether a name is no path: fsspec's ``protocol://``, and chains of them."""
+    """Whether a name is an address, not a path: fsspec's ``protocol://``, and chains of them."""
     return "://" in name or "::" in name
 
 
@@ -166,7 +166,7 @@ _guard = Lock()
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """What HF_HUB_OFFLINE=1 says, for one call: the switches are the process's own."""
+    """A context with the effect of HF_HUB_OFFLINE=1; its switches belong to the whole process."""
     from datasets import config
     from huggingface_hub import constants
 
@@ -180,7 +180,7 @@ def _offline() -> Iterator[None]:
 
 
 def _allowed_folders(path: str) -> list[Path]:
-    """Folders in which a row's image may lie: the data set's own, and the cache's."""
+    """The folders from which a row's image may be read: the data set's own, and the caches."""
     from datasets import config
     from huggingface_hub import constants
 
@@ -193,7 +193,7 @@ def _allowed_folders(path: str) -> list[Path]:
 def _read_row(
     table: Any, index: int, key: str, name: str, roots: list[Path], network: bool
 ) -> Encoded:
-    """The image of a row: its bytes, or a file of the data set, or what lies at an address."""
+    """The image of a row: bytes, a file of the data set, or the bytes fetched from an address."""
     try:
         row = table[index][key]
     except Exception as error:  # Arrow fails in many ways

@@ -20,39 +20,39 @@ from fieldloom.modalities.sources.images import (
     to_grey_or_rgb,
     upright_size,
 )
-from fieldloom.modalities.sources.source import Filter, Source, source_of
+from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.permit import NOTHING, Permit
 
 STRIP = 1 << 22
-"""Pixels of an image that are written to the cache at a time: whole rows, at least one."""
+"""Pixels that are written to the cache at a time: whole rows, at least one."""
 
 
 def read_image(
     modality: Grid, path: str, filter: Filter = "bicubic", permit: Permit = NOTHING
 ) -> Source:
-    """One image of any size and mode, mapped from a file into which it is decoded once.
+    """One image of any size and mode, decoded once into the memory-mapped cache.
 
-    It keeps its own size, and suggests it, where the modality says none; otherwise it is
+    It keeps its own size, and suggests it, where the modality has none; otherwise it is
     centre-cropped and resized.
     """
     check_image_modality(modality)
     file, size, used = find_file(path), None, "none"
     with open_image(file, quote_path(file), permit.large) as image:
         own = upright_size(image)
-    if not modality.native and own != modality.size:  # its own is decoded but once
+    if not modality.native and own != modality.size:  # images of native size are cached only once
         size, used = (modality.size[0], modality.size[1]), filter
     options = {"size": size, "channels": modality.channels, "filter": used}
     decode = lambda: _strips(file, size, modality.channels, filter, permit.large)
     array = memory_map([file], options, decode)
     data = torch.from_numpy(array).permute(2, 0, 1)[None]
     suggests = {"modality": {"size": list(data.shape[2:])}}
-    return source_of(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
+    return make_source(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
 
 
 def _strips(
     file: Path, size: tuple[int, int] | None, channels: int, filter: Filter, large: bool
 ) -> Iterator[NDArray[np.uint8]]:
-    """The image, of this size or its own, from top to bottom: (rows, width, channel)."""
+    """Strips (rows, width, channel) of the image from top to bottom, of this size or its own."""
     with open_image(file, quote_path(file), large) as image:
         image = to_grey_or_rgb(image, channels)
         image = image if size is None else crop_and_resize(image, size, filter)

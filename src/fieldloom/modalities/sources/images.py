@@ -36,17 +36,17 @@ from fieldloom.modalities.sources.files import (
     read_npz,
     read_offsets,
 )
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM",
            "AVIF", "JPEG2000", "QOI", "PCX", "SGI", "TGA")  # fmt: skip
-"""What Pillow may take a file for: formats that it decodes itself, with their size in the header.
-Others run programs (EPS), or hold images of another size than they tell (ICO)."""
+"""The formats that Pillow may open: it decodes them itself, and their header has the size.
+Others run programs (EPS), or contain images of another size than the header says (ICO)."""
 ORIENTATION = 0x0112
-"""EXIF's tag for how an image is turned."""
+"""EXIF's tag of an image's orientation."""
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,15 +57,15 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF's orientations -> what sets an image upright; from 5 on height and width swap."""
+"""EXIF's orientation -> the transpose that sets an image upright; from 5 on sides are swapped."""
 ALONE = 1 << 24
-"""Pixels from which images are decoded one at a time, however many threads there are."""
+"""The size in pixels from which images are decoded one at a time, in spite of threads."""
 
 DECODED = 1 << 30
-"""Bytes of decoded images that a source holds in memory; more are decoded when they are read."""
+"""The largest set of decoded images in memory, in bytes; larger sets are decoded on reading."""
 
 Encoded = Path | bytes | NDArray[np.uint8]
-"""An image's file, or its bytes."""
+"""The file of an image, or its bytes."""
 
 _guard, _alone = Lock(), Lock()
 _open, _kept = 0, Image.MAX_IMAGE_PIXELS
@@ -73,7 +73,7 @@ _open, _kept = 0, Image.MAX_IMAGE_PIXELS
 
 @contextmanager
 def _pillows_limit_aside() -> Iterator[None]:
-    """Pillow's limit on pixels, one for the process, is set aside while any image is open."""
+    """A context without Pillow's limit on pixels, which belongs to the whole process."""
     global _open, _kept
     with _guard:
         if not _open:
@@ -90,10 +90,10 @@ def _pillows_limit_aside() -> Iterator[None]:
 
 @contextmanager
 def open_image(file: Encoded, name: str, large: bool = False) -> Iterator[Image.Image]:
-    """An image of at most ``PIXELS``, if not ``large``, whose pixels are not decoded yet.
+    """An open image of at most ``PIXELS`` unless ``large``; its pixels are not decoded yet.
 
-    Raises InputError, which names ``name``, for what is no image or is broken, also where that
-    is seen only in the with block; Refused before anything is allocated.
+    Raises InputError, which names ``name``, for files that are not images or are broken, also where
+    that is noticed only in the with block; Refused before anything is allocated.
     """
     Image.init()
     formats = [kind for kind in FORMATS if kind in Image.OPEN]
@@ -111,12 +111,12 @@ def open_image(file: Encoded, name: str, large: bool = False) -> Iterator[Image.
         raise
     except Exception as error:  # Pillow fails in many ways on a broken file
         unidentified = isinstance(error, UnidentifiedImageError)
-        said = "it is of no known format" if unidentified else shorten(str(error))
-        raise InputError(f"{name} is no image that can be read: {said}.") from None
+        reason = "it is of no known format" if unidentified else shorten(str(error))
+        raise InputError(f"{name} is no image that can be read: {reason}.") from None
 
 
 def one_large_at_a_time(image: Image.Image) -> AbstractContextManager[object]:
-    """Where threads decode images: large ones hold memory one at a time."""
+    """A context in which only one thread at a time decodes a large image."""
     return _alone if image.width * image.height > ALONE else nullcontext()
 
 
@@ -139,7 +139,7 @@ def decode_image(
 
 def to_grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:
     """Any image as 8-bit grey (1 channel) or RGB (3): turned by EXIF, on white."""
-    image.load()  # TIFF turns itself
+    image.load()  # Pillow rotates TIFF itself
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     image = image if turn is None else image.transpose(turn)
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey, 32-bit integers, floats
@@ -155,7 +155,7 @@ def to_grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) of an image as it is to be seen."""
+    """(height, width) of an image after its EXIF orientation is applied."""
     swapped = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     return image.size if swapped else (image.height, image.width)
 
@@ -169,6 +169,7 @@ def crop_and_resize(image: Image.Image, size: tuple[int, int], filter: Filter) -
 
 
 def check_image_modality(modality: Grid) -> None:
+    """Raise InputError for a modality that is not of grey or RGB images."""
     if len(modality.size) != 2 or modality.channels not in (1, 3):
         raise InputError(
             "this source reads images: the modality needs two axes and 1 or 3 channels."
@@ -177,10 +178,11 @@ def check_image_modality(modality: Grid) -> None:
 
 @dataclass(frozen=True)
 class LazyImages:
-    """Images that are decoded each time they are asked for (``types.Lazy``), none kept.
+    """Images that are decoded on every read (``types.Lazy``), and never kept in memory.
 
-    decode: an image by its number: uint8 (channel, height, width). numbers: of those that can be
-    read, (n,). item: the shape of one.
+    decode:  index of an image -> uint8 (channel, height, width).
+    numbers: indices of the images that can be read, (n,).
+    item:    the shape of one image.
     """
 
     decode: Callable[[int], NDArray[np.uint8]]
@@ -196,9 +198,9 @@ class LazyImages:
         return torch.uint8
 
     def read(self, which: slice | Tensor) -> Tensor:
-        """Some of them, decoded in parallel: uint8 (n, channel, height, width).
+        """The images of these indices, decoded in parallel: uint8 (n, channel, height, width).
 
-        Raises InputError, which names the file, where one can no more be read.
+        Raises InputError, which names the file, where one can no longer be read.
         """
         numbers = self.numbers[which].tolist()
         found = np.empty((len(numbers), *self.item), np.uint8)
@@ -215,12 +217,13 @@ def load_images(
     filter: Filter,
     large: bool,
 ) -> tuple[Tensor | LazyImages, list[int]]:
-    """Images (n, channel, height, width) uint8, and the numbers of those that can be read.
+    """Images (n, channel, height, width) uint8, and the indices of those that can be read.
 
-    names: of each, for messages; read: its file, or its bytes, by its number.
-    All are decoded once, in parallel. Beyond ``DECODED`` bytes in all none is kept: they are
-    decoded again wherever they are asked for, with the same values. Unreadable ones are named in
-    one warning, and skipped. Raises InputError where they are too many, or one is too large.
+    names: of the images, for messages. read: index of an image -> its file, or its bytes.
+
+    All are decoded once, in parallel. If they take more than ``DECODED`` bytes together, none is
+    kept: they are decoded again on every read, with the same values. Unreadable ones are skipped
+    with one warning. Raises InputError where these are too many, or an image is too large.
     """
     check_image_modality(modality)
     item = (modality.channels, *modality.size)
@@ -261,8 +264,8 @@ def read_folder(
 ) -> Source:
     """A folder of images, or one image; sub-folders are classes if all images lie in one.
 
-    Images that decode to more than ``DECODED`` bytes in all are read from their files whenever they
-    are asked for, and never held together.
+    Images of more than ``DECODED`` bytes together are decoded from their files on every read, and
+    are never in memory together.
     """
     root = find_path(path)
     if root.suffix in (".npz", ".npy") and root.is_file():
@@ -277,7 +280,7 @@ def read_folder(
     if len(good) == 1:
         split = (1.0, 0.0)
     labels = find_classes(root, [files[i] for i in good])
-    return source_of(data, labels, split, shuffle, filter=filter)
+    return make_source(data, labels, split, shuffle, filter=filter)
 
 
 def read_packed(
@@ -293,7 +296,7 @@ def read_packed(
 ) -> Source:
     """Encoded images back to back in an ``.npz``: ``data`` (bytes) and ``offsets`` (n + 1).
 
-    prefix: of the two arrays' names (``train_``); label: the array of labels, one an image.
+    prefix: of the names of both arrays (``train_``). label: name of the array of labels.
     """
     file = read_npz(find_file(path))
     data = load_array(file, f"{prefix}data", "bytes", axes=(1,), large=permit.large)
@@ -306,7 +309,7 @@ def read_packed(
     part = lambda i: data[ends[i] : ends[i + 1]]
     images, good = load_images(names, part, modality, filter, permit.large)
     chosen = None if labels is None else [labels[i] for i in good]
-    return source_of(images, chosen, split, shuffle, filter=filter)
+    return make_source(images, chosen, split, shuffle, filter=filter)
 
 
 BUNDLED = {
@@ -319,7 +322,7 @@ BUNDLED = {
     "moon": "moon.png", "page": "page.png", "retina": "retina.jpg", "rocket": "rocket.jpg",
     "shepp_logan_phantom": "phantom.png", "text": "text.png",
 }  # fmt: skip
-"""scikit-image's name of an image -> its file, which lies in the installed package."""
+"""scikit-image's name of an image -> its file in the installed package."""
 FETCHED = ("eagle", "human_mitosis", "skin")
 """Images that scikit-image downloads."""
 
@@ -333,13 +336,13 @@ def read_bundled(
 ) -> Source:
     """Images that come with scikit-image, by their names there.
 
-    ``eagle``, ``human_mitosis`` and ``skin`` are fetched by it, which the user must allow.
+    scikit-image fetches ``eagle``, ``human_mitosis`` and ``skin``, which the user must allow.
     """
     if not images:
         raise InputError("source.images is empty: name at least one of scikit-image's.")
     files = [_bundle(name, permit) for name in images]
     data, _ = load_images(images, files.__getitem__, modality, filter, permit.large)
-    return source_of(data, None, split, shuffle=False, filter=filter)
+    return make_source(data, None, split, shuffle=False, filter=filter)
 
 
 def _bundle(name: str, permit: Permit) -> Encoded:

@@ -1,4 +1,4 @@
-"""Meshes, asked at a grid or at scattered points: once, and kept in the cache."""
+"""Meshes, evaluated once at a grid or at scattered points, and cached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.geometry.inside import inside, signed_distance
-from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, sample, to_unit
+from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, normalize_mesh, sample_surface
 from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
@@ -31,25 +31,25 @@ from fieldloom.modalities.sources.files import (
 )
 from fieldloom.modalities.sources.meshfiles import read_mesh
 from fieldloom.modalities.sources.shapes import Cells, check_modality
-from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import Progress
 
 Target = Literal["occupancy", "distance"]
 
-A_PART = 16
-"""Meshes after which what was found is kept: a minute or so, of 200,000 samples each."""
+MESHES_PER_PART = 16
+"""Meshes after which their data are cached: about a minute, at 200,000 samples each."""
 
 SUFFIXES = {".obj", ".ply", ".stl", ".off", ".glb"}
 MOST = 1 << 26
-"""Samples of a shape, or of its surface: NumPy's rows hold 2^31 bytes."""
+"""The largest number of samples of a shape or its surface: rows of NumPy hold 2^31 bytes."""
 BETA = 2.0
-"""``beta`` of ``winding_number``: far faces hardly move a point's side."""
+"""``beta`` of ``winding_number``: distant faces hardly change the side of a point."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked of each mesh; as ``meshes`` has these arguments."""
+    """The data to compute of each mesh; ``read_meshes`` describes the fields."""
 
     target: Target
     extent: float
@@ -102,25 +102,25 @@ def read_meshes(
     A packed file has ``verts`` and ``faces``, and for several shapes ``vert_offsets`` and
     ``face_offsets`` (faces count from each shape's own first vertex) and ``category``, their class.
     Sub-folders of a folder are classes if all files lie in one. Each shape is centred and scaled to
-    [-extent, extent]; open ones, and parts turned inside out, have an inside too (winding number
-    above 0.5 or below -0.5). Needs trimesh for files other than ``.npz``.
+    [-extent, extent]; open surfaces, and parts with inverted faces, have an inside too (winding
+    number above 0.5 or below -0.5). Files other than ``.npz`` need trimesh.
 
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
                 with d the distance, negative inside: 1 inside, 0.5 on the surface.
-    centre:     as ``to_unit`` has it.
+    centre:     as in ``normalize_mesh``.
     dilation:   distance, in the cube's unit, by which the surface is moved outwards.
     samples:    None: data (n, 1, *size) at the modality's grid. A number: data (n, samples, 1) at
                 ``coords`` (n, samples, 3), float32.
-    near_surface: the fraction of samples beside the surface, first in order, by a Gaussian of the
-                standard deviation ``spread`` in each coordinate; the others are uniform in the
-                cube.
-    truncation: the distance, in the cube's unit, that counts as far.
+    near_surface: the fraction of samples near the surface, which come first: surface points plus
+                Gaussian noise of the standard deviation ``spread`` in each coordinate; the others
+                are uniform in the cube.
+    truncation: the distance, in the cube's unit, at which data reach 0 and 1.
     seed:       of the samples, with the index of each shape.
-    surface:    points on the surface of each mesh as it is, ``surface`` (n, surface, 3),
-                float32, beside samples: what generated shapes are judged against.
+    surface:    with samples, the number of points on the surface of each mesh, ``surface``
+                (n, surface, 3), float32, with which generated shapes are compared.
 
-    Data are made once, into the cache (see ``cache``), and mapped from there; what is stopped goes
-    on where it was.
+    Data are computed once, into the memory-mapped cache (see ``cache``); a stopped process
+    continues where it stopped.
     """
     check_modality(modality)
     query = Query(
@@ -136,25 +136,27 @@ def read_meshes(
     grid = None if samples is not None else modality.grid()[0]
     row = _row_type(query, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
-    told = {"meshes": asdict(query), "grid": where, "limit": limit}
+    options = {"meshes": asdict(query), "grid": where, "limit": limit}
     loads, faults = [load for _, load in items], dict[int, InputError]()
-    rows = _read_rows(files, told, loads, partial(_fill_row, query, row, grid), faults)
+    rows = _read_rows(files, options, loads, partial(_fill_row, query, row, grid), faults)
     found: NDArray[Any] = rows.view(row).reshape(-1)
     indices = found["index"].tolist()
     names = [name for name, _ in items]
-    for i in set(range(len(items))) - set(indices) - set(faults):  # the cache knows that it is none
+    for i in set(range(len(items))) - set(indices) - set(faults):  # an earlier process failed on it
         faults[i] = InputError(f"{names[i]} is tried again when it changes.")
     check_skipped(names, dict(sorted(faults.items())), "meshes")
     parts = ["frame"] if samples is None else ["frame", "coords", "surface"]
-    beside = {name: torch.from_numpy(found[name]) for name in parts}
+    extras = {name: torch.from_numpy(found[name]) for name in parts}
     chosen = None if labels is None else [labels[i] for i in indices]
     split = (1.0, 0.0) if len(found) == 1 else split
-    return source_of(torch.from_numpy(found["values"]), chosen, split, shuffle, beside=beside)
+    return make_source(torch.from_numpy(found["values"]), chosen, split, shuffle, extras=extras)
 
 
 def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
-    """What is kept of a mesh: its index among the others, its frame, its values; where scattered
-    samples are asked for, also their coordinates, and points of the surface."""
+    """The cached row of a mesh: its index, its frame and its values.
+
+    With scattered samples it also has their coordinates, and points of the surface.
+    """
     kind = "|u1" if query.target == "occupancy" else "<f4"
     fields: list[Any] = [("index", "<i8"), ("frame", "<f8", (4,))]
     shape: tuple[int, ...] = (1, *size)
@@ -166,14 +168,14 @@ def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
 
 def _read_rows(
     files: Sequence[Path],
-    told: Mapping[str, Any],
+    options: Mapping[str, Any],
     items: Sequence[Callable[[], Mesh]],
     fill: Callable[[int, Callable[[], Mesh]], NDArray[np.uint8]],
     faults: dict[int, InputError],
 ) -> NDArray[np.uint8]:
-    """Rows of all meshes that can be read, from the cache; made part by part where they are not.
+    """Rows of all meshes that can be read, from the cache, which is filled part by part.
 
-    faults: gets what was wrong with the others that were tried, by their indices.
+    faults: filled with the errors of the other meshes, by their indices.
     """
     with Progress("reading meshes", len(items), unit="meshes") as progress:
 
@@ -183,31 +185,33 @@ def _read_rows(
                     yield fill(i, items[i])
                 except Refused:
                     raise
-                except InputError as error:  # such a mesh is missed by its index
+                except (
+                    InputError
+                ) as error:  # the mesh is skipped; its index is missing from the rows
                     if len(items) == 1:
                         raise
                     faults[i] = error
                 progress.update(i + 1)
 
         parts = []
-        for first in range(0, len(items), A_PART):
-            some = range(first, min(first + A_PART, len(items)))
+        for first in range(0, len(items), MESHES_PER_PART):
+            some = range(first, min(first + MESHES_PER_PART, len(items)))
             own = files if len(files) == 1 else files[some.start : some.stop]
             parts.append((own, partial(rows, some)))
-        return memory_map_by_parts(files, told, parts)
+        return memory_map_by_parts(files, options, parts)
 
 
 def _fill_row(
     query: Query, row: np.dtype[np.void], grid: Tensor | None, index: int, load: Callable[[], Mesh]
 ) -> NDArray[np.uint8]:
     """One mesh as a row's bytes (1, bytes)."""
-    mesh, frame = to_unit(load(), query.extent, query.centre)
+    mesh, frame = normalize_mesh(load(), query.extent, query.centre)
     filled = np.zeros(1, row)
     filled["index"], filled["frame"] = index, frame.numpy()
     coords = grid
     if coords is None:
         coords = _sample_points(mesh, query, _seed_generator(query.seed, index))
-        on, _ = sample(mesh, query.surface, _seed_generator(query.seed, index, 1))
+        on, _ = sample_surface(mesh, query.surface, _seed_generator(query.seed, index, 1))
         filled["coords"], filled["surface"] = coords.numpy(), on.float().numpy()
     filled["values"] = _compute_target(mesh, coords, query).numpy().reshape(row["values"].shape)
     return filled.view(np.uint8).reshape(1, -1)
@@ -241,20 +245,20 @@ def _load_meshes(
 
 
 def _seed_generator(seed: int, index: int, *stream: int) -> Generator:
-    """Draws of one shape: none depends on how many others there are."""
+    """A generator for one shape, which does not depend on the number of other shapes."""
     state = np.random.SeedSequence((seed, index, *stream)).generate_state(1, np.uint32)
     return torch.Generator().manual_seed(int(state[0]))
 
 
 def _sample_points(mesh: Mesh, query: Query, generator: Generator) -> Tensor:
-    """Points (samples, 3), float32, in the cube: a fraction near the surface, the rest anywhere."""
+    """Points (samples, 3), float32, in the cube: some near the surface, the others uniform."""
     count = query.samples or 0
     close = round(query.near_surface * count)
-    surface, _ = sample(mesh, close, generator)
+    surface, _ = sample_surface(mesh, close, generator)
     noise = torch.randn(close, 3, generator=generator, dtype=torch.float64)
-    beside = surface + query.spread * noise
+    near = surface + query.spread * noise
     anywhere = 2 * torch.rand(count - close, 3, generator=generator, dtype=torch.float64) - 1
-    return torch.cat([beside, anywhere]).clamp(-1, 1).float()
+    return torch.cat([near, anywhere]).clamp(-1, 1).float()
 
 
 def _compute_target(mesh: Mesh, points: Tensor, query: Query) -> Tensor:
@@ -264,7 +268,7 @@ def _compute_target(mesh: Mesh, points: Tensor, query: Query) -> Tensor:
             return inside(mesh, points, BETA).to(torch.uint8) * 255
         within = signed_distance(mesh, points, BETA, most=2 * query.dilation) <= query.dilation
         return within.to(torch.uint8) * 255
-    # Beyond the truncation the data are flat: no need to look further.
+    # Beyond the truncation the data are constant, so that larger distances are not needed.
     far = (
         signed_distance(mesh, points, BETA, most=query.truncation + query.dilation) - query.dilation
     )

@@ -1,4 +1,4 @@
-"""Mesh files of five formats, by trimesh: whole in themselves, and no larger than they may be."""
+"""Mesh files of five formats, read by trimesh after their sizes and references are checked."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from fieldloom.geometry.mesh import Mesh, as_mesh
 from fieldloom.modalities.sources.files import Refused, check_size
 
 TRIANGLES = 1 << 24
-"""Triangles of a mesh whose parts stand in many places, where its file is smaller."""
+"""The largest mesh in triangles, with repeated parts, unless its file is larger."""
 NUMBERS = 1 << 26
-"""Numbers in all the arrays of a GLB file, where it is smaller: some may be the same bytes."""
+"""The most numbers in all arrays of a GLB file, which may overlap, unless it is larger."""
 
 
 def read_mesh(file: Path, large: bool = False) -> Mesh:
     """A mesh file; the parts of a scene become one mesh.
 
-    No other file is opened: materials and textures that it names are left, and data of a shape that
-    lie elsewhere are missing. Raises InputError where it cannot be read, or has no surface.
+    No other file is opened: materials and textures are ignored, and a shape's data in other files
+    are missing. Raises InputError where it cannot be read, or has no surface.
     """
     name = quote_path(file)
     try:
@@ -39,7 +39,7 @@ def read_mesh(file: Path, large: bool = False) -> Mesh:
         content, kind = file.read_bytes(), file.suffix.lower()[1:]
         if kind in CHECKS:
             CHECKS[kind](name, content, large)
-        # Not processed: vertices stay as they are, and the checks here see what the file holds.
+        # Without processing, so that the checks here apply to the vertices of the file.
         with _silent("trimesh"):
             scene = trimesh.load_scene(
                 io.BytesIO(content), file_type=kind, process=False, skip_materials=True
@@ -51,7 +51,7 @@ def read_mesh(file: Path, large: bool = False) -> Mesh:
             whole = scene.to_mesh()
         vertices, faces = np.asarray(whole.vertices), np.asarray(whole.faces)
     except (Refused, MemoryError, ImportError):
-        raise  # of its size, or of the machine
+        raise  # not faults of the file's content
     except Exception as error:  # parsers of five formats fail in any way on a broken file
         raise InputError(f"{name} is not a readable mesh: {shorten(str(error))}.") from None
     return as_mesh(vertices, faces, name)
@@ -62,7 +62,7 @@ _guard = Lock()
 
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """A library that logs tracebacks of what it fails at: one sentence says it."""
+    """A context in which this logger is silent: errors become one sentence instead."""
     logger = logging.getLogger(name)
     with _guard:  # the level is the process's own
         level = logger.level
@@ -75,28 +75,28 @@ def _silent(name: str) -> Iterator[None]:
 
 def _check_stl(name: str, content: bytes, large: bool) -> None:
     """The number of triangles in a binary STL file's header must be that of its bytes."""
-    told = int.from_bytes(content[80:84], "little")
-    if len(content) != 84 + 50 * told and b"\0" in content[:1024]:  # no text
-        raise ValueError(f"it tells of {told:,} triangles, and has {len(content):,} bytes")
+    count = int.from_bytes(content[80:84], "little")
+    if len(content) != 84 + 50 * count and b"\0" in content[:1024]:  # no text
+        raise ValueError(f"it tells of {count:,} triangles, and has {len(content):,} bytes")
 
 
 def _check_ply(name: str, content: bytes, large: bool) -> None:
     """Each element takes a line of a text, or at least a byte."""
     head, _, body = content.partition(b"end_header")
-    told = sum(int(n) for n in re.findall(rb"^element\s+\S+\s+(\d{1,18})\s*$", head, re.MULTILINE))
+    count = sum(int(n) for n in re.findall(rb"^element\s+\S+\s+(\d{1,18})\s*$", head, re.MULTILINE))
     text = re.search(rb"^format\s+ascii", head, re.MULTILINE)
     most = max(body.count(b"\n"), body.count(b"\r")) if text else len(body)
-    if told > most:
-        raise ValueError(f"it tells of {told:,} elements, and has at most {most:,}")
+    if count > most:
+        raise ValueError(f"it tells of {count:,} elements, and has at most {most:,}")
 
 
 def _check_off(name: str, content: bytes, large: bool) -> None:
     """Each vertex and face takes a line."""
     rest = content.partition(b"OFF")[2].splitlines()
     lines = [line for line in rest if line.partition(b"#")[0].strip()]
-    told = sum(int(n) for n in b"".join(lines[:1]).split()[:2])
-    if told > len(lines) - 1:
-        raise ValueError(f"it tells of {told:,} vertices and faces, in {len(lines)} lines")
+    count = sum(int(n) for n in b"".join(lines[:1]).split()[:2])
+    if count > len(lines) - 1:
+        raise ValueError(f"it tells of {count:,} vertices and faces, in {len(lines)} lines")
 
 
 class Accessor(BaseModel):
@@ -107,29 +107,29 @@ class Accessor(BaseModel):
 
 
 class Buffer(BaseModel):
-    """Where the bytes of a GLB file's arrays lie: in itself, unless there is a ``uri``."""
+    """The bytes of a GLB file's arrays: in the file itself, unless there is a ``uri``."""
 
     uri: str | None = None
 
 
 class Glb(BaseModel):
-    """What of a GLB file's JSON is checked before trimesh reads it."""
+    """The part of a GLB file's JSON that is checked before trimesh reads it."""
 
     accessors: list[Accessor] = []
     buffers: list[Buffer] = []
 
 
 def _check_glb(name: str, content: bytes, large: bool) -> None:
-    """Arrays lie in the file itself, and do not repeat its bytes without end."""
+    """Raise an error for arrays in other files, and where they claim too many numbers."""
     length = int.from_bytes(content[12:16], "little")
     if content[:4] != b"glTF" or len(content) < 20 + length:
         raise ValueError("its header is no GLB file's, or it is cut off")
-    told = Glb.model_validate_json(content[20 : 20 + length])
-    for buffer in told.buffers:
+    header = Glb.model_validate_json(content[20 : 20 + length])
+    for buffer in header.buffers:
         if buffer.uri is not None and not buffer.uri.startswith("data:"):
             raise ValueError(f"its arrays lie in another file, {quote(buffer.uri)}")
     columns = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
-    count = sum(one.count * columns.get(one.type, 16) for one in told.accessors)
+    count = sum(one.count * columns.get(one.type, 16) for one in header.accessors)
     check_size(name, count, "numbers", max(NUMBERS, len(content)), large)
 
 
@@ -139,4 +139,4 @@ CHECKS: dict[str, Callable[[str, bytes, bool], Any]] = {
     "off": _check_off,
     "glb": _check_glb,
 }
-"""What is checked before trimesh allocates what a header tells."""
+"""Format -> the check of a file's header, before trimesh allocates what it claims."""

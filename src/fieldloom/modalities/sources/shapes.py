@@ -1,6 +1,6 @@
-"""What sources of shapes have in common: which modality.
+"""The modality that sources of shapes need.
 
-Shapes stand in the cube [-1, 1]; the data's ``frame``, float64, leads back to where they stood.
+Shapes are in the cube [-1, 1]; the data's ``frame``, float64, gives their original position.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fieldloom.types import Coords
 
 @runtime_checkable
 class Cells(Protocol):
-    """What a source of shapes asks of a modality: three axes in [-1, 1], one channel."""
+    """A modality of three axes in [-1, 1] and one channel, as sources of shapes need it."""
 
     size: tuple[int, ...]
     channels: int

@@ -1,4 +1,4 @@
-"""What a source of data is, and how it is split."""
+"""The class of data sets, and their division into a training and a test part."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fieldloom.errors import InputError, quote
 from fieldloom.types import Cameras, Data, Lazy
 
 PIECE = 1 << 24
-"""Bytes that are read or copied at a time where a whole set is looked at."""
+"""Bytes that are read or copied at a time where a whole set is hashed."""
 
 Limit = Annotated[int, Field(ge=1)] | None
 Split = tuple[int | float, int | float]
@@ -28,14 +28,15 @@ Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
 
 @dataclass(frozen=True)
 class Source:
-    """A data set, and how it is divided.
+    """A data set, and its division.
 
-    data:   all of them, in the modality's shape, with their classes as ``label``: in memory, mapped
-            from a file, or lazy.
-    names:  of the classes. train, test: indices of the two parts.
-    filter: how images were resized, for the record beside every metric.
-    suggests: section of a recipe -> keys that the data know (``renderer``: near, far), taken where
-            the recipe is silent.
+    data:   all data, in the modality's shape, with their classes as ``label``: in memory,
+            memory-mapped, or lazy.
+    names:  of the classes.
+    train, test: indices of the two parts.
+    filter: how images were resized, which is recorded with every metric.
+    suggests: section of a recipe -> settings that the data know (``renderer``: near, far); they
+            apply where the recipe has none.
     """
 
     data: Data
@@ -53,7 +54,7 @@ class Source:
     def take(self, index: Tensor) -> Data:
         """Data of these indices (n,) as they are stored, uint8 or float.
 
-        Of a single one it is a view, so that data mapped from a file stay there.
+        A single datum is a view, so that memory-mapped data are not copied.
         """
         return replace(self.data.part(index), index=index)
 
@@ -62,11 +63,11 @@ class Source:
         return self.take(index).as_float()
 
     def facts(self) -> dict[str, Any]:
-        """What the system must know of its data: goes into the resolved recipe."""
+        """The facts about the data that are part of a resolved recipe."""
         seen = hashlib.blake2b(digest_size=8)
-        beside = self.data.beside()
-        order = ("label", "frame", "coords", "c2w", "intrinsics")  # not surface: only judged by
-        parts = [torch.cat([self.train, self.test]), *(beside[k] for k in order if k in beside)]
+        extras = self.data.extras()
+        order = ("label", "frame", "coords", "c2w", "intrinsics")  # surface is for evaluation only
+        parts = [torch.cat([self.train, self.test]), *(extras[k] for k in order if k in extras)]
         for one in itertools.chain(_tensors(self.data.values), parts):
             for piece in _pieces(one.numpy()):
                 seen.update(piece)
@@ -80,7 +81,7 @@ class Source:
 
 
 def _tensors(values: Tensor | Lazy) -> Iterator[Tensor]:
-    """The values as they are, or a few items after another where they are read when asked for."""
+    """The values as one tensor, or batches of the items of lazy values."""
     if isinstance(values, Tensor):
         yield values
     else:
@@ -90,9 +91,9 @@ def _tensors(values: Tensor | Lazy) -> Iterator[Tensor]:
 
 
 def _pieces(array: NDArray[Any], limit: int = PIECE) -> Iterator[memoryview]:
-    """The bytes of an array row-major, in pieces that lie together; only small ones are copied.
+    """The bytes of an array in row-major order, in contiguous pieces.
 
-    limit: bytes that are copied at a time where the array is a view of another order.
+    limit: the largest number of bytes that is copied at a time, where the array is not contiguous.
     """
     if array.flags.c_contiguous or array.nbytes <= limit or array.ndim == 1:
         yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
@@ -104,9 +105,11 @@ def _pieces(array: NDArray[Any], limit: int = PIECE) -> Iterator[memoryview]:
 def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     """Indices of the training and the test part.
 
-    split: fractions that add up to at most 1, or numbers of signals. shuffle: in an order that is
-    the same in every run, whatever its seed; otherwise the first ones train, and of numbers of
-    signals the last ones test, since data sets keep a validation part between the two.
+    split: fractions that add up to at most 1, or numbers of signals. shuffle: whether the order is
+    random, but the same for all seeds; otherwise the first signals are the training part, and where
+    the split has numbers of signals the last ones are the test part, since data sets have a
+    validation part in between.
+    Raises InputError for a split that does not fit.
     """
     wrong = InputError(f"source.split = {quote(list(split))} does not fit {count} signals.")
     if not all(0 <= part <= max(count, 1) for part in split):  # NaN is neither
@@ -124,8 +127,8 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class First:
-    """The first so many of lazy values."""
+class FirstItems:
+    """The first ``count`` items of lazy values."""
 
     values: Lazy
     count: int
@@ -142,7 +145,7 @@ class First:
         return self.values.read(torch.arange(self.count)[which])
 
 
-def source_of(
+def make_source(
     values: Tensor | Lazy,
     labels: Sequence[Any] | None,
     split: Split,
@@ -151,13 +154,14 @@ def source_of(
     filter: str = "none",
     suggests: Mapping[str, Mapping[str, Any]] | None = None,
     cameras: Cameras | None = None,
-    beside: Mapping[str, Tensor] | None = None,
+    extras: Mapping[str, Tensor] | None = None,
 ) -> Source:
-    """A Source of values and labels of any kind: classes are the sorted distinct labels.
+    """A Source of values and labels of any type; classes are the sorted distinct labels.
 
-    limit: only the first so many. beside: coords, frame and surface, as ``Data`` has them.
+    limit: the number of data that are used, the first ones. extras: coords, frame and surface, as
+    in ``Data``. Raises InputError where the number of labels is wrong.
     """
-    count, beside = values.shape[0], beside or {}
+    count, extras = values.shape[0], extras or {}
     if labels is not None:
         flat = np.asarray(labels).reshape(-1)
         if len(flat) != count:
@@ -165,12 +169,12 @@ def source_of(
         labels = flat.tolist()
     if limit is not None and limit < count:
         count, some = limit, slice(limit)
-        values = values[some] if isinstance(values, Tensor) else First(values, limit)
+        values = values[some] if isinstance(values, Tensor) else FirstItems(values, limit)
         labels = None if labels is None else labels[some]
         cameras = None if cameras is None else cameras.part(some)
-        beside = {key: value[some] for key, value in beside.items()}
+        extras = {key: value[some] for key, value in extras.items()}
     names = () if labels is None else tuple(str(x) for x in sorted(set(labels)))
     number = {name: i for i, name in enumerate(names)}
     label = None if labels is None else torch.tensor([number[str(x)] for x in labels])
-    data = Data(values, cameras, label=label, **beside)
+    data = Data(values, cameras, label=label, **extras)
     return Source(data, names, *divide(count, split, shuffle), filter, dict(suggests or {}))

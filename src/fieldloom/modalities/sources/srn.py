@@ -38,7 +38,8 @@ def read_srn(
 
     An object is a folder with ``rgb/*.png``, ``pose/*.txt`` of the same names (16 numbers, OpenCV
     camera-to-world) and ``intrinsics.txt``: ``f cx cy 0`` first, ``height width`` last, perhaps
-    with a ``1`` below it where the poses are world-to-camera. views: the first so many of each.
+    with a ``1`` below it where the poses are world-to-camera.
+    views: the number of views of each object that are used, the first ones.
     Source: arXiv:1906.01618 and the layout of its data.
     """
     root = find_path(path)
@@ -58,7 +59,7 @@ def read_srn(
 
 
 def _read_object(folder: Path, views: int | None, large: bool) -> Scene:
-    """One object."""
+    """Read one object. Raises InputError for missing files, and numbers that do not fit."""
     name = quote_path(folder)
     poses = {f.stem: f for f in (folder / "pose").glob("*.txt")}
     files = {f.stem: f for f in (folder / "rgb").glob("*.png")}

@@ -1,4 +1,4 @@
-"""Scenes of Blender, instant-ngp and nerfstudio: images beside a ``transforms.json``."""
+"""Scenes of Blender, instant-ngp and nerfstudio: images with a ``transforms.json``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 """Models that are a pinhole where all of ``DISTORTION`` are 0."""
 SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
-"""What a ``file_path`` may lack."""
+"""Suffixes that are tried after a ``file_path``."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Row = tuple[Number, Number, Number, Number]
@@ -97,7 +97,7 @@ def read_transforms(
     part:       which of the files; ``all`` is train, val and test, in this order. A lone
                 ``transforms.json`` is ``train``.
     convention: ``opencv`` poses (y down, looking along z) become OpenGL's.
-    views:      the first so many of each scene.
+    views:      the number of views of each scene that are used, the first ones.
     Lens distortion raises InputError: only pinhole images have straight rays. So does an image
     outside the folder of its file.
     """
@@ -128,16 +128,16 @@ def _read_scene(
     frames = [frame for file in _files_of_part(root, part) for frame in _read_frames(file)]
     if not frames:
         raise InputError(f"{quote_path(root)} has no frames: a scene has at least one image.")
-    found = [_find_picture(file, keys["file_path"]) for file, keys in frames]
+    found = [_find_image(file, keys["file_path"]) for file, keys in frames]
     check_missing(root, [file for file, isfile in found if not isfile], len(frames))
-    told = [keys for _, keys in frames[:views]]
+    cameras = [keys for _, keys in frames[:views]]
     images: list[NamedImage] = [(quote_path(file), file) for file, _ in found[:views]]
     size = stored_size(images[0], large)
-    c2w = torch.tensor([keys["transform_matrix"] for keys in told], dtype=torch.float64)
+    c2w = torch.tensor([keys["transform_matrix"] for keys in cameras], dtype=torch.float64)
     intrinsics = [
-        _parse_intrinsics(keys, size, name) for keys, (name, _) in zip(told, images, strict=True)
+        _parse_intrinsics(keys, size, name) for keys, (name, _) in zip(cameras, images, strict=True)
     ]
-    near, far = told[0].get("near"), told[0].get("far")
+    near, far = cameras[0].get("near"), cameras[0].get("far")
     return Scene(
         quote_path(root),
         size,
@@ -163,19 +163,19 @@ def _files_of_part(root: Path, part: Part) -> list[Path]:
 
 
 def _read_frames(file: Path) -> list[tuple[Path, Mapping[str, Any]]]:
-    """The file, and the keys over those of the whole file, of each frame."""
+    """For each frame the file, and its keys merged over those of the whole file."""
     try:
-        told = TransformsFile.model_validate_json(file.read_bytes())
+        scene = TransformsFile.model_validate_json(file.read_bytes())
     except OSError as error:
         raise InputError(f"{quote_path(file)} cannot be read: {shorten(str(error))}.") from None
     except ValidationError as error:
         raise InputError(_describe_fault(file, error)) from None
-    shared = told.model_dump(exclude={"frames"}, exclude_unset=True)
-    return [(file, shared | frame.model_dump(exclude_unset=True)) for frame in told.frames]
+    shared = scene.model_dump(exclude={"frames"}, exclude_unset=True)
+    return [(file, shared | frame.model_dump(exclude_unset=True)) for frame in scene.frames]
 
 
 def _describe_fault(file: Path, error: ValidationError) -> str:
-    """What is wrong with a file, in a sentence."""
+    """A sentence about the first fault of a file."""
     first = error.errors(include_url=False)[0]
     name, keys = quote_path(file), first["loc"]
     if first["type"] == "json_invalid":
@@ -193,7 +193,7 @@ def _describe_fault(file: Path, error: ValidationError) -> str:
     return f"{where} has {key} = {quote(first['input'])}, which is no {right}."
 
 
-def _find_picture(file: Path, name: str) -> tuple[Path, bool]:
+def _find_image(file: Path, name: str) -> tuple[Path, bool]:
     """The image of a frame of ``file``, and whether it is there."""
     found = resolve_inside(file, name)
     tried = [found.parent / f"{found.name}{suffix}" for suffix in SUFFIXES]
@@ -204,7 +204,7 @@ def _find_picture(file: Path, name: str) -> tuple[Path, bool]:
 def _parse_intrinsics(keys: Mapping[str, Any], size: Size, name: str) -> Tensor:
     """fx, fy, cx, cy in pixels of the stored image, (height, width) = ``size``.
 
-    ``w`` and ``h`` say which size the keys belong to; a stored image may be a smaller copy.
+    ``w`` and ``h`` are the size that the keys refer to; a stored image may be a smaller copy.
     """
     keys = {key: value for key, value in keys.items() if value is not None}
     if keys.get("camera_model", "PINHOLE") not in MODELS or keys.get("is_fisheye"):
@@ -230,11 +230,11 @@ def _parse_intrinsics(keys: Mapping[str, Any], size: Size, name: str) -> Tensor:
     if fx is None:
         raise InputError(f"the frame of {name} has no focal length: fl_x or camera_angle_x.")
     fy = keys.get("fl_y", _focal_length(keys.get("camera_angle_y"), height) or fx)
-    told = [fx, fy, keys.get("cx", width / 2), keys.get("cy", height / 2)]
+    numbers = [fx, fy, keys.get("cx", width / 2), keys.get("cy", height / 2)]
     stored = torch.tensor([size[1] / width, size[0] / height] * 2, dtype=torch.float64)
-    return torch.tensor(told, dtype=torch.float64) * stored
+    return torch.tensor(numbers, dtype=torch.float64) * stored
 
 
 def _focal_length(angle: float | None, extent: float) -> float | None:
-    """Pixels of focal length for a field of view in radians over so many pixels."""
+    """Focal length in pixels, from a field of view in radians and an extent in pixels."""
     return None if angle is None else extent / (2 * math.tan(angle / 2) or math.nan)

@@ -19,18 +19,18 @@ from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
-from fieldloom.modalities.sources.images import SUFFIXES as PICTURES
+from fieldloom.modalities.sources.images import SUFFIXES as IMAGE_SUFFIXES
 from fieldloom.modalities.sources.images import crop_and_resize, open_image, to_grey_or_rgb
-from fieldloom.modalities.sources.source import Filter, Source, source_of
+from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
 SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ogv"}
 
 VIDEO = 1 << 33
-"""Pixels that all frames of a video are decoded to."""
+"""The largest video in pixels of all its decoded frames."""
 FRAMES = 1 << 31
-"""Frames of a video."""
+"""The largest number of a frame."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def read_video(
     filter: Filter = "bicubic",
     permit: Permit = NOTHING,
 ) -> Source:
-    """One video (1, channel, frames, height, width), mapped from a file into which it is decoded.
+    """One video (1, channel, frames, height, width), decoded into the memory-mapped cache.
 
-    A video file that FFmpeg reads, or a folder of images in the order of their names. frames:
-    which of them. It keeps its own size, and suggests it and its rate, where the modality says
-    none; otherwise its frames are centre-cropped and resized, and as many as the modality has are
-    taken at equal steps (a copy of these is held in memory).
+    It is a video file that FFmpeg reads, or a folder of images in the order of their names.
+    frames: the range of frames that are used. It keeps its own size, and suggests it and its rate,
+    where the modality has none; otherwise its frames are centre-cropped and resized, and evenly
+    spaced ones are selected (a copy of these is held in memory).
     """
     if len(modality.size) != 3 or modality.channels not in (1, 3):
         raise InputError("source 'video' needs a modality of three axes and 1 or 3 channels.")
@@ -71,7 +71,7 @@ def read_video(
     root = root if root.is_dir() else find_file(path)
     files = _find_frames(root) if root.is_dir() else [root]
     read = partial(
-        _iterate_files if root.is_dir() else _iterate_decoded,
+        _iterate_files if root.is_dir() else _iterate_video,
         files,
         modality.channels,
         permit.large,
@@ -97,8 +97,8 @@ def read_video(
                 1, *size, modality.channels
             )
 
-    told = [frames.start, frames.stop, frames.step]
-    options = {"frames": told, "size": size, "channels": modality.channels, "filter": used}
+    window = [frames.start, frames.stop, frames.step]
+    options = {"frames": window, "size": size, "channels": modality.channels, "filter": used}
     array = memory_map(files, options, decode)
     rate = None if rate is None else rate / frames.step
     if not modality.native and modality.size[0] != len(array):
@@ -106,11 +106,11 @@ def read_video(
         array = _thin_frames(array, modality.size[0], path)
     data = torch.from_numpy(array).permute(3, 0, 1, 2)[None]
     suggests = {"modality": {"size": list(data.shape[2:])} | ({"rate": rate} if rate else {})}
-    return source_of(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
+    return make_source(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
 
 
 def _thin_frames(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.uint8]:
-    """So many frames at equal steps, each from the middle of its fraction."""
+    """``count`` evenly spaced frames, each from the middle of its interval."""
     if count > len(array):
         raise InputError(
             f"modality.size asks for {count} frames, and {quote_path(path)} has {len(array)} of "
@@ -122,7 +122,9 @@ def _thin_frames(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.
 def _find_frames(root: Path) -> list[Path]:
     """The images in a folder, in the order of their names."""
     try:
-        files = sorted(f for f in root.iterdir() if f.suffix.lower() in PICTURES and f.is_file())
+        files = sorted(
+            f for f in root.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()
+        )
     except OSError as error:
         raise InputError(f"{quote_path(root)} cannot be read: {shorten(str(error))}.") from None
     if not files:
@@ -138,7 +140,7 @@ def _iterate_files(files: list[Path], channels: int, large: bool) -> Iterator[Im
         yield image
 
 
-def _iterate_decoded(files: list[Path], channels: int, large: bool) -> Iterator[Image.Image]:
+def _iterate_video(files: list[Path], channels: int, large: bool) -> Iterator[Image.Image]:
     """The frames of a video file, upright."""
     (file,), damaged = files, False
     with _open_video(file, large) as (container, stream):
@@ -156,18 +158,18 @@ def _iterate_decoded(files: list[Path], channels: int, large: bool) -> Iterator[
 
 
 def _read_rate_and_count(file: Path, large: bool) -> tuple[float | None, int]:
-    """Frames a second, None where the file does not say it, and about how many frames there are."""
+    """Frames per second (None where they are unknown), and the approximate number of frames."""
     import av
 
     with _open_video(file, large) as (container, stream):
         rate = float(stream.average_rate or 0)
-        told = round((container.duration or 0) / av.time_base * rate)
-        return rate or None, min(max(stream.frames or told, 0), FRAMES)
+        estimate = round((container.duration or 0) / av.time_base * rate)
+        return rate or None, min(max(stream.frames or estimate, 0), FRAMES)
 
 
 @contextmanager
 def _open_video(file: Path, large: bool) -> Iterator[tuple[Any, Any]]:
-    """A video file and its images' stream. What goes wrong with them is an InputError."""
+    """An open video file and its video stream. Errors in the with block become InputError."""
     import av
 
     try:

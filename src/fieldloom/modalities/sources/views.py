@@ -1,11 +1,11 @@
-"""Posed images: what all their readers share, and the reader of packed files.
+"""Posed images: the common part of their readers, and the reader of packed files.
 
-All give uint8 values (n, views, 3, height, width), and a camera for each view, whose intrinsics are
-in pixels of the resized images.
+All readers return uint8 values (n, views, 3, height, width), and a camera for each view, whose
+intrinsics are in pixels of the resized images.
 
-Images are composited on a background, then resized, never cropped: where the modality has other
-proportions, fx and fy part ways and every ray stays true. A turn noted in EXIF is not made, since
-cameras belong to the pixels as they are stored.
+Images are composited on a background, then resized, and never cropped: where the modality has other
+proportions, fx and fy differ, and every ray stays correct. EXIF orientations are ignored, since
+cameras refer to the pixels as they are stored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fieldloom.modalities.sources.files import (
     read_offsets,
 )
 from fieldloom.modalities.sources.images import Encoded, one_large_at_a_time, open_image
-from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
@@ -42,16 +42,16 @@ from fieldloom.types import Cameras
 
 Background = Literal["white", "black"]
 NamedImage = tuple[str, Encoded]
-"""Its name, for messages, and its file or its bytes."""
+"""The name of an image, for messages, and its file or its bytes."""
 Bounds = tuple[float, float]
-"""The nearest and the farthest depth of anything to see."""
+"""The nearest and the farthest depth of a scene."""
 
 FOCAL = (0.1, 100.0)
-"""A focal length out of this range, over the image's size, is in some other unit."""
+"""The range of focal lengths over the image's size; others are in a wrong unit."""
 DEPTHS = (0.5, 1.5)
-"""Where nothing else is known, a scene lies within so many times the distance to its focus: 2 to 6
-for the cameras of NeRF's synthetic scenes, at 4."""
-REACH = 0.5
+"""Default depths of a scene, relative to the distance of its focus: 2 to 6 for the cameras of
+NeRF's synthetic scenes, at 4."""
+OBJECT_RADIUS = 0.5
 """Objects of packed files with a ``camera_radius`` lie in a ball of this radius."""
 
 
@@ -83,7 +83,8 @@ def read_multiview(
     Arrays: ``data`` (bytes), ``offsets`` (n * views + 1), ``c2w`` (n, views, 4, 4), or (views, 4,
     4) of one object, OpenGL; ``focal`` in pixels, ``height``, ``width``; if known ``near`` and
     ``far``, or ``camera_radius`` around objects of a diagonal of 1.
-    label: the array of labels, one an object; views: the first so many of each object.
+    label: name of the array of labels, one for each object.
+    views: the number of views of each object that are used, the first ones.
     """
     file, name = read_npz(find_file(path)), quote_path(path)
     blobs = load_array(file, "data", "bytes", axes=(1,), large=permit.large)
@@ -104,7 +105,7 @@ def read_multiview(
         bounds = _read_scalar(file, "near"), _read_scalar(file, "far")
     elif "camera_radius" in file:
         radius = _read_scalar(file, "camera_radius")
-        bounds = max(0.0, radius - REACH), radius + REACH
+        bounds = max(0.0, radius - OBJECT_RADIUS), radius + OBJECT_RADIUS
     one = torch.tensor([focal, focal, width / 2, height / 2], dtype=torch.float64)
 
     def scene(j: int) -> Scene:
@@ -134,7 +135,10 @@ def scenes_to_source(
     shuffle: bool,
     large: bool,
 ) -> Source:
-    """Check the cameras, read the images."""
+    """Check the cameras and read the images of scenes, as a Source.
+
+    Raises InputError for scenes of too few views, and for cameras that do not fit their images.
+    """
     if modality.channels != 3:
         raise InputError(f"modality.channels = {modality.channels}: posed images have 3.")
     counts = [len(scene.images) for scene in scenes]
@@ -152,7 +156,7 @@ def scenes_to_source(
     intrinsics = torch.stack(
         [resize_intrinsics(scene.intrinsics[:each], scene.size, modality.size) for scene in scenes]
     )
-    return source_of(
+    return make_source(
         _read_views(scenes, each, modality.size, background, large),
         labels,
         (1.0, 0.0) if len(scenes) == 1 else split,
@@ -194,7 +198,7 @@ def _composite_and_resize(
         raise ValueError(f"it has numbers of the kind '{image.mode}', where 8 bits are right")
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
-        # On the background first: an average of colours that nobody sees would leave a rim.
+        # On the background first: averaging the colours of transparent pixels would leave a rim.
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     image = image.convert("RGB")
     if image.size != size[::-1]:
@@ -220,11 +224,11 @@ def _check_intrinsics(scene: Scene, names: Sequence[str]) -> None:
 def _suggest(
     c2w: Tensor, intrinsics: Tensor, size: Size, bounds: Sequence[Bounds | None], path: str
 ) -> dict[str, dict[str, Any]]:
-    """What the cameras tell: depths of the scene, and an orbit like theirs.
+    """Sections of a recipe that cameras suggest: depths of the scene, and a similar orbit.
 
-    near, far: of the files; else half and one and a half of the depth of the cameras' focus point,
-    and nothing where that is not before every camera.
-    up: the world axis nearest to the mean upward direction of the images.
+    near, far: from the files, or else 0.5 and 1.5 times the depth of the cameras' focus point;
+    there are none where that point is not in front of every camera.
+    up: the world axis closest to the mean upward direction of the images.
     """
     depths = [pair for pair in bounds if pair is not None]
     if len(depths) < len(bounds):
@@ -249,6 +253,7 @@ def _suggest(
 
 
 def check_missing(where: Path, missing: Sequence[Path], count: int) -> None:
+    """Raise InputError where files of a scene's ``count`` frames are missing."""
     if missing:
         raise InputError(
             f"{quote_path(where)} lacks {len(missing)} of the files of its {count} frames; the "

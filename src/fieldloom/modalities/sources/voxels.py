@@ -30,7 +30,7 @@ from fieldloom.modalities.sources.files import (
     read_npz,
 )
 from fieldloom.modalities.sources.shapes import Cells, check_modality
-from fieldloom.modalities.sources.source import Limit, Source, Split, source_of
+from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -49,10 +49,10 @@ def read_voxels(
 
     A packed ``.npz`` has ``bits`` (n, bytes), each row from ``np.packbits``, and ``shape``. Arrays
     hold booleans, uint8 (0 and 1, or 0 to 255) or floats in [0, 1]. Those that are an integer
-    multiple of the modality's size are pooled to it: a cell is on where one of its parts is.
-    Of binvox files the frame is known; their sub-folders are classes if all files lie in one.
+    multiple of the modality's size are max-pooled to it: a cell is occupied where a part of it is.
+    Data of binvox files have a frame; their sub-folders are classes if all files lie in one.
 
-    key: of the array in an ``.npz`` with several; label: of the array of labels, one a shape.
+    key: name of the array in an ``.npz`` with several. label: name of the array of labels.
     """
     check_modality(modality)
     root = find_path(path)
@@ -66,7 +66,7 @@ def read_voxels(
         held = load_array(file, array_name(file, key, label), large=permit.large)
         array = held[:limit]
     labels = None if label is None else read_labels(file, label, len(held), "shapes")[:limit]
-    return source_of(_pool_cells(array, modality), labels, split, shuffle)
+    return make_source(_pool_cells(array, modality), labels, split, shuffle)
 
 
 def _read_binvox_files(
@@ -95,11 +95,11 @@ def _read_binvox_files(
     labels = find_classes(root, [files[i] for i in tiles])
     split = (1.0, 0.0) if len(tiles) == 1 else split
     data = torch.cat(list(tiles.values()))
-    return source_of(data, labels, split, shuffle, beside={"frame": torch.stack(frames)})
+    return make_source(data, labels, split, shuffle, extras={"frame": torch.stack(frames)})
 
 
 def _unpack_bits(file: Archive, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:
-    """Voxels (n, X, Y, Z) of packed rows (n, bytes), 0 or 1."""
+    """Voxels (n, X, Y, Z), 0 or 1, of packed rows (n, bytes)."""
     path = quote_path(file.path)
     shape = load_array(file, "shape", "integers", axes=(1,)).tolist()
     cells = math.prod(shape)
@@ -112,10 +112,10 @@ def _unpack_bits(file: Archive, bits: NDArray[np.uint8], large: bool) -> NDArray
 
 
 def _read_binvox(file: Path, large: bool) -> tuple[NDArray[np.uint8], list[float], float]:
-    """A binvox file: 0 or 1 (x, y, z), the corner of its cube, and the cube's side.
+    """Voxels (x, y, z), 0 or 1, of a binvox file, the corner of its cube, and the cube's side.
 
-    After a header of lines come pairs of bytes, a value and how often it follows; y runs fastest,
-    then z, then x. Source: https://www.patrickmin.com/binvox/binvox.html
+    After a header of lines come pairs of bytes, a value and its number of repetitions; y varies
+    fastest, then z, then x. Source: https://www.patrickmin.com/binvox/binvox.html
     """
     name = quote_path(file)
     try:

@@ -1,7 +1,7 @@
-"""Critics: functions from a signal's observations to logits of its being data.
+"""Critics: from a signal's observations to logits of the signal being data, not a sample.
 
-A critic is a module ``forward(coords, values, grid) -> (batch, n)``: one logit of each signal, or
-one of each of its parts. ``grid`` are the axes that the points fill, None where they are scattered.
+A critic is a module ``forward(coords, values, grid) -> (batch, n)``: one logit for each signal, or
+one for each of its parts. ``grid`` are the axes of the points' grid, None for scattered points.
 """
 
 from typing import Any

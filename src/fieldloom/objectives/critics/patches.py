@@ -16,18 +16,18 @@ from fieldloom.types import Coords, Values
 
 
 class PatchCritic(nn.Module):
-    """Convolutions that judge every patch of an image (arXiv:1611.07004, section 3.2.2).
+    """A convolutional critic with a logit for every patch (arXiv:1611.07004, section 3.2.2).
 
-    One stack of convolutions a resolution, each half of that before (arXiv:1711.11585, section
-    3.2); the spectral norm of every convolution is 1 (arXiv:1802.05957, eq. 8), and there is no
-    batch norm, so that a signal is judged alone.
+    There is one stack of convolutions for each resolution, each half the one before
+    (arXiv:1711.11585, section 3.2). The spectral norm of every convolution is 1 (arXiv:1802.05957,
+    eq. 8), and there is no batch norm, so that logits depend on one signal alone.
 
-    coord_dim: of the observations; not used, since the grid says where pixels are.
+    coord_dim: of the observations; not used, since the grid gives the positions of pixels.
     value_dim: channels of the image.
-    width:     channels of the first convolution; each further one has twice as many as that before
-               it, at most 8 * width.
-    depth:     convolutions of stride 2; one of stride 1, 3 by 3, follows and gives the logits.
-    scales:    resolutions.
+    width:     channels of the first convolution; each later one has twice as many as the one
+               before, at most 8 * width.
+    depth:     number of convolutions of stride 2; a last one of stride 1, 3 by 3, gives logits.
+    scales:    number of resolutions.
     kernel:    side of the convolutions of stride 2.
     slope:     of the leaky ReLU after them.
 
@@ -62,10 +62,10 @@ class PatchCritic(nn.Module):
     ) -> Float[Tensor, "batch logits"]:
         """Logits of the image that values (batch, points, value) form on the grid, row-major.
 
-        Each scale has as many as the finest one, sides / 2^depth: those of coarser scales are
-        repeated (nearest), so that every scale weighs the same in the mean.
+        Each scale gives as many as the finest one, sides / 2^depth: those of coarser scales are
+        repeated (nearest neighbour), so that all scales have the same weight in the mean.
 
-        Raises InputError where the grid has not two axes, or a side is too short.
+        Raises InputError where the grid does not have two axes, or a side is too short.
         """
         image = values.mT.unflatten(2, self._sides(grid))
         logits = []
@@ -79,17 +79,17 @@ class PatchCritic(nn.Module):
         if grid is None:
             raise InputError("critic 'patches' judges whole pictures: leave points out.")
         if len(grid) != 2:
-            raise InputError(f"critic 'patches' judges pictures: two axes, not {len(grid)}.")
+            raise InputError(f"critic 'patches' judges images: two axes, not {len(grid)}.")
         if min(grid) < self.smallest:
             raise InputError(
-                f"critic 'patches': a picture of {grid[0]} by {grid[1]} is too small for its depth "
+                f"critic 'patches': an image of {grid[0]} by {grid[1]} is too small for its depth "
                 f"and scales, which need at least {self.smallest} by {self.smallest}."
             )
         return grid
 
 
 def _stack(channels: list[int], kernel: int, slope: float) -> nn.Sequential:
-    """Pictures (batch, channels[0], height, width) -> logits (batch, 1, rows, columns)."""
+    """Images (batch, channels[0], height, width) -> logits (batch, 1, rows, columns)."""
     layers: list[nn.Module] = []
     for a, b in pairwise(channels):
         convolution = nn.Conv2d(a, b, kernel, stride=2, padding=(kernel - 1) // 2)

@@ -18,8 +18,8 @@ from fieldloom.types import Coords, Values
 class Layer:
     """One layer of a point critic.
 
-    points:     output centres, chosen by farthest-point sampling among the points before it.
-    neighbours: points before it that each centre sees.
+    points:     number of output centres, by farthest-point sampling among the input points.
+    neighbours: number of input points that each centre sees.
     channels:   of the output; None: the mean over the neighbours (a pooling layer).
     """
 
@@ -36,8 +36,9 @@ class PointCritic(nn.Module):
     appendix A): no density, batch norm after every layer but the last, leaky ReLU of 0.2.
 
     layers: (centres, neighbours, channels) of a convolution, (centres, neighbours) of a pooling
-            layer; the last one must have one centre and one channel. Numbers of centres are cut to
-            those that there are.
+            layer; the last one must have one centre and one channel. The numbers of centres and
+            neighbours are limited to the number of points.
+    mid:    units of each layer of w.
     """
 
     def __init__(
@@ -73,18 +74,18 @@ class PointCritic(nn.Module):
     def forward(
         self, coords: Coords, values: Values, grid: tuple[int, ...] | None = None
     ) -> Float[Tensor, "batch logits"]:
-        """One logit a signal, (batch, 1), of values at coords; the grid is not asked for."""
+        """One logit per signal, (batch, 1), of values at coords; the grid is ignored."""
         h, convolutions = values, iter(self.convolutions)
         for layer, (near, offset) in zip(self.layers, self.plan(coords), strict=True):
-            seen = gather(h, near)
+            seen = gather_neighbours(h, near)
             h = seen.mean(2) if layer.channels is None else next(convolutions)(seen, offset)
         return h.flatten(1)
 
     @torch.no_grad()
     def plan(self, coords: Coords) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer the indices of the neighbours (1 | batch, centres, k), and their offsets.
+        """For each layer, indices of the neighbours (1 | batch, centres, k), and their offsets.
 
-        Found once where all signals have the same coordinates, and again only when these change.
+        They are cached until the coordinates change, and shared by signals of equal coordinates.
         """
         if bool((coords == coords[:1]).all()):
             coords = coords[:1]
@@ -97,19 +98,25 @@ class PointCritic(nn.Module):
         for layer in self.layers:
             centres = points
             if layer.points < points.shape[1]:
-                centres = gather(points, farthest(points, layer.points).unsqueeze(-1)).squeeze(2)
+                centres = gather_neighbours(
+                    points, sample_farthest_points(points, layer.points).unsqueeze(-1)
+                ).squeeze(2)
             k = min(layer.neighbours, points.shape[1])
-            # not by a matrix product, which puts equal points apart: a centre is its own nearest
+            # not by a matrix product, whose rounding separates equal points: a centre is its own
+            # nearest neighbour
             far = torch.cdist(centres, points, compute_mode="donot_use_mm_for_euclid_dist")
             near = far.topk(k, largest=False).indices
-            found.append((near, gather(points, near) - centres.unsqueeze(2)))
+            found.append((near, gather_neighbours(points, near) - centres.unsqueeze(2)))
             points = centres
         self._plan = (coords.clone(), found)
         return found
 
 
 class PointConv(nn.Module):
-    """Features (batch, centres, k, in) at offsets (1 | batch, centres, k, coord) -> (..., out)."""
+    """A convolution of features (batch, centres, k, in) at offsets (1 | batch, centres, k, coord).
+
+    Returns (batch, centres, out).
+    """
 
     def __init__(self, coord_dim: int, inputs: int, outputs: int, mid: int, norm: bool) -> None:
         super().__init__()
@@ -131,18 +138,18 @@ class PointConv(nn.Module):
 
 
 def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:
-    """A batch norm over all axes but the last."""
+    """Apply a batch norm to the last axis of x."""
     return norm(x.reshape(-1, x.shape[-1])).view_as(x)
 
 
-def gather(x: Tensor, indices: Tensor) -> Tensor:
+def gather_neighbours(x: Tensor, indices: Tensor) -> Tensor:
     """x (batch, points, c) at indices (1 | batch, centres, k) -> (batch, centres, k, c)."""
     if len(indices) == 1:
         return x[:, indices[0]]
     return x[torch.arange(len(x), device=x.device)[:, None, None], indices]
 
 
-def farthest(points: Tensor, count: int) -> Tensor:
+def sample_farthest_points(points: Tensor, count: int) -> Tensor:
     """Farthest-point sampling from the first point on: (batch, points, coord) -> (batch, count)."""
     batch, total, _ = points.shape
     chosen = torch.zeros(batch, count, dtype=torch.long, device=points.device)

@@ -1,4 +1,4 @@
-"""Whether the memory is there for the training that a recipe asks for, before it begins."""
+"""Whether this machine has the memory for the training of a recipe; checked before it begins."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from fieldloom.system import System
 from fieldloom.types import Data
 
 MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1}
-"""Tensors that an optimiser keeps of each parameter, at most."""
+"""Tensors that an optimiser keeps for each parameter, at most."""
 
 CODES = 4
-"""A batch of codes, its noise, both mixed, and the answer."""
+"""Tensors of the size of a batch of codes: codes, noise, their mixture, and the prediction."""
 
 
-def check_training(
+def check_training_memory(
     system: System, source: Source, stages: Mapping[str, Stage], todo: Sequence[str]
 ) -> None:
     """Raise InputError for a stage that would need more memory than its device has.
 
-    Reckoned are weights, gradients, the optimiser's moments, averaged weights, and a batch's
-    coordinates and values, or codes; not what a step holds in between.
+    Counted are weights, gradients, the optimiser's moments, averaged weights, and the coordinates
+    and values, or codes, of a batch; activations are not.
     """
     has = devices.memory(system.device)
     for name in todo:
@@ -42,7 +42,7 @@ def check_training(
 
 
 def batch_bytes(system: System, data: Data, stage: Stage) -> int:
-    """Coordinates and values of the signals of a step."""
+    """Bytes of the coordinates and values of the signals of a step."""
     space = system.modality
     there = math.prod(data.shape[1:]) // space.value_dim
     whole = stage.points is None or system.encoder.reads_grid
