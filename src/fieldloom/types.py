@@ -287,8 +287,6 @@ class Data:
             if not isinstance(value, Cameras if name == "cameras" else Tensor):
                 wanted = "cameras are" if name == "cameras" else "a tensor is"
                 raise InputError(f"data: {name} of {type(value).__name__} where {wanted} needed.")
-            if name in ("index", "label") and (value.is_floating_point() or value.is_complex()):
-                raise InputError(f"data: {name} of {value.dtype} where whole numbers are needed.")
             found = tuple((value.c2w if isinstance(value, Cameras) else value).shape)
             fits = len(found) == len(right) and all(
                 n in (None, m) for n, m in zip(right, found, strict=True)
@@ -299,6 +297,8 @@ class Data:
                     f"data: {name} of the shape {found} where ({wanted}) belongs to values of the "
                     f"shape {shape}."
                 )
+            if name in ("index", "label") and (value.is_floating_point() or value.is_complex()):
+                raise InputError(f"data: {name} of {value.dtype} where whole numbers are needed.")
 
     @classmethod
     def of(cls, data: Data | Tensor) -> Data:
