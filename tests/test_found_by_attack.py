@@ -121,3 +121,15 @@ def test_an_encoder_of_before_is_told_what_its_words_are_called(old, new, value)
         type("Mine", (Encoder,), {old: value})
     both = type("Mine", (Encoder,), {old: value, new: value})  # for programs of both versions
     assert getattr(both, new) is value
+
+
+def test_names_of_the_package_cannot_be_registered_again():
+    """Otherwise every recipe that says so would be refused until the process ends."""
+    with pytest.raises(InputError, match="field 'siren' is the package's own"):
+        fieldloom.register("field", "siren", int)
+    assert fieldloom.build("functa", "tiny") is not None
+
+
+def test_the_paths_of_python_are_paths(tiny_run):
+    with pytest.raises(InputError, match="the name of a file is needed"):
+        fieldloom.encode(tiny_run, torch.rand(2, 1, 8, 8))

@@ -111,7 +111,7 @@ def test_wrong_registrations():
     }.items():
         with pytest.raises(InputError, match=re.escape(said)):
             fieldloom.register(*given)
-    fieldloom.register("field", "siren", Own)
+    register("field", "siren", Own)  # beneath the public one, which refuses it
     with pytest.raises(InputError, match="was registered, and is the package's own"):
         build("field", "siren", TABLES, **KNOWN)
 

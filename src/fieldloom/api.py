@@ -123,7 +123,7 @@ def encode(
     and why others failed. Raises InputError where the path holds another job's codes, or the system
     cannot encode; Interrupted where the user stops it.
     """
-    system = _system(system)
+    system, path = _system(system), as_path(path)
     data, indices = held_out_part(system, source)
     return encode_into(system, data, indices, path, format, worst)
 

@@ -60,6 +60,8 @@ def register(kind: str, name: str, part: Callable[..., Any]) -> None:
     new = NAMES.get(kind, {}).get(name) if isinstance(name, str) else None
     if new is not None:  # recipes that say so mean another part
         raise InputError(f"register: {kind} '{name}' is an old name of '{new}': take another.")
+    if name in TABLES[kind]:
+        raise InputError(f"register: {kind} '{name}' is the package's own: take another name.")
     registry.register(kind, name, part)
 
 

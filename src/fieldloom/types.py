@@ -297,7 +297,11 @@ class Data:
                     f"data: {name} of the shape {found} where ({wanted}) belongs to values of the "
                     f"shape {shape}."
                 )
-            if name in ("index", "label") and (value.is_floating_point() or value.is_complex()):
+            if (
+                isinstance(value, Tensor)
+                and name in ("index", "label")
+                and (value.is_floating_point() or value.is_complex())
+            ):
                 raise InputError(f"data: {name} of {value.dtype} where whole numbers are needed.")
 
     @classmethod

@@ -107,9 +107,12 @@ class Conditioner(nn.Module):
 
 
 class Shared(Conditioner):
-    """Every slot is shared by all instances; there is no code (its shape is (0, 0))."""
+    """Every slot is shared by all instances; there is no code (its shape is (0, 0)).
 
-    def __init__(self, slots: Slots, generator: Generator | None = None) -> None:
+    only: other conditioners leave all other slots shared; here it changes nothing.
+    """
+
+    def __init__(self, slots: Slots, only: str = "*", generator: Generator | None = None) -> None:
         super().__init__(slots, generator)
 
     def forward(self, code: Code) -> Weights:

@@ -32,6 +32,8 @@ class Turntable(Drawer):
 
     def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
         datum = self.system.predict(code, self.options.resolution).tensor[0]
+        if self.system.modality.mesh(datum) is None:
+            raise InputError("this code decodes to a shape without a surface: nothing to draw.")
         images = cast(Voxels, self.system.modality).turn(datum, self.options.frames)
         return Drawn(export.frames([export.pixels(x) for x in images], path), len(images))
 
