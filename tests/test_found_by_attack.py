@@ -128,8 +128,3 @@ def test_names_of_the_package_cannot_be_registered_again():
     with pytest.raises(InputError, match="field 'siren' is the package's own"):
         fieldloom.register("field", "siren", int)
     assert fieldloom.build("functa", "tiny") is not None
-
-
-def test_the_paths_of_python_are_paths(tiny_run):
-    with pytest.raises(InputError, match="the name of a file is needed"):
-        fieldloom.encode(tiny_run, torch.rand(2, 1, 8, 8))

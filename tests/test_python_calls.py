@@ -126,6 +126,7 @@ CALLS = {
     "export.wav(data[0, 0], 0.5, 'a.wav')": "rate = 0.5: samples a second",
     "export.frames([], 'a.png')": "there is no image to write",
     "export.frames([], 'a.bmp')": "images are written as one of",
+    "fieldloom.encode(system, data)": "the name of a file is needed",
     # building
     "fieldloom.build(3)": "recipe = 3 is not right: it is a name, or a dict",
     "fieldloom.build(None)": "recipe = None is not right",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import cast
 
@@ -33,7 +34,9 @@ class Turntable(Drawer):
     def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
         datum = self.system.predict(code, self.options.resolution).tensor[0]
         if self.system.modality.mesh(datum) is None:
-            raise InputError("this code decodes to a shape without a surface: nothing to draw.")
+            warnings.warn(
+                "this code decodes to a shape without a surface: a cross is drawn.", stacklevel=2
+            )
         images = cast(Voxels, self.system.modality).turn(datum, self.options.frames)
         return Drawn(export.frames([export.pixels(x) for x in images], path), len(images))
 
