@@ -208,7 +208,8 @@ def plot_losses(log: list[dict[str, Any]]) -> bytes:
         lines = [line for line in log if line["stage"] == stage]
         for name in [key for key in lines[0] if key.endswith("loss")]:
             there = [(x["step"], x[name]) for x in lines if x.get(name) is not None]
-            ax.plot(*zip(*there, strict=True), label=name)
+            mark = "o" if len(there) == 1 else None  # a line of one point is not seen
+            ax.plot(*zip(*there, strict=True), label=name, marker=mark)
         if ax.lines and len(ax.lines) > 1:
             ax.legend()
         ax.set(title=f"stage {stage}", xlabel="step", ylabel="loss", yscale="log")
@@ -241,10 +242,13 @@ def html_page(run: Run, system: System, result: Result, images: dict[str, ImageF
         for caption, image in images.items()
     )
     title = escape(settings.title or run.folder.name)
+    origin = ", ".join(
+        [*([escape(settings.paper)] if settings.paper else []), f"seed {escape(settings.seed)}"]
+    )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
-        f"<style>{STYLE}</style><h1>{title}</h1><p>{escape(settings.paper or '')}, "
-        f"seed {escape(settings.seed)}</p><table><tr><th>metric<th>value"
+        f"<style>{STYLE}</style><h1>{title}</h1><p>{origin}</p>"
+        f"<table><tr><th>metric<th>value"
         f"<th>published<th>measured on<th>how</tr>{rows}</table>{figures}</html>\n"
     )
 
