@@ -50,6 +50,7 @@ def test_the_package_imports_without_torch():
     assert done.stdout.strip() == "False", done.stderr
 
 
+@pytest.mark.slow
 def test_train_by_name_by_path_and_by_dict(tmp_path):
     """All three end in the same weights, and so does a run that is gone on with."""
     quick = {"train": {"field": {"steps": 2}, "prior": {"steps": 2}}}
@@ -88,6 +89,7 @@ def test_training_goes_on_where_its_data_lie_now(tmp_path):
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_evaluate_a_run_or_a_system(system, tiny_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(tiny_run, copy)
@@ -106,6 +108,7 @@ def test_evaluate_a_run_or_a_system(system, tiny_run, tmp_path):
         fieldloom.evaluate(system, tmp_path / "nothing.npy")
 
 
+@pytest.mark.slow
 def test_encode_a_set_into_shards_and_into_a_file(system, tmp_path):
     source = source_of(system)
     codes = fieldloom.encode(system, tmp_path / "codes")

@@ -20,11 +20,13 @@ def blocks(page: Path) -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
 
 
+@pytest.mark.slow
 def test_the_code_of_extending_runs(monkeypatch):
     monkeypatch.setattr("fieldloom.registry._registered", {})
     exec(compile(blocks(ROOT / "docs" / "extending.md"), "extending.md", "exec"), {})
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tiny_run, monkeypatch, tmp_path):
     import shutil
 
@@ -95,6 +97,7 @@ def test_lines_of_documents_end_at_100_columns(page):
         assert free or len(line) <= 100, line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [

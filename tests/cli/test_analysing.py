@@ -13,6 +13,7 @@ from fieldloom.evaluation.views import psnr_by_support, psnr_of_held_out
 from fieldloom.modalities.sources import Source
 
 
+@pytest.mark.slow
 def test_commands_on_a_run(cli, tiny_run, tmp_path, capsys):
     own = shutil.copytree(tiny_run, tmp_path / "run")
     twin = shutil.copytree(tiny_run, tmp_path / "other" / "run")

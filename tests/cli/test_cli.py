@@ -89,6 +89,7 @@ BAD = {
 ALONE = "misspelt name", "path that is none"  # as programs of their own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(cli, case, tmp_path):
     status, sentence, arguments = BAD[case]

@@ -74,6 +74,7 @@ def recipe_of(folder, steps: int = 6) -> dict:
     return own | changed | {"train": own["train"] | {"field": field}}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:skipped 1 unreadable")
 def test_a_run_on_lazy_data_is_that_on_eager_data(folder, reads, tmp_path, monkeypatch):
     """Trained, encoded, sampled, evaluated and resumed, with never the whole set in memory."""

@@ -75,6 +75,7 @@ def test_a_finished_run_gives_the_same(run, monkeypatch):
     assert {file.name: file.read_bytes() for file in run.iterdir()} == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "name", "times"),
     [(Run, "write_state", 1), (bulk, "encode_shard", 1), (Run, "write_state", 4)],

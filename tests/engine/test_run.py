@@ -86,6 +86,7 @@ def test_files_that_do_not_say_what_made_them_are_of_another_run(own_run):
 BEFORE = OWN / "runs-of-before"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["finished", "state", "codes"])
 def test_a_run_of_before_is_loaded_with_a_sentence_and_goes_on(kind, tmp_path):
     """Written by version 0.1.0 at commit 9a14836: finished, within a stage, within the codes."""
@@ -333,6 +334,7 @@ def test_what_killed_processes_left_is_removed_at_the_next_start(own_run):
     del system
 
 
+@pytest.mark.slow
 def test_shards_left_beside_their_codes_are_removed(tmp_path, monkeypatch):
     """Killed after the codes are joined, before the shards are removed."""
     with monkeypatch.context() as patch:
