@@ -286,7 +286,9 @@ def interpolate_data(system: System, source: str | None, first: int, last: int, 
     data, indices = held_out_part(system, source)
     for index in (first, last):
         if not 0 <= index < len(indices):
-            raise InputError(f"--from, --to: {index} is not one of 0 .. {len(indices) - 1}.")
+            part = "the test part" if source is None else "the source"
+            end = len(indices) - 1
+            raise InputError(f"--from, --to: {index} is not one of 0 .. {end}, of {part}.")
     return system.encode_between(data.read(indices[[first, last]]), steps)
 
 
