@@ -254,23 +254,12 @@ def test_what_is_sampled_does_not_depend_on_the_index_in_a_set(images):
         system.refine(images[:0])
 
 
-def test_held_out_views_are_never_refined_on():
-    """A light field of 8 x 8 with one view held out; two objects of five views, with cameras."""
-    system = fieldloom.build(
-        "laginr",
-        "tiny",
-        source={"name": "multiview"},
-        modality={"name": "views", "size": 8, "support": [1, 3], "query": 1, "held": 1},
-        renderer="plucker",
-        field={"features": 12},
-        prior="none",
-    )
-    orbit = system.modality.cameras(5)
-    cameras = Cameras(*(x.expand(2, *x.shape) for x in (orbit.c2w, orbit.intrinsics)))
-    views = torch.rand(2, 5, 3, 8, 8)
+def test_held_out_views_are_never_refined_on(scenes):
+    system, data = scenes
+    views, cameras = data.tensor, data.cameras
     other = views.clone()
     other[:, 4] = 0
-    data, changed = Data(views, cameras), Data(other, cameras)
+    changed = Data(other, cameras)
     found = system.refine(data, "weights", steps=3, rate=1e-3)
     again = system.refine(changed, "weights", steps=3, rate=1e-3)
     assert torch.equal(found.code, again.code)
