@@ -25,6 +25,7 @@ from fieldloom.modalities.sources import SOURCES, Source
 from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import PRIORS
+from fieldloom.progress import announce
 from fieldloom.renderers import RENDERERS, Volume
 from fieldloom.settings import parse_settings, parse_stage
 from fieldloom.system import System
@@ -213,7 +214,10 @@ def objective_of(system: System) -> Objective:
 
 
 def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOTHING) -> Source:
-    """The data of a recipe, in the size and channels of its modality."""
+    """The data of a recipe, in the size and channels of its modality.
+
+    One line on the standard error says what was read (``Summary``).
+    """
     if "source" not in recipe:
         raise InputError("the recipe has no section 'source': give --set source.name=folder.")
     if "modality" in recipe and "known" not in recipe:  # the size of the recipe, not of data
@@ -223,4 +227,11 @@ def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOT
             size += memory.FLOAT * (modality.coord_dim + modality.value_dim)
         shape = modality.shape()
         memory.check(f"one datum of the size {shape}", math.prod(shape) * size, permit)
-    return registry.build("source", recipe["source"], TABLES, permit, modality=modality)
+    source = registry.build("source", recipe["source"], TABLES, permit, modality=modality)
+    if not isinstance(source, Source):
+        kind = type(source).__name__
+        raise InputError(
+            f"source: a reader returned a {kind}; it must return a Source, as make_source makes it."
+        )
+    announce(f"read: {source.summary.describe()}")
+    return source

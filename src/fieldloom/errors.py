@@ -24,10 +24,14 @@ LONGEST = 120
 """Characters of a value that a message shows."""
 
 
+def printable(text: str) -> str:
+    """Text on one line, without the escape sequences that a name may hold."""
+    return "".join(c if c.isprintable() else " " for c in text).rstrip()
+
+
 def shorten(text: str, longest: int = LONGEST) -> str:
     """A text of a file or a parser for a message: on one line, printable, not too long."""
-    text = "".join(c if c.isprintable() else " " for c in text[: 4 * longest])
-    text = " ".join(text.split())
+    text = " ".join(printable(text[: 4 * longest]).split())
     return text if len(text) <= longest else f"{text[: longest - 4].rstrip()} ..."
 
 
@@ -41,7 +45,7 @@ def quote(value: Any) -> str:
 
 def quote_path(path: str | PathLike[str]) -> str:
     """A path in quotes, for a message: printable; of a long path only its end."""
-    text = "".join(c if c.isprintable() else " " for c in str(path))
+    text = printable(str(path))
     return f"'{text}'" if len(text) <= 2 * LONGEST else f"'... {text[-2 * LONGEST :]}'"
 
 

@@ -8,7 +8,14 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
+from fieldloom.errors import printable
+
 T = TypeVar("T")
+
+
+def announce(text: str) -> None:
+    """Print one line beside the results, on the standard error; it cannot steer a terminal."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 class Progress:

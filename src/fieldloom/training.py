@@ -18,7 +18,7 @@ from fieldloom.engine import device as devices
 from fieldloom.engine.inherit import check_donor, inherit
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
-from fieldloom.engine.run import FINGERPRINTED, SHARDS, Run
+from fieldloom.engine.run import DATA, FINGERPRINTED, SHARDS, Run
 from fieldloom.engine.training_memory import check_training_memory
 from fieldloom.errors import InputError, Interrupted
 from fieldloom.modalities.sources import Source
@@ -81,6 +81,7 @@ def train(
                 run.write_recipe(system.stored_recipe)
         else:
             begin_run(system, run, where, fields)
+        run.write_json(DATA, source.summary.facts())
         todo = [name for name in todo if name not in system.finished]
         try:
             _train_stages(system, source, stages, todo, run, where, on_codec)

@@ -18,7 +18,7 @@ from fieldloom.recipe import FORMAT
 def fails(cli, status, sentence, *arguments, cwd=None):
     """The command ends with this status and one line that holds the sentence; no traceback."""
     done = cli(*arguments, status=status, cwd=cwd)
-    lines = [x for x in done.stderr.splitlines() if not x.startswith(("reading", "warning"))]
+    lines = [x for x in done.stderr.splitlines() if not x.startswith(("read", "warning"))]
     assert "Traceback" not in done.stderr
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")

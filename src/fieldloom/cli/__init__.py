@@ -17,14 +17,13 @@ from fieldloom import stopping
 from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
-from fieldloom.cli.console import printable
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
 from fieldloom.cli.options import with_allowances
 from fieldloom.cli.rendering import render
 from fieldloom.cli.training import demo, train
-from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
+from fieldloom.errors import FieldloomError, InputError, Interrupted, printable, shorten
 from fieldloom.process import tune_process
 
 app = typer.Typer(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from fieldloom.errors import printable
+
 
 def console() -> Any:
     from rich.console import Console
@@ -14,11 +16,6 @@ def console() -> Any:
 
 def say(text: str) -> None:
     print(printable(text), flush=True)
-
-
-def printable(text: str) -> str:
-    """Text on one line, without the escape sequences that a name may hold."""
-    return "".join(c if c.isprintable() else " " for c in text).rstrip()
 
 
 def cell(value: Any) -> Any:

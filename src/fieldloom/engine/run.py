@@ -44,14 +44,14 @@ from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import FORMAT, Recipe, dump, read_file, resolve
 from fieldloom.system import System
 
-RECIPE, MODEL, CODES, STATE, LOG, ENV = (
+RECIPE, MODEL, CODES, STATE, LOG, ENV, DATA = (
     "recipe.toml", "model.safetensors", "codes.safetensors", "state.safetensors", "log.jsonl",
-    "env.json",
+    "env.json", "data.json",
 )  # fmt: skip
 FINGERPRINTED = 2
 """The first format of a run's recipe whose files all carry fingerprints."""
 SHARDS = "codes"
-RESERVED = (RECIPE, MODEL, CODES, STATE, LOG, ENV, SHARDS)
+RESERVED = (RECIPE, MODEL, CODES, STATE, LOG, ENV, DATA, SHARDS)
 """Names that only training writes: no other verb may write such a file in a run."""
 
 

@@ -16,6 +16,13 @@ from pydantic import Field
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote
+from fieldloom.modalities.sources.summary import (
+    NO_SUMMARY,
+    Summary,
+    count_things,
+    describe_size,
+    list_names,
+)
 from fieldloom.types import Cameras, Data, Lazy
 
 PIECE = 1 << 24
@@ -37,6 +44,7 @@ class Source:
     filter: how images were resized, which is recorded with every metric.
     suggests: section of a recipe -> settings that the data know (``renderer``: near, far); they
             apply where the recipe has none.
+    summary: what the reader read, how it took it, and what it passed over.
     """
 
     data: Data
@@ -45,6 +53,7 @@ class Source:
     test: Tensor
     filter: str = "none"
     suggests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    summary: Summary = NO_SUMMARY
 
     @property
     def labels(self) -> Tensor | None:
@@ -155,11 +164,14 @@ def make_source(
     suggests: Mapping[str, Mapping[str, Any]] | None = None,
     cameras: Cameras | None = None,
     extras: Mapping[str, Tensor] | None = None,
+    summary: Summary = NO_SUMMARY,
 ) -> Source:
     """A Source of values and labels of any type; classes are the sorted distinct labels.
 
     limit: the number of data that are used, the first ones. extras: coords, frame and surface, as
-    in ``Data``. Raises InputError where the number of labels is wrong.
+    in ``Data``. summary: what the reader knows; the rest is added here: the number of data, their
+    classes, their size, and how they are divided. Raises InputError where the number of labels is
+    wrong.
     """
     count, extras = values.shape[0], extras or {}
     if labels is not None:
@@ -177,4 +189,27 @@ def make_source(
     number = {name: i for i, name in enumerate(names)}
     label = None if labels is None else torch.tensor([number[str(x)] for x in labels])
     data = Data(values, cameras, label=label, **extras)
-    return Source(data, names, *divide(count, split, shuffle), filter, dict(suggests or {}))
+    train, test = divide(count, split, shuffle)
+    told = _complete(summary, data, names, len(train), len(test))
+    return Source(data, names, train, test, filter, dict(suggests or {}), told)
+
+
+def _complete(summary: Summary, data: Data, names: Sequence[str], train: int, test: int) -> Summary:
+    """The summary of a reader with what the data themselves tell, where it does not say so."""
+    classes = {"classes": f"{count_things(len(names), 'class')} ({list_names(names)})"}
+    if data.coords is not None:
+        size = f"{data.shape[1]:,} samples each"
+    elif data.cameras is not None:
+        size = f"{count_things(data.shape[1], 'view')} of {describe_size(data.shape[3:])}"
+    else:
+        size = describe_size(data.shape[2:])
+    left = len(data) - train - test
+    rest = f", {left:,} unused" if left else ""
+    divided = {"split": f"{train:,} to train on, {test:,} to test{rest}"}
+    taken = {
+        **(classes if names else {}),
+        "size": size,
+        **summary.taken,
+        **(divided if test or left else {}),
+    }
+    return replace(summary, count=len(data), taken=taken)
