@@ -40,7 +40,7 @@ LEVELS = [
     ["training"],
     ["evaluation"],
     ["report", "drawing"],
-    ["api"],
+    ["api", "inspection"],
     ["cli"],
 ]
 APART = {

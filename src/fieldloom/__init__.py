@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from fieldloom.assembly import build, register
     from fieldloom.engine.run import load, save
     from fieldloom.family import Family
+    from fieldloom.inspection import inspect
     from fieldloom.system import System
     from fieldloom.types import Cameras, Data
 
 __version__ = "0.1.0"
-__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "load", "register",
-           "render", "save", "train"]  # fmt: skip
+__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "inspect", "load",
+           "register", "render", "save", "train"]  # fmt: skip
 
 _HOMES = {
     "Cameras": "fieldloom.types",
@@ -29,6 +30,7 @@ _HOMES = {
     "build": "fieldloom.assembly",
     "encode": "fieldloom.api",
     "evaluate": "fieldloom.api",
+    "inspect": "fieldloom.inspection",
     "load": "fieldloom.engine.run",
     "register": "fieldloom.assembly",
     "render": "fieldloom.api",

@@ -63,10 +63,13 @@ def sheet(images: Tensor, columns: int, size: int | None = None, gap: int = 2) -
     size: the height that each is resized to, by nearest neighbour, so that pixels stay visible.
     """
     tiles = [pixels(image) for image in images]
-    return _grid([_nearest(x, size) for x in tiles] if size is not None else tiles, columns, gap)
+    return join_tiles(
+        [_nearest(x, size) for x in tiles] if size is not None else tiles, columns, gap
+    )
 
 
-def _grid(tiles: Sequence[NDArray[np.uint8]], columns: int, gap: int = 2) -> NDArray[np.uint8]:
+def join_tiles(tiles: Sequence[NDArray[np.uint8]], columns: int, gap: int = 2) -> NDArray[np.uint8]:
+    """Images of one size, uint8 (height, width, 3), side by side on white, row by row."""
     height, width, _ = tiles[0].shape
     rows = -(-len(tiles) // columns)
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
@@ -295,7 +298,7 @@ def frames(images: Sequence[NDArray[np.uint8]], path: AnyPath) -> Path:
         return gif(images, path)
     if path.suffix == ".mp4":
         return mp4(images, path)
-    return png(_grid(images, min(len(images), 8)), path)
+    return png(join_tiles(images, min(len(images), 8)), path)
 
 
 def check_frames(path: AnyPath) -> None:
@@ -310,4 +313,4 @@ def join_images(images: Sequence[Tensor | None]) -> NDArray[np.uint8] | None:
     tiles = [pixels(image) for image in images if image is not None]
     if len(tiles) <= 1:
         return tiles[0] if tiles else None
-    return _grid(tiles, max(1, round(len(tiles) ** 0.5)))
+    return join_tiles(tiles, max(1, round(len(tiles) ** 0.5)))

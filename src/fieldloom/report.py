@@ -46,6 +46,7 @@ def write(
             "seed": settings.seed,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": seconds,
+            "data": source.summary.facts(),
             "figures": [metric.as_json() for metric in result.metrics],
             "expected": settings.expected,
             "nearest": nearest_table(result, source),
@@ -56,7 +57,8 @@ def write(
         images = {"Loss": ("curves.png", plot_losses(log))} | images
     for name, content in images.values():
         atomic.write_bytes(content, run.inside(name))
-    atomic.write_text(html_page(run, system, result, images), run.inside("report.html"))
+    page = html_page(run, system, result, images, source.summary.describe())
+    atomic.write_text(page, run.inside("report.html"))
 
 
 def nearest_table(result: Result, source: Source) -> list[dict[str, Any]]:
@@ -226,8 +228,10 @@ solid #ddd}
 td.n{text-align:right}td.of{color:#555}"""
 
 
-def html_page(run: Run, system: System, result: Result, images: dict[str, ImageFile]) -> str:
-    """The report as one HTML file with its images embedded."""
+def html_page(
+    run: Run, system: System, result: Result, images: dict[str, ImageFile], data: str
+) -> str:
+    """The report as one HTML file with its images embedded. data: what was read, in words."""
     escape: Callable[[object], str] = lambda x: html.escape(str(x))
     settings = system.settings
     rows = "".join(
@@ -247,7 +251,7 @@ def html_page(run: Run, system: System, result: Result, images: dict[str, ImageF
     )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
-        f"<style>{STYLE}</style><h1>{title}</h1><p>{origin}</p>"
+        f"<style>{STYLE}</style><h1>{title}</h1><p>{origin}</p><p>Data: {escape(data)}</p>"
         f"<table><tr><th>metric<th>value"
         f"<th>published<th>measured on<th>how</tr>{rows}</table>{figures}</html>\n"
     )

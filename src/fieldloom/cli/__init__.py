@@ -17,6 +17,7 @@ from fieldloom import stopping
 from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
+from fieldloom.cli.inspecting import inspect
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 
 VERBS: dict[str, Callable[..., None]] = {
+    "inspect": inspect,
     "train": train,
     "encode": encode,
     "decode": decode,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from fieldloom.drawing.contact import draw_contact_sheet
 from fieldloom.drawing.drawer import WHOLE, Crop, Drawer, Drawn, Options
 from fieldloom.drawing.files import (
     check_file_format,
@@ -33,8 +34,8 @@ DRAWERS: Mapping[str, tuple[type[Drawer], Fit]] = {
 """A modality's ``kind`` -> the drawer of such data, and the function that draws a fit."""
 
 __all__ = ["DRAWERS", "WHOLE", "Crop", "Drawer", "Drawn", "Options", "check_file_format",
-           "draw_fit", "drawer_of", "needs_files", "write_animation", "write_data",
-           "write_sheet"]  # fmt: skip
+           "draw_contact_sheet", "draw_fit", "drawer_of", "needs_files", "write_animation",
+           "write_data", "write_sheet"]  # fmt: skip
 
 
 def drawer_of(system: System, options: Options = Options()) -> Drawer:  # noqa: B008 (frozen)

@@ -23,9 +23,10 @@ from fieldloom.modalities.modality import (
     Resolution,
     index_of,
     sizes_of,
+    spread,
 )
 from fieldloom.registry import HUGE
-from fieldloom.types import Batch, Cameras, Coords, Data, Signal
+from fieldloom.types import Batch, Cameras, Coords, Data, Signal, as_unit_floats
 
 AXES = 62
 """The largest number of a grid's axes: tensors have 64, with those of batch and channels."""
@@ -184,6 +185,12 @@ class Grid(Modality):
         if not keep_grid and points is not None:
             context = context.sample_known(points, generator)
         return Batch(context, signal)
+
+    def tiles(self, data: Data, most: int) -> list[Tensor]:
+        if len(data) > 1 or self.kind != "video" or self.channels not in (1, 3):
+            return super().tiles(data, most)
+        frames = data.tensor[0][:, spread(data.shape[2], most)]
+        return list(as_unit_floats(frames).transpose(0, 1).expand(-1, 3, -1, -1))
 
     def encoding(self, data: Data | Tensor) -> Signal:
         """The signal that is encoded: the whole grid, or its ``context``."""

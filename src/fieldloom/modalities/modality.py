@@ -182,6 +182,15 @@ class Modality:
         """Data as images (batch, channel, height, width), first views of views; None for others."""
         return None
 
+    def tiles(self, data: Data, most: int) -> list[Tensor]:
+        """Images (3, height, width) in [0, 1] of at most ``most`` of the data, evenly spaced.
+
+        Of a single video or scene they are its frames or views; there are none of data that cannot
+        be shown.
+        """
+        some = data.part(spread(len(data), most)).as_float().tensor
+        return [image for datum in some if (image := self.to_image(datum)) is not None]
+
     # -- what only some kinds of data have
 
     def one_view(self, data: Data) -> Data:
@@ -218,6 +227,12 @@ class Modality:
     ) -> Mesh | None:
         """The surface of a shape. Raises InputError for data that are not shapes."""
         raise InputError("meshes are of shapes: this run's data are none.")
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most ``most`` indices of ``count`` things, evenly spaced, the first among them."""
+    few = min(count, most)
+    return [i * count // few for i in range(few)]
 
 
 def index_of(data: Data) -> Tensor:

@@ -27,12 +27,13 @@ LEVEL = 0.5
 class Voxels(Grid):
     """Occupancy (batch, 1, depth, height, width) on a grid; decoded data become meshes.
 
-    size, coords, range, context: as in ``Grid``. up: the axis that points upwards in images.
+    size, coords, range, context: as in ``Grid``; None is the size of voxels, and 64 of meshes. up:
+    the axis that points upwards in images.
     """
 
     def __init__(
         self,
-        size: int | tuple[int, ...] = 32,
+        size: int | tuple[int, ...] | None = 32,
         coords: Placement = Placement(),  # noqa: B008 (frozen)
         range: Range = "signed",
         up: int = 2,

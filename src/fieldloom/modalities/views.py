@@ -20,8 +20,9 @@ from fieldloom.modalities.modality import (
     Resolution,
     index_of,
     sizes_of,
+    spread,
 )
-from fieldloom.types import RAY, Batch, Cameras, Coords, Data, Signal, Values
+from fieldloom.types import RAY, Batch, Cameras, Coords, Data, Signal, Values, as_unit_floats
 
 
 class Views(Modality):
@@ -125,6 +126,12 @@ class Views(Modality):
         else:
             signal = self._patches(seen, self.patch, generator)
         return Batch(signal, signal)
+
+    def tiles(self, data: Data, most: int) -> list[Tensor]:
+        if len(data) > 1:
+            return super().tiles(data, most)
+        views = data.tensor[0][spread(data.shape[1], most)]
+        return list(as_unit_floats(views).expand(-1, 3, -1, -1))
 
     def encoding(self, data: Data | Tensor) -> Signal:
         """The signal that is encoded: ``rays`` rays of the views that are not held out."""

@@ -201,6 +201,24 @@ def load_array(
     return array.astype(np.float64 if wide else dtype.newbyteorder("="), copy=False)
 
 
+def shape_of_array(path: Path) -> tuple[int, ...]:
+    """The shape of the only array of a file, or of its first, or ``x_train``; only its header is
+    read.
+
+    Raises InputError for files that cannot be read.
+    """
+    file = read_npz(path)
+    names = file.names or (None,)
+    name = next((name for name in names if name == "x_train"), names[0])
+    try:
+        with _stream(file, name) as (stream, _):
+            return _header(stream)[0]
+    except Exception as error:  # NumPy, zipfile and zlib fail in many ways on a broken file
+        raise InputError(
+            f"{quote_path(path)} is not a readable array: {shorten(str(error))}."
+        ) from None
+
+
 def array_name(file: Archive, key: str | None, label: str | None) -> str | None:
     """The name of the array to read: the given one, or the only one; None for a ``.npy``."""
     if file.names is None:

@@ -160,6 +160,21 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size if swapped else (image.height, image.width)
 
 
+def size_of_first(path: Path, large: bool = False) -> tuple[int, int]:
+    """(height, width), upright, of the first image of a file, a folder or a packed file."""
+    first: Encoded
+    if path.suffix == ".npz":
+        file = read_npz(path)
+        data = load_array(file, "data", "bytes", axes=(1,), large=large)
+        ends = read_offsets(file, "offsets", len(data), "bytes")
+        first, name = data[ends[0] : ends[1]], f"image 0 of {quote_path(path)}"
+    else:
+        found = find_files(path, str(path), SUFFIXES, "images")[0]
+        first, name = found, quote_path(found)
+    with open_image(first, name, large) as image:
+        return upright_size(image)
+
+
 def crop_and_resize(image: Image.Image, size: tuple[int, int], filter: Filter) -> Image.Image:
     """An image of (height, width) = ``size``: centre-cropped and resized where it has another."""
     wanted = (size[1], size[0])

@@ -17,6 +17,7 @@ class Cells(Protocol):
 
     size: tuple[int, ...]
     channels: int
+    native: bool
 
     def grid(self, resolution: int | tuple[int, ...] | None = None) -> Coords: ...
 

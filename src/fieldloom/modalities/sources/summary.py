@@ -45,6 +45,15 @@ class Summary:
             parts.append(f"{count_things(total, 'file')} passed over: {', '.join(reasons)}")
         return "; ".join(parts)
 
+    def rows(self) -> list[tuple[str, str]]:
+        """The same as pairs of an aspect and its words, with all names of files."""
+        passed = [
+            (f"passed over, {reason}", ", ".join(names))
+            for reason, names in self.passed_over.items()
+            if names
+        ]
+        return [("data", count_things(self.count, self.thing)), *self.taken.items(), *passed]
+
     def facts(self) -> dict[str, Any]:
         """The same as values that JSON can hold."""
         return {

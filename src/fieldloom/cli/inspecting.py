@@ -1,0 +1,49 @@
+"""Looking at data before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fieldloom.cli.console import cell, console, say
+from fieldloom.cli.options import SetOption, permit
+from fieldloom.cli.outputs import check_free
+
+
+def inspect(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A path to data, or a recipe, for its own.")
+    ],
+    recipe: Annotated[
+        str | None, typer.Option(help="Read the path's data as this recipe reads them.")
+    ] = None,
+    set_: SetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The contact sheet. Default: outputs/inspect/NAME.png."),
+    ] = None,
+) -> None:
+    """What is read, guessed and passed over at a path, without training; and a contact sheet."""
+    from rich.table import Table
+
+    from fieldloom import inspection
+    from fieldloom.recipe import load, parse_override, resolve
+
+    name = Path(source).resolve().stem.replace(":", "-") or "data"
+    sheet = Path("outputs/inspect") / f"{name}.png"
+    if out is not None:
+        check_free(out)
+        sheet = out
+    chosen = load(recipe) if recipe is not None else None
+    resolved = inspection.recipe_for(source, chosen, permit())
+    resolved = resolve(resolved, *map(parse_override, set_ or []))
+    found, modality = inspection.read_data(resolved, permit())
+    written = inspection.write_contact_sheet(found, modality, sheet)
+    table = Table(show_header=False, box=None)
+    for aspect, words in found.summary.rows():
+        table.add_row(aspect, cell(words))
+    console().print(table)
+    none = "none, since these data cannot be shown as images"
+    say(f"contact sheet: {none if written is None else written}")

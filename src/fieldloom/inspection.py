@@ -1,0 +1,125 @@
+"""Looking at data before anything is trained: what is read, and a contact sheet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fieldloom import atomic, export
+from fieldloom import recipe as recipes
+from fieldloom.assembly import TABLES, open_source, read_recipe
+from fieldloom.drawing import draw_contact_sheet
+from fieldloom.errors import InputError, quote_path
+from fieldloom.modalities import Modality
+from fieldloom.modalities.sources import Source, spec_of
+from fieldloom.modalities.sources.files import find_path, shape_of_array
+from fieldloom.modalities.sources.images import size_of_first
+from fieldloom.permit import NOTHING, Permit
+from fieldloom.preparation import add_suggestions
+from fieldloom.registry import build
+
+LONGEST = 256
+"""The longer side that images of a set are reduced to, where the first is larger."""
+VIEWS = 128
+"""The size of the images of scenes."""
+CHANNELS = (1, 3, 4)
+"""Sizes of an array's last or second axis that are channels of images."""
+
+
+def inspect(
+    source: str | Path,
+    sheet: str | Path | None = None,
+    recipe: str | recipes.Recipe | None = None,
+    variant: str | None = None,
+    *,
+    trust: Sequence[str] = (),
+    network: bool = False,
+    large: bool = False,
+    **overrides: Any,
+) -> Source:
+    """Read data as training would, and return them with a summary of what was read.
+
+    >>> fieldloom.inspect("photographs", "sheet.png").summary.describe()
+
+    source: a path, or the name of a recipe, whose own data are read. sheet: a PNG to write, with
+    small images of at most 64 of the data, or of the views or frames of a single datum. recipe,
+    variant, overrides: the path's data are read as this recipe reads its own (as of ``build``);
+    None: by their kind, in their own size; images of a set in the size of the first, at most 256.
+    trust, network, large: as of ``train``.
+
+    Raises InputError for what cannot be read, and where a sheet is asked for of data that cannot be
+    shown as images.
+    """
+    permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
+    chosen = None if recipe is None else read_recipe(recipe, variant, {})
+    resolved = recipes.resolve(recipe_for(source, chosen, permit), overrides)
+    found, modality = read_data(resolved, permit)
+    if sheet is not None and write_contact_sheet(found, modality, sheet) is None:
+        raise InputError("these data cannot be shown as images: there is no contact sheet.")
+    return found
+
+
+def recipe_for(
+    source: str | Path, recipe: recipes.Recipe | None = None, permit: Permit = NOTHING
+) -> recipes.Recipe:
+    """The recipe that reads data at a path, or that of a recipe's name.
+
+    recipe: the path's data are read as this one reads its own. Raises InputError for what is
+    neither a path nor a recipe.
+    """
+    if not os.path.lexists(os.path.expanduser(str(source))):
+        stem = str(source).partition(":")[0]
+        if recipe is None and stem in recipes.list_recipes():
+            return recipes.load(str(source))
+        raise InputError(f"{quote_path(source)} does not exist, and is no bundled recipe.")
+    if recipe is None:
+        spec = spec_of(str(source))
+        return {"source": spec, "modality": modality_of(spec, permit.large)}
+    own = recipe.get("source", {})
+    own = {"name": own} if isinstance(own, str) else dict(own)
+    return recipe | {"source": own | spec_of(str(source), own.get("name"))}
+
+
+def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
+    """The modality that shows the data of a source (``spec_of``) in their own size.
+
+    Only headers are read.
+    """
+    name, path = spec["name"], find_path(spec["path"])
+    if name in ("image", "video", "audio"):
+        return {"name": name}
+    if name == "meshes":
+        return {"name": "voxel"}
+    if name in ("multiview", "transforms", "srn"):
+        return {"name": "views", "size": VIEWS}
+    if name in ("folder", "packed"):
+        height, width = size_of_first(path, large)
+        scale = min(1, LONGEST / max(height, width))
+        return {"name": "image", "size": [max(1, round(n * scale)) for n in (height, width)]}
+    if name == "voxels":
+        return {"name": "voxel", "size": None}
+    return _modality_of_array(shape_of_array(path))
+
+
+def _modality_of_array(shape: Sequence[int]) -> dict[str, Any]:
+    """The modality of an array of images, or of voxels where it has one axis more."""
+    channels = next((n for n in (shape[-1], *shape[1:2]) if n in CHANNELS), None)
+    if len(shape) > 3 and channels is None:
+        return {"name": "voxel", "size": None}
+    return {"name": "image", "channels": 1 if channels in (None, 1) else 3}
+
+
+def read_data(recipe: recipes.Recipe, permit: Permit = NOTHING) -> tuple[Source, Modality]:
+    """The data of a recipe, and its modality in the size of the data."""
+    modality = build("modality", recipe["modality"], TABLES, permit)
+    found = open_source(recipe, modality, permit)
+    suggested = add_suggestions(recipe, found, permit)["modality"]
+    return found, build("modality", suggested, TABLES, permit)
+
+
+def write_contact_sheet(source: Source, modality: Modality, path: str | Path) -> Path | None:
+    """Write a contact sheet as a PNG; None for data that cannot be shown as images."""
+    drawn = draw_contact_sheet(source, modality)
+    return None if drawn is None else atomic.write_bytes(export.png_bytes(drawn), path)
