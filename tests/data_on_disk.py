@@ -1,6 +1,5 @@
 """One small set on disk for every reader, as people have it: the table that situations go over."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -85,7 +84,8 @@ def write_video(folder: Path) -> Path:
 
 
 def write_recording(folder: Path) -> Path:
-    soundfile.write(folder / "recording.wav", wave(channels=1), 8000)
+    with (folder / "recording.wav").open("wb") as file:
+        soundfile.write(file, wave(channels=1), 8000, format="WAV")
     return folder / "recording.wav"
 
 
@@ -103,7 +103,7 @@ def write_meshes(folder: Path, count: int = COUNT) -> Path:
 
     for i in range(count):
         mesh = ball(8 + 2 * i)
-        export.mesh(mesh.vertices.numpy(), mesh.faces.numpy(), folder / f"{i}.ply")
+        export.mesh(np.asarray(mesh.vertices), np.asarray(mesh.faces), folder / f"{i}.ply")
     return folder
 
 
@@ -150,7 +150,3 @@ KEPT: dict[str, Kept] = {
 
 WITHOUT_A_PATH = {"digits", "skimage"}
 """Readers of data that come with a package."""
-
-
-def facts_are_json(facts: dict) -> bool:
-    return json.loads(json.dumps(facts)) == facts

@@ -127,6 +127,9 @@ class Points(Voxels):
             signal = signal.subset(points, generator, together)
         return Batch(signal, signal)
 
+    def tiles(self, data: Data, most: int) -> list[Tensor]:
+        return []  # scattered samples show no surface
+
     def coords_of(self, data: Data) -> Coords:
         if data.coords is None:
             raise InputError("samples of shapes need coords, their coordinates.")

@@ -1,0 +1,76 @@
+"""Looking at data without training."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fieldloom
+from data_on_disk import KEPT
+from fieldloom.errors import InputError
+from fieldloom.inspection import modality_of
+
+
+@pytest.mark.parametrize("name", sorted(set(KEPT) - {"huggingface"}))
+def test_data_of_every_kind(name, tmp_path):
+    (tmp_path / "data").mkdir()
+    path = KEPT[name].write(tmp_path / "data")
+    found = fieldloom.inspect(path, tmp_path / "sheet.png")
+    assert found.summary.count == len(found.data)
+    assert found.summary.thing != "datum"
+    assert np.asarray(Image.open(tmp_path / "sheet.png")).std() > 1
+
+
+def test_images_in_their_own_size(tmp_path):
+    Image.new("RGB", (40, 30), (255, 0, 0)).save(tmp_path / "a.png")
+    Image.new("RGB", (40, 30), (0, 0, 255)).save(tmp_path / "b.png")
+    found = fieldloom.inspect(tmp_path)
+    assert found.data.shape == (2, 3, 30, 40)
+    assert found.data.tensor[0, :, 3, 3].tolist() == [255, 0, 0]
+
+
+def test_as_a_recipe_reads_them(tmp_path):
+    Image.new("RGB", (40, 30), (255, 255, 255)).save(tmp_path / "a.png")
+    found = fieldloom.inspect(tmp_path, recipe="mnif", variant="faces64")
+    assert found.data.shape == (1, 3, 64, 64)
+    found = fieldloom.inspect(tmp_path, modality={"channels": 1, "size": 10})
+    assert found.data.shape == (1, 1, 10, 10)
+
+
+def test_the_data_of_a_recipe():
+    found = fieldloom.inspect("mnif:digits")
+    assert len(found.data) == 1797
+    assert found.summary.count == 1797
+
+
+def test_what_is_neither(tmp_path):
+    with pytest.raises(InputError, match="does not exist, and is no bundled recipe"):
+        fieldloom.inspect(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("shape", "modality"),
+    [
+        ((6, 28, 28), {"name": "image", "channels": 1}),
+        ((6, 28, 28, 3), {"name": "image", "channels": 3}),
+        ((6, 3, 28, 28), {"name": "image", "channels": 3}),
+        ((28, 28, 3), {"name": "image", "channels": 3}),
+        ((6, 28, 28, 1), {"name": "image", "channels": 1}),
+        ((6, 28, 28, 28), {"name": "voxel", "size": None}),
+    ],
+)
+def test_the_modality_of_an_array(shape, modality, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    assert modality_of({"name": "array", "path": str(tmp_path / "a.npy")}) == modality
+
+
+def test_the_command(cli, tmp_path):
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("x")
+    done = cli("inspect", str(tmp_path), cwd=tmp_path)
+    assert "1 image" in done.stdout
+    assert "notes.txt" in done.stdout
+    sheet = tmp_path / "outputs" / "inspect" / f"{tmp_path.name}.png"
+    assert str(sheet.relative_to(tmp_path)) in done.stdout
+    assert Image.open(sheet).size > (100, 100)
+    wrong = cli("inspect", "mnif:digit", cwd=tmp_path, status=2)
+    assert "mnif:digit" in wrong.stderr
