@@ -106,7 +106,7 @@ def test_a_card_names_no_files_elsewhere(offline, tmp_path):
         refused(words, READERS["huggingface"], str(tmp_path / "set"))
     write(tmp_path / "set" / "README.md", b"---\nlicense_link: https://example.com\n---\n")
     read = partial(READERS["huggingface"], split=(1.0, 0.0), label="label")
-    assert read(str(tmp_path / "set")).names == ("0", "1")
+    assert read(str(tmp_path / "set")).names == ("cat", "dog")
 
 
 RGB, GREY = Grid(size=16), Grid(size=16, channels=1)

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fieldloom.errors import InputError, quote, quote_path
+from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.sources.source import PARTS, Depth, Limit, Split, choose, dividing_parts
-from fieldloom.modalities.sources.summary import NAMED, count_things, list_names
+from fieldloom.modalities.sources.summary import count_things, list_names
 
 HIDDEN, UNREADABLE = "hidden", "unreadable"
 """Reasons to pass a file over."""
@@ -122,7 +122,9 @@ class FoundFiles:
                 f"not divided by {_name_folders(parts)}, since {outside:,} of {len(found):,} files "
                 "lie in none of them"
             )
-        shallow = [i for i, names in enumerate(rest) if len(names) < (1 if depth is None else depth)]
+        shallow = [
+            i for i, names in enumerate(rest) if len(names) < (1 if depth is None else depth)
+        ]
         if depth is not None and shallow:
             raise InputError(
                 f"source.label_depth = {depth}: {quote_path(self.files[shallow[0]])} lies in "
@@ -181,9 +183,7 @@ def list_folder(root: Path) -> list[Path]:
     try:
         return sorted(root / name for name in os.listdir(root) if not is_hidden(name))
     except OSError as error:
-        raise InputError(
-            f"{quote_path(root)} cannot be read: {error.strerror or error}."
-        ) from None
+        raise InputError(f"{quote_path(root)} cannot be read: {error.strerror or error}.") from None
 
 
 def find_parts(folders: Sequence[Names]) -> list[tuple[str | None, Names]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -141,9 +141,9 @@ def read_meshes(
     grid = None if samples is not None else modality.grid()[0]
     row = _row_type(query, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
-    options = {"meshes": asdict(query), "grid": where, "limit": limit}
-    if list(which) != list(range(len(items))):  # the first ones have no other key than ever
-        options["which"] = list(which)
+    options: dict[str, Any] = {"meshes": asdict(query), "grid": where, "limit": limit}
+    if [*which] != [*range(len(items))]:  # the first ones have no other key than ever
+        options["which"] = [*which]
     loads, faults = [load for _, load in items], dict[int, InputError]()
     filled = _read_rows(found.files, options, loads, partial(_fill_row, query, row, grid), faults)
     rows: NDArray[Any] = filled.view(row).reshape(-1)
@@ -154,10 +154,12 @@ def read_meshes(
     check_skipped(names, dict(sorted(faults.items())), "meshes")
     if packed:
         told = Told(None if labels is None else [labels[which[i]] for i in indices])
-        passed_over = {UNREADABLE: [f"mesh {which[i]}" for i in sorted(faults)]}
+        found = replace(
+            found, passed_over={UNREADABLE: [f"mesh {which[i]}" for i in sorted(faults)]}
+        )
     else:
         found = found.keep_readable(indices)
-        told, passed_over = found.classify(label_depth), found.passed_over
+        told = found.classify(label_depth)
     return make_source(
         torch.from_numpy(rows["values"]),
         told.labels,
@@ -168,7 +170,7 @@ def read_meshes(
             for name in (["frame"] if samples is None else ["frame", "coords", "surface"])
         },
         parts=told.parts,
-        summary=Summary("mesh", taken=told.taken, passed_over=passed_over),
+        summary=Summary("mesh", taken=told.taken, passed_over=found.passed_over),
     )
 
 

@@ -247,9 +247,11 @@ def make_source(
         labels = flat.tolist()
     if limit is not None and limit < count:
         chosen = choose(limit, count, labels)
-        some = torch.tensor(chosen) if labels is not None else slice(limit)
-        lazy = lambda: ChosenItems(values, torch.tensor(chosen))
-        values = values[some] if isinstance(values, Tensor) else lazy()
+        some = slice(limit) if labels is None else torch.tensor(chosen)
+        if isinstance(values, Tensor):
+            values = values[some]
+        else:
+            values = ChosenItems(values, torch.tensor(chosen))
         labels = None if labels is None else [labels[i] for i in chosen]
         cameras = None if cameras is None else cameras.part(some)
         extras = {key: value[some] for key, value in extras.items()}
