@@ -32,13 +32,11 @@ def walk(root: Path) -> Iterator[tuple[Path, str]]:
     link's. A link to a folder in which it lies is a circle, and ends there. Hidden folders, and
     folders that cannot be listed, are one entry; so are links to nothing.
     """
-    folders, links, listed = [root], list[Path](), set[str]()
+    folders, links, listed = [(root, os.path.realpath(root))], list[tuple[Path, str]](), set[str]()
     while folders or links:
         links = links if folders else sorted(links)
-        folder = folders.pop() if folders else links.pop(0)
-        real = os.path.realpath(folder)
-        circle = folder != root and Path(os.path.realpath(folder.parent)).is_relative_to(real)
-        if real in listed or circle:
+        folder, real = folders.pop() if folders else links.pop(0)
+        if real in listed:
             continue
         listed.add(real)
         try:
@@ -48,13 +46,29 @@ def walk(root: Path) -> Iterator[tuple[Path, str]]:
             yield folder, UNREADABLE
             continue
         for entry in entries:
-            path = folder / entry.name
+            path, linked = folder / entry.name, entry.is_symlink()
             if is_hidden(entry.name):
                 yield path, HIDDEN
-            elif os.path.isdir(path) if entry.is_symlink() else entry.is_dir():
-                (links if entry.is_symlink() else folders).append(path)
-            else:
-                yield path, "" if os.path.isfile(path) else UNREADABLE
+            elif not _is_folder(entry):
+                yield path, "" if _is_file(entry) else UNREADABLE
+            elif not linked:
+                folders.append((path, os.path.join(real, entry.name)))
+            elif not Path(real).is_relative_to(target := os.path.realpath(path)):
+                links.append((path, target))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link into itself, or through a folder without permission
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -155,7 +169,8 @@ def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> F
     """
     files: list[Path] = []
     passed: dict[str, list[str]] = {f"not {what}": [], HIDDEN: [], UNREADABLE: []}
-    for file, reason in sorted(walk(root)) if root.is_dir() else [(root, "")]:
+    entries = walk(root) if root.is_dir() else [(root, "")]
+    for file, reason in sorted(entries, key=lambda entry: entry[::-1]):  # hidden ones come last
         right = file.suffix.lower() in suffixes
         if right and not reason:
             files.append(file)
