@@ -208,7 +208,7 @@ def test_every_reader_takes_the_same_classes(layout, kind, tmp_path):
     if expected is None:
         assert source.labels is None
         assert source.summary.taken["classes"] == (
-            "no classes, since 1 of 3 files lie in no folder of one"
+            "no classes, with 1 of 3 files outside their folders"
         )
     else:
         assert classes(source) == [expected[names.index(name)] for name in sorted(names)]

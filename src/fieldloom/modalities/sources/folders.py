@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.sources.source import PARTS, Depth, Limit, Split, choose, dividing_parts
@@ -78,7 +79,7 @@ class Told:
     taken: what a summary says of it.
     """
 
-    labels: list[str] | None = None
+    labels: Sequence[Any] | None = None
     parts: list[str] | None = None
     taken: Mapping[str, str] = field(default_factory=dict)
 
@@ -148,7 +149,7 @@ class FoundFiles:
         labels = None if shallow else find_classes(rest, depth)
         if 0 < len(shallow) < len(rest):
             taken["classes"] = (
-                f"no classes, since {len(shallow):,} of {len(rest):,} files lie in no folder of one"
+                f"no classes, with {len(shallow):,} of {len(rest):,} files outside their folders"
             )
         return Told(labels, parts if parts and not outside else None, taken)
 
