@@ -13,7 +13,8 @@ from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, folders
 from fieldloom.modalities.sources.folders import find_classes, find_files, find_parts, walk
-from refusals import READERS, SHAPE, refused, tree, write
+from fuzz import good
+from refusals import READERS, SHAPE, draw, refused, tree, write
 
 SMALL = Grid(size=8, channels=1)
 
@@ -121,6 +122,21 @@ def test_hidden_files_are_no_data(kind, tmp_path):
     }
     hidden = make(tmp_path / ".mine", kind, {"a/1": 4, "b/2": 5})
     assert numbers(kind, read(kind, hidden, **WHOLE)) == [4, 5]  # what the user names is data
+
+
+def test_hidden_files_are_no_frames_views_or_scenes(tmp_path):
+    frames = {f"{i}.png": png(20 * i) for i in (1, 2, 3)}
+    hidden = {"._1.png": b"x", ".ipynb_checkpoints/1.png": png(9), ".DS_Store": b"x"}
+    film = READERS["video"](str(tree(tmp_path / "film", frames | hidden)))
+    assert film.data.values[0, 0, :, 0, 0].tolist() == [20, 40, 60]
+    companions = {"rgb/._0.png": b"x", "pose/._0.txt": b"x", "rgb/.DS_Store": b"x"}
+    car = tree(tmp_path / "cars" / "car", good.srn(draw()) | companions)
+    assert READERS["srn"](str(car)).data.shape[:2] == (1, 3)
+    tree(tmp_path / "cars" / ".trash", good.srn(draw()))
+    assert READERS["srn"](str(tmp_path / "cars")).data.shape[:2] == (1, 3)
+    tree(tmp_path / "scenes" / "a", good.scene(draw()) | {"._transforms.json": b"x"})
+    tree(tmp_path / "scenes" / "__MACOSX", good.scene(draw()))
+    assert READERS["transforms"](str(tmp_path / "scenes")).data.shape[:2] == (1, 3)
 
 
 def test_folders_that_cannot_be_listed_are_named(kind, tmp_path, monkeypatch):
