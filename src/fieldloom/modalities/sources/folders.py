@@ -73,7 +73,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class Told:
+class Grouping:
     """What the sub-folders tell of each file: its class, and its part; None where they do not.
 
     taken: what a summary says of it.
@@ -115,27 +115,28 @@ class FoundFiles:
         """At most ``limit`` files, as ``choose`` takes them."""
         if limit is None or limit >= len(self.files):
             return self
-        told = self.classify(depth)
-        parts = told.parts if dividing_parts(told.parts, split) else None
-        return self.keep(choose(limit, len(self.files), told.labels, parts))
+        groups = self.classify(depth)
+        parts = groups.parts if dividing_parts(groups.parts, split) else None
+        return self.keep(choose(limit, len(self.files), groups.labels, parts))
 
-    def classify(self, depth: Depth) -> Told:
+    def classify(self, depth: Depth) -> Grouping:
         """The class and the part of each file (``find_classes``, ``find_parts``).
 
         Raises InputError for files that do not lie as deep as ``depth``.
         """
         if self.root.is_file():
-            return Told()
+            return Grouping()
         folders = [file.relative_to(self.root).parts[:-1] for file in self.files]
         found = find_parts(folders)
         rest = [names for _, names in found]
         outside = sum(part is None for part, _ in found)
         parts = [part for part, _ in found if part is not None]
         taken = {}
-        if parts and outside:
+        if outside and dividing_parts(parts):
+            folders_of_parts = list_names(list(dict.fromkeys(parts)))
             taken["parts"] = (
-                f"not divided by {_name_folders(parts)}, since {outside:,} of {len(found):,} files "
-                "lie in none of them"
+                f"not divided by the folders {folders_of_parts}, since {outside:,} of "
+                f"{len(found):,} files lie in none of them"
             )
         shallow = [
             i for i, names in enumerate(rest) if len(names) < (1 if depth is None else depth)
@@ -151,15 +152,10 @@ class FoundFiles:
             taken["classes"] = (
                 f"no classes, with {len(shallow):,} of {len(rest):,} files outside their folders"
             )
-        return Told(labels, parts if parts and not outside else None, taken)
+        return Grouping(labels, parts if parts and not outside else None, taken)
 
     def _name(self, file: Path) -> str:
         return file.relative_to(self.root if self.root.is_dir() else self.root.parent).as_posix()
-
-
-def _name_folders(parts: Sequence[str]) -> str:
-    names = list(dict.fromkeys(parts))
-    return f"the folder{'s' if len(names) > 1 else ''} {list_names(names)}"
 
 
 def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> FoundFiles:
@@ -176,7 +172,7 @@ def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> F
         if right and not reason:
             files.append(file)
             continue
-        folder = bool(reason) and file.is_dir()
+        folder = bool(reason) and os.path.isdir(file)
         if not reason or (reason == HIDDEN and not right and not folder):
             reason = f"not {what}"
         name = file.relative_to(root).as_posix() if file != root else file.name

@@ -292,10 +292,10 @@ def read_folder(
     if len(good) == 1:
         split = (1.0, 0.0)
     found = found.keep_readable(good)
-    told = found.classify(label_depth)
-    summary = Summary("image", taken=told.taken, passed_over=found.passed_over)
+    groups = found.classify(label_depth)
+    summary = Summary("image", taken=groups.taken, passed_over=found.passed_over)
     return make_source(
-        data, told.labels, split, shuffle, filter=filter, parts=told.parts, summary=summary
+        data, groups.labels, split, shuffle, filter=filter, parts=groups.parts, summary=summary
     )
 
 

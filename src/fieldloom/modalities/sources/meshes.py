@@ -27,7 +27,7 @@ from fieldloom.modalities.sources.files import (
     read_npz,
     read_offsets,
 )
-from fieldloom.modalities.sources.folders import UNREADABLE, FoundFiles, Told, find_files
+from fieldloom.modalities.sources.folders import UNREADABLE, FoundFiles, Grouping, find_files
 from fieldloom.modalities.sources.meshfiles import read_mesh
 from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Depth, Limit, Source, Split, choose, make_source
@@ -153,24 +153,24 @@ def read_meshes(
         faults[i] = InputError(f"{names[i]} is tried again when it changes.")
     check_skipped(names, dict(sorted(faults.items())), "meshes")
     if packed:
-        told = Told(None if labels is None else [labels[which[i]] for i in indices])
+        groups = Grouping(None if labels is None else [labels[which[i]] for i in indices])
         found = replace(
             found, passed_over={UNREADABLE: [f"mesh {which[i]}" for i in sorted(faults)]}
         )
     else:
         found = found.keep_readable(indices)
-        told = found.classify(label_depth)
+        groups = found.classify(label_depth)
     return make_source(
         torch.from_numpy(rows["values"]),
-        told.labels,
+        groups.labels,
         (1.0, 0.0) if len(rows) == 1 else split,
         shuffle,
         extras={
             name: torch.from_numpy(rows[name])
             for name in (["frame"] if samples is None else ["frame", "coords", "surface"])
         },
-        parts=told.parts,
-        summary=Summary("mesh", taken=told.taken, passed_over=found.passed_over),
+        parts=groups.parts,
+        summary=Summary("mesh", taken=groups.taken, passed_over=found.passed_over),
     )
 
 

@@ -147,7 +147,9 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     return order[:train], order[first : first + test]
 
 
-def dividing_parts(parts: Sequence[str] | None, split: Split) -> tuple[str, str] | None:
+def dividing_parts(
+    parts: Sequence[str] | None, split: Split = (0.9, 0.1)
+) -> tuple[str, str] | None:
     """Which of the folders of parts are trained on and tested, where folders divide a set.
 
     They do where there are ``train``, and ``test`` or else ``val``, and ``split`` is of fractions

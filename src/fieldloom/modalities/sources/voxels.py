@@ -103,16 +103,16 @@ def _read_binvox_files(
             frames.append(_cell_frame(modality, corner, side))
     check_skipped(found.names, faults, "voxel files")
     found = found.keep_readable(tiles)
-    told = found.classify(label_depth)
+    groups = found.classify(label_depth)
     split = (1.0, 0.0) if len(tiles) == 1 else split
     return make_source(
         torch.cat(list(tiles.values())),
-        told.labels,
+        groups.labels,
         split,
         shuffle,
         extras={"frame": torch.stack(frames)},
-        parts=told.parts,
-        summary=Summary("shape", taken=told.taken, passed_over=found.passed_over),
+        parts=groups.parts,
+        summary=Summary("shape", taken=groups.taken, passed_over=found.passed_over),
     )
 
 
