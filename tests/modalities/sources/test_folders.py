@@ -163,6 +163,21 @@ def test_a_folder_of_links_to_nothing_is_said_to_be_one(kind, tmp_path):
     refused("holds no .*, and 7 that cannot be read: 0.* and 2 more", READERS[kind], str(tmp_path))
 
 
+def test_broken_files_are_passed_over_by_name(kind, tmp_path):
+    suffix = KINDS[kind][2]
+    path = make(tmp_path, kind, {f"{'ab'[i % 2]}/{i:02d}": i for i in range(1, 11)})
+    write(tmp_path / "a" / f"x.{suffix}", b"broken")
+    write(tmp_path / f"00.{suffix}", b"broken")  # outside the classes, which stay
+    with pytest.raises(InputError, match="2 of 12 .* cannot be read"):
+        read(kind, path, **WHOLE)
+    (tmp_path / "a" / f"x.{suffix}").unlink()
+    with pytest.warns(UserWarning, match="skipped 1 unreadable .*: .*00."):
+        source = read(kind, path, **WHOLE)
+    assert source.summary.passed_over == {"unreadable": [f"00.{suffix}"]}
+    assert source.names == ("a", "b")
+    assert "1 file passed over: 1 unreadable (00." in source.summary.describe()
+
+
 def test_files_come_in_the_order_of_their_paths(tmp_path):
     names = ["b/1", "a-b/1", "a/2", "a.d/1", "B/1", "a/10", "z", "a/sub/3"]
     make(tmp_path, "folder", dict.fromkeys(names, 0))
@@ -175,7 +190,7 @@ def test_the_line_of_a_folder_as_people_have_it(tmp_path):
     made = {f"{name}/{i}.png": png(i) for name in ("axolotl", "cat", "dog") for i in range(9)}
     tree(tmp_path, made | dict.fromkeys(["a.png", "b.png", "x.txt", "cat/y.txt"], b"none"))
     tree(tmp_path, dict.fromkeys([".DS_Store", "cat/.DS_Store"], b"none"))
-    with pytest.warns(UserWarning, match="skipped 2 unreadable images: the first: .*a.png' is no"):
+    with pytest.warns(UserWarning, match="skipped 2 unreadable images, the first: .*a.png' is no"):
         source = SOURCES["folder"](Grid(size=64, channels=1), str(tmp_path), split=(1.0, 0.0))
     line = source.summary.describe()
     start, _, rest = line.partition("64 x 64")

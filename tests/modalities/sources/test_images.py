@@ -130,7 +130,7 @@ def test_of_many_pictures_a_few_are_named_with_the_first_fault(tmp_path):
     for i in range(100):
         write(tmp_path / f"{i:03d}.png", good.picture(draw(), "png") if i > 6 else b"none")
     with pytest.warns(
-        UserWarning, match="skipped 7 unreadable images: the first: .*000.png' is no"
+        UserWarning, match="skipped 7 unreadable images, the first: .*000.png' is no"
     ):
         source = READERS["folder"](str(tmp_path))
     assert len(source.data) == 93

@@ -69,8 +69,8 @@ def check_skipped(names: Sequence[str], faults: Mapping[int, InputError], what: 
         if len(faults) > 1:
             reason = f"{some}{f' and {more} more' if more > 0 else ''}; {reason}"
         raise InputError(f"{len(faults)} of {len(names)} {what} cannot be read: {reason}")
-    first = "" if len(faults) == 1 else "the first: "
-    warnings.warn(f"skipped {len(faults)} unreadable {what}: {first}{reason}", stacklevel=3)
+    first = "" if len(faults) == 1 else ", the first"
+    warnings.warn(f"skipped {len(faults)} unreadable {what}{first}: {reason}", stacklevel=3)
 
 
 def find_path(path: str) -> Path:

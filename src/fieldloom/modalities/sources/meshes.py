@@ -102,9 +102,9 @@ def read_meshes(
 
     A packed file has ``verts`` and ``faces``, and for several shapes ``vert_offsets`` and
     ``face_offsets`` (faces count from each shape's own first vertex) and ``category``, their class.
-    Sub-folders are classes and parts, as of images. Each shape is centred and scaled to
-    [-extent, extent]; open surfaces, and parts with inverted faces, have an inside too (winding
-    number above 0.5 or below -0.5). Files other than ``.npz`` need trimesh.
+    Sub-folders are classes and parts, and ``label_depth`` is as of images. Each shape is centred
+    and scaled to [-extent, extent]; open surfaces, and parts with inverted faces, have an inside
+    too (winding number above 0.5 or below -0.5). Files other than ``.npz`` need trimesh.
 
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
                 with d the distance, negative inside: 1 inside, 0.5 on the surface.
@@ -154,9 +154,8 @@ def read_meshes(
     check_skipped(names, dict(sorted(faults.items())), "meshes")
     if packed:
         groups = Grouping(None if labels is None else [labels[which[i]] for i in indices])
-        found = replace(
-            found, passed_over={UNREADABLE: [f"mesh {which[i]}" for i in sorted(faults)]}
-        )
+        bad = [f"mesh {which[i]}" for i in sorted(faults)]
+        found = replace(found, passed_over={UNREADABLE: bad} if bad else {})
     else:
         found = found.keep_readable(indices)
         groups = found.classify(label_depth)
