@@ -207,14 +207,11 @@ def _read_known(
     short = header is not None and int(header[2]) < int(header[1]) < STREAMED
     if len(read) < count - SLACK or not len(read) or short:
         raise InputError(f"{quote_path(file)} is cut off: it is shorter than its header tells.")
-    return Recording(
-        read,
-        rate,
-        opened.frames / rate,
-        FULL.get(opened.subtype, 1),
-        opened.subtype in FLOATS,
-        {"format": opened.subtype_info},
-    )
+    taken = {"format": opened.subtype_info}
+    if "lacks an end-of-stream bit" in opened.extra_info:  # of an Ogg stream
+        taken["end"] = "cut off after its last whole page"
+    full, floats = FULL.get(opened.subtype, 1), opened.subtype in FLOATS
+    return Recording(read, rate, opened.frames / rate, full, floats, taken)
 
 
 def _decode(file: Path, offset: float, seconds: float | None, large: bool) -> Recording:
@@ -222,7 +219,8 @@ def _decode(file: Path, offset: float, seconds: float | None, large: bool) -> Re
     import av
 
     what = f"{quote_path(file)} ({file.stat().st_size:,} bytes)"
-    blocks, done = [], 0
+    blocks: list[NDArray[np.float32]] = []
+    done = 0
     with open_media(file, "audio") as container:
         if container.format.name not in FORMATS:
             raise InputError(f"{quote_path(file)} is no audio that can be read: unknown format.")
