@@ -451,6 +451,22 @@ def test_pixels_that_are_not_square_and_fields_are_said(tmp_path):
     assert source.summary.taken["interlaced"] == "interlaced frames kept as stored"
 
 
+def test_colours_of_uncertain_meaning_are_said(tmp_path):
+    path = tmp_path / "a.mkv"
+    for height, transfer, key in ((720, 2, "matrix"), (16, 16, "colours"), (16, 2, None)):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("ffv1", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 16, height, "yuv420p"
+            stream.codec_context.color_trc = transfer
+            frame = av.VideoFrame.from_ndarray(np.zeros((height, 16, 3), np.uint8), format="rgb24")
+            frame = frame.reformat(format="yuv420p")
+            frame.color_trc = transfer
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        taken = read(path).summary.taken
+        assert {"matrix", "colours"} & set(taken) == ({key} if key else set()), taken
+
+
 def test_the_line_of_a_film(tmp_path):
     path = film(tmp_path / "a.mkv", [flat(COLOURS[i % 4]) for i in range(12)], None)
     assert read(path).summary.describe() == "1 video, 12 frames of 16 x 16, 1.2 s at 10 per second"

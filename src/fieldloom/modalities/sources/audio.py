@@ -227,13 +227,14 @@ def _decode(file: Path, offset: float, seconds: float | None, large: bool) -> Re
         if not container.streams.audio:
             raise InputError(f"{quote_path(file)} has no sound: it is no audio.")
         stream = container.streams.audio[0]
-        rate, channels, start = float(stream.rate), stream.channels, round(offset * stream.rate)
+        rate, channels = float(stream.rate), stream.channels
+        start = round(min(offset * rate, UNKNOWN))
         stop = UNKNOWN if seconds is None else start + max(1, round(min(seconds * rate, UNKNOWN)))
         floats = av.AudioResampler(format="flt")
         try:
             for frame in container.decode(stream):
                 for part in floats.resample(frame):
-                    block = part.to_ndarray().reshape(-1, channels)
+                    block = np.asarray(part.to_ndarray(), np.float32).reshape(-1, channels)
                     blocks.append(block[max(0, start - done) : max(0, stop - done)])
                     done += len(block)
                 wanted = max(0, min(done, stop) - start)
@@ -246,9 +247,9 @@ def _decode(file: Path, offset: float, seconds: float | None, large: bool) -> Re
                 "source.seconds reads what comes before."
             ) from None
         name = stream.codec_context.codec.long_name
-    told = round((stream.duration or 0) * stream.time_base * rate)
-    if told < done <= told + SLACK and "mp4" in container.format.name:
-        done = told  # codecs fill up their last frame
+        told = round((stream.duration or 0) * (stream.time_base or 0) * rate)
+        if told < done <= told + SLACK and "mp4" in container.format.name:
+            done = told  # codecs fill up their last frame
     _check_offset(file, offset, done, rate)
     end = None if done >= stop else done / rate
     read = np.concatenate(blocks)[: done - start]

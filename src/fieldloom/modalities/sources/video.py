@@ -34,7 +34,10 @@ from fieldloom.modalities.sources.summary import Summary, count_things, describe
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
-SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ogv"}
+SUFFIXES = {
+    *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv"),
+    *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".y4m"),
+}
 
 VIDEO = 1 << 33
 """The largest video in pixels of all its decoded frames."""
@@ -44,6 +47,9 @@ ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Codecs whose own decoder in FFmpeg reads no transparency -> the decoder that does."""
 HDR = {16: "PQ", 18: "HLG"}
 """Transfer functions of high dynamic range, by their number in ITU-T H.273."""
+UNTAGGED, HD = 2, 720
+"""The number of an unspecified matrix there, and the height from which BT.709 is likely, too.
+FFmpeg takes BT.601, as it does where it writes films from RGB."""
 DELAYS = {"GIF": (0.01, 0.1, 0.01)}
 """Format -> the longest delay in seconds that browsers show as another one, that one, and the unit
 of its times."""
@@ -327,6 +333,8 @@ def _describe_stream(container: Any, stream: Any) -> dict[str, str]:
         )
     if codec.field_order > 1:
         taken["interlaced"] = "interlaced frames kept as stored"
+    if stream.height >= HD and codec.colorspace == UNTAGGED and not _is_rgb(codec.format):
+        taken["matrix"] = "untagged colours taken as BT.601"
     if codec.color_trc in HDR:
         taken["colours"] = f"high dynamic range ({HDR[codec.color_trc]}) kept as stored"
     if container.streams.audio:
@@ -354,6 +362,10 @@ def _find_decoder(stream: Any) -> str | None:
 
 def _has_alpha(form: Any) -> bool:
     return form is not None and any(component.is_alpha for component in form.components)
+
+
+def _is_rgb(form: Any) -> bool:
+    return form is not None and form.is_rgb
 
 
 def _iterate_film(file: Path, channels: int, decoder: str | None, large: bool) -> Iterator[Timed]:
