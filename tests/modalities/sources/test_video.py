@@ -15,7 +15,7 @@ from PIL import Image
 from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES
+from fieldloom.modalities.sources import SOURCES, spec_of
 from fieldloom.modalities.sources import video as films
 from fieldloom.modalities.sources.video import Frames
 from fieldloom.permit import Permit
@@ -324,7 +324,8 @@ def test_image_files_of_other_frames(tmp_path):
 def test_long_pauses_are_refused_before_they_are_filled(tmp_path):
     frames = [flat(colour) for colour in COLOURS]
     path = film(tmp_path / "a.mkv", frames, [0, 1, 2, 10**9])
-    refused("constant rate of 1000 frames per second tells of 256,000,000,256 pi", read, path)
+    refused("rate of 1000 per second tells of 1,000,000,001 frames for its 4", read, path)
+    refused("tells of 10,001 frames for its 4", read, path, Frames(0, 10_001))
     assert nearest(read(path, Frames(0, 4))) == [0, 1, 2, 2]
 
 
@@ -415,6 +416,8 @@ def test_a_container_of_several_streams(tmp_path):
     assert nearest(source) == [2]
     assert source.summary.taken["stream"] == "video stream 2 of 2"
     assert source.summary.taken["sound"] == "without its sound"
+    assert spec_of(str(path))["name"] == "video"
+    assert spec_of(str(path), "audio")["name"] == "audio"
     heard = SOURCES["audio"](Grid(axes=1, channels=1), str(path))
     np.testing.assert_allclose(heard.data.tensor, np.full((1, 1, 800), 0.75))
 

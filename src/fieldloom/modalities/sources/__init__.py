@@ -51,11 +51,13 @@ def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
     It may be an image or a folder of images, a video, an audio file, packed images or views,
     arrays, voxels, meshes, a scene or a folder of scenes. own: the name of a run's source, which is
     preferred where it reads such a path, too: ``image`` one image, ``video`` a folder of frames or
-    a GIF.
+    a GIF, ``audio`` the sound of a film.
     """
     found = find_path(path)
     name = _kind(found)
     if name == "folder" and (own == "video" or (own == "image" and found.is_file())):
+        name = own
+    if name == "video" and own == "audio":
         name = own
     whole = {} if name in SINGLE else {"split": [1.0, 0.0], "shuffle": False}
     return {"name": name, "path": path} | whole

@@ -41,6 +41,8 @@ SUFFIXES = {
 
 VIDEO = 1 << 33
 """The largest video in pixels of all its decoded frames."""
+FILLED = 10_000
+"""The number of frames to which a video of a variable rate may grow, or a hundred times its own."""
 FRAMES = 1 << 31
 """The largest number of a frame."""
 ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -148,7 +150,9 @@ def read_video(
     used = "none" if size == own else filter
     count = len(range(min(pace.count, FRAMES))[frames.slice])
     if not pace.even:
-        what = f"{quote_path(path)} at the constant rate of {pace.rate:.6g} frames per second"
+        what = f"{quote_path(path)} at the constant rate of {pace.rate:.6g} per second"
+        most = max(FILLED, 100 * clip.stored)
+        check_size(what, count, f"frames for its {clip.stored:,}", most, large)
         check_size(what, count * size[0] * size[1], "pixels in its frames", VIDEO, large)
 
     def decode() -> Iterator[NDArray[np.uint8]]:
