@@ -177,7 +177,7 @@ def size_of_first(path: Path, large: bool = False) -> tuple[int, int]:
         ends = read_offsets(file, "offsets", len(data), "bytes")
         first, name = data[ends[0] : ends[1]], f"image 0 of {quote_path(path)}"
     else:
-        found = find_files(path, str(path), SUFFIXES, "images")[0]
+        found = find_files(path, str(path), SUFFIXES, "images").files[0]
         first, name = found, quote_path(found)
     with open_image(first, name, large) as image:
         return upright_size(image)
