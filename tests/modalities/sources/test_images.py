@@ -13,7 +13,7 @@ from PIL import Image
 
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES, images
+from fieldloom.modalities.sources import SOURCES, formats, images
 from fieldloom.modalities.sources.images import decode_image
 from fieldloom.permit import Permit
 from fuzz import good
@@ -79,7 +79,7 @@ def test_a_picture_that_unpacks_to_gigabytes(reader, tmp_path):
 
 @pytest.mark.parametrize("reader", OF_PICTURES)
 def test_the_limit_on_pixels_is_lifted(reader, tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "PIXELS", 50)
+    monkeypatch.setattr(formats, "PIXELS", 50)
     path = with_picture(reader, tmp_path, good.picture(draw(), "png", 8))
     refused("tells of 64 pixels, and more than 50 are refused", READERS[reader], path)
     assert READERS[reader](path, permit=LARGE).data.tensor.numel()
@@ -107,13 +107,13 @@ def test_pillows_limit_is_set_aside_by_many_threads_and_comes_back(tmp_path, mon
     name = write(tmp_path / "a.png", good.picture(draw(), "png", 40))
 
     def read(_: int) -> tuple[int, int]:
-        with images.open_image(name, "a") as image:
+        with formats.open_image(name, "a") as image:
             return image.convert("L").size
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(read, range(200))) == {(40, 40)}
     assert Image.MAX_IMAGE_PIXELS == 10
-    with pytest.raises(InputError), images.open_image(b"no picture", "b"):
+    with pytest.raises(InputError), formats.open_image(b"no picture", "b"):
         pass
     assert Image.MAX_IMAGE_PIXELS == 10
 

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import Refused, resolve_inside
-from fieldloom.modalities.sources.images import Encoded, load_images
+from fieldloom.modalities.sources.formats import Encoded
+from fieldloom.modalities.sources.images import load_images
+from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
 from fieldloom.permit import NOTHING, Permit
 
@@ -33,11 +35,13 @@ def read_huggingface(
     shuffle: bool = True,
     limit: Limit = None,
     filter: Filter = "bicubic",
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """A data set of Hugging Face, by name or saved in a folder (needs the extra ``datasets``).
 
-    part: which of its splits; key: the column of images; label: the column of labels.
+    part: which of its splits; key: the column of images; label: the column of labels; range: the
+    numbers that become 0 and 1.
     A name is looked up in the local cache, and fetched only where the user allows the network.
     """
     try:
@@ -67,11 +71,15 @@ def read_huggingface(
         ) from None
     if not all(isinstance(one, int | str) for one in given):
         raise InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
-    roots, names = _allowed_folders(path), [f"row {i} of {name}" for i in range(count)]
+    roots, names = _allowed_folders(path), _name_rows(name, count)
     read = lambda i: _read_row(encoded, i, key, names[i], roots, permit.network)
-    data, good = load_images(names, read, modality, filter, permit.large)
+    data, good, told = load_images(names, read, modality, filter, permit.large, range)
     labels = None if label is None else [given[i] for i in good]
-    return make_source(data, labels, split, shuffle, filter=filter)
+    return make_source(data, labels, split, shuffle, filter=filter, summary=told)
+
+
+def _name_rows(name: str, count: int) -> list[str]:
+    return [f"row {i} of {name}" for i in range(count)]
 
 
 def _find_folder(path: str) -> Path | None:

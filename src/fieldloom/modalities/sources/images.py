@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote_path, shorten, unknown
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import (
-    PIXELS,
     Refused,
-    check_size,
     check_skipped,
     find_classes,
     find_file,
@@ -36,18 +37,25 @@ from fieldloom.modalities.sources.files import (
     read_npz,
     read_offsets,
 )
+from fieldloom.modalities.sources.formats import SUFFIXES, Encoded, holds_more, open_image
+from fieldloom.modalities.sources.numbers import (
+    BYTE,
+    EIGHT_BITS,
+    WORD,
+    Kind,
+    Range,
+    Scale,
+    check_range,
+    decide_scale,
+    describe_range,
+)
 from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
+from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM",
-           "AVIF", "JPEG2000", "QOI", "PCX", "SGI", "TGA")  # fmt: skip
-"""The formats that Pillow may open: it decodes them itself, and their header has the size.
-Others run programs (EPS), or contain images of another size than the header says (ICO)."""
 ORIENTATION = 0x0112
 """EXIF's tag of an image's orientation."""
-TILE_WIDTH, TILE_HEIGHT = 322, 323
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -58,61 +66,19 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF's orientation -> the transpose that sets an image upright; from 5 on sides are swapped."""
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
+"""Tags of TIFF 6.0."""
+WORDS = re.compile(r"(RGB[AaX]?|LA?|CMYK);16|SGI16")
+"""Pillow's decoders of colours of 16 bits; ``BGR;16`` is 16 bits of all three."""
+LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
+"""Formats whose pixels are not the numbers that were saved."""
 ALONE = 1 << 24
 """The size in pixels from which images are decoded one at a time, in spite of threads."""
 
 DECODED = 1 << 30
 """The largest set of decoded images in memory, in bytes; larger sets are decoded on reading."""
 
-Encoded = Path | bytes | NDArray[np.uint8]
-"""The file of an image, or its bytes."""
-
-_guard, _alone = Lock(), Lock()
-_open, _kept = 0, Image.MAX_IMAGE_PIXELS
-
-
-@contextmanager
-def _pillows_limit_aside() -> Iterator[None]:
-    """A context without Pillow's limit on pixels, which belongs to the whole process."""
-    global _open, _kept
-    with _guard:
-        if not _open:
-            _kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        _open += 1
-    try:
-        yield
-    finally:
-        with _guard:
-            _open -= 1
-            if not _open:
-                Image.MAX_IMAGE_PIXELS = _kept
-
-
-@contextmanager
-def open_image(file: Encoded, name: str, large: bool = False) -> Iterator[Image.Image]:
-    """An open image of at most ``PIXELS`` unless ``large``; its pixels are not decoded yet.
-
-    Raises InputError, which names ``name``, for files that are not images or are broken, also where
-    that is noticed only in the with block; Refused before anything is allocated.
-    """
-    Image.init()
-    formats = [kind for kind in FORMATS if kind in Image.OPEN]
-    try:
-        stream = file.open("rb") if isinstance(file, Path) else io.BytesIO(bytes(file))
-        with stream, _pillows_limit_aside(), Image.open(stream, formats=formats) as image:
-            tags = getattr(image, "tag_v2", {})  # a TIFF is decoded by tiles of any size
-            sizes = image.size, (tags.get(TILE_WIDTH, 0), tags.get(TILE_HEIGHT, 0))
-            width, height = max(sizes, key=math.prod)
-            length = stream.seek(0, io.SEEK_END)
-            what = f"{name} ({length:,} bytes, {height} x {width})"
-            check_size(what, height * width, "pixels", PIXELS, large)
-            yield image
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # Pillow fails in many ways on a broken file
-        unidentified = isinstance(error, UnidentifiedImageError)
-        reason = "it is of no known format" if unidentified else shorten(str(error))
-        raise InputError(f"{name} is no image that can be read: {reason}.") from None
+_alone = Lock()
 
 
 def one_large_at_a_time(image: Image.Image) -> AbstractContextManager[object]:
@@ -120,38 +86,237 @@ def one_large_at_a_time(image: Image.Image) -> AbstractContextManager[object]:
     return _alone if image.width * image.height > ALONE else nullcontext()
 
 
+class Pixels(NamedTuple):
+    """What an image's pixels are, as far as its header tells.
+
+    kind: numbers by their type, ``colours`` of a palette, a lossy format or a colour space, whose
+          range is certain, or ``words``: colours of 16 bits, of which Pillow reads the upper 8.
+    top:  the number that is white, where the file says so.
+    stretched: whether Pillow has stretched the numbers so that ``top`` is 65,535 (PGM).
+    """
+
+    kind: Kind | Literal["colours", "words"]
+    top: int | None = None
+    stretched: bool = False
+
+
+Scales = Mapping[Pixels, Scale]
+"""How the numbers of a set are read, by their kind."""
+
+DEEP = ("uint16", "integer", "float")
+"""Kinds of numbers that Pillow leaves as they are: one channel of more than 8 bits."""
+IN_WORDS: dict[str, str] = {
+    "bool": "bilevel images", "uint8": "8-bit images", "uint16": "16-bit images",
+    "integer": "images of integers", "float": "images of floats", "colours": "images",
+    "words": "16-bit colours",
+}  # fmt: skip
+
+
+def pixels_of(image: Image.Image) -> Pixels:
+    """What an open image's pixels are, before they are decoded."""
+    tags, tiles = getattr(image, "tag_v2", {}), getattr(image, "tile", [])
+    if image.mode == "1":
+        return Pixels("bool")
+    if image.format == "PPM" and image.mode == "I":
+        args = tiles[0].args if tiles else None
+        top = args[-1] if isinstance(args, tuple) else WORD
+        return Pixels("uint16", top, stretched=True)
+    if image.mode.startswith("I;16"):
+        return Pixels("uint16", 4095 if tags.get(BITS_PER_SAMPLE) in (12, (12,)) else None)
+    if image.mode in ("I", "F"):
+        return Pixels("integer" if image.mode == "I" else "float")
+    if image.mode == "L" and tags.get(SAMPLE_FORMAT) in (2, (2,)):  # Pillow overlooks the sign
+        return Pixels("integer")
+    if WORDS.search(str(tiles)):
+        return Pixels("words")
+    plain = image.mode in ("L", "RGB") and image.format not in LOSSY
+    return Pixels("uint8" if plain else "colours")
+
+
 def decode_image(
     image: Image.Image,
     modality: Grid,
     filter: Filter = "bicubic",
     size: tuple[int, ...] | None = None,
+    scales: Scales = MappingProxyType({}),
 ) -> NDArray[np.uint8]:
     """Any image -> uint8 (channel, height, width): turned by EXIF, on white, cropped, resized.
 
-    size: None takes the modality's.
+    size: None takes the modality's. scales: see ``to_grey_or_rgb``.
     """
     height, width = size or modality.size
-    array = np.asarray(
-        crop_and_resize(to_grey_or_rgb(image, modality.channels), (height, width), filter)
-    )
+    upright = to_grey_or_rgb(image, modality.channels, scales)
+    array = np.asarray(crop_and_resize(upright, (height, width), filter))
     return array[None] if modality.channels == 1 else array.transpose(2, 0, 1)
 
 
-def to_grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:
-    """Any image as 8-bit grey (1 channel) or RGB (3): turned by EXIF, on white."""
-    image.load()  # Pillow rotates TIFF itself
-    turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    image = image if turn is None else image.transpose(turn)
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey, 32-bit integers, floats
-        raw = np.asarray(image, np.float64)
-        top = 65535 if image.mode.startswith("I") else (1 if raw.max(initial=0) <= 1 else 255)
-        image = Image.fromarray(np.clip(np.rint(raw / top * 255), 0, 255).astype(np.uint8))
+def to_grey_or_rgb(
+    image: Image.Image, channels: int, scales: Scales = MappingProxyType({})
+) -> Image.Image:
+    """Any image as 8-bit grey (1 channel) or RGB (3): turned by EXIF, on white.
+
+    scales: of the set that it belongs to; without one an image of deep numbers decides alone.
+    """
+    image = to_eight_bits(image, scales)
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
+
+
+def to_eight_bits(image: Image.Image, scales: Scales, turned: bool = True) -> Image.Image:
+    """An image of any numbers as one of 8 bits, where its scale's low is 0 and its high is 255."""
+    pixels, clear = pixels_of(image), image.info.get("transparency")
+    image.load()  # Pillow rotates TIFF itself
+    negative = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0  # white is 0
+    turn = TURNS.get(image.getexif().get(ORIENTATION, 1)) if turned else None
+    image = image if turn is None else image.transpose(turn)
+    if pixels.kind in DEEP:
+        numbers = _numbers(image, pixels)
+        extent = float(numbers.min()), float(numbers.max())
+        scale = scales.get(pixels) or _decide(pixels, *extent, None)
+        unit = scale.apply(numbers)
+        unit = 1 - unit if negative else unit  # Pillow sees to that in 8 bits only
+        if isinstance(clear, int):
+            unit[numbers == clear] = 1
+        return Image.fromarray(np.rint(unit * BYTE).astype(np.uint8))
+    scale = scales.get(pixels, EIGHT_BITS)
+    if (scale.low, scale.high) == (0, BYTE):
+        return image
+    image = _colours(image)
+    table = np.rint(scale.apply(np.arange(BYTE + 1)) * BYTE).astype(int).tolist()
+    alpha = list(range(BYTE + 1)) if image.mode.endswith("A") else []
+    return image.point(table * (len(image.getbands()) - bool(alpha)) + alpha)
+
+
+def _colours(image: Image.Image) -> Image.Image:
+    """An image as L, LA, RGB or RGBA, its numbers as they are."""
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+        return image
+    if image.mode in ("LA", "RGBA"):
+        return image
+    clear = "A" in image.mode.replace("LAB", "") or "transparency" in image.info
+    return image.convert("RGBA" if clear else "RGB")
+
+
+def _numbers(image: Image.Image, pixels: Pixels) -> NDArray[np.float64]:
+    """The numbers of a decoded image of one channel, as its file has them."""
+    array = np.asarray(image)
+    signed = array.view(np.int8) if array.dtype == np.uint8 else array
+    numbers = signed.astype(np.float64)
+    if pixels.stretched and pixels.top:
+        numbers = np.rint(numbers * (pixels.top / WORD))
+    if not np.isfinite(numbers).all():
+        raise ValueError("it has numbers that are not finite (NaN or infinity)")
+    return numbers
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one image of a set is: (height, width), its numbers, whether its file holds more."""
+
+    size: tuple[int, int]
+    pixels: Pixels
+    low: float
+    high: float
+    more: bool
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the images of a set are, and the scales of their numbers. faults: of unreadable ones."""
+
+    facts: Mapping[int, Facts]
+    faults: Mapping[int, InputError]
+    scales: Scales
+
+    def describe(self) -> dict[str, str]:
+        """What is said of a set: ranges that are not the plain ones, and further frames."""
+        told = {pixels: scale.words for pixels, scale in self.scales.items() if scale.words}
+        mixed = len(self.scales) > 1
+        ranges = [f"{x} in {IN_WORDS[p.kind]}" if mixed else x for p, x in told.items()]
+        more = sum(one.more for one in self.facts.values())
+        frames = f"the first of several frames in {count_things(more, 'file')}"
+        return ({"range": ", ".join(dict.fromkeys(ranges))} if ranges else {}) | (
+            {"frames": frames} if more else {}
+        )
+
+
+def survey_images(
+    names: Sequence[str], read: Callable[[int], Encoded], large: bool, given: Range = None
+) -> Survey:
+    """Look at all images of a set, in parallel, to decide what their numbers stand for.
+
+    given: ``source.range``. Images of deep numbers are decoded, and those of 8 bits until one is
+    not of 0 and 1 alone. Raises InputError for numbers without a certain range, or outside the
+    given one; Refused where an image is too large.
+    """
+    check_range(given)
+    bright: set[Pixels] = set()
+
+    def look(number: int) -> Facts | InputError:
+        try:
+            with (
+                open_image(read(number), names[number], large) as image,
+                one_large_at_a_time(image),
+            ):
+                return _look(image, given, bright)
+        except Refused:
+            raise
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        tried = pool.map(look, range(len(names)))
+        seen = list(track(tried, "looking at images", len(names), "images"))
+    facts = {i: x for i, x in enumerate(seen) if isinstance(x, Facts)}
+    faults = {i: x for i, x in enumerate(seen) if isinstance(x, InputError)}
+    extents: dict[Pixels, tuple[float, float]] = {}
+    for one in facts.values():
+        low, high = extents.get(one.pixels, (one.low, one.high))
+        extents[one.pixels] = min(low, one.low), max(high, one.high)
+    scales = {pixels: _decide(pixels, *extent, given) for pixels, extent in extents.items()}
+    return Survey(facts, faults, scales)
+
+
+def _look(image: Image.Image, given: Range, bright: set[Pixels]) -> Facts:
+    """The facts about an open image. bright: kinds of 8 bits whose scale is certain by now."""
+    size, pixels, more = upright_size(image), pixels_of(image), holds_more(image)
+    certain = pixels.kind == "bool" or pixels.kind == "colours" or pixels in bright
+    low, high = 0.0, 1.0 if pixels.kind == "bool" else float(BYTE)
+    if given is None and certain:
+        return Facts(size, pixels, low, high, more)
+    image.load()
+    if pixels.kind in DEEP:
+        numbers = _numbers(image, pixels)
+        low, high = float(numbers.min()), float(numbers.max())
+    elif pixels.kind != "bool":
+        found = np.reshape(_colours(image).getextrema(), (-1, 2))
+        found = found[: len(found) - (len(found) in (2, 4))]  # without alpha
+        low, high = float(found[:, 0].min()), float(found[:, 1].max())
+    if pixels.kind == "uint8" and high > 1:
+        bright.add(pixels)
+    if pixels.kind == "words":
+        low, high = low * (BYTE + 1), high * (BYTE + 1)
+    return Facts(size, pixels, low, high, more)
+
+
+def _decide(pixels: Pixels, low: float, high: float, given: Range) -> Scale:
+    """The scale of a kind of images, whose numbers go from ``low`` to ``high`` in the whole set."""
+    what = f"the numbers of {IN_WORDS[pixels.kind]}"
+    if pixels.kind == "bool" or (pixels.kind == "colours" and given is None):
+        return EIGHT_BITS
+    if pixels.top and given is None:
+        told = f"{describe_range(0.0, float(pixels.top))} (as the files say)"
+        return Scale(0.0, float(pixels.top), told)
+    if pixels.kind == "colours":
+        return decide_scale("uint8", low, high, given, what)
+    if pixels.kind != "words":
+        return decide_scale(pixels.kind, low, high, given, what)
+    scale = decide_scale("uint16", low, high, given, what)  # in eight bits, as Pillow reads them
+    return Scale(scale.low * BYTE / WORD, scale.high * BYTE / WORD, scale.words)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -216,10 +381,12 @@ def load_images(
     modality: Grid,
     filter: Filter,
     large: bool,
-) -> tuple[Tensor | LazyImages, list[int]]:
-    """Images (n, channel, height, width) uint8, and the indices of those that can be read.
+    given: Range = None,
+) -> tuple[Tensor | LazyImages, list[int], Summary]:
+    """Images (n, channel, height, width) uint8, the indices of those that can be read, a summary.
 
     names: of the images, for messages. read: index of an image -> its file, or its bytes.
+    given: ``source.range``.
 
     All are decoded once, in parallel. If they take more than ``DECODED`` bytes together, none is
     kept: they are decoded again on every read, with the same values. Unreadable ones are skipped
@@ -228,10 +395,11 @@ def load_images(
     check_image_modality(modality)
     item = (modality.channels, *modality.size)
     keep = len(names) * math.prod(item) <= DECODED
+    survey = survey_images(names, read, large, given)
 
     def decode(number: int) -> NDArray[np.uint8]:
         with open_image(read(number), names[number], large) as image, one_large_at_a_time(image):
-            return decode_image(image, modality, filter)
+            return decode_image(image, modality, filter, scales=survey.scales)
 
     def check(number: int) -> NDArray[np.uint8] | InputError | None:
         try:
@@ -243,14 +411,39 @@ def load_images(
             return error
 
     with ThreadPoolExecutor() as pool:
-        tried = pool.map(check, range(len(names)))
-        found = list(track(tried, "reading images", len(names), "images"))
-    faults = {i: x for i, x in enumerate(found) if isinstance(x, InputError)}
+        tried = pool.map(check, survey.facts)
+        found = dict(
+            zip(
+                survey.facts,
+                track(tried, "reading images", len(survey.facts), "images"),
+                strict=True,
+            )
+        )
+    later = {i: x for i, x in found.items() if isinstance(x, InputError)}
+    faults = dict(sorted({**survey.faults, **later}.items()))
     check_skipped(names, faults, "images")
     good = [i for i in range(len(names)) if i not in faults]
+    sizes = [survey.facts[i].size for i in good]
+    taken = describe_resizing(sizes, item[1:], filter) | survey.describe()
+    passed_over = {"unreadable": [names[i] for i in faults]} if faults else {}
+    told = Summary("image", taken=taken, passed_over=passed_over)
     if not keep:
-        return LazyImages(decode, torch.tensor(good), item), good
-    return torch.from_numpy(np.stack([x for x in found if isinstance(x, np.ndarray)])), good
+        return LazyImages(decode, torch.tensor(good), item), good, told
+    images = [x for x in found.values() if isinstance(x, np.ndarray)]
+    return torch.from_numpy(np.stack(images)), good, told
+
+
+def describe_resizing(
+    sizes: Collection[tuple[int, ...]], size: tuple[int, ...], filter: str, crops: bool = True
+) -> dict[str, str]:
+    """What is said of images (height, width) that are resized to one size, if any are."""
+    other = sorted({one for one in sizes if one != size}, key=math.prod)
+    if not other:
+        return {}
+    named = dict.fromkeys(describe_size(one) for one in (other[0], other[-1]))
+    cropped = crops and any(h * size[1] != w * size[0] for h, w in other)
+    how = "cropped and resized" if cropped else "resized"
+    return {"resized": f"{how} from {' ... '.join(named)} ({filter})"}
 
 
 def read_folder(
@@ -260,12 +453,13 @@ def read_folder(
     shuffle: bool = True,
     limit: Limit = None,
     filter: Filter = "bicubic",
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """A folder of images, or one image; sub-folders are classes if all images lie in one.
 
-    Images of more than ``DECODED`` bytes together are decoded from their files on every read, and
-    are never in memory together.
+    range: the numbers that become 0 and 1 (see ``numbers``). Images of more than ``DECODED`` bytes
+    together are decoded from their files on every read, and are never in memory together.
     """
     root = find_path(path)
     if root.suffix in (".npz", ".npy") and root.is_file():
@@ -276,11 +470,11 @@ def read_folder(
     files = [root] if root.is_file() else find_files(root, path, SUFFIXES, "images")
     files = files[:limit]
     names = [quote_path(file) for file in files]
-    data, good = load_images(names, files.__getitem__, modality, filter, permit.large)
+    data, good, told = load_images(names, files.__getitem__, modality, filter, permit.large, range)
     if len(good) == 1:
         split = (1.0, 0.0)
     labels = find_classes(root, [files[i] for i in good])
-    return make_source(data, labels, split, shuffle, filter=filter)
+    return make_source(data, labels, split, shuffle, filter=filter, summary=told)
 
 
 def read_packed(
@@ -292,11 +486,13 @@ def read_packed(
     shuffle: bool = True,
     limit: Limit = None,
     filter: Filter = "bicubic",
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """Encoded images back to back in an ``.npz``: ``data`` (bytes) and ``offsets`` (n + 1).
 
     prefix: of the names of both arrays (``train_``). label: name of the array of labels.
+    range: the numbers that become 0 and 1 (see ``numbers``).
     """
     file = read_npz(find_file(path))
     data = load_array(file, f"{prefix}data", "bytes", axes=(1,), large=permit.large)
@@ -305,11 +501,11 @@ def read_packed(
     count = min(len(ends) - 1, limit or len(ends))
     if not count:
         raise InputError(f"{quote_path(path)} holds no images: its offsets are one more.")
-    names = [f"image {i} of {quote_path(path)}" for i in range(count)]
+    names = [f"image {i} of {quote_path(path)}" for i, _ in enumerate(ends[:count])]
     part = lambda i: data[ends[i] : ends[i + 1]]
-    images, good = load_images(names, part, modality, filter, permit.large)
+    images, good, told = load_images(names, part, modality, filter, permit.large, range)
     chosen = None if labels is None else [labels[i] for i in good]
-    return make_source(images, chosen, split, shuffle, filter=filter)
+    return make_source(images, chosen, split, shuffle, filter=filter, summary=told)
 
 
 BUNDLED = {
@@ -341,8 +537,8 @@ def read_bundled(
     if not images:
         raise InputError("source.images is empty: name at least one of scikit-image's.")
     files = [_bundle(name, permit) for name in images]
-    data, _ = load_images(images, files.__getitem__, modality, filter, permit.large)
-    return make_source(data, None, split, shuffle=False, filter=filter)
+    data, _, told = load_images(images, files.__getitem__, modality, filter, permit.large)
+    return make_source(data, None, split, shuffle=False, filter=filter, summary=told)
 
 
 def _bundle(name: str, permit: Permit) -> Encoded:

@@ -19,9 +19,17 @@ from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
-from fieldloom.modalities.sources.images import SUFFIXES as IMAGE_SUFFIXES
-from fieldloom.modalities.sources.images import crop_and_resize, open_image, to_grey_or_rgb
+from fieldloom.modalities.sources.formats import SUFFIXES as IMAGE_SUFFIXES
+from fieldloom.modalities.sources.formats import open_image
+from fieldloom.modalities.sources.images import (
+    Scales,
+    crop_and_resize,
+    survey_images,
+    to_grey_or_rgb,
+)
+from fieldloom.modalities.sources.numbers import EIGHT_BITS, Range
 from fieldloom.modalities.sources.source import Filter, Source, make_source
+from fieldloom.modalities.sources.summary import Summary
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -50,12 +58,17 @@ class Frames:
                 f"above {FRAMES:,}."
             )
 
+    def count(self, total: int) -> int:
+        """How many frames these are of ``total``."""
+        return len(range(total)[self.start : self.stop : self.step])
+
 
 def read_video(
     modality: Grid,
     path: str,
     frames: Frames = Frames(),
     filter: Filter = "bicubic",
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """One video (1, channel, frames, height, width), decoded into the memory-mapped cache.
@@ -70,12 +83,15 @@ def read_video(
     root = find_path(path)
     root = root if root.is_dir() else find_file(path)
     files = _find_frames(root) if root.is_dir() else [root]
-    read = partial(
-        _iterate_files if root.is_dir() else _iterate_video,
-        files,
-        modality.channels,
-        permit.large,
-    )
+    read = partial(_iterate_video, files, modality.channels, permit.large)
+    scales: Scales = {}
+    taken: dict[str, str] = {}
+    if root.is_dir():
+        used_files = files[frames.start : frames.stop : frames.step]
+        names = [quote_path(file) for file in used_files]
+        survey = survey_images(names, used_files.__getitem__, permit.large, range)
+        scales, taken = survey.scales, survey.describe()
+        read = partial(_iterate_files, files, modality.channels, permit.large, scales)
     rate, total = (None, len(files)) if root.is_dir() else _read_rate_and_count(root, permit.large)
     chosen = lambda: islice(read(), frames.start, frames.stop, frames.step)
     first = next(chosen(), None)
@@ -87,7 +103,7 @@ def read_video(
         )
     size = (first.height, first.width) if modality.native else modality.size[1:]
     used = "none" if size == (first.height, first.width) else filter
-    count = len(range(total)[frames.start : frames.stop : frames.step])
+    count = frames.count(total)
 
     def decode() -> Iterator[NDArray[np.uint8]]:
         for number, image in enumerate(track(chosen(), "reading frames", count, "frames"), 1):
@@ -99,6 +115,8 @@ def read_video(
 
     window = [frames.start, frames.stop, frames.step]
     options = {"frames": window, "size": size, "channels": modality.channels, "filter": used}
+    other = sorted((x.low, x.high) for x in scales.values() if x != EIGHT_BITS)
+    options |= {"range": other} if other else {}
     array = memory_map(files, options, decode)
     rate = None if rate is None else rate / frames.step
     if not modality.native and modality.size[0] != len(array):
@@ -106,7 +124,10 @@ def read_video(
         array = _thin_frames(array, modality.size[0], path)
     data = torch.from_numpy(array).permute(3, 0, 1, 2)[None]
     suggests = {"modality": {"size": list(data.shape[2:])} | ({"rate": rate} if rate else {})}
-    return make_source(data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests)
+    told = Summary("video", taken=taken)
+    return make_source(
+        data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests, summary=told
+    )
 
 
 def _thin_frames(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.uint8]:
@@ -132,10 +153,12 @@ def _find_frames(root: Path) -> list[Path]:
     return files
 
 
-def _iterate_files(files: list[Path], channels: int, large: bool) -> Iterator[Image.Image]:
+def _iterate_files(
+    files: list[Path], channels: int, large: bool, scales: Scales
+) -> Iterator[Image.Image]:
     for file in files:
         with open_image(file, quote_path(file), large) as image:
-            image = to_grey_or_rgb(image, channels)
+            image = to_grey_or_rgb(image, channels, scales)
             image.load()
         yield image
 
