@@ -43,7 +43,7 @@ def test_arrays_that_are_none(tmp_path):
     with pytest.raises(InputError, match="not a readable"):
         SOURCES["array"](RGB, str(tmp_path / "objects.npy"))
     np.save(tmp_path / "large.npy", np.full((2, 16, 16, 3), 7.0))
-    with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"all 7, .*source.range.* \[0, 255\]"):
         SOURCES["array"](RGB, str(tmp_path / "large.npy"))
     np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
     with pytest.raises(InputError, match="has the arrays a, b; name one"):

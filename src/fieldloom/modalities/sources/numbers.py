@@ -71,11 +71,14 @@ def decide_scale(
 ) -> Scale:
     """The scale of a set whose numbers go from ``low`` to ``high``, by the rules of this module.
 
-    given: ``source.range``. what: the numbers in words. Raises InputError for numbers outside the
-    given range, and for those whose range is not certain.
+    given: ``source.range``; booleans are 0 and 1 in spite of it. what: the numbers in words.
+    Raises InputError for numbers outside the given range, and for those whose range is not certain.
     """
     check_range(given)
+    if kind == "bool":
+        return UNIT
     extent = f"{what} go from {low:,.6g} to {high:,.6g}"
+    extent = f"{what} are all {low:,.6g}" if low == high else extent
     if given is not None:
         slack = CLOSE * (given[1] - given[0])
         if low < given[0] - slack or high > given[1] + slack:
@@ -88,7 +91,7 @@ def decide_scale(
             f"source: {extent}, and below 0 no range is certain: set source.range to the numbers "
             f"that become 0 and 1, such as {signed}[{-_round_up(-low):g}, {_round_up(high):g}]."
         )
-    if kind == "bool" or high == 0:
+    if high == 0:
         return EIGHT_BITS if kind == "uint8" else UNIT
     if high <= 1:
         return UNIT if kind == "float" else Scale(0.0, 1.0, f"{kind} numbers of 0 and 1 alone")
@@ -119,7 +122,7 @@ def scale_array(array: NDArray[Any], given: Range) -> tuple[NDArray[Any], Scale]
             f"its datum {first}."
         )
     scale = decide_scale(kind, low, high, given)
-    if kind == "uint8" and scale == EIGHT_BITS:
+    if kind == "uint8" and (scale.low, scale.high) == (0, BYTE):
         return array, scale
     if scale == UNIT:
         return array.astype(np.float32), scale

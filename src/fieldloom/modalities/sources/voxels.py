@@ -29,8 +29,10 @@ from fieldloom.modalities.sources.files import (
     read_labels,
     read_npz,
 )
+from fieldloom.modalities.sources.numbers import Range, scale_array
 from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
+from fieldloom.modalities.sources.summary import Summary, describe_size
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -43,14 +45,15 @@ def read_voxels(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
-    """Voxels (n, X, Y, Z): a ``.npz`` or ``.npy`` file, a ``.binvox`` file, or a folder of them.
+    """Voxels (n, X, Y, Z), or (X, Y, Z) of one shape: ``.npz``, ``.npy``, ``.binvox``, or a folder.
 
     A packed ``.npz`` has ``bits`` (n, bytes), each row from ``np.packbits``, and ``shape``. Arrays
-    hold booleans, uint8 (0 and 1, or 0 to 255) or floats in [0, 1]. Those that are an integer
-    multiple of the modality's size are max-pooled to it: a cell is occupied where a part of it is.
-    Data of binvox files have a frame; their sub-folders are classes if all files lie in one.
+    hold booleans or numbers; range: those that become 0 and 1 (see ``numbers``). Voxels of an
+    integer multiple of the modality's size are max-pooled to it: a cell is occupied where a part of
+    it is. Data of binvox files have a frame; their sub-folders are classes if all files lie in one.
 
     key: name of the array in an ``.npz`` with several. label: name of the array of labels.
     """
@@ -64,9 +67,12 @@ def read_voxels(
         array = _unpack_bits(file, held[:limit], permit.large)
     else:
         held = load_array(file, array_name(file, key, label), large=permit.large)
+        held = held[None] if held.ndim == 3 else held
         array = held[:limit]
     labels = None if label is None else read_labels(file, label, len(held), "shapes")[:limit]
-    return make_source(_pool_cells(array, modality), labels, split, shuffle)
+    data, taken = _pool_cells(array, modality, range)
+    split = (1.0, 0.0) if len(data) == 1 else split
+    return make_source(data, labels, split, shuffle, summary=Summary("shape", taken=taken))
 
 
 def _read_binvox_files(
@@ -89,17 +95,25 @@ def _read_binvox_files(
         except InputError as error:
             faults[i] = error
         else:
-            tiles[i] = _pool_cells(bits[None], modality)
+            tiles[i], _ = _pool_cells(bits[None], modality)
             frames.append(_cell_frame(modality, corner, side))
     check_skipped(names, faults, "voxel files")
     labels = find_classes(root, [files[i] for i in tiles])
     split = (1.0, 0.0) if len(tiles) == 1 else split
     data = torch.cat(list(tiles.values()))
-    return make_source(data, labels, split, shuffle, extras={"frame": torch.stack(frames)})
+    passed_over = {"unreadable": [names[i] for i in faults]} if faults else {}
+    return make_source(
+        data,
+        labels,
+        split,
+        shuffle,
+        extras={"frame": torch.stack(frames)},
+        summary=Summary("shape", passed_over=passed_over),
+    )
 
 
-def _unpack_bits(file: Archive, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:
-    """Voxels (n, X, Y, Z), 0 or 1, of packed rows (n, bytes)."""
+def _unpack_bits(file: Archive, bits: NDArray[np.uint8], large: bool) -> NDArray[np.bool_]:
+    """Voxels (n, X, Y, Z) of packed rows (n, bytes)."""
     path = quote_path(file.path)
     shape = load_array(file, "shape", "integers", axes=(1,)).tolist()
     cells = math.prod(shape)
@@ -108,11 +122,11 @@ def _unpack_bits(file: Archive, bits: NDArray[np.uint8], large: bool) -> NDArray
     check_size(path, cells, "cells in a shape", CELLS, large)
     most = max(BYTES, 8 * file.path.stat().st_size)
     check_size(path, cells * len(bits), "cells", most, large)
-    return np.unpackbits(bits, axis=1, count=cells).reshape(-1, *shape)
+    return np.unpackbits(bits, axis=1, count=cells).reshape(-1, *shape).view(np.bool_)
 
 
-def _read_binvox(file: Path, large: bool) -> tuple[NDArray[np.uint8], list[float], float]:
-    """Voxels (x, y, z), 0 or 1, of a binvox file, the corner of its cube, and the cube's side.
+def _read_binvox(file: Path, large: bool) -> tuple[NDArray[np.bool_], list[float], float]:
+    """Voxels (x, y, z) of a binvox file, the corner of its cube, and the cube's side.
 
     After a header of lines come pairs of bytes, a value and its number of repetitions; y varies
     fastest, then z, then x. Source: https://www.patrickmin.com/binvox/binvox.html
@@ -136,7 +150,7 @@ def _read_binvox(file: Path, large: bool) -> tuple[NDArray[np.uint8], list[float
         raise InputError(f"{name} is not a readable binvox file: {shorten(str(error))}.") from None
     what = f"{name} ({file.stat().st_size:,} bytes, dim {size[0]})"
     check_size(what, cells, "cells", CELLS, large)
-    values = np.repeat((runs[:, 0] > 0).astype(np.uint8), runs[:, 1])
+    values = np.repeat(runs[:, 0] > 0, runs[:, 1])
     return values.reshape(size).transpose(0, 2, 1), corner, side
 
 
@@ -149,8 +163,13 @@ def _cell_frame(modality: Cells, corner: Sequence[float], side: float) -> Tensor
     return torch.cat([centre, scale[None]])
 
 
-def _pool_cells(array: NDArray[Any], modality: Cells) -> Tensor:
-    """(n, X, Y, Z) or (n, 1, X, Y, Z) -> (n, 1, *size), uint8 in 0 .. 255 or float32 in [0, 1]."""
+def _pool_cells(
+    array: NDArray[Any], modality: Cells, given: Range = None
+) -> tuple[Tensor, dict[str, str]]:
+    """(n, X, Y, Z) or (n, 1, X, Y, Z) -> (n, 1, *size), uint8 or float32 in [0, 1]; how it is read.
+
+    given: ``source.range``.
+    """
     if array.ndim == 5 and array.shape[1] == 1:
         array = array[:, 0]
     size = modality.size
@@ -163,14 +182,16 @@ def _pool_cells(array: NDArray[Any], modality: Cells) -> Tensor:
             f"source: voxels of the shape {array.shape} where the modality has {size}: give "
             "(n, X, Y, Z) of that size, or of a multiple of it."
         )
-    if array.dtype == np.bool_ or (array.dtype == np.uint8 and array.max() <= 1):
+    taken: dict[str, str] = {}
+    stored = array.dtype
+    array, scale = scale_array(array, given)
+    if stored in (np.bool_, np.uint8) and (scale.low, scale.high) == (0, 1):
         array = array.astype(np.uint8) * np.uint8(255)
-    elif array.dtype != np.uint8:
-        if array.dtype.kind not in "uif" or not (array.min() >= 0 and array.max() <= 1):
-            raise InputError("source: voxels other than booleans or uint8 must lie in [0, 1].")
-        array = array.astype(np.float32)
+    if scale.words:
+        taken["range"] = scale.words
     if array.shape[1:] != size:
         x, y, z = (have // want for have, want in zip(array.shape[1:], size, strict=True))
         blocks = array.reshape(len(array), size[0], x, size[1], y, size[2], z)
         array = blocks.max(axis=(2, 4, 6))
-    return torch.from_numpy(np.ascontiguousarray(array[:, None]))
+        taken["resized"] = f"pooled from {describe_size((x * size[0], y * size[1], z * size[2]))}"
+    return torch.from_numpy(np.ascontiguousarray(array[:, None])), taken
