@@ -22,6 +22,7 @@ from fieldloom.modalities.sources.images import (
     describe_resizing,
     survey_images,
     to_grey_or_rgb,
+    upright_size,
 )
 from fieldloom.modalities.sources.numbers import EIGHT_BITS, Range
 from fieldloom.modalities.sources.source import Filter, Source, make_source
@@ -49,7 +50,9 @@ def read_image(
     survey = survey_images([quote_path(file)], lambda _: file, permit.large, range)
     if survey.faults:
         raise survey.faults[0]
-    own, taken = survey.facts[0].size, survey.describe()
+    taken = survey.describe()
+    with open_image(file, quote_path(file), permit.large) as image:
+        own = upright_size(image)
     if not modality.native and own != modality.size:  # images of native size are cached only once
         size, used = (modality.size[0], modality.size[1]), filter
         taken |= describe_resizing([own], size, filter)

@@ -215,9 +215,8 @@ def _numbers(image: Image.Image, pixels: Pixels) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What one image of a set is: (height, width), its numbers, whether its file holds more."""
+    """What one image of a set is: its numbers and their extent, whether its file holds more."""
 
-    size: tuple[int, int]
     pixels: Pixels
     low: float
     high: float
@@ -283,11 +282,11 @@ def survey_images(
 
 def _look(image: Image.Image, given: Range, bright: set[Pixels]) -> Facts:
     """The facts about an open image. bright: kinds of 8 bits whose scale is certain by now."""
-    size, pixels, more = upright_size(image), pixels_of(image), holds_more(image)
+    pixels, more = pixels_of(image), holds_more(image)
     certain = pixels.kind == "bool" or pixels.kind == "colours" or pixels in bright
     low, high = 0.0, 1.0 if pixels.kind == "bool" else float(BYTE)
     if given is None and certain:
-        return Facts(size, pixels, low, high, more)
+        return Facts(pixels, low, high, more)
     image.load()
     if pixels.kind in DEEP:
         numbers = _numbers(image, pixels)
@@ -300,7 +299,7 @@ def _look(image: Image.Image, given: Range, bright: set[Pixels]) -> Facts:
         bright.add(pixels)
     if pixels.kind == "words":
         low, high = low * (BYTE + 1), high * (BYTE + 1)
-    return Facts(size, pixels, low, high, more)
+    return Facts(pixels, low, high, more)
 
 
 def _decide(pixels: Pixels, low: float, high: float, given: Range) -> Scale:
@@ -396,10 +395,13 @@ def load_images(
     item = (modality.channels, *modality.size)
     keep = len(names) * math.prod(item) <= DECODED
     survey = survey_images(names, read, large, given)
+    sizes: dict[int, tuple[int, int]] = {}
 
     def decode(number: int) -> NDArray[np.uint8]:
         with open_image(read(number), names[number], large) as image, one_large_at_a_time(image):
-            return decode_image(image, modality, filter, scales=survey.scales)
+            found = decode_image(image, modality, filter, scales=survey.scales)
+            sizes[number] = upright_size(image)
+            return found
 
     def check(number: int) -> NDArray[np.uint8] | InputError | None:
         try:
@@ -423,8 +425,7 @@ def load_images(
     faults = dict(sorted({**survey.faults, **later}.items()))
     check_skipped(names, faults, "images")
     good = [i for i in range(len(names)) if i not in faults]
-    sizes = [survey.facts[i].size for i in good]
-    taken = describe_resizing(sizes, item[1:], filter) | survey.describe()
+    taken = describe_resizing(set(sizes.values()), item[1:], filter) | survey.describe()
     passed_over = {"unreadable": [names[i] for i in faults]} if faults else {}
     told = Summary("image", taken=taken, passed_over=passed_over)
     if not keep:
