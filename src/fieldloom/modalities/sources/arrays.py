@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.grid import Grid
+from fieldloom.modalities.sources.decoding import crop_and_resize, decode_image, describe_resizing
 from fieldloom.modalities.sources.files import (
     PIXELS,
     array_name,
@@ -21,7 +22,6 @@ from fieldloom.modalities.sources.files import (
     read_labels,
     read_npz,
 )
-from fieldloom.modalities.sources.images import crop_and_resize, decode_image, describe_resizing
 from fieldloom.modalities.sources.numbers import Range, scale_array
 from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
 from fieldloom.modalities.sources.summary import Summary, describe_size

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from fieldloom.errors import quote_path
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
-from fieldloom.modalities.sources.files import find_file
-from fieldloom.modalities.sources.formats import open_image
-from fieldloom.modalities.sources.images import (
+from fieldloom.modalities.sources.decoding import (
     Scales,
     check_image_modality,
     crop_and_resize,
@@ -24,6 +22,8 @@ from fieldloom.modalities.sources.images import (
     to_grey_or_rgb,
     upright_size,
 )
+from fieldloom.modalities.sources.files import find_file
+from fieldloom.modalities.sources.formats import open_image
 from fieldloom.modalities.sources.numbers import EIGHT_BITS, Range
 from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.modalities.sources.summary import Summary

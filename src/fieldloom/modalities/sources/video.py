@@ -18,15 +18,15 @@ from PIL import Image
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
-from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
-from fieldloom.modalities.sources.formats import SUFFIXES as IMAGE_SUFFIXES
-from fieldloom.modalities.sources.formats import open_image
-from fieldloom.modalities.sources.images import (
+from fieldloom.modalities.sources.decoding import (
     Scales,
     crop_and_resize,
     survey_images,
     to_grey_or_rgb,
 )
+from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
+from fieldloom.modalities.sources.formats import SUFFIXES as IMAGE_SUFFIXES
+from fieldloom.modalities.sources.formats import open_image
 from fieldloom.modalities.sources.numbers import EIGHT_BITS, Range
 from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.modalities.sources.summary import Summary

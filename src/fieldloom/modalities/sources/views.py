@@ -25,6 +25,12 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, quote_path
 from fieldloom.geometry.cameras import Size, check_pose, focus, resize_intrinsics
+from fieldloom.modalities.sources.decoding import (
+    Scales,
+    one_large_at_a_time,
+    survey_images,
+    to_eight_bits,
+)
 from fieldloom.modalities.sources.files import (
     Archive,
     find_file,
@@ -34,12 +40,6 @@ from fieldloom.modalities.sources.files import (
     read_offsets,
 )
 from fieldloom.modalities.sources.formats import Encoded, open_image
-from fieldloom.modalities.sources.images import (
-    Scales,
-    one_large_at_a_time,
-    survey_images,
-    to_eight_bits,
-)
 from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
