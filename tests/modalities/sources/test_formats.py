@@ -101,6 +101,7 @@ MADE = {
 """Formats that Pillow reads, and does not write by itself."""
 BILEVEL = ("XBM", "MSP")
 NOT_MADE = ("PCD",)
+"""What is tested by itself."""
 
 
 @pytest.mark.parametrize("kind", sorted(set(FORMATS) - set(NOT_MADE)))
@@ -118,6 +119,17 @@ def test_a_picture_of_every_format(kind, tmp_path):
         pixels = SOURCES["folder"](RGB, str(root)).data.tensor[0].int()
         np.testing.assert_allclose(pixels[:, 2, 3], left, atol=6)
         np.testing.assert_allclose(pixels[:, 13, 12], right, atol=6)
+
+
+def test_a_photo_cd(tmp_path):
+    """It holds more than it shows: 512 x 768 of 16 times as many."""
+    content = bytearray(96 * 2048 + 768 * 512 * 3 // 2)
+    content[2048:2052] = b"PCD_"
+    content[96 * 2048 :] = bytes([156]) * (len(content) - 96 * 2048)
+    values = SOURCES["image"](Grid(), str(write(tmp_path / "a.pcd", content))).data.tensor
+    assert values.shape == (1, 3, 512, 768)
+    assert values.float().std((2, 3)).max() == 0
+    assert values.max() > 100
 
 
 @pytest.mark.parametrize("kind", ["EPS", "WMF", "FITS", "IM", "GRIB", "HDF5", "BUFR", "SPIDER"])

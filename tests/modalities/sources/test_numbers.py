@@ -50,7 +50,9 @@ def test_certain_ranges(kind, low, high, given, scale):
     [
         ("float", 0, 1.02, None, r"go from 0 to 1.02, .*not certain.*\[0, 1.02\] or \[0, 255\]"),
         ("float", 0, 1.0201, None, r"\[0, 1.03\] or \[0, 255\]"),
-        ("float", 0, 100, None, r"\[0, 255\] or \[0, 4095\]"),
+        ("float", 0, 100, None, r"\[0, 100\] or \[0, 255\]"),
+        ("float", 180.25, 340.25, None, r"\[180, 341\] or \[0, 4095\]"),
+        ("integer", 0, 100, None, r"\[0, 255\] or \[0, 4095\]"),
         ("uint16", 0, 4000, None, r"to 4,000, .*\[0, 4095\] or \[0, 65535\]"),
         ("uint16", 0, 16383, None, r"such as \[0, 65535\]"),
         ("integer", 0, 30000, None, r"such as \[0, 65535\]"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -213,7 +213,7 @@ class Survey:
     def describe(self) -> dict[str, str]:
         """What is said of a set: ranges that are not the plain ones, and further frames."""
         told = {pixels: scale.words for pixels, scale in self.scales.items() if scale.words}
-        mixed = len(self.scales) > 1
+        mixed = len(set(told.values())) > 1 or 0 < len(told) < len(self.scales)
         ranges = [f"{x} in {IN_WORDS[p.kind]}" if mixed else x for p, x in told.items()]
         more = sum(one.more for one in self.facts.values())
         frames = f"the first of several frames in {count_things(more, 'file')}"
@@ -240,7 +240,7 @@ def survey_images(
                 open_image(read(number), names[number], large) as image,
                 one_large_at_a_time(image),
             ):
-                return _look(image, given, bright)
+                return examine(image, given, bright)
         except Refused:
             raise
         except InputError as error:
@@ -251,16 +251,26 @@ def survey_images(
         seen = list(track(tried, "looking at images", len(names), "images"))
     facts = {i: x for i, x in enumerate(seen) if isinstance(x, Facts)}
     faults = {i: x for i, x in enumerate(seen) if isinstance(x, InputError)}
+    return Survey(facts, faults, decide_scales(facts.values(), given))
+
+
+def decide_scales(facts: Iterable[Facts], given: Range) -> Scales:
+    """The scale of each kind of numbers in a set of images. given: ``source.range``.
+
+    Raises InputError for numbers without a certain range, or outside the given one.
+    """
     extents: dict[Pixels, tuple[float, float]] = {}
-    for one in facts.values():
+    for one in facts:
         low, high = extents.get(one.pixels, (one.low, one.high))
         extents[one.pixels] = min(low, one.low), max(high, one.high)
-    scales = {pixels: _decide(pixels, *extent, given) for pixels, extent in extents.items()}
-    return Survey(facts, faults, scales)
+    return {pixels: _decide(pixels, *extent, given) for pixels, extent in extents.items()}
 
 
-def _look(image: Image.Image, given: Range, bright: set[Pixels]) -> Facts:
-    """The facts about an open image. bright: kinds of 8 bits whose scale is certain by now."""
+def examine(image: Image.Image, given: Range, bright: set[Pixels]) -> Facts:
+    """The facts about an open image, which is decoded where its numbers decide.
+
+    bright: kinds of 8 bits whose scale is certain by now; those that this image shows are added.
+    """
     pixels, more = pixels_of(image), holds_more(image)
     certain = pixels.kind == "bool" or pixels.kind == "colours" or pixels in bright
     low, high = 0.0, 1.0 if pixels.kind == "bool" else float(BYTE)

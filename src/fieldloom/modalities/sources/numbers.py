@@ -26,8 +26,8 @@ Kind = Literal["bool", "uint8", "uint16", "integer", "float"]
 
 BYTE, WORD = 255, 65535
 """The largest numbers of 8 and of 16 bits."""
-TOPS = (1, BYTE, 4095, WORD)
-"""White in usual ranges: floats, and 8, 12 and 16 bits."""
+TOPS = (BYTE, 4095, WORD)
+"""White of 8, 12 and 16 bits."""
 CLOSE = 1e-6
 """How far beyond a given range rounding may carry a number, relative to the range."""
 
@@ -85,11 +85,12 @@ def decide_scale(
             raise InputError(f"source.range = {quote(list(given))}: {extent}.")
         first, last = map(float, given)
         return Scale(first, last, f"{describe_range(first, last)} (source.range)")
+    whole = f"[{-_round_up(-low):.12g}, {_round_up(high):.12g}]"
     if low < 0:
         signed = "[-1, 1] or " if low >= -1 and high <= 1 else ""
         raise InputError(
             f"source: {extent}, and below 0 no range is certain: set source.range to the numbers "
-            f"that become 0 and 1, such as {signed}[{-_round_up(-low):g}, {_round_up(high):g}]."
+            f"that become 0 and 1, such as {signed}{whole}."
         )
     if high == 0:
         return EIGHT_BITS if kind == "uint8" else UNIT
@@ -100,11 +101,11 @@ def decide_scale(
     for top, least in ((BYTE, BYTE / 2), (WORD, WORD / (4 if kind == "uint16" else 2))):
         if least < high <= top:
             return Scale(0.0, float(top), describe_range(0.0, float(top)))
-    likely = [float(top) for top in TOPS if top >= high][:2]
-    likely = [_round_up(high), float(BYTE)] if high <= 2 else likely or [_round_up(high)]
+    likely = [f"[0, {top}]" for top in TOPS if top >= high]
+    likely = [whole, *likely] if kind == "float" or not likely else likely
     raise InputError(
         f"source: {extent}, and their range is not certain: set source.range to the numbers that "
-        f"become 0 and 1, such as {' or '.join(f'[0, {top:.12g}]' for top in likely)}."
+        f"become 0 and 1, such as {' or '.join(likely[:2])}."
     )
 
 
