@@ -31,18 +31,25 @@ from fieldloom.modalities.sources.decoding import (
 from fieldloom.modalities.sources.files import (
     Refused,
     check_skipped,
-    find_classes,
     find_file,
-    find_files,
     find_path,
     load_array,
     read_labels,
     read_npz,
     read_offsets,
 )
+from fieldloom.modalities.sources.folders import UNREADABLE, FoundFiles, find_files
 from fieldloom.modalities.sources.formats import SUFFIXES, Encoded, open_image
 from fieldloom.modalities.sources.numbers import Range
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
+from fieldloom.modalities.sources.source import (
+    Depth,
+    Filter,
+    Limit,
+    Source,
+    Split,
+    choose,
+    make_source,
+)
 from fieldloom.modalities.sources.summary import Summary
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
@@ -92,8 +99,9 @@ def load_images(
     filter: Filter,
     large: bool,
     given: Range = None,
-) -> tuple[Tensor | LazyImages, list[int], Summary]:
-    """Images (n, channel, height, width) uint8, the indices of those that can be read, a summary.
+) -> tuple[Tensor | LazyImages, list[int], dict[str, str]]:
+    """Images (n, channel, height, width) uint8, the indices of those that can be read, and
+    what is to be said of them (``Summary.taken``).
 
     names: of the images, for messages. read: index of an image -> its file, or its bytes.
     given: ``source.range``.
@@ -137,12 +145,10 @@ def load_images(
     check_skipped(names, faults, "images")
     good = [i for i in range(len(names)) if i not in faults]
     taken = describe_resizing(set(sizes.values()), item[1:], filter) | survey.describe()
-    passed_over = {"unreadable": [names[i] for i in faults]} if faults else {}
-    told = Summary("image", taken=taken, passed_over=passed_over)
     if not keep:
-        return LazyImages(decode, torch.tensor(good), item), good, told
+        return LazyImages(decode, torch.tensor(good), item), good, taken
     images = [x for x in found.values() if isinstance(x, np.ndarray)]
-    return torch.from_numpy(np.stack(images)), good, told
+    return torch.from_numpy(np.stack(images)), good, taken
 
 
 def read_folder(
@@ -151,11 +157,15 @@ def read_folder(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    label_depth: Depth = None,
     filter: Filter = "bicubic",
     range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
-    """A folder of images, or one image; sub-folders are classes if all images lie in one.
+    """A folder of images, or one image; sub-folders are classes and parts (``folders``).
+
+    limit: the number of images that are used: of classes the same number, of parts a fraction.
+    label_depth: the class is the folder so many levels below ``path``, parts not counted; 0: none.
 
     range: the numbers that become 0 and 1 (see ``numbers``). Images of more than ``DECODED`` bytes
     together are decoded from their files on every read, and are never in memory together.
@@ -166,14 +176,20 @@ def read_folder(
         raise InputError(
             f"source.path = {quote_path(path)} is no folder of images: --set source.name={kind}."
         )
-    files = [root] if root.is_file() else find_files(root, path, SUFFIXES, "images")
-    files = files[:limit]
-    names = [quote_path(file) for file in files]
-    data, good, told = load_images(names, files.__getitem__, modality, filter, permit.large, range)
+    alone = FoundFiles(root, [root])
+    found = alone if root.is_file() else find_files(root, path, SUFFIXES, "images")
+    found = found.limit(limit, label_depth, split)
+    data, good, taken = load_images(
+        found.names, found.files.__getitem__, modality, filter, permit.large, range
+    )
     if len(good) == 1:
         split = (1.0, 0.0)
-    labels = find_classes(root, [files[i] for i in good])
-    return make_source(data, labels, split, shuffle, filter=filter, summary=told)
+    found = found.keep_readable(good)
+    groups = found.classify(label_depth)
+    summary = Summary("image", taken={**groups.taken, **taken}, passed_over=found.passed_over)
+    return make_source(
+        data, groups.labels, split, shuffle, filter=filter, parts=groups.parts, summary=summary
+    )
 
 
 def read_packed(
@@ -197,13 +213,16 @@ def read_packed(
     data = load_array(file, f"{prefix}data", "bytes", axes=(1,), large=permit.large)
     ends = read_offsets(file, f"{prefix}offsets", len(data), "bytes")
     labels = None if label is None else read_labels(file, label, len(ends) - 1, "images")
-    count = min(len(ends) - 1, limit or len(ends))
-    if not count:
+    if len(ends) < 2:
         raise InputError(f"{quote_path(path)} holds no images: its offsets are one more.")
-    names = [f"image {i} of {quote_path(path)}" for i, _ in enumerate(ends[:count])]
-    part = lambda i: data[ends[i] : ends[i + 1]]
-    images, good, told = load_images(names, part, modality, filter, permit.large, range)
-    chosen = None if labels is None else [labels[i] for i in good]
+    which = choose(limit or len(ends), len(ends) - 1, labels)
+    names = [f"image {i} of {quote_path(path)}" for i in which]
+    part = lambda i: data[ends[which[i]] : ends[which[i] + 1]]
+    images, good, taken = load_images(names, part, modality, filter, permit.large, range)
+    chosen = None if labels is None else [labels[which[i]] for i in good]
+    readable = set(good)
+    bad = [f"image {one}" for i, one in enumerate(which) if i not in readable]
+    told = Summary("image", taken=taken, passed_over={UNREADABLE: bad} if bad else {})
     return make_source(images, chosen, split, shuffle, filter=filter, summary=told)
 
 
@@ -236,7 +255,8 @@ def read_bundled(
     if not images:
         raise InputError("source.images is empty: name at least one of scikit-image's.")
     files = [_bundle(name, permit) for name in images]
-    data, _, told = load_images(images, files.__getitem__, modality, filter, permit.large)
+    data, _, taken = load_images(images, files.__getitem__, modality, filter, permit.large)
+    told = Summary("image", taken=taken)
     return make_source(data, None, split, shuffle=False, filter=filter, summary=told)
 
 
