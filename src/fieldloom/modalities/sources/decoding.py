@@ -192,7 +192,7 @@ def _numbers(image: Image.Image, pixels: Pixels) -> NDArray[np.float64]:
     return numbers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What one image of a set is: its numbers and their extent, whether its file holds more."""
 

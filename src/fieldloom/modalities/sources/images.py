@@ -100,8 +100,9 @@ def load_images(
     large: bool,
     given: Range = None,
 ) -> tuple[Tensor | LazyImages, list[int], dict[str, str]]:
-    """Images (n, channel, height, width) uint8, the indices of those that can be read, and
-    what is to be said of them (``Summary.taken``).
+    """Images (n, channel, height, width) uint8; the indices of the readable ones; what is said.
+
+    What is said of how they were read is part of ``Summary.taken``.
 
     names: of the images, for messages. read: index of an image -> its file, or its bytes.
     given: ``source.range``.
@@ -114,12 +115,12 @@ def load_images(
     item = (modality.channels, *modality.size)
     keep = len(names) * math.prod(item) <= DECODED
     survey = survey_images(names, read, large, given)
-    sizes: dict[int, tuple[int, int]] = {}
+    scales, sizes = survey.scales, set[tuple[int, int]]()
 
     def decode(number: int) -> NDArray[np.uint8]:
         with open_image(read(number), names[number], large) as image, one_large_at_a_time(image):
-            found = decode_image(image, modality, filter, scales=survey.scales)
-            sizes[number] = upright_size(image)
+            found = decode_image(image, modality, filter, scales=scales)
+            sizes.add(upright_size(image))
             return found
 
     def check(number: int) -> NDArray[np.uint8] | InputError | None:
@@ -133,18 +134,13 @@ def load_images(
 
     with ThreadPoolExecutor() as pool:
         tried = pool.map(check, survey.facts)
-        found = dict(
-            zip(
-                survey.facts,
-                track(tried, "reading images", len(survey.facts), "images"),
-                strict=True,
-            )
-        )
+        read_ones = track(tried, "reading images", len(survey.facts), "images")
+        found = dict(zip(survey.facts, read_ones, strict=True))
     later = {i: x for i, x in found.items() if isinstance(x, InputError)}
     faults = dict(sorted({**survey.faults, **later}.items()))
     check_skipped(names, faults, "images")
     good = [i for i in range(len(names)) if i not in faults]
-    taken = describe_resizing(set(sizes.values()), item[1:], filter) | survey.describe()
+    taken = describe_resizing(sizes, item[1:], filter) | survey.describe()
     if not keep:
         return LazyImages(decode, torch.tensor(good), item), good, taken
     images = [x for x in found.values() if isinstance(x, np.ndarray)]
