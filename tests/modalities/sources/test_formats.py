@@ -233,11 +233,11 @@ def test_of_several_frames_the_first_is_taken(kind, tmp_path):
     write(tmp_path / "b.png", save(flag(), "PNG"))
     source = SOURCES["folder"](RGB, str(tmp_path), split=(1.0, 0.0))
     np.testing.assert_allclose(source.data.tensor[0, :, 2, 3].int(), RED, atol=6)
-    assert source.summary.taken["frames"] == "the first of several frames in 1 file"
+    assert source.summary.taken["first"] == "the first of several frames in 1 file"
     one = SOURCES["image"](Grid(), str(tmp_path / f"a{suffix}"))
     np.testing.assert_allclose(one.data.tensor[0, :, 2, 3].int(), RED, atol=6)
-    assert "frames" in one.summary.taken
-    assert "frames" not in SOURCES["image"](Grid(), str(tmp_path / "b.png")).summary.taken
+    assert "first" in one.summary.taken
+    assert "first" not in SOURCES["image"](Grid(), str(tmp_path / "b.png")).summary.taken
 
 
 def test_of_an_icon_the_largest_is_taken(tmp_path):
@@ -246,7 +246,7 @@ def test_of_an_icon_the_largest_is_taken(tmp_path):
         path = str(write(tmp_path / f"a{FORMATS[kind][0]}", save(flag(size=32), kind, **how)))
         source = SOURCES["image"](Grid(), path)
         assert source.data.shape[2:] == ((32, 32) if kind == "ICO" else (1024, 1024))
-        assert source.summary.taken["frames"] == "the first of several frames in 1 file"
+        assert source.summary.taken["first"] == "the first of several frames in 1 file"
 
 
 def test_pages_of_a_tiff_that_are_thumbnails(tmp_path):

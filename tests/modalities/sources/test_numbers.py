@@ -1,6 +1,7 @@
 """Which numbers are black and white: by type and content of a whole set, or as the user says."""
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -276,6 +277,27 @@ def test_views_of_deep_numbers(dtype, tmp_path):
     found = SOURCES["transforms"](Views(size=8), str(root)).data.tensor[0, 0]
     assert found[:, *HIGH].tolist() == [255] * 3
     assert found[0, 1, 1] == 0
+
+
+def test_frames_of_one_file_are_read_alike(tmp_path):
+    """Pages of a TIFF have the scale of the whole film; a PSD is one frame, not its layers."""
+    film = Grid(axes=3, channels=1)
+    pages = [Image.fromarray(numbers(np.uint16, top)) for top in (65535, 6553)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    source = SOURCES["video"](film, str(tmp_path / "a.tif"))
+    assert source.data.tensor[0, 0, :, *HIGH].tolist() == [255, 25]
+    assert source.summary.taken["range"] == "numbers from 0 to 65,535"
+    again = SOURCES["video"](film, str(tmp_path / "a.tif"), range=(0.0, 131070.0))
+    assert again.data.tensor[0, 0, :, *HIGH].tolist() == [128, 13]
+    planes = np.arange(192, dtype=np.uint8)
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 8, 8, 8, 3) + bytes(14)
+    write(tmp_path / "a.psd", head + planes.tobytes())
+    source = SOURCES["video"](Grid(axes=3), str(tmp_path / "a.psd"))
+    np.testing.assert_array_equal(source.data.tensor.flatten(), planes)
+    film = write(tmp_path / "a.mp4", good.film(draw(), "mp4"))
+    refused(
+        "source.range is for images", SOURCES["video"], Grid(axes=3), str(film), range=(0.0, 1.0)
+    )
 
 
 # -- arrays and voxels

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,14 +212,23 @@ class Survey:
 
     def describe(self) -> dict[str, str]:
         """What is said of a set: ranges that are not the plain ones, and further frames."""
-        told = {pixels: scale.words for pixels, scale in self.scales.items() if scale.words}
-        mixed = len(set(told.values())) > 1 or 0 < len(told) < len(self.scales)
-        ranges = [f"{x} in {IN_WORDS[p.kind]}" if mixed else x for p, x in told.items()]
         more = sum(one.more for one in self.facts.values())
-        frames = f"the first of several frames in {count_things(more, 'file')}"
-        return ({"range": ", ".join(dict.fromkeys(ranges))} if ranges else {}) | (
-            {"frames": frames} if more else {}
-        )
+        first = f"the first of several frames in {count_things(more, 'file')}"
+        return describe_scales(self.scales) | ({"first": first} if more else {})
+
+
+def describe_scales(scales: Scales) -> dict[str, str]:
+    """What is said of scales that are not the plain ones."""
+    told = {pixels: scale.words for pixels, scale in scales.items() if scale.words}
+    mixed = len(set(told.values())) > 1 or 0 < len(told) < len(scales)
+    ranges = [f"{x} in {IN_WORDS[p.kind]}" if mixed else x for p, x in told.items()]
+    return {"range": ", ".join(dict.fromkeys(ranges))} if ranges else {}
+
+
+def name_scales(scales: Scales) -> dict[str, Any]:
+    """The scales that are not the plain ones, as a part of a cache's key."""
+    other = sorted((p.kind, x.low, x.high) for p, x in scales.items() if x != EIGHT_BITS)
+    return {"range": other} if other else {}
 
 
 def survey_images(

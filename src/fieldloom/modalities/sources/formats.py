@@ -159,15 +159,20 @@ def _skip_thumbnails(image: Image.Image) -> None:
             break
 
 
+def count_frames(image: Image.Image) -> int:
+    """The number of an image's frames or pages; the layers of a PSD are parts of one."""
+    return 1 if image.format == "PSD" else getattr(image, "n_frames", 1)
+
+
 def holds_more(image: Image.Image) -> bool:
     """Whether a file holds further frames, pages or sizes beside the open one."""
     if image.format in ("ICO", "ICNS"):
         return len(image.info["sizes"]) > 1
-    if image.format == "PSD":  # its layers are parts of the one image
+    if image.format == "PSD":
         return False
     try:
         if image.tell():  # thumbnails came before it
-            return getattr(image, "n_frames", 1) > image.tell() + 1
-        return bool(getattr(image, "is_animated", False))
+            return count_frames(image) > image.tell() + 1
+        return bool(getattr(image, "is_animated", False))  # without looking at all of them
     except Exception:  # the next frame is broken: this one is not
         return False

@@ -18,13 +18,14 @@ from fieldloom.modalities.sources.decoding import (
     check_image_modality,
     crop_and_resize,
     describe_resizing,
+    name_scales,
     survey_images,
     to_grey_or_rgb,
     upright_size,
 )
 from fieldloom.modalities.sources.files import find_file
 from fieldloom.modalities.sources.formats import open_image
-from fieldloom.modalities.sources.numbers import EIGHT_BITS, Range
+from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.modalities.sources.summary import Summary
 from fieldloom.permit import NOTHING, Permit
@@ -56,9 +57,8 @@ def read_image(
     if not modality.native and own != modality.size:  # images of native size are cached only once
         size, used = (modality.size[0], modality.size[1]), filter
         taken |= describe_resizing([own], size, filter)
-    (scale,) = survey.scales.values()
     options: dict[str, Any] = {"size": size, "channels": modality.channels, "filter": used}
-    options |= {} if scale == EIGHT_BITS else {"range": [scale.low, scale.high]}
+    options |= name_scales(survey.scales)
     decode = lambda: _strips(file, size, modality.channels, filter, survey.scales, permit.large)
     array = memory_map([file], options, decode)
     data = torch.from_numpy(array).permute(2, 0, 1)[None]
