@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fieldloom.errors import InputError, quote, quote_path, shorten
+from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.ffmpeg import open_media
 from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
+from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.images import SUFFIXES as IMAGE_SUFFIXES
 from fieldloom.modalities.sources.images import (
     crop_and_resize,
@@ -225,10 +226,7 @@ def _thin_frames(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.
 
 def _open_folder(root: Path, channels: int, frames: Frames, large: bool) -> Clip:
     """A folder: the first frame of each of its images."""
-    try:
-        found = sorted(f for f in root.iterdir() if f.is_file() and not f.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{quote_path(root)} cannot be read: {shorten(str(error))}.") from None
+    found = [file for file in list_folder(root) if file.is_file()]
     by_name = [f for f in found if f.suffix.lower() in IMAGE_SUFFIXES]
     if not by_name:
         raise InputError(f"source.path = {quote_path(root)} holds no images: no video is there.")
