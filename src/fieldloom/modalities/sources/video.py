@@ -254,8 +254,7 @@ def _open_folder(root: Path, channels: int, frames: Frames, large: bool, given: 
     survey = survey_images(names, window.__getitem__, large, given)
     taken |= survey.describe()
     sizes = [_size_of(file, large) for file in window]
-    if others := sum(size != sizes[0] for size in sizes):
-        taken["sizes"] = f"{others:,} of another size than the first, cropped and resized to it"
+    taken |= _describe_sizes(sizes)
 
     def decode() -> Iterator[Timed]:
         for number, file in enumerate(files):
@@ -268,6 +267,12 @@ def _open_folder(root: Path, channels: int, frames: Frames, large: bool, given: 
     passed_over = {"not images": rest}
     options = name_scales(survey.scales)
     return Clip(files, decode, len(files), Pace(len(files)), options, taken, passed_over)
+
+
+def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> dict[str, str]:
+    others = sum(size != sizes[0] for size in sizes)
+    told = f"{others:,} of another size than the first, cropped and resized to it"
+    return {"sizes": told} if others else {}
 
 
 def _natural_key(file: Path) -> tuple[list[str | int], str, str]:
@@ -304,13 +309,15 @@ def _open_image_file(file: Path, channels: int, large: bool, given: Range) -> Cl
         pixels = count * image.width * image.height
         check_size(name, pixels, "pixels in its frames", VIDEO, large)
     longest, instead, tick = DELAYS.get(kind, (0.0, 0.0, 0.0))
-    told, facts, bright = list[float](), list[Facts](), set[Pixels]()
+    told: list[tuple[tuple[int, int], float]] = []
+    facts: list[Facts] = []
+    bright: set[Pixels] = set()
     for image in iterate():
         facts.append(examine(image, given, bright))
         image.load()  # WebP tells a frame's duration then
-        told.append(float(image.info.get("duration") or 0) / 1000)
+        told.append((upright_size(image), image.info.get("duration") or 0))
     scales = decide_scales(facts, given)
-    durations = [instead if duration <= longest else duration for duration in told]
+    durations = [instead if time / 1000 <= longest else time / 1000 for _, time in told]
     starts = np.cumsum([0.0, *durations]).tolist()
     pace = Pace(len(told))
     if len(told) > 1 and all(durations):
@@ -324,6 +331,7 @@ def _open_image_file(file: Path, channels: int, large: bool, given: Range) -> Cl
     options |= name_scales(scales)
     taken = {"times": "without times, as even"} if len(told) > 1 and pace.rate is None else {}
     taken |= describe_scales(scales)
+    taken |= _describe_sizes([size for size, _ in told])
     return Clip([file], decode, len(told), pace, options, taken)
 
 
