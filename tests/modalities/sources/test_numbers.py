@@ -312,6 +312,7 @@ def test_frames_of_one_file_are_read_alike(tmp_path):
         (numbers(np.uint8, 100), None, 100 / 255),
         (numbers(np.float64, 200), None, 200 / 255),
         (numbers(np.float32, 1) * 2 - 1, (-1.0, 1.0), 1.0),
+        (numbers(np.float64, 1 + 1e-12), None, 1.0),
         (numbers(np.uint8, 2) > 1, None, 1.0),
         ((numbers(np.uint8, 2) > 1).astype(np.uint8), None, 1.0),
     ],

@@ -115,7 +115,10 @@ def scale_array(array: NDArray[Any], given: Range) -> tuple[NDArray[Any], Scale]
     Raises InputError as ``decide_scale`` does, and for numbers that are not finite.
     """
     kind = kind_of(array.dtype)
-    low, high = float(array.min()), float(array.max())  # NaN is the extremum of what contains it
+    ends = np.array([array.min(), array.max()])  # NaN is the extremum of what contains it
+    with np.errstate(over="ignore"):  # as they are kept: 1 + 1e-12 is 1
+        kept = ends.astype(np.float32) if kind == "float" else ends
+    low, high = float(kept[0]), float(kept[1])
     if not (math.isfinite(low) and math.isfinite(high)):
         first = int(np.argwhere(~np.isfinite(array))[0][0])
         raise InputError(
