@@ -97,7 +97,7 @@ def pixels_of(image: Image.Image) -> Pixels:
     if image.mode == "1":
         return Pixels("bool")
     if image.format == "PPM" and image.mode == "I":
-        args = tiles[0].args if tiles else None
+        args = tiles[0][3] if tiles else None
         top = args[-1] if isinstance(args, tuple) else WORD
         return Pixels("uint16", top, stretched=True)
     if image.mode.startswith("I;16"):
