@@ -223,20 +223,24 @@ def test_numbers_of_ones_in_files_that_are_not_numbers(tmp_path):
         assert (source.data.tensor == value).all(), name
 
 
+def tiff(bits: int, channels: int, data: bytes) -> bytes:
+    """A TIFF of 8 x 8, which begins at byte 200."""
+    tags = {256: 8, 257: 8, 258: bits, 259: 1, 262: 2 if channels == 3 else 1, 273: 200}
+    tags |= {277: channels, 278: 8, 279: len(data)}
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    for tag, value in tags.items():
+        count = channels if tag == 258 else 1
+        head += struct.pack("<HHII", tag, 3, count, 150 if count > 1 else value)
+    head = (head + bytes(4)).ljust(150, b"\0") + struct.pack("<3H", bits, bits, bits)
+    return head.ljust(200, b"\0") + data
+
+
 def test_colours_of_16_bits(tmp_path):
     """Pillow reads their upper 8 bits; where these are low the range is not certain."""
 
     def read(top: int, **given):
-        row = np.full((8, 3), top, ">u2").tobytes()
-        tags = {256: 8, 257: 8, 258: 16, 259: 1, 262: 2, 273: 200, 277: 3, 278: 8, 279: 8 * 48}
-        head = b"MM\0*" + (8).to_bytes(4, "big") + len(tags).to_bytes(2, "big")
-        for tag, value in tags.items():
-            short = value.to_bytes(2, "big") + b"\0\0"
-            field = (150).to_bytes(4, "big") if tag == 258 else short
-            count = (3 if tag == 258 else 1).to_bytes(4, "big")
-            head += tag.to_bytes(2, "big") + b"\0\x03" + count + field
-        head = (head + bytes(4)).ljust(150, b"\0") + b"\0\x10" * 3
-        path = write(tmp_path / "a.tif", head.ljust(200, b"\0") + row * 8)
+        content = tiff(16, 3, np.full((8, 8, 3), top, "<u2").tobytes())
+        path = write(tmp_path / "a.tif", content)
         return SOURCES["folder"](Grid(size=8), str(path), **given).data.tensor.unique().tolist()
 
     assert read(65535) == [255]
@@ -244,6 +248,14 @@ def test_colours_of_16_bits(tmp_path):
     assert read(4095, range=(0.0, 4095.0)) == [240]
     assert read(4095, range=(0.0, 65535.0)) == [15]
     refused(r"16-bit colours .*3,840, .*\[0, 4095\]", read, 4095)
+
+
+def test_a_tiff_of_12_bits(tmp_path):
+    """Its file says that 4,095 is white."""
+    content = tiff(12, 1, b"\x80\x0f\xff" * 32)  # 0x800, 0xfff
+    source = SOURCES["folder"](GREY, str(write(tmp_path / "a.tif", content)))
+    assert source.data.tensor[0, 0, 3, :2].tolist() == [128, 255]
+    assert source.summary.taken["range"] == "numbers from 0 to 4,095 (as the files say)"
 
 
 def test_alpha_and_colour_spaces_in_a_given_range(tmp_path):
