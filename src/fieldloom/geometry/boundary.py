@@ -16,7 +16,7 @@ from fieldloom.geometry.mesh import Mesh, areas, face_normals, triangles
 
 DIRECTIONS = 13
 """Lines through each point of a surface, along which both of its sides look."""
-LOOKS, FEWEST, MOST = 2**15, 4, 256
+LOOKS, FEWEST, MOST = 2**14, 4, 256
 """Points that look, of all parts together; of one part at least and at most."""
 HIDDEN = 0.02
 """A part is hidden where a smaller share of the lines leaves it freely on either side."""
@@ -100,15 +100,16 @@ def find_boundary(mesh: Mesh) -> Boundary:
     known = bounds & (facing != 0)
     inside_out = bool(known.any() and (sign[known] < 0).all())
     turned = 0 if inside_out else int((sign[known] < 0).sum())
-    done = dict(doubled=doubled, sheets=int((~bounds).sum()), turned=turned, inside_out=inside_out)
+    sheets = int((~bounds).sum())
+    found = Boundary(mesh, False, doubled, sheets, turned, inside_out)
     if not bounds.any():
-        return Boundary(None, False, **done)
+        return found._replace(mesh=None)
     closed = bool((_edges(corners[bounds])[1] % 2 == 0).all())
-    if not doubled and bounds.all() and ((sign > 0).all() or (sign < 0).all()):
-        return Boundary(mesh, closed, **done)
-    faces = _turn(single, sign).faces[bounds]
-    used, indices = np.unique(faces, return_inverse=True)
-    return Boundary(Mesh(mesh.vertices[used], indices.reshape(-1, 3)), closed, **done)
+    if doubled or sheets or turned:
+        faces = _turn(single, sign).faces[bounds]
+        used, indices = np.unique(faces, return_inverse=True)
+        found = found._replace(mesh=Mesh(mesh.vertices[used], indices.reshape(-1, 3)))
+    return found._replace(closed=closed)
 
 
 def _merge_vertices(mesh: Mesh) -> NDArray[np.int64]:
@@ -238,7 +239,7 @@ def _see(
 
 
 def _directions() -> NDArray[np.float64]:
-    """Directions (13, 3) of lines: a spiral on a hemisphere, turned so that none is along an axis."""
+    """Directions (13, 3) of lines: a spiral on a hemisphere, turned away from the axes."""
     i = np.arange(DIRECTIONS)
     z = 1 - (i + 0.5) / DIRECTIONS
     angle = i * np.pi * (3 - np.sqrt(5)) + 0.3

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, quote, quote_path
+from fieldloom.geometry.boundary import Boundary, find_boundary
 from fieldloom.geometry.inside import inside, signed_distance
-from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, normalize_mesh, sample_surface
+from fieldloom.geometry.mesh import Centre, Mesh, normalize_mesh, sample_surface
 from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
@@ -29,9 +30,10 @@ from fieldloom.modalities.sources.files import (
     read_npz,
     read_offsets,
 )
-from fieldloom.modalities.sources.meshfiles import read_mesh
+from fieldloom.modalities.sources.meshfiles import FoundMesh, check_mesh, read_mesh
 from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
+from fieldloom.modalities.sources.summary import Summary, count_things, describe_size, list_names
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import Progress
 
@@ -45,6 +47,23 @@ MOST = 1 << 26
 """The largest number of samples of a shape or its surface: rows of NumPy hold 2^31 bytes."""
 BETA = 2.0
 """``beta`` of ``winding_number``: distant faces hardly change the side of a point."""
+RULE = 2
+"""The version of cached meshes: it has to change where the same mesh gives other data."""
+FACTS = np.dtype(
+    [
+        ("closed", "?"),
+        ("inside_out", "?"),
+        ("turned", "<i8"),
+        ("doubled", "<i8"),
+        ("sheets", "<i8"),
+        ("flat", "<i8"),
+        ("others", "<i8"),
+        ("inside", "<f8"),
+    ],
+    align=True,
+)
+"""What the summary tells of a mesh: see ``Boundary`` and ``FoundMesh``; ``inside`` is the share of
+its data that are above 0.5."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +121,9 @@ def read_meshes(
     A packed file has ``verts`` and ``faces``, and for several shapes ``vert_offsets`` and
     ``face_offsets`` (faces count from each shape's own first vertex) and ``category``, their class.
     Sub-folders of a folder are classes if all files lie in one. Each shape is centred and scaled to
-    [-extent, extent]; open surfaces, and parts with inverted faces, have an inside too (winding
-    number above 0.5 or below -0.5). Files other than ``.npz`` need trimesh.
+    [-extent, extent]. Inside is what its faces wind around (winding number above 0.5), each taken
+    once and turned outwards, which may be open: see ``inside``. Files other than ``.npz`` need
+    trimesh.
 
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
                 with d the distance, negative inside: 1 inside, 0.5 on the surface.
@@ -136,7 +156,7 @@ def read_meshes(
     grid = None if samples is not None else modality.grid()[0]
     row = _row_type(query, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
-    options = {"meshes": asdict(query), "grid": where, "limit": limit}
+    options = {"meshes": asdict(query), "grid": where, "limit": limit, "rule": RULE}
     loads, faults = [load for _, load in items], dict[int, InputError]()
     rows = _read_rows(files, options, loads, partial(_fill_row, query, row, grid), faults)
     found: NDArray[Any] = rows.view(row).reshape(-1)
@@ -149,16 +169,64 @@ def read_meshes(
     extras = {name: torch.from_numpy(found[name]) for name in parts}
     chosen = None if labels is None else [labels[i] for i in indices]
     split = (1.0, 0.0) if len(found) == 1 else split
-    return make_source(torch.from_numpy(found["values"]), chosen, split, shuffle, extras=extras)
+    short = [
+        f"mesh {i}" if root in files[:1] and len(items) > 1 else files[i].name for i in indices
+    ]
+    if target == "occupancy" and not found["facts"]["inside"].any():
+        raise InputError(_explain_no_inside(short, modality.size, samples))
+    summary = Summary("mesh", taken=_describe_facts(found["facts"], short))
+    return make_source(
+        torch.from_numpy(found["values"]), chosen, split, shuffle, extras=extras, summary=summary
+    )
+
+
+def _describe_facts(facts: NDArray[Any], names: Sequence[str]) -> dict[str, str]:
+    """The facts about all meshes in words, for the summary."""
+    inverted, turned = facts["inside_out"], facts["turned"] > 0
+    told = {
+        "closed": [("closed", facts["closed"]), ("open", ~facts["closed"])],
+        "orientation": [("inside out", inverted), ("turned in part", turned)],
+        "doubled": [("with doubled faces", facts["doubled"] > 0)],
+        "sheets": [("with sheets", facts["sheets"] > 0)],
+        "flat": [("with faces without area", facts["flat"] > 0)],
+        "others": [("with points, lines or cameras left out", facts["others"] > 0)],
+        "inside": [("without an inside", facts["inside"] == 0)],
+    }
+    words = {
+        aspect: ", ".join(_tell(what, which, names) for what, which in some if which.any())
+        for aspect, some in told.items()
+    }
+    return {aspect: text for aspect, text in words.items() if text}
+
+
+def _tell(what: str, which: NDArray[np.bool_], names: Sequence[str]) -> str:
+    """``closed`` where all are; ``8 closed``; ``2 open (a.obj, b.obj)``."""
+    if which.all():
+        return what
+    some = [names[i] for i in np.flatnonzero(which).tolist()]
+    return f"{len(some):,} {what}" + ("" if what == "closed" else f" ({list_names(some)})")
+
+
+def _explain_no_inside(names: Sequence[str], size: Sequence[int], samples: int | None) -> str:
+    one = (
+        f"{names[0]} has" if len(names) == 1 else f"none of {count_things(len(names), 'mesh')} has"
+    )
+    where = f"at {describe_size(size)} points" if samples is None else f"at {samples:,} samples"
+    which = "" if len(names) == 1 else f" ({list_names(names)})"
+    return (
+        f"source.path: {one} an inside {where}{which}: open sheets bound nothing, and thin parts "
+        "fall between the points. source.dilation = 0.05 thickens them, with target = "
+        '"occupancy" or "distance"; or close their surfaces.'
+    )
 
 
 def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
-    """The cached row of a mesh: its index, its frame and its values.
+    """The cached row of a mesh: its index, its facts, its frame and its values.
 
     With scattered samples it also has their coordinates, and points of the surface.
     """
     kind = "|u1" if query.target == "occupancy" else "<f4"
-    fields: list[Any] = [("index", "<i8"), ("frame", "<f8", (4,))]
+    fields: list[Any] = [("index", "<i8"), ("facts", FACTS), ("frame", "<f8", (4,))]
     shape: tuple[int, ...] = (1, *size)
     if query.samples is not None:
         fields += [("coords", "<f4", (query.samples, 3)), ("surface", "<f4", (query.surface, 3))]
@@ -169,8 +237,8 @@ def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
 def _read_rows(
     files: Sequence[Path],
     options: Mapping[str, Any],
-    items: Sequence[Callable[[], Mesh]],
-    fill: Callable[[int, Callable[[], Mesh]], NDArray[np.uint8]],
+    items: Sequence[Callable[[], FoundMesh]],
+    fill: Callable[[int, Callable[[], FoundMesh]], NDArray[np.uint8]],
     faults: dict[int, InputError],
 ) -> NDArray[np.uint8]:
     """Rows of all meshes that can be read, from the cache, which is filled part by part.
@@ -202,10 +270,16 @@ def _read_rows(
 
 
 def _fill_row(
-    query: Query, row: np.dtype[np.void], grid: Tensor | None, index: int, load: Callable[[], Mesh]
+    query: Query,
+    row: np.dtype[np.void],
+    grid: Tensor | None,
+    index: int,
+    load: Callable[[], FoundMesh],
 ) -> NDArray[np.uint8]:
     """One mesh as a row's bytes (1, bytes)."""
-    mesh, frame = normalize_mesh(load(), query.extent, query.centre)
+    loaded = load()
+    mesh, frame = normalize_mesh(loaded.mesh, query.extent, query.centre)
+    boundary = find_boundary(mesh)
     filled = np.zeros(1, row)
     filled["index"], filled["frame"] = index, frame.numpy()
     coords = grid
@@ -213,13 +287,19 @@ def _fill_row(
         coords = _sample_points(mesh, query, _seed_generator(query.seed, index))
         on, _ = sample_surface(mesh, query.surface, _seed_generator(query.seed, index, 1))
         filled["coords"], filled["surface"] = coords.numpy(), on.float().numpy()
-    filled["values"] = _compute_target(mesh, coords, query).numpy().reshape(row["values"].shape)
+    values = _compute_target(mesh, boundary, coords, query).numpy()
+    filled["values"] = values.reshape(row["values"].shape)
+    share = (values > (127 if query.target == "occupancy" else 0.5)).mean()
+    for name in ("closed", "inside_out", "turned", "doubled", "sheets"):
+        filled["facts"][name] = getattr(boundary, name)
+    for name, value in (("flat", loaded.flat), ("others", loaded.others), ("inside", share)):
+        filled["facts"][name] = value
     return filled.view(np.uint8).reshape(1, -1)
 
 
 def _load_meshes(
     root: Path, limit: int | None, large: bool
-) -> tuple[list[tuple[str, Callable[[], Mesh]]], list[Any] | None]:
+) -> tuple[list[tuple[str, Callable[[], FoundMesh]]], list[Any] | None]:
     """The meshes of an ``.npz``, each still to be checked, and their classes."""
     file, path = read_npz(root), quote_path(root)
     vertices = load_array(file, "verts", axes=(2,), large=large)
@@ -233,11 +313,11 @@ def _load_meshes(
             f"{path} has {len(ends_v)} vert_offsets and {len(ends_f)} face_offsets: "
             "both are one more than its meshes."
         )
-    items: list[tuple[str, Callable[[], Mesh]]] = []
+    items: list[tuple[str, Callable[[], FoundMesh]]] = []
     for i in range(min(len(ends_v) - 1, limit or len(ends_v))):
         name = f"mesh {i} of {path}"
         part = vertices[ends_v[i] : ends_v[i + 1]], faces[ends_f[i] : ends_f[i + 1]]
-        items.append((name, partial(as_mesh, *part, name)))
+        items.append((name, partial(check_mesh, *part, name)))
     labels = None
     if "category" in file:
         labels = read_labels(file, "category", len(ends_v) - 1, "meshes")
@@ -261,15 +341,14 @@ def _sample_points(mesh: Mesh, query: Query, generator: Generator) -> Tensor:
     return torch.cat([near, anywhere]).clamp(-1, 1).float()
 
 
-def _compute_target(mesh: Mesh, points: Tensor, query: Query) -> Tensor:
+def _compute_target(mesh: Mesh, boundary: Boundary, points: Tensor, query: Query) -> Tensor:
     """The data at points (n, 3): uint8, 0 or 255, for occupancy, else float32 in [0, 1]."""
-    if query.target == "occupancy":
-        if query.dilation == 0:
-            return inside(mesh, points, BETA).to(torch.uint8) * 255
-        within = signed_distance(mesh, points, BETA, most=2 * query.dilation) <= query.dilation
-        return within.to(torch.uint8) * 255
-    # Beyond the truncation the data are constant, so that larger distances are not needed.
-    far = (
-        signed_distance(mesh, points, BETA, most=query.truncation + query.dilation) - query.dilation
-    )
-    return (0.5 - far / (2 * query.truncation)).clamp(0, 1).float()
+    if query.target == "occupancy" and query.dilation == 0:
+        return inside(mesh, points, BETA, boundary).to(torch.uint8) * 255
+    # Beyond the most, data are constant, so that larger distances are not needed.
+    occupancy = query.target == "occupancy"
+    most = 2 * query.dilation if occupancy else query.truncation + query.dilation
+    far = signed_distance(mesh, points, BETA, most, boundary)
+    if occupancy:
+        return (far <= query.dilation).to(torch.uint8) * 255
+    return (0.5 - (far - query.dilation) / (2 * query.truncation)).clamp(0, 1).float()
