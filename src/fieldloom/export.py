@@ -288,7 +288,7 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: AnyPath)
 
 def _is_far(vertices: NDArray[np.float64]) -> bool:
     """Whether float32 would lose digits that coordinates relative to the centre keep."""
-    return bool(len(vertices)) and np.abs(vertices).max() > 2 * np.ptp(vertices, axis=0).max()
+    return bool(np.abs(vertices).max(initial=0) > 2 * np.ptp(vertices, axis=0).max(initial=0))
 
 
 def _glb(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> bytes:
@@ -341,7 +341,7 @@ def _stl(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> bytes:
 
 def _rows(vertices: NDArray[np.float64]) -> list[str]:
     """Coordinates as text, to a billionth of the mesh's size or better."""
-    size = np.ptp(vertices, axis=0).max(initial=0) if len(vertices) else 0
+    size = float((vertices.max(0) - vertices.min(0)).max())
     digits = 9 - math.floor(math.log10(size)) if size > 0 else 9
     form = f"%.{min(max(digits, 0), 300)}f"
     return [f"{form} {form} {form}" % (x, y, z) for x, y, z in vertices.tolist()]

@@ -121,7 +121,7 @@ def test_distances_have_the_sign_of_the_inside():
     far = signed_distance(wrong, POINTS[:500])
     assert torch.equal(far < 0, inside(wrong, POINTS[:500]))
     middle = signed_distance(wrong, torch.tensor([[0.0, 0.0, 0.0]], dtype=torch.float64))
-    assert middle.item() == pytest.approx(-0.3, abs=0.01)
+    assert middle.item() == pytest.approx(-0.3, abs=0.02)
 
 
 def test_the_boundary_does_not_depend_on_place_and_unit():
