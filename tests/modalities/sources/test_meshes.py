@@ -9,6 +9,7 @@ from fieldloom.geometry.inside import signed_distance, winding_number
 from fieldloom.geometry.mesh import Mesh, as_mesh, denormalize_mesh, normalize_mesh
 from fieldloom.modalities.grid import Placement
 from fieldloom.modalities.sources.meshes import read_meshes
+from fieldloom.modalities.sources.source import choose
 from fuzz import good
 from refusals import READERS, npz, refused
 from shared import shared
@@ -267,17 +268,20 @@ def test_numbers_that_are_none(tmp_path):
 
 
 def test_the_meshes_of_the_shared_folder():
-    source = read_meshes(grid(16), str(shared("data", "meshes_cc0.npz")), limit=8, split=(8, 0))
+    path = str(shared("data", "meshes_cc0.npz"))
+    source = read_meshes(grid(16), path, limit=8, split=(8, 0))
     filled = (source.data.tensor == 255).float().mean((1, 2, 3, 4))
     assert (filled > 0).sum() >= 6  # branches and a mirror may fall between the points
-    assert filled[6] > 0.05  # a car whose body is turned inside out
+    kinds = np.load(path)["category"].tolist()
+    car = list(choose(8, len(kinds), kinds)).index(6)
+    assert filled[car] > 0.05  # its body is turned inside out
     assert (filled < 0.5).all()
     assert source.data.frame.shape == (8, 4)
 
 
 def wrong_meshes(folder):
     """Nine files with 0.7^3 pi / 6 of the cube inside, and one without an inside."""
-    one, half = ball(24), ball(24).faces[:300]
+    one, half = ball(18), ball(18).faces[:200]
     hole = Mesh(one.vertices, one.faces[one.vertices[one.faces].mean(1)[:, 2] < 0.65])
     parts = {
         "a closed": one,
@@ -287,8 +291,8 @@ def wrong_meshes(folder):
         "e loose": loosen(one),
         "f hole": hole,
         "g hole": join(hole, flip(hole)),
-        "h turned": Mesh(one.vertices, np.concatenate([half, one.faces[300:, ::-1]])),
-        "i over": join(one, flip(move(ball(24, 0.25), 0.35))),
+        "h turned": Mesh(one.vertices, np.concatenate([half, one.faces[200:, ::-1]])),
+        "i over": join(one, flip(move(ball(18, 0.25), 0.35))),
         "j sheet": sheet(),
     }
     for name, mesh in parts.items():
@@ -298,7 +302,7 @@ def wrong_meshes(folder):
 def test_the_inside_of_wrong_meshes_and_what_is_said_of_them(tmp_path):
     wrong_meshes(tmp_path)
     share = np.pi * 0.9**3 / 6
-    asks = [dict(), dict(samples=1500, near_surface=0.0, surface=8)]
+    asks = [dict(), dict(samples=800, near_surface=0.0, surface=8)]
     for ask in [*asks, asks[1] | {"target": "distance"}]:
         read = lambda ask=ask: read_meshes(
             grid(16), str(tmp_path), split=(10, 0), shuffle=False, **ask
@@ -306,7 +310,7 @@ def test_the_inside_of_wrong_meshes_and_what_is_said_of_them(tmp_path):
         source = read()
         values = source.data.as_float().tensor.flatten(1)
         inside = (values > 0.5).double().mean(1)
-        torch.testing.assert_close(inside[:9], torch.full((9,), share).double(), atol=0.04, rtol=0)
+        torch.testing.assert_close(inside[:9], torch.full((9,), share).double(), atol=0.06, rtol=0)
         if not ask:  # the same points in all
             assert (inside[:8] - inside[0]).abs().max() < 0.006  # the holes
             assert 0 < inside[8] - inside[0] < 0.012  # a bump

@@ -176,22 +176,23 @@ def test_clouds_and_compressed_files_are_said_to_be_so(tmp_path):
 
 def test_what_a_file_holds_beside_its_surface_is_said(tmp_path):
     trimesh = pytest.importorskip("trimesh")
-    cube = box()
+    cube, folder = box(), tmp_path / "meshes"
+    folder.mkdir()
     lines = [*(f"v {x} {y} {z}" for x, y, z in cube.vertices), "l 1 2", "f 1 1 2"]
     lines += [f"f {a} {b} {c}" for a, b, c in cube.faces + 1]
-    write(tmp_path / "a.obj", "\n".join(lines).encode())
+    write(folder / "a.obj", "\n".join(lines).encode())
     ply = PLY.format("ascii 1.0", 8) + FACES.format(12).replace(
         "end_header", "element edge 1\nproperty int vertex1\nproperty int vertex2\nend_header"
     )
     rows = [*(f"{x} {y} {z}" for x, y, z in cube.vertices)]
     rows += [*(f"3 {a} {b} {c}" for a, b, c in cube.faces), "0 1", ""]
-    write(tmp_path / "b.ply", (ply + "\n".join(rows)).encode())
+    write(folder / "b.ply", (ply + "\n".join(rows)).encode())
     scene = trimesh.Scene(
         [trimesh.Trimesh(cube.vertices, cube.faces), trimesh.PointCloud(np.eye(3))]
     )
-    write(tmp_path / "c.glb", scene.export(file_type="glb"))
+    write(folder / "c.glb", scene.export(file_type="glb"))
     for _ in range(2):  # from the files, and from the cache
-        source = read_meshes(grid(), str(tmp_path), split=(3, 0))
+        source = read_meshes(grid(), str(folder), split=(3, 0))
         assert source.summary.describe() == (
             "3 meshes, 8 x 8 x 8, closed, 1 with faces without area (a.obj), with points, lines or "
             "cameras left out"

@@ -19,6 +19,7 @@ from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
+from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.images import SUFFIXES as IMAGE_SUFFIXES
 from fieldloom.modalities.sources.images import crop_and_resize, open_image, to_grey_or_rgb
 from fieldloom.modalities.sources.source import Filter, Source, make_source
@@ -121,12 +122,7 @@ def _thin_frames(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.
 
 def _find_frames(root: Path) -> list[Path]:
     """The images in a folder, in the order of their names."""
-    try:
-        files = sorted(
-            f for f in root.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()
-        )
-    except OSError as error:
-        raise InputError(f"{quote_path(root)} cannot be read: {shorten(str(error))}.") from None
+    files = [f for f in list_folder(root) if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
     if not files:
         raise InputError(f"source.path = {quote_path(root)} holds no images: no video is there.")
     return files
