@@ -282,13 +282,17 @@ def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: AnyPath)
             raise InputError(f"{what}: {_describe(rows)} is not (rows, 3).")
     if path.suffix not in MESHES:
         raise InputError(f"'{path.name}': a mesh is written as one of {', '.join(MESHES)}.")
+    if not len(faces) or not np.isfinite(vertices).all():
+        raise InputError(f"'{path.name}': a mesh has at least one face, and finite vertices.")
+    if np.min(faces) < 0 or np.max(faces) >= len(vertices):
+        raise InputError(f"'{path.name}': faces count vertices from 0 to {len(vertices) - 1}.")
     pack = {".glb": _glb, ".ply": _ply, ".obj": _obj, ".stl": _stl, ".off": _off}[path.suffix]
     return write_bytes(pack(np.asarray(vertices, np.float64), np.asarray(faces, np.int64)), path)
 
 
 def _is_far(vertices: NDArray[np.float64]) -> bool:
     """Whether float32 would lose digits that coordinates relative to the centre keep."""
-    return bool(np.abs(vertices).max(initial=0) > 2 * np.ptp(vertices, axis=0).max(initial=0))
+    return bool(np.abs(vertices).max() > 2 * np.ptp(vertices, axis=0).max())
 
 
 def _glb(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> bytes:

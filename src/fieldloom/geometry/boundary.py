@@ -224,7 +224,7 @@ def _see(
     corners = (triangles(mesh) - (low + high) / 2) / (high - low).max()
     face, points = _place_points(corners, part, size)
     normals = face_normals(mesh)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), TINY)
     count, of = part.max() + 1, part[face]
     total, free, even = np.zeros(count), np.zeros((2, count)), np.zeros((2, count))
     for direction in _directions():
@@ -235,7 +235,7 @@ def _see(
         for side, met in enumerate(np.where(cosine > 0, crossings, crossings[::-1])):
             free[side] += np.bincount(of, weight * (met == 0), count)
             even[side] += np.bincount(of, weight * (met % 2 == 0), count)
-    return free / total, even / total
+    return free / np.maximum(total, TINY), even / np.maximum(total, TINY)
 
 
 def _directions() -> NDArray[np.float64]:

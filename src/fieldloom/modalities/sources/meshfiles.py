@@ -80,7 +80,7 @@ def read_mesh(file: Path, large: bool = False) -> FoundMesh:
 def _count_others(kind: str, content: bytes) -> int:
     """Points and lines of an OBJ or PLY file, cameras of a GLB file."""
     if kind == "obj":
-        return len(re.findall(rb"^\s*[lp]\s", content, re.MULTILINE))
+        return len(re.findall(rb"^[ \t]*[lp][ \t]", content, re.MULTILINE))
     if kind == "ply":
         head = content.partition(b"end_header")[0]
         edges = re.search(rb"^element\s+edge\s+(\d{1,18})", head, re.MULTILINE)
@@ -93,7 +93,7 @@ def _count_from_first(content: bytes) -> bytes:
 
     Negative indices count back from the line that they stand in, -1 is the last vertex before it.
     """
-    if not re.search(rb"^\s*f\b.*[\s/](?:-|0+(?:[\s/]|$))", content, re.MULTILINE):
+    if not re.search(rb"^[ \t]*f\b.*[ \t/](?:-|0+(?:[\s/]|$))", content, re.MULTILINE):
         return content
     seen, lines = {b"v": 0, b"vt": 0, b"vn": 0}, content.replace(b"\\\n", b"").splitlines()
     for number, line in enumerate(lines):
