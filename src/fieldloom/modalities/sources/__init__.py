@@ -54,12 +54,14 @@ def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
     arrays, voxels, meshes, a scene or a folder of scenes. Of a folder that holds several kinds the
     first of scenes, meshes, voxels, images is taken, and the summary tells what is passed over.
     own: the name of a run's source, which is preferred where it reads such a path, too: ``image``
-    one image, ``video`` a folder of frames or a GIF.
+    one image, ``video`` a folder of frames or a GIF, ``audio`` the sound of a film.
     """
     found = find_path(path)
     kinds = _kinds_of_folder(found) if found.is_dir() else [_kind_of_file(found)]
     name = own if own in kinds else kinds[0]
     if "folder" in kinds and (own == "video" or (own == "image" and found.is_file())):
+        name = own
+    if name == "video" and own == "audio":
         name = own
     whole = {} if name in SINGLE else {"split": [1.0, 0.0], "shuffle": False}
     return {"name": name, "path": path} | whole
