@@ -307,7 +307,7 @@ def _count_crossings(
         a, b, c = depth[face].T
         ahead = a + u * (b - a) + v * (c - a) - depths[row]
         for k, far in enumerate((ahead, -ahead)):
-            met[k] += np.bincount(row[far > TOUCH], minlength=len(points))
+            met[k, first:last] = np.bincount(row[far > TOUCH] - first, minlength=last - first)
         first = last
     return met
 
