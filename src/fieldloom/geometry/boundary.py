@@ -16,8 +16,8 @@ from fieldloom.geometry.mesh import Mesh, areas, face_normals, triangles
 
 DIRECTIONS = 13
 """Lines through each point of a surface, along which both of its sides look."""
-LOOKS, FEWEST, MOST = 2**14, 4, 256
-"""Points that look, of all parts together; of one part at least and at most."""
+WORK, MOST = 2**17, 256
+"""Faces that all parts' points may have before them, and the most points of one part."""
 HIDDEN = 0.02
 """A part is hidden where a smaller share of the lines leaves it freely on either side."""
 EQUAL = 0.9
@@ -200,7 +200,7 @@ def _look(
 
     stored: parts whose orientation the file has.
     """
-    free, even = _see(mesh, parts.part, size)
+    free, even = _see(mesh, parts.part)
     hidden = free.max(0) < HIDDEN
     front, back = np.where(hidden, even, free)
     turn = np.where(back > front, -1, 1)
@@ -213,16 +213,14 @@ def _look(
     return turn, sheet
 
 
-def _see(
-    mesh: Mesh, part: NDArray[np.int64], size: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _see(mesh: Mesh, part: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Shares of the lines from each part that meet no face, and an even number: (2, parts) each.
 
     The first row is of the front, the second of the back. Lines count by their cosine.
     """
     low, high = mesh.vertices[mesh.faces].min((0, 1)), mesh.vertices[mesh.faces].max((0, 1))
     corners = (triangles(mesh) - (low + high) / 2) / (high - low).max()
-    face, points = _place_points(corners, part, size)
+    face, points = _place_points(corners, part)
     normals = face_normals(mesh)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), TINY)
     count, of = part.max() + 1, part[face]
@@ -250,14 +248,16 @@ def _directions() -> NDArray[np.float64]:
 
 
 def _place_points(
-    corners: NDArray[np.float64], part: NDArray[np.int64], size: NDArray[np.float64]
+    corners: NDArray[np.float64], part: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Points that are spread over the area of each part, and the faces that they lie on."""
+    size = areas(Mesh(corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3)))
     order = np.argsort(part, kind="stable")
     ends = np.cumsum(size[order])
     whole = np.bincount(part, size)
     first = np.cumsum(whole) - whole
-    each = min(max(LOOKS // len(whole), FEWEST), MOST)
+    depth = 1 + size.sum()  # about as many faces stand along a line, in a unit cube
+    each = min(max(int(WORK / (len(whole) * depth)), 1), MOST)
     wanted = first[:, None] + whole[:, None] * (np.arange(each) + 0.5) / each
     face = order[np.minimum(np.searchsorted(ends, wanted.reshape(-1)), len(order) - 1)]
     # Roberts 2018, the R2 sequence: fractions of multiples of powers of the plastic number.
