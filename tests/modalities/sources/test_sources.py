@@ -71,7 +71,7 @@ def packed_of(reader: str, path, labels: np.ndarray) -> tuple[Grid, str, dict]:
         return SHAPE, npz(path, x=cells, kind=labels), given
     elif reader == "meshes":
         box = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
-        verts = np.concatenate([box * [level, 1, 1] for level in LEVELS]).astype(np.float32)
+        verts = np.concatenate([box * level for level in LEVELS]).astype(np.float32)
         faces = np.tile([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], (8, 1))
         ends = {"vert_offsets": np.arange(9) * 4, "face_offsets": np.arange(9) * 4}
         return SHAPE, npz(path, verts=verts, faces=faces, category=labels, **ends), {}
