@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import PRIORS
 from fieldloom.progress import announce
 from fieldloom.renderers import RENDERERS, Volume
-from fieldloom.settings import parse_settings, parse_stage
+from fieldloom.settings import Evaluation, Stage, parse_settings, parse_stage
 from fieldloom.system import System
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
@@ -99,6 +99,49 @@ def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) 
     elif not isinstance(recipe, Mapping):
         raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
     return recipes.resolve(recipe, overrides)
+
+
+PLAIN: Mapping[str, Any] = {"seed": int, "format": int, "loss": str, "recipe": str, "paper": str}
+"""Keys of a recipe that are no tables, with their types."""
+
+SETTINGS: Mapping[str, Any] = {"train": Stage, "evaluate": Evaluation}
+"""Tables of a recipe that are settings and no parts."""
+
+
+def parse_overrides(
+    recipe: recipes.Recipe, overrides: Iterable[str], permit: Permit = NOTHING
+) -> list[recipes.Recipe]:
+    """Layers over a recipe from ``"a.b=value"`` strings; values are read by the type of their key.
+
+    ``source.path=2024-05-01`` is a path, ``field.width=64`` a number. The types are those of the
+    parts that the recipe names when all overrides are applied (``registry.parse_value``). Names come
+    first, whatever their order, since another name replaces the whole part.
+    """
+    split = sorted(map(recipes.split_override, overrides), key=lambda one: one[0][-1] != "name")
+    draft = recipe
+    for keys, raw in split:
+        draft = recipes.resolve(
+            draft, recipes.nest(keys, registry.parse_value(raw, Any)), warn=False
+        )
+    return [
+        recipes.nest(keys, registry.parse_value(raw, annotation_of(draft, keys, permit)))
+        for keys, raw in split
+    ]
+
+
+def annotation_of(recipe: recipes.Recipe, keys: Sequence[str], permit: Permit = NOTHING) -> Any:
+    """The type of a key of a recipe; Any where it has none."""
+    section, *rest = keys
+    if section in PLAIN and not rest:
+        return PLAIN[section]
+    if section in TABLES:
+        return registry.annotation_of(section, recipe.get(section), rest, TABLES, permit)
+    if section == "train":
+        rest = rest[1:]
+    if section in SETTINGS and rest:
+        table = {section: {"settings": SETTINGS[section]}}
+        return registry.annotation_of(section, "settings", rest, table)
+    return Any
 
 
 def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
