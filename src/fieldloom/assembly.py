@@ -117,12 +117,12 @@ def parse_overrides(
     parts that the recipe names when all overrides are applied (``registry.parse_value``). Names come
     first, whatever their order, since another name replaces the whole part.
     """
-    split = sorted(map(recipes.split_override, overrides), key=lambda one: one[0][-1] != "name")
+    split = [recipes.split_override(text) for text in overrides]
+    split.sort(key=lambda one: one[0][-1] != "name")
     draft = recipe
     for keys, raw in split:
-        draft = recipes.resolve(
-            draft, recipes.nest(keys, registry.parse_value(raw, Any)), warn=False
-        )
+        layer = recipes.nest(keys, registry.parse_value(raw, Any))
+        draft = recipes.resolve(draft, layer, warn=False)
     return [
         recipes.nest(keys, registry.parse_value(raw, annotation_of(draft, keys, permit)))
         for keys, raw in split

@@ -24,9 +24,17 @@ LONGEST = 120
 """Characters of a value that a message shows."""
 
 
+def escape_bytes(text: str) -> str:
+    """Text with the bytes of a file's name that are not UTF-8 written as ``\\xe9``.
+
+    Python holds such bytes as lone surrogates (PEP 383), which no UTF-8 file can hold.
+    """
+    return "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
+
+
 def printable(text: str) -> str:
     """Text on one line, without the escape sequences that a name may hold."""
-    return "".join(c if c.isprintable() else " " for c in text).rstrip()
+    return "".join(c if c.isprintable() else " " for c in escape_bytes(text)).rstrip()
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:

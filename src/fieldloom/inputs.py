@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fieldloom.assembly import open_source
 from fieldloom.modalities.sources import SOURCES, Source, spec_of
+from fieldloom.modalities.sources.files import path_to_text
 from fieldloom.preparation import check_same_data
 from fieldloom.registry import hints_of
 from fieldloom.system import System
@@ -27,6 +28,7 @@ def source_of(system: System, path: str | Path | None = None) -> Source:
         return source
     own = system.settings.source
     spec = spec_of(str(path), own.get("name"))
+    spec["path"] = path_to_text(spec["path"])
     if own.get("name") == spec["name"]:  # read as in training
         spec = {**own, **spec}
         for key in ("limit", "key", "label", "prefix"):

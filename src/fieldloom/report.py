@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fieldloom import atomic, export
 from fieldloom.engine.run import Run
+from fieldloom.errors import printable
 from fieldloom.evaluation import Result
 from fieldloom.evaluation.plots import figure_to_png
 from fieldloom.modalities.modality import Resolution
@@ -241,7 +242,7 @@ def html_page(run: Run, system: System, result: Result, images: dict[str, ImageF
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, image in images.items()
     )
-    title = escape(settings.title or run.folder.name)
+    title = escape(printable(settings.title or run.folder.name))
     origin = ", ".join(
         [*([escape(settings.paper)] if settings.paper else []), f"seed {escape(settings.seed)}"]
     )

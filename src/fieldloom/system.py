@@ -17,7 +17,7 @@ from fieldloom.arguments import Array, as_cameras, as_data, as_numbers, as_value
 from fieldloom.decoding import evaluate_codes
 from fieldloom.encoders import Encoder, Nothing, OnStep
 from fieldloom.encoders.refinement import What, check_refinement, refine_batches
-from fieldloom.errors import InputError, quote, unknown
+from fieldloom.errors import InputError, escape_bytes, quote, unknown
 from fieldloom.family import Family
 from fieldloom.geometry.mesh import Mesh
 from fieldloom.interpolation import interpolate_codes
@@ -441,7 +441,7 @@ class System(nn.Module):
 
     def class_of(self, label: str) -> int:
         """The number of a class by its name, or by its number as text. Raises InputError."""
-        names = self.settings.names
+        names, label = self.settings.names, escape_bytes(label)
         if not names:
             raise InputError(f"label = {quote(label)}: the classes of this run have no names.")
         if label in names:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote
+from fieldloom.errors import InputError, escape_bytes, quote
 from fieldloom.modalities.sources.summary import (
     NO_SUMMARY,
     Summary,
@@ -191,7 +191,9 @@ def make_source(
     data = Data(values, cameras, label=label, **extras)
     train, test = divide(count, split, shuffle)
     told = _complete(summary, data, names, len(train), len(test))
-    return Source(data, names, train, test, filter, dict(suggests or {}), told)
+    return Source(
+        data, tuple(map(escape_bytes, names)), train, test, filter, dict(suggests or {}), told
+    )
 
 
 def _complete(summary: Summary, data: Data, names: Sequence[str], train: int, test: int) -> Summary:
