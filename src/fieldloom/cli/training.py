@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,6 @@ from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
 from fieldloom.cli.runs import parse_overrides
 from fieldloom.errors import InputError
-
-if TYPE_CHECKING:
-    from fieldloom.recipe import Recipe
 
 
 class StageOf(StrEnum):
@@ -55,7 +52,7 @@ def train(
         raise InputError("--run '' names no folder.")
     own = Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
     folder = own if run is None else Path(run)
-    path = new_path_of(loaded, set_ or [], seed, fields) if resume else None
+    path = new_path_of(folder, set_ or [], seed, fields) if resume else None
 
     from fieldloom.drawing import draw_fit
     from fieldloom.inputs import source_of
@@ -82,15 +79,17 @@ def train(
 
 
 def new_path_of(
-    recipe: Recipe, overrides: list[str], seed: int | None, fields: Path | None
+    folder: Path, overrides: list[str], seed: int | None, fields: Path | None
 ) -> str | None:
     """The new path of a resumed run's data, where the options give one.
 
     Raises InputError for options that would change the run's recipe or its fields.
     """
+    from fieldloom.engine.run import Run
     from fieldloom.recipe import parse_new_path
 
-    changes = parse_overrides(recipe, overrides)
+    run = Run(folder)
+    changes = parse_overrides(run.read_recipe() if run.exists else {}, overrides)
     path = parse_new_path(changes[0]) if len(changes) == 1 else None
     if seed is not None or (overrides and path is None):
         raise InputError(
