@@ -12,6 +12,7 @@ import torch
 from fieldloom import memory, registry
 from fieldloom import recipe as recipes
 from fieldloom.aliases import NAMES
+from fieldloom.arguments import check_range
 from fieldloom.codecs import CODECS
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.denoisers import DENOISERS
@@ -29,6 +30,7 @@ from fieldloom.progress import announce
 from fieldloom.renderers import RENDERERS, Volume
 from fieldloom.settings import Evaluation, Stage, parse_settings, parse_stage
 from fieldloom.system import System
+from fieldloom.types import Data
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "source": SOURCES,
@@ -114,8 +116,8 @@ def parse_overrides(
     """Layers over a recipe from ``"a.b=value"`` strings; values are read by the type of their key.
 
     ``source.path=2024-05-01`` is a path, ``field.width=64`` a number. The types are those of the
-    parts that the recipe names when all overrides are applied (``registry.parse_value``). Names come
-    first, whatever their order, since another name replaces the whole part.
+    parts that the recipe names when all overrides are applied (``registry.parse_value``). Names
+    come first, whatever their order, since another name replaces the whole part.
     """
     split = [recipes.split_override(text) for text in overrides]
     split.sort(key=lambda one: one[0][-1] != "name")
@@ -187,7 +189,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     make = partial(registry.build, tables=TABLES, permit=permit)
     require_sections(recipe)
     settings = parse_settings(recipe)
-    modality = make("modality", recipe["modality"])
+    modality = make_modality(recipe["modality"], permit)
     render = make("renderer", recipe.get("renderer", "direct"))
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
         raise InputError(
@@ -276,5 +278,51 @@ def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOT
         raise InputError(
             f"source: a reader returned a {kind}; it must return a Source, as make_source makes it."
         )
+    spec = recipe["source"]
+    if (spec if isinstance(spec, str) else spec.get("name")) not in SOURCES:
+        check_source(source, modality)
     announce(f"read: {source.summary.describe()}")
     return source
+
+
+def check_source(source: Source, modality: Modality) -> None:
+    """Raise InputError where a reader beyond the package's own gives what its data cannot be."""
+    data: Any = source.data
+    if not isinstance(data, Data):
+        kind = type(data).__name__
+        raise InputError(f"source: the reader's data are a {kind}: Data(values, ...) is needed.")
+    modality.check_data(data)
+    if isinstance(data.values, torch.Tensor):
+        check_range(data.values, "source: the reader's data")
+    for name, part in (("train", source.train), ("test", source.test)):
+        whole = isinstance(part, torch.Tensor) and part.dtype == torch.int64 and part.ndim == 1
+        if not whole or (len(part) and not 0 <= int(part.min()) <= int(part.max()) < len(data)):
+            raise InputError(
+                f"source: the reader's {name} is no tensor (n,) of indices below {len(data)}."
+            )
+    if not len(source.train):
+        raise InputError("source: the reader gives no data to train on.")
+    label = data.label
+    if label is not None and not 0 <= int(label.min()) <= int(label.max()) < len(source.names):
+        raise InputError(
+            f"source: the reader's labels go from {int(label.min())} to {int(label.max())}, and "
+            f"names has {len(source.names)} classes."
+        )
+
+
+def make_modality(spec: Any, permit: Permit = NOTHING) -> Modality:
+    """The modality that a recipe's section describes.
+
+    Raises InputError, as ``registry.build`` does, and for a class that does not say what it must.
+    """
+    made = registry.build("modality", spec, TABLES, permit)
+    for name in ("coord_dim", "channels"):
+        if not isinstance(getattr(made, name, None), int):
+            raise InputError(
+                f"modality {type(made).__name__} states no {name}: a whole number, as an attribute "
+                "of the class, or set where it is made."
+            )
+    for name in ("shape", "grid"):
+        if getattr(type(made), name) is getattr(Modality, name):
+            raise InputError(f"modality {type(made).__name__} has no method '{name}' of its own.")
+    return made

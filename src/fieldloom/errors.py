@@ -60,7 +60,7 @@ def quote_path(path: str | PathLike[str]) -> str:
 def unknown(what: str, name: str, names: Iterable[str]) -> InputError:
     """The error for a name that is not in a table, with the nearest right one."""
     names = sorted(names)
-    near = get_close_matches(name[:LONGEST], names, n=1, cutoff=0.5)
+    near = get_close_matches(name[:LONGEST], names, n=1, cutoff=0.65)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     there = ", ".join(names) or "none"
     return InputError(f"unknown {what} '{shorten(name)}'{hint} There are: {there}.")

@@ -8,14 +8,19 @@ from typing import Any
 
 import torch
 
-from fieldloom.assembly import TABLES, assemble, open_source, require_sections
+from fieldloom.assembly import (
+    TABLES,
+    assemble,
+    make_modality,
+    open_source,
+    require_sections,
+)
 from fieldloom.engine import device as devices
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.sources.files import locate, path_to_text
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import Recipe, merge
-from fieldloom.registry import build as make
 from fieldloom.registry import find, hints_of
 from fieldloom.settings import parse_settings
 
@@ -29,7 +34,7 @@ def prepare(
     the micro-batch is chosen once, and reused on resume. Raises InputError where data have changed.
     """
     require_sections(recipe)
-    modality = make("modality", recipe["modality"], TABLES, permit)
+    modality = make_modality(recipe["modality"], permit)
     recipe = make_path_absolute(recipe)
     source = open_source(recipe, modality, permit)
     recipe = add_suggestions(recipe, source, permit)

@@ -20,7 +20,7 @@ from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.run import DATA, FINGERPRINTED, SHARDS, Run
 from fieldloom.engine.training_memory import check_training_memory
-from fieldloom.errors import InputError, Interrupted
+from fieldloom.errors import InputError
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import AnyBatch, CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
@@ -83,10 +83,7 @@ def train(
             begin_run(system, run, where, fields)
         run.write_json(DATA, source.summary.facts())
         todo = [name for name in todo if name not in system.finished]
-        try:
-            _train_stages(system, source, stages, todo, run, where, on_codec)
-        except Interrupted as stop:
-            raise Interrupted(f"{stop}; --resume goes on from here.") from None
+        _train_stages(system, source, stages, todo, run, where, on_codec)
         return system
 
 

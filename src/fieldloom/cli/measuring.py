@@ -67,10 +67,10 @@ def report_folder(run: Path, source: str | None, out: Path | None) -> Path:
     folder = out or run / name
     if folder.resolve() == run.resolve() and source is None:
         return run
-    if not has_key(folder / "report.json", "figures"):
+    if out is not None or not has_key(folder / "report.json", "figures"):
         return output(run, folder)
     check_not_own(folder)  # its old report is replaced
-    return output(run, None, str(folder.relative_to(run))) if folder.is_relative_to(run) else folder
+    return output(run, None, name)
 
 
 def measure(

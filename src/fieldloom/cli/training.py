@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ from fieldloom.cli.console import say
 from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
 from fieldloom.cli.runs import parse_overrides
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, Interrupted
 
 
 class StageOf(StrEnum):
@@ -61,21 +63,31 @@ def train(
 
     if resume:
         check_resumed(folder, loaded["recipe"])
-    system = start(
-        loaded,
-        str(folder),
-        stage.value,
-        device.value,
-        resume,
-        on_codec=partial(report_upper_bound, folder),
-        fields=fields,
-        permit=permit(),
-        path=path,
-    )
+    with say_what_resumes("--resume"):
+        system = start(
+            loaded,
+            str(folder),
+            stage.value,
+            device.value,
+            resume,
+            on_codec=partial(report_upper_bound, folder),
+            fields=fields,
+            permit=permit(),
+            path=path,
+        )
     say(f"trained: {folder}")
     if "field" in system.finished and not system.family.has_code:
         for line in draw_fit(system, source_of(system), folder):
             say(line)
+
+
+@contextmanager
+def say_what_resumes(what: str) -> Iterator[None]:
+    """A context whose interruptions say by what the run goes on."""
+    try:
+        yield
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; {what} goes on from here.") from None
 
 
 def new_path_of(
@@ -117,7 +129,8 @@ def demo(
 
     began = time.monotonic()
     trained = (out / "report.json").is_file()
-    system = start(load("mnif:digits"), str(out), "all", device.value, resume=Run(out).exists)
+    with say_what_resumes("the same command"):
+        system = start(load("mnif:digits"), str(out), "all", device.value, resume=Run(out).exists)
     took = None if trained else time.monotonic() - began
     measure(out, system, source_of(system), 64, seconds=took)
     say(

@@ -367,6 +367,8 @@ def save(system: System, folder: str | Path) -> Path:
 
     Raises InputError where the folder holds a run already.
     """
+    if isinstance(folder, System) or not isinstance(system, System):
+        raise InputError("save: a system, and then the folder of its run: save(system, folder).")
     run = Run(folder)
     if run.exists or run.folder.is_file():
         what = "holds a run already" if run.exists else "is a file"
