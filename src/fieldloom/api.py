@@ -11,7 +11,7 @@ from fieldloom import evaluation, report, training
 from fieldloom.assembly import read_recipe
 from fieldloom.atomic import as_path
 from fieldloom.codes.bulk import EncodedSet
-from fieldloom.codes.files import Format, encode_into, format_of, is_begun
+from fieldloom.codes.files import Format, encode_into, format_of, is_begun, is_encoded
 from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.lock import is_occupied
 from fieldloom.engine.run import Run, load
@@ -137,7 +137,7 @@ def encode(
     """
     path = as_path(path)
     kind = format_of(path) if format is None else format
-    if kind != "shards" and not is_begun(path, kind):
+    if kind != "shards" and not (is_begun(path, kind) and is_encoded(path)):
         check_free(path, overwrite)
     system = _system(system)
     data, indices = held_out_part(system, source)

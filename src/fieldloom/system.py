@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -131,7 +131,7 @@ class System(nn.Module):
             "system.reconstruct(data) is."
         )
 
-    def to(self, *given: Any, **named: Any) -> Self:
+    def to(self, *given: Any, **named: Any) -> System:
         """The system on another device, or of another dtype, as of ``nn.Module``.
 
         Raises InputError for a device that there is not.
@@ -448,7 +448,7 @@ class System(nn.Module):
         label: a class's name or number, or one for each datum; None: any class. cameras: as of
         ``decode``.
         """
-        check_whole("count", count, 1)
+        self.prior_for(count)
         self.check_memory(count, resolution, self.choose_cameras(cameras))  # before codes are drawn
         return self.decode(self.sample_codes(count, label, seed, **options), resolution, cameras)
 
@@ -460,21 +460,26 @@ class System(nn.Module):
         Raises InputError where there is no trained prior, and for labels and options that it does
         not have.
         """
-        if self.prior is None:
-            raise InputError("this recipe has no prior to sample from.")
-        if not self.generates:
-            raise InputError("the prior is not trained yet: --stage prior with --resume trains it.")
+        prior = self.prior_for(count)
         self.eval()
-        check_whole("count", count, 1)
         check_whole("seed", seed)
-        numbers = math.prod(self.family.code_shape)
-        memory.check(f"{count} codes", 2 * memory.FLOAT * count * numbers, self.permit)
         number = lambda x: self.class_of(x) if isinstance(x, str) else x
         chosen: Any = (
             [number(x) for x in label] if isinstance(label, list | tuple) else number(label)
         )
         generator = Generator().manual_seed(seed)
-        return self.prior.sample(count, chosen, generator=generator, **options)
+        return prior.sample(count, chosen, generator=generator, **options)
+
+    def prior_for(self, count: int) -> Prior:
+        """The prior. Raises InputError where there is none that draws as many codes."""
+        if self.prior is None:
+            raise InputError("this recipe has no prior to sample from.")
+        if not self.generates:
+            raise InputError("the prior is not trained yet: --stage prior with --resume trains it.")
+        check_whole("count", count, 1)
+        numbers = math.prod(self.family.code_shape)
+        memory.check(f"{count} codes", 2 * memory.FLOAT * count * numbers, self.permit)
+        return self.prior
 
     def class_of(self, label: str) -> int:
         """The number of a class by its name, or by its number as text. Raises InputError."""
@@ -498,7 +503,8 @@ class System(nn.Module):
         if a.shape != b.shape:
             raise InputError(f"a and b: the shapes {tuple(a.shape)} and {tuple(b.shape)} differ.")
         own = (self.modality.channels, *self.modality.shape())
-        if tuple(a.shape) == (1, *self.family.code_shape) != own:
+        codes = (tuple(self.family.code_shape), (1, *self.family.code_shape))
+        if tuple(a.shape) in codes and tuple(a.shape) != own:
             raise InputError(
                 f"a and b: the shape {tuple(a.shape)} is that of codes, and data {own} go here: "
                 "interpolate_codes takes codes."

@@ -53,6 +53,15 @@ def test_list(cli):
     assert "fourier-mlp" in fields
     for group in ("conditioners", "encoders", "priors", "modalities", "sources"):
         assert f"{group}:" in cli("list", group).stdout
+    for line in cli("list").stdout.splitlines():  # whole sentences, of every name
+        if (
+            line.startswith("  ")
+            and "of an installed package" not in line
+            and ", " not in line[:40]
+        ):
+            assert line.endswith((".", ":")) or "tiny" in line, line
+    assert "step: The rate times `factor` after every" in cli("list", "schedules").stdout
+    assert "sgd: Gradient descent" in cli("list", "optimizers").stdout
     fails(cli, 2, "unknown list 'feilds'; did you mean 'fields'?", "list", "feilds")
 
 

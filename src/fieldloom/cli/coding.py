@@ -235,6 +235,7 @@ def sample(
     options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
                            top_p=top_p, temperature=temperature)  # fmt: skip
     sizes = parse_resolution(resolution)
+    system.prior_for(count)
     system.check_memory(count, sizes)  # before codes are drawn
     codes = system.sample_codes(count, label, seed, **options)
     sheet = write_sheet(system, codes, path, sizes)

@@ -152,13 +152,18 @@ class Modality:
         shape, channels, axes = data.shape, self.channels, len(self.shape())
         if len(shape) == 2 + axes and shape[1] == channels and 0 not in shape[2:]:
             return
+        last = shape[-1] == channels
         hint = ""
-        if len(shape) == 1 + axes and shape[0] == channels:
+        if len(shape) == axes and channels == 1:
+            hint = ": batch and channel are missing, as data[None, None] adds them"
+        elif len(shape) == 1 + axes and shape[0] == channels:
             hint = ": the batch axis is missing, as data[None] adds it"
+        elif len(shape) == 1 + axes and last:
+            hint = ": channels come last there, and the batch is missing: data.movedim(-1, 0)[None]"
         elif len(shape) == 1 + axes and channels == 1:
             hint = ": the channel axis is missing, as data[:, None] adds it"
-        elif shape[-1] == channels and len(shape) in (1 + axes, 2 + axes):
-            hint = f": channels come last there, as data.movedim(-1, {-1 - axes}) moves them"
+        elif len(shape) == 2 + axes and last:
+            hint = ": channels come last there, as data.movedim(-1, 1) moves them"
         names = ", ".join(["axis"] * axes)
         raise InputError(f"data of the shape {shape} is not (batch, {channels}, {names}){hint}.")
 
