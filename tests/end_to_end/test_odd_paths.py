@@ -7,10 +7,15 @@ import tomllib
 
 import numpy as np
 import pytest
+import torch
+import trimesh
 from PIL import Image
 
 import fieldloom
+from fieldloom import export
+from fieldloom.assembly import make_modality, open_source
 from fieldloom.inputs import source_of
+from fieldloom.modalities.sources.files import path_to_text
 from fieldloom.recipe import load
 
 LATIN = os.fsdecode(b"caf\xe9")  # is not UTF-8
@@ -92,3 +97,35 @@ def test_recipes_of_a_name_that_is_not_utf8(cli, tmp_path):
     assert fieldloom.load(run).settings.title.endswith("caf\\xe9.toml")
     again = cli("train", file, "--stage", "field", "--resume", cwd=tmp_path)
     assert "trained" in again.stdout
+
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+READERS = {
+    "image": ("a.png", {}, lambda path: Image.fromarray(IMAGE).save(path)),
+    "array": ("a.npy", {"channels": 1}, lambda path: np.save(path, np.eye(8)[None, None])),
+    "video": ("a.gif", {"size": [2, 8, 8]}, lambda path: export.gif([IMAGE, 255 - IMAGE], path)),
+    "audio": ("a.wav", {"size": 80}, lambda path: export.wav(torch.rand(1, 80), 8000, path)),
+    "meshes": ("a.glb", {"size": 8}, lambda path: export.mesh(*solid(), path)),
+}
+
+
+def solid():
+    box = trimesh.creation.icosphere(2)
+    return box.vertices, box.faces
+
+
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_opens_a_file_whose_name_is_not_utf8(reader, tmp_path):
+    name, size, write = READERS[reader]
+    kind = {"array": "image", "meshes": "voxel"}.get(reader, reader)
+    modality = make_modality({"name": kind, **({"size": 8} if kind == "image" else {}), **size})
+    plain, odd = tmp_path / name, tmp_path / name.replace("a.", f"{LATIN}.")
+    write(plain)
+    shutil.copy(plain, odd)
+    both = [
+        open_source({"source": {"name": reader, "path": path_to_text(path)}}, modality)
+        for path in (plain, odd)
+    ]
+    assert torch.equal(both[0].data.tensor, both[1].data.tensor)
+    assert both[0].data.tensor.float().std() > 0
