@@ -125,6 +125,8 @@ def test_an_old_key_in_an_override_has_the_type_of_the_new_one():
         ("field.widht=2024-05-01", "'widht'; did you mean 'width'"),
         ("soruce.path=2024-05-01", "unknown section of the recipe 'soruce'; did you mean 'source'"),
         ("field.width=2024-05-01", "field.width = '2024-05-01' is not right: .*integer"),
+        ("modality.coords=3", "modality.coords = 3 is not right: it is a table"),
+        ("modality.coords=x", "modality.coords = 'x' is not right: it is a table"),
         ("field=3", "field = 3 is not right: it is a name"),
         ("field.name=3", "unknown field '3'"),
         ("field.width=" + "9" * 5000, "field.width = '999.* is not right"),

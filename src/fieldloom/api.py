@@ -15,7 +15,7 @@ from fieldloom.codes.files import Format, encode_into, format_of, is_begun, is_e
 from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.lock import is_occupied
 from fieldloom.engine.run import Run, load
-from fieldloom.errors import InputError, Interrupted, quote, quote_path
+from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.evaluation import Result
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
@@ -71,12 +71,17 @@ def train(
     if resume and chosen is not None:
         training.check_resumed(run, chosen.get("recipe"))
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
-    try:
-        return training.train(
-            chosen, str(run), stage, device, resume, fields=fields, permit=permit, path=path
-        )
-    except Interrupted as stop:
-        raise Interrupted(f"{stop}; resume=True goes on from here.") from None
+    return training.train(
+        chosen,
+        str(run),
+        stage,
+        device,
+        resume,
+        fields=fields,
+        permit=permit,
+        path=path,
+        resumed_by="resume=True",
+    )
 
 
 def evaluate(

@@ -385,7 +385,7 @@ def annotation_of(
     or argument: ``build`` raises the error.
     """
     if not keys:
-        return Mapping  # a part: its name, or a table
+        return Mapping  # a part: a table, or its name
     spec = {"name": spec} if isinstance(spec, str) else spec
     name = spec.get("name") if isinstance(spec, Mapping) else None
     key, *rest = keys
@@ -402,7 +402,7 @@ def annotation_of(
         described = dataclass_of(hint)
         own = {"name": str} if described is None else hints_of(described)
         hint = own.get(inner, Any)
-    return hint
+    return hint if dataclass_of(hint) is None else Mapping
 
 
 def _numbers(value: Any) -> Iterator[int | float]:

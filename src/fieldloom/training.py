@@ -20,7 +20,7 @@ from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.run import DATA, FINGERPRINTED, SHARDS, Run
 from fieldloom.engine.training_memory import check_training_memory
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, Interrupted
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import AnyBatch, CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
@@ -43,6 +43,7 @@ def train(
     fields: str | Path | None = None,
     permit: Permit = NOTHING,
     path: str | None = None,
+    resumed_by: str = "--resume",
 ) -> System:
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
@@ -51,6 +52,7 @@ def train(
     fields:   another run, whose trained field and codes a new run begins with.
     permit:   what the user allows.
     path:     with ``resume``, where the run's data lie now; they must be the same.
+    resumed_by: what goes on with a run that was stopped, for the message.
     Raises InputError where another process writes into the folder, where it holds a run already
     (and ``resume`` is not given) that has made anything, or holds none, and as ``inherit`` does.
     """
@@ -83,7 +85,10 @@ def train(
             begin_run(system, run, where, fields)
         run.write_json(DATA, source.summary.facts())
         todo = [name for name in todo if name not in system.finished]
-        _train_stages(system, source, stages, todo, run, where, on_codec)
+        try:
+            _train_stages(system, source, stages, todo, run, where, on_codec)
+        except Interrupted as stop:
+            raise Interrupted(f"{stop}; {resumed_by} goes on from here.") from None
         return system
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,7 @@ from fieldloom.cli.console import say
 from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
 from fieldloom.cli.runs import parse_overrides
-from fieldloom.errors import InputError, Interrupted
+from fieldloom.errors import InputError
 
 
 class StageOf(StrEnum):
@@ -63,31 +61,21 @@ def train(
 
     if resume:
         check_resumed(folder, loaded["recipe"])
-    with say_what_resumes("--resume"):
-        system = start(
-            loaded,
-            str(folder),
-            stage.value,
-            device.value,
-            resume,
-            on_codec=partial(report_upper_bound, folder),
-            fields=fields,
-            permit=permit(),
-            path=path,
-        )
+    system = start(
+        loaded,
+        str(folder),
+        stage.value,
+        device.value,
+        resume,
+        on_codec=partial(report_upper_bound, folder),
+        fields=fields,
+        permit=permit(),
+        path=path,
+    )
     say(f"trained: {folder}")
     if "field" in system.finished and not system.family.has_code:
         for line in draw_fit(system, source_of(system), folder):
             say(line)
-
-
-@contextmanager
-def say_what_resumes(what: str) -> Iterator[None]:
-    """A context whose interruptions say by what the run goes on."""
-    try:
-        yield
-    except Interrupted as stop:
-        raise Interrupted(f"{stop}; {what} goes on from here.") from None
 
 
 def new_path_of(
@@ -129,8 +117,14 @@ def demo(
 
     began = time.monotonic()
     trained = (out / "report.json").is_file()
-    with say_what_resumes("the same command"):
-        system = start(load("mnif:digits"), str(out), "all", device.value, resume=Run(out).exists)
+    system = start(
+        load("mnif:digits"),
+        str(out),
+        "all",
+        device.value,
+        resume=Run(out).exists,
+        resumed_by="the same command",
+    )
     took = None if trained else time.monotonic() - began
     measure(out, system, source_of(system), 64, seconds=took)
     say(
