@@ -98,6 +98,8 @@ CALLS = {
     "system.sample(90000, 9999)": "data at resolution 9999 would take",
     "fieldloom.render(system, 'a.png', code[:1], crop=(5, 5, 6, 6))": "fractions .* from -1 to 2",
     "fieldloom.render(system, 'a.png', code[:1], crop=(1, 0, 0, 1))": "left < right",
+    "fieldloom.evaluate(system, data)": "source: a Tensor where a path or a Source is needed",
+    "fieldloom.encode(system, 'codes', data)": "source: a Tensor where a path or a Source",
     "system.encode(data, batch=0)": "batch = 0: a whole number, at least 1",
     "Data(data, index=torch.arange(3))": "index of the shape .* where",
     "Data(data, label=torch.zeros(2, 1).long())": "label of the shape .* where",

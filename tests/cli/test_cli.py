@@ -12,6 +12,7 @@ import fieldloom
 from fieldloom import atomic
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
+from fieldloom.errors import Interrupted
 from fieldloom.recipe import FORMAT
 
 
@@ -204,3 +205,14 @@ def test_the_log_can_be_read(tiny_run):
     log = Run(tiny_run).read_log()
     assert {line["stage"] for line in log} == {"field", "prior"}
     assert all(np.isfinite(line["loss"]) for line in log)
+
+
+def test_what_goes_on_with_a_stopped_run(cli, tmp_path, monkeypatch):
+    stop = lambda *rest: (_ for _ in ()).throw(Interrupted("stopped at step 1 of 2"))
+    monkeypatch.setattr("fieldloom.training._train_stages", stop)
+    said = cli("demo", "--out", tmp_path / "demo", status=130).stderr
+    assert "stopped at step 1 of 2; the same command goes on from here." in said
+    said = cli("train", "mnif:tiny", "--run", tmp_path / "run", status=130).stderr
+    assert "stopped at step 1 of 2; --resume goes on from here." in said
+    with pytest.raises(Interrupted, match="step 1 of 2; resume=True goes on from here"):
+        fieldloom.train("mnif", tmp_path / "other", "tiny", device="cpu")
