@@ -41,3 +41,49 @@ def ball(around=24, radius=0.7, share=1.0) -> Mesh:
 
 def grid(size=8, **more) -> Grid:
     return Grid(axes=3, size=size, channels=1, **more)
+
+
+def join(*meshes: Mesh) -> Mesh:
+    """All faces of several meshes, each with vertices of its own."""
+    starts = np.cumsum([0] + [len(m.vertices) for m in meshes])
+    faces = [m.faces + start for m, start in zip(meshes, starts, strict=False)]
+    return Mesh(np.concatenate([m.vertices for m in meshes]), np.concatenate(faces))
+
+
+def flip(mesh: Mesh) -> Mesh:
+    """The same faces, inside out."""
+    return Mesh(mesh.vertices, np.ascontiguousarray(mesh.faces[:, ::-1]))
+
+
+def move(mesh: Mesh, by) -> Mesh:
+    return Mesh(mesh.vertices + by, mesh.faces)
+
+
+def loosen(mesh: Mesh, size=1.0) -> Mesh:
+    """Faces in any orientation, without common vertices; size: of each, about its own centre."""
+    faces = mesh.faces.copy()
+    turned = np.random.default_rng(0).random(len(faces)) < 0.5
+    faces[turned] = faces[turned][:, ::-1]
+    corners = mesh.vertices[faces]
+    middle = corners.mean(1, keepdims=True)
+    loose = (middle + size * (corners - middle)).reshape(-1, 3)
+    return Mesh(loose, np.arange(len(loose)).reshape(-1, 3))
+
+
+def sheet(half=0.5, z=0.0) -> Mesh:
+    corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * half + [0.0, 0.0, z]
+    return Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]]))
+
+
+def tube(radius=0.6, wall=0.2, height=1.2, around=32) -> Mesh:
+    """A cup without a bottom, whose wall is open below: outer wall, upper rim, inner wall."""
+    phi = np.arange(around) * 2 * math.pi / around
+    low, high, inner = -height / 2, height / 2, radius - wall
+    rings = [(radius, low), (radius, 0), (radius, high), (inner, high), (inner, 0), (inner, low)]
+    turn = np.stack([np.cos(phi), np.sin(phi)], 1)
+    vertices = [np.concatenate([r * turn, np.full((around, 1), z)], 1) for r, z in rings]
+    a = np.arange(around * (len(rings) - 1))
+    b = a - a % around + (a + 1) % around
+    c, d = a + around, b + around
+    faces = np.concatenate([np.stack([a, b, d], 1), np.stack([a, d, c], 1)])
+    return as_mesh(np.concatenate(vertices), faces, "tube")

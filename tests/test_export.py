@@ -54,3 +54,23 @@ def test_strips_that_do_not_make_up_the_picture(tmp_path, write):
 def test_the_tiles_of_a_tiff(tmp_path):
     with pytest.raises(InputError, match="multiple of 16"):
         export.tiff([], (16, 16, 3), tmp_path / "a.tif", tile=20)
+
+
+def test_meshes_that_cannot_be_written(tmp_path):
+    corners, face = np.eye(3), np.array([[0, 1, 2]])
+    for vertices, faces, words in [
+        (corners, face[:0], "at least one face"),
+        (corners * np.nan, face, "finite vertices"),
+        (corners, face + 1, "from 0 to 2"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            export.mesh(vertices, faces, tmp_path / "a.stl")
+    assert not list(tmp_path.iterdir())
+
+
+def test_stl_files_are_binary_where_that_keeps_their_digits(tmp_path):
+    corners, face = np.eye(3), np.array([[0, 1, 2]])
+    near = export.mesh(corners, face, tmp_path / "near.stl").read_bytes()
+    assert len(near) == 84 + 50
+    far = export.mesh(corners + 4e6, face, tmp_path / "far.stl").read_text()
+    assert "vertex 4000001.000000000 4000000.000000000 4000000.000000000\n" in far

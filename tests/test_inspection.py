@@ -73,4 +73,4 @@ def test_the_command(cli, tmp_path):
     assert str(sheet.relative_to(tmp_path)) in done.stdout
     assert Image.open(sheet).size > (100, 100)
     wrong = cli("inspect", "mnif:digit", cwd=tmp_path, status=2)
-    assert "mnif:digit" in wrong.stderr
+    assert "did you mean 'digits'" in wrong.stderr

@@ -4,8 +4,10 @@ answer.
 Tests check annotations as they run, users do not: wrong kinds are passed in a process of its own.
 """
 
+import copy
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -62,6 +64,42 @@ CALLS = {
     "system.encode(data[0])": r"data of the shape \(1, 8, 8\) is not \(batch, 1, axis, axis\)",
     "system.encode(data.expand(-1, 3, -1, -1))": r"\(2, 3, 8, 8\) is not \(batch, 1, axis, axis\)",
     "system.encode(torch.zeros(2, 1, 0, 8))": r"\(2, 1, 0, 8\) is not",
+    "system.encode(data[0, 0])": "are missing, as data.None, None. adds them",
+    "system.encode(data[0].movedim(0, -1))": r"batch is missing: data.movedim\(-1, 0\).None.",
+    "system.encode(data.movedim(1, -1))": "channels come last there, as data.movedim.-1, 1. moves",
+    "system.encode(data[:, 0])": "the channel axis is missing, as data.:, None. adds it",
+    "system.encode(data.expand(2, 3, 8, 8), batch=1)": r"shape \(2, 3, 8, 8\) is not",
+    "colour.encode(torch.rand(3, 8, 8))": "the batch axis is missing, as data.None. adds it",
+    "colour.encode(torch.rand(8, 8, 3))": r"come last there.*data.movedim\(-1, 0\).None.",
+    "system.encode(data * 255)": "data: floats from .* to 2.*: scale them, or give uint8",
+    "system.encode(data * 2 - 1)": "data: floats from -0.9.* to 0.9",
+    "system.encode(data + float('nan'))": "data: some values are NaN or infinite",
+    "system.encode(data / 0)": "data: some values are NaN or infinite",
+    "system.reconstruct(data * 2)": "data: floats from",
+    "system.refine(data.numpy() * 2)": "data: floats from",
+    "system.interpolate(data[0], data[1] * 2)": "data: floats from",
+    "system.encode(Data(data, orbit.part([0, 1])))": "data: .*cameras of the shape",
+    "system.encode(Data(data, one))": "data: cameras are of views: these data have none",
+    "system.encode(Data(data, coords=torch.rand(2, 1, 2)))": "coords are of scattered samples",
+    "scenes.encode(torch.rand(2, 3, 3, 8, 8))": "needs a camera for each view",
+    "system.encode(data > 0.5)": r"data: a Tensor of torch\.bool where",
+    "system.encode(data.numpy().astype('uint16'))": "data: a ndarray of uint16 where",
+    "Data(data.long())": r"values of torch\.int64, where uint8",
+    "system.interpolate(code[:1], code[1:])": r"that of codes, and data \(1, 8, 8\) go here",
+    "system.interpolate(code[0], code[1])": r"\(1, 8\) is that of codes",
+    "system(data)": "a system is not called: system.encode",
+    "system.to('cudda')": "cannot be moved to 'cudda': Expected one of cpu, cuda",
+    "fieldloom.save('folder', system)": r"save: a system, and then .*: save\(system, folder\)",
+    "fieldloom.save(data, 'folder')": "save: a system, and then",
+    "Data(data)[0]": r"data.part\(\[0\]\) is one datum",
+    "list(Data(data))": r"data.part\(\[0\]\) is one datum",
+    "torch.stack([Data(data)])": "torch's stack takes tensors: data.tensor is",
+    "torch.mean(Data(data))": "torch's mean takes tensors",
+    "system.sample(90000, 9999)": "data at resolution 9999 would take",
+    "fieldloom.render(system, 'a.png', code[:1], crop=(5, 5, 6, 6))": "fractions .* from -1 to 2",
+    "fieldloom.render(system, 'a.png', code[:1], crop=(1, 0, 0, 1))": "left < right",
+    "fieldloom.evaluate(system, data)": "source: a Tensor where a path or a Source is needed",
+    "fieldloom.encode(system, 'codes', data)": "source: a Tensor where a path or a Source",
     "system.encode(data, batch=0)": "batch = 0: a whole number, at least 1",
     "Data(data, index=torch.arange(3))": "index of the shape .* where",
     "Data(data, label=torch.zeros(2, 1).long())": "label of the shape .* where",
@@ -142,6 +180,9 @@ from fieldloom.modalities import Views
 from fieldloom.types import Data
 orbit = Views(size=8).cameras()
 system, plain = fieldloom.load(sys.argv[1]), fieldloom.build("mnif", "tiny")
+colour = fieldloom.build("mnif", "tiny", modality={"channels": 3})
+scenes = fieldloom.build("loe", "nerf", modality={"size": 8}, renderer={"near": 1.0, "far": 2.0})
+one = fieldloom.Cameras(torch.eye(4).expand(2, 1, 4, 4), torch.ones(2, 1, 4))
 data, code = torch.rand(2, 1, 8, 8), torch.randn(2, 1, 8)
 vertices, faces = np.eye(3), np.array([[0, 1, 2]])
 said = {}
@@ -199,6 +240,41 @@ def test_a_class_by_name_number_and_several(system):
     assert [system.class_of(name) for name in ("10", "2")] == [2, 3]
     with pytest.raises(InputError, match="unknown class '3'"):  # no name, and no place either
         system.class_of("3")
+
+
+def test_floats_that_rounding_moved_out_of_the_range_are_right(system):
+    """Up to 1e-3 beyond [0, 1] they are taken as they are: bicubic filters leave more."""
+    data = torch.tensor([0.0, 1.0]).repeat(2, 1, 8, 4)
+    codes = system.encode(data)
+    assert torch.allclose(system.encode(data * (1 + 1e-6)), codes, atol=1e-4)
+    assert torch.equal(system.encode(data.half()), codes)
+    system.encode(data * 1.0009)
+    with pytest.raises(InputError, match=r"floats from 0 to 1\.002, where"):
+        system.encode(data * 1.002)
+
+
+def test_the_values_of_data_are_an_array_and_no_attributes():
+    data = fieldloom.Data(torch.rand(2, 1, 8, 8))
+    assert np.asarray(data).shape == (2, 1, 8, 8)
+    assert np.array_equal(np.asarray(data), data.tensor.numpy())
+    assert np.asarray(data, dtype=np.float64).dtype == np.float64
+    assert len(data) == 2
+    assert torch.equal(copy.deepcopy(pickle.loads(pickle.dumps(data))).tensor, data.tensor)
+    with pytest.raises(
+        AttributeError, match=r"no 'mean': their values have, the tensor data\.tensor"
+    ):
+        data.mean()
+    with pytest.raises(AttributeError, match=r"^data have no 'valeus'\.$"):
+        data.valeus  # noqa: B018
+    assert not hasattr(data, "numpy")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_there_is_not(system):
+    with pytest.raises(InputError, match="the system cannot be moved to 'cuda': Torch not comp"):
+        system.to("cuda")
+    assert system.to("cpu") is system
+    assert system.to(torch.float32).dtype == torch.float32
 
 
 def test_numpy_arrays_are_data_and_codes_too(system):

@@ -7,7 +7,7 @@ import torch
 
 import fieldloom
 from fieldloom import recipe
-from fieldloom.assembly import TABLES
+from fieldloom.assembly import TABLES, parse_overrides
 from fieldloom.errors import InputError
 from fieldloom.registry import build
 
@@ -45,6 +45,119 @@ def test_an_override_is_one_value():
     assert recipe.parse_override("a=" + "x" * 1000) == {"a": "x" * 1000}
     deep = ".".join("a" * 20)
     assert recipe.parse_override(f"{deep}=1")["a"]["a"]["a"]
+
+
+def read(*overrides: str) -> dict:
+    """``mnif:faces64`` with overrides, read as the command line reads them."""
+    return recipe.load("mnif:faces64", overrides, parse_overrides)
+
+
+AS_THEY_STAND = (
+    "2024-05-01", "20240501", "1e5", "true", "07:30:00", "[a]", "[1]", "{x}", "{x=1}", "a=b",
+    "a #b", "x y", " a", "a ", "inf", "nan", "0x10", "1_000", "'it''s'", "none", "", "a\nb",
+    "['a', 2024-05-01]", "[" * 1000, "9" * 5000, '"a" or "b"', "\x1b[31m", "caf\u00e9",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["path", "name", "prefix"])
+def test_a_text_key_takes_text_as_it_stands(key):
+    named = [] if key == "name" else ["source.name=packed"]
+    for text in AS_THEY_STAND:
+        assert read(*named, f"source.{key}={text}")["source"][key] == text
+    for text, value in {'"x y"': "x y", "'a'": "a", '" a "': " a ", r'"\u00e9\t"': "é\t"}.items():
+        assert read(f"source.path={text}")["source"]["path"] == value
+    assert read("source.path = /x y ")["source"]["path"] == "/x y"  # as files have it
+
+
+def test_the_part_that_an_override_names_later_says_the_types():
+    found = read("source.label=1", "source.key=2024-05-01", "source.name=array")["source"]
+    assert found == {"name": "array", "label": "1", "key": "2024-05-01"}
+    found = read("source.limit=5", "source.shuffle=true")["source"]
+    assert (found["limit"], found["shuffle"]) == (5, True)
+
+
+TYPED = {
+    "seed=3": 3,
+    "loss=2024": "2024",
+    "train.field.steps=7": 7,
+    "train.field.every=0.5": 0.5,
+    "train.field.optimizer.rate=1e-3": 1e-3,
+    "train.field.optimizer.name=1": "1",
+    "evaluate.metrics=psnr": ["psnr"],
+    "evaluate.metrics=['psnr', 'ssim']": ["psnr", "ssim"],
+    "evaluate.detector=2024-05-01": "2024-05-01",
+    "modality.size=[16, 0x10]": [16, 16],
+    "modality.coords.place=corner": "corner",
+    "modality.coords.low=-1": -1,
+    "renderer={name = 'volume', near = 1, far = 2, last = 'step'}": None,
+    "prior.denoiser.width=32": 32,
+    "expected.psnr=30.5": 30.5,
+    "field.widht=2024-05-01": "2024-05-01",  # build names the argument that there is not
+}
+
+
+@pytest.mark.parametrize("override", TYPED)
+def test_other_keys_take_what_their_type_says(override):
+    found = read(override)
+    for key in override.partition("=")[0].split("."):
+        found = found[key]
+    expected = TYPED[override]
+    if expected is None:
+        expected = {"name": "volume", "near": 1, "far": 2, "last": "step"}
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_a_key_that_takes_a_number_or_a_word():
+    volume = ["renderer={name='volume', near=1, far=2}"]
+    for text, value in {"step": "step", "1e5": 1e5, '"step"': "step"}.items():
+        assert read(*volume, f"renderer.last={text}")["renderer"]["last"] == value
+
+
+def test_an_old_key_in_an_override_has_the_type_of_the_new_one():
+    found = read("source={name='skimage'}", "source.pictures=['cat']")["source"]
+    assert found["images"] == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("field.widht=2024-05-01", "'widht'; did you mean 'width'"),
+        ("soruce.path=2024-05-01", "unknown section of the recipe 'soruce'; did you mean 'source'"),
+        ("field.width=2024-05-01", "field.width = '2024-05-01' is not right: .*integer"),
+        ("modality.coords=3", "modality.coords = 3 is not right: it is a table"),
+        ("modality.coords=x", "modality.coords = 'x' is not right: it is a table"),
+        ("field=3", "field = 3 is not right: it is a name"),
+        ("field.name=3", "unknown field '3'"),
+        ("field.width=" + "9" * 5000, "field.width = '999.* is not right"),
+        ("evaluate.metrics=[psnr]", r"unknown metric '\[psnr\]'"),
+    ],
+)
+def test_overrides_of_the_wrong_type(override, message):
+    with pytest.raises(InputError, match=message) as caught:
+        fieldloom.build(read(override))
+    assert len(str(caught.value)) < 500
+
+
+def test_a_date_in_a_file_names_its_key_and_the_quotes(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("source.name = 'folder'\nsource.path = 2024-05-01\n")
+    right = 'needs quotes, source.path = "2024-05-01"'
+    with pytest.raises(InputError, match=f"source.path = 2024-05-01 is a date.*{right}"):
+        recipe.load(str(file))
+    file.write_text("source.path = '2024-05-01'\n")
+    assert recipe.load(str(file))["source"]["path"] == "2024-05-01"
+
+
+@pytest.mark.parametrize("name", ["2024-05-01.toml", "07:30:00.toml", "a\nb.toml", " .toml", "~"])
+def test_recipe_files_of_any_name(name, tmp_path):
+    file = tmp_path / name
+    file = file if name.endswith(".toml") else tmp_path / name / "a.toml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("seed = 1\n[variants.big]\nseed = 2\n")
+    assert recipe.load(str(file))["seed"] == 1
+    assert recipe.load(f"{file}:big")["seed"] == 2
+    assert recipe.load(str(file))["recipe"].isprintable()
 
 
 FILES = {

@@ -37,6 +37,7 @@ KEYS: Mapping[str, str] = {
     "encoder[transformer].known": "encoder.mask_channel",
     "codec[quantize].codes": "codec.codebook_size",
     "source[skimage].pictures": "source.images",
+    "source[array].bounds": "source.range",
     "prior[autoregressive].places": "prior.positions",
 }
 """Old dotted path -> path, from a kind of part: ``"field.count": "field.encoding.count"``.

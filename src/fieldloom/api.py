@@ -11,10 +11,11 @@ from fieldloom import evaluation, report, training
 from fieldloom.assembly import read_recipe
 from fieldloom.atomic import as_path
 from fieldloom.codes.bulk import EncodedSet
-from fieldloom.codes.files import Format, encode_into
+from fieldloom.codes.files import Format, encode_into, format_of, is_begun, is_encoded
 from fieldloom.drawing import Crop, Options, drawer_of
+from fieldloom.engine.lock import is_occupied
 from fieldloom.engine.run import Run, load
-from fieldloom.errors import InputError, quote
+from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.evaluation import Result
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
@@ -71,7 +72,15 @@ def train(
         training.check_resumed(run, chosen.get("recipe"))
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
     return training.train(
-        chosen, str(run), stage, device, resume, fields=fields, permit=permit, path=path
+        chosen,
+        str(run),
+        stage,
+        device,
+        resume,
+        fields=fields,
+        permit=permit,
+        path=path,
+        resumed_by="resume=True",
     )
 
 
@@ -80,6 +89,8 @@ def evaluate(
     source: Source | str | Path | None = None,
     folder: str | Path | None = None,
     resolution: Resolution | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Result:
     """Measure a system on the test part of its own data, or on other data.
 
@@ -88,10 +99,14 @@ def evaluate(
 
     system: or the folder of its run. source: other data, or a path to them: only their
     reconstruction is measured. folder: a folder for report.html, report.json and images, which are
-    drawn at this resolution; None: none are written.
+    drawn at this resolution; None: none are written. overwrite: whether a report that is there is
+    replaced; one in the run's own folder always is.
 
-    Raises InputError where the data are not of the system's kind, or have changed.
+    Raises InputError where the data are not of the system's kind, or have changed, and for a folder
+    with another report.
     """
+    if folder is not None and folder != system:
+        check_free(Path(folder) / "report.json", overwrite)
     system = _system(system)
     foreign = source is not None
     data = source if isinstance(source, Source) else source_of(system, source)
@@ -108,6 +123,7 @@ def encode(
     *,
     format: Format | None = None,
     worst: float = math.inf,
+    overwrite: bool = False,
 ) -> EncodedSet:
     """Encode a whole data set, and write the codes into a folder or a file.
 
@@ -117,15 +133,20 @@ def encode(
 
     system: or the folder of its run. path: a folder of shards, or, with a suffix, one file:
     safetensors, or fit-a-nef's layout (.hdf5). source: data, or a path to them; None: the test part
-    of the system's own. worst: signals of a larger final error have failed.
+    of the system's own. worst: signals of a larger final error have failed. overwrite: whether a
+    file that is there already is replaced.
 
     Returns the codes (signals, tokens, width), the index of each in the source, its final error,
     and why others failed. Raises InputError where the path holds another job's codes, or the system
     cannot encode; Interrupted where the user stops it.
     """
-    system, path = _system(system), as_path(path)
+    path = as_path(path)
+    kind = format_of(path) if format is None else format
+    if kind != "shards" and not (is_begun(path, kind) and is_encoded(path)):
+        check_free(path, overwrite)
+    system = _system(system)
     data, indices = held_out_part(system, source)
-    return encode_into(system, data, indices, path, format, worst)
+    return encode_into(system, data, indices, path, kind, worst)
 
 
 def render(
@@ -140,6 +161,7 @@ def render(
     frames: int = 36,
     held: bool = False,
     depth: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Draw one datum into a file: an image, a video, audio, or a shape or scene from all around.
 
@@ -153,10 +175,14 @@ def render(
     frames: of shapes and scenes, the number of views all around.
     held:   of scenes, the held-out views of ``data``, each next to its original.
     depth:  of scenes, distances instead of colours.
+    overwrite: whether a file that is there already is replaced.
 
-    Raises InputError for what this kind of data does not have, and for another kind of file.
+    Raises InputError for what this kind of data does not have, for another kind of file, and for a
+    file that is there already.
     """
-    system, path = _system(system), as_path(path)
+    path = as_path(path)
+    check_free(path, overwrite)
+    system = _system(system)
     part = crop if crop is None or isinstance(crop, Crop) else _crop(crop)
     drawer = drawer_of(system, Options(resolution, part, frame, frames, held, depth))
     drawer.check(path)
@@ -170,6 +196,12 @@ def render(
     elif code is None:
         code = system.family.conditioner.origin(1).detach()
     return drawer.draw(system.one_code(code), path, datum).path
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise InputError for a path that is there already, unless it may be overwritten."""
+    if not overwrite and is_occupied(path):
+        raise InputError(f"{quote_path(path)} is there already: overwrite=True replaces it.")
 
 
 def _system(system: Trained) -> System:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from numbers import Integral
@@ -38,6 +39,27 @@ def as_values(values: Any, what: str) -> Tensor:
     if values.ndim < 2:
         raise InputError(f"{what}: the shape {tuple(values.shape)} is that of no data.")
     return values
+
+
+ROUNDING = 1e-3
+"""How far floats may lie beyond [0, 1]: arithmetic in few bits leaves such an overshoot."""
+
+
+def check_range(values: Tensor, what: str = "data") -> None:
+    """Raise InputError where floats are not in [0, 1], up to ``ROUNDING``, which is taken as it is.
+
+    NaN and infinite values are refused, too. uint8 values are always right.
+    """
+    if not values.is_floating_point() or not values.numel():
+        return
+    low, high = (float(x) for x in torch.aminmax(values))
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise InputError(f"{what}: some values are NaN or infinite, and floats lie in [0, 1].")
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise InputError(
+            f"{what}: floats from {low:.4g} to {high:.4g}, where they lie in [0, 1]: scale them, "
+            "or give uint8."
+        )
 
 
 def as_numbers(what: str, value: Any, right: str = "floats") -> Tensor:

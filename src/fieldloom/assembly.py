@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from fieldloom import memory, registry
 from fieldloom import recipe as recipes
 from fieldloom.aliases import NAMES
+from fieldloom.arguments import check_range
 from fieldloom.codecs import CODECS
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.denoisers import DENOISERS
@@ -27,8 +28,9 @@ from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import PRIORS
 from fieldloom.progress import announce
 from fieldloom.renderers import RENDERERS, Volume
-from fieldloom.settings import parse_settings, parse_stage
+from fieldloom.settings import Evaluation, Stage, parse_settings, parse_stage
 from fieldloom.system import System
+from fieldloom.types import Data
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "source": SOURCES,
@@ -101,6 +103,49 @@ def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) 
     return recipes.resolve(recipe, overrides)
 
 
+PLAIN: Mapping[str, Any] = {"seed": int, "format": int, "loss": str, "recipe": str, "paper": str}
+"""Keys of a recipe that are no tables, with their types."""
+
+SETTINGS: Mapping[str, Any] = {"train": Stage, "evaluate": Evaluation}
+"""Tables of a recipe that are settings and no parts."""
+
+
+def parse_overrides(
+    recipe: recipes.Recipe, overrides: Iterable[str], permit: Permit = NOTHING
+) -> list[recipes.Recipe]:
+    """Layers over a recipe from ``"a.b=value"`` strings; values are read by the type of their key.
+
+    ``source.path=2024-05-01`` is a path, ``field.width=64`` a number. The types are those of the
+    parts that the recipe names when all overrides are applied (``registry.parse_value``). Names
+    come first, whatever their order, since another name replaces the whole part.
+    """
+    split = [recipes.split_override(text) for text in overrides]
+    split.sort(key=lambda one: one[0][-1] != "name")
+    draft = recipe
+    for keys, raw in split:
+        layer = recipes.nest(keys, registry.parse_value(raw, Any))
+        draft = recipes.resolve(draft, layer, warn=False)
+    return [
+        recipes.nest(keys, registry.parse_value(raw, annotation_of(draft, keys, permit)))
+        for keys, raw in split
+    ]
+
+
+def annotation_of(recipe: recipes.Recipe, keys: Sequence[str], permit: Permit = NOTHING) -> Any:
+    """The type of a key of a recipe; Any where it has none."""
+    section, *rest = keys
+    if section in PLAIN and not rest:
+        return PLAIN[section]
+    if section in TABLES:
+        return registry.annotation_of(section, recipe.get(section), rest, TABLES, permit)
+    if section == "train":
+        rest = rest[1:]
+    if section in SETTINGS and rest:
+        table = {section: {"settings": SETTINGS[section]}}
+        return registry.annotation_of(section, "settings", rest, table)
+    return Any
+
+
 def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
     """The untrained system of a resolved recipe. permit: what the user allows."""
     recipes.validate(recipe)
@@ -144,7 +189,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     make = partial(registry.build, tables=TABLES, permit=permit)
     require_sections(recipe)
     settings = parse_settings(recipe)
-    modality = make("modality", recipe["modality"])
+    modality = make_modality(recipe["modality"], permit)
     render = make("renderer", recipe.get("renderer", "direct"))
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
         raise InputError(
@@ -233,5 +278,51 @@ def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOT
         raise InputError(
             f"source: a reader returned a {kind}; it must return a Source, as make_source makes it."
         )
+    spec = recipe["source"]
+    if (spec if isinstance(spec, str) else spec.get("name")) not in SOURCES:
+        check_source(source, modality)
     announce(f"read: {source.summary.describe()}")
     return source
+
+
+def check_source(source: Source, modality: Modality) -> None:
+    """Raise InputError where a reader beyond the package's own gives what its data cannot be."""
+    data: Any = source.data
+    if not isinstance(data, Data):
+        kind = type(data).__name__
+        raise InputError(f"source: the reader's data are a {kind}: Data(values, ...) is needed.")
+    modality.check_data(data)
+    if isinstance(data.values, torch.Tensor):
+        check_range(data.values, "source: the reader's data")
+    for name, part in (("train", source.train), ("test", source.test)):
+        whole = isinstance(part, torch.Tensor) and part.dtype == torch.int64 and part.ndim == 1
+        if not whole or (len(part) and not 0 <= int(part.min()) <= int(part.max()) < len(data)):
+            raise InputError(
+                f"source: the reader's {name} is no tensor (n,) of indices below {len(data)}."
+            )
+    if not len(source.train):
+        raise InputError("source: the reader gives no data to train on.")
+    label = data.label
+    if label is not None and not 0 <= int(label.min()) <= int(label.max()) < len(source.names):
+        raise InputError(
+            f"source: the reader's labels go from {int(label.min())} to {int(label.max())}, and "
+            f"names has {len(source.names)} classes."
+        )
+
+
+def make_modality(spec: Any, permit: Permit = NOTHING) -> Modality:
+    """The modality that a recipe's section describes.
+
+    Raises InputError, as ``registry.build`` does, and for a class that does not say what it must.
+    """
+    made = registry.build("modality", spec, TABLES, permit)
+    for name in ("coord_dim", "channels"):
+        if not isinstance(getattr(made, name, None), int):
+            raise InputError(
+                f"modality {type(made).__name__} states no {name}: a whole number, as an attribute "
+                "of the class, or set where it is made."
+            )
+    for name in ("shape", "grid"):
+        if getattr(type(made), name) is getattr(Modality, name):
+            raise InputError(f"modality {type(made).__name__} has no method '{name}' of its own.")
+    return made

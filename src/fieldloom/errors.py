@@ -24,9 +24,17 @@ LONGEST = 120
 """Characters of a value that a message shows."""
 
 
+def escape_bytes(text: str) -> str:
+    """Text with the bytes of a file's name that are not UTF-8 written as ``\\xe9``.
+
+    Python holds such bytes as lone surrogates (PEP 383), which no UTF-8 file can hold.
+    """
+    return "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
+
+
 def printable(text: str) -> str:
     """Text on one line, without the escape sequences that a name may hold."""
-    return "".join(c if c.isprintable() else " " for c in text).rstrip()
+    return "".join(c if c.isprintable() else " " for c in escape_bytes(text)).rstrip()
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:
@@ -52,7 +60,7 @@ def quote_path(path: str | PathLike[str]) -> str:
 def unknown(what: str, name: str, names: Iterable[str]) -> InputError:
     """The error for a name that is not in a table, with the nearest right one."""
     names = sorted(names)
-    near = get_close_matches(name[:LONGEST], names, n=1, cutoff=0.5)
+    near = get_close_matches(name[:LONGEST], names, n=1, cutoff=0.65)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     there = ", ".join(names) or "none"
     return InputError(f"unknown {what} '{shorten(name)}'{hint} There are: {there}.")

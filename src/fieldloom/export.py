@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -271,18 +272,90 @@ MESHES = (".glb", ".ply", ".obj", ".stl", ".off")
 
 
 def mesh(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: AnyPath) -> Path:
-    """Triangles, vertices (V, 3) and faces (F, 3), as the format that the path's suffix names."""
-    import trimesh
+    """Triangles, vertices (V, 3) and faces (F, 3), as the format that the path's suffix names.
 
+    Far from the origin, too, coordinates keep seven digits and more of the mesh's own size: PLY has
+    numbers of 64 bits; OBJ and OFF are text with enough digits; GLB, where numbers of 32 bits at
+    their place would not do, has them relative to the centre, and the centre as its node's
+    translation; STL, which has no such place, becomes text there.
+    """
     path = as_path(path)
     for what, rows in (("vertices", vertices), ("faces", faces)):
         if np.ndim(rows) != 2 or np.shape(rows)[1] != 3:
             raise InputError(f"{what}: {_describe(rows)} is not (rows, 3).")
     if path.suffix not in MESHES:
         raise InputError(f"'{path.name}': a mesh is written as one of {', '.join(MESHES)}.")
-    made = trimesh.Trimesh(vertices, faces, process=False)
-    content = made.export(file_type=path.suffix[1:])
-    return write_bytes(content.encode() if isinstance(content, str) else bytes(content), path)
+    if not len(faces) or not np.isfinite(vertices).all():
+        raise InputError(f"'{path.name}': a mesh has at least one face, and finite vertices.")
+    if np.min(faces) < 0 or np.max(faces) >= len(vertices):
+        raise InputError(f"'{path.name}': faces count vertices from 0 to {len(vertices) - 1}.")
+    pack = {".glb": _glb, ".ply": _ply, ".obj": _obj, ".stl": _stl, ".off": _off}[path.suffix]
+    return write_bytes(pack(np.asarray(vertices, np.float64), np.asarray(faces, np.int64)), path)
+
+
+def _is_far(vertices: NDArray[np.float64]) -> bool:
+    """Whether float32 would lose digits that coordinates relative to the centre keep."""
+    return bool(np.abs(vertices).max() > 2 * np.ptp(vertices, axis=0).max())
+
+
+def _glb(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> bytes:
+    import trimesh
+
+    centre = (vertices.min(0) + vertices.max(0)) / 2 if _is_far(vertices) else np.zeros(3)
+    made = trimesh.Trimesh(vertices - centre, faces, process=False)
+    scene = trimesh.Scene()
+    scene.add_geometry(made, transform=trimesh.transformations.translation_matrix(centre))
+    return bytes(scene.export(file_type="glb"))
+
+
+def _ply(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> bytes:
+    """Source: Turk 1994, "The PLY polygon file format"."""
+    head = (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"
+        "property double x\nproperty double y\nproperty double z\n"
+        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    rows = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
+    rows["count"], rows["corners"] = 3, faces
+    return head.encode() + vertices.astype("<f8").tobytes() + rows.tobytes()
+
+
+def _obj(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> bytes:
+    lines = [f"v {row}" for row in _rows(vertices)]
+    return _text([*lines, *(f"f {a} {b} {c}" for a, b, c in (faces + 1).tolist())])
+
+
+def _off(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> bytes:
+    head = ["OFF", f"{len(vertices)} {len(faces)} 0", *_rows(vertices)]
+    return _text([*head, *(f"3 {a} {b} {c}" for a, b, c in faces.tolist())])
+
+
+def _stl(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> bytes:
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+    if _is_far(vertices):
+        rows, lines = _rows(vertices), ["solid"]
+        for normal, face in zip(normals.tolist(), faces.tolist(), strict=True):
+            lines += ["facet normal {:.6f} {:.6f} {:.6f}".format(*normal), "outer loop"]
+            lines += [f"vertex {rows[i]}" for i in face] + ["endloop", "endfacet"]
+        return _text([*lines, "endsolid"])
+    row = [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]
+    triangles = np.zeros(len(faces), row)
+    triangles["normal"], triangles["corners"] = normals, corners
+    return bytes(80) + struct.pack("<I", len(faces)) + triangles.tobytes()
+
+
+def _rows(vertices: NDArray[np.float64]) -> list[str]:
+    """Coordinates as text, to a billionth of the mesh's size or better."""
+    size = float((vertices.max(0) - vertices.min(0)).max())
+    digits = 9 - math.floor(math.log10(size)) if size > 0 else 9
+    form = f"%.{min(max(digits, 0), 300)}f"
+    return [f"{form} {form} {form}" % (x, y, z) for x, y, z in vertices.tolist()]
+
+
+def _text(lines: Iterable[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()
 
 
 FRAMES = (".png", ".gif", ".mp4")

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from fieldloom.assembly import open_source
+from fieldloom.errors import InputError
 from fieldloom.modalities.sources import SOURCES, Source, spec_of
+from fieldloom.modalities.sources.files import path_to_text
 from fieldloom.preparation import check_same_data
 from fieldloom.registry import hints_of
 from fieldloom.system import System
@@ -25,8 +27,11 @@ def source_of(system: System, path: str | Path | None = None) -> Source:
         source = open_source(system.recipe, system.modality, system.permit)
         check_same_data(system.recipe, source.facts())
         return source
+    if not isinstance(path, str | Path):
+        raise InputError(f"source: a {type(path).__name__} where a path or a Source is needed.")
     own = system.settings.source
     spec = spec_of(str(path), own.get("name"))
+    spec["path"] = path_to_text(spec["path"])
     if own.get("name") == spec["name"]:  # read as in training
         spec = {**own, **spec}
         for key in ("limit", "key", "label", "label_depth", "prefix"):

@@ -8,13 +8,19 @@ from typing import Any
 
 import torch
 
-from fieldloom.assembly import TABLES, assemble, open_source, require_sections
+from fieldloom.assembly import (
+    TABLES,
+    assemble,
+    make_modality,
+    open_source,
+    require_sections,
+)
 from fieldloom.engine import device as devices
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.modalities.sources import Source
+from fieldloom.modalities.sources.files import locate, path_to_text
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import Recipe, merge
-from fieldloom.registry import build as make
 from fieldloom.registry import find, hints_of
 from fieldloom.settings import parse_settings
 
@@ -28,7 +34,7 @@ def prepare(
     the micro-batch is chosen once, and reused on resume. Raises InputError where data have changed.
     """
     require_sections(recipe)
-    modality = make("modality", recipe["modality"], TABLES, permit)
+    modality = make_modality(recipe["modality"], permit)
     recipe = make_path_absolute(recipe)
     source = open_source(recipe, modality, permit)
     recipe = add_suggestions(recipe, source, permit)
@@ -40,18 +46,15 @@ def prepare(
 def make_path_absolute(recipe: Recipe) -> Recipe:
     """The recipe with an absolute ``source.path``, where it has one that exists.
 
-    Raises InputError where the path is not UTF-8, which a recipe's file must be.
+    A path that is not UTF-8 becomes a ``file:`` URI, since a recipe's file must be UTF-8.
     """
     source = recipe.get("source")
     path = source.get("path") if isinstance(source, dict) else None
     if not isinstance(path, str) or "\0" in path:
         return recipe
-    absolute = os.path.realpath(os.path.expanduser(path))
-    if not os.path.exists(absolute):
-        return recipe
-    if any("\ud800" <= c <= "\udfff" for c in absolute):
-        raise InputError(f"source.path = {quote_path(path)} is not UTF-8: rename it.")
-    return merge(recipe, {"source": {"path": absolute}})
+    absolute = os.path.realpath(locate(path))
+    kept = path_to_text(absolute) if os.path.exists(absolute) else path_to_text(path)
+    return merge(recipe, {"source": {"path": kept}})
 
 
 def add_micro_batch(recipe: Recipe, device: torch.device, permit: Permit = NOTHING) -> Recipe:

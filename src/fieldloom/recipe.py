@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time
 from importlib import resources
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import tomli_w
 
 from fieldloom import aliases
-from fieldloom.errors import InputError, quote, shorten, unknown
+from fieldloom.errors import InputError, printable, quote, shorten, unknown
 
 FORMAT = 3
 """The newest recipe format that this program reads; a recipe may state its own as ``format``.
@@ -42,14 +42,18 @@ DEEPEST = 32
 
 Recipe = dict[str, Any]
 
+Parse = Callable[[Recipe, Iterable[str]], list[Recipe]]
+"""From a recipe and overrides of it, as text, to layers that are merged over the recipe."""
 
-def load(name: str, overrides: Iterable[str] = ()) -> Recipe:
+
+def load(name: str, overrides: Iterable[str] = (), parse: Parse | None = None) -> Recipe:
     """The recipe ``NAME``, ``NAME:VARIANT``, ``PATH.toml`` or ``PATH.toml:VARIANT``, resolved.
 
-    overrides: ``"a.b=value"`` strings, applied last; the value is read as TOML, or as plain text
-    where it is none. Raises InputError for what cannot be found or read.
+    overrides: ``"a.b=value"`` strings, applied last. parse: how their values are read: by the types
+    of their keys (``assembly.parse_overrides``); None: as TOML, or as plain text where that is
+    none. Raises InputError for what cannot be found or read.
     """
-    stem, colon, variant = (name, "", "") if _is_file(Path(name)) else name.partition(":")
+    stem, colon, variant = _split_variant(name)
     recipe = read(stem)
     variants = recipe.pop("variants", {})
     layers: list[Mapping[str, Any]] = [recipe]
@@ -57,9 +61,21 @@ def load(name: str, overrides: Iterable[str] = ()) -> Recipe:
         raise InputError(f"variants = {quote(variants)} is not right: it is a table of tables.")
     if colon:
         layers += variant_layers(variants, variant, f"variant of recipe '{shorten(stem)}'")
-    recipe = resolve(*layers, *map(parse_override, overrides))
+    recipe = resolve(*layers)
+    if parse is None:
+        recipe = resolve(recipe, *map(parse_override, overrides))
+    else:
+        recipe = resolve(recipe, *parse(recipe, overrides))
     validate(recipe)
-    return {"recipe": name} | recipe
+    return {"recipe": printable(name)} | recipe
+
+
+def _split_variant(name: str) -> tuple[str, str, str]:
+    """The name or path of a recipe, a colon where a variant follows, and the variant."""
+    if _is_file(Path(name)):
+        return name, "", ""
+    path, colon, variant = name.rpartition(".toml:")  # the path may hold colons, too
+    return (f"{path}.toml", ":", variant) if colon else name.partition(":")
 
 
 def variant_layers(variants: Mapping[str, Any], name: str, what: str) -> list[Mapping[str, Any]]:
@@ -169,16 +185,20 @@ def read_file(path: Path) -> Recipe:
 
 def check_values(recipe: Any, what: str) -> None:
     """Raise InputError for values that are nested too deeply, and for dates."""
-    level = [recipe]
+    level: list[tuple[str, Any]] = [("", recipe)]
     for _ in range(DEEPEST + 1):
-        inner: list[Any] = []
-        for value in level:
+        inner: list[tuple[str, Any]] = []
+        for key, value in level:
             if isinstance(value, date | time):
-                raise InputError(f"{what}: {value} is a date, and nothing in a recipe is one.")
+                where = f"{shorten(key)} = " if key else ""
+                raise InputError(
+                    f"{what}: {where}{value} is a date to TOML, and no key takes one: a text needs "
+                    f'quotes, {where}"{value}".'
+                )
             if isinstance(value, Mapping):
-                inner += value.values()
+                inner += [(f"{key}.{name}".lstrip("."), one) for name, one in value.items()]
             elif isinstance(value, list | tuple):
-                inner += value
+                inner += [(key, one) for one in value]
         if not inner:
             return
         level = inner
@@ -202,13 +222,35 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Recipe:
     return merged
 
 
-def parse_override(text: str) -> Recipe:
-    """``a.b=value`` as the nested dict that it sets."""
+def split_override(text: str) -> tuple[list[str], str]:
+    """The keys and the value of ``a.b=value``, the value as it stands.
+
+    Spaces after ``=`` belong to the value, unless there are some before it: ``a = value``, as files
+    have it. Raises InputError for a text of another form.
+    """
     path, equals, raw = text.partition("=")
     keys = [key.strip() for key in path.split(".", DEEPEST)]
     plain = all(key and key.isprintable() for key in keys)
     if not equals or not plain or "." in keys[-1]:
         raise InputError(f"override '{shorten(text)}' is not of the form section.key=value.")
+    return keys, raw.strip() if path.endswith(" ") else raw
+
+
+def parse_override(text: str) -> Recipe:
+    """``a.b=value`` as the nested dict that it sets; the value is TOML, or else plain text."""
+    keys, raw = split_override(text)
+    return nest(keys, parse_toml(raw, f"override '{shorten(text)}'"))
+
+
+def nest(keys: Sequence[str], value: Any) -> Any:
+    """``["a", "b"]`` and a value as ``{"a": {"b": value}}``."""
+    for key in reversed(keys):
+        value = {key: value}
+    return value
+
+
+def parse_toml(raw: str, what: str) -> Any:
+    """A value of TOML; text that is none is plain text. Raises InputError for dates."""
     value: Any = raw.strip()
     try:
         read = tomllib.loads(f"value = {raw}")
@@ -217,11 +259,9 @@ def parse_override(text: str) -> Recipe:
         pass
     except (ValueError, RecursionError):  # more digits, or deeper, than Python reads
         raise InputError(
-            f"override '{shorten(text)}' is not right: its value is too long, or nested too deeply."
+            f"{what} is not right: its value is too long, or nested too deeply."
         ) from None
-    check_values(value, f"override '{shorten(text)}'")
-    for key in reversed(keys):
-        value = {key: value}
+    check_values(value, what)
     return value
 
 

@@ -15,17 +15,20 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fieldloom.errors import FieldloomError, InputError, quote, shorten, unknown
 from fieldloom.permit import NOTHING, Permit
+from fieldloom.recipe import parse_toml
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -323,6 +326,83 @@ def check_value(where: str, value: Any, annotation: Any) -> Any:
         first = error.errors()[0]
         why = first["msg"].lower()
         raise InputError(f"{where} = {quote(value)} is not right: {why}.") from None
+
+
+def parse_value(raw: str, annotation: Any) -> Any:
+    """The value of a text for an argument with this annotation; ``build`` checks it later.
+
+    An argument that is text alone takes the text as it stands, without the quotes around it where
+    it is a text of TOML. Others take what TOML reads where that fits, or else the text where that
+    fits: ``float | Literal["step"]`` takes a number or ``step``. A tuple of texts takes one text as
+    its only entry. No argument is a date: what looks like one is text.
+    """
+    text = _unquote(raw)
+    if _is_text(annotation):
+        return text
+    try:
+        value = parse_toml(raw, "")
+    except InputError:
+        value = text
+    if _fits(value, annotation) or isinstance(value, Mapping | list):
+        return value
+    if _fits((text,), annotation):
+        return [text]
+    return text if _fits(text, annotation) else value
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether an argument is text, one of some texts, or None, and nothing else."""
+    if get_origin(annotation) is Literal:
+        return all(isinstance(value, str) for value in get_args(annotation))
+    if annotation in (str, type(None)):
+        return True
+    return get_origin(annotation) in (Union, UnionType) and all(map(_is_text, get_args(annotation)))
+
+
+def _unquote(raw: str) -> str:
+    """A text in TOML's quotes without them; any other text as it stands."""
+    if len(raw) > 1 and raw[0] in "\"'" and raw[-1] == raw[0]:
+        with suppress(InputError):
+            value = parse_toml(raw, "")
+            return value if isinstance(value, str) else raw
+    return raw
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    try:
+        check_value("", value, annotation)
+    except InputError:
+        return False
+    return True
+
+
+def annotation_of(
+    kind: str, spec: Any, keys: Sequence[str], tables: Mapping[str, Table], permit: Permit = NOTHING
+) -> Any:
+    """The annotation of an argument of a part, or of a part within it.
+
+    spec: the part, as of ``build``; keys: the path to the argument. Any where there is no such part
+    or argument: ``build`` raises the error.
+    """
+    if not keys:
+        return Mapping  # a part: a table, or its name
+    spec = {"name": spec} if isinstance(spec, str) else spec
+    name = spec.get("name") if isinstance(spec, Mapping) else None
+    key, *rest = keys
+    if key == "name" and not rest:
+        return str
+    try:
+        make = find(kind, str(name), tables, permit)
+    except InputError:
+        return Any
+    hint = hints_of(make).get(key, Any)
+    if key in tables and may_be_part(hint):
+        return annotation_of(key, spec.get(key), rest, tables, permit)
+    for inner in rest:
+        described = dataclass_of(hint)
+        own = {"name": str} if described is None else hints_of(described)
+        hint = own.get(inner, Any)
+    return hint if dataclass_of(hint) is None else Mapping
 
 
 def _numbers(value: Any) -> Iterator[int | float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from fieldloom import atomic, export
 from fieldloom.engine.run import Run
+from fieldloom.engine.schemas import parse_json, read_text
+from fieldloom.errors import InputError, printable
 from fieldloom.evaluation import Result
 from fieldloom.evaluation.plots import figure_to_png
 from fieldloom.modalities.modality import Resolution
@@ -37,7 +40,10 @@ def write(
 
     resolution: of samples and interpolations. seconds: the duration of training, if known.
     """
-    settings = system.settings
+    settings, earlier = system.settings, image_names(run)
+    images = draw_images(run, system, source, result, resolution)
+    if log := run.read_log():
+        images = {"Loss": ("curves.png", plot_losses(log))} | images
     run.write_json(
         "report.json",
         {
@@ -50,15 +56,27 @@ def write(
             "figures": [metric.as_json() for metric in result.metrics],
             "expected": settings.expected,
             "nearest": nearest_table(result, source),
+            "images": [name for name, _ in images.values()],
         },
     )
-    images = draw_images(run, system, source, result, resolution)
-    if log := run.read_log():
-        images = {"Loss": ("curves.png", plot_losses(log))} | images
     for name, content in images.values():
         atomic.write_bytes(content, run.inside(name))
     page = html_page(run, system, result, images, source.summary.describe())
     atomic.write_text(page, run.inside("report.html"))
+    for name in earlier - {name for name, _ in images.values()}:
+        run.inside(name).unlink(missing_ok=True)
+
+
+def image_names(run: Run) -> set[str]:
+    """The images of the report that is in a folder; those that its ``report.json`` names."""
+    path = run.folder / "report.json"
+    try:
+        content = parse_json(read_text(path), path)
+    except InputError:
+        return set()
+    names = content.get("images") if isinstance(content, dict) else None
+    images = names if isinstance(names, list) else []
+    return {x for x in images if isinstance(x, str) and re.fullmatch(r"[\w-]+\.(png|gif)", x)}
 
 
 def nearest_table(result: Result, source: Source) -> list[dict[str, Any]]:
@@ -245,7 +263,7 @@ def html_page(
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, image in images.items()
     )
-    title = escape(settings.title or run.folder.name)
+    title = escape(printable(settings.title or run.folder.name))
     origin = ", ".join(
         [*([escape(settings.paper)] if settings.paper else []), f"seed {escape(settings.seed)}"]
     )

@@ -14,6 +14,12 @@ from fieldloom.registry import build
 
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["cosine", "constant", "step"]
+SCHEDULES: Mapping[Schedule, str] = {
+    "cosine": "Half a cosine, from the whole rate to 0 over the steps.",
+    "constant": "The whole rate at every step.",
+    "step": "The rate times `factor` after every `every` steps (below 1: a fraction of all steps).",
+}
+"""Schedule of the learning rate -> what it is."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,20 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from fieldloom import memory
-from fieldloom.arguments import Array, as_cameras, as_data, as_numbers, as_values, check_whole
+from fieldloom.arguments import (
+    Array,
+    as_cameras,
+    as_data,
+    as_numbers,
+    as_values,
+    check_range,
+    check_whole,
+)
 from fieldloom.decoding import evaluate_codes
 from fieldloom.encoders import Encoder, Nothing, OnStep
+from fieldloom.encoders.encoder import check_codes
 from fieldloom.encoders.refinement import What, check_refinement, refine_batches
-from fieldloom.errors import InputError, quote, unknown
+from fieldloom.errors import InputError, escape_bytes, quote, shorten, unknown
 from fieldloom.family import Family
 from fieldloom.geometry.mesh import Mesh
 from fieldloom.interpolation import interpolate_codes
@@ -115,12 +124,34 @@ class System(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def forward(self, *given: Any, **named: Any) -> Any:
+        """Raises InputError: a system does several things, each by its name."""
+        raise InputError(
+            "a system is not called: system.encode(data), system.decode(code) or "
+            "system.reconstruct(data) is."
+        )
+
+    def to(self, *given: Any, **named: Any) -> System:
+        """The system on another device, or of another dtype, as of ``nn.Module``.
+
+        Raises InputError for a device that there is not.
+        """
+        try:
+            return super().to(*given, **named)
+        except (AssertionError, RuntimeError) as error:
+            why = shorten(str(error).partition("\n")[0])
+            if "memory" in why:
+                raise
+            asked = ", ".join(map(quote, (*given, *named.values())))
+            raise InputError(f"the system cannot be moved to {asked}: {why}.") from error
+
     # -- data <-> codes
 
     def encode(self, data: Data | Array, batch: int | None = None) -> Code:
         """The codes of data: (batch, tokens, width). batch: as of ``signals``.
 
-        Raises InputError where data are not of the modality's kind, and where ``encodes`` is False.
+        Raises InputError where data are not of the modality's kind, for floats that are not in [0,
+        1], and where ``encodes`` is False.
         """
         found = [self.encode_signal(x) for x in self.signals(data, batch)]
         if not found:
@@ -142,9 +173,12 @@ class System(nn.Module):
             check_whole("batch", batch, 1)
         if data.index is None:
             data = replace(data, index=torch.arange(len(data)))
+        self.modality.check_data(data)
         size = batch or self.encode_batch_size(data)
         for first in range(0, len(data), size):
-            yield self.modality.encoding(data.part(slice(first, first + size)))
+            part = data.part(slice(first, first + size))
+            check_range(part.tensor)
+            yield self.modality.encoding(part)
 
     def encode_batch_size(self, data: Data) -> int:
         """How many of these data are encoded at a time by default."""
@@ -158,7 +192,8 @@ class System(nn.Module):
         self.eval()
         with torch.no_grad():
             signal = signal.to(self.device)
-            return self.encoder(signal, self.family, self.render, self.loss_fn).detach()
+            code = self.encoder(signal, self.family, self.render, self.loss_fn)
+            return check_codes(self.encoder, code, signal, self.family).detach()
 
     def decode(
         self,
@@ -180,7 +215,7 @@ class System(nn.Module):
     ) -> Data:
         """As ``decode``, not clamped."""
         code, cameras = self.as_code(code), self.choose_cameras(cameras)
-        self.check_memory(code, resolution, cameras)
+        self.check_memory(len(code), resolution, cameras)
         coords = self.modality.grid(resolution, cameras).to(self.device)
         values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
         return self.modality.assemble(values.cpu(), resolution, cameras)
@@ -226,12 +261,12 @@ class System(nn.Module):
         return self.modality.cameras() if cameras is None else as_cameras(cameras)
 
     def check_memory(
-        self, code: Code, resolution: Resolution | None, cameras: Cameras | None = None
+        self, count: int, resolution: Resolution | None, cameras: Cameras | None = None
     ) -> None:
-        """Raise InputError where decoded data of this resolution need more memory than there is."""
+        """Raise InputError where ``count`` decoded data need more memory than there is."""
         points = math.prod(self.modality.shape(resolution))
         points *= 1 if cameras is None else cameras.count
-        each = self.modality.coord_dim + 2 * len(code) * self.modality.value_dim
+        each = self.modality.coord_dim + 2 * count * self.modality.value_dim
         what = f"data at resolution {quote(resolution)}" if resolution is not None else "data"
         memory.check(what, memory.FLOAT * points * each, self.permit)
 
@@ -283,7 +318,7 @@ class System(nn.Module):
         if not isinstance(self.render, Volume):
             raise InputError("depth needs renderer 'volume': a light field knows no distance.")
         code, cameras = self.as_code(code), self.choose_cameras(cameras)
-        self.check_memory(code, resolution, cameras)
+        self.check_memory(len(code), resolution, cameras)
         rays = self.modality.grid(resolution, cameras).to(self.device)
         rays = rays.expand(len(code), -1, -1)
         with torch.no_grad():
@@ -413,6 +448,8 @@ class System(nn.Module):
         label: a class's name or number, or one for each datum; None: any class. cameras: as of
         ``decode``.
         """
+        self.prior_for(count)
+        self.check_memory(count, resolution, self.choose_cameras(cameras))  # before codes are drawn
         return self.decode(self.sample_codes(count, label, seed, **options), resolution, cameras)
 
     def sample_codes(
@@ -423,21 +460,26 @@ class System(nn.Module):
         Raises InputError where there is no trained prior, and for labels and options that it does
         not have.
         """
-        if self.prior is None:
-            raise InputError("this recipe has no prior to sample from.")
-        if not self.generates:
-            raise InputError("the prior is not trained yet: --stage prior with --resume trains it.")
+        prior = self.prior_for(count)
         self.eval()
-        check_whole("count", count, 1)
         check_whole("seed", seed)
-        numbers = math.prod(self.family.code_shape)
-        memory.check(f"{count} codes", 2 * memory.FLOAT * count * numbers, self.permit)
         number = lambda x: self.class_of(x) if isinstance(x, str) else x
         chosen: Any = (
             [number(x) for x in label] if isinstance(label, list | tuple) else number(label)
         )
         generator = Generator().manual_seed(seed)
-        return self.prior.sample(count, chosen, generator=generator, **options)
+        return prior.sample(count, chosen, generator=generator, **options)
+
+    def prior_for(self, count: int) -> Prior:
+        """The prior. Raises InputError where there is none that draws as many codes."""
+        if self.prior is None:
+            raise InputError("this recipe has no prior to sample from.")
+        if not self.generates:
+            raise InputError("the prior is not trained yet: --stage prior with --resume trains it.")
+        check_whole("count", count, 1)
+        numbers = math.prod(self.family.code_shape)
+        memory.check(f"{count} codes", 2 * memory.FLOAT * count * numbers, self.permit)
+        return self.prior
 
     def class_of(self, label: str) -> int:
         """The number of a class by its name, or by its number as text. Raises InputError.
@@ -445,7 +487,7 @@ class System(nn.Module):
         Where a name is itself a number, texts are names alone: of the classes 1, 2 and 3 "0" is
         none.
         """
-        names = self.settings.names
+        names, label = self.settings.names, escape_bytes(label)
         if not names:
             raise InputError(f"label = {quote(label)}: the classes of this run have no names.")
         if label in names:
@@ -466,6 +508,13 @@ class System(nn.Module):
         a, b = as_values(a, "a"), as_values(b, "b")
         if a.shape != b.shape:
             raise InputError(f"a and b: the shapes {tuple(a.shape)} and {tuple(b.shape)} differ.")
+        own = (self.modality.channels, *self.modality.shape())
+        codes = (tuple(self.family.code_shape), (1, *self.family.code_shape))
+        if tuple(a.shape) in codes and tuple(a.shape) != own:
+            raise InputError(
+                f"a and b: the shape {tuple(a.shape)} is that of codes, and data {own} go here: "
+                "interpolate_codes takes codes."
+            )
         return self.decode(self.encode_between(torch.stack([a, b]), steps), resolution)
 
     def encode_between(self, data: Data | Array, steps: int = 16) -> Code:

@@ -43,6 +43,7 @@ def train(
     fields: str | Path | None = None,
     permit: Permit = NOTHING,
     path: str | None = None,
+    resumed_by: str = "--resume",
 ) -> System:
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
@@ -51,6 +52,7 @@ def train(
     fields:   another run, whose trained field and codes a new run begins with.
     permit:   what the user allows.
     path:     with ``resume``, where the run's data lie now; they must be the same.
+    resumed_by: what goes on with a run that was stopped, for the message.
     Raises InputError where another process writes into the folder, where it holds a run already
     (and ``resume`` is not given) that has made anything, or holds none, and as ``inherit`` does.
     """
@@ -86,7 +88,7 @@ def train(
         try:
             _train_stages(system, source, stages, todo, run, where, on_codec)
         except Interrupted as stop:
-            raise Interrupted(f"{stop}; --resume goes on from here.") from None
+            raise Interrupted(f"{stop}; {resumed_by} goes on from here.") from None
         return system
 
 

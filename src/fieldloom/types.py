@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
@@ -268,6 +270,11 @@ class Data:
         if not isinstance(self.values, Tensor | Lazy):
             kind = type(self.values).__name__
             raise InputError(f"data: a {kind} where a tensor is needed, uint8, or floats.")
+        dtype = self.values.dtype
+        if dtype != torch.uint8 and not dtype.is_floating_point:
+            raise InputError(
+                f"data: values of {dtype}, where uint8 in 0 .. 255, or floats in [0, 1], are right."
+            )
         shape = self.shape
         if len(shape) < 2:
             raise InputError(f"data: the shape {shape} is that of no data.")
@@ -311,6 +318,31 @@ class Data:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    # -- data are no tensor: their values are one
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.tensor.cpu().numpy(), dtype=dtype, copy=copy or None)
+
+    def __getitem__(self, which: Any) -> NoReturn:
+        raise InputError(
+            "data have no [...]: data.part([0]) is one datum with what belongs to it, data.tensor "
+            "the values."
+        )
+
+    if not TYPE_CHECKING:  # which would let mypy take any name
+
+        def __getattr__(self, name: str) -> NoReturn:
+            own = hasattr(Tensor, name) and not name.startswith("_")
+            hint = ": their values have, the tensor data.tensor" if own else ""
+            raise AttributeError(f"data have no '{name}'{hint}.")
+
+    @classmethod
+    def __torch_function__(cls, func: Any, *rest: Any, **named: Any) -> NoReturn:
+        name = getattr(func, "__name__", "a function")
+        raise InputError(
+            f"torch's {name} takes tensors: data.tensor is that of these data's values."
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import fieldloom
 from fieldloom import atomic
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
+from fieldloom.errors import Interrupted
 from fieldloom.recipe import FORMAT
 
 
@@ -53,6 +54,15 @@ def test_list(cli):
     assert "fourier-mlp" in fields
     for group in ("conditioners", "encoders", "priors", "modalities", "sources"):
         assert f"{group}:" in cli("list", group).stdout
+    for line in cli("list").stdout.splitlines():  # whole sentences, of every name
+        if (
+            line.startswith("  ")
+            and "of an installed package" not in line
+            and ", " not in line[:40]
+        ):
+            assert line.endswith((".", ":")) or "tiny" in line, line
+    assert "step: The rate times `factor` after every" in cli("list", "schedules").stdout
+    assert "sgd: Gradient descent" in cli("list", "optimizers").stdout
     fails(cli, 2, "unknown list 'feilds'; did you mean 'fields'?", "list", "feilds")
 
 
@@ -195,3 +205,14 @@ def test_the_log_can_be_read(tiny_run):
     log = Run(tiny_run).read_log()
     assert {line["stage"] for line in log} == {"field", "prior"}
     assert all(np.isfinite(line["loss"]) for line in log)
+
+
+def test_what_goes_on_with_a_stopped_run(cli, tmp_path, monkeypatch):
+    stop = lambda *rest: (_ for _ in ()).throw(Interrupted("stopped at step 1 of 2"))
+    monkeypatch.setattr("fieldloom.training._train_stages", stop)
+    said = cli("demo", "--out", tmp_path / "demo", status=130).stderr
+    assert "stopped at step 1 of 2; the same command goes on from here." in said
+    said = cli("train", "mnif:tiny", "--run", tmp_path / "run", status=130).stderr
+    assert "stopped at step 1 of 2; --resume goes on from here." in said
+    with pytest.raises(Interrupted, match="step 1 of 2; resume=True goes on from here"):
+        fieldloom.train("mnif", tmp_path / "other", "tiny", device="cpu")

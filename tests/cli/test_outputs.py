@@ -1,9 +1,14 @@
 """What a command may replace."""
 
+import json
+
+import numpy as np
 import pytest
 from PIL import Image
 
+import fieldloom
 from fieldloom.engine.run import RESERVED
+from fieldloom.errors import InputError
 
 
 @pytest.mark.parametrize("name", RESERVED)
@@ -37,3 +42,69 @@ def test_what_is_there_is_replaced_only_where_that_is_said(cli, own_run, tmp_pat
     assert Image.open(path).size == (8, 8)
     assert cli.answer("sample", own_run, "--count", "1")[0] == 0
     assert cli.answer("sample", own_run, "--count", "1")[0] == 0  # its own name is its own
+
+
+def names(folder) -> set[str]:
+    return {x.name for x in folder.iterdir()}
+
+
+def test_files_of_an_earlier_call_do_not_stay_beside_new_ones(cli, own_run, tmp_path):
+    folder = own_run / "reconstructions"
+    cli("reconstruct", own_run, "--count", 5)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "0001.txt").mkdir()
+    assert {"0000.png", "0004.png"} < names(folder)
+    cli("reconstruct", own_run, "--count", 2)
+    assert names(folder) == {"0000.png", "0001.png", "notes.txt", "0001.txt"}
+    out = tmp_path / "out"
+    cli("reconstruct", own_run, "--count", 3, "--out", out)
+    said = cli("reconstruct", own_run, "--count", 1, "--out", out, status=2).stderr
+    assert "is there already: give another --out, or --overwrite." in said
+    assert len(names(out)) == 3
+    cli("reconstruct", own_run, "--count", 1, "--out", out, "--overwrite")
+    assert names(out) == {"0000.png"}
+
+
+def test_a_report_replaces_its_own_and_no_other(cli, own_run, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8), 99).save(data / name)
+    report = own_run / "data" / "report.json"
+    cli("evaluate", own_run, "--source", data)
+    written = json.loads(report.read_text())
+    assert "reconstructions.png" in written["images"]
+    assert set(written["images"]) <= names(report.parent)
+    report.write_text(json.dumps(written | {"images": ["old.png", "odd.toml", "../x.png"]}))
+    for name in ("old.png", "other.png", "odd.toml", "../x.png"):
+        (report.parent / name).write_text("")
+    cli("evaluate", own_run, "--source", data)  # its own place, again
+    assert "old.png" not in names(report.parent)
+    assert {"other.png", "odd.toml"} < names(report.parent)
+    assert (own_run / "x.png").exists()
+    fieldloom.evaluate(own_run, data, own_run)  # the run's own folder
+    fieldloom.evaluate(own_run, data, own_run)
+    with pytest.raises(InputError, match=r"report.json' is there already: overwrite=True replaces"):
+        fieldloom.evaluate(own_run, data, report.parent)
+    said = cli("evaluate", own_run, "--source", data, "--out", report.parent, status=2).stderr
+    assert "is there already" in said
+    fieldloom.evaluate(own_run, data, report.parent, overwrite=True)
+
+
+def test_python_replaces_files_where_that_is_said(own_run, tmp_path):
+    system, path = fieldloom.load(own_run), tmp_path / "mine.png"
+    path.write_text("mine")
+    codes = system.sample_codes(1)
+    with pytest.raises(InputError, match=r"mine.png' is there already: overwrite=True replaces it"):
+        fieldloom.render(system, path, codes)
+    assert path.read_text() == "mine"
+    fieldloom.render(system, path, codes, overwrite=True)
+    assert Image.open(path).size == (8, 8)
+    data, file = tmp_path / "a.npy", tmp_path / "codes.safetensors"
+    np.save(data, np.zeros((3, 1, 8, 8), np.float32))
+    file.write_text("mine")
+    with pytest.raises(InputError, match="is there already"):
+        fieldloom.encode(system, file, data)
+    assert file.read_text() == "mine"
+    found = fieldloom.encode(system, file, data, overwrite=True)
+    assert len(found.codes) == 3

@@ -267,7 +267,7 @@ def test_gasp_on_the_sphere(tmp_path):
     maps = np.random.default_rng(0).uniform(210, 310, (2, 2, 1, 7, 12)).astype(np.float32)
     np.savez(tmp_path / "climate.npz", era5_t_K=maps)
     overrides = [
-        f"source={{name=\"array\",path=\"{tmp_path / 'climate.npz'}\",bounds=[200.0,330.0]}}",
+        f"source={{name=\"array\",path=\"{tmp_path / 'climate.npz'}\",range=[200.0,330.0]}}",
         "modality.size=[7,12]", "train.field.steps=4", "train.field.batch=4", "field.width=8",
         "field.encoding.count=4", "conditioner.hidden=[6,6]", "objective.points=40",
         "objective.critic.layers=[[40,4,4],[8,4],[1,4,1]]", "evaluate.samples=4",

@@ -409,7 +409,7 @@ def arrays(good: Good, where: Path, draw: Generator) -> list[str]:
     shapes = kind in ("bits", "cells")
     if shapes or chance(draw, 0.6):
         return read(good, where, "shapes" if shapes else "digits", path, draw)
-    more = one(draw, [[], ["source.label=label"], ["source.key=x"], ["source.bounds=[0,255]"]])
+    more = one(draw, [[], ["source.label=label"], ["source.key=x"], ["source.range=[0,255]"]])
     name = {"packed": "packed"}.get(kind, one(draw, ["array", "array", "voxels", "folder"]))
     return new(path, f"source.name={name}", *more)
 

@@ -15,7 +15,7 @@ from fieldloom.cli.options import (
     SeedOption,
     SourceOption,
 )
-from fieldloom.cli.outputs import check_not_own, has_key, output
+from fieldloom.cli.outputs import output
 from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError
 
@@ -177,9 +177,8 @@ def analysis_folder(run: str, out: Path | None, name: str) -> Path:
         for file in files:
             output(run, None, file)
         return Path(run)
-    again = has_key(out / files[0], "recipes")  # the same analysis again
     for file in files:
-        check_not_own(out / file) if again else output(run, out / file, file)
+        output(run, out / file, file)
     return out
 
 

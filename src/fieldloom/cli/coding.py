@@ -234,8 +234,10 @@ def sample(
     folder = output(run, folder_path, "sampled") if needs_files(system) else None
     options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
                            top_p=top_p, temperature=temperature)  # fmt: skip
-    codes = system.sample_codes(count, label, seed, **options)
     sizes = parse_resolution(resolution)
+    system.prior_for(count)
+    system.check_memory(count, sizes)  # before codes are drawn
+    codes = system.sample_codes(count, label, seed, **options)
     sheet = write_sheet(system, codes, path, sizes)
     if folder is not None:
         paths = write_data(system, codes, folder, sizes, kind, project)

@@ -49,7 +49,7 @@ def info(run: RunArgument) -> None:
 
 def list_(
     what: Annotated[
-        str | None, typer.Argument(help="fields, conditioners, ... sources, recipes.")
+        str | None, typer.Argument(help="fields, conditioners, ... optimizers, schedules, recipes.")
     ] = None,
 ) -> None:
     """The names that recipes can use."""
@@ -61,12 +61,13 @@ def list_(
         from fieldloom.engine.stage import OPTIMIZERS
         from fieldloom.metrics.features import DETECTORS
         from fieldloom.registry import offered_parts
+        from fieldloom.settings import SCHEDULES
 
         own = {k: v for k, v in TABLES.items() if k not in ("start", "unseen")}
         tables = {kind: {**table, **offered_parts(kind)} for kind, table in own.items()}
         plurals = {"modality": "modalities", "penalty": "penalties"}
         groups |= {plurals.get(kind, f"{kind}s"): table for kind, table in tables.items()}
-        groups |= {"optimizers": OPTIMIZERS, "detectors": DETECTORS}
+        groups |= {"optimizers": OPTIMIZERS, "schedules": SCHEDULES, "detectors": DETECTORS}
     if what is not None and what not in groups:
         raise unknown("list", what, groups)
     for group in [what] if what else groups:
@@ -75,13 +76,15 @@ def list_(
             say(
                 f"  {name}: {', '.join(entry)}"
                 if isinstance(entry, list)
-                else f"  {name}: {first_line(entry)}"
+                else f"  {name}: {describe(entry)}"
             )
 
 
-def first_line(entry: Any) -> str:
-    """The first line of an entry's docstring, or where it is in a package that is not imported."""
+def describe(entry: Any) -> str:
+    """What an entry is: the first sentences of its docstring, or the package that offers it."""
     if isinstance(entry, EntryPoint):
         return f"of an installed package, {entry.value}"
-    inner = getattr(entry, "func", entry)
-    return (inner.__doc__ or "").strip().partition("\n")[0]
+    if isinstance(entry, str):
+        return entry
+    text = getattr(entry, "func", entry).__doc__ or ""
+    return " ".join(text.strip().partition("\n\n")[0].split())

@@ -20,7 +20,7 @@ from fieldloom.cli.options import (
     permit,
 )
 from fieldloom.cli.outputs import check_free, check_not_own, has_key, output
-from fieldloom.cli.runs import load_system
+from fieldloom.cli.runs import load_system, parse_overrides
 from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def evaluate(
     With --source only the reconstruction of those data is measured, into a folder of its own.
     """
     from fieldloom.inputs import source_of
-    from fieldloom.recipe import parse_new_path, parse_override, resolve
+    from fieldloom.recipe import parse_new_path, resolve
 
     system = load_system(run, device)
-    changes = [parse_override(text) for text in set_ or []]
+    changes = parse_overrides(system.recipe, set_ or [])
     for override, change in zip(set_ or [], changes, strict=True):
         if set(change) != {"evaluate"} and parse_new_path(change) is None:
             raise InputError(
@@ -67,10 +67,10 @@ def report_folder(run: Path, source: str | None, out: Path | None) -> Path:
     folder = out or run / name
     if folder.resolve() == run.resolve() and source is None:
         return run
-    if not has_key(folder / "report.json", "figures"):
+    if out is not None or not has_key(folder / "report.json", "figures"):
         return output(run, folder)
     check_not_own(folder)  # its old report is replaced
-    return output(run, None, str(folder.relative_to(run))) if folder.is_relative_to(run) else folder
+    return output(run, None, name)
 
 
 def measure(

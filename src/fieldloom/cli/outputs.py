@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from fieldloom.cli.options import permit
@@ -27,6 +26,8 @@ def output(run: str | Path, out: Path | None, default: str = "") -> Path:
 
 def check_free(out: Path) -> None:
     """Raise InputError for files of a run, and for a path that exists, unless --overwrite."""
+    from fieldloom.engine.lock import is_occupied
+
     check_not_own(out)
     if is_occupied(out) and not permit().overwrite:
         raise InputError(f"'{out}' is there already: give another --out, or --overwrite.")
@@ -59,10 +60,3 @@ def has_key(path: Path, key: str) -> bool:
     except InputError:
         return False
     return isinstance(content, dict) and key in content
-
-
-def is_occupied(path: Path) -> bool:
-    """Whether a path is a file, or a folder with more than a lock in it."""
-    from fieldloom.engine.lock import NAME
-
-    return any(x.name != NAME for x in path.iterdir()) if path.is_dir() else os.path.lexists(path)

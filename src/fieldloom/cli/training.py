@@ -13,6 +13,7 @@ from fieldloom.cli.ceilings import report_upper_bound
 from fieldloom.cli.console import say
 from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
+from fieldloom.cli.runs import parse_overrides
 from fieldloom.errors import InputError
 
 
@@ -46,12 +47,12 @@ def train(
     from fieldloom.recipe import load
 
     seeds = [] if seed is None else [f"seed={seed}"]
-    loaded = load(recipe, [*(set_ or []), *seeds])
+    loaded = load(recipe, [*(set_ or []), *seeds], parse_overrides)
     if run == "":
         raise InputError("--run '' names no folder.")
     own = Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
     folder = own if run is None else Path(run)
-    path = new_path_of(set_ or [], seed, fields) if resume else None
+    path = new_path_of(folder, set_ or [], seed, fields) if resume else None
 
     from fieldloom.drawing import draw_fit
     from fieldloom.inputs import source_of
@@ -59,7 +60,7 @@ def train(
     from fieldloom.training import train as start
 
     if resume:
-        check_resumed(folder, recipe)
+        check_resumed(folder, loaded["recipe"])
     system = start(
         loaded,
         str(folder),
@@ -77,14 +78,18 @@ def train(
             say(line)
 
 
-def new_path_of(overrides: list[str], seed: int | None, fields: Path | None) -> str | None:
+def new_path_of(
+    folder: Path, overrides: list[str], seed: int | None, fields: Path | None
+) -> str | None:
     """The new path of a resumed run's data, where the options give one.
 
     Raises InputError for options that would change the run's recipe or its fields.
     """
-    from fieldloom.recipe import parse_new_path, parse_override
+    from fieldloom.engine.run import Run
+    from fieldloom.recipe import parse_new_path
 
-    changes = [parse_override(text) for text in overrides]
+    run = Run(folder)
+    changes = parse_overrides(run.read_recipe() if run.exists else {}, overrides)
     path = parse_new_path(changes[0]) if len(changes) == 1 else None
     if seed is not None or (overrides and path is None):
         raise InputError(
@@ -112,7 +117,14 @@ def demo(
 
     began = time.monotonic()
     trained = (out / "report.json").is_file()
-    system = start(load("mnif:digits"), str(out), "all", device.value, resume=Run(out).exists)
+    system = start(
+        load("mnif:digits"),
+        str(out),
+        "all",
+        device.value,
+        resume=Run(out).exists,
+        resumed_by="the same command",
+    )
     took = None if trained else time.monotonic() - began
     measure(out, system, source_of(system), 64, seconds=took)
     say(

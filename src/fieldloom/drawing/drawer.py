@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from fieldloom.types import Code, Data
 class Crop:
     """A part of an image, as fractions of its width and height: x to the right, y down.
 
-    Raises InputError where these are no finite numbers with left < right and top < bottom.
+    It may lie outside the image, at most one width or height away: from -1 to 2. Raises InputError
+    for other numbers, and where not left < right and top < bottom.
     """
 
     left: float = 0.0
@@ -31,11 +31,11 @@ class Crop:
 
     def __post_init__(self) -> None:
         sides = (self.left, self.top, self.right, self.bottom)
-        numbers = all(isinstance(x, int | float) and math.isfinite(x) for x in sides)
+        numbers = all(isinstance(x, int | float) and -1 <= x <= 2 for x in sides)
         if not numbers or not (self.left < self.right and self.top < self.bottom):
             raise InputError(
                 f"crop = {quote(sides)}: left, top, right, bottom, fractions of width and height "
-                "with left < right and top < bottom."
+                "from -1 to 2 with left < right and top < bottom."
             )
 
     def extent(self, axes: int) -> Extent:

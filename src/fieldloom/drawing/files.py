@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -38,11 +39,12 @@ def write_data(
 
     format: one of the modality's, as ``glb``; None: its default. project: of shapes, Newton steps
     of a mesh's vertices onto the surface. frames: of shapes, centre and scale of the originals
-    (batch, 4). Shapes without a surface are left out, with a warning. Raises InputError as
-    ``check_file_format``.
+    (batch, 4). Shapes without a surface are left out, with a warning. Files of an earlier call are
+    removed, so that a folder holds those of one call. Raises InputError as ``check_file_format``.
     """
     check_file_format(system, format, project)
     folder, paths, empty = Path(folder), [], []
+    remove_earlier(folder)
     for i in range(len(codes)):
         path = folder / (f"{i:04d}" if format is None else f"{i:04d}.{format}")
         frame = None if frames is None else frames[i]
@@ -55,6 +57,13 @@ def write_data(
         names = ", ".join(map(str, empty[:8])) + (" ..." if len(empty) > 8 else "")
         warnings.warn(f"{len(empty)} of {len(codes)} have no surface: {names}.", stacklevel=2)
     return paths
+
+
+def remove_earlier(folder: Path) -> None:
+    """Remove the files that ``write_data`` wrote into a folder before; no others."""
+    for file in folder.glob("[0-9]*.*"):
+        if re.fullmatch(r"\d{4,}\.[a-z0-9]+", file.name) and file.is_file():
+            file.unlink()
 
 
 def _write_datum(
@@ -82,7 +91,7 @@ def write_sheet(
     system: System, codes: Code, path: str | Path, resolution: Resolution | None = None
 ) -> Path | None:
     """Write images of decoded codes as one PNG; None where these data cannot be shown."""
-    system.check_memory(codes, resolution)
+    system.check_memory(len(codes), resolution)
     data = in_batches(lambda part: system.decode(part, resolution), "decoding", codes)
     sheet = export.join_images([system.modality.to_image(one) for one in data])
     return None if sheet is None else export.png(sheet, path)

@@ -41,6 +41,8 @@ class Grids(Drawer):
             raise InputError(
                 f"--frame {options.frame}: this run's data are no video, they have no frames."
             )
+        if options.frame is not None and not 0 <= options.frame <= 1:
+            raise InputError(f"frame = {options.frame:g}: a fraction of the time, from 0 to 1.")
         if options.crop is not None and self.axes not in (2, 3):
             raise InputError("--window is of images and video: this run has neither.")
         self.crop = options.crop or WHOLE

@@ -103,6 +103,18 @@ class Encoder(nn.Module):
         return points
 
 
+def check_codes(encoder: nn.Module, code: Tensor, signal: Signal, family: Family) -> Code:
+    """``code``, the encoder's answer to a signal. Raises InputError for another shape."""
+    expected = (len(signal), *family.code_shape)
+    if not isinstance(code, Tensor) or tuple(code.shape) != expected:
+        found = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
+        raise InputError(
+            f"encoder {type(encoder).__name__} gave codes of the shape {found}, where (batch, "
+            f"tokens, width) is {expected}."
+        )
+    return code
+
+
 class Nothing(Encoder):
     """The code of every signal is the conditioner's origin; for families without a code, too."""
 

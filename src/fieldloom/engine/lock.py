@@ -99,3 +99,8 @@ def _refusal(path: Path, folder: Path) -> str:
     if other.host == socket.gethostname():
         return f"'{folder}' is being written by {who}: wait for it, or stop it."
     return f"'{folder}' is being written by {who}: if that no longer runs, delete '{path}'."
+
+
+def is_occupied(path: Path) -> bool:
+    """Whether a path is a file, or a folder with more than a lock in it."""
+    return any(x.name != NAME for x in path.iterdir()) if path.is_dir() else os.path.lexists(path)

@@ -40,6 +40,7 @@ from fieldloom.engine.schemas import (
 )
 from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
 from fieldloom.errors import InputError
+from fieldloom.modalities.sources.files import locate, path_to_text
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import FORMAT, Recipe, dump, read_file, resolve
 from fieldloom.system import System
@@ -126,9 +127,9 @@ class Run:
         source = recipe.get("source")
         if isinstance(beside, str) and isinstance(source, dict):
             with suppress(OSError, ValueError):  # no path of this system
-                moved = (self.folder / beside).resolve()
-                if moved.exists() and not Path(str(source.get("path"))).exists():
-                    source["path"] = str(moved)
+                moved = (self.folder / locate(beside)).resolve()
+                if moved.exists() and not locate(str(source.get("path"))).exists():
+                    source["path"] = path_to_text(moved)
         return recipe
 
     def write_recipe(self, recipe: Recipe) -> None:
@@ -136,11 +137,11 @@ class Run:
         source, known = recipe.get("source"), dict(recipe.get("known", {}))
         known.pop("beside", None)
         path = source.get("path") if isinstance(source, dict) else None
-        if isinstance(path, str) and Path(path).is_absolute():
-            run, data = self.folder.resolve(), Path(path).resolve()
+        if isinstance(path, str) and locate(path).is_absolute():
+            run, data = self.folder.resolve(), locate(path).resolve()
             near = run.parent if len(run.parents) < 3 else run.parent.parent
             if data.is_relative_to(near):
-                known["beside"] = os.path.relpath(data, run)
+                known["beside"] = path_to_text(os.path.relpath(data, run))
         content = recipe | {"format": FORMAT} | ({"known": known} if known else {})
         atomic.write_text(dump(content), self.inside(RECIPE))
 
@@ -366,6 +367,8 @@ def save(system: System, folder: str | Path) -> Path:
 
     Raises InputError where the folder holds a run already.
     """
+    if isinstance(folder, System) or not isinstance(system, System):
+        raise InputError("save: a system, and then the folder of its run: save(system, folder).")
     run = Run(folder)
     if run.exists or run.folder.is_file():
         what = "holds a run already" if run.exists else "is a file"

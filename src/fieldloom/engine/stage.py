@@ -35,6 +35,7 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
+    """Adam with weight decay that is not part of the gradient (arXiv:1711.05101)."""
     _check(rate, *betas, eps=eps, weight_decay=weight_decay)
     return torch.optim.AdamW(parameters, rate, betas, eps, weight_decay)
 
@@ -45,6 +46,7 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> torch.optim.Optimizer:
+    """Adam (arXiv:1412.6980)."""
     _check(rate, *betas, eps=eps)
     return torch.optim.Adam(parameters, rate, betas, eps)
 
@@ -52,6 +54,7 @@ def adam(
 def sgd(
     parameters: list[nn.Parameter], rate: float = 1e-2, momentum: float = 0.0
 ) -> torch.optim.Optimizer:
+    """Gradient descent, with or without momentum."""
     _check(rate, momentum)
     return torch.optim.SGD(parameters, rate, momentum)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from fieldloom import atomic
 from fieldloom.engine.schemas import Kind, Provenance, parse_json, validate_content
-from fieldloom.errors import InputError, shorten
+from fieldloom.errors import InputError, escape_bytes, shorten
 
 
 class Held(NamedTuple):
@@ -49,7 +50,7 @@ def read_tensors(path: Path) -> Held:
     if not path.is_file():
         raise InputError(f"'{path}' does not exist: the run has not come so far, or is no run.")
     try:
-        with safe_open(path, "pt") as file:
+        with _readable_name(path) as name, safe_open(name, "pt") as file:
             text = (file.metadata() or {}).get("fieldloom", "{}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
@@ -63,6 +64,16 @@ def read_tensors(path: Path) -> Held:
         raise InputError(f"'{path}' is damaged: its content does not have the checksum it names.")
     made_by = validate_content(Provenance, numbers.pop("made_by", {}), path).root
     return Held(tensors, numbers, made_by)
+
+
+@contextmanager
+def _readable_name(path: Path) -> Iterator[str]:
+    """A name of a file that safetensors can open, which takes UTF-8 alone."""
+    if escape_bytes(str(path)) == str(path):
+        yield str(path)
+        return
+    with path.open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
 
 
 def numbers_of(schema: type[Kind], held: Held, path: Path) -> Kind:

@@ -6,6 +6,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from fieldloom.errors import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -31,13 +33,19 @@ def plot(*panels: Panel) -> bytes:
     )
     for ax, panel in zip(axes[0], panels, strict=True):
         for name, (x, y) in panel.lines.items():
-            ax.plot(x, y, label=name, marker="o" if len(x) < 8 else None, markersize=4)
+            ax.plot(x, y, label=_label(name), marker="o" if len(x) < 8 else None, markersize=4)
         ax.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
         if all(isinstance(value, int) for x, _ in panel.lines.values() for value in x):
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
     axes[0, 0].legend()
     return figure_to_png(figure)
+
+
+def _label(name: str) -> str:
+    """A name as a legend shows it: not as a formula, and not left out for its underscore."""
+    text = printable(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def figure_to_png(figure: Figure) -> bytes:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fieldloom.geometry.boundary import Boundary, find_boundary
 from fieldloom.geometry.mesh import Mesh, face_normals, normalize_mesh, triangles
 
 PAIRS = 2**16  # pairs of a point and a face in one block, so that its arrays fit the cache
@@ -56,13 +57,23 @@ def winding_number(
     return result
 
 
-def inside(mesh: Mesh, points: Float[Tensor, "n 3"], beta: float = math.inf) -> Bool[Tensor, " n"]:
-    """Whether the surface winds around each point by more than 0.5, in either direction: (n,).
+def inside(
+    mesh: Mesh,
+    points: Float[Tensor, "n 3"],
+    beta: float = math.inf,
+    boundary: Boundary | None = None,
+) -> Bool[Tensor, " n"]:
+    """Whether the mesh's boundary winds around each point by more than 0.5: (n,).
 
-    Files often have parts with inverted faces, which count as solid too. A cavity, whose faces are
-    inverted relative to the shell around it, stays empty.
+    The boundary (that of ``find_boundary``, unless it is given) is the mesh itself where its faces
+    are there once and orient it consistently. So parts with inverted faces are solid too, and a
+    cavity, whose faces are inverted relative to the shell around it, is empty. Sheets have no
+    inside.
     """
-    return winding_number(mesh, points, beta).abs() > 0.5
+    bounding = (find_boundary(mesh) if boundary is None else boundary).mesh
+    if bounding is None:
+        return torch.zeros(len(points), dtype=torch.bool)
+    return winding_number(bounding, points, beta).abs() > 0.5
 
 
 def distance(
@@ -98,10 +109,11 @@ def signed_distance(
     points: Float[Tensor, "n 3"],
     beta: float = math.inf,
     most: float = math.inf,
+    boundary: Boundary | None = None,
 ) -> Float64[Tensor, " n"]:
     """The distance to the surface, at most ``most``, negative where a point is ``inside``."""
     far = distance(mesh, points, most)
-    return torch.where(inside(mesh, points, beta), -far, far)
+    return torch.where(inside(mesh, points, beta, boundary), -far, far)
 
 
 def _solid_angles(corners: Float[Tensor, "faces 3 3"], points: Float[Tensor, "n 3"]) -> Tensor:

@@ -202,12 +202,7 @@ class Grid(Modality):
 
     def _values(self, data: Data) -> Tensor:
         """The values (batch, channel, *axes). Raises InputError for data of another shape."""
-        axes = data.shape[2:]
-        if len(axes) != len(self.size) or data.shape[1] != self.channels or not math.prod(axes):
-            raise InputError(
-                f"data of the shape {data.shape} is not (batch, {self.channels}, "
-                f"{', '.join(['axis'] * len(self.size))})."
-            )
+        self.check_data(data)
         return data.tensor
 
     def _observe_context(self, data: Data) -> Signal:

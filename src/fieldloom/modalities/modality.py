@@ -131,11 +131,7 @@ class Modality:
         keep_grid: whether the context is the whole grid in any case.
         """
         data = Data.of(data)
-        if data.shape[1] != self.channels or len(data.shape) != 2 + len(self.shape()):
-            raise InputError(
-                f"data of the shape {data.shape} is not (batch, {self.channels}, "
-                f"{', '.join(['axis'] * len(self.shape()))})."
-            )
+        self.check_data(data)
         values = self.normalize(data.tensor.flatten(2).mT)
         coords = self.coords_of(data).to(values).expand(len(data), -1, -1)
         whole = Signal(coords, values, index_of(data), data.shape[2:], label=data.label)
@@ -143,6 +139,33 @@ class Modality:
             return Batch(whole, whole)
         some = whole.subset(points, generator, together)
         return Batch(whole if keep_grid else some, some)
+
+    def check_data(self, data: Data) -> None:
+        """Raise InputError for data of another kind or shape than (batch, channel, *axes).
+
+        A subclass whose ``observe`` takes other data overrides this, too.
+        """
+        if data.cameras is not None:
+            raise InputError("data: cameras are of views: these data have none.")
+        if data.coords is not None:
+            raise InputError("data: coords are of scattered samples: these data are grids.")
+        shape, channels, axes = data.shape, self.channels, len(self.shape())
+        if len(shape) == 2 + axes and shape[1] == channels and 0 not in shape[2:]:
+            return
+        last = shape[-1] == channels
+        hint = ""
+        if len(shape) == axes and channels == 1:
+            hint = ": batch and channel are missing, as data[None, None] adds them"
+        elif len(shape) == 1 + axes and shape[0] == channels:
+            hint = ": the batch axis is missing, as data[None] adds it"
+        elif len(shape) == 1 + axes and last:
+            hint = ": channels come last there, and the batch is missing: data.movedim(-1, 0)[None]"
+        elif len(shape) == 1 + axes and channels == 1:
+            hint = ": the channel axis is missing, as data[:, None] adds it"
+        elif len(shape) == 2 + axes and last:
+            hint = ": channels come last there, as data.movedim(-1, 1) moves them"
+        names = ", ".join(["axis"] * axes)
+        raise InputError(f"data of the shape {shape} is not (batch, {channels}, {names}){hint}.")
 
     def encoding(self, data: Data | Tensor) -> Signal:
         """The signal that is encoded outside training."""

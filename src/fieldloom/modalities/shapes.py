@@ -115,17 +115,21 @@ class Points(Voxels):
     ) -> Batch:
         """Data (batch, points, 1) at coords (batch, points, 3), as a batch of signals."""
         data = Data.of(data)
+        self.check_data(data)
+        values = self.normalize(data.tensor)
+        signal = Signal(self.coords_of(data).to(values), values, index_of(data), label=data.label)
+        if points is not None and points < values.shape[1]:
+            signal = signal.subset(points, generator, together)
+        return Batch(signal, signal)
+
+    def check_data(self, data: Data) -> None:
+        """Raise InputError for other data than (batch, points, 1) at coords (batch, points, 3)."""
         coords, right = data.coords, len(data.shape) == 3 and data.shape[2] == 1
         if coords is None or not right or coords.shape[2] != 3:
             raise InputError(
                 "modality 'points' needs values (batch, points, 1) and their coordinates "
                 "(batch, points, 3): take a source with samples, as 'meshes' with samples = 10000."
             )
-        values = self.normalize(data.tensor)
-        signal = Signal(coords.to(values), values, index_of(data), label=data.label)
-        if points is not None and points < values.shape[1]:
-            signal = signal.subset(points, generator, together)
-        return Batch(signal, signal)
 
     def tiles(self, data: Data, most: int) -> list[Tensor]:
         return []  # scattered samples show no surface

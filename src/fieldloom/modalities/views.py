@@ -158,6 +158,11 @@ class Views(Modality):
 
         Raises InputError where there are none, and for data that are not views with cameras.
         """
+        self.check_data(data)
+        return select_views(data, slice(self.count_seen(data)))
+
+    def check_data(self, data: Data) -> None:
+        """Raise InputError for data that are no views, or have no cameras."""
         if data.cameras is None:
             raise InputError("modality 'views' needs a camera for each view: c2w and intrinsics.")
         if len(data.shape) != 5 or data.shape[2] != self.channels:
@@ -165,7 +170,6 @@ class Views(Modality):
                 f"data of the shape {data.shape} with cameras {tuple(data.cameras.c2w.shape)} is "
                 f"not (batch, views, {self.channels}, height, width) with (batch, views, 4, 4)."
             )
-        return select_views(data, slice(self.count_seen(data)))
 
     def select_held_out(self, data: Data) -> Data:
         """The views that are held out: none, where ``held`` is 0."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fieldloom.encoders import Encoder, reconstruction_loss
+from fieldloom.encoders.encoder import check_codes
 from fieldloom.family import Family
 from fieldloom.metrics.losses import mse
 from fieldloom.objectives.objective import Logs, Objective, trainable
@@ -47,6 +48,7 @@ class Reconstruction(Objective):
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
         code = self.encoder.training_codes(batch.context, self.family, self.render, self.loss_fn)
+        check_codes(self.encoder, code, batch.context, self.family)
         signal_loss = lambda code, signal: reconstruction_loss(
             code, signal, self.family, self.render, self.loss_fn
         )

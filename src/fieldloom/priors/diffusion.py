@@ -120,7 +120,7 @@ class Diffusion(Prior):
             label = torch.full_like(time, self.classes) if label is None else label
             dropped = torch.rand(len(code), device=code.device) < self.label_dropout
             label = label.masked_fill(dropped, self.classes)
-        predicted = self.denoiser(self.add_noise(clean, noise, time), time, label)
+        predicted = self._predict(self.add_noise(clean, noise, time), time, label)
         return (predicted - self.target(clean, noise, time)).square().flatten(1).mean(1)
 
     def denoise(self, code: Code, time: Tensor, label: Tensor, tokens: int = 4096) -> Code:
@@ -131,7 +131,17 @@ class Diffusion(Prior):
         """
         each = max(1, tokens // max(1, code.shape[1]))
         pieces = zip(code.split(each), time.split(each), label.split(each), strict=True)
-        return torch.cat([self.denoiser(*piece) for piece in pieces])
+        return torch.cat([self._predict(*piece) for piece in pieces])
+
+    def _predict(self, noisy: Code, time: Tensor, label: Tensor | None) -> Code:
+        """The denoiser's prediction. Raises InputError where it has another shape than codes."""
+        predicted = self.denoiser(noisy, time, label)
+        if predicted.shape != noisy.shape:
+            raise InputError(
+                f"denoiser {type(self.denoiser).__name__} gave the shape {tuple(predicted.shape)}, "
+                f"where (batch, tokens, width) of the noisy codes is {tuple(noisy.shape)}."
+            )
+        return predicted
 
     def times(self, sampler: str, steps: int | None, spacing: Spacing) -> list[int]:
         """The times that a sampler visits, from the noisiest on.

@@ -49,7 +49,7 @@ ARRAYS = [
     ("array", {"x": np.zeros((2, 8, 8, 3), complex)}, "'complex128', where numbers are right"),
     ("array", {"x": np.zeros((2, 8), "M8[s]")}, "where numbers are right"),
     ("array", {"x": np.zeros((2, 8), [("a", "f4")])}, "where numbers are right"),
-    ("array", {"x": np.full((2, 8, 8, 3), np.nan)}, r"must lie in \[0, 1\]"),
+    ("array", {"x": np.full((2, 8, 8, 3), np.nan)}, "not finite"),
     ("array", {}, "has the arrays none; name one"),
     ("voxels", CELLS | {"shape": [12, 12]}, r"no packed rows of cells \[12, 12\]"),
     ("voxels", CELLS | {"shape": [-12, -12, 12]}, "no packed rows"),
@@ -235,10 +235,10 @@ def test_splits_that_are_none(split):
     refused("source.split = .* does not fit 10 signals", divide, 10, split, False)
 
 
-def test_bounds_that_are_none(tmp_path):
+def test_ranges_that_are_none(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((2, 8, 8, 3)))
-    for bounds in ((1.0, 0.0), (np.nan, 1.0), (-np.inf, np.inf)):
-        refused("bounds = .*finite", READERS["array"], str(tmp_path / "a.npy"), bounds=bounds)
+    for range in ((1.0, 0.0), (np.nan, 1.0), (-np.inf, np.inf)):
+        refused("range = .*finite", READERS["array"], str(tmp_path / "a.npy"), range=range)
 
 
 # -- paths

@@ -165,12 +165,13 @@ def test_a_folder_of_links_to_nothing_is_said_to_be_one(kind, tmp_path):
 
 def test_broken_files_are_passed_over_by_name(kind, tmp_path):
     suffix = KINDS[kind][2]
-    path = make(tmp_path, kind, {f"{'ab'[i % 2]}/{i:02d}": i for i in range(1, 11)})
-    write(tmp_path / "a" / f"x.{suffix}", b"broken")
-    write(tmp_path / f"00.{suffix}", b"broken")  # outside the classes, which stay
+    root = tmp_path / "set"  # the cache lies beside it
+    path = make(root, kind, {f"{'ab'[i % 2]}/{i:02d}": i for i in range(1, 11)})
+    write(root / "a" / f"x.{suffix}", b"broken")
+    write(root / f"00.{suffix}", b"broken")  # outside the classes, which stay
     with pytest.raises(InputError, match="2 of 12 .* cannot be read"):
         read(kind, path, **WHOLE)
-    (tmp_path / "a" / f"x.{suffix}").unlink()
+    (root / "a" / f"x.{suffix}").unlink()
     with pytest.warns(UserWarning, match="skipped 1 unreadable .*: .*00."):
         source = read(kind, path, **WHOLE)
     assert source.summary.passed_over == {"unreadable": [f"00.{suffix}"]}

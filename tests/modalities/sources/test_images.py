@@ -1,6 +1,5 @@
 """Folders and packed files of images, of any size and mode; broken and hostile images."""
 
-import io
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,8 @@ from PIL import Image
 
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES, images
-from fieldloom.modalities.sources.images import decode_image
+from fieldloom.modalities.sources import SOURCES, formats, images
+from fieldloom.modalities.sources.decoding import decode_image
 from fieldloom.permit import Permit
 from fuzz import good
 from media import gradient, pack
@@ -79,7 +78,7 @@ def test_a_picture_that_unpacks_to_gigabytes(reader, tmp_path):
 
 @pytest.mark.parametrize("reader", OF_PICTURES)
 def test_the_limit_on_pixels_is_lifted(reader, tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "PIXELS", 50)
+    monkeypatch.setattr(formats, "PIXELS", 50)
     path = with_picture(reader, tmp_path, good.picture(draw(), "png", 8))
     refused("tells of 64 pixels, and more than 50 are refused", READERS[reader], path)
     assert READERS[reader](path, permit=LARGE).data.tensor.numel()
@@ -107,13 +106,13 @@ def test_pillows_limit_is_set_aside_by_many_threads_and_comes_back(tmp_path, mon
     name = write(tmp_path / "a.png", good.picture(draw(), "png", 40))
 
     def read(_: int) -> tuple[int, int]:
-        with images.open_image(name, "a") as image:
+        with formats.open_image(name, "a") as image:
             return image.convert("L").size
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(read, range(200))) == {(40, 40)}
     assert Image.MAX_IMAGE_PIXELS == 10
-    with pytest.raises(InputError), images.open_image(b"no picture", "b"):
+    with pytest.raises(InputError), formats.open_image(b"no picture", "b"):
         pass
     assert Image.MAX_IMAGE_PIXELS == 10
 
@@ -150,7 +149,7 @@ def test_pictures_of_scikit_image_come_from_its_folder(offline, monkeypatch):
     same = [name for name in images.BUNDLED if name not in ("horse", "shepp_logan_phantom")]
     for name in same:
         image = Image.fromarray(getattr(data, name)())
-        made = images.decode_image(image, Grid(size=16))
+        made = decode_image(image, Grid(size=16))
         read = SOURCES["skimage"](Grid(size=16), (name,)).data.tensor[0]
         np.testing.assert_array_equal(read, made, err_msg=name)
     for name in ("download_all", "binary_blobs", "data_dir", "__class__", "_fetchers", "file_hash"):
@@ -165,64 +164,7 @@ def test_pictures_of_scikit_image_come_from_its_folder(offline, monkeypatch):
     assert asked == ["eagle"]
 
 
-RGB, GREY = Grid(size=16), Grid(size=16, channels=1)
-
-
-def test_every_mode_of_picture():
-    """RGB, grey, RGBA, LA, palette, CMYK, 1, 16, 32 bit, float: the same picture comes back."""
-    rgb = Image.fromarray(gradient())
-    grey = np.asarray(rgb.convert("L"))
-    reference = decode_image(rgb, RGB)
-    assert reference.shape == (3, 16, 16)
-    adaptive = rgb.convert("P", palette=Image.Palette.ADAPTIVE)
-    for image in (adaptive, *(rgb.convert(mode) for mode in ("RGBA", "CMYK", "YCbCr"))):
-        close = decode_image(image, RGB).astype(int) - reference
-        assert np.abs(close).mean() < 8, image.mode
-    flat = decode_image(Image.fromarray(grey), GREY)
-    assert flat.shape == (1, 16, 16)
-    deep = [
-        Image.fromarray(grey.astype(np.uint16) * 257),
-        Image.fromarray(grey.astype(np.int32) * 257),
-        Image.fromarray(grey.astype(np.float32) / 255),
-        Image.fromarray(grey).convert("LA"),
-    ]
-    for image in deep:
-        close = decode_image(image, GREY).astype(int) - flat
-        assert np.abs(close).max() <= 1, image.mode
-    assert decode_image(Image.fromarray(grey), RGB).shape == (3, 16, 16)
-    assert decode_image(rgb.convert("1"), GREY).shape == (1, 16, 16)
-
-
-def test_transparency_is_seen_on_white():
-    clear = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
-    assert (decode_image(clear, RGB) == 255).all()
-    palette = Image.new("P", (20, 20), 0)
-    palette.putpalette([255, 0, 0])
-    palette.info["transparency"] = 0
-    assert (decode_image(palette, RGB) == 255).all()
-
-
-def test_exif_turns_and_the_centre_is_kept():
-    array = np.zeros((16, 32, 3), np.uint8)
-    array[:, 8:24] = 200  # the centre square of a wide picture
-    assert (decode_image(Image.fromarray(array), RGB) == 200).all()
-    array = np.zeros((16, 16, 3), np.uint8)
-    array[:8] = 255  # bright above
-    image = Image.fromarray(array)
-    image.getexif()[0x0112] = 6  # turn clockwise by a quarter: bright on the right
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", exif=image.getexif())
-    turned = decode_image(Image.open(buffer), RGB)
-    assert turned[0, :, 12:].mean() > 250
-    assert turned[0, :, :4].mean() < 5
-
-
-def test_resizing_does_not_alias():
-    stripes = np.zeros((256, 256, 3), np.uint8)
-    stripes[:, ::2] = 255
-    assert (
-        np.abs(decode_image(Image.fromarray(stripes), RGB).astype(int) - 127)[:, :, 1:-1].max() <= 2
-    )
+RGB = Grid(size=16)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from fieldloom.modalities.sources.source import choose
 from fuzz import good
 from refusals import READERS, npz, refused
 from shared import shared
-from solids import box, grid
+from solids import ball, box, flip, grid, join, loosen, move, sheet
 
 MESHES = good.packed_meshes()
 
@@ -277,3 +277,70 @@ def test_the_meshes_of_the_shared_folder():
     assert filled[car] > 0.05  # its body is turned inside out
     assert (filled < 0.5).all()
     assert source.data.frame.shape == (8, 4)
+
+
+def wrong_meshes(folder):
+    """Nine files with 0.7^3 pi / 6 of the cube inside, and one without an inside."""
+    one, half = ball(18), ball(18).faces[:200]
+    hole = Mesh(one.vertices, one.faces[one.vertices[one.faces].mean(1).sum(1) < 1.12])
+    parts = {
+        "a closed": one,
+        "b inside out": flip(one),
+        "c double": join(one, flip(one)),
+        "d doubled": join(one, one),
+        "e loose": loosen(one),
+        "f hole": hole,
+        "g hole": join(hole, flip(hole)),
+        "h turned": Mesh(one.vertices, np.concatenate([half, one.faces[200:, ::-1]])),
+        "i over": join(one, flip(move(ball(18, 0.25), 0.35))),
+        "j sheet": sheet(),
+    }
+    for name, mesh in parts.items():
+        write_obj(folder / f"{name}.obj", mesh)
+
+
+def test_the_inside_of_wrong_meshes_and_what_is_said_of_them(tmp_path):
+    wrong_meshes(tmp_path)
+    share = np.pi * 0.9**3 / 6
+    asks = [dict(), dict(samples=800, near_surface=0.0, surface=8)]
+    for ask in [*asks, asks[1] | {"target": "distance"}]:
+        read = lambda ask=ask: read_meshes(
+            grid(16), str(tmp_path), split=(10, 0), shuffle=False, **ask
+        )
+        source = read()
+        values = source.data.as_float().tensor.flatten(1)
+        inside = (values > 0.5).double().mean(1)
+        torch.testing.assert_close(inside[:9], torch.full((9,), share).double(), atol=0.06, rtol=0)
+        if not ask:  # the same points in all
+            assert (inside[:8] - inside[0]).abs().max() < 0.006  # the holes
+            assert 0 < inside[8] - inside[0] < 0.012  # a bump
+        assert inside[9] == 0
+        for line in (source.summary.describe(), read().summary.describe()):  # from the cache, too
+            assert line.startswith("10 meshes, ")
+            assert (
+                "7 closed, 3 open (f hole.obj, g hole.obj, j sheet.obj), 1 inside out (b inside "
+                "out.obj), 3 turned in part (e loose.obj, h turned.obj, i over.obj), 3 with "
+                "doubled faces (c double.obj, d doubled.obj, g hole.obj), 1 with sheets (j "
+                "sheet.obj), 1 without an inside (j sheet.obj)"
+            ) in line
+        assert source.summary.thing == "mesh"
+
+
+def test_a_set_without_an_inside_is_said_to_have_none(tmp_path):
+    write_obj(tmp_path / "a.obj", sheet())
+    write_obj(tmp_path / "b.obj", join(sheet(), flip(sheet())))
+    words = r"none of 2 meshes has an inside at 8 x 8 x 8 points \(a.obj, b.obj\): .*dilation"
+    refused(words, read_meshes, grid(), str(tmp_path))
+    refused("a.obj has an inside", read_meshes, grid(), str(tmp_path / "a.obj"), samples=20)
+    grown = read_meshes(grid(), str(tmp_path), dilation=0.2, split=(2, 0))
+    far = read_meshes(grid(), str(tmp_path), dilation=0.2, split=(2, 0), target="distance")
+    assert torch.equal(grown.data.tensor == 255, far.data.tensor > 0.5)
+    true = (grid().grid()[0].abs() - torch.tensor([0.9, 0.9, 0.0])).clamp(min=0).norm(dim=1) < 0.2
+    assert torch.equal(grown.data.tensor[1].flatten() == 255, true)
+    assert "without an inside" not in grown.summary.describe()
+
+
+def test_the_line_of_plain_meshes_is_short(tmp_path):
+    packed(tmp_path / "p.npz")
+    source = read_meshes(grid(), str(tmp_path / "p.npz"), split=(3, 0))
+    assert source.summary.describe() == "3 meshes, 8 x 8 x 8, closed"

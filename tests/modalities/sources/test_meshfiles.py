@@ -3,15 +3,19 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 import torch
 
+from fieldloom import export
+from fieldloom.geometry.mesh import area, triangles
+from fieldloom.modalities import Voxels
 from fieldloom.modalities.sources import meshfiles
 from fieldloom.modalities.sources.meshes import read_meshes
 from fieldloom.permit import Permit
 from fuzz import good
 from refusals import READERS, draw, little_memory, refused, write
-from solids import box, grid
+from solids import ball, box, grid
 
 LARGE, NETWORK = Permit(large=True), Permit(network=True)
 
@@ -130,3 +134,102 @@ def test_the_parts_of_a_scene_are_one_mesh(tmp_path):
     data = read_meshes(grid(16), str(tmp_path / "two.glb"), extent=1.0).data.tensor[0, 0]
     across = (data[:, 8, 8] > 0).tolist()  # 4 long: two of 1 with a gap of 2
     assert across == [True] * 4 + [False] * 8 + [True] * 4
+
+
+QUAD = b"v 0 0 0\nv 2 0 0\nv 2 1 0\nv 0 1 0\nv 5 5 5\n"
+
+
+@pytest.mark.parametrize(
+    ("faces", "corners", "others"),
+    [
+        (b"f 1 2 3 4\n", 6, 0),
+        (b"vn 0 0 1\nf 1//1 2//1 3//1 4//1\nl 1 2\np 3 4\n", 6, 2),
+        (b"f -5 -4 -3 -2\nv 9 9 9\nv 9 9 9\nf -7 -6 -5\n", 9, 0),
+        (b"vt 0 0\nvt 1 0\nf -5/-2 -4/-1 \\\n-3/-1\nv 7 7 7\nvt 0 1\nf -6 -4 -3\n", 6, 0),
+        (b"o one\nf 1 2 3\ng two\nf 1 3 4\nl 1 2 3\n", 6, 1),
+        (b"f 1 2 3\nf 1 3 4\nf 1 1 2\nf 1 2 2 1\n", 6, 0),
+    ],
+)
+def test_faces_of_obj_files(faces, corners, others, tmp_path):
+    """Polygons, vertices counted back, objects, lines, points, flat faces: a rectangle."""
+    found = meshfiles.read_mesh(write(tmp_path / "a.obj", QUAD + faces))
+    assert (found.mesh.faces.size, found.others) == (corners, others)
+    assert found.mesh.vertices.min(0).tolist() == [0, 0, 0]
+    if others or (corners == 6 and b"vt" not in faces):
+        assert found.mesh.vertices.max(0).tolist() == [2, 1, 0]
+        assert area(found.mesh) == 2
+    assert found.flat == (3 if b"1 1 2" in faces else 0)
+
+
+@pytest.mark.parametrize("index", [b"0", b"-6", b"-9/1"])
+def test_vertices_that_an_obj_file_does_not_have(index, tmp_path):
+    path = write(tmp_path / "a.obj", QUAD + b"f 1 2 " + index + b"\n")
+    refused("names the vertex (0|-6|-9), where the first is 1", meshfiles.read_mesh, path)
+
+
+def test_clouds_and_compressed_files_are_said_to_be_so(tmp_path):
+    cloud = (PLY.format("ascii 1.0", 2) + "end_header\n0 0 0\n1 0 0\n").encode()
+    refused("has no faces", READERS["meshes"], str(write(tmp_path / "a.ply", cloud)))
+    packed = glb(extensionsRequired=["KHR_draco_mesh_compression"])
+    refused("without compression", READERS["meshes"], str(write(tmp_path / "a.glb", packed)))
+
+
+def test_what_a_file_holds_beside_its_surface_is_said(tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    cube, folder = box(), tmp_path / "meshes"
+    folder.mkdir()
+    lines = [*(f"v {x} {y} {z}" for x, y, z in cube.vertices), "l 1 2", "f 1 1 2"]
+    lines += [f"f {a} {b} {c}" for a, b, c in cube.faces + 1]
+    write(folder / "a.obj", "\n".join(lines).encode())
+    ply = PLY.format("ascii 1.0", 8) + FACES.format(12).replace(
+        "end_header", "element edge 1\nproperty int vertex1\nproperty int vertex2\nend_header"
+    )
+    rows = [*(f"{x} {y} {z}" for x, y, z in cube.vertices)]
+    rows += [*(f"3 {a} {b} {c}" for a, b, c in cube.faces), "0 1", ""]
+    write(folder / "b.ply", (ply + "\n".join(rows)).encode())
+    scene = trimesh.Scene(
+        [trimesh.Trimesh(cube.vertices, cube.faces), trimesh.PointCloud(np.eye(3))]
+    )
+    write(folder / "c.glb", scene.export(file_type="glb"))
+    for _ in range(2):  # from the files, and from the cache
+        source = read_meshes(grid(), str(folder), split=(3, 0))
+        assert source.summary.describe() == (
+            "3 meshes, 8 x 8 x 8, closed, 1 with faces without area (a.obj), with points, lines or "
+            "cameras left out"
+        )
+        assert (source.data.frame[:, 3] == 0.5 / 0.9).all()
+
+
+@pytest.mark.parametrize("suffix", export.MESHES)
+@pytest.mark.parametrize("place", [(0.0, 0.0, 0.0), (5e5 + 1 / 3, 4e6 + 1 / 7, 100.0)])
+def test_meshes_far_from_the_origin_come_back(suffix, place, tmp_path):
+    """To a millionth of their size, through the file, its frame, and the file of a level set."""
+    unit = ball(24, 1.0)
+    path = export.mesh(unit.vertices + np.array(place), unit.faces, tmp_path / f"a{suffix}")
+    read = meshfiles.read_mesh(path).mesh
+    np.testing.assert_allclose(
+        triangles(read), triangles(unit) + np.array(place), atol=1e-6, rtol=0
+    )
+    data = read_meshes(grid(), str(path)).data
+    expected = torch.tensor([*place, 1 / 0.9], dtype=torch.float64)
+    torch.testing.assert_close(data.frame[0], expected, atol=1e-6, rtol=0)
+    far = Voxels(8).save(data.as_float(), tmp_path / f"far{suffix}")
+    here = Voxels(8).mesh(data.as_float().tensor[0])
+    moved = here.vertices / 0.9 + np.array(place)
+    np.testing.assert_allclose(
+        triangles(meshfiles.read_mesh(far).mesh), moved[here.faces], atol=2e-6, rtol=0
+    )
+
+
+def test_nodes_of_glb_files_are_placed_in_double_precision(tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    scene = trimesh.Scene()
+    turned = trimesh.transformations.rotation_matrix(0.3, [1, 2, 3])
+    turned[:3, 3] = 5e5 + 1 / 3, 4e6, 100
+    cube = trimesh.Trimesh(box().vertices, box().faces, process=False)
+    scene.add_geometry(cube, transform=turned)
+    path = write(tmp_path / "a.glb", scene.export(file_type="glb"))
+    expected = box().vertices @ turned[:3, :3].T + turned[:3, 3]
+    np.testing.assert_allclose(
+        triangles(meshfiles.read_mesh(path).mesh), expected[box().faces], atol=1e-8, rtol=0
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +13,17 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.grid import Grid
+from fieldloom.modalities.sources.decoding import crop_and_resize, decode_image, describe_resizing
 from fieldloom.modalities.sources.files import (
+    PIXELS,
     array_name,
+    check_size,
     find_file,
     load_array,
     read_labels,
     read_npz,
 )
-from fieldloom.modalities.sources.images import decode_image
+from fieldloom.modalities.sources.numbers import Range, scale_array
 from fieldloom.modalities.sources.source import (
     Filter,
     Limit,
@@ -29,75 +32,148 @@ from fieldloom.modalities.sources.source import (
     choose,
     make_source,
 )
+from fieldloom.modalities.sources.summary import Summary, describe_size
 from fieldloom.permit import NOTHING, Permit
+
+CHANNELS = (1, 3, 4)
+"""Usual numbers of channels: grey, RGB, and RGB with alpha."""
+LUMA = (0.299, 0.587, 0.114)
+"""Grey of red, green and blue, as Pillow has it (ITU-R BT.601)."""
+
+
+class Layout(NamedTuple):
+    """What an array's axes are: one datum or many, and where the axis of channels is, if any.
+
+    certain: whether no other reading would fit.
+    """
+
+    single: bool
+    channels: Literal["none", "first", "last"]
+    certain: bool = True
+
+
+def find_layout(shape: tuple[int, ...], modality: Grid, many: bool = False) -> Layout:
+    """The layout of an array of at most two axes more than a datum has.
+
+    (*axes) is one datum. (*axes, c) is one with its channels last, where c is 1, 3, 4 or the
+    modality's, and all axes are longer than channels are; (c, *axes) likewise where c is the
+    modality's and not 1; otherwise (n, *axes) are n data of one channel. (n, *axes, c) and (n, c,
+    *axes) are n data: where c could be both, it is the one that leaves the modality's size, or
+    equals its channels, or else the last.
+    many: whether the first axis is known to count the data. Raises InputError for other arrays.
+    """
+    axes, size = len(modality.size), None if modality.native else modality.size
+    counts = {*CHANNELS, modality.channels}
+    long = lambda part: min(part, default=0) > max(CHANNELS)
+    if len(shape) == axes and not many:
+        return Layout(True, "none")
+    if len(shape) == axes + 1:
+        if not many and shape[-1] in counts and long(shape[:-1]) and shape[1:] != size:
+            return Layout(True, "last", certain=False)
+        if not many and shape[0] == modality.channels > 1 and long(shape[1:]):
+            return Layout(True, "first", certain=False)
+        return Layout(False, "none")
+    first, last = (len(shape) == axes + 2 and shape[i] in counts for i in (1, -1))
+    if not (first or last):
+        raise InputError(f"source: an array of the shape {shape} does not hold {axes}-axis data.")
+    if first and last:
+        fits = [shape[2:] == size, shape[1] == modality.channels != shape[-1]]
+        first = fits[0] or (shape[1:-1] != size and fits[1])
+        return Layout(False, "first" if first else "last", certain=False)
+    return Layout(False, "first" if first else "last")
 
 
 def to_grid(
     array: NDArray[Any],
     modality: Grid,
     filter: Filter,
-    bounds: tuple[float, float] | None = None,
-) -> Tensor:
-    """(n, *axes), (n, *axes, channel) or (n, channel, *axes) -> (n, channel, *axes).
+    given: Range = None,
+    many: bool = False,
+    large: bool = False,
+) -> tuple[Tensor, dict[str, str]]:
+    """Numbers of any layout -> (n, channel, *axes), uint8 or float32 in [0, 1]; how they were read.
 
-    Data keep their own size where the modality has none. Further axes in front are flattened into
-    the first. bounds: the numbers that become 0 and 1. Raises InputError for arrays that do not fit
-    the modality, and for numbers out of range.
+    Data keep their own size where the modality has none; images are resized otherwise, and their
+    fourth channel is alpha, over white. Further axes in front are flattened into the first.
+    given: ``source.range``. many: see ``find_layout``. Raises InputError for arrays that do not fit
+    the modality, and for numbers whose range is not certain.
     """
-    axes = len(modality.size)
+    axes, shape, taken = len(modality.size), array.shape, dict[str, str]()
     if not array.size:
-        raise InputError(f"source: an array of the shape {array.shape} holds no data.")
+        raise InputError(f"source: an array of the shape {shape} holds no data.")
     if array.ndim > axes + 2:
-        array = array.reshape(-1, *array.shape[-axes - (modality.channels > 1) :])
-    if bounds is not None:
-        array = _rescale(array, bounds)
-    if array.ndim == axes + 1:
-        array = array[:, None]
-    elif array.ndim == axes + 2 and array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3):
-        array = np.moveaxis(array, -1, 1)
-    if array.ndim != axes + 2 or array.dtype.kind not in "uifb":
-        raise InputError(
-            f"source: an array of the shape {array.shape} does not hold {axes}-axis data."
+        plain = modality.channels == 1 and (
+            shape[-1] not in CHANNELS or shape[-axes:] == modality.size
         )
-    if array.dtype == np.bool_ or (axes != 2 and array.dtype == np.uint8 and array.max() <= 1):
-        array = array.astype(np.float32)
-    elif array.dtype != np.uint8:
-        array = array.astype(np.float32)
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise InputError(
-                "source: an array of numbers other than uint8 must lie in [0, 1]: give bounds."
-            )
+        array, many = array.reshape(-1, *shape[-axes - (not plain) :]), True
+    layout = find_layout(array.shape, modality, many)
+    if not layout.certain:
+        count = "one datum, " if layout.single else ""
+        taken["axes"] = f"{count}channels {layout.channels} in {describe_size(shape)}"
+    array = array[None] if layout.single else array
+    if layout.channels == "none":
+        array = array[:, None]
+    elif layout.channels == "last":
+        array = np.moveaxis(array, -1, 1)
+    if axes == 2:
+        height, width = array.shape[2:]
+        what = f"an array of images of {height} x {width}"
+        check_size(what, height * width, "pixels", PIXELS, large)
+    array, scale = scale_array(array, given)
+    if scale.words:
+        taken["range"] = scale.words
+    if array.shape[1] == 4 and modality.channels in (1, 3):
+        array = _put_on_white(array)
     size = array.shape[2:] if modality.native else modality.size
     if array.shape[1] != modality.channels or array.shape[2:] != size:
-        if axes != 2 or array.dtype != np.uint8 or array.shape[1] not in (1, 3):
+        if axes != 2 or not {array.shape[1], modality.channels} <= {1, 3}:
             raise InputError(
                 f"source: data of the shape {array.shape[1:]} where the modality has "
                 f"{(modality.channels, *modality.size)}."
             )
-        tiles = [x[0] if len(x) == 1 else x.transpose(1, 2, 0) for x in array]
-        array = np.stack([decode_image(Image.fromarray(x), modality, filter, size) for x in tiles])
-    return torch.from_numpy(np.ascontiguousarray(array))
+        taken |= describe_resizing([array.shape[2:]], size, filter)
+        resize = _resize_bytes if array.dtype == np.uint8 else _resize_floats
+        array = np.stack([resize(x, modality, filter, size) for x in array])
+    return torch.from_numpy(np.ascontiguousarray(array)), taken
 
 
-def _rescale(array: NDArray[Any], bounds: tuple[float, float]) -> NDArray[np.float64]:
-    """The array scaled so that the bounds become 0 and 1.
+def _put_on_white(array: NDArray[Any]) -> NDArray[Any]:
+    """(n, 4, *axes) of straight alpha -> (n, 3, *axes)."""
+    most = 255 if array.dtype == np.uint8 else 1
+    alpha = array[:, 3:].astype(np.float32) / most
+    colours = array[:, :3] * alpha + most * (1 - alpha)
+    return np.rint(colours).astype(np.uint8) if most == 255 else colours.astype(np.float32)
 
-    Raises InputError for numbers out of the bounds, and for wrong bounds.
-    """
-    if not -np.inf < bounds[0] < bounds[1] < np.inf:
-        raise InputError(f"source.bounds = {list(bounds)}: finite, the lower one first.")
-    unit = (array.astype(np.float64) - bounds[0]) / (bounds[1] - bounds[0])
-    if not (unit.min() >= 0 and unit.max() <= 1):
-        low, high = (x * (bounds[1] - bounds[0]) + bounds[0] for x in (unit.min(), unit.max()))
-        raise InputError(
-            f"source.bounds = {list(bounds)}: the numbers go from {low:.6g} to {high:.6g}."
-        )
-    return unit
+
+def _resize_bytes(
+    image: NDArray[np.uint8], modality: Grid, filter: Filter, size: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    tile = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    return decode_image(Image.fromarray(tile), modality, filter, size)
+
+
+def _resize_floats(
+    image: NDArray[np.float32], modality: Grid, filter: Filter, size: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """As images of 8 bits are cropped and resized, and made grey, without their rounding."""
+    if len(image) == 3 and modality.channels == 1:
+        image = np.tensordot(np.array(LUMA, np.float32), image, 1)[None]
+    height, width = size
+    parts = [
+        np.asarray(crop_and_resize(Image.fromarray(x), (height, width), filter)) for x in image
+    ]
+    resized = np.stack(parts).clip(0, 1)
+    return np.broadcast_to(resized, (modality.channels, height, width))
 
 
 def suggest_size(modality: Grid, data: Tensor) -> dict[str, dict[str, Any]]:
     """The recipe's section that data suggest: their own size, where the modality has none."""
     return {"modality": {"size": list(data.shape[2:])}} if modality.native else {}
+
+
+def name_thing(modality: Grid) -> str:
+    """What a datum of a modality is, as far as its axes tell."""
+    return "image" if len(modality.size) == 2 and not modality.sphere else "datum"
 
 
 def read_array(
@@ -109,12 +185,12 @@ def read_array(
     shuffle: bool = True,
     limit: Limit = None,
     filter: Filter = "bicubic",
-    bounds: tuple[float, float] | None = None,
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """A ``.npy`` array, or one of an ``.npz``; ``x_train`` and ``x_test`` keep their own split.
 
-    bounds: the numbers that become 0 and 1, for data of another range.
+    range: the numbers that become 0 and 1 (see ``numbers``); the axes are as ``find_layout`` says.
     limit: of x_train and x_test that of each part: its first ones where these have all classes.
     key: name of the array in an ``.npz`` with several.
     label: name of the array of labels (``y_train`` and ``y_test`` are found by themselves).
@@ -138,15 +214,31 @@ def read_array(
                 parts = [part[chosen] for part, chosen in zip(parts, which, strict=True)]
             labels = [some[i] for some, chosen in zip(own, which, strict=True) for i in chosen]
         parts = [part[:limit] for part in parts]
-        data = to_grid(np.concatenate(parts), modality, filter, bounds)
+        whole = np.concatenate(parts)
+        data, taken = to_grid(whole, modality, filter, range, many=True, large=permit.large)
         counts = (float(len(parts[0])), float(len(parts[1])))
-        kept = suggest_size(modality, data)
-        return make_source(data, labels, counts, shuffle=False, filter=filter, suggests=kept)
+        return make_source(
+            data,
+            labels,
+            counts,
+            shuffle=False,
+            filter=filter,
+            suggests=suggest_size(modality, data),
+            summary=Summary(name_thing(modality), taken=taken),
+        )
     held = load_array(file, array_name(file, key, label), large=permit.large)
-    data = to_grid(held, modality, filter, bounds)
+    many = label is not None and load_array(file, label, "labels").size == len(held)
+    data, taken = to_grid(held, modality, filter, range, many, permit.large)
     labels = None if label is None else read_labels(file, label, len(data), "data")
     return make_source(
-        data, labels, split, shuffle, limit, filter, suggests=suggest_size(modality, data)
+        data,
+        labels,
+        (1.0, 0.0) if len(data) == 1 else split,
+        shuffle,
+        limit,
+        filter,
+        suggests=suggest_size(modality, data),
+        summary=Summary(name_thing(modality), taken=taken),
     )
 
 
@@ -166,6 +258,13 @@ def read_digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bic
 
     read = load_digits()
     levels = np.rint(read.images / 16 * 255).astype(np.uint8)
-    data = to_grid(levels, modality, filter)
-    kept = suggest_size(modality, data)
-    return make_source(data, list(read.target), split, shuffle=True, filter=filter, suggests=kept)
+    data, taken = to_grid(levels, modality, filter, many=True)
+    return make_source(
+        data,
+        list(read.target),
+        split,
+        shuffle=True,
+        filter=filter,
+        suggests=suggest_size(modality, data),
+        summary=Summary("image", taken=taken),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -165,7 +166,7 @@ def _read_samples(file: Path, offset: float, seconds: float | None, large: bool)
 
     full, floats, taken = 1, False, {"end": "its header tells no length"}
     try:
-        with soundfile.SoundFile(file) as opened:
+        with soundfile.SoundFile(os.fsencode(file)) as opened:
             if 0 < opened.frames < UNKNOWN:
                 return _read_known(opened, file, offset, seconds, large)
             full, floats = FULL.get(opened.subtype, 1), opened.subtype in FLOATS

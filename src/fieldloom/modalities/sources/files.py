@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,11 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldloom.errors import InputError, quote, quote_path, shorten
+from fieldloom.errors import InputError, escape_bytes, quote, quote_path, shorten
 
 PIXELS = 1 << 28
 """The largest image, or frame of a video, in pixels."""
@@ -73,12 +75,31 @@ def check_skipped(names: Sequence[str], faults: Mapping[int, InputError], what: 
     warnings.warn(f"skipped {len(faults)} unreadable {what}{first}: {reason}", stacklevel=3)
 
 
+def locate(path: str) -> Path:
+    """A user's path, where ``~`` is a home, or a ``file:`` URI; there need not be such a file.
+
+    ``file:///data/caf%E9`` is how a recipe, which is UTF-8, keeps a path that is not (RFC 8089).
+    """
+    uri = re.fullmatch(r"file:(?://(?:localhost)?(?=/))?(.+)", path, re.DOTALL)
+    if uri is None or Path(path).exists():
+        return Path(os.path.expanduser(path))
+    return Path(os.fsdecode(unquote_to_bytes(uri[1])))
+
+
+def path_to_text(path: str | Path) -> str:
+    """A path as a recipe keeps it: as it is or, where it is not UTF-8, as a ``file:`` URI."""
+    text = str(path)
+    if escape_bytes(text) == text:
+        return text
+    return f"file:{'//' if os.path.isabs(text) else ''}{quote_from_bytes(os.fsencode(text))}"
+
+
 def find_path(path: str) -> Path:
     """The file or folder at a user's path. Raises InputError where there is none."""
     try:
-        found = Path(path).expanduser()
+        found = locate(path)
         there = bool(path) and found.exists()
-    except (OSError, ValueError, RuntimeError):  # too long, without permission, of no user
+    except (OSError, ValueError):  # too long, or without permission
         there = False
     if not there:
         raise InputError(f"source.path = {quote_path(path)} does not exist, or cannot be seen.")

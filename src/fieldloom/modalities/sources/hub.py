@@ -16,7 +16,9 @@ from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import Refused, resolve_inside
 from fieldloom.modalities.sources.folders import UNREADABLE
-from fieldloom.modalities.sources.images import Encoded, load_images
+from fieldloom.modalities.sources.formats import Encoded
+from fieldloom.modalities.sources.images import load_images
+from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import (
     Filter,
     Limit,
@@ -43,12 +45,14 @@ def read_huggingface(
     limit: Limit = None,
     streaming: bool = False,
     filter: Filter = "bicubic",
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """A data set of Hugging Face, by name or saved in a folder (needs the extra ``datasets``).
 
     part: which of its splits; key: the column of images; label: the column of labels, integers or
     texts; the names of a ``ClassLabel`` are the classes, in their order, with data or without.
+    range: the numbers that become 0 and 1 (see ``numbers``).
     streaming: read the first ``limit`` rows alone, without fetching or preparing the others.
     A name is looked up in the local cache, and fetched only where the user allows the network.
     """
@@ -80,9 +84,10 @@ def read_huggingface(
     which = choose(limit or len(table), len(table), given)
     roots, names = _allowed_folders(path), [f"row {i} of {name}" for i in which]
     read = lambda i: _read_row(encoded, which[i], key, names[i], roots, permit.network)
-    data, good = load_images(names, read, modality, filter, permit.large)
+    data, good, taken = load_images(names, read, modality, filter, permit.large, range)
+    readable = set(good)
     streamed = {"rows": f"the first {len(table):,} rows of a stream"} if streaming else {}
-    bad = [f"row {which[i]}" for i in sorted(set(range(len(which))) - set(good))]
+    bad = [f"row {row}" for i, row in enumerate(which) if i not in readable]
     return make_source(
         data,
         None if given is None else [given[which[i]] for i in good],
@@ -90,7 +95,9 @@ def read_huggingface(
         shuffle,
         filter=filter,
         classes=None if label is None else getattr(table.features[label], "names", None),
-        summary=Summary("image", taken=streamed, passed_over={UNREADABLE: bad} if bad else {}),
+        summary=Summary(
+            "image", taken=streamed | taken, passed_over={UNREADABLE: bad} if bad else {}
+        ),
     )
 
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, quote, quote_path
+from fieldloom.geometry.boundary import Boundary, find_boundary
 from fieldloom.geometry.inside import inside, signed_distance
-from fieldloom.geometry.mesh import Centre, Mesh, as_mesh, normalize_mesh, sample_surface
+from fieldloom.geometry.mesh import Centre, Mesh, normalize_mesh, sample_surface
 from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
@@ -28,10 +29,10 @@ from fieldloom.modalities.sources.files import (
     read_offsets,
 )
 from fieldloom.modalities.sources.folders import UNREADABLE, FoundFiles, Grouping, find_files
-from fieldloom.modalities.sources.meshfiles import read_mesh
+from fieldloom.modalities.sources.meshfiles import FoundMesh, check_mesh, read_mesh
 from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Depth, Limit, Source, Split, choose, make_source
-from fieldloom.modalities.sources.summary import Summary
+from fieldloom.modalities.sources.summary import Summary, count_things, describe_size, list_names
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import Progress
 
@@ -45,6 +46,23 @@ MOST = 1 << 26
 """The largest number of samples of a shape or its surface: rows of NumPy hold 2^31 bytes."""
 BETA = 2.0
 """``beta`` of ``winding_number``: distant faces hardly change the side of a point."""
+RULE = 2
+"""The version of cached meshes: it has to change where the same mesh gives other data."""
+FACTS = np.dtype(
+    [
+        ("closed", "?"),
+        ("inside_out", "?"),
+        ("turned", "<i8"),
+        ("doubled", "<i8"),
+        ("sheets", "<i8"),
+        ("flat", "<i8"),
+        ("others", "<i8"),
+        ("inside", "<f8"),
+    ],
+    align=True,
+)
+"""What the summary tells of a mesh: see ``Boundary`` and ``FoundMesh``; ``inside`` is the share of
+its data that are above 0.5."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +121,9 @@ def read_meshes(
     A packed file has ``verts`` and ``faces``, and for several shapes ``vert_offsets`` and
     ``face_offsets`` (faces count from each shape's own first vertex) and ``category``, their class.
     Sub-folders are classes and parts, and ``label_depth`` is as of images. Each shape is centred
-    and scaled to [-extent, extent]; open surfaces, and parts with inverted faces, have an inside
-    too (winding number above 0.5 or below -0.5). Files other than ``.npz`` need trimesh.
+    and scaled to [-extent, extent]. Inside is what its faces wind around (winding number above
+    0.5), each taken once and turned outwards, which may be open: see ``inside``. Files other than
+    ``.npz`` need trimesh.
 
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
                 with d the distance, negative inside: 1 inside, 0.5 on the surface.
@@ -142,6 +161,7 @@ def read_meshes(
     row = _row_type(query, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
     options: dict[str, Any] = {"meshes": asdict(query), "grid": where, "limit": limit}
+    options["rule"] = RULE
     if [*which] != [*range(len(items))]:  # the first ones have no other key than ever
         options["which"] = [*which]
     loads, faults = [load for _, load in items], dict[int, InputError]()
@@ -159,6 +179,15 @@ def read_meshes(
     else:
         found = found.keep_readable(indices)
         groups = found.classify(label_depth)
+    base = root if root.is_dir() else root.parent
+    if packed:
+        short = [f"mesh {which[i]}" for i in indices]
+    else:
+        short = [file.relative_to(base).as_posix() for file in found.files]
+    facts = rows["facts"]
+    if target == "occupancy" and not facts["inside"].any():
+        raise InputError(_explain_no_inside(short, modality.size, samples))
+    taken = {**groups.taken, **_describe_facts(facts, short)}
     return make_source(
         torch.from_numpy(rows["values"]),
         groups.labels,
@@ -169,17 +198,57 @@ def read_meshes(
             for name in (["frame"] if samples is None else ["frame", "coords", "surface"])
         },
         parts=groups.parts,
-        summary=Summary("mesh", taken=groups.taken, passed_over=found.passed_over),
+        summary=Summary("mesh", taken=taken, passed_over=found.passed_over),
+    )
+
+
+def _describe_facts(facts: NDArray[Any], names: Sequence[str]) -> dict[str, str]:
+    """The facts about all meshes in words, for the summary."""
+    inverted, turned = facts["inside_out"], facts["turned"] > 0
+    told = {
+        "closed": [("closed", facts["closed"]), ("open", ~facts["closed"])],
+        "orientation": [("inside out", inverted), ("turned in part", turned)],
+        "doubled": [("with doubled faces", facts["doubled"] > 0)],
+        "sheets": [("with sheets", facts["sheets"] > 0)],
+        "flat": [("with faces without area", facts["flat"] > 0)],
+        "others": [("with points, lines or cameras left out", facts["others"] > 0)],
+        "inside": [("without an inside", facts["inside"] == 0)],
+    }
+    words = {
+        aspect: ", ".join(_tell(what, which, names) for what, which in some if which.any())
+        for aspect, some in told.items()
+    }
+    return {aspect: text for aspect, text in words.items() if text}
+
+
+def _tell(what: str, which: NDArray[np.bool_], names: Sequence[str]) -> str:
+    """``closed`` where all are; ``8 closed``; ``2 open (a.obj, b.obj)``."""
+    if which.all():
+        return what
+    some = [names[i] for i in np.flatnonzero(which).tolist()]
+    return f"{len(some):,} {what}" + ("" if what == "closed" else f" ({list_names(some)})")
+
+
+def _explain_no_inside(names: Sequence[str], size: Sequence[int], samples: int | None) -> str:
+    one = (
+        f"{names[0]} has" if len(names) == 1 else f"none of {count_things(len(names), 'mesh')} has"
+    )
+    where = f"at {describe_size(size)} points" if samples is None else f"at {samples:,} samples"
+    which = "" if len(names) == 1 else f" ({list_names(names)})"
+    return (
+        f"source.path: {one} an inside {where}{which}: open sheets bound nothing, and thin parts "
+        "fall between the points. source.dilation = 0.05 thickens them, with target = "
+        '"occupancy" or "distance"; or close their surfaces.'
     )
 
 
 def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
-    """The cached row of a mesh: its index, its frame and its values.
+    """The cached row of a mesh: its index, its facts, its frame and its values.
 
     With scattered samples it also has their coordinates, and points of the surface.
     """
     kind = "|u1" if query.target == "occupancy" else "<f4"
-    fields: list[Any] = [("index", "<i8"), ("frame", "<f8", (4,))]
+    fields: list[Any] = [("index", "<i8"), ("facts", FACTS), ("frame", "<f8", (4,))]
     shape: tuple[int, ...] = (1, *size)
     if query.samples is not None:
         fields += [("coords", "<f4", (query.samples, 3)), ("surface", "<f4", (query.surface, 3))]
@@ -190,8 +259,8 @@ def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
 def _read_rows(
     files: Sequence[Path],
     options: Mapping[str, Any],
-    items: Sequence[Callable[[], Mesh]],
-    fill: Callable[[int, Callable[[], Mesh]], NDArray[np.uint8]],
+    items: Sequence[Callable[[], FoundMesh]],
+    fill: Callable[[int, Callable[[], FoundMesh]], NDArray[np.uint8]],
     faults: dict[int, InputError],
 ) -> NDArray[np.uint8]:
     """Rows of all meshes that can be read, from the cache, which is filled part by part.
@@ -223,10 +292,16 @@ def _read_rows(
 
 
 def _fill_row(
-    query: Query, row: np.dtype[np.void], grid: Tensor | None, index: int, load: Callable[[], Mesh]
+    query: Query,
+    row: np.dtype[np.void],
+    grid: Tensor | None,
+    index: int,
+    load: Callable[[], FoundMesh],
 ) -> NDArray[np.uint8]:
     """One mesh as a row's bytes (1, bytes)."""
-    mesh, frame = normalize_mesh(load(), query.extent, query.centre)
+    loaded = load()
+    mesh, frame = normalize_mesh(loaded.mesh, query.extent, query.centre)
+    boundary = find_boundary(mesh)
     filled = np.zeros(1, row)
     filled["index"], filled["frame"] = index, frame.numpy()
     coords = grid
@@ -234,13 +309,19 @@ def _fill_row(
         coords = _sample_points(mesh, query, _seed_generator(query.seed, index))
         on, _ = sample_surface(mesh, query.surface, _seed_generator(query.seed, index, 1))
         filled["coords"], filled["surface"] = coords.numpy(), on.float().numpy()
-    filled["values"] = _compute_target(mesh, coords, query).numpy().reshape(row["values"].shape)
+    values = _compute_target(mesh, boundary, coords, query).numpy()
+    filled["values"] = values.reshape(row["values"].shape)
+    share = (values > (127 if query.target == "occupancy" else 0.5)).mean()
+    for name in ("closed", "inside_out", "turned", "doubled", "sheets"):
+        filled["facts"][name] = getattr(boundary, name)
+    for name, value in (("flat", loaded.flat), ("others", loaded.others), ("inside", share)):
+        filled["facts"][name] = value
     return filled.view(np.uint8).reshape(1, -1)
 
 
 def _load_meshes(
     root: Path, large: bool
-) -> tuple[list[tuple[str, Callable[[], Mesh]]], list[Any] | None]:
+) -> tuple[list[tuple[str, Callable[[], FoundMesh]]], list[Any] | None]:
     """The meshes of an ``.npz``, each still to be checked, and their classes, if it has any."""
     file, path = read_npz(root), quote_path(root)
     vertices = load_array(file, "verts", axes=(2,), large=large)
@@ -254,11 +335,11 @@ def _load_meshes(
             f"{path} has {len(ends_v)} vert_offsets and {len(ends_f)} face_offsets: "
             "both are one more than its meshes."
         )
-    items: list[tuple[str, Callable[[], Mesh]]] = []
+    items: list[tuple[str, Callable[[], FoundMesh]]] = []
     for i in range(len(ends_v) - 1):
         name = f"mesh {i} of {path}"
         part = vertices[ends_v[i] : ends_v[i + 1]], faces[ends_f[i] : ends_f[i + 1]]
-        items.append((name, partial(as_mesh, *part, name)))
+        items.append((name, partial(check_mesh, *part, name)))
     labels = None
     if "category" in file:
         labels = read_labels(file, "category", len(ends_v) - 1, "meshes")
@@ -282,15 +363,14 @@ def _sample_points(mesh: Mesh, query: Query, generator: Generator) -> Tensor:
     return torch.cat([near, anywhere]).clamp(-1, 1).float()
 
 
-def _compute_target(mesh: Mesh, points: Tensor, query: Query) -> Tensor:
+def _compute_target(mesh: Mesh, boundary: Boundary, points: Tensor, query: Query) -> Tensor:
     """The data at points (n, 3): uint8, 0 or 255, for occupancy, else float32 in [0, 1]."""
-    if query.target == "occupancy":
-        if query.dilation == 0:
-            return inside(mesh, points, BETA).to(torch.uint8) * 255
-        within = signed_distance(mesh, points, BETA, most=2 * query.dilation) <= query.dilation
-        return within.to(torch.uint8) * 255
-    # Beyond the truncation the data are constant, so that larger distances are not needed.
-    far = (
-        signed_distance(mesh, points, BETA, most=query.truncation + query.dilation) - query.dilation
-    )
-    return (0.5 - far / (2 * query.truncation)).clamp(0, 1).float()
+    if query.target == "occupancy" and query.dilation == 0:
+        return inside(mesh, points, BETA, boundary).to(torch.uint8) * 255
+    # Beyond the most, data are constant, so that larger distances are not needed.
+    occupancy = query.target == "occupancy"
+    most = 2 * query.dilation if occupancy else query.truncation + query.dilation
+    far = signed_distance(mesh, points, BETA, most, boundary)
+    if occupancy:
+        return (far <= query.dilation).to(torch.uint8) * 255
+    return (0.5 - (far - query.dilation) / (2 * query.truncation)).clamp(0, 1).float()

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, NonNegativeInt
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
@@ -24,11 +25,26 @@ NUMBERS = 1 << 26
 """The most numbers in all arrays of a GLB file, which may overlap, unless it is larger."""
 
 
-def read_mesh(file: Path, large: bool = False) -> Mesh:
-    """A mesh file; the parts of a scene become one mesh.
+class FoundMesh(NamedTuple):
+    """A mesh, and what was left out of it: faces without area; points, lines and cameras."""
 
-    No other file is opened: materials and textures are ignored, and a shape's data in other files
-    are missing. Raises InputError where it cannot be read, or has no surface.
+    mesh: Mesh
+    flat: int = 0
+    others: int = 0
+
+
+def check_mesh(vertices: ArrayLike, faces: ArrayLike, name: str, others: int = 0) -> FoundMesh:
+    """The mesh of these arrays (see ``as_mesh``), and how many faces have no area."""
+    mesh = as_mesh(vertices, faces, name)
+    return FoundMesh(mesh, len(np.asarray(faces)) - len(mesh.faces), others)
+
+
+def read_mesh(file: Path, large: bool = False) -> FoundMesh:
+    """A mesh file; the parts of a scene become one mesh, in float64, with its axes as stored.
+
+    Polygons are cut into triangles. No other file is opened: materials and textures are ignored,
+    and a shape's data in other files are missing. Raises InputError where it cannot be read, or has
+    no surface.
     """
     name = quote_path(file)
     try:
@@ -39,12 +55,16 @@ def read_mesh(file: Path, large: bool = False) -> Mesh:
         content, kind = file.read_bytes(), file.suffix.lower()[1:]
         if kind in CHECKS:
             CHECKS[kind](name, content, large)
+        others = _count_others(kind, content)
+        if kind == "obj":
+            content = _count_from_first(content)
         # Without processing, so that the checks here apply to the vertices of the file.
         with _silent("trimesh"):
             scene = trimesh.load_scene(
                 io.BytesIO(content), file_type=kind, process=False, skip_materials=True
             )
             placed = [scene.geometry[scene.graph[node][1]] for node in scene.graph.nodes_geometry]
+            others += sum(not hasattr(part, "faces") for part in placed)
             count = sum(len(getattr(part, "faces", ())) for part in placed)
             most = max(TRIANGLES, len(content) // 6)  # three indices of 16 bits each, at least
             check_size(name, count, "triangles", most, large)
@@ -54,7 +74,51 @@ def read_mesh(file: Path, large: bool = False) -> Mesh:
         raise  # not faults of the file's content
     except Exception as error:  # parsers of five formats fail in any way on a broken file
         raise InputError(f"{name} is not a readable mesh: {shorten(str(error))}.") from None
-    return as_mesh(vertices, faces, name)
+    return check_mesh(vertices, faces, name, others)
+
+
+def _count_others(kind: str, content: bytes) -> int:
+    """Points and lines of an OBJ or PLY file, cameras of a GLB file."""
+    if kind == "obj":
+        return len(re.findall(rb"^[ \t]*[lp][ \t]", content, re.MULTILINE))
+    if kind == "ply":
+        head = content.partition(b"end_header")[0]
+        edges = re.search(rb"^element\s+edge\s+(\d{1,18})", head, re.MULTILINE)
+        return int(edges[1]) if edges else 0
+    return len(_glb_header(content).cameras) if kind == "glb" else 0
+
+
+def _count_from_first(content: bytes) -> bytes:
+    """An OBJ file whose faces count vertices from the first one of the file, which is 1.
+
+    Negative indices count back from the line that they stand in, -1 is the last vertex before it.
+    """
+    if not re.search(rb"^[ \t]*f\b.*[ \t/](?:-|0+(?:[\s/]|$))", content, re.MULTILINE):
+        return content
+    seen, lines = {b"v": 0, b"vt": 0, b"vn": 0}, content.replace(b"\\\n", b"").splitlines()
+    for number, line in enumerate(lines):
+        kind, *words = line.partition(b"#")[0].split() or [b""]
+        if kind in seen:
+            seen[kind] += 1
+        elif kind == b"f":
+            corners = [
+                b"/".join(
+                    _count_forward(index, count)
+                    for index, count in zip(word.split(b"/"), seen.values(), strict=False)
+                )
+                for word in words
+            ]
+            lines[number] = b" ".join([b"f", *corners])
+    return b"\n".join(lines) + b"\n"
+
+
+def _count_forward(index: bytes, count: int) -> bytes:
+    """An index of one of the ``count`` lines so far, from 1 on. Raises ValueError for others."""
+    if not index or (index.isdigit() and int(index)):
+        return index
+    if not 1 <= -int(index) <= count:
+        raise ValueError(f"a face names the vertex {int(index)}, where the first is 1, the last -1")
+    return str(count + 1 + int(index)).encode()
 
 
 _guard = Lock()
@@ -117,14 +181,23 @@ class Glb(BaseModel):
 
     accessors: list[Accessor] = []
     buffers: list[Buffer] = []
+    cameras: list[Any] = []
+    extensionsRequired: list[str] = []
 
 
-def _check_glb(name: str, content: bytes, large: bool) -> None:
-    """Raise an error for arrays in other files, and where they claim too many numbers."""
+def _glb_header(content: bytes) -> Glb:
     length = int.from_bytes(content[12:16], "little")
     if content[:4] != b"glTF" or len(content) < 20 + length:
         raise ValueError("its header is no GLB file's, or it is cut off")
-    header = Glb.model_validate_json(content[20 : 20 + length])
+    return Glb.model_validate_json(content[20 : 20 + length])
+
+
+def _check_glb(name: str, content: bytes, large: bool) -> None:
+    """Raise an error for arrays in other files or compressed, and for too many numbers."""
+    header = _glb_header(content)
+    for extension in header.extensionsRequired:
+        if "compression" in extension:
+            raise ValueError(f"its arrays need {quote(extension)}: write it without compression")
     for buffer in header.buffers:
         if buffer.uri is not None and not buffer.uri.startswith("data:"):
             raise ValueError(f"its arrays lie in another file, {quote(buffer.uri)}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote
+from fieldloom.errors import InputError, escape_bytes, quote
 from fieldloom.modalities.sources.summary import (
     NO_SUMMARY,
     Summary,
@@ -259,7 +259,8 @@ def make_source(
         extras = {key: value[some] for key, value in extras.items()}
         count = limit
     kinds = [] if labels is None else range(len(classes)) if classes else sorted(set(labels))
-    names = tuple(classes or map(name_class, kinds)) if labels is not None else ()
+    called = classes or map(name_class, kinds)
+    names = () if labels is None else tuple(map(escape_bytes, called))
     number = {label: i for i, label in enumerate(kinds)}
     label = None if labels is None else torch.tensor([number[x] for x in labels])
     data = Data(values, cameras, label=label, **extras)

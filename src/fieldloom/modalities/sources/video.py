@@ -19,16 +19,24 @@ from PIL import Image
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
-from fieldloom.modalities.sources.ffmpeg import open_media
-from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
-from fieldloom.modalities.sources.folders import list_folder
-from fieldloom.modalities.sources.images import SUFFIXES as IMAGE_SUFFIXES
-from fieldloom.modalities.sources.images import (
+from fieldloom.modalities.sources.decoding import (
+    Facts,
+    Pixels,
     crop_and_resize,
-    open_image,
+    decide_scales,
+    describe_scales,
+    examine,
+    name_scales,
+    survey_images,
     to_grey_or_rgb,
     upright_size,
 )
+from fieldloom.modalities.sources.ffmpeg import open_media
+from fieldloom.modalities.sources.files import PIXELS, check_size, find_file, find_path
+from fieldloom.modalities.sources.folders import list_folder
+from fieldloom.modalities.sources.formats import SUFFIXES as IMAGE_SUFFIXES
+from fieldloom.modalities.sources.formats import count_frames, open_image
+from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.pace import Pace, find_pace, place_frames
 from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
@@ -79,6 +87,10 @@ class Frames:
     def slice(self) -> slice:
         return slice(self.start, self.stop, self.step)
 
+    def count(self, total: int) -> int:
+        """How many of ``total`` frames these are."""
+        return len(range(total)[self.slice])
+
 
 Timed = tuple[float, Image.Image]
 """The time in seconds at which a frame is first shown, and the frame: upright, grey or RGB."""
@@ -108,6 +120,7 @@ def read_video(
     path: str,
     frames: Frames = Frames(),
     filter: Filter = "bicubic",
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """One video (1, channel, frames, height, width), decoded into the memory-mapped cache.
@@ -121,6 +134,7 @@ def read_video(
     one that is shown in the middle of its time. Frames of folders, and frames without times, are
     taken as even.
 
+    range: of images, the numbers that become 0 and 1 (see ``numbers``).
     frames: the range of frames that are used, of the video at its constant rate. It keeps its own
     size, and suggests it and its rate, where the modality has none; otherwise its frames are
     centre-cropped and resized, and evenly spaced ones are selected (a copy of these is held in
@@ -130,9 +144,11 @@ def read_video(
         raise InputError("source 'video' needs a modality of three axes and 1 or 3 channels.")
     root, large = find_path(path), permit.large
     if root.is_dir():
-        clip = _open_folder(root, modality.channels, frames, large)
+        clip = _open_folder(root, modality.channels, frames, large, range)
     elif find_file(path).suffix.lower() in IMAGE_SUFFIXES:
-        clip = _open_image_file(root, modality.channels, large)
+        clip = _open_image_file(root, modality.channels, large, range)
+    elif range is not None:
+        raise InputError("source.range is for images: a video file tells what its numbers are.")
     else:
         clip = _open_film(root, modality.channels, large)
     pace = clip.pace
@@ -149,7 +165,7 @@ def read_video(
     own = (first.height, first.width)
     size = own if modality.native else modality.size[1:]
     used = "none" if size == own else filter
-    count = len(range(min(pace.count, FRAMES))[frames.slice])
+    count = frames.count(min(pace.count, FRAMES))
     if not pace.even:
         what = f"{quote_path(path)} at the constant rate of {pace.rate:.6g} per second"
         most = max(FILLED, 100 * clip.stored)
@@ -224,8 +240,8 @@ def _thin_frames(array: NDArray[np.uint8], count: int, path: str) -> NDArray[np.
     return array[((np.arange(count) + 0.5) * len(array) / count).astype(int)]
 
 
-def _open_folder(root: Path, channels: int, frames: Frames, large: bool) -> Clip:
-    """A folder: the first frame of each of its images."""
+def _open_folder(root: Path, channels: int, frames: Frames, large: bool, given: Range) -> Clip:
+    """A folder: the first frame of each of its images. given: ``source.range``."""
     found = [file for file in list_folder(root) if file.is_file()]
     by_name = [f for f in found if f.suffix.lower() in IMAGE_SUFFIXES]
     if not by_name:
@@ -233,19 +249,30 @@ def _open_folder(root: Path, channels: int, frames: Frames, large: bool) -> Clip
     files, taken = sorted(by_name, key=_natural_key), {}
     if files != by_name:
         taken["order"] = "in the order of the numbers in their names"
-    sizes = [_size_of(file, large) for file in files[frames.slice]]
-    if others := sum(size != sizes[0] for size in sizes):
-        taken["sizes"] = f"{others:,} of another size than the first, cropped and resized to it"
+    window = files[frames.slice]
+    names = [quote_path(file) for file in window]
+    survey = survey_images(names, window.__getitem__, large, given)
+    taken |= survey.describe()
+    sizes = [_size_of(file, large) for file in window]
+    taken |= _describe_sizes(sizes)
 
     def decode() -> Iterator[Timed]:
         for number, file in enumerate(files):
             with open_image(file, quote_path(file), large) as image:
-                image = to_grey_or_rgb(image, channels)
+                image = to_grey_or_rgb(image, channels, survey.scales)
                 image.load()
             yield float(number), image
 
     rest = [f.name for f in found if f not in set(by_name)]
-    return Clip(files, decode, len(files), Pace(len(files)), {}, taken, {"not images": rest})
+    passed_over = {"not images": rest}
+    options = name_scales(survey.scales)
+    return Clip(files, decode, len(files), Pace(len(files)), options, taken, passed_over)
+
+
+def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> dict[str, str]:
+    others = sum(size != sizes[0] for size in sizes)
+    told = f"{others:,} of another size than the first, cropped and resized to it"
+    return {"sizes": told} if others else {}
 
 
 def _natural_key(file: Path) -> tuple[list[str | int], str, str]:
@@ -260,28 +287,37 @@ def _size_of(file: Path, large: bool) -> tuple[int, int]:
         return upright_size(image)
 
 
-def _open_image_file(file: Path, channels: int, large: bool) -> Clip:
-    """An image file of one or more frames, with the durations that it tells."""
+def _open_image_file(file: Path, channels: int, large: bool, given: Range) -> Clip:
+    """An image file of one or more frames, with the durations that it tells.
+
+    given: ``source.range``.
+    """
     name = quote_path(file)
 
     def iterate() -> Iterator[Image.Image]:
         with open_image(file, name, large) as image:
-            count = getattr(image, "n_frames", 1)
+            count = count_frames(image)
             # a PNG may begin with an image for those who show no films, which is no frame of it
             first = 1 if image.info.get("default_image") and count > 1 else image.tell()
-            for number in range(first, count):
+            for number in range(first, max(count, first + 1)):
                 image.seek(number)
                 _check_frame(file, image.height, image.width, large)
-                image.load()
                 yield image
 
     with open_image(file, name, large) as image:
-        count, kind = getattr(image, "n_frames", 1), image.format or ""
+        count, kind = count_frames(image), image.format or ""
         pixels = count * image.width * image.height
         check_size(name, pixels, "pixels in its frames", VIDEO, large)
     longest, instead, tick = DELAYS.get(kind, (0.0, 0.0, 0.0))
-    told = [float(image.info.get("duration") or 0) / 1000 for image in iterate()]
-    durations = [instead if duration <= longest else duration for duration in told]
+    told: list[tuple[tuple[int, int], float]] = []
+    facts: list[Facts] = []
+    bright: set[Pixels] = set()
+    for image in iterate():
+        facts.append(examine(image, given, bright))
+        image.load()  # WebP tells a frame's duration then
+        told.append((upright_size(image), image.info.get("duration") or 0))
+    scales = decide_scales(facts, given)
+    durations = [instead if time / 1000 <= longest else time / 1000 for _, time in told]
     starts = np.cumsum([0.0, *durations]).tolist()
     pace = Pace(len(told))
     if len(told) > 1 and all(durations):
@@ -289,10 +325,13 @@ def _open_image_file(file: Path, channels: int, large: bool) -> Clip:
 
     def decode() -> Iterator[Timed]:
         for start, image in zip(starts[:-1], iterate(), strict=True):
-            yield start, to_grey_or_rgb(image.copy(), channels)
+            yield start, to_grey_or_rgb(image, channels, scales).copy()
 
     options = {"images": True} | ({} if pace.even else {"rate": pace.rate})
+    options |= name_scales(scales)
     taken = {"times": "without times, as even"} if len(told) > 1 and pace.rate is None else {}
+    taken |= describe_scales(scales)
+    taken |= _describe_sizes([size for size, _ in told])
     return Clip([file], decode, len(told), pace, options, taken)
 
 

@@ -25,6 +25,12 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, quote_path
 from fieldloom.geometry.cameras import Size, check_pose, focus, resize_intrinsics
+from fieldloom.modalities.sources.decoding import (
+    Scales,
+    one_large_at_a_time,
+    survey_images,
+    to_eight_bits,
+)
 from fieldloom.modalities.sources.files import (
     Archive,
     find_file,
@@ -33,7 +39,7 @@ from fieldloom.modalities.sources.files import (
     read_npz,
     read_offsets,
 )
-from fieldloom.modalities.sources.images import Encoded, one_large_at_a_time, open_image
+from fieldloom.modalities.sources.formats import Encoded, open_image
 from fieldloom.modalities.sources.source import Limit, Source, Split, choose, make_source
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
@@ -182,9 +188,11 @@ def _read_views(
                     f"{name} is {image.height} x {image.width} pixels, where its scene has "
                     f"{scene.size[0]} x {scene.size[1]}: all images of a scene have one size."
                 )
-            data[index] = _composite_and_resize(image, size, background)
+            data[index] = _composite_and_resize(image, size, background, scales)
 
     indices = list(np.ndindex(len(scenes), each))
+    named = [scenes[i].images[v] for i, v in indices]
+    scales = survey_images([name for name, _ in named], lambda i: named[i][1], large).scales
     with ThreadPoolExecutor() as pool:
         for _ in track(pool.map(read, indices), "reading views", len(indices), "images"):
             pass
@@ -192,11 +200,10 @@ def _read_views(
 
 
 def _composite_and_resize(
-    image: Image.Image, size: Size, background: Background
+    image: Image.Image, size: Size, background: Background, scales: Scales
 ) -> NDArray[np.uint8]:
-    """An image of 8 bits, of straight alpha if any -> uint8 (3, height, width), by areas."""
-    if image.mode[0] in "IF":
-        raise ValueError(f"it has numbers of the kind '{image.mode}', where 8 bits are right")
+    """An image, of straight alpha if any -> uint8 (3, height, width), resized by areas."""
+    image = to_eight_bits(image, scales, turned=False)
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
         # On the background first: averaging the colours of transparent pixels would leave a rim.
