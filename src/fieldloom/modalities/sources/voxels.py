@@ -126,7 +126,7 @@ def _read_binvox_files(
         suggests=_suggest_size(modality, size or modality.size),
         extras={"frame": torch.stack(frames)},
         parts=groups.parts,
-        summary=Summary("shape", taken=taken | groups.taken, passed_over=found.passed_over),
+        summary=Summary("shape", taken={**taken, **groups.taken}, passed_over=found.passed_over),
     )
 
 
