@@ -43,7 +43,7 @@ def test_the_data_of_a_recipe():
 
 
 def test_what_is_neither(tmp_path):
-    with pytest.raises(InputError, match="does not exist, and is no bundled recipe"):
+    with pytest.raises(InputError, match="does not exist, or cannot be seen, and is no bundled"):
         fieldloom.inspect(tmp_path / "nothing")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,11 +68,15 @@ def recipe_for(
     recipe: the path's data are read as this one reads its own. Raises InputError for what is
     neither a path nor a recipe.
     """
-    if not os.path.lexists(os.path.expanduser(str(source))):
+    try:
+        find_path(str(source))
+    except InputError:
         stem = str(source).partition(":")[0]
         if recipe is None and stem in recipes.list_recipes():
             return recipes.load(str(source))
-        raise InputError(f"{quote_path(source)} does not exist, and is no bundled recipe.")
+        raise InputError(
+            f"{quote_path(source)} does not exist, or cannot be seen, and is no bundled recipe."
+        ) from None
     if recipe is None:
         spec = spec_of(str(source))
         return {"source": spec, "modality": modality_of(spec, permit.large)}

@@ -29,7 +29,8 @@ def inspect(
     from rich.table import Table
 
     from fieldloom import inspection
-    from fieldloom.recipe import load, parse_override, resolve
+    from fieldloom.assembly import parse_overrides
+    from fieldloom.recipe import load, resolve
 
     name = Path(source).resolve().stem.replace(":", "-") or "data"
     sheet = Path("outputs/inspect") / f"{name}.png"
@@ -38,7 +39,7 @@ def inspect(
         sheet = out
     chosen = load(recipe) if recipe is not None else None
     resolved = inspection.recipe_for(source, chosen, permit())
-    resolved = resolve(resolved, *map(parse_override, set_ or []))
+    resolved = resolve(resolved, *parse_overrides(resolved, set_ or [], permit()))
     found, modality = inspection.read_data(resolved, permit())
     written = inspection.write_contact_sheet(found, modality, sheet)
     table = Table(show_header=False, box=None)
