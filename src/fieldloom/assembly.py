@@ -145,7 +145,8 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     require_sections(recipe)
     settings = parse_settings(recipe)
     modality = make("modality", recipe["modality"])
-    render = make("renderer", recipe.get("renderer", "direct"))
+    spec = recipe.get("renderer", "direct")
+    render = make("renderer", spec, unit_length=modality.unit_length)
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
         raise InputError(
             f"renderer.range goes from {render.low:g} to {render.high:g}, modality.range from "

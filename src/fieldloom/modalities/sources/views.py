@@ -1,17 +1,20 @@
 """Posed images: the common part of their readers, and the reader of packed files.
 
 All readers return uint8 values (n, views, 3, height, width), and a camera for each view, whose
-intrinsics are in pixels of the resized images.
+pose is in the file's coordinates, and whose intrinsics are in pixels of the resized images.
 
 Images are composited on a background, then resized, and never cropped: where the modality has other
 proportions, fx and fy differ, and every ray stays correct. EXIF orientations are ignored, since
 cameras refer to the pixels as they are stored.
+
+A single scene may stand anywhere, in any unit: its cameras suggest ``modality.frame``, in which the
+field sees it. Scenes of a set stay in their common frame.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote_path
-from fieldloom.geometry.cameras import Size, check_pose, focus, resize_intrinsics
+from fieldloom.geometry.cameras import Size, check_pose, converge, focus, project_points
 from fieldloom.modalities.sources.files import (
     Archive,
     find_file,
@@ -35,12 +38,14 @@ from fieldloom.modalities.sources.files import (
 )
 from fieldloom.modalities.sources.images import Encoded, one_large_at_a_time, open_image
 from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
+from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 from fieldloom.types import Cameras
 
 Background = Literal["white", "black"]
+Frame = Literal["cameras", "file"]
 NamedImage = tuple[str, Encoded]
 """The name of an image, for messages, and its file or its bytes."""
 Bounds = tuple[float, float]
@@ -53,18 +58,33 @@ DEPTHS = (0.5, 1.5)
 NeRF's synthetic scenes, at 4."""
 OBJECT_RADIUS = 0.5
 """Objects of packed files with a ``camera_radius`` lie in a ball of this radius."""
+EXTENT = 1.5
+"""Half the extent of what cameras see around their focus, in the frame of a single scene: that of
+NeRF's synthetic scenes in their own unit."""
+OFF_CENTRE = 0.05
+"""The largest distance of the cameras' focus from the origin, relative to their own distance, with
+which an orbit still goes around the origin."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Images, all (height, width) = ``size``, with c2w (views, 4, 4), intrinsics (views, 4)."""
+    """Images with a camera each: c2w (views, 4, 4), intrinsics (views, 4), all float64.
+
+    sizes:  (height, width) of the image that each camera's intrinsics are of; the stored image may
+            be a copy of another size, in the same proportions.
+    bounds: None where the file does not know them.
+    part:   which part of the scene these are, in words; "" where it has none.
+    outside: names of images that belong to no part.
+    """
 
     name: str
-    size: Size
     images: Sequence[NamedImage]
+    sizes: Sequence[tuple[float, float]]
     c2w: Tensor
     intrinsics: Tensor
     bounds: Bounds | None = None
+    part: str = ""
+    outside: Sequence[str] = ()
 
 
 def read_multiview(
@@ -76,6 +96,7 @@ def read_multiview(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    frame: Frame = "cameras",
     permit: Permit = NOTHING,
 ) -> Source:
     """An ``.npz`` of encoded images: view v of object j is image views * j + v.
@@ -85,6 +106,7 @@ def read_multiview(
     ``far``, or ``camera_radius`` around objects of a diagonal of 1.
     label: name of the array of labels, one for each object.
     views: the number of views of each object that are used, the first ones.
+    frame: of a single object, as of ``read_transforms``.
     """
     file, name = read_npz(find_file(path)), quote_path(path)
     blobs = load_array(file, "data", "bytes", axes=(1,), large=permit.large)
@@ -114,13 +136,13 @@ def read_multiview(
             for v, i in enumerate(range(j * each, (j + 1) * each))
         ]
         poses = torch.from_numpy(c2w[j].astype(np.float64))
-        size = int(height), int(width)
-        return Scene(f"object {j} of {name}", size, images, poses, one.expand(each, 4), bounds)
+        sizes = [(height, width)] * each
+        return Scene(f"object {j} of {name}", images, sizes, poses, one.expand(each, 4), bounds)
 
     scenes = [scene(j) for j in range(min(count, limit or count))]
     labels = None if label is None else read_labels(file, label, count, "objects")[: len(scenes)]
     return scenes_to_source(
-        modality, scenes, path, labels, views, background, split, shuffle, permit.large
+        modality, scenes, path, views, background, split, shuffle, frame, permit.large, labels
     )
 
 
@@ -128,12 +150,13 @@ def scenes_to_source(
     modality: Views,
     scenes: Sequence[Scene],
     path: str,
-    labels: Sequence[Any] | None,
     views: int | None,
     background: Background,
     split: Split,
     shuffle: bool,
+    frame: Frame,
     large: bool,
+    labels: Sequence[Any] | None = None,
 ) -> Source:
     """Check the cameras and read the images of scenes, as a Source.
 
@@ -149,45 +172,101 @@ def scenes_to_source(
         raise InputError(f"{few} has {each} views: {asked}; set source.views to {each} or less.")
     each = views or each
     for scene in scenes:
-        names = [name for name, _ in scene.images]
-        check_pose(scene.c2w, names)
-        _check_intrinsics(scene, names)
+        check_pose(scene.c2w, [name for name, _ in scene.images])
+        _check_intrinsics(scene)
+    single = len(scenes) == 1
     c2w = torch.stack([scene.c2w[:each] for scene in scenes])
-    intrinsics = torch.stack(
-        [resize_intrinsics(scene.intrinsics[:each], scene.size, modality.size) for scene in scenes]
-    )
+    intrinsics = torch.stack([_resize(scene, modality.size)[:each] for scene in scenes])
+    bounds = [scene.bounds for scene in scenes]
+    suggests = _suggest(c2w, intrinsics, modality.size, bounds, path, single and frame == "cameras")
+    data, sizes = _read_views(scenes, each, modality.size, background, large)
+    taken = {
+        "size": _describe_views(each, modality.size, sizes),
+        **({"part": scenes[0].part} if scenes[0].part else {}),
+        "depth": _describe_depth(suggests["renderer"], guessed=None in bounds),
+    }
+    own = modality.frame or suggests["modality"].get("frame")
+    if own is not None:
+        taken["frame"] = _describe_frame(own)
+    outside = [name for scene in scenes for name in scene.outside]
     return make_source(
-        _read_views(scenes, each, modality.size, background, large),
+        data,
         labels,
-        (1.0, 0.0) if len(scenes) == 1 else split,
+        (1.0, 0.0) if single else split,
         shuffle,
         filter="box",
-        cameras=Cameras(c2w.float(), intrinsics.float()),
-        suggests=_suggest(c2w, intrinsics, modality.size, [scene.bounds for scene in scenes], path),
+        # Far from the origin float32 lacks the digits that tell cameras apart.
+        cameras=Cameras(c2w if single else c2w.float(), intrinsics.float()),
+        suggests=suggests,
+        summary=Summary("scene", taken=taken, passed_over={"in no part": outside}),
     )
+
+
+def _describe_views(each: int, size: Size, sizes: Sequence[Size]) -> str:
+    """``100 views of 128 x 128 (from 800 x 800)``. sizes: of the images as they are stored."""
+    found = sorted(set(sizes), key=lambda x: (x[0] * x[1], x))
+    told = f"{count_things(each, 'view')} of {describe_size(size)}"
+    if found == [size]:
+        return told
+    ends = [describe_size(x) for x in dict.fromkeys((found[0], found[-1]))]
+    return (
+        f"{told} (from {' to '.join(ends)})"
+        if len(ends) == 1
+        else (f"{told} (from {ends[0]} .. {ends[1]})")
+    )
+
+
+def _describe_depth(renderer: Mapping[str, float], guessed: bool) -> str:
+    if not renderer:
+        return (
+            "near and far unknown, since the cameras look at no common point (set renderer.near "
+            "and renderer.far)"
+        )
+    near, far = (f"{renderer[key]:.5g}" for key in ("near", "far"))
+    return f"near {near}, far {far}" + (" (guessed from the cameras)" if guessed else "")
+
+
+def _describe_frame(frame: Sequence[float]) -> str:
+    """``centred at (10, 20, 5) and scaled by 0.04``."""
+    digits = 3 - math.floor(math.log10(frame[3]))
+    centre = ", ".join(f"{round(x, digits) + 0.0:.9g}" for x in frame[:3])
+    return f"centred at ({centre}) and scaled by {1 / frame[3]:.4g}"
 
 
 def _read_views(
     scenes: Sequence[Scene], each: int, size: Size, background: Background, large: bool
-) -> Tensor:
-    """The first images of all scenes, read in parallel: uint8 (n, views, 3, height, width)."""
+) -> tuple[Tensor, list[Size]]:
+    """The first images of all scenes, read in parallel: uint8 (n, views, 3, height, width).
+
+    Also the size that each is stored in.
+    """
     data = np.empty((len(scenes), each, 3, *size), np.uint8)
 
-    def read(index: tuple[int, int]) -> None:
-        scene, (name, file) = scenes[index[0]], scenes[index[0]].images[index[1]]
+    def read(index: tuple[int, int]) -> Size:
+        scene, number = scenes[index[0]], index[1]
+        name, file = scene.images[number]
         with open_image(file, name, large) as image, one_large_at_a_time(image):
-            if image.size != scene.size[::-1]:
-                raise InputError(
-                    f"{name} is {image.height} x {image.width} pixels, where its scene has "
-                    f"{scene.size[0]} x {scene.size[1]}: all images of a scene have one size."
-                )
+            stored = image.height, image.width
+            _check_proportions(name, stored, scene.sizes[number])
             data[index] = _composite_and_resize(image, size, background)
+            return stored
 
-    indices = list(np.ndindex(len(scenes), each))
+    indices, sizes = list(np.ndindex(len(scenes), each)), []
     with ThreadPoolExecutor() as pool:
-        for _ in track(pool.map(read, indices), "reading views", len(indices), "images"):
-            pass
-    return torch.from_numpy(data)
+        for stored in track(pool.map(read, indices), "reading views", len(indices), "images"):
+            sizes.append(stored)
+    return torch.from_numpy(data), sizes
+
+
+def _check_proportions(name: str, stored: Size, full: tuple[float, float]) -> None:
+    """Raise InputError where an image cannot be a copy of the image that its camera is of."""
+    height, width = full
+    # A smaller copy is rounded to whole pixels; anything further off was cropped.
+    if abs(stored[0] / height - stored[1] / width) > 1 / min(height, width):
+        raise InputError(
+            f"{name} is {stored[0]} x {stored[1]} pixels, where its camera has {height:g} x "
+            f"{width:g} (height x width): the proportions must agree."
+        )
 
 
 def _composite_and_resize(
@@ -206,50 +285,113 @@ def _composite_and_resize(
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def _check_intrinsics(scene: Scene, names: Sequence[str]) -> None:
-    height, width = scene.size
-    fraction = scene.intrinsics[:, :2] / scene.intrinsics.new_tensor([width, height])
+def _resize(scene: Scene, size: Size) -> Tensor:
+    """Intrinsics (views, 4) in pixels of images of one size, each from its own."""
+    full = scene.intrinsics.new_tensor(scene.sizes).flip(1).repeat(1, 2)  # width, height, twice
+    return scene.intrinsics * (full.new_tensor([*size[::-1]] * 2) / full)
+
+
+def _check_intrinsics(scene: Scene) -> None:
+    names = [name for name, _ in scene.images]
+    fraction = scene.intrinsics[:, :2] / scene.intrinsics.new_tensor(scene.sizes).flip(1)
     bad = ~((fraction > FOCAL[0]) & (fraction < FOCAL[1])).all(1)  # NaN is neither
     if bad.any():
         first = int(bad.nonzero()[0])
-        fx, fy = scene.intrinsics[first, :2].tolist()
+        (fx, fy), (height, width) = scene.intrinsics[first, :2].tolist(), scene.sizes[first]
         raise InputError(
             f"{names[first]} has the focal lengths {fx:g} and {fy:g}: they must be in pixels of "
-            f"the full image, {height} x {width}."
+            f"the full image, {height:g} x {width:g}."
         )
     if not scene.intrinsics.isfinite().all():
         raise InputError(f"{scene.name} has a principal point that is not finite.")
 
 
 def _suggest(
-    c2w: Tensor, intrinsics: Tensor, size: Size, bounds: Sequence[Bounds | None], path: str
+    c2w: Tensor,
+    intrinsics: Tensor,
+    size: Size,
+    bounds: Sequence[Bounds | None],
+    path: str,
+    fit_frame: bool,
 ) -> dict[str, dict[str, Any]]:
-    """Sections of a recipe that cameras suggest: depths of the scene, and a similar orbit.
+    """Sections of a recipe that cameras suggest: depths of the scene, a similar orbit, a frame.
 
     near, far: from the files, or else 0.5 and 1.5 times the depth of the cameras' focus point;
-    there are none where that point is not in front of every camera.
+    there are none where the cameras have none.
     up: the world axis closest to the mean upward direction of the images.
+    centre: the cameras' focus point, where it is far from the origin.
+    frame: as ``_fit_frame``, where it is asked for; its centre is then that of the orbit.
     """
+    eye, (point, depth) = c2w[..., :3, 3], _find_focus(c2w, intrinsics, size)
     depths = [pair for pair in bounds if pair is not None]
     if len(depths) < len(bounds):
-        point = focus(c2w).unsqueeze(-2)
-        depth = ((c2w[..., :3, 3] - point) * c2w[..., :3, 2]).sum(-1)
-        depths = [(DEPTHS[0] * float(depth.min()), DEPTHS[1] * float(depth.max()))]
-        depths = depths if float(depth.min()) > 0 else []
-    renderer = {}
-    if depths:
-        near, far = min(pair[0] for pair in depths), max(pair[1] for pair in depths)
-        if not 0 <= near < far < math.inf:
-            raise InputError(
-                f"{quote_path(path)} has near = {near:g}, far = {far:g}: 0 <= near < far."
-            )
-        renderer = {"near": round(near, 5), "far": round(far, 5)}
-    modality = {
-        "radius": round(float(c2w[..., :3, 3].norm(dim=-1).median()), 5),
+        depths = []
+        if depth is not None:
+            depths = [(DEPTHS[0] * float(depth.min()), DEPTHS[1] * float(depth.max()))]
+    near, far = min((x for x, _ in depths), default=0.0), max((x for _, x in depths), default=0.0)
+    if depths and not 0 <= near < far < math.inf:
+        raise InputError(f"{quote_path(path)} has near = {near:g}, far = {far:g}: 0 <= near < far.")
+    keep = _round_relative if fit_frame else _round_absolute
+    centre, modality = eye.new_zeros(3), {}
+    if fit_frame:
+        frame = _fit_frame(eye, point, depth, intrinsics, size, far)
+        centre, modality = eye.new_tensor(frame[:3]), {"frame": frame}
+    elif depth is not None:
+        middle = point.median(0).values
+        if middle.norm() > OFF_CENTRE * (eye - middle).norm(dim=-1).median():
+            centre, modality = middle, {"centre": [keep(x) for x in middle.tolist()]}
+    radius = keep(float((eye - centre).norm(dim=-1).median()))
+    orbit = {
+        "radius": radius or (frame[3] if fit_frame else 1.0),
         "focal": round(float(intrinsics[..., 0].median()) / size[1], 5),
         "up": int(c2w[..., :3, 1].flatten(0, -2).mean(0).abs().argmax()),
     }
-    return {"renderer": renderer, "modality": modality}
+    renderer = {"near": keep(near), "far": keep(far)} if depths else {}
+    return {"renderer": renderer, "modality": orbit | modality}
+
+
+def _find_focus(c2w: Tensor, intrinsics: Tensor, size: Size) -> tuple[Tensor, Tensor | None]:
+    """The point (scenes, 3) that the cameras of each scene look at, and its depths (scenes, views).
+
+    The depths are None where in some scene the point is not in front of every camera. The origin
+    stands in for the focus of parallel cameras, or of a single one, if they have it in view.
+    """
+    eye, point = c2w[..., :3, 3], focus(c2w)
+    pixel, depth = project_points(point.unsqueeze(-2), c2w, intrinsics)
+    in_view = ((pixel > 0) & (pixel < pixel.new_tensor(size[::-1]))).all(-1).all(-1)
+    spread = float((eye - eye.mean(-2, keepdim=True)).norm(dim=-1).max())
+    rounding = 1e-9 * float(eye.abs().max())
+    in_front = float(depth.min()) > 1e-3 * spread + rounding
+    return point, depth if in_front and (converge(c2w) | in_view).all() else None
+
+
+def _fit_frame(
+    eye: Tensor, point: Tensor, depth: Tensor | None, intrinsics: Tensor, size: Size, far: float
+) -> list[float]:
+    """Centre and scale of a single scene: original = coordinates * scale + centre.
+
+    The centre is the cameras' focus point, and the half of what they see around it becomes
+    ``EXTENT``. Where they have none, the centre is the mean of their positions, and they and all
+    that they see up to ``far`` (0: unknown) lie within 1 of it.
+    """
+    if depth is None:
+        centre = eye.mean((0, 1))
+        scale = float((eye - centre).norm(dim=-1).max()) + far
+    else:
+        centre = point[0]
+        tangent = (intrinsics.new_tensor(size[::-1]) / (2 * intrinsics[..., :2])).amax(-1)
+        scale = float(depth.median() * tangent.median()) / EXTENT
+    scale = _round_relative(scale) or 1.0
+    digits = 8 - math.floor(math.log10(scale))  # a coordinate's, as exact as the scale
+    return [*(round(x, digits) + 0.0 for x in centre.tolist()), scale]
+
+
+def _round_relative(number: float) -> float:
+    return float(f"{number:.8g}")
+
+
+def _round_absolute(number: float) -> float:
+    return round(number, 5)
 
 
 def check_missing(where: Path, missing: Sequence[Path], count: int) -> None:
