@@ -221,14 +221,16 @@ def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOT
     """
     if "source" not in recipe:
         raise InputError("the recipe has no section 'source': give --set source.name=folder.")
-    if "modality" in recipe and "known" not in recipe:  # the size of the recipe, not of data
+    begins = "modality" in recipe and "known" not in recipe
+    if begins:  # the size of the recipe, not of data
         points = parse_stage("field", recipe.get("train", {}).get("field", {})).points
         size = modality.value_dim  # bytes a point
         if points is None:
             size += memory.FLOAT * (modality.coord_dim + modality.value_dim)
         shape = modality.shape()
         memory.check(f"one datum of the size {shape}", math.prod(shape) * size, permit)
-    source = registry.build("source", recipe["source"], TABLES, permit, modality=modality)
+    known = {"modality": modality, "suggest": begins}  # a run's recipe is complete
+    source = registry.build("source", recipe["source"], TABLES, permit, **known)
     if not isinstance(source, Source):
         kind = type(source).__name__
         raise InputError(

@@ -295,6 +295,8 @@ class Volume:
                 f"renderer: samples = {samples}, fine = {fine}, scale = {scale}: at least 2 "
                 "samples, none negative."
             )
+        if unit_length <= 0:
+            raise InputError(f"renderer: unit_length = {unit_length:g}: above 0.")
         if last != "step" and last <= 0:
             raise InputError(f"renderer.last = {last:g}: 'step', or a length above 0.")
         memory.require(2 * memory.FLOAT * (samples + fine))

@@ -33,6 +33,7 @@ def read_srn(
     shuffle: bool = True,
     limit: Limit = None,
     frame: Frame = "cameras",
+    suggest: bool = True,
     permit: Permit = NOTHING,
 ) -> Source:
     """An object in the layout of SRN's ShapeNet cars and chairs, or a folder of such objects.
@@ -41,7 +42,7 @@ def read_srn(
     camera-to-world) and ``intrinsics.txt``: ``f cx cy 0`` first, ``height width`` last, perhaps
     with a ``1`` below it where the poses are world-to-camera.
     views: the number of views of each object that are used, the first ones.
-    frame: of a single object, as of ``read_transforms``.
+    frame, suggest: as of ``read_transforms``.
     Source: arXiv:1906.01618 and the layout of its data.
     """
     root = find_path(path)
@@ -56,7 +57,7 @@ def read_srn(
     for folder in track(folders, "reading cameras", len(folders), "objects"):
         scenes.append(_read_object(folder, views))
     return scenes_to_source(
-        modality, scenes, path, views, background, split, shuffle, frame, permit.large
+        modality, scenes, path, views, background, split, shuffle, frame, suggest, permit.large
     )
 
 

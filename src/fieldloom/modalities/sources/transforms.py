@@ -116,6 +116,7 @@ def read_transforms(
     shuffle: bool = True,
     limit: Limit = None,
     frame: Frame = "cameras",
+    suggest: bool = True,
     permit: Permit = NOTHING,
 ) -> Source:
     """A scene of Blender, instant-ngp or nerfstudio, or a folder of such scenes.
@@ -130,6 +131,8 @@ def read_transforms(
     frame:      of a single scene. ``cameras``: its cameras suggest ``modality.frame``, so that it
                 may stand anywhere, in any unit. ``file``: the field sees the file's coordinates, as
                 it does those of a set.
+    suggest:    whether a recipe is completed by what the cameras suggest. That of a run is complete
+                already: its ``modality.frame`` holds for other data of its scene, too.
     Images may differ in size. Lens distortion raises InputError: only pinhole images have straight
     rays. So does an image outside the folder of its file.
     """
@@ -145,7 +148,7 @@ def read_transforms(
     for folder in track(folders, "reading cameras", len(folders), "scenes"):
         scenes.append(_read_scene(folder, part, convention, views, permit.large))
     return scenes_to_source(
-        modality, scenes, path, views, background, split, shuffle, frame, permit.large
+        modality, scenes, path, views, background, split, shuffle, frame, suggest, permit.large
     )
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote_path
+from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.geometry.cameras import Size, check_pose, converge, focus, project_points
 from fieldloom.modalities.sources.files import (
     Archive,
@@ -61,6 +61,8 @@ OBJECT_RADIUS = 0.5
 EXTENT = 1.5
 """Half the extent of what cameras see around their focus, in the frame of a single scene: that of
 NeRF's synthetic scenes in their own unit."""
+FARTHEST = 1e12
+"""The largest coordinate of a camera: float64 still tells a ten-thousandth."""
 OFF_CENTRE = 0.05
 """The largest distance of the cameras' focus from the origin, relative to their own distance, with
 which an orbit still goes around the origin."""
@@ -97,6 +99,7 @@ def read_multiview(
     shuffle: bool = True,
     limit: Limit = None,
     frame: Frame = "cameras",
+    suggest: bool = True,
     permit: Permit = NOTHING,
 ) -> Source:
     """An ``.npz`` of encoded images: view v of object j is image views * j + v.
@@ -106,7 +109,7 @@ def read_multiview(
     ``far``, or ``camera_radius`` around objects of a diagonal of 1.
     label: name of the array of labels, one for each object.
     views: the number of views of each object that are used, the first ones.
-    frame: of a single object, as of ``read_transforms``.
+    frame, suggest: as of ``read_transforms``.
     """
     file, name = read_npz(find_file(path)), quote_path(path)
     blobs = load_array(file, "data", "bytes", axes=(1,), large=permit.large)
@@ -142,7 +145,17 @@ def read_multiview(
     scenes = [scene(j) for j in range(min(count, limit or count))]
     labels = None if label is None else read_labels(file, label, count, "objects")[: len(scenes)]
     return scenes_to_source(
-        modality, scenes, path, views, background, split, shuffle, frame, permit.large, labels
+        modality,
+        scenes,
+        path,
+        views,
+        background,
+        split,
+        shuffle,
+        frame,
+        suggest,
+        permit.large,
+        labels,
     )
 
 
@@ -155,6 +168,7 @@ def scenes_to_source(
     split: Split,
     shuffle: bool,
     frame: Frame,
+    suggest: bool,
     large: bool,
     labels: Sequence[Any] | None = None,
 ) -> Source:
@@ -172,19 +186,23 @@ def scenes_to_source(
         raise InputError(f"{few} has {each} views: {asked}; set source.views to {each} or less.")
     each = views or each
     for scene in scenes:
-        check_pose(scene.c2w, [name for name, _ in scene.images])
-        _check_intrinsics(scene)
+        names = [name for name, _ in scene.images]
+        check_pose(scene.c2w, names)
+        _check_positions(scene.c2w[:, :3, 3], names)
+        _check_intrinsics(scene, names)
     single = len(scenes) == 1
     c2w = torch.stack([scene.c2w[:each] for scene in scenes])
     intrinsics = torch.stack([_resize(scene, modality.size)[:each] for scene in scenes])
     bounds = [scene.bounds for scene in scenes]
-    suggests = _suggest(c2w, intrinsics, modality.size, bounds, path, single and frame == "cameras")
+    fit_frame = single and suggest and frame == "cameras" and modality.frame is None
+    suggests = _suggest(c2w, intrinsics, modality.size, bounds, path, fit_frame)
     data, sizes = _read_views(scenes, each, modality.size, background, large)
     taken = {
         "size": _describe_views(each, modality.size, sizes),
         **({"part": scenes[0].part} if scenes[0].part else {}),
-        "depth": _describe_depth(suggests["renderer"], guessed=None in bounds),
     }
+    if suggest:
+        taken["depth"] = _describe_depth(suggests["renderer"], guessed=None in bounds)
     own = modality.frame or suggests["modality"].get("frame")
     if own is not None:
         taken["frame"] = _describe_frame(own)
@@ -264,7 +282,7 @@ def _check_proportions(name: str, stored: Size, full: tuple[float, float]) -> No
     # A smaller copy is rounded to whole pixels; anything further off was cropped.
     if abs(stored[0] / height - stored[1] / width) > 1 / min(height, width):
         raise InputError(
-            f"{name} is {stored[0]} x {stored[1]} pixels, where its camera has {height:g} x "
+            f"{name} is {stored[0]} x {stored[1]} pixels, where its camera is of {height:g} x "
             f"{width:g} (height x width): the proportions must agree."
         )
 
@@ -291,8 +309,17 @@ def _resize(scene: Scene, size: Size) -> Tensor:
     return scene.intrinsics * (full.new_tensor([*size[::-1]] * 2) / full)
 
 
-def _check_intrinsics(scene: Scene) -> None:
-    names = [name for name, _ in scene.images]
+def _check_positions(eye: Tensor, names: Sequence[str]) -> None:
+    far = (eye.abs() > FARTHEST).any(1)
+    if far.any():
+        first = int(far.nonzero()[0])
+        raise InputError(
+            f"the camera of {names[first]} stands at {quote(eye[first].tolist())}: coordinates are "
+            f"at most {FARTHEST:g}."
+        )
+
+
+def _check_intrinsics(scene: Scene, names: Sequence[str]) -> None:
     fraction = scene.intrinsics[:, :2] / scene.intrinsics.new_tensor(scene.sizes).flip(1)
     bad = ~((fraction > FOCAL[0]) & (fraction < FOCAL[1])).all(1)  # NaN is neither
     if bad.any():
@@ -339,7 +366,7 @@ def _suggest(
     elif depth is not None:
         middle = point.median(0).values
         if middle.norm() > OFF_CENTRE * (eye - middle).norm(dim=-1).median():
-            centre, modality = middle, {"centre": [keep(x) for x in middle.tolist()]}
+            centre, modality = middle, {"centre": tuple(keep(x) for x in middle.tolist())}
     radius = keep(float((eye - centre).norm(dim=-1).median()))
     orbit = {
         "radius": radius or (frame[3] if fit_frame else 1.0),
@@ -367,7 +394,7 @@ def _find_focus(c2w: Tensor, intrinsics: Tensor, size: Size) -> tuple[Tensor, Te
 
 def _fit_frame(
     eye: Tensor, point: Tensor, depth: Tensor | None, intrinsics: Tensor, size: Size, far: float
-) -> list[float]:
+) -> tuple[float, ...]:
     """Centre and scale of a single scene: original = coordinates * scale + centre.
 
     The centre is the cameras' focus point, and the half of what they see around it becomes
@@ -383,7 +410,7 @@ def _fit_frame(
         scale = float(depth.median() * tangent.median()) / EXTENT
     scale = _round_relative(scale) or 1.0
     digits = 8 - math.floor(math.log10(scale))  # a coordinate's, as exact as the scale
-    return [*(round(x, digits) + 0.0 for x in centre.tolist()), scale]
+    return (*(round(x, digits) + 0.0 for x in centre.tolist()), scale)
 
 
 def _round_relative(number: float) -> float:
@@ -391,7 +418,7 @@ def _round_relative(number: float) -> float:
 
 
 def _round_absolute(number: float) -> float:
-    return round(number, 5)
+    return round(number, 5) if abs(number) >= 0.01 else _round_relative(number)
 
 
 def check_missing(where: Path, missing: Sequence[Path], count: int) -> None:
