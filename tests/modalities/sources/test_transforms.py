@@ -214,7 +214,7 @@ def test_images_of_several_sizes(tmp_path):
         for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
             assert (centroid(view) - pixel).abs().max() < 0.7
         low = "12 x 16" if 1 in pictures else "24 x 28"
-        assert source.summary.taken["size"] == f"4 views of 24 x 32 (from {low} .. 24 x 32)"
+        assert source.summary.taken["size"] == f"4 views of 24 x 32 (from {low} to 24 x 32)"
     path = blender(tmp_path / "ambiguous", table={"fl_x": FOCAL})
     small.save(tmp_path / "ambiguous" / "train" / "r_1.png")
     with pytest.raises(InputError, match="one fl_x for images of several sizes, .*r_1.png' is 12"):

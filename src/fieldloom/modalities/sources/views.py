@@ -214,7 +214,7 @@ def scenes_to_source(
         shuffle,
         filter="box",
         # Far from the origin float32 lacks the digits that tell cameras apart.
-        cameras=Cameras(c2w if single else c2w.float(), intrinsics.float()),
+        cameras=Cameras(c2w if single or modality.frame else c2w.float(), intrinsics.float()),
         suggests=suggests,
         summary=Summary("scene", taken=taken, passed_over={"in no part": outside}),
     )
@@ -226,12 +226,8 @@ def _describe_views(each: int, size: Size, sizes: Sequence[Size]) -> str:
     told = f"{count_things(each, 'view')} of {describe_size(size)}"
     if found == [size]:
         return told
-    ends = [describe_size(x) for x in dict.fromkeys((found[0], found[-1]))]
-    return (
-        f"{told} (from {' to '.join(ends)})"
-        if len(ends) == 1
-        else (f"{told} (from {ends[0]} .. {ends[1]})")
-    )
+    ends = dict.fromkeys((found[0], found[-1]))
+    return f"{told} (from {' to '.join(map(describe_size, ends))})"
 
 
 def _describe_depth(renderer: Mapping[str, float], guessed: bool) -> str:
