@@ -194,6 +194,11 @@ def test_a_class_by_name_number_and_several(system):
     assert system.class_of("dog") == 1
     with pytest.raises(InputError, match=r"unknown class 'dgo'; did you mean 'dog'\?"):
         system.class_of("dgo")
+    assert system.class_of("1") == 1
+    system.recipe = recipe.merge(system.recipe, {"known": {"names": ["0", "1", "10", "2"]}})
+    assert [system.class_of(name) for name in ("10", "2")] == [2, 3]
+    with pytest.raises(InputError, match="unknown class '3'"):  # no name, and no place either
+        system.class_of("3")
 
 
 def test_numpy_arrays_are_data_and_codes_too(system):

@@ -17,6 +17,7 @@ from fieldloom.engine import device as devices
 from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run
 from fieldloom.errors import FieldloomError, InputError, Interrupted
+from fieldloom.preparation import check_same_data
 from fieldloom.training import train
 
 
@@ -115,6 +116,14 @@ def test_resuming_on_other_data_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", data[::-1].copy())
     with pytest.raises(InputError, match="the data of the run .* have changed: fingerprint"):
         train(None, str(tmp_path / "run"), resume=True)
+
+
+def test_classes_of_the_same_data_may_be_renamed():
+    """Runs of before knew the classes of a Hugging Face set by their numbers."""
+    run = {"known": {"classes": 2, "names": ["0", "1"], "fingerprint": "ab"}}
+    check_same_data(run, {"classes": 2, "names": ["cat", "dog"], "fingerprint": "ab"})
+    with pytest.raises(InputError, match="have changed: names was"):
+        check_same_data(run, {"classes": 2, "names": ["cat", "dog"], "fingerprint": "cd"})
 
 
 def test_one_datum_trains_a_field_but_no_prior(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.modalities.sources.source import FirstItems, make_source
+from fieldloom.modalities.sources.source import ChosenItems, make_source
 from fieldloom.types import Cameras, Data, Lazy
 
 C2W, INTRINSICS = torch.eye(4).expand(3, 2, 4, 4), torch.ones(3, 2, 4)
@@ -182,7 +182,7 @@ def test_the_first_of_lazy_values():
     lazy = Counted(values)
     own = make_source(lazy, list("aabbab"), (0.5, 0.25), shuffle=True, limit=4)
     first = own.data.values
-    assert isinstance(first, FirstItems)
+    assert isinstance(first, ChosenItems)
     assert isinstance(first, Lazy)
     assert (first.shape, first.dtype) == ((4, 1, 8), torch.float32)
     assert torch.equal(first.read(slice(None)), values[:4])

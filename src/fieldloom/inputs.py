@@ -29,7 +29,7 @@ def source_of(system: System, path: str | Path | None = None) -> Source:
     spec = spec_of(str(path), own.get("name"))
     if own.get("name") == spec["name"]:  # read as in training
         spec = {**own, **spec}
-        for key in ("limit", "key", "label", "prefix"):
+        for key in ("limit", "key", "label", "label_depth", "prefix"):
             spec.pop(key, None)
     trained = system.settings.filter
     readers: Mapping[str, Any] = SOURCES

@@ -456,13 +456,19 @@ class System(nn.Module):
         return self.prior.sample(count, chosen, generator=generator, **options)
 
     def class_of(self, label: str) -> int:
-        """The number of a class by its name, or by its number as text. Raises InputError."""
+        """The number of a class by its name, or by its number as text. Raises InputError.
+
+        Where a name is itself a number, texts are names alone: of the classes 1, 2 and 3 "0" is
+        none.
+        """
         names = self.settings.names
         if not names:
             raise InputError(f"label = {quote(label)}: the classes of this run have no names.")
         if label in names:
             return names.index(label)
-        if label.isascii() and label.isdigit() and len(label) < 10 and int(label) < len(names):
+        numbers = any(name.strip("-").replace(".", "", 1).isdecimal() for name in names)
+        short = label.isascii() and label.isdecimal() and len(label) < 10
+        if not numbers and short and int(label) < len(names):
             return int(label)
         raise unknown("class", label, names)
 

@@ -1,5 +1,6 @@
 """Data sets of the Hugging Face hub, read from a folder and never fetched unasked."""
 
+import io
 import json
 from functools import partial
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_a_card_names_no_files_elsewhere(offline, tmp_path):
         refused(words, READERS["huggingface"], str(tmp_path / "set"))
     write(tmp_path / "set" / "README.md", b"---\nlicense_link: https://example.com\n---\n")
     read = partial(READERS["huggingface"], split=(1.0, 0.0), label="label")
-    assert read(str(tmp_path / "set")).names == ("0", "1")
+    assert read(str(tmp_path / "set")).names == ("cat", "dog")
 
 
 RGB, GREY = Grid(size=16), Grid(size=16, channels=1)
@@ -140,3 +141,148 @@ def test_labels_that_are_pictures_are_not_decoded(tmp_path):
     datasets.Dataset.from_dict(rows, features=kinds).save_to_disk(str(tmp_path / "set"))
     with pytest.raises(InputError, match="must hold integers or texts"):
         SOURCES["huggingface"](RGB, str(tmp_path / "set"), label="label", split=(1.0, 0.0))
+
+
+# -- classes, limits, streams
+
+
+LEVELS = [0, 30, 60, 90, 120, 150]
+NAMES = ["eel", "cat", "dog", "ant"]
+GREYS = Grid(size=8, channels=1)
+WHOLE = {"split": (1.0, 0.0), "shuffle": False}
+
+
+def labelled(numbers: list, kind=None, image=None):
+    """Pictures of the grey levels ``LEVELS`` with these labels, of the classes ``NAMES``."""
+    datasets = pytest.importorskip("datasets", reason="the extra 'datasets' is not installed")
+    features = {
+        "image": image or datasets.Image(),
+        "kind": kind or datasets.ClassLabel(names=NAMES),
+    }
+    rows = []
+    for level in LEVELS[: len(numbers)]:
+        content = io.BytesIO()
+        Image.fromarray(np.full((8, 8), level, np.uint8)).save(content, "PNG")
+        rows.append({"bytes": content.getvalue(), "path": None})
+    rows = rows if image is None else [[row, row] for row in rows]
+    table = {"image": rows, "kind": numbers}
+    return datasets.Dataset.from_dict(table, features=datasets.Features(features))
+
+
+def kept(table, root: Path, form: str) -> str:
+    """A folder with a table: as ``save_to_disk`` makes it, or with one file of another form."""
+    if form == "saved":
+        table.save_to_disk(str(root))
+    else:
+        root.mkdir()
+        write_table = {"parquet": table.to_parquet, "json": table.to_json}[form]
+        write_table(str(root / f"train.{form}"))
+    return str(root)
+
+
+def read_levels(path: str, **named):
+    source = SOURCES["huggingface"](GREYS, path, label="kind", **WHOLE, **named)
+    return source, source.data.tensor[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("form", ["saved", "parquet"])
+def test_names_of_classes_are_the_data_sets_own(form, offline, tmp_path):
+    path = kept(labelled([2, 0, 0, 2, 3, 0]), tmp_path / "set", form)
+    source, held = read_levels(path)
+    assert (source.names, source.labels.tolist()) == (tuple(NAMES), [2, 0, 0, 2, 3, 0])
+    assert held == LEVELS
+    assert source.summary.describe() == "6 images, 4 classes (eel, cat, dog, ant), 8 x 8"
+    source, held = read_levels(path, limit=4)  # a balanced four
+    assert (held, source.labels.tolist()) == ([0, 30, 60, 120], [2, 0, 0, 3])
+
+
+@pytest.mark.parametrize("form", ["saved", "parquet"])
+def test_a_stream_reads_the_first_rows(form, offline, tmp_path):
+    path = kept(labelled([2, 0, 0, 2, 3, 0]), tmp_path / "set", form)
+    whole, levels = read_levels(path)
+    for limit in (4, 6, 99):
+        source, held = read_levels(path, streaming=True, limit=limit)
+        assert held == levels[:limit]
+        assert source.labels.tolist() == whole.labels.tolist()[:limit]
+        assert source.names == whole.names
+        assert f"the first {len(held)} rows of a stream" in source.summary.describe()
+    refused("streaming needs source.limit", READERS["huggingface"], path, streaming=True)
+    if form == "parquet":
+        words = "no data set that can be loaded .*nope"
+        refused(words, read_levels, path, part="nope", streaming=True, limit=2)
+
+
+def test_a_stream_of_other_files(offline, tmp_path):
+    """Rows of JSON tell no kinds of columns; those of a folder of images are files."""
+    for name, level in (("cat/a", 40), ("dog/b", 80), ("dog/c", 90)):
+        image = Image.fromarray(np.full((8, 8), level, np.uint8))
+        (tmp_path / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "files" / f"{name}.png")
+    rows = [
+        {"image": str(tmp_path / "files" / f"{name}.png"), "kind": kind}
+        for name, kind in (("dog/b", "x"), ("cat/a", "y"))
+    ]
+    for streaming in (False, True):
+        read = partial(SOURCES["huggingface"], GREYS, limit=3, streaming=streaming, **WHOLE)
+        source = read(str(tmp_path / "files"), label="label")
+        assert source.data.tensor[:, 0, 0, 0].tolist() == [40, 80, 90]
+        assert (source.names, source.labels.tolist()) == (("cat", "dog"), [0, 1, 1])
+        lines = "\n".join(map(json.dumps, rows)).encode()
+        write(tmp_path / "files" / "own" / "train.json", lines)
+        told = refused("outside the data set's folder", read, str(tmp_path / "files" / "own"))
+        assert "dog/b.png" in told
+        (tmp_path / "files" / "own" / "train.json").unlink()
+
+
+@pytest.mark.parametrize("form", ["saved", "parquet"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_without_a_label_are_named(form, streaming, offline, tmp_path):
+    more = {"streaming": True, "limit": 6} if streaming else {}
+    text = pytest.importorskip("datasets").Value("string")
+    for name, numbers, kind, words in (
+        (
+            "none",
+            [0, 1, None, 2, -1, 0],
+            None,
+            "row 2 of '.*none' has no label \\(its 'kind' is None\\)",
+        ),
+        (
+            "minus",
+            [0, 1, 1, 2, -1, 0],
+            None,
+            "row 4 of '.*minus' has no label \\(its 'kind' is -1\\)",
+        ),
+        ("text", ["a", "b", None], text, "row 2 of '.*text' has no label"),
+    ):
+        path = kept(labelled(numbers, kind), tmp_path / name, form)
+        told = refused(words, read_levels, path, **more)
+        assert "leave source.label out" in told
+        source = SOURCES["huggingface"](GREYS, path, **WHOLE, **more)
+        assert (len(source.data), source.labels) == (len(numbers), None)
+
+
+@pytest.mark.parametrize("form", ["saved", "parquet"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_sets_that_hold_no_images_are_refused(form, streaming, offline, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    more = {"streaming": True, "limit": 6} if streaming else {}
+    empty = kept(labelled([]), tmp_path / "empty", form)
+    refused("has no rows|no data", read_levels, empty, **more)
+    several = labelled([0, 1], image=datasets.Sequence(datasets.Image()))
+    refused(
+        "holds no images, one a row, but List",
+        read_levels,
+        kept(several, tmp_path / "b", form),
+        **more,
+    )
+
+
+def test_parts_of_saved_sets(offline, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    parts = {"train": labelled([0, 1, 2]), "test": labelled([3])}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "set"))
+    source, held = read_levels(str(tmp_path / "set"), part="test")
+    assert (held, source.labels.tolist(), source.names) == ([0], [3], tuple(NAMES))
+    source, held = read_levels(str(tmp_path / "set"), part="train", streaming=True, limit=2)
+    assert (held, source.labels.tolist()) == ([0, 30], [0, 1])
+    refused("has no part 'all'", read_levels, str(tmp_path / "set"), part="all")

@@ -425,7 +425,7 @@ def test_the_objects_of_the_shared_folder_stand_where_their_meshes_do():
     meshes = np.load(shared("data", "meshes_cc0.npz"))
     file = np.load(path)
     size = Views(size=128)
-    white = read_multiview(size, str(path), label="category", limit=2, split=(1, 1))
+    white = read_multiview(size, str(path), limit=2, split=(1, 1))
     black = read_multiview(size, str(path), limit=2, split=(1, 1), background="black")
     assert white.data.shape == (2, 24, 3, 128, 128)
     assert white.suggests == {

@@ -10,8 +10,10 @@ from fieldloom.modalities.sources.arrays import read_array, read_digits
 from fieldloom.modalities.sources.audio import SUFFIXES as AUDIO
 from fieldloom.modalities.sources.audio import read_audio
 from fieldloom.modalities.sources.files import find_path, read_npz
+from fieldloom.modalities.sources.folders import list_folder, walk
 from fieldloom.modalities.sources.hub import read_huggingface
 from fieldloom.modalities.sources.image import read_image
+from fieldloom.modalities.sources.images import SUFFIXES as IMAGES
 from fieldloom.modalities.sources.images import read_bundled, read_folder, read_packed
 from fieldloom.modalities.sources.meshes import SUFFIXES as MESHES
 from fieldloom.modalities.sources.meshes import read_meshes
@@ -49,19 +51,23 @@ def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
     """The settings of a source for a user's path, by the files there: all data, in their order.
 
     It may be an image or a folder of images, a video, an audio file, packed images or views,
-    arrays, voxels, meshes, a scene or a folder of scenes. own: the name of a run's source, which is
-    preferred where it reads such a path, too: ``image`` one image, ``video`` a folder of frames or
-    a GIF.
+    arrays, voxels, meshes, a scene or a folder of scenes. Of a folder that holds several kinds the
+    first of scenes, meshes, voxels, images is taken, and the summary tells what is passed over.
+    own: the name of a run's source, which is preferred where it reads such a path, too: ``image``
+    one image, ``video`` a folder of frames or a GIF, ``audio`` the sound of a film.
     """
     found = find_path(path)
-    name = _kind(found)
-    if name == "folder" and (own == "video" or (own == "image" and found.is_file())):
+    kinds = _kinds_of_folder(found) if found.is_dir() else [_kind_of_file(found)]
+    name = own if own in kinds else kinds[0]
+    if "folder" in kinds and (own == "video" or (own == "image" and found.is_file())):
+        name = own
+    if name == "video" and own == "audio":
         name = own
     whole = {} if name in SINGLE else {"split": [1.0, 0.0], "shuffle": False}
     return {"name": name, "path": path} | whole
 
 
-def _kind(found: Path) -> str:
+def _kind_of_file(found: Path) -> str:
     suffix = found.suffix.lower()
     if suffix in MESHES:
         return "meshes"
@@ -78,16 +84,25 @@ def _kind(found: Path) -> str:
         return "transforms"
     if suffix in VIDEOS or suffix in AUDIO:
         return "video" if suffix in VIDEOS else "audio"
-    if not found.is_dir():
-        return "folder"
-    for pattern, kind in SCENES.items():
-        if next(found.glob(pattern), None) or next(found.glob(f"*/{pattern}"), None):
-            return kind
-    inside = {file.suffix.lower() for file in islice(found.rglob("*"), 10_000)}
-    if inside & MESHES:
-        return "meshes"
-    return "voxels" if ".binvox" in inside else "folder"
+    return "folder"
 
+
+def _kinds_of_folder(found: Path) -> list[str]:
+    """The sources that read a folder, the first choice first; hidden files do not count."""
+    folders = [found, *(folder for folder in list_folder(found) if folder.is_dir())]
+    scenes = [
+        kind
+        for pattern, kind in SCENES.items()
+        if any(next(folder.glob(pattern), None) for folder in folders)
+    ]
+    files = (file for file, reason in walk(found) if not reason)
+    inside = {file.suffix.lower() for file in islice(files, LOOKED_AT)}
+    there = {"meshes": inside & MESHES, "voxels": ".binvox" in inside, "folder": inside & IMAGES}
+    return [*scenes, *(kind for kind, held in there.items() if held)] or ["folder"]
+
+
+LOOKED_AT = 10_000
+"""Files of a folder by which its kind is found."""
 
 PACKED = {
     ("offsets", "c2w"): "multiview",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,14 @@ from fieldloom.modalities.sources.files import (
     read_npz,
 )
 from fieldloom.modalities.sources.images import decode_image
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
+from fieldloom.modalities.sources.source import (
+    Filter,
+    Limit,
+    Source,
+    Split,
+    choose,
+    make_source,
+)
 from fieldloom.permit import NOTHING, Permit
 
 
@@ -107,6 +115,7 @@ def read_array(
     """A ``.npy`` array, or one of an ``.npz``; ``x_train`` and ``x_test`` keep their own split.
 
     bounds: the numbers that become 0 and 1, for data of another range.
+    limit: of x_train and x_test that of each part: its first ones where these have all classes.
     key: name of the array in an ``.npz`` with several.
     label: name of the array of labels (``y_train`` and ``y_test`` are found by themselves).
     """
@@ -120,10 +129,14 @@ def read_array(
             )
         labels = None
         if "y_train" in file and "y_test" in file:
-            named = zip(("y_train", "y_test"), parts, strict=True)
-            labels = [
-                x for key, part in named for x in read_labels(file, key, len(part), "data")[:limit]
+            own = [
+                read_labels(file, key, len(part), "data")
+                for key, part in zip(("y_train", "y_test"), parts, strict=True)
             ]
+            which = [_choose_published(limit, labels) for labels in own]
+            if limit is not None:
+                parts = [part[chosen] for part, chosen in zip(parts, which, strict=True)]
+            labels = [some[i] for some, chosen in zip(own, which, strict=True) for i in chosen]
         parts = [part[:limit] for part in parts]
         data = to_grid(np.concatenate(parts), modality, filter, bounds)
         counts = (float(len(parts[0])), float(len(parts[1])))
@@ -135,6 +148,16 @@ def read_array(
     return make_source(
         data, labels, split, shuffle, limit, filter, suggests=suggest_size(modality, data)
     )
+
+
+def _choose_published(limit: Limit, labels: Sequence[Any]) -> list[int]:
+    """Which data of a part with its own labels are used: the first ones, if they have all classes.
+
+    Published sets come in random order, and their first ones are what others take; a set that is
+    sorted by class has other classes behind them.
+    """
+    mixed = set(labels[:limit]) == set(labels)
+    return list(choose(limit or len(labels), len(labels), None if mixed else labels))
 
 
 def read_digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic") -> Source:

@@ -33,7 +33,7 @@ BYTES = 1 << 31
 UNREADABLE = 0.1
 """The largest fraction of unreadable files that is skipped with a warning."""
 NAMED = 5
-"""The number of skipped files that the warning names."""
+"""The number of unreadable files that an error names."""
 
 
 class Refused(InputError):
@@ -54,21 +54,23 @@ def check_size(what: str, size: int, unit: str, most: int, large: bool) -> None:
 
 
 def check_skipped(names: Sequence[str], faults: Mapping[int, InputError], what: str) -> None:
-    """Warn of the items that were skipped. faults: their indices, and what is wrong with them.
+    """Warn that items were skipped, with the reason of the first; the summary names them.
 
-    Raises InputError where there are too many faults; the fault itself where there is one item.
+    faults: their indices, and what is wrong with them. Raises InputError where there are too many
+    faults; the fault itself where there is one item.
     """
     if not faults:
         return
     if len(names) == 1:
         raise faults[0]
-    some, more = ", ".join(names[i] for i in list(faults)[:NAMED]), len(faults) - NAMED
     reason = str(next(iter(faults.values())))
-    if len(faults) > 1:
-        reason = f"{some}{f' and {more} more' if more > 0 else ''}; {reason}"
     if len(faults) > UNREADABLE * len(names):
+        some, more = ", ".join(names[i] for i in list(faults)[:NAMED]), len(faults) - NAMED
+        if len(faults) > 1:
+            reason = f"{some}{f' and {more} more' if more > 0 else ''}; {reason}"
         raise InputError(f"{len(faults)} of {len(names)} {what} cannot be read: {reason}")
-    warnings.warn(f"skipped {len(faults)} unreadable {what}: {reason}", stacklevel=3)
+    first = "" if len(faults) == 1 else ", the first"
+    warnings.warn(f"skipped {len(faults)} unreadable {what}{first}: {reason}", stacklevel=3)
 
 
 def find_path(path: str) -> Path:
@@ -89,28 +91,6 @@ def find_file(path: str) -> Path:
     if not found.is_file():
         raise InputError(f"source.path = {quote_path(path)} is no file: this source reads one.")
     return found
-
-
-def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> list[Path]:
-    """The file itself, or the files of a folder and its sub-folders, sorted by path.
-
-    path: as the user wrote it. what: the files in words. Raises InputError where there are none.
-    """
-    found = [root] if root.is_file() else sorted(root.rglob("*"))
-    files = [f for f in found if f.suffix.lower() in suffixes and f.is_file()]
-    if not files:
-        kinds = ", ".join(sorted(suffixes))
-        raise InputError(f"source.path = {quote_path(path)} holds no {what} ({kinds}).")
-    return files
-
-
-def find_classes(root: Path, files: Sequence[Path]) -> list[str] | None:
-    """The top-level sub-folder of each file, if all files are in several such folders."""
-    if root.is_file():
-        return None
-    folders = [file.relative_to(root).parts[:-1] for file in files]
-    names = [parts[0] for parts in folders if parts]
-    return names if len(names) == len(files) and len(set(names)) > 1 else None
 
 
 def resolve_inside(file: Path, name: str) -> Path:

@@ -15,8 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import Refused, resolve_inside
+from fieldloom.modalities.sources.folders import UNREADABLE
 from fieldloom.modalities.sources.images import Encoded, load_images
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
+from fieldloom.modalities.sources.source import (
+    Filter,
+    Limit,
+    Source,
+    Split,
+    choose,
+    make_source,
+)
+from fieldloom.modalities.sources.summary import Summary
 from fieldloom.permit import NOTHING, Permit
 
 ALLOWS = "--network (in Python network=True) allows it"
@@ -32,12 +41,15 @@ def read_huggingface(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    streaming: bool = False,
     filter: Filter = "bicubic",
     permit: Permit = NOTHING,
 ) -> Source:
     """A data set of Hugging Face, by name or saved in a folder (needs the extra ``datasets``).
 
-    part: which of its splits; key: the column of images; label: the column of labels.
+    part: which of its splits; key: the column of images; label: the column of labels, integers or
+    texts; the names of a ``ClassLabel`` are the classes, in their order, with data or without.
+    streaming: read the first ``limit`` rows alone, without fetching or preparing the others.
     A name is looked up in the local cache, and fetched only where the user allows the network.
     """
     try:
@@ -46,32 +58,80 @@ def read_huggingface(
         raise InputError(
             "source 'huggingface' needs the package datasets: pip install 'fieldloom[datasets]'."
         ) from None
-    table, name = _load_table(path, part, permit.network), quote_path(path)
+    if streaming and limit is None:
+        raise InputError("source.streaming needs source.limit, the number of rows that are read.")
+    first = limit if streaming else None
+    table, name = _load_table(path, part, permit.network, first), quote_path(path)
+    if not len(table):
+        raise InputError(f"{name} has no rows: a source has at least one image.")
     for column in [key] if label is None else [key, label]:
         if column not in table.column_names:
             has = shorten(", ".join(table.column_names))
             raise InputError(f"source: no column '{shorten(column)}' in {name}; it has {has}.")
-    plain = datasets.Value, datasets.ClassLabel  # other features would be decoded, or fetched
-    if label is not None and not isinstance(table.features[label], plain):
-        raise InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
-    count = min(len(table), limit or len(table))
-    if not count:
-        raise InputError(f"{name} has no rows: a source has at least one image.")
+    _check_images(table.features[key], key, name)
     try:  # not decoded: whether a path is followed is decided here
         encoded = table.select_columns([key]).with_format(None)
         encoded = encoded.cast_column(key, datasets.Image(decode=False))
-        given = [] if label is None else table.with_format(None)[label][:count]
     except Exception as error:  # Arrow fails in many ways
         raise InputError(
             f"source.key: the column '{key}' of {name} holds no images: {shorten(str(error))}."
         ) from None
-    if not all(isinstance(one, int | str) for one in given):
-        raise InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
-    roots, names = _allowed_folders(path), [f"row {i} of {name}" for i in range(count)]
-    read = lambda i: _read_row(encoded, i, key, names[i], roots, permit.network)
+    given = None if label is None else _read_labels(table, label, name)
+    which = choose(limit or len(table), len(table), given)
+    roots, names = _allowed_folders(path), [f"row {i} of {name}" for i in which]
+    read = lambda i: _read_row(encoded, which[i], key, names[i], roots, permit.network)
     data, good = load_images(names, read, modality, filter, permit.large)
-    labels = None if label is None else [given[i] for i in good]
-    return make_source(data, labels, split, shuffle, filter=filter)
+    streamed = {"rows": f"the first {len(table):,} rows of a stream"} if streaming else {}
+    bad = [f"row {which[i]}" for i in sorted(set(range(len(which))) - set(good))]
+    return make_source(
+        data,
+        None if given is None else [given[which[i]] for i in good],
+        split,
+        shuffle,
+        filter=filter,
+        classes=None if label is None else getattr(table.features[label], "names", None),
+        summary=Summary("image", taken=streamed, passed_over={UNREADABLE: bad} if bad else {}),
+    )
+
+
+def _check_images(feature: Any, key: str, name: str) -> None:
+    """Raise InputError for a column that does not hold one image a row: one list of them, say."""
+    import datasets
+
+    image = isinstance(feature, datasets.Image)
+    plain = getattr(feature, "dtype", "") in ("string", "large_string", "binary", "large_binary")
+    pair = isinstance(feature, dict) and feature.keys() <= {"bytes", "path"}
+    if not (image or plain or pair):
+        raise InputError(
+            f"source.key: the column '{shorten(key)}' of {name} holds no images, one a row, but "
+            f"{shorten(str(feature))}."
+        )
+
+
+def _read_labels(table: Any, label: str, name: str) -> list[int | str]:
+    """The labels of all rows: texts, or integers. Raises InputError for a row that has none."""
+    import datasets
+
+    feature = table.features[label]
+    wrong = InputError(f"source.label: '{label}' of {name} must hold integers or texts.")
+    if not isinstance(feature, datasets.Value | datasets.ClassLabel):
+        raise wrong  # other features would be decoded, or fetched
+    given = list(table.with_format(None)[label])
+    known = range(len(feature.names)) if isinstance(feature, datasets.ClassLabel) else None
+    for i, one in enumerate(given):
+        if one is None or (known and one == -1):  # -1 is Hugging Face's number of no class
+            raise InputError(
+                f"source.label: row {i} of {name} has no label (its '{label}' is {one}): leave "
+                "source.label out, or take a part whose rows all have one."
+            )
+        if not isinstance(one, int | str):
+            raise wrong
+        if known and one not in known:
+            raise InputError(
+                f"source.label: row {i} of {name} has the label {one}, where there are "
+                f"{len(known)} classes, from 0 on."
+            )
+    return given
 
 
 def _find_folder(path: str) -> Path | None:
@@ -80,7 +140,8 @@ def _find_folder(path: str) -> Path | None:
     return Path(found) if path and os.path.isdir(found) else None
 
 
-def _load_table(path: str, part: str, network: bool) -> Any:
+def _load_table(path: str, part: str, network: bool, first: int | None = None) -> Any:
+    """A part of a data set as a table of rows. first: stream it, and take as many rows."""
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as FORMATS
 
@@ -97,11 +158,17 @@ def _load_table(path: str, part: str, network: bool) -> Any:
             root = root / part
         if root is not None and (root / "state.json").is_file():
             _check_state(root / "state.json")
-            return datasets.load_from_disk(str(root))
+            saved = datasets.load_from_disk(str(root))
+            return saved if first is None else saved.select(range(min(first, len(saved))))
         if root is not None and not network:
             _check_card(root)
         with nullcontext() if network else _offline():
-            return datasets.load_dataset(path if root is None else str(root), split=part)
+            where = path if root is None else str(root)
+            if first is None:
+                return datasets.load_dataset(where, split=part)
+            stream = datasets.load_dataset(where, split=part, streaming=True)
+            undecoded = stream if stream.features is None else stream.decode(False)
+            return datasets.Dataset.from_list(list(undecoded.take(first)), stream.features)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # what datasets raises is its own, Arrow's, or the network's

@@ -27,16 +27,24 @@ from fieldloom.modalities.sources.files import (
     Refused,
     check_size,
     check_skipped,
-    find_classes,
     find_file,
-    find_files,
     find_path,
     load_array,
     read_labels,
     read_npz,
     read_offsets,
 )
-from fieldloom.modalities.sources.source import Filter, Limit, Source, Split, make_source
+from fieldloom.modalities.sources.folders import FoundFiles, find_files
+from fieldloom.modalities.sources.source import (
+    Depth,
+    Filter,
+    Limit,
+    Source,
+    Split,
+    choose,
+    make_source,
+)
+from fieldloom.modalities.sources.summary import Summary
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -259,10 +267,14 @@ def read_folder(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    label_depth: Depth = None,
     filter: Filter = "bicubic",
     permit: Permit = NOTHING,
 ) -> Source:
-    """A folder of images, or one image; sub-folders are classes if all images lie in one.
+    """A folder of images, or one image; sub-folders are classes and parts (``folders``).
+
+    limit: the number of images that are used: of classes the same number, of parts a fraction.
+    label_depth: the class is the folder so many levels below ``path``, parts not counted; 0: none.
 
     Images of more than ``DECODED`` bytes together are decoded from their files on every read, and
     are never in memory together.
@@ -273,14 +285,18 @@ def read_folder(
         raise InputError(
             f"source.path = {quote_path(path)} is no folder of images: --set source.name={kind}."
         )
-    files = [root] if root.is_file() else find_files(root, path, SUFFIXES, "images")
-    files = files[:limit]
-    names = [quote_path(file) for file in files]
-    data, good = load_images(names, files.__getitem__, modality, filter, permit.large)
+    alone = FoundFiles(root, [root])
+    found = alone if root.is_file() else find_files(root, path, SUFFIXES, "images")
+    found = found.limit(limit, label_depth, split)
+    data, good = load_images(found.names, found.files.__getitem__, modality, filter, permit.large)
     if len(good) == 1:
         split = (1.0, 0.0)
-    labels = find_classes(root, [files[i] for i in good])
-    return make_source(data, labels, split, shuffle, filter=filter)
+    found = found.keep_readable(good)
+    groups = found.classify(label_depth)
+    summary = Summary("image", taken=groups.taken, passed_over=found.passed_over)
+    return make_source(
+        data, groups.labels, split, shuffle, filter=filter, parts=groups.parts, summary=summary
+    )
 
 
 def read_packed(
@@ -302,13 +318,13 @@ def read_packed(
     data = load_array(file, f"{prefix}data", "bytes", axes=(1,), large=permit.large)
     ends = read_offsets(file, f"{prefix}offsets", len(data), "bytes")
     labels = None if label is None else read_labels(file, label, len(ends) - 1, "images")
-    count = min(len(ends) - 1, limit or len(ends))
-    if not count:
+    if len(ends) < 2:
         raise InputError(f"{quote_path(path)} holds no images: its offsets are one more.")
-    names = [f"image {i} of {quote_path(path)}" for i in range(count)]
-    part = lambda i: data[ends[i] : ends[i + 1]]
+    which = choose(limit or len(ends), len(ends) - 1, labels)
+    names = [f"image {i} of {quote_path(path)}" for i in which]
+    part = lambda i: data[ends[which[i]] : ends[which[i] + 1]]
     images, good = load_images(names, part, modality, filter, permit.large)
-    chosen = None if labels is None else [labels[i] for i in good]
+    chosen = None if labels is None else [labels[which[i]] for i in good]
     return make_source(images, chosen, split, shuffle, filter=filter)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,17 +21,17 @@ from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import (
     Refused,
     check_skipped,
-    find_classes,
-    find_files,
     find_path,
     load_array,
     read_labels,
     read_npz,
     read_offsets,
 )
+from fieldloom.modalities.sources.folders import UNREADABLE, FoundFiles, Grouping, find_files
 from fieldloom.modalities.sources.meshfiles import read_mesh
 from fieldloom.modalities.sources.shapes import Cells, check_modality
-from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
+from fieldloom.modalities.sources.source import Depth, Limit, Source, Split, choose, make_source
+from fieldloom.modalities.sources.summary import Summary
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import Progress
 
@@ -95,15 +95,16 @@ def read_meshes(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    label_depth: Depth = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """Meshes: a folder, one file (OBJ, PLY, STL, OFF, GLB), or a packed ``.npz``.
 
     A packed file has ``verts`` and ``faces``, and for several shapes ``vert_offsets`` and
     ``face_offsets`` (faces count from each shape's own first vertex) and ``category``, their class.
-    Sub-folders of a folder are classes if all files lie in one. Each shape is centred and scaled to
-    [-extent, extent]; open surfaces, and parts with inverted faces, have an inside too (winding
-    number above 0.5 or below -0.5). Files other than ``.npz`` need trimesh.
+    Sub-folders are classes and parts, and ``label_depth`` is as of images. Each shape is centred
+    and scaled to [-extent, extent]; open surfaces, and parts with inverted faces, have an inside
+    too (winding number above 0.5 or below -0.5). Files other than ``.npz`` need trimesh.
 
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
                 with d the distance, negative inside: 1 inside, 0.5 on the surface.
@@ -127,29 +128,49 @@ def read_meshes(
         target, extent, centre, dilation, samples, near_surface, spread, truncation, seed, surface
     )
     root = find_path(path)
-    if root.suffix == ".npz" and root.is_file():
-        (items, labels), files = _load_meshes(root, limit, permit.large), [root]
+    packed = root.suffix == ".npz" and root.is_file()
+    if packed:
+        found = FoundFiles(root, [root])
+        items, labels = _load_meshes(root, permit.large)
+        which = choose(limit or len(items), len(items), labels)
+        items = [items[i] for i in which]
     else:
-        files = find_files(root, path, SUFFIXES, "meshes")[:limit]
-        items = [(quote_path(file), partial(read_mesh, file, permit.large)) for file in files]
-        labels = find_classes(root, files)
+        found = find_files(root, path, SUFFIXES, "meshes").limit(limit, label_depth, split)
+        items = [(quote_path(f), partial(read_mesh, f, permit.large)) for f in found.files]
+        labels, which = None, range(len(items))
     grid = None if samples is not None else modality.grid()[0]
     row = _row_type(query, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
-    options = {"meshes": asdict(query), "grid": where, "limit": limit}
+    options: dict[str, Any] = {"meshes": asdict(query), "grid": where, "limit": limit}
+    if [*which] != [*range(len(items))]:  # the first ones have no other key than ever
+        options["which"] = [*which]
     loads, faults = [load for _, load in items], dict[int, InputError]()
-    rows = _read_rows(files, options, loads, partial(_fill_row, query, row, grid), faults)
-    found: NDArray[Any] = rows.view(row).reshape(-1)
-    indices = found["index"].tolist()
+    filled = _read_rows(found.files, options, loads, partial(_fill_row, query, row, grid), faults)
+    rows: NDArray[Any] = filled.view(row).reshape(-1)
+    indices = rows["index"].tolist()
     names = [name for name, _ in items]
     for i in set(range(len(items))) - set(indices) - set(faults):  # an earlier process failed on it
         faults[i] = InputError(f"{names[i]} is tried again when it changes.")
     check_skipped(names, dict(sorted(faults.items())), "meshes")
-    parts = ["frame"] if samples is None else ["frame", "coords", "surface"]
-    extras = {name: torch.from_numpy(found[name]) for name in parts}
-    chosen = None if labels is None else [labels[i] for i in indices]
-    split = (1.0, 0.0) if len(found) == 1 else split
-    return make_source(torch.from_numpy(found["values"]), chosen, split, shuffle, extras=extras)
+    if packed:
+        groups = Grouping(None if labels is None else [labels[which[i]] for i in indices])
+        bad = [f"mesh {which[i]}" for i in sorted(faults)]
+        found = replace(found, passed_over={UNREADABLE: bad} if bad else {})
+    else:
+        found = found.keep_readable(indices)
+        groups = found.classify(label_depth)
+    return make_source(
+        torch.from_numpy(rows["values"]),
+        groups.labels,
+        (1.0, 0.0) if len(rows) == 1 else split,
+        shuffle,
+        extras={
+            name: torch.from_numpy(rows[name])
+            for name in (["frame"] if samples is None else ["frame", "coords", "surface"])
+        },
+        parts=groups.parts,
+        summary=Summary("mesh", taken=groups.taken, passed_over=found.passed_over),
+    )
 
 
 def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
@@ -218,9 +239,9 @@ def _fill_row(
 
 
 def _load_meshes(
-    root: Path, limit: int | None, large: bool
+    root: Path, large: bool
 ) -> tuple[list[tuple[str, Callable[[], Mesh]]], list[Any] | None]:
-    """The meshes of an ``.npz``, each still to be checked, and their classes."""
+    """The meshes of an ``.npz``, each still to be checked, and their classes, if it has any."""
     file, path = read_npz(root), quote_path(root)
     vertices = load_array(file, "verts", axes=(2,), large=large)
     faces = load_array(file, "faces", "integers", axes=(2,), large=large)
@@ -234,14 +255,14 @@ def _load_meshes(
             "both are one more than its meshes."
         )
     items: list[tuple[str, Callable[[], Mesh]]] = []
-    for i in range(min(len(ends_v) - 1, limit or len(ends_v))):
+    for i in range(len(ends_v) - 1):
         name = f"mesh {i} of {path}"
         part = vertices[ends_v[i] : ends_v[i + 1]], faces[ends_f[i] : ends_f[i + 1]]
         items.append((name, partial(as_mesh, *part, name)))
     labels = None
     if "category" in file:
         labels = read_labels(file, "category", len(ends_v) - 1, "meshes")
-    return items, None if labels is None else labels[: len(items)]
+    return items, labels
 
 
 def _seed_generator(seed: int, index: int, *stream: int) -> Generator:

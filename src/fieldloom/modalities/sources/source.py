@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -29,8 +30,19 @@ PIECE = 1 << 24
 """Bytes that are read or copied at a time where a whole set is hashed."""
 
 Limit = Annotated[int, Field(ge=1)] | None
+Depth = Annotated[int, Field(ge=0)] | None
 Split = tuple[int | float, int | float]
 Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""Names of folders, in lower case, that are parts of a set, and never classes -> the part.
+
+The names are those of Hugging Face's ``imagefolder`` (https://huggingface.co/docs/datasets).
+"""
 
 
 @dataclass(frozen=True)
@@ -137,23 +149,76 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     return order[:train], order[first : first + test]
 
 
+def dividing_parts(
+    parts: Sequence[str] | None, split: Split = (0.9, 0.1)
+) -> tuple[str, str] | None:
+    """Which of the folders of parts are trained on and tested, where folders divide a set.
+
+    They do where there are ``train``, and ``test`` or else ``val``, and ``split`` is of fractions
+    that leave a test part; numbers of signals and [1.0, 0.0] are kept to.
+    """
+    kinds = {PARTS[part.lower()] for part in parts or ()}
+    test = "test" if "test" in kinds else "val"
+    asked = sum(split) <= 1 and split[1] > 0
+    return ("train", test) if asked and {"train", test} <= kinds else None
+
+
+def divide_by_parts(parts: Sequence[str], kinds: tuple[str, str]) -> tuple[Tensor, Tensor]:
+    """Indices of the data in the folders of the training and of the test part."""
+    own = [PARTS[part.lower()] for part in parts]
+    train, test = ([i for i, part in enumerate(own) if part == kind] for kind in kinds)
+    return torch.tensor(train), torch.tensor(test)
+
+
+def choose(
+    limit: int,
+    count: int,
+    labels: Sequence[Any] | None = None,
+    parts: Sequence[str] | None = None,
+) -> Sequence[int]:
+    """Indices, ascending, of the ``limit`` of ``count`` data that are used.
+
+    Without labels and parts they are the first ones. Of each class it is the same number, as far as
+    there are so many, and the first ones; each part keeps its fraction, but at least one.
+    """
+    if limit >= count or (labels is None and parts is None):
+        return range(min(limit, count))
+    labels, parts = labels or [0] * count, parts or [""] * count
+    rank = _count_up(list(zip(parts, labels, strict=True)))
+    balanced = sorted(range(count), key=rank.__getitem__)  # the first of each class, the second ...
+    sizes = Counter(parts)
+    place = _count_up([parts[i] for i in balanced])
+    fraction = {i: n / sizes[parts[i]] for i, n in zip(balanced, place, strict=True)}
+    return sorted(sorted(balanced, key=fraction.__getitem__)[:limit])
+
+
+def _count_up(kinds: Sequence[Any]) -> list[int]:
+    """For each of the kinds, how many of the same are before it."""
+    seen = Counter[Any]()
+    found = []
+    for kind in kinds:
+        found.append(seen[kind])
+        seen[kind] += 1
+    return found
+
+
 @dataclass(frozen=True)
-class FirstItems:
-    """The first ``count`` items of lazy values."""
+class ChosenItems:
+    """Some of the items of lazy values. which: their indices, (n,)."""
 
     values: Lazy
-    count: int
+    which: Tensor
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.count, *self.values.shape[1:])
+        return (len(self.which), *self.values.shape[1:])
 
     @property
     def dtype(self) -> torch.dtype:
         return self.values.dtype
 
     def read(self, which: slice | Tensor) -> Tensor:
-        return self.values.read(torch.arange(self.count)[which])
+        return self.values.read(self.which[which])
 
 
 def make_source(
@@ -167,13 +232,16 @@ def make_source(
     cameras: Cameras | None = None,
     extras: Mapping[str, Tensor] | None = None,
     summary: Summary = NO_SUMMARY,
+    classes: Sequence[str] | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Source:
     """A Source of values and labels of any type; classes are the sorted distinct labels.
 
-    limit: the number of data that are used, the first ones. extras: coords, frame and surface, as
-    in ``Data``. summary: what the reader knows; the rest is added here: the number of data, their
-    classes, their size, and how they are divided. Raises InputError where the number of labels is
-    wrong.
+    limit: the number of data that are used (``choose``). extras: coords, frame and surface, as in
+    ``Data``. summary: what the reader knows; the rest is added here: the number of data, their
+    classes, their size, and how they are divided. classes: the names of all classes, where labels
+    are their numbers. parts: the folder of each datum, one of ``PARTS``, which divides the data
+    where ``dividing_parts`` says so. Raises InputError where the number of labels is wrong.
     """
     count, extras = values.shape[0], extras or {}
     if labels is not None:
@@ -182,21 +250,44 @@ def make_source(
             raise InputError(f"source: {len(flat)} labels for {count} data.")
         labels = flat.tolist()
     if limit is not None and limit < count:
-        count, some = limit, slice(limit)
-        values = values[some] if isinstance(values, Tensor) else FirstItems(values, limit)
-        labels = None if labels is None else labels[some]
+        chosen = choose(limit, count, labels)
+        some = slice(limit) if labels is None else torch.tensor(chosen)
+        if isinstance(values, Tensor):
+            values = values[some]
+        else:
+            values = ChosenItems(values, torch.tensor(chosen))
+        labels = None if labels is None else [labels[i] for i in chosen]
         cameras = None if cameras is None else cameras.part(some)
         extras = {key: value[some] for key, value in extras.items()}
-    names = () if labels is None else tuple(str(x) for x in sorted(set(labels)))
-    number = {name: i for i, name in enumerate(names)}
-    label = None if labels is None else torch.tensor([number[str(x)] for x in labels])
+        count = limit
+    kinds = [] if labels is None else range(len(classes)) if classes else sorted(set(labels))
+    names = tuple(classes or map(name_class, kinds)) if labels is not None else ()
+    number = {label: i for i, label in enumerate(kinds)}
+    label = None if labels is None else torch.tensor([number[x] for x in labels])
     data = Data(values, cameras, label=label, **extras)
-    train, test = divide(count, split, shuffle)
-    told = _complete(summary, data, names, len(train), len(test))
+    by = dividing_parts(parts, split)
+    if parts is not None and by is not None:
+        train, test = divide_by_parts(parts, by)
+        folders = list(dict.fromkeys(p for kind in by for p in parts if PARTS[p.lower()] == kind))
+        words = f"divided by the folders {list_names(folders)}: "
+    else:
+        train, test = divide(count, split, shuffle)
+        words = ""
+    told = _complete(summary, data, names, len(train), len(test), words)
     return Source(data, names, train, test, filter, dict(suggests or {}), told)
 
 
-def _complete(summary: Summary, data: Data, names: Sequence[str], train: int, test: int) -> Summary:
+def name_class(label: Any) -> str:
+    """The name of a class: ``cat`` of the bytes ``b"cat"``, ``3`` of 3 and of 3.0."""
+    if isinstance(label, bytes):
+        return label.decode("utf-8", "backslashreplace")
+    whole = isinstance(label, float) and label.is_integer()
+    return str(int(label) if whole else label)
+
+
+def _complete(
+    summary: Summary, data: Data, names: Sequence[str], train: int, test: int, divided_by: str
+) -> Summary:
     """The summary of a reader with what the data themselves tell, where it does not say so."""
     classes = {"classes": f"{count_things(len(names), 'class')} ({list_names(names)})"}
     if data.coords is not None:
@@ -207,7 +298,7 @@ def _complete(summary: Summary, data: Data, names: Sequence[str], train: int, te
         size = describe_size(data.shape[2:])
     left = len(data) - train - test
     rest = f", {left:,} unused" if left else ""
-    divided = {"split": f"{train:,} to train on, {test:,} to test{rest}"}
+    divided = {"split": f"{divided_by}{train:,} to train on, {test:,} to test{rest}"}
     taken = {
         **(classes if names else {}),
         "size": size,

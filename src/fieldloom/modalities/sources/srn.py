@@ -10,6 +10,7 @@ import torch
 from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.geometry.cameras import check_pose, opengl_from_opencv
 from fieldloom.modalities.sources.files import find_path
+from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
@@ -47,7 +48,7 @@ def read_srn(
     """
     root = find_path(path)
     here = lambda folder: (folder / "rgb").is_dir() or (folder / "intrinsics.txt").is_file()
-    folders = [root] if here(root) else sorted(f for f in root.glob("*/") if here(f))
+    folders = [root] if here(root) else [f for f in list_folder(root) if f.is_dir() and here(f)]
     if not folders:
         raise InputError(
             f"source.path = {quote_path(path)} holds no object: a folder with rgb, pose and "
@@ -64,8 +65,8 @@ def read_srn(
 def _read_object(folder: Path, views: int | None) -> Scene:
     """Read one object. Raises InputError for missing files, and numbers that do not fit."""
     name = quote_path(folder)
-    poses = {f.stem: f for f in (folder / "pose").glob("*.txt")}
-    files = {f.stem: f for f in (folder / "rgb").glob("*.png")}
+    poses = {f.stem: f for f in list_folder(folder / "pose") if f.suffix == ".txt"}
+    files = {f.stem: f for f in list_folder(folder / "rgb") if f.suffix == ".png"}
     stems = sorted(poses.keys() | files.keys())
     if not stems:
         raise InputError(f"{name} has no frames: rgb/*.png with pose/*.txt of the same names.")

@@ -15,6 +15,7 @@ from torch import Tensor
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.cameras import opengl_from_opencv
 from fieldloom.modalities.sources.files import find_path, resolve_inside
+from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
@@ -137,9 +138,8 @@ def read_transforms(
     rays. So does an image outside the folder of its file.
     """
     root = find_path(path)
-    folders = (
-        [root] if _holds_scene(root) else sorted(f for f in root.glob("*/") if _holds_scene(f))
-    )
+    within = lambda: [f for f in list_folder(root) if f.is_dir() and _holds_scene(f)]
+    folders = [root] if _holds_scene(root) else within()
     if not folders:
         raise InputError(
             f"source.path = {quote_path(path)} holds no transforms.json: no scene is there."

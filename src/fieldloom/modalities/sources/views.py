@@ -37,7 +37,7 @@ from fieldloom.modalities.sources.files import (
     read_offsets,
 )
 from fieldloom.modalities.sources.images import Encoded, one_large_at_a_time, open_image
-from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
+from fieldloom.modalities.sources.source import Limit, Source, Split, choose, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
@@ -142,8 +142,9 @@ def read_multiview(
         sizes = [(height, width)] * each
         return Scene(f"object {j} of {name}", images, sizes, poses, one.expand(each, 4), bounds)
 
-    scenes = [scene(j) for j in range(min(count, limit or count))]
-    labels = None if label is None else read_labels(file, label, count, "objects")[: len(scenes)]
+    labels = None if label is None else read_labels(file, label, count, "objects")
+    which = choose(limit or count, count, labels)
+    scenes, labels = [scene(j) for j in which], labels and [labels[j] for j in which]
     return scenes_to_source(
         modality,
         scenes,

@@ -21,16 +21,16 @@ from fieldloom.modalities.sources.files import (
     array_name,
     check_size,
     check_skipped,
-    find_classes,
     find_file,
-    find_files,
     find_path,
     load_array,
     read_labels,
     read_npz,
 )
+from fieldloom.modalities.sources.folders import find_files
 from fieldloom.modalities.sources.shapes import Cells, check_modality
-from fieldloom.modalities.sources.source import Limit, Source, Split, make_source
+from fieldloom.modalities.sources.source import Depth, Limit, Source, Split, choose, make_source
+from fieldloom.modalities.sources.summary import Summary
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -43,6 +43,7 @@ def read_voxels(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    label_depth: Depth = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """Voxels (n, X, Y, Z): a ``.npz`` or ``.npy`` file, a ``.binvox`` file, or a folder of them.
@@ -50,23 +51,31 @@ def read_voxels(
     A packed ``.npz`` has ``bits`` (n, bytes), each row from ``np.packbits``, and ``shape``. Arrays
     hold booleans, uint8 (0 and 1, or 0 to 255) or floats in [0, 1]. Those that are an integer
     multiple of the modality's size are max-pooled to it: a cell is occupied where a part of it is.
-    Data of binvox files have a frame; their sub-folders are classes if all files lie in one.
+    Data of binvox files have a frame; their sub-folders are classes and parts, as of images.
 
     key: name of the array in an ``.npz`` with several. label: name of the array of labels.
+    label_depth: of a folder, as of images.
     """
     check_modality(modality)
     root = find_path(path)
     if root.is_dir() or root.suffix.lower() == ".binvox":
-        return _read_binvox_files(modality, root, path, split, shuffle, limit, permit.large)
+        return _read_binvox_files(
+            modality, root, path, split, shuffle, limit, label_depth, permit.large
+        )
     file = read_npz(find_file(path))
-    if key is None and "bits" in file and "shape" in file:
+    packed = key is None and "bits" in file and "shape" in file
+    if packed:
         held = load_array(file, "bits", "bytes", axes=(2,), large=permit.large)
-        array = _unpack_bits(file, held[:limit], permit.large)
     else:
         held = load_array(file, array_name(file, key, label), large=permit.large)
-        array = held[:limit]
-    labels = None if label is None else read_labels(file, label, len(held), "shapes")[:limit]
-    return make_source(_pool_cells(array, modality), labels, split, shuffle)
+    labels = None if label is None else read_labels(file, label, len(held), "shapes")
+    if limit is not None and limit < len(held):
+        which = list(choose(limit, len(held), labels))
+        held, labels = held[which], None if labels is None else [labels[i] for i in which]
+    array = _unpack_bits(file, held, permit.large) if packed else held
+    return make_source(
+        _pool_cells(array, modality), labels, split, shuffle, summary=Summary("shape")
+    )
 
 
 def _read_binvox_files(
@@ -76,10 +85,11 @@ def _read_binvox_files(
     split: Split,
     shuffle: bool,
     limit: int | None,
+    label_depth: int | None,
     large: bool,
 ) -> Source:
-    files = find_files(root, path, {".binvox"}, "voxels")[:limit]
-    names = [quote_path(file) for file in files]
+    found = find_files(root, path, {".binvox"}, "voxels").limit(limit, label_depth, split)
+    files = found.files
     tiles, frames, faults = {}, [], {}
     for i, file in enumerate(track(files, "reading voxel files", len(files), "files")):
         try:
@@ -91,11 +101,19 @@ def _read_binvox_files(
         else:
             tiles[i] = _pool_cells(bits[None], modality)
             frames.append(_cell_frame(modality, corner, side))
-    check_skipped(names, faults, "voxel files")
-    labels = find_classes(root, [files[i] for i in tiles])
+    check_skipped(found.names, faults, "voxel files")
+    found = found.keep_readable(tiles)
+    groups = found.classify(label_depth)
     split = (1.0, 0.0) if len(tiles) == 1 else split
-    data = torch.cat(list(tiles.values()))
-    return make_source(data, labels, split, shuffle, extras={"frame": torch.stack(frames)})
+    return make_source(
+        torch.cat(list(tiles.values())),
+        groups.labels,
+        split,
+        shuffle,
+        extras={"frame": torch.stack(frames)},
+        parts=groups.parts,
+        summary=Summary("shape", taken=groups.taken, passed_over=found.passed_over),
+    )
 
 
 def _unpack_bits(file: Archive, bits: NDArray[np.uint8], large: bool) -> NDArray[np.uint8]:
