@@ -73,7 +73,7 @@ def cars(folder, poses=POSES, count=4, end=""):
     (folder / "pose").mkdir()
     for i, (pose, image) in enumerate(zip(poses[:count], PICTURES, strict=False)):
         image.save(folder / "rgb" / f"{i:06d}.png")
-        numbers = " ".join(f"{x:.9g}" for x in opencv_from_opengl(pose).flatten().tolist())
+        numbers = " ".join(f"{x:.17g}" for x in opencv_from_opengl(pose).flatten().tolist())
         (folder / "pose" / f"{i:06d}.txt").write_text(numbers + "\n")
     head = f"{FOCAL} {WIDTH / 2} {HEIGHT / 2} 0.\n0. 0. 0.\n1.\n{HEIGHT} {WIDTH}\n"
     (folder / "intrinsics.txt").write_text(head + end)
