@@ -127,6 +127,6 @@ def test_a_run_keeps_its_frame(runs, cli, tmp_path):
 def test_depths_of_a_recipe_are_in_the_unit_of_the_file(tmp_path):
     system = train(tmp_path, "in centimetres", near=100.0, far=500.0)
     assert system.recipe["renderer"]["near"] == 100
-    assert system.render.near == pytest.approx(1 / 0.8)  # the unit of the frame is 80 cm
+    assert system.render.near == pytest.approx(100 / 120)  # the frame's unit is 120 cm
     with pytest.raises(InputError, match="argument of renderer 'volume'"):
         fieldloom.build(RECIPE, renderer={"near": 1.0, "far": 2.0, "unit_length": 2.0})

@@ -56,7 +56,7 @@ def test_the_line_says_where_a_scene_stood(tmp_path):
     line = read_transforms(Views(size=(12, 16)), path).summary.describe()
     assert line == (
         "1 scene, 4 views of 12 x 16 (from 24 x 32), part train, near 37.5, far 112.5 (guessed "
-        "from the cameras), centred at (500000, 4000000, 120) and scaled by 0.05"
+        "from the cameras), centred at (500000, 4000000, 120) and scaled by 0.03333"
     )
     line = read_transforms(FULL, path, frame="file").summary.describe()
     assert line.endswith("part train, near 37.5, far 112.5 (guessed from the cameras)")
@@ -105,9 +105,9 @@ PANORAMA[:, :3, 3] = torch.tensor([1.0, 2.0, 3.0])
 @pytest.mark.parametrize(
     ("poses", "bounds", "frame"),
     [
-        (ASIDE[:1], None, [0, 0, 0, 0.8]),  # the origin, which it looks at
-        (ASIDE[:1], (1.0, 6.0), [0, 0, 0, 0.8]),
-        (ASIDE, None, [0, 0, 0, 0.8]),
+        (ASIDE[:1], None, [0, 0, 0, 1.2]),  # the origin, which it looks at
+        (ASIDE[:1], (1.0, 6.0), [0, 0, 0, 1.2]),
+        (ASIDE, None, [0, 0, 0, 1.2]),
         (AWAY, None, [0, 9, 0, 0.5]),
         (OUTWARDS, None, [0, 0, 0, 3]),
         (OUTWARDS, (1.0, 6.0), [0, 0, 0, 9]),

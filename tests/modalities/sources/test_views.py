@@ -192,8 +192,7 @@ def test_one_scene_in_every_layout(tmp_path):
         assert (source.train.tolist(), source.test.tolist()) == ([0], [])
         orbit = source.suggests["modality"]
         assert orbit == pytest.approx({"radius": RADIUS, "focal": 1.25, "up": 2, "frame": ANY})
-        # what is seen 3 in front of 32 x 24 pixels at a focal length of 40 fills 1.5
-        scale = RADIUS * (WIDTH / 2 / FOCAL) / 1.5
+        scale = RADIUS * WIDTH / 2 / FOCAL  # half the width of what is seen at that distance
         assert orbit["frame"] == pytest.approx([0, 0, 0, scale], abs=1e-6)
         assert source.suggests["renderer"] == pytest.approx({"near": 1.5, "far": 4.5}, abs=1e-4)
 

@@ -17,9 +17,6 @@ Bounds = tuple[float, float]
 DEPTHS = (0.5, 1.5)
 """Default depths of a scene, relative to the distance of its focus: 2 to 6 for the cameras of
 NeRF's synthetic scenes, at 4."""
-EXTENT = 1.5
-"""Half the extent of what cameras see around their focus, in the frame of a single scene: that of
-NeRF's synthetic scenes in their own unit."""
 OFF_CENTRE = 0.05
 """The largest distance of the cameras' focus from the origin, relative to their own distance, with
 which an orbit still goes around the origin."""
@@ -89,9 +86,9 @@ def _fit_frame(
 ) -> tuple[float, ...]:
     """Centre and scale of a single scene: original = coordinates * scale + centre.
 
-    The centre is the cameras' focus point, and the half of what they see around it becomes
-    ``EXTENT``. Where they have none, the centre is the mean of their positions, and they and all
-    that they see up to ``far`` (0: unknown) lie within 1 of it.
+    The centre is the cameras' focus point, and what they see around it reaches from -1 to 1, by
+    their longer side. Where they have none, the centre is the mean of their positions, and they and
+    all that they see up to ``far`` (0: unknown) lie within 1 of it.
     """
     if depth is None:
         centre = eye.mean((0, 1))
@@ -99,7 +96,7 @@ def _fit_frame(
     else:
         centre = point[0]
         tangent = (intrinsics.new_tensor(size[::-1]) / (2 * intrinsics[..., :2])).amax(-1)
-        scale = float(depth.median() * tangent.median()) / EXTENT
+        scale = float(depth.median() * tangent.median())
     scale = _round_relative(scale) or 1.0
     digits = 8 - math.floor(math.log10(scale))  # a coordinate's, as exact as the scale
     return (*(round(x, digits) + 0.0 for x in centre.tolist()), scale)

@@ -168,9 +168,7 @@ def _read_scene(
         chosen, others = _choose_views(file, scene, part)
         outside += [view.file_path for view in others]
         posed += [_find_posed(file, scene, view) for view in chosen]
-        if scene.names_of_parts():
-            told = f"part {part} ({len(chosen):,} of {len(scene.frames):,} frames)"
-        elif root.is_dir() and file.name != LONE:
+        if scene.names_of_parts() or (root.is_dir() and file.name != LONE):
             told = f"part {part}"
     if not posed:
         raise InputError(f"{quote_path(root)} has no frames: a scene has at least one image.")
