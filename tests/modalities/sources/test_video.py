@@ -310,6 +310,11 @@ def test_image_files_of_other_frames(tmp_path):
     assert nearest(source) == [0, 1, 2, 3]
     assert source.suggests == {"modality": {"size": [4, 16, 16]}}
     assert source.summary.describe() == "1 video, 4 frames of 16 x 16, without times, as even"
+    first.save(tmp_path / "b.tif", save_all=True, append_images=[rest[0].resize((20, 30))])
+    assert nearest(read(tmp_path / "b.tif")) == [0, 1]
+    assert read(tmp_path / "b.tif").summary.taken["sizes"] == (
+        "1 of another size than the first, cropped and resized to it"
+    )
     first.save(
         tmp_path / "a.png", save_all=True, append_images=rest, duration=50, default_image=True
     )

@@ -234,8 +234,7 @@ def _open_folder(root: Path, channels: int, frames: Frames, large: bool) -> Clip
     if files != by_name:
         taken["order"] = "in the order of the numbers in their names"
     sizes = [_size_of(file, large) for file in files[frames.slice]]
-    if others := sum(size != sizes[0] for size in sizes):
-        taken["sizes"] = f"{others:,} of another size than the first, cropped and resized to it"
+    taken |= _describe_sizes(sizes)
 
     def decode() -> Iterator[Timed]:
         for number, file in enumerate(files):
@@ -246,6 +245,12 @@ def _open_folder(root: Path, channels: int, frames: Frames, large: bool) -> Clip
 
     rest = [f.name for f in found if f not in set(by_name)]
     return Clip(files, decode, len(files), Pace(len(files)), {}, taken, {"not images": rest})
+
+
+def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> dict[str, str]:
+    others = sum(size != sizes[0] for size in sizes)
+    told = f"{others:,} of another size than the first, cropped and resized to it"
+    return {"sizes": told} if others else {}
 
 
 def _natural_key(file: Path) -> tuple[list[str | int], str, str]:
@@ -280,8 +285,8 @@ def _open_image_file(file: Path, channels: int, large: bool) -> Clip:
         pixels = count * image.width * image.height
         check_size(name, pixels, "pixels in its frames", VIDEO, large)
     longest, instead, tick = DELAYS.get(kind, (0.0, 0.0, 0.0))
-    told = [float(image.info.get("duration") or 0) / 1000 for image in iterate()]
-    durations = [instead if duration <= longest else duration for duration in told]
+    told = [(upright_size(image), image.info.get("duration") or 0) for image in iterate()]
+    durations = [instead if time / 1000 <= longest else time / 1000 for _, time in told]
     starts = np.cumsum([0.0, *durations]).tolist()
     pace = Pace(len(told))
     if len(told) > 1 and all(durations):
@@ -293,6 +298,7 @@ def _open_image_file(file: Path, channels: int, large: bool) -> Clip:
 
     options = {"images": True} | ({} if pace.even else {"rate": pace.rate})
     taken = {"times": "without times, as even"} if len(told) > 1 and pace.rate is None else {}
+    taken |= _describe_sizes([size for size, _ in told])
     return Clip([file], decode, len(told), pace, options, taken)
 
 
