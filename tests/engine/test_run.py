@@ -239,7 +239,8 @@ def test_nothing_is_written_through_a_link_out_of_the_run(cli, own_run, tmp_path
         assert f"{name}' is a link out of the run" in said
     (outside / "report.json").write_text('{"figures": []}')
     (own_run / "theirs").symlink_to(outside, target_is_directory=True)
-    status, said = cli.answer("evaluate", own_run, "--out", own_run / "theirs")
+    theirs = ["evaluate", own_run, "--out", own_run / "theirs", "--overwrite"]
+    status, said = cli.answer(*theirs)
     assert status == 2
     assert "is a link out of the run" in said
     assert {x.name for x in outside.iterdir()} == {"report.json"}

@@ -92,8 +92,11 @@ def _count_from_first(content: bytes) -> bytes:
     """An OBJ file whose faces count vertices from the first one of the file, which is 1.
 
     Negative indices count back from the line that they stand in, -1 is the last vertex before it.
+    Where some corners of a face have normals or textures, and others none, no corner has any.
     """
-    if not re.search(rb"^[ \t]*f\b.*[ \t/](?:-|0+(?:[\s/]|$))", content, re.MULTILINE):
+    backward = rb"^[ \t]*f\b.*[ \t/](?:-|0+(?:[\s/]|$))"
+    mixed = rb"^[ \t]*f\b(?=.*\d/)(?:.*[ \t]\d+(?:\s|$)|(?=.*//).*\d/\d)"
+    if not any(re.search(pattern, content, re.MULTILINE) for pattern in (backward, mixed)):
         return content
     seen, lines = {b"v": 0, b"vt": 0, b"vn": 0}, content.replace(b"\\\n", b"").splitlines()
     for number, line in enumerate(lines):
@@ -101,6 +104,8 @@ def _count_from_first(content: bytes) -> bytes:
         if kind in seen:
             seen[kind] += 1
         elif kind == b"f":
+            if len({re.sub(rb"[^/]+", b"1", word) for word in words}) > 1:
+                words = [word.partition(b"/")[0] for word in words]
             corners = [
                 b"/".join(
                     _count_forward(index, count)
