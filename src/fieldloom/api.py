@@ -13,9 +13,9 @@ from fieldloom.atomic import as_path
 from fieldloom.codes.bulk import EncodedSet
 from fieldloom.codes.files import Format, encode_into, format_of, is_begun, is_encoded
 from fieldloom.drawing import Crop, Options, drawer_of
-from fieldloom.engine.lock import is_occupied
+from fieldloom.engine.lock import check_free
 from fieldloom.engine.run import Run, load
-from fieldloom.errors import InputError, quote, quote_path
+from fieldloom.errors import InputError, quote
 from fieldloom.evaluation import Result
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
@@ -197,12 +197,6 @@ def render(
     elif code is None:
         code = system.family.conditioner.origin(1).detach()
     return drawer.draw(system.one_code(code), path, datum).path
-
-
-def check_free(path: Path, overwrite: bool) -> None:
-    """Raise InputError for a path that is there already, unless it may be overwritten."""
-    if not overwrite and is_occupied(path):
-        raise InputError(f"{quote_path(path)} is there already: overwrite=True replaces it.")
 
 
 def _system(system: Trained) -> System:

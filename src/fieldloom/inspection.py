@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from fieldloom import atomic, export
+from fieldloom import export
 from fieldloom import recipe as recipes
 from fieldloom.assembly import TABLES, open_source, read_recipe
+from fieldloom.atomic import write_bytes
 from fieldloom.drawing import draw_contact_sheet
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities import Modality
@@ -36,6 +37,7 @@ def inspect(
     trust: Sequence[str] = (),
     network: bool = False,
     large: bool = False,
+    overwrite: bool = False,
     **overrides: Any,
 ) -> Source:
     """Read data as training would, and return them with a summary of what was read.
@@ -54,10 +56,10 @@ def inspect(
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
     chosen = None if recipe is None else read_recipe(recipe, variant, {})
     resolved = recipes.resolve(recipe_for(source, chosen, permit), overrides)
-    found, modality = read_data(resolved, permit)
-    if sheet is not None and write_contact_sheet(found, modality, sheet) is None:
+    found = read_data(resolved, permit)
+    if sheet is not None and write_contact_sheet(found, sheet) is None:
         raise InputError("these data cannot be shown as images: there is no contact sheet.")
-    return found
+    return found.source
 
 
 def recipe_for(
@@ -114,15 +116,22 @@ def _modality_of_array(shape: Sequence[int]) -> dict[str, Any]:
     return {"name": "image", "channels": 1 if channels in (None, 1) else 3}
 
 
-def read_data(recipe: recipes.Recipe, permit: Permit = NOTHING) -> tuple[Source, Modality]:
-    """The data of a recipe, and its modality in the size of the data."""
+class Inspected(NamedTuple):
+    """Data, and their modality in their own size."""
+
+    source: Source
+    modality: Modality
+
+
+def read_data(recipe: recipes.Recipe, permit: Permit = NOTHING) -> Inspected:
+    """The data of a recipe."""
     modality = build("modality", recipe["modality"], TABLES, permit)
     found = open_source(recipe, modality, permit)
     suggested = add_suggestions(recipe, found, permit)["modality"]
-    return found, build("modality", suggested, TABLES, permit)
+    return Inspected(found, build("modality", suggested, TABLES, permit))
 
 
-def write_contact_sheet(source: Source, modality: Modality, path: str | Path) -> Path | None:
+def write_contact_sheet(data: Inspected, path: str | Path) -> Path | None:
     """Write a contact sheet as a PNG; None for data that cannot be shown as images."""
-    drawn = draw_contact_sheet(source, modality)
-    return None if drawn is None else atomic.write_bytes(export.png_bytes(drawn), path)
+    drawn = draw_contact_sheet(data.source, data.modality)
+    return None if drawn is None else write_bytes(export.png_bytes(drawn), path)

@@ -40,10 +40,10 @@ def inspect(
     chosen = load(recipe) if recipe is not None else None
     resolved = inspection.recipe_for(source, chosen, permit())
     resolved = resolve(resolved, *parse_overrides(resolved, set_ or [], permit()))
-    found, modality = inspection.read_data(resolved, permit())
-    written = inspection.write_contact_sheet(found, modality, sheet)
+    found = inspection.read_data(resolved, permit())
+    written = inspection.write_contact_sheet(found, sheet)
     table = Table(show_header=False, box=None)
-    for aspect, words in found.summary.rows():
+    for aspect, words in found.source.summary.rows():
         table.add_row(aspect, cell(words))
     console().print(table)
     none = "none, since these data cannot be shown as images"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fieldloom.engine.schemas import Holder, parse_json, validate_content
-from fieldloom.errors import FieldloomError, InputError
+from fieldloom.errors import FieldloomError, InputError, quote_path
 from fieldloom.process import alive
 
 NAME = ".lock"
@@ -104,3 +104,9 @@ def _refusal(path: Path, folder: Path) -> str:
 def is_occupied(path: Path) -> bool:
     """Whether a path is a file, or a folder with more than a lock in it."""
     return any(x.name != NAME for x in path.iterdir()) if path.is_dir() else os.path.lexists(path)
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise InputError for a path that is there already, unless it may be overwritten."""
+    if not overwrite and is_occupied(path):
+        raise InputError(f"{quote_path(path)} is there already: overwrite=True replaces it.")

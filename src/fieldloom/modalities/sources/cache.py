@@ -30,7 +30,7 @@ from fieldloom.errors import quote_path
 
 Blocks = Iterable[NDArray[np.uint8]]
 
-FORMAT = 2
+FORMAT = 3
 """The version of cached arrays: it has to change where decoding gives other numbers."""
 WHOLE, BLOCK, BLOCKS = 1 << 24, 1 << 16, 64
 MARK = b"fieldloom"
