@@ -40,6 +40,7 @@ def main() -> None:
     seen = Views(arguments.size, held=4, **suggested)
     render = Volume(
         **source.suggests["renderer"],
+        unit_length=seen.unit_length,
         samples=48,
         colour="sigmoid",
         density="softplus",  # its gradient never vanishes: where relu starts empty, it stays so

@@ -28,6 +28,24 @@ POSES = orbit(4, RADIUS, 25.0)
 PICTURES = [ball(pose) for pose in POSES]
 
 
+PLACES = {
+    "at home": ((0.0, 0.0, 0.0), 1.0),
+    "moved": ((10.0, 20.0, 5.0), 1.0),
+    "in centimetres": ((0.0, 0.0, 0.0), 100.0),
+    "in kilometres": ((0.1, 0.0, -0.2), 1e-3),
+    "on a map": ((500_000.0, 4_000_000.0, 120.0), 25.0),
+}
+"""Where one scene may stand: its origin and its unit, in a file's coordinates."""
+
+
+def stand(place, poses=POSES):
+    """Poses of the same cameras where the scene stands, in float64."""
+    move, scale = PLACES[place]
+    moved = poses.double()
+    moved[:, :3, 3] = moved[:, :3, 3] * scale + torch.tensor(move)
+    return moved
+
+
 def centroid(white: torch.Tensor) -> torch.Tensor:
     """(u, v) of what is no background, (3, height, width) uint8 on white."""
     weight = 255 - white.float().amin(0)
@@ -42,7 +60,7 @@ def blender(folder, poses=POSES, part="train", count=4, table=None, frame=None, 
     for i, (pose, image) in enumerate(zip(poses[:count], PICTURES, strict=False)):
         image.save(folder / part / f"r_{i}{suffix}", lossless=True)
         frames.append({"file_path": f"./{part}/r_{i}", "transform_matrix": pose.tolist()})
-    frames[1] |= frame or {}
+    frames[-1 if count == 1 else 1] |= frame or {}
     angle = {"camera_angle_x": 2 * math.atan(WIDTH / 2 / FOCAL)}
     file = folder / f"transforms_{part}.json"
     file.write_text(json.dumps((angle if table is None else table) | {"frames": frames}))
@@ -55,7 +73,7 @@ def cars(folder, poses=POSES, count=4, end=""):
     (folder / "pose").mkdir()
     for i, (pose, image) in enumerate(zip(poses[:count], PICTURES, strict=False)):
         image.save(folder / "rgb" / f"{i:06d}.png")
-        numbers = " ".join(f"{x:.9g}" for x in opencv_from_opengl(pose).flatten().tolist())
+        numbers = " ".join(f"{x:.17g}" for x in opencv_from_opengl(pose).flatten().tolist())
         (folder / "pose" / f"{i:06d}.txt").write_text(numbers + "\n")
     head = f"{FOCAL} {WIDTH / 2} {HEIGHT / 2} 0.\n0. 0. 0.\n1.\n{HEIGHT} {WIDTH}\n"
     (folder / "intrinsics.txt").write_text(head + end)

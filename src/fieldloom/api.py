@@ -152,7 +152,8 @@ def render(
     frame:  of video, the image at this fraction of its time.
     frames: of shapes and scenes, the number of views all around.
     held:   of scenes, the held-out views of ``data``, each next to its original.
-    depth:  of scenes, distances instead of colours.
+    depth:  of scenes, depths instead of colours: images from near (black) to far, or in a file
+            ``.npy`` numbers in the unit of the cameras, float32 (views, height, width).
 
     Raises InputError for what this kind of data does not have, and for another kind of file.
     """

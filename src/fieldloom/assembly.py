@@ -145,7 +145,8 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     require_sections(recipe)
     settings = parse_settings(recipe)
     modality = make("modality", recipe["modality"])
-    render = make("renderer", recipe.get("renderer", "direct"))
+    spec = recipe.get("renderer", "direct")
+    render = make("renderer", spec, unit_length=modality.unit_length)
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
         raise InputError(
             f"renderer.range goes from {render.low:g} to {render.high:g}, modality.range from "
@@ -220,14 +221,16 @@ def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOT
     """
     if "source" not in recipe:
         raise InputError("the recipe has no section 'source': give --set source.name=folder.")
-    if "modality" in recipe and "known" not in recipe:  # the size of the recipe, not of data
+    begins = "modality" in recipe and "known" not in recipe
+    if begins:  # the size of the recipe, not of data
         points = parse_stage("field", recipe.get("train", {}).get("field", {})).points
         size = modality.value_dim  # bytes a point
         if points is None:
             size += memory.FLOAT * (modality.coord_dim + modality.value_dim)
         shape = modality.shape()
         memory.check(f"one datum of the size {shape}", math.prod(shape) * size, permit)
-    source = registry.build("source", recipe["source"], TABLES, permit, modality=modality)
+    known = {"modality": modality, "suggest": begins}  # a run's recipe is complete
+    source = registry.build("source", recipe["source"], TABLES, permit, **known)
     if not isinstance(source, Source):
         kind = type(source).__name__
         raise InputError(

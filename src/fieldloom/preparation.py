@@ -83,7 +83,12 @@ def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:
 
 
 def add_suggestions(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recipe:
-    """The recipe with keys that its source suggests, where its parts have them and it does not."""
+    """The recipe with keys that its source suggests, where its parts have them and it does not.
+
+    That of a run is complete, though its source may suggest more by now.
+    """
+    if "known" in recipe:
+        return recipe
     for section, keys in source.suggests.items():
         given = recipe.get(section, "direct")
         given = given if isinstance(given, str | Mapping) else {}

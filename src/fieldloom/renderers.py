@@ -243,6 +243,7 @@ class Volume:
     direction need not be a unit vector. The field maps points (and, with ``directions``, unit
     directions) to raw colours and a raw density.
 
+    near, far:  ends of the rays, in the unit of the data's cameras.
     samples:    samples of the first pass, evenly spaced in t, both ends included; with a generator,
                 or in training (``jitter``), they are stratified samples (eq. 2 there).
     fine:       further samples of a second pass, by importance: quantiles of the first pass's
@@ -264,6 +265,8 @@ class Volume:
     jitter:     whether training uses stratified samples.
     pieces:     points evaluated at a time without gradients; with a generator it also decides which
                 ray gets which draw.
+    unit_length: the length of 1 in the rays' coordinates, in the unit of the data's cameras
+                (``Modality.unit_length``).
     """
 
     def __init__(
@@ -283,6 +286,7 @@ class Volume:
         directions: bool = False,
         jitter: bool = False,
         pieces: int = 1 << 18,
+        unit_length: float = 1.0,
     ) -> None:
         if not 0 <= near < far:
             raise InputError(f"renderer: near = {near}, far = {far}: 0 <= near < far.")
@@ -291,10 +295,13 @@ class Volume:
                 f"renderer: samples = {samples}, fine = {fine}, scale = {scale}: at least 2 "
                 "samples, none negative."
             )
+        if unit_length <= 0:
+            raise InputError(f"renderer: unit_length = {unit_length:g}: above 0.")
         if last != "step" and last <= 0:
             raise InputError(f"renderer.last = {last:g}: 'step', or a length above 0.")
         memory.require(2 * memory.FLOAT * (samples + fine))
-        self.near, self.far, self.samples, self.fine = near, far, samples, fine
+        self.near, self.far = near / unit_length, far / unit_length
+        self.samples, self.fine, self.unit_length = samples, fine, unit_length
         self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
         self.background = {"white": self.high, "black": self.low, "none": None}[background]
         self.colour, self.density, self.last, self.bounded = colour, density, last, bounded

@@ -276,9 +276,25 @@ class System(nn.Module):
         resolution: Resolution | None = None,
         cameras: Cameras | Mapping[str, Array] | None = None,
     ) -> Data:
-        """Distances along the rays of views: (batch, view, 1, height, width) in [0, 1].
+        """Depths of views as images: (batch, view, 1, height, width) in [0, 1].
 
         0 is the renderer's ``near``, 1 its ``far``, where rays that hit nothing end, too.
+        """
+        depth, render = self.metric_depth(code, resolution, cameras), self.render
+        assert isinstance(render, Volume)  # ``metric_depth`` has looked
+        unit = (depth.tensor / render.unit_length - render.near) / (render.far - render.near)
+        return replace(depth, values=unit).clamp()
+
+    def metric_depth(
+        self,
+        code: Code | NDArray[Any],
+        resolution: Resolution | None = None,
+        cameras: Cameras | Mapping[str, Array] | None = None,
+    ) -> Data:
+        """Expected depths along the axes of cameras, in the cameras' unit.
+
+        (batch, view, 1, height, width); ``far`` where rays hit nothing. Raises InputError where the
+        renderer is not ``volume``.
         """
         if not isinstance(self.render, Volume):
             raise InputError("depth needs renderer 'volume': a light field knows no distance.")
@@ -287,9 +303,9 @@ class System(nn.Module):
         rays = self.modality.grid(resolution, cameras).to(self.device)
         rays = rays.expand(len(code), -1, -1)
         with torch.no_grad():
-            far = self.render.depth(self.family.bind(code.to(self.device)), rays).cpu()
-        unit = (far - self.render.near) / (self.render.far - self.render.near)
-        return self.modality.assemble(self.modality.normalize(unit), resolution, cameras).clamp()
+            depth = self.render.depth(self.family.bind(code.to(self.device)), rays).cpu()
+        depth = self.modality.normalize(depth * self.render.unit_length)
+        return self.modality.assemble(depth, resolution, cameras)
 
     def mesh(
         self,

@@ -245,7 +245,7 @@ class Data:
     values:  grids (batch, channel, *axes), views (batch, view, channel, height, width), or samples
              (batch, points, value). uint8 in 0 .. 255 or floats in [0, 1]; a tensor (perhaps
              memory-mapped), or ``Lazy`` values, which are read a part at a time.
-    cameras: of views, one for each (batch, view).
+    cameras: of views, one for each (batch, view), in the coordinates of the original.
     coords:  of samples: (batch, points, coord).
     frame:   where each mesh stood: (batch, 4), centre x, y, z and scale, such that
              original = coordinates * scale + centre.

@@ -10,6 +10,8 @@ import torch
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import (
     check_pose,
+    converge,
+    enter_frame,
     focus,
     look_at,
     opencv_from_opengl,
@@ -156,6 +158,25 @@ def test_focus():
     side = torch.eye(4).repeat(5, 1, 1)
     side[:, 0, 3] = torch.arange(5.0)
     assert torch.equal(focus(side), torch.zeros(3))
+    assert converge(torch.stack([c2w[0, :5], side])).tolist() == [True, False]
+    far = c2w.double()  # map coordinates: no digit is lost
+    far[..., :3, 3] += torch.tensor([5e5, 4e6, 100.0])
+    moved = focus(c2w.double()) + torch.tensor([5e5, 4e6, 100.0])
+    torch.testing.assert_close(focus(far), moved, atol=1e-7, rtol=0)
+
+
+def test_frames():
+    """A pixel sees the same point of the original, which is coordinates * scale + centre."""
+    c2w, frame = poses(3).double(), (5e5, 4e6, 100.0, 25.0)
+    original = c2w.clone()
+    original[:, :3, 3] = c2w[:, :3, 3] * 25 + torch.tensor(frame[:3])
+    torch.testing.assert_close(enter_frame(original, frame), c2w, atol=1e-9, rtol=0)
+    inside, depth = project_points(CUBE[:3].double(), c2w, ASKEW.double())
+    outside, far = project_points(
+        CUBE[:3].double() * 25 + torch.tensor(frame[:3]), original, ASKEW.double()
+    )
+    torch.testing.assert_close(outside, inside, atol=1e-6, rtol=0)
+    torch.testing.assert_close(far, depth * 25)
 
 
 def test_poses_that_are_none():

@@ -35,7 +35,7 @@ def render(
     ] = None,
     frames: Annotated[int, typer.Option(min=1, max=1 << 16, help="Images, all around it.")] = 36,
     held: Annotated[bool, typer.Option("--held", help="Instead the views held out.")] = False,
-    depth: Annotated[bool, typer.Option("--depth", help="Distances instead of colours.")] = False,
+    depth: Annotated[bool, typer.Option("--depth", help="Depths instead of colours.")] = False,
     window: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +55,8 @@ def render(
 
     An image becomes a PNG or a TIFF, strip by strip, so that it may be of any size; a video an MP4
     or a GIF, with --window or --frame one image. --resolution is then the longer side, in square
-    pixels, or rows and columns.
+    pixels, or rows and columns. Depths are grey from near to far, or, in a file .npy, numbers in
+    the unit of the cameras.
     """
     from fieldloom.drawing import Options, drawer_of
 

@@ -57,7 +57,7 @@ class Options:
     frame:      of video, the image at this fraction of its time.
     frames:     of shapes and views, the number of views all around.
     held:       of views, those held out, each next to its original, instead of an orbit.
-    depth:      of views, distances instead of colours.
+    depth:      of views, depths instead of colours.
     """
 
     resolution: Resolution | None = None

@@ -42,7 +42,11 @@ class Turntable(Drawer):
 
 
 class Orbit(Drawer):
-    """Draws views of a scene: from all around, or those held out."""
+    """Draws views of a scene: from all around, or those held out.
+
+    Depths are images from ``near`` (black) to ``far`` (white), or, in a file ``.npy``, numbers in
+    the unit of the data's cameras: float32 (views, height, width).
+    """
 
     def __init__(self, system: System, options: Options) -> None:
         super().__init__(system, options)
@@ -51,7 +55,8 @@ class Orbit(Drawer):
         self.name = "held.png" if options.held else "orbit.gif"
 
     def check(self, path: Path) -> None:
-        export.check_frames(path)
+        if not (self.options.depth and path.suffix == ".npy"):
+            export.check_frames(path)
         if self.options.held and not self.modality.held:
             raise InputError("--held: this run held no views out (modality.held is 0).")
 
@@ -64,6 +69,9 @@ class Orbit(Drawer):
             true = self.modality.select_held_out(data)
             assert true.cameras is not None  # views have cameras
             cameras = true.cameras
+        if options.depth and path.suffix == ".npy":
+            (depth,) = self.system.metric_depth(code, options.resolution, cameras).tensor
+            return Drawn(export.npy(depth[:, 0], path), len(depth))
         draw = self.system.depth if options.depth else self.system.decode
         images = draw(code, options.resolution, cameras).tensor[0]
         if true is not None and not options.depth and options.resolution is None:

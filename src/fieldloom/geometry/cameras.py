@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -123,20 +123,41 @@ def orbit(count: int, radius: float, elevation: float, up: int = 2) -> Float[Ten
     return look_at(eye, torch.zeros_like(eye), torch.eye(3, dtype=torch.float64)[up]).float()
 
 
+def enter_frame(c2w: Poses, frame: Sequence[float]) -> Poses:
+    """Poses of the original in a frame: original = coordinates * scale + centre.
+
+    frame: centre x, y, z and scale. Directions and intrinsics stay the same. Coordinates far from
+    the origin need float64: what is returned lies near it.
+    """
+    centre = c2w.new_tensor(frame[:3])
+    eye = (c2w[..., :3, 3] - centre) / frame[3]
+    return torch.cat([torch.cat([c2w[..., :3, :3], eye.unsqueeze(-1)], -1), c2w[..., 3:, :]], -2)
+
+
 def focus(c2w: Float[Tensor, "... views 4 4"]) -> Float[Tensor, "... 3"]:
     """The point nearest to the lines along which cameras look, by least squares.
 
-    The origin where the cameras look along nearly parallel lines.
+    The origin where the cameras look along nearly parallel lines (``converge``).
     """
-    back, origin = c2w[..., :3, 2], c2w[..., :3, 3]
-    across = torch.eye(3).to(c2w) - back.unsqueeze(-1) * back.unsqueeze(
-        -2
-    )  # projector orthogonal to the line
+    origin = c2w[..., :3, 3]
+    middle = origin.mean(-2)  # cameras far from the origin lose no digits
+    across = _across(c2w)
     matrix = across.mean(-3)
-    vector = (across @ origin.unsqueeze(-1)).mean(-3)
-    meets = torch.linalg.eigvalsh(matrix)[..., :1] > PARALLEL
+    vector = (across @ (origin - middle.unsqueeze(-2)).unsqueeze(-1)).mean(-3)
+    meets = converge(c2w).unsqueeze(-1)
     matrix = torch.where(meets.unsqueeze(-1), matrix, torch.eye(3).to(c2w))
-    return torch.linalg.solve(matrix, vector).squeeze(-1) * meets
+    return (middle + torch.linalg.solve(matrix, vector).squeeze(-1)) * meets
+
+
+def converge(c2w: Float[Tensor, "... views 4 4"]) -> Bool[Tensor, ...]:
+    """Whether cameras look along lines that are not nearly parallel, and so have a focus."""
+    return torch.linalg.eigvalsh(_across(c2w).mean(-3))[..., 0] > PARALLEL
+
+
+def _across(c2w: Poses) -> Float[Tensor, "*cameras 3 3"]:
+    """Projectors orthogonal to the lines along which cameras look."""
+    back = c2w[..., :3, 2]
+    return torch.eye(3).to(c2w) - back.unsqueeze(-1) * back.unsqueeze(-2)
 
 
 def check_pose(c2w: Poses, name: str | Sequence[str]) -> None:

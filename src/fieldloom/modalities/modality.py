@@ -65,6 +65,7 @@ class Modality:
     partial:   whether less than the whole datum is encoded.
     rate:      samples or frames per second of the first axis, where there is one.
     held:      views of each datum that are held out for evaluation; 0 of other data.
+    unit_length: the length of 1 in the field's coordinates, in the unit of the data's cameras.
     """
 
     kind: str = "grids"
@@ -77,6 +78,7 @@ class Modality:
     partial: bool = False
     rate: float | None = None
     held: int = 0
+    unit_length: float = 1.0
 
     def __init__(self, range: Range = "signed") -> None:
         self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)

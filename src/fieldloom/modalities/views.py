@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from fieldloom import atomic, export
 from fieldloom.errors import InputError
-from fieldloom.geometry.cameras import orbit, pixel_rays, rays, resize_intrinsics
+from fieldloom.geometry.cameras import enter_frame, orbit, pixel_rays, rays, resize_intrinsics
 from fieldloom.modalities.modality import (
     LONGEST,
     Extent,
@@ -39,9 +39,16 @@ class Views(Modality):
     patch:  training sees a grid of this many evenly spaced rows and columns of one view of each
             signal, as a critic of images needs it. None: scattered rays.
     range:  of normalized values: ``signed`` is [-1, 1], ``unit`` [0, 1].
-    radius, focal, elevation, up: of the orbit of default cameras: distance to the origin, focal
+    radius, focal, elevation, up: of the orbit of default cameras: distance to its centre, focal
             length over image width, degrees, the upward axis. The data suggest them.
     orbit:  number of cameras of the orbit.
+    centre: what the cameras of the orbit look at: x, y, z. None: the frame's centre, or the origin.
+    frame:  where the field's coordinates stand in those of the cameras: centre x, y, z and scale,
+            such that original = coordinates * scale + centre, as of ``Data.frame``. A single scene
+            suggests it. None: they are the same.
+
+    Cameras come in and go out in the coordinates and the unit of the data, and so are ``radius``
+    and ``centre``; rays are in the field's coordinates.
     """
 
     kind, unit = "views", "view"
@@ -63,6 +70,8 @@ class Views(Modality):
         elevation: float = 25.0,
         up: int = 2,
         orbit: int = 8,
+        centre: tuple[float, float, float] | None = None,
+        frame: tuple[float, float, float, float] | None = None,
     ) -> None:
         self.size = size if isinstance(size, tuple) else (size, size)
         if up not in (0, 1, 2) or not -90 <= elevation <= 90 or query < 1:
@@ -97,7 +106,11 @@ class Views(Modality):
         self.query = query
         self.axes = (self.most, *self.size) if self.most else ()
         self.radius, self.focal, self.elevation, self.up = radius, focal, elevation, up
-        self.around = orbit
+        self.around, self.frame = orbit, frame
+        if frame is not None and frame[3] <= 0:
+            raise InputError(f"modality.frame = {frame}: its scale, the last number, is above 0.")
+        self.unit_length = 1.0 if frame is None else frame[3]
+        self.centre = centre or (None if frame is None else frame[:3])
         super().__init__(range)
 
     def observe(
@@ -207,11 +220,11 @@ class Views(Modality):
         self, data: Data, points: int | None, generator: Generator | None, together: bool
     ) -> Signal:
         """Rays of these views: all of them, or ``points`` random ones."""
-        values, c2w, intrinsics = _parts(data)
+        values, c2w, intrinsics = self._seen_from(data)
         batch, views, _, height, width = values.shape
         index, label, total = index_of(data), data.label, views * height * width
         if points is None or points >= total:
-            coords = rays(c2w, intrinsics, height, width).flatten(1, 2).float()
+            coords = rays(c2w, intrinsics, height, width).flatten(1, 2)
             seen = self.normalize(values.movedim(2, -1).flatten(1, 3))
             return Signal(coords, seen, index, (views, height, width), label=label)
         drawn = torch.randint(total, (1 if together else batch, points), generator=generator)
@@ -219,7 +232,7 @@ class Views(Modality):
         view, pixel = drawn // (height * width), drawn % (height * width)
         v, u = pixel // width, pixel % width
         row = torch.arange(batch, device=values.device).unsqueeze(1)
-        coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5).float()
+        coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
         return Signal(coords, self.normalize(values[row, view, :, v, u]), index, label=label)
 
     def _patches(self, data: Data, patch: int, generator: Generator | None) -> Signal:
@@ -228,7 +241,7 @@ class Views(Modality):
         Source: arXiv:2007.02442, section 3.2. The step is between the image size over the patch
         size and half of that, and the same for the batch. Positions are rounded to whole pixels.
         """
-        values, c2w, intrinsics = _parts(data)
+        values, c2w, intrinsics = self._seen_from(data)
         batch, views, _, height, width = values.shape
         device = values.device
         largest = (min(height, width) - 1) / (patch - 1)
@@ -242,7 +255,7 @@ class Views(Modality):
         v, u = v.repeat_interleave(patch, 1), u.repeat(1, patch)
         view = torch.randint(views, (batch, 1), generator=generator).to(device)
         row = torch.arange(batch, device=device).unsqueeze(1)
-        coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5).float()
+        coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
         seen = self.normalize(values[row, view, :, v, u])
         return Signal(coords, seen, index_of(data), (patch, patch), label=data.label)
 
@@ -256,12 +269,16 @@ class Views(Modality):
         raise InputError("strips are of grids: this run's data are none.")
 
     def cameras(self, count: int | None = None) -> Cameras:
-        """An orbit around the origin of ``count`` views, for images of the training size."""
+        """An orbit of ``count`` views around ``centre``, for images of the training size."""
         height, width = self.size
         around = count or self.around
         f = self.focal * width
         intrinsics = torch.tensor([f, f, width / 2, height / 2]).expand(around, 4)
-        return Cameras(orbit(around, self.radius, self.elevation, self.up).float(), intrinsics)
+        c2w = orbit(around, self.radius, self.elevation, self.up)
+        if self.centre is not None:
+            c2w = c2w.double()  # far from the origin float32 lacks the digits
+            c2w[:, :3, 3] += c2w.new_tensor(self.centre)
+        return Cameras(c2w, intrinsics)
 
     def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
         """Rays of all pixels of cameras: (1 | batch, views * height * width, 6).
@@ -271,13 +288,29 @@ class Views(Modality):
         height, width = self.shape(resolution)
         cameras = self.cameras() if cameras is None else cameras
         sized = resize_intrinsics(cameras.intrinsics, self.size, (height, width))
-        return _all_rays(Cameras(cameras.c2w, sized), height, width)
+        return self._rays(Cameras(cameras.c2w, sized), height, width)
 
     def coords_of(self, data: Data) -> Coords:
         """Rays of all pixels of these data's own cameras: (batch, views * height * width, 6)."""
         if data.cameras is None:
             raise InputError("modality 'views' needs a camera for each view: c2w and intrinsics.")
-        return _all_rays(data.cameras, *data.shape[-2:])
+        return self._rays(data.cameras, *data.shape[-2:])
+
+    def place(self, cameras: Cameras) -> Cameras:
+        """Cameras of the data's coordinates in those of the field, float32."""
+        c2w = cameras.c2w if self.frame is None else enter_frame(cameras.c2w, self.frame)
+        return Cameras(c2w.float(), cameras.intrinsics.float())
+
+    def _rays(self, cameras: Cameras, height: int, width: int) -> Coords:
+        own = self.place(cameras)
+        found = rays(own.c2w, own.intrinsics, height, width).flatten(-3, -2)
+        return found if found.ndim == 3 else found.unsqueeze(0)
+
+    def _seen_from(self, data: Data) -> tuple[Tensor, Tensor, Tensor]:
+        """The values of views, and their cameras in the field's coordinates: c2w, intrinsics."""
+        assert data.cameras is not None  # ``select_seen`` has looked
+        own = self.place(data.cameras)
+        return data.tensor, own.c2w, own.intrinsics
 
     def as_observed(self, values: Values, data: Data) -> Data:
         made = self.denormalize(values).unflatten(1, (-1, *data.shape[-2:]))
@@ -332,17 +365,8 @@ def select_views(data: Data, which: slice | Tensor) -> Data:
 
 def select_own_views(data: Data, which: Tensor) -> Data:
     """Individual views of each datum. which: their indices (batch, views)."""
-    values, c2w, intrinsics = _parts(data)
+    assert data.cameras is not None  # ``Views.select_seen`` has looked
+    values, c2w, intrinsics = data.tensor, data.cameras.c2w, data.cameras.intrinsics
     row = torch.arange(len(data), device=values.device).unsqueeze(1)
     own = Cameras(c2w[row, which], intrinsics[row, which])
     return replace(data, values=values[row, which], cameras=own)
-
-
-def _parts(data: Data) -> tuple[Tensor, Tensor, Tensor]:
-    assert data.cameras is not None  # ``Views.select_seen`` has looked
-    return data.tensor, data.cameras.c2w, data.cameras.intrinsics
-
-
-def _all_rays(cameras: Cameras, height: int, width: int) -> Coords:
-    found = rays(cameras.c2w, cameras.intrinsics, height, width).flatten(-3, -2)
-    return (found if found.ndim == 3 else found.unsqueeze(0)).float()

@@ -1,15 +1,29 @@
 """Scenes described by transforms.json."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import look_at, orbit, project_points
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.sources.views import read_multiview
 from fieldloom.modalities.views import Views
-from posed_images import FOCAL, HEIGHT, PICTURES, RADIUS, WIDTH, blender, centroid
+from posed_images import (
+    BALL,
+    FOCAL,
+    HEIGHT,
+    PICTURES,
+    POSES,
+    RADIUS,
+    WIDTH,
+    blender,
+    centroid,
+)
 from shared import shared
 
 FULL = Views(size=(HEIGHT, WIDTH))
@@ -54,7 +68,11 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
         ),
         ({"fl_x": 40.0, "camera_model": "OPENCV_FISHEYE"}, {}, "camera_model = OPENCV_FISHEYE"),
         ({"fl_x": 40.0, "is_fisheye": True}, {}, "is_fisheye = True: undistort"),
-        ({"fl_x": 40.0, "w": 32, "h": 32}, {}, "h = 32, w = 32: the proportions must agree"),
+        (
+            {"fl_x": 40.0, "w": 32, "h": 32},
+            {},
+            "is 24 x 32 pixels, where its camera is of 32 x 32 .* the proportions must agree",
+        ),
         ({"fl_x": 40.0, "near": 3, "far": 2}, {}, "near = 3, far = 2"),
         (
             {"fl_x": 40.0},
@@ -68,6 +86,11 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
             "frame 1 of .* has no 'transform_matrix' of 4 x 4",
         ),
         ({"fl_x": 40.0}, {"transform_matrix": (2 * np.eye(4)).tolist()}, "pose of .*r_1.png"),
+        (
+            {"fl_x": 40.0},
+            {"transform_matrix": (np.eye(4) + 1e200 * np.eye(4, k=3)).tolist()},
+            r"camera of .*r_1.png' stands at \[1e\+200, 0.0, 0.0\]: .* at most 1e\+12",
+        ),
     ],
 )
 def test_frames_that_are_wrong(tmp_path, table, frame, message):
@@ -96,7 +119,6 @@ def test_files_that_are_wrong(tmp_path):
     picture = tmp_path / "train" / "r_2.png"
     good = picture.read_bytes()
     for change, message in (
-        (lambda: PICTURES[2].resize((WIDTH, 8)).save(picture), "r_2.png' is 8 x 32 pixels, where"),
         (
             lambda: picture.write_bytes(good[: len(good) // 2]),
             "r_2.png' is no image that can be read",
@@ -107,6 +129,95 @@ def test_files_that_are_wrong(tmp_path):
         change()
         with pytest.raises(InputError, match=message):
             read()
+
+
+LISTS = {
+    "train_filenames": ["train/r_2", "./train/r_0"],
+    "val_filenames": ["train/r_3"],
+    "test_filenames": ["train/r_3", "train/r_0"],
+}
+
+
+def nerfstudio(folder, **lists):
+    """One transforms.json with nerfstudio's lists of names."""
+    blender(folder, table={"fl_x": FOCAL, **lists})
+    (folder / "transforms_train.json").rename(folder / "transforms.json")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "chosen"), [("train", [0, 2]), ("val", [3]), ("test", [0, 3]), ("all", [0, 2, 3])]
+)
+def test_parts_by_lists_of_names(tmp_path, part, chosen):
+    """In the file's order; of all parts in the order train, val, test, each frame once."""
+    path = nerfstudio(tmp_path, **LISTS)
+    for one in (path, f"{path}/transforms.json"):
+        source = read_transforms(FULL, one, part=part)
+        torch.testing.assert_close(source.data.cameras.c2w[0].float(), POSES[chosen])
+        told = source.summary
+        assert told.taken["part"] == f"part {part}"
+        assert list(told.passed_over["in no part"]) == ["./train/r_1"]
+        assert told.describe().endswith("1 file passed over: 1 in no part (./train/r_1)")
+
+
+def test_test_views_come_last_of_all(tmp_path):
+    """So that the views that are held out, the last ones, are those of the test part."""
+    lists = {"test_filenames": ["train/r_0"], "train_filenames": [f"train/r_{i}" for i in (3, 1)]}
+    source = read_transforms(FULL, nerfstudio(tmp_path, **lists), part="all")
+    torch.testing.assert_close(source.data.cameras.c2w[0].float(), POSES[[1, 3, 0]])
+
+
+@pytest.mark.parametrize(
+    ("lists", "part", "message"),
+    [
+        ({}, "test", "part = 'test': .* has only transforms.json, which has no test_filenames"),
+        ({"train_filenames": ["train/r_0"]}, "val", "lists frames in train_filenames only"),
+        ({"val_filenames": [], "test_filenames": []}, "val", "lists frames in no part only"),
+        ({"test_filenames": ["r_0"]}, "test", "lists 'r_0' in test_filenames, which is the 'file"),
+        ({"test_filenames": ["../r_0"]}, "test", "which lies outside its folder"),
+        ({"test_filenames": "train/r_0"}, "test", "has test_filenames that are no list of file"),
+        ({"test_filenames": [3]}, "test", "has test_filenames that are no list of file names"),
+    ],
+)
+def test_lists_of_names_that_are_wrong(tmp_path, lists, part, message):
+    path = nerfstudio(tmp_path, **lists)
+    for one in (path, f"{path}/transforms.json"):
+        with pytest.raises(InputError, match=message):
+            read_transforms(FULL, one, part=part)
+
+
+def test_images_of_several_sizes(tmp_path):
+    """Each with its own intrinsics: the ball is found where its cameras see it."""
+    size = {"w": WIDTH, "h": HEIGHT, "fl_x": FOCAL}
+    small = PICTURES[1].resize((WIDTH // 2, HEIGHT // 2), Image.Resampling.BOX)
+    crop = PICTURES[2].crop((4, 0, WIDTH, HEIGHT))  # of which the centre moves
+    square = {"fl_x": FOCAL, "w": WIDTH - 4, "h": HEIGHT, "cx": WIDTH / 2 - 4}
+    for name, table, frames, pictures in (
+        ("a smaller copy", size, {}, {1: small}),
+        ("a camera of its own", {}, {i: size if i != 2 else square for i in range(4)}, {2: crop}),
+        ("an angle", {"camera_angle_x": 2 * math.atan(WIDTH / 2 / FOCAL)}, {}, {1: small}),
+        ("sizes as stored", {}, {1: {"fl_x": FOCAL / 2}, 2: {"fl_x": FOCAL, "cx": WIDTH / 2 - 4},
+                                 0: {"fl_x": FOCAL}, 3: {"fl_x": FOCAL}}, {1: small, 2: crop}),
+    ):  # fmt: skip
+        path = blender(tmp_path / name, table=table)
+        file = tmp_path / name / "transforms_train.json"
+        told = json.loads(file.read_text())
+        for i, keys in frames.items():
+            told["frames"][i] |= keys
+        file.write_text(json.dumps(told))
+        for i, picture in pictures.items():
+            picture.save(tmp_path / name / "train" / f"r_{i}.png")
+        source = read_transforms(FULL, path)
+        cameras = source.data.cameras
+        pixels, _ = project_points(BALL.double(), cameras.c2w[0], cameras.intrinsics[0].double())
+        for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
+            assert (centroid(view) - pixel).abs().max() < 0.7
+        low = "12 x 16" if 1 in pictures else "24 x 28"
+        assert source.summary.taken["size"] == f"4 views of 24 x 32 (from {low} to 24 x 32)"
+    path = blender(tmp_path / "ambiguous", table={"fl_x": FOCAL})
+    small.save(tmp_path / "ambiguous" / "train" / "r_1.png")
+    with pytest.raises(InputError, match="one fl_x for images of several sizes, .*r_1.png' is 12"):
+        read_transforms(FULL, path)
 
 
 def test_the_scene_of_the_shared_folder():

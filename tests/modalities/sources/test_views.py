@@ -3,13 +3,18 @@
 import io
 import json
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 import torch
 
 from fieldloom.errors import InputError
-from fieldloom.geometry.cameras import opencv_from_opengl, project_points, resize_intrinsics
+from fieldloom.geometry.cameras import (
+    opencv_from_opengl,
+    project_points,
+    resize_intrinsics,
+)
 from fieldloom.modalities.sources.files import resolve_inside
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
@@ -174,9 +179,10 @@ def test_one_scene_in_every_layout(tmp_path):
         assert source.data.tensor.dtype == torch.uint8
         assert (source.data.tensor[0].numpy() == expected((HEIGHT, WIDTH))).all()
         assert {key: x.dtype for key, x in source.data.extras().items()} == {
-            "c2w": torch.float32, "intrinsics": torch.float32,
+            "c2w": torch.float64, "intrinsics": torch.float32,
         }  # fmt: skip
-        torch.testing.assert_close(source.data.cameras.c2w[0], POSES, atol=2e-6, rtol=0)
+        found = source.data.cameras.c2w[0].float()
+        torch.testing.assert_close(found, POSES, atol=2e-6, rtol=0)
         torch.testing.assert_close(source.data.cameras.intrinsics[0], INTRINSICS.expand(4, 4))
         pixels, _ = project_points(
             BALL, source.data.cameras.c2w[0], source.data.cameras.intrinsics[0]
@@ -184,7 +190,10 @@ def test_one_scene_in_every_layout(tmp_path):
         for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
             assert (centroid(view) - pixel).abs().max() < 0.5
         assert (source.train.tolist(), source.test.tolist()) == ([0], [])
-        assert source.suggests["modality"] == {"radius": RADIUS, "focal": 1.25, "up": 2}
+        orbit = source.suggests["modality"]
+        assert orbit == pytest.approx({"radius": RADIUS, "focal": 1.25, "up": 2, "frame": ANY})
+        scale = RADIUS * WIDTH / 2 / FOCAL  # half the width of what is seen at that distance
+        assert orbit["frame"] == pytest.approx([0, 0, 0, scale], abs=1e-6)
         assert source.suggests["renderer"] == pytest.approx({"near": 1.5, "far": 4.5}, abs=1e-4)
 
 

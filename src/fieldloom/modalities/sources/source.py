@@ -88,6 +88,8 @@ class Source:
         seen = hashlib.blake2b(digest_size=8)
         extras = self.data.extras()
         order = ("label", "frame", "coords", "c2w", "intrinsics")  # surface is for evaluation only
+        if "c2w" in extras:
+            extras["c2w"] = extras["c2w"].float()  # as runs of before, whose cameras were float32
         parts = [torch.cat([self.train, self.test]), *(extras[k] for k in order if k in extras)]
         for one in itertools.chain(_tensors(self.data.values), parts):
             for piece in _pieces(one.numpy()):

@@ -11,14 +11,15 @@ from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.geometry.cameras import check_pose, opengl_from_opencv
 from fieldloom.modalities.sources.files import find_path
 from fieldloom.modalities.sources.folders import list_folder
+from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
+    Frame,
     NamedImage,
     Scene,
     check_missing,
     scenes_to_source,
-    stored_size,
 )
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
@@ -33,6 +34,9 @@ def read_srn(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    frame: Frame = "cameras",
+    suggest: bool = True,
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """An object in the layout of SRN's ShapeNet cars and chairs, or a folder of such objects.
@@ -41,6 +45,7 @@ def read_srn(
     camera-to-world) and ``intrinsics.txt``: ``f cx cy 0`` first, ``height width`` last, perhaps
     with a ``1`` below it where the poses are world-to-camera.
     views: the number of views of each object that are used, the first ones.
+    frame, suggest: as of ``read_transforms``. range: the numbers that become 0 and 1.
     Source: arXiv:1906.01618 and the layout of its data.
     """
     root = find_path(path)
@@ -53,13 +58,23 @@ def read_srn(
         )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "objects"):
-        scenes.append(_read_object(folder, views, permit.large))
+        scenes.append(_read_object(folder, views))
     return scenes_to_source(
-        modality, scenes, path, None, views, background, split, shuffle, permit.large
+        modality,
+        scenes,
+        path,
+        views,
+        background,
+        split,
+        shuffle,
+        frame,
+        suggest,
+        permit.large,
+        given=range,
     )
 
 
-def _read_object(folder: Path, views: int | None, large: bool) -> Scene:
+def _read_object(folder: Path, views: int | None) -> Scene:
     """Read one object. Raises InputError for missing files, and numbers that do not fit."""
     name = quote_path(folder)
     poses = {f.stem: f for f in list_folder(folder / "pose") if f.suffix == ".txt"}
@@ -76,7 +91,6 @@ def _read_object(folder: Path, views: int | None, large: bool) -> Scene:
     check_missing(folder, missing, len(stems))
     stems = stems[:views]
     images: list[NamedImage] = [(quote_path(files[s]), files[s]) for s in stems]
-    size = stored_size(images[0], large)
     table = folder / "intrinsics.txt"
     lines = _read_lines(table)
     sizes = [i for i, line in enumerate(lines) if len(line) == 2]
@@ -85,9 +99,8 @@ def _read_object(folder: Path, views: int | None, large: bool) -> Scene:
             f"{quote_path(table)} must begin with 'f cx cy 0' and end with 'height width'."
         )
     focal, cx, cy = lines[0][:3]
-    height, width = lines[sizes[-1]]
+    size = lines[sizes[-1]][0], lines[sizes[-1]][1]
     full = torch.tensor([focal, focal, cx, cy], dtype=torch.float64)
-    stored = torch.tensor([size[1] / width, size[0] / height] * 2, dtype=torch.float64)
     rows = [[x for line in _read_lines(poses[stem]) for x in line] for stem in stems]
     for stem, row in zip(stems, rows, strict=True):
         if len(row) != 16:
@@ -98,8 +111,8 @@ def _read_object(folder: Path, views: int | None, large: bool) -> Scene:
     if any(line[0] for line in lines[sizes[-1] + 1 :]):
         check_pose(c2w, [quote_path(poses[stem]) for stem in stems])
         c2w = torch.linalg.inv(c2w)
-    intrinsics = (full * stored).expand(len(stems), 4)
-    return Scene(name, size, images, opengl_from_opencv(c2w), intrinsics)
+    count = len(stems)
+    return Scene(name, images, [size] * count, opengl_from_opencv(c2w), full.expand(count, 4))
 
 
 def _read_lines(file: Path) -> list[list[float]]:

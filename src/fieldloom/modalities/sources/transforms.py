@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
-from fieldloom.geometry.cameras import Size, opengl_from_opencv
+from fieldloom.geometry.cameras import opengl_from_opencv
 from fieldloom.modalities.sources.files import find_path, resolve_inside
 from fieldloom.modalities.sources.folders import list_folder
+from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
+    Frame,
     NamedImage,
     Scene,
     check_missing,
@@ -32,13 +34,17 @@ from fieldloom.progress import track
 Convention = Literal["opengl", "opencv"]
 Part = Literal["train", "val", "test", "all"]
 
-PARTS = ("train", "val", "test")
+PARTS: tuple[Part, ...] = ("train", "val", "test")
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 """Models that are a pinhole where all of ``DISTORTION`` are 0."""
+LONE = "transforms.json"
+"""The file of a scene that has one file alone."""
 SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 """Suffixes that are tried after a ``file_path``."""
 
+FullSize = tuple[float, float]
+"""(height, width) of the image that a camera's intrinsics are of."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Row = tuple[Number, Number, Number, Number]
 
@@ -68,15 +74,37 @@ class Camera(BaseModel):
     far: Number | None = None
 
 
-class Frame(Camera):
+class View(Camera):
+    """One of the frames of a file."""
+
     file_path: str
     transform_matrix: tuple[Row, Row, Row, Row]
 
 
 class TransformsFile(Camera):
-    """A ``transforms.json``."""
+    """A ``transforms.json``. The lists of names are nerfstudio's: the parts of a lone file."""
 
-    frames: list[Frame]
+    frames: list[View]
+    train_filenames: list[str] | None = None
+    val_filenames: list[str] | None = None
+    test_filenames: list[str] | None = None
+
+    def names_of_parts(self) -> dict[Part, list[str]]:
+        """The lists that the file has."""
+        lists = {part: getattr(self, f"{part}_filenames") for part in PARTS}
+        return {part: names for part, names in lists.items() if names is not None}
+
+
+class PosedFile(NamedTuple):
+    """A frame's image, whether it is there, and the frame's keys merged over its file's.
+
+    shared: whether its focal length is that of the whole file, in pixels.
+    """
+
+    path: Path
+    exists: bool
+    keys: Mapping[str, Any]
+    shared: bool
 
 
 def read_transforms(
@@ -89,18 +117,28 @@ def read_transforms(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    frame: Frame = "cameras",
+    suggest: bool = True,
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """A scene of Blender, instant-ngp or nerfstudio, or a folder of such scenes.
 
     A scene is a folder with ``transforms.json``, or with ``transforms_train.json`` and the like,
     or one such file. Frames keep the file's order. Masks and depths are not read.
-    part:       which of the files; ``all`` is train, val and test, in this order. A lone
-                ``transforms.json`` is ``train``.
+    part:       which of the files, or of the lists ``train_filenames``, ``val_filenames`` and
+                ``test_filenames`` of a lone ``transforms.json``, which is ``train`` without them.
+                ``all`` is train, val and test, in this order. Frames in no list are passed over.
     convention: ``opencv`` poses (y down, looking along z) become OpenGL's.
     views:      the number of views of each scene that are used, the first ones.
-    Lens distortion raises InputError: only pinhole images have straight rays. So does an image
-    outside the folder of its file.
+    range:      the numbers that become 0 and 1 (see ``numbers``).
+    frame:      of a single scene. ``cameras``: its cameras suggest ``modality.frame``, so that it
+                may stand anywhere, in any unit. ``file``: the field sees the file's coordinates, as
+                it does those of a set.
+    suggest:    whether a recipe is completed by what the cameras suggest. That of a run is complete
+                already: its ``modality.frame`` holds for other data of its scene, too.
+    Images may differ in size. Lens distortion raises InputError: only pinhole images have straight
+    rays. So does an image outside the folder of its file.
     """
     root = find_path(path)
     within = lambda: [f for f in list_folder(root) if f.is_dir() and _holds_scene(f)]
@@ -113,7 +151,17 @@ def read_transforms(
     for folder in track(folders, "reading cameras", len(folders), "scenes"):
         scenes.append(_read_scene(folder, part, convention, views, permit.large))
     return scenes_to_source(
-        modality, scenes, path, None, views, background, split, shuffle, permit.large
+        modality,
+        scenes,
+        path,
+        views,
+        background,
+        split,
+        shuffle,
+        frame,
+        suggest,
+        permit.large,
+        given=range,
     )
 
 
@@ -125,26 +173,35 @@ def _read_scene(
     root: Path, part: Part, convention: Convention, views: int | None, large: bool
 ) -> Scene:
     """One scene: frames of all its files of this part."""
-    frames = [frame for file in _files_of_part(root, part) for frame in _read_frames(file)]
-    if not frames:
+    posed: list[PosedFile] = []
+    outside: list[str] = []
+    told = ""
+    for file in _files_of_part(root, part):
+        scene = _read_file(file)
+        chosen, others = _choose_views(file, scene, part)
+        outside += [view.file_path for view in others]
+        posed += [_find_posed(file, scene, view) for view in chosen]
+        if scene.names_of_parts() or (root.is_dir() and file.name != LONE):
+            told = f"part {part}"
+    if not posed:
         raise InputError(f"{quote_path(root)} has no frames: a scene has at least one image.")
-    found = [_find_image(file, keys["file_path"]) for file, keys in frames]
-    check_missing(root, [file for file, isfile in found if not isfile], len(frames))
-    cameras = [keys for _, keys in frames[:views]]
-    images: list[NamedImage] = [(quote_path(file), file) for file, _ in found[:views]]
-    size = stored_size(images[0], large)
-    c2w = torch.tensor([keys["transform_matrix"] for keys in cameras], dtype=torch.float64)
-    intrinsics = [
-        _parse_intrinsics(keys, size, name) for keys, (name, _) in zip(cameras, images, strict=True)
-    ]
-    near, far = cameras[0].get("near"), cameras[0].get("far")
+    check_missing(root, [one.path for one in posed if not one.exists], len(posed))
+    posed = posed[:views]
+    images: list[NamedImage] = [(quote_path(one.path), one.path) for one in posed]
+    cameras = [_parse_camera(one, image, large) for one, image in zip(posed, images, strict=True)]
+    sizes = [size for _, size in cameras]
+    _check_shared_focal(root, posed, sizes)
+    c2w = torch.tensor([one.keys["transform_matrix"] for one in posed], dtype=torch.float64)
+    near, far = posed[0].keys.get("near"), posed[0].keys.get("far")
     return Scene(
         quote_path(root),
-        size,
         images,
+        sizes,
         opengl_from_opencv(c2w) if convention == "opencv" else c2w,
-        torch.stack(intrinsics),
+        torch.stack([intrinsics for intrinsics, _ in cameras]),
         None if near is None or far is None else (near, far),
+        told,
+        outside,
     )
 
 
@@ -153,25 +210,72 @@ def _files_of_part(root: Path, part: Part) -> list[Path]:
         return [root]
     wanted = PARTS if part == "all" else (part,)
     files = [f for p in wanted if (f := root / f"transforms_{p}.json").is_file()]
-    lone = root / "transforms.json"
-    if not files and lone.is_file() and part in ("train", "all"):
-        files = [lone]
+    if not files and (root / LONE).is_file():
+        files = [root / LONE]
     if not files:
         there = ", ".join(sorted(f.name for f in root.glob("transforms*.json")))
         raise InputError(f"source.part = '{part}': {quote_path(root)} has only {shorten(there)}.")
     return files
 
 
-def _read_frames(file: Path) -> list[tuple[Path, Mapping[str, Any]]]:
-    """For each frame the file, and its keys merged over those of the whole file."""
+def _read_file(file: Path) -> TransformsFile:
     try:
-        scene = TransformsFile.model_validate_json(file.read_bytes())
+        return TransformsFile.model_validate_json(file.read_bytes())
     except OSError as error:
         raise InputError(f"{quote_path(file)} cannot be read: {shorten(str(error))}.") from None
     except ValidationError as error:
         raise InputError(_describe_fault(file, error)) from None
-    shared = scene.model_dump(exclude={"frames"}, exclude_unset=True)
-    return [(file, shared | frame.model_dump(exclude_unset=True)) for frame in scene.frames]
+
+
+def _choose_views(
+    file: Path, scene: TransformsFile, part: Part
+) -> tuple[Sequence[View], Sequence[View]]:
+    """The frames of a part, and those that are in none.
+
+    Raises InputError where the file lists no frames of this part, and for names that it lists, but
+    has no frame of.
+    """
+    lists = scene.names_of_parts()
+    if not lists:
+        if file.name == LONE and part not in ("train", "all"):
+            raise InputError(
+                f"source.part = '{part}': {quote_path(file.parent)} has only {file.name}, which "
+                f"has no {part}_filenames."
+            )
+        return scene.frames, []
+    places = [resolve_inside(file, view.file_path) for view in scene.frames]
+    known, chosen, others = set(places), dict[int, View](), dict(enumerate(scene.frames))
+    for name, names in lists.items():
+        listed = {resolve_inside(file, one): one for one in names}
+        lost = [one for place, one in listed.items() if place not in known]
+        if lost:
+            raise InputError(
+                f"{quote_path(file)} lists {quote(lost[0])} in {name}_filenames, which is the "
+                "'file_path' of no frame."
+            )
+        for i, place in enumerate(places):
+            if place in listed:
+                others.pop(i, None)
+                if part in (name, "all"):
+                    chosen.setdefault(i, scene.frames[i])
+    if not chosen:
+        there = ", ".join(f"{name}_filenames" for name, names in lists.items() if names)
+        raise InputError(
+            f"source.part = '{part}': {quote_path(file)} lists frames in {there or 'no part'} only."
+        )
+    return list(chosen.values()), list(others.values())
+
+
+def _find_posed(file: Path, scene: TransformsFile, view: View) -> PosedFile:
+    """The image of a frame, with the keys of its file and its own."""
+    found = resolve_inside(file, view.file_path)
+    tried = [found.parent / f"{found.name}{suffix}" for suffix in SUFFIXES]
+    there = [image for image in tried if os.path.isfile(image)]
+    whole = {"frames", *(f"{part}_filenames" for part in PARTS)}
+    keys = scene.model_dump(exclude=whole, exclude_unset=True) | view.model_dump(exclude_unset=True)
+    known = {key: value for key, value in keys.items() if value is not None}
+    shared = "fl_x" not in view.model_fields_set
+    return PosedFile((there or tried)[0], bool(there), known, shared)
 
 
 def _describe_fault(file: Path, error: ValidationError) -> str:
@@ -185,6 +289,8 @@ def _describe_fault(file: Path, error: ValidationError) -> str:
     in_frame = keys[0] == "frames"
     where = f"frame {keys[1]} of {name}" if in_frame else name
     key = str(next(iter(keys[2:] if in_frame else keys), "file_path"))
+    if key.endswith("_filenames"):
+        return f"{where} has {key} that are no list of file names."
     if key == "file_path":
         return f"{where} has no 'file_path'."
     if key == "transform_matrix":
@@ -193,20 +299,12 @@ def _describe_fault(file: Path, error: ValidationError) -> str:
     return f"{where} has {key} = {quote(first['input'])}, which is no {right}."
 
 
-def _find_image(file: Path, name: str) -> tuple[Path, bool]:
-    """The image of a frame of ``file``, and whether it is there."""
-    found = resolve_inside(file, name)
-    tried = [found.parent / f"{found.name}{suffix}" for suffix in SUFFIXES]
-    there = [image for image in tried if os.path.isfile(image)]
-    return (there or tried)[0], bool(there)
+def _parse_camera(posed: PosedFile, image: NamedImage, large: bool) -> tuple[Tensor, FullSize]:
+    """fx, fy, cx, cy in pixels of an image, and its (height, width).
 
-
-def _parse_intrinsics(keys: Mapping[str, Any], size: Size, name: str) -> Tensor:
-    """fx, fy, cx, cy in pixels of the stored image, (height, width) = ``size``.
-
-    ``w`` and ``h`` are the size that the keys refer to; a stored image may be a smaller copy.
+    That is ``w`` and ``h``, of which the stored image may be a smaller copy, or else its own size.
     """
-    keys = {key: value for key, value in keys.items() if value is not None}
+    name, keys = image[0], posed.keys
     if keys.get("camera_model", "PINHOLE") not in MODELS or keys.get("is_fisheye"):
         key = "is_fisheye" if keys.get("is_fisheye") else "camera_model"
         raise InputError(
@@ -219,20 +317,36 @@ def _parse_intrinsics(keys: Mapping[str, Any], size: Size, name: str) -> Tensor:
             f"the frame of {name} has lens distortion {bent[0]} = {keys[bent[0]]:g}: undistort the "
             "images first, so that it is 0."
         )
-    height, width = keys.get("h", float(size[0])), keys.get("w", float(size[1]))
-    # A smaller copy is rounded to whole pixels; anything further off was cropped.
-    if min(height, width) < 1 or abs(size[0] / height - size[1] / width) > 1 / min(height, width):
+    stored = (0, 0) if {"h", "w"} <= keys.keys() else stored_size(image, large)
+    height, width = keys.get("h", float(stored[0])), keys.get("w", float(stored[1]))
+    if min(height, width) < 1:
         raise InputError(
-            f"{name} is {size[0]} x {size[1]} pixels, where its camera has h = {height:g}, w = "
-            f"{width:g}: the proportions must agree."
+            f"the camera of {name} has h = {height:g}, w = {width:g}: both are at least 1."
         )
     fx = keys.get("fl_x", _focal_length(keys.get("camera_angle_x"), width))
     if fx is None:
         raise InputError(f"the frame of {name} has no focal length: fl_x or camera_angle_x.")
     fy = keys.get("fl_y", _focal_length(keys.get("camera_angle_y"), height) or fx)
     numbers = [fx, fy, keys.get("cx", width / 2), keys.get("cy", height / 2)]
-    stored = torch.tensor([size[1] / width, size[0] / height] * 2, dtype=torch.float64)
-    return torch.tensor(numbers, dtype=torch.float64) * stored
+    return torch.tensor(numbers, dtype=torch.float64), (height, width)
+
+
+def _check_shared_focal(root: Path, posed: Sequence[PosedFile], sizes: Sequence[FullSize]) -> None:
+    """Raise InputError where images of several sizes share a focal length in pixels.
+
+    Without ``w`` and ``h`` nothing tells which of them it is of.
+    """
+    first: FullSize | None = None
+    for one, size in zip(posed, sizes, strict=True):
+        if not one.shared or "fl_x" not in one.keys or {"h", "w"} <= one.keys.keys():
+            continue
+        if first is not None and size != first:
+            raise InputError(
+                f"{quote_path(root)} has one fl_x for images of several sizes, of which "
+                f"{quote_path(one.path)} is {size[0]:g} x {size[1]:g} and another {first[0]:g} x "
+                f"{first[1]:g} pixels: give w and h with it, or each frame its own."
+            )
+        first = size
 
 
 def _focal_length(angle: float | None, extent: float) -> float | None:

@@ -1,11 +1,14 @@
 """Posed images: the common part of their readers, and the reader of packed files.
 
 All readers return uint8 values (n, views, 3, height, width), and a camera for each view, whose
-intrinsics are in pixels of the resized images.
+pose is in the file's coordinates, and whose intrinsics are in pixels of the resized images.
 
 Images are composited on a background, then resized, and never cropped: where the modality has other
 proportions, fx and fy differ, and every ray stays correct. EXIF orientations are ignored, since
 cameras refer to the pixels as they are stored.
+
+A single scene may stand anywhere, in any unit: its cameras suggest ``modality.frame``, in which the
+field sees it. Scenes of a set stay in their common frame.
 """
 
 from __future__ import annotations
@@ -23,8 +26,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote_path
-from fieldloom.geometry.cameras import Size, check_pose, focus, resize_intrinsics
+from fieldloom.errors import InputError, quote, quote_path
+from fieldloom.geometry.cameras import Size, check_pose
+from fieldloom.modalities.sources.cameras import (
+    Bounds,
+    describe_depth,
+    describe_frame,
+    suggest_settings,
+)
 from fieldloom.modalities.sources.decoding import (
     Scales,
     one_large_at_a_time,
@@ -40,37 +49,46 @@ from fieldloom.modalities.sources.files import (
     read_offsets,
 )
 from fieldloom.modalities.sources.formats import Encoded, open_image
+from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split, choose, make_source
+from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 from fieldloom.types import Cameras
 
 Background = Literal["white", "black"]
+Frame = Literal["cameras", "file"]
 NamedImage = tuple[str, Encoded]
 """The name of an image, for messages, and its file or its bytes."""
-Bounds = tuple[float, float]
-"""The nearest and the farthest depth of a scene."""
 
 FOCAL = (0.1, 100.0)
 """The range of focal lengths over the image's size; others are in a wrong unit."""
-DEPTHS = (0.5, 1.5)
-"""Default depths of a scene, relative to the distance of its focus: 2 to 6 for the cameras of
-NeRF's synthetic scenes, at 4."""
 OBJECT_RADIUS = 0.5
 """Objects of packed files with a ``camera_radius`` lie in a ball of this radius."""
+FARTHEST = 1e12
+"""The largest coordinate of a camera: float64 still tells a ten-thousandth."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Images, all (height, width) = ``size``, with c2w (views, 4, 4), intrinsics (views, 4)."""
+    """Images with a camera each: c2w (views, 4, 4), intrinsics (views, 4), all float64.
+
+    sizes:  (height, width) of the image that each camera's intrinsics are of; the stored image may
+            be a copy of another size, in the same proportions.
+    bounds: None where the file does not know them.
+    part:   which part of the scene these are, in words; "" where it has none.
+    outside: names of images that belong to no part.
+    """
 
     name: str
-    size: Size
     images: Sequence[NamedImage]
+    sizes: Sequence[tuple[float, float]]
     c2w: Tensor
     intrinsics: Tensor
     bounds: Bounds | None = None
+    part: str = ""
+    outside: Sequence[str] = ()
 
 
 def read_multiview(
@@ -82,6 +100,9 @@ def read_multiview(
     split: Split = (0.9, 0.1),
     shuffle: bool = True,
     limit: Limit = None,
+    frame: Frame = "cameras",
+    suggest: bool = True,
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """An ``.npz`` of encoded images: view v of object j is image views * j + v.
@@ -91,6 +112,7 @@ def read_multiview(
     ``far``, or ``camera_radius`` around objects of a diagonal of 1.
     label: name of the array of labels, one for each object.
     views: the number of views of each object that are used, the first ones.
+    frame, suggest: as of ``read_transforms``. range: the numbers that become 0 and 1.
     """
     file, name = read_npz(find_file(path)), quote_path(path)
     blobs = load_array(file, "data", "bytes", axes=(1,), large=permit.large)
@@ -112,22 +134,34 @@ def read_multiview(
     elif "camera_radius" in file:
         radius = _read_scalar(file, "camera_radius")
         bounds = max(0.0, radius - OBJECT_RADIUS), radius + OBJECT_RADIUS
+    views_of = np.arange(each)
     one = torch.tensor([focal, focal, width / 2, height / 2], dtype=torch.float64)
 
     def scene(j: int) -> Scene:
         images: list[NamedImage] = [
             (f"view {v} of object {j} of {name}", blobs[ends[i] : ends[i + 1]])
-            for v, i in enumerate(range(j * each, (j + 1) * each))
+            for v, i in zip(views_of, views_of + j * each, strict=True)
         ]
         poses = torch.from_numpy(c2w[j].astype(np.float64))
-        size = int(height), int(width)
-        return Scene(f"object {j} of {name}", size, images, poses, one.expand(each, 4), bounds)
+        sizes = [(height, width)] * each
+        return Scene(f"object {j} of {name}", images, sizes, poses, one.expand(each, 4), bounds)
 
     labels = None if label is None else read_labels(file, label, count, "objects")
     which = choose(limit or count, count, labels)
     scenes, labels = [scene(j) for j in which], labels and [labels[j] for j in which]
     return scenes_to_source(
-        modality, scenes, path, labels, views, background, split, shuffle, permit.large
+        modality,
+        scenes,
+        path,
+        views,
+        background,
+        split,
+        shuffle,
+        frame,
+        suggest,
+        permit.large,
+        labels,
+        range,
     )
 
 
@@ -135,14 +169,17 @@ def scenes_to_source(
     modality: Views,
     scenes: Sequence[Scene],
     path: str,
-    labels: Sequence[Any] | None,
     views: int | None,
     background: Background,
     split: Split,
     shuffle: bool,
+    frame: Frame,
+    suggest: bool,
     large: bool,
+    labels: Sequence[Any] | None = None,
+    given: Range = None,
 ) -> Source:
-    """Check the cameras and read the images of scenes, as a Source.
+    """Check the cameras and read the images of scenes, as a Source. given: ``source.range``.
 
     Raises InputError for scenes of too few views, and for cameras that do not fit their images.
     """
@@ -158,45 +195,91 @@ def scenes_to_source(
     for scene in scenes:
         names = [name for name, _ in scene.images]
         check_pose(scene.c2w, names)
+        _check_positions(scene.c2w[:, :3, 3], names)
         _check_intrinsics(scene, names)
+    single = len(scenes) == 1
     c2w = torch.stack([scene.c2w[:each] for scene in scenes])
-    intrinsics = torch.stack(
-        [resize_intrinsics(scene.intrinsics[:each], scene.size, modality.size) for scene in scenes]
-    )
+    intrinsics = torch.stack([_resize(scene, modality.size)[:each] for scene in scenes])
+    bounds = [scene.bounds for scene in scenes]
+    fit_frame = single and suggest and frame == "cameras" and modality.frame is None
+    suggests = suggest_settings(c2w, intrinsics, modality.size, bounds, path, fit_frame)
+    data, sizes, told = _read_views(scenes, each, modality.size, background, large, given)
+    taken = {
+        "size": _describe_views(each, modality.size, sizes),
+        **told,
+        **({"part": scenes[0].part} if scenes[0].part else {}),
+    }
+    if suggest:
+        taken["depth"] = describe_depth(suggests["renderer"], guessed=None in bounds)
+    own = modality.frame or suggests["modality"].get("frame")
+    if own is not None:
+        taken["frame"] = describe_frame(own)
+    outside = [name for scene in scenes for name in scene.outside]
     return make_source(
-        _read_views(scenes, each, modality.size, background, large),
+        data,
         labels,
-        (1.0, 0.0) if len(scenes) == 1 else split,
+        (1.0, 0.0) if single else split,
         shuffle,
         filter="box",
-        cameras=Cameras(c2w.float(), intrinsics.float()),
-        suggests=_suggest(c2w, intrinsics, modality.size, [scene.bounds for scene in scenes], path),
+        # Far from the origin float32 lacks the digits that tell cameras apart.
+        cameras=Cameras(c2w if single or modality.frame else c2w.float(), intrinsics.float()),
+        suggests=suggests,
+        summary=Summary("scene", taken=taken, passed_over={"in no part": outside}),
     )
+
+
+def _describe_views(each: int, size: Size, sizes: Sequence[Size]) -> str:
+    """``100 views of 128 x 128 (from 800 x 800)``. sizes: of the images as they are stored."""
+    found = sorted(set(sizes), key=lambda x: (x[0] * x[1], x))
+    told = f"{count_things(each, 'view')} of {describe_size(size)}"
+    if found == [size]:
+        return told
+    ends = dict.fromkeys((found[0], found[-1]))
+    return f"{told} (from {' to '.join(map(describe_size, ends))})"
 
 
 def _read_views(
-    scenes: Sequence[Scene], each: int, size: Size, background: Background, large: bool
-) -> Tensor:
-    """The first images of all scenes, read in parallel: uint8 (n, views, 3, height, width)."""
+    scenes: Sequence[Scene],
+    each: int,
+    size: Size,
+    background: Background,
+    large: bool,
+    given: Range,
+) -> tuple[Tensor, list[Size], dict[str, str]]:
+    """The first images of all scenes, read in parallel: uint8 (n, views, 3, height, width).
+
+    Also the size that each is stored in, and what is said of their numbers. given:
+    ``source.range``.
+    """
     data = np.empty((len(scenes), each, 3, *size), np.uint8)
 
-    def read(index: tuple[int, int]) -> None:
-        scene, (name, file) = scenes[index[0]], scenes[index[0]].images[index[1]]
+    def read(index: tuple[int, int]) -> Size:
+        scene, number = scenes[index[0]], index[1]
+        name, file = scene.images[number]
         with open_image(file, name, large) as image, one_large_at_a_time(image):
-            if image.size != scene.size[::-1]:
-                raise InputError(
-                    f"{name} is {image.height} x {image.width} pixels, where its scene has "
-                    f"{scene.size[0]} x {scene.size[1]}: all images of a scene have one size."
-                )
-            data[index] = _composite_and_resize(image, size, background, scales)
+            stored = image.height, image.width
+            _check_proportions(name, stored, scene.sizes[number])
+            data[index] = _composite_and_resize(image, size, background, survey.scales)
+            return stored
 
-    indices = list(np.ndindex(len(scenes), each))
+    indices, sizes = list(np.ndindex(len(scenes), each)), []
     named = [scenes[i].images[v] for i, v in indices]
-    scales = survey_images([name for name, _ in named], lambda i: named[i][1], large).scales
+    survey = survey_images([name for name, _ in named], lambda i: named[i][1], large, given)
     with ThreadPoolExecutor() as pool:
-        for _ in track(pool.map(read, indices), "reading views", len(indices), "images"):
-            pass
-    return torch.from_numpy(data)
+        for stored in track(pool.map(read, indices), "reading views", len(indices), "images"):
+            sizes.append(stored)
+    return torch.from_numpy(data), sizes, survey.describe()
+
+
+def _check_proportions(name: str, stored: Size, full: tuple[float, float]) -> None:
+    """Raise InputError where an image cannot be a copy of the image that its camera is of."""
+    height, width = full
+    # A smaller copy is rounded to whole pixels; anything further off was cropped.
+    if abs(stored[0] / height - stored[1] / width) > 1 / min(height, width):
+        raise InputError(
+            f"{name} is {stored[0]} x {stored[1]} pixels, where its camera is of {height:g} x "
+            f"{width:g} (height x width): the proportions must agree."
+        )
 
 
 def _composite_and_resize(
@@ -214,50 +297,34 @@ def _composite_and_resize(
     return np.asarray(image).transpose(2, 0, 1)
 
 
+def _resize(scene: Scene, size: Size) -> Tensor:
+    """Intrinsics (views, 4) in pixels of images of one size, each from its own."""
+    full = scene.intrinsics.new_tensor(scene.sizes).flip(1).repeat(1, 2)  # width, height, twice
+    return scene.intrinsics * (full.new_tensor([*size[::-1]] * 2) / full)
+
+
+def _check_positions(eye: Tensor, names: Sequence[str]) -> None:
+    far = (eye.abs() > FARTHEST).any(1)
+    if far.any():
+        first = int(far.nonzero()[0])
+        raise InputError(
+            f"the camera of {names[first]} stands at {quote(eye[first].tolist())}: coordinates are "
+            f"at most {FARTHEST:g}."
+        )
+
+
 def _check_intrinsics(scene: Scene, names: Sequence[str]) -> None:
-    height, width = scene.size
-    fraction = scene.intrinsics[:, :2] / scene.intrinsics.new_tensor([width, height])
+    fraction = scene.intrinsics[:, :2] / scene.intrinsics.new_tensor(scene.sizes).flip(1)
     bad = ~((fraction > FOCAL[0]) & (fraction < FOCAL[1])).all(1)  # NaN is neither
     if bad.any():
         first = int(bad.nonzero()[0])
-        fx, fy = scene.intrinsics[first, :2].tolist()
+        (fx, fy), (height, width) = scene.intrinsics[first, :2].tolist(), scene.sizes[first]
         raise InputError(
             f"{names[first]} has the focal lengths {fx:g} and {fy:g}: they must be in pixels of "
-            f"the full image, {height} x {width}."
+            f"the full image, {height:g} x {width:g}."
         )
     if not scene.intrinsics.isfinite().all():
         raise InputError(f"{scene.name} has a principal point that is not finite.")
-
-
-def _suggest(
-    c2w: Tensor, intrinsics: Tensor, size: Size, bounds: Sequence[Bounds | None], path: str
-) -> dict[str, dict[str, Any]]:
-    """Sections of a recipe that cameras suggest: depths of the scene, and a similar orbit.
-
-    near, far: from the files, or else 0.5 and 1.5 times the depth of the cameras' focus point;
-    there are none where that point is not in front of every camera.
-    up: the world axis closest to the mean upward direction of the images.
-    """
-    depths = [pair for pair in bounds if pair is not None]
-    if len(depths) < len(bounds):
-        point = focus(c2w).unsqueeze(-2)
-        depth = ((c2w[..., :3, 3] - point) * c2w[..., :3, 2]).sum(-1)
-        depths = [(DEPTHS[0] * float(depth.min()), DEPTHS[1] * float(depth.max()))]
-        depths = depths if float(depth.min()) > 0 else []
-    renderer = {}
-    if depths:
-        near, far = min(pair[0] for pair in depths), max(pair[1] for pair in depths)
-        if not 0 <= near < far < math.inf:
-            raise InputError(
-                f"{quote_path(path)} has near = {near:g}, far = {far:g}: 0 <= near < far."
-            )
-        renderer = {"near": round(near, 5), "far": round(far, 5)}
-    modality = {
-        "radius": round(float(c2w[..., :3, 3].norm(dim=-1).median()), 5),
-        "focal": round(float(intrinsics[..., 0].median()) / size[1], 5),
-        "up": int(c2w[..., :3, 1].flatten(0, -2).mean(0).abs().argmax()),
-    }
-    return {"renderer": renderer, "modality": modality}
 
 
 def check_missing(where: Path, missing: Sequence[Path], count: int) -> None:

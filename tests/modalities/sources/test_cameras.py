@@ -1,0 +1,129 @@
+"""A scene is the same scene wherever it stands, and in any unit."""
+
+from unittest.mock import ANY
+
+import pytest
+import torch
+
+from fieldloom.geometry.cameras import look_at, orbit, project_points
+from fieldloom.modalities.sources.srn import read_srn
+from fieldloom.modalities.sources.transforms import read_transforms
+from fieldloom.modalities.views import Views
+from fieldloom.renderers import Volume
+from posed_images import BALL, FOCAL, HEIGHT, PLACES, RADIUS, WIDTH, blender, cars, centroid, stand
+
+FULL = Views(size=(HEIGHT, WIDTH))
+
+
+def seen_by_the_field(source, size=(HEIGHT, WIDTH)):
+    """All rays, near, far and the orbit's poses in the field's coordinates."""
+    views = Views(size=size, **source.suggests["modality"])
+    render = Volume(**source.suggests["renderer"], unit_length=views.unit_length)
+    orbit = views.place(views.cameras(5)).c2w
+    return views.observe(source.data).target.coords, torch.tensor([render.near, render.far]), orbit
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_scene_is_seen_alike_wherever_it_stands(tmp_path, place):
+    """In every layout; its cameras stay where they were, to the last digit of the file."""
+    move, scale = PLACES[place]
+    home = seen_by_the_field(read_transforms(FULL, blender(tmp_path / "home")))
+    poses = stand(place)
+    near = {"near": 1.5 * scale, "far": 4.5 * scale}
+    sources = [
+        read_transforms(FULL, blender(tmp_path / "a", poses)),
+        read_transforms(FULL, blender(tmp_path / "b", poses, table={"fl_x": FOCAL, **near})),
+        read_srn(FULL, cars(tmp_path / "c", poses)),
+    ]
+    for source in sources:
+        cameras = source.data.cameras
+        assert cameras.c2w.dtype == torch.float64
+        torch.testing.assert_close(cameras.c2w[0], poses, atol=0, rtol=1e-12)
+        pixels, _ = project_points(BALL * scale + torch.tensor(move).double(),
+                                   cameras.c2w[0], cameras.intrinsics[0].double())  # fmt: skip
+        for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
+            assert (centroid(view) - pixel).abs().max() < 0.5
+        for found, expected in zip(seen_by_the_field(source), home, strict=True):
+            torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-6)
+        orbit = Views(**source.suggests["modality"]).cameras()
+        middle, depth = project_points(torch.tensor(move).double(), orbit.c2w, orbit.intrinsics)
+        torch.testing.assert_close(middle, torch.full_like(middle, 32), atol=1e-3, rtol=0)
+        torch.testing.assert_close(depth, torch.full_like(depth, RADIUS * scale))
+
+
+def test_the_line_says_where_a_scene_stood(tmp_path):
+    path = blender(tmp_path / "a", stand("on a map"))
+    line = read_transforms(Views(size=(12, 16)), path).summary.describe()
+    assert line == (
+        "1 scene, 4 views of 12 x 16 (from 24 x 32), part train, near 37.5, far 112.5 (guessed "
+        "from the cameras), centred at (500000, 4000000, 120) and scaled by 0.03333"
+    )
+    line = read_transforms(FULL, path, frame="file").summary.describe()
+    assert line.endswith("part train, near 37.5, far 112.5 (guessed from the cameras)")
+    own = Views(size=(HEIGHT, WIDTH), frame=(1.0, 2.0, 3.0, 4.0))
+    assert read_transforms(own, path).summary.taken["frame"] == (
+        "centred at (1, 2, 3) and scaled by 0.25"
+    )
+    of_a_run = read_transforms(FULL, path, suggest=False)
+    assert "frame" not in of_a_run.suggests["modality"]
+    assert of_a_run.summary.describe().endswith("part train")
+
+
+def test_sets_and_published_rows_keep_their_own_coordinates(tmp_path):
+    """An orbit goes around what all cameras look at, where that is far from the origin."""
+    for name in ("a", "b"):
+        blender(tmp_path / "moved" / name, stand("moved"))
+        blender(tmp_path / "home" / name)
+    many = read_transforms(FULL, str(tmp_path / "moved"), split=(2, 0))
+    assert many.data.cameras.c2w.dtype == torch.float32
+    one = read_transforms(FULL, str(tmp_path / "moved" / "a"), frame="file")
+    for source in (many, one):
+        assert source.suggests["modality"] == pytest.approx(
+            {"radius": RADIUS, "focal": 1.25, "up": 2, "centre": ANY}
+        )
+        assert source.suggests["modality"]["centre"] == pytest.approx([10, 20, 5], abs=1e-5)
+        assert source.suggests["renderer"] == pytest.approx({"near": 1.5, "far": 4.5}, abs=1e-4)
+        orbit = Views(**source.suggests["modality"]).cameras().c2w
+        eye = orbit[:, :3, 3] - torch.tensor([10.0, 20.0, 5.0])
+        torch.testing.assert_close(eye.norm(dim=1).float(), torch.full((8,), RADIUS))
+    home = read_transforms(FULL, str(tmp_path / "home"), split=(2, 0))
+    assert home.suggests["modality"] == {"radius": RADIUS, "focal": 1.25, "up": 2}
+
+
+AXIS = torch.tensor([0.0, 0.0, 1.0])
+CIRCLE = orbit(4, RADIUS, 0.0)
+ASIDE = CIRCLE[:1].repeat(4, 1, 1)
+ASIDE[:, :3, 3] += torch.linspace(-0.5, 0.5, 4)[:, None] * ASIDE[:, :3, 0]
+AWAY = ASIDE.clone()  # the origin is out of view
+AWAY[:, 1, 3] += 9
+AWAY[:, 0, 3] -= RADIUS
+OUTWARDS = look_at(CIRCLE[:, :3, 3], 2 * CIRCLE[:, :3, 3], AXIS)
+PANORAMA = OUTWARDS.clone()
+PANORAMA[:, :3, 3] = torch.tensor([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("poses", "bounds", "frame"),
+    [
+        (ASIDE[:1], None, [0, 0, 0, 1.2]),  # the origin, which it looks at
+        (ASIDE[:1], (1.0, 6.0), [0, 0, 0, 1.2]),
+        (ASIDE, None, [0, 0, 0, 1.2]),
+        (AWAY, None, [0, 9, 0, 0.5]),
+        (OUTWARDS, None, [0, 0, 0, 3]),
+        (OUTWARDS, (1.0, 6.0), [0, 0, 0, 9]),
+        (PANORAMA, None, [1, 2, 3, 1]),
+        (PANORAMA, (1.0, 6.0), [1, 2, 3, 6]),
+        (PANORAMA[:1].expand(4, 4, 4), None, [1, 2, 3, 1]),
+    ],
+)
+def test_cameras_without_a_focus(tmp_path, poses, bounds, frame):
+    """Parallel, outward, at one point: their middle and their extent, and depths are asked for."""
+    more = {} if bounds is None else dict(zip(("near", "far"), bounds, strict=True))
+    path = blender(tmp_path, poses, count=len(poses), table={"fl_x": FOCAL, **more})
+    source = read_transforms(FULL, path)
+    assert source.suggests["modality"]["frame"] == pytest.approx(frame, abs=1e-5)
+    views = Views(size=(HEIGHT, WIDTH), **source.suggests["modality"])
+    assert views.cameras().c2w.isfinite().all()
+    known = bounds is not None or poses.data_ptr() == ASIDE.data_ptr()
+    assert set(source.suggests["renderer"]) == ({"near", "far"} if known else set())
+    assert ("near and far unknown" in source.summary.describe()) is not known
