@@ -64,7 +64,7 @@ def as_a_ball(run):
 
     field.slots = system.family.field.slots
     system.family.field = field
-    system.render.samples = 1000
+    system.render.samples = 400
     return system
 
 
@@ -85,10 +85,10 @@ def test_depths_and_cameras_are_the_file_s(runs, place, tmp_path):
     below[:3, 3] = ball + 2 * unit * below[:3, 2]  # a camera 2 before the ball's centre
     own = Cameras(below[None], torch.tensor([[FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2]]))
     seen = system.metric_depth(code, cameras=own).tensor[0, 0, 0]
-    assert seen[HEIGHT // 2, WIDTH // 2] == pytest.approx(1.7 * unit, rel=4e-3)
+    assert seen[HEIGHT // 2, WIDTH // 2] == pytest.approx(1.7 * unit, rel=6e-3)
     assert seen[0, 0] == pytest.approx(4.5 * unit)  # far, where nothing is
     assert system.depth(code, cameras=own).tensor[0, 0, 0, HEIGHT // 2, WIDTH // 2] == (
-        pytest.approx(0.2 / 3, abs=3e-3)
+        pytest.approx(0.2 / 3, abs=5e-3)
     )
     path = fieldloom.render(system, tmp_path / "held.npy", code, data, held=True, depth=True)
     depth = np.load(path)
@@ -96,8 +96,8 @@ def test_depths_and_cameras_are_the_file_s(runs, place, tmp_path):
     eye, back = data.cameras.c2w[0, -1, :3, 3], data.cameras.c2w[0, -1, :3, 2]
     middle = float((eye - ball) @ back)
     assert middle - 0.31 * unit < depth.min() < middle - 0.28 * unit
-    depth = np.load(fieldloom.render(system, tmp_path / "o.npy", code, frames=2, depth=True))
-    assert depth.shape == (2, HEIGHT, WIDTH)
+    depth = np.load(fieldloom.render(system, tmp_path / "o.npy", code, frames=1, depth=True))
+    assert depth.shape == (1, HEIGHT, WIDTH)
     assert (depth.min((1, 2)) < RADIUS * unit).all()
     orbit = system.modality.cameras(4)
     for eye in orbit.c2w[:, :3, 3]:
