@@ -312,6 +312,25 @@ def test_frames_of_one_file_are_read_alike(tmp_path):
     )
 
 
+@pytest.mark.parametrize("reader", ["transforms", "srn", "multiview"])
+def test_views_of_12_bits_in_16(reader, tmp_path):
+    content = encode(numbers(np.uint16, 4095), "png")
+    if reader == "multiview":
+        arrays = good.packed_views(draw())
+        count = len(arrays["offsets"]) - 1
+        np.savez(tmp_path / "v.npz", **(arrays | good.together([content] * count)))
+        path = str(tmp_path / "v.npz")
+    else:
+        files = good.scene(draw()) if reader == "transforms" else good.srn(draw())
+        changed = {k: content if k.endswith(".png") else x for k, x in files.items()}
+        path = str(tree(tmp_path / "s", changed))
+    refused(r"16-bit images go from 0 to 4,095, .*source.range", READERS[reader], path)
+    source = READERS[reader](path, range=(0.0, 4095.0))
+    assert source.data.tensor[0, 0, :, *HIGH].tolist() == [255] * 3
+    assert source.data.tensor[0, 0, :, 1, 1].tolist() == [0] * 3
+    assert source.summary.taken["range"] == "numbers from 0 to 4,095 (source.range)"
+
+
 # -- arrays and voxels
 
 

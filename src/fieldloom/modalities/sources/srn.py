@@ -11,6 +11,7 @@ from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.geometry.cameras import check_pose, opengl_from_opencv
 from fieldloom.modalities.sources.files import find_path
 from fieldloom.modalities.sources.folders import list_folder
+from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
@@ -35,6 +36,7 @@ def read_srn(
     limit: Limit = None,
     frame: Frame = "cameras",
     suggest: bool = True,
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """An object in the layout of SRN's ShapeNet cars and chairs, or a folder of such objects.
@@ -43,7 +45,7 @@ def read_srn(
     camera-to-world) and ``intrinsics.txt``: ``f cx cy 0`` first, ``height width`` last, perhaps
     with a ``1`` below it where the poses are world-to-camera.
     views: the number of views of each object that are used, the first ones.
-    frame, suggest: as of ``read_transforms``.
+    frame, suggest: as of ``read_transforms``. range: the numbers that become 0 and 1.
     Source: arXiv:1906.01618 and the layout of its data.
     """
     root = find_path(path)
@@ -58,7 +60,17 @@ def read_srn(
     for folder in track(folders, "reading cameras", len(folders), "objects"):
         scenes.append(_read_object(folder, views))
     return scenes_to_source(
-        modality, scenes, path, views, background, split, shuffle, frame, suggest, permit.large
+        modality,
+        scenes,
+        path,
+        views,
+        background,
+        split,
+        shuffle,
+        frame,
+        suggest,
+        permit.large,
+        given=range,
     )
 
 

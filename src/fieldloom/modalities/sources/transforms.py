@@ -16,6 +16,7 @@ from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.cameras import opengl_from_opencv
 from fieldloom.modalities.sources.files import find_path, resolve_inside
 from fieldloom.modalities.sources.folders import list_folder
+from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
@@ -118,6 +119,7 @@ def read_transforms(
     limit: Limit = None,
     frame: Frame = "cameras",
     suggest: bool = True,
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """A scene of Blender, instant-ngp or nerfstudio, or a folder of such scenes.
@@ -129,6 +131,7 @@ def read_transforms(
                 ``all`` is train, val and test, in this order. Frames in no list are passed over.
     convention: ``opencv`` poses (y down, looking along z) become OpenGL's.
     views:      the number of views of each scene that are used, the first ones.
+    range:      the numbers that become 0 and 1 (see ``numbers``).
     frame:      of a single scene. ``cameras``: its cameras suggest ``modality.frame``, so that it
                 may stand anywhere, in any unit. ``file``: the field sees the file's coordinates, as
                 it does those of a set.
@@ -148,7 +151,17 @@ def read_transforms(
     for folder in track(folders, "reading cameras", len(folders), "scenes"):
         scenes.append(_read_scene(folder, part, convention, views, permit.large))
     return scenes_to_source(
-        modality, scenes, path, views, background, split, shuffle, frame, suggest, permit.large
+        modality,
+        scenes,
+        path,
+        views,
+        background,
+        split,
+        shuffle,
+        frame,
+        suggest,
+        permit.large,
+        given=range,
     )
 
 

@@ -49,6 +49,7 @@ from fieldloom.modalities.sources.files import (
     read_offsets,
 )
 from fieldloom.modalities.sources.formats import Encoded, open_image
+from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split, choose, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
 from fieldloom.modalities.views import Views
@@ -101,6 +102,7 @@ def read_multiview(
     limit: Limit = None,
     frame: Frame = "cameras",
     suggest: bool = True,
+    range: Range = None,
     permit: Permit = NOTHING,
 ) -> Source:
     """An ``.npz`` of encoded images: view v of object j is image views * j + v.
@@ -110,7 +112,7 @@ def read_multiview(
     ``far``, or ``camera_radius`` around objects of a diagonal of 1.
     label: name of the array of labels, one for each object.
     views: the number of views of each object that are used, the first ones.
-    frame, suggest: as of ``read_transforms``.
+    frame, suggest: as of ``read_transforms``. range: the numbers that become 0 and 1.
     """
     file, name = read_npz(find_file(path)), quote_path(path)
     blobs = load_array(file, "data", "bytes", axes=(1,), large=permit.large)
@@ -132,12 +134,13 @@ def read_multiview(
     elif "camera_radius" in file:
         radius = _read_scalar(file, "camera_radius")
         bounds = max(0.0, radius - OBJECT_RADIUS), radius + OBJECT_RADIUS
+    views_of = np.arange(each)
     one = torch.tensor([focal, focal, width / 2, height / 2], dtype=torch.float64)
 
     def scene(j: int) -> Scene:
         images: list[NamedImage] = [
             (f"view {v} of object {j} of {name}", blobs[ends[i] : ends[i + 1]])
-            for v, i in enumerate(range(j * each, (j + 1) * each))
+            for v, i in zip(views_of, views_of + j * each, strict=True)
         ]
         poses = torch.from_numpy(c2w[j].astype(np.float64))
         sizes = [(height, width)] * each
@@ -158,6 +161,7 @@ def read_multiview(
         suggest,
         permit.large,
         labels,
+        range,
     )
 
 
@@ -173,8 +177,9 @@ def scenes_to_source(
     suggest: bool,
     large: bool,
     labels: Sequence[Any] | None = None,
+    given: Range = None,
 ) -> Source:
-    """Check the cameras and read the images of scenes, as a Source.
+    """Check the cameras and read the images of scenes, as a Source. given: ``source.range``.
 
     Raises InputError for scenes of too few views, and for cameras that do not fit their images.
     """
@@ -198,9 +203,10 @@ def scenes_to_source(
     bounds = [scene.bounds for scene in scenes]
     fit_frame = single and suggest and frame == "cameras" and modality.frame is None
     suggests = suggest_settings(c2w, intrinsics, modality.size, bounds, path, fit_frame)
-    data, sizes = _read_views(scenes, each, modality.size, background, large)
+    data, sizes, told = _read_views(scenes, each, modality.size, background, large, given)
     taken = {
         "size": _describe_views(each, modality.size, sizes),
+        **told,
         **({"part": scenes[0].part} if scenes[0].part else {}),
     }
     if suggest:
@@ -233,11 +239,17 @@ def _describe_views(each: int, size: Size, sizes: Sequence[Size]) -> str:
 
 
 def _read_views(
-    scenes: Sequence[Scene], each: int, size: Size, background: Background, large: bool
-) -> tuple[Tensor, list[Size]]:
+    scenes: Sequence[Scene],
+    each: int,
+    size: Size,
+    background: Background,
+    large: bool,
+    given: Range,
+) -> tuple[Tensor, list[Size], dict[str, str]]:
     """The first images of all scenes, read in parallel: uint8 (n, views, 3, height, width).
 
-    Also the size that each is stored in.
+    Also the size that each is stored in, and what is said of their numbers. given:
+    ``source.range``.
     """
     data = np.empty((len(scenes), each, 3, *size), np.uint8)
 
@@ -247,16 +259,16 @@ def _read_views(
         with open_image(file, name, large) as image, one_large_at_a_time(image):
             stored = image.height, image.width
             _check_proportions(name, stored, scene.sizes[number])
-            data[index] = _composite_and_resize(image, size, background, scales)
+            data[index] = _composite_and_resize(image, size, background, survey.scales)
             return stored
 
     indices, sizes = list(np.ndindex(len(scenes), each)), []
     named = [scenes[i].images[v] for i, v in indices]
-    scales = survey_images([name for name, _ in named], lambda i: named[i][1], large).scales
+    survey = survey_images([name for name, _ in named], lambda i: named[i][1], large, given)
     with ThreadPoolExecutor() as pool:
         for stored in track(pool.map(read, indices), "reading views", len(indices), "images"):
             sizes.append(stored)
-    return torch.from_numpy(data), sizes
+    return torch.from_numpy(data), sizes, survey.describe()
 
 
 def _check_proportions(name: str, stored: Size, full: tuple[float, float]) -> None:
