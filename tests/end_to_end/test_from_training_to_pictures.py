@@ -24,7 +24,8 @@ def test_from_training_to_pictures(cli, tmp_path):
     assert "skipped 1 unreadable images" in done.stderr
     folder = tmp_path / "mine"
     assert {p.name for p in folder.iterdir()} == {
-        "recipe.toml", "env.json", "data.json", "log.jsonl", "model.safetensors", "codes.safetensors"
+        "recipe.toml", "env.json", "data.json", "log.jsonl", "model.safetensors",
+        "codes.safetensors",
     }  # fmt: skip
     moved = tmp_path / "elsewhere" / "moved"
     shutil.move(folder, moved.parent / "x") if moved.parent.exists() else shutil.copytree(
