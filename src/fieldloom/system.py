@@ -158,13 +158,17 @@ class System(nn.Module):
             return torch.zeros(0, *self.family.code_shape, device=self.device)
         return torch.cat(found)
 
-    def signals(self, data: Data | Array, batch: int | None = None) -> Iterator[Signal]:
+    def signals(
+        self, data: Data | Array, batch: int | None = None, strict: bool = True
+    ) -> Iterator[Signal]:
         """The observations that an encoder finds the codes of data from, a few signals at a time.
 
         batch: the number of signals at a time; None: the micro-batch of training (fewer, if
         encoding sees more points than a step of training), or the batch of training where the codes
         of a batch depend on one another, or all data where the encoder itself divides them into
         batches. Data without an index get 0, 1, 2 ..., by which encoders seed random numbers.
+        strict: whether floats that do not lie in [0, 1] raise InputError; a job on many data leaves
+        out those that fail instead.
         """
         if not self.encodes:
             raise InputError("this run cannot encode: it was trained without an encoder.")
@@ -177,7 +181,8 @@ class System(nn.Module):
         size = batch or self.encode_batch_size(data)
         for first in range(0, len(data), size):
             part = data.part(slice(first, first + size))
-            check_range(part.tensor)
+            if strict:
+                check_range(part.tensor)
             yield self.modality.encoding(part)
 
     def encode_batch_size(self, data: Data) -> int:

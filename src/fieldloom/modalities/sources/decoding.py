@@ -257,7 +257,7 @@ def survey_images(
 
     with ThreadPoolExecutor() as pool:
         tried = pool.map(look, range(len(names)))
-        seen = list(track(tried, "looking at images", len(names), "images"))
+        seen = list(track(tried, "reading headers", len(names), "images"))
     facts = {i: x for i, x in enumerate(seen) if isinstance(x, Facts)}
     faults = {i: x for i, x in enumerate(seen) if isinstance(x, InputError)}
     return Survey(facts, faults, decide_scales(facts.values(), given))
