@@ -1,9 +1,10 @@
 """A stage: the order of signals, the learning rate."""
 
+import numpy as np
 import pytest
 import torch
 
-from fieldloom.engine.stage import Stage, order, rate_at
+from fieldloom.engine.stage import Stage, order, permute, rate_at
 from fieldloom.errors import InputError
 
 
@@ -21,6 +22,19 @@ def test_released_code_keeps_the_remainder_of_an_epoch():
     assert sizes == [4, 4, 2, 4, 4, 2]
     epoch = torch.cat([order(0, step, 10, 4, partial=True) for step in (3, 4, 5)])
     assert sorted(epoch.tolist()) == list(range(10))
+
+
+def test_an_epoch_is_permuted_once_and_as_ever():
+    permute.cache_clear()
+    for partial in (False, True):
+        for step in range(6):
+            found = order(5, step, 10, 4, partial)
+            whole = [np.random.default_rng((5, epoch)).permutation(10) for epoch in range(3)]
+            straight = np.concatenate(whole)[4 * step : 4 * step + 4]
+            parts = whole[step // 3][4 * (step % 3) : 4 * (step % 3) + 4]
+            assert found.tolist() == (parts if partial else straight).tolist()
+            found.zero_()  # the caller's own
+    assert permute.cache_info().misses <= 5  # epochs 0 to 2, and 0 to 1 again
 
 
 def test_rates():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -73,19 +74,21 @@ MOMENTS: Mapping[type, tuple[str, ...]] = {
 """What an optimizer keeps of each parameter: tensors of its shape, and the number of its steps."""
 
 
+@lru_cache(maxsize=2)  # a batch may cross the end of an epoch
+def permute(seed: int, epoch: int, count: int) -> Tensor:
+    """The order of an epoch's signals, which all its steps share: nobody may write into it."""
+    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(count))
+
+
 def order(seed: int, step: int, count: int, batch: int, partial: bool = False) -> Tensor:
     """Indices of a step's signals in the data: each epoch is a permutation by (seed, epoch)."""
-
-    def epoch(number: int) -> Tensor:
-        return torch.from_numpy(np.random.default_rng((seed, number)).permutation(count))
-
     if partial:
-        number, part = divmod(step, -(-count // batch))
-        return epoch(number)[part * batch : (part + 1) * batch]
+        epoch, part = divmod(step, -(-count // batch))
+        return permute(seed, epoch, count)[part * batch : (part + 1) * batch].clone()
     parts, first = [], step * batch
     while batch > 0:
-        number, start = divmod(first, count)
-        parts.append(epoch(number)[start : start + batch])
+        epoch, start = divmod(first, count)
+        parts.append(permute(seed, epoch, count)[start : start + batch])
         first, batch = first + len(parts[-1]), batch - len(parts[-1])
     return torch.cat(parts)
 
