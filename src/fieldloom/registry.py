@@ -183,15 +183,19 @@ def register(kind: str, name: str, part: Callable[..., Any]) -> None:
     _registered[kind, name] = part
 
 
-def offered_parts(kind: str) -> dict[str, EntryPoint | Callable[..., Any]]:
-    """Parts of a kind beyond the package's own: registered ones, and installed packages'."""
-    installed = {
-        entry.name.removeprefix(f"{kind}."): entry
-        for entry in entry_points(group=GROUP)
-        if entry.name.startswith(f"{kind}.")
-    }
-    own = {name: part for (of, name), part in _registered.items() if of == kind}
-    return installed | own
+Offered = EntryPoint | Callable[..., Any]
+
+
+def list_offered() -> dict[str, dict[str, Offered]]:
+    """Kind -> name -> a part beyond the package's own: registered ones, and installed packages'."""
+    offered: dict[str, dict[str, Offered]] = {}
+    for entry in entry_points(group=GROUP):
+        kind, dot, name = entry.name.partition(".")
+        if dot:
+            offered.setdefault(kind, {})[name] = entry
+    for (kind, name), part in _registered.items():
+        offered.setdefault(kind, {})[name] = part
+    return offered
 
 
 def find(
@@ -210,7 +214,8 @@ def find(
             )
         return table[name]
     alike = [other for other, own in tables.items() if own is table]  # a start is an encoder
-    others = {key: part for other in alike for key, part in offered_parts(other).items()}
+    offered = list_offered()
+    others = {key: part for other in alike for key, part in offered.get(other, {}).items()}
     if name in others:
         found: Any = others[name]
         if isinstance(found, EntryPoint):

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from clouds import NAMES, ellipsoids, normal
@@ -51,7 +52,7 @@ def test_published_jsd():
         )
     nodes = cloud_sets._nodes(8)
     np.testing.assert_allclose(nodes, v["grid_res8"].numpy(), atol=1e-7)
-    counts = cloud_sets._histogram(v["ref"], cloud_sets.KDTree(nodes)) * v["ref"].numel() / 3
+    counts = cloud_sets._histogram(v["ref"], KDTree(nodes)) * v["ref"].numel() / 3
     np.testing.assert_allclose(counts, v["count_ref_res8"].numpy())
 
 

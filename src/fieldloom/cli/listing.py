@@ -47,6 +47,11 @@ def info(run: RunArgument) -> None:
     console().print(table)
 
 
+PLURALS = {"modality": "modalities", "penalty": "penalties"}
+SAME = ("start", "unseen")
+"""Kinds whose parts are those of another kind: encoders."""
+
+
 def list_(
     what: Annotated[
         str | None, typer.Argument(help="fields, conditioners, ... optimizers, schedules, recipes.")
@@ -57,17 +62,14 @@ def list_(
 
     groups: dict[str, Any] = {"recipes": recipe.list_recipes()}
     if what != "recipes":
-        from fieldloom.assembly import TABLES
-        from fieldloom.engine.stage import OPTIMIZERS
-        from fieldloom.metrics.features import DETECTORS
-        from fieldloom.registry import offered_parts
-        from fieldloom.settings import SCHEDULES
+        from fieldloom.names import OTHERS, read_kinds, read_table
+        from fieldloom.registry import list_offered
 
-        own = {k: v for k, v in TABLES.items() if k not in ("start", "unseen")}
-        tables = {kind: {**table, **offered_parts(kind)} for kind, table in own.items()}
-        plurals = {"modality": "modalities", "penalty": "penalties"}
-        groups |= {plurals.get(kind, f"{kind}s"): table for kind, table in tables.items()}
-        groups |= {"optimizers": OPTIMIZERS, "schedules": SCHEDULES, "detectors": DETECTORS}
+        offered = list_offered()
+        for kind, table in read_kinds().items():
+            if kind not in SAME:
+                groups[PLURALS.get(kind, f"{kind}s")] = table | offered.get(kind, {})
+        groups |= {name: read_table(*place) for name, place in OTHERS.items()}
     if what is not None and what not in groups:
         raise unknown("list", what, groups)
     for group in [what] if what else groups:
@@ -81,10 +83,8 @@ def list_(
 
 
 def describe(entry: Any) -> str:
-    """What an entry is: the first sentences of its docstring, or the package that offers it."""
+    """The first sentences of an entry's docstring, or the package that offers it."""
     if isinstance(entry, EntryPoint):
         return f"of an installed package, {entry.value}"
-    if isinstance(entry, str):
-        return entry
-    text = getattr(entry, "func", entry).__doc__ or ""
+    text = entry if isinstance(entry, str) else getattr(entry, "func", entry).__doc__ or ""
     return " ".join(text.strip().partition("\n\n")[0].split())

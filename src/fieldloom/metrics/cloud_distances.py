@@ -10,19 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial import KDTree
-from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from fieldloom.errors import InputError, unknown
 from fieldloom.progress import track
+
+if TYPE_CHECKING:  # scipy is imported by what needs it: it takes half as long as torch
+    from scipy.spatial import KDTree
 
 # Sizes are checked by hand, so that two sets that do not fit are an error in words.
 Clouds = Float[Tensor, "_ _ _"]
@@ -183,6 +183,8 @@ def _pairs(
 
 
 def _tree(cloud: ndarray) -> KDTree:
+    from scipy.spatial import KDTree
+
     return KDTree(cloud, leafsize=LEAF)
 
 
@@ -199,6 +201,9 @@ def _chamfer(a: KDTree, b: KDTree, squared: bool) -> float:
 
 
 def _emd(a: ndarray, b: ndarray, squared: bool) -> float:
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
     cost = cdist(a, b, "sqeuclidean" if squared else "euclidean")
     # fsum is exact in any order: the distance from a to b equals that from b to a.
     return math.fsum(cost[linear_sum_assignment(cost)]) / len(a)

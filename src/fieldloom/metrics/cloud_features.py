@@ -8,7 +8,6 @@ from itertools import product
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from fieldloom.errors import InputError
@@ -104,6 +103,8 @@ def _quantiles(points: Tensor) -> Tensor:
 
 def _gaps(points: Tensor) -> Tensor:
     """The distance of every point to the nearest other one of its cloud: (n, points)."""
+    from scipy.spatial import KDTree
+
     found = [KDTree(cloud).query(cloud, 2)[0][:, 1] for cloud in points.numpy()]
     return torch.from_numpy(np.stack(found))
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from fieldloom.errors import InputError
 from fieldloom.metrics.cloud_distances import Clouds, check_complete, find_failures
+
+if TYPE_CHECKING:  # scipy is imported by what needs it: it takes half as long as torch
+    from scipy.spatial import KDTree
 
 # Sizes are checked by hand, so that two sets that do not fit are an error in words.
 Distances = Float[Tensor, "_ _"]
@@ -92,6 +95,8 @@ def jsd(sample: Clouds, reference: Clouds, resolution: int = 28) -> float:
     points count at the border as in published code, and a warning gives their fraction.
     Source: arXiv:1707.02392.
     """
+    from scipy.spatial import KDTree
+
     if resolution < 2:
         raise InputError(f"resolution = {resolution}: the grid needs at least 2 nodes an axis.")
     lost = find_failures(sample)

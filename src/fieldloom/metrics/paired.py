@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from fieldloom.errors import InputError
@@ -23,6 +22,8 @@ def psnr(predicted: Signals, true: Signals) -> PerSignal:
 
 def ssim(predicted: Signals, true: Signals) -> PerSignal:
     """Structural similarity, at most 1 (Wang et al., 2004); its window: see ``ssim_protocol``."""
+    from skimage.metrics import structural_similarity  # late: importing it takes long
+
     side = _window(tuple(true.shape[2:]))
     window = {"win_size": side} if side < 11 else {"gaussian_weights": True, "sigma": 1.5}
     scores = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from jaxtyping import Float, Int
 from numpy import ndarray
-from sklearn.svm import SVC
 from torch import Tensor
 
 from fieldloom.errors import InputError
@@ -22,6 +21,8 @@ class Classifier:
     """
 
     def __init__(self, data: Samples, labels: Labels) -> None:
+        from sklearn.svm import SVC  # late: importing it takes long
+
         if len(labels.unique()) < 2:
             raise InputError("The data hold fewer than 2 classes: a classifier needs at least 2.")
         self.model = SVC(kernel="rbf", gamma="scale")
