@@ -22,6 +22,7 @@ LEVELS = [
         "arguments",
         "interpolation",
         "atomic",
+        "names",
     ],
     ["nn", "metrics", "geometry", "export"],
     ["fields", "renderers", "modalities", "settings"],
@@ -118,6 +119,7 @@ def test_only_these_touch_the_disk_or_name_a_device():
     """open, read_text and friends, and the names of devices, stay where the design puts them."""
     disk = {
         "atomic",
+        "names",
         "cli",
         "recipe",
         "memory",
@@ -154,7 +156,7 @@ def test_no_drawers():
 KINDS_OF_DATA = {"Grid", "Points", "Views", "Voxels"}
 READERS = {
     "recipe.py", "aliases.py", "settings.py", "assembly.py", "preparation.py", "inspection.py",
-    "engine/run.py", "engine/provenance.py", "engine/inherit.py",
+    "engine/run.py", "engine/provenance.py", "engine/inherit.py", "engine/glance.py",
 }  # fmt: skip
 """Modules that read the raw recipe; all others ask ``System.settings``."""
 

@@ -16,9 +16,10 @@ from fieldloom.assembly import assemble, objective_of
 from fieldloom.codes import bulk
 from fieldloom.engine import device as devices
 from fieldloom.engine.inherit import check_donor, inherit
+from fieldloom.engine.layout import DATA, SHARDS
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
-from fieldloom.engine.run import DATA, FINGERPRINTED, SHARDS, Run
+from fieldloom.engine.run import FINGERPRINTED, Run, sizes_of
 from fieldloom.engine.training_memory import check_training_memory
 from fieldloom.errors import InputError, Interrupted
 from fieldloom.modalities.sources import Source
@@ -121,6 +122,7 @@ def begin_run(system: System, run: Run, device: torch.device, fields: str | Path
     The recipe is written last, since a folder without one is no run.
     """
     about = devices.environment(device) | {"command": sys.argv[1:]}
+    about["sizes"] = sizes_of(system).model_dump()  # until there are weights, which tell their own
     if fields is not None and run.folder.resolve() == Path(fields).resolve():
         raise InputError(f"--fields: '{fields}' is this very run; --resume goes on with it.")
     if fields is not None:

@@ -26,8 +26,9 @@ def fails(cli, status, sentence, *arguments, cwd=None):
     assert sentence in lines[0]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "fields"]])
-def test_quick_answers_do_not_import_torch(words):
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "fields"], ["info", "RUN"]])
+def test_quick_answers_do_not_import_torch(words, tiny_run):
+    words = [str(tiny_run) if word == "RUN" else word for word in words]
     program = f"import sys; sys.argv = ['fieldloom', *{words}]\nimport fieldloom.cli as c\n"
     program += "try: c.main()\nexcept SystemExit as end: print(end.code)\n"
     program += "print('torch' in sys.modules or 'scipy' in sys.modules)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,40 +11,52 @@ from fieldloom.cli.console import cell, console, say
 from fieldloom.cli.options import RunArgument, permit
 from fieldloom.errors import unknown
 
+if TYPE_CHECKING:
+    from fieldloom.engine.glance import State
+
 
 def info(run: RunArgument) -> None:
     """The state of a run: its recipe, finished stages, parts and sizes."""
     from rich.table import Table
 
-    from fieldloom.assembly import assemble
-    from fieldloom.engine.run import Run
-    from fieldloom.metrics.cost import count_field_weights, count_parameters
+    from fieldloom.engine.glance import glance
 
-    folder = Run(run).require()
-    if folder.has_model:
-        system = folder.read_system("cpu", permit())
-    else:  # the first stage is not finished yet
-        system = assemble(folder.read_recipe(), permit())
-    settings, log = system.settings, folder.read_log()
-    part = lambda section: settings.parts.get(section, "none")
+    state = glance(run) or read_state(run)
+    parts, sizes = state.parts, state.sizes
     rows = {
-        "recipe": settings.title or "-",
-        "paper": settings.paper or "-",
-        "seed": settings.seed,
-        "finished stages": ", ".join(system.finished) or "none",
-        "field, conditioner": f"{part('field')} x {part('conditioner')}",
-        "encoder, prior": f"{part('encoder')} x {part('prior')}",
-        "code": f"{system.family.code_shape[0]} x {system.family.code_shape[1]}",
-        "learnable parameters": f"{count_parameters(system.family):,}",
-        "inference parameters": f"{count_field_weights(system.family.field.slots):,}",
-        "prior's parameters": f"{count_parameters(system.prior):,}" if system.prior else "-",
-        "signals, classes": f"{settings.signals}, {settings.classes}",
-        "last line of the log": log[-1] if log else "-",
+        "recipe": state.title,
+        "paper": state.paper,
+        "seed": state.seed,
+        "finished stages": ", ".join(state.finished) or "none",
+        "field, conditioner": f"{parts['field']} x {parts['conditioner']}",
+        "encoder, prior": f"{parts['encoder']} x {parts['prior']}",
+        "code": " x ".join(map(str, sizes.code)),
+        "learnable parameters": f"{sizes.learnable:,}",
+        "inference parameters": f"{sizes.inference:,}",
+        "prior's parameters": "-" if sizes.prior is None else f"{sizes.prior:,}",
+        "signals, classes": f"{state.signals}, {state.classes}",
+        "last line of the log": state.log[-1] if state.log else "-",
     }
     table = Table(show_header=False, box=None)
     for key, value in rows.items():
         table.add_row(key, cell(value))
     console().print(table)
+
+
+def read_state(run: str) -> State:
+    """The state of a run whose files do not tell it: its system is read, or made where untrained.
+
+    Raises InputError where it is none, or damaged.
+    """
+    from fieldloom.assembly import assemble
+    from fieldloom.engine.glance import state_of
+    from fieldloom.engine.run import Run, sizes_of
+
+    folder = Run(run).require()
+    recipe = folder.read_recipe()
+    trained = folder.has_model
+    system = folder.read_system("cpu", permit()) if trained else assemble(recipe, permit())
+    return state_of(recipe, system.finished, sizes_of(system), folder.read_log())
 
 
 PLURALS = {"modality": "modalities", "penalty": "penalties"}

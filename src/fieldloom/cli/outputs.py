@@ -42,8 +42,8 @@ def with_suffix(path: Path, suffix: str) -> Path:
 
 def check_not_own(path: Path) -> None:
     """Raise InputError for the files that a run consists of: recipe, weights, codes, state, log."""
+    from fieldloom.engine.layout import RECIPE, RESERVED
     from fieldloom.engine.lock import NAME
-    from fieldloom.engine.run import RECIPE, RESERVED
 
     for named in (path.absolute(), path.resolve()):
         for part in (named, *named.parents):

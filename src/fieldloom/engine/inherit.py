@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fieldloom.engine.layout import MODEL
 from fieldloom.engine.loop import load_weights
 from fieldloom.engine.provenance import FIELD, stage_settings
-from fieldloom.engine.run import MODEL, Run
+from fieldloom.engine.run import Run
 from fieldloom.errors import InputError, quote
 from fieldloom.recipe import Recipe
 from fieldloom.system import System

@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fieldloom.engine.tensors import digest
 from fieldloom.errors import InputError
 from fieldloom.recipe import STAGES, Recipe
-from fieldloom.system import System
+
+if TYPE_CHECKING:  # torch is imported by what needs it
+    from fieldloom.system import System
 
 FIELD = (
     "seed", "data", "modality", "renderer", "loss", "field", "conditioner", "encoder", "objective",
@@ -52,6 +53,8 @@ def fingerprint(value: Any) -> str:
 
 def fingerprint_weights(system: System) -> str:
     """The fingerprint of the weights of a system's family and encoder, which codes depend on."""
+    from fieldloom.engine.tensors import digest
+
     seen = hashlib.blake2b(digest_size=8)
     for module in (system.family, system.encoder):
         for name, tensor in sorted(module.state_dict().items()):

@@ -29,31 +29,36 @@ from torch import Tensor
 from fieldloom import atomic
 from fieldloom.assembly import assemble
 from fieldloom.engine import device as devices
+from fieldloom.engine.layout import (
+    CODES,
+    ENV,
+    LOG,
+    MODEL,
+    RECIPE,
+    RESERVED,
+    SHARDS,
+    STATE,
+)
 from fieldloom.engine.log import append_line, read_lines
 from fieldloom.engine.loop import State, load_weights
 from fieldloom.engine.provenance import FIELD, check_made_by, fingerprint_weights, provenance
 from fieldloom.engine.schemas import (
     Checkpoint,
     ModelNumbers,
+    Sizes,
     parse_json,
     read_text,
 )
 from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
 from fieldloom.errors import InputError
+from fieldloom.metrics.cost import count_field_weights, count_parameters
 from fieldloom.modalities.sources.files import locate, path_to_text
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import FORMAT, Recipe, dump, read_file, resolve
 from fieldloom.system import System
 
-RECIPE, MODEL, CODES, STATE, LOG, ENV, DATA = (
-    "recipe.toml", "model.safetensors", "codes.safetensors", "state.safetensors", "log.jsonl",
-    "env.json", "data.json",
-)  # fmt: skip
 FINGERPRINTED = 2
 """The first format of a run's recipe whose files all carry fingerprints."""
-SHARDS = "codes"
-RESERVED = (RECIPE, MODEL, CODES, STATE, LOG, ENV, DATA, SHARDS)
-"""Names that only training writes: no other verb may write such a file in a run."""
 
 
 class TrainingCodes(NamedTuple):
@@ -148,7 +153,7 @@ class Run:
     # -- weights
 
     def write_system(self, system: System) -> None:
-        numbers = {"finished": system.finished}
+        numbers = {"finished": system.finished, "sizes": sizes_of(system).model_dump()}
         made_by = provenance(system.stored_recipe)
         write_tensors(self.inside(MODEL), system.state_dict(), numbers, made_by)
 
@@ -360,6 +365,17 @@ class Run:
             with suppress(InputError):  # a damaged one raises where it is read
                 if numbers_of(Checkpoint, read_tensors(path), path).stage in finished:
                     self.drop_state()
+
+
+def sizes_of(system: System) -> Sizes:
+    """The sizes of a system's codes, family and prior."""
+    tokens, width = system.family.code_shape
+    return Sizes(
+        code=[tokens, width],
+        learnable=count_parameters(system.family),
+        inference=count_field_weights(system.family.field.slots),
+        prior=None if system.prior is None else count_parameters(system.prior),
+    )
 
 
 def save(system: System, folder: str | Path) -> Path:

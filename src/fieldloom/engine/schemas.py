@@ -29,10 +29,23 @@ class Provenance(RootModel[dict[Word, Word]]):
     """What made a file: name -> fingerprint."""
 
 
+class Sizes(Schema):
+    """The sizes of a system: tokens and width of a code, and numbers of weights.
+
+    learnable: parameters of the family; inference: weights of one field; prior: its parameters.
+    """
+
+    code: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    learnable: Count
+    inference: Count
+    prior: Count | None
+
+
 class ModelNumbers(Schema):
-    """Numbers of ``model.safetensors``."""
+    """Numbers of ``model.safetensors``. sizes: None in files of old versions."""
 
     finished: list[StageName] = []
+    sizes: Sizes | None = None
 
 
 class Checkpoint(Schema):
