@@ -6,15 +6,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fieldloom.assembly import assemble, objective_of
 from fieldloom.codes import bulk
 from fieldloom.engine import device as devices
+from fieldloom.engine.feed import Feed
 from fieldloom.engine.inherit import check_donor, inherit
 from fieldloom.engine.layout import DATA, SHARDS
 from fieldloom.engine.lock import hold_lock
@@ -23,15 +25,16 @@ from fieldloom.engine.run import FINGERPRINTED, Run, sizes_of
 from fieldloom.engine.training_memory import check_training_memory
 from fieldloom.errors import InputError, Interrupted
 from fieldloom.modalities.sources import Source
-from fieldloom.objectives import AnyBatch, CodeBatch, CodecLoss, Objective, PriorLoss
+from fieldloom.objectives import CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
 from fieldloom.recipe import STAGES, Recipe, merge, resolve
 from fieldloom.settings import Stage
 from fieldloom.system import System
-from fieldloom.types import Batch
+from fieldloom.types import Batch, Data
 
 StageName = Literal["field", "codec", "prior", "all"]
+Moved = TypeVar("Moved", Data, Batch)
 
 
 def train(
@@ -194,16 +197,48 @@ def train_field(
     """Train the stage ``field``: family and encoder, by the recipe's objective."""
     training = Training(objective_of(system), stage, STAGES.index("field"))
 
-    def fetch(indices: Tensor) -> Batch:
-        data = replace(source.take(source.train[indices]), index=indices)
-        keep_grid = system.encoder.reads_grid
-        if stage.points is None or keep_grid:
-            data = data.to(device)  # otherwise only the few points move: the data may be huge
-        observe = system.modality.observe
-        batch = observe(data, stage.points, together=stage.together, keep_grid=keep_grid)
-        return batch.to(device)
+    feed = feed_data(system, source, stage, device)
+    _run_stage("field", system, training, feed, len(source.train), run, device)
 
-    _run_stage("field", system, training, fetch, len(source.train), run, device)
+
+def feed_data(system: System, source: Source, stage: Stage, device: torch.device) -> Feed[Any]:
+    """How the data of the training part come to the device: they stay there, or are read ahead."""
+    keep_grid, observe = system.encoder.reads_grid, system.modality.observe
+    observed = partial(observe, points=stage.points, together=stage.together, keep_grid=keep_grid)
+    few = stage.points is not None and not keep_grid
+
+    def move(held: Moved) -> Moved:
+        return held.map(lambda x: devices.send(x, device))
+
+    def read(indices: Tensor, generator: Generator | None) -> Data | Batch:
+        data = replace(source.take(source.train[indices]), index=indices)
+        # only the few points move where there are few: the data may be huge
+        held: Any = observed(data, generator=generator) if few else data
+        return held.map(lambda x: devices.pin(x, device))
+
+    def send(held: Any) -> Batch:
+        return move(held) if few else observed(move(held))
+
+    kept = replace(source.data, surface=None)  # which is for evaluation only
+    if not isinstance(kept.values, Tensor) or not devices.holds(device, size_of(kept, source)):
+        return Feed(read, send, devices.steps_ahead(device))
+    whole = kept.part(source.train).to(device)
+    return Feed(
+        lambda indices, generator: indices,
+        lambda indices: observed(take_there(whole, indices, device)),
+    )
+
+
+def size_of(data: Data, source: Source) -> int:
+    """The bytes of the training part of a source's data that are in memory."""
+    return sum(x[:1].nbytes for x in [data.tensor, *data.extras().values()]) * len(source.train)
+
+
+def take_there(whole: Data, indices: Tensor, device: torch.device) -> Data:
+    """Some of the data that are on a device, which is not waited for."""
+    there = devices.send(devices.pin(indices, device), device)
+    one = slice(int(indices[0]), int(indices[0]) + 1)  # an index on the device would be waited for
+    return replace(whole.part(one if len(indices) == 1 else there), index=there)
 
 
 def train_prior(
@@ -252,18 +287,19 @@ def train_on_codes(
     codes = codes.to(device)
     labels = None if labels is None else labels.to(device)
 
-    def fetch(indices: Tensor) -> CodeBatch:
-        indices = indices.to(device)
+    def send(indices: Tensor) -> CodeBatch:
+        indices = devices.send(devices.pin(indices, device), device)
         return CodeBatch(codes[indices], None if labels is None else labels[indices])
 
-    _run_stage(name, system, training, fetch, len(codes), run, device)
+    feed = Feed(lambda indices, generator: indices, send)
+    _run_stage(name, system, training, feed, len(codes), run, device)
 
 
 def _run_stage(
     name: str,
     system: System,
     training: Training,
-    fetch: Callable[[Tensor], AnyBatch],
+    feed: Feed[Any],
     count: int,
     run: Run,
     device: torch.device,
@@ -275,7 +311,7 @@ def _run_stage(
     loop(
         name,
         training,
-        fetch,
+        feed,
         count,
         seed=system.settings.seed,
         micro=training.stage.micro or training.stage.batch,

@@ -128,7 +128,11 @@ class Signal:
         return self._map(lambda x: x[signals])
 
     def to(self, device: torch.device | str) -> Signal:
-        return self._map(lambda x: x.to(device))
+        return self.map(lambda x: x.to(device))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Signal:
+        """Every tensor changed; what all signals share is changed once, and stays shared."""
+        return self._map(lambda x: _change_shared(x, change))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Signal:
         changed: dict[str, Any] = {
@@ -137,6 +141,12 @@ class Signal:
             if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **changed)
+
+
+def _change_shared(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """A tensor changed; of one whose rows are the same in memory only the first, for all."""
+    shared = x.ndim > 1 and len(x) > 1 and x.stride(0) == 0
+    return change(x[:1]).expand_as(x) if shared else change(x)
 
 
 @dataclass(frozen=True)
@@ -160,10 +170,14 @@ class Batch:
         return Batch(context, self.target.part(signals))
 
     def to(self, device: torch.device | str) -> Batch:
-        context = self.context.to(device)
+        return self.map(lambda x: x.to(device))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Every tensor changed; a target that is the context stays so."""
+        context = self.context.map(change)
         if self.target is self.context:
             return Batch(context, context)
-        return Batch(context, self.target.to(device))
+        return Batch(context, self.target.map(change))
 
 
 @runtime_checkable
@@ -398,8 +412,11 @@ class Data:
         return found
 
     def to(self, device: torch.device | str) -> Data:
-        move = lambda x: x.to(device)
-        return self._replace(move(self.tensor), move)
+        return self.map(lambda x: x.to(device))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Data:
+        """Every tensor changed; lazy values are read."""
+        return self._replace(change(self.tensor), change)
 
     def as_float(self) -> Data:
         """Values as floats in [0, 1]."""

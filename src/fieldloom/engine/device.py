@@ -62,6 +62,43 @@ def micro_batch(device: torch.device, batch: int, points: int, width: int) -> in
     return math.ceil(batch / rounds)
 
 
+def reads_at_once(device: torch.device) -> bool:
+    """Whether a number is there as soon as it is computed, so that reading it waits for nothing."""
+    return device.type == "cpu"
+
+
+RESIDENT = 1 / 4
+"""The share of an accelerator's free memory that data may take which stay on it."""
+AHEAD = 4
+"""How many steps are read ahead for an accelerator, of data that do not stay on it."""
+
+
+def holds(device: torch.device, size: int) -> bool:
+    """Whether data of this many bytes are worth keeping on a device, and fit."""
+    if device.type == "cpu":
+        return False  # they are there
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else total_memory()
+    return size <= RESIDENT * free
+
+
+def steps_ahead(device: torch.device) -> int:
+    """How many steps a thread should read ahead of a device."""
+    return 0 if device.type == "cpu" else AHEAD
+
+
+def pin(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor that the device can copy while the program goes on; as it is, where it cannot."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor
+    with torch.cuda.device(device):
+        return tensor.pin_memory()
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device; one that is pinned is copied while the program goes on."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -2,23 +2,26 @@
 
 Everything in it is a function of (seed, step): the order of the data, the random numbers of a step,
 the learning rate. So a run that was interrupted goes on as if it had not been.
+
+An accelerator runs behind the program, and a number that is read waits for it. So losses and norms
+stay there, and are read where a line is logged, at checkpoints and at stops.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fieldloom import stopping
-from fieldloom.engine.device import autocast
-from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, order, rate_at, seed_everything
+from fieldloom.engine.device import autocast, reads_at_once
+from fieldloom.engine.feed import Feed, feed_steps, fetch_step
+from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.objectives import AnyBatch, Objective
 from fieldloom.progress import Progress
@@ -48,6 +51,19 @@ class Group:
         return type(self.optimizer)
 
 
+class Unread(NamedTuple):
+    """What a player's step must be judged by, still on the device."""
+
+    step: int
+    player: str
+    loss: Tensor
+    norm: Tensor
+
+
+MOST_UNREAD = 64
+"""Players' steps that may be unread: a loss that is no number is found that late."""
+
+
 class Training:
     """An objective, its optimizers and averaged weights, and the steps that are done.
 
@@ -56,6 +72,7 @@ class Training:
 
     def __init__(self, objective: Objective, stage: Stage, tag: int = 0) -> None:
         self.objective, self.stage, self.step, self.tag = objective, stage, 0, tag
+        self.unread: list[Unread] = []
         self.players: dict[str, list[Group]] = {
             player: [self._group(name, ps) for name, ps in groups.items() if ps]
             for player, groups in objective.players.items()
@@ -93,13 +110,14 @@ class Training:
 
     def advance(
         self, batch: AnyBatch, micro: int, seed: int, device: torch.device
-    ) -> dict[str, float]:
-        """One step of every player on a batch; returns numbers for the log.
+    ) -> dict[str, Tensor]:
+        """One step of every player on a batch; returns numbers for the log, still on the device.
 
-        micro: signals of a micro-batch, whose gradients are accumulated. Raises FieldloomError,
-        before any weight changes, on a loss that is no number.
+        micro: signals of a micro-batch, whose gradients are accumulated. On a device that
+        ``reads_at_once``, raises FieldloomError on a loss that is no number, before any weight
+        changes; on others ``check`` does, later.
         """
-        logs: dict[str, float] = {}
+        logs: dict[str, Tensor] = {}
         if int(self.paused.get("size", micro)) != micro:  # paused in micro-batches of another size
             self.paused = {}
         for number, (player, groups) in enumerate(self.players.items()):
@@ -117,20 +135,34 @@ class Training:
                 (loss * fraction).backward(inputs=parameters)
                 for name, value in {**numbers, "objective": loss.detach()}.items():
                     totals[name] = totals.get(name, 0) + value * fraction
-            means = {name: float(value) for name, value in totals.items()}
-            grad_norm = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
-            if not (math.isfinite(means["objective"]) and torch.isfinite(grad_norm)):
-                raise FieldloomError(
-                    f"the loss of '{player}' became {means['objective']} (its gradient "
-                    f"{grad_norm:.3g}) at step {self.step}: its batch was {batch.describe()}. "
-                    "Train again with a smaller learning rate, or clip the gradient (train.*.clip)."
-                )
+            norm = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+            self.unread.append(Unread(self.step, player, totals["objective"], norm))
+            if reads_at_once(device):
+                self.check(lambda step: batch)
             self._optimizer_step(groups, len(batch))
             prefix = "" if len(self.players) == 1 else f"{player}."
-            logs |= {f"{prefix}{name}": value for name, value in means.items()}
+            logs |= {f"{prefix}{name}": value for name, value in totals.items()}
         self._update_average()
         self.step += 1
         return logs
+
+    def check(self, fetch: Callable[[int], AnyBatch]) -> None:
+        """Read what is unread. Raises FieldloomError for the first loss that was no number.
+
+        fetch: the batch of a step, which the message describes.
+        """
+        unread, self.unread = self.unread, []
+        if not unread:
+            return
+        fine = torch.stack([one.loss.isfinite() & one.norm.isfinite() for one in unread])
+        if all(fine.tolist()):
+            return
+        step, player, loss, norm = unread[fine.tolist().index(False)]
+        raise FieldloomError(
+            f"the loss of '{player}' became {float(loss)} (its gradient {norm:.3g}) at step "
+            f"{step}: its batch was {fetch(step).describe()}. "
+            "Train again with a smaller learning rate, or clip the gradient (train.*.clip)."
+        )
 
     def _begin(self, player: int, parameters: list[nn.Parameter]) -> tuple[int, dict[str, Tensor]]:
         """How many micro-steps of a player were done before it paused, and their log's totals.
@@ -288,7 +320,7 @@ def summarize(numbers: Mapping[str, float]) -> str:
 def loop(
     title: str,
     training: Training,
-    fetch: Callable[[Tensor], AnyBatch],
+    feed: Feed[Any],
     count: int,
     *,
     seed: int,
@@ -299,35 +331,47 @@ def loop(
 ) -> None:
     """Train to the last step of the stage.
 
-    fetch: indices in the data (batch,) -> a batch on the device; what it samples comes from torch's
-           generator, seeded with (seed, step). save: writes a checkpoint; log: writes a line.
+    feed: how the batch of a step comes to the device, from ``count`` data. save: writes a
+          checkpoint; log: writes a line.
 
     Raises Interrupted, after a checkpoint, where the user asks to stop; FieldloomError on a loss
-    that is no number.
+    that is no number, after which nothing is saved.
     """
     stage, objective = training.stage, training.objective
     objective.train()
     began, first = time.monotonic(), training.step
     micro = micro if objective.independent else stage.batch
-    with Progress(title, stage.steps, first) as progress, stopping.stoppable():
-        while training.step < stage.steps:
-            indices = order(seed, training.step, count, stage.batch, stage.partial)
-            seed_everything(seed, training.tag, training.step, 0, 0)
+    batches = feed_steps(feed, stage, seed, training.tag, range(first, stage.steps), count)
+    numbers: dict[str, float] = {}
+
+    def fetch(step: int) -> AnyBatch:
+        batches.close()  # two threads must not read the data
+        return fetch_step(feed, stage, seed, training.tag, step, count)
+
+    def checkpoint() -> None:
+        training.check(fetch)
+        save(training.state())
+
+    with Progress(title, stage.steps, first) as progress, stopping.stoppable(), closing(batches):
+        for batch in batches:
             try:
-                numbers = training.advance(fetch(indices), micro, seed, device)
+                found = training.advance(batch, micro, seed, device)
             except stopping.Paused:
-                save(training.state())
+                checkpoint()
                 within = f"stopped within step {training.step + 1} of {stage.steps}"
                 raise Interrupted(within) from None
-            done = training.step
+            done, last = training.step, training.step == stage.steps
+            logs, stops = done % stage.log_every == 0 or last, stopping.stop_requested()
+            if logs or reads_at_once(device) or len(training.unread) >= MOST_UNREAD:
+                training.check(fetch)
+                numbers = {name: float(value) for name, value in found.items()}
             progress.update(done, summarize(numbers))
-            last = done == stage.steps
-            if done % stage.log_every == 0 or last:
+            if logs:
                 seconds = (time.monotonic() - began) / (done - first)
                 log({"stage": title, "step": done, **numbers, "seconds_a_step": round(seconds, 5)})
-            if (done % stage.save_every == 0 and not last) or stopping.stop_requested():
-                save(training.state())
-            if stopping.stop_requested():
+            if (done % stage.save_every == 0 and not last) or stops:
+                checkpoint()
+            if stops:
                 raise Interrupted(f"stopped after step {done} of {stage.steps}")
     training.finish()
     objective.eval()

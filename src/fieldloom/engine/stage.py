@@ -98,7 +98,12 @@ def seed_everything(*key: int) -> None:
 
     Players and micro-steps count from 1; 0, 0 is for what the data of the step are sampled by.
     """
-    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(seed_of(*key))
+
+
+def seed_of(*key: int) -> int:
+    """One seed of a key, below 2^63."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
 def rate_at(step: int, stage: Stage, schedule: str) -> float:

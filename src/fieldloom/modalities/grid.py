@@ -21,6 +21,7 @@ from fieldloom.modalities.modality import (
     Modality,
     Range,
     Resolution,
+    find_device,
     index_of,
     sizes_of,
     spread,
@@ -130,6 +131,7 @@ class Grid(Modality):
         self.coord_dim, self.extent = 3 if sphere else axes, coords.high - coords.low
         self.kind = {1: "audio", 2: "images", 3: "video"}.get(axes, "grids")
         super().__init__(range)
+        self._kept: dict[str, tuple[Any, Any]] = {}
         self.formats: tuple[str, ...] = media.formats(axes, channels)
         self.context, self.partial = context, context != Context()
         self.axes: tuple[int, ...] = self.size
@@ -163,7 +165,7 @@ class Grid(Modality):
         index = index_of(data)
         if points is None or points >= math.prod(axes):
             seen = self.normalize(values.flatten(2).mT)
-            coords = self.grid(axes).to(seen).expand(batch, -1, -1)
+            coords = self._grid_like(seen, axes).expand(batch, -1, -1)
             signal = Signal(coords, seen, index, grid=axes, label=data.label)
         else:
             count = math.prod(axes)
@@ -171,20 +173,44 @@ class Grid(Modality):
             where = torch.unravel_index(drawn, axes)
             row = torch.arange(batch, device=values.device).unsqueeze(1)
             seen = self.normalize(values.movedim(1, -1)[(row, *where)])
-            coords = self._combine_axes(
-                self._axis_coords(axes), [along.cpu() for along in where]
-            ).to(seen)
+            coords = self._coords_at(where, axes, seen)
             signal = Signal(coords.expand(batch, -1, -1), seen, index, label=data.label)
         if self.context == Context() and (signal.grid is not None or not keep_grid):
             return Batch(signal, signal)
         context = self._observe_context(data)
         least, most = self.context.fractions
         if most > 0:
-            fraction = torch.rand(batch, 1, generator=generator) * (most - least) + least
+            drawn = torch.rand(batch, 1, generator=generator, device=find_device(generator, values))
+            fraction = drawn * (most - least) + least
             context = _hide(context, fraction, generator)
         if not keep_grid and points is not None:
             context = context.sample_known(points, generator)
         return Batch(context, signal)
+
+    def _grid_like(self, values: Tensor, axes: tuple[int, ...]) -> Coords:
+        """The whole grid, (1, points, coord), with the values' device and type."""
+        make = lambda: self.grid(axes).to(values)
+        few = math.prod(axes) <= FEW  # a larger one would fill memory after its last use
+        return self._keep("grid", (axes, values.device, values.dtype), make) if few else make()
+
+    def _coords_at(self, where: Sequence[Tensor], axes: tuple[int, ...], values: Tensor) -> Coords:
+        """The coordinates of grid points, by their indices on each axis."""
+        if self.sphere:  # float64, which not every device has
+            along = self._axis_coords(axes)
+            return self._combine_axes(along, [index.cpu() for index in where]).to(values)
+        place = values.device
+        move = lambda: [axis.to(place) for axis in self._axis_coords(axes)]
+        return self._combine_axes(self._keep("axes", (axes, place), move), where).to(values)
+
+    def _keep(self, what: str, key: Any, make: Callable[[], Any]) -> Any:
+        """What was made for this key, or is made now; the last one of a kind is kept.
+
+        Training asks for the same at every step, and moving it to a device would wait for that.
+        """
+        kept = self._kept.get(what)
+        if kept is None or kept[0] != key:
+            kept = self._kept[what] = (key, make())
+        return kept[1]
 
     def tiles(self, data: Data, most: int) -> list[Tensor]:
         if len(data) > 1 or self.kind != "video" or self.channels not in (1, 3):
@@ -211,7 +237,7 @@ class Grid(Modality):
         axes = tuple(values.shape[2:])
         if self.context.size is not None:
             axes, values = self.axes, _average_down(values, self.axes)
-        coords = self.grid(axes).to(values).expand(len(data), -1, -1)
+        coords = self._grid_like(values, axes).expand(len(data), -1, -1)
         return Signal(coords, values.flatten(2).mT, index_of(data), axes, label=data.label)
 
     def grid(
@@ -338,7 +364,8 @@ def _average_down(data: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 def _hide(signal: Signal, fraction: Tensor, generator: Generator | None) -> Signal:
     """Hide a random fraction (batch | 1, 1) of each signal's points; the same ones if it is one."""
-    drawn = torch.rand(len(fraction), signal.coords.shape[1], generator=generator)
+    shape, place = (len(fraction), signal.coords.shape[1]), find_device(generator, signal.coords)
+    drawn = torch.rand(shape, generator=generator, device=place)
     mask = (drawn >= fraction).expand(len(signal), -1)
     return signal.hide(mask.to(signal.coords.device))
 

@@ -129,6 +129,7 @@ class Modality:
         """A training batch of these data.
 
         points: number of random observations of each signal; None: all.
+        generator: of all that is random; None: torch's own. A thread that reads ahead has its own.
         together: whether every signal has the same ones.
         keep_grid: whether the context is the whole grid in any case.
         """
@@ -258,6 +259,11 @@ def spread(count: int, most: int) -> list[int]:
     """At most ``most`` indices of ``count`` things, evenly spaced, the first among them."""
     few = min(count, most)
     return [i * count // few for i in range(few)]
+
+
+def find_device(generator: Generator | None, like: Tensor) -> torch.device:
+    """Where random numbers are drawn: by the generator, or else on the tensor's device."""
+    return like.device if generator is None else generator.device
 
 
 def index_of(data: Data) -> Tensor:

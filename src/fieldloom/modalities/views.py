@@ -18,6 +18,7 @@ from fieldloom.modalities.modality import (
     Modality,
     Range,
     Resolution,
+    find_device,
     index_of,
     sizes_of,
     spread,
@@ -218,7 +219,9 @@ class Views(Modality):
                 f"{kept} views that are not held out."
             )
         count = int(torch.randint(self.least, self.most + 1, (), generator=generator))
-        order = torch.rand(batch, kept, generator=generator).argsort(1).to(data.tensor.device)
+        place = find_device(generator, data.tensor)
+        order = torch.rand(batch, kept, generator=generator, device=place).argsort(1)
+        order = order.to(data.tensor.device)
         parts = []
         for which, some in (
             (order[:, :count], None if keep_grid else points),
@@ -238,7 +241,8 @@ class Views(Modality):
             coords = rays(c2w, intrinsics, height, width).flatten(1, 2)
             seen = self.normalize(values.movedim(2, -1).flatten(1, 3))
             return Signal(coords, seen, index, (views, height, width), label=label)
-        drawn = torch.randint(total, (1 if together else batch, points), generator=generator)
+        shape, place = (1 if together else batch, points), find_device(generator, values)
+        drawn = torch.randint(total, shape, generator=generator, device=place)
         drawn = drawn.expand(batch, -1).to(values.device)
         view, pixel = drawn // (height * width), drawn % (height * width)
         v, u = pixel // width, pixel % width
@@ -259,12 +263,13 @@ class Views(Modality):
         smallest = max(largest / 2, 1.0)  # below 1 a pixel would be seen twice
         step = largest - (largest - smallest) * float(torch.rand((), generator=generator))
         extent = step * (patch - 1)
-        start = torch.rand(2, batch, generator=generator)
-        steps = step * torch.arange(patch)
+        place = find_device(generator, values)
+        start = torch.rand(2, batch, generator=generator, device=place)
+        steps = step * torch.arange(patch, device=place)
         v = (start[0, :, None] * (height - 1 - extent) + steps).round().long().to(device)
         u = (start[1, :, None] * (width - 1 - extent) + steps).round().long().to(device)
         v, u = v.repeat_interleave(patch, 1), u.repeat(1, patch)
-        view = torch.randint(views, (batch, 1), generator=generator).to(device)
+        view = torch.randint(views, (batch, 1), generator=generator, device=place).to(device)
         row = torch.arange(batch, device=device).unsqueeze(1)
         coords = pixel_rays(c2w[row, view], intrinsics[row, view], u + 0.5, v + 0.5)
         seen = self.normalize(values[row, view, :, v, u])

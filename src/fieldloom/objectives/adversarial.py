@@ -150,14 +150,14 @@ class Adversarial(Objective):
         code = self.prior.sample(len(coords)).to(coords)
         generator = None  # jitter for both players, though only one of them records gradients
         if self.render.stochastic:
-            generator = Generator().manual_seed(int(torch.randint(1 << 62, ())))
+            generator = Generator(coords.device).manual_seed(int(torch.randint(1 << 62, ())))
         return self.link(self.render(self.family.bind(code), coords, generator))
 
     def _points(self, signal: Signal) -> tuple[Coords, Values, tuple[int, ...] | None]:
         count = signal.coords.shape[1]
         if self.points is None or self.points >= count:
             return signal.coords, signal.values, signal.grid
-        some = torch.randperm(count)[: self.points].to(signal.coords.device)
+        some = torch.randperm(count, device=signal.coords.device)[: self.points]
         return signal.coords[:, some], signal.values[:, some], None
 
 
