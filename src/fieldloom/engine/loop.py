@@ -353,9 +353,9 @@ def loop(
         save(training.state())
 
     with Progress(title, stage.steps, first) as progress, stopping.stoppable(), closing(batches):
-        for batch in batches:
+        while training.step < stage.steps:
             try:
-                found = training.advance(batch, micro, seed, device)
+                found = training.advance(next(batches), micro, seed, device)
             except stopping.Paused:
                 checkpoint()
                 within = f"stopped within step {training.step + 1} of {stage.steps}"

@@ -33,7 +33,9 @@ AXES = 62
 """The largest number of a grid's axes: tensors have 64, with those of batch and channels."""
 
 FEW = 1 << 20
-"""The largest grid whose points are drawn without replacement."""
+"""The largest grid whose points are drawn without replacement, and that is kept."""
+KEPT = 4
+"""Grids that are kept: of the data and of a smaller context, and the coordinates of their axes."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Grid(Modality):
         self.coord_dim, self.extent = 3 if sphere else axes, coords.high - coords.low
         self.kind = {1: "audio", 2: "images", 3: "video"}.get(axes, "grids")
         super().__init__(range)
-        self._kept: dict[str, tuple[Any, Any]] = {}
+        self._kept: dict[Any, Any] = {}
         self.formats: tuple[str, ...] = media.formats(axes, channels)
         self.context, self.partial = context, context != Context()
         self.axes: tuple[int, ...] = self.size
@@ -191,26 +193,30 @@ class Grid(Modality):
         """The whole grid, (1, points, coord), with the values' device and type."""
         make = lambda: self.grid(axes).to(values)
         few = math.prod(axes) <= FEW  # a larger one would fill memory after its last use
-        return self._keep("grid", (axes, values.device, values.dtype), make) if few else make()
+        return self._keep((axes, values.device, values.dtype), make) if few else make()
 
     def _coords_at(self, where: Sequence[Tensor], axes: tuple[int, ...], values: Tensor) -> Coords:
         """The coordinates of grid points, by their indices on each axis."""
         if self.sphere:  # float64, which not every device has
-            along = self._axis_coords(axes)
-            return self._combine_axes(along, [index.cpu() for index in where]).to(values)
+            if math.prod(axes) <= FEW:
+                return self._grid_like(values, axes).view(*axes, -1)[tuple(where)]
+            where = [index.cpu() for index in where]
+            return self._combine_axes(self._axis_coords(axes), where).to(values)
         place = values.device
         move = lambda: [axis.to(place) for axis in self._axis_coords(axes)]
-        return self._combine_axes(self._keep("axes", (axes, place), move), where).to(values)
+        return self._combine_axes(self._keep((axes, place), move), where).to(values)
 
-    def _keep(self, what: str, key: Any, make: Callable[[], Any]) -> Any:
-        """What was made for this key, or is made now; the last one of a kind is kept.
+    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What was made for this key, or is made now; the last few are kept.
 
         Training asks for the same at every step, and moving it to a device would wait for that.
         """
-        kept = self._kept.get(what)
-        if kept is None or kept[0] != key:
-            kept = self._kept[what] = (key, make())
-        return kept[1]
+        found = self._kept.get(key)
+        if found is None:
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
+            found = self._kept[key] = make()
+        return found
 
     def tiles(self, data: Data, most: int) -> list[Tensor]:
         if len(data) > 1 or self.kind != "video" or self.channels not in (1, 3):
