@@ -88,10 +88,20 @@ def test_floats_and_clamping():
     assert raw.clamp().tensor.tolist() == [[[0, 0.5, 1]]]
 
 
-def test_all_tensors_move_together():
+def test_what_is_computed_on_moves_and_the_world_stays():
     moved = everything().to("meta")
     assert moved.tensor.device.type == "meta"
-    assert {value.device.type for value in moved.extras().values()} == {"meta"}
+    stays = {name for name, value in moved.extras().items() if value.device.type == "cpu"}
+    assert stays == {"c2w", "intrinsics", "frame", "surface"}
+
+
+def test_rows_are_picked_by_indices_beside_each_tensor():
+    data, here = everything(), torch.tensor([1, 0])
+    for some in (here, here[:1]):
+        plain, rows = data.part(some), data.to("meta").rows(some, some.to("meta"))
+        assert rows.shape == plain.shape
+        assert rows.tensor.device.type == "meta"
+        assert torch.equal(rows.extras()["c2w"], plain.extras()["c2w"])
 
 
 def test_a_tensor_is_data_with_nothing_beside_it():

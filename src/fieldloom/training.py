@@ -237,8 +237,7 @@ def size_of(data: Data, source: Source) -> int:
 def take_there(whole: Data, indices: Tensor, device: torch.device) -> Data:
     """Some of the data that are on a device, which is not waited for."""
     there = devices.send(devices.pin(indices, device), device)
-    one = slice(int(indices[0]), int(indices[0]) + 1)  # an index on the device would be waited for
-    return replace(whole.part(one if len(indices) == 1 else there), index=there)
+    return replace(whole.rows(indices, there), index=there)
 
 
 def train_prior(

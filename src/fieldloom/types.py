@@ -412,11 +412,25 @@ class Data:
         return found
 
     def to(self, device: torch.device | str) -> Data:
+        """The data with values, coordinates, indices and labels on a device.
+
+        What says where data stand in the world stays where it is, in float64, which not every
+        device has: cameras, which a modality places before it moves them, frames and surfaces.
+        """
         return self.map(lambda x: x.to(device))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Data:
-        """Every tensor changed; lazy values are read."""
-        return self._replace(change(self.tensor), change)
+        """Values, coordinates, indices and labels changed, as ``to`` moves them."""
+        named = {name: getattr(self, name) for name in ("coords", "index", "label")}
+        changed: dict[str, Any] = {n: change(x) for n, x in named.items() if x is not None}
+        return replace(self, values=change(self.tensor), **changed)
+
+    def rows(self, here: Tensor, there: Tensor) -> Data:
+        """Some of the items, by their indices beside each tensor: in memory, and on its device."""
+        if len(here) == 1:
+            return self.part(slice(int(here), int(here) + 1))
+        pick = lambda x: x[here if x.device == here.device else there]
+        return self._replace(pick(self.tensor), pick)
 
     def as_float(self) -> Data:
         """Values as floats in [0, 1]."""

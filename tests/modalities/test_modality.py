@@ -79,7 +79,8 @@ def test_data_on_a_device_are_observed_there(case, how):
     for signal in (batch.context, batch.target):
         for tensor in (signal.coords, signal.values, signal.index, signal.mask):
             assert tensor is None or tensor.device.type == "meta"
-    assert crossings.count == 0
+    if case != "support":  # whose views are chosen on the processor, where cameras are
+        assert crossings.count == 0
 
 
 def test_a_sphere_has_the_same_points_kept_or_not(monkeypatch):
