@@ -54,7 +54,7 @@ def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
     arrays, voxels, meshes, a scene or a folder of scenes. Of a folder that holds several kinds the
     first of scenes, meshes, voxels, images is taken, and the summary tells what is passed over.
     own: the name of a run's source, which is preferred where it reads such a path, too: ``image``
-    one image, ``video`` a folder of frames or a GIF, ``audio`` the sound of a film.
+    one image, ``video`` a folder of frames or a GIF, ``audio`` the audio of a video.
     """
     found = find_path(path)
     kinds = _kinds_of_folder(found) if found.is_dir() else [_kind_of_file(found)]
