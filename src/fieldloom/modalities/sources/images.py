@@ -233,7 +233,7 @@ def read_packed(
     chosen = None if labels is None else [labels[which[i]] for i in good]
     readable = set(good)
     bad = [f"image {one}" for i, one in enumerate(which) if i not in readable]
-    told = Summary("image", taken=taken, passed_over={UNREADABLE: bad} if bad else {})
+    told = Summary("image", taken=taken, passed_over={UNREADABLE: bad})
     return make_source(images, chosen, split, shuffle, filter=filter, summary=told)
 
 
