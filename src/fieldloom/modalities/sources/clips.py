@@ -12,22 +12,21 @@ import numpy as np
 from PIL import Image
 
 from fieldloom.errors import InputError, quote_path
-from fieldloom.modalities.sources.decoding import (
-    Facts,
-    Pixels,
-    decide_scales,
-    describe_scales,
-    examine,
-    name_scales,
-    survey_images,
-    to_grey_or_rgb,
-    upright_size,
-)
+from fieldloom.modalities.sources.decoding import to_grey_or_rgb, upright_size
 from fieldloom.modalities.sources.files import PIXELS, check_size
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.formats import SUFFIXES, count_frames, open_image
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.pace import Pace, find_pace
+from fieldloom.modalities.sources.pixels import Pixels
+from fieldloom.modalities.sources.survey import (
+    Facts,
+    decide_scales,
+    describe_scales,
+    examine,
+    name_scales,
+    survey_images,
+)
 
 VIDEO = 1 << 33
 """The largest video in pixels of all its decoded frames."""

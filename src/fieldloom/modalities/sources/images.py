@@ -25,7 +25,6 @@ from fieldloom.modalities.sources.decoding import (
     decode_image,
     describe_resizing,
     one_large_at_a_time,
-    survey_images,
     upright_size,
 )
 from fieldloom.modalities.sources.files import (
@@ -51,6 +50,7 @@ from fieldloom.modalities.sources.source import (
     make_source,
 )
 from fieldloom.modalities.sources.summary import Summary
+from fieldloom.modalities.sources.survey import survey_images
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 

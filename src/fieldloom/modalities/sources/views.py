@@ -34,12 +34,7 @@ from fieldloom.modalities.sources.cameras import (
     describe_frame,
     suggest_settings,
 )
-from fieldloom.modalities.sources.decoding import (
-    Scales,
-    one_large_at_a_time,
-    survey_images,
-    to_eight_bits,
-)
+from fieldloom.modalities.sources.decoding import one_large_at_a_time, to_eight_bits
 from fieldloom.modalities.sources.files import (
     Archive,
     find_file,
@@ -50,8 +45,10 @@ from fieldloom.modalities.sources.files import (
 )
 from fieldloom.modalities.sources.formats import Encoded, open_image
 from fieldloom.modalities.sources.numbers import Range
+from fieldloom.modalities.sources.pixels import Scales
 from fieldloom.modalities.sources.source import Limit, Source, Split, choose, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
+from fieldloom.modalities.sources.survey import survey_images
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
