@@ -263,12 +263,10 @@ def _read_rows(
                     yield fill(i, items[i])
                 except Refused:
                     raise
-                except (
-                    InputError
-                ) as error:  # the mesh is skipped; its index is missing from the rows
+                except InputError as error:
                     if len(items) == 1:
                         raise
-                    faults[i] = error
+                    faults[i] = error  # it is skipped: its index is missing from the rows
                 progress.update(i + 1)
 
         parts = []
