@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from fieldloom.errors import InputError, quote, quote_path
+from fieldloom.errors import InputError, quote
 from fieldloom.geometry.boundary import Boundary, find_boundary
 from fieldloom.geometry.inside import inside, signed_distance
 from fieldloom.geometry.mesh import Centre, Mesh, normalize_mesh, sample_surface
@@ -147,7 +147,8 @@ def read_meshes(
         items = [items[i] for i in which]
     else:
         found = find_files(root, path, SUFFIXES, "meshes").limit(limit, label_depth, split)
-        items = [(quote_path(f), partial(read_mesh, f, permit.large)) for f in found.files]
+        loads = [partial(read_mesh, file, permit.large) for file in found.files]
+        items = list(zip(found.names, loads, strict=True))
         labels, which = None, range(len(items))
     grid = None if samples is not None else modality.grid()[0]
     row = _row_type(query, modality.size)
@@ -156,14 +157,12 @@ def read_meshes(
     options["rule"] = RULE
     if [*which] != [*range(len(items))]:  # the first ones have no other key than ever
         options["which"] = [*which]
-    loads, faults = [load for _, load in items], dict[int, InputError]()
-    filled = _read_rows(found.files, options, loads, partial(_fill_row, query, row, grid), faults)
+    filled, faults = _read_rows(found.files, options, items, partial(_fill_row, query, row, grid))
     rows: NDArray[Any] = filled.view(row).reshape(-1)
     indices = rows["index"].tolist()
-    names = [name for name, _ in items]
     for i in set(range(len(items))) - set(indices) - set(faults):  # an earlier process failed on it
-        faults[i] = InputError(f"{names[i]} is tried again when it changes.")
-    check_skipped(names, dict(sorted(faults.items())), "meshes")
+        faults[i] = InputError(f"{items[i][0]} is tried again when it changes.")
+    check_skipped([name for name, _ in items], dict(sorted(faults.items())), "meshes")
     if packed:
         groups = Grouping(None if labels is None else [labels[which[i]] for i in indices])
         bad = [f"mesh {which[i]}" for i in sorted(faults)]
@@ -247,20 +246,20 @@ def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
 def _read_rows(
     files: Sequence[Path],
     options: Mapping[str, Any],
-    items: Sequence[Load],
+    items: Sequence[tuple[str, Load]],
     fill: Callable[[int, Load], NDArray[np.uint8]],
-    faults: dict[int, InputError],
-) -> NDArray[np.uint8]:
+) -> tuple[NDArray[np.uint8], dict[int, InputError]]:
     """Rows of all meshes that can be read, from the cache, which is filled part by part.
 
-    faults: filled with the errors of the other meshes, by their indices.
+    Also the errors of meshes that failed just now, by their indices.
     """
+    faults: dict[int, InputError] = {}
     with Progress("reading meshes", len(items), unit="meshes") as progress:
 
         def rows(some: range) -> Iterator[NDArray[np.uint8]]:
             for i in some:
                 try:
-                    yield fill(i, items[i])
+                    yield fill(i, items[i][1])
                 except Refused:
                     raise
                 except InputError as error:
@@ -274,7 +273,7 @@ def _read_rows(
             some = range(first, min(first + MESHES_PER_PART, len(items)))
             own = files if len(files) == 1 else files[some.start : some.stop]
             parts.append((own, partial(rows, some)))
-        return memory_map_by_parts(files, options, parts)
+        return memory_map_by_parts(files, options, parts), faults
 
 
 def _fill_row(

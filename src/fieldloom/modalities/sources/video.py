@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.modalities.grid import Grid
@@ -102,22 +103,12 @@ def read_video(
     chosen = lambda: islice(
         place_frames(clip.decode(), pace), frames.start, frames.stop, frames.step
     )
-    first = next(chosen(), None)
-    if first is None:
-        raise InputError(
-            f"source.frames: {quote_path(path)} ends before frame {frames.start}."
-            if frames.start
-            else f"{quote_path(path)} has no frames that can be read: it is no video."
-        )
-    own = (first.height, first.width)
+    own = _size_of_first(chosen(), frames.start, path)
     size = own if modality.native else modality.size[1:]
     used = "none" if size == own else filter
     count = frames.count(min(pace.count, FRAMES))
     if not pace.even:
-        what = f"{quote_path(path)} at the constant rate of {pace.rate:.6g} per second"
-        most = max(FILLED, 100 * clip.stored)
-        check_size(what, count, f"frames for its {clip.stored:,}", most, large)
-        check_size(what, count * size[0] * size[1], "pixels in its frames", VIDEO, large)
+        _check_growth(clip, count, count * size[0] * size[1], path, large)
 
     def decode() -> Iterator[NDArray[np.uint8]]:
         for number, image in enumerate(track(chosen(), "reading frames", count, "frames"), 1):
@@ -146,6 +137,26 @@ def read_video(
     return make_source(
         data, None, (1.0, 0.0), shuffle=False, filter=used, suggests=suggests, summary=summary
     )
+
+
+def _size_of_first(frames: Iterator[Image.Image], start: int, path: str) -> tuple[int, int]:
+    """(height, width) of the first of some frames. Raises InputError where there is none."""
+    first = next(frames, None)
+    if first is None:
+        raise InputError(
+            f"source.frames: {quote_path(path)} ends before frame {start}."
+            if start
+            else f"{quote_path(path)} has no frames that can be read: it is no video."
+        )
+    return first.height, first.width
+
+
+def _check_growth(clip: Clip, count: int, pixels: int, path: str, large: bool) -> None:
+    """Raise Refused where frames at a constant rate are many more than the stored ones."""
+    what = f"{quote_path(path)} at the constant rate of {clip.pace.rate:.6g} per second"
+    most = max(FILLED, 100 * clip.stored)
+    check_size(what, count, f"frames for its {clip.stored:,}", most, large)
+    check_size(what, pixels, "pixels in its frames", VIDEO, large)
 
 
 def _describe_frames(
