@@ -14,7 +14,7 @@ from fieldloom.drawing import draw_contact_sheet
 from fieldloom.engine.lock import check_free
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities import Modality
-from fieldloom.modalities.sources import Source, spec_of
+from fieldloom.modalities.sources import SINGLE, Source, spec_of
 from fieldloom.modalities.sources.arrays import CHANNELS
 from fieldloom.modalities.sources.files import find_path, shape_of_array
 from fieldloom.modalities.sources.images import size_of_first
@@ -94,7 +94,7 @@ def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
     Only headers are read.
     """
     name, path = spec["name"], find_path(spec["path"])
-    if name in ("image", "video", "audio"):
+    if name in SINGLE:
         return {"name": name}
     if name == "meshes":
         return {"name": "voxel"}

@@ -202,8 +202,7 @@ def load_array(
 
 
 def shape_of_array(path: Path) -> tuple[int, ...]:
-    """The shape of the only array of a file, or of its first, or ``x_train``; only its header is
-    read.
+    """The shape of a file's array, of several that of ``x_train`` or the first, by its header.
 
     Raises InputError for files that cannot be read.
     """

@@ -227,7 +227,10 @@ class Buffer(BaseModel):
 
 
 class Glb(BaseModel):
-    """The part of a GLB file's JSON that is checked before trimesh reads it."""
+    """The part of a GLB file's JSON that is checked before trimesh reads it.
+
+    Source: Khronos, glTF 2.0 (ISO/IEC 12113), sections 4 and 5.
+    """
 
     accessors: list[Accessor] = []
     buffers: list[Buffer] = []
