@@ -12,8 +12,9 @@ from PIL import Image
 
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES, formats, images
+from fieldloom.modalities.sources import SOURCES, formats, images, spec_of
 from fieldloom.modalities.sources.decoding import decode_image
+from fieldloom.modalities.sources.images import read_packed
 from fieldloom.permit import Permit
 from fuzz import good
 from media import gradient, pack
@@ -250,3 +251,20 @@ def test_bundled_sets():
         InputError, match="unknown image of scikit-image 'astronaught'; did you mean 'astronaut'"
     ):
         SOURCES["skimage"](RGB, ("astronaught",))
+
+
+def test_packed_images_of_several_parts_are_named(tmp_path):
+    pack(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as held:
+        both = {f"{part}_{key}": held[key] for part in ("train", "test") for key in held}
+    np.savez(tmp_path / "b.npz", **both)
+    path = str(tmp_path / "b.npz")
+    assert spec_of(path)["name"] == "packed"
+    with pytest.raises(InputError, match=r"source.prefix = '': .* of 'train_', 'test_'"):
+        read_packed(Grid(size=16), path)
+    with pytest.raises(InputError, match="source.prefix = 'val_'"):
+        read_packed(Grid(size=16), path, prefix="val_")
+    found = read_packed(Grid(size=16), path, prefix="test_")
+    assert torch.equal(
+        found.data.tensor, read_packed(Grid(size=16), str(tmp_path / "a.npz")).data.tensor
+    )

@@ -14,7 +14,12 @@ from fieldloom.modalities.sources.folders import list_folder, walk
 from fieldloom.modalities.sources.hub import read_huggingface
 from fieldloom.modalities.sources.image import read_image
 from fieldloom.modalities.sources.images import SUFFIXES as IMAGES
-from fieldloom.modalities.sources.images import read_bundled, read_folder, read_packed
+from fieldloom.modalities.sources.images import (
+    find_prefixes,
+    read_bundled,
+    read_folder,
+    read_packed,
+)
 from fieldloom.modalities.sources.meshes import SUFFIXES as MESHES
 from fieldloom.modalities.sources.meshes import read_meshes
 from fieldloom.modalities.sources.source import Source, divide
@@ -78,6 +83,8 @@ def _kind_of_file(found: Path) -> str:
         for needed, kind in PACKED.items():
             if all(name in file for name in needed):
                 return kind
+        if find_prefixes(file):
+            return "packed"
     if suffix in (".npz", ".npy"):
         return "array"
     if suffix == ".json":

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote_path, shorten, unknown
+from fieldloom.errors import InputError, quote, quote_path, shorten, unknown
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.decoding import (
     check_image_modality,
@@ -28,6 +28,7 @@ from fieldloom.modalities.sources.decoding import (
     upright_size,
 )
 from fieldloom.modalities.sources.files import (
+    Archive,
     Refused,
     check_skipped,
     find_file,
@@ -152,8 +153,11 @@ def size_of_first(path: Path, large: bool = False) -> tuple[int, int]:
     first: Encoded
     if path.suffix == ".npz":
         file = read_npz(path)
-        data = load_array(file, "data", "bytes", axes=(1,), large=large)
-        ends = read_offsets(file, "offsets", len(data), "bytes")
+        prefix = next(iter(find_prefixes(file)), "")
+        data = load_array(file, f"{prefix}data", "bytes", axes=(1,), large=large)
+        ends = read_offsets(file, f"{prefix}offsets", len(data), "bytes")
+        if len(ends) < 2:
+            raise InputError(f"{quote_path(path)} holds no images: its offsets are one more.")
         first, name = data[ends[0] : ends[1]], f"image 0 of {quote_path(path)}"
     else:
         found = find_files(path, str(path), SUFFIXES, "images").files[0]
@@ -203,6 +207,12 @@ def read_folder(
     )
 
 
+def find_prefixes(file: Archive) -> list[str]:
+    """The prefixes of packed images in a file: ``train_`` of ``train_data``, ``train_offsets``."""
+    found = [name.removesuffix("data") for name in file.names or () if name.endswith("data")]
+    return [prefix for prefix in found if f"{prefix}offsets" in file]
+
+
 def read_packed(
     modality: Grid,
     path: str,
@@ -221,6 +231,12 @@ def read_packed(
     range: the numbers that become 0 and 1 (see ``numbers``).
     """
     file = read_npz(find_file(path))
+    prefixes = find_prefixes(file)
+    if prefixes and prefix not in prefixes:
+        there = ", ".join(map(quote, prefixes))
+        raise InputError(
+            f"source.prefix = {quote(prefix)}: {quote_path(path)} has packed images of {there}."
+        )
     data = load_array(file, f"{prefix}data", "bytes", axes=(1,), large=permit.large)
     ends = read_offsets(file, f"{prefix}offsets", len(data), "bytes")
     labels = None if label is None else read_labels(file, label, len(ends) - 1, "images")
