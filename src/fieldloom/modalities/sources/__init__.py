@@ -115,9 +115,8 @@ PACKED = {
     ("offsets", "c2w"): "multiview",
     ("bits", "shape"): "voxels",
     ("verts", "faces"): "meshes",
-    ("data", "offsets"): "packed",
 }
-"""Arrays in an ``.npz`` -> the source that reads it."""
+"""Arrays in an ``.npz`` -> the source that reads it; ``find_prefixes`` finds packed images."""
 
 SCENES = {"transforms*.json": "transforms", "pose/*.txt": "srn"}
 """Files in a folder, or in its sub-folders -> the source that reads the folder."""

@@ -95,7 +95,7 @@ def read_huggingface(
         shuffle,
         filter=filter,
         classes=None if label is None else getattr(table.features[label], "names", None),
-        summary=Summary("image", taken=streamed | taken, passed_over={UNREADABLE: bad}),
+        summary=Summary("image", taken=streamed | taken, passed_over={UNREADABLE: bad}, unit="row"),
     )
 
 

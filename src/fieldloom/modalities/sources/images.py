@@ -187,7 +187,7 @@ def read_folder(
     """
     root = find_path(path)
     if root.suffix in (".npz", ".npy") and root.is_file():
-        kind = "packed" if "offsets" in read_npz(root) else "array"
+        kind = "packed" if find_prefixes(read_npz(root)) else "array"
         raise InputError(
             f"source.path = {quote_path(path)} is no folder of images: --set source.name={kind}."
         )
@@ -249,7 +249,7 @@ def read_packed(
     chosen = None if labels is None else [labels[which[i]] for i in good]
     readable = set(good)
     bad = [f"image {one}" for i, one in enumerate(which) if i not in readable]
-    told = Summary("image", taken=taken, passed_over={UNREADABLE: bad})
+    told = Summary("image", taken=taken, passed_over={UNREADABLE: bad}, unit="image")
     return make_source(images, chosen, split, shuffle, filter=filter, summary=told)
 
 

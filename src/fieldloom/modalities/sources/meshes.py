@@ -185,7 +185,9 @@ def read_meshes(
             for name in (["frame"] if samples is None else ["frame", "coords", "surface"])
         },
         parts=groups.parts,
-        summary=Summary("mesh", taken=taken, passed_over=found.passed_over),
+        summary=Summary(
+            "mesh", taken=taken, passed_over=found.passed_over, unit="mesh" if packed else "file"
+        ),
     )
 
 

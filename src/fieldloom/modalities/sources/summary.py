@@ -23,15 +23,17 @@ class Summary:
     count:  how many were read.
     taken:  aspect -> how it was read, guessed or changed, in a few words, in the order of the
             line: ``size`` -> ``64 x 64``, ``range`` -> ``numbers from 0 to 4,095``.
-    passed_over: reason -> names of the files that were passed over, such as ``unreadable``. Of a
+    passed_over: reason -> names of what was passed over, such as ``unreadable``. Of a
             reason that begins with ``not`` (``not images``) the line names the kinds of files;
             reasons without names are dropped.
+    unit:   one of what was passed over, in words, where it is no file.
     """
 
     thing: str = "datum"
     count: int = 0
     taken: Mapping[str, str] = field(default_factory=dict)
     passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unit: str = "file"
 
     def __post_init__(self) -> None:
         passed = {reason: names for reason, names in self.passed_over.items() if names}
@@ -46,7 +48,7 @@ class Summary:
                 f"{len(x):,} {reason} ({list_names(_kinds(x) if reason.startswith('not ') else x)})"
                 for reason, x in self.passed_over.items()
             ]
-            parts.append(f"{count_things(total, 'file')} passed over: {', '.join(reasons)}")
+            parts.append(f"{count_things(total, self.unit)} passed over: {', '.join(reasons)}")
         return "; ".join(parts)
 
     def rows(self) -> list[tuple[str, str]]:
