@@ -12,9 +12,9 @@ from torch import Tensor
 from fieldloom.assembly import TABLES, open_source
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources import SOURCES, Source, spec_of
-from fieldloom.modalities.sources.files import path_to_text
+from fieldloom.modalities.sources.files import find_path, path_to_text
 from fieldloom.permit import Permit
-from fieldloom.preparation import check_same_data
+from fieldloom.preparation import MOVED, check_same_data
 from fieldloom.registry import find, hints_of
 from fieldloom.system import System
 
@@ -25,6 +25,7 @@ def source_of(system: System, path: str | Path | None = None) -> Source:
     Raises InputError where the recipe's own data are not those that the system was trained on.
     """
     if path is None:
+        check_place(system.settings.source)
         source = open_source(system.recipe, system.modality, system.permit)
         check_same_data(system.recipe, source.facts())
         return source
@@ -45,6 +46,16 @@ def source_of(system: System, path: str | Path | None = None) -> Source:
     if trained != "none" and "filter" in hints_of(readers[spec["name"]]):
         spec["filter"] = trained
     return open_source({"source": spec}, system.modality, system.permit)
+
+
+def check_place(spec: Mapping[str, Any]) -> None:
+    """Raise InputError where the data of a run are no longer at their place."""
+    path = spec.get("path")
+    if isinstance(path, str) and spec.get("name") != "huggingface":
+        try:
+            find_path(path)
+        except InputError as error:
+            raise InputError(f"the data of the run: {error} {MOVED}") from None
 
 
 def _is_of_others(spec: Mapping[str, Any], permit: Permit) -> bool:
