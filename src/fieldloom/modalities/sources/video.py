@@ -37,7 +37,7 @@ from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.formats import SUFFIXES as IMAGE_SUFFIXES
 from fieldloom.modalities.sources.formats import count_frames, open_image
 from fieldloom.modalities.sources.numbers import Range
-from fieldloom.modalities.sources.pace import Pace, find_pace, place_frames
+from fieldloom.modalities.sources.pace import TICK, Pace, find_pace, place_frames
 from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
 from fieldloom.permit import NOTHING, Permit
@@ -353,11 +353,20 @@ def _open_film(file: Path, channels: int, large: bool) -> Clip:
         taken = {"times": "frames without times, as even"} | taken
     else:
         pace = find_pace([pts * tick for pts in sorted(packets)], tick=tick)
-        if pace.even and told and (pace.rate is None or abs(pace.rate / told - 1) < 0.05):
+        if pace.even and told and (pace.rate is None or _agree(pace, told, tick)):
             pace = Pace(pace.count, told)  # exact, where times are rounded
     options |= {} if pace.even else {"rate": pace.rate}
     decode = partial(_iterate_film, file, channels, decoder, large)
     return Clip([file], decode, len(packets), pace, options, taken)
+
+
+def _agree(pace: Pace, told: float, tick: float) -> bool:
+    """Whether a rate that a file tells differs from its frames' times only by their rounding.
+
+    It also counts how long the last frame is shown, which may be another time.
+    """
+    assert pace.rate
+    return (pace.count - 1) * abs(1 / told - 1 / pace.rate) <= max(tick, TICK)
 
 
 def _describe_stream(container: Any, stream: Any) -> dict[str, str]:
