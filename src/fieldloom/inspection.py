@@ -91,6 +91,8 @@ def recipe_for(
         ) from None
     if recipe is None:
         spec = spec_of(str(source), named=named)
+        if spec["name"] == "folder" and named is None and find_path(spec["path"]).is_file():
+            spec = {"name": "image", "path": spec["path"]}  # one image, in its own size
         return {"source": spec, "modality": modality_of(spec, permit.large)}
     own = recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else dict(own)

@@ -215,7 +215,7 @@ def _tell(what: str, which: NDArray[np.bool_], names: Sequence[str]) -> str:
     if which.all():
         return what
     some = [names[i] for i in np.flatnonzero(which).tolist()]
-    return f"{len(some):,} {what}" + ("" if what == "closed" else f" ({list_names(some)})")
+    return f"{len(some):,} {what}" + ("" if what == "closed" else f" ({list_names(some, 2)})")
 
 
 def _explain_no_inside(names: Sequence[str], size: Sequence[int], samples: int | None) -> str:
@@ -256,7 +256,7 @@ def _read_rows(
     Also the errors of meshes that failed just now, by their indices.
     """
     faults: dict[int, InputError] = {}
-    with Progress("reading meshes", len(items), unit="meshes") as progress:
+    with Progress("reading meshes", len(items), unit="meshes", least=1.0) as progress:
 
         def rows(some: range) -> Iterator[NDArray[np.uint8]]:
             for i in some:
