@@ -8,28 +8,28 @@ from typing import Any, NamedTuple
 
 from fieldloom import export
 from fieldloom import recipe as recipes
-from fieldloom.assembly import TABLES, open_source, read_recipe
+from fieldloom.assembly import make_modality, open_source, read_recipe
 from fieldloom.atomic import write_bytes
 from fieldloom.drawing import draw_contact_sheet
+from fieldloom.engine.lock import check_free
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities import Modality
-from fieldloom.modalities.sources import Source, spec_of
+from fieldloom.modalities.sources import SINGLE, Source, spec_of
+from fieldloom.modalities.sources.arrays import CHANNELS
 from fieldloom.modalities.sources.files import find_path, shape_of_array
 from fieldloom.modalities.sources.images import size_of_first
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import add_suggestions
-from fieldloom.registry import build
 
 LONGEST = 256
 """The longer side that images of a set are reduced to, where the first is larger."""
 VIEWS = 128
 """The size of the images of scenes."""
-CHANNELS = (1, 3, 4)
-"""Sizes of an array's last or second axis that are channels of images."""
 
 
 def inspect(
     source: str | Path,
+    /,
     sheet: str | Path | None = None,
     recipe: str | recipes.Recipe | None = None,
     variant: str | None = None,
@@ -47,15 +47,21 @@ def inspect(
     source: a path, or the name of a recipe, whose own data are read. sheet: a PNG to write, with
     small images of at most 64 of the data, or of the views or frames of a single datum. recipe,
     variant, overrides: the path's data are read as this recipe reads its own (as of ``build``);
-    None: by their kind, in their own size; images of a set in the size of the first, at most 256.
-    trust, network, large: as of ``train``.
+    None: by their kind (or by ``source={"name": "video"}``), in their own size; images of a set in
+    the size of the first, at most 256.
+    trust, network, large: as of ``train``. overwrite: whether a sheet that is there is replaced.
 
-    Raises InputError for what cannot be read, and where a sheet is asked for of data that cannot be
-    shown as images.
+    Raises InputError for what cannot be read, for a sheet that is there already, and where one is
+    asked for of data that cannot be shown as images.
     """
+    if sheet is not None:
+        check_free(Path(sheet), overwrite)
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
     chosen = None if recipe is None else read_recipe(recipe, variant, {})
-    resolved = recipes.resolve(recipe_for(source, chosen, permit), overrides)
+    recipes.check_values(overrides, "overrides")
+    named = overrides.get("source")
+    named = named.get("name") if isinstance(named, Mapping) else named
+    resolved = recipes.resolve(recipe_for(source, chosen, permit, named), overrides)
     found = read_data(resolved, permit)
     if sheet is not None and write_contact_sheet(found, sheet) is None:
         raise InputError("these data cannot be shown as images: there is no contact sheet.")
@@ -63,11 +69,15 @@ def inspect(
 
 
 def recipe_for(
-    source: str | Path, recipe: recipes.Recipe | None = None, permit: Permit = NOTHING
+    source: str | Path,
+    recipe: recipes.Recipe | None = None,
+    permit: Permit = NOTHING,
+    named: str | None = None,
 ) -> recipes.Recipe:
     """The recipe that reads data at a path, or that of a recipe's name.
 
-    recipe: the path's data are read as this one reads its own. Raises InputError for what is
+    recipe: the path's data are read as this one reads its own. named: the name of the source that
+    reads them; None: by what is at the path. Raises InputError for what is
     neither a path nor a recipe.
     """
     try:
@@ -80,11 +90,13 @@ def recipe_for(
             f"{quote_path(source)} does not exist, or cannot be seen, and is no bundled recipe."
         ) from None
     if recipe is None:
-        spec = spec_of(str(source))
+        spec = spec_of(str(source), named=named)
+        if spec["name"] == "folder" and named is None and find_path(spec["path"]).is_file():
+            spec = {"name": "image", "path": spec["path"]}  # one image, in its own size
         return {"source": spec, "modality": modality_of(spec, permit.large)}
     own = recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else dict(own)
-    return recipe | {"source": own | spec_of(str(source), own.get("name"))}
+    return recipe | {"source": own | spec_of(str(source), own.get("name"), named)}
 
 
 def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
@@ -93,7 +105,7 @@ def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
     Only headers are read.
     """
     name, path = spec["name"], find_path(spec["path"])
-    if name in ("image", "video", "audio"):
+    if name in SINGLE:
         return {"name": name}
     if name == "meshes":
         return {"name": "voxel"}
@@ -105,7 +117,9 @@ def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
         return {"name": "image", "size": [max(1, round(n * scale)) for n in (height, width)]}
     if name == "voxels":
         return {"name": "voxel", "size": None}
-    return _modality_of_array(shape_of_array(path))
+    if name == "array":
+        return _modality_of_array(shape_of_array(path))
+    return {"name": "image"}
 
 
 def _modality_of_array(shape: Sequence[int]) -> dict[str, Any]:
@@ -125,10 +139,11 @@ class Inspected(NamedTuple):
 
 def read_data(recipe: recipes.Recipe, permit: Permit = NOTHING) -> Inspected:
     """The data of a recipe."""
-    modality = build("modality", recipe["modality"], TABLES, permit)
+    recipes.validate(recipe)
+    modality = make_modality(recipe["modality"], permit)
     found = open_source(recipe, modality, permit)
     suggested = add_suggestions(recipe, found, permit)["modality"]
-    return Inspected(found, build("modality", suggested, TABLES, permit))
+    return Inspected(found, make_modality(suggested, permit))
 
 
 def write_contact_sheet(data: Inspected, path: str | Path) -> Path | None:

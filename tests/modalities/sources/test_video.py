@@ -15,8 +15,7 @@ from PIL import Image
 from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES, spec_of
-from fieldloom.modalities.sources import video as films
+from fieldloom.modalities.sources import SOURCES, clips, spec_of, video, videofiles
 from fieldloom.modalities.sources.video import Frames
 from fieldloom.permit import Permit
 from fuzz import good
@@ -32,8 +31,8 @@ LARGE, NETWORK = Permit(large=True), Permit(network=True)
 def test_films_beyond_the_limits(tmp_path, monkeypatch, cached):
     path = str(write(tmp_path / "a.mp4", good.film(draw(), "mp4")))
     for module, name, most, words in (
-        (films, "PIXELS", 200, "frames of 16 x 16.* 256 pixels in a frame, and more than 200"),
-        (films, "VIDEO", 600, "tells of 768 pixels in its frames, and more than 600"),
+        (clips, "PIXELS", 200, "frames of 16 x 16.* 256 pixels in a frame, and more than 200"),
+        (video, "VIDEO", 600, "tells of 768 pixels in its frames, and more than 600"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, most)
@@ -41,7 +40,7 @@ def test_films_beyond_the_limits(tmp_path, monkeypatch, cached):
             assert READERS["video"](path, permit=LARGE).data.shape == (1, 3, 3, 16, 16)
             shutil.rmtree(cached)  # what was decoded once is not decoded again
     for start, stop, step in ((10**30, None, 1), (0, 10**30, 1), (0, None, 10**30)):
-        refused("source.frames", films.Frames, start, stop, step)
+        refused("source.frames", Frames, start, stop, step)
 
 
 def test_films_that_are_cut_off(tmp_path):
@@ -266,6 +265,24 @@ def test_one_lost_frame_moves_no_other(tmp_path):
     assert source.suggests["modality"]["rate"] == pytest.approx(30, rel=0.01)
 
 
+def test_the_last_frame_does_not_change_the_rate(tmp_path):
+    """Frames every 40 ms are 25 a second, though the file tells of less time for the last one."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.height = stream.width = 16
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 20 * i, np.uint8))
+            frame.pts, frame.time_base = 40 * i, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        assert float(container.streams.video[0].average_rate) != pytest.approx(25, rel=1e-2)
+    found = READERS["video"](str(path))
+    assert found.suggests["modality"]["rate"] == pytest.approx(25)
+
+
 def test_a_film_without_times(tmp_path):
     frames = [flat(colour) for colour in COLOURS]
     source = read(film(tmp_path / "a.h264", frames, None, "libx264", "yuv420p"))
@@ -364,7 +381,7 @@ def test_transparent_frames_of_image_files(tmp_path):
 
 
 def test_transparency_that_no_decoder_reads_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(films, "ALPHA", {})
+    monkeypatch.setattr(videofiles, "ALPHA", {})
     frames = [flat(RED, alpha=64)]
     source = read(film(tmp_path / "a.webm", frames, None, "libvpx-vp9", "yuva420p"))
     assert source.summary.taken["alpha"] == "transparency is not read"

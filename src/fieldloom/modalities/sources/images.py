@@ -25,7 +25,6 @@ from fieldloom.modalities.sources.decoding import (
     decode_image,
     describe_resizing,
     one_large_at_a_time,
-    survey_images,
     upright_size,
 )
 from fieldloom.modalities.sources.files import (
@@ -52,6 +51,7 @@ from fieldloom.modalities.sources.source import (
     make_source,
 )
 from fieldloom.modalities.sources.summary import Summary
+from fieldloom.modalities.sources.survey import survey_images
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -187,7 +187,7 @@ def read_folder(
     """
     root = find_path(path)
     if root.suffix in (".npz", ".npy") and root.is_file():
-        kind = "packed" if "offsets" in read_npz(root) else "array"
+        kind = "packed" if find_prefixes(read_npz(root)) else "array"
         raise InputError(
             f"source.path = {quote_path(path)} is no folder of images: --set source.name={kind}."
         )
@@ -249,7 +249,7 @@ def read_packed(
     chosen = None if labels is None else [labels[which[i]] for i in good]
     readable = set(good)
     bad = [f"image {one}" for i, one in enumerate(which) if i not in readable]
-    told = Summary("image", taken=taken, passed_over={UNREADABLE: bad} if bad else {})
+    told = Summary("image", taken=taken, passed_over={UNREADABLE: bad}, unit="image")
     return make_source(images, chosen, split, shuffle, filter=filter, summary=told)
 
 

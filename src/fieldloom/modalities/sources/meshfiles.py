@@ -1,4 +1,7 @@
-"""Mesh files of five formats, read by trimesh after their sizes and references are checked."""
+"""Mesh files of five formats, read by trimesh after their sizes and references are checked.
+
+Packed files hold many meshes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -17,7 +21,14 @@ from pydantic import BaseModel, NonNegativeInt
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.mesh import Mesh, as_mesh
-from fieldloom.modalities.sources.files import Refused, check_size
+from fieldloom.modalities.sources.files import (
+    Refused,
+    check_size,
+    load_array,
+    read_labels,
+    read_npz,
+    read_offsets,
+)
 
 TRIANGLES = 1 << 24
 """The largest mesh in triangles, with repeated parts, unless its file is larger."""
@@ -26,11 +37,15 @@ NUMBERS = 1 << 26
 
 
 class FoundMesh(NamedTuple):
-    """A mesh, and what was left out of it: faces without area; points, lines and cameras."""
+    """A mesh, and what was left out of it: faces without area; points, lines, cameras, scenes."""
 
     mesh: Mesh
     flat: int = 0
     others: int = 0
+
+
+Load = Callable[[], FoundMesh]
+"""Reads one mesh. Raises InputError where it cannot."""
 
 
 def check_mesh(vertices: ArrayLike, faces: ArrayLike, name: str, others: int = 0) -> FoundMesh:
@@ -58,6 +73,8 @@ def read_mesh(file: Path, large: bool = False) -> FoundMesh:
         others = _count_others(kind, content)
         if kind == "obj":
             content = _count_from_first(content)
+        if kind == "off":
+            content = _cut_polygons(content)
         # Without processing, so that the checks here apply to the vertices of the file.
         with _silent("trimesh"):
             scene = trimesh.load_scene(
@@ -77,15 +94,48 @@ def read_mesh(file: Path, large: bool = False) -> FoundMesh:
     return check_mesh(vertices, faces, name, others)
 
 
+def read_packed_meshes(
+    packed: Path, large: bool = False
+) -> tuple[list[tuple[str, Load]], list[Any] | None]:
+    """The names of the meshes of an ``.npz``, each still to be checked, and their classes, if any.
+
+    ``read_meshes`` describes its arrays.
+    """
+    file, path = read_npz(packed), quote_path(packed)
+    vertices = load_array(file, "verts", axes=(2,), large=large)
+    faces = load_array(file, "faces", "integers", axes=(2,), large=large)
+    ends_v, ends_f = [0, len(vertices)], [0, len(faces)]
+    if "vert_offsets" in file:
+        ends_v = read_offsets(file, "vert_offsets", len(vertices), "vertices")
+        ends_f = read_offsets(file, "face_offsets", len(faces), "faces")
+    if len(ends_v) != len(ends_f) or len(ends_v) < 2:
+        raise InputError(
+            f"{path} has {len(ends_v)} vert_offsets and {len(ends_f)} face_offsets: "
+            "both are one more than its meshes."
+        )
+    items: list[tuple[str, Load]] = []
+    for i in range(len(ends_v) - 1):
+        name = f"mesh {i} of {path}"
+        part = vertices[ends_v[i] : ends_v[i + 1]], faces[ends_f[i] : ends_f[i + 1]]
+        items.append((name, partial(check_mesh, *part, name)))
+    labels = None
+    if "category" in file:
+        labels = read_labels(file, "category", len(ends_v) - 1, "meshes")
+    return items, labels
+
+
 def _count_others(kind: str, content: bytes) -> int:
-    """Points and lines of an OBJ or PLY file, cameras of a GLB file."""
+    """Points and lines of an OBJ or PLY file; cameras and further scenes of a GLB file."""
     if kind == "obj":
         return len(re.findall(rb"^[ \t]*[lp][ \t]", content, re.MULTILINE))
     if kind == "ply":
         head = content.partition(b"end_header")[0]
         edges = re.search(rb"^element\s+edge\s+(\d{1,18})", head, re.MULTILINE)
         return int(edges[1]) if edges else 0
-    return len(_glb_header(content).cameras) if kind == "glb" else 0
+    if kind == "glb":
+        header = _glb_header(content)
+        return len(header.cameras) + max(len(header.scenes) - 1, 0)
+    return 0
 
 
 def _count_from_first(content: bytes) -> bytes:
@@ -124,6 +174,21 @@ def _count_forward(index: bytes, count: int) -> bytes:
     if not 1 <= -int(index) <= count:
         raise ValueError(f"a face names the vertex {int(index)}, where the first is 1, the last -1")
     return str(count + 1 + int(index)).encode()
+
+
+def _cut_polygons(content: bytes) -> bytes:
+    """An OFF file whose polygons of more than four corners, where trimesh fails, are fans."""
+    head, off, rest = content.partition(b"OFF")
+    words = [line.partition(b"#")[0].split() for line in rest.splitlines()]
+    counts, *rows = [row for row in words if row]
+    first, count = int(counts[0]), int(counts[1])
+    faces = [row[1 : int(row[0]) + 1] for row in rows[first : first + count]]
+    if all(len(face) <= 4 for face in faces):
+        return content
+    fans = [[b"3", face[0], *face[i : i + 2]] for face in faces for i in range(1, len(face) - 1)]
+    size = [counts[0], b"%d" % len(fans), b"0"]
+    lines = [b" ".join(row) for row in [size, *rows[:first], *fans]]
+    return head + off + b"\n" + b"\n".join(lines) + b"\n"
 
 
 _guard = Lock()
@@ -182,11 +247,15 @@ class Buffer(BaseModel):
 
 
 class Glb(BaseModel):
-    """The part of a GLB file's JSON that is checked before trimesh reads it."""
+    """The part of a GLB file's JSON that is checked before trimesh reads it.
+
+    Source: Khronos, glTF 2.0 (ISO/IEC 12113), sections 4 and 5.
+    """
 
     accessors: list[Accessor] = []
     buffers: list[Buffer] = []
     cameras: list[Any] = []
+    scenes: list[Any] = []
     extensionsRequired: list[str] = []
 
 
@@ -209,6 +278,8 @@ def _check_glb(name: str, content: bytes, large: bool) -> None:
     columns = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
     count = sum(one.count * columns.get(one.type, 16) for one in header.accessors)
     check_size(name, count, "numbers", max(NUMBERS, len(content)), large)
+    if not header.scenes:
+        raise ValueError("it has no scene: nothing tells which of its meshes stand where")
 
 
 CHECKS: dict[str, Callable[[str, bytes, bool], Any]] = {

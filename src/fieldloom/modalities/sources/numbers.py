@@ -87,10 +87,10 @@ def decide_scale(
         return Scale(first, last, f"{describe_range(first, last)} (source.range)")
     whole = f"[{-_round_up(-low):.12g}, {_round_up(high):.12g}]"
     if low < 0:
-        signed = "[-1, 1] or " if low >= -1 and high <= 1 else ""
+        likely = ["[-1, 1]", whole] if low >= -1 and high <= 1 else [whole]
         raise InputError(
             f"source: {extent}, and below 0 no range is certain: set source.range to the numbers "
-            f"that become 0 and 1, such as {signed}{whole}."
+            f"that become 0 and 1, such as {' or '.join(dict.fromkeys(likely))}."
         )
     if high == 0:
         return EIGHT_BITS if kind == "uint8" else UNIT

@@ -29,17 +29,14 @@ from torch import Tensor
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.geometry.cameras import Size, check_pose
 from fieldloom.modalities.sources.cameras import (
+    NO_DEPTHS,
     Bounds,
+    Depths,
     describe_depth,
     describe_frame,
     suggest_settings,
 )
-from fieldloom.modalities.sources.decoding import (
-    Scales,
-    one_large_at_a_time,
-    survey_images,
-    to_eight_bits,
-)
+from fieldloom.modalities.sources.decoding import one_large_at_a_time, to_eight_bits
 from fieldloom.modalities.sources.files import (
     Archive,
     find_file,
@@ -50,8 +47,10 @@ from fieldloom.modalities.sources.files import (
 )
 from fieldloom.modalities.sources.formats import Encoded, open_image
 from fieldloom.modalities.sources.numbers import Range
+from fieldloom.modalities.sources.pixels import Scales
 from fieldloom.modalities.sources.source import Limit, Source, Split, choose, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
+from fieldloom.modalities.sources.survey import survey_images
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
@@ -103,6 +102,7 @@ def read_multiview(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
+    depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
     """An ``.npz`` of encoded images: view v of object j is image views * j + v.
@@ -112,7 +112,7 @@ def read_multiview(
     ``far``, or ``camera_radius`` around objects of a diagonal of 1.
     label: name of the array of labels, one for each object.
     views: the number of views of each object that are used, the first ones.
-    frame, suggest: as of ``read_transforms``. range: the numbers that become 0 and 1.
+    frame, suggest, depths: as of ``read_transforms``. range: the numbers that become 0 and 1.
     """
     file, name = read_npz(find_file(path)), quote_path(path)
     blobs = load_array(file, "data", "bytes", axes=(1,), large=permit.large)
@@ -128,19 +128,13 @@ def read_multiview(
         )
     if not (1 <= height < math.inf and 1 <= width < math.inf):
         raise InputError(f"{name} has height = {height:g}, width = {width:g}: from 1 on, finite.")
-    bounds = None
-    if "near" in file and "far" in file:
-        bounds = _read_scalar(file, "near"), _read_scalar(file, "far")
-    elif "camera_radius" in file:
-        radius = _read_scalar(file, "camera_radius")
-        bounds = max(0.0, radius - OBJECT_RADIUS), radius + OBJECT_RADIUS
-    views_of = np.arange(each)
+    bounds = _read_bounds(file)
     one = torch.tensor([focal, focal, width / 2, height / 2], dtype=torch.float64)
 
     def scene(j: int) -> Scene:
         images: list[NamedImage] = [
-            (f"view {v} of object {j} of {name}", blobs[ends[i] : ends[i + 1]])
-            for v, i in zip(views_of, views_of + j * each, strict=True)
+            (f"view {i - j * each} of object {j} of {name}", blobs[ends[i] : ends[i + 1]])
+            for i in np.arange(j * each, (j + 1) * each)
         ]
         poses = torch.from_numpy(c2w[j].astype(np.float64))
         sizes = [(height, width)] * each
@@ -153,15 +147,16 @@ def read_multiview(
         modality,
         scenes,
         path,
-        views,
-        background,
-        split,
-        shuffle,
-        frame,
-        suggest,
-        permit.large,
-        labels,
-        range,
+        views=views,
+        background=background,
+        split=split,
+        shuffle=shuffle,
+        frame=frame,
+        suggest=suggest,
+        large=permit.large,
+        labels=labels,
+        given=range,
+        depths=depths,
     )
 
 
@@ -169,6 +164,7 @@ def scenes_to_source(
     modality: Views,
     scenes: Sequence[Scene],
     path: str,
+    *,
     views: int | None,
     background: Background,
     split: Split,
@@ -178,6 +174,7 @@ def scenes_to_source(
     large: bool,
     labels: Sequence[Any] | None = None,
     given: Range = None,
+    depths: Depths = NO_DEPTHS,
 ) -> Source:
     """Check the cameras and read the images of scenes, as a Source. given: ``source.range``.
 
@@ -202,7 +199,7 @@ def scenes_to_source(
     intrinsics = torch.stack([_resize(scene, modality.size)[:each] for scene in scenes])
     bounds = [scene.bounds for scene in scenes]
     fit_frame = single and suggest and frame == "cameras" and modality.frame is None
-    suggests = suggest_settings(c2w, intrinsics, modality.size, bounds, path, fit_frame)
+    suggests = suggest_settings(c2w, intrinsics, modality.size, bounds, path, fit_frame, depths)
     data, sizes, told = _read_views(scenes, each, modality.size, background, large, given)
     taken = {
         "size": _describe_views(each, modality.size, sizes),
@@ -210,7 +207,7 @@ def scenes_to_source(
         **({"part": scenes[0].part} if scenes[0].part else {}),
     }
     if suggest:
-        taken["depth"] = describe_depth(suggests["renderer"], guessed=None in bounds)
+        taken["depth"] = describe_depth(suggests["renderer"], None in bounds, depths)
     own = modality.frame or suggests["modality"].get("frame")
     if own is not None:
         taken["frame"] = describe_frame(own)
@@ -341,6 +338,16 @@ def stored_size(named: NamedImage, large: bool) -> Size:
     name, file = named
     with open_image(file, name, large) as image:
         return image.height, image.width
+
+
+def _read_bounds(file: Archive) -> Bounds | None:
+    """near and far as a packed file has them, or by its ``camera_radius``."""
+    if "near" in file and "far" in file:
+        return _read_scalar(file, "near"), _read_scalar(file, "far")
+    if "camera_radius" not in file:
+        return None
+    radius = _read_scalar(file, "camera_radius")
+    return max(0.0, radius - OBJECT_RADIUS), radius + OBJECT_RADIUS
 
 
 def _read_scalar(file: Archive, key: str) -> float:
