@@ -150,7 +150,7 @@ class Adversarial(Objective):
         code = self.prior.sample(len(coords)).to(coords)
         generator = None  # jitter for both players, though only one of them records gradients
         if self.render.stochastic:
-            generator = Generator(coords.device).manual_seed(int(torch.randint(1 << 62, ())))
+            generator = Generator().manual_seed(int(torch.randint(1 << 62, ())))
         return self.link(self.render(self.family.bind(code), coords, generator))
 
     def _points(self, signal: Signal) -> tuple[Coords, Values, tuple[int, ...] | None]:
