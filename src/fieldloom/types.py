@@ -398,8 +398,14 @@ class Data:
         return found
 
     def to(self, device: torch.device | str) -> Data:
-        move = lambda x: x.to(device)
-        return self._replace(move(self.tensor), move)
+        """The data with values, coordinates, indices and labels on a device.
+
+        What says where data stand in the world stays where it is, in float64, which not every
+        device has: cameras, which a modality places before it moves them, frames and surfaces.
+        """
+        named = {name: getattr(self, name) for name in ("coords", "index", "label")}
+        moved = {name: x.to(device) for name, x in named.items() if x is not None}
+        return replace(self, values=self.tensor.to(device), **moved)
 
     def as_float(self) -> Data:
         """Values as floats in [0, 1]."""

@@ -218,7 +218,7 @@ class Views(Modality):
                 f"{kept} views that are not held out."
             )
         count = int(torch.randint(self.least, self.most + 1, (), generator=generator))
-        order = torch.rand(batch, kept, generator=generator).argsort(1).to(data.tensor.device)
+        order = torch.rand(batch, kept, generator=generator).argsort(1)
         parts = []
         for which, some in (
             (order[:, :count], None if keep_grid else points),
@@ -318,9 +318,9 @@ class Views(Modality):
         return found if found.ndim == 3 else found.unsqueeze(0)
 
     def _seen_from(self, data: Data) -> tuple[Tensor, Tensor, Tensor]:
-        """The values of views, and their cameras in the field's coordinates: c2w, intrinsics."""
+        """The values of views, and beside them their cameras in the field's coordinates."""
         assert data.cameras is not None  # ``select_seen`` has looked
-        own = self.place(data.cameras)
+        own = self.place(data.cameras).to(data.tensor.device)
         return data.tensor, own.c2w, own.intrinsics
 
     def as_observed(self, values: Values, data: Data) -> Data:
@@ -377,7 +377,7 @@ def select_views(data: Data, which: slice | Tensor) -> Data:
 def select_own_views(data: Data, which: Tensor) -> Data:
     """Individual views of each datum. which: their indices (batch, views)."""
     assert data.cameras is not None  # ``Views.select_seen`` has looked
-    values, c2w, intrinsics = data.tensor, data.cameras.c2w, data.cameras.intrinsics
-    row = torch.arange(len(data), device=values.device).unsqueeze(1)
-    own = Cameras(c2w[row, which], intrinsics[row, which])
-    return replace(data, values=values[row, which], cameras=own)
+    row = torch.arange(len(data)).unsqueeze(1)
+    own = lambda x: x[row.to(x.device), which.to(x.device)]
+    cameras = Cameras(own(data.cameras.c2w), own(data.cameras.intrinsics))
+    return replace(data, values=own(data.tensor), cameras=cameras)
