@@ -9,24 +9,32 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import data_on_disk
 from fieldloom import recipe
 from fieldloom.engine.device import autocast
 from fieldloom.evaluation import evaluate
 from fieldloom.inputs import source_of
+from fieldloom.interpolation import interpolate_codes
+from fieldloom.renderers import Volume
 from fieldloom.settings import Precision
 from fieldloom.system import System
 from fieldloom.training import train
+from fieldloom.types import Data
 
 
 @dataclass(frozen=True)
 class Journey:
-    """A recipe, its overrides, and what writes its data; None: they come with a package."""
+    """A recipe, its overrides, and what writes its data; None: they come with a package.
+
+    evaluated: whether the recipe's own options of sampling fit, and its metrics are measured.
+    """
 
     recipe: str
     overrides: tuple[str, ...] = ()
     write: Callable[[Path], Path] | None = None
+    evaluated: bool = True
 
 
 SHORT = (
@@ -98,36 +106,106 @@ JOURNEYS = {
 }
 """One for every recipe, and for what differs with the kind of data."""
 
+BYWAYS = {
+    "mixed experts": Journey(
+        "mnif:digits-experts",
+        (*DIFFUSION, "field.width=8", "field.tiling.tiles=[2,2,2,1]", "conditioner.width=4",
+         "prior.denoiser.width=32", "prior.denoiser.depth=2", "evaluate.sampler=dpm++",
+         "evaluate.guidance=2.0"),
+    ),
+    "experts on a line": Journey(
+        "loe:small-table1",
+        ("source.name=digits", "source.split=[1,1]", "modality.channels=1", "modality.size=8",
+         "field.width=8", "field.tiling.tiles=2", "field.depth=3", "field.encoding.count=3",
+         "field.tiling.blend=linear", "field.encoding.grid={size=4,channels=2}",
+         "train.field.batch=1", "train.field.micro=1"),
+    ),
+    "critic of patches": Journey(
+        "loe:small-table4",
+        ("source.name=digits", "source.split=[8,2]", "modality.channels=1", "modality.size=8", "field.width=8",
+         "field.context=8", "field.encoding.count=2", "field.tiling.arrangement.finest=8.0",
+         "objective.critic.width=4", "objective.critic.depth=1", "objective.critic.scales=1",
+         "evaluate.samples=2"),
+    ),
+    "critic of views": Journey(
+        "gasp:multiview128",
+        (*VIEWS, "renderer.samples=4", "modality.patch=4", "field.encoding.count=4",
+         "conditioner.width=4", "conditioner.hidden=[8]",
+         "objective.critic.layers=[[8,4,4],[1,4,1]]", "evaluate.samples=2"),
+        data_on_disk.write_objects,
+    ),
+    "hidden points": Journey(
+        "laginr:faces64-masked",
+        ("source.name=digits", "source.split=[8,2]", "modality.channels=1", "modality.size=8", "field.width=8",
+         "field.features=8", "field.tokens=4", "field.bands=[4.0,2.0]", "field.query=2.0",
+         "encoder.width=12", "encoder.depth=1", "encoder.heads=2", "encoder.patch=4",
+         "train.field.points=16"),
+    ),
+    "plateaus": Journey(
+        "hyperdiffusion:mnist28",
+        (*DIFFUSION, "source.name=digits", "source.split=[8,2]", "modality.size=8", "field.width=4", "encoder.steps=6",
+         "encoder.points=32", "encoder.plateau.patience=1", "encoder.plateau.stop=1",
+         "encoder.plateau.threshold=0.5", "prior.denoiser.width=16", "prior.denoiser.depth=1",
+         "prior.denoiser.heads=2"),
+    ),
+    "weights as numbers": Journey(
+        "weights:tiny",
+        (*PRIOR, 'prior.codec={name="whiten",per="tensor"}', "prior.token=row",
+         'prior.positions=["position"]'),
+        evaluated=False,
+    ),
+}  # fmt: skip
+"""Parts that no recipe's tiny variant has."""
+
 
 def travel(name: str, device: str, precision: Precision = "float32") -> dict[str, np.ndarray]:
     """What a journey makes on a device: codes, decoded data, samples, metrics."""
-    journey = JOURNEYS[name]
+    torch.manual_seed(0)
+    journey = (JOURNEYS | BYWAYS)[name]
     with TemporaryDirectory() as place:
         overrides = [*SHORT, f"train.field.precision={precision}", *journey.overrides]
         if journey.write is not None:
             overrides.append(f"source.path={journey.write(Path(place))}")
         system = train(recipe.load(journey.recipe, overrides), f"{place}/run", device=device)
         with autocast(system.device, precision):
-            return visit(system)
+            return visit(system, journey.evaluated)
 
 
-def visit(system: System) -> dict[str, np.ndarray]:
+def visit(system: System, evaluated: bool = True) -> dict[str, np.ndarray]:
     """What a trained system makes of its data."""
-    made, source = {}, source_of(system, None)
+    made: dict[str, Tensor] = {}
+    source = source_of(system, None)
     if system.encodes:
-        data = source.read(source.train[:2])
-        code = system.encode(data)
-        made["codes"], made["decoded"] = code, system.decode(code).tensor
-        made["there"] = system.predict_at(code, data).tensor
-        if system.family.has_code:
-            made["refined"] = system.refine(data, steps=2).code
-    if system.generates:
-        options = system.settings.evaluation.options()
-        made["samples"] = system.sample(2, seed=1, **options).tensor
-    result = evaluate(system, source)
-    found = [x.value for x in result.metrics if x.name.partition(".")[0] in COMPARED]
-    made["metrics"] = torch.tensor(found)
+        made |= reconstruct(system, source.read(source.train[:2]))
+    if system.prior is not None and system.generates:
+        options = system.settings.evaluation.options() if evaluated else {}
+        label = 0 if system.prior.classes else None
+        made["samples"] = system.sample(2, label=label, seed=1, **options).tensor
+    if evaluated:
+        result = evaluate(system, source)
+        found = [x.value for x in result.metrics if x.name.partition(".")[0] in COMPARED]
+        made["metrics"] = torch.tensor(found)
     return {key: value.float().cpu().numpy() for key, value in made.items()}
+
+
+def reconstruct(system: System, data: Data) -> dict[str, Tensor]:
+    """Data as codes and back, in all ways that a system of their kind has."""
+    code = system.encode(data)
+    made = {"codes": code, "codes there": system.encode(data.to(system.device))}
+    made["decoded"] = system.decode(code).tensor
+    made["where observed"] = system.predict_at(code, data).tensor
+    if system.family.has_code:
+        made["refined"] = system.refine(data, steps=2, on_step=lambda step: None).code
+        made["weights"] = system.refine(data, "weights", steps=1).code
+        made["between"] = interpolate_codes(code[:1], code[-1:], 3)
+    if system.modality.kind == "shapes":
+        mesh = system.mesh(code[:1], project=1)
+        made["mesh"] = torch.zeros(0) if mesh is None else torch.from_numpy(mesh.vertices)
+    if isinstance(system.render, Volume):
+        made["depth"] = system.metric_depth(code).tensor
+    if system.modality.kind == "images":
+        made["strips"] = torch.cat([x for _, x in system.strips(code[:1], values=16)], 1)
+    return made
 
 
 COMPARED = ("psnr", "ssim", "mse", "iou", "accuracy")
