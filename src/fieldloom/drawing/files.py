@@ -60,7 +60,7 @@ def write_data(
 
 
 def remove_earlier(folder: Path) -> None:
-    """Remove the files that ``write_data`` wrote into a folder before; no others."""
+    """Remove the files of a folder that are named as ``write_data`` names its own; no others."""
     for file in folder.glob("[0-9]*.*"):
         if re.fullmatch(r"\d{4,}\.[a-z0-9]+", file.name) and file.is_file():
             file.unlink()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldloom.errors import InputError, quote_path
-from fieldloom.modalities.sources.source import PARTS, Depth, Limit, Split, choose, dividing_parts
+from fieldloom.modalities.sources.source import PART_OF, Depth, Limit, Split, choose, dividing_parts
 from fieldloom.modalities.sources.summary import count_things, list_names
 
 HIDDEN, UNREADABLE = "hidden", "unreadable"
@@ -100,6 +100,12 @@ class FoundFiles:
         """The paths of the files, for messages."""
         return [quote_path(file) for file in self.files]
 
+    @property
+    def short_names(self) -> list[str]:
+        """The paths of the files relative to the folder, for a summary."""
+        base = self.root if self.root.is_dir() else self.root.parent
+        return [file.relative_to(base).as_posix() for file in self.files]
+
     def keep(self, which: Collection[int]) -> FoundFiles:
         """The files of these indices alone."""
         return replace(self, files=[self.files[i] for i in which])
@@ -107,9 +113,10 @@ class FoundFiles:
     def keep_readable(self, which: Collection[int]) -> FoundFiles:
         """The files of these indices; the others are passed over as unreadable."""
         bad = sorted(set(range(len(self.files))) - set(which))
-        names = [*self.passed_over.get(UNREADABLE, ()), *(self._name(self.files[i]) for i in bad)]
-        passed_over = {**self.passed_over, **({UNREADABLE: sorted(names)} if names else {})}
-        return replace(self.keep(which), passed_over=passed_over)
+        names = [*self.passed_over.get(UNREADABLE, ()), *self.keep(bad).short_names]
+        return replace(
+            self.keep(which), passed_over={**self.passed_over, UNREADABLE: sorted(names)}
+        )
 
     def limit(self, limit: Limit, depth: Depth, split: Split) -> FoundFiles:
         """At most ``limit`` files, as ``choose`` takes them."""
@@ -154,9 +161,6 @@ class FoundFiles:
             )
         return Grouping(labels, parts if parts and not outside else None, taken)
 
-    def _name(self, file: Path) -> str:
-        return file.relative_to(self.root if self.root.is_dir() else self.root.parent).as_posix()
-
 
 def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> FoundFiles:
     """The file itself, or the files of a folder and its sub-folders (``walk``), sorted by path.
@@ -182,7 +186,7 @@ def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> F
         more = f", and {len(bad):,} that cannot be read: {list_names(bad)}" if bad else ""
         kinds = ", ".join(sorted(suffixes))
         raise InputError(f"source.path = {quote_path(path)} holds no {what} ({kinds}){more}.")
-    return FoundFiles(root, files, {reason: names for reason, names in passed.items() if names})
+    return FoundFiles(root, files, passed)
 
 
 def list_folder(root: Path) -> list[Path]:
@@ -199,7 +203,7 @@ def list_folder(root: Path) -> list[Path]:
 
 
 def find_parts(folders: Sequence[Names]) -> list[tuple[str | None, Names]]:
-    """The folder of each file that is a part of the set (``PARTS``), if any, and its other folders.
+    """The folder of each file that is a part (``PART_OF``), if any, and its other folders.
 
     ``train`` alone among folders of other names (``bus``, ``car``) is no part, but one of them.
     """
@@ -209,9 +213,9 @@ def find_parts(folders: Sequence[Names]) -> list[tuple[str | None, Names]]:
             beside[names[:i]].add(name)
 
     def is_part(names: Names, i: int) -> bool:
-        if names[i].lower() not in PARTS:
+        if names[i].lower() not in PART_OF:
             return False
-        kinds = {PARTS.get(name.lower()) for name in beside[names[:i]]}
+        kinds = {PART_OF.get(name.lower()) for name in beside[names[:i]]}
         return None not in kinds or len(kinds) > 2
 
     found = []
