@@ -1,4 +1,4 @@
-"""A device without a device: torch's numbers stay on the CPU, but nothing may take them for its own.
+"""A device without a device: its numbers are on the CPU, but nothing may take them for its own.
 
 ``register`` makes torch know the device ``apart`` (its key for devices of third parties). A tensor
 there wraps one of the CPU, so that every operation gives the CPU's numbers, with gradients of any
@@ -69,10 +69,12 @@ class Apart(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
-        made = NotImplemented
+        kwargs = kwargs or {}
         if torch.is_inference_mode_enabled():  # nothing has taken composed operations apart yet
-            made = operation.decompose(*args, **kwargs or {})
-        return run(operation, args, kwargs or {}) if made is NotImplemented else made
+            made = operation.decompose(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
+        return run(operation, args, kwargs)
 
 
 def run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -144,8 +146,10 @@ def flatten(given: Any) -> list[Any]:
 # -- what torch asks of a device
 
 
-MADE = ["empty.memory_format", "empty_strided", "arange", "arange.start", "arange.start_step", "eye",
-        "eye.m", "triu_indices"]  # fmt: skip
+MADE = [
+    "empty.memory_format", "empty_strided", "arange", "arange.start", "arange.start_step", "eye",
+    "eye.m", "triu_indices",
+]  # fmt: skip
 """What makes tensors for all that torch makes on a device."""
 
 

@@ -34,9 +34,7 @@ class Square(torch.autograd.Function):
 class Forgetful(Direct):
     """A renderer that adds zeros, and forgets to say where."""
 
-    def __call__(
-        self, function: Any, coords: Tensor, generator: Generator | None = None
-    ) -> Tensor:
+    def __call__(self, function: Any, coords: Tensor, generator: Generator | None = None) -> Tensor:
         return function(coords) + torch.zeros(coords.shape[1], 1)
 
 
@@ -52,6 +50,14 @@ def with_a_forgetful_part(act: Callable[[Any, Tensor], Any]) -> Callable[[], Any
 def train_step(system: Any, data: Tensor) -> None:
     batch = system.modality.observe(data).to(system.device)
     objective_of(system.train()).loss("field", batch)
+
+
+def no_fault() -> None:
+    """What a device takes: its own numbers, single ones of the CPU, and indices of the CPU."""
+    x = numbers() * torch.tensor(2.0) + numbers()
+    x[torch.tensor([0, 1])] = torch.tensor(1.0)
+    torch.where(x > 1, x, torch.tensor(0.0)).cpu().numpy()
+    x.copy_(torch.ones(3))
 
 
 FAULTS: dict[str, Callable[[], Any]] = {
@@ -75,7 +81,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
 def meet(fault: str) -> str:
     """The error that a fault raises; nothing where it passes unseen."""
     try:
-        FAULTS[fault]()
+        (FAULTS | {"none": no_fault})[fault]()
     except (apart.WrongDevice, TypeError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
     return ""

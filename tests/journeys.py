@@ -9,11 +9,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 import data_on_disk
 from fieldloom import recipe
-from fieldloom.engine.device import autocast
+from fieldloom.assembly import build, objective_of
+from fieldloom.engine.device import autocast, pick
+from fieldloom.engine.loop import Training
+from fieldloom.engine.run import Run, load
 from fieldloom.evaluation import evaluate
 from fieldloom.inputs import source_of
 from fieldloom.interpolation import interpolate_codes
@@ -21,7 +24,7 @@ from fieldloom.renderers import Volume
 from fieldloom.settings import Precision
 from fieldloom.system import System
 from fieldloom.training import train
-from fieldloom.types import Data
+from fieldloom.types import Data, Signal
 
 
 @dataclass(frozen=True)
@@ -32,26 +35,9 @@ class Journey:
     """
 
     recipe: str
-    overrides: tuple[str, ...] = ()
+    overrides: str = ""
     write: Callable[[Path], Path] | None = None
     evaluated: bool = True
-
-
-SHORT = (
-    "source.split=[8,2]", "train.field.steps=2", "train.field.batch=4", "train.field.micro=2",
-)  # fmt: skip
-PRIOR = ("train.prior.steps=2", "train.prior.batch=4", "evaluate.samples=2")
-DIFFUSION = (*PRIOR, "evaluate.steps=2")
-CODEC = (*PRIOR, "train.codec.steps=2", "train.codec.batch=4")
-SHAPES = (
-    "modality.size=12", "evaluate.points=32", "train.field.points=64", "field.width=8",
-    "conditioner.width=4",
-)  # fmt: skip
-VIEWS = (
-    "source.split=[1.0,0.0]", "modality.held=1", "modality.size=[6,8]", "train.field.batch=1",
-    "train.field.micro=1", "train.field.points=16", "field.width=8",
-)  # fmt: skip
-RADIANCE = (*VIEWS, "prior=none", "modality.rays=16", "renderer.samples=4")
 
 
 def write_shapes(folder: Path) -> Path:
@@ -62,100 +48,105 @@ def write_shapes(folder: Path) -> Path:
     return folder / "balls.npy"
 
 
+write_views = data_on_disk.write_objects
+
+SHORT = "source.split=[4,2] train.field.steps=1 train.field.batch=4 train.field.micro=3"
+PRIOR = "train.prior.steps=1 train.prior.batch=4 evaluate.samples=2"
+DIFFUSION = f"{PRIOR} evaluate.steps=2"
+CODEC = f"{PRIOR} train.codec.steps=1 train.codec.batch=4"
+NEIGHBOURS = "source.split=[40,2] prior.neighbours=1 evaluate.samples=2"
+DIGITS = "source.name=digits source.split=[4,2] modality.channels=1 modality.size=8 field.width=8"
+ONE = "source.split=[1,1] train.field.batch=1 train.field.micro=1"
+TILES = f"{DIGITS} {ONE} field.depth=3 field.tiling.tiles=2 field.encoding.count=3"
+SHAPES = "modality.size=12 evaluate.points=32 train.field.points=64 field.width=8"
+VIEWS = """source.split=[1.0,0.0] modality.held=1 modality.size=[6,8] field.width=8
+    train.field.batch=1 train.field.micro=1 train.field.points=16"""
+
 JOURNEYS = {
     "mnif": Journey("mnif:tiny", DIFFUSION),
-    "mnif of shapes": Journey(
-        "mnif:chairs32",
-        (*SHAPES, *DIFFUSION, "prior.denoiser.width=16", "prior.denoiser.depth=2"),
-        write_shapes,
-    ),
-    "mnif of views": Journey("mnif:multiview128-cavia", RADIANCE, data_on_disk.write_objects),
     "functa": Journey("functa:tiny", DIFFUSION),
-    "gasp": Journey("gasp:tiny", ("evaluate.samples=2",)),
-    "gem": Journey("gem:tiny", ("source.split=[40,2]", "prior.neighbours=1", "evaluate.samples=2")),
-    "gem of shapes": Journey(
-        "gem:chairs32",
-        (*SHAPES, "source.split=[12,2]", "prior.neighbours=1", "evaluate.samples=2", "encoder.unseen.steps=2"),
-        write_shapes,
-    ),
+    "gasp": Journey("gasp:tiny", "evaluate.samples=2"),
+    "gem": Journey("gem:tiny", NEIGHBOURS),
     "hyperdiffusion": Journey("hyperdiffusion:tiny", DIFFUSION),
     "ipc": Journey("ipc:tiny"),
     "laginr": Journey("laginr:tiny", DIFFUSION),
-    "laginr of views": Journey(
-        "laginr:multiview128",
-        (*VIEWS, "modality.support=[1,2]", "modality.query=1", "field.features=12",
-         "field.tokens=4", "encoder.width=12", "encoder.depth=1", "encoder.heads=2",
-         "encoder.patch=2"),
-        data_on_disk.write_objects,
-    ),  # fmt: skip
     "learned-init": Journey("learned-init:tiny"),
-    "loe": Journey(
-        "loe:small-table1",
-        ("source.name=digits", "source.split=[1,1]", "modality.channels=1", "modality.size=8",
-         "field.width=8", "field.tiling.tiles=2", "field.depth=3", "field.encoding.count=3",
-         "train.field.batch=1", "train.field.micro=1"),
-    ),  # fmt: skip
-    "loe of views": Journey(
-        "loe:small-table3",
-        (*VIEWS, "renderer.samples=4", "field.depth=5", "field.head.width=8", "field.tiling.tiles=2"),
-        data_on_disk.write_objects,
-    ),
+    "loe": Journey("loe:small-table1", TILES),
     "transinr": Journey("transinr:tiny"),
     "weights": Journey("weights:tiny", PRIOR),
-    "weights of a graph": Journey("weights:tiny-graph-words", CODEC),
 }
-"""One for every recipe, and for what differs with the kind of data."""
+"""One for every recipe."""
 
 BYWAYS = {
+    "mnif of shapes": Journey(
+        "mnif:chairs32",
+        f"""{DIFFUSION} {SHAPES} conditioner.width=4 prior.denoiser.width=16 encoder.steps=2
+        prior.denoiser.depth=2""",
+        write_shapes,
+    ),
+    "mnif of views": Journey(
+        "mnif:multiview128-cavia",
+        f"{VIEWS} prior=none modality.rays=16 renderer.samples=4 encoder.steps=1",
+        write_views,
+    ),
     "mixed experts": Journey(
         "mnif:digits-experts",
-        (*DIFFUSION, "field.width=8", "field.tiling.tiles=[2,2,2,1]", "conditioner.width=4",
-         "prior.denoiser.width=32", "prior.denoiser.depth=2", "evaluate.sampler=dpm++",
-         "evaluate.guidance=2.0"),
+        f"""{DIFFUSION} field.width=8 field.tiling.tiles=[2,2,2,1] conditioner.width=4
+        prior.denoiser.width=32 prior.denoiser.depth=2 evaluate.sampler=dpm++ encoder.steps=2
+        evaluate.guidance=2.0""",
     ),
-    "experts on a line": Journey(
-        "loe:small-table1",
-        ("source.name=digits", "source.split=[1,1]", "modality.channels=1", "modality.size=8",
-         "field.width=8", "field.tiling.tiles=2", "field.depth=3", "field.encoding.count=3",
-         "field.tiling.blend=linear", "field.encoding.grid={size=4,channels=2}",
-         "train.field.batch=1", "train.field.micro=1"),
+    "gem of shapes": Journey(
+        "gem:chairs32",
+        f"{NEIGHBOURS} {SHAPES} source.split=[12,2] conditioner.width=4 encoder.unseen.steps=2",
+        write_shapes,
     ),
-    "critic of patches": Journey(
-        "loe:small-table4",
-        ("source.name=digits", "source.split=[8,2]", "modality.channels=1", "modality.size=8", "field.width=8",
-         "field.context=8", "field.encoding.count=2", "field.tiling.arrangement.finest=8.0",
-         "objective.critic.width=4", "objective.critic.depth=1", "objective.critic.scales=1",
-         "evaluate.samples=2"),
-    ),
-    "critic of views": Journey(
+    "gasp of views": Journey(
         "gasp:multiview128",
-        (*VIEWS, "renderer.samples=4", "modality.patch=4", "field.encoding.count=4",
-         "conditioner.width=4", "conditioner.hidden=[8]",
-         "objective.critic.layers=[[8,4,4],[1,4,1]]", "evaluate.samples=2"),
-        data_on_disk.write_objects,
+        f"""{VIEWS} renderer.samples=4 modality.patch=4 field.encoding.count=4 evaluate.samples=2
+        conditioner.width=4 conditioner.hidden=[8] objective.critic.layers=[[8,4,4],[1,4,1]]""",
+        write_views,
     ),
-    "hidden points": Journey(
+    "laginr of views": Journey(
+        "laginr:multiview128",
+        f"""{VIEWS} modality.support=[1,2] modality.query=1 field.features=12 field.tokens=4
+        encoder.width=12 encoder.depth=1 encoder.heads=2 encoder.patch=2""",
+        write_views,
+    ),
+    "laginr of hidden points": Journey(
         "laginr:faces64-masked",
-        ("source.name=digits", "source.split=[8,2]", "modality.channels=1", "modality.size=8", "field.width=8",
-         "field.features=8", "field.tokens=4", "field.bands=[4.0,2.0]", "field.query=2.0",
-         "encoder.width=12", "encoder.depth=1", "encoder.heads=2", "encoder.patch=4",
-         "train.field.points=16"),
+        f"""{DIGITS} train.field.points=16 field.features=8 field.tokens=4 field.bands=[4.0,2.0]
+        field.query=2.0 encoder.width=12 encoder.depth=1 encoder.heads=2 encoder.patch=4""",
     ),
-    "plateaus": Journey(
+    "loe of views": Journey(
+        "loe:small-table3",
+        f"{VIEWS} renderer.samples=4 field.depth=5 field.head.width=8 field.tiling.tiles=2",
+        write_views,
+    ),
+    "loe by linear blends": Journey(
+        "loe:small-table1",
+        f"{TILES} field.tiling.blend=linear field.encoding.grid={{size=4,channels=2}}",
+    ),
+    "loe as a GAN": Journey(
+        "loe:small-table4",
+        f"""{DIGITS} field.context=8 field.encoding.count=2 field.tiling.arrangement.finest=8.0
+        objective.critic.width=4 objective.critic.depth=1 objective.critic.scales=1
+        evaluate.samples=2""",
+    ),
+    "hyperdiffusion by plateaus": Journey(
         "hyperdiffusion:mnist28",
-        (*DIFFUSION, "source.name=digits", "source.split=[8,2]", "modality.size=8", "field.width=4", "encoder.steps=6",
-         "encoder.points=32", "encoder.plateau.patience=1", "encoder.plateau.stop=1",
-         "encoder.plateau.threshold=0.5", "prior.denoiser.width=16", "prior.denoiser.depth=1",
-         "prior.denoiser.heads=2"),
+        f"""{DIGITS} {DIFFUSION} encoder.steps=6 encoder.points=32 encoder.plateau.patience=1
+        encoder.plateau.stop=1 encoder.plateau.threshold=0.5 prior.denoiser.width=16
+        prior.denoiser.depth=1 prior.denoiser.heads=2""",
     ),
+    "weights of a graph": Journey("weights:tiny-graph-words", CODEC),
     "weights as numbers": Journey(
         "weights:tiny",
-        (*PRIOR, 'prior.codec={name="whiten",per="tensor"}', "prior.token=row",
-         'prior.positions=["position"]'),
+        f"""{PRIOR} prior.codec={{name="whiten",per="tensor"}} prior.token=row
+        prior.positions=["position"]""",
         evaluated=False,
     ),
-}  # fmt: skip
-"""Parts that no recipe's tiny variant has."""
+}
+"""Other kinds of data, and parts that no recipe's tiny variant has."""
 
 
 def travel(name: str, device: str, precision: Precision = "float32") -> dict[str, np.ndarray]:
@@ -163,10 +154,11 @@ def travel(name: str, device: str, precision: Precision = "float32") -> dict[str
     torch.manual_seed(0)
     journey = (JOURNEYS | BYWAYS)[name]
     with TemporaryDirectory() as place:
-        overrides = [*SHORT, f"train.field.precision={precision}", *journey.overrides]
+        overrides = f"{SHORT} train.field.precision={precision} {journey.overrides}".split()
         if journey.write is not None:
             overrides.append(f"source.path={journey.write(Path(place))}")
-        system = train(recipe.load(journey.recipe, overrides), f"{place}/run", device=device)
+        train(recipe.load(journey.recipe, overrides), f"{place}/run", device=device)
+        system = load(f"{place}/run", device)
         with autocast(system.device, precision):
             return visit(system, journey.evaluated)
 
@@ -210,3 +202,27 @@ def reconstruct(system: System, data: Data) -> dict[str, Tensor]:
 
 COMPARED = ("psnr", "ssim", "mse", "iou", "accuracy")
 """Metrics that do not depend on the machine."""
+
+
+def resume(device: str) -> dict[str, float]:
+    """The numbers of a step after a checkpoint, with averaged weights, on a device."""
+    torch.manual_seed(0)
+    system = build("mnif", "tiny", train={"field": {"ema": 0.9}}).to(pick(device)).train()
+    stage = system.settings.field_stage
+    batch = system.modality.observe(torch.rand(4, 1, 8, 8)).to(system.device)
+    training = Training(objective_of(system), stage)
+    training.advance(batch, 3, 0, system.device)
+    with TemporaryDirectory() as place:
+        Run(place).write_recipe(system.recipe)
+        Run(place).write_state("field", training.state(), system.stored_recipe)
+        again = Training(objective_of(system), stage)
+        again.restore(Run(place).read_state("field"))
+    return again.advance(batch, 3, 0, system.device)
+
+
+def draw_points(device: str) -> list[float]:
+    """Points of a signal that a generator of the CPU draws."""
+    coords = torch.arange(8.0, device=pick(device)).view(1, 8, 1)
+    signal = Signal(coords, coords, torch.zeros(1, dtype=torch.long))
+    drawn = signal.subset(3, Generator().manual_seed(0)).sample_known(2, Generator())
+    return drawn.values.flatten().tolist()

@@ -234,9 +234,7 @@ class Cameras:
         return Cameras(change(self.c2w), change(self.intrinsics))
 
 
-def draw_uniform(
-    shape: Sequence[int], generator: Generator | None, device: torch.device
-) -> Tensor:
+def draw_uniform(shape: Sequence[int], generator: Generator | None, device: torch.device) -> Tensor:
     """Numbers in [0, 1) on a device, drawn on the generator's own; None: by torch's default."""
     where = device if generator is None else generator.device
     return torch.rand(tuple(shape), generator=generator, device=where).to(device)

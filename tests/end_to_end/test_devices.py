@@ -15,6 +15,8 @@ import apart
 import faults
 import journeys
 
+pytestmark = pytest.mark.filterwarnings("ignore:set metrics need more")
+
 
 def prepare():
     apart.register()
@@ -31,20 +33,29 @@ def start():
 
 @pytest.mark.parametrize("fault", faults.FAULTS)
 def test_faults_are_found(start, fault):
-    assert start(faults.meet, fault).result().partition(":")[0] in ERRORS.get(fault, "WrongDevice")
+    error = ERRORS.get(fault, "WrongDevice")
+    assert start(faults.meet, fault).result().startswith(f"{error}: ")
 
 
 ERRORS = {"numpy": "RuntimeError", "float64": "TypeError", "float64 from the CPU": "TypeError"}
 """Torch's own."""
 
 
+def test_what_is_right_is_no_fault(start):
+    assert start(faults.meet, "none").result() == ""
+
+
+@pytest.mark.parametrize("work", [journeys.resume, journeys.draw_points])
+def test_checkpoints_and_draws_of_a_device_are_the_cpus(start, work):
+    assert start(work, apart.NAME).result() == pytest.approx(work("cpu"), rel=1e-5)
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:set metrics need more")
 @pytest.mark.parametrize("name", journeys.JOURNEYS | journeys.BYWAYS)
 def test_a_device_makes_what_the_cpu_makes(start, name):
     there = start(journeys.travel, name, apart.NAME)
     here = journeys.travel(name, "cpu")
-    assert same(there.result(), here, 1e-4)
+    check_same(there.result(), here, 1e-4)
 
 
 @pytest.mark.slow
@@ -53,13 +64,12 @@ def test_a_device_under_autocast(start, name):
     """bfloat16 has three digits; operations round at other places than on the CPU."""
     there = start(journeys.travel, name, apart.NAME, "bfloat16")
     here = journeys.travel(name, "cpu", "bfloat16")
-    assert same(there.result(), here, 0.05)
+    check_same(there.result(), here, 0.05)
 
 
-def same(there, here, tolerance):
+def check_same(there, here, tolerance):
     """Steps of Adam follow the sign of gradients near zero, so that samples differ by more."""
     assert there.keys() == here.keys()
     for key, value in here.items():
         allowed = max(tolerance, 0.02) if key == "samples" else tolerance
         np.testing.assert_allclose(there[key], value, rtol=allowed, atol=allowed, err_msg=key)
-    return True

@@ -85,7 +85,9 @@ def project_onto_hull(points: Tensor, neighbours: Tensor, ridge: float) -> tuple
     Source: locally linear embedding, Roweis and Saul, 2000.
     """
     differences = points.unsqueeze(1) - neighbours
-    with torch.autocast(points.device.type, enabled=False):  # a system of equations needs its digits
+    with torch.autocast(
+        points.device.type, enabled=False
+    ):  # a system of equations needs its digits
         gram = differences @ differences.mT
     scale = gram.diagonal(dim1=1, dim2=2).sum(-1) * ridge + 1e-12
     eye = torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
@@ -140,8 +142,8 @@ def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
         flat = as_float64(signal.values.flatten(1))  # rounding stays far below that of values
         squares = flat.square().sum(1)
         gram = squares[:, None] + squares - 2 * flat @ flat.T
-        pairs = gram[first.to(gram.device), second.to(gram.device)]
-        return (pairs / flat.shape[1]).clamp_min(0).to(signal.values)
+        squared = gram[first.to(gram.device), second.to(gram.device)]
+        return (squared / flat.shape[1]).clamp_min(0).to(signal.values)
     middle = (signal.values.amax() + signal.values.amin()) / 2
     inside = [c[v[:, 0] > middle] for c, v in zip(signal.coords, signal.values, strict=True)]
     pairs = zip(first.tolist(), second.tolist(), strict=True)
