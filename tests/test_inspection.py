@@ -36,6 +36,20 @@ def test_as_a_recipe_reads_them(tmp_path):
     assert found.data.shape == (1, 1, 10, 10)
 
 
+def test_as_a_named_source_reads_them(cli, tmp_path):
+    frames = [Image.new("L", (8, 8), 40 * i) for i in range(4)]
+    path = tmp_path / "a.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    assert fieldloom.inspect(path).data.shape == (1, 3, 8, 8)
+    assert fieldloom.inspect(path, source={"name": "video"}).data.shape == (1, 3, 4, 8, 8)
+    done = cli("inspect", str(path), "--set", "source.name=video", cwd=tmp_path)
+    assert "4 frames of 8 x 8" in done.stdout
+    with pytest.raises(InputError, match="unknown source 'vidoe'; did you mean 'video'"):
+        fieldloom.inspect(path, source="vidoe")
+    with pytest.raises(InputError, match="unknown section of the recipe 'source.name'"):
+        fieldloom.inspect(path, **{"source.name": "video"})
+
+
 def test_the_data_of_a_recipe():
     found = fieldloom.inspect("mnif:digits")
     assert len(found.data) == 1797

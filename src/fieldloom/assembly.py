@@ -259,6 +259,14 @@ def objective_of(system: System) -> Objective:
     return made.to(system.device)
 
 
+def depths_of(recipe: recipes.Recipe) -> dict[str, float]:
+    """``near`` and ``far`` of a recipe's renderer, as far as it gives numbers that may be them."""
+    renderer = recipe.get("renderer")
+    given = renderer if isinstance(renderer, Mapping) else {}
+    found = {key: given[key] for key in ("near", "far") if type(given.get(key)) in (int, float)}
+    return {key: float(value) for key, value in found.items() if 0 <= value < math.inf}
+
+
 def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOTHING) -> Source:
     """The data of a recipe, in the size and channels of its modality.
 
@@ -274,7 +282,11 @@ def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOT
             size += memory.FLOAT * (modality.coord_dim + modality.value_dim)
         shape = modality.shape()
         memory.check(f"one datum of the size {shape}", math.prod(shape) * size, permit)
-    known = {"modality": modality, "suggest": begins}  # a run's recipe is complete
+    known = {
+        "modality": modality,
+        "suggest": begins,  # a run's recipe is complete
+        "depths": depths_of(recipe),
+    }
     source = registry.build("source", recipe["source"], TABLES, permit, **known)
     if not isinstance(source, Source):
         kind = type(source).__name__

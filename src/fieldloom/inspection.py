@@ -29,6 +29,7 @@ VIEWS = 128
 
 def inspect(
     source: str | Path,
+    /,
     sheet: str | Path | None = None,
     recipe: str | recipes.Recipe | None = None,
     variant: str | None = None,
@@ -46,7 +47,8 @@ def inspect(
     source: a path, or the name of a recipe, whose own data are read. sheet: a PNG to write, with
     small images of at most 64 of the data, or of the views or frames of a single datum. recipe,
     variant, overrides: the path's data are read as this recipe reads its own (as of ``build``);
-    None: by their kind, in their own size; images of a set in the size of the first, at most 256.
+    None: by their kind (or by ``source={"name": "video"}``), in their own size; images of a set in
+    the size of the first, at most 256.
     trust, network, large: as of ``train``. overwrite: whether a sheet that is there is replaced.
 
     Raises InputError for what cannot be read, for a sheet that is there already, and where one is
@@ -56,7 +58,10 @@ def inspect(
         check_free(Path(sheet), overwrite)
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
     chosen = None if recipe is None else read_recipe(recipe, variant, {})
-    resolved = recipes.resolve(recipe_for(source, chosen, permit), overrides)
+    recipes.check_values(overrides, "overrides")
+    named = overrides.get("source")
+    named = named.get("name") if isinstance(named, Mapping) else named
+    resolved = recipes.resolve(recipe_for(source, chosen, permit, named), overrides)
     found = read_data(resolved, permit)
     if sheet is not None and write_contact_sheet(found, sheet) is None:
         raise InputError("these data cannot be shown as images: there is no contact sheet.")
@@ -64,11 +69,15 @@ def inspect(
 
 
 def recipe_for(
-    source: str | Path, recipe: recipes.Recipe | None = None, permit: Permit = NOTHING
+    source: str | Path,
+    recipe: recipes.Recipe | None = None,
+    permit: Permit = NOTHING,
+    named: str | None = None,
 ) -> recipes.Recipe:
     """The recipe that reads data at a path, or that of a recipe's name.
 
-    recipe: the path's data are read as this one reads its own. Raises InputError for what is
+    recipe: the path's data are read as this one reads its own. named: the name of the source that
+    reads them; None: by what is at the path. Raises InputError for what is
     neither a path nor a recipe.
     """
     try:
@@ -81,11 +90,11 @@ def recipe_for(
             f"{quote_path(source)} does not exist, or cannot be seen, and is no bundled recipe."
         ) from None
     if recipe is None:
-        spec = spec_of(str(source))
+        spec = spec_of(str(source), named=named)
         return {"source": spec, "modality": modality_of(spec, permit.large)}
     own = recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else dict(own)
-    return recipe | {"source": own | spec_of(str(source), own.get("name"))}
+    return recipe | {"source": own | spec_of(str(source), own.get("name"), named)}
 
 
 def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
@@ -106,7 +115,9 @@ def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
         return {"name": "image", "size": [max(1, round(n * scale)) for n in (height, width)]}
     if name == "voxels":
         return {"name": "voxel", "size": None}
-    return _modality_of_array(shape_of_array(path))
+    if name == "array":
+        return _modality_of_array(shape_of_array(path))
+    return {"name": "image"}
 
 
 def _modality_of_array(shape: Sequence[int]) -> dict[str, Any]:
@@ -126,6 +137,7 @@ class Inspected(NamedTuple):
 
 def read_data(recipe: recipes.Recipe, permit: Permit = NOTHING) -> Inspected:
     """The data of a recipe."""
+    recipes.validate(recipe)
     modality = make_modality(recipe["modality"], permit)
     found = open_source(recipe, modality, permit)
     suggested = add_suggestions(recipe, found, permit)["modality"]

@@ -30,7 +30,7 @@ def inspect(
 
     from fieldloom import inspection
     from fieldloom.assembly import parse_overrides
-    from fieldloom.recipe import load, resolve
+    from fieldloom.recipe import load, resolve, split_override
 
     name = Path(source).resolve().stem.replace(":", "-") or "data"
     sheet = Path("outputs/inspect") / f"{name}.png"
@@ -38,7 +38,8 @@ def inspect(
         check_free(out)
         sheet = out
     chosen = load(recipe) if recipe is not None else None
-    resolved = inspection.recipe_for(source, chosen, permit())
+    named = {".".join(keys): value for keys, value in map(split_override, set_ or [])}
+    resolved = inspection.recipe_for(source, chosen, permit(), named.get("source.name"))
     resolved = resolve(resolved, *parse_overrides(resolved, set_ or [], permit()))
     found = inspection.read_data(resolved, permit())
     written = inspection.write_contact_sheet(found, sheet)

@@ -5,6 +5,7 @@ from unittest.mock import ANY
 import pytest
 import torch
 
+from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import look_at, orbit, project_points
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
@@ -127,3 +128,39 @@ def test_cameras_without_a_focus(tmp_path, poses, bounds, frame):
     known = bounds is not None or poses.data_ptr() == ASIDE.data_ptr()
     assert set(source.suggests["renderer"]) == ({"near", "far"} if known else set())
     assert ("near and far unknown" in source.summary.describe()) is not known
+
+
+OUTWARD = look_at(
+    torch.zeros(4, 3).double(),
+    torch.tensor([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]]).double(),
+    torch.tensor([0, 0, 1]).double(),
+)
+"""Cameras at one point that look around: they have no common point in front of them."""
+
+
+def test_depths_of_the_recipe_bound_what_cameras_that_look_outwards_see(tmp_path):
+    """The frame holds all up to the recipe's far, and the line tells what will be used."""
+    path = blender(tmp_path / "a", OUTWARD)
+    given = {"near": 0.5, "far": 40.0}
+    source = read_transforms(FULL, path, depths=given)
+    assert source.suggests["renderer"] == given
+    assert source.suggests["modality"]["frame"] == (0.0, 0.0, 0.0, 40.0)
+    assert "near 0.5, far 40 (of the recipe), centred" in source.summary.describe()
+    line = read_transforms(FULL, path, depths={"far": 40.0}).summary.describe()
+    assert "near unknown, since the cameras look at no common point (set renderer.near)" in line
+
+
+def test_a_depth_of_the_recipe_and_one_that_is_guessed(tmp_path):
+    path = blender(tmp_path / "a")
+    alone = read_transforms(FULL, path).suggests
+    source = read_transforms(FULL, path, depths={"far": 7.0})
+    assert source.suggests["renderer"] == alone["renderer"] | {"far": 7.0}
+    assert source.suggests["modality"] == alone["modality"]
+    words = "near 1.5 (guessed from the cameras), far 7 (of the recipe)"
+    assert words in source.summary.describe()
+
+
+def test_half_of_a_files_depths_is_refused(tmp_path):
+    path = blender(tmp_path / "a", table={"fl_x": FOCAL, "near": 1.0})
+    with pytest.raises(InputError, match="has one of near and far: give both, or neither"):
+        read_transforms(FULL, path)

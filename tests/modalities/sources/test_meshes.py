@@ -331,7 +331,7 @@ def test_a_set_without_an_inside_is_said_to_have_none(tmp_path):
     write_obj(tmp_path / "b.obj", join(sheet(), flip(sheet())))
     words = r"none of 2 meshes has an inside at 8 x 8 x 8 points \(a.obj, b.obj\): .*dilation"
     refused(words, read_meshes, grid(), str(tmp_path))
-    refused("a.obj has an inside", read_meshes, grid(), str(tmp_path / "a.obj"), samples=20)
+    refused("a.obj has no inside", read_meshes, grid(), str(tmp_path / "a.obj"), samples=20)
     grown = read_meshes(grid(), str(tmp_path), dilation=0.2, split=(2, 0))
     far = read_meshes(grid(), str(tmp_path), dilation=0.2, split=(2, 0), target="distance")
     assert torch.equal(grown.data.tensor == 255, far.data.tensor > 0.5)

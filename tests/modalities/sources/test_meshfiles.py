@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fieldloom import export
-from fieldloom.geometry.mesh import area, triangles
+from fieldloom.errors import InputError
+from fieldloom.geometry.mesh import area, triangles, volume
 from fieldloom.modalities import Voxels
 from fieldloom.modalities.sources import meshfiles
 from fieldloom.modalities.sources.meshes import read_meshes
@@ -195,10 +196,57 @@ def test_what_a_file_holds_beside_its_surface_is_said(tmp_path):
     for _ in range(2):  # from the files, and from the cache
         source = read_meshes(grid(), str(folder), split=(3, 0))
         assert source.summary.describe() == (
-            "3 meshes, 8 x 8 x 8, closed, 1 with faces without area (a.obj), with points, lines or "
-            "cameras left out"
+            "3 meshes, 8 x 8 x 8, closed, 1 with faces without area (a.obj), with points, "
+            "lines, cameras or further scenes left out"
         )
         assert (source.data.frame[:, 3] == 0.5 / 0.9).all()
+
+
+@pytest.mark.parametrize("corners", [5, 6, 9])
+def test_polygons_of_off_files(corners, tmp_path):
+    """A prism's ends have more corners than a quad's four; its area is known."""
+    angle = 2 * np.pi * np.arange(corners) / corners
+    rows = [
+        f"{x} {y} {z}" for z in (0, 1) for x, y in zip(np.cos(angle), np.sin(angle), strict=True)
+    ]
+    ends = [range(corners)[::-1], range(corners, 2 * corners)]
+    sides = [(i, (i + 1) % corners) for i in range(corners)]
+    faces = [*ends, *((a, b, b + corners, a + corners) for a, b in sides)]
+    rows += [" ".join(map(str, (len(face), *face))) for face in faces]
+    text = f"OFF # a prism\n{2 * corners} {len(faces)} 0\n\n" + "\n".join(rows) + "\n"
+    mesh = meshfiles.read_mesh(write(tmp_path / "a.off", text.encode())).mesh
+    side = 2 * np.sin(np.pi / corners)
+    expected = corners * np.sin(2 * np.pi / corners) + corners * side
+    assert area(mesh) == pytest.approx(expected)
+    assert volume(mesh) == pytest.approx(corners * np.sin(2 * np.pi / corners) / 2)
+
+
+def test_scenes_of_glb_files(tmp_path):
+    """The default one is read, and that there are others is said; without any nothing is placed."""
+    trimesh = pytest.importorskip("trimesh")
+    scene, there = trimesh.Scene(), np.diag([2.0, 2, 2, 1])
+    there[:3, 3] = 5, 0, 0
+    scene.add_geometry(trimesh.creation.box((1, 1, 1)), node_name="a", geom_name="box")
+    scene.graph.update("b", "world", matrix=there, geometry="box")
+    content = scene.export(file_type="glb")
+    length = int.from_bytes(content[12:16], "little")
+    told = json.loads(content[20 : 20 + length])
+    rest = content[20 + length :]
+
+    def placed(**change):
+        head = glb(**(told | change))
+        size = (len(head) + len(rest)).to_bytes(4, "little")
+        return write(tmp_path / "a.glb", head[:8] + size + head[12:] + rest)
+
+    names = [node["name"] for node in told["nodes"]]
+    scenes = [{"nodes": [names.index(name)]} for name in "ab"]
+    for number, ends in enumerate(([-0.5, 0.5], [4, 6])):
+        found = meshfiles.read_mesh(placed(scenes=scenes, scene=number))
+        assert np.ptp(found.mesh.vertices[:, 0]) == pytest.approx(ends[1] - ends[0])
+        assert found.mesh.vertices[:, 0].min() == pytest.approx(ends[0])
+        assert found.others == 1
+    with pytest.raises(InputError, match="it has no scene"):
+        meshfiles.read_mesh(placed(scenes=[]))
 
 
 @pytest.mark.parametrize("suffix", export.MESHES)

@@ -265,6 +265,24 @@ def test_one_lost_frame_moves_no_other(tmp_path):
     assert source.suggests["modality"]["rate"] == pytest.approx(30, rel=0.01)
 
 
+def test_the_last_frame_does_not_change_the_rate(tmp_path):
+    """Frames every 40 ms are 25 a second, though the file tells of less time for the last one."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.height = stream.width = 16
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 20 * i, np.uint8))
+            frame.pts, frame.time_base = 40 * i, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        assert float(container.streams.video[0].average_rate) != pytest.approx(25, rel=1e-2)
+    found = READERS["video"](str(path))
+    assert found.suggests["modality"]["rate"] == pytest.approx(25)
+
+
 def test_a_film_without_times(tmp_path):
     frames = [flat(colour) for colour in COLOURS]
     source = read(film(tmp_path / "a.h264", frames, None, "libx264", "yuv420p"))

@@ -52,7 +52,7 @@ SINGLE = {"image", "video", "audio"}
 """Sources of a single datum, which have no split."""
 
 
-def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
+def spec_of(path: str, own: str | None = None, named: str | None = None) -> dict[str, Any]:
     """The settings of a source for a user's path, by the files there: all data, in their order.
 
     It may be an image or a folder of images, a video, an audio file, packed images or views,
@@ -60,6 +60,7 @@ def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
     first of scenes, meshes, voxels, images is taken, and the summary tells what is passed over.
     own: the name of a run's source, which is preferred where it reads such a path, too: ``image``
     one image, ``video`` a folder of frames or a GIF, ``audio`` the audio of a video.
+    named: the source that the user names, whatever the files are.
     """
     found = find_path(path)
     kinds = _kinds_of_folder(found) if found.is_dir() else [_kind_of_file(found)]
@@ -68,6 +69,7 @@ def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
         name = own
     if name == "video" and own == "audio":
         name = own
+    name = named or name
     whole = {} if name in SINGLE else {"split": [1.0, 0.0], "shuffle": False}
     return {"name": name, "path": path} | whole
 

@@ -13,6 +13,9 @@ from fieldloom.geometry.cameras import Size, converge, focus, project_points
 
 Bounds = tuple[float, float]
 """The nearest and the farthest depth of a scene."""
+Depths = Mapping[str, float]
+"""``near``, ``far``, or both, of a recipe's renderer: they hold instead of a scene's own."""
+NO_DEPTHS: Depths = {}
 
 DEPTHS = (0.5, 1.5)
 """Default depths of a scene, relative to the distance of its focus: 2 to 6 for the cameras of
@@ -29,11 +32,12 @@ def suggest_settings(
     bounds: Sequence[Bounds | None],
     path: str,
     fit_frame: bool,
+    asked: Depths = NO_DEPTHS,
 ) -> dict[str, dict[str, Any]]:
     """Sections of a recipe that cameras suggest: depths of the scene, a similar orbit, a frame.
 
-    near, far: from the files, or else 0.5 and 1.5 times the depth of the cameras' focus point;
-    there are none where the cameras have none.
+    near, far: those that are asked for, or from the files, or else 0.5 and 1.5 times the depth of
+    the cameras' focus point; there are none where the cameras have none.
     up: the world axis closest to the mean upward direction of the images.
     centre: the cameras' focus point, where it is far from the origin.
     frame: as ``_fit_frame``, where it is asked for; its centre is then that of the orbit.
@@ -47,10 +51,11 @@ def suggest_settings(
     near, far = min((x for x, _ in depths), default=0.0), max((x for _, x in depths), default=0.0)
     if depths and not 0 <= near < far < math.inf:
         raise InputError(f"{quote_path(path)} has near = {near:g}, far = {far:g}: 0 <= near < far.")
+    renderer = ({"near": near, "far": far} if depths else {}) | dict(asked)
     keep = _round_relative if fit_frame else _round_absolute
     centre, modality = eye.new_zeros(3), {}
     if fit_frame:
-        frame = _fit_frame(eye, point, depth, intrinsics, size, far)
+        frame = _fit_frame(eye, point, depth, intrinsics, size, renderer.get("far", 0.0))
         centre, modality = eye.new_tensor(frame[:3]), {"frame": frame}
     elif depth is not None:
         middle = point.median(0).values
@@ -62,8 +67,8 @@ def suggest_settings(
         "focal": round(float(intrinsics[..., 0].median()) / size[1], 5),
         "up": int(c2w[..., :3, 1].flatten(0, -2).mean(0).abs().argmax()),
     }
-    renderer = {"near": keep(near), "far": keep(far)} if depths else {}
-    return {"renderer": renderer, "modality": orbit | modality}
+    kept = {key: asked.get(key, keep(value)) for key, value in renderer.items()}
+    return {"renderer": kept, "modality": orbit | modality}
 
 
 def _find_focus(c2w: Tensor, intrinsics: Tensor, size: Size) -> tuple[Tensor, Tensor | None]:
@@ -110,15 +115,20 @@ def _round_absolute(number: float) -> float:
     return round(number, 5) if abs(number) >= 0.01 else _round_relative(number)
 
 
-def describe_depth(renderer: Mapping[str, float], guessed: bool) -> str:
+def describe_depth(renderer: Mapping[str, float], guessed: bool, asked: Depths) -> str:
     """``near 2, far 6 (guessed from the cameras)``. renderer: what is suggested for it."""
-    if not renderer:
+    unknown = [key for key in ("near", "far") if key not in renderer]
+    if unknown:
         return (
-            "near and far unknown, since the cameras look at no common point (set renderer.near "
-            "and renderer.far)"
+            f"{' and '.join(unknown)} unknown, since the cameras look at no common point (set "
+            f"{' and '.join(f'renderer.{key}' for key in unknown)})"
         )
+    guess = " (guessed from the cameras)" if guessed else ""
+    origin = [" (of the recipe)" if key in asked else guess for key in ("near", "far")]
+    if origin[0] == origin[1]:
+        origin[0] = ""
     near, far = (f"{renderer[key]:.5g}" for key in ("near", "far"))
-    return f"near {near}, far {far}" + (" (guessed from the cameras)" if guessed else "")
+    return f"near {near}{origin[0]}, far {far}{origin[1]}"
 
 
 def describe_frame(frame: Sequence[float]) -> str:

@@ -109,7 +109,10 @@ def find_file(path: str) -> Path:
     """The file at a user's path. Raises InputError where there is none."""
     found = find_path(path)
     if not found.is_file():
-        raise InputError(f"source.path = {quote_path(path)} is no file: this source reads one.")
+        raise InputError(
+            f"source.path = {quote_path(path)} is a folder, and this source reads one file: --set "
+            "source.name=folder reads the images in it."
+        )
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -182,11 +182,42 @@ def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> F
         name = file.relative_to(root).as_posix() if file != root else file.name
         passed[reason].append(f"{name}/" if folder else name)
     if not files:
-        bad = passed[UNREADABLE]
-        more = f", and {len(bad):,} that cannot be read: {list_names(bad)}" if bad else ""
-        kinds = ", ".join(sorted(suffixes))
-        raise InputError(f"source.path = {quote_path(path)} holds no {what} ({kinds}){more}.")
+        raise InputError(
+            f"source.path = {quote_path(path)} holds no {what}{_describe_others(passed)}. Files of "
+            f"{what} end in {_list_suffixes(suffixes)}."
+        )
     return FoundFiles(root, files, passed)
+
+
+COMMON = (".png", ".jpg", ".tif", ".webp", ".gif", ".obj", ".ply", ".stl", ".glb")
+"""Suffixes that a message names first."""
+PACKED_AWAY = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"}
+NOT_DECODED = {".heic", ".heif", ".nef", ".cr2", ".cr3", ".arw", ".dng", ".raf", ".orf", ".rw2"}
+"""Suffixes of archives, and of photographs that nothing here decodes."""
+
+
+def _list_suffixes(suffixes: Collection[str]) -> str:
+    """``.png, .jpg and 40 more``."""
+    known = [suffix for suffix in COMMON if suffix in suffixes]
+    return list_names([*known, *sorted(set(suffixes) - set(known))])
+
+
+def _describe_others(passed: Mapping[str, Sequence[str]]) -> str:
+    """What a folder without data holds instead, and what helps; the end of a sentence."""
+    if not any(passed.values()):
+        return ": it is empty"
+    names = [name for reason, some in passed.items() if reason.startswith("not ") for name in some]
+    kinds = Counter(Path(name).suffix.lower() or name for name in names)
+    told = [f"{n:,} {kind}" for kind, n in kinds.most_common(3)]
+    if bad := passed[UNREADABLE]:
+        told.append(f"{len(bad):,} {UNREADABLE} ({list_names(bad)})")
+    if hidden := passed[HIDDEN]:
+        told.append(f"{len(hidden):,} {HIDDEN}")
+    help = "; unpack archives first" if kinds.keys() & PACKED_AWAY else ""
+    help += (
+        "; convert raw photographs and HEIC to JPEG or PNG" if kinds.keys() & NOT_DECODED else ""
+    )
+    return f", but {', '.join(told)}{help}"
 
 
 def list_folder(root: Path) -> list[Path]:

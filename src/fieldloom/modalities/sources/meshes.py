@@ -200,7 +200,7 @@ def _describe_facts(facts: NDArray[Any], names: Sequence[str]) -> dict[str, str]
         "doubled": [("with doubled faces", facts["doubled"] > 0)],
         "sheets": [("with sheets", facts["sheets"] > 0)],
         "flat": [("with faces without area", facts["flat"] > 0)],
-        "others": [("with points, lines or cameras left out", facts["others"] > 0)],
+        "others": [("with points, lines, cameras or further scenes left out", facts["others"] > 0)],
         "inside": [("without an inside", facts["inside"] == 0)],
     }
     words = {
@@ -219,13 +219,13 @@ def _tell(what: str, which: NDArray[np.bool_], names: Sequence[str]) -> str:
 
 
 def _explain_no_inside(names: Sequence[str], size: Sequence[int], samples: int | None) -> str:
-    one = (
-        f"{names[0]} has" if len(names) == 1 else f"none of {count_things(len(names), 'mesh')} has"
-    )
+    one = f"{names[0]} has no"
+    if len(names) > 1:
+        one = f"none of {count_things(len(names), 'mesh')} has an"
     where = f"at {describe_size(size)} points" if samples is None else f"at {samples:,} samples"
     which = "" if len(names) == 1 else f" ({list_names(names)})"
     return (
-        f"source.path: {one} an inside {where}{which}: open sheets bound nothing, and thin parts "
+        f"source.path: {one} inside {where}{which}: open sheets bound nothing, and thin parts "
         "fall between the points. source.dilation = 0.05 thickens them, with target = "
         '"occupancy" or "distance"; or close their surfaces.'
     )

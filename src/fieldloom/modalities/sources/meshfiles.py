@@ -37,7 +37,7 @@ NUMBERS = 1 << 26
 
 
 class FoundMesh(NamedTuple):
-    """A mesh, and what was left out of it: faces without area; points, lines and cameras."""
+    """A mesh, and what was left out of it: faces without area; points, lines, cameras, scenes."""
 
     mesh: Mesh
     flat: int = 0
@@ -73,6 +73,8 @@ def read_mesh(file: Path, large: bool = False) -> FoundMesh:
         others = _count_others(kind, content)
         if kind == "obj":
             content = _count_from_first(content)
+        if kind == "off":
+            content = _cut_polygons(content)
         # Without processing, so that the checks here apply to the vertices of the file.
         with _silent("trimesh"):
             scene = trimesh.load_scene(
@@ -123,14 +125,17 @@ def read_packed_meshes(
 
 
 def _count_others(kind: str, content: bytes) -> int:
-    """Points and lines of an OBJ or PLY file, cameras of a GLB file."""
+    """Points and lines of an OBJ or PLY file; cameras and further scenes of a GLB file."""
     if kind == "obj":
         return len(re.findall(rb"^[ \t]*[lp][ \t]", content, re.MULTILINE))
     if kind == "ply":
         head = content.partition(b"end_header")[0]
         edges = re.search(rb"^element\s+edge\s+(\d{1,18})", head, re.MULTILINE)
         return int(edges[1]) if edges else 0
-    return len(_glb_header(content).cameras) if kind == "glb" else 0
+    if kind == "glb":
+        header = _glb_header(content)
+        return len(header.cameras) + max(len(header.scenes) - 1, 0)
+    return 0
 
 
 def _count_from_first(content: bytes) -> bytes:
@@ -169,6 +174,21 @@ def _count_forward(index: bytes, count: int) -> bytes:
     if not 1 <= -int(index) <= count:
         raise ValueError(f"a face names the vertex {int(index)}, where the first is 1, the last -1")
     return str(count + 1 + int(index)).encode()
+
+
+def _cut_polygons(content: bytes) -> bytes:
+    """An OFF file whose polygons of more than four corners, where trimesh fails, are fans."""
+    head, off, rest = content.partition(b"OFF")
+    words = [line.partition(b"#")[0].split() for line in rest.splitlines()]
+    counts, *rows = [row for row in words if row]
+    first, count = int(counts[0]), int(counts[1])
+    faces = [row[1 : int(row[0]) + 1] for row in rows[first : first + count]]
+    if all(len(face) <= 4 for face in faces):
+        return content
+    fans = [[b"3", face[0], *face[i : i + 2]] for face in faces for i in range(1, len(face) - 1)]
+    size = [counts[0], b"%d" % len(fans), b"0"]
+    lines = [b" ".join(row) for row in [size, *rows[:first], *fans]]
+    return head + off + b"\n" + b"\n".join(lines) + b"\n"
 
 
 _guard = Lock()
@@ -235,6 +255,7 @@ class Glb(BaseModel):
     accessors: list[Accessor] = []
     buffers: list[Buffer] = []
     cameras: list[Any] = []
+    scenes: list[Any] = []
     extensionsRequired: list[str] = []
 
 
@@ -257,6 +278,8 @@ def _check_glb(name: str, content: bytes, large: bool) -> None:
     columns = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
     count = sum(one.count * columns.get(one.type, 16) for one in header.accessors)
     check_size(name, count, "numbers", max(NUMBERS, len(content)), large)
+    if not header.scenes:
+        raise ValueError("it has no scene: nothing tells which of its meshes stand where")
 
 
 CHECKS: dict[str, Callable[[str, bytes, bool], Any]] = {

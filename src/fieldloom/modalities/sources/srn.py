@@ -9,6 +9,7 @@ import torch
 
 from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.geometry.cameras import check_pose, opengl_from_opencv
+from fieldloom.modalities.sources.cameras import NO_DEPTHS, Depths
 from fieldloom.modalities.sources.files import find_path
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
@@ -37,6 +38,7 @@ def read_srn(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
+    depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
     """An object in the layout of SRN's ShapeNet cars and chairs, or a folder of such objects.
@@ -45,7 +47,7 @@ def read_srn(
     camera-to-world) and ``intrinsics.txt``: ``f cx cy 0`` first, ``height width`` last, perhaps
     with a ``1`` below it where the poses are world-to-camera.
     views: the number of views of each object that are used, the first ones.
-    frame, suggest: as of ``read_transforms``. range: the numbers that become 0 and 1.
+    frame, suggest, depths: as of ``read_transforms``. range: the numbers that become 0 and 1.
     Source: arXiv:1906.01618 and the layout of its data.
     """
     root = find_path(path)
@@ -71,6 +73,7 @@ def read_srn(
         suggest=suggest,
         large=permit.large,
         given=range,
+        depths=depths,
     )
 
 

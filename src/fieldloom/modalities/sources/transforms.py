@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.cameras import opengl_from_opencv
+from fieldloom.modalities.sources.cameras import NO_DEPTHS, Depths
 from fieldloom.modalities.sources.files import find_path, resolve_inside
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
@@ -120,6 +121,7 @@ def read_transforms(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
+    depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
     """A scene of Blender, instant-ngp or nerfstudio, or a folder of such scenes.
@@ -137,6 +139,7 @@ def read_transforms(
                 it does those of a set.
     suggest:    whether a recipe is completed by what the cameras suggest. That of a run is complete
                 already: its ``modality.frame`` holds for other data of its scene, too.
+    depths:     near and far of the recipe's renderer, which hold instead of the scene's.
     Images may differ in size. Lens distortion raises InputError: only pinhole images have straight
     rays. So does an image outside the folder of its file.
     Source: the layouts of NeRF's synthetic scenes (arXiv:2003.08934), of instant-ngp
@@ -164,6 +167,7 @@ def read_transforms(
         suggest=suggest,
         large=permit.large,
         given=range,
+        depths=depths,
     )
 
 
@@ -195,6 +199,8 @@ def _read_scene(
     _check_shared_focal(root, posed, sizes)
     c2w = torch.tensor([one.keys["transform_matrix"] for one in posed], dtype=torch.float64)
     near, far = posed[0].keys.get("near"), posed[0].keys.get("far")
+    if (near is None) != (far is None):
+        raise InputError(f"{quote_path(root)} has one of near and far: give both, or neither.")
     return Scene(
         quote_path(root),
         images,

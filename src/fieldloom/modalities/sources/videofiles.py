@@ -17,7 +17,7 @@ from fieldloom.modalities.sources.clips import Clip, Timed, check_frame
 from fieldloom.modalities.sources.decoding import to_grey_or_rgb
 from fieldloom.modalities.sources.ffmpeg import open_media
 from fieldloom.modalities.sources.files import PIXELS
-from fieldloom.modalities.sources.pace import Pace, find_pace
+from fieldloom.modalities.sources.pace import TICK, Pace, find_pace
 
 ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Codecs whose own decoder in FFmpeg reads no transparency -> the decoder that does."""
@@ -46,11 +46,20 @@ def open_video_file(file: Path, channels: int, large: bool) -> Clip:
         taken = {"times": "frames without times, as even"} | taken
     else:
         pace = find_pace([pts * tick for pts in sorted(packets)], tick=tick)
-        if pace.even and told and (pace.rate is None or abs(pace.rate / told - 1) < 0.05):
+        if pace.even and told and (pace.rate is None or _agree(pace, told, tick)):
             pace = Pace(pace.count, told)  # exact, where times are rounded
     options |= {} if pace.even else {"rate": pace.rate}
     decode = partial(_iterate_frames, file, channels, decoder, large)
     return Clip([file], decode, len(packets), pace, options, taken)
+
+
+def _agree(pace: Pace, told: float, tick: float) -> bool:
+    """Whether a rate that a file tells differs from its frames' times only by their rounding.
+
+    It also counts how long the last frame is shown, which may be another time.
+    """
+    assert pace.rate
+    return (pace.count - 1) * abs(1 / told - 1 / pace.rate) <= max(tick, TICK)
 
 
 def _describe_stream(container: Any, stream: Any) -> dict[str, str]:

@@ -29,7 +29,9 @@ from torch import Tensor
 from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.geometry.cameras import Size, check_pose
 from fieldloom.modalities.sources.cameras import (
+    NO_DEPTHS,
     Bounds,
+    Depths,
     describe_depth,
     describe_frame,
     suggest_settings,
@@ -100,6 +102,7 @@ def read_multiview(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
+    depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
     """An ``.npz`` of encoded images: view v of object j is image views * j + v.
@@ -109,7 +112,7 @@ def read_multiview(
     ``far``, or ``camera_radius`` around objects of a diagonal of 1.
     label: name of the array of labels, one for each object.
     views: the number of views of each object that are used, the first ones.
-    frame, suggest: as of ``read_transforms``. range: the numbers that become 0 and 1.
+    frame, suggest, depths: as of ``read_transforms``. range: the numbers that become 0 and 1.
     """
     file, name = read_npz(find_file(path)), quote_path(path)
     blobs = load_array(file, "data", "bytes", axes=(1,), large=permit.large)
@@ -153,6 +156,7 @@ def read_multiview(
         large=permit.large,
         labels=labels,
         given=range,
+        depths=depths,
     )
 
 
@@ -170,6 +174,7 @@ def scenes_to_source(
     large: bool,
     labels: Sequence[Any] | None = None,
     given: Range = None,
+    depths: Depths = NO_DEPTHS,
 ) -> Source:
     """Check the cameras and read the images of scenes, as a Source. given: ``source.range``.
 
@@ -194,7 +199,7 @@ def scenes_to_source(
     intrinsics = torch.stack([_resize(scene, modality.size)[:each] for scene in scenes])
     bounds = [scene.bounds for scene in scenes]
     fit_frame = single and suggest and frame == "cameras" and modality.frame is None
-    suggests = suggest_settings(c2w, intrinsics, modality.size, bounds, path, fit_frame)
+    suggests = suggest_settings(c2w, intrinsics, modality.size, bounds, path, fit_frame, depths)
     data, sizes, told = _read_views(scenes, each, modality.size, background, large, given)
     taken = {
         "size": _describe_views(each, modality.size, sizes),
@@ -202,7 +207,7 @@ def scenes_to_source(
         **({"part": scenes[0].part} if scenes[0].part else {}),
     }
     if suggest:
-        taken["depth"] = describe_depth(suggests["renderer"], guessed=None in bounds)
+        taken["depth"] = describe_depth(suggests["renderer"], None in bounds, depths)
     own = modality.frame or suggests["modality"].get("frame")
     if own is not None:
         taken["frame"] = describe_frame(own)
