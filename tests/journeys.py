@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,20 @@ from torch import Generator, Tensor
 
 import data_on_disk
 from fieldloom import recipe
+from fieldloom.api import encode
 from fieldloom.assembly import build, objective_of
 from fieldloom.engine.device import autocast, pick
 from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run, load
 from fieldloom.evaluation import evaluate
+from fieldloom.evaluation.comparison import compare_with_baselines
+from fieldloom.evaluation.influence import analyse_influence
+from fieldloom.evaluation.timing import Budget, psnr_against_time
+from fieldloom.evaluation.upper_bound import upper_bound_of_run
 from fieldloom.inputs import source_of
 from fieldloom.interpolation import interpolate_codes
 from fieldloom.renderers import Volume
+from fieldloom.report import write
 from fieldloom.settings import Precision
 from fieldloom.system import System
 from fieldloom.training import train
@@ -226,3 +233,26 @@ def draw_points(device: str) -> list[float]:
     signal = Signal(coords, coords, torch.zeros(1, dtype=torch.long))
     drawn = signal.subset(3, Generator().manual_seed(0)).sample_known(2, Generator())
     return drawn.values.flatten().tolist()
+
+
+def analyse(device: str) -> dict[str, float]:
+    """A few numbers of every analysis, of a system on a device."""
+    torch.manual_seed(0)
+    with TemporaryDirectory() as place:
+        overrides = f"{SHORT} {DIFFUSION} source.split=[20,8]".split()
+        system = train(recipe.load("mnif:tiny", overrides), f"{place}/run", device=device)
+        source = source_of(system, None)
+        some = source.read(source.train[:2])
+        known = system.encode(source.read(source.train)).cpu()
+        encode(system, f"{place}/codes.safetensors")
+        write(Run(f"{place}/run"), system, source, evaluate(system, source), None)
+        curves = psnr_against_time(system, some, Budget(1, math.inf), width=8)
+        bound = upper_bound_of_run(f"{place}/run", system, source, 4)
+        found = compare_with_baselines(system, source, known, {"samples": system.sample_codes(4)})
+        maps = analyse_influence(system, some, 1).influences[0].maps
+    return {
+        "time": curves["weights"].psnr[-1],
+        "bound": bound[0].value,
+        "distance": float(found.novelty["samples"]["weights"].samples.distances.mean()),
+        "influence": float(maps.mean()),
+    }

@@ -375,7 +375,7 @@ class Data:
         no ``Which``.
         """
         if not isinstance(which, slice):
-            which = torch.as_tensor(which)
+            which = torch.as_tensor(which).cpu()  # these index tensors of any device
             mask = which.dtype == torch.bool
             if which.ndim != 1 or (len(which) and which.is_floating_point()):
                 raise InputError("data.part: a slice, a list of indices, or one boolean an item.")

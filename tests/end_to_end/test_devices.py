@@ -45,9 +45,10 @@ def test_what_is_right_is_no_fault(start):
     assert start(faults.meet, "none").result() == ""
 
 
-@pytest.mark.parametrize("work", [journeys.resume, journeys.draw_points])
-def test_checkpoints_and_draws_of_a_device_are_the_cpus(start, work):
-    assert start(work, apart.NAME).result() == pytest.approx(work("cpu"), rel=1e-5)
+@pytest.mark.parametrize("work", [journeys.resume, journeys.draw_points, journeys.analyse])
+def test_what_is_beside_the_journey_is_the_cpus(start, work):
+    there = start(work, apart.NAME)
+    assert work("cpu") == pytest.approx(there.result(), rel=1e-4)
 
 
 @pytest.mark.slow
