@@ -253,6 +253,6 @@ def analyse(device: str) -> dict[str, float]:
     return {
         "time": curves["weights"].psnr[-1],
         "bound": bound[0].value,
-        "distance": float(found.novelty["samples"]["weights"].samples.distances.mean()),
+        "sets": len(found.sets),
         "influence": float(maps.mean()),
     }
