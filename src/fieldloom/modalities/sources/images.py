@@ -141,7 +141,7 @@ def load_images(
     faults = dict(sorted({**survey.faults, **later}.items()))
     check_skipped(names, faults, "images")
     good = [i for i in range(len(names)) if i not in faults]
-    taken = describe_resizing(sizes, item[1:], filter) | survey.describe()
+    taken = describe_resizing(sizes, item[1:], filter) | survey.describe(modality.channels)
     if not keep:
         return LazyImages(decode, torch.tensor(good), item), good, taken
     images = [x for x in found.values() if isinstance(x, np.ndarray)]
