@@ -30,6 +30,7 @@ CHANNELS = (1, 3, 4)
 
 def inspect(
     source: str | Path,
+    /,
     sheet: str | Path | None = None,
     recipe: str | recipes.Recipe | None = None,
     variant: str | None = None,
@@ -46,8 +47,9 @@ def inspect(
 
     source: a path, or the name of a recipe, whose own data are read. sheet: a PNG to write, with
     small images of at most 64 of the data, or of the views or frames of a single datum. recipe,
-    variant, overrides: the path's data are read as this recipe reads its own (as of ``build``);
-    None: by their kind, in their own size; images of a set in the size of the first, at most 256.
+    variant, overrides: the path's data are read as this recipe reads its own (as of ``build``,
+    ``source={"limit": 20}``); None: by their kind, in their own size; images of a set in the size
+    of the first, at most 256.
     trust, network, large: as of ``train``.
 
     Raises InputError for what cannot be read, and where a sheet is asked for of data that cannot be
@@ -79,12 +81,13 @@ def recipe_for(
         raise InputError(
             f"{quote_path(source)} does not exist, or cannot be seen, and is no bundled recipe."
         ) from None
-    if recipe is None:
-        spec = spec_of(str(source))
-        return {"source": spec, "modality": modality_of(spec, permit.large)}
-    own = recipe.get("source", {})
+    own = {} if recipe is None else recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else dict(own)
-    return recipe | {"source": own | spec_of(str(source), own.get("name"))}
+    spec = spec_of(str(source), own.get("name"))
+    spec = {key: spec[key] for key in ("name", "path")}  # divided as in training
+    if recipe is None:
+        return {"source": spec, "modality": modality_of(spec, permit.large)}
+    return recipe | {"source": own | spec if own.get("name") == spec["name"] else spec}
 
 
 def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
@@ -124,7 +127,8 @@ class Inspected(NamedTuple):
 
 
 def read_data(recipe: recipes.Recipe, permit: Permit = NOTHING) -> Inspected:
-    """The data of a recipe."""
+    """The data of a recipe, which is checked as that of a training."""
+    recipes.validate(recipe)
     modality = build("modality", recipe["modality"], TABLES, permit)
     found = open_source(recipe, modality, permit)
     suggested = add_suggestions(recipe, found, permit)["modality"]

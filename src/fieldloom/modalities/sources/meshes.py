@@ -154,7 +154,8 @@ def read_meshes(
         which = choose(limit or len(items), len(items), labels)
         items = [items[i] for i in which]
     else:
-        found = find_files(root, path, SUFFIXES, "meshes").limit(limit, label_depth, split)
+        found = find_files(root, path, SUFFIXES, "meshes")
+        found = found.classify(label_depth).limit(limit, split)
         items = [(quote_path(f), partial(read_mesh, f, permit.large)) for f in found.files]
         labels, which = None, range(len(items))
     grid = None if samples is not None else modality.grid()[0]
@@ -178,7 +179,7 @@ def read_meshes(
         found = replace(found, passed_over={UNREADABLE: bad} if bad else {})
     else:
         found = found.keep_readable(indices)
-        groups = found.classify(label_depth)
+        groups = found.groups
     base = root if root.is_dir() else root.parent
     if packed:
         short = [f"mesh {which[i]}" for i in indices]
