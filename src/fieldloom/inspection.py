@@ -113,7 +113,8 @@ def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
 
 def _modality_of_array(shape: Sequence[int]) -> dict[str, Any]:
     """The modality of an array of images, or of voxels where it has one axis more."""
-    channels = next((n for n in (shape[-1], *shape[1:2]) if n in CHANNELS), None)
+    plane = shape[:1] if len(shape) == 3 and shape[0] == 3 else shape[1:2]  # an RGB image's
+    channels = next((n for n in (*shape[-1:], *plane) if n in CHANNELS), None)
     if len(shape) > 3 and channels is None:
         return {"name": "voxel", "size": None}
     return {"name": "image", "channels": 1 if channels in (None, 1) else 3}

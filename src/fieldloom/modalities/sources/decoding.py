@@ -19,7 +19,12 @@ from PIL import Image, ImageOps
 from fieldloom.errors import InputError
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import Refused
-from fieldloom.modalities.sources.formats import Encoded, holds_more, open_image
+from fieldloom.modalities.sources.formats import (
+    BITS_PER_SAMPLE,
+    Encoded,
+    holds_more,
+    open_image,
+)
 from fieldloom.modalities.sources.numbers import (
     BYTE,
     EIGHT_BITS,
@@ -47,7 +52,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF's orientation -> the transpose that sets an image upright; from 5 on sides are swapped."""
-BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339
 """Tags of TIFF 6.0."""
 WORDS = re.compile(r"(RGB[AaX]?|LA?|CMYK);16|SGI16")
 """Pillow's decoders of colours of 16 bits; ``BGR;16`` is 16 bits of all three."""
@@ -72,11 +77,13 @@ class Pixels(NamedTuple):
           range is certain, or ``words``: colours of 16 bits, of which Pillow reads the upper 8.
     top:  the number that is white, where the file says so.
     stretched: whether Pillow has stretched the numbers so that ``top`` is 65,535 (PGM).
+    unsigned: whether Pillow takes unsigned integers for signed ones (TIFF of 32 bits).
     """
 
     kind: Kind | Literal["colours", "words"]
     top: int | None = None
     stretched: bool = False
+    unsigned: bool = False
 
 
 Scales = Mapping[Pixels, Scale]
@@ -102,8 +109,10 @@ def pixels_of(image: Image.Image) -> Pixels:
         return Pixels("uint16", top, stretched=True)
     if image.mode.startswith("I;16"):
         return Pixels("uint16", 4095 if tags.get(BITS_PER_SAMPLE) in (12, (12,)) else None)
-    if image.mode in ("I", "F"):
-        return Pixels("integer" if image.mode == "I" else "float")
+    if image.mode == "I":
+        return Pixels("integer", unsigned=bool(tags) and tags.get(SAMPLE_FORMAT, 1) in (1, (1,)))
+    if image.mode == "F":
+        return Pixels("float")
     if image.mode == "L" and tags.get(SAMPLE_FORMAT) in (2, (2,)):  # Pillow overlooks the sign
         return Pixels("integer")
     if WORDS.search(str(tiles)):
@@ -183,8 +192,11 @@ def _colours(image: Image.Image) -> Image.Image:
 def _numbers(image: Image.Image, pixels: Pixels) -> NDArray[np.float64]:
     """The numbers of a decoded image of one channel, as its file has them."""
     array = np.asarray(image)
-    signed = array.view(np.int8) if array.dtype == np.uint8 else array
-    numbers = signed.astype(np.float64)
+    if pixels.unsigned:
+        array = array.view(np.uint32)
+    elif array.dtype == np.uint8:
+        array = array.view(np.int8)
+    numbers = array.astype(np.float64)
     if pixels.stretched and pixels.top:
         numbers = np.rint(numbers * (pixels.top / WORD))
     if not np.isfinite(numbers).all():
