@@ -11,6 +11,7 @@ from fieldloom import recipe as recipes
 from fieldloom.assembly import TABLES, open_source, read_recipe
 from fieldloom.atomic import write_bytes
 from fieldloom.drawing import draw_contact_sheet
+from fieldloom.engine.lock import check_free
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities import Modality
 from fieldloom.modalities.sources import Source, spec_of
@@ -50,11 +51,13 @@ def inspect(
     variant, overrides: the path's data are read as this recipe reads its own (as of ``build``,
     ``source={"limit": 20}``); None: by their kind, in their own size; images of a set in the size
     of the first, at most 256.
-    trust, network, large: as of ``train``.
+    trust, network, large: as of ``train``. overwrite: whether a sheet that is there is replaced.
 
     Raises InputError for what cannot be read, and where a sheet is asked for of data that cannot be
     shown as images.
     """
+    if sheet is not None:
+        check_free(Path(sheet), overwrite)
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
     chosen = None if recipe is None else read_recipe(recipe, variant, {})
     resolved = recipes.resolve(recipe_for(source, chosen, permit), overrides)

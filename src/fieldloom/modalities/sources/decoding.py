@@ -325,7 +325,15 @@ def _decide(pixels: Pixels, low: float, high: float, given: Range) -> Scale:
     if pixels.kind != "words":
         return decide_scale(pixels.kind, low, high, given, what)
     scale = decide_scale("uint16", low, high, given, what)  # in eight bits, as Pillow reads them
-    return Scale(scale.low * BYTE / WORD, scale.high * BYTE / WORD, scale.words)
+    first, last = scale.low // (BYTE + 1), scale.high // (BYTE + 1)
+    levels = int(last - first) + 1
+    if levels < 2:
+        raise InputError(
+            f"{scale.words}: of {IN_WORDS[pixels.kind]} the upper 8 bits are read, which are the "
+            "same in this range."
+        )
+    few = f", as {levels} levels" if levels <= BYTE / 2 else ""
+    return Scale(first, last, scale.words + few)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
