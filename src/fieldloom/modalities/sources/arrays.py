@@ -233,9 +233,9 @@ def read_array(
             suggests=suggest_size(modality, data),
             summary=Summary(name_thing(modality), taken=taken),
         )
-    own = None if label is None else load_array(file, label, "labels")
+    kinds = None if label is None else load_array(file, label, "labels")
     held = load_array(file, array_name(file, key, label), large=permit.large)
-    many = own is not None and own.size == len(held)
+    many = kinds is not None and kinds.size == len(held)
     data, taken = to_grid(held, modality, filter, range, many, permit.large)
     labels = None if label is None else read_labels(file, label, len(data), "data")
     return make_source(

@@ -96,13 +96,16 @@ class FoundFiles:
     """The files of a folder that are data, sorted by path, and those that were passed over.
 
     passed_over: reason -> names relative to the folder, as in ``Summary``. groups: what the
-    sub-folders tell, once they are asked (``classify``); of files that are kept it is the same.
+    sub-folders tell, by ``depth``, once they are asked (``classify``). beside: files that are
+    left out by a limit, which does not change the classes of the others.
     """
 
     root: Path
     files: Sequence[Path]
     passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)
     groups: Grouping = Grouping()
+    depth: Depth = None
+    beside: Sequence[Path] = ()
 
     @property
     def names(self) -> list[str]:
@@ -114,22 +117,28 @@ class FoundFiles:
         return replace(self, files=[self.files[i] for i in which], groups=self.groups.keep(which))
 
     def keep_readable(self, which: Collection[int]) -> FoundFiles:
-        """The files of these indices; the others are passed over as unreadable."""
+        """The files of these indices; the others are passed over, and tell no classes."""
         bad = sorted(set(range(len(self.files))) - set(which))
         names = [*self.passed_over.get(UNREADABLE, ()), *(self._name(self.files[i]) for i in bad)]
         passed_over = {**self.passed_over, **({UNREADABLE: sorted(names)} if names else {})}
-        return replace(self.keep(which), passed_over=passed_over)
+        whole = replace(self, files=[*(self.files[i] for i in which), *self.beside], beside=())
+        groups = whole.classify(self.depth).groups.keep(range(len(which)))
+        return replace(self.keep(which), groups=groups, passed_over=passed_over)
 
     def limit(self, limit: Limit, split: Split) -> FoundFiles:
         """At most ``limit`` files, as ``choose`` takes them."""
         if limit is None or limit >= len(self.files):
             return self
         parts = self.groups.parts if dividing_parts(self.groups.parts, split) else None
-        return self.keep(choose(limit, len(self.files), self.groups.labels, parts))
+        chosen = choose(limit, len(self.files), self.groups.labels, parts)
+        left = set(range(len(self.files))) - set(chosen)
+        return replace(self.keep(chosen), beside=[self.files[i] for i in sorted(left)])
 
     def classify(self, depth: Depth) -> FoundFiles:
         """The same files with their classes and parts, as the folder's sub-folders tell."""
-        return self if self.root.is_file() else replace(self, groups=self._group(depth))
+        return (
+            self if self.root.is_file() else replace(self, groups=self._group(depth), depth=depth)
+        )
 
     def _group(self, depth: Depth) -> Grouping:
         """The class and the part of each file (``find_classes``, ``find_parts``).

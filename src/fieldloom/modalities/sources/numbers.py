@@ -85,7 +85,8 @@ def decide_scale(
             raise InputError(f"source.range = {quote(list(given))}: {extent}.")
         first, last = map(float, given)
         return Scale(first, last, f"{describe_range(first, last)} (source.range)")
-    whole = f"[{-_round_up(-min(low, 0)):.12g}, {_round_up(max(high, 0)):.12g}]"
+    first, last = (low, high) if low < high else (min(low, 0.0), max(high, 0.0))
+    whole = f"[{-_round_up(-first):.12g}, {_round_up(last):.12g}]"
     if low < 0:
         signed = ["[-1, 1]"] if low >= -1 and high <= 1 else []
         raise InputError(
