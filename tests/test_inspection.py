@@ -42,6 +42,17 @@ def test_the_data_of_a_recipe():
     assert found.summary.count == 1797
 
 
+def test_a_sheet_that_is_there_is_kept(tmp_path):
+    Image.new("RGB", (4, 3), (255, 0, 0)).save(tmp_path / "a.png")
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(b"mine")
+    with pytest.raises(InputError, match="mine.png' is there already: overwrite=True replaces it"):
+        fieldloom.inspect(tmp_path / "a.png", mine)
+    assert mine.read_bytes() == b"mine"
+    fieldloom.inspect(tmp_path / "a.png", mine, overwrite=True)
+    assert np.asarray(Image.open(mine)).ndim == 3
+
+
 def test_what_is_neither(tmp_path):
     with pytest.raises(InputError, match="does not exist, or cannot be seen, and is no bundled"):
         fieldloom.inspect(tmp_path / "nothing")

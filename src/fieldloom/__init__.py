@@ -43,3 +43,7 @@ def __getattr__(name: str) -> Any:  # torch is imported with the first part that
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'fieldloom' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

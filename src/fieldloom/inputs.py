@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fieldloom.assembly import open_source
+from fieldloom.assembly import TABLES, open_source
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources import SOURCES, Source, spec_of
-from fieldloom.modalities.sources.files import path_to_text
-from fieldloom.preparation import check_same_data
-from fieldloom.registry import hints_of
+from fieldloom.modalities.sources.files import find_path, path_to_text
+from fieldloom.permit import Permit
+from fieldloom.preparation import MOVED, check_same_data
+from fieldloom.registry import find, hints_of
 from fieldloom.system import System
 
 
@@ -24,12 +25,16 @@ def source_of(system: System, path: str | Path | None = None) -> Source:
     Raises InputError where the recipe's own data are not those that the system was trained on.
     """
     if path is None:
+        check_place(system.settings.source)
         source = open_source(system.recipe, system.modality, system.permit)
         check_same_data(system.recipe, source.facts())
         return source
     if not isinstance(path, str | Path):
         raise InputError(f"source: a {type(path).__name__} where a path or a Source is needed.")
     own = system.settings.source
+    if _is_of_others(own, system.permit):  # such a reader knows best what it reads
+        spec = {**own, "path": path_to_text(str(path))}
+        return open_source({"source": spec}, system.modality, system.permit)
     spec = spec_of(str(path), own.get("name"))
     spec["path"] = path_to_text(spec["path"])
     if own.get("name") == spec["name"]:  # read as in training
@@ -41,6 +46,26 @@ def source_of(system: System, path: str | Path | None = None) -> Source:
     if trained != "none" and "filter" in hints_of(readers[spec["name"]]):
         spec["filter"] = trained
     return open_source({"source": spec}, system.modality, system.permit)
+
+
+def check_place(spec: Mapping[str, Any]) -> None:
+    """Raise InputError where the data of a run are no longer at their place."""
+    path = spec.get("path")
+    if isinstance(path, str) and spec.get("name") != "huggingface":
+        try:
+            find_path(path)
+        except InputError as error:
+            raise InputError(f"the data of the run: {error} {MOVED}") from None
+
+
+def _is_of_others(spec: Mapping[str, Any], permit: Permit) -> bool:
+    """Whether a source is no reader of the package's own, and reads a path."""
+    name = spec.get("name")
+    return (
+        isinstance(name, str)
+        and name not in SOURCES
+        and "path" in hints_of(find("source", name, TABLES, permit))
+    )
 
 
 def held_out_part(

@@ -8,25 +8,23 @@ from typing import Any, NamedTuple
 
 from fieldloom import export
 from fieldloom import recipe as recipes
-from fieldloom.assembly import TABLES, open_source, read_recipe
+from fieldloom.assembly import make_modality, open_source, read_recipe
 from fieldloom.atomic import write_bytes
 from fieldloom.drawing import draw_contact_sheet
 from fieldloom.engine.lock import check_free
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities import Modality
-from fieldloom.modalities.sources import Source, spec_of
+from fieldloom.modalities.sources import SINGLE, Source, spec_of
+from fieldloom.modalities.sources.arrays import CHANNELS
 from fieldloom.modalities.sources.files import find_path, shape_of_array
 from fieldloom.modalities.sources.images import size_of_first
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import add_suggestions
-from fieldloom.registry import build
 
 LONGEST = 256
 """The longer side that images of a set are reduced to, where the first is larger."""
 VIEWS = 128
 """The size of the images of scenes."""
-CHANNELS = (1, 3, 4)
-"""Sizes of an array's last or second axis that are channels of images."""
 
 
 def inspect(
@@ -53,8 +51,8 @@ def inspect(
     of the first, at most 256.
     trust, network, large: as of ``train``. overwrite: whether a sheet that is there is replaced.
 
-    Raises InputError for what cannot be read, and where a sheet is asked for of data that cannot be
-    shown as images.
+    Raises InputError for what cannot be read, for a sheet that is there already, and where one is
+    asked for of data that cannot be shown as images.
     """
     if sheet is not None:
         check_free(Path(sheet), overwrite)
@@ -99,7 +97,7 @@ def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
     Only headers are read.
     """
     name, path = spec["name"], find_path(spec["path"])
-    if name in ("image", "video", "audio"):
+    if name in SINGLE:
         return {"name": name}
     if name == "meshes":
         return {"name": "voxel"}
@@ -133,10 +131,10 @@ class Inspected(NamedTuple):
 def read_data(recipe: recipes.Recipe, permit: Permit = NOTHING) -> Inspected:
     """The data of a recipe, which is checked as that of a training."""
     recipes.validate(recipe)
-    modality = build("modality", recipe["modality"], TABLES, permit)
+    modality = make_modality(recipe["modality"], permit)
     found = open_source(recipe, modality, permit)
     suggested = add_suggestions(recipe, found, permit)["modality"]
-    return Inspected(found, build("modality", suggested, TABLES, permit))
+    return Inspected(found, make_modality(suggested, permit))
 
 
 def write_contact_sheet(data: Inspected, path: str | Path) -> Path | None:

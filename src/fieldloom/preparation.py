@@ -24,6 +24,12 @@ from fieldloom.recipe import Recipe, merge
 from fieldloom.registry import find, hints_of
 from fieldloom.settings import parse_settings
 
+MOVED = (
+    "If they lie elsewhere now, train --resume --set source.path=PLACE keeps the new place in the "
+    "run, and evaluate takes the --set, too."
+)
+"""What to do where the data of a run were moved."""
+
 
 def prepare(
     recipe: Recipe, device: torch.device, permit: Permit = NOTHING
@@ -80,8 +86,8 @@ def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:
             where = "" if path is None else f" ({quote_path(path)})"
             raise InputError(
                 f"the data of the run{where} have changed: {key} was {quote(known[key])}, and is "
-                f"{quote(now)}. If they lie elsewhere now, train --resume and evaluate take --set "
-                "source.path=PLACE."
+                f"{quote(now)}. A run goes on with the data that it was trained on: give others "
+                f"with --source, or begin a new run. {MOVED}"
             )
 
 

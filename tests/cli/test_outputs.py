@@ -108,3 +108,23 @@ def test_python_replaces_files_where_that_is_said(own_run, tmp_path):
     assert file.read_text() == "mine"
     found = fieldloom.encode(system, file, data, overwrite=True)
     assert len(found.codes) == 3
+
+
+def test_a_suffix_that_is_not_written_is_refused(cli, own_run, tmp_path):
+    wrong = cli("sample", own_run, "--count", 1, "--out", tmp_path / "my.jpg", status=2)
+    assert "a sheet of images is written as a .png" in wrong.stderr
+    wrong = cli("reconstruct", own_run, "--out", tmp_path / "one.png", status=2)
+    assert "a folder is written, with a file for each datum in it" in wrong.stderr
+    assert not list(tmp_path.glob("*.*"))
+
+
+def test_data_that_are_gone_say_how_a_run_finds_them_again(cli, own_run, tmp_path):
+    recipe = own_run / "recipe.toml"
+    text = recipe.read_text()
+    gone = tmp_path / "gone"
+    recipe.write_text(text.replace('name = "digits"', f'name = "array"\npath = "{gone}"', 1))
+    if recipe.read_text() == text:
+        pytest.fail("this run has another source")
+    wrong = cli("reconstruct", own_run, status=2)
+    assert "does not exist" in wrong.stderr
+    assert "train --resume --set source.path=PLACE" in wrong.stderr

@@ -56,3 +56,14 @@ def test_scattered_points_are_not_shown():
         torch.rand(2, 5, 1), None, (2, 0), shuffle=False, extras={"coords": torch.rand(2, 5, 3)}
     )
     assert draw_contact_sheet(source, Points()) is None
+
+
+def test_captions_are_indices_of_frames():
+    """Frames 0, 2 and 4 of six."""
+    modality = Grid(axes=3, size=(6, 8, 8))
+    video = make_source(colours(*[RED] * 6).transpose(0, 1)[None], None, (1, 0), shuffle=False)
+    assert list(modality.tiles(video.data, 3)) == [0, 2, 4]
+    views = make_source(colours(*[RED] * 6)[None], None, (1, 0), shuffle=False)
+    assert list(Views(size=8).tiles(views.data, 3)) == [0, 2, 4]
+    images = make_source(colours(*[RED] * 6), None, (6, 0), shuffle=False)
+    assert list(Grid(size=8).tiles(images.data, 3)) == [0, 2, 4]

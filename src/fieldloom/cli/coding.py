@@ -30,7 +30,14 @@ from fieldloom.cli.options import (
     parse_resolution,
     select_given,
 )
-from fieldloom.cli.outputs import check_free, check_not_own, output, with_suffix
+from fieldloom.cli.outputs import (
+    check_free,
+    check_not_own,
+    folder_output,
+    output,
+    sheet_output,
+    with_suffix,
+)
 from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError, Interrupted
 
@@ -124,7 +131,7 @@ def decode(
     from fieldloom.codes.files import read_codes
     from fieldloom.drawing import check_file_format, write_data
 
-    folder = output(run, out, "decoded")
+    folder = folder_output(run, out, "decoded")
     system = load_system(run, device)
     check_file_format(system, kind, project)
     sizes = parse_resolution(resolution)
@@ -166,7 +173,7 @@ def reconstruct(
     from fieldloom.evaluation import in_batches
     from fieldloom.inputs import held_out_part
 
-    folder = output(run, out, "reconstructions")
+    folder = folder_output(run, out, "reconstructions")
     system = load_system(run, device)
     check_file_format(system, kind, project)
     sizes = parse_resolution(resolution)
@@ -228,7 +235,7 @@ def sample(
 
     system = load_system(run, device)
     check_file_format(system, kind, project)
-    sheet_path = None if out is None else with_suffix(out, ".png")
+    sheet_path = None if out is None else sheet_output(out)
     path = output(run, sheet_path, "sampled.png")
     folder_path = None if out is None else with_suffix(out, "")
     folder = output(run, folder_path, "sampled") if needs_files(system) else None

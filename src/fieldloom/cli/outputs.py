@@ -7,6 +7,10 @@ from pathlib import Path
 from fieldloom.cli.options import permit
 from fieldloom.errors import InputError
 
+FILES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".mp4", ".webm", ".wav", ".npy",
+         ".npz", ".glb", ".ply", ".obj", ".stl", ".off", ".pdf"}  # fmt: skip
+"""Suffixes of single files."""
+
 
 def output(run: str | Path, out: Path | None, default: str = "") -> Path:
     """The file or folder that a verb writes.
@@ -22,6 +26,23 @@ def output(run: str | Path, out: Path | None, default: str = "") -> Path:
     check_free(out)
     within = out.is_relative_to(run) and ".." not in out.relative_to(run).parts
     return Run(run).inside(out.relative_to(run)) if within else out
+
+
+def folder_output(run: str | Path, out: Path | None, default: str) -> Path:
+    """The folder that a verb writes files into, as ``output``.
+
+    Raises InputError for a name with a suffix of such files.
+    """
+    if out is not None and out.suffix.lower() in FILES and not out.is_dir():
+        raise InputError(f"--out '{out}': a folder is written, with a file for each datum in it.")
+    return output(run, out, default)
+
+
+def sheet_output(out: Path) -> Path:
+    """The path of a sheet of images, a PNG. Raises InputError for the suffix of another file."""
+    if out.suffix.lower() not in ("", ".png") and out.suffix.lower() in FILES:
+        raise InputError(f"--out '{out}': a sheet of images is written as a .png.")
+    return with_suffix(out, ".png")
 
 
 def check_free(out: Path) -> None:

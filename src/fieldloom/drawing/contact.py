@@ -10,7 +10,6 @@ from torch import Tensor
 from fieldloom import export
 from fieldloom.errors import printable
 from fieldloom.modalities import Modality
-from fieldloom.modalities.modality import spread
 from fieldloom.modalities.sources import Source
 
 TILES, SIDE, CAPTION = 64, 112, 14
@@ -27,17 +26,12 @@ def draw_contact_sheet(
     images = modality.tiles(source.data, most)
     if not images:
         return None
-    many = len(source.data) > 1
-    shown = spread(len(source.data), most) if many else range(len(images))
-    tiles = [
-        _draw_tile(image, _caption(source, i) if many else str(i))
-        for image, i in zip(images, shown, strict=True)
-    ]
+    tiles = [_draw_tile(image, _caption(source, i)) for i, image in images.items()]
     return export.join_tiles(tiles, min(len(tiles), max(1, round(1.3 * len(tiles) ** 0.5))))
 
 
 def _caption(source: Source, index: int) -> str:
-    if source.labels is None:
+    if source.labels is None or len(source.data) == 1:  # a frame, or a view, of it
         return str(index)
     return f"{index}: {source.names[int(source.labels[index])]}"
 

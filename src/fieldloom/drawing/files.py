@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def write_data(
     """
     check_file_format(system, format, project)
     folder, paths, empty = Path(folder), [], []
-    remove_earlier(folder)
+    remove_earlier(folder, system.modality.formats)
     for i in range(len(codes)):
         path = folder / (f"{i:04d}" if format is None else f"{i:04d}.{format}")
         frame = None if frames is None else frames[i]
@@ -59,10 +60,13 @@ def write_data(
     return paths
 
 
-def remove_earlier(folder: Path) -> None:
-    """Remove the files that ``write_data`` wrote into a folder before; no others."""
+def remove_earlier(folder: Path, formats: Collection[str]) -> None:
+    """Remove the files of a folder that are named as ``write_data`` names its own; no others.
+
+    formats: the suffixes that it writes. Names of more than six digits are dates, not indices.
+    """
     for file in folder.glob("[0-9]*.*"):
-        if re.fullmatch(r"\d{4,}\.[a-z0-9]+", file.name) and file.is_file():
+        if re.fullmatch(r"\d{4,6}", file.stem) and file.suffix in formats and file.is_file():
             file.unlink()
 
 

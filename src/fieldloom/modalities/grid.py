@@ -186,11 +186,12 @@ class Grid(Modality):
             context = context.sample_known(points, generator)
         return Batch(context, signal)
 
-    def tiles(self, data: Data, most: int) -> list[Tensor]:
+    def tiles(self, data: Data, most: int) -> dict[int, Tensor]:
         if len(data) > 1 or self.kind != "video" or self.channels not in (1, 3):
             return super().tiles(data, most)
-        frames = data.tensor[0][:, spread(data.shape[2], most)]
-        return list(as_unit_floats(frames).transpose(0, 1).expand(-1, 3, -1, -1))
+        indices = spread(data.shape[2], most)
+        frames = as_unit_floats(data.tensor[0][:, indices]).transpose(0, 1).expand(-1, 3, -1, -1)
+        return dict(zip(indices, frames, strict=True))
 
     def encoding(self, data: Data | Tensor) -> Signal:
         """The signal that is encoded: the whole grid, or its ``context``."""

@@ -207,14 +207,15 @@ class Modality:
         """Data as images (batch, channel, height, width), first views of views; None for others."""
         return None
 
-    def tiles(self, data: Data, most: int) -> list[Tensor]:
-        """Images (3, height, width) in [0, 1] of at most ``most`` of the data, evenly spaced.
+    def tiles(self, data: Data, most: int) -> dict[int, Tensor]:
+        """At most ``most`` of the data, evenly spaced: index -> image (3, height, width) in [0, 1].
 
         Of a single video or scene they are its frames or views; there are none of data that cannot
         be shown.
         """
-        some = data.part(spread(len(data), most)).as_float().tensor
-        return [image for datum in some if (image := self.to_image(datum)) is not None]
+        indices = spread(len(data), most)
+        images = map(self.to_image, data.part(indices).as_float().tensor)
+        return {i: x for i, x in zip(indices, images, strict=True) if x is not None}
 
     # -- what only some kinds of data have
 

@@ -131,8 +131,8 @@ class Points(Voxels):
                 "(batch, points, 3): take a source with samples, as 'meshes' with samples = 10000."
             )
 
-    def tiles(self, data: Data, most: int) -> list[Tensor]:
-        return []  # scattered samples show no surface
+    def tiles(self, data: Data, most: int) -> dict[int, Tensor]:
+        return {}  # scattered samples show no surface
 
     def coords_of(self, data: Data) -> Coords:
         if data.coords is None:

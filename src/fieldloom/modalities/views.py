@@ -140,11 +140,12 @@ class Views(Modality):
             signal = self._patches(seen, self.patch, generator)
         return Batch(signal, signal)
 
-    def tiles(self, data: Data, most: int) -> list[Tensor]:
+    def tiles(self, data: Data, most: int) -> dict[int, Tensor]:
         if len(data) > 1:
             return super().tiles(data, most)
-        views = data.tensor[0][spread(data.shape[1], most)]
-        return list(as_unit_floats(views).expand(-1, 3, -1, -1))
+        indices = spread(data.shape[1], most)
+        views = as_unit_floats(data.tensor[0][indices]).expand(-1, 3, -1, -1)
+        return dict(zip(indices, views, strict=True))
 
     def encoding(self, data: Data | Tensor) -> Signal:
         """The signal that is encoded: ``rays`` rays of the views that are not held out."""

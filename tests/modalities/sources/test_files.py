@@ -255,7 +255,7 @@ def test_paths_that_are_none(reader, path):
 
 @pytest.mark.parametrize("reader", ["image", "packed", "array", "audio", "multiview"])
 def test_a_folder_where_a_file_is_right(reader, tmp_path):
-    refused("is no file: this source reads one", READERS[reader], str(tmp_path))
+    refused("is a folder, and this source reads one file", READERS[reader], str(tmp_path))
 
 
 def test_a_folder_that_is_called_as_a_file(tmp_path):

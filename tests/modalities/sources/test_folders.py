@@ -152,15 +152,13 @@ def test_folders_that_cannot_be_listed_are_named(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(folders.os, "scandir", scan)
     source = read(kind, path, **WHOLE)
     assert source.summary.passed_over == {"unreadable": ["locked/"]}
-    refused(
-        "holds no .*, and 1 that cannot be read: locked/", READERS[kind], str(tmp_path / "locked")
-    )
+    refused("holds no .*, but 1 unreadable .locked/", READERS[kind], str(tmp_path / "locked"))
 
 
 def test_a_folder_of_links_to_nothing_is_said_to_be_one(kind, tmp_path):
     for i in range(7):
         (tmp_path / f"{i}.{KINDS[kind][2]}").symlink_to(tmp_path / "fetched" / f"{i}")
-    refused("holds no .*, and 7 that cannot be read: 0.* and 2 more", READERS[kind], str(tmp_path))
+    refused("holds no .*, but 7 unreadable .0.* and 2 more", READERS[kind], str(tmp_path))
 
 
 def test_broken_files_are_passed_over_by_name(kind, tmp_path):
@@ -353,3 +351,21 @@ def test_single_files_and_wrong_folders(kind, tmp_path):
     assert one.summary.passed_over == {}
     with pytest.raises(InputError, match="holds no"):
         read(kind, str(write(tmp_path / "empty" / "a.txt", b"").parent))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), "holds no images: it is empty."),
+        (("a.HEIC", "b.heic", "c.txt"), "but 2 .heic, 1 .txt; convert raw photographs and HEIC"),
+        (("faces.zip",), "but 1 .zip; unpack archives first."),
+        ((".a.png", "README"), "but 1 README, 1 hidden."),
+    ],
+)
+def test_a_folder_without_images_says_what_it_holds(names, said, tmp_path):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError) as error:
+        find_files(tmp_path, str(tmp_path), {".png", ".jpg"}, "images")
+    assert said in str(error.value)
+    assert str(error.value).endswith("Files of images end in .png, .jpg.")

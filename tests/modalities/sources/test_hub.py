@@ -129,6 +129,8 @@ def test_hugging_face_from_a_folder(tmp_path):
     assert (
         source.data.tensor[2].numpy() == np.roll(gradient(16, 16), 2, 0).transpose(2, 0, 1)
     ).all()
+    same = SOURCES["huggingface"](RGB, (tmp_path / "set").as_uri(), split=(4, 2), shuffle=False)
+    assert same.data.tensor.equal(source.data.tensor)
     with pytest.raises(InputError, match="no column 'picture'"):
         SOURCES["huggingface"](RGB, str(tmp_path / "set"), key="picture")
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES, formats, images
+from fieldloom.modalities.sources import SOURCES, formats, images, spec_of
 from fieldloom.modalities.sources.decoding import decode_image
+from fieldloom.modalities.sources.images import read_packed
 from fieldloom.permit import Permit
 from fuzz import good
 from media import gradient, pack
@@ -199,6 +200,28 @@ def test_sub_folders_are_classes(tmp_path):
     assert source.labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
+def test_packed_images_are_no_folder(tmp_path):
+    pack(tmp_path / "a.npz")
+    file = np.load(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", **{f"train_{name}": file[name] for name in file})
+    for name in ("a", "b"):
+        path = str(tmp_path / f"{name}.npz")
+        assert spec_of(path)["name"] == "packed"
+        with pytest.raises(InputError, match="no folder of images: --set source.name=packed"):
+            SOURCES["folder"](Grid(size=16), path)
+
+
+def test_what_is_passed_over_in_a_packed_file_is_no_file(tmp_path):
+    pack(tmp_path / "a.npz", 12)
+    file = dict(np.load(tmp_path / "a.npz"))
+    file["data"][file["offsets"][3] :][:8] = 0  # the signature of image 3
+    np.savez(tmp_path / "a.npz", **file)
+    with pytest.warns(UserWarning, match="skipped 1 unreadable images: image 3 of"):
+        source = SOURCES["packed"](Grid(size=16), str(tmp_path / "a.npz"))
+    assert len(source.data) == 11
+    assert source.summary.describe().endswith("; 1 image passed over: 1 unreadable (image 3)")
+
+
 def test_unreadable_pictures_are_named_and_skipped(pictures):
     (pictures / "broken.png").write_bytes(b"\x89PNG not really")
     with pytest.warns(UserWarning, match="skipped 1 unreadable images: .*broken.png"):
@@ -250,3 +273,20 @@ def test_bundled_sets():
         InputError, match="unknown image of scikit-image 'astronaught'; did you mean 'astronaut'"
     ):
         SOURCES["skimage"](RGB, ("astronaught",))
+
+
+def test_packed_images_of_several_parts_are_named(tmp_path):
+    pack(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as held:
+        both = {f"{part}_{key}": held[key] for part in ("train", "test") for key in held}
+    np.savez(tmp_path / "b.npz", **both)
+    path = str(tmp_path / "b.npz")
+    assert spec_of(path)["name"] == "packed"
+    with pytest.raises(InputError, match=r"source.prefix = '': .* of 'train_', 'test_'"):
+        read_packed(Grid(size=16), path)
+    with pytest.raises(InputError, match="source.prefix = 'val_'"):
+        read_packed(Grid(size=16), path, prefix="val_")
+    found = read_packed(Grid(size=16), path, prefix="test_")
+    assert torch.equal(
+        found.data.tensor, read_packed(Grid(size=16), str(tmp_path / "a.npz")).data.tensor
+    )

@@ -15,8 +15,7 @@ from PIL import Image
 from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES, spec_of
-from fieldloom.modalities.sources import video as films
+from fieldloom.modalities.sources import SOURCES, clips, spec_of, video, videofiles
 from fieldloom.modalities.sources.video import Frames
 from fieldloom.permit import Permit
 from fuzz import good
@@ -32,8 +31,8 @@ LARGE, NETWORK = Permit(large=True), Permit(network=True)
 def test_films_beyond_the_limits(tmp_path, monkeypatch, cached):
     path = str(write(tmp_path / "a.mp4", good.film(draw(), "mp4")))
     for module, name, most, words in (
-        (films, "PIXELS", 200, "frames of 16 x 16.* 256 pixels in a frame, and more than 200"),
-        (films, "VIDEO", 600, "tells of 768 pixels in its frames, and more than 600"),
+        (clips, "PIXELS", 200, "frames of 16 x 16.* 256 pixels in a frame, and more than 200"),
+        (video, "VIDEO", 600, "tells of 768 pixels in its frames, and more than 600"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, most)
@@ -41,7 +40,7 @@ def test_films_beyond_the_limits(tmp_path, monkeypatch, cached):
             assert READERS["video"](path, permit=LARGE).data.shape == (1, 3, 3, 16, 16)
             shutil.rmtree(cached)  # what was decoded once is not decoded again
     for start, stop, step in ((10**30, None, 1), (0, 10**30, 1), (0, None, 10**30)):
-        refused("source.frames", films.Frames, start, stop, step)
+        refused("source.frames", Frames, start, stop, step)
 
 
 def test_films_that_are_cut_off(tmp_path):
@@ -364,7 +363,7 @@ def test_transparent_frames_of_image_files(tmp_path):
 
 
 def test_transparency_that_no_decoder_reads_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(films, "ALPHA", {})
+    monkeypatch.setattr(videofiles, "ALPHA", {})
     frames = [flat(RED, alpha=64)]
     source = read(film(tmp_path / "a.webm", frames, None, "libvpx-vp9", "yuva420p"))
     assert source.summary.taken["alpha"] == "transparency is not read"

@@ -14,7 +14,12 @@ from fieldloom.modalities.sources.folders import list_folder, walk
 from fieldloom.modalities.sources.hub import read_huggingface
 from fieldloom.modalities.sources.image import read_image
 from fieldloom.modalities.sources.images import SUFFIXES as IMAGES
-from fieldloom.modalities.sources.images import read_bundled, read_folder, read_packed
+from fieldloom.modalities.sources.images import (
+    find_prefixes,
+    read_bundled,
+    read_folder,
+    read_packed,
+)
 from fieldloom.modalities.sources.meshes import SUFFIXES as MESHES
 from fieldloom.modalities.sources.meshes import read_meshes
 from fieldloom.modalities.sources.source import Source, divide
@@ -54,7 +59,7 @@ def spec_of(path: str, own: str | None = None) -> dict[str, Any]:
     arrays, voxels, meshes, a scene or a folder of scenes. Of a folder that holds several kinds the
     first of scenes, meshes, voxels, images is taken, and the summary tells what is passed over.
     own: the name of a run's source, which is preferred where it reads such a path, too: ``image``
-    one image, ``video`` a folder of frames or a GIF, ``audio`` the sound of a film.
+    one image, ``video`` a folder of frames or a GIF, ``audio`` the audio of a video.
     """
     found = find_path(path)
     kinds = _kinds_of_folder(found) if found.is_dir() else [_kind_of_file(found)]
@@ -78,6 +83,8 @@ def _kind_of_file(found: Path) -> str:
         for needed, kind in PACKED.items():
             if all(name in file for name in needed):
                 return kind
+        if find_prefixes(file):
+            return "packed"
     if suffix in (".npz", ".npy"):
         return "array"
     if suffix == ".json":
@@ -108,9 +115,8 @@ PACKED = {
     ("offsets", "c2w"): "multiview",
     ("bits", "shape"): "voxels",
     ("verts", "faces"): "meshes",
-    ("data", "offsets"): "packed",
 }
-"""Arrays in an ``.npz`` -> the source that reads it."""
+"""Arrays in an ``.npz`` -> the source that reads it; ``find_prefixes`` finds packed images."""
 
 SCENES = {"transforms*.json": "transforms", "pose/*.txt": "srn"}
 """Files in a folder, or in its sub-folders -> the source that reads the folder."""

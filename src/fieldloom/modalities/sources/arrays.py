@@ -16,6 +16,7 @@ from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.decoding import crop_and_resize, decode_image, describe_resizing
 from fieldloom.modalities.sources.files import (
     PIXELS,
+    Archive,
     array_name,
     check_size,
     find_file,
@@ -198,56 +199,57 @@ def read_array(
     label: name of the array of labels (``y_train`` and ``y_test`` are found by themselves).
     """
     file = read_npz(find_file(path))
-    if key is None and "x_train" in file and "x_test" in file:
-        parts = [load_array(file, name, large=permit.large) for name in ("x_train", "x_test")]
-        if parts[0].shape[1:] != parts[1].shape[1:]:
-            raise InputError(
-                f"{quote_path(path)}: x_train {parts[0].shape} and x_test {parts[1].shape} must "
-                "differ in nothing but their number."
-            )
-        if kind_of(parts[0].dtype) != kind_of(parts[1].dtype):
-            raise InputError(
-                f"{quote_path(path)}: x_train holds {parts[0].dtype} and x_test {parts[1].dtype}, "
-                "whose range could not be the same."
-            )
-        labels = None
-        if "y_train" in file and "y_test" in file:
-            own = [
-                read_labels(file, key, len(part), "data")
-                for key, part in zip(("y_train", "y_test"), parts, strict=True)
-            ]
-            which = [_choose_published(limit, labels) for labels in own]
-            if limit is not None:
-                parts = [part[chosen] for part, chosen in zip(parts, which, strict=True)]
-            labels = [some[i] for some, chosen in zip(own, which, strict=True) for i in chosen]
-        parts = [part[:limit] for part in parts]
-        whole = np.concatenate(parts)
-        data, taken = to_grid(whole, modality, filter, range, many=True, large=permit.large)
-        counts = (float(len(parts[0])), float(len(parts[1])))
-        return make_source(
-            data,
-            labels,
-            counts,
-            shuffle=False,
-            filter=filter,
-            suggests=suggest_size(modality, data),
-            summary=Summary(name_thing(modality), taken=taken),
-        )
-    kinds = None if label is None else load_array(file, label, "labels")
-    held = load_array(file, array_name(file, key, label), large=permit.large)
-    many = kinds is not None and kinds.size == len(held)
+    published = key is None and "x_train" in file and "x_test" in file
+    if published:
+        held, labels, split = _read_published(file, limit, permit.large)
+        many, shuffle, limit = True, False, None
+    else:
+        kinds = None if label is None else load_array(file, label, "labels")
+        held, labels = load_array(file, array_name(file, key, label), large=permit.large), None
+        many = kinds is not None and kinds.size == len(held)
     data, taken = to_grid(held, modality, filter, range, many, permit.large)
-    labels = None if label is None else read_labels(file, label, len(data), "data")
+    if not published:
+        labels = None if label is None else read_labels(file, label, len(data), "data")
+        split = (1.0, 0.0) if len(data) == 1 else split
     return make_source(
         data,
         labels,
-        (1.0, 0.0) if len(data) == 1 else split,
+        split,
         shuffle,
         limit,
         filter,
         suggests=suggest_size(modality, data),
         summary=Summary(name_thing(modality), taken=taken),
     )
+
+
+def _read_published(
+    file: Archive, limit: Limit, large: bool
+) -> tuple[NDArray[Any], list[Any] | None, Split]:
+    """``x_train`` and ``x_test`` in one array, their labels where they have some, their numbers."""
+    parts = [load_array(file, name, large=large) for name in ("x_train", "x_test")]
+    if parts[0].shape[1:] != parts[1].shape[1:]:
+        raise InputError(
+            f"{quote_path(file.path)}: x_train {parts[0].shape} and x_test {parts[1].shape} must "
+            "differ in nothing but their number."
+        )
+    if kind_of(parts[0].dtype) != kind_of(parts[1].dtype):
+        raise InputError(
+            f"{quote_path(file.path)}: x_train holds {parts[0].dtype} and x_test {parts[1].dtype}, "
+            "whose range could not be the same."
+        )
+    labels = None
+    if "y_train" in file and "y_test" in file:
+        own = [
+            read_labels(file, name, len(part), "data")
+            for name, part in zip(("y_train", "y_test"), parts, strict=True)
+        ]
+        which = [_choose_published(limit, some) for some in own]
+        if limit is not None:
+            parts = [part[chosen] for part, chosen in zip(parts, which, strict=True)]
+        labels = [some[i] for some, chosen in zip(own, which, strict=True) for i in chosen]
+    parts = [part[:limit] for part in parts]
+    return np.concatenate(parts), labels, (float(len(parts[0])), float(len(parts[1])))
 
 
 def _choose_published(limit: Limit, labels: Sequence[Any]) -> list[int]:

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fieldloom.errors import InputError, quote, quote_path, shorten
+from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.ffmpeg import open_media
 from fieldloom.modalities.sources.files import SAMPLES, check_size, find_file
+from fieldloom.modalities.sources.numbers import Range, check_range, describe_range
 from fieldloom.modalities.sources.source import Source, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things
 from fieldloom.permit import NOTHING, Permit
@@ -24,7 +25,7 @@ from fieldloom.permit import NOTHING, Permit
 SUFFIXES = {
     *(".wav", ".wave", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".voc"),
     *(".flac", ".ogg", ".oga", ".opus", ".mp3"),
-    *(".m4a", ".m4b", ".aac", ".wma", ".mka"),  # by FFmpeg, as the sound of films
+    *(".m4a", ".m4b", ".aac", ".wma", ".mka"),  # by FFmpeg, as the audio of videos
 }
 FORMATS = {
     "aac", "aiff", "asf", "au", "avi", "caf", "flac", "flv", "matroska,webm",
@@ -49,8 +50,6 @@ LOUDEST = 2.0
 """The largest float that is taken as louder than full scale; others are of another scale."""
 ROUNDING = 1e-6
 """How far beyond the range a sample may be and not count as clipped."""
-
-Range = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def read_audio(
     """One recording (1, channel, samples) in [0, 1], where 0.5 is silence.
 
     libsndfile reads WAV (RF64, W64), AIFF, AU, CAF, VOC, FLAC, OGG, Opus and MP3; FFmpeg reads M4A,
-    AAC, WMA, the sound of films, and streams whose header has no length.
+    AAC, WMA, the audio of videos, and streams whose header has no length.
 
     offset:  seconds that are skipped at the beginning.
     seconds: the longest duration from there on; None: all.
@@ -99,8 +98,7 @@ def read_audio(
         raise InputError(
             f"source.offset = {offset}, source.seconds = {seconds}: not negative, and above 0."
         )
-    if range is not None and not -math.inf < range[0] < range[1] < math.inf:
-        raise InputError(f"source.range = {quote(list(range))}: finite, the lower one first.")
+    check_range(range)
     found = _read_samples(find_file(path), offset, seconds, permit.large)
     read, taken = _scale_samples(found, range, path), {}
     channels, length = read.shape[1], len(read) / found.rate
@@ -121,7 +119,7 @@ def read_audio(
             taken["part"] = f"{offset:.6g} to {offset + length:.6g} s{whole}"
     taken |= found.taken
     if range is not None:
-        taken["range"] = f"numbers from {range[0]:,.6g} to {range[1]:,.6g} (source.range)"
+        taken["range"] = f"{describe_range(*range)} (source.range)"
     size, rate = len(read) if modality.native else modality.size[0], found.rate
     if size != len(read):
         from scipy.signal import resample

@@ -1,4 +1,4 @@
-"""Files of films and sounds, opened by FFmpeg."""
+"""Video and audio files, opened by FFmpeg."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldloom.errors import InputError, escape_bytes, quote, quote_path, shorten
+from fieldloom.modalities.sources.summary import NAMED
 
 PIXELS = 1 << 28
 """The largest image, or frame of a video, in pixels."""
@@ -32,10 +33,8 @@ SAMPLES = 1 << 28
 BYTES = 1 << 31
 """The largest array in bytes, unless the file itself is larger."""
 
-UNREADABLE = 0.1
+TOLERATED = 0.1
 """The largest fraction of unreadable files that is skipped with a warning."""
-NAMED = 5
-"""The number of unreadable files that an error names."""
 
 
 class Refused(InputError):
@@ -66,7 +65,7 @@ def check_skipped(names: Sequence[str], faults: Mapping[int, InputError], what: 
     if len(names) == 1:
         raise faults[0]
     reason = str(next(iter(faults.values())))
-    if len(faults) > UNREADABLE * len(names):
+    if len(faults) > TOLERATED * len(names):
         some, more = ", ".join(names[i] for i in list(faults)[:NAMED]), len(faults) - NAMED
         if len(faults) > 1:
             reason = f"{some}{f' and {more} more' if more > 0 else ''}; {reason}"
@@ -110,7 +109,10 @@ def find_file(path: str) -> Path:
     """The file at a user's path. Raises InputError where there is none."""
     found = find_path(path)
     if not found.is_file():
-        raise InputError(f"source.path = {quote_path(path)} is no file: this source reads one.")
+        raise InputError(
+            f"source.path = {quote_path(path)} is a folder, and this source reads one file: --set "
+            "source.name=folder reads the images in it."
+        )
     return found
 
 
@@ -203,8 +205,7 @@ def load_array(
 
 
 def shape_of_array(path: Path) -> tuple[int, ...]:
-    """The shape of the only array of a file, or of its first, or ``x_train``; only its header is
-    read.
+    """The shape of a file's array, of several that of ``x_train`` or the first, by its header.
 
     Raises InputError for files that cannot be read.
     """

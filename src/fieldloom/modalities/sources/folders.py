@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fieldloom.errors import InputError, quote_path
-from fieldloom.modalities.sources.source import PARTS, Depth, Limit, Split, choose, dividing_parts
+from fieldloom.modalities.sources.source import PART_OF, Depth, Limit, Split, choose, dividing_parts
 from fieldloom.modalities.sources.summary import count_things, list_names
 
 HIDDEN, UNREADABLE = "hidden", "unreadable"
@@ -112,6 +112,12 @@ class FoundFiles:
         """The paths of the files, for messages."""
         return [quote_path(file) for file in self.files]
 
+    @property
+    def short_names(self) -> list[str]:
+        """The paths of the files relative to the folder, for a summary."""
+        base = self.root if self.root.is_dir() else self.root.parent
+        return [file.relative_to(base).as_posix() for file in self.files]
+
     def keep(self, which: Collection[int]) -> FoundFiles:
         """The files of these indices alone."""
         return replace(self, files=[self.files[i] for i in which], groups=self.groups.keep(which))
@@ -119,10 +125,10 @@ class FoundFiles:
     def keep_readable(self, which: Collection[int]) -> FoundFiles:
         """The files of these indices; the others are passed over, and tell no classes."""
         bad = sorted(set(range(len(self.files))) - set(which))
-        names = [*self.passed_over.get(UNREADABLE, ()), *(self._name(self.files[i]) for i in bad)]
-        passed_over = {**self.passed_over, **({UNREADABLE: sorted(names)} if names else {})}
+        names = [*self.passed_over.get(UNREADABLE, ()), *self.keep(bad).short_names]
         whole = replace(self, files=[*(self.files[i] for i in which), *self.beside], beside=())
         groups = whole.classify(self.depth).groups.keep(range(len(which)))
+        passed_over = {**self.passed_over, UNREADABLE: sorted(names)}
         return replace(self.keep(which), groups=groups, passed_over=passed_over)
 
     def limit(self, limit: Limit, split: Split) -> FoundFiles:
@@ -175,9 +181,6 @@ class FoundFiles:
             taken["classes"] = f"no classes, since all their folders are named {rest[0][-1]}"
         return Grouping(labels, parts if parts and not outside else None, taken)
 
-    def _name(self, file: Path) -> str:
-        return file.relative_to(self.root if self.root.is_dir() else self.root.parent).as_posix()
-
 
 def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> FoundFiles:
     """The file itself, or the files of a folder and its sub-folders (``walk``), sorted by path.
@@ -199,11 +202,42 @@ def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> F
         name = file.relative_to(root).as_posix() if file != root else file.name
         passed[reason].append(f"{name}/" if folder else name)
     if not files:
-        bad = passed[UNREADABLE]
-        more = f", and {len(bad):,} that cannot be read: {list_names(bad)}" if bad else ""
-        kinds = ", ".join(sorted(suffixes))
-        raise InputError(f"source.path = {quote_path(path)} holds no {what} ({kinds}){more}.")
-    return FoundFiles(root, files, {reason: names for reason, names in passed.items() if names})
+        raise InputError(
+            f"source.path = {quote_path(path)} holds no {what}{_describe_others(passed)}. Files of "
+            f"{what} end in {_list_suffixes(suffixes)}."
+        )
+    return FoundFiles(root, files, passed)
+
+
+COMMON = (".png", ".jpg", ".tif", ".webp", ".gif", ".obj", ".ply", ".stl", ".glb")
+"""Suffixes that a message names first."""
+PACKED_AWAY = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"}
+NOT_DECODED = {".heic", ".heif", ".nef", ".cr2", ".cr3", ".arw", ".dng", ".raf", ".orf", ".rw2"}
+"""Suffixes of archives, and of photographs that nothing here decodes."""
+
+
+def _list_suffixes(suffixes: Collection[str]) -> str:
+    """``.png, .jpg and 40 more``."""
+    known = [suffix for suffix in COMMON if suffix in suffixes]
+    return list_names([*known, *sorted(set(suffixes) - set(known))])
+
+
+def _describe_others(passed: Mapping[str, Sequence[str]]) -> str:
+    """What a folder without data holds instead, and what helps; the end of a sentence."""
+    if not any(passed.values()):
+        return ": it is empty"
+    names = [name for reason, some in passed.items() if reason.startswith("not ") for name in some]
+    kinds = Counter(Path(name).suffix.lower() or name for name in names)
+    told = [f"{n:,} {kind}" for kind, n in kinds.most_common(3)]
+    if bad := passed[UNREADABLE]:
+        told.append(f"{len(bad):,} {UNREADABLE} ({list_names(bad)})")
+    if hidden := passed[HIDDEN]:
+        told.append(f"{len(hidden):,} {HIDDEN}")
+    help = "; unpack archives first" if kinds.keys() & PACKED_AWAY else ""
+    help += (
+        "; convert raw photographs and HEIC to JPEG or PNG" if kinds.keys() & NOT_DECODED else ""
+    )
+    return f", but {', '.join(told)}{help}"
 
 
 def list_folder(root: Path) -> list[Path]:
@@ -220,7 +254,7 @@ def list_folder(root: Path) -> list[Path]:
 
 
 def find_parts(folders: Sequence[Names]) -> list[tuple[str | None, Names]]:
-    """The folder of each file that is a part of the set (``PARTS``), if any, and its other folders.
+    """The folder of each file that is a part (``PART_OF``), if any, and its other folders.
 
     ``train`` alone among folders of other names (``bus``, ``car``) is no part, but one of them.
     """
@@ -230,9 +264,9 @@ def find_parts(folders: Sequence[Names]) -> list[tuple[str | None, Names]]:
             beside[names[:i]].add(name)
 
     def is_part(names: Names, i: int) -> bool:
-        if names[i].lower() not in PARTS:
+        if names[i].lower() not in PART_OF:
             return False
-        kinds = {PARTS.get(name.lower()) for name in beside[names[:i]]}
+        kinds = {PART_OF.get(name.lower()) for name in beside[names[:i]]}
         return None not in kinds or len(kinds) > 2
 
     found = []

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
-from fieldloom.modalities.sources.files import Refused, resolve_inside
+from fieldloom.modalities.sources.files import Refused, locate, resolve_inside
 from fieldloom.modalities.sources.folders import UNREADABLE
 from fieldloom.modalities.sources.formats import Encoded
 from fieldloom.modalities.sources.images import load_images
@@ -95,9 +95,7 @@ def read_huggingface(
         shuffle,
         filter=filter,
         classes=None if label is None else getattr(table.features[label], "names", None),
-        summary=Summary(
-            "image", taken=streamed | taken, passed_over={UNREADABLE: bad} if bad else {}
-        ),
+        summary=Summary("image", taken=streamed | taken, passed_over={UNREADABLE: bad}, unit="row"),
     )
 
 
@@ -143,7 +141,7 @@ def _read_labels(table: Any, label: str, name: str) -> list[int | str]:
 
 def _find_folder(path: str) -> Path | None:
     """The folder at a path, if there is one."""
-    found = os.path.abspath(os.path.expanduser(path))
+    found = os.path.abspath(locate(path))
     return Path(found) if path and os.path.isdir(found) else None
 
 

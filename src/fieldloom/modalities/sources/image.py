@@ -14,20 +14,19 @@ from fieldloom.errors import quote_path
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.decoding import (
-    Scales,
     check_image_modality,
     crop_and_resize,
     describe_resizing,
-    name_scales,
-    survey_images,
     to_grey_or_rgb,
     upright_size,
 )
 from fieldloom.modalities.sources.files import find_file
 from fieldloom.modalities.sources.formats import open_image
 from fieldloom.modalities.sources.numbers import Range
+from fieldloom.modalities.sources.pixels import Scales
 from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.modalities.sources.summary import Summary
+from fieldloom.modalities.sources.survey import name_scales, survey_images
 from fieldloom.permit import NOTHING, Permit
 
 STRIP = 1 << 22

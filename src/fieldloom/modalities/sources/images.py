@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote_path, shorten, unknown
+from fieldloom.errors import InputError, quote, quote_path, shorten, unknown
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.decoding import (
     check_image_modality,
     decode_image,
     describe_resizing,
     one_large_at_a_time,
-    survey_images,
     upright_size,
 )
 from fieldloom.modalities.sources.files import (
+    Archive,
     Refused,
     check_skipped,
     find_file,
@@ -51,6 +51,7 @@ from fieldloom.modalities.sources.source import (
     make_source,
 )
 from fieldloom.modalities.sources.summary import Summary
+from fieldloom.modalities.sources.survey import survey_images
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
 
@@ -152,8 +153,11 @@ def size_of_first(path: Path, large: bool = False) -> tuple[int, int]:
     first: Encoded
     if path.suffix == ".npz":
         file = read_npz(path)
-        data = load_array(file, "data", "bytes", axes=(1,), large=large)
-        ends = read_offsets(file, "offsets", len(data), "bytes")
+        prefix = next(iter(find_prefixes(file)), "")
+        data = load_array(file, f"{prefix}data", "bytes", axes=(1,), large=large)
+        ends = read_offsets(file, f"{prefix}offsets", len(data), "bytes")
+        if len(ends) < 2:
+            raise InputError(f"{quote_path(path)} holds no images: its offsets are one more.")
         first, name = data[ends[0] : ends[1]], f"image 0 of {quote_path(path)}"
     else:
         found = find_files(path, str(path), SUFFIXES, "images").files[0]
@@ -183,7 +187,7 @@ def read_folder(
     """
     root = find_path(path)
     if root.suffix in (".npz", ".npy") and root.is_file():
-        kind = "packed" if "offsets" in read_npz(root) else "array"
+        kind = "packed" if find_prefixes(read_npz(root)) else "array"
         raise InputError(
             f"source.path = {quote_path(path)} is no folder of images: --set source.name={kind}."
         )
@@ -201,6 +205,12 @@ def read_folder(
     return make_source(
         data, groups.labels, split, shuffle, filter=filter, parts=groups.parts, summary=summary
     )
+
+
+def find_prefixes(file: Archive) -> list[str]:
+    """The prefixes of packed images in a file: ``train_`` of ``train_data``, ``train_offsets``."""
+    found = [name.removesuffix("data") for name in file.names or () if name.endswith("data")]
+    return [prefix for prefix in found if f"{prefix}offsets" in file]
 
 
 def read_packed(
@@ -221,6 +231,12 @@ def read_packed(
     range: the numbers that become 0 and 1 (see ``numbers``).
     """
     file = read_npz(find_file(path))
+    prefixes = find_prefixes(file)
+    if prefixes and prefix not in prefixes:
+        there = ", ".join(map(quote, prefixes))
+        raise InputError(
+            f"source.prefix = {quote(prefix)}: {quote_path(path)} has packed images of {there}."
+        )
     data = load_array(file, f"{prefix}data", "bytes", axes=(1,), large=permit.large)
     ends = read_offsets(file, f"{prefix}offsets", len(data), "bytes")
     labels = None if label is None else read_labels(file, label, len(ends) - 1, "images")
@@ -233,7 +249,7 @@ def read_packed(
     chosen = None if labels is None else [labels[which[i]] for i in good]
     readable = set(good)
     bad = [f"image {one}" for i, one in enumerate(which) if i not in readable]
-    told = Summary("image", taken=taken, passed_over={UNREADABLE: bad} if bad else {})
+    told = Summary("image", taken=taken, passed_over={UNREADABLE: bad}, unit="image")
     return make_source(images, chosen, split, shuffle, filter=filter, summary=told)
 
 

@@ -14,22 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from fieldloom.errors import InputError, quote, quote_path
+from fieldloom.errors import InputError, quote
 from fieldloom.geometry.boundary import Boundary, find_boundary
 from fieldloom.geometry.inside import inside, signed_distance
 from fieldloom.geometry.mesh import Centre, Mesh, normalize_mesh, sample_surface
 from fieldloom.modalities.sources.cache import memory_map_by_parts
-from fieldloom.modalities.sources.files import (
-    Refused,
-    check_skipped,
-    find_path,
-    load_array,
-    read_labels,
-    read_npz,
-    read_offsets,
-)
+from fieldloom.modalities.sources.files import Refused, check_skipped, find_path
 from fieldloom.modalities.sources.folders import UNREADABLE, FoundFiles, Grouping, find_files
-from fieldloom.modalities.sources.meshfiles import FoundMesh, check_mesh, read_mesh
+from fieldloom.modalities.sources.meshfiles import Load, read_mesh, read_packed_meshes
 from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Depth, Limit, Source, Split, choose, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things, describe_size, list_names
@@ -150,13 +142,14 @@ def read_meshes(
     packed = root.suffix == ".npz" and root.is_file()
     if packed:
         found = FoundFiles(root, [root])
-        items, labels = _load_meshes(root, permit.large)
+        items, labels = read_packed_meshes(root, permit.large)
         which = choose(limit or len(items), len(items), labels)
         items = [items[i] for i in which]
     else:
         found = find_files(root, path, SUFFIXES, "meshes")
         found = found.classify(label_depth).limit(limit, split)
-        items = [(quote_path(f), partial(read_mesh, f, permit.large)) for f in found.files]
+        loads = [partial(read_mesh, file, permit.large) for file in found.files]
+        items = list(zip(found.names, loads, strict=True))
         labels, which = None, range(len(items))
     grid = None if samples is not None else modality.grid()[0]
     row = _row_type(query, modality.size)
@@ -165,26 +158,20 @@ def read_meshes(
     options["rule"] = RULE
     if [*which] != [*range(len(items))]:  # the first ones have no other key than ever
         options["which"] = [*which]
-    loads, faults = [load for _, load in items], dict[int, InputError]()
-    filled = _read_rows(found.files, options, loads, partial(_fill_row, query, row, grid), faults)
+    filled, faults = _read_rows(found.files, options, items, partial(_fill_row, query, row, grid))
     rows: NDArray[Any] = filled.view(row).reshape(-1)
     indices = rows["index"].tolist()
-    names = [name for name, _ in items]
     for i in set(range(len(items))) - set(indices) - set(faults):  # an earlier process failed on it
-        faults[i] = InputError(f"{names[i]} is tried again when it changes.")
-    check_skipped(names, dict(sorted(faults.items())), "meshes")
+        faults[i] = InputError(f"{items[i][0]} is tried again when it changes.")
+    check_skipped([name for name, _ in items], dict(sorted(faults.items())), "meshes")
     if packed:
         groups = Grouping(None if labels is None else [labels[which[i]] for i in indices])
         bad = [f"mesh {which[i]}" for i in sorted(faults)]
-        found = replace(found, passed_over={UNREADABLE: bad} if bad else {})
-    else:
-        found = found.keep_readable(indices)
-        groups = found.groups
-    base = root if root.is_dir() else root.parent
-    if packed:
+        found = replace(found, passed_over={UNREADABLE: bad})
         short = [f"mesh {which[i]}" for i in indices]
     else:
-        short = [file.relative_to(base).as_posix() for file in found.files]
+        found = found.keep_readable(indices)
+        groups, short = found.groups, found.short_names
     facts = rows["facts"]
     if target == "occupancy" and not facts["inside"].any():
         raise InputError(_explain_no_inside(short, modality.size, samples))
@@ -199,7 +186,9 @@ def read_meshes(
             for name in (["frame"] if samples is None else ["frame", "coords", "surface"])
         },
         parts=groups.parts,
-        summary=Summary("mesh", taken=taken, passed_over=found.passed_over),
+        summary=Summary(
+            "mesh", taken=taken, passed_over=found.passed_over, unit="mesh" if packed else "file"
+        ),
     )
 
 
@@ -260,28 +249,26 @@ def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
 def _read_rows(
     files: Sequence[Path],
     options: Mapping[str, Any],
-    items: Sequence[Callable[[], FoundMesh]],
-    fill: Callable[[int, Callable[[], FoundMesh]], NDArray[np.uint8]],
-    faults: dict[int, InputError],
-) -> NDArray[np.uint8]:
+    items: Sequence[tuple[str, Load]],
+    fill: Callable[[int, Load], NDArray[np.uint8]],
+) -> tuple[NDArray[np.uint8], dict[int, InputError]]:
     """Rows of all meshes that can be read, from the cache, which is filled part by part.
 
-    faults: filled with the errors of the other meshes, by their indices.
+    Also the errors of meshes that failed just now, by their indices.
     """
+    faults: dict[int, InputError] = {}
     with Progress("reading meshes", len(items), unit="meshes") as progress:
 
         def rows(some: range) -> Iterator[NDArray[np.uint8]]:
             for i in some:
                 try:
-                    yield fill(i, items[i])
+                    yield fill(i, items[i][1])
                 except Refused:
                     raise
-                except (
-                    InputError
-                ) as error:  # the mesh is skipped; its index is missing from the rows
+                except InputError as error:
                     if len(items) == 1:
                         raise
-                    faults[i] = error
+                    faults[i] = error  # it is skipped: its index is missing from the rows
                 progress.update(i + 1)
 
         parts = []
@@ -289,7 +276,7 @@ def _read_rows(
             some = range(first, min(first + MESHES_PER_PART, len(items)))
             own = files if len(files) == 1 else files[some.start : some.stop]
             parts.append((own, partial(rows, some)))
-        return memory_map_by_parts(files, options, parts)
+        return memory_map_by_parts(files, options, parts), faults
 
 
 def _fill_row(
@@ -297,7 +284,7 @@ def _fill_row(
     row: np.dtype[np.void],
     grid: Tensor | None,
     index: int,
-    load: Callable[[], FoundMesh],
+    load: Load,
 ) -> NDArray[np.uint8]:
     """One mesh as a row's bytes (1, bytes)."""
     loaded = load()
@@ -318,33 +305,6 @@ def _fill_row(
     for name, value in (("flat", loaded.flat), ("others", loaded.others), ("inside", share)):
         filled["facts"][name] = value
     return filled.view(np.uint8).reshape(1, -1)
-
-
-def _load_meshes(
-    root: Path, large: bool
-) -> tuple[list[tuple[str, Callable[[], FoundMesh]]], list[Any] | None]:
-    """The meshes of an ``.npz``, each still to be checked, and their classes, if it has any."""
-    file, path = read_npz(root), quote_path(root)
-    vertices = load_array(file, "verts", axes=(2,), large=large)
-    faces = load_array(file, "faces", "integers", axes=(2,), large=large)
-    ends_v, ends_f = [0, len(vertices)], [0, len(faces)]
-    if "vert_offsets" in file:
-        ends_v = read_offsets(file, "vert_offsets", len(vertices), "vertices")
-        ends_f = read_offsets(file, "face_offsets", len(faces), "faces")
-    if len(ends_v) != len(ends_f) or len(ends_v) < 2:
-        raise InputError(
-            f"{path} has {len(ends_v)} vert_offsets and {len(ends_f)} face_offsets: "
-            "both are one more than its meshes."
-        )
-    items: list[tuple[str, Callable[[], FoundMesh]]] = []
-    for i in range(len(ends_v) - 1):
-        name = f"mesh {i} of {path}"
-        part = vertices[ends_v[i] : ends_v[i + 1]], faces[ends_f[i] : ends_f[i + 1]]
-        items.append((name, partial(check_mesh, *part, name)))
-    labels = None
-    if "category" in file:
-        labels = read_labels(file, "category", len(ends_v) - 1, "meshes")
-    return items, labels
 
 
 def _seed_generator(seed: int, index: int, *stream: int) -> Generator:

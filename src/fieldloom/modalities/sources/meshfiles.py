@@ -1,4 +1,7 @@
-"""Mesh files of five formats, read by trimesh after their sizes and references are checked."""
+"""Mesh files of five formats, read by trimesh after their sizes and references are checked.
+
+Packed files hold many meshes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -17,7 +21,14 @@ from pydantic import BaseModel, NonNegativeInt
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.mesh import Mesh, as_mesh
-from fieldloom.modalities.sources.files import Refused, check_size
+from fieldloom.modalities.sources.files import (
+    Refused,
+    check_size,
+    load_array,
+    read_labels,
+    read_npz,
+    read_offsets,
+)
 
 TRIANGLES = 1 << 24
 """The largest mesh in triangles, with repeated parts, unless its file is larger."""
@@ -31,6 +42,10 @@ class FoundMesh(NamedTuple):
     mesh: Mesh
     flat: int = 0
     others: int = 0
+
+
+Load = Callable[[], FoundMesh]
+"""Reads one mesh. Raises InputError where it cannot."""
 
 
 def check_mesh(vertices: ArrayLike, faces: ArrayLike, name: str, others: int = 0) -> FoundMesh:
@@ -75,6 +90,36 @@ def read_mesh(file: Path, large: bool = False) -> FoundMesh:
     except Exception as error:  # parsers of five formats fail in any way on a broken file
         raise InputError(f"{name} is not a readable mesh: {shorten(str(error))}.") from None
     return check_mesh(vertices, faces, name, others)
+
+
+def read_packed_meshes(
+    packed: Path, large: bool = False
+) -> tuple[list[tuple[str, Load]], list[Any] | None]:
+    """The names of the meshes of an ``.npz``, each still to be checked, and their classes, if any.
+
+    ``read_meshes`` describes its arrays.
+    """
+    file, path = read_npz(packed), quote_path(packed)
+    vertices = load_array(file, "verts", axes=(2,), large=large)
+    faces = load_array(file, "faces", "integers", axes=(2,), large=large)
+    ends_v, ends_f = [0, len(vertices)], [0, len(faces)]
+    if "vert_offsets" in file:
+        ends_v = read_offsets(file, "vert_offsets", len(vertices), "vertices")
+        ends_f = read_offsets(file, "face_offsets", len(faces), "faces")
+    if len(ends_v) != len(ends_f) or len(ends_v) < 2:
+        raise InputError(
+            f"{path} has {len(ends_v)} vert_offsets and {len(ends_f)} face_offsets: "
+            "both are one more than its meshes."
+        )
+    items: list[tuple[str, Load]] = []
+    for i in range(len(ends_v) - 1):
+        name = f"mesh {i} of {path}"
+        part = vertices[ends_v[i] : ends_v[i + 1]], faces[ends_f[i] : ends_f[i + 1]]
+        items.append((name, partial(check_mesh, *part, name)))
+    labels = None
+    if "category" in file:
+        labels = read_labels(file, "category", len(ends_v) - 1, "meshes")
+    return items, labels
 
 
 def _count_others(kind: str, content: bytes) -> int:
@@ -182,7 +227,10 @@ class Buffer(BaseModel):
 
 
 class Glb(BaseModel):
-    """The part of a GLB file's JSON that is checked before trimesh reads it."""
+    """The part of a GLB file's JSON that is checked before trimesh reads it.
+
+    Source: Khronos, glTF 2.0 (ISO/IEC 12113), sections 4 and 5.
+    """
 
     accessors: list[Accessor] = []
     buffers: list[Buffer] = []

@@ -34,7 +34,7 @@ Depth = Annotated[int, Field(ge=0)] | None
 Split = tuple[int | float, int | float]
 Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
 
-PARTS = {
+PART_OF = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
@@ -157,7 +157,7 @@ def dividing_parts(
     They do where there are ``train``, and ``test`` or else ``val``, and ``split`` is of fractions
     that leave a test part; numbers of signals and [1.0, 0.0] are kept to.
     """
-    kinds = {PARTS[part.lower()] for part in parts or ()}
+    kinds = {PART_OF[part.lower()] for part in parts or ()}
     test = "test" if "test" in kinds else "val"
     asked = sum(split) <= 1 and split[1] > 0
     return ("train", test) if asked and {"train", test} <= kinds else None
@@ -165,7 +165,7 @@ def dividing_parts(
 
 def divide_by_parts(parts: Sequence[str], kinds: tuple[str, str]) -> tuple[Tensor, Tensor]:
     """Indices of the data in the folders of the training and of the test part."""
-    own = [PARTS[part.lower()] for part in parts]
+    own = [PART_OF[part.lower()] for part in parts]
     train, test = ([i for i, part in enumerate(own) if part == kind] for kind in kinds)
     return torch.tensor(train), torch.tensor(test)
 
@@ -240,7 +240,7 @@ def make_source(
     limit: the number of data that are used (``choose``). extras: coords, frame and surface, as in
     ``Data``. summary: what the reader knows; the rest is added here: the number of data, their
     classes, their size, and how they are divided. classes: the names of all classes, where labels
-    are their numbers. parts: the folder of each datum, one of ``PARTS``, which divides the data
+    are their numbers. parts: the folder of each datum, one of ``PART_OF``, which divides the data
     where ``dividing_parts`` says so. Raises InputError where the number of labels is wrong.
     """
     count, extras = values.shape[0], extras or {}
@@ -269,7 +269,7 @@ def make_source(
     by = dividing_parts(parts, split)
     if parts is not None and by is not None:
         train, test = divide_by_parts(parts, by)
-        folders = list(dict.fromkeys(p for kind in by for p in parts if PARTS[p.lower()] == kind))
+        folders = list(dict.fromkeys(p for kind in by for p in parts if PART_OF[p.lower()] == kind))
         words = f"divided by the folders {list_names(folders)}: "
     else:
         train, test = divide(count, split, shuffle)

@@ -23,26 +23,32 @@ class Summary:
     count:  how many were read.
     taken:  aspect -> how it was read, guessed or changed, in a few words, in the order of the
             line: ``size`` -> ``64 x 64``, ``range`` -> ``numbers from 0 to 4,095``.
-    passed_over: reason -> names of the files that were passed over, such as ``unreadable``. Of a
-            reason that begins with ``not`` (``not images``) the line names the kinds of files.
+    passed_over: reason -> names of what was passed over, such as ``unreadable``. Of a
+            reason that begins with ``not`` (``not images``) the line names the kinds of files;
+            reasons without names are dropped.
+    unit:   one of what was passed over, in words, where it is no file.
     """
 
     thing: str = "datum"
     count: int = 0
     taken: Mapping[str, str] = field(default_factory=dict)
     passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unit: str = "file"
+
+    def __post_init__(self) -> None:
+        passed = {reason: names for reason, names in self.passed_over.items() if names}
+        object.__setattr__(self, "passed_over", passed)
 
     def describe(self) -> str:
         """One line: ``27 images, 64 x 64; 2 files passed over: 2 unreadable (a.png, b.png)``."""
         parts = [", ".join([count_things(self.count, self.thing), *self.taken.values()])]
-        passed = {reason: names for reason, names in self.passed_over.items() if names}
-        if passed:
-            total = sum(len(names) for names in passed.values())
+        if self.passed_over:
+            total = sum(map(len, self.passed_over.values()))
             reasons = [
                 f"{len(x):,} {reason} ({list_names(_kinds(x) if reason.startswith('not ') else x)})"
-                for reason, x in passed.items()
+                for reason, x in self.passed_over.items()
             ]
-            parts.append(f"{count_things(total, 'file')} passed over: {', '.join(reasons)}")
+            parts.append(f"{count_things(total, self.unit)} passed over: {', '.join(reasons)}")
         return "; ".join(parts)
 
     def rows(self) -> list[tuple[str, str]]:
@@ -50,7 +56,6 @@ class Summary:
         passed = [
             (f"passed over, {reason}", ", ".join(names))
             for reason, names in self.passed_over.items()
-            if names
         ]
         return [("data", count_things(self.count, self.thing)), *self.taken.items(), *passed]
 

@@ -139,6 +139,8 @@ def read_transforms(
                 already: its ``modality.frame`` holds for other data of its scene, too.
     Images may differ in size. Lens distortion raises InputError: only pinhole images have straight
     rays. So does an image outside the folder of its file.
+    Source: the layouts of NeRF's synthetic scenes (arXiv:2003.08934), of instant-ngp
+    (arXiv:2201.05989) and of nerfstudio (arXiv:2302.04264).
     """
     root = find_path(path)
     within = lambda: [f for f in list_folder(root) if f.is_dir() and _holds_scene(f)]
@@ -154,13 +156,13 @@ def read_transforms(
         modality,
         scenes,
         path,
-        views,
-        background,
-        split,
-        shuffle,
-        frame,
-        suggest,
-        permit.large,
+        views=views,
+        background=background,
+        split=split,
+        shuffle=shuffle,
+        frame=frame,
+        suggest=suggest,
+        large=permit.large,
         given=range,
     )
 

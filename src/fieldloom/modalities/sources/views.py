@@ -34,12 +34,7 @@ from fieldloom.modalities.sources.cameras import (
     describe_frame,
     suggest_settings,
 )
-from fieldloom.modalities.sources.decoding import (
-    Scales,
-    one_large_at_a_time,
-    survey_images,
-    to_eight_bits,
-)
+from fieldloom.modalities.sources.decoding import one_large_at_a_time, to_eight_bits
 from fieldloom.modalities.sources.files import (
     Archive,
     find_file,
@@ -50,8 +45,10 @@ from fieldloom.modalities.sources.files import (
 )
 from fieldloom.modalities.sources.formats import Encoded, open_image
 from fieldloom.modalities.sources.numbers import Range
+from fieldloom.modalities.sources.pixels import Scales
 from fieldloom.modalities.sources.source import Limit, Source, Split, choose, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
+from fieldloom.modalities.sources.survey import survey_images
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import track
@@ -128,19 +125,13 @@ def read_multiview(
         )
     if not (1 <= height < math.inf and 1 <= width < math.inf):
         raise InputError(f"{name} has height = {height:g}, width = {width:g}: from 1 on, finite.")
-    bounds = None
-    if "near" in file and "far" in file:
-        bounds = _read_scalar(file, "near"), _read_scalar(file, "far")
-    elif "camera_radius" in file:
-        radius = _read_scalar(file, "camera_radius")
-        bounds = max(0.0, radius - OBJECT_RADIUS), radius + OBJECT_RADIUS
-    views_of = np.arange(each)
+    bounds = _read_bounds(file)
     one = torch.tensor([focal, focal, width / 2, height / 2], dtype=torch.float64)
 
     def scene(j: int) -> Scene:
         images: list[NamedImage] = [
-            (f"view {v} of object {j} of {name}", blobs[ends[i] : ends[i + 1]])
-            for v, i in zip(views_of, views_of + j * each, strict=True)
+            (f"view {i - j * each} of object {j} of {name}", blobs[ends[i] : ends[i + 1]])
+            for i in np.arange(j * each, (j + 1) * each)
         ]
         poses = torch.from_numpy(c2w[j].astype(np.float64))
         sizes = [(height, width)] * each
@@ -153,15 +144,15 @@ def read_multiview(
         modality,
         scenes,
         path,
-        views,
-        background,
-        split,
-        shuffle,
-        frame,
-        suggest,
-        permit.large,
-        labels,
-        range,
+        views=views,
+        background=background,
+        split=split,
+        shuffle=shuffle,
+        frame=frame,
+        suggest=suggest,
+        large=permit.large,
+        labels=labels,
+        given=range,
     )
 
 
@@ -169,6 +160,7 @@ def scenes_to_source(
     modality: Views,
     scenes: Sequence[Scene],
     path: str,
+    *,
     views: int | None,
     background: Background,
     split: Split,
@@ -341,6 +333,16 @@ def stored_size(named: NamedImage, large: bool) -> Size:
     name, file = named
     with open_image(file, name, large) as image:
         return image.height, image.width
+
+
+def _read_bounds(file: Archive) -> Bounds | None:
+    """near and far as a packed file has them, or by its ``camera_radius``."""
+    if "near" in file and "far" in file:
+        return _read_scalar(file, "near"), _read_scalar(file, "far")
+    if "camera_radius" not in file:
+        return None
+    radius = _read_scalar(file, "camera_radius")
+    return max(0.0, radius - OBJECT_RADIUS), radius + OBJECT_RADIUS
 
 
 def _read_scalar(file: Archive, key: str) -> float:

@@ -1,0 +1,137 @@
+"""The images of a set, before they are decoded: their kinds of pixels, and one scale for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fieldloom.errors import InputError
+from fieldloom.modalities.sources.decoding import one_large_at_a_time
+from fieldloom.modalities.sources.files import Refused
+from fieldloom.modalities.sources.formats import Encoded, holds_more, open_image
+from fieldloom.modalities.sources.numbers import BYTE, EIGHT_BITS, Range, check_range
+from fieldloom.modalities.sources.pixels import (
+    DEEP,
+    IN_WORDS,
+    Pixels,
+    Scales,
+    colours_of,
+    numbers_of,
+    pixels_of,
+    scale_of,
+)
+from fieldloom.modalities.sources.summary import count_things
+from fieldloom.progress import track
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one image of a set is: its numbers and their extent, whether its file holds more."""
+
+    pixels: Pixels
+    low: float
+    high: float
+    more: bool
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the images of a set are, and the scales of their numbers. faults: of unreadable ones."""
+
+    facts: Mapping[int, Facts]
+    faults: Mapping[int, InputError]
+    scales: Scales
+
+    def describe(self) -> dict[str, str]:
+        """What is said of a set: ranges that are not the plain ones, and further frames."""
+        more = sum(one.more for one in self.facts.values())
+        first = f"the first of several frames in {count_things(more, 'file')}"
+        return describe_scales(self.scales) | ({"first": first} if more else {})
+
+
+def describe_scales(scales: Scales) -> dict[str, str]:
+    """What is said of scales that are not the plain ones."""
+    told = {pixels: scale.words for pixels, scale in scales.items() if scale.words}
+    mixed = len(set(told.values())) > 1 or 0 < len(told) < len(scales)
+    ranges = [f"{x} in {IN_WORDS[p.kind]}" if mixed else x for p, x in told.items()]
+    return {"range": ", ".join(dict.fromkeys(ranges))} if ranges else {}
+
+
+def name_scales(scales: Scales) -> dict[str, Any]:
+    """The scales that are not the plain ones, as a part of a cache's key."""
+    other = sorted((p.kind, x.low, x.high) for p, x in scales.items() if x != EIGHT_BITS)
+    return {"range": other} if other else {}
+
+
+def survey_images(
+    names: Sequence[str], read: Callable[[int], Encoded], large: bool, given: Range = None
+) -> Survey:
+    """Look at all images of a set, in parallel, to decide what their numbers stand for.
+
+    given: ``source.range``. Images of deep numbers are decoded, and those of 8 bits until one is
+    not of 0 and 1 alone. Raises InputError for numbers without a certain range, or outside the
+    given one; Refused where an image is too large.
+    """
+    check_range(given)
+    bright: set[Pixels] = set()
+
+    def look(number: int) -> Facts | InputError:
+        try:
+            with (
+                open_image(read(number), names[number], large) as image,
+                one_large_at_a_time(image),
+            ):
+                return examine(image, given, bright)
+        except Refused:
+            raise
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        tried = pool.map(look, range(len(names)))
+        seen = list(track(tried, "reading headers", len(names), "images"))
+    facts = {i: x for i, x in enumerate(seen) if isinstance(x, Facts)}
+    faults = {i: x for i, x in enumerate(seen) if isinstance(x, InputError)}
+    return Survey(facts, faults, decide_scales(facts.values(), given))
+
+
+def decide_scales(facts: Iterable[Facts], given: Range) -> Scales:
+    """The scale of each kind of numbers in a set of images. given: ``source.range``.
+
+    Raises InputError for numbers without a certain range, or outside the given one.
+    """
+    extents: dict[Pixels, tuple[float, float]] = {}
+    for one in facts:
+        low, high = extents.get(one.pixels, (one.low, one.high))
+        extents[one.pixels] = min(low, one.low), max(high, one.high)
+    return {pixels: scale_of(pixels, *extent, given) for pixels, extent in extents.items()}
+
+
+def examine(image: Image.Image, given: Range, bright: set[Pixels]) -> Facts:
+    """The facts about an open image, which is decoded where its numbers decide.
+
+    bright: kinds of 8 bits whose scale is certain by now; those that this image shows are added.
+    """
+    pixels, more = pixels_of(image), holds_more(image)
+    certain = pixels.kind == "bool" or pixels.kind == "colours" or pixels in bright
+    low, high = 0.0, 1.0 if pixels.kind == "bool" else float(BYTE)
+    if given is None and certain:
+        return Facts(pixels, low, high, more)
+    image.load()
+    if pixels.kind in DEEP:
+        numbers = numbers_of(image, pixels)
+        low, high = float(numbers.min()), float(numbers.max())
+    elif pixels.kind != "bool":
+        found = np.reshape(colours_of(image).getextrema(), (-1, 2))
+        found = found[: len(found) - (len(found) in (2, 4))]  # without alpha
+        low, high = float(found[:, 0].min()), float(found[:, 1].max())
+    if pixels.kind == "uint8" and high > 1:
+        bright.add(pixels)
+    if pixels.kind == "words":
+        low, high = low * (BYTE + 1), high * (BYTE + 1)
+    return Facts(pixels, low, high, more)
