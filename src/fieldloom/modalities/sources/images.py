@@ -193,14 +193,14 @@ def read_folder(
         )
     alone = FoundFiles(root, [root])
     found = alone if root.is_file() else find_files(root, path, SUFFIXES, "images")
-    found = found.limit(limit, label_depth, split)
+    found = found.classify(label_depth).limit(limit, split)
     data, good, taken = load_images(
         found.names, found.files.__getitem__, modality, filter, permit.large, range
     )
     if len(good) == 1:
         split = (1.0, 0.0)
     found = found.keep_readable(good)
-    groups = found.classify(label_depth)
+    groups = found.groups
     summary = Summary("image", taken={**groups.taken, **taken}, passed_over=found.passed_over)
     return make_source(
         data, groups.labels, split, shuffle, filter=filter, parts=groups.parts, summary=summary
