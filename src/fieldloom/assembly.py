@@ -267,10 +267,12 @@ def depths_of(recipe: recipes.Recipe) -> dict[str, float]:
     return {key: float(value) for key, value in found.items() if 0 <= value < math.inf}
 
 
-def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOTHING) -> Source:
+def open_source(
+    recipe: recipes.Recipe, modality: Modality, permit: Permit = NOTHING, quiet: bool = False
+) -> Source:
     """The data of a recipe, in the size and channels of its modality.
 
-    One line on the standard error says what was read (``Summary``).
+    One line on the standard error says what was read (``Summary``). quiet: it was said before.
     """
     if "source" not in recipe:
         raise InputError("the recipe has no section 'source': give --set source.name=folder.")
@@ -296,7 +298,8 @@ def open_source(recipe: recipes.Recipe, modality: Modality, permit: Permit = NOT
     spec = recipe["source"]
     if (spec if isinstance(spec, str) else spec.get("name")) not in SOURCES:
         check_source(source, modality)
-    announce(f"read: {source.summary.describe()}")
+    if not quiet:
+        announce(f"read: {source.summary.describe()}")
     return source
 
 

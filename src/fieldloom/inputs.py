@@ -19,14 +19,16 @@ from fieldloom.registry import find, hints_of
 from fieldloom.system import System
 
 
-def source_of(system: System, path: str | Path | None = None) -> Source:
+def source_of(system: System, path: str | Path | None = None, quiet: bool = False) -> Source:
     """The source of a system's recipe, or the data at a path, read as those were.
+
+    quiet: what is read of the recipe's own data was said before.
 
     Raises InputError where the recipe's own data are not those that the system was trained on.
     """
     if path is None:
         check_place(system.settings.source)
-        source = open_source(system.recipe, system.modality, system.permit)
+        source = open_source(system.recipe, system.modality, system.permit, quiet)
         check_same_data(system.recipe, source.facts())
         return source
     if not isinstance(path, str | Path):

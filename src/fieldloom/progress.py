@@ -21,11 +21,15 @@ def announce(text: str) -> None:
 class Progress:
     """``with Progress("field", total) as p: p.update(done, "loss 0.01")``.
 
-    begun: how many of ``total`` were done before. unit: of the count, for the rate.
+    begun: how many of ``total`` were done before. unit: of the count, for the rate. least: seconds
+    that work takes at least, if its end is said where there is no terminal.
     """
 
-    def __init__(self, title: str, total: int, begun: int = 0, unit: str = "it") -> None:
+    def __init__(
+        self, title: str, total: int, begun: int = 0, unit: str = "it", least: float = 0.0
+    ) -> None:
         self.title, self.total, self.begun, self.unit = title, total, begun, unit
+        self.least = least
         self.start = self.last_line = time.monotonic()
         self.bar = None
         if sys.stderr.isatty():
@@ -58,7 +62,7 @@ class Progress:
         )
         if self.bar is not None:
             self.bar.update(self.task, completed=done, rate=pace, note=note)
-        elif now - self.last_line > 10 or done == self.total:
+        elif now - self.last_line > 10 or (done == self.total and now - self.start > self.least):
             self.last_line = now
             left = (self.total - done) / max(rate, 1e-9)
             line = f"{self.title}: {done}/{self.total}, {pace}, {left:.0f} s left"
@@ -75,8 +79,8 @@ class Progress:
 
 
 def track(items: Iterable[T], title: str, total: int, unit: str = "it") -> Iterator[T]:
-    """Yield the items, and show the progress of ``total`` items."""
-    with Progress(title, total, unit=unit) as progress:
+    """Yield the items, and show the progress of ``total`` items that take over a second."""
+    with Progress(title, total, unit=unit, least=1.0) as progress:
         for done, item in enumerate(items, 1):
             yield item
             progress.update(done)

@@ -74,7 +74,7 @@ def train(
     )
     say(f"trained: {folder}")
     if "field" in system.finished and not system.family.has_code:
-        for line in draw_fit(system, source_of(system), folder):
+        for line in draw_fit(system, source_of(system, quiet=True), folder):
             say(line)
 
 
@@ -126,7 +126,7 @@ def demo(
         resumed_by="the same command",
     )
     took = None if trained else time.monotonic() - began
-    measure(out, system, source_of(system), 64, seconds=took)
+    measure(out, system, source_of(system, quiet=not trained), 64, seconds=took)
     say(
         f"{'trained before' if took is None else f'trained in {took:.0f} s'}: {out / 'report.html'}"
     )

@@ -275,6 +275,8 @@ def make_source(
         train, test = divide(count, split, shuffle)
         words = ""
     told = _complete(summary, data, names, len(train), len(test), words)
+    if count > 1 and split[1] > 0 and not len(test):
+        told = replace(told, taken={**told.taken, "split": "too few to hold any out for the test"})
     return Source(data, names, train, test, filter, dict(suggests or {}), told)
 
 

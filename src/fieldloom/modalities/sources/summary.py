@@ -11,6 +11,8 @@ from fieldloom.errors import shorten
 
 NAMED = 5
 """Names of a list that the line says; of longer lists it says how many more there are."""
+LISTED = 20
+"""Names of a list that a table says."""
 KEPT = 100
 """Names of a list that a run's file keeps."""
 
@@ -52,9 +54,9 @@ class Summary:
         return "; ".join(parts)
 
     def rows(self) -> list[tuple[str, str]]:
-        """The same as pairs of an aspect and its words, with all names of files."""
+        """The same as pairs of an aspect and its words, with more names of files."""
         passed = [
-            (f"passed over, {reason}", ", ".join(names))
+            (f"passed over, {reason}", list_names(names, LISTED))
             for reason, names in self.passed_over.items()
         ]
         return [("data", count_things(self.count, self.thing)), *self.taken.items(), *passed]
@@ -83,9 +85,9 @@ def count_things(count: int, thing: str) -> str:
     return f"{count:,} {thing if count == 1 else plural}"
 
 
-def list_names(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str], most: int = NAMED) -> str:
     """The first few names, and how many more there are: ``a, b, c ... and 7 more``."""
-    some, more = ", ".join(shorten(name, 40) for name in names[:NAMED]), len(names) - NAMED
+    some, more = ", ".join(shorten(name, 40) for name in names[:most]), len(names) - most
     return f"{some} and {more:,} more" if more > 0 else some
 
 
