@@ -99,3 +99,35 @@ def test_the_command(cli, tmp_path):
     assert Image.open(sheet).size > (100, 100)
     wrong = cli("inspect", "mnif:digit", cwd=tmp_path, status=2)
     assert "did you mean 'digits'" in wrong.stderr
+
+
+def test_data_are_divided_and_limited_as_in_training(tmp_path):
+    for i in range(6):
+        (tmp_path / "data" / ("val" if i < 2 else "train")).mkdir(parents=True, exist_ok=True)
+        place = tmp_path / "data" / ("val" if i < 2 else "train") / f"{i}.png"
+        Image.new("RGB", (8, 8), (i, 9, 9)).save(place)
+    for named in ({}, {"recipe": "mnif", "variant": "faces64"}):
+        found = fieldloom.inspect(tmp_path / "data", **named)
+        assert found.summary.taken["split"].startswith("divided by the folders train, val: 4 to")
+    few = fieldloom.inspect(tmp_path / "data", source={"limit": 3})
+    assert few.data.tensor[:, 0, 0, 0].tolist() == [2, 3, 0]
+    with pytest.raises(InputError, match="unknown section of the recipe 'limit'"):
+        fieldloom.inspect(tmp_path / "data", limit=3)
+
+
+def test_a_sheet_replaces_nothing_unless_it_may(tmp_path):
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="is there already: overwrite=True replaces it"):
+        fieldloom.inspect(tmp_path / "a.png", tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").size == (8, 8)
+    fieldloom.inspect(tmp_path / "a.png", tmp_path / "a.png", overwrite=True)
+    assert Image.open(tmp_path / "a.png").size != (8, 8)
+
+
+def test_one_colour_image_with_its_channels_first(tmp_path):
+    np.save(tmp_path / "a.npy", np.stack([np.full((20, 30), n, np.uint8) for n in (255, 0, 51)]))
+    found = fieldloom.inspect(tmp_path / "a.npy")
+    assert found.data.tensor[0, :, 4, 7].tolist() == [255, 0, 51]
+    np.save(tmp_path / "b.npy", np.array(3.0))
+    with pytest.raises(InputError, match="its axes must be at least 1"):
+        fieldloom.inspect(tmp_path / "b.npy")

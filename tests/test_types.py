@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources.source import ChosenItems, make_source
-from fieldloom.types import Cameras, Data, Lazy
+from fieldloom.types import Cameras, Data, Lazy, draw_uniform
 
 C2W, INTRINSICS = torch.eye(4).expand(3, 2, 4, 4), torch.ones(3, 2, 4)
 VIEWS = Cameras(C2W, INTRINSICS)
@@ -207,3 +207,10 @@ def test_the_first_of_lazy_values():
     assert own.facts() == eager.facts()
     assert torch.equal(own.labels, eager.labels)
     assert max(lazy.asked) == 4  # ``read`` above; facts read one after another
+
+
+def test_a_generator_draws_on_its_own_device():
+    drawn = draw_uniform((2, 3), Generator().manual_seed(0), torch.device("meta"))
+    assert (drawn.device.type, drawn.shape) == ("meta", (2, 3))
+    drawn = draw_uniform((3,), Generator().manual_seed(0), torch.device("cpu"))
+    assert torch.equal(drawn, torch.rand(3, generator=Generator().manual_seed(0)))

@@ -20,6 +20,7 @@ from fieldloom.modalities.sources.files import find_path, shape_of_array
 from fieldloom.modalities.sources.images import size_of_first
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import add_suggestions
+from fieldloom.progress import announce
 
 LONGEST = 256
 """The longer side that images of a set are reduced to, where the first is larger."""
@@ -46,9 +47,9 @@ def inspect(
 
     source: a path, or the name of a recipe, whose own data are read. sheet: a PNG to write, with
     small images of at most 64 of the data, or of the views or frames of a single datum. recipe,
-    variant, overrides: the path's data are read as this recipe reads its own (as of ``build``);
-    None: by their kind (or by ``source={"name": "video"}``), in their own size; images of a set in
-    the size of the first, at most 256.
+    variant, overrides: the path's data are read as this recipe reads its own (as of ``build``,
+    ``source={"limit": 20}``); None: by their kind (or by ``source={"name": "video"}``), in their
+    own size; images of a set in the size of the first, at most 256.
     trust, network, large: as of ``train``. overwrite: whether a sheet that is there is replaced.
 
     Raises InputError for what cannot be read, for a sheet that is there already, and where one is
@@ -89,14 +90,22 @@ def recipe_for(
         raise InputError(
             f"{quote_path(source)} does not exist, or cannot be seen, and is no bundled recipe."
         ) from None
-    if recipe is None:
-        spec = spec_of(str(source), named=named)
-        if spec["name"] == "folder" and named is None and find_path(spec["path"]).is_file():
-            spec = {"name": "image", "path": spec["path"]}  # one image, in its own size
-        return {"source": spec, "modality": modality_of(spec, permit.large)}
-    own = recipe.get("source", {})
+    own = {} if recipe is None else recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else dict(own)
-    return recipe | {"source": own | spec_of(str(source), own.get("name"), named)}
+    spec = spec_of(str(source), own.get("name"), named)
+    spec = {key: spec[key] for key in ("name", "path")}  # divided as in training
+    if recipe is None:
+        if spec["name"] == "folder" and named is None and find_path(spec["path"]).is_file():
+            spec["name"] = "image"  # one image, in its own size
+        return {"source": spec, "modality": modality_of(spec, permit.large)}
+    if own.get("name") == spec["name"]:
+        return recipe | {"source": own | spec}
+    if named is None:
+        announce(
+            f"the recipe reads the source '{own.get('name')}', and at this path is a "
+            f"'{spec['name']}': train it with --set source.name={spec['name']}."
+        )
+    return recipe | {"source": spec}
 
 
 def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
@@ -124,7 +133,8 @@ def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
 
 def _modality_of_array(shape: Sequence[int]) -> dict[str, Any]:
     """The modality of an array of images, or of voxels where it has one axis more."""
-    channels = next((n for n in (shape[-1], *shape[1:2]) if n in CHANNELS), None)
+    plane = shape[:1] if len(shape) == 3 and shape[0] == 3 else shape[1:2]  # an RGB image's
+    channels = next((n for n in (*shape[-1:], *plane) if n in CHANNELS), None)
     if len(shape) > 3 and channels is None:
         return {"name": "voxel", "size": None}
     return {"name": "image", "channels": 1 if channels in (None, 1) else 3}
@@ -138,7 +148,7 @@ class Inspected(NamedTuple):
 
 
 def read_data(recipe: recipes.Recipe, permit: Permit = NOTHING) -> Inspected:
-    """The data of a recipe."""
+    """The data of a recipe, which is checked as that of a training."""
     recipes.validate(recipe)
     modality = make_modality(recipe["modality"], permit)
     found = open_source(recipe, modality, permit)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fieldloom import memory
 from fieldloom.errors import InputError
-from fieldloom.types import RAY, Coords, Domain, Function, Values
+from fieldloom.types import RAY, Coords, Domain, Function, Values, draw_uniform
 
 
 @runtime_checkable
@@ -117,7 +117,7 @@ def sample_stratified(t: Tensor, generator: Generator | None = None) -> Tensor:
     """
     edges = bin_edges(t)
     lower, upper = edges[..., :-1], edges[..., 1:]
-    return lower + (upper - lower) * _uniform(t.shape, t, generator)
+    return lower + (upper - lower) * draw_uniform(t.shape, generator, t.device).to(t)
 
 
 def bin_edges(t: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def sample_pdf(
     cdf = F.pad(density.cumsum(-1), (1, 0))
     cdf = cdf / cdf[..., -1:]
     if random:
-        u = _uniform((*t.shape[:-1], count), t, generator).sort(-1).values
+        u = draw_uniform((*t.shape[:-1], count), generator, t.device).to(t).sort(-1).values
     else:
         u = ((torch.arange(count, dtype=torch.float64) + 0.5) / count).to(t)
         u = u.expand(*t.shape[:-1], -1)
@@ -164,11 +164,6 @@ def sample_pdf(
     fraction = (u - low) / (high - low).clamp_min(1e-12)
     lower, upper = edges.gather(-1, right - 1), edges.gather(-1, right)
     return lower + fraction * (upper - lower)
-
-
-def _uniform(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
-    device = generator.device if generator is not None else like.device
-    return torch.rand(shape, generator=generator, device=device).to(like)
 
 
 DENSITIES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -89,13 +89,12 @@ class Signal:
         """
         batch, count = self.coords.shape[:2]
         shape = (1 if together else batch, count)
-        order = torch.rand(shape, generator=generator, device=self.coords.device)
-        order = order.expand(batch, -1)
+        order = draw_uniform(shape, generator, self.coords.device).expand(batch, -1)
         return self._at(order.topk(points, dim=1).indices)
 
     def sample_known(self, points: int, generator: Generator | None = None) -> Signal:
         """``points`` observations of each signal, its known ones before any other."""
-        rank = torch.rand(self.coords.shape[:2], generator=generator, device=self.coords.device)
+        rank = draw_uniform(self.coords.shape[:2], generator, self.coords.device)
         if self.mask is not None:
             rank = rank + self.mask
         return self._at(rank.topk(min(points, rank.shape[1]), dim=1).indices)
@@ -249,6 +248,12 @@ class Cameras:
         return Cameras(change(self.c2w), change(self.intrinsics))
 
 
+def draw_uniform(shape: Sequence[int], generator: Generator | None, device: torch.device) -> Tensor:
+    """Numbers in [0, 1) on a device, drawn on the generator's own; None: by torch's default."""
+    where = device if generator is None else generator.device
+    return torch.rand(tuple(shape), generator=generator, device=where).to(device)
+
+
 def as_unit_floats(values: Tensor) -> Tensor:
     """Values as floats in [0, 1]: uint8 divided by 255, floats as they are."""
     return values.float() / 255 if values.dtype == torch.uint8 else values
@@ -384,7 +389,7 @@ class Data:
         no ``Which``.
         """
         if not isinstance(which, slice):
-            which = torch.as_tensor(which)
+            which = torch.as_tensor(which).cpu()  # these index tensors of any device
             mask = which.dtype == torch.bool
             if which.ndim != 1 or (len(which) and which.is_floating_point()):
                 raise InputError("data.part: a slice, a list of indices, or one boolean an item.")

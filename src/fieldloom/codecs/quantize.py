@@ -101,8 +101,8 @@ class Quantize(Codec):
         if self.center_on == "start" and start is not None:
             self.center.copy_(self.before.encode(start[None])[0])
         elif self.center_on == "mean":
-            sums = (self.before.encode(x).double().sum(0) for x in codes.split(BATCH))
-            self.center.copy_(sum(sums, self.center.double() * 0) / len(codes))
+            sums = (self.before.encode(x).cpu().double().sum(0) for x in codes.split(BATCH))
+            self.center.copy_(sum(sums, self.center.cpu().double() * 0) / len(codes))
         for family, members in enumerate(self.members):
             self._fit_codebooks(family, members, codes)
 

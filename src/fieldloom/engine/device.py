@@ -20,17 +20,14 @@ from fieldloom.settings import Precision
 
 
 def pick(name: str = "auto") -> torch.device:
-    """``auto`` is the first of cuda, mps, cpu that this machine has."""
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(device for device, there in available.items() if there)
-    if not available.get(name.split(":")[0], False):
-        there = ", ".join(device for device, yes in available.items() if yes)
-        raise InputError(f"device '{name}' is not available here; there are: auto, {there}.")
+    """``auto`` is the accelerator that this machine has, of any maker, or else the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    there = ["cpu"] if found is None else [found.type, "cpu"]
+    name = there[0] if name == "auto" else name
+    if name.split(":")[0] not in there:
+        raise InputError(
+            f"device '{name}' is not available here; there are: auto, {', '.join(there)}."
+        )
     return torch.device(name)
 
 
@@ -100,10 +97,9 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    """Wait until the device has done all that it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -27,7 +27,15 @@ from fieldloom.modalities.modality import (
     spread,
 )
 from fieldloom.registry import HUGE
-from fieldloom.types import Batch, Cameras, Coords, Data, Signal, as_unit_floats
+from fieldloom.types import (
+    Batch,
+    Cameras,
+    Coords,
+    Data,
+    Signal,
+    as_unit_floats,
+    draw_uniform,
+)
 
 AXES = 62
 """The largest number of a grid's axes: tensors have 64, with those of batch and channels."""
@@ -382,6 +390,8 @@ def _draw_points(
 ) -> Tensor:
     """Random indices (batch, points) below ``count``, on the values' device."""
     if count > FEW:
-        return torch.randint(count, (batch, points), generator=generator, device=values.device)
-    order = torch.rand(batch, count, generator=generator, device=values.device)
+        where = values.device if generator is None else generator.device
+        drawn = torch.randint(count, (batch, points), generator=generator, device=where)
+        return drawn.to(values.device)
+    order = draw_uniform((batch, count), generator, values.device)
     return order.topk(points, dim=1).indices

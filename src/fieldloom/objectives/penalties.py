@@ -85,7 +85,10 @@ def project_onto_hull(points: Tensor, neighbours: Tensor, ridge: float) -> tuple
     Source: locally linear embedding, Roweis and Saul, 2000.
     """
     differences = points.unsqueeze(1) - neighbours
-    gram = differences @ differences.mT
+    with torch.autocast(
+        points.device.type, enabled=False
+    ):  # a system of equations needs its digits
+        gram = differences @ differences.mT
     scale = gram.diagonal(dim1=1, dim2=2).sum(-1) * ridge + 1e-12
     eye = torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
     ones = gram.new_ones(*gram.shape[:2], 1)
@@ -136,14 +139,23 @@ def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
     """d of ``Isometry`` between the signals of each pair of indices (pairs,): (pairs,)."""
     same = signal.coords.stride(0) == 0 or bool((signal.coords == signal.coords[:1]).all())
     if same:
-        flat = signal.values.flatten(1).double()  # rounding stays far below the precision of values
+        flat = as_float64(signal.values.flatten(1))  # rounding stays far below that of values
         squares = flat.square().sum(1)
         gram = squares[:, None] + squares - 2 * flat @ flat.T
-        return (gram[first, second] / flat.shape[1]).clamp_min(0).to(signal.values)
+        squared = gram[first.to(gram.device), second.to(gram.device)]
+        return (squared / flat.shape[1]).clamp_min(0).to(signal.values)
     middle = (signal.values.amax() + signal.values.amin()) / 2
     inside = [c[v[:, 0] > middle] for c, v in zip(signal.coords, signal.values, strict=True)]
     pairs = zip(first.tolist(), second.tolist(), strict=True)
     return torch.stack([_chamfer(inside[i], inside[j]) for i, j in pairs])
+
+
+def as_float64(x: Tensor) -> Tensor:
+    """x in float64, on the CPU where its device has none."""
+    try:
+        return x.double()
+    except TypeError:
+        return x.cpu().double()
 
 
 def _chamfer(a: Tensor, b: Tensor) -> Tensor:

@@ -65,7 +65,8 @@ SOUND, STEREO = Grid(axes=1, channels=1), Grid(axes=1, channels=2)
         (COLOUR, (20, 30, 3), (1, 3, 20, 30), "one datum, channels last in 20 x 30 x 3"),
         (PLAIN, (20, 30, 3), (1, 1, 20, 30), "one datum, channels last in 20 x 30 x 3"),
         (COLOUR, (3, 20, 30), (1, 3, 20, 30), "one datum, channels first in 3 x 20 x 30"),
-        (PLAIN, (3, 20, 30), (3, 1, 20, 30), None),
+        (PLAIN, (3, 20, 30), (3, 1, 20, 30), "one channel each in 3 x 20 x 30"),
+        (COLOUR, (4, 20, 30), (4, 3, 20, 30), "one channel each in 4 x 20 x 30"),
         (PLAIN, (20, 30), (1, 1, 20, 30), None),
         (COLOUR, (20, 30), (1, 3, 20, 30), None),
         (PLAIN, (20, 30, 1), (1, 1, 20, 30), "one datum, channels last in 20 x 30 x 1"),
@@ -107,6 +108,14 @@ def test_a_colour_stands_where_its_axis_says(tmp_path):
         values = source.read(source.train).tensor
         assert values[0, :, 4, 7].tolist() == pytest.approx([1, 0, 0.2])
         assert values.sum() == pytest.approx(1.2)
+
+
+def test_parts_of_unlike_numbers_have_no_common_range(tmp_path):
+    bright = np.full((5, 16, 16), 200, np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=bright, x_test=(bright / 255).astype(np.float32))
+    refused(
+        "x_train holds uint8 and x_test float32", SOURCES["array"], RGB, str(tmp_path / "a.npz")
+    )
 
 
 def test_labels_and_parts_count_the_data(tmp_path):

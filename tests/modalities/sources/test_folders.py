@@ -310,6 +310,22 @@ def test_a_limit_is_balanced_and_keeps_labels(kind, tmp_path):
     assert numbers(kind, read(kind, flat, limit=3, **WHOLE)) == [1, 2, 3]
 
 
+def test_a_limit_does_not_change_what_the_classes_are(kind, tmp_path):
+    names = [f"{above}/{i}" for above in ("fur/cat", "fur/dog", "leaf/rose") for i in range(3)]
+    path = make(tmp_path, kind, {name: i + 1 for i, name in enumerate(names)})
+    few = read(kind, path, limit=3, **WHOLE)  # one of each: a single file in each folder
+    assert classes(few) == ["cat", "dog", "rose"]
+    assert numbers(kind, few) == [1, 4, 7]
+    assert read(kind, path, limit=1).labels is None
+
+
+def test_folders_of_one_name_at_unlike_depths_are_said_to_be_no_classes(tmp_path):
+    names = ["train/n01/images/1", "train/n02/images/2", "val/images/3", "val/images/4"]
+    source = read("folder", make(tmp_path, "folder", dict.fromkeys(names, 0)))
+    assert source.labels is None
+    assert source.summary.taken["classes"] == "no classes, since all their folders are named images"
+
+
 def test_a_limit_decodes_no_other_files(kind, tmp_path):
     path = make(tmp_path, kind, {"a/1": 1, "b/1": 2})
     write(tmp_path / "a" / f"2.{KINDS[kind][2]}", b"broken")

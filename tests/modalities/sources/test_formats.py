@@ -280,3 +280,70 @@ def test_the_limit_is_lifted_for_pictures_inside(tmp_path, monkeypatch):
     refused("--large", SOURCES["folder"], RGB, path)
     source = SOURCES["folder"](RGB, path, permit=Permit(large=True))
     assert source.data.tensor[0, :, 2, 3].tolist() == list(RED)
+
+
+def tiff(bits: int, signs: int, planes: int, samples: int, pixels: bytes) -> bytes:
+    """An uncompressed TIFF of 2 x 1 pixels of these bits, signs (1: none, 2: with, 3: floats)."""
+    entries = {256: 2, 257: 1, 258: bits, 259: 1, 262: 2 if samples == 3 else 1, 277: samples}
+    entries |= {278: 1, 284: planes, 339: signs}
+    each = 2 * bits // 8 * (samples if planes == 1 else 1)
+    strips = len(pixels) // each
+    start = 8 + 2 + 12 * (len(entries) + 2) + 4
+    lists = {258: [bits] * samples, 339: [signs] * samples}
+    extra, fields, after = b"", [], start
+    places = [0] * strips
+    lists |= {273: places, 279: [each] * strips}
+    sizes = {tag: 4 * len(values) for tag, values in lists.items() if len(values) > 1}
+    first = start + sum(sizes.values())
+    places[:] = [first + i * each for i in range(strips)]
+    for tag in sorted({*entries, 273, 279}):
+        values = lists.get(tag, [entries.get(tag, 0)])
+        packed = struct.pack(f"<{len(values)}I", *values)
+        fields.append(struct.pack("<HHI", tag, 4, len(values)))
+        fields[-1] += packed if len(values) == 1 else struct.pack("<I", after)
+        extra, after = (extra + packed, after + len(packed)) if len(values) > 1 else (extra, after)
+    return (
+        struct.pack("<2sHIH", b"II", 42, 8, len(fields))
+        + b"".join(fields)
+        + bytes(4)
+        + extra
+        + (pixels)
+    )
+
+
+def test_unsigned_numbers_of_32_bits(tmp_path):
+    content = tiff(32, 1, 1, 1, struct.pack("<2I", 0, 4_000_000_000))
+    path = str(write(tmp_path / "a.tif", content))
+    source = SOURCES["image"](Grid(channels=1), path, range=(0.0, 4e9))
+    assert source.data.tensor.flatten().tolist() == [0, 255]
+    refused(
+        "and their range is not certain.*such as .0, 4000000000.",
+        SOURCES["image"],
+        Grid(channels=1),
+        path,
+    )
+
+
+def test_planes_of_16_bits_are_refused(tmp_path):
+    """Pillow takes each of their bytes for a pixel."""
+    path = tmp_path / "a.tif"
+    wide = tiff(16, 1, 2, 3, struct.pack("<6H", 65535, 0, 0, 0, 0, 65535))
+    refused("its colours are planes of 16 bits", SOURCES["image"], Grid(), str(write(path, wide)))
+    write(path, tiff(8, 1, 2, 3, bytes([255, 0, 0, 0, 0, 255])))
+    assert SOURCES["image"](Grid(), str(path)).data.tensor[0, :, 0].T.tolist() == [
+        list(RED),
+        list(BLUE),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "it is HEIC, which is not read"),
+        (tiff(64, 3, 1, 1, bytes(16)), "it is a TIFF of a kind that is not read"),
+        (b"<html>", "it is of no known format"),
+    ],
+)
+def test_why_a_file_is_no_image(content, words, tmp_path):
+    refused(words, SOURCES["image"], Grid(), str(write(tmp_path / "a.jpg", content)))

@@ -24,7 +24,7 @@ from fieldloom.modalities.sources.files import (
     read_labels,
     read_npz,
 )
-from fieldloom.modalities.sources.numbers import Range, scale_array
+from fieldloom.modalities.sources.numbers import Range, kind_of, scale_array
 from fieldloom.modalities.sources.source import (
     Filter,
     Limit,
@@ -73,7 +73,8 @@ def find_layout(shape: tuple[int, ...], modality: Grid, many: bool = False) -> L
             return Layout(True, "last", certain=False)
         if not many and shape[0] == modality.channels > 1 and long(shape[1:]):
             return Layout(True, "first", certain=False)
-        return Layout(False, "none")
+        planes = not many and shape[0] in (3, 4) and long(shape[1:]) and shape[1:] != size
+        return Layout(False, "none", certain=not planes)
     first, last = (len(shape) == axes + 2 and shape[i] in counts for i in (1, -1))
     if not (first or last):
         raise InputError(f"source: an array of the shape {shape} does not hold {axes}-axis data.")
@@ -110,7 +111,8 @@ def to_grid(
     layout = find_layout(array.shape, modality, many)
     if not layout.certain:
         count = "one datum, " if layout.single else ""
-        taken["axes"] = f"{count}channels {layout.channels} in {describe_size(shape)}"
+        where = "one channel each" if layout.channels == "none" else f"channels {layout.channels}"
+        taken["axes"] = f"{count}{where} in {describe_size(shape)}"
     array = array[None] if layout.single else array
     if layout.channels == "none":
         array = array[:, None]
@@ -202,8 +204,9 @@ def read_array(
         held, labels, split = _read_published(file, limit, permit.large)
         many, shuffle, limit = True, False, None
     else:
+        kinds = None if label is None else load_array(file, label, "labels")
         held, labels = load_array(file, array_name(file, key, label), large=permit.large), None
-        many = label is not None and load_array(file, label, "labels").size == len(held)
+        many = kinds is not None and kinds.size == len(held)
     data, taken = to_grid(held, modality, filter, range, many, permit.large)
     if not published:
         labels = None if label is None else read_labels(file, label, len(data), "data")
@@ -229,6 +232,11 @@ def _read_published(
         raise InputError(
             f"{quote_path(file.path)}: x_train {parts[0].shape} and x_test {parts[1].shape} must "
             "differ in nothing but their number."
+        )
+    if kind_of(parts[0].dtype) != kind_of(parts[1].dtype):
+        raise InputError(
+            f"{quote_path(file.path)}: x_train holds {parts[0].dtype} and x_test {parts[1].dtype}, "
+            "whose range could not be the same."
         )
     labels = None
     if "y_train" in file and "y_test" in file:

@@ -73,7 +73,7 @@ def open_folder(root: Path, channels: int, used: slice, large: bool, given: Rang
     window = files[used]
     names = [quote_path(file) for file in window]
     survey = survey_images(names, window.__getitem__, large, given)
-    taken |= survey.describe()
+    taken |= survey.describe(channels)
     sizes = [_size_of(file, large) for file in window]
     taken |= _describe_sizes(sizes)
 

@@ -83,17 +83,29 @@ class Grouping:
     parts: list[str] | None = None
     taken: Mapping[str, str] = field(default_factory=dict)
 
+    def keep(self, which: Collection[int]) -> Grouping:
+        """That of some of the files; one class alone is none."""
+        labels = None if self.labels is None else [self.labels[i] for i in which]
+        labels = None if labels is None or len(set(labels)) < 2 else labels
+        parts = None if self.parts is None else [self.parts[i] for i in which]
+        return replace(self, labels=labels, parts=parts)
+
 
 @dataclass(frozen=True)
 class FoundFiles:
     """The files of a folder that are data, sorted by path, and those that were passed over.
 
-    passed_over: reason -> names relative to the folder, as in ``Summary``.
+    passed_over: reason -> names relative to the folder, as in ``Summary``. groups: what the
+    sub-folders tell, by ``depth``, once they are asked (``classify``). beside: files that are
+    left out by a limit, which does not change the classes of the others.
     """
 
     root: Path
     files: Sequence[Path]
     passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    groups: Grouping = Grouping()
+    depth: Depth = None
+    beside: Sequence[Path] = ()
 
     @property
     def names(self) -> list[str]:
@@ -108,31 +120,37 @@ class FoundFiles:
 
     def keep(self, which: Collection[int]) -> FoundFiles:
         """The files of these indices alone."""
-        return replace(self, files=[self.files[i] for i in which])
+        return replace(self, files=[self.files[i] for i in which], groups=self.groups.keep(which))
 
     def keep_readable(self, which: Collection[int]) -> FoundFiles:
-        """The files of these indices; the others are passed over as unreadable."""
+        """The files of these indices; the others are passed over, and tell no classes."""
         bad = sorted(set(range(len(self.files))) - set(which))
         names = [*self.passed_over.get(UNREADABLE, ()), *self.keep(bad).short_names]
-        return replace(
-            self.keep(which), passed_over={**self.passed_over, UNREADABLE: sorted(names)}
-        )
+        whole = replace(self, files=[*(self.files[i] for i in which), *self.beside], beside=())
+        groups = whole.classify(self.depth).groups.keep(range(len(which)))
+        passed_over = {**self.passed_over, UNREADABLE: sorted(names)}
+        return replace(self.keep(which), groups=groups, passed_over=passed_over)
 
-    def limit(self, limit: Limit, depth: Depth, split: Split) -> FoundFiles:
+    def limit(self, limit: Limit, split: Split) -> FoundFiles:
         """At most ``limit`` files, as ``choose`` takes them."""
         if limit is None or limit >= len(self.files):
             return self
-        groups = self.classify(depth)
-        parts = groups.parts if dividing_parts(groups.parts, split) else None
-        return self.keep(choose(limit, len(self.files), groups.labels, parts))
+        parts = self.groups.parts if dividing_parts(self.groups.parts, split) else None
+        chosen = choose(limit, len(self.files), self.groups.labels, parts)
+        left = set(range(len(self.files))) - set(chosen)
+        return replace(self.keep(chosen), beside=[self.files[i] for i in sorted(left)])
 
-    def classify(self, depth: Depth) -> Grouping:
+    def classify(self, depth: Depth) -> FoundFiles:
+        """The same files with their classes and parts, as the folder's sub-folders tell."""
+        return (
+            self if self.root.is_file() else replace(self, groups=self._group(depth), depth=depth)
+        )
+
+    def _group(self, depth: Depth) -> Grouping:
         """The class and the part of each file (``find_classes``, ``find_parts``).
 
         Raises InputError for files that do not lie as deep as ``depth``.
         """
-        if self.root.is_file():
-            return Grouping()
         folders = [file.relative_to(self.root).parts[:-1] for file in self.files]
         found = find_parts(folders)
         rest = [names for _, names in found]
@@ -159,6 +177,8 @@ class FoundFiles:
             taken["classes"] = (
                 f"no classes, with {len(shallow):,} of {len(rest):,} files outside their folders"
             )
+        elif labels is None and depth is None and len(set(rest)) > 1:  # n01/images, and images
+            taken["classes"] = f"no classes, since all their folders are named {rest[0][-1]}"
         return Grouping(labels, parts if parts and not outside else None, taken)
 
 

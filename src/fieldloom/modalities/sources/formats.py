@@ -66,6 +66,10 @@ Encoded = Path | bytes | NDArray[np.uint8]
 
 NEW_SUBFILE_TYPE, TILE_WIDTH, TILE_HEIGHT = 254, 322, 323
 """Tags of TIFF 6.0; bit 0 of the first marks a page as a smaller version of another."""
+BITS_PER_SAMPLE, COMPRESSION, PLANES = 258, 259, 284
+"""Tags of TIFF 6.0, the last one PlanarConfiguration: 2 where each colour has a plane."""
+HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
+"""What stands after the first 4 bytes of a phone's HEIC, whatever its suffix."""
 
 _guard = Lock()
 _limits: list[int | None] = []
@@ -110,6 +114,8 @@ def open_image(file: Encoded, name: str, large: bool = False) -> Iterator[Image.
         with stream, _limit_pillow(limit), _identify(stream) as image:
             _skip_thumbnails(image)
             tags = getattr(image, "tag_v2", {})  # a TIFF is decoded by tiles of any size
+            if tags.get(PLANES) == 2 and tags.get(COMPRESSION, 1) == 1:
+                _check_planes(tags.get(BITS_PER_SAMPLE, (1,)))
             sizes = image.size, (tags.get(TILE_WIDTH, 0), tags.get(TILE_HEIGHT, 0))
             width, height = max(sizes, key=math.prod)
             what = f"{name} ({length:,} bytes, {height} x {width})"
@@ -129,23 +135,34 @@ def open_image(file: Encoded, name: str, large: bool = False) -> Iterator[Image.
 def _identify(stream: Any) -> ImageFile.ImageFile:
     """The image in a stream, as ``Image.open`` finds it, but of any size.
 
-    Raises ValueError where it is of no known format.
+    Raises ValueError where it is of no known format, or of a kind that Pillow does not read.
     """
     Image.init()
     stream.seek(0)
     head, reason = stream.read(16), "it is of no known format"
+    if not head:
+        raise ValueError("it is empty")
+    if head[4:12] in HEIC:
+        reason = "it is HEIC, which is not read: save it as JPEG or PNG"
     for kind in FORMATS:
         factory, accept = Image.OPEN.get(kind, (None, None))
-        accepted: Any = factory is not None and (not accept or accept(head))
-        if isinstance(accepted, str):  # the format is known, and this Pillow was built without it
-            reason = accepted
-        elif accepted and factory is not None:
-            stream.seek(0)
-            try:
+        try:
+            accepted: Any = factory is not None and (not accept or accept(head))
+            if isinstance(accepted, str):  # known, and this Pillow was built without it
+                reason = accepted
+            elif accepted and factory is not None:
+                stream.seek(0)
                 return factory(stream, "")
-            except (SyntaxError, IndexError, TypeError, struct.error):
-                continue
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            if kind == "TIFF":  # which has a magic number, and more kinds than Pillow reads
+                reason = f"it is a TIFF of a kind that is not read ({error})"
     raise ValueError(reason)
+
+
+def _check_planes(bits: tuple[int, ...]) -> None:
+    """Raise ValueError for planes of colours of 16 bits, whose bytes Pillow takes for pixels."""
+    if len(bits) > 1 and max(bits) > 8:
+        raise ValueError("its colours are planes of 16 bits: save it with its channels last")
 
 
 def _skip_thumbnails(image: Image.Image) -> None:

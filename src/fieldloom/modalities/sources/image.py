@@ -50,7 +50,7 @@ def read_image(
     survey = survey_images([quote_path(file)], lambda _: file, permit.large, range)
     if survey.faults:
         raise survey.faults[0]
-    taken = survey.describe()
+    taken = survey.describe(modality.channels)
     with open_image(file, quote_path(file), permit.large) as image:
         own = upright_size(image)
     if not modality.native and own != modality.size:  # images of native size are cached only once

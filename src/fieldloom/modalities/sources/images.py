@@ -141,7 +141,7 @@ def load_images(
     faults = dict(sorted({**survey.faults, **later}.items()))
     check_skipped(names, faults, "images")
     good = [i for i in range(len(names)) if i not in faults]
-    taken = describe_resizing(sizes, item[1:], filter) | survey.describe()
+    taken = describe_resizing(sizes, item[1:], filter) | survey.describe(modality.channels)
     if not keep:
         return LazyImages(decode, torch.tensor(good), item), good, taken
     images = [x for x in found.values() if isinstance(x, np.ndarray)]
@@ -193,14 +193,14 @@ def read_folder(
         )
     alone = FoundFiles(root, [root])
     found = alone if root.is_file() else find_files(root, path, SUFFIXES, "images")
-    found = found.limit(limit, label_depth, split)
+    found = found.classify(label_depth).limit(limit, split)
     data, good, taken = load_images(
         found.names, found.files.__getitem__, modality, filter, permit.large, range
     )
     if len(good) == 1:
         split = (1.0, 0.0)
     found = found.keep_readable(good)
-    groups = found.classify(label_depth)
+    groups = found.groups
     summary = Summary("image", taken={**groups.taken, **taken}, passed_over=found.passed_over)
     return make_source(
         data, groups.labels, split, shuffle, filter=filter, parts=groups.parts, summary=summary

@@ -146,7 +146,8 @@ def read_meshes(
         which = choose(limit or len(items), len(items), labels)
         items = [items[i] for i in which]
     else:
-        found = find_files(root, path, SUFFIXES, "meshes").limit(limit, label_depth, split)
+        found = find_files(root, path, SUFFIXES, "meshes")
+        found = found.classify(label_depth).limit(limit, split)
         loads = [partial(read_mesh, file, permit.large) for file in found.files]
         items = list(zip(found.names, loads, strict=True))
         labels, which = None, range(len(items))
@@ -170,7 +171,7 @@ def read_meshes(
         short = [f"mesh {which[i]}" for i in indices]
     else:
         found = found.keep_readable(indices)
-        groups, short = found.classify(label_depth), found.short_names
+        groups, short = found.groups, found.short_names
     facts = rows["facts"]
     if target == "occupancy" and not facts["inside"].any():
         raise InputError(_explain_no_inside(short, modality.size, samples))

@@ -85,12 +85,13 @@ def decide_scale(
             raise InputError(f"source.range = {quote(list(given))}: {extent}.")
         first, last = map(float, given)
         return Scale(first, last, f"{describe_range(first, last)} (source.range)")
-    whole = f"[{-_round_up(-low):.12g}, {_round_up(high):.12g}]"
+    first, last = (low, high) if low < high else (min(low, 0.0), max(high, 0.0))
+    whole = f"[{-_round_up(-first):.12g}, {_round_up(last):.12g}]"
     if low < 0:
-        likely = ["[-1, 1]", whole] if low >= -1 and high <= 1 else [whole]
+        signed = ["[-1, 1]"] if low >= -1 and high <= 1 else []
         raise InputError(
             f"source: {extent}, and below 0 no range is certain: set source.range to the numbers "
-            f"that become 0 and 1, such as {' or '.join(dict.fromkeys(likely))}."
+            f"that become 0 and 1, such as {' or '.join(dict.fromkeys([*signed, whole]))}."
         )
     if high == 0:
         return EIGHT_BITS if kind == "uint8" else UNIT
@@ -103,6 +104,7 @@ def decide_scale(
             return Scale(0.0, float(top), describe_range(0.0, float(top)))
     likely = [f"[0, {top}]" for top in TOPS if top >= high]
     likely = [whole, *likely] if kind == "float" or not likely else likely
+    likely = list(dict.fromkeys(likely))
     raise InputError(
         f"source: {extent}, and their range is not certain: set source.range to the numbers that "
         f"become 0 and 1, such as {' or '.join(likely[:2])}."

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fieldloom.errors import InputError
 from fieldloom.modalities.sources.numbers import (
     BYTE,
     EIGHT_BITS,
@@ -36,11 +37,13 @@ class Pixels(NamedTuple):
           range is certain, or ``words``: colours of 16 bits, of which Pillow reads the upper 8.
     top:  the number that is white, where the file says so.
     stretched: whether Pillow has stretched the numbers so that ``top`` is 65,535 (PGM).
+    unsigned: whether Pillow takes unsigned integers for signed ones (TIFF of 32 bits).
     """
 
     kind: Kind | Literal["colours", "words"]
     top: int | None = None
     stretched: bool = False
+    unsigned: bool = False
 
 
 Scales = Mapping[Pixels, Scale]
@@ -66,8 +69,10 @@ def pixels_of(image: Image.Image) -> Pixels:
         return Pixels("uint16", top, stretched=True)
     if image.mode.startswith("I;16"):
         return Pixels("uint16", 4095 if tags.get(BITS_PER_SAMPLE) in (12, (12,)) else None)
-    if image.mode in ("I", "F"):
-        return Pixels("integer" if image.mode == "I" else "float")
+    if image.mode == "I":
+        return Pixels("integer", unsigned=bool(tags) and tags.get(SAMPLE_FORMAT, 1) in (1, (1,)))
+    if image.mode == "F":
+        return Pixels("float")
     if image.mode == "L" and tags.get(SAMPLE_FORMAT) in (2, (2,)):  # Pillow overlooks the sign
         return Pixels("integer")
     if WORDS.search(str(tiles)):
@@ -92,8 +97,11 @@ def numbers_of(image: Image.Image, pixels: Pixels) -> NDArray[np.float64]:
     Raises ValueError for numbers that are not finite.
     """
     array = np.asarray(image)
-    signed = array.view(np.int8) if array.dtype == np.uint8 else array
-    numbers = signed.astype(np.float64)
+    if pixels.unsigned:
+        array = array.view(np.uint32)
+    elif array.dtype == np.uint8:
+        array = array.view(np.int8)
+    numbers = array.astype(np.float64)
     if pixels.stretched and pixels.top:
         numbers = np.rint(numbers * (pixels.top / WORD))
     if not np.isfinite(numbers).all():
@@ -117,4 +125,12 @@ def scale_of(pixels: Pixels, low: float, high: float, given: Range) -> Scale:
     if pixels.kind != "words":
         return decide_scale(pixels.kind, low, high, given, what)
     scale = decide_scale("uint16", low, high, given, what)  # in eight bits, as Pillow reads them
-    return Scale(scale.low * BYTE / WORD, scale.high * BYTE / WORD, scale.words)
+    first, last = scale.low // (BYTE + 1), scale.high // (BYTE + 1)
+    levels = int(last - first) + 1
+    if levels < 2:
+        raise InputError(
+            f"{scale.words}: of {IN_WORDS[pixels.kind]} the upper 8 bits are read, which are the "
+            "same in this range."
+        )
+    few = f", as {levels} levels" if levels <= BYTE / 2 else ""
+    return Scale(first, last, scale.words + few)

@@ -31,11 +31,13 @@ from fieldloom.progress import track
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one image of a set is: its numbers and their extent, whether its file holds more."""
+    """What one image of a set is: its numbers and their extent, whether it is grey, whether its
+    file holds more."""
 
     pixels: Pixels
     low: float
     high: float
+    grey: bool
     more: bool
 
 
@@ -47,11 +49,28 @@ class Survey:
     faults: Mapping[int, InputError]
     scales: Scales
 
-    def describe(self) -> dict[str, str]:
-        """What is said of a set: ranges that are not the plain ones, and further frames."""
+    def describe(self, channels: int = 3) -> dict[str, str]:
+        """What is said of a set: ranges that are not the plain ones, grey and colour, further
+        frames.
+
+        channels: of the data that the images become: 1 is grey, 3 colour.
+        """
         more = sum(one.more for one in self.facts.values())
         first = f"the first of several frames in {count_things(more, 'file')}"
-        return describe_scales(self.scales) | ({"first": first} if more else {})
+        grey, count = sum(one.grey for one in self.facts.values()), len(self.facts)
+        changed = grey if channels == 3 else count - grey
+        many = "" if changed == count else f"{changed:,} "
+        words = f"{many}grey, as RGB" if channels == 3 else f"{many}in colour, made grey"
+        told = describe_scales(self.scales) | ({"colour": words} if changed else {})
+        return told | ({"first": first} if more else {})
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether an open image has no colours, as its header and its palette tell."""
+    if image.mode in ("P", "PA"):
+        palette = np.reshape(image.getpalette() or [], (-1, 3))
+        return bool((palette == palette[:, :1]).all())
+    return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
 
 
 def describe_scales(scales: Scales) -> dict[str, str]:
@@ -117,11 +136,11 @@ def examine(image: Image.Image, given: Range, bright: set[Pixels]) -> Facts:
 
     bright: kinds of 8 bits whose scale is certain by now; those that this image shows are added.
     """
-    pixels, more = pixels_of(image), holds_more(image)
+    pixels, grey, more = pixels_of(image), is_grey(image), holds_more(image)
     certain = pixels.kind == "bool" or pixels.kind == "colours" or pixels in bright
     low, high = 0.0, 1.0 if pixels.kind == "bool" else float(BYTE)
     if given is None and certain:
-        return Facts(pixels, low, high, more)
+        return Facts(pixels, low, high, grey, more)
     image.load()
     if pixels.kind in DEEP:
         numbers = numbers_of(image, pixels)
@@ -134,4 +153,4 @@ def examine(image: Image.Image, given: Range, bright: set[Pixels]) -> Facts:
         bright.add(pixels)
     if pixels.kind == "words":
         low, high = low * (BYTE + 1), high * (BYTE + 1)
-    return Facts(pixels, low, high, more)
+    return Facts(pixels, low, high, grey, more)

@@ -98,7 +98,8 @@ def _read_binvox_files(
     label_depth: int | None,
     large: bool,
 ) -> Source:
-    found = find_files(root, path, {".binvox"}, "voxels").limit(limit, label_depth, split)
+    found = find_files(root, path, {".binvox"}, "voxels").classify(label_depth)
+    found = found.limit(limit, split)
     files = found.files
     tiles, frames, faults, taken = {}, [], {}, dict[str, str]()
     size = None if modality.native else modality.size
@@ -116,7 +117,7 @@ def _read_binvox_files(
             frames.append(_cell_frame(modality, size, corner, side))
     check_skipped(found.names, faults, "voxel files")
     found = found.keep_readable(tiles)
-    groups = found.classify(label_depth)
+    groups = found.groups
     split = (1.0, 0.0) if len(tiles) == 1 else split
     return make_source(
         torch.cat(list(tiles.values())),

@@ -1,0 +1,28 @@
+"""Devices by their names."""
+
+import pytest
+import torch
+
+from fieldloom.engine import device as devices
+from fieldloom.errors import InputError
+
+
+def test_a_device_is_picked_by_its_name():
+    assert devices.pick("cpu") == torch.device("cpu")
+    if not torch.accelerator.is_available():
+        assert devices.pick() == torch.device("cpu")
+
+
+def test_a_device_that_there_is_not():
+    with pytest.raises(InputError, match="device 'abacus' is not available here; there are: auto"):
+        devices.pick("abacus")
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_any_maker_s_accelerator_is_picked(kind, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(kind))
+    assert devices.pick() == torch.device(kind)
+    assert devices.pick(f"{kind}:1") == torch.device(kind, 1)
+    with pytest.raises(InputError, match=f"there are: auto, {kind}, cpu"):
+        devices.pick("abacus")
