@@ -18,6 +18,10 @@ def announce(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
+BRIEF = 1.0
+"""Seconds of reading that need no progress: a line says what was read."""
+
+
 class Progress:
     """``with Progress("field", total) as p: p.update(done, "loss 0.01")``.
 
@@ -78,9 +82,11 @@ class Progress:
             self.bar.stop()
 
 
-def track(items: Iterable[T], title: str, total: int, unit: str = "it") -> Iterator[T]:
-    """Yield the items, and show the progress of ``total`` items that take over a second."""
-    with Progress(title, total, unit=unit, least=1.0) as progress:
+def track(
+    items: Iterable[T], title: str, total: int, unit: str = "it", least: float = 0.0
+) -> Iterator[T]:
+    """Yield the items, and show the progress of ``total`` items. least: as of ``Progress``."""
+    with Progress(title, total, unit=unit, least=least) as progress:
         for done, item in enumerate(items, 1):
             yield item
             progress.update(done)

@@ -53,7 +53,7 @@ from fieldloom.modalities.sources.source import (
 from fieldloom.modalities.sources.summary import Summary
 from fieldloom.modalities.sources.survey import survey_images
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.progress import track
+from fieldloom.progress import BRIEF, track
 
 DECODED = 1 << 30
 """The largest set of decoded images in memory, in bytes; larger sets are decoded on reading."""
@@ -135,7 +135,7 @@ def load_images(
 
     with ThreadPoolExecutor() as pool:
         tried = pool.map(check, survey.facts)
-        read_ones = track(tried, "reading images", len(survey.facts), "images")
+        read_ones = track(tried, "reading images", len(survey.facts), "images", BRIEF)
         found = dict(zip(survey.facts, read_ones, strict=True))
     later = {i: x for i, x in found.items() if isinstance(x, InputError)}
     faults = dict(sorted({**survey.faults, **later}.items()))

@@ -26,7 +26,7 @@ from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Depth, Limit, Source, Split, choose, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things, describe_size, list_names
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.progress import Progress
+from fieldloom.progress import BRIEF, Progress
 
 Target = Literal["occupancy", "distance"]
 
@@ -257,7 +257,7 @@ def _read_rows(
     Also the errors of meshes that failed just now, by their indices.
     """
     faults: dict[int, InputError] = {}
-    with Progress("reading meshes", len(items), unit="meshes", least=1.0) as progress:
+    with Progress("reading meshes", len(items), unit="meshes", least=BRIEF) as progress:
 
         def rows(some: range) -> Iterator[NDArray[np.uint8]]:
             for i in some:

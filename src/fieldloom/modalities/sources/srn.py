@@ -24,7 +24,7 @@ from fieldloom.modalities.sources.views import (
 )
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.progress import track
+from fieldloom.progress import BRIEF, track
 
 
 def read_srn(
@@ -59,7 +59,7 @@ def read_srn(
             "intrinsics.txt."
         )
     folders, scenes = folders[:limit], []
-    for folder in track(folders, "reading cameras", len(folders), "objects"):
+    for folder in track(folders, "reading cameras", len(folders), "objects", BRIEF):
         scenes.append(_read_object(folder, views))
     return scenes_to_source(
         modality,

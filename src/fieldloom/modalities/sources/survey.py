@@ -26,7 +26,7 @@ from fieldloom.modalities.sources.pixels import (
     scale_of,
 )
 from fieldloom.modalities.sources.summary import count_things
-from fieldloom.progress import track
+from fieldloom.progress import BRIEF, track
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def survey_images(
 
     with ThreadPoolExecutor() as pool:
         tried = pool.map(look, range(len(names)))
-        seen = list(track(tried, "reading headers", len(names), "images"))
+        seen = list(track(tried, "reading headers", len(names), "images", BRIEF))
     facts = {i: x for i, x in enumerate(seen) if isinstance(x, Facts)}
     faults = {i: x for i, x in enumerate(seen) if isinstance(x, InputError)}
     return Survey(facts, faults, decide_scales(facts.values(), given))

@@ -30,7 +30,7 @@ from fieldloom.modalities.sources.views import (
 )
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.progress import track
+from fieldloom.progress import BRIEF, track
 
 Convention = Literal["opengl", "opencv"]
 Part = Literal["train", "val", "test", "all"]
@@ -153,7 +153,7 @@ def read_transforms(
             f"source.path = {quote_path(path)} holds no transforms.json: no scene is there."
         )
     folders, scenes = folders[:limit], []
-    for folder in track(folders, "reading cameras", len(folders), "scenes"):
+    for folder in track(folders, "reading cameras", len(folders), "scenes", BRIEF):
         scenes.append(_read_scene(folder, part, convention, views, permit.large))
     return scenes_to_source(
         modality,

@@ -24,7 +24,7 @@ from fieldloom.modalities.sources.source import Filter, Source, make_source
 from fieldloom.modalities.sources.summary import Summary, count_things, describe_size
 from fieldloom.modalities.sources.videofiles import open_video_file
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.progress import track
+from fieldloom.progress import BRIEF, track
 
 SUFFIXES = {
     *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv"),
@@ -111,7 +111,9 @@ def read_video(
         _check_growth(clip, count, count * size[0] * size[1], path, large)
 
     def decode() -> Iterator[NDArray[np.uint8]]:
-        for number, image in enumerate(track(chosen(), "reading frames", count, "frames"), 1):
+        for number, image in enumerate(
+            track(chosen(), "reading frames", count, "frames", BRIEF), 1
+        ):
             pixels = number * size[0] * size[1]
             check_size(quote_path(path), pixels, "pixels in its frames", VIDEO, large)
             yield np.asarray(crop_and_resize(image, size, filter)).reshape(

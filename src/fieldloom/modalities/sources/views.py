@@ -53,7 +53,7 @@ from fieldloom.modalities.sources.summary import Summary, count_things, describe
 from fieldloom.modalities.sources.survey import survey_images
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.progress import track
+from fieldloom.progress import BRIEF, track
 from fieldloom.types import Cameras
 
 Background = Literal["white", "black"]
@@ -263,7 +263,9 @@ def _read_views(
     named = [scenes[i].images[v] for i, v in indices]
     survey = survey_images([name for name, _ in named], lambda i: named[i][1], large, given)
     with ThreadPoolExecutor() as pool:
-        for stored in track(pool.map(read, indices), "reading views", len(indices), "images"):
+        for stored in track(
+            pool.map(read, indices), "reading views", len(indices), "images", BRIEF
+        ):
             sizes.append(stored)
     return torch.from_numpy(data), sizes, survey.describe()
 

@@ -33,7 +33,7 @@ from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Depth, Limit, Source, Split, choose, make_source
 from fieldloom.modalities.sources.summary import Summary, describe_size
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.progress import track
+from fieldloom.progress import BRIEF, track
 
 
 def read_voxels(
@@ -103,7 +103,7 @@ def _read_binvox_files(
     files = found.files
     tiles, frames, faults, taken = {}, [], {}, dict[str, str]()
     size = None if modality.native else modality.size
-    for i, file in enumerate(track(files, "reading voxel files", len(files), "files")):
+    for i, file in enumerate(track(files, "reading voxel files", len(files), "files", BRIEF)):
         try:
             bits, corner, side = _read_binvox(file, large)
         except Refused:
