@@ -35,6 +35,20 @@ def test_a_reader_of_others_reads_other_paths_too(levels, tmp_path):
     system = fieldloom.train(
         "mnif", tmp_path / "run", "tiny", stage="field", device="cpu", source=source, **quick
     )
+    assert source_of(system).data.tensor.unique().tolist() == [0.5]
     found = source_of(system, tmp_path / "b.txt")
     assert found.summary.describe() == "3 levels, 8 x 8"
     assert found.data.tensor.unique().tolist() == [0.25]
+
+
+def test_the_path_of_a_reader_of_others_may_be_anything(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+
+    def read_address(modality: Grid, path: str) -> Source:
+        """Black images of an address, which is no file."""
+        assert path == "store://images"
+        return make_source(torch.zeros(2, 1, *modality.size), None, (1.0, 0.0), shuffle=False)
+
+    fieldloom.register("source", "store", read_address)
+    system = fieldloom.build("mnif", "tiny", source={"name": "store", "path": "store://images"})
+    assert len(source_of(system).data) == 2

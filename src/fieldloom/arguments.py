@@ -45,7 +45,7 @@ ROUNDING = 1e-3
 """How far floats may lie beyond [0, 1]: arithmetic in few bits leaves such an overshoot."""
 
 
-def check_range(values: Tensor, what: str = "data") -> None:
+def check_unit_range(values: Tensor, what: str = "data") -> None:
     """Raise InputError where floats are not in [0, 1], up to ``ROUNDING``, which is taken as it is.
 
     NaN and infinite values are refused, too. uint8 values are always right.

@@ -12,7 +12,7 @@ import torch
 from fieldloom import memory, registry
 from fieldloom import recipe as recipes
 from fieldloom.aliases import NAMES
-from fieldloom.arguments import check_range
+from fieldloom.arguments import check_unit_range
 from fieldloom.codecs import CODECS
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.denoisers import DENOISERS
@@ -311,7 +311,7 @@ def check_source(source: Source, modality: Modality) -> None:
         raise InputError(f"source: the reader's data are a {kind}: Data(values, ...) is needed.")
     modality.check_data(data)
     if isinstance(data.values, torch.Tensor):
-        check_range(data.values, "source: the reader's data")
+        check_unit_range(data.values, "source: the reader's data")
     for name, part in (("train", source.train), ("test", source.test)):
         whole = isinstance(part, torch.Tensor) and part.dtype == torch.int64 and part.ndim == 1
         if not whole or (len(part) and not 0 <= int(part.min()) <= int(part.max()) < len(data)):

@@ -51,9 +51,12 @@ def source_of(system: System, path: str | Path | None = None, quiet: bool = Fals
 
 
 def check_place(spec: Mapping[str, Any]) -> None:
-    """Raise InputError where the data of a run are no longer at their place."""
-    path = spec.get("path")
-    if isinstance(path, str) and spec.get("name") != "huggingface":
+    """Raise InputError where the data of a run are no longer at their place.
+
+    A path of Hugging Face may be a name, and that of a reader of others anything.
+    """
+    path, name = spec.get("path"), spec.get("name")
+    if isinstance(path, str) and name in SOURCES and name != "huggingface":
         try:
             find_path(path)
         except InputError as error:

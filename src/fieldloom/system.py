@@ -19,7 +19,7 @@ from fieldloom.arguments import (
     as_data,
     as_numbers,
     as_values,
-    check_range,
+    check_unit_range,
     check_whole,
 )
 from fieldloom.decoding import evaluate_codes
@@ -182,7 +182,7 @@ class System(nn.Module):
         for first in range(0, len(data), size):
             part = data.part(slice(first, first + size))
             if strict:
-                check_range(part.tensor)
+                check_unit_range(part.tensor)
             yield self.modality.encoding(part)
 
     def encode_batch_size(self, data: Data) -> int:

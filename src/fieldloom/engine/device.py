@@ -65,7 +65,7 @@ def reads_at_once(device: torch.device) -> bool:
 
 
 RESIDENT = 1 / 4
-"""The share of an accelerator's free memory that data may take which stay on it."""
+"""The fraction of an accelerator's free memory that data may take which stay on it."""
 AHEAD = 4
 """How many steps are read ahead for an accelerator, of data that do not stay on it."""
 
