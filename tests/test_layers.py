@@ -16,6 +16,7 @@ LEVELS = [
         "aliases",
         "progress",
         "process",
+        "threads",
         "permit",
         "stopping",
         "memory",

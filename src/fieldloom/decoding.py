@@ -1,23 +1,32 @@
-"""From codes to values: one signal at a time, in pieces that fit into the processor's cache."""
+"""From codes to values: in pieces that fit a processor's cache, each computed by one thread."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from fieldloom.family import Family
+from fieldloom.process import rounded_products
 from fieldloom.renderers import Renderer
-from fieldloom.types import Code, Values, layer_of
+from fieldloom.threads import run_pieces
+from fieldloom.types import Code, Values, Weights, layer_of
 
 CACHED = 1 << 18
 """Values of one hidden layer that are evaluated at a time: 1 MiB of float32."""
 
 PER_TILE = 64
 """The fewest points for each tile, so that reading a tile's matrix pays off."""
+
+ALONE = 1 << 15
+"""Values of one hidden layer from which a piece is worth a thread of its own."""
+
+AT_A_TIME = 16
+"""Pieces for each thread before values are handed over: the last piece is waited for once."""
 
 
 def evaluate_codes(
@@ -30,27 +39,55 @@ def evaluate_codes(
 ) -> Iterator[Values]:
     """Values of each code in turn, (1, points, value), at coords (1 | batch, points, coord).
 
-    One instance at a time, in pieces whose hidden layers stay in the cache: faster on a CPU than
-    any larger batch. dtype: of all weights but the first layer's, where coordinates and phases of
-    many periods meet (bfloat16 would cost 10 dB there); None: their own.
+    dtype: bfloat16 rounds the factors of all products but the first layer's, where coordinates and
+    phases of many periods meet (it would cost 10 dB there); None: the weights' own. On a CPU sums
+    and what is not a product stay float32. Raises InputError where that would only be slower.
     """
+    rounded = dtype == torch.bfloat16
     with torch.inference_mode():  # here and below, since a generator may be wrapped
-        weights, slots = family.conditioner(code), family.field.slots
-    if dtype is not None:
-        first = layer_of(next(name for name, slot in slots.items() if slot.role == "weight"))
-        weights = {
-            n: w if layer_of(n) == first or slots[n].role == "fixed" else w.to(dtype)
-            for n, w in weights.items()
-        }
-    piece = piece_size(family, render, code.is_cpu)
-    for i in range(len(code)):
-        own = {n: w if len(w) == 1 else w[i : i + 1] for n, w in weights.items()}
-        points = coords if len(coords) == 1 else coords[i : i + 1]
+        weights = family.conditioner(code)
+        if dtype is not None:
+            weights = cast_weights(family, weights, dtype, code.is_cpu)
+    size = piece_size(family, render, code.is_cpu)
+    whole = coords.shape[1]
+    each = max(1, math.ceil(whole / size))
+    widest = max(slot.shape[-1] for slot in family.field.slots.values())
+    alone = code.is_cpu and min(size, whole) * render.evaluations * widest >= ALONE
+    some = max(1, AT_A_TIME * torch.get_num_threads() // each) if code.is_cpu else 1
+
+    def piece(own: Weights, points: Tensor, first: int) -> Tensor:
         with torch.inference_mode():
             function = partial(family.field, weights=own)
-            pieces = [render(function, part) for part in points.split(piece, 1)]
-            values = link(torch.cat(pieces, 1).float())
-        yield values
+            return link(render(function, points[:, first : first + size]).float())
+
+    for begin in range(0, len(code), some):
+        codes = range(begin, min(begin + some, len(code)))
+        pieces = []
+        for i in codes:
+            own = {n: w if len(w) == 1 else w[i : i + 1] for n, w in weights.items()}
+            points = coords if len(coords) == 1 else coords[i : i + 1]
+            pieces += [partial(piece, own, points, n * size) for n in range(each)]
+        with rounded_products() if rounded and code.is_cpu else nullcontext():
+            found = run_pieces(pieces, alone)
+        with torch.inference_mode():
+            values = [torch.cat(found[n : n + each], 1) for n in range(0, len(found), each)]
+        yield from values
+
+
+def cast_weights(family: Family, weights: Weights, dtype: torch.dtype, cpu: bool) -> Weights:
+    """The weights in this type, but the first layer's; on a CPU these are float64, the rest stay.
+
+    There products are rounded as they are computed, and only those of float32.
+    """
+    slots = family.field.slots
+    first = layer_of(next(name for name, slot in slots.items() if slot.role == "weight"))
+    cast = {}
+    for name, weight in weights.items():
+        if layer_of(name) == first:
+            cast[name] = weight.double() if cpu else weight
+        else:
+            cast[name] = weight if cpu or slots[name].role == "fixed" else weight.to(dtype)
+    return cast
 
 
 def piece_size(family: Family, render: Renderer, cpu: bool) -> int:

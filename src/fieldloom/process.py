@@ -1,10 +1,14 @@
-"""Processes: settings that make small tensors fast in this one; whether another still runs."""
+"""Processes: settings that make this one fast, and its products; whether another still runs."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fieldloom.errors import InputError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
@@ -21,6 +25,44 @@ def tune_process() -> None:
         if mallopt is not None:
             mallopt(TRIM_THRESHOLD, 1 << 30)
             mallopt(MMAP_THRESHOLD, 8 << 20)  # larger blocks are returned to the system
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16 matrices."""
+    import torch  # late: ``tune_process`` comes before it
+
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in asked)
+
+
+@contextmanager
+def rounded_products() -> Iterator[None]:
+    """A context in which this process rounds factors of float32 products to bfloat16.
+
+    Sums and results are float32 (oneDNN's ``fpmath`` mode). All threads are in it at once. Raises
+    InputError where the processor has no instructions for it.
+    """
+    import torch  # late: ``tune_process`` comes before it
+
+    if not multiplies_bfloat16():
+        raise InputError(
+            "bfloat16: this processor has no matrix instructions for it, so that it would only be "
+            "less exact: take float32."
+        )
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9; before, one for all
+    if matmul is None:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("medium")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return
+    precision, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = precision
 
 
 def alive(number: int) -> bool:

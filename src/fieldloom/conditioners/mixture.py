@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,7 +12,11 @@ from fieldloom import memory
 from fieldloom.conditioners.conditioner import Conditioner, Slots, Tensors, match_layer_slots
 from fieldloom.errors import InputError
 from fieldloom.nn.initialisers import torch_linear
+from fieldloom.threads import run_pieces
 from fieldloom.types import Code, Weights, layer_of
+
+APART = 1 << 20
+"""Numbers in all bases from which mixing without gradients is worth a thread for each layer."""
 
 
 class Mixture(Conditioner):
@@ -70,10 +75,15 @@ class Mixture(Conditioner):
 
     def forward(self, code: Code) -> Weights:
         alpha = self.alpha(code).unbind(1)  # one (batch, M) a layer
-        mixed = {  # a matrix product over the bases: (batch, M, ...) never exists
-            name: (alpha[self.layer_index[name]] @ self.basis[name].flatten(1)).unflatten(
-                1, self.slots[name].shape
-            )
-            for name in self.chosen
-        }
-        return self.base.mapping() | mixed
+
+        def mix(name: str) -> Tensor:
+            # a matrix product over the bases: (batch, M, ...) never exists
+            mixed = alpha[self.layer_index[name]] @ self.basis[name].flatten(1)
+            return mixed.unflatten(1, self.slots[name].shape)
+
+        if torch.is_grad_enabled() or not code.is_cpu:
+            mixed = [mix(name) for name in self.chosen]
+        else:
+            apart = sum(self.basis[name].numel() for name in self.chosen) >= APART
+            mixed = run_pieces([partial(mix, name) for name in self.chosen], apart)
+        return self.base.mapping() | dict(zip(self.chosen, mixed, strict=True))

@@ -1,0 +1,93 @@
+"""Whole pieces of work on the threads of this process, each of which computes by itself.
+
+torch divides each operation among its threads, and waits for the slowest of them: many operations
+are many waits, and beside another program's process each of these can take as long as the system
+lets that process run. Here a thread takes a whole piece, computes it alone, and takes the next.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import cache
+from threading import Barrier
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+
+def run_pieces(pieces: Sequence[Callable[[], Result]], apart: bool = True) -> list[Result]:
+    """The results of all pieces, in their order, each computed by one thread alone.
+
+    As many pieces run at a time as torch has threads, without gradients (in inference mode where
+    the caller is); a piece must not call ``run_pieces``. apart: whether pieces are worth the cost
+    of other threads; otherwise the calling thread computes them, one by one, in the same way. No
+    result depends on the number of threads.
+    """
+    count = min(torch.get_num_threads(), len(pieces))
+    if count < 2 or not apart:
+        with one_thread(), torch.no_grad():
+            return [piece() for piece in pieces]
+    results: list[Result | None] = [None] * len(pieces)
+    left = deque(enumerate(pieces))
+    inference = torch.is_inference_mode_enabled()
+
+    def work() -> None:
+        with torch.no_grad(), torch.inference_mode(inference):  # modes are of a thread
+            while True:
+                try:
+                    place, piece = left.popleft()  # atomic: a thread that is held up takes fewer
+                except IndexError:
+                    return
+                results[place] = piece()
+
+    pool = make_pool(torch.get_num_threads())
+    futures = [pool.submit(work) for _ in range(count)]
+    try:
+        for future in futures:
+            future.result()
+    finally:  # also where the user stopped it, or a piece failed
+        left.clear()
+        wait(futures)
+    return results  # type: ignore[return-value]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A context in which the operations of the calling thread are not divided among threads."""
+    count = torch.get_num_threads()
+    if count == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+
+
+@cache
+def make_pool(count: int) -> ThreadPoolExecutor:
+    """``count`` threads, whose operations torch does not divide further; made once."""
+    started = Barrier(count + 1)
+
+    def start() -> None:
+        torch.get_num_threads()  # torch sets up a thread when it is first asked, and not again
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(count, "fieldloom", initializer=start)
+    for _ in range(count):
+        pool.submit(int)
+    started.wait()
+    torch.set_num_threads(count)  # for threads to come: ``start`` has set theirs, too
+    return pool
+
+
+if hasattr(os, "register_at_fork"):  # threads are not forked
+    os.register_at_fork(after_in_child=make_pool.cache_clear)

@@ -1,0 +1,71 @@
+"""Pieces of work on threads: their order, what fails, what is stopped, and forked processes."""
+
+import os
+import threading
+
+import pytest
+import torch
+
+from fieldloom.threads import make_pool, one_thread, run_pieces
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_results_are_in_order_and_each_thread_computes_alone():
+    meet = threading.Barrier(2)  # holds only where two threads are there at the same time
+
+    def piece(number):
+        if number < 2:
+            meet.wait(timeout=30)
+        return number, torch.get_num_threads(), threading.current_thread().name
+
+    found = run_pieces([lambda i=i: piece(i) for i in range(9)])
+    assert [number for number, *_ in found] == list(range(9))
+    assert {count for _, count, _ in found} == {1}
+    assert len({name for *_, name in found}) == 2
+    assert torch.get_num_threads() == 2
+
+
+def test_small_pieces_stay_in_the_calling_thread_and_are_computed_in_the_same_way():
+    here = threading.current_thread().name
+    piece = lambda: (torch.get_num_threads(), threading.current_thread().name)
+    assert run_pieces([piece] * 3, apart=False) == [(1, here)] * 3
+    assert torch.get_num_threads() == 2
+
+
+def test_values_do_not_depend_on_threads():
+    a = torch.randn(512, 300, generator=torch.Generator().manual_seed(0))
+    pieces = [lambda: (a @ a.mT).sin()] * 4
+    with one_thread():
+        (alone, *_) = run_pieces(pieces)
+    for found in run_pieces(pieces):
+        assert torch.equal(found, alone)
+
+
+def test_a_piece_that_fails_stops_the_rest():
+    done = []
+
+    def fail():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        run_pieces([fail, fail, *[lambda: done.append(1)] * 100])
+    assert len(done) < 100
+    assert run_pieces([lambda: 1] * 2) == [1, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own():
+    assert run_pieces([lambda: 1] * 4) == [1] * 4
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if run_pieces([lambda: torch.ones(9).sum().item()] * 4) == [9.0] * 4 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert make_pool(2) is make_pool(2)
