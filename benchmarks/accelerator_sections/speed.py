@@ -1,0 +1,404 @@
+"""Speed on the device, each beside the plain way of writing it, and as a share of its bounds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Any, get_args
+
+import arithmetic
+import attention
+import bounds
+import bulk
+import experts
+import rendering
+import torch
+from measure import in_turns
+from torch import Tensor
+
+import fieldloom
+from accelerator_sections.parts import Absent, Parts, Plan, Result
+from fieldloom import recipe
+from fieldloom.assembly import objective_of
+from fieldloom.conditioners import FlatWeights, Mixture
+from fieldloom.encoders import Cavia, Fit
+from fieldloom.encoders.draws import point_sampler
+from fieldloom.engine import device as devices
+from fieldloom.engine.feed import Feed
+from fieldloom.engine.loop import Training, loop
+from fieldloom.family import Family
+from fieldloom.fields import Siren
+from fieldloom.fields.local import Local
+from fieldloom.renderers import Direct
+from fieldloom.settings import Stage
+from fieldloom.system import System
+from fieldloom.types import Code, Values
+
+
+@dataclass(frozen=True)
+class Row:
+    """A published configuration. tiny: its sizes on a CPU."""
+
+    name: str
+    recipe: str
+    tiny: Sequence[str]
+
+
+SMALL = ["modality.size=8", "field.width=8", "field.depth=3"]
+ROWS = [
+    Row("mnif S", "mnif:celebahq64-S", [*SMALL, "conditioner.experts=4", "conditioner.width=8"]),
+    Row("mnif L", "mnif:celebahq64-L", [*SMALL, "conditioner.experts=4", "conditioner.width=8"]),
+    Row("functa", "functa:celebahq64", [*SMALL, "conditioner.width=8"]),
+    Row("laginr 178", "laginr:celeba178", [
+        "modality.size=18", "field.width=8", "field.features=8", "field.tokens=4",
+        "encoder.width=12", "encoder.depth=1", "encoder.heads=2",
+    ]),
+]  # fmt: skip
+
+
+def run(plan: Plan, parts: Parts) -> None:
+    device, tiny = devices.pick(plan.device), plan.size == "tiny"
+    measured = parts.do("bounds", lambda: measure_bounds(device, 0.01 if tiny else 0.4))
+    if measured is None:
+        return
+    limits = bounds.Bounds(measured["matrix"], measured["sines"], measured["copied"])
+    for row in ROWS[:1]:
+        measure_row(row, plan, parts, limits)
+    parts.do("loe", lambda: measure_experts(device, plan, limits))
+    parts.do("bulk fits", lambda: measure_bulk(device, plan, limits))
+    for row in ROWS[1:]:
+        measure_row(row, plan, parts, limits)
+    parts.do("volume rendering", lambda: measure_rendering(plan))
+    parts.do("ways of training mnif S", lambda: measure_ways(ROWS[0], plan))
+    parts.do("kernels", lambda: measure_kernels(device))
+
+
+def measure_row(row: Row, plan: Plan, parts: Parts, limits: bounds.Bounds) -> None:
+    parts.do(f"{row.name}, training", lambda: measure_training(row, plan, limits))
+    parts.do(f"{row.name}, decoding", lambda: measure_decoding(row, plan, limits))
+
+
+def measure_bounds(device: torch.device, seconds: float) -> Result:
+    found = asdict(bounds.measure(device, seconds))
+    return found | {"device": device.type, "environment": devices.environment(device)}
+
+
+def make_system(row: Row, plan: Plan) -> System:
+    """A row without its prior, and without noise on the codes' start."""
+    chosen = recipe.load(row.recipe, row.tiny if plan.size == "tiny" else [])
+    chosen.pop("prior", None)
+    if chosen["encoder"]["name"] == "cavia":
+        chosen["encoder"]["noise"] = 0.0
+    return fieldloom.build(chosen).to(devices.pick(plan.device))
+
+
+def draw_images(system: System, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, system.modality.channels, *system.modality.shape())
+    return torch.rand(shape, generator=generator).to(system.device)
+
+
+# Training.
+
+
+def measure_training(row: Row, plan: Plan, limits: bounds.Bounds) -> Result:
+    """Pictures a second of the loop, of a plain step of it, and of the bound."""
+    system, steps = make_system(row, plan), {"tiny": 1, "short": 10, "long": 30}[plan.size]
+    stage = system.settings.field_stage
+    batch = 2 if plan.size == "tiny" else stage.batch
+    data, device = draw_images(system, batch), system.device
+    held = devices.held_memory(device)
+    devices.forget_peak(device)
+    own = step_seconds(system, stage, data, steps)
+    peak = devices.peak_memory(device) - held
+    few, plain_seconds, plain_peak = plain_training(system, data, max(1, steps // 2))
+    work = count_step(row, plan)
+    found = {
+        "batch": batch,
+        "plain_batch": few,
+        "seconds_a_step": own,
+        "rate": batch / own,
+        "plain_rate": few / plain_seconds,
+        "ratio": (batch / own) / (few / plain_seconds),
+        "peak_bytes": peak,
+        "plain_peak_bytes": plain_peak,
+        "bound": limits.seconds(work * batch) / own,
+        "share_of_matrix_peak": work.flop * batch / own / limits.matrix["float32"],
+        "share_of_bandwidth": work_bytes(row, plan) * batch / own / limits.copied,
+    }
+    return found
+
+
+def step_seconds(system: System, stage: Stage, data: Tensor, steps: int) -> float:
+    """Seconds of a step of the training loop itself, on one batch that is there already."""
+    training = Training(objective_of(system), replace(stage, steps=3 * steps, log_every=steps))
+    batch = system.modality.observe(data, keep_grid=system.encoder.reads_grid)
+    points = batch.target.coords.shape[1]
+    width = max(slot.shape[-1] for slot in system.family.field.slots.values())
+    micro = devices.micro_batch(system.device, len(data), points, width)
+    feed: Feed[Tensor] = Feed(lambda indices, generator: indices, lambda indices: batch)
+    marks = []
+
+    def log(line: dict[str, Any]) -> None:
+        devices.synchronize(system.device)
+        marks.append(time.perf_counter())
+
+    options: dict[str, Any] = dict(seed=0, micro=micro, device=system.device)
+    loop("field", training, feed, len(data), **options, save=lambda state: None, log=log)
+    system.eval()
+    return min(b - a for a, b in pairwise(marks)) / steps
+
+
+def plain_training(system: System, data: Tensor, steps: int) -> tuple[int, float, int]:
+    """The batch that fits, seconds of a plain step of it, and the bytes that it adds."""
+    device, batch = system.device, len(data)
+    adam = torch.optim.AdamW(system.parameters(), 1e-6)
+    while True:
+        held = devices.held_memory(device)
+        devices.forget_peak(device)
+        try:
+            task = partial(plain_step, system, data[:batch], adam)
+            seconds = min(in_turns({"plain": task}, steps, device)["plain"])
+            return batch, seconds, devices.peak_memory(device) - held
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+            batch //= 2
+
+
+def plain_step(system: System, data: Tensor, adam: torch.optim.Optimizer) -> float:
+    """A step as it is commonly written: the whole batch at once, the loss read at every step."""
+    system.train()
+    adam.zero_grad()
+    signal = system.modality.observe(data, keep_grid=system.encoder.reads_grid).context
+    if isinstance(system.encoder, Cavia):
+        code = plain_descent(system, signal.coords, signal.values)
+    else:
+        code = system.encoder(signal, system.family, system.render, system.loss_fn)
+    loss = (plain_values(system, code, signal.coords) - signal.values).square().mean()
+    loss.backward()
+    adam.step()
+    return loss.item()
+
+
+def plain_descent(system: System, coords: Tensor, values: Tensor) -> Code:
+    """CAVIA of second order, by autograd."""
+    encoder = system.encoder
+    code = torch.zeros(len(coords), *system.family.code_shape, device=coords.device)
+    code.requires_grad_()
+    rates = 1.0 if encoder.rates is None else encoder.rates.clamp(*encoder.clamp)
+    for _ in range(encoder.steps):
+        error = (plain_values(system, code, coords) - values).square().mean((1, 2)).sum()
+        (gradient,) = torch.autograd.grad(error, code, create_graph=True)
+        code = code - encoder.rate * rates * gradient
+    return code
+
+
+def plain_values(system: System, code: Code, coords: Tensor) -> Values:
+    """The field by plain operations: a mixture by broadcasting, attention with all its scores."""
+    family = system.family
+    mixture = isinstance(family.conditioner, Mixture)
+    weights = mix_plainly(family.conditioner, code) if mixture else family.conditioner(code)
+    if isinstance(family.field, Local):
+        return attention.naive(family.field, coords, weights)
+    h, field = coords, family.field
+    for i, w0 in enumerate(field.frequencies):
+        h = h @ weights[f"{i}.weight"] + weights[f"{i}.bias"][:, None]
+        if i < field.depth - 1 or field.output == "sine":
+            h = torch.sin(w0 * h)
+    return h + field.offset
+
+
+def mix_plainly(mixture: Mixture, code: Code) -> dict[str, Tensor]:
+    """sum_m alpha[m, layer] W[m, layer], the product broadcast to (batch, bases, in, out)."""
+    alpha, mixed = mixture.alpha(code), {}
+    for name in mixture.chosen:
+        basis = mixture.basis[name]
+        own = alpha[:, mixture.layer_index[name]]
+        mixed[name] = (own.reshape(*own.shape, *[1] * (basis.ndim - 1)) * basis).sum(1)
+    return mixed
+
+
+COUNTED: dict[str, dict[str, float]] = {}
+"""Row -> what a training step of one picture takes."""
+
+
+def counted_step(row: Row, plan: Plan) -> dict[str, float]:
+    if row.name not in COUNTED:
+        system = make_system(row, replace(plan, device="cpu"))
+        batch = system.modality.observe(draw_images(system, 1), keep_grid=system.encoder.reads_grid)
+        objective = objective_of(system).train()
+        COUNTED[row.name] = arithmetic.count(lambda: arithmetic.take_step(objective, batch))
+    return COUNTED[row.name]
+
+
+def count_step(row: Row, plan: Plan) -> bounds.Work:
+    """The matrices and slow functions of a training step of one picture."""
+    counted = counted_step(row, plan)
+    return bounds.Work(counted["flops"], counted.get("functions", 0))
+
+
+def work_bytes(row: Row, plan: Plan) -> float:
+    """Bytes that the operations of a step of one picture write, and as many that they read."""
+    return 2 * counted_step(row, plan)["bytes"]
+
+
+# Decoding.
+
+
+def measure_decoding(row: Row, plan: Plan, limits: bounds.Bounds) -> Result:
+    """Pictures a second at batch 1 and 64, and what bfloat16 gains and costs."""
+    system = make_system(row, plan)
+    return {
+        str(batch): measure_decode(system, batch, plan, limits)
+        for batch in ((1, 2) if plan.size == "tiny" else (1, 64))
+    }
+
+
+def measure_decode(system: System, batch: int, plan: Plan, limits: bounds.Bounds) -> Result:
+    device, coords = system.device, system.modality.grid().to(system.device)
+    generator = torch.Generator().manual_seed(0)
+    code = torch.randn(batch, *system.family.code_shape, generator=generator).to(device)
+    decode = lambda dtype=None: torch.cat(list(system.evaluate(code, coords, dtype)))
+
+    @torch.inference_mode()
+    def plain() -> Values:
+        return plain_values(system, code, coords.expand(batch, -1, -1))
+
+    peaks = {}
+    for name, task in (("own", decode), ("plain", plain)):
+        held = devices.held_memory(device)
+        devices.forget_peak(device)
+        task()
+        peaks[name] = devices.peak_memory(device) - held
+    whole, half = decode(), decode(torch.bfloat16)
+    error = float((whole - plain()).norm() / whole.norm())
+    tasks = {"own": decode, "bfloat16": lambda: decode(torch.bfloat16), "plain": plain}
+    turns = {"tiny": 1, "short": 5, "long": 15}[plan.size]
+    seconds = {name: min(taken) for name, taken in in_turns(tasks, turns, device).items()}
+    noise = (
+        float((half - whole).square().mean()) / (system.modality.high - system.modality.low) ** 2
+    )
+    return {
+        "rate": batch / seconds["own"],
+        "plain_rate": batch / seconds["plain"],
+        "bfloat16_rate": batch / seconds["bfloat16"],
+        "ratio": seconds["plain"] / seconds["own"],
+        "bound": limits.seconds(decode_work(system, coords.shape[1]) * batch) / seconds["own"],
+        "relative_error": error,
+        "bfloat16_psnr": None if noise == 0 else -10 * math.log10(noise),
+        "peak_bytes": peaks["own"],
+        "plain_peak_bytes": peaks["plain"],
+    }
+
+
+def decode_work(system: System, points: int) -> bounds.Work:
+    """Of a SIREN matrices and sines of its points; of others all that is counted on a CPU."""
+    field = system.family.field
+    if isinstance(field, Siren):
+        return bounds.point_of(field.slots, field.output == "sine") * points
+    alone = fieldloom.build(system.recipe)
+    code = torch.zeros(1, *alone.family.code_shape)
+    counted = arithmetic.count(lambda: list(alone.evaluate(code, alone.modality.grid())))
+    return bounds.Work(counted["flops"], counted.get("functions", 0))
+
+
+# Others.
+
+
+def measure_experts(device: torch.device, plan: Plan, limits: bounds.Bounds) -> Result:
+    """Levels-of-Experts: a layer and a field, as benchmarks/experts.py measures them."""
+    if plan.size == "tiny":
+        experts.POINTS, experts.WIDTH = 1024, 16
+    found = experts.measure(device, {"tiny": 1, "short": 5, "long": 11}[plan.size])
+    flop = 6 * experts.POINTS * experts.WIDTH**2  # forward, and both gradients
+    shares = {
+        name: flop / seconds / limits.matrix["float32"]
+        for name, seconds in found["seconds"].items()
+        if name.startswith("layer") and seconds
+    }
+    return found | {"error": experts.check(device), "share_of_matrix_peak": shares}
+
+
+def measure_bulk(device: torch.device, plan: Plan, limits: bounds.Bounds) -> Result:
+    """SIRENs 2-32-32-1 on whole images of 28 x 28, a thousand at once, and one as torch has it.
+
+    The floor is the arithmetic: matrices three times (forward, and both gradients), sines and
+    cosines, and seven passes over weights (Adam).
+    """
+    count, steps = {"tiny": (8, 2), "short": (1000, 20), "long": (1000, 60)}[plan.size]
+    torch.manual_seed(0)
+    case = next(case for case in bulk.cases() if case.name.startswith("siren"))
+    family = Family(case.field, FlatWeights(case.field.slots)).to(device)
+    signal = bulk.images(count, 0).to(device)
+    points = signal.coords.shape[1]
+    fit = Fit(steps, case.rate, keep="last", draw="once")
+    one = signal.part(slice(1))
+    drawn = [point_sampler(one, points, fit.seed)(step) for step in range(steps)]
+    tasks: dict[str, Callable[[], Any]] = {
+        "own": lambda: fit(signal, family, Direct(), case.loss_fn),
+        "plain": lambda: bulk.plain_fit(case, family, drawn),
+    }
+    found = in_turns(tasks, {"tiny": 1, "short": 3, "long": 5}[plan.size], device)
+    own, plain = min(found["own"]) / steps, min(found["plain"]) / steps
+    point = bounds.point_of(case.field.slots)
+    weights = sum(math.prod(slot.shape) for slot in case.field.slots.values())
+    work = bounds.Work(3 * point.flop, 2 * point.sines) * (points * count)
+    floor = limits.seconds(work) + 7 * 4 * weights * count / limits.copied
+    return {
+        "fields": count,
+        "field_steps_per_second": count / own,
+        "plain_field_steps_per_second": 1 / plain,
+        "ratio": count / own * plain,
+        "over_floor": own / floor,
+    }
+
+
+def measure_rendering(plan: Plan) -> Result:
+    """Second-order CAVIA through a volume renderer, forgetting inner graphs and keeping all."""
+    sizes = (1, 8, 4, 1) if plan.size == "tiny" else (4, 512, 32, 4)
+    found = {
+        name: rendering.step(forget, *sizes, device=plan.device)
+        for name, forget in (("own", True), ("plain", False))
+    }
+    ratio = lambda key: found["own"][key] / max(found["plain"][key], 1e-9)
+    return found | {"time_ratio": ratio("seconds"), "memory_ratio": ratio("peak_bytes")}
+
+
+def measure_ways(row: Row, plan: Plan) -> Result:
+    """Seconds of a training step by every precision and every execution that a stage has."""
+    steps = {"tiny": 1, "short": 6, "long": 20}[plan.size]
+    found: Result = {}
+    for precision in options_of("precision"):
+        for execution in options_of("execution"):
+            system = make_system(row, plan)
+            data = draw_images(system, 2 if plan.size == "tiny" else 32)
+            own = {"precision": precision, "execution": execution}
+            stage = replace(
+                system.settings.field_stage, **{key: x for key, x in own.items() if x is not None}
+            )
+            try:
+                taken: Any = step_seconds(system, stage, data, steps)
+            except Exception as error:  # what this machine cannot do is a result
+                taken = f"{type(error).__name__}: {str(error)[:300]}"
+            found[" ".join(x for x in own.values() if x is not None)] = taken
+    return found
+
+
+def options_of(name: str) -> tuple[Any, ...]:
+    """The values that a setting of a stage may have; (None,) where this version has none."""
+    hints = {"precision": "Precision", "execution": "Execution"}
+    return get_args(getattr(import_module("fieldloom.settings"), hints[name], None)) or (None,)
+
+
+def measure_kernels(device: torch.device) -> Result:
+    """The package's own kernels, where this version has any."""
+    if find_spec("kernels") is None:
+        raise Absent("this version has no benchmarks/kernels.py.")
+    return import_module("kernels").measure(device)
