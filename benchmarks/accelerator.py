@@ -53,7 +53,7 @@ class Section(NamedTuple):
 
 
 SECTIONS = [
-    Section("right", 0.12, "right:run"),
+    Section("right", 0.25, "right:run"),
     Section("speed", 0.24, "speed:run"),
     Section("mnif S of faces", 0.22, "training:mnif_faces"),
     Section("laginr of faces", 0.13, "training:laginr_faces"),

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from measure import in_turns
 
 import fieldloom
 from accelerator_sections.parts import Parts, Plan, Result, Stopped
 from fieldloom import export, recipe
+from fieldloom.assembly import open_source
 from fieldloom.engine import device as devices
 from fieldloom.engine.run import Run, load
 from fieldloom.errors import Interrupted
@@ -28,8 +30,10 @@ from fieldloom.system import System
 
 PACE = 24
 """Steps that the pace is measured over, after as many that are not."""
-RESERVE = 0.15
+RESERVE = 0.2
 """The share of the seconds that evaluation and samples take, at most."""
+COUNTS = {"tiny": 20, "short": 640, "long": 4500}
+"""How many data are encoded, at most."""
 PRIOR = 0.25
 """The share of training that stage 2 has."""
 
@@ -59,7 +63,7 @@ TINY = [
     "evaluate.steps=3",
 ]  # fmt: skip
 TINY_SIREN = [
-    *TINY, "modality.size=12", "field.width=8", "field.depth=3", "conditioner.experts=4",
+    *TINY, "modality.size=8", "field.width=8", "field.depth=3", "conditioner.experts=4",
     "conditioner.width=8", "prior.denoiser.width=32", "prior.denoiser.depth=2",
 ]  # fmt: skip
 TINY_TOKENS = [
@@ -128,7 +132,8 @@ def train(job: Job, plan: Plan, parts: Parts) -> None:
     pace = parts.do("pace", lambda: measure_pace(job, plan))
     if pace is None:
         return
-    steps = parts.do("steps", lambda: choose_steps(job, pace, end - time.monotonic()))
+    seconds = end - time.monotonic()
+    steps = parts.do("steps", lambda: choose_steps(job, pace, plan, seconds))
     assert steps is not None
     trained = parts.do("training", lambda: train_run(job, plan, folder, pace, steps))
     if trained is None:
@@ -144,7 +149,7 @@ def overrides(job: Job, plan: Plan) -> list[str]:
 
 
 def measure_pace(job: Job, plan: Plan) -> Result:
-    """Seconds of a step of both stages, of encoding a datum, and of the first steps.
+    """Seconds of a step of both stages, of encoding a datum, and that the first steps take more.
 
     A scratch run of few data goes through the same loop.
     """
@@ -155,9 +160,7 @@ def measure_pace(job: Job, plan: Plan) -> Result:
     more += [f"{key}={2 * few if key.endswith('steps') else few}" for key in stages]
     has_prior = recipe.load(job.recipe).get("prior", "none") != "none"
     more = [key for key in more if has_prior or not key.startswith("train.prior")]
-    began = time.monotonic()
     system = run_training(job, plan, folder, more)
-    taken = time.monotonic() - began
     log = Run(folder).read_log()
     pace: Result = {"prior": 0.0}
     first = 0.0
@@ -165,10 +168,11 @@ def measure_pace(job: Job, plan: Plan) -> Result:
         half, whole = [x["seconds_a_step"] * x["step"] for x in log if x["stage"] == stage][-2:]
         pace[stage] = max((whole - half) / few, 1e-5)
         first += whole - 2 * few * pace[stage]
-    steps = sum(2 * few * pace[stage] for stage in ("field", "prior"))
-    count = len(Run(folder).read_codes().codes) if Run(folder).has_codes else 1
-    pace |= {"first": max(first, 0.0), "encode": max(0.0, taken - steps - first) / count}
-    pace |= {"execution": system.recipe["train"]["field"].get("execution", "auto")}
+    source = open_source(system.recipe, system.modality, quiet=True)
+    count = min(64, len(source.train))
+    data = source.read(source.train[:count])
+    encoded = in_turns({"encode": lambda: system.encode(data)}, 1, system.device)["encode"]
+    pace |= {"first": max(first, 0.0), "encode": encoded[0] / count}
     shutil.rmtree(folder)
     return {key: round(x, 6) if isinstance(x, float) else x for key, x in pace.items()}
 
@@ -184,15 +188,16 @@ def run_training(job: Job, plan: Plan, folder: Path, more: Sequence[str]) -> Sys
         raise Stopped(str(stop)) from None
 
 
-def choose_steps(job: Job, pace: Result, seconds: float) -> Result:
-    """Steps of both stages that end within these seconds, with encoding, evaluation and samples."""
-    left = max(1.0, seconds * (1 - RESERVE) - 2 * pace["first"] - 4500 * pace["encode"])
+def choose_steps(job: Job, pace: Result, plan: Plan, seconds: float) -> Result:
+    """Steps of both stages that end within these seconds, with all else that is done."""
+    encoding = COUNTS[plan.size] * pace["encode"]
+    left = max(1.0, seconds * (1 - RESERVE) - 2 * pace["first"] - encoding)
+    most = 30 if plan.size == "tiny" else job.steps
     prior = PRIOR if pace["prior"] else 0.0
-    field = int(left * (1 - prior) / pace["field"])
-    found = {"field": max(4, min(job.steps, field))}
+    found = {"field": int(left * (1 - prior) / pace["field"])}
     if prior:
-        found["prior"] = max(4, min(job.steps, int(left * prior / pace["prior"])))
-    return found
+        found["prior"] = int(left * prior / pace["prior"])
+    return {stage: max(4, min(most, steps)) for stage, steps in found.items()}
 
 
 def train_run(job: Job, plan: Plan, folder: Path, pace: Result, steps: Result) -> Result:
