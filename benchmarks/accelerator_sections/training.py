@@ -60,7 +60,7 @@ SCORED = ["evaluate.detector=gabor", "evaluate.sampler=ddim", "evaluate.steps=10
 SHORT = ["source.limit=640", "evaluate.samples=64"]
 TINY = [
     "source.limit=20", "train.field.batch=4", "train.prior.batch=4", "evaluate.samples=4",
-    "evaluate.steps=3",
+    "evaluate.steps=3", 'evaluate.metrics=["psnr"]',
 ]  # fmt: skip
 TINY_SIREN = [
     *TINY, "modality.size=8", "field.width=8", "field.depth=3", "conditioner.experts=4",
@@ -100,7 +100,7 @@ CHAIRS = Job(
     "voxels_chair_32.npz",
     ['evaluate.metrics=["psnr","accuracy","iou","chamfer"]', "evaluate.points=512",
      "evaluate.samples=36"],
-    [*TINY_SIREN, "train.field.points=64"],
+    [*TINY_SIREN, "train.field.points=64", 'evaluate.metrics=["psnr","iou"]'],
     sizes=((64, 8), (256, 2)),
 )  # fmt: skip
 
