@@ -37,8 +37,8 @@ class Stage:
                weights that become the result; 0: weights are not averaged.
     points:    random points of each signal that a step sees; None: all. together: the same points
                of every signal of a batch.
-    precision: of matrix products: ``float32``; ``tf32``, on a GPU's tensor cores with inputs rounded
-               to 10 bits of mantissa (elsewhere the same as float32); ``bfloat16``, by autocast.
+    precision: of matrix products: ``float32``; ``tf32``, whose inputs CUDA rounds to 10 bits of
+               mantissa (elsewhere it is the same as float32); ``bfloat16``, by autocast.
     execution: how a step runs: ``eager``; ``captured``, its kernels launched at once as a CUDA
                graph; ``compiled``, by inductor; ``auto``: captured where that is possible.
     micro:     signals of a micro-batch; None: by the machine's cache.

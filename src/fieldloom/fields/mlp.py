@@ -13,7 +13,8 @@ from torch import Tensor
 from fieldloom import memory
 from fieldloom.errors import InputError
 from fieldloom.fields.encodings import Encoding, Fourier
-from fieldloom.nn.layers import Init, activation_of, bias_slot, bound, linear, sine, uniform
+from fieldloom.nn.kernels import KernelsOf, plain
+from fieldloom.nn.layers import Init, activation_of, bias_slot, bound, linear, uniform
 from fieldloom.types import Coords, Slot, Values, Weights
 
 
@@ -38,6 +39,8 @@ class Siren:
     Weights start in +-1/in (first layer) and +-sqrt(6/fan_in)/w0 (arXiv:2006.09661, section 3.2).
     Source of the layer: arXiv:2006.09661, eq. 1; arXiv:2310.19464, eq. 3.
     """
+
+    kernels: KernelsOf = staticmethod(plain)
 
     def __init__(
         self,
@@ -66,14 +69,20 @@ class Siren:
             self.slots[f"{i}.bias"] = bias_slot(a, b, bias)
 
     def __call__(self, coords: Coords, weights: Weights) -> Values:
-        h = coords
-        for i, w0 in enumerate(self.frequencies):
-            weight, bias = weights[f"{i}.weight"], weights[f"{i}.bias"]
-            if i < self.depth - 1 or self.output == "sine":
-                # w0 (W h + b), folded into the small tensors rather than the large one
-                h = sine(linear(h, w0 * weight, w0 * bias))
-            else:
-                h = linear(h, weight, bias)
+        kernels = self.kernels(coords.device)
+        layers = [(weights[f"{i}.weight"], weights[f"{i}.bias"]) for i in range(self.depth)]
+        bounded = self.output == "sine"
+        h = None
+        if not torch.is_grad_enabled():
+            h = kernels.siren(coords, layers, self.frequencies, bounded)
+        if h is None:
+            h = coords
+            for i, (w0, (weight, bias)) in enumerate(zip(self.frequencies, layers, strict=True)):
+                if i < self.depth - 1 or bounded:
+                    # w0 (W h + b), folded into the small tensors rather than the large one
+                    h = kernels.sine_layer(h, w0 * weight, w0 * bias)
+                else:
+                    h = linear(h, weight, bias)
         return h + self.offset if self.offset else h
 
 

@@ -20,6 +20,7 @@ class L2(nn.Module):
     """weight / 2 * sum z^2 of each code: auto-decoding's prior (arXiv:1901.05103, eq. 9)."""
 
     independent = True
+    capturable = True
 
     def __init__(self, weight: float = 1e-4) -> None:
         super().__init__()

@@ -45,6 +45,7 @@ class Diffusion(Prior):
     """
 
     trained = True
+    capturable = True
 
     def __init__(
         self,
