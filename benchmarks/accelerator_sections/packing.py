@@ -42,18 +42,15 @@ def pack(folder: Path, python: str, platform: str, data: Path, vectors: Path) ->
     for name in ("constraints.txt", "pyproject.toml", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     download(folder / "wheels", python, platform)
-    (folder / "data").mkdir(exist_ok=True)
+    for name in ("data", "vectors"):
+        (folder / name).mkdir(exist_ok=True)
     for name in DATA:
         if (data / name).is_file():
-            shutil.copy(data / name, folder / "data")
+            shutil.copyfile(data / name, folder / "data" / name)
         else:
             print(f"there is no {name} in '{data}': its trainings will be left out.")
-    if vectors.is_dir():
-        shutil.copytree(
-            vectors, folder / "vectors", ignore=lambda at, names: [
-                name for name in names if not name.endswith(".npz")
-            ], dirs_exist_ok=True,
-        )  # fmt: skip
+    for path in vectors.glob("*.npz"):
+        shutil.copyfile(path, folder / "vectors" / path.name)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
     if size > LARGEST:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, get_args
 
 import arithmetic
@@ -36,7 +36,7 @@ from fieldloom.family import Family
 from fieldloom.fields import Siren
 from fieldloom.fields.local import Local
 from fieldloom.renderers import Direct
-from fieldloom.settings import Stage
+from fieldloom.settings import Execution, Precision, Stage
 from fieldloom.system import System
 from fieldloom.types import Code, Values
 
@@ -115,12 +115,13 @@ def measure_training(row: Row, plan: Plan, limits: bounds.Bounds) -> Result:
     data, device = draw_images(system, batch), system.device
     held = devices.held_memory(device)
     devices.forget_peak(device)
-    own = step_seconds(system, stage, data, steps)
+    own, execution = step_seconds(system, stage, data, steps)
     peak = devices.peak_memory(device) - held
     few, plain_seconds, plain_peak = plain_training(system, data, max(1, steps // 2))
     work = count_step(row, plan)
     found = {
         "batch": batch,
+        "execution": execution,
         "plain_batch": few,
         "seconds_a_step": own,
         "rate": batch / own,
@@ -135,8 +136,11 @@ def measure_training(row: Row, plan: Plan, limits: bounds.Bounds) -> Result:
     return found
 
 
-def step_seconds(system: System, stage: Stage, data: Tensor, steps: int) -> float:
-    """Seconds of a step of the training loop itself, on one batch that is there already."""
+def step_seconds(system: System, stage: Stage, data: Tensor, steps: int) -> tuple[float, str]:
+    """Seconds of a step of the training loop itself, on one batch that is there already.
+
+    And how steps ran: what cannot be recorded runs eagerly.
+    """
     training = Training(objective_of(system), replace(stage, steps=3 * steps, log_every=steps))
     batch = system.modality.observe(data, keep_grid=system.encoder.reads_grid)
     points = batch.target.coords.shape[1]
@@ -152,7 +156,8 @@ def step_seconds(system: System, stage: Stage, data: Tensor, steps: int) -> floa
     options: dict[str, Any] = dict(seed=0, micro=micro, device=system.device)
     loop("field", training, feed, len(data), **options, save=lambda state: None, log=log)
     system.eval()
-    return min(b - a for a, b in pairwise(marks)) / steps
+    least = min(b - a for a, b in pairwise(marks)) / steps
+    return least, training.execution.mode
 
 
 def plain_training(system: System, data: Tensor, steps: int) -> tuple[int, float, int]:
@@ -375,26 +380,16 @@ def measure_ways(row: Row, plan: Plan) -> Result:
     """Seconds of a training step by every precision and every execution that a stage has."""
     steps = {"tiny": 1, "short": 6, "long": 20}[plan.size]
     found: Result = {}
-    for precision in options_of("precision"):
-        for execution in options_of("execution"):
-            system = make_system(row, plan)
-            data = draw_images(system, 2 if plan.size == "tiny" else 32)
-            own = {"precision": precision, "execution": execution}
-            stage = replace(
-                system.settings.field_stage, **{key: x for key, x in own.items() if x is not None}
-            )
-            try:
-                taken: Any = step_seconds(system, stage, data, steps)
-            except Exception as error:  # what this machine cannot do is a result
-                taken = f"{type(error).__name__}: {str(error)[:300]}"
-            found[" ".join(x for x in own.values() if x is not None)] = taken
+    for precision, execution in product(get_args(Precision), get_args(Execution)):
+        system = make_system(row, plan)
+        data = draw_images(system, 2 if plan.size == "tiny" else 32)
+        stage = replace(system.settings.field_stage, precision=precision, execution=execution)
+        try:
+            seconds, ran = step_seconds(system, stage, data, steps)
+            found[f"{precision}, {execution}"] = {"seconds": seconds, "ran": ran}
+        except Exception as error:  # what this machine cannot do is a result
+            found[f"{precision}, {execution}"] = {"why": str(error)[:300]}
     return found
-
-
-def options_of(name: str) -> tuple[Any, ...]:
-    """The values that a setting of a stage may have; (None,) where this version has none."""
-    hints = {"precision": "Precision", "execution": "Execution"}
-    return get_args(getattr(import_module("fieldloom.settings"), hints[name], None)) or (None,)
 
 
 def measure_kernels(device: torch.device) -> Result:
