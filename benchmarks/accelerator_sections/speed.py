@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any, get_args
 
 import arithmetic
@@ -32,6 +32,7 @@ from fieldloom.encoders.draws import point_sampler
 from fieldloom.engine import device as devices
 from fieldloom.engine.feed import Feed
 from fieldloom.engine.loop import Training, loop
+from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Siren
 from fieldloom.fields.local import Local
@@ -75,8 +76,14 @@ def run(plan: Plan, parts: Parts) -> None:
     for row in ROWS[1:]:
         measure_row(row, plan, parts, limits)
     parts.do("volume rendering", lambda: measure_rendering(plan))
-    parts.do("ways of training mnif S", lambda: measure_ways(ROWS[0], plan))
-    parts.do("kernels", lambda: measure_kernels(device))
+    if find_spec("kernels") is not None:
+        parts.do("kernels", lambda: import_module("kernels").measure(device))
+    for execution in get_args(Execution) if plan.size == "long" else ("eager", "captured"):
+        if execution == "captured" and not devices.can_capture(device):
+            continue
+        for precision in get_args(Precision):
+            way = partial(measure_way, ROWS[0], plan, precision, execution)
+            parts.do(f"mnif S, training, {precision}, {execution}", way)
 
 
 def measure_row(row: Row, plan: Plan, parts: Parts, limits: bounds.Bounds) -> None:
@@ -162,19 +169,27 @@ def step_seconds(system: System, stage: Stage, data: Tensor, steps: int) -> tupl
 
 def plain_training(system: System, data: Tensor, steps: int) -> tuple[int, float, int]:
     """The batch that fits, seconds of a plain step of it, and the bytes that it adds."""
-    device, batch = system.device, len(data)
-    adam = torch.optim.AdamW(system.parameters(), 1e-6)
-    while True:
+    adam, device = torch.optim.AdamW(system.parameters(), 1e-6), system.device
+
+    def measure(batch: int) -> tuple[float, int]:
         held = devices.held_memory(device)
         devices.forget_peak(device)
+        task = partial(plain_step, system, data[:batch], adam)
+        seconds = min(in_turns({"plain": task}, steps, device)["plain"])
+        return seconds, devices.peak_memory(device) - held
+
+    return halve(len(data), measure)
+
+
+def halve(batch: int, measure: Callable[[int], tuple[float, int]]) -> tuple[int, float, int]:
+    """The largest of batch, batch / 2, batch / 4 ... that fits the memory, and its measures."""
+    while True:
         try:
-            task = partial(plain_step, system, data[:batch], adam)
-            seconds = min(in_turns({"plain": task}, steps, device)["plain"])
-            return batch, seconds, devices.peak_memory(device) - held
+            return batch, *measure(batch)
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise
-            batch //= 2
+        batch //= 2
 
 
 def plain_step(system: System, data: Tensor, adam: torch.optim.Optimizer) -> float:
@@ -270,36 +285,43 @@ def measure_decode(system: System, batch: int, plan: Plan, limits: bounds.Bounds
     device, coords = system.device, system.modality.grid().to(system.device)
     generator = torch.Generator().manual_seed(0)
     code = torch.randn(batch, *system.family.code_shape, generator=generator).to(device)
+    turns = {"tiny": 1, "short": 5, "long": 15}[plan.size]
     decode = lambda dtype=None: torch.cat(list(system.evaluate(code, coords, dtype)))
 
     @torch.inference_mode()
-    def plain() -> Values:
-        return plain_values(system, code, coords.expand(batch, -1, -1))
+    def plain(some: Code) -> Values:
+        return plain_values(system, some, coords.expand(len(some), -1, -1))
 
-    peaks = {}
-    for name, task in (("own", decode), ("plain", plain)):
+    def measure(task: Callable[[], Any]) -> tuple[float, int]:
         held = devices.held_memory(device)
         devices.forget_peak(device)
-        task()
-        peaks[name] = devices.peak_memory(device) - held
-    whole, half = decode(), decode(torch.bfloat16)
-    error = float((whole - plain()).norm() / whole.norm())
-    tasks = {"own": decode, "bfloat16": lambda: decode(torch.bfloat16), "plain": plain}
-    turns = {"tiny": 1, "short": 5, "long": 15}[plan.size]
-    seconds = {name: min(taken) for name, taken in in_turns(tasks, turns, device).items()}
-    noise = (
-        float((half - whole).square().mean()) / (system.modality.high - system.modality.low) ** 2
-    )
+        (seconds,) = in_turns({"": task}, turns, device).values()
+        return min(seconds), devices.peak_memory(device) - held
+
+    def measure_half() -> Result:
+        rounded = decode(torch.bfloat16)
+        span = system.modality.high - system.modality.low
+        noise = float((rounded - values).square().mean()) / span**2
+        psnr = None if noise == 0 else -10 * math.log10(noise)
+        return {"rate": batch / measure(lambda: decode(torch.bfloat16))[0], "psnr": psnr}
+
+    own, peak = measure(decode)
+    few, plain_seconds, plain_peak = halve(batch, lambda few: measure(lambda: plain(code[:few])))
+    values, expected = decode(), plain(code[:few])
+    try:
+        half = measure_half()
+    except InputError as error:  # a processor without matrix units for it
+        half = {"why": str(error)}
     return {
-        "rate": batch / seconds["own"],
-        "plain_rate": batch / seconds["plain"],
-        "bfloat16_rate": batch / seconds["bfloat16"],
-        "ratio": seconds["plain"] / seconds["own"],
-        "bound": limits.seconds(decode_work(system, coords.shape[1]) * batch) / seconds["own"],
-        "relative_error": error,
-        "bfloat16_psnr": None if noise == 0 else -10 * math.log10(noise),
-        "peak_bytes": peaks["own"],
-        "plain_peak_bytes": peaks["plain"],
+        "rate": batch / own,
+        "plain_rate": few / plain_seconds,
+        "plain_batch": few,
+        "ratio": (batch / own) / (few / plain_seconds),
+        "bound": limits.seconds(decode_work(system, coords.shape[1]) * batch) / own,
+        "relative_error": float((values[:few] - expected).norm() / expected.norm()),
+        "bfloat16": half,
+        "peak_bytes": peak,
+        "plain_peak_bytes": plain_peak,
     }
 
 
@@ -376,24 +398,14 @@ def measure_rendering(plan: Plan) -> Result:
     return found | {"time_ratio": ratio("seconds"), "memory_ratio": ratio("peak_bytes")}
 
 
-def measure_ways(row: Row, plan: Plan) -> Result:
-    """Seconds of a training step by every precision and every execution that a stage has."""
+def measure_way(row: Row, plan: Plan, precision: Precision, execution: Execution) -> Result:
+    """Seconds of a training step in one precision and by one execution."""
     steps = {"tiny": 1, "short": 6, "long": 20}[plan.size]
-    found: Result = {}
-    for precision, execution in product(get_args(Precision), get_args(Execution)):
-        system = make_system(row, plan)
-        data = draw_images(system, 2 if plan.size == "tiny" else 32)
-        stage = replace(system.settings.field_stage, precision=precision, execution=execution)
-        try:
-            seconds, ran = step_seconds(system, stage, data, steps)
-            found[f"{precision}, {execution}"] = {"seconds": seconds, "ran": ran}
-        except Exception as error:  # what this machine cannot do is a result
-            found[f"{precision}, {execution}"] = {"why": str(error)[:300]}
-    return found
-
-
-def measure_kernels(device: torch.device) -> Result:
-    """The package's own kernels, where this version has any."""
-    if find_spec("kernels") is None:
-        raise Absent("this version has no benchmarks/kernels.py.")
-    return import_module("kernels").measure(device)
+    system = make_system(row, plan)
+    data = draw_images(system, 2 if plan.size == "tiny" else 32)
+    stage = replace(system.settings.field_stage, precision=precision, execution=execution)
+    try:
+        seconds, ran = step_seconds(system, stage, data, steps)
+    except InputError as error:  # what this device cannot do
+        raise Absent(str(error)) from None
+    return {"seconds": seconds, "ran": ran}

@@ -76,8 +76,8 @@ MNIF = Job(
     "mnif-faces",
     "mnif:celebahq64-S",
     "faces64.npz",
-    [*FACES, *SCORED, "train.field.optimizer.rate=5e-4", "train.field.warmup=100",
-     "train.prior.ema=0.999", "evaluate.samples=500"],
+    [*FACES, *SCORED, "train.field.optimizer.rate=2e-4", "train.field.warmup=100",
+     "train.field.clip=1.0", "train.prior.ema=0.999", "evaluate.samples=500"],
     TINY_SIREN,
 )  # fmt: skip
 LAGINR = Job(
