@@ -26,12 +26,12 @@ def place(constant: Tensor, device: torch.device, dtype: torch.dtype | None = No
     return copies[key]
 
 
-def row(numbers: Sequence[float], like: Tensor) -> Tensor:
+def row(numbers: Sequence[int] | Sequence[float], like: Tensor) -> Tensor:
     """A few numbers as a tensor of the device and dtype of another one, which nobody changes."""
     return _row(tuple(numbers), like.device, like.dtype)
 
 
 @lru_cache(maxsize=1 << 12)
-def _row(numbers: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+def _row(numbers: tuple[int | float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(numbers, dtype=dtype, device=device)

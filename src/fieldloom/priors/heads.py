@@ -118,7 +118,9 @@ class CodebookHead(nn.Module):
         scores = []
         own, positions, order = split_by_codebook(codebook.tobytes())
         for number, at in zip(own, positions, strict=True):  # of its own codebook alone
-            entries = torch.cat([weight[number * self.size : (number + 1) * self.size], weight[-1:]])
+            entries = torch.cat(
+                [weight[number * self.size : (number + 1) * self.size], weight[-1:]]
+            )
             seen = hidden if len(own) == 1 else hidden[:, place(at, hidden.device)]
             scores.append(seen @ entries.T)
         return scores[0] if len(own) == 1 else torch.cat(scores, 1)[:, place(order, hidden.device)]
