@@ -174,6 +174,7 @@ class Settings:
               names: of the classes; filter: how images were resized.
     title:    the recipe's and the variant's name; paper: the publication that it reproduces.
     expected: published metrics; dead: unused parameters of the released code.
+    kernels:  ``auto``: fields compute by what their device has; ``plain``: by torch's operations.
     """
 
     seed: int = 0
@@ -189,6 +190,7 @@ class Settings:
     paper: str | None = None
     expected: Mapping[str, Any] = field(default_factory=dict)
     dead: Mapping[str, int] = field(default_factory=dict)
+    kernels: str = "auto"
 
     @property
     def field_stage(self) -> Stage:
@@ -218,4 +220,5 @@ def parse_settings(recipe: Recipe) -> Settings:
         paper=recipe.get("paper"),
         expected=recipe.get("expected", {}),
         dead=recipe.get("dead", {}),
+        kernels=recipe.get("kernels", "auto"),
     )

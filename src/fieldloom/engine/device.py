@@ -18,6 +18,9 @@ import torch
 
 from fieldloom.errors import InputError
 from fieldloom.memory import total_memory
+from fieldloom.nn.kernels import PLAIN, Kernels
+from fieldloom.nn.kernels.proof import Device
+from fieldloom.progress import announce
 from fieldloom.settings import Precision
 
 
@@ -125,6 +128,42 @@ def _capture_stream(device: torch.device) -> torch.cuda.Stream:
 @cache
 def _graph_pool(device: torch.device) -> tuple[int, int]:
     return torch.cuda.graph_pool_handle()
+
+
+def kernels(device: torch.device) -> Kernels:
+    """What fields compute by on a device: Triton's kernels on a GPU, or else torch's operations.
+
+    A step that is compiled has torch's, which the compiler fuses itself.
+    """
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return PLAIN
+    return _triton_kernels(device)
+
+
+OLDEST_TRITON = (3, 3)
+"""Triton 3.2, of torch 2.6, aborts the process where it compiles gradients in bfloat16."""
+
+
+@cache
+def _triton_kernels(device: torch.device) -> Kernels:
+    try:
+        import triton
+    except ImportError:
+        announce(f"{device}: fields have no kernels of their own here, since triton is missing.")
+        return PLAIN
+    number = triton.__version__
+    if tuple(int(part) for part in number.split(".")[:2]) < OLDEST_TRITON:
+        announce(f"{device}: fields have no kernels of their own with triton {number}: 3.3 has.")
+        return PLAIN
+    from fieldloom.nn.kernels.fused import fused_kernels
+
+    return fused_kernels(
+        Device(
+            here=lambda x: torch.cuda.device(x.device),
+            capturing=torch.cuda.is_current_stream_capturing,
+            precision=lambda: "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+        )
+    )
 
 
 MICRO_BYTES = 4 << 20

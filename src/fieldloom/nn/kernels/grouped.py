@@ -36,9 +36,7 @@ class GroupedOperations(NamedTuple):
 # -- of torch operations, block by block
 
 
-def multiply(
-    x: Tensor, weight: Tensor, bias: Tensor | None, groups: Groups, reads: bool
-) -> Tensor:
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None, groups: Groups, reads: bool) -> Tensor:
     size = usual_size(groups)
     rows, _ = rows_of(groups, size)
     filled = (groups.read(x) if reads else x)[rows]
@@ -174,5 +172,3 @@ def grouped_linear(
         y = part * fraction if y is None else torch.addcmul(y, part, fraction)
     assert y is not None
     return y if bias is None else y + bias.to(y.dtype)
-
-

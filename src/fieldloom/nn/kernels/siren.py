@@ -126,9 +126,7 @@ class SineLayer(torch.autograd.Function):
         x, weight, bias, y, cosine = ctx.saved_tensors
         of_x = ctx.needs_input_grad[0]
         if torch.is_grad_enabled():  # a second derivative will be asked for
-            found = SineGradient.apply(
-                g, x, weight, bias, y.detach(), cosine, ctx.operations, of_x
-            )
+            found = SineGradient.apply(g, x, weight, bias, y.detach(), cosine, ctx.operations, of_x)
         else:
             found = ctx.operations.backward(g.contiguous(), x, weight, cosine, of_x)
         to_x, to_weight, to_bias = found
@@ -177,9 +175,7 @@ class SineGradient(torch.autograd.Function):
             operations, y, cosine = COMPOSED, z.sin().to(y.dtype), z.cos().to(y.dtype)
         given = [u_x, u_weight, u_bias]
         given = [x if x is None else x.contiguous() for x in given]
-        to_g, to_x, to_weight, to_bias = operations.second(
-            *given, g, x, weight, y, cosine, of_x
-        )
+        to_g, to_x, to_weight, to_bias = operations.second(*given, g, x, weight, y, cosine, of_x)
         return to_g, to_x, to_weight, fit(to_bias, bias), None, None, None, None
 
 

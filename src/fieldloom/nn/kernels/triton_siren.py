@@ -303,7 +303,9 @@ def siren_operations(device: Device) -> SineOperations:
     return SineOperations(
         Proven(name, forward, COMPOSED.forward, tiny_forward, kind_of, device),
         Proven(f"gradients of {name}", backward, COMPOSED.backward, tiny_backward, kind_of, device),
-        Proven(f"second gradients of {name}", second, COMPOSED.second, tiny_second, kind_of, device),
+        Proven(
+            f"second gradients of {name}", second, COMPOSED.second, tiny_second, kind_of, device
+        ),
     )
 
 
