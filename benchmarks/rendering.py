@@ -39,6 +39,7 @@ def step(
     torch.manual_seed(0)
     render = Volume(near=1.1, far=2.1, samples=samples, jitter=True)
     siren = Siren(3, 4, width=64, depth=6)
+    siren.kernels = devices.kernels
     family = Family(siren, Mixture(siren.slots, experts=256, width=128)).to(where)
     encoder = Cavia(family.code_shape, rate=0.05, checkpoint=checkpoint).train().to(where)
     origin = torch.randn(scenes, rays, 3) * 0.1 + torch.tensor([0.0, 0.0, 1.6])

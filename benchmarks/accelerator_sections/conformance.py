@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from experts import multiply
 from torch import Tensor, nn
 
 from accelerator_sections.parts import Absent, Result
@@ -24,6 +25,7 @@ from fieldloom.codecs import Quantize
 from fieldloom.conditioners import Columns, Factor, FlatWeights, Mixture, Shift, Substitute
 from fieldloom.denoisers import ResMlp, WeightTransformer
 from fieldloom.encoders import AutoDecode, Cavia, Transformer
+from fieldloom.engine import device as devices
 from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, Experts, Fourier, FourierMlp, Local, Siren, Tiling
 from fieldloom.fields.arrangements import positions
@@ -32,7 +34,7 @@ from fieldloom.metrics.losses import mse
 from fieldloom.modalities import MODALITIES
 from fieldloom.nn.dispatch import Assignment, dispatch
 from fieldloom.nn.layers import zeros
-from fieldloom.nn.tiles import blend_corners, tile_indices, tiled_linear
+from fieldloom.nn.tiles import blend_corners, tile_indices
 from fieldloom.objectives import L2, Reconstruction
 from fieldloom.priors import Autoregressive, Diffusion
 from fieldloom.renderers import Direct, Volume, plucker
@@ -110,7 +112,9 @@ def errors_of(path: Path, device: torch.device, dtype: torch.dtype | None) -> di
 
 
 def like(module: Any, vectors: Vectors) -> Any:
-    """A module on the device and in the precision of the vectors."""
+    """A module on the device and in the precision of the vectors; a family with its kernels."""
+    if isinstance(module, Family) and hasattr(module.field, "kernels"):
+        module.field.kernels = devices.kernels
     return module.to(next(x for x in vectors.values() if x.is_floating_point()))
 
 
@@ -349,12 +353,11 @@ def loe_layer(vectors: Vectors) -> Pairs:
             weight = own["W"].mT.contiguous().requires_grad_()
             x = own["x"].clone().requires_grad_()
             (order,) = dispatch([Assignment(tile, len(weight), own=False)], 1, len(x))
-            assert order.segments is not None
             blended = None
             if blend == "linear":
                 table, shares = blend_corners(q, tiles)
                 blended = table, order.gather(shares)
-            y = order.scatter(tiled_linear(x, order.segments, weight, own["b"], blended))
+            y = order.scatter(multiply(x, order, weight, own["b"], blended))
             yield f"values, {blend}", y, own[f"y_{blend}"]
             dw, dx = torch.autograd.grad(y, (weight, x), own["gy"])
             yield f"gradient of weights, {blend}", dw, own[f"dW_{blend}"].mT
@@ -378,6 +381,7 @@ def loe_net(vectors: Vectors) -> Pairs:
                 tiling=Tiling(tiles=tiles, blend=blend, centred=False, low=0.0, high=1.0),
                 encoding=Fourier(count=count, include_input=True),
             )
+            field.kernels = devices.kernels
             weights = {f"{i}.bias": own[f"b{i}"][None] for i in range(len(tiles))}
             for i, w in enumerate(stored):
                 weights[f"{i}.weight"] = w.reshape(1, *field.slots[f"{i}.weight"].shape)

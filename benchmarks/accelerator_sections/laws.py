@@ -12,6 +12,7 @@ from torch import Tensor
 from accelerator_sections.parts import Result
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.encoders import ENCODERS
+from fieldloom.engine import device as devices
 from fieldloom.family import Family
 from fieldloom.fields import FIELDS, Fourier, Tiling
 from fieldloom.metrics.losses import mse
@@ -108,6 +109,8 @@ def cases() -> Iterator[tuple[str, Callable[[torch.device], None]]]:
 
 def make_family(field: str, own: dict[str, Any], conditioner: str, other: dict[str, Any]) -> Family:
     made = FIELDS[field](2, 3, **own)
+    if hasattr(made, "kernels"):
+        made.kernels = devices.kernels
     given = {key: x(made.slots) if callable(x) else x for key, x in other.items()}
     return Family(made, CONDITIONERS[conditioner](made.slots, **given))
 

@@ -102,7 +102,7 @@ def make_system(row: Row, plan: Plan) -> System:
     chosen.pop("prior", None)
     if chosen["encoder"]["name"] == "cavia":
         chosen["encoder"]["noise"] = 0.0
-    return fieldloom.build(chosen).to(devices.pick(plan.device))
+    return fieldloom.build(chosen).use(devices.kernels).to(devices.pick(plan.device))
 
 
 def draw_images(system: System, count: int) -> Tensor:
@@ -362,6 +362,7 @@ def measure_bulk(device: torch.device, plan: Plan, limits: bounds.Bounds) -> Res
     count, steps = {"tiny": (8, 2), "short": (1000, 20), "long": (1000, 60)}[plan.size]
     torch.manual_seed(0)
     case = next(case for case in bulk.cases() if case.name.startswith("siren"))
+    case.field.kernels = devices.kernels
     family = Family(case.field, FlatWeights(case.field.slots)).to(device)
     signal = bulk.images(count, 0).to(device)
     points = signal.coords.shape[1]
