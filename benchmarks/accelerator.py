@@ -25,7 +25,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,22 +49,26 @@ VECTORS = PACKED if PACKED.is_dir() else HERE.parent / "tests" / "data" / "vecto
 
 
 class Section(NamedTuple):
-    """name; its share of the minutes; ``module:function`` that does it."""
+    """name; its share of the minutes; ``module:function`` that does it.
+
+    longest: the share of its own time that one of its parts may take.
+    """
 
     name: str
     share: float
     work: str
+    longest: float = 1.0
 
 
 SECTIONS = [
-    Section("right", 0.22, "right:run"),
-    Section("speed", 0.22, "speed:run"),
+    Section("right", 0.22, "right:run", 0.6),
+    Section("speed", 0.22, "speed:run", 0.4),
     Section("mnif S of faces", 0.20, "training:mnif_faces"),
     Section("laginr of faces", 0.12, "training:laginr_faces"),
     Section("ipc of faces", 0.10, "training:ipc_faces"),
     Section("mnif of chairs, gain 1", 0.04, "training:chairs"),
     Section("mnif of chairs, gain sqrt(M)", 0.04, "training:chairs_sqrt"),
-    Section("profiles", 0.06, "profiles:run"),
+    Section("profiles", 0.06, "profiles:run", 0.6),
 ]
 """In the order of their value."""
 
@@ -93,6 +99,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--section", help=argparse.SUPPRESS)  # this process is one section
     parser.add_argument("--plan", help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+Keep = Callable[[], dict[str, Any]]
+"""Writes results.json with all that is known by now, and returns it."""
 
 
 # One section, in a process of its own.
@@ -149,17 +159,18 @@ def run_all(args: argparse.Namespace) -> None:
     size = "short" if 60 * args.minutes < SHORT else "long"
     asked = [section for section in SECTIONS if section.name in args.sections]
     end, environment = time.monotonic() + 60 * args.minutes, child_environment(args, work)
+    keep = partial(write_results, args, work, began)
     try:
         for i, section in enumerate(asked):
             left = end - time.monotonic()
             seconds = left * section.share / sum(later.share for later in asked[i:])
             plan = Plan(args.device, seconds, size, *places, call=began)
             if seconds > 1 and not is_done(work, section.name):
-                watch(section, plan, environment, args.out / "log.txt")
-            write_results(args, work, began)
+                watch(section, plan, environment, args.out / "log.txt", keep)
+            keep()
     except KeyboardInterrupt:
         print("stopped: the same command goes on from here.")
-    results = write_results(args, work, began)
+    results = keep()
     print("\n".join(table(results["goals"])))
     check_files(args.out)
     if results["unfinished"]:
@@ -168,56 +179,89 @@ def run_all(args: argparse.Namespace) -> None:
         print(f"all is done; the trained runs are in '{work / 'runs'}'.")
 
 
-def watch(section: Section, plan: Plan, environment: dict[str, str], log: Path) -> None:
+def watch(section: Section, plan: Plan, environment: dict[str, str], log: Path, keep: Keep) -> None:
     """Run a section in a process of its own until it ends, or its time does.
 
     One that ended badly is begun again while there is time: what it has done stays done, and the
-    part that it died of is not tried again.
+    part that it died of is not tried again. keep: is called whenever a part has ended.
     """
     end, path = time.monotonic() + plan.seconds, parts_file(Path(plan.work), section.name)
     print(f"{section.name}: {plan.seconds:.0f} s", flush=True)
     words = [sys.executable, str(Path(__file__).resolve()), "--section", section.name]
     tried: int | None = None
     with log.open("a", encoding="utf-8") as lines:
-        while end - time.monotonic() > 1 and failures(path) != tried:
-            tried = failures(path)
+        while end - time.monotonic() > 1 and failures(path, plan.call) != tried:
+            tried = failures(path, plan.call)
             own = replace(plan, seconds=end - time.monotonic())
             lines.write(f"-- {section.name}, {own.seconds:.0f} s\n")
             lines.flush()
             process = subprocess.Popen(
                 [*words, "--plan", own.to_json()], env=environment, stdout=lines, stderr=lines
             )
-            status = end_in_time(process, own.seconds)
+            status = end_in_time(process, own, path, section.longest * plan.seconds, keep)
             lines.write(f"-- ended with status {status}\n")
             if status == 0:
                 break
+            print(f"  ended with status {status}: '{log}' says why.")
     for name, part in read_json(path).items():
         if part["state"] != "done":
             print(f"  {name}: {part['state']}: {part.get('why', '')[:200]}")
 
 
-def failures(path: Path) -> int:
-    """How many parts have failed, or were running when their process ended."""
-    return sum(part["state"] in ("failed", "running") for part in read_json(path).values())
+def failures(path: Path, call: float) -> int:
+    """How many parts have failed in this call, or were running when their process ended."""
+    parts = [part for part in read_json(path).values() if part["call"] == call]
+    return sum(part["state"] in ("failed", "running") for part in parts)
 
 
-def end_in_time(process: subprocess.Popen[bytes], seconds: float) -> int:
-    """The status of a process, which is stopped after its seconds: by SIGTERM, then by SIGKILL."""
+def end_in_time(
+    process: subprocess.Popen[bytes],
+    plan: Plan,
+    path: Path,
+    longest: float,
+    keep: Callable[[], Any],
+) -> int:
+    """The status of a section's process; 0 too where it was stopped because its time was over.
+
+    longest: seconds that one part may take; LOST where it took more, and counts as failed.
+    """
+    end, seen, since = time.monotonic() + plan.seconds - GRACE / 2, "", time.monotonic()
     try:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(max(0.1, seconds - GRACE / 2))
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
-            return 0
-        process.kill()
-        return process.wait() and 0
+        while process.poll() is None:
+            time.sleep(0.1)
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            if text != seen:
+                seen, since = text, time.monotonic()
+                keep()
+            if time.monotonic() > end:
+                stop(process)
+                return 0
+            if time.monotonic() - since > longest:
+                stop(process)
+                fail_running(path, plan.call, f"it took more than {longest:.0f} s.")
+                return LOST
+        return process.returncode
     except KeyboardInterrupt:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-            process.wait(GRACE)
-        process.kill()
+        stop(process)
         raise
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process: by SIGTERM, or else by SIGKILL."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(GRACE)
+    process.kill()
+    process.wait()
+
+
+def fail_running(path: Path, call: float, why: str) -> None:
+    """Let the part that was running when its process was stopped count as failed."""
+    parts = read_json(path)
+    for part in parts.values():
+        if part["state"] in ("running", "stopped") and part["call"] == call:
+            part |= {"state": "failed", "why": why}
+    write_json(parts, path)
 
 
 def is_done(work: Path, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whether the device computes what the CPU does: vectors, laws, each recipe's short journey."""
+"""Whether the device computes what the CPU does: vectors, each recipe's short journey, laws."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def run(plan: Plan, parts: Parts) -> None:
     device = devices.pick(plan.device)
     parts.do("environment", lambda: devices.environment(device))
     parts.do("vectors", lambda: conformance.check_all(Path(plan.vectors), device))
-    parts.do("laws", lambda: laws.check_all(device))
     for name in JOURNEYS:
         parts.do(f"recipe {name}", lambda name=name: travel(name, plan))
     parts.do("recipes", lambda: summarise(parts))
+    parts.do("laws", lambda: laws.check_all(device))
 
 
 def summarise(parts: Parts) -> Result:

@@ -1,6 +1,6 @@
 """``benchmarks/accelerator.py``: killed and resumed, its parts, its goals, what it carries."""
 
-import importlib
+import importlib.util
 import io
 import json
 import os
@@ -29,6 +29,17 @@ def part_of(monkeypatch):
     """Import a module of the sections: ``part_of("parts")``."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return lambda name: importlib.import_module(f"accelerator_sections.{name}")
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """The command itself as a module."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    found = importlib.util.spec_from_file_location("accelerator", BENCHMARKS / "accelerator.py")
+    module = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, "accelerator", module)
+    found.loader.exec_module(module)
+    return module
 
 
 def write_faces(folder: Path) -> None:
@@ -146,6 +157,40 @@ def test_a_device_that_is_lost_ends_the_process(part_of, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "answers", lambda: False)
     with pytest.raises(parts.DeviceLost):
         parts.Parts(tmp_path / "a.json", 1).do("bad", fail)
+
+
+HANGS = """
+import json, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *given: None)
+json.dump({"good": {"state": "done", "call": 1}, "slow": {"state": "running", "call": 1}},
+          open(sys.argv[1], "w"))
+time.sleep(60)
+"""
+
+
+def test_a_part_that_hangs_is_killed_and_counts_as_failed(command, part_of, tmp_path, monkeypatch):
+    """Even where it does not listen to SIGTERM."""
+    parts, path, kept = part_of("parts"), tmp_path / "a.json", []
+    monkeypatch.setattr(command, "GRACE", 0.2)
+    plan = parts.Plan("cpu", 30, "tiny", "", "", "", "", 1)
+    process = subprocess.Popen([sys.executable, "-c", HANGS, str(path)])
+    keep = lambda: kept.append(1)
+    assert command.end_in_time(process, plan, path, 0.5, keep) == command.LOST
+    assert process.returncode == -signal.SIGKILL
+    assert kept
+    found = read(path)
+    assert found["good"]["state"] == "done"
+    assert found["slow"]["state"] == "failed"
+    assert "more than" in found["slow"]["why"]
+    assert command.failures(path, 1) == 1
+    assert command.failures(path, 2) == 0
+
+
+def test_too_many_files_are_refused(command, tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.txt").touch()
+    with pytest.raises(SystemExit, match="9 files"):
+        command.check_files(tmp_path)
 
 
 # -- goals
