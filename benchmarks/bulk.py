@@ -81,7 +81,8 @@ class Plain(nn.Module):
         weights = family.conditioner(family.conditioner.origin(1).detach())
         names = [name for name in family.field.slots if name.endswith("weight")]
         sizes = [weights[names[0]].shape[1], *(weights[n].shape[2] for n in names)]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        self.layers = nn.ModuleList(layers).to(weights[names[0]].device)
         for layer, name in zip(self.layers, names, strict=True):
             layer.weight.data = weights[name][0].mT.contiguous().clone()
             layer.bias.data = weights[name.replace("weight", "bias")][0].clone()

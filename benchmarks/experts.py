@@ -29,7 +29,8 @@ from torch import Tensor  # noqa: E402
 
 from fieldloom.engine import device as devices  # noqa: E402
 from fieldloom.fields import Experts, Tiling  # noqa: E402
-from fieldloom.nn.dispatch import Assignment, dispatch  # noqa: E402
+from fieldloom.nn.dispatch import Assignment, Dispatch, Groups, dispatch  # noqa: E402
+from fieldloom.nn.kernels.grouped import grouped_linear  # noqa: E402
 from fieldloom.nn.tiles import blend_corners, tile_indices, tiled_linear  # noqa: E402
 
 POINTS, WIDTH, TILES = 65536, 256, (4, 4)
@@ -49,6 +50,15 @@ def positions(kind: str, points: int) -> Tensor:
     side = round(points**0.5)
     axis = (torch.arange(side) + 0.5) / side
     return torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).flatten(0, 1)
+
+
+def multiply(x: Tensor, order: Dispatch, weight: Tensor, bias: Tensor, blend: Any = None) -> Tensor:
+    """Rows by the matrices of their tiles as ``Experts`` does it: a CPU knows where tiles end."""
+    if isinstance(order.segments, Groups):
+        operations = devices.kernels(x.device).grouped
+        return grouped_linear(x, order.segments, weight, bias, blend, operations)
+    assert order.segments is not None
+    return tiled_linear(x, order.segments, weight, bias, blend)
 
 
 class Layer:
@@ -76,8 +86,7 @@ class Layer:
         (self.order,) = dispatch([keys], 1, len(q))
         if blend is not None:
             blend = (blend[0], self.order.gather(blend[1]))
-        assert self.order.segments is not None
-        return tiled_linear(self.x, self.order.segments, self.weight, self.bias, blend)
+        return multiply(self.x, self.order, self.weight, self.bias, blend)
 
     def step(self) -> tuple[Tensor, ...]:
         return torch.autograd.grad(self.value(), (self.x, self.weight, self.bias), self.slope)
@@ -129,6 +138,7 @@ def network(unit: Tensor, tiles: int, blend: str) -> Callable[[], Any]:
     field = Experts(
         2, 3, width=WIDTH, depth=6, tiling=Tiling(tiles=(*(tiles,) * 5, 1), blend=blend, low=0.0)
     )
+    field.kernels = devices.kernels
     draw = torch.Generator().manual_seed(2)
     weights = {
         name: slot.init(draw)[None].to(unit.device).requires_grad_(slot.role != "fixed")

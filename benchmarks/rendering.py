@@ -30,22 +30,25 @@ from fieldloom.renderers import Volume
 from fieldloom.types import Signal
 
 
-def step(checkpoint: bool, scenes: int, rays: int, samples: int, repeats: int) -> dict[str, float]:
+def step(
+    checkpoint: bool, scenes: int, rays: int, samples: int, repeats: int, device: str = "cpu"
+) -> dict[str, float]:
     """One step of training: peak above what the process held before, and its median time."""
     tune_process()  # as the command line does: how freed memory is kept decides the peak
+    where = devices.pick(device)
     torch.manual_seed(0)
     render = Volume(near=1.1, far=2.1, samples=samples, jitter=True)
     siren = Siren(3, 4, width=64, depth=6)
-    family = Family(siren, Mixture(siren.slots, experts=256, width=128))
-    encoder = Cavia(family.code_shape, rate=0.05, checkpoint=checkpoint).train()
+    siren.kernels = devices.kernels
+    family = Family(siren, Mixture(siren.slots, experts=256, width=128)).to(where)
+    encoder = Cavia(family.code_shape, rate=0.05, checkpoint=checkpoint).train().to(where)
     origin = torch.randn(scenes, rays, 3) * 0.1 + torch.tensor([0.0, 0.0, 1.6])
     direction = torch.randn(scenes, rays, 3) * 0.2 - torch.tensor([0.0, 0.0, 1.0])
     signal = Signal(
         torch.cat([origin, direction], -1), torch.rand(scenes, rays, 3), torch.arange(scenes)
-    )
-    cpu = torch.device("cpu")
-    devices.forget_peak(cpu)
-    before = devices.held_memory(cpu)
+    ).to(where)
+    devices.forget_peak(where)
+    before = devices.held_memory(where)
     seconds = []
     for _ in range(repeats):
         torch.manual_seed(1)
@@ -54,10 +57,11 @@ def step(checkpoint: bool, scenes: int, rays: int, samples: int, repeats: int) -
         code = encoder(signal, family, render, mse)
         loss = reconstruction_loss(code, signal, family, render, mse).mean()
         loss.backward()
+        devices.synchronize(where)
         seconds.append(time.perf_counter() - began)
-    slope = torch.stack([p.grad.double().norm() for p in family.parameters()]).norm()
+    slope = torch.stack([p.grad.cpu().double().norm() for p in family.parameters()]).norm()
     return {
-        "peak_bytes": devices.peak_memory(cpu) - before,
+        "peak_bytes": devices.peak_memory(where) - before,
         "seconds": statistics.median(seconds),
         "loss": float(loss.detach()),
         "gradient": float(slope),

@@ -8,6 +8,7 @@ from torch import nn
 
 from fieldloom.conditioners import Film, FlatWeights, Mixture, Shared, Shift
 from fieldloom.encoders import Cavia
+from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Fourier, FourierMlp, Siren
 from fieldloom.metrics.losses import mse
@@ -91,6 +92,33 @@ def test_a_mixture_of_one_is_the_siren():
     shared.conditioner.base.load_state_dict(mixture.conditioner.basis.state_dict())
     x, zero = coords(), mixture.conditioner.origin(3)
     torch.testing.assert_close(mixture(x, zero), shared(x, shared.conditioner.origin(3)))
+
+
+def test_the_gain_gives_the_mean_of_the_bases_the_spread_of_a_siren():
+    """The std of a mean of M draws is that of one over sqrt(M); by the gain it is that of one."""
+    siren = Siren(2, 3, width=64, depth=3)
+    make = lambda **own: Mixture(
+        siren.slots, 25, 5, generator=torch.Generator().manual_seed(0), **own
+    )
+    released, scaled = make(), make(gain="sqrt")
+    for name, slot in (("1.weight", siren.slots["1.weight"]), ("1.bias", siren.slots["1.bias"])):
+        one = slot.init(torch.Generator().manual_seed(1)).std()
+        mean = lambda mixture, name=name: mixture(mixture.origin(1))[name].detach().std()
+        assert mean(scaled) == pytest.approx(float(one), rel=0.03 if name == "1.weight" else 0.3)
+        assert mean(released) == pytest.approx(float(mean(scaled)) / 5, rel=1e-5)
+        assert torch.equal(scaled.basis[name], released.basis[name] * 5)
+        assert torch.equal(make(gain=5.0).basis[name], scaled.basis[name])
+    assert torch.equal(scaled.project.weight, released.project.weight)
+    one = Mixture(siren.slots, 1, 5, gain="sqrt", generator=torch.Generator().manual_seed(0))
+    plain = Mixture(siren.slots, 1, 5, generator=torch.Generator().manual_seed(0))
+    for name, own in one.state_dict().items():
+        assert torch.equal(own, plain.state_dict()[name])
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_gain_out_of_range_is_refused(gain):
+    with pytest.raises(InputError, match="gain"):
+        Mixture(Siren(2, 3, width=4, depth=3).slots, gain=gain)
 
 
 @pytest.mark.parametrize("coefficients", ["latent", "latent-shared", "layer", "shared"])

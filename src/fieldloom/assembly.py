@@ -103,7 +103,8 @@ def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) 
     return recipes.resolve(recipe, overrides)
 
 
-PLAIN: Mapping[str, Any] = {"seed": int, "format": int, "loss": str, "recipe": str, "paper": str}
+PLAIN: Mapping[str, Any] = {"seed": int, "format": int, "loss": str, "recipe": str, "paper": str,
+                               "kernels": str}  # fmt: skip
 """Keys of a recipe that are no tables, with their types."""
 
 SETTINGS: Mapping[str, Any] = {"train": Stage, "evaluate": Evaluation}

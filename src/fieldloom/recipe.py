@@ -30,7 +30,7 @@ FORMAT = 3
 SECTIONS = {
     "format", "paper", "recipe", "seed", "source", "modality", "renderer", "loss", "field",
     "conditioner", "encoder", "objective", "prior", "train", "evaluate", "expected", "dead",
-    "known",
+    "known", "kernels",
 }  # fmt: skip
 STAGES = ("field", "codec", "prior")
 
@@ -286,6 +286,8 @@ def validate(recipe: Recipe) -> None:
         if section not in SECTIONS:
             raise unknown("section of the recipe", str(section), SECTIONS)
     _check_whole("seed", recipe.get("seed", 0))
+    if recipe.get("kernels", "auto") not in ("auto", "plain"):
+        raise unknown("choice of kernels", quote(recipe["kernels"]), ("auto", "plain"))
     for section in ("train", "evaluate", "expected", "known"):
         if not isinstance(recipe.get(section, {}), Mapping):
             raise InputError(f"{section} = {quote(recipe[section])} is not right: it is a table.")

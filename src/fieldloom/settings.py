@@ -12,7 +12,8 @@ from fieldloom.metrics.features import DETECTORS
 from fieldloom.recipe import STAGES, Recipe
 from fieldloom.registry import build
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+Execution = Literal["auto", "eager", "captured", "compiled"]
 Schedule = Literal["cosine", "constant", "step"]
 SCHEDULES: Mapping[Schedule, str] = {
     "cosine": "Half a cosine, from the whole rate to 0 over the steps.",
@@ -36,7 +37,11 @@ class Stage:
                weights that become the result; 0: weights are not averaged.
     points:    random points of each signal that a step sees; None: all. together: the same points
                of every signal of a batch.
-    precision: of the forward pass. micro: signals of a micro-batch; None: by the machine's cache.
+    precision: of matrix products: ``float32``; ``tf32``, whose inputs CUDA rounds to 10 bits of
+               mantissa (elsewhere it is the same as float32); ``bfloat16``, by autocast.
+    execution: how a step runs: ``eager``; ``captured``, its kernels launched at once as a CUDA
+               graph; ``compiled``, by inductor; ``auto``: captured where that is possible.
+    micro:     signals of a micro-batch; None: by the machine's cache.
     partial:   whether every epoch ends with its remainder as a smaller batch, as in much released
                code; otherwise batches run across the ends of epochs.
     save_every, log_every: steps between checkpoints, and between lines of the log.
@@ -55,6 +60,7 @@ class Stage:
     points: int | None = None
     together: bool = False
     precision: Precision = "float32"
+    execution: Execution = "auto"
     micro: int | None = None
     partial: bool = False
     save_every: int = 1000
@@ -168,6 +174,7 @@ class Settings:
               names: of the classes; filter: how images were resized.
     title:    the recipe's and the variant's name; paper: the publication that it reproduces.
     expected: published metrics; dead: unused parameters of the released code.
+    kernels:  ``auto``: fields compute by what their device has; ``plain``: by torch's operations.
     """
 
     seed: int = 0
@@ -183,6 +190,7 @@ class Settings:
     paper: str | None = None
     expected: Mapping[str, Any] = field(default_factory=dict)
     dead: Mapping[str, int] = field(default_factory=dict)
+    kernels: str = "auto"
 
     @property
     def field_stage(self) -> Stage:
@@ -212,4 +220,5 @@ def parse_settings(recipe: Recipe) -> Settings:
         paper=recipe.get("paper"),
         expected=recipe.get("expected", {}),
         dead=recipe.get("dead", {}),
+        kernels=recipe.get("kernels", "auto"),
     )

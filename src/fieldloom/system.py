@@ -28,11 +28,13 @@ from fieldloom.encoders.encoder import check_codes
 from fieldloom.encoders.refinement import What, check_refinement, refine_batches
 from fieldloom.errors import InputError, escape_bytes, quote, shorten, unknown
 from fieldloom.family import Family
+from fieldloom.fields import HasKernels
 from fieldloom.geometry.mesh import Mesh
 from fieldloom.interpolation import interpolate_codes
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Modality
 from fieldloom.modalities.modality import Extent, Resolution
+from fieldloom.nn.kernels import KernelsOf
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import Gaussian, Prior
 from fieldloom.recipe import Recipe
@@ -144,6 +146,16 @@ class System(nn.Module):
                 raise
             asked = ", ".join(map(quote, (*given, *named.values())))
             raise InputError(f"the system cannot be moved to {asked}: {why}.") from error
+
+    def use(self, kernels: KernelsOf) -> System:
+        """The system, whose field computes by what a device has: ``engine.device.kernels``.
+
+        The field asks at each call, so that the system may be moved. Nothing changes where the
+        recipe says ``kernels = "plain"``.
+        """
+        if self.settings.kernels == "auto" and isinstance(self.family.field, HasKernels):
+            self.family.field.kernels = kernels
+        return self
 
     # -- data <-> codes
 

@@ -70,7 +70,7 @@ def train(
         if resume and run.has_model:
             system = run.read_system(device, permit)
         else:
-            system = assemble(resolved, permit).to(where)
+            system = assemble(resolved, permit).use(devices.kernels).to(where)
         system.recipe = system.stored_recipe = resolved
         if resume:
             system.stored_recipe = run.stored_recipe | {"source": resolved["source"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -18,6 +19,9 @@ from fieldloom.types import Code, Weights, layer_of
 APART = 1 << 20
 """Numbers in all bases from which mixing without gradients is worth a thread for each layer."""
 
+LARGEST = 1e6
+"""The largest gain: weights must still be float32s."""
+
 
 class Mixture(Conditioner):
     """W_i = sum_m alpha[m, i] W_{m, i}, and the same for biases (arXiv:2310.19464, eq. 3).
@@ -30,7 +34,11 @@ class Mixture(Conditioner):
         ``layer``          the code is alpha, one token per layer; code (layers, M)
         ``shared``         the code is alpha, for all layers; code (1, M)
 
-    c starts at 1/M, so that z = 0 is the mean of the bases; P starts as in torch.nn.Linear.
+    gain: factor of the bases' initial draws. 1 is as released: the mean of M draws is sqrt(M) times
+        smaller than a draw. ``sqrt`` is sqrt(M): the mean has the spread of the field's own draw.
+
+    c starts at 1/M, so that z = 0 is the mean of the bases; P starts as in torch.nn.Linear. Raises
+    InputError for sizes below 1, and a gain that is not above 0.
     """
 
     def __init__(
@@ -40,16 +48,23 @@ class Mixture(Conditioner):
         width: int = 64,
         coefficients: Literal["latent", "latent-shared", "layer", "shared"] = "latent",
         only: str = "*",
+        gain: float | Literal["sqrt"] = 1.0,
         generator: Generator | None = None,
     ) -> None:
         if experts < 1 or width < 1:
             raise InputError(f"mixture: experts = {experts}, width = {width}: at least 1 each.")
+        factor = math.sqrt(experts) if gain == "sqrt" else gain
+        if not 0 < factor <= LARGEST:
+            raise InputError(f"mixture: gain = {gain}: above 0, at most {LARGEST:g}, or sqrt.")
         chosen = match_layer_slots(slots, only)
         super().__init__(slots, skip=frozenset(chosen), generator=generator)
         memory.require(experts * memory.bytes_of(slots[name].shape for name in chosen))
         self.experts, self.coefficients, self.chosen = experts, coefficients, chosen
         self.basis = Tensors(
-            {n: torch.stack([slots[n].init(generator) for _ in range(experts)]) for n in chosen}
+            {
+                n: torch.stack([slots[n].init(generator) for _ in range(experts)]).mul_(factor)
+                for n in chosen
+            }
         )
         layers = list(dict.fromkeys(layer_of(name) for name in chosen))
         one = coefficients in ("shared", "latent-shared")

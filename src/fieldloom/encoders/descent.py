@@ -73,6 +73,7 @@ class Cavia(Encoder):
         self.clamp, self.noise, self.batch, self.relative = clamp, noise, batch, relative
         self.independent = reduction == "signal"
         self.checkpoint = checkpoint
+        self.capturable = not checkpoint  # which reads the generator's state
         self.rates: nn.Parameter | None = None
         if rates == "learned":
             first = torch.empty(code_shape[1]).uniform_(0.005, 0.1, generator=generator)
@@ -123,6 +124,8 @@ class AutoDecode(Encoder):
     The table is the optimizer group ``codes``, whose gradient the loop multiplies by the batch
     size.
     """
+
+    capturable = True
 
     def __init__(
         self,

@@ -38,12 +38,15 @@ class Encoder(nn.Module):
     * ``independent``: whether a signal's code depends on that signal alone. Where it is False, the
       codes of a batch depend on one another, so that a batch is never cut into micro-batches.
     * ``reads_grid``: whether it needs whole grids; other encoders take any points of a signal.
+    * ``capturable``: whether a step of training can be recorded and repeated, as ``Objective``
+      means it.
     * ``splits_batches``: whether it takes a batch of any size and splits it into stacks itself.
     """
 
     independent = True
     reads_grid = False
     splits_batches = False
+    capturable = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -117,6 +120,8 @@ def check_codes(encoder: nn.Module, code: Tensor, signal: Signal, family: Family
 
 class Nothing(Encoder):
     """The code of every signal is the conditioner's origin; for families without a code, too."""
+
+    capturable = True
 
     def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         return family.conditioner.origin(len(signal))

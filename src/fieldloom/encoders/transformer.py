@@ -43,6 +43,7 @@ class Transformer(Encoder):
     """
 
     reads_grid = True
+    capturable = True
 
     def __init__(
         self,

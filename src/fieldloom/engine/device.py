@@ -7,15 +7,20 @@ import os
 import platform
 import resource
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from fieldloom.errors import InputError
 from fieldloom.memory import total_memory
+from fieldloom.nn.kernels import PLAIN, Kernels
+from fieldloom.nn.kernels.proof import Device
+from fieldloom.progress import announce
 from fieldloom.settings import Precision
 
 
@@ -31,10 +36,134 @@ def pick(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    if precision == "float32":
+def autocast(
+    device: torch.device, precision: Precision, reuse: bool = True
+) -> AbstractContextManager[Any]:
+    """A context for a forward pass of this precision.
+
+    reuse: whether a weight is rounded once for all its uses; a graph must round it each time.
+    """
+    if precision != "bfloat16":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=reuse)
+
+
+@contextmanager
+def matmul_precision(device: torch.device, precision: Precision) -> Iterator[None]:
+    """A context for forward and backward passes: whether float32 products are rounded to TF32.
+
+    Only CUDA has TF32. There ``float32`` means what it says for convolutions, too, which torch
+    would round to TF32.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def fuses_optimizers(device: torch.device) -> bool:
+    """Whether an optimizer should update all weights in one kernel. On a CPU that rounds apart."""
+    return device.type == "cuda"
+
+
+@runtime_checkable
+class Graph(Protocol):
+    """Kernels that were captured, on the memory that they were captured on."""
+
+    def replay(self) -> None: ...
+
+
+def can_capture(device: torch.device) -> bool:
+    """Whether the kernels of a step can be captured, and launched together."""
+    return device.type == "cuda"
+
+
+WARM_UPS = 2
+"""Libraries must not set themselves up within a capture; two runs also show what changes."""
+
+
+def capture(
+    device: torch.device, run: Callable[[], list[torch.Tensor]]
+) -> tuple[Graph, list[torch.Tensor]]:
+    """The kernels of ``run`` as a CUDA graph, and its results, which each replay writes anew.
+
+    Before they are captured it runs WARM_UPS times, with other random numbers each time.
+
+    Graphs share the memory of what is computed on the way, so that the results of one must be used
+    up before another one is replayed. Random numbers come from torch's default generator: a replay
+    hands its seed and offset at that time to the kernels (CUDAGeneratorState::replay_prologue), so
+    that after the same ``torch.manual_seed`` they draw what they would draw without a graph.
+
+    Raises RuntimeError where the kernels cannot be captured.
+    """
+    with torch.cuda.device(device):
+        stream = _capture_stream(device)
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                run()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # the thread that reads ahead pins memory meanwhile, which the default mode would not allow
+        mode = "thread_local"
+        with torch.cuda.graph(graph, _graph_pool(device), stream, capture_error_mode=mode):
+            made = run()
+        return graph, made
+
+
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all captures of a device: graphs that share memory need the same."""
+    return torch.cuda.Stream(device)
+
+
+@cache
+def _graph_pool(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.graph_pool_handle()
+
+
+def kernels(device: torch.device) -> Kernels:
+    """What fields compute by on a device: Triton's kernels on a GPU, or else torch's operations.
+
+    A step that is compiled has torch's, which the compiler fuses itself.
+    """
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return PLAIN
+    return _triton_kernels(device)
+
+
+OLDEST_TRITON = (3, 3)
+"""Triton 3.2, of torch 2.6, aborts the process where it compiles gradients in bfloat16."""
+
+
+@cache
+def _triton_kernels(device: torch.device) -> Kernels:
+    try:
+        import triton
+    except ImportError:
+        announce(f"{device}: fields have no kernels of their own here, since triton is missing.")
+        return PLAIN
+    number = triton.__version__
+    if tuple(int(part) for part in number.split(".")[:2]) < OLDEST_TRITON:
+        announce(f"{device}: fields have no kernels of their own with triton {number}: 3.3 has.")
+        return PLAIN
+    from fieldloom.nn.kernels.fused import fused_kernels
+
+    return fused_kernels(
+        Device(
+            here=lambda x: torch.cuda.device(x.device),
+            capturing=torch.cuda.is_current_stream_capturing,
+            precision=lambda: "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+        )
+    )
 
 
 MICRO_BYTES = 4 << 20

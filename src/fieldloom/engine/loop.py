@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fieldloom import stopping
-from fieldloom.engine.device import autocast, reads_at_once
+from fieldloom.engine.device import reads_at_once
+from fieldloom.engine.execution import Execution
 from fieldloom.engine.feed import Feed, feed_steps, fetch_step
 from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
@@ -77,6 +79,8 @@ class Training:
             player: [self._group(name, ps) for name, ps in groups.items() if ps]
             for player, groups in objective.players.items()
         }
+        first = next(iter(objective.parameters()), torch.zeros(0))
+        self.execution = Execution(objective, stage, first.device)
         used = {group.name for groups in self.players.values() for group in groups}
         for name in stage.groups:
             if name not in used:
@@ -126,14 +130,14 @@ class Training:
             for micro_step, first in enumerate(range(0, len(batch), micro)):
                 if micro_step < done:
                     continue
-                seed_everything(seed, self.tag, self.step, number + 1, micro_step + 1)
+                key = seed, self.tag, self.step, number + 1, micro_step + 1
                 micro_batch = batch.part(slice(first, first + micro))
                 fraction = len(micro_batch) / len(batch)
-                pausable = self._pausable(number, micro_step, micro, parameters, totals)
-                with autocast(device, self.stage.precision), pausable:
-                    loss, numbers = self.objective.loss(player, micro_batch)
-                (loss * fraction).backward(inputs=parameters)
-                for name, value in {**numbers, "objective": loss.detach()}.items():
+                with self._pausable(number, micro_step, micro, parameters, totals):
+                    loss, numbers = self.execution.differentiate(
+                        player, micro_batch, fraction, parameters, partial(seed_everything, *key)
+                    )
+                for name, value in {**numbers, "objective": loss}.items():
                     totals[name] = totals.get(name, 0) + value * fraction
             norm = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
             self.unread.append(Unread(self.step, player, totals["objective"], norm))
@@ -221,10 +225,11 @@ class Training:
 
         The small decay of the first steps lets the average forget the initial weights soon.
         """
-        decay = min(self.stage.ema, (2 + self.step) / (11 + self.step))
-        for name, parameter in self.objective.named_parameters():
-            if name in self.averaged:
-                self.averaged[name].lerp_(parameter, 1 - decay)
+        if self.averaged:
+            decay = min(self.stage.ema, (2 + self.step) / (11 + self.step))
+            weights = dict(self.objective.named_parameters())
+            now = [weights[name] for name in self.averaged]
+            torch._foreach_lerp_(list(self.averaged.values()), now, 1 - decay)
 
     @torch.no_grad()
     def finish(self) -> None:

@@ -175,7 +175,7 @@ class Run:
         system.stored_recipe = self.stored_recipe | {
             "source": recipe.get("source", {})
         }  # where data lie now
-        return system.to(devices.pick(device))
+        return system.use(devices.kernels).to(devices.pick(device))
 
     def _check(self, held: Held, names: Sequence[str], path: Path) -> None:
         """Raise InputError for a file that something else made than this run's recipe."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fieldloom.engine.device import fuses_optimizers
 from fieldloom.errors import InputError
 from fieldloom.settings import Stage
 
@@ -29,6 +30,11 @@ def _check(rate: float, *decays: float, **others: float) -> None:
             raise InputError(f"optimizer: {name} = {value:g}: from 0 to {LARGEST:g}.")
 
 
+def fused(parameters: list[nn.Parameter]) -> bool | None:
+    """Whether one kernel updates all of them: where it does not, torch chooses."""
+    return fuses_optimizers(parameters[0].device) or None
+
+
 def adamw(
     parameters: list[nn.Parameter],
     rate: float = 1e-3,
@@ -38,7 +44,7 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """Adam with weight decay that is not part of the gradient (arXiv:1711.05101)."""
     _check(rate, *betas, eps=eps, weight_decay=weight_decay)
-    return torch.optim.AdamW(parameters, rate, betas, eps, weight_decay)
+    return torch.optim.AdamW(parameters, rate, betas, eps, weight_decay, fused=fused(parameters))
 
 
 def adam(
@@ -49,7 +55,7 @@ def adam(
 ) -> torch.optim.Optimizer:
     """Adam (arXiv:1412.6980)."""
     _check(rate, *betas, eps=eps)
-    return torch.optim.Adam(parameters, rate, betas, eps)
+    return torch.optim.Adam(parameters, rate, betas, eps, fused=fused(parameters))
 
 
 def sgd(
@@ -57,7 +63,7 @@ def sgd(
 ) -> torch.optim.Optimizer:
     """Gradient descent, with or without momentum."""
     _check(rate, momentum)
-    return torch.optim.SGD(parameters, rate, momentum)
+    return torch.optim.SGD(parameters, rate, momentum, fused=fused(parameters))
 
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {

@@ -113,7 +113,8 @@ def cost_row(
         system = assemble_without_data(recipe, permit=permit)
         found = {metric.name: metric.value for metric in count_metrics(system)}
     if timed:  # a table of codes is no part of decoding
-        found |= _time_decoding(assemble_without_data(recipe, 1, permit).to(devices.pick(device)))
+        system = assemble_without_data(recipe, 1, permit).use(devices.kernels)
+        found |= _time_decoding(system.to(devices.pick(device)))
     published = system.settings.expected
     columns: dict[str, Any] = {
         key: {"ours": found.get(key), "published": published.get(key)} for key in COLUMNS

@@ -3,7 +3,7 @@
 from fieldloom.fields.arrangements import ARRANGEMENTS
 from fieldloom.fields.encodings import Embedding, Fourier
 from fieldloom.fields.experts import Experts, Head, Tiling
-from fieldloom.fields.field import Field
+from fieldloom.fields.field import Field, HasKernels
 from fieldloom.fields.local import Local
 from fieldloom.fields.mlp import FourierMlp, Siren
 
@@ -17,6 +17,7 @@ __all__ = [
     "Field",
     "Fourier",
     "FourierMlp",
+    "HasKernels",
     "Head",
     "Local",
     "Siren",

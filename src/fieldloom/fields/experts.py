@@ -15,7 +15,9 @@ from fieldloom import memory
 from fieldloom.errors import InputError, unknown
 from fieldloom.fields.arrangements import HIERARCHY, Arrangement, Tiles, positions
 from fieldloom.fields.encodings import OCTAVES, Encoding, Fourier
-from fieldloom.nn.dispatch import Assignment, Dispatch, dispatch
+from fieldloom.nn.dispatch import Assignment, Dispatch, Groups, dispatch
+from fieldloom.nn.kernels import KernelsOf, plain
+from fieldloom.nn.kernels.grouped import grouped_linear
 from fieldloom.nn.layers import (
     Init,
     activation_of,
@@ -105,6 +107,8 @@ class Experts:
     head:     the output head: the last layer, or a radiance head.
     init:     of weights, as in ``fourier-mlp``; the output layers start as ``torch``.
     """
+
+    kernels: KernelsOf = staticmethod(plain)
 
     def __init__(
         self,
@@ -240,7 +244,11 @@ class Experts:
                     own = range(len(weight))
                     table = [[b * count + t for b in own for t in row] for row in table]
                 blend = (table, order.gather(fractions).to(h.dtype))
-            y = tiled_linear(h, order.segments, matrices, shared, blend)
+            if isinstance(order.segments, Groups):  # an accelerator: nothing is read from there
+                grouped = self.kernels(h.device).grouped
+                y = grouped_linear(h, order.segments, matrices, shared, blend, grouped)
+            else:
+                y = tiled_linear(h, order.segments, matrices, shared, blend)
         if shared is not None:
             return y
         if order.contiguous:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+from fieldloom.nn.kernels import KernelsOf
 from fieldloom.types import Coords, Slot, Values, Weights
 
 
@@ -19,3 +20,10 @@ class Field(Protocol):
     slots: Mapping[str, Slot]
 
     def __call__(self, coords: Coords, weights: Weights) -> Values: ...
+
+
+@runtime_checkable
+class HasKernels(Protocol):
+    """A field that computes by what its device has: ``kernels`` is asked at each call."""
+
+    kernels: KernelsOf

@@ -13,8 +13,8 @@ from torch import Tensor
 from fieldloom import memory
 from fieldloom.errors import InputError
 from fieldloom.fields.encodings import Encoding, Fourier
-from fieldloom.nn.layers import Init, activation_of, bias_slot, bound, linear, sine, uniform
-from fieldloom.nn.sirens import evaluate_siren
+from fieldloom.nn.kernels import KernelsOf, plain
+from fieldloom.nn.layers import Init, activation_of, bias_slot, bound, linear, uniform
 from fieldloom.types import Coords, Slot, Values, Weights
 
 
@@ -40,6 +40,8 @@ class Siren:
     Source of the layer: arXiv:2006.09661, eq. 1; arXiv:2310.19464, eq. 3.
     """
 
+    kernels: KernelsOf = staticmethod(plain)
+
     def __init__(
         self,
         coord_dim: int,
@@ -54,7 +56,6 @@ class Siren:
     ) -> None:
         check_shape(width, depth)
         self.output, self.offset, self.depth = output, offset, depth
-        self.bounded = output == "sine"
         self.frequencies = frequency if isinstance(frequency, tuple) else (frequency,) * depth
         if len(self.frequencies) != depth or min(self.frequencies) <= 0:
             raise InputError(
@@ -68,26 +69,21 @@ class Siren:
             self.slots[f"{i}.bias"] = bias_slot(a, b, bias)
 
     def __call__(self, coords: Coords, weights: Weights) -> Values:
-        if self._is_one_function(coords, weights) and not torch.is_grad_enabled():
-            h = evaluate_siren(coords, self._layers(weights), self.frequencies, self.bounded)
-            return h + self.offset if self.offset else h
-        h = coords
-        for i, w0 in enumerate(self.frequencies):
-            weight, bias = weights[f"{i}.weight"], weights[f"{i}.bias"]
-            if i < self.depth - 1 or self.output == "sine":
-                # w0 (W h + b), folded into the small tensors rather than the large one
-                h = sine(linear(h, w0 * weight, w0 * bias))
-            else:
-                h = linear(h, weight, bias)
+        kernels = self.kernels(coords.device)
+        layers = [(weights[f"{i}.weight"], weights[f"{i}.bias"]) for i in range(self.depth)]
+        bounded = self.output == "sine"
+        h = None
+        if not torch.is_grad_enabled():
+            h = kernels.siren(coords, layers, self.frequencies, bounded)
+        if h is None:
+            h = coords
+            for i, (w0, (weight, bias)) in enumerate(zip(self.frequencies, layers, strict=True)):
+                if i < self.depth - 1 or bounded:
+                    # w0 (W h + b), folded into the small tensors rather than the large one
+                    h = kernels.sine_layer(h, w0 * weight, w0 * bias)
+                else:
+                    h = linear(h, weight, bias)
         return h + self.offset if self.offset else h
-
-    def _layers(self, weights: Weights) -> list[tuple[Tensor, Tensor]]:
-        return [(weights[f"{i}.weight"], weights[f"{i}.bias"]) for i in range(self.depth)]
-
-    def _is_one_function(self, coords: Tensor, weights: Weights) -> bool:
-        """Whether it is one, in one type of numbers, on a CPU: what ``evaluate_siren`` takes."""
-        alike = all(len(w) == 1 and w.dtype == coords.dtype for w in weights.values())
-        return coords.is_cpu and len(coords) == 1 and alike
 
 
 class FourierMlp:

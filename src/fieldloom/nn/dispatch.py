@@ -31,6 +31,62 @@ class Segments(NamedTuple):
     bounds: tuple[Bounds, ...]
 
 
+class Blocks(NamedTuple):
+    """Blocks of rows of one group each; the last ones may be empty.
+
+    group, first, last: (blocks,) of each its group, first row, and last row (exclusive) of its
+                        group. begin: (groups,) the first block of each group.
+    """
+
+    group: Tensor
+    first: Tensor
+    last: Tensor
+    begin: Tensor
+
+
+class Groups:
+    """How a layer reads its rows on an accelerator, where reading a number would wait.
+
+    permutation: (n,), the input row of each output row; None: the identity.
+    ends:        (groups,) the last row (exclusive) of each; groups may be empty.
+    """
+
+    def __init__(self, permutation: Tensor | None, ends: Tensor, n: int) -> None:
+        self.permutation, self.ends, self.n, self.count = permutation, ends, n, len(ends)
+        self._blocks: dict[int, Blocks] = {}
+        self._inverse: Tensor | None = None
+
+    def read(self, x: Tensor) -> Tensor:
+        """Rows (n, ...) before sorting -> sorted."""
+        return x if self.permutation is None else x.index_select(0, self.permutation)
+
+    def write(self, y: Tensor) -> Tensor:
+        """Rows (n, ...) sorted -> as before sorting."""
+        if self.permutation is None:
+            return y
+        if self._inverse is None:
+            self._inverse = invert(self.permutation)
+        return y.index_select(0, self._inverse)
+
+    @property
+    def starts(self) -> Tensor:
+        """The first row of each group: (groups,)."""
+        return torch.cat([self.ends.new_zeros(1), self.ends[:-1]])
+
+    def blocks(self, size: int) -> Blocks:
+        """Blocks of this many rows: at most n / size + groups, whatever the data are."""
+        if size not in self._blocks:
+            starts = self.starts
+            many = (self.ends - starts + (size - 1)) // size
+            stop = many.cumsum(0)
+            begin = stop - many
+            index = torch.arange(self.n // size + self.count, device=self.ends.device)
+            group = torch.searchsorted(stop, index, right=True).clamp(max=self.count - 1)
+            first = starts[group] + (index - begin[group]) * size
+            self._blocks[size] = Blocks(group, first, self.ends[group], begin)
+        return self._blocks[size]
+
+
 class Dispatch(NamedTuple):
     """The order of the points of a batch at a layer.
 
@@ -40,7 +96,7 @@ class Dispatch(NamedTuple):
     contiguous: whether the rows of each signal are contiguous, in the order of the signals.
     """
 
-    segments: Segments | None
+    segments: Segments | Groups | None
     source: Tensor | None
     contiguous: bool
 
@@ -76,8 +132,11 @@ def dispatch(layers: Sequence[Assignment | None], batch: int, points: int) -> li
 
     A layer that has to sort its points also sorts them by the tiles of the layers after it, as long
     as at least MIN_ROWS points share all of these tiles: the later layers then find their segments
-    without a permutation.
+    without a permutation. On an accelerator every layer is sorted by its own tiles alone, and
+    nothing is read from there.
     """
+    if any(not x.tile.is_cpu for x in layers if x is not None):
+        return _dispatch_without_reading(layers, batch, points)
     source: Tensor | None = None
     contiguous, found = True, []
     ready: dict[int, tuple[Bounds, ...]] = {}
@@ -107,6 +166,31 @@ def dispatch(layers: Sequence[Assignment | None], batch: int, points: int) -> li
     return found
 
 
+def _dispatch_without_reading(
+    layers: Sequence[Assignment | None], batch: int, points: int
+) -> list[Dispatch]:
+    source: Tensor | None = None
+    contiguous, found = True, []
+    for assignment in layers:
+        if assignment is None:
+            found.append(Dispatch(None, source, contiguous))
+            continue
+        key, total = _joint_key([assignment], batch, points)
+        if assignment.tiles == 1 and contiguous:  # a matrix for each signal
+            ends = torch.arange(1, batch + 1, device=key.device) * points
+            found.append(Dispatch(Groups(None, ends, batch * points), source, contiguous))
+            continue
+        here = key if source is None else key.index_select(0, source)
+        small = _smallest(total)
+        ordered, permutation = here.to(small).sort(stable=True)
+        tiles = torch.arange(total, dtype=small, device=key.device)
+        ends = torch.searchsorted(ordered, tiles, right=True)
+        source = permutation if source is None else source.index_select(0, permutation)
+        contiguous = assignment.own or batch == 1
+        found.append(Dispatch(Groups(permutation, ends, batch * points), source, contiguous))
+    return found
+
+
 def _layers_to_sort_together(
     layers: Sequence[Assignment | None], first: int, n: int, batch: int
 ) -> list[int]:
@@ -119,8 +203,8 @@ def _layers_to_sort_together(
         tiles = assignment.tiles
         if not found:
             own, groups = assignment.own, batch if assignment.own else 1
-        elif assignment.own != own or groups * tiles * MIN_ROWS > n or not assignment.tile.is_cpu:
-            break  # an accelerator gathers a matrix for every segment: there should be few
+        elif assignment.own != own or groups * tiles * MIN_ROWS > n:
+            break
         found.append(j)
         groups *= tiles
     return found
@@ -137,7 +221,8 @@ def _joint_key(layers: Sequence[Assignment | None], batch: int, points: int) -> 
         if key is None:
             key = assignment.tile
             if assignment.own:
-                signal = torch.arange(batch, device=key.device).repeat_interleave(points)
+                signal = torch.arange(batch, device=key.device)
+                signal = signal.unsqueeze(1).expand(batch, points).flatten()
                 key, total = signal * assignment.tiles + key, batch
         else:
             key = key * assignment.tiles + assignment.tile
@@ -147,8 +232,11 @@ def _joint_key(layers: Sequence[Assignment | None], batch: int, points: int) -> 
 
 
 def _argsort(key: Tensor, total: int) -> Tensor:
-    small = torch.uint8 if total <= 256 else torch.int32  # a shorter key is sorted faster
-    return key.to(small).sort(stable=True).indices
+    return key.to(_smallest(total)).sort(stable=True).indices
+
+
+def _smallest(total: int) -> torch.dtype:
+    return torch.uint8 if total <= 256 else torch.int32  # a shorter key is sorted faster
 
 
 def _bounds(ends: list[int], assignment: Assignment, batch: int) -> tuple[Bounds, ...]:

@@ -13,8 +13,10 @@ def evaluate_siren(
     layers: Sequence[tuple[Tensor, Tensor]],
     frequencies: Sequence[float],
     bounded: bool,
-) -> Tensor:
+) -> Tensor | None:
     """sin(w0 (W h + b)) layer after layer (arXiv:2006.09661, eq. 1), for a single function.
+
+    None for several functions, on other devices, and where layers are of several types of numbers.
 
     coords: (1, points, in). layers: the matrix (1, in, out) and the bias (1, out) of each.
     frequencies: w0 of each. bounded: whether the last layer is a sine, too. Returns (1, points,
@@ -23,6 +25,11 @@ def evaluate_siren(
     Features are rows here, and points columns: so a last row of ones can stand under each hidden
     layer, and the bias is one more column of the matrix. w0 is a factor of the product itself.
     """
+    numbers = [x for layer in layers for x in layer]
+    if not coords.is_cpu or any(len(x) != 1 or x.dtype != coords.dtype for x in (coords, *numbers)):
+        return None
+    if torch.is_autocast_enabled("cpu"):
+        return None
     hidden = [layers[i][1].shape[-1] for i in range(len(layers) - 1)]
     points, last = coords.shape[1], len(layers) - 1
     above, below = (rows_of(coords, max(hidden, default=1), points) for _ in range(2))

@@ -4,7 +4,8 @@ Source: Levels-of-Experts, Hao et al., NeurIPS 2022, equations 3 to 5.
 
 A layer has one matrix per tile; the tiles repeat over space, and a point is multiplied by the
 matrix of its tile, or by a blend of those around it. Points are sorted by their tiles, so that each
-matrix is multiplied by one segment of rows, and weights are never gathered per point.
+matrix is multiplied by one segment of rows, and weights are never gathered per point. What is here
+reads where segments end: an accelerator would wait for that, and has ``kernels.grouped``.
 """
 
 from __future__ import annotations
@@ -17,17 +18,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fieldloom.nn import dispatch
+from fieldloom.nn.constants import constant
 from fieldloom.nn.dispatch import Segments, invert
 
 
 def tile_indices(q: Tensor, tiles: Sequence[int]) -> Tensor:
     """The index of the tile that each position lies in (eq. 5): (n, d) -> (n,) int64."""
-    counts = q.new_tensor(tiles)
-    indices = torch.remainder(q.detach().floor(), counts).long()
-    return (indices * indices.new_tensor(strides(tiles))).sum(-1)
+    indices = torch.remainder(q.detach().floor(), constant(tiles, q)).long()
+    return (indices * constant(strides(tiles), indices)).sum(-1)
 
 
 def strides(tiles: Sequence[int]) -> list[int]:
@@ -95,7 +95,7 @@ def tiled_linear(
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
         fractions = None if fractions is None else fractions.to(dtype)
-    if x.is_cpu and not are_short(segments, len(x)):
+    if not are_short(segments, len(x)):
         return TiledLinear.apply(x, weight, bias, fractions, segments, table)
     return compose_tiled_linear(x, weight, bias, fractions, segments, table)
 
@@ -123,19 +123,12 @@ def compose_tiled_linear(
 def segment_matmul(rows: Tensor, segments: Segments, weight: Tensor, own: list[int]) -> Tensor:
     """Multiply each segment of rows (n, in) by its matrix: (n, out).
 
-    own: one row of the table of corner indices. Short segments become one batched product; long
-    ones are a single grouped product on an accelerator, and a loop on a CPU.
+    own: one row of the table of corner indices. Short segments become one batched product, long
+    ones a loop.
     """
     if are_short(segments, len(rows)):
         return padded_matmul(rows, segments, weight, own)
-    if rows.is_cpu or not fits_grouped_mm(rows, weight):
-        return torch.cat([rows[a:b] @ weight[own[matrix]] for a, b, matrix in segments.bounds])
-    ends = torch.tensor([b for _, b, _ in segments.bounds], dtype=torch.int32, device=rows.device)
-    taken = torch.tensor([own[matrix] for _, _, matrix in segments.bounds], device=weight.device)
-    y = F.grouped_mm(rows.contiguous(), weight.index_select(0, taken), offs=ends)
-    if y.requires_grad:
-        y.register_hook(lambda grad: grad.contiguous())  # grouped_mm refuses expanded gradients
-    return y
+    return torch.cat([rows[a:b] @ weight[own[matrix]] for a, b, matrix in segments.bounds])
 
 
 def are_short(segments: Segments, n: int) -> bool:
@@ -162,12 +155,6 @@ def padded_matmul(rows: Tensor, segments: Segments, weight: Tensor, own: list[in
     filled = rows.index_select(0, index).unflatten(0, (-1, each))
     y = torch.bmm(filled, weight.index_select(0, taken)).flatten(0, 1)
     return y.index_select(0, inside.flatten().nonzero().squeeze(1))
-
-
-def fits_grouped_mm(rows: Tensor, weight: Tensor) -> bool:
-    """Whether torch's ``grouped_mm`` takes these: no doubles, rows of multiples of 16 bytes."""
-    wide = all(n * rows.element_size() % 16 == 0 for n in weight.shape[-2:])
-    return hasattr(F, "grouped_mm") and wide and rows.dtype != torch.float64
 
 
 class TiledLinear(torch.autograd.Function):

@@ -59,9 +59,13 @@ class Objective(nn.Module):
     per_signal: names of the groups whose parameters belong to single signals (codes of a table).
         Their gradient is multiplied by the batch size, so that the step of a code does not depend
         on it.
+    capturable: whether a step is a function of the batch's tensors, weights and torch's random
+        numbers alone, so that it can be recorded once and repeated: it reads no numbers, draws from
+        no generator of its own, changes no buffer, and nothing in it depends on how often it ran.
     """
 
     independent = True
+    capturable = False
     per_signal: frozenset[str] = frozenset()
     players: Mapping[str, Groups]
 
@@ -78,7 +82,7 @@ class PriorLoss(Objective):
 
     def __init__(self, prior: Prior) -> None:
         super().__init__()
-        self.prior = prior
+        self.prior, self.capturable = prior, prior.capturable
         own = [
             (name, parameter)
             for name, parameter in prior.named_parameters()

@@ -40,6 +40,9 @@ class Reconstruction(Objective):
         self.penalties = nn.ModuleList(penalty if isinstance(penalty, tuple) else [penalty])
         self.render, self.loss_fn, self.span = render, loss_fn, span
         self.independent = encoder.independent and all(p.independent for p in self.penalties)
+        self.capturable = encoder.capturable and all(
+            getattr(p, "capturable", False) for p in self.penalties
+        )
         codes = encoder.code_parameters()
         per_signal = {id(p) for p in codes}
         trained = trainable([family, encoder, self.penalties])

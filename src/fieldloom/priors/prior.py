@@ -25,11 +25,13 @@ class Prior(nn.Module):
     learns: whether it depends on training codes; a fixed prior is the input of a generator (a GAN's
         N(0, I)).
     reads_tokens: whether the codec may return token ids.
+    capturable: whether a step of training can be recorded and repeated, as ``Objective`` means it.
     """
 
     trained = False
     learns = True
     reads_tokens = False
+    capturable = False
 
     def __init__(
         self, code_shape: tuple[int, int], classes: int = 0, codec: Codec | None = None

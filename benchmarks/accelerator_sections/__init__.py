@@ -1,0 +1,1 @@
+"""The sections of ``accelerator.py``: each a function of a ``Plan`` and its ``Parts``."""
