@@ -43,11 +43,11 @@ def evaluate_codes(
     phases of many periods meet (it would cost 10 dB there); None: the weights' own. On a CPU sums
     and what is not a product stay float32. Raises InputError where that would only be slower.
     """
-    rounded = dtype == torch.bfloat16
+    rounded = dtype == torch.bfloat16 and code.is_cpu
     with torch.inference_mode():  # here and below, since a generator may be wrapped
         weights = family.conditioner(code)
         if dtype is not None:
-            weights = cast_weights(family, weights, dtype, code.is_cpu)
+            weights = cast_weights(family, weights, None if rounded else dtype)
     size = piece_size(family, render, code.is_cpu)
     whole = coords.shape[1]
     each = max(1, math.ceil(whole / size))
@@ -67,26 +67,27 @@ def evaluate_codes(
             own = {n: w if len(w) == 1 else w[i : i + 1] for n, w in weights.items()}
             points = coords if len(coords) == 1 else coords[i : i + 1]
             pieces += [partial(piece, own, points, n * size) for n in range(each)]
-        with rounded_products() if rounded and code.is_cpu else nullcontext():
+        with rounded_products() if rounded else nullcontext():
             found = run_pieces(pieces, alone)
         with torch.inference_mode():
             values = [torch.cat(found[n : n + each], 1) for n in range(0, len(found), each)]
         yield from values
 
 
-def cast_weights(family: Family, weights: Weights, dtype: torch.dtype, cpu: bool) -> Weights:
-    """The weights in this type, but the first layer's; on a CPU these are float64, the rest stay.
+def cast_weights(family: Family, weights: Weights, dtype: torch.dtype | None) -> Weights:
+    """The weights in this type, but the first layer's.
 
-    There products are rounded as they are computed, and only those of float32.
+    None: the first layer's in float64, whose products ``rounded_products`` leaves as they are.
     """
     slots = family.field.slots
     first = layer_of(next(name for name, slot in slots.items() if slot.role == "weight"))
     cast = {}
     for name, weight in weights.items():
-        if layer_of(name) == first:
-            cast[name] = weight.double() if cpu else weight
+        if dtype is None:
+            cast[name] = weight.double() if layer_of(name) == first else weight
         else:
-            cast[name] = weight if cpu or slots[name].role == "fixed" else weight.to(dtype)
+            kept = layer_of(name) == first or slots[name].role == "fixed"
+            cast[name] = weight if kept else weight.to(dtype)
     return cast
 
 

@@ -25,9 +25,9 @@ def run_pieces(pieces: Sequence[Callable[[], Result]], apart: bool = True) -> li
     """The results of all pieces, in their order, each computed by one thread alone.
 
     As many pieces run at a time as torch has threads, without gradients (in inference mode where
-    the caller is); a piece must not call ``run_pieces``. apart: whether pieces are worth the cost
-    of other threads; otherwise the calling thread computes them, one by one, in the same way. No
-    result depends on the number of threads.
+    the caller is); pieces of a piece are computed by its thread. apart: whether pieces are worth
+    the cost of other threads; otherwise the calling thread computes them, one by one, in the same
+    way. No result depends on the number of threads.
     """
     count = min(torch.get_num_threads(), len(pieces))
     if count < 2 or not apart:

@@ -231,7 +231,8 @@ class Experts:
     ) -> Tensor:
         """One linear layer, tiled or not: rows (n, in) -> (n, out), in this layer's order."""
         weight, bias = weights[f"{i}.weight"], weights[f"{i}.bias"]
-        h = h.to(weight.dtype) if weight.dtype == torch.bfloat16 else h
+        if h.dtype != weight.dtype and not torch.is_autocast_enabled(h.device.type):
+            h = h.to(weight.dtype)  # layers may be of several types (System.evaluate)
         shared = bias[0] if len(bias) == 1 else None
         if order.segments is None:
             y = h @ weight[0] if shared is None else torch.addmm(shared, h, weight[0])

@@ -19,6 +19,8 @@ from fieldloom.nn.sirens import evaluate_siren
 Layer = tuple[Tensor, Tensor]
 """The matrix (1 | batch, in, out) and the bias (1 | batch, out) of a layer."""
 
+Siren = Callable[[Tensor, Sequence[Layer], Sequence[float], bool], Tensor | None]
+
 
 def sine_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """sin(x W + b): (batch, points, in) -> (batch, points, out)."""
