@@ -48,12 +48,14 @@ def evaluate_codes(
         weights = family.conditioner(code)
         if dtype is not None:
             weights = cast_weights(family, weights, None if rounded else dtype)
-    size = piece_size(family, render, code.is_cpu)
-    whole = coords.shape[1]
+    whole, threads = coords.shape[1], torch.get_num_threads() if code.is_cpu else 1
+    most = piece_size(family, render, code.is_cpu)
+    share = math.ceil(whole * len(code) / threads)  # few codes are cut so that no thread is idle
+    size = max(1, min(most, share), most // 8)
     each = max(1, math.ceil(whole / size))
     widest = max(slot.shape[-1] for slot in family.field.slots.values())
     alone = code.is_cpu and min(size, whole) * render.evaluations * widest >= ALONE
-    some = max(1, AT_A_TIME * torch.get_num_threads() // each) if code.is_cpu else 1
+    some = max(1, AT_A_TIME * threads // each) if code.is_cpu else 1
 
     def piece(own: Weights, points: Tensor, first: int) -> Tensor:
         with torch.inference_mode():
