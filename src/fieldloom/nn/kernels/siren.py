@@ -57,7 +57,7 @@ def forward(
 @without_autocast
 def backward(g: Tensor, x: Tensor, weight: Tensor, cosine: Tensor, of_x: bool) -> Gradients:
     gz = (g * cosine).to(weight.dtype)
-    to_weight, to_bias = x.mT @ gz, gz.sum(1)
+    to_weight, to_bias = x.mT @ gz, gz.sum(1, dtype=wide(x))
     if len(weight) == 1:
         to_weight = to_weight.sum(0, keepdim=True)
     return gz @ weight.mT if of_x else None, to_weight, to_bias
@@ -79,7 +79,7 @@ def second(
     if u_x is not None:
         t = t + u_x @ weight
     gz, dz = (g * cosine).to(weight.dtype), (-t * g * y).to(weight.dtype)
-    to_weight, to_bias = x.mT @ dz, dz.sum(1)
+    to_weight, to_bias = x.mT @ dz, dz.sum(1, dtype=wide(x))
     if u_x is not None:
         to_weight = to_weight + u_x.mT @ gz
     to_x = dz @ weight.mT + gz @ u_weight.mT if of_x else None
