@@ -45,7 +45,7 @@ def test_the_version(cli):
 
 
 HEAVY = {
-    "av", "diffusers", "h5py", "huggingface_hub", "matplotlib", "networkx", "pandas", "rich",
+    "av", "diffusers", "h5py", "huggingface_hub", "matplotlib", "networkx", "rich",
     "scipy", "skimage", "sklearn", "soundfile", "sympy", "tifffile", "transformers", "trimesh",
 }  # fmt: skip
 """Packages, torch apart, that take long to import."""
@@ -56,7 +56,7 @@ IMPORTED = {
     ("sample", "RUN", "--out", "new"): set(),
     ("interpolate", "RUN", "--out", "between"): set(),
     ("cost", "mnif:tiny"): {"rich"},
-    ("evaluate", "RUN", "--out", "report"): {"scipy"},
+    ("evaluate", "RUN", "--out", "report"): {"scipy", "skimage", "sklearn"},
 }
 """Verbs, in this order, and what each imports of these that those before it did not."""
 

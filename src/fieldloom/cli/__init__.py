@@ -37,10 +37,11 @@ app = typer.Typer(
 )
 
 
-def print_version(asked: bool) -> None:
+def print_version(asked: bool) -> bool:
     if asked:
         say(f"fieldloom {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
