@@ -149,9 +149,8 @@ def tiles(device: torch.device, small: bool) -> Iterator[Case]:
         task["untiled"] = lambda order=order: derive(
             lambda x, weight, bias: torch.addmm(bias, x, weight[0]), (x, weight, bias), order
         )
-        if order == 0:
-            task["dispatch"] = lambda: groups_of(tile)
         yield f"tiled layer, order {order}", task, once * share
+    yield "order of points by tiles", {"plain": lambda: groups_of(tile)}, Work(0)
 
 
 def groups_of(tile: Tensor) -> Groups:

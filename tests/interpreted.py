@@ -21,12 +21,13 @@ def prepare() -> None:
     torch.set_num_threads(1)
     from triton.runtime import interpreter
 
-    from fieldloom.nn.kernels import proof
+    from fieldloom.nn.kernels import proof, triton_siren
 
     def refuse(text: str) -> None:
         raise GaveWay(text)
 
     proof.announce = refuse
+    triton_siren.POINTS, triton_siren.FEW = 16, 16 * triton_siren.ROUNDS + 9  # less to interpret
     plain = interpreter.InterpreterBuilder.create_dot
 
     def dot(builder: Any, a: Any, b: Any, *rest: Any) -> Any:
