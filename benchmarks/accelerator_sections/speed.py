@@ -75,14 +75,20 @@ def run(plan: Plan, parts: Parts) -> None:
     for row in ROWS[1:]:
         measure_row(row, plan, parts, limits)
     parts.do("volume rendering", lambda: measure_rendering(plan))
+    measure_ways("eager", plan, parts)
+    if devices.can_capture(device):
+        measure_ways("captured", plan, parts)
     long = plan.size == "long"
     parts.do("kernels", lambda: kernels.measure(device, limits, 0.2 if long else 0.02, not long))
-    for execution in get_args(Execution) if long else ("eager", "captured"):
-        if execution == "captured" and not devices.can_capture(device):
-            continue
-        for precision in get_args(Precision):
-            way = partial(measure_way, ROWS[0], plan, precision, execution)
-            parts.do(f"mnif S, training, {precision}, {execution}", way)
+    if long:  # inductor takes its time
+        measure_ways("compiled", plan, parts)
+
+
+def measure_ways(execution: Execution, plan: Plan, parts: Parts) -> None:
+    """Training steps of mNIF S by one execution, in every precision."""
+    for precision in get_args(Precision):
+        way = partial(measure_way, ROWS[0], plan, precision, execution)
+        parts.do(f"mnif S, training, {precision}, {execution}", way)
 
 
 def measure_row(row: Row, plan: Plan, parts: Parts, limits: bounds.Bounds) -> None:
