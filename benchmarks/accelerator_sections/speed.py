@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -17,6 +15,7 @@ import attention
 import bounds
 import bulk
 import experts
+import kernels
 import rendering
 import torch
 from measure import in_turns
@@ -76,14 +75,20 @@ def run(plan: Plan, parts: Parts) -> None:
     for row in ROWS[1:]:
         measure_row(row, plan, parts, limits)
     parts.do("volume rendering", lambda: measure_rendering(plan))
-    if find_spec("kernels") is not None:
-        parts.do("kernels", lambda: import_module("kernels").measure(device))
-    for execution in get_args(Execution) if plan.size == "long" else ("eager", "captured"):
-        if execution == "captured" and not devices.can_capture(device):
-            continue
-        for precision in get_args(Precision):
-            way = partial(measure_way, ROWS[0], plan, precision, execution)
-            parts.do(f"mnif S, training, {precision}, {execution}", way)
+    measure_ways("eager", plan, parts)
+    if devices.can_capture(device):
+        measure_ways("captured", plan, parts)
+    long = plan.size == "long"
+    parts.do("kernels", lambda: kernels.measure(device, limits, 0.2 if long else 0.02, not long))
+    if long:  # inductor takes its time
+        measure_ways("compiled", plan, parts)
+
+
+def measure_ways(execution: Execution, plan: Plan, parts: Parts) -> None:
+    """Training steps of mNIF S by one execution, in every precision."""
+    for precision in get_args(Precision):
+        way = partial(measure_way, ROWS[0], plan, precision, execution)
+        parts.do(f"mnif S, training, {precision}, {execution}", way)
 
 
 def measure_row(row: Row, plan: Plan, parts: Parts, limits: bounds.Bounds) -> None:

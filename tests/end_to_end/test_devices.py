@@ -68,16 +68,10 @@ def test_a_device_under_autocast(start, name):
     check_same(there.result(), here, 0.05)
 
 
-SORTED = "a segment of points for each tile: where it ends is read, once for layers sorted together"
 WAITS = {
     "gem": (3, 1, "distances of signals are in float64, which this device, as MPS, has not"),
     "gem of shapes": (1, 0, "how many points of each shape are occupied"),
     "gasp of views": (0, 2, "both players' jitter is of one generator, which this device has not"),
-    "loe": (15, 12, SORTED),
-    "loe of views": (10, 8, SORTED),
-    "loe by linear blends": (33, 30, SORTED),
-    "loe as a GAN": (70, 56, SORTED),
-    "mixed experts": (105, 78, SORTED),
 }
 """How often a step may read the device and send it something, and why. All others never do."""
 

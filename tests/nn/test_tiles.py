@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from fieldloom.fields import Experts, Fourier, Head, Tiling
 from fieldloom.fields.arrangements import RandomAffine
@@ -72,10 +71,8 @@ def per_row(x, order, weight, bias, table, shares):
 
 @pytest.mark.parametrize("expanded", [False, True])
 @pytest.mark.parametrize("blend", ["nearest", "linear"])
-@pytest.mark.parametrize("way", ["processor", "accelerator"])
-def test_a_layer_row_by_row(way, blend, expanded, monkeypatch):
-    """Both orders of derivatives, of slopes that are one number too; the accelerator's way runs
-    here on the CPU, which has its operation in float32."""
+def test_a_layer_row_by_row(blend, expanded):
+    """Both orders of derivatives, of slopes that are one number too."""
     x, order, weight, bias, table, shares = layer()
     about = [x, weight, bias] + ([shares] if blend == "linear" else [])
     blended = (table, shares) if blend == "linear" else None
@@ -83,37 +80,15 @@ def test_a_layer_row_by_row(way, blend, expanded, monkeypatch):
     ours = lambda: tiled_linear(x, order, weight, bias, blended)
     theirs = lambda: per_row(x, order, weight, bias, *(blended or ones))
     found = []
-    for side, value in (("ours", ours), ("theirs", theirs)):
-        with monkeypatch.context() as patch:
-            if way == "accelerator" and side == "ours":
-                if not hasattr(F, "grouped_mm"):
-                    pytest.skip("this torch has no grouped_mm")
-                patch.setattr(torch.Tensor, "is_cpu", False)
-            y = value()
-            torch.manual_seed(3)
-            slope = torch.ones((), dtype=y.dtype).expand_as(y) if expanded else torch.randn_like(y)
-            first = torch.autograd.grad(y, about, slope, create_graph=True)
-            total = sum((g * torch.randn_like(g)).sum() for g in first)
-            found.append([y, *first, *torch.autograd.grad(total, about, materialize_grads=True)])
+    for value in (ours, theirs):
+        y = value()
+        torch.manual_seed(3)
+        slope = torch.ones((), dtype=y.dtype).expand_as(y) if expanded else torch.randn_like(y)
+        first = torch.autograd.grad(y, about, slope, create_graph=True)
+        total = sum((g * torch.randn_like(g)).sum() for g in first)
+        found.append([y, *first, *torch.autograd.grad(total, about, materialize_grads=True)])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "dtype"),
-    [(42, 8, torch.float32), (8, 3, torch.float32), (8, 8, torch.float64)],
-    ids=["inputs", "outputs", "doubles"],
-)
-def test_an_accelerator_takes_what_its_operation_does_not(inputs, outputs, dtype, monkeypatch):
-    """Rows of other than multiples of 16 bytes (42: 2 coordinates and 10 octaves), and doubles."""
-    x, order, weight, bias, table, shares = layer(inputs, outputs, dtype)
-    expected = per_row(x, order, weight, bias, table, shares)
-    monkeypatch.setattr(torch.Tensor, "is_cpu", False)
-    y = tiled_linear(x, order, weight, bias, (table, shares))
-    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
-    slopes = [torch.autograd.grad(v.square().sum(), [x, weight, shares]) for v in (y, expected)]
-    for a, b in zip(*slopes, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_second_derivatives_where_the_input_is_made_of_the_same_matrices():

@@ -137,7 +137,7 @@ def kernels(device: torch.device) -> Kernels:
     """
     if device.type != "cuda" or torch.compiler.is_compiling():
         return PLAIN
-    return _triton_kernels(device)
+    return triton_kernels(device)
 
 
 OLDEST_TRITON = (3, 3)
@@ -145,7 +145,11 @@ OLDEST_TRITON = (3, 3)
 
 
 @cache
-def _triton_kernels(device: torch.device) -> Kernels:
+def triton_kernels(device: torch.device, precision: str | None = None) -> Kernels:
+    """Triton's kernels for a GPU; torch's operations, and a sentence, where there is no Triton.
+
+    precision: of products of float32, as ``proof.Device`` has it; None: TF32 where torch allows it.
+    """
     try:
         import triton
     except ImportError:
@@ -157,11 +161,12 @@ def _triton_kernels(device: torch.device) -> Kernels:
         return PLAIN
     from fieldloom.nn.kernels.fused import fused_kernels
 
+    matmul = torch.backends.cuda.matmul
     return fused_kernels(
         Device(
             here=lambda x: torch.cuda.device(x.device),
             capturing=torch.cuda.is_current_stream_capturing,
-            precision=lambda: "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+            precision=lambda: precision or ("tf32" if matmul.allow_tf32 else "ieee"),
         )
     )
 

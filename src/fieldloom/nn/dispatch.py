@@ -176,9 +176,10 @@ def _dispatch_without_reading(
             found.append(Dispatch(None, source, contiguous))
             continue
         key, total = _joint_key([assignment], batch, points)
-        if assignment.tiles == 1 and contiguous:  # a matrix for each signal
-            ends = torch.arange(1, batch + 1, device=key.device) * points
-            found.append(Dispatch(Groups(None, ends, batch * points), source, contiguous))
+        n = batch * points
+        if assignment.tiles == 1 and contiguous:  # a matrix for each signal, or one for all
+            ends = torch.arange(1, total + 1, device=key.device) * (n // total)
+            found.append(Dispatch(Groups(None, ends, n), source, contiguous))
             continue
         here = key if source is None else key.index_select(0, source)
         small = _smallest(total)
@@ -187,7 +188,7 @@ def _dispatch_without_reading(
         ends = torch.searchsorted(ordered, tiles, right=True)
         source = permutation if source is None else source.index_select(0, permutation)
         contiguous = assignment.own or batch == 1
-        found.append(Dispatch(Groups(permutation, ends, batch * points), source, contiguous))
+        found.append(Dispatch(Groups(permutation, ends, n), source, contiguous))
     return found
 
 

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fieldloom.constants import row
 from fieldloom.nn import dispatch
-from fieldloom.nn.constants import constant
 from fieldloom.nn.dispatch import Segments, invert
 
 
 def tile_indices(q: Tensor, tiles: Sequence[int]) -> Tensor:
     """The index of the tile that each position lies in (eq. 5): (n, d) -> (n,) int64."""
-    indices = torch.remainder(q.detach().floor(), constant(tiles, q)).long()
-    return (indices * constant(strides(tiles), indices)).sum(-1)
+    indices = torch.remainder(q.detach().floor(), row(tiles, q)).long()
+    return (indices * row(strides(tiles), indices)).sum(-1)
 
 
 def strides(tiles: Sequence[int]) -> list[int]:

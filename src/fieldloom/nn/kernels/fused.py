@@ -1,4 +1,4 @@
-"""All kernels of an accelerator, by Triton: the only door to it, opened where there is one alone."""
+"""All kernels of an accelerator, by Triton; imported where there is one alone."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ The rows of a group are contiguous once they are sorted; where groups end is kno
 alone. Rows are divided into blocks of one size, each of one group, of which there are at most
 rows / size + groups: a number that does not depend on the data. Groups may be empty.
 
-torch's ``grouped_mm`` is no help here: in float32 on CUDA it copies the ends to the host, and loops.
+torch's ``grouped_mm`` is no help: in float32 on CUDA it copies the ends to the host, and loops.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fieldloom.nn.constants import constant
+from fieldloom.constants import row
 from fieldloom.nn.dispatch import Groups
 
 
@@ -83,7 +83,7 @@ BLOCKWISE = GroupedOperations(multiply, correlate)
 
 
 class Multiply(torch.autograd.Function):
-    """y_i = x_p(i) W_g(i) + b, p the order and g the group of sorted rows; or y_p(i) = x_i W_g(i)."""
+    """y_i = x_p(i) W_g(i) + b, p the order and g the group of sorted rows; y_p(i) = x_i W_g(i)."""
 
     @staticmethod
     def forward(
@@ -165,9 +165,8 @@ def grouped_linear(
     if blend is None:
         return Multiply.apply(x, weight, bias, groups, True, operations)
     y: Tensor | None = None
-    table, fractions = constant(blend[0], groups.ends), blend[1].to(x.dtype)
-    for own, fraction in zip(table, fractions.split(1, 1), strict=True):
-        matrices = weight.index_select(0, own)
+    for own, fraction in zip(blend[0], blend[1].to(x.dtype).split(1, 1), strict=True):
+        matrices = weight.index_select(0, row(own, groups.ends))
         part = Multiply.apply(x, matrices, None, groups, True, operations)
         y = part * fraction if y is None else torch.addcmul(y, part, fraction)
     assert y is not None

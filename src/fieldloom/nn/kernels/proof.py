@@ -70,7 +70,7 @@ class Proven:
                 lines = str(error).strip().splitlines() or [""]
                 why = f"it fails ({type(error).__name__}: {shorten(lines[-1])})"
             else:
-                narrow = any(x.dtype == torch.bfloat16 for x in flatten(tiny))
+                narrow = any(x.dtype == torch.bfloat16 for x in (*flatten(tiny), *own))
                 allowed = TOLERANCE["bfloat16" if narrow else precision]
                 if worst <= allowed:
                     return True

@@ -56,11 +56,11 @@ def forward(
 
 @without_autocast
 def backward(g: Tensor, x: Tensor, weight: Tensor, cosine: Tensor, of_x: bool) -> Gradients:
-    gz = (g * cosine).to(weight.dtype)
-    to_weight, to_bias = x.mT @ gz, gz.sum(1)
-    if len(weight) == 1:
-        to_weight = to_weight.sum(0, keepdim=True)
-    return gz @ weight.mT if of_x else None, to_weight, to_bias
+    dtype = wide(x)
+    gz = g.to(dtype) * cosine
+    to_bias, gz = gz.sum(1), gz.to(weight.dtype)
+    to_x = gz @ weight.mT if of_x else None
+    return to_x, of_matrix(x.mT @ gz, weight), to_bias
 
 
 @without_autocast
@@ -75,17 +75,20 @@ def second(
     cosine: Tensor,
     of_x: bool,
 ) -> tuple[Tensor, *Gradients]:
-    t = x @ u_weight + u_bias[:, None].to(x.dtype)
+    dtype = wide(x)
+    t = x.to(dtype) @ u_weight.to(dtype) + u_bias[:, None]
     if u_x is not None:
-        t = t + u_x @ weight
-    gz, dz = (g * cosine).to(weight.dtype), (-t * g * y).to(weight.dtype)
-    to_weight, to_bias = x.mT @ dz, dz.sum(1)
-    if u_x is not None:
-        to_weight = to_weight + u_x.mT @ gz
+        t = t + u_x.to(dtype) @ weight.to(dtype)
+    dz = -t * g * y
+    to_bias, dz, gz = dz.sum(1), dz.to(weight.dtype), (g.to(dtype) * cosine).to(weight.dtype)
+    to_weight = x.mT @ dz if u_x is None else x.mT @ dz + u_x.mT @ gz
     to_x = dz @ weight.mT + gz @ u_weight.mT if of_x else None
-    if len(weight) == 1:
-        to_weight = to_weight.sum(0, keepdim=True)
-    return (t * cosine).to(g.dtype), to_x, to_weight, to_bias
+    return (t * cosine).to(g.dtype), to_x, of_matrix(to_weight, weight), to_bias
+
+
+def of_matrix(each: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of a matrix from that of each signal: those that share it are added up."""
+    return each if len(weight) > 1 else each.sum(0, keepdim=True)
 
 
 def wide(x: Tensor) -> torch.dtype:

@@ -117,10 +117,14 @@ def _forward(
 @triton.jit
 def _backward(
     g_at, x_at, w_at, c_at, gx_at, gw_at, gb_at, points, inputs, outputs, x_batch, x_row, w_batch,
-    again, P: tl.constexpr, K: tl.constexpr, N: tl.constexpr, ROUNDS: tl.constexpr, NEED_X: tl.constexpr,
-    PRECISION: tl.constexpr,
+    again, P: tl.constexpr, K: tl.constexpr, N: tl.constexpr, ROUNDS: tl.constexpr,
+    NEED_X: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """gz = g c, gx = gz w^T, and this program's part of gw = x^T gz and of gb, the sum of gz."""
+    """gz = g c, gx = gz w^T, and this program's part of gw = x^T gz and of gb, the sum of gz.
+
+    ``again`` is 0: a matrix that is read in every round anew is not held in registers throughout,
+    from where thousands of its numbers would spill (compiled for sm_90: 1,837 loads, now 74).
+    """
     signal = tl.program_id(1).to(tl.int64)
     k = tl.arange(0, K)
     n = tl.arange(0, N)
@@ -196,7 +200,7 @@ def _field(
     P: tl.constexpr, K: tl.constexpr, W: tl.constexpr, N: tl.constexpr,
     SINE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """All layers at P points: what lies between input and output never leaves the program.
+    """sin(w0 (W h + b)) layer by layer at P points: hidden layers never leave the program.
 
     first: matrix and bias of the first layer; rest: those of ``hidden`` layers and of the last.
     """
