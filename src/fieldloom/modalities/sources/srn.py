@@ -38,6 +38,7 @@ def read_srn(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
+    hold_out: Limit = None,
     depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
@@ -47,7 +48,8 @@ def read_srn(
     camera-to-world) and ``intrinsics.txt``: ``f cx cy 0`` first, ``height width`` last, perhaps
     with a ``1`` below it where the poses are world-to-camera.
     views: the number of views of each object that are used, the first ones.
-    frame, suggest, depths: as of ``read_transforms``. range: the numbers that become 0 and 1.
+    frame, hold_out, suggest, depths: as of ``read_transforms``. range: the numbers that become 0
+    and 1.
     Source: arXiv:1906.01618 and the layout of its data.
     """
     root = find_path(path)
@@ -73,6 +75,7 @@ def read_srn(
         suggest=suggest,
         large=permit.large,
         given=range,
+        hold_out=hold_out,
         depths=depths,
     )
 
