@@ -160,9 +160,10 @@ def _fit_frame(
 ) -> tuple[float, ...]:
     """Centre and scale of a single scene: original = coordinates * scale + centre.
 
-    Where the scene has a box, it fills the frame by its longest side. Else the centre is the cameras' focus point, and what they see around it reaches from -1 to 1, by
-    their longer side. Where they have none, the centre is the mean of their positions, and they and
-    all that they see up to ``far`` (0: unknown) lie within 1 of it.
+    Where the scene has a box, it fills the frame by its longest side. Else the centre is the
+    cameras' focus point, and what they see around it reaches from -1 to 1, by their longer side.
+    Where they have none, the centre is the mean of their positions, and they and all that they see
+    up to ``far`` (0: unknown) lie within 1 of it.
     """
     if box is not None:
         low, high = eye.new_tensor(box)
