@@ -67,7 +67,7 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
             {"k4": 0.1},
             "r_1.png' has k4 = 0.1, which a camera that is no",
         ),
-        ({"fl_x": 40.0, "k1": -9.0}, {}, "the lens of .*r_0.png' cannot be undone"),
+        ({"fl_x": 40.0, "k1": -999.0}, {}, "the lens of .*r_0.png' cannot be undone"),
         ({"fl_x": 40.0, "is_fisheye": True}, {"p1": 0.1}, "has p1 = 0.1, which a fisheye does not"),
         ({"fl_x": 40.0, "camera_model": "EQUIRECTANGULAR"}, {}, "camera_model = EQUIRECTANGULAR: "),
         ({"fl_x": 40.0, "ftheta_p0": 0.0}, {}, "has ftheta_p0 = 0.0: undistort"),
@@ -254,7 +254,14 @@ def test_images_beside_their_file_are_found_by_their_names(tmp_path):
     path = blender(tmp_path / "b")
     for file in (tmp_path / "b" / "train").iterdir():
         file.rename(tmp_path / "b" / file.name)
-    assert torch.equal(read_transforms(FULL, path).data.tensor, expected.data.tensor)
+    source = read_transforms(FULL, path)
+    assert torch.equal(source.data.tensor, expected.data.tensor)
+    assert source.summary.taken["place"] == "4 images found by name alone"
+    path = blender(tmp_path / "c", frame={"file_path": "other/r_0"})
+    for file in (tmp_path / "c" / "train").iterdir():
+        file.rename(tmp_path / "c" / file.name)
+    with pytest.raises(InputError, match="several of which have the name of one beside it, .*r_0"):
+        read_transforms(FULL, path)
 
 
 BENT = {"fl_x": FOCAL, "k1": -0.2, "k2": 0.02, "p1": 0.01, "p2": -0.02}

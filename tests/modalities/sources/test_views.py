@@ -344,7 +344,7 @@ def test_the_objects_of_the_shared_folder_stand_where_their_meshes_do():
 
 @pytest.mark.parametrize(
     ("every", "order"),
-    [(2, [1, 3, 0, 2]), (3, [1, 2, 0, 3]), (8, [1, 2, 3, 0]), (1, [3, 0, 1, 2])],
+    [(2, [1, 3, 0, 2]), (3, [1, 2, 0, 3]), (8, [1, 2, 3, 0])],
 )
 def test_every_other_view_is_held_out_in_all_layouts(tmp_path, every, order):
     sources = [
@@ -353,14 +353,13 @@ def test_every_other_view_is_held_out_in_all_layouts(tmp_path, every, order):
         read_srn(FULL, cars(tmp_path / "b"), hold_out=every),
         SOURCES["colmap"](FULL, colmap(tmp_path / "c"), hold_out=every),
     ]
-    held = 3 if every == 1 else -(-4 // every)
+    held = -(-4 // every)
     for source in sources:
         found = source.data.cameras.c2w[0].float()
         torch.testing.assert_close(found, POSES[order], atol=2e-6, rtol=0)
         assert (source.data.tensor[0].numpy() == expected((HEIGHT, WIDTH))[order]).all()
         assert source.suggests["modality"]["held"] == held
-        words = f"{held} held out, one in {every}, since the data tell no test part"
-        assert words in source.summary.describe()
+        assert f"{held} held out, one in {every}, " in source.summary.describe()
 
 
 def test_the_test_part_of_a_file_is_held_out(tmp_path):

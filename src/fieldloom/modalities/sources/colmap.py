@@ -25,7 +25,9 @@ from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.summary import count_things
 from fieldloom.modalities.sources.views import (
+    FARTHEST,
     Background,
+    Every,
     Frame,
     Scene,
     check_any_there,
@@ -98,7 +100,7 @@ def read_colmap(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
-    hold_out: Limit = None,
+    hold_out: Every = None,
     depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
@@ -177,6 +179,7 @@ def _read_scene(root: Path, images: str | None, views: int | None) -> Scene:
     file = folder / f"points3D{suffix}"
     points = _read(file, _binary_points if binary else _text_points) if file.is_file() else []
     at = torch.tensor(points, dtype=torch.float64).reshape(-1, 3)
+    at = at[(at.abs() <= FARTHEST).all(1)]  # NaN is not
     bounds = _bounds_of_points(at, c2w, intrinsics, [one.size for one in own])
     box = _box_of_points(at) if bounds else None
     if box is not None:

@@ -18,7 +18,9 @@ from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.srn import parse_intrinsics, read_lines, read_poses
 from fieldloom.modalities.sources.transforms import PARTS, FullSize, Part
 from fieldloom.modalities.sources.views import (
+    FARTHEST,
     Background,
+    Every,
     Frame,
     NamedImage,
     Scene,
@@ -46,7 +48,7 @@ def read_nsvf(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
-    hold_out: Limit = None,
+    hold_out: Every = None,
     depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
@@ -163,9 +165,10 @@ def _read_box(table: Path) -> Box | None:
         return None
     numbers = [x for line in read_lines(table) for x in line]
     low, high = numbers[:3], numbers[3:6]
-    if len(high) < 3 or not all(a < b for a, b in zip(low, high, strict=True)):
+    right = all(-FARTHEST <= a < b <= FARTHEST for a, b in zip(low, high, strict=False))
+    if len(high) < 3 or not right:
         raise InputError(
             f"{quote_path(table)} must begin with the lowest and the highest corner of the box, x, "
-            "y, z each."
+            f"y, z each, to {FARTHEST:g} at the most."
         )
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])

@@ -18,6 +18,7 @@ from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
+    Every,
     Frame,
     NamedImage,
     Scene,
@@ -40,7 +41,7 @@ def read_srn(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
-    hold_out: Limit = None,
+    hold_out: Every = None,
     depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:

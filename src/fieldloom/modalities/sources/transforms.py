@@ -20,8 +20,10 @@ from fieldloom.modalities.sources.files import find_path, resolve_inside
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split
+from fieldloom.modalities.sources.summary import count_things
 from fieldloom.modalities.sources.views import (
     Background,
+    Every,
     Frame,
     NamedImage,
     Scene,
@@ -108,12 +110,14 @@ class PosedFile(NamedTuple):
     """A frame's image, whether it is there, and the frame's keys merged over its file's.
 
     shared: whether its focal length is that of the whole file, in pixels.
+    beside: whether the image was found beside the file, by its name alone.
     """
 
     path: Path
     exists: bool
     keys: Mapping[str, Any]
     shared: bool
+    beside: bool
 
 
 def read_transforms(
@@ -129,7 +133,7 @@ def read_transforms(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
-    hold_out: Limit = None,
+    hold_out: Every = None,
     depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
@@ -257,6 +261,14 @@ def _find_frames(root: Path, part: Part) -> Frames:
             told["masks"] = "masks not read"
     if not posed:
         raise InputError(f"{quote_path(root)} has no frames: a scene has at least one image.")
+    beside = [one.path for one in posed if one.beside]
+    if len(set(beside)) < len(beside):
+        raise InputError(
+            f"{quote_path(root)} lacks images of its frames, several of which have the name of one "
+            f"beside it, {quote_path(next(p for p in beside if beside.count(p) > 1))}."
+        )
+    if beside:
+        told["place"] = f"{count_things(len(beside), 'image')} found by name alone"
     missing = [one.path for one in posed if not one.exists]
     check_any_there(root, missing, len(posed))
     there = [one for one in posed if one.exists]
@@ -353,7 +365,8 @@ def _find_posed(file: Path, scene: TransformsFile, view: View) -> PosedFile:
     keys = scene.model_dump(exclude=whole, exclude_unset=True) | view.model_dump(exclude_unset=True)
     known = {key: value for key, value in keys.items() if value is not None}
     shared = "fl_x" not in view.model_fields_set
-    return PosedFile((there or tried)[0], bool(there), known, shared)
+    image = (there or tried)[0]
+    return PosedFile(image, bool(there), known, shared, beside=image.parent != found.parent)
 
 
 def _describe_fault(file: Path, error: ValidationError) -> str:
@@ -409,7 +422,7 @@ def _parse_camera(posed: PosedFile, image: NamedImage, large: bool) -> ParsedCam
 
 def _parse_lens(name: str, keys: Mapping[str, Any]) -> Lens | None:
     """The lens of a frame: Brown's of k1 ... k3, p1, p2, or the fisheye of k1 ... k4."""
-    other = [key for key in OTHER_LENSES if keys.get(key) not in (None, False)]
+    other = [key for key in OTHER_LENSES if key in keys and keys[key] is not False]
     model = keys.get("camera_model", "PINHOLE")
     if model not in MODELS or other:
         key = other[0] if other else "camera_model"

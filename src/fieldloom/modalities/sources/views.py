@@ -20,12 +20,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote, quote_path
@@ -73,6 +74,7 @@ from fieldloom.types import Cameras
 
 Background = Literal["white", "black"]
 Frame = Literal["cameras", "file"]
+Every = Annotated[int, Field(ge=2)] | None
 NamedImage = tuple[str, Encoded]
 """The name of an image, for messages, and its file or its bytes."""
 
@@ -140,7 +142,7 @@ def read_multiview(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
-    hold_out: Limit = None,
+    hold_out: Every = None,
     depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
@@ -225,6 +227,8 @@ def scenes_to_source(
     """
     if modality.channels != 3:
         raise InputError(f"modality.channels = {modality.channels}: posed images have 3.")
+    if any(scene.tested for scene in scenes):
+        views = None  # readers have taken the first ones of those that are not the test part
     counts = [len(scene.images) for scene in scenes]
     each, most = min(counts), max(counts)
     if (views or most) > each:
@@ -237,6 +241,13 @@ def scenes_to_source(
         check_pose(scene.c2w, names)
         _check_positions(scene.c2w[:, :3, 3], names)
         _check_intrinsics(scene, names)
+    missing = [name for scene in scenes for name in scene.missing]
+    if missing:
+        count = count_things(len(missing) + sum(counts), "view")
+        names = list_names(missing)
+        warnings.warn(
+            f"skipped {len(missing)} of {count}, whose images are missing: {names}", stacklevel=2
+        )
     single = len(scenes) == 1
     order, held, division = _hold_out(scenes, each, hold_out)
     if held and suggest and modality.held not in (0, held):
@@ -247,10 +258,8 @@ def scenes_to_source(
     scenes = [scene.select(order) for scene in scenes]
     pinholes, undistorted = _fit_pinholes(scenes)
     c2w = torch.stack([scene.c2w for scene in scenes])
-    resized = map(
-        _resize, pinholes, [scene.sizes for scene in scenes], [modality.size] * len(scenes)
-    )
-    intrinsics = torch.stack(list(resized))
+    pairs = zip(pinholes, scenes, strict=True)
+    intrinsics = torch.stack([_resize(one, scene.sizes, modality.size) for one, scene in pairs])
     bounds = [scene.bounds for scene in scenes]
     fit_frame = single and suggest and frame == "cameras" and modality.frame is None
     suggests = suggest_settings(
@@ -274,14 +283,6 @@ def scenes_to_source(
     if own is not None:
         taken["frame"] = describe_frame(own)
     taken |= describe_domain(c2w, intrinsics, modality.size, suggests["renderer"], own, depths)
-    missing = [name for scene in scenes for name in scene.missing]
-    if missing:
-        count = len(missing) + sum(counts)
-        warnings.warn(
-            f"skipped {len(missing)} of {count_things(count, 'view')}, whose images are missing: "
-            f"{list_names(missing)}",
-            stacklevel=2,
-        )
     outside = [name for scene in scenes for name in scene.outside]
     return make_source(
         data,
@@ -320,10 +321,9 @@ def _hold_out(
         return order, tested, {"held": f"{count_things(tested, 'view')} of the test part held out"}
     if each < 2:
         return order, 0, {"held": "too few views to hold any out"}
-    last = order[::every] if every > 1 else order[:-1]
+    last = order[::every]
     seen = [i for i in order if i not in last]
-    words = f"{len(last)} held out, one in {every}, since the data tell no test part"
-    return [*seen, *last], len(last), {"held": words}
+    return [*seen, *last], len(last), {"held": f"{len(last)} held out, one in {every}"}
 
 
 def _fit_pinholes(scenes: Sequence[Scene]) -> tuple[list[Tensor], dict[str, str]]:
