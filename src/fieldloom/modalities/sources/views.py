@@ -244,9 +244,9 @@ def scenes_to_source(
     missing = [name for scene in scenes for name in scene.missing]
     if missing:
         count = count_things(len(missing) + sum(counts), "view")
-        names = list_names(missing)
+        first = list_names(missing)
         warnings.warn(
-            f"skipped {len(missing)} of {count}, whose images are missing: {names}", stacklevel=2
+            f"skipped {len(missing)} of {count}, whose images are missing: {first}", stacklevel=2
         )
     single = len(scenes) == 1
     order, held, division = _hold_out(scenes, each, hold_out)
