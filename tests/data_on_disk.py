@@ -11,7 +11,7 @@ from PIL import Image
 
 from fieldloom.modalities import Grid, Views, Voxels
 from media import gradient, wave
-from posed_images import blender, cars
+from posed_images import blender, cars, colmap, nsvf
 from solids import ball
 
 COUNT = 6
@@ -145,6 +145,8 @@ KEPT: dict[str, Kept] = {
     "multiview": Kept(write_objects, VIEWS, ".npz"),
     "transforms": Kept(lambda folder: Path(blender(folder / "scene")), VIEWS),
     "srn": Kept(lambda folder: Path(cars(folder / "object")), VIEWS),
+    "nsvf": Kept(lambda folder: Path(nsvf(folder / "scene")), VIEWS),
+    "colmap": Kept(lambda folder: Path(colmap(folder / "scene")), VIEWS),
 }
 """Reader -> how its data lie on disk."""
 

@@ -33,6 +33,8 @@ READERS = {
     "multiview": partial(SOURCES["multiview"], VIEWS),
     "transforms": partial(SOURCES["transforms"], VIEWS),
     "srn": partial(SOURCES["srn"], VIEWS),
+    "nsvf": partial(SOURCES["nsvf"], VIEWS),
+    "colmap": partial(SOURCES["colmap"], VIEWS),
     "huggingface": partial(SOURCES["huggingface"], SMALL),
 }
 

@@ -261,11 +261,17 @@ def objective_of(system: System) -> Objective:
 
 
 def depths_of(recipe: recipes.Recipe) -> dict[str, float]:
-    """``near`` and ``far`` of a recipe's renderer, as far as it gives numbers that may be them."""
+    """``near`` and ``far`` of a recipe's renderer, as far as it gives numbers that may be them.
+
+    Of volume rendering also its ``scale``.
+    """
     renderer = recipe.get("renderer")
-    given = renderer if isinstance(renderer, Mapping) else {}
+    given: Mapping[str, Any] = renderer if isinstance(renderer, Mapping) else {"name": renderer}
     found = {key: given[key] for key in ("near", "far") if type(given.get(key)) in (int, float)}
-    return {key: float(value) for key, value in found.items() if 0 <= value < math.inf}
+    known = {key: float(value) for key, value in found.items() if 0 <= value < math.inf}
+    scale = given.get("scale", 1.0)
+    whole = given.get("name") == "volume" and type(scale) in (int, float) and 0 < scale < math.inf
+    return known | ({"scale": float(scale)} if whole else {})
 
 
 def open_source(

@@ -118,7 +118,7 @@ def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
         return {"name": name}
     if name == "meshes":
         return {"name": "voxel"}
-    if name in ("multiview", "transforms", "srn"):
+    if name in ("multiview", "transforms", "srn", "nsvf", "colmap"):
         return {"name": "views", "size": VIEWS}
     if name in ("folder", "packed"):
         height, width = size_of_first(path, large)

@@ -104,16 +104,23 @@ def look_at(
     return torch.cat([top, last], -2)
 
 
-def orbit(count: int, radius: float, elevation: float, up: int = 2) -> Float[Tensor, "count 4 4"]:
-    """Poses on a circle that look at the origin, at even steps, right-handed around axis ``up``.
+Up = int | tuple[float, float, float]
+"""What is upwards: an axis (0, 1, 2), or a direction."""
+
+
+def orbit(count: int, radius: float, elevation: float, up: Up = 2) -> Float[Tensor, "count 4 4"]:
+    """Poses on a circle that look at the origin, at even steps, right-handed around ``up``.
 
     elevation: degrees above the plane through the origin, between -90 and 90.
     """
-    if count < 1 or radius <= 0 or not -90 < elevation < 90 or up not in (0, 1, 2):
+    if count < 1 or radius <= 0 or not -90 < elevation < 90 or not is_up(up):
         raise InputError(
             f"orbit: count = {count}, radius = {radius}, elevation = {elevation}, up = {up}: "
-            "the first two are positive, elevation is between -90 and 90, up is 0, 1 or 2."
+            "the first two are positive, elevation is between -90 and 90, up is 0, 1 or 2, or a "
+            "direction."
         )
+    if not isinstance(up, int):
+        return _turn_upright(orbit(count, radius, elevation), up)
     angle = 2 * torch.pi * torch.arange(count, dtype=torch.float64) / count
     tilt = torch.deg2rad(torch.tensor(elevation, dtype=torch.float64))
     eye = torch.zeros(count, 3, dtype=torch.float64)
@@ -121,6 +128,21 @@ def orbit(count: int, radius: float, elevation: float, up: int = 2) -> Float[Ten
     eye[:, (up + 2) % 3] = radius * tilt.cos() * angle.sin()
     eye[:, up] = radius * tilt.sin()
     return look_at(eye, torch.zeros_like(eye), torch.eye(3, dtype=torch.float64)[up]).float()
+
+
+def is_up(up: Up) -> bool:
+    """Whether it is an axis, or a direction that has a length."""
+    return up in (0, 1, 2) if isinstance(up, int) else 0 < sum(x * x for x in up) < float("inf")
+
+
+def _turn_upright(c2w: Poses, up: tuple[float, float, float]) -> Poses:
+    """Poses turned around the origin such that what was along z is along ``up``."""
+    top = F.normalize(torch.tensor(up, dtype=torch.float64), dim=0)
+    aside = torch.eye(3, dtype=torch.float64)[int(top.abs().argmin())]
+    first = F.normalize(torch.linalg.cross(aside, top), dim=0)
+    turn = torch.eye(4, dtype=torch.float64)
+    turn[:3, :3] = torch.stack([first, torch.linalg.cross(top, first), top], 1)
+    return (turn @ c2w.double()).to(c2w)
 
 
 def enter_frame(c2w: Poses, frame: Sequence[float]) -> Poses:

@@ -11,7 +11,15 @@ from torch import Generator, Tensor
 
 from fieldloom import atomic, export
 from fieldloom.errors import InputError
-from fieldloom.geometry.cameras import enter_frame, orbit, pixel_rays, rays, resize_intrinsics
+from fieldloom.geometry.cameras import (
+    Up,
+    enter_frame,
+    is_up,
+    orbit,
+    pixel_rays,
+    rays,
+    resize_intrinsics,
+)
 from fieldloom.modalities.modality import (
     LONGEST,
     Extent,
@@ -42,7 +50,7 @@ class Views(Modality):
             signal, as a critic of images needs it. None: scattered rays.
     range:  of normalized values: ``signed`` is [-1, 1], ``unit`` [0, 1].
     radius, focal, elevation, up: of the orbit of default cameras: distance to its centre, focal
-            length over image width, degrees, the upward axis. The data suggest them.
+            length over image width, degrees, the upward axis or a direction. The data suggest them.
     orbit:  number of cameras of the orbit.
     centre: what the cameras of the orbit look at: x, y, z. None: the frame's centre, or the origin.
     frame:  where the field's coordinates stand in those of the cameras: centre x, y, z and scale,
@@ -70,16 +78,16 @@ class Views(Modality):
         radius: float = 1.5,
         focal: float = 1.25,
         elevation: float = 25.0,
-        up: int = 2,
+        up: Up = 2,
         orbit: int = 8,
         centre: tuple[float, float, float] | None = None,
         frame: tuple[float, float, float, float] | None = None,
     ) -> None:
         self.size = size if isinstance(size, tuple) else (size, size)
-        if up not in (0, 1, 2) or not -90 <= elevation <= 90 or query < 1:
+        if not is_up(up) or not -90 <= elevation <= 90 or query < 1:
             raise InputError(
                 f"modality: up = {up}, elevation = {elevation:g}, query = {query}: up is one of 0, "
-                "1, 2, the elevation from -90 to 90 degrees, and query at least 1."
+                "1, 2, or a direction, the elevation from -90 to 90 degrees, and query at least 1."
             )
         if (
             not 1 <= min(self.size) <= max(self.size) <= LONGEST

@@ -1,5 +1,6 @@
 """A scene is the same scene wherever it stands, and in any unit."""
 
+import math
 from unittest.mock import ANY
 
 import pytest
@@ -7,11 +8,24 @@ import torch
 
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import look_at, orbit, project_points
+from fieldloom.modalities.sources.cameras import find_up, share_inside
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.views import Views
 from fieldloom.renderers import Volume
-from posed_images import BALL, FOCAL, HEIGHT, PLACES, RADIUS, WIDTH, blender, cars, centroid, stand
+from posed_images import (
+    BALL,
+    FOCAL,
+    HEIGHT,
+    PLACES,
+    POSES,
+    RADIUS,
+    WIDTH,
+    blender,
+    cars,
+    centroid,
+    stand,
+)
 
 FULL = Views(size=(HEIGHT, WIDTH))
 
@@ -164,3 +178,49 @@ def test_half_of_a_files_depths_is_refused(tmp_path):
     path = blender(tmp_path / "a", table={"fl_x": FOCAL, "near": 1.0})
     with pytest.raises(InputError, match="has one of near and far: give both, or neither"):
         read_transforms(FULL, path)
+
+
+@pytest.mark.parametrize(
+    ("depths", "told"),
+    [
+        ({"near": 1.5, "far": 4.5, "scale": 1.0}, False),
+        ({"near": 0.0, "far": 40.0, "scale": 1.0}, True),
+        ({"near": 0.0, "far": 40.0, "scale": 20.0}, False),
+        ({"near": 0.0, "far": 40.0}, False),  # no volume rendering
+    ],
+)
+def test_samples_outside_the_fields_domain_are_said(tmp_path, depths, told):
+    source = read_transforms(FULL, blender(tmp_path), depths=depths)
+    line = source.summary.describe()
+    assert ("% of the samples between near and far lie within the field's domain" in line) is told
+    assert "scale" not in source.suggests["renderer"]
+
+
+def test_the_share_of_samples_in_the_domain():
+    """A camera at (0, 0, 4) of a narrow view: from depth 3 to 5 samples lie inside."""
+    pose = look_at(torch.tensor([[0.0, 0, 4]]), torch.zeros(1, 3), torch.tensor([0.0, 1, 0]))
+    narrow = torch.tensor([[4000.0, 4000, 8, 8]])
+    found = share_inside(pose, narrow, (16, 16), (0.0, 10.0), each=101)
+    assert found == pytest.approx(0.2, abs=0.01)
+    wide = torch.tensor([[2.0, 2.0, 8, 8]])  # as far as 4 aside at the depth 1
+    assert 0 < share_inside(pose, wide, (16, 16), (0.0, 10.0)) < 0.02
+
+
+def rolled(turn: torch.Tensor) -> torch.Tensor:
+    whole = torch.eye(4, dtype=torch.float64)
+    whole[:3, :3] = turn
+    return whole @ POSES.double()
+
+
+def test_what_is_upwards():
+    """By cameras that are level, however they look down; else by the mean of their upward axes."""
+    assert find_up(POSES) == 2
+    assert find_up(POSES[:2]) == 2  # whose upward axes lean aside
+    assert find_up(orbit(4, RADIUS, 10.0, up=1)) == 1
+    half = rolled(torch.diag(torch.tensor([1.0, -1, -1]).double()))
+    assert find_up(half) == pytest.approx((0, 0, -1), abs=1e-5)
+    turn = torch.linalg.qr(torch.tensor([[1.0, 2, 3], [0, 1, 4], [5, 6, 0]]).double())[0]
+    turn = turn * torch.linalg.det(turn)
+    assert find_up(rolled(turn)) == pytest.approx(tuple(turn[:, 2].tolist()), abs=2e-5)
+    alone = find_up(orbit(1, RADIUS, 60.0))
+    assert alone == pytest.approx((-math.sin(math.pi / 3), 0, 0.5), abs=1e-5)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import look_at, orbit, project_points
+from fieldloom.geometry.distortion import Lens, find_in_lens
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.sources.views import read_multiview
 from fieldloom.modalities.views import Views
@@ -63,22 +64,20 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
         ({"fl_x": "wide"}, {}, "fl_x = 'wide', which is no finite number"),
         (
             {"fl_x": 40.0, "k1": 0.0},
-            {"k2": 0.1},
-            "r_1.png' has lens distortion k2 = 0.1: undistort",
+            {"k4": 0.1},
+            "r_1.png' has k4 = 0.1, which a camera that is no",
         ),
-        ({"fl_x": 40.0, "camera_model": "OPENCV_FISHEYE"}, {}, "camera_model = OPENCV_FISHEYE"),
-        ({"fl_x": 40.0, "is_fisheye": True}, {}, "is_fisheye = True: undistort"),
+        ({"fl_x": 40.0, "k1": -999.0}, {}, "the lens of .*r_0.png' cannot be undone"),
+        ({"fl_x": 40.0, "is_fisheye": True}, {"p1": 0.1}, "has p1 = 0.1, which a fisheye does not"),
+        ({"fl_x": 40.0, "camera_model": "EQUIRECTANGULAR"}, {}, "camera_model = EQUIRECTANGULAR: "),
+        ({"fl_x": 40.0, "ftheta_p0": 0.0}, {}, "has ftheta_p0 = 0.0: undistort"),
+        ({"fl_x": 40.0, "latlong": True}, {}, "has latlong = True: undistort"),
         (
             {"fl_x": 40.0, "w": 32, "h": 32},
             {},
             "is 24 x 32 pixels, where its camera is of 32 x 32 .* the proportions must agree",
         ),
         ({"fl_x": 40.0, "near": 3, "far": 2}, {}, "near = 3, far = 2"),
-        (
-            {"fl_x": 40.0},
-            {"file_path": "gone"},
-            "lacks 1 of the files of its 4 frames; the first is .*gone",
-        ),
         ({"fl_x": 40.0}, {"file_path": 3}, "frame 1 of .* has no 'file_path'"),
         (
             {"fl_x": 40.0},
@@ -124,7 +123,10 @@ def test_files_that_are_wrong(tmp_path):
             "r_2.png' is no image that can be read",
         ),
         (lambda: picture.write_bytes(b"nothing"), "r_2.png' is no image that can be read"),
-        (picture.unlink, "lacks 1 of the files of its 4 frames; .* is .*r_2"),
+        (
+            lambda: [f.unlink() for f in (tmp_path / "train").iterdir()],
+            "lacks 4 of the files of its 4 frames; .* is .*r_0",
+        ),
     ):
         change()
         with pytest.raises(InputError, match=message):
@@ -234,3 +236,100 @@ def test_the_scene_of_the_shared_folder():
     )
     for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
         assert (centroid(view) - pixel).abs().max() < 8
+
+
+def test_missing_images_are_skipped_with_one_warning(tmp_path):
+    path = blender(tmp_path, frame={"file_path": "gone"})
+    (tmp_path / "train" / "r_3.png").unlink()
+    with pytest.warns(UserWarning, match="skipped 2 of 4 views, .* missing: gone, r_3") as found:
+        source = read_transforms(FULL, path)
+    assert len(found) == 1
+    torch.testing.assert_close(source.data.cameras.c2w[0].float(), POSES[[0, 2]])
+    assert source.summary.describe().endswith("2 files passed over: 2 missing (gone, r_3)")
+
+
+def test_images_beside_their_file_are_found_by_their_names(tmp_path):
+    """As in learnit's ShapeNet, whose names have the folder of another machine's disk."""
+    expected = read_transforms(FULL, blender(tmp_path / "a"))
+    path = blender(tmp_path / "b")
+    for file in (tmp_path / "b" / "train").iterdir():
+        file.rename(tmp_path / "b" / file.name)
+    source = read_transforms(FULL, path)
+    assert torch.equal(source.data.tensor, expected.data.tensor)
+    assert source.summary.taken["place"] == "4 images found by name alone"
+    path = blender(tmp_path / "c", frame={"file_path": "other/r_0"})
+    for file in (tmp_path / "c" / "train").iterdir():
+        file.rename(tmp_path / "c" / file.name)
+    with pytest.raises(InputError, match="several of which have the name of one beside it, .*r_0"):
+        read_transforms(FULL, path)
+
+
+BENT = {"fl_x": FOCAL, "k1": -0.2, "k2": 0.02, "p1": 0.01, "p2": -0.02}
+
+
+@pytest.mark.parametrize(
+    ("table", "frame"),
+    [
+        (BENT, {}),
+        (BENT | {"k3": 0.01}, {"k1": 0.1, "fl_x": 1.1 * FOCAL, "cx": 15.0}),
+        ({"fl_x": FOCAL, "is_fisheye": True, "k1": 0.1, "k4": 0.01}, {"fl_y": 42.0}),
+        ({"fl_x": FOCAL, "camera_model": "OPENCV_FISHEYE"}, {"k2": 0.1}),
+    ],
+)
+def test_a_known_point_lands_on_its_known_pixel_through_any_lens(tmp_path, table, frame):
+    """The pinhole cameras that are returned, and the lens's equations, lead to the same pixel."""
+    source = read_transforms(FULL, blender(tmp_path, table=table, frame=frame))
+    cameras = source.data.cameras
+    pixels, _ = project_points(BALL.double(), cameras.c2w[0], cameras.intrinsics[0].double())
+    for i, (pose, pixel, pinhole) in enumerate(
+        zip(cameras.c2w[0], pixels, cameras.intrinsics[0].double(), strict=True)
+    ):
+        own = table | (frame if i == 1 else {})
+        fisheye = own.get("is_fisheye") or own.get("camera_model") == "OPENCV_FISHEYE"
+        k1, k2, k3, k4, p1, p2 = (own.get(k, 0.0) for k in ("k1", "k2", "k3", "k4", "p1", "p2"))
+        fx = own["fl_x"]
+        place = [fx, own.get("fl_y", fx), own.get("cx", WIDTH / 2), own.get("cy", HEIGHT / 2)]
+        x, y, z = (pose[:3, :3].T @ (BALL - pose[:3, 3])).tolist()
+        x, y = x / -z, y / z
+        r = math.hypot(x, y)
+        a = math.atan(r) if fisheye else r
+        f = 1 + k1 * a**2 + k2 * a**4 + k3 * a**6 + k4 * a**8
+        f = f * a / r
+        across = x * f + 2 * p1 * x * y + p2 * (r**2 + 2 * x**2)
+        down = y * f + p1 * (r**2 + 2 * y**2) + 2 * p2 * x * y
+        seen = [place[0] * across + place[2], place[1] * down + place[3]]
+        lens = Lens((k1, k2, k3, k4), fisheye=True) if fisheye else Lens((k1, k2, k3), (p1, p2))
+        back = find_in_lens(pixel[0], pixel[1], pinhole, torch.tensor(place).double(), lens)
+        assert [float(x) for x in back] == pytest.approx(seen, abs=1e-4)
+    assert "lens distortion undone, with" in source.summary.describe()
+
+
+def test_what_a_lens_has_and_what_is_not_read_is_said(tmp_path):
+    table = {"fl_x": FOCAL, "aabb_scale": 4}
+    path = blender(tmp_path, table=table, frame={"mask_path": "m.png"})
+    line = read_transforms(FULL, path).summary.describe()
+    assert "part train, aabb_scale = 4 not used, masks not read, near" in line
+    assert "lens" not in line
+
+
+def turned(folder, orientation, transpose):
+    """A scene whose pictures are stored turned, with the EXIF orientation that undoes it."""
+    size = {"w": WIDTH, "h": HEIGHT, "fl_x": FOCAL}
+    path = blender(folder, table=size)
+    for i, picture in enumerate(PICTURES):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture.transpose(transpose).save(folder / "train" / f"r_{i}.png", exif=exif)
+    return path
+
+
+def test_exif_turns_are_made_where_the_camera_is_of_the_upright_image(tmp_path):
+    plain = read_transforms(FULL, blender(tmp_path / "plain"))
+    quarter = turned(tmp_path / "a", 6, Image.Transpose.ROTATE_90)
+    source = read_transforms(FULL, quarter)
+    assert torch.equal(source.data.tensor, plain.data.tensor)
+    assert source.summary.taken["turned"] == "4 turned by EXIF, as their cameras are"
+    half = turned(tmp_path / "b", 3, Image.Transpose.ROTATE_180)
+    source = read_transforms(FULL, half)
+    assert torch.equal(source.data.tensor, plain.data.tensor.flip((3, 4)))
+    assert source.summary.taken["turned"].startswith("4 not turned by EXIF, since cameras are of")

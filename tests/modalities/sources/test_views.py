@@ -15,6 +15,7 @@ from fieldloom.geometry.cameras import (
     project_points,
     resize_intrinsics,
 )
+from fieldloom.modalities.sources import SOURCES
 from fieldloom.modalities.sources.files import resolve_inside
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
@@ -33,6 +34,7 @@ from posed_images import (
     blender,
     cars,
     centroid,
+    colmap,
 )
 from refusals import READERS, draw, refused, tree, write
 from shared import shared
@@ -75,9 +77,6 @@ SCENES = [
     ({"frame": {"transform_matrix": [[*row[:3], "<huge>"] for row in EYE]}}, "no 'transform_mat"),
     ({"frame": {"transform_matrix": [[*row[:3], "0"] for row in EYE]}}, "no 'transform_matrix'"),
     ({"frame": {"transform_matrix": [[float("nan")] * 4] * 4}}, "no 'transform_matrix'"),
-    ({"frame": {"file_path": "x" * 5000}}, "lacks 1 of the files of its 3 frames"),
-    ({"frame": {"file_path": "a\0b"}}, "lacks 1 of the files"),
-    ({"frame": {"file_path": "\x1b[31m"}}, "lacks 1 of the files"),
     ({"frame": {"file_path": "../v0.png"}}, "names '../v0.png', which lies outside its folder"),
     ({"frame": {"file_path": "a/../../v0"}}, "which lies outside its folder"),
     ({"frame": {"file_path": ""}}, "which lies outside its folder"),
@@ -89,6 +88,16 @@ SCENES = [
 def test_scenes_that_are_wrong(changes, words, tmp_path):
     write(tmp_path / "v0.png", good.picture(draw(), "png", 8))  # where the names lead
     refused(words, READERS["transforms"], scene(tmp_path / "scene", **changes))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\x1b[31m"])
+def test_names_that_no_image_can_have(name, tmp_path):
+    path = scene(tmp_path, frame={"file_path": name})
+    with pytest.warns(UserWarning, match="skipped 1 of 3 views, whose images are missing") as found:
+        source = READERS["transforms"](path)
+    assert str(found[0].message).isprintable()
+    assert source.summary.describe().isprintable()
+    assert source.data.shape[1] == 2
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"{}", b"3"])
@@ -328,3 +337,57 @@ def test_the_objects_of_the_shared_folder_stand_where_their_meshes_do():
             box = torch.stack([place.amin(0), place.amax(0) + 1]).float()
             outer = torch.stack([corners.amin(0), corners.amax(0)])
             assert (box - outer).abs().max() < 1.5
+
+
+# -- views that are held out
+
+
+@pytest.mark.parametrize(
+    ("every", "order"),
+    [(2, [1, 3, 0, 2]), (3, [1, 2, 0, 3]), (8, [1, 2, 3, 0])],
+)
+def test_every_other_view_is_held_out_in_all_layouts(tmp_path, every, order):
+    sources = [
+        read_multiview(FULL, packed(tmp_path / "v.npz"), hold_out=every),
+        read_transforms(FULL, blender(tmp_path / "a"), hold_out=every),
+        read_srn(FULL, cars(tmp_path / "b"), hold_out=every),
+        SOURCES["colmap"](FULL, colmap(tmp_path / "c"), hold_out=every),
+    ]
+    held = -(-4 // every)
+    for source in sources:
+        found = source.data.cameras.c2w[0].float()
+        torch.testing.assert_close(found, POSES[order], atol=2e-6, rtol=0)
+        assert (source.data.tensor[0].numpy() == expected((HEIGHT, WIDTH))[order]).all()
+        assert source.suggests["modality"]["held"] == held
+        assert f"{held} held out, one in {every}, " in source.summary.describe()
+
+
+def test_the_test_part_of_a_file_is_held_out(tmp_path):
+    for part, count in (("train", 4), ("test", 2)):
+        blender(tmp_path / "a", part=part, count=count)
+    lists = {"train_filenames": ["train/r_3", "train/r_1"], "val_filenames": ["train/r_0"]}
+    blender(tmp_path / "b", table={"fl_x": FOCAL, **lists})
+    (tmp_path / "b" / "transforms_train.json").rename(tmp_path / "b" / "transforms.json")
+    for name, order, words in (
+        ("a", [0, 1, 2, 3, 0, 1], "2 views of the test part held out"),
+        ("b", [1, 3, 0], "1 view of the test part held out"),
+    ):
+        source = read_transforms(FULL, str(tmp_path / name), hold_out=8)
+        torch.testing.assert_close(source.data.cameras.c2w[0].float(), POSES[order])
+        assert words in source.summary.describe()
+    few = read_transforms(FULL, str(tmp_path / "a"), hold_out=8, views=1)
+    assert few.data.shape[1] == 3
+    assert list(source.summary.passed_over["in no part"]) == ["./train/r_2"]
+
+
+def test_what_the_recipe_holds_out_and_what_its_source_does_must_agree(tmp_path):
+    path = blender(tmp_path)
+    held = lambda count, **more: read_transforms(
+        Views(size=(HEIGHT, WIDTH), held=count), path, hold_out=2, **more
+    )
+    assert held(2).data.shape[1] == held(1, suggest=False).data.shape[1] == 4
+    with pytest.raises(InputError, match="held = 1, and source.hold_out = 2 holds out 2 of 4"):
+        held(1)
+    one = read_transforms(FULL, path, hold_out=2, views=1)
+    assert one.summary.taken["held"] == "too few views to hold any out"
+    assert "held" not in one.suggests["modality"]

@@ -9,6 +9,7 @@ from typing import Any
 from fieldloom.modalities.sources.arrays import read_array, read_digits
 from fieldloom.modalities.sources.audio import SUFFIXES as AUDIO
 from fieldloom.modalities.sources.audio import read_audio
+from fieldloom.modalities.sources.colmap import read_colmap
 from fieldloom.modalities.sources.files import find_path, read_npz
 from fieldloom.modalities.sources.folders import list_folder, walk
 from fieldloom.modalities.sources.hub import read_huggingface
@@ -22,6 +23,7 @@ from fieldloom.modalities.sources.images import (
 )
 from fieldloom.modalities.sources.meshes import SUFFIXES as MESHES
 from fieldloom.modalities.sources.meshes import read_meshes
+from fieldloom.modalities.sources.nsvf import read_nsvf
 from fieldloom.modalities.sources.source import Source, divide
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
@@ -45,6 +47,8 @@ SOURCES = {
     "multiview": read_multiview,
     "transforms": read_transforms,
     "srn": read_srn,
+    "nsvf": read_nsvf,
+    "colmap": read_colmap,
 }
 
 
@@ -120,7 +124,17 @@ PACKED = {
 }
 """Arrays in an ``.npz`` -> the source that reads it; ``find_prefixes`` finds packed images."""
 
-SCENES = {"transforms*.json": "transforms", "pose/*.txt": "srn"}
+SCENES = {
+    "transforms*.json": "transforms",
+    "sparse/0/cameras.*": "colmap",
+    "sparse/cameras.*": "colmap",
+    "colmap/sparse/0/cameras.*": "colmap",
+    "colmap/sparse/cameras.*": "colmap",
+    "points3D.bin": "colmap",
+    "points3D.txt": "colmap",
+    "pose/0_*.txt": "nsvf",
+    "pose/*.txt": "srn",
+}
 """Files in a folder, or in its sub-folders -> the source that reads the folder."""
 
 __all__ = ["SOURCES", "Source", "divide", "spec_of"]

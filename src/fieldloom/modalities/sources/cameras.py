@@ -6,16 +6,30 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote_path
-from fieldloom.geometry.cameras import Size, converge, focus, project_points
+from fieldloom.geometry.cameras import (
+    Size,
+    converge,
+    enter_frame,
+    focus,
+    project_points,
+    rays,
+    resize_intrinsics,
+)
 
 Bounds = tuple[float, float]
 """The nearest and the farthest depth of a scene."""
+Point = tuple[float, float, float]
+Box = tuple[Point, Point]
+"""The lowest and the highest corner of the box that a scene lies in."""
 Depths = Mapping[str, float]
-"""``near``, ``far``, or both, of a recipe's renderer: they hold instead of a scene's own."""
+"""``near``, ``far``, or both, of a recipe's renderer: they hold instead of a scene's own. Of volume
+rendering also ``scale``, by which the field's coordinates are divided."""
 NO_DEPTHS: Depths = {}
+OWN = ("near", "far")
 
 DEPTHS = (0.5, 1.5)
 """Default depths of a scene, relative to the distance of its focus: 2 to 6 for the cameras of
@@ -23,6 +37,16 @@ NeRF's synthetic scenes, at 4."""
 OFF_CENTRE = 0.05
 """The largest distance of the cameras' focus from the origin, relative to their own distance, with
 which an orbit still goes around the origin."""
+NEAREST = 0.01
+"""The least near depth of a scene's box, relative to its farthest: cameras may stand inside it."""
+TILT = 10.0
+"""The largest angle in degrees between the upward direction of a scene and an axis, with which the
+axis is taken: that is how exact level cameras tell it."""
+CERTAIN = 0.02
+"""The least mean square of the cameras' right-hand axes along any level direction, with which they
+tell what is upright; else it is the mean of their upward axes."""
+FEW = 0.5
+"""The share of samples in the field's domain below which the summary tells it."""
 
 
 def suggest_settings(
@@ -33,12 +57,14 @@ def suggest_settings(
     path: str,
     fit_frame: bool,
     asked: Depths = NO_DEPTHS,
+    box: Box | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Sections of a recipe that cameras suggest: depths of the scene, a similar orbit, a frame.
 
     near, far: those that are asked for, or from the files, or else 0.5 and 1.5 times the depth of
     the cameras' focus point; there are none where the cameras have none.
-    up: the world axis closest to the mean upward direction of the images.
+    up: the world axis closest to the mean upward direction of the images, of a scene that gets a
+    frame what ``find_up`` says.
     centre: the cameras' focus point, where it is far from the origin.
     frame: as ``_fit_frame``, where it is asked for; its centre is then that of the orbit.
     """
@@ -51,11 +77,12 @@ def suggest_settings(
     near, far = min((x for x, _ in depths), default=0.0), max((x for _, x in depths), default=0.0)
     if depths and not 0 <= near < far < math.inf:
         raise InputError(f"{quote_path(path)} has near = {near:g}, far = {far:g}: 0 <= near < far.")
-    renderer = ({"near": near, "far": far} if depths else {}) | dict(asked)
+    renderer = {"near": near, "far": far} if depths else {}
+    renderer |= {key: asked[key] for key in OWN if key in asked}
     keep = _round_relative if fit_frame else _round_absolute
     centre, modality = eye.new_zeros(3), {}
     if fit_frame:
-        frame = _fit_frame(eye, point, depth, intrinsics, size, renderer.get("far", 0.0))
+        frame = _fit_frame(eye, point, depth, intrinsics, size, renderer.get("far", 0.0), box)
         centre, modality = eye.new_tensor(frame[:3]), {"frame": frame}
     elif depth is not None:
         middle = point.median(0).values
@@ -65,7 +92,7 @@ def suggest_settings(
     orbit = {
         "radius": radius or (frame[3] if fit_frame else 1.0),
         "focal": round(float(intrinsics[..., 0].median()) / size[1], 5),
-        "up": int(c2w[..., :3, 1].flatten(0, -2).mean(0).abs().argmax()),
+        "up": find_up(c2w[0]) if fit_frame else _nearest_axis(c2w),
     }
     kept = {key: asked.get(key, keep(value)) for key, value in renderer.items()}
     return {"renderer": kept, "modality": orbit | modality}
@@ -86,16 +113,62 @@ def _find_focus(c2w: Tensor, intrinsics: Tensor, size: Size) -> tuple[Tensor, Te
     return point, depth if in_front and (converge(c2w) | in_view).all() else None
 
 
+def find_up(c2w: Tensor) -> int | Point:
+    """The upward direction of a scene (views, 4, 4): an axis, or another direction of length 1.
+
+    Cameras that are held level have their right-hand axes at right angles to it, wherever they
+    look; where these are all alike, it is the mean of their upward axes.
+    """
+    right, upward = c2w[:, :3, 0], c2w[:, :3, 1].mean(0)
+    spread, directions = torch.linalg.eigh(right.mT @ right / len(right))
+    level = float(spread[1]) > CERTAIN
+    up = directions[:, 0] if level else upward
+    up = up * torch.sign(up @ upward) / up.norm()
+    axis = int(up.abs().argmax())
+    if float(up[axis]) >= math.cos(math.radians(TILT)) or not up.isfinite().all() or not up.any():
+        return axis
+    x, y, z = (round(x, 5) + 0.0 for x in up.tolist())
+    return x, y, z
+
+
+def _nearest_axis(c2w: Tensor) -> int:
+    """The axis closest to the mean upward direction of the images."""
+    return int(c2w[..., :3, 1].flatten(0, -2).mean(0).abs().argmax())
+
+
+def depths_of_points(c2w: Tensor, points: Tensor) -> Tensor:
+    """Depths of points (n, 3) along the axes of cameras (views, 4, 4): (views, n)."""
+    return -((points - c2w[:, None, :3, 3]) * c2w[:, None, :3, 2]).sum(-1)
+
+
+def bounds_of_box(c2w: Tensor, box: Box) -> Bounds:
+    """The least and the largest depth of a box that cameras (views, 4, 4) look at."""
+    corners = torch.cartesian_prod(*torch.tensor(box, dtype=c2w.dtype).mT)
+    depth = depths_of_points(c2w, corners)
+    far = float(depth.max())
+    return max(float(depth.min()), NEAREST * far), far
+
+
 def _fit_frame(
-    eye: Tensor, point: Tensor, depth: Tensor | None, intrinsics: Tensor, size: Size, far: float
+    eye: Tensor,
+    point: Tensor,
+    depth: Tensor | None,
+    intrinsics: Tensor,
+    size: Size,
+    far: float,
+    box: Box | None = None,
 ) -> tuple[float, ...]:
     """Centre and scale of a single scene: original = coordinates * scale + centre.
 
-    The centre is the cameras' focus point, and what they see around it reaches from -1 to 1, by
-    their longer side. Where they have none, the centre is the mean of their positions, and they and
-    all that they see up to ``far`` (0: unknown) lie within 1 of it.
+    Where the scene has a box, it fills the frame by its longest side. Else the centre is the
+    cameras' focus point, and what they see around it reaches from -1 to 1, by their longer side.
+    Where they have none, the centre is the mean of their positions, and they and all that they see
+    up to ``far`` (0: unknown) lie within 1 of it.
     """
-    if depth is None:
+    if box is not None:
+        low, high = eye.new_tensor(box)
+        centre, scale = (low + high) / 2, float((high - low).amax()) / 2
+    elif depth is None:
         centre = eye.mean((0, 1))
         scale = float((eye - centre).norm(dim=-1).max()) + far
     else:
@@ -115,19 +188,22 @@ def _round_absolute(number: float) -> float:
     return round(number, 5) if abs(number) >= 0.01 else _round_relative(number)
 
 
-def describe_depth(renderer: Mapping[str, float], guessed: bool, asked: Depths) -> str:
-    """``near 2, far 6 (guessed from the cameras)``. renderer: what is suggested for it."""
-    unknown = [key for key in ("near", "far") if key not in renderer]
+def describe_depth(renderer: Mapping[str, float], guessed: str, asked: Depths) -> str:
+    """``near 2, far 6 (guessed from the cameras)``. renderer: what is suggested for it.
+
+    guessed: where the depths come from; "" where the file says them.
+    """
+    unknown = [key for key in OWN if key not in renderer]
     if unknown:
         return (
             f"{' and '.join(unknown)} unknown, since the cameras look at no common point (set "
             f"{' and '.join(f'renderer.{key}' for key in unknown)})"
         )
-    guess = " (guessed from the cameras)" if guessed else ""
-    origin = [" (of the recipe)" if key in asked else guess for key in ("near", "far")]
+    guess = f" ({guessed})" if guessed else ""
+    origin = [" (of the recipe)" if key in asked else guess for key in OWN]
     if origin[0] == origin[1]:
         origin[0] = ""
-    near, far = (f"{renderer[key]:.5g}" for key in ("near", "far"))
+    near, far = (f"{renderer[key]:.5g}" for key in OWN)
     return f"near {near}{origin[0]}, far {far}{origin[1]}"
 
 
@@ -136,3 +212,46 @@ def describe_frame(frame: Sequence[float]) -> str:
     digits = 3 - math.floor(math.log10(frame[3]))
     centre = ", ".join(f"{round(x, digits) + 0.0:.9g}" for x in frame[:3])
     return f"centred at ({centre}) and scaled by {1 / frame[3]:.4g}"
+
+
+def describe_domain(
+    c2w: Tensor,
+    intrinsics: Tensor,
+    size: Size,
+    renderer: Mapping[str, float],
+    frame: Sequence[float] | None,
+    asked: Depths,
+) -> dict[str, str]:
+    """What is said of volume rendering most of whose samples the field does not resolve.
+
+    renderer: near and far that are suggested; asked: those of the recipe, and its ``scale``.
+    """
+    known = dict(renderer) | dict(asked)
+    if not {*OWN, "scale"} <= known.keys() or not 0 <= known["near"] < known["far"]:
+        return {}
+    centre, unit = ((0.0,) * 3, 1.0) if frame is None else (frame[:3], frame[3])
+    unit *= known["scale"]
+    placed = enter_frame(c2w.flatten(0, 1), (*centre, unit))
+    depths = known["near"] / unit, known["far"] / unit
+    share = share_inside(placed, intrinsics.flatten(0, 1), size, depths)
+    if share >= FEW:
+        return {}
+    return {
+        "domain": f"only {100 * share:.2g} % of the samples between near and far lie within the "
+        "field's domain (see renderer.near, renderer.far, modality.frame)"
+    }
+
+
+def share_inside(
+    c2w: Tensor, intrinsics: Tensor, size: Size, depths: Bounds, each: int = 16, views: int = 64
+) -> float:
+    """The share of evenly spaced samples of the rays of cameras that lie in [-1, 1]^3.
+
+    c2w (n, 4, 4), in the field's coordinates; each: samples along each side of an image, and a ray;
+    views: cameras that are looked at, evenly spaced among all.
+    """
+    some = torch.arange(min(len(c2w), views)) * len(c2w) // min(len(c2w), views)
+    seen = resize_intrinsics(intrinsics[some], size, (each, each))
+    origin, direction = rays(c2w[some], seen, each, each).unsqueeze(-2).split(3, -1)
+    t = torch.linspace(*depths, each, dtype=c2w.dtype).unsqueeze(-1)
+    return float(((origin + t * direction).abs() <= 1).all(-1).double().mean())

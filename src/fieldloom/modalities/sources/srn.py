@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.geometry.cameras import check_pose, opengl_from_opencv
@@ -16,6 +18,7 @@ from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split
 from fieldloom.modalities.sources.views import (
     Background,
+    Every,
     Frame,
     NamedImage,
     Scene,
@@ -38,6 +41,7 @@ def read_srn(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
+    hold_out: Every = None,
     depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
@@ -47,7 +51,8 @@ def read_srn(
     camera-to-world) and ``intrinsics.txt``: ``f cx cy 0`` first, ``height width`` last, perhaps
     with a ``1`` below it where the poses are world-to-camera.
     views: the number of views of each object that are used, the first ones.
-    frame, suggest, depths: as of ``read_transforms``. range: the numbers that become 0 and 1.
+    frame, hold_out, suggest, depths: as of ``read_transforms``. range: the numbers that become 0
+    and 1.
     Source: arXiv:1906.01618 and the layout of its data.
     """
     root = find_path(path)
@@ -73,6 +78,7 @@ def read_srn(
         suggest=suggest,
         large=permit.large,
         given=range,
+        hold_out=hold_out,
         depths=depths,
     )
 
@@ -95,7 +101,22 @@ def _read_object(folder: Path, views: int | None) -> Scene:
     stems = stems[:views]
     images: list[NamedImage] = [(quote_path(files[s]), files[s]) for s in stems]
     table = folder / "intrinsics.txt"
-    lines = _read_lines(table)
+    full, size, inverse = parse_intrinsics(table, read_lines(table))
+    c2w = read_poses([poses[stem] for stem in stems])
+    if inverse:
+        check_pose(c2w, [quote_path(poses[stem]) for stem in stems])
+        c2w = torch.linalg.inv(c2w)
+    count = len(stems)
+    return Scene(name, images, [size] * count, opengl_from_opencv(c2w), full.expand(count, 4))
+
+
+def parse_intrinsics(
+    table: Path, lines: Sequence[Sequence[float]]
+) -> tuple[Tensor, tuple[float, float], bool]:
+    """fx, fy, cx, cy, the images' (height, width), and whether poses are world-to-camera.
+
+    lines: the numbers of ``intrinsics.txt``. Raises InputError for another layout.
+    """
     sizes = [i for i, line in enumerate(lines) if len(line) == 2]
     if not sizes or len(lines[0]) not in (3, 4) or min(lines[sizes[-1]]) < 1:
         raise InputError(
@@ -103,22 +124,23 @@ def _read_object(folder: Path, views: int | None) -> Scene:
         )
     focal, cx, cy = lines[0][:3]
     size = lines[sizes[-1]][0], lines[sizes[-1]][1]
-    full = torch.tensor([focal, focal, cx, cy], dtype=torch.float64)
-    rows = [[x for line in _read_lines(poses[stem]) for x in line] for stem in stems]
-    for stem, row in zip(stems, rows, strict=True):
+    inverse = any(line[0] for line in lines[sizes[-1] + 1 :])
+    return torch.tensor([focal, focal, cx, cy], dtype=torch.float64), size, inverse
+
+
+def read_poses(files: Sequence[Path]) -> Tensor:
+    """Matrices (n, 4, 4) of files with 16 numbers each. Raises InputError for any other number."""
+    rows = [[x for line in read_lines(file) for x in line] for file in files]
+    for file, row in zip(files, rows, strict=True):
         if len(row) != 16:
             raise InputError(
-                f"{quote_path(poses[stem])} has {len(row)} numbers: a pose is 4 x 4, 16 numbers."
+                f"{quote_path(file)} has {len(row)} numbers: a pose is 4 x 4, 16 numbers."
             )
-    c2w = torch.tensor(rows, dtype=torch.float64).unflatten(1, (4, 4))
-    if any(line[0] for line in lines[sizes[-1] + 1 :]):
-        check_pose(c2w, [quote_path(poses[stem]) for stem in stems])
-        c2w = torch.linalg.inv(c2w)
-    count = len(stems)
-    return Scene(name, images, [size] * count, opengl_from_opencv(c2w), full.expand(count, 4))
+    return torch.tensor(rows, dtype=torch.float64).unflatten(1, (4, 4))
 
 
-def _read_lines(file: Path) -> list[list[float]]:
+def read_lines(file: Path) -> list[list[float]]:
+    """The numbers of each line of a text that is not empty. Raises InputError for others."""
     try:
         text = file.read_text(encoding="utf-8").splitlines()
         lines = [[float(x) for x in line.split()] for line in text if line.strip()]

@@ -14,17 +14,20 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.cameras import opengl_from_opencv
+from fieldloom.geometry.distortion import Lens
 from fieldloom.modalities.sources.cameras import NO_DEPTHS, Depths
 from fieldloom.modalities.sources.files import find_path, resolve_inside
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.source import Limit, Source, Split
+from fieldloom.modalities.sources.summary import count_things
 from fieldloom.modalities.sources.views import (
     Background,
+    Every,
     Frame,
     NamedImage,
     Scene,
-    check_missing,
+    check_any_there,
     scenes_to_source,
     stored_size,
 )
@@ -36,9 +39,10 @@ Convention = Literal["opengl", "opencv"]
 Part = Literal["train", "val", "test", "all"]
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
-"""Models that are a pinhole where all of ``DISTORTION`` are 0."""
+MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE")
+"""Names of nerfstudio's and COLMAP's models whose coefficients are those of ``Lens``."""
+OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")
+"""Keys of instant-ngp that ask for a camera of another kind."""
 LONE = "transforms.json"
 """The file of a scene that has one file alone."""
 SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
@@ -73,12 +77,17 @@ class Camera(BaseModel):
     p2: Number | None = None
     near: Number | None = None
     far: Number | None = None
+    ftheta_p0: Number | None = None
+    latlong: bool | None = None
+    equirectangular: bool | None = None
+    orthographic: bool | None = None
 
 
 class View(Camera):
     """One of the frames of a file."""
 
     file_path: str
+    mask_path: str | None = None
     transform_matrix: tuple[Row, Row, Row, Row]
 
 
@@ -86,6 +95,7 @@ class TransformsFile(Camera):
     """A ``transforms.json``. The lists of names are nerfstudio's: the parts of a lone file."""
 
     frames: list[View]
+    aabb_scale: Number | None = None
     train_filenames: list[str] | None = None
     val_filenames: list[str] | None = None
     test_filenames: list[str] | None = None
@@ -100,12 +110,14 @@ class PosedFile(NamedTuple):
     """A frame's image, whether it is there, and the frame's keys merged over its file's.
 
     shared: whether its focal length is that of the whole file, in pixels.
+    beside: whether the image was found beside the file, by its name alone.
     """
 
     path: Path
     exists: bool
     keys: Mapping[str, Any]
     shared: bool
+    beside: bool
 
 
 def read_transforms(
@@ -121,6 +133,7 @@ def read_transforms(
     frame: Frame = "cameras",
     suggest: bool = True,
     range: Range = None,
+    hold_out: Every = None,
     depths: Depths = NO_DEPTHS,
     permit: Permit = NOTHING,
 ) -> Source:
@@ -139,9 +152,13 @@ def read_transforms(
                 it does those of a set.
     suggest:    whether a recipe is completed by what the cameras suggest. That of a run is complete
                 already: its ``modality.frame`` holds for other data of its scene, too.
+    hold_out:   every how-manieth view is held out, instead of ``modality.held``; where ``part`` is
+                ``train`` and the file has a test part (or else a val part), that is held out. Views
+                that are held out come last. None: ``modality.held`` decides.
     depths:     near and far of the recipe's renderer, which hold instead of the scene's.
-    Images may differ in size. Lens distortion raises InputError: only pinhole images have straight
-    rays. So does an image outside the folder of its file.
+    Images may differ in size; those of a distorting lens become those of a pinhole camera. Frames
+    whose images are missing are skipped, with a warning. An image outside the folder of its file
+    raises InputError.
     Source: the layouts of NeRF's synthetic scenes (arXiv:2003.08934), of instant-ngp
     (arXiv:2201.05989) and of nerfstudio (arXiv:2302.04264).
     """
@@ -154,7 +171,9 @@ def read_transforms(
         )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "scenes", BRIEF):
-        scenes.append(_read_scene(folder, part, convention, views, permit.large))
+        scenes.append(
+            _read_scene(folder, part, convention, views, permit.large, hold_out is not None)
+        )
     return scenes_to_source(
         modality,
         scenes,
@@ -167,6 +186,7 @@ def read_transforms(
         suggest=suggest,
         large=permit.large,
         given=range,
+        hold_out=hold_out,
         depths=depths,
     )
 
@@ -176,41 +196,98 @@ def _holds_scene(folder: Path) -> bool:
 
 
 def _read_scene(
-    root: Path, part: Part, convention: Convention, views: int | None, large: bool
+    root: Path, part: Part, convention: Convention, views: int | None, large: bool, apart: bool
 ) -> Scene:
-    """One scene: frames of all its files of this part."""
-    posed: list[PosedFile] = []
-    outside: list[str] = []
-    told = ""
-    for file in _files_of_part(root, part):
-        scene = _read_file(file)
-        chosen, others = _choose_views(file, scene, part)
-        outside += [view.file_path for view in others]
-        posed += [_find_posed(file, scene, view) for view in chosen]
-        if scene.names_of_parts() or (root.is_dir() and file.name != LONE):
-            told = f"part {part}"
-    if not posed:
-        raise InputError(f"{quote_path(root)} has no frames: a scene has at least one image.")
-    check_missing(root, [one.path for one in posed if not one.exists], len(posed))
-    posed = posed[:views]
+    """One scene: frames of all its files of this part. apart: and of its test part, if any."""
+    frames = _find_frames(root, part)
+    chosen, told = frames.posed[:views], dict(frames.told)
+    test = _find_test_part(root) if apart and part == "train" and frames.part else None
+    tested = [] if test is None else test.posed
+    posed = [*chosen, *tested]
     images: list[NamedImage] = [(quote_path(one.path), one.path) for one in posed]
     cameras = [_parse_camera(one, image, large) for one, image in zip(posed, images, strict=True)]
-    sizes = [size for _, size in cameras]
+    sizes = [one.size for one in cameras]
     _check_shared_focal(root, posed, sizes)
     c2w = torch.tensor([one.keys["transform_matrix"] for one in posed], dtype=torch.float64)
     near, far = posed[0].keys.get("near"), posed[0].keys.get("far")
     if (near is None) != (far is None):
         raise InputError(f"{quote_path(root)} has one of near and far: give both, or neither.")
+    used = {one.path for one in posed}
     return Scene(
         quote_path(root),
         images,
         sizes,
         opengl_from_opencv(c2w) if convention == "opencv" else c2w,
-        torch.stack([intrinsics for intrinsics, _ in cameras]),
-        None if near is None or far is None else (near, far),
-        told,
-        outside,
+        torch.stack([one.intrinsics for one in cameras]),
+        lenses=[one.lens for one in cameras],
+        bounds=None if near is None or far is None else (near, far),
+        part=f"part {part}" if frames.part else "",
+        tested=len(tested),
+        outside=[name for name, path in frames.outside.items() if path not in used],
+        missing=[*frames.missing, *(test.missing if test else ())],
+        told=told,
     )
+
+
+class Frames(NamedTuple):
+    """Frames of a part of a scene.
+
+    part: whether the scene has parts. outside: names of frames in no part, and their paths.
+    missing: names of frames whose images are not there. told: what the summary says.
+    """
+
+    posed: Sequence[PosedFile]
+    part: bool
+    outside: Mapping[str, Path]
+    missing: Sequence[str]
+    told: Mapping[str, str]
+
+
+def _find_frames(root: Path, part: Part) -> Frames:
+    """The frames of all files of a part. Raises InputError where no image is there."""
+    posed: list[PosedFile] = []
+    outside: dict[str, Path] = {}
+    told: dict[str, str] = {}
+    parted = False
+    for file in _files_of_part(root, part):
+        scene = _read_file(file)
+        chosen, others = _choose_views(file, scene, part)
+        outside |= {view.file_path: resolve_inside(file, view.file_path) for view in others}
+        posed += [_find_posed(file, scene, view) for view in chosen]
+        parted = parted or bool(scene.names_of_parts()) or (root.is_dir() and file.name != LONE)
+        if (scene.aabb_scale or 0) > 1:
+            told["box"] = f"aabb_scale = {scene.aabb_scale:g} not used"
+        if any(view.mask_path for view in chosen):
+            told["masks"] = "masks not read"
+    if not posed:
+        raise InputError(f"{quote_path(root)} has no frames: a scene has at least one image.")
+    beside = [one.path for one in posed if one.beside]
+    if len(set(beside)) < len(beside):
+        raise InputError(
+            f"{quote_path(root)} lacks images of its frames, several of which have the name of one "
+            f"beside it, {quote_path(next(p for p in beside if beside.count(p) > 1))}."
+        )
+    if beside:
+        told["place"] = f"{count_things(len(beside), 'image')} found by name alone"
+    missing = [one.path for one in posed if not one.exists]
+    check_any_there(root, missing, len(posed))
+    there = [one for one in posed if one.exists]
+    return Frames(there, parted, outside, [path.name for path in missing], told)
+
+
+def _find_test_part(root: Path) -> Frames | None:
+    """The test part of a scene, or else its val part; None where it has neither."""
+    for part in ("test", "val"):
+        try:
+            found = _find_frames(root, part)
+        except NoPart:
+            continue
+        return found
+    return None
+
+
+class NoPart(InputError):
+    """A scene has no such part."""
 
 
 def _files_of_part(root: Path, part: Part) -> list[Path]:
@@ -222,7 +299,7 @@ def _files_of_part(root: Path, part: Part) -> list[Path]:
         files = [root / LONE]
     if not files:
         there = ", ".join(sorted(f.name for f in root.glob("transforms*.json")))
-        raise InputError(f"source.part = '{part}': {quote_path(root)} has only {shorten(there)}.")
+        raise NoPart(f"source.part = '{part}': {quote_path(root)} has only {shorten(there)}.")
     return files
 
 
@@ -246,7 +323,7 @@ def _choose_views(
     lists = scene.names_of_parts()
     if not lists:
         if file.name == LONE and part not in ("train", "all"):
-            raise InputError(
+            raise NoPart(
                 f"source.part = '{part}': {quote_path(file.parent)} has only {file.name}, which "
                 f"has no {part}_filenames."
             )
@@ -268,7 +345,7 @@ def _choose_views(
                     chosen.setdefault(i, scene.frames[i])
     if not chosen:
         there = ", ".join(f"{name}_filenames" for name, names in lists.items() if names)
-        raise InputError(
+        raise NoPart(
             f"source.part = '{part}': {quote_path(file)} lists frames in {there or 'no part'} only."
         )
     return list(chosen.values()), list(others.values())
@@ -277,13 +354,19 @@ def _choose_views(
 def _find_posed(file: Path, scene: TransformsFile, view: View) -> PosedFile:
     """The image of a frame, with the keys of its file and its own."""
     found = resolve_inside(file, view.file_path)
-    tried = [found.parent / f"{found.name}{suffix}" for suffix in SUFFIXES]
+    # learnit's ShapeNet has all images beside its file, whatever the folder in their names.
+    tried = [
+        folder / f"{found.name}{suffix}"
+        for folder in dict.fromkeys((found.parent, file.parent))
+        for suffix in SUFFIXES
+    ]
     there = [image for image in tried if os.path.isfile(image)]
-    whole = {"frames", *(f"{part}_filenames" for part in PARTS)}
+    whole = {"frames", "aabb_scale", *(f"{part}_filenames" for part in PARTS)}
     keys = scene.model_dump(exclude=whole, exclude_unset=True) | view.model_dump(exclude_unset=True)
     known = {key: value for key, value in keys.items() if value is not None}
     shared = "fl_x" not in view.model_fields_set
-    return PosedFile((there or tried)[0], bool(there), known, shared)
+    image = (there or tried)[0]
+    return PosedFile(image, bool(there), known, shared, beside=image.parent != found.parent)
 
 
 def _describe_fault(file: Path, error: ValidationError) -> str:
@@ -303,28 +386,26 @@ def _describe_fault(file: Path, error: ValidationError) -> str:
         return f"{where} has no 'file_path'."
     if key == "transform_matrix":
         return f"{where} has no 'transform_matrix' of 4 x 4 finite numbers."
-    right = {"camera_model": "name", "is_fisheye": "true or false"}.get(key, "finite number")
+    truths = dict.fromkeys(("is_fisheye", *OTHER_LENSES[1:]), "true or false")
+    right = (truths | {"camera_model": "name", "mask_path": "name"}).get(key, "finite number")
     return f"{where} has {key} = {quote(first['input'])}, which is no {right}."
 
 
-def _parse_camera(posed: PosedFile, image: NamedImage, large: bool) -> tuple[Tensor, FullSize]:
-    """fx, fy, cx, cy in pixels of an image, and its (height, width).
+class ParsedCamera(NamedTuple):
+    """fx, fy, cx, cy in pixels of an image, its (height, width), and its lens, None of a pinhole.
 
-    That is ``w`` and ``h``, of which the stored image may be a smaller copy, or else its own size.
+    The size is ``w`` and ``h``, of which the stored image may be a smaller copy, or else its own.
     """
+
+    intrinsics: Tensor
+    size: FullSize
+    lens: Lens | None
+
+
+def _parse_camera(posed: PosedFile, image: NamedImage, large: bool) -> ParsedCamera:
+    """The camera of a frame. Raises InputError where it is none of ``MODELS``."""
     name, keys = image[0], posed.keys
-    if keys.get("camera_model", "PINHOLE") not in MODELS or keys.get("is_fisheye"):
-        key = "is_fisheye" if keys.get("is_fisheye") else "camera_model"
-        raise InputError(
-            f"the frame of {name} has {key} = {shorten(str(keys[key]))}: undistort the images to "
-            "a pinhole camera first."
-        )
-    bent = [key for key in DISTORTION if keys.get(key)]
-    if bent:
-        raise InputError(
-            f"the frame of {name} has lens distortion {bent[0]} = {keys[bent[0]]:g}: undistort the "
-            "images first, so that it is 0."
-        )
+    lens = _parse_lens(name, keys)
     stored = (0, 0) if {"h", "w"} <= keys.keys() else stored_size(image, large)
     height, width = keys.get("h", float(stored[0])), keys.get("w", float(stored[1]))
     if min(height, width) < 1:
@@ -336,7 +417,30 @@ def _parse_camera(posed: PosedFile, image: NamedImage, large: bool) -> tuple[Ten
         raise InputError(f"the frame of {name} has no focal length: fl_x or camera_angle_x.")
     fy = keys.get("fl_y", _focal_length(keys.get("camera_angle_y"), height) or fx)
     numbers = [fx, fy, keys.get("cx", width / 2), keys.get("cy", height / 2)]
-    return torch.tensor(numbers, dtype=torch.float64), (height, width)
+    return ParsedCamera(torch.tensor(numbers, dtype=torch.float64), (height, width), lens)
+
+
+def _parse_lens(name: str, keys: Mapping[str, Any]) -> Lens | None:
+    """The lens of a frame: Brown's of k1 ... k3, p1, p2, or the fisheye of k1 ... k4."""
+    other = [key for key in OTHER_LENSES if key in keys and keys[key] is not False]
+    model = keys.get("camera_model", "PINHOLE")
+    if model not in MODELS or other:
+        key = other[0] if other else "camera_model"
+        raise InputError(
+            f"the frame of {name} has {key} = {shorten(str(keys[key]))}: undistort the images to a "
+            f"pinhole camera first, or take one of {', '.join(MODELS)}."
+        )
+    k1, k2, k3, k4, p1, p2 = (keys.get(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
+    fisheye = model == "OPENCV_FISHEYE" or bool(keys.get("is_fisheye"))
+    unused = {"p1": p1, "p2": p2} if fisheye else {"k4": k4}
+    wrong = [key for key, value in unused.items() if value]
+    if wrong:
+        raise InputError(
+            f"the frame of {name} has {wrong[0]} = {unused[wrong[0]]:g}, which "
+            f"{'a fisheye' if fisheye else 'a camera that is no fisheye'} does not have."
+        )
+    lens = Lens((k1, k2, k3, k4), fisheye=True) if fisheye else Lens((k1, k2, k3), (p1, p2))
+    return None if lens.straight else lens
 
 
 def _check_shared_focal(root: Path, posed: Sequence[PosedFile], sizes: Sequence[FullSize]) -> None:
