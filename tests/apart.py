@@ -10,7 +10,8 @@ Torch keeps a device until the process ends: register it in a process of its own
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -119,6 +120,7 @@ def map_tensors(change: Callable[[Tensor], Tensor], given: Any) -> Any:
 def check(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise WrongDevice where a GPU would refuse the operation."""
     leaves = flatten(args) + flatten(tuple(kwargs.values()))
+    check_capture(operation, [x for x in leaves if isinstance(x, Tensor)], kwargs.get("device"))
     if any(isinstance(x, torch.Generator) for x in leaves):
         raise WrongDevice(f"{operation}: a generator of the CPU for numbers of the device.")
     if operation in COPIES:
@@ -165,7 +167,34 @@ def overload(name: str) -> Any:
     return getattr(getattr(aten, packet), own or "default")
 
 
+WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default}
+"""What reads the device."""
+CAPTURING: list[bool] = []
+"""Not empty within ``capturing``."""
+
+
+@contextmanager
+def capturing() -> Iterator[None]:
+    """A context that refuses what a CUDA graph refuses: copies from or to the CPU, and waiting."""
+    CAPTURING.append(True)
+    try:
+        yield
+    finally:
+        CAPTURING.pop()
+
+
+def check_capture(operation: Any, tensors: list[Tensor], asked: Any) -> None:
+    """Raise WrongDevice where an operation cannot be captured."""
+    there = {isinstance(x, Apart) for x in tensors}
+    if asked is not None and operation in COPIES:
+        there.add(torch.device(asked).type == NAME)
+    copies = operation in COPIES | INDEXED and len(there) == 2
+    if CAPTURING and (copies or operation in WAITS):
+        raise WrongDevice(f"{operation}: not in a graph.")
+
+
 def copy_from(source, target, non_blocking=False):
+    check_capture(aten._copy_from.default, [source, target], None)
     target.numbers.copy_(source.numbers if isinstance(source, Apart) else source)
     return target
 
