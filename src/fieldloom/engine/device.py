@@ -55,7 +55,7 @@ def matmul_precision(device: torch.device, precision: Precision) -> Iterator[Non
     if device.type != "cuda":
         yield
         return
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:
         backend.allow_tf32 = precision == "tf32"
@@ -140,7 +140,7 @@ def _capture_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 @cache
-def _graph_pool(device: torch.device) -> tuple[int, int]:
+def _graph_pool(device: torch.device) -> Any:
     return torch.cuda.graph_pool_handle()
 
 
