@@ -10,8 +10,8 @@ Torch keeps a device until the process ends: register it in a process of its own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -81,6 +81,7 @@ class Apart(Tensor):
 def run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of an operation, on the device that it belongs to. Raises WrongDevice."""
     check(operation, args, kwargs)
+    WAITS.update(find_waits(operation, args, kwargs))
     asked = kwargs.get("device")
     stays = asked is None or torch.device(asked).type == NAME
     known: dict[int, Apart] = {}  # of operations in place
@@ -120,7 +121,6 @@ def map_tensors(change: Callable[[Tensor], Tensor], given: Any) -> Any:
 def check(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise WrongDevice where a GPU would refuse the operation."""
     leaves = flatten(args) + flatten(tuple(kwargs.values()))
-    check_capture(operation, [x for x in leaves if isinstance(x, Tensor)], kwargs.get("device"))
     if any(isinstance(x, torch.Generator) for x in leaves):
         raise WrongDevice(f"{operation}: a generator of the CPU for numbers of the device.")
     if operation in COPIES:
@@ -138,6 +138,43 @@ def check(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None
     if here:
         shapes = ", ".join(str(tuple(x.shape)) for x in here)
         raise WrongDevice(f"{operation}: tensors of the CPU, {shapes}, meet some of the device.")
+
+
+# -- what makes the program wait for a GPU
+
+
+WAITS: Counter[str] = Counter()
+"""How often the device was read, and how often it was sent something of the CPU."""
+
+ANSWERS = {
+    "_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal",
+    "unique_consecutive", "is_nonzero", "bincount", "_linalg_check_errors",
+}  # fmt: skip
+"""Operations whose result, or its shape, the program must know before it goes on."""
+
+
+def find_waits(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """``read`` and ``sent``, each as often as an operation waits for a GPU."""
+    name, found = operation._schema.name.removeprefix("aten::"), []
+    tensors = [x for x in flatten(args) if isinstance(x, Tensor)]
+    if name in ANSWERS and any(isinstance(x, Apart) for x in tensors):
+        found.append("read")
+    if operation in INDEXED and isinstance(args[0], Apart):
+        indices = [x for x in args[1] if isinstance(x, Tensor)]
+        found += ["read"] * any(x.dtype in (torch.bool, torch.uint8) for x in indices)
+        found += ["sent"] * any(not isinstance(x, Apart) for x in indices)
+    if name == "_to_copy" and kwargs.get("device") is not None:
+        found += find_crossing(torch.device(kwargs["device"]).type == NAME, args[0])
+    if name == "copy_":
+        found += find_crossing(isinstance(args[0], Apart), args[1])
+    return found
+
+
+def find_crossing(there: bool, source: Tensor) -> list[str]:
+    """``sent`` or ``read`` where a copy of ``source``, to the device or not, leaves where it is."""
+    if there == isinstance(source, Apart):
+        return []
+    return ["sent" if there else "read"]
 
 
 def flatten(given: Any) -> list[Any]:
@@ -167,34 +204,8 @@ def overload(name: str) -> Any:
     return getattr(getattr(aten, packet), own or "default")
 
 
-WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default}
-"""What reads the device."""
-CAPTURING: list[bool] = []
-"""Not empty within ``capturing``."""
-
-
-@contextmanager
-def capturing() -> Iterator[None]:
-    """A context that refuses what a CUDA graph refuses: copies from or to the CPU, and waiting."""
-    CAPTURING.append(True)
-    try:
-        yield
-    finally:
-        CAPTURING.pop()
-
-
-def check_capture(operation: Any, tensors: list[Tensor], asked: Any) -> None:
-    """Raise WrongDevice where an operation cannot be captured."""
-    there = {isinstance(x, Apart) for x in tensors}
-    if asked is not None and operation in COPIES:
-        there.add(torch.device(asked).type == NAME)
-    copies = operation in COPIES | INDEXED and len(there) == 2
-    if CAPTURING and (copies or operation in WAITS):
-        raise WrongDevice(f"{operation}: not in a graph.")
-
-
 def copy_from(source, target, non_blocking=False):
-    check_capture(aten._copy_from.default, [source, target], None)
+    WAITS.update(find_crossing(isinstance(target, Apart), source))
     target.numbers.copy_(source.numbers if isinstance(source, Apart) else source)
     return target
 

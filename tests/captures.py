@@ -1,9 +1,9 @@
-"""A stand-in for CUDA graphs on other devices, and what a graph refuses on the device ``apart``."""
+"""A stand-in for CUDA graphs on other devices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,11 +31,13 @@ class Rerun:
 
 
 def capture(device: torch.device, run: Callable[[], list[Tensor]]) -> tuple[Rerun, list[Tensor]]:
-    """As ``device.capture``."""
+    """As ``device.capture``. Raises RuntimeError where the device ``apart`` is waited for."""
     for _ in range(2):
         run()
-    with apart.capturing() if device.type == apart.NAME else nullcontext():
-        made = run()
+    before = apart.WAITS.copy()
+    made = run()
+    if before != apart.WAITS:
+        raise RuntimeError(f"waits for the device: {apart.WAITS - before}")
     return Rerun(run, made), made
 
 
