@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import apart
+import captures
 import faults
 import journeys
 
@@ -49,6 +50,12 @@ def test_what_is_right_is_no_fault(start):
 def test_what_is_beside_the_journey_is_the_cpus(start, work):
     there = start(work, apart.NAME)
     assert work("cpu") == pytest.approx(there.result(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["functa", "hyperdiffusion", "ipc", "laginr", "laginr of views"])
+def test_steps_can_be_captured(start, name):
+    """No step copies from the processor, or waits for the device: fields, encoders and priors."""
+    assert start(captures.captured_journey, name).result() == []
 
 
 @pytest.mark.slow

@@ -126,3 +126,23 @@ def test_state_round_trip_goes_on_bit_for_bit():
     assert second.step == 6
     assert torch.equal(second.objective.w, straight.objective.w)
     assert torch.equal(second.averaged["w"], straight.averaged["w"])
+
+
+def test_fused_optimizers_take_the_same_steps_and_resume(monkeypatch):
+    """One kernel for all weights, as on CUDA, which the CPU has too."""
+    batch = lambda: (torch.randn(4, generator=generator), torch.arange(4))
+    stage = Stage(steps=10, optimizer={"name": "adamw", "rate": 0.1}, clip=0.5)
+    results = []
+    for fused in (False, True):
+        monkeypatch.setattr("fieldloom.engine.stage.fuses_optimizers", lambda device: fused)  # noqa: B023
+        generator = torch.Generator().manual_seed(0)
+        training = Training(Quadratic(), stage)
+        for step in range(4):
+            if step == 2:
+                state = training.state()
+                training = Training(Quadratic(), stage)
+                training.restore(state)
+            advance(training, batch())
+        assert bool(training.players["only"][0].optimizer.defaults["fused"]) == fused
+        results.append(training.objective.table.detach())
+    torch.testing.assert_close(*results)

@@ -58,7 +58,7 @@ def matmul_precision(device: torch.device, precision: Precision) -> Iterator[Non
     if device.type != "cuda":
         yield
         return
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:
         backend.allow_tf32 = precision == "tf32"
@@ -86,16 +86,13 @@ def can_capture(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-WARM_UPS = 2
-"""Libraries must not set themselves up within a capture; two runs also show what changes."""
-
-
 def capture(
     device: torch.device, run: Callable[[], list[torch.Tensor]]
 ) -> tuple[Graph, list[torch.Tensor]]:
     """The kernels of ``run`` as a CUDA graph, and its results, which each replay writes anew.
 
-    Before they are captured it runs WARM_UPS times, with other random numbers each time.
+    Before, it runs twice, with other random numbers each time: libraries set themselves up in the
+    first run, and the second may not wait for the device.
 
     Graphs share the memory of what is computed on the way, so that the results of one must be used
     up before another one is replayed. Random numbers come from torch's default generator: a replay
@@ -108,15 +105,35 @@ def capture(
         stream = _capture_stream(device)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
+            run()
+            with _refuse_waiting():
                 run()
+            graph = torch.cuda.CUDAGraph()
+            # the thread that reads ahead pins memory meanwhile, which the default would not allow
+            mode = "thread_local"
+            try:
+                with torch.cuda.graph(graph, _graph_pool(device), stream, capture_error_mode=mode):
+                    made = run()
+            except BaseException:  # torch's generator would go on as if it were captured
+                own = torch.cuda.default_generators[torch.cuda.current_device()]
+                own.graphsafe_set_state(own.clone_state())
+                raise
         torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # the thread that reads ahead pins memory meanwhile, which the default mode would not allow
-        mode = "thread_local"
-        with torch.cuda.graph(graph, _graph_pool(device), stream, capture_error_mode=mode):
-            made = run()
         return graph, made
+
+
+@contextmanager
+def _refuse_waiting() -> Iterator[None]:
+    """A context in which what waits for CUDA raises RuntimeError.
+
+    Most of what cannot be captured waits, and a capture that has failed is harder to clean up.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 @cache
@@ -126,7 +143,7 @@ def _capture_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 @cache
-def _graph_pool(device: torch.device) -> tuple[int, int]:
+def _graph_pool(device: torch.device) -> Any:
     return torch.cuda.graph_pool_handle()
 
 

@@ -228,7 +228,7 @@ class Training:
         if self.averaged:
             decay = min(self.stage.ema, (2 + self.step) / (11 + self.step))
             weights = dict(self.objective.named_parameters())
-            now = [weights[name] for name in self.averaged]
+            now: list[Tensor] = [weights[name] for name in self.averaged]
             torch._foreach_lerp_(list(self.averaged.values()), now, 1 - decay)
 
     @torch.no_grad()
