@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from fieldloom import stopping
 from fieldloom.engine.device import autocast, reads_at_once
 from fieldloom.engine.feed import Feed, feed_steps, fetch_step
+from fieldloom.engine.rowwise import gradients, takes_rows
 from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
+from fieldloom.nn.grids import sparse_gradients
 from fieldloom.objectives import AnyBatch, Objective
 from fieldloom.progress import Progress
 from fieldloom.registry import build, check_value
@@ -122,6 +124,8 @@ class Training:
             self.paused = {}
         for number, (player, groups) in enumerate(self.players.items()):
             parameters = [p for group in groups for p in group.parameters]
+            clipped = self.stage.clip is not None
+            tables = [p for g in groups if takes_rows(g.optimizer, clipped) for p in g.parameters]
             done, totals = self._begin(number, parameters)
             for micro_step, first in enumerate(range(0, len(batch), micro)):
                 if micro_step < done:
@@ -130,12 +134,13 @@ class Training:
                 micro_batch = batch.part(slice(first, first + micro))
                 fraction = len(micro_batch) / len(batch)
                 pausable = self._pausable(number, micro_step, micro, parameters, totals)
-                with autocast(device, self.stage.precision), pausable:
+                sparse = sparse_gradients(tables)
+                with autocast(device, self.stage.precision), pausable, sparse:
                     loss, numbers = self.objective.loss(player, micro_batch)
                 (loss * fraction).backward(inputs=parameters)
                 for name, value in {**numbers, "objective": loss.detach()}.items():
                     totals[name] = totals.get(name, 0) + value * fraction
-            norm = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+            norm = nn.utils.get_total_norm(gradients(parameters))
             self.unread.append(Unread(self.step, player, totals["objective"], norm))
             if reads_at_once(device):
                 self.check(lambda step: batch)
@@ -197,7 +202,8 @@ class Training:
         except stopping.Paused as pause:
             own = {f"loss/{name}": x for name, x in pause.tensors.items()}
             own |= {f"total/{name}": torch.as_tensor(x).clone() for name, x in totals.items()}
-            grads = {f"grad/{i}": p.grad for i, p in enumerate(parameters) if p.grad is not None}
+            kept = ((f"grad/{i}", p.grad) for i, p in enumerate(parameters))
+            grads = {name: grad.to_dense() for name, grad in kept if grad is not None}
             at = {"micro": torch.tensor(micro_step), "size": torch.tensor(micro)}
             self.paused = own | grads | at
             raise
@@ -276,8 +282,11 @@ class Training:
             for group in groups:
                 for i, parameter in enumerate(group.parameters):
                     entry = f"optimizer/{player}/{group.name}/{i}/"
-                    own = {f"{entry}{key}": parameter.shape for key in MOMENTS[group.kind]}
-                    own |= {f"{entry}step": torch.Size()} if "step" in MOMENTS[group.kind] else {}
+                    shaped = {"step": torch.Size(), "counts": parameter.shape[:-1]}
+                    own = {
+                        f"{entry}{key}": shaped.get(key, parameter.shape)
+                        for key in MOMENTS[group.kind]
+                    }
                     shapes |= own
                     if any(name.startswith(entry) for name in held):
                         needed |= set(own)
