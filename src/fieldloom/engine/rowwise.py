@@ -35,17 +35,27 @@ class RowAdam(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                state = self.state[parameter]
-                if not state:
-                    state["exp_avg"] = torch.zeros_like(parameter)
-                    state["exp_avg_sq"] = torch.zeros_like(parameter)
-                    state["counts"] = parameter.new_zeros(parameter.shape[:-1])
-                tensors = [parameter, state["exp_avg"], state["exp_avg_sq"]]
-                held = [x.view(-1, x.shape[-1]) for x in tensors] + [state["counts"].view(-1, 1)]
-                if parameter.is_cpu:
-                    step_rows(held, *reached(parameter.grad), *how)
-                else:
+                held = self.state_of(parameter)
+                if not parameter.is_cpu:
                     step_all(held, parameter.grad.view_as(held[0]), *how)
+                    continue
+                rows, grad = reached(parameter.grad)
+                for some, own in zip(rows.split(BLOCK), grad.split(BLOCK), strict=True):
+                    step_rows(held, some, own, *how)
+
+    def state_of(self, parameter: nn.Parameter) -> list[Tensor]:
+        """A parameter and its moments as rows (n, features), and the rows' counts (n, 1)."""
+        state = self.state[parameter]
+        if not state:
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+            state["counts"] = parameter.new_zeros(parameter.shape[:-1])
+        held = [parameter.detach(), state["exp_avg"], state["exp_avg_sq"]]
+        return [x.view(-1, x.shape[-1]) for x in held] + [state["counts"].view(-1, 1)]
+
+
+BLOCK = 1 << 14
+"""Rows that are stepped at a time, so that they stay in a processor's cache."""
 
 
 def takes_rows(optimizer: torch.optim.Optimizer, clipped: bool) -> bool:

@@ -7,6 +7,7 @@ from fieldloom.fields.field import Field
 from fieldloom.fields.grids import GRIDS, GridMlp
 from fieldloom.fields.local import Local
 from fieldloom.fields.mlp import FourierMlp, Siren
+from fieldloom.fields.waves import WAVES, WaveMlp
 
 FIELDS = {
     "siren": Siren,
@@ -14,12 +15,14 @@ FIELDS = {
     "experts": Experts,
     "local": Local,
     "grid-mlp": GridMlp,
+    "wave-mlp": WaveMlp,
 }
 
 __all__ = [
     "ARRANGEMENTS",
     "FIELDS",
     "GRIDS",
+    "WAVES",
     "Embedding",
     "Experts",
     "Field",
@@ -30,4 +33,5 @@ __all__ = [
     "Local",
     "Siren",
     "Tiling",
+    "WaveMlp",
 ]

@@ -258,10 +258,10 @@ class GridMlp:
         coord_dim: int,
         value_dim: int,
         direction_dim: int = 0,
-        grid: FeatureGrid = HashGrid(),  # noqa: B008 (frozen)
+        grid: FeatureGrid = HashGrid(),
         width: int = 64,
         depth: int = 3,
-        head: Head = Head(),
+        head: Head = Head(),  # noqa: B008 (frozen)
         activation: str = "relu",
         output: str = "identity",
         offset: float = 0.0,

@@ -39,7 +39,7 @@ class Lattices(NamedTuple):
 
 @lru_cache(maxsize=64)
 def constants(lattices: Lattices, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """axes, cells, factors of vertices (grids, d), and each grid's first row and last (grids, 2).
+    """Axes, cells and factors of vertices (d, grids, 1), each grid's first and last row (2, ...).
 
     A factor is the stride of an axis, or its prime, which wraps around in 32 bits, as published.
     """
@@ -51,9 +51,11 @@ def constants(lattices: Lattices, device: torch.device) -> tuple[Tensor, Tensor,
     ]
     firsts = [sum(lattices.rows[:grid]) for grid in range(len(lattices.rows))]
     bounds = [[first, rows - 1] for first, rows in zip(firsts, lattices.rows, strict=True)]
-    found = (lattices.axes, lattices.cells, factors, bounds)
-    axes, *others = (torch.tensor(x, dtype=torch.int32, device=device) for x in found)
-    return axes.long(), others[0], others[1], others[2]
+    axes, *others = (
+        torch.tensor(x, dtype=torch.int32, device=device).T.contiguous()
+        for x in (lattices.axes, lattices.cells, factors, bounds)
+    )
+    return axes.long(), others[0].unsqueeze(-1), others[1].unsqueeze(-1), others[2].unsqueeze(-1)
 
 
 def find_vertices(unit: Tensor, lattices: Lattices, smooth: bool = False) -> tuple[Tensor, Tensor]:
@@ -61,31 +63,35 @@ def find_vertices(unit: Tensor, lattices: Lattices, smooth: bool = False) -> tup
 
     smooth: the coefficients of each axis are x^2 (3 - 2 x), whose slope is 0 at the vertices.
 
-    Returns rows of the table, int32, and coefficients that add up to 1: (n, grids, 2^d) each.
+    Returns rows of the table, int32, and coefficients that add up to 1: (grids, n, 2^d) each.
     Outside of [0, 1] the values at the border continue.
     """
-    axes, cells, factors, bounds = constants(lattices, unit.device)
-    q = unit[:, axes].clamp(0, 1) * cells  # (n, grids, d)
-    lower = torch.minimum(q.detach().floor().int(), cells - 1)
-    upper = q - lower
-    if smooth:
-        upper = upper * upper * (3 - 2 * upper)
-    near = lower * factors
-    places, sides = torch.stack([near, near + factors], -1), torch.stack([1 - upper, upper], -1)
-    parts = places[:, : lattices.placed], places[:, lattices.placed :]
-    placed, hashed = parts[0][:, :, 0], parts[1][:, :, 0]
-    coefficients = sides[:, :, 0]
-    for axis in range(1, axes.shape[1]):
-        placed = (placed.unsqueeze(-1) + parts[0][:, :, axis].unsqueeze(-2)).flatten(2)
-        hashed = (hashed.unsqueeze(-1) ^ parts[1][:, :, axis].unsqueeze(-2)).flatten(2)
-        coefficients = (coefficients.unsqueeze(-1) * sides[:, :, axis].unsqueeze(-2)).flatten(2)
-    last = bounds[lattices.placed :, 1:]
-    return torch.cat([placed, hashed & last], 1) + bounds[:, :1], coefficients
+    axes, cells, factors, (first, last) = constants(lattices, unit.device)
+    across, placed = unit.clamp(0, 1).T, lattices.placed
+    rows: list[Tensor] = []  # of one corner after another, (placed grids, n)
+    hashes: list[Tensor] = []  # (other grids, n)
+    products: list[Tensor] = []  # (grids, n)
+    for axis in range(len(axes)):
+        q = across[axes[axis]] * cells[axis]
+        lower = torch.minimum(q.detach().int(), cells[axis] - 1)
+        upper = q - lower
+        if smooth:
+            upper = upper * upper * (3 - 2 * upper)
+        sides, near = (1 - upper, upper), lower * factors[axis]
+        ends = near, near + factors[axis]
+        if axis == 0:
+            rows, hashes = [x[:placed] for x in ends], [x[placed:] for x in ends]
+            products = list(sides)
+            continue
+        rows = [x + end[:placed] for x in rows for end in ends]
+        hashes = [x ^ end[placed:] for x in hashes for end in ends]
+        products = [x * side for x in products for side in sides]
+    found = torch.stack([torch.cat(x) for x in zip(rows, hashes, strict=True)], -1)
+    found[placed:] &= last[placed:].unsqueeze(-1)
+    return found.add_(first.unsqueeze(-1)), torch.stack(products, -1)
 
 
-def interpolate(
-    coords: Tensor, table: Tensor, lattices: Lattices, smooth: bool = False
-) -> Tensor:
+def interpolate(coords: Tensor, table: Tensor, lattices: Lattices, smooth: bool = False) -> Tensor:
     """Features of points from each grid: coords (batch, points, coord) in [0, 1], table (1 | batch,
     rows, features) -> (batch, points, grids, features).
     """
@@ -93,12 +99,12 @@ def interpolate(
     index, coefficients = find_vertices(coords.flatten(0, 1), lattices, smooth)
     if len(table) > 1:  # each signal its own
         first = torch.arange(batch, device=coords.device) * table.shape[1]
-        index = index + first.repeat_interleave(points).view(-1, 1, 1)
-    grids, corners = index.shape[1:]
-    rows, coefficients = index.view(-1, corners), coefficients.reshape(-1, corners)
+        index = index + first.repeat_interleave(points).unsqueeze(-1)
+    grids, _, corners = index.shape
+    rows, coefficients = index.view(-1, corners), coefficients.view(-1, corners)
     sparse = id(table) in _sparse.get() and table.is_cpu
     found = Lookup.apply(table, coefficients.to(table.dtype), rows, sparse)
-    return found.view(batch, points, grids, -1)
+    return found.view(grids, batch, points, -1).permute(1, 2, 0, 3)
 
 
 _sparse: ContextVar[frozenset[int]] = ContextVar("sparse", default=frozenset())
@@ -117,7 +123,7 @@ def sparse_gradients(tables: Iterable[Tensor]) -> Iterator[None]:
         _sparse.reset(before)
 
 
-FEW = 1.0
+FEW = 1 / 8
 """Rows that are read, for each row of a table, below which a gradient is sparse."""
 
 
