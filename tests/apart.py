@@ -10,6 +10,7 @@ Torch keeps a device until the process ends: register it in a process of its own
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +81,7 @@ class Apart(Tensor):
 def run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of an operation, on the device that it belongs to. Raises WrongDevice."""
     check(operation, args, kwargs)
+    WAITS.update(find_waits(operation, args, kwargs))
     asked = kwargs.get("device")
     stays = asked is None or torch.device(asked).type == NAME
     known: dict[int, Apart] = {}  # of operations in place
@@ -138,6 +140,43 @@ def check(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None
         raise WrongDevice(f"{operation}: tensors of the CPU, {shapes}, meet some of the device.")
 
 
+# -- what makes the program wait for a GPU
+
+
+WAITS: Counter[str] = Counter()
+"""How often the device was read, and how often it was sent something of the CPU."""
+
+ANSWERS = {
+    "_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal",
+    "unique_consecutive", "is_nonzero", "bincount", "_linalg_check_errors",
+}  # fmt: skip
+"""Operations whose result, or its shape, the program must know before it goes on."""
+
+
+def find_waits(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """``read`` and ``sent``, each as often as an operation waits for a GPU."""
+    name, found = operation._schema.name.removeprefix("aten::"), []
+    tensors = [x for x in flatten(args) if isinstance(x, Tensor)]
+    if name in ANSWERS and any(isinstance(x, Apart) for x in tensors):
+        found.append("read")
+    if operation in INDEXED and isinstance(args[0], Apart):
+        indices = [x for x in args[1] if isinstance(x, Tensor)]
+        found += ["read"] * any(x.dtype in (torch.bool, torch.uint8) for x in indices)
+        found += ["sent"] * any(not isinstance(x, Apart) for x in indices)
+    if name == "_to_copy" and kwargs.get("device") is not None:
+        found += find_crossing(torch.device(kwargs["device"]).type == NAME, args[0])
+    if name == "copy_":
+        found += find_crossing(isinstance(args[0], Apart), args[1])
+    return found
+
+
+def find_crossing(there: bool, source: Tensor) -> list[str]:
+    """``sent`` or ``read`` where a copy of ``source``, to the device or not, leaves where it is."""
+    if there == isinstance(source, Apart):
+        return []
+    return ["sent" if there else "read"]
+
+
 def flatten(given: Any) -> list[Any]:
     """Arguments, and what lists of them hold."""
     return [y for x in given for y in (flatten(x) if isinstance(x, list | tuple) else [x])]
@@ -166,6 +205,7 @@ def overload(name: str) -> Any:
 
 
 def copy_from(source, target, non_blocking=False):
+    WAITS.update(find_crossing(isinstance(target, Apart), source))
     target.numbers.copy_(source.numbers if isinstance(source, Apart) else source)
     return target
 

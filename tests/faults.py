@@ -85,3 +85,12 @@ def meet(fault: str) -> str:
     except (apart.WrongDevice, TypeError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def wait_for_the_device() -> dict[str, int]:
+    """What ``apart`` counts of the ways to wait, each taken once."""
+    x, few = numbers(), torch.tensor([0, 1])
+    before = apart.WAITS.copy()
+    x[0].item(), x.nonzero(), x[x > 0], torch.equal(x, x), x.cpu(), x.tolist()  # read
+    few.to(apart.NAME), x.new_tensor([1.0, 2.0]), x[few]  # sent
+    return dict(apart.WAITS - before)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
+import apart
 import data_on_disk
 from fieldloom import recipe
 from fieldloom.api import encode
 from fieldloom.assembly import build, objective_of
+from fieldloom.engine import loop
 from fieldloom.engine.device import autocast, pick
 from fieldloom.engine.loop import Training
 from fieldloom.engine.run import Run, load
@@ -168,6 +175,47 @@ def travel(name: str, device: str, precision: Precision = "float32") -> dict[str
         system = load(f"{place}/run", device)
         with autocast(system.device, precision):
             return visit(system, journey.evaluated)
+
+
+def count_waits(name: str) -> dict[str, int]:
+    """How often training waits for the device: ``read`` and ``sent``, of all stages together.
+
+    Counted in the second step of each stage, since the first may place what all others find there.
+    What fetches a batch may send it, but may not read.
+    """
+    waits: Counter[str] = Counter()
+    plain_advance, plain_feed = Training.advance, loop.feed_steps
+
+    @contextmanager
+    def counting(kinds: set[str]) -> Iterator[None]:
+        before = apart.WAITS.copy()
+        yield
+        waits.update({kind: apart.WAITS[kind] - before[kind] for kind in kinds})
+
+    def advance(training: Training, *args: Any) -> Any:
+        with counting({"read", "sent"} if training.step else set()):
+            return plain_advance(training, *args)
+
+    def feed_steps(*args: Any) -> Iterator[Any]:
+        with closing(plain_feed(*args)) as batches:
+            yield next(batches)
+            with counting({"read"}):
+                second = next(batches)
+            yield second
+
+    torch.manual_seed(0)
+    journey = (JOURNEYS | BYWAYS)[name]
+    with (
+        TemporaryDirectory() as place,
+        patch.object(Training, "advance", advance),
+        patch.object(loop, "feed_steps", feed_steps),
+    ):
+        overrides = f"{SHORT} {journey.overrides}".split()
+        overrides = [re.sub(r"^(train\..*steps)=1$", r"\1=2", one) for one in overrides]
+        if journey.write is not None:
+            overrides.append(f"source.path={journey.write(Path(place))}")
+        train(recipe.load(journey.recipe, overrides), f"{place}/run", device=apart.NAME)
+    return {kind: count for kind, count in waits.items() if count}
 
 
 def visit(system: System, evaluated: bool = True) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import fieldloom
 LEVELS = [
     [
         "errors",
+        "constants",
         "types",
         "registry",
         "recipe",

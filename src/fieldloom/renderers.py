@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -11,6 +12,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from fieldloom import memory
+from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.types import RAY, Coords, Domain, Function, Values, draw_uniform
 
@@ -104,9 +106,14 @@ def sample_evenly(near: float, far: float, count: int, rays: Coords) -> Tensor:
 
     rays (batch, rays, 6) -> (batch, rays, count), an expanded view of one row.
     """
-    steps = torch.linspace(0, 1, count, dtype=torch.float64)
-    t = (near + (far - near) * steps).to(rays)
+    t = place(_parameters(near, far, count), rays.device, rays.dtype)
     return t.expand(*rays.shape[:2], -1)
+
+
+@lru_cache(maxsize=64)
+def _parameters(near: float, far: float, count: int) -> Tensor:
+    """Evenly spaced parameters, both ends included: (count,) float64."""
+    return near + (far - near) * torch.linspace(0, 1, count, dtype=torch.float64)
 
 
 def sample_stratified(t: Tensor, generator: Generator | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from fieldloom.constants import place
 from fieldloom.errors import InputError
 
 Coords = Float[Tensor, "batch points coord"]
@@ -91,8 +93,8 @@ class Signal:
         """
         batch, count = self.coords.shape[:2]
         shape = (1 if together else batch, count)
-        order = draw_uniform(shape, generator, self.coords.device).expand(batch, -1)
-        return self._at(order.topk(points, dim=1).indices)
+        order = draw_uniform(shape, generator, self.coords.device)
+        return self._at(order.topk(points, dim=1).indices.expand(batch, -1))
 
     def sample_known(self, points: int, generator: Generator | None = None) -> Signal:
         """``points`` observations of each signal, its known ones before any other."""
@@ -103,19 +105,19 @@ class Signal:
 
     def _at(self, keep: Int[Tensor, "batch few"]) -> Signal:
         """These observations of each signal."""
-        pick = lambda x: x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        pick = lambda x, at: x.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         mask = None if self.mask is None else self.mask.gather(1, keep)
-        return replace(
-            self, coords=pick(self.coords), values=pick(self.values), grid=None, mask=mask
-        )
+        shared = keep.stride(0) == 0 == self.coords.stride(0)
+        few = pick(self.coords[:1], keep[:1]) if shared else pick(self.coords, keep)
+        coords, values = few.expand(len(self), -1, -1), pick(self.values, keep)
+        return replace(self, coords=coords, values=values, grid=None, mask=mask)
 
     def thin(self, points: int) -> Signal:
         """At most ``points`` observations, the same points of every signal, whatever the batch."""
         count = self.coords.shape[1]
         if points >= count:
             return self
-        keep = torch.randperm(count, generator=Generator().manual_seed(0))[:points]
-        keep = keep.to(self.coords.device)
+        keep = place(_permutation(count), self.coords.device)[:points]
         mask = None if self.mask is None else self.mask[:, keep]
         coords, values = self.coords[:, keep], self.values[:, keep]
         return replace(self, coords=coords, values=values, grid=None, mask=mask)
@@ -142,6 +144,12 @@ class Signal:
             if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **changed)
+
+
+@lru_cache(maxsize=4)
+def _permutation(count: int) -> Tensor:
+    """The order in which ``Signal.thin`` takes points, always the same."""
+    return torch.randperm(count, generator=Generator().manual_seed(0))
 
 
 def _change_shared(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -256,9 +264,23 @@ def draw_uniform(shape: Sequence[int], generator: Generator | None, device: torc
     return torch.rand(tuple(shape), generator=generator, device=where).to(device)
 
 
+def draw_normal(shape: Sequence[int], generator: Generator | None, device: torch.device) -> Tensor:
+    """Standard normal numbers on a device, drawn as ``draw_uniform`` draws its own."""
+    where = device if generator is None else generator.device
+    return torch.randn(tuple(shape), generator=generator, device=where).to(device)
+
+
 def as_unit_floats(values: Tensor) -> Tensor:
     """Values as floats in [0, 1]: uint8 divided by 255, floats as they are."""
     return values.float() / 255 if values.dtype == torch.uint8 else values
+
+
+def as_float64(x: Tensor) -> Tensor:
+    """x in float64, on the CPU where its device has none."""
+    try:
+        return x.double()
+    except TypeError:
+        return x.cpu().double()
 
 
 @dataclass(frozen=True)

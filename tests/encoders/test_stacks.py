@@ -9,6 +9,7 @@ from torch import nn
 from fieldloom.conditioners import FlatWeights, Mixture
 from fieldloom.encoders import Fit, Plateau, reconstruction_loss_in_stacks, stacks
 from fieldloom.encoders.draws import point_sampler, select_signals
+from fieldloom.encoders.fit import steps_between_looks
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import Siren
@@ -126,11 +127,27 @@ def test_what_has_stopped_is_left_out():
     code = fit(signal, own, Counting(), mse)
     assert set(sizes) == {8, 3}
     assert sizes.count(8) == 3  # 0, and twice not below it
-    rest = fit(select_signals(signal, ~easy), own, *HOW)
+    rest = fit(select_signals(signal, torch.arange(5, 8)), own, *HOW)
     torch.testing.assert_close(code[~easy], rest, rtol=1e-9, atol=1e-12)
     sizes.clear()
-    fit(select_signals(signal, easy), own, Counting(), mse)
+    fit(select_signals(signal, torch.arange(5)), own, Counting(), mse)
     assert len(sizes) == 3  # nothing goes on
+
+
+def test_what_has_stopped_may_be_noticed_late(monkeypatch):
+    """As on an accelerator, which is asked only so often."""
+    signal, own = signals(8), family()
+    still = own(signal.coords, own.conditioner.origin(8)).detach()
+    easy = torch.arange(8) < 5
+    signal = replace(signal, values=torch.where(easy[:, None, None], still, signal.values))
+    fit = Fit(30, 1e-3, keep="last", plateau=Plateau(stop=2))
+    soon = fit(signal, own, *HOW)
+    assert steps_between_looks(3, on_cpu=True) == 3
+    late = steps_between_looks(3, on_cpu=False)
+    assert late % 3 == 0
+    assert late > 30
+    monkeypatch.setattr("fieldloom.encoders.fit.steps_between_looks", lambda *which: 7)
+    torch.testing.assert_close(fit(signal, own, *HOW), soon, rtol=1e-9, atol=1e-12)
 
 
 def test_one_bad_signal_spoils_no_other():
@@ -152,7 +169,7 @@ def test_signals_on_one_grid_share_it():
         one, other = (point_sampler(x, 9, 0)(step) for x in (grid, whole))
         assert torch.equal(one.coords, other.coords)
         assert torch.equal(one.values, other.values)
-    rows = torch.tensor([True, False, True, True])
+    rows = torch.tensor([0, 2, 3])
     assert select_signals(grid, rows).coords.stride(0) == 0
     assert torch.equal(select_signals(grid, rows).values, grid.values[rows])
 

@@ -1,4 +1,4 @@
-"""Systems on a device: nothing is on the wrong one, and results are the CPU's.
+"""Systems on a device: nothing is on the wrong one, nobody waits, and results are the CPU's.
 
 The device is that of ``apart``, in a process of its own: no accelerator is needed.
 """
@@ -66,6 +66,34 @@ def test_a_device_under_autocast(start, name):
     there = start(journeys.travel, name, apart.NAME, "bfloat16")
     here = journeys.travel(name, "cpu", "bfloat16")
     check_same(there.result(), here, 0.05)
+
+
+SORTED = "a segment of points for each tile: where it ends is read, once for layers sorted together"
+WAITS = {
+    "gem": (3, 1, "distances of signals are in float64, which this device, as MPS, has not"),
+    "gem of shapes": (1, 0, "how many points of each shape are occupied"),
+    "gasp of views": (0, 2, "both players' jitter is of one generator, which this device has not"),
+    "loe": (15, 12, SORTED),
+    "loe of views": (10, 8, SORTED),
+    "loe by linear blends": (33, 30, SORTED),
+    "loe as a GAN": (70, 56, SORTED),
+    "mixed experts": (105, 78, SORTED),
+}
+"""How often a step may read the device and send it something, and why. All others never do."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", journeys.JOURNEYS | journeys.BYWAYS)
+def test_a_step_does_not_wait_for_the_device(start, name):
+    found = start(journeys.count_waits, name).result()
+    read, sent, _ = WAITS.get(name, (0, 0, ""))
+    assert found.get("read", 0) <= read
+    assert found.get("sent", 0) <= sent
+
+
+def test_waits_are_counted(start):
+    waits = {"read": 6, "sent": 3}
+    assert start(faults.wait_for_the_device).result() == waits
 
 
 def check_same(there, here, tolerance):

@@ -49,3 +49,9 @@ def test_vector_codebooks_are_a_fixed_point() -> None:
         same(codebook[i], tokens[index == i].mean(0))
     assert len({tuple(index[i : i + 20].tolist()) for i in range(0, 120, 20)}) == 6
     same(kmeans(tokens, mask, 6), codebook, rtol=0, atol=0)
+
+
+def test_no_mask_is_a_mask_of_ones() -> None:
+    points, centroids = torch.randn(50, 3).double(), torch.randn(7, 3).double()
+    whole = nearest_centroids(points, torch.ones_like(points), centroids)
+    assert torch.equal(nearest_centroids(points, None, centroids), whole)

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fieldloom import memory
 from fieldloom.codecs.codec import BATCH, Codec, Identity
 from fieldloom.codecs.tokens import Token, Vocabulary, cut_tokens, gather_tokens, scatter_tokens
+from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.nn.kmeans import kmeans, lloyd_max, nearest_centroids
 from fieldloom.types import Code, Slot
@@ -77,7 +77,10 @@ class Quantize(Codec):
         positions = cut_tokens(code_shape, layout, token)
         self.center_on, self.levels = center, levels
         family = np.zeros_like(positions.layer) if per == "all" else positions.layer
-        self.members = [np.flatnonzero(family == i) for i in range(int(family.max()) + 1)]
+        self.members = [
+            torch.from_numpy(np.flatnonzero(family == i)) for i in range(int(family.max()) + 1)
+        ]
+        self.padded = [bool((positions.index[own] < 0).any()) for own in self.members]
         memory.require(8 * levels * len(family))
         codebook = family[:, None] * levels + np.arange(levels)
         count = len(self.members)
@@ -106,10 +109,10 @@ class Quantize(Codec):
         for family, members in enumerate(self.members):
             self._fit_codebooks(family, members, codes)
 
-    def _fit_codebooks(self, family: int, members: NDArray[np.int64], codes: Code) -> None:
+    def _fit_codebooks(self, family: int, members: Tensor, codes: Code) -> None:
         """Fit the codebooks of one family of tokens, each level to the residual before it."""
         size = self.books.shape[2]
-        index = self.index[torch.from_numpy(members).to(self.index.device)].cpu()
+        index = self.index.cpu()[members]
         scalar = index.shape[1] == 1
         most = (SCALARS if scalar else VECTORS * size) // len(members)
         some = codes[:: -(-len(codes) // max(1, most))]  # whole codes, evenly spread
@@ -119,7 +122,8 @@ class Quantize(Codec):
         for level in range(self.levels):
             codebook = lloyd_max(residual, size) if scalar else kmeans(residual, mask, size)
             self.books[family, level] = codebook.to(self.books)
-            residual = residual - mask * codebook[nearest_centroids(residual, mask, codebook)]
+            padded = mask if self.padded[family] else None
+            residual = residual - mask * codebook[nearest_centroids(residual, padded, codebook)]
 
     def prepare(
         self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None
@@ -137,11 +141,11 @@ class Quantize(Codec):
         ids = tokens.new_empty((*tokens.shape[:2], self.levels), dtype=torch.long)
         mask = (self.index >= 0).to(tokens)
         for family, members in enumerate(self.members):
-            own = torch.from_numpy(members).to(tokens.device)
+            own = place(members, tokens.device)
             residual, present = tokens[:, own], mask[own]
             for level, codebook in enumerate(self.books[family].to(tokens)):
-                repeated = present.repeat(len(residual), 1)
-                found = nearest_centroids(residual.flatten(0, 1), repeated, codebook)
+                padded = present.repeat(len(residual), 1) if self.padded[family] else None
+                found = nearest_centroids(residual.flatten(0, 1), padded, codebook)
                 ids[:, own, level] = found.view(residual.shape[:2])
                 residual = residual - present * codebook[ids[:, own, level]]
         return ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,13 +13,14 @@ from fieldloom.errors import InputError
 from fieldloom.types import Signal
 
 UINT32_MAX = 0xFFFFFFFF
+Bits = TypeVar("Bits", Tensor, int)
 
 
 def select_signals(signal: Signal, rows: Tensor) -> Signal:
-    """The signals of a batch where ``rows`` (batch,) is True; a shared grid stays shared."""
+    """Some signals of a batch, by their indices (few,); a shared grid stays shared."""
     own = lambda x: None if x is None else x[rows]
-    coords, count = signal.coords, int(rows.sum())
-    coords = coords[:1].expand(count, -1, -1) if coords.stride(0) == 0 else coords[rows]
+    coords = signal.coords
+    coords = coords[:1].expand(len(rows), -1, -1) if coords.stride(0) == 0 else coords[rows]
     return replace(
         signal,
         coords=coords,
@@ -42,7 +44,7 @@ def point_sampler(signal: Signal, points: int, seed: int) -> Callable[[int], Sig
         return lambda step: signal
     device = signal.coords.device
     stream = hash_indices(signal.index.to(device), seed)[:, None]
-    number = torch.arange(points, device=device)
+    number = hash32(torch.arange(points, device=device))
     row = torch.arange(batch, device=device)[:, None] * count
     known, order = torch.full_like(row, count), None
     if signal.mask is not None:
@@ -57,7 +59,7 @@ def point_sampler(signal: Signal, points: int, seed: int) -> Callable[[int], Sig
     coords = coords[0] if together else coords.flatten(0, 1)
 
     def at(step: int) -> Signal:
-        bits = hash32(hash32(stream + hash32(number.new_tensor([step]))) + hash32(number))
+        bits = hash32(hash32(stream + hash32(step)) + number)
         indices = bits * known >> 32
         indices = indices if order is None else order.gather(1, indices)
         own = (indices + row).view(-1)
@@ -72,11 +74,14 @@ def point_sampler(signal: Signal, points: int, seed: int) -> Callable[[int], Sig
 
 def hash_indices(indices: Tensor, seed: int) -> Tensor:
     """A pseudo-random number in [0, 2^32) for each signal's index: (batch,) int64."""
-    return hash32(indices + hash32(indices.new_tensor(seed)))
+    return hash32(indices + hash32(seed))
 
 
-def hash32(x: Tensor) -> Tensor:
-    """A bijective hash of the lower 32 bits of int64 numbers: lowbias32, by Chris Wellons."""
+def hash32(x: Bits) -> Bits:
+    """A bijective hash of the lower 32 bits of int64 numbers: lowbias32, by Chris Wellons.
+
+    Of one number of Python, too, so that nothing is sent to a device for it.
+    """
     x = x & UINT32_MAX
     x = (x ^ (x >> 16)) * 0x7FEB352D & UINT32_MAX
     x = (x ^ (x >> 15)) * 0x846CA68B & UINT32_MAX

@@ -225,6 +225,7 @@ class Fit(Encoder):
         count, best = signal.coords.shape[1], self.keep == "best"
         begun, stack, result, signal = self._begin_stack(code, signal, paused)
         seen, pass_steps = point_sampler(signal, points, self.seed), count // points
+        look_steps = steps_between_looks(pass_steps, signal.coords.is_cpu)
         watch.start()
         for step in range(begun, self.steps):
             if stopping.should_pause():
@@ -246,6 +247,8 @@ class Fit(Encoder):
                 continue
             stack.lower_rates(stack.summed / pass_steps, self.plateau)
             stack.summed = torch.zeros_like(losses)
+            if (step + 1) % look_steps:
+                continue
             rest, signal = self._drop_stopped(stack, signal, result, *model)
             if rest is stack:
                 continue
@@ -271,7 +274,8 @@ class Fit(Encoder):
         stack, result = Stack.restore(paused), paused["result"]
         going = torch.zeros(len(signal), dtype=torch.bool, device=result.device)
         going[stack.place] = True
-        signal = signal if bool(going.all()) else select_signals(signal, going)
+        rows = going.nonzero().flatten()
+        signal = signal if len(rows) == len(signal) else select_signals(signal, rows)
         return int(paused["step"]), stack, result, signal
 
     def _drop_stopped(
@@ -287,13 +291,15 @@ class Fit(Encoder):
 
         A stopped signal costs as much as one that goes on. Its code is written into ``result``.
         """
-        going = stack.rate > 0
-        never = self.plateau is None or self.plateau.stop is None
-        if never or 2 * int(going.sum()) > len(going):
+        if self.plateau is None or self.plateau.stop is None:
             return stack, signal
-        done, theirs = stack.take(~going), select_signals(signal, ~going)
+        going = (stack.rate > 0).cpu()
+        if 2 * int(going.sum()) > len(going):
+            return stack, signal
+        stay, stop = (rows.nonzero().flatten().to(stack.code.device) for rows in (going, ~going))
+        done, theirs = stack.take(stop), select_signals(signal, stop)
         result[done.place] = self._select_codes(done, theirs, family, render, loss_fn)
-        return stack.take(going), select_signals(signal, going)
+        return stack.take(stay), select_signals(signal, stay)
 
     def _select_codes(
         self, stack: Stack, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn
@@ -307,6 +313,19 @@ class Fit(Encoder):
 
     def point_evaluations(self, points: int) -> int:
         return self.steps * (self.points or points)
+
+
+LOOK = 64
+"""Steps of a descent on an accelerator after which it is asked which signals have stopped."""
+
+
+def steps_between_looks(pass_steps: int, on_cpu: bool) -> int:
+    """After how many steps a stack looks for signals that have stopped: a multiple of a pass.
+
+    To look is to wait for the device, which costs nothing on a CPU. A signal that has stopped stays
+    as it is, so that looking late finds the same codes.
+    """
+    return pass_steps if on_cpu else -(-LOOK // pass_steps) * pass_steps
 
 
 def losses_and_grad(

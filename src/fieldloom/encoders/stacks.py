@@ -123,7 +123,7 @@ class Stack:
         return cls(*(state[field.name].clone() for field in fields(cls)))
 
     def take(self, rows: Tensor) -> Stack:
-        """The signals of these rows: a mask, or indices."""
+        """The signals of these rows, by their indices."""
         return Stack(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def keep_best(self, losses: Tensor) -> None:

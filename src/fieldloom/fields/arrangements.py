@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from fieldloom.constants import place
 from fieldloom.errors import InputError
 
 Tiles = tuple[int, ...]
@@ -206,7 +207,7 @@ def positions(unit: Tensor, affine: Affine, matrix: Tensor | None = None) -> Ten
     if matrix is not None:
         matrix = matrix.to(unit)
         return unit @ matrix[:-1] + matrix[-1]
-    scale, offset = affine.scale.to(unit), affine.offset.to(unit)
+    scale, offset = (place(x, unit.device, unit.dtype) for x in affine[:2])
     return (unit * scale if scale.ndim == 1 else unit @ scale) + offset
 
 

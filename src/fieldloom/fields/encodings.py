@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fieldloom.constants import row
 from fieldloom.errors import InputError
 from fieldloom.nn.layers import (
     fourier,
@@ -61,15 +62,15 @@ class Embedding:
         batch, points, axes = coords.shape
         sizes = table.shape[1:-1]
         unit = (coords.reshape(-1, axes) - self.low) / (self.high - self.low)
-        q = unit * unit.new_tensor(sizes) - 0.5
-        q = q.clamp(q.new_zeros(axes), q.new_tensor([n - 1 for n in sizes]))
+        q = unit * row(sizes, unit) - 0.5
+        q = q.clamp(row([0] * axes, q), row([n - 1 for n in sizes], q))
         base = q.detach().floor()
         fraction, first = q - base, base.long()
-        last = first.new_tensor([n - 1 for n in sizes])
-        stride = first.new_tensor([math.prod(sizes[axis + 1 :]) for axis in range(axes)])
+        last = row([n - 1 for n in sizes], first)
+        stride = row([math.prod(sizes[axis + 1 :]) for axis in range(axes)], first)
         rows, fractions = [], []
         for step in product((0, 1), repeat=axes):
-            moved = torch.minimum(first + first.new_tensor(step), last)
+            moved = torch.minimum(first + row(step, first), last)
             rows.append((moved * stride).sum(-1))
             sides = [fraction[:, a] if one else 1 - fraction[:, a] for a, one in enumerate(step)]
             fractions.append(math.prod(sides[1:], start=sides[0]))

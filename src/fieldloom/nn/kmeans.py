@@ -20,8 +20,13 @@ DISTANCES = 1 << 24
 """Distances that are in memory at a time: 64 MiB of float32."""
 
 
-def nearest_centroids(points: Vectors, mask: Vectors, centroids: Centroids) -> Int[Tensor, " n"]:
-    """The index of each point's nearest centroid, by squared distance."""
+def nearest_centroids(
+    points: Vectors, mask: Vectors | None, centroids: Centroids
+) -> Int[Tensor, " n"]:
+    """The index of each point's nearest centroid, by squared distance.
+
+    mask: None where no component is padded.
+    """
     if centroids.shape[1] == 1:
         order = centroids[:, 0].argsort(stable=True)
         ascending = centroids[order, 0]
@@ -29,8 +34,9 @@ def nearest_centroids(points: Vectors, mask: Vectors, centroids: Centroids) -> I
         return order[torch.bucketize(points[:, 0].contiguous(), middles)]
     each, squares = max(1, DISTANCES // len(centroids)), centroids.square()
     found = []
-    for some, own in zip(points.split(each), mask.split(each), strict=True):
-        length = squares.sum(1) if own.all() else own @ squares.T
+    masks = [None] * -(-len(points) // each) if mask is None else mask.split(each)
+    for some, own in zip(points.split(each), masks, strict=True):
+        length = squares.sum(1) if own is None else own @ squares.T
         # by a matrix product: its rounding confuses two centroids only at equal distances
         found.append(torch.addmm(length, some, centroids.T, alpha=-2).argmin(1))
     return torch.cat(found) if found else points.new_empty(0, dtype=torch.long)
@@ -42,8 +48,9 @@ def kmeans(points: Vectors, mask: Vectors, k: int, iterations: int = 25) -> Cent
     Centroids without points move to the points that are farthest from their centroids.
     """
     centroids = seed_centroids(points, mask, k, Generator().manual_seed(0))
+    padded = None if bool(mask.all()) else mask
     for step in range(iterations):
-        index = nearest_centroids(points, mask, centroids)
+        index = nearest_centroids(points, padded, centroids)
         count = torch.zeros_like(centroids).index_add_(0, index, mask)
         total = torch.zeros_like(centroids).index_add_(0, index, points)
         means = torch.where(count > 0, total / count.clamp_min(1), torch.zeros_like(centroids))

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from fieldloom.constants import place
 from fieldloom.errors import unknown
 from fieldloom.types import Slot
 
@@ -130,11 +131,12 @@ def log_spaced(count: int, bandwidth: float, pi: bool = True) -> Tensor:
 
 def fourier(x: Tensor, frequencies: Tensor) -> Tensor:
     """[cos(f_j x_i) | sin(f_j x_i)], coordinate-major: (..., coord) -> (..., 2 coord count)."""
-    angles = (x.unsqueeze(-1) * frequencies.to(x)).flatten(-2)
+    angles = (x.unsqueeze(-1) * place(frequencies, x.device, x.dtype)).flatten(-2)
     return torch.cat([angles.cos(), angles.sin()], -1)
 
 
 def fourier_interleaved(x: Tensor, frequencies: Tensor) -> Tensor:
     """[sin(f_0 x), cos(f_0 x), sin(f_1 x), ...], each block all coordinates: the order of NeRF."""
-    angles = frequencies.to(x).unsqueeze(-1) * x.unsqueeze(-2)  # (..., count, coord)
+    own = place(frequencies, x.device, x.dtype)
+    angles = own.unsqueeze(-1) * x.unsqueeze(-2)  # (..., count, coord)
     return torch.stack([angles.sin(), angles.cos()], -2).flatten(-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import ParametrizationList
 
+from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.objectives.objective import Logs, Objective, trainable
@@ -150,7 +152,7 @@ class Adversarial(Objective):
         code = self.prior.sample(len(coords)).to(coords)
         generator = None  # jitter for both players, though only one of them records gradients
         if self.render.stochastic:
-            generator = Generator().manual_seed(int(torch.randint(1 << 62, ())))
+            generator = generator_on(coords.device).manual_seed(int(torch.randint(1 << 62, ())))
         return self.link(self.render(self.family.bind(code), coords, generator))
 
     def _points(self, signal: Signal) -> tuple[Coords, Values, tuple[int, ...] | None]:
@@ -158,7 +160,12 @@ class Adversarial(Objective):
         if self.points is None or self.points >= count:
             return signal.coords, signal.values, signal.grid
         some = torch.randperm(count, device=signal.coords.device)[: self.points]
-        return signal.coords[:, some], signal.values[:, some], None
+        coords = signal.coords
+        if coords.stride(0) == 0:  # what all signals share stays shared
+            coords = coords[:1].index_select(1, some).expand(len(coords), -1, -1)
+        else:
+            coords = coords.index_select(1, some)
+        return coords, signal.values.index_select(1, some), None
 
 
 @contextmanager
@@ -188,6 +195,20 @@ def pixel_coords(signal: Signal, coords: Tensor) -> Tensor:
         raise InputError("objective 'adversarial' judges images of views: set modality.patch.")
     if coords.shape[1] != signal.coords.shape[1]:
         raise InputError("objective.points: an image's pixels are judged together; leave it out.")
-    rows, columns = (torch.linspace(-1, 1, n, device=coords.device) for n in signal.grid)
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).flatten(0, 1)
-    return grid.to(coords).expand(len(coords), -1, -1)
+    grid = place(_pixels(*signal.grid), coords.device, coords.dtype)
+    return grid.expand(len(coords), -1, -1)
+
+
+@lru_cache(maxsize=16)
+def _pixels(rows: int, columns: int) -> Tensor:
+    """The coordinates of an image's pixels: (1, points, 2)."""
+    axes = torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns)
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).view(1, -1, 2)
+
+
+def generator_on(device: torch.device) -> Generator:
+    """A new generator on a device; on the CPU, where the device has none of its own."""
+    try:
+        return Generator(device)
+    except RuntimeError:
+        return Generator()

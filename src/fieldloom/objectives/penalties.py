@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from fieldloom.encoders import Encoder
 from fieldloom.errors import InputError
-from fieldloom.types import Batch, Code, Signal
+from fieldloom.types import Batch, Code, Signal, as_float64
 
 SignalLoss = Callable[[Code, Signal], Tensor]
 """The reconstruction loss of codes on their signals: (batch,)."""
@@ -92,7 +93,8 @@ def project_onto_hull(points: Tensor, neighbours: Tensor, ridge: float) -> tuple
     scale = gram.diagonal(dim1=1, dim2=2).sum(-1) * ridge + 1e-12
     eye = torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
     ones = gram.new_ones(*gram.shape[:2], 1)
-    weights = torch.linalg.solve(gram + scale.view(-1, 1, 1) * eye, ones).squeeze(-1)
+    # unlike ``solve`` it does not ask the device whether all went well: the loss would be no number
+    weights = torch.linalg.solve_ex(gram + scale.view(-1, 1, 1) * eye, ones).result.squeeze(-1)
     weights = weights / weights.sum(1, keepdim=True)
     return weights, (weights.unsqueeze(-1) * neighbours).sum(1)
 
@@ -126,36 +128,41 @@ class Isometry(nn.Module):
         first, second = torch.triu_indices(count, count, 1, device=code.device)
         with torch.no_grad():
             distances = signal_distances(batch.target, first, second)
-            finite = min(self.pairs, int(distances.isfinite().sum()))
-            nearest = distances.topk(finite, largest=False).indices
-        if not finite:
-            return code.new_zeros(count)
+            nearest = distances.topk(min(self.pairs, len(first)), largest=False).indices
         first, second, distances = first[nearest], second[nearest], distances[nearest]
         codes = (code[first] - code[second]).square().flatten(1).mean(1)
-        return self.weight * (self.scale * codes - distances).abs().mean().expand(count)
+        finite = distances.isfinite()  # an empty shape is infinitely far, and counts for nothing
+        errors = torch.where(finite, (self.scale * codes - distances).abs(), 0)
+        return self.weight * (errors.sum() / finite.sum().clamp_min(1)).expand(count)
 
 
 def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
     """d of ``Isometry`` between the signals of each pair of indices (pairs,): (pairs,)."""
-    same = signal.coords.stride(0) == 0 or bool((signal.coords == signal.coords[:1]).all())
-    if same:
+    shapes = None if signal.coords.stride(0) == 0 else inside_of(signal)
+    if shapes is None:
         flat = as_float64(signal.values.flatten(1))  # rounding stays far below that of values
         squares = flat.square().sum(1)
         gram = squares[:, None] + squares - 2 * flat @ flat.T
         squared = gram[first.to(gram.device), second.to(gram.device)]
         return (squared / flat.shape[1]).clamp_min(0).to(signal.values)
+    return torch.stack([_chamfer(*pair) for pair in combinations(shapes, 2)])
+
+
+def inside_of(signal: Signal) -> list[Tensor] | None:
+    """The occupied points of each signal; None where all signals have the same coordinates.
+
+    How many points these are is read from the device, once: shapes of fixed size would compare all
+    points of two signals.
+    """
     middle = (signal.values.amax() + signal.values.amin()) / 2
-    inside = [c[v[:, 0] > middle] for c, v in zip(signal.coords, signal.values, strict=True)]
-    pairs = zip(first.tolist(), second.tolist(), strict=True)
-    return torch.stack([_chamfer(inside[i], inside[j]) for i, j in pairs])
-
-
-def as_float64(x: Tensor) -> Tensor:
-    """x in float64, on the CPU where its device has none."""
-    try:
-        return x.double()
-    except TypeError:
-        return x.cpu().double()
+    occupied = signal.values[..., 0] > middle
+    alike = (signal.coords == signal.coords[:1]).all()
+    same, *counts = torch.cat([alike.view(1), occupied.sum(1)]).tolist()
+    if same:
+        return None
+    first = occupied.byte().argsort(dim=1, descending=True, stable=True)
+    rows = zip(signal.coords, first, counts, strict=True)
+    return [coords.index_select(0, order[:count]) for coords, order, count in rows]
 
 
 def _chamfer(a: Tensor, b: Tensor) -> Tensor:

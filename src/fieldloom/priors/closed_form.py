@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from fieldloom.codecs import Codec
 from fieldloom.errors import InputError
 from fieldloom.priors.prior import Prior
-from fieldloom.types import Code
+from fieldloom.types import Code, draw_normal
 
 
 class Gaussian(Prior):
@@ -57,11 +57,15 @@ class Gaussian(Prior):
             self.factor[i] = (vectors * values.clamp(min=0).sqrt()).to(self.factor.dtype)
 
     def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Code:
-        classes = self.share.cpu().multinomial(count, replacement=True, generator=generator)
-        classes = (classes if label is None else label).to(self.mean.device)
-        noise = torch.randn(count, self.mean.shape[1], 1, generator=generator).to(self.mean)
-        factor = self.factor if len(self.factor) == 1 else self.factor[classes]
-        codes = self.mean[classes] + (factor @ noise).squeeze(-1)
+        # one class has the same share whatever its codes: a GAN's loop need not ask the device
+        share = torch.ones(1) if len(self.share) == 1 else self.share.cpu()
+        classes = share.multinomial(count, replacement=True, generator=generator)
+        device = self.mean.device
+        noise = draw_normal((count, self.mean.shape[1], 1), generator, device).to(self.mean)
+        if len(self.mean) == 1:
+            return (self.mean + (self.factor @ noise).squeeze(-1)).unflatten(1, self.code_shape)
+        classes = (classes if label is None else label).to(device)
+        codes = self.mean[classes] + (self.factor[classes] @ noise).squeeze(-1)
         return codes.unflatten(1, self.code_shape)
 
 

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from fieldloom import memory
 from fieldloom.codecs import Codec
+from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.priors.prior import Prior
 from fieldloom.priors.samplers import SAMPLERS
@@ -91,8 +92,12 @@ class Diffusion(Prior):
 
     def add_noise(self, clean: Code, noise: Tensor, time: Tensor) -> Code:
         """The noisy code sqrt(abar_t) x0 + sqrt(1 - abar_t) eps, at times (batch,)."""
-        abar = self.alphas_cumprod.to(clean)[time].view(-1, 1, 1)
+        abar = self._alphas_at(time, clean)
         return abar.sqrt() * clean + (1 - abar).sqrt() * noise
+
+    def _alphas_at(self, time: Tensor, clean: Code) -> Tensor:
+        """abar_t at times (batch,), with the codes' device and dtype: (batch, 1, 1)."""
+        return place(self.alphas_cumprod, clean.device, clean.dtype)[time].view(-1, 1, 1)
 
     def target(self, clean: Code, noise: Tensor, time: Tensor) -> Code:
         """The denoiser's training target: x0, eps, or v = sqrt(abar) eps - sqrt(1 - abar) x0."""
@@ -100,7 +105,7 @@ class Diffusion(Prior):
             return clean
         if self.predict == "eps":
             return noise
-        abar = self.alphas_cumprod.to(clean)[time].view(-1, 1, 1)
+        abar = self._alphas_at(time, clean)
         return abar.sqrt() * noise - (1 - abar).sqrt() * clean
 
     def estimate_clean(self, predicted: Tensor, x: Code, abar: float) -> Code:

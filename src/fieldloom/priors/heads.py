@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from fieldloom.codecs.tokens import TokenPositions, Vocabulary
+from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.nn.initialisers import init_normal
 
@@ -74,6 +76,16 @@ def sample_categorical(
     return torch.searchsorted(cumulative, threshold, right=True)[:, 0]
 
 
+@lru_cache(maxsize=64)
+def split_by_codebook(codebook: bytes) -> tuple[list[int], list[Tensor], Tensor]:
+    """The codebooks of a sequence (int64), each one's positions, and where these go when joined."""
+    each = np.frombuffer(codebook, np.int64)
+    own = np.unique(each)
+    order = np.argsort(np.argsort(each, kind="stable"), kind="stable")
+    positions = [torch.from_numpy(np.flatnonzero(each == number)) for number in own]
+    return own.tolist(), positions, torch.from_numpy(order)
+
+
 class CodebookHead(nn.Module):
     """A categorical distribution over the token ids of each codebook of a vocabulary.
 
@@ -104,14 +116,14 @@ class CodebookHead(nn.Module):
         weight = (self.head or self.table).weight
         codebook = self.codebook[first : first + hidden.shape[1]]
         scores = []
-        for own in np.unique(codebook):  # each position has logits of its own codebook only
-            entries = torch.cat([weight[own * self.size : (own + 1) * self.size], weight[-1:]])
-            at = torch.from_numpy(np.flatnonzero(codebook == own)).to(hidden.device)
-            scores.append((hidden if len(at) == len(codebook) else hidden[:, at]) @ entries.T)
-        if len(scores) == 1:
-            return scores[0]
-        order = np.argsort(np.argsort(codebook, kind="stable"), kind="stable")
-        return torch.cat(scores, 1)[:, torch.from_numpy(order).to(hidden.device)]
+        own, positions, order = split_by_codebook(codebook.tobytes())
+        for number, at in zip(own, positions, strict=True):  # of its own codebook alone
+            entries = torch.cat(
+                [weight[number * self.size : (number + 1) * self.size], weight[-1:]]
+            )
+            seen = hidden if len(own) == 1 else hidden[:, place(at, hidden.device)]
+            scores.append(seen @ entries.T)
+        return scores[0] if len(own) == 1 else torch.cat(scores, 1)[:, place(order, hidden.device)]
 
     def loss(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Cross-entropy in nats, summed over each code's tokens: (batch,)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -26,6 +27,35 @@ class Layer:
     points: int
     neighbours: int
     channels: int | None = None
+
+
+class Known(NamedTuple):
+    """Coordinates that were met before.
+
+    numbers: themselves, on a CPU. memory: of which tensor they are a view, and which.
+    """
+
+    numbers: Tensor
+    memory: tuple[Any, ...] | None
+
+    @classmethod
+    def of(cls, coords: Coords) -> Known:
+        return cls(coords.clone() if coords.is_cpu else coords, memory_of(coords))
+
+    def equals(self, coords: Coords) -> bool:
+        if (self.numbers.device, self.numbers.dtype) != (coords.device, coords.dtype):
+            return False
+        if coords.is_cpu:
+            return torch.equal(self.numbers, coords)
+        return self.memory is not None and self.memory == memory_of(coords)
+
+
+def memory_of(x: Tensor) -> tuple[Any, ...] | None:
+    """What a tensor is a view of, and how; None: nobody knows whether it has been changed."""
+    base = x if x._base is None else x._base
+    if base.is_inference():
+        return None
+    return id(base), base._version, x.shape, x.stride(), x.storage_offset()
 
 
 class PointCritic(nn.Module):
@@ -69,7 +99,7 @@ class PointCritic(nn.Module):
                     PointConv(coord_dim, channels, layer.channels, mid, norm=not last)
                 )
                 channels = layer.channels
-        self._plan: tuple[Tensor, list[tuple[Tensor, Tensor]]] | None = None
+        self._plan: tuple[Known, list[tuple[Tensor, Tensor]]] | None = None
 
     def forward(
         self, coords: Coords, values: Values, grid: tuple[int, ...] | None = None
@@ -85,14 +115,14 @@ class PointCritic(nn.Module):
     def plan(self, coords: Coords) -> list[tuple[Tensor, Tensor]]:
         """For each layer, indices of the neighbours (1 | batch, centres, k), and their offsets.
 
-        They are cached until the coordinates change, and shared by signals of equal coordinates.
+        They are cached until the coordinates change, and shared by signals of equal coordinates. On
+        an accelerator, where comparing numbers would wait for them, equal means the same in memory.
         """
-        if bool((coords == coords[:1]).all()):
+        if coords.stride(0) == 0 or (coords.is_cpu and bool((coords == coords[:1]).all())):
             coords = coords[:1]
         if self._plan is not None:
-            before, found = self._plan
-            alike = (before.dtype, before.device) == (coords.dtype, coords.device)
-            if alike and torch.equal(before, coords):
+            known, found = self._plan
+            if known.equals(coords):
                 return found
         found, points = [], coords
         for layer in self.layers:
@@ -108,7 +138,7 @@ class PointCritic(nn.Module):
             near = far.topk(k, largest=False).indices
             found.append((near, gather_neighbours(points, near) - centres.unsqueeze(2)))
             points = centres
-        self._plan = (coords.clone(), found)
+        self._plan = (Known.of(coords), found)
         return found
 
 
@@ -144,9 +174,12 @@ def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:
 
 def gather_neighbours(x: Tensor, indices: Tensor) -> Tensor:
     """x (batch, points, c) at indices (1 | batch, centres, k) -> (batch, centres, k, c)."""
+    batch, points, channels = x.shape
     if len(indices) == 1:
-        return x[:, indices[0]]
-    return x[torch.arange(len(x), device=x.device)[:, None, None], indices]
+        return x.index_select(1, indices.flatten()).view(batch, *indices.shape[1:], channels)
+    first = points * torch.arange(batch, device=x.device).view(-1, 1, 1)
+    rows = (indices + first).flatten()
+    return x.flatten(0, 1).index_select(0, rows).view(*indices.shape, channels)
 
 
 def sample_farthest_points(points: Tensor, count: int) -> Tensor:
