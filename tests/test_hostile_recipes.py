@@ -76,7 +76,7 @@ PLAY = {
     "span": 2.0,
 }
 KNOWN = {
-    "modality": {}, "renderer": {}, "field": DIMS, "arrangement": {},
+    "modality": {}, "renderer": {}, "field": DIMS, "arrangement": {}, "grid": {},
     "conditioner": {"slots": FIELD.slots}, "encoder": CODES, "prior": CODES, "codec": CODES,
     "denoiser": CODES, "critic": DIMS, "penalty": {}, "objective": PLAY,
 }  # fmt: skip

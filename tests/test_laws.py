@@ -18,6 +18,7 @@ from fieldloom.engine.loop import load_weights
 from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, FIELDS, Fourier, Tiling
 from fieldloom.fields.encodings import Embedding
+from fieldloom.fields.grids import DenseGrid, HashGrid, KPlanes, TriPlane
 from fieldloom.metrics.losses import LOSSES, mse
 from fieldloom.modalities import MODALITIES
 from fieldloom.priors import PRIORS
@@ -53,6 +54,19 @@ FIELD_ARGUMENTS = {
     "local": [
         dict(width=4, features=9, tokens=3, query=2.0, bands=(4.0, 2.0)) | own
         for own in [dict(), dict(heads=1, aggregate="compose", modulate="stack")]
+    ],
+    "grid-mlp": [
+        dict(width=5, depth=3, activation="silu", grid=grid)
+        for grid in [
+            HashGrid(levels=3, coarsest=1, growth=1.5, log2_hashmap_size=3),
+            DenseGrid(levels=1, coarsest=2, interpolation="smooth"),
+            TriPlane((3,), features=4),
+            KPlanes((1, 2), features=3),
+        ]
+    ],
+    "wave-mlp": [
+        dict(width=5, depth=3, activation=a, frequency=2.0, scale=0.5, noise=(1.0, 0.5))
+        for a in ("h-sine", "gabor")
     ],
 }
 

@@ -19,7 +19,7 @@ from fieldloom.denoisers import DENOISERS
 from fieldloom.encoders import ENCODERS
 from fieldloom.errors import InputError, quote, unknown
 from fieldloom.family import Family
-from fieldloom.fields import ARRANGEMENTS, FIELDS
+from fieldloom.fields import ARRANGEMENTS, FIELDS, GRIDS
 from fieldloom.metrics.losses import LINKS, LOSSES
 from fieldloom.modalities import MODALITIES, Modality
 from fieldloom.modalities.sources import SOURCES, Source
@@ -38,6 +38,7 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "renderer": RENDERERS,
     "field": FIELDS,
     "arrangement": ARRANGEMENTS,
+    "grid": GRIDS,
     "conditioner": CONDITIONERS,
     "encoder": ENCODERS,
     "start": ENCODERS,

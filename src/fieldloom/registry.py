@@ -147,9 +147,12 @@ def largest(value: Any) -> int:
 
 
 def may_be_part(annotation: Any) -> bool:
-    """Whether an argument may be a part: not a plain value, as ``start`` of a video is."""
+    """Whether an argument may be a part: not a plain value, as ``start`` of a video is, and not a
+    dataclass, as ``grid`` of an encoding is."""
     plain = (int, float, bool, str, type(None))
-    return not all(a in plain for a in get_args(annotation) or (annotation,))
+    return dataclass_of(annotation) is None and not all(
+        a in plain for a in get_args(annotation) or (annotation,)
+    )
 
 
 def takes_several(annotation: Any) -> bool:

@@ -42,12 +42,14 @@ class Slot(NamedTuple):
            read by the field and belong to no layer.
     passes: matrices of a slot that one point meets: 1, the corners of a tiled weight's blend, or 0
            (looked up, or met by other slots alone).
+    table: whether a point reads a few rows of it: training has a group and an optimizer for these.
     """
 
     shape: tuple[int, ...]
     init: Callable[[Generator | None], Tensor]
     role: Literal["weight", "bias", "input", "fixed"]
     passes: int = 1
+    table: bool = False
 
 
 def layer_of(slot: str) -> str:

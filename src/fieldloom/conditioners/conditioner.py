@@ -98,6 +98,11 @@ class Conditioner(nn.Module):
         """
         return code.square().sum((1, 2), keepdim=True).expand_as(code)
 
+    def tables(self) -> list[nn.Parameter]:
+        """The learned tensors of slots that are tables, of which a point reads a few rows."""
+        held = [module for module in self.modules() if isinstance(module, Tensors)]
+        return [own[n] for own in held for n in own if self.slots[n].table]  # type: ignore
+
     def macs(self) -> int:
         """Multiply-accumulates from a code to its weights; as in mNIF, mixing does not count."""
         return sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear))

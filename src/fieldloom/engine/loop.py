@@ -23,8 +23,10 @@ from fieldloom import stopping
 from fieldloom.engine.device import reads_at_once
 from fieldloom.engine.execution import Execution
 from fieldloom.engine.feed import Feed, feed_steps, fetch_step
+from fieldloom.engine.rowwise import gradients, takes_rows
 from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
+from fieldloom.nn.grids import sparse_gradients
 from fieldloom.objectives import AnyBatch, Objective
 from fieldloom.progress import Progress
 from fieldloom.registry import build, check_value
@@ -126,6 +128,11 @@ class Training:
             self.paused = {}
         for number, (player, groups) in enumerate(self.players.items()):
             parameters = [p for group in groups for p in group.parameters]
+            clipped = self.stage.clip is not None
+            by_rows = [g for g in groups if takes_rows(g.optimizer, clipped)]
+            # what is recorded has dense gradients alone
+            eager = self.execution.mode == "eager"
+            tables = [p for g in by_rows if eager for p in g.parameters]
             done, totals = self._begin(number, parameters)
             for micro_step, first in enumerate(range(0, len(batch), micro)):
                 if micro_step < done:
@@ -133,13 +140,14 @@ class Training:
                 key = seed, self.tag, self.step, number + 1, micro_step + 1
                 micro_batch = batch.part(slice(first, first + micro))
                 fraction = len(micro_batch) / len(batch)
-                with self._pausable(number, micro_step, micro, parameters, totals):
+                pausable = self._pausable(number, micro_step, micro, parameters, totals)
+                with pausable, sparse_gradients(tables):
                     loss, numbers = self.execution.differentiate(
                         player, micro_batch, fraction, parameters, partial(seed_everything, *key)
                     )
                 for name, value in {**numbers, "objective": loss}.items():
                     totals[name] = totals.get(name, 0) + value * fraction
-            norm = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+            norm = nn.utils.get_total_norm(gradients(parameters))
             self.unread.append(Unread(self.step, player, totals["objective"], norm))
             if reads_at_once(device):
                 self.check(lambda step: batch)
@@ -201,7 +209,8 @@ class Training:
         except stopping.Paused as pause:
             own = {f"loss/{name}": x for name, x in pause.tensors.items()}
             own |= {f"total/{name}": torch.as_tensor(x).clone() for name, x in totals.items()}
-            grads = {f"grad/{i}": p.grad for i, p in enumerate(parameters) if p.grad is not None}
+            kept = ((f"grad/{i}", p.grad) for i, p in enumerate(parameters))
+            grads = {name: grad.to_dense() for name, grad in kept if grad is not None}
             at = {"micro": torch.tensor(micro_step), "size": torch.tensor(micro)}
             self.paused = own | grads | at
             raise
@@ -281,8 +290,11 @@ class Training:
             for group in groups:
                 for i, parameter in enumerate(group.parameters):
                     entry = f"optimizer/{player}/{group.name}/{i}/"
-                    own = {f"{entry}{key}": parameter.shape for key in MOMENTS[group.kind]}
-                    own |= {f"{entry}step": torch.Size()} if "step" in MOMENTS[group.kind] else {}
+                    shaped = {"step": torch.Size(), "counts": parameter.shape[:-1]}
+                    own = {
+                        f"{entry}{key}": shaped.get(key, parameter.shape)
+                        for key in MOMENTS[group.kind]
+                    }
                     shapes |= own
                     if any(name.startswith(entry) for name in held):
                         needed |= set(own)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.engine.device import fuses_optimizers
+from fieldloom.engine.rowwise import RowAdam
 from fieldloom.errors import InputError
 from fieldloom.settings import Stage
 
@@ -58,6 +59,17 @@ def adam(
     return torch.optim.Adam(parameters, rate, betas, eps, fused=fused(parameters))
 
 
+def row_adam(
+    parameters: list[nn.Parameter],
+    rate: float = 1e-2,
+    betas: tuple[float, float] = (0.9, 0.99),
+    eps: float = 1e-15,
+) -> torch.optim.Optimizer:
+    """Adam on the rows that a step reaches, for tables; defaults of arXiv:2201.05989, section 4."""
+    _check(rate, *betas, eps=eps)
+    return RowAdam(parameters, rate, betas, eps)
+
+
 def sgd(
     parameters: list[nn.Parameter], rate: float = 1e-2, momentum: float = 0.0
 ) -> torch.optim.Optimizer:
@@ -69,15 +81,18 @@ def sgd(
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": adamw,
     "adam": adam,
+    "row-adam": row_adam,
     "sgd": sgd,
 }
 
 MOMENTS: Mapping[type, tuple[str, ...]] = {
     torch.optim.AdamW: ("exp_avg", "exp_avg_sq", "step"),
     torch.optim.Adam: ("exp_avg", "exp_avg_sq", "step"),
+    RowAdam: ("exp_avg", "exp_avg_sq", "counts"),
     torch.optim.SGD: ("momentum_buffer",),
 }
-"""What an optimizer keeps of each parameter: tensors of its shape, and the number of its steps."""
+"""What an optimizer keeps of each parameter: tensors of its shape, and the number of its steps,
+or of those of each row (``counts``)."""
 
 
 @lru_cache(maxsize=2)  # a batch may cross the end of an epoch

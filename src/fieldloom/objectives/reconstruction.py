@@ -17,7 +17,8 @@ class Reconstruction(Objective):
     """Mean over signals of loss_fn(render(family(encoder(context))), target) + penalties(code).
 
     Depending on the encoder it is the outer loss of CAVIA (of the last inner step), or the loss of
-    auto-decoding, of amortised encoders, or of fitting a single signal.
+    auto-decoding, of amortised encoders, or of fitting a single signal. Its parameters are the
+    groups ``shared``, ``tables`` (of a field's grids) and ``codes`` (of auto-decoding).
 
     penalty: one or several regularisation terms on the codes.
     span:    high - low of the values' range; the log's PSNR is relative to it, where the loss is
@@ -43,11 +44,13 @@ class Reconstruction(Objective):
         self.capturable = encoder.capturable and all(
             getattr(p, "capturable", False) for p in self.penalties
         )
-        codes = encoder.code_parameters()
-        per_signal = {id(p) for p in codes}
+        codes, tables = encoder.code_parameters(), family.conditioner.tables()
+        own = {id(p) for p in [*codes, *tables]}
         trained = trainable([family, encoder, self.penalties])
-        shared = [p for p in trained if id(p) not in per_signal]
-        self.players = {"field": {"shared": shared} | ({"codes": codes} if codes else {})}
+        shared = [p for p in trained if id(p) not in own]
+        groups = {"shared": shared, "tables": [p for p in tables if p.requires_grad]}
+        groups |= {"codes": codes}
+        self.players = {"field": {name: ps for name, ps in groups.items() if ps}}
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
         code = self.encoder.training_codes(batch.context, self.family, self.render, self.loss_fn)
