@@ -26,7 +26,10 @@ def fails(cli, status, sentence, *arguments, cwd=None):
     assert sentence in lines[0]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "fields"], ["info", "RUN"]])
+QUICK = [["--version"], ["--help"], ["list"], ["list", "fields"], ["info", "RUN"]]
+
+
+@pytest.mark.parametrize("words", QUICK)
 def test_quick_answers_do_not_import_torch(words, tiny_run):
     words = [str(tiny_run) if word == "RUN" else word for word in words]
     program = f"import sys; sys.argv = ['fieldloom', *{words}]\nimport fieldloom.cli as c\n"
@@ -34,6 +37,48 @@ def test_quick_answers_do_not_import_torch(words, tiny_run):
     program += "print('torch' in sys.modules or 'scipy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines()[-2:] == ["0", "False"], done.stderr
+
+
+def test_the_version(cli):
+    assert cli.program("--version").stdout == f"fieldloom {fieldloom.__version__}\n"
+    assert "Fit, encode, generate and evaluate neural fields." in cli.program("--help").stdout
+
+
+HEAVY = {
+    "av", "diffusers", "h5py", "huggingface_hub", "matplotlib", "networkx", "rich",
+    "scipy", "skimage", "sklearn", "soundfile", "sympy", "tifffile", "transformers", "trimesh",
+}  # fmt: skip
+"""Packages, torch apart, that take long to import."""
+
+IMPORTED = {
+    ("encode", "RUN", "--out", "codes.safetensors"): set(),
+    ("reconstruct", "RUN", "--out", "whole"): set(),
+    ("sample", "RUN", "--out", "new"): set(),
+    ("interpolate", "RUN", "--out", "between"): set(),
+    ("cost", "mnif:tiny"): {"rich"},
+    ("evaluate", "RUN", "--out", "report"): {"scipy", "skimage", "sklearn"},
+}
+"""Verbs, in this order, and what each imports of these that those before it did not."""
+
+
+@pytest.mark.slow
+def test_a_verb_imports_only_what_it_uses(tiny_run, tmp_path):
+    calls = [[str(tiny_run) if x == "RUN" else x for x in words] for words in IMPORTED]
+    program = f"""
+import sys
+from fieldloom.cli import app
+seen = set()
+for words in {calls}:
+    app(words, standalone_mode=False)
+    now = {HEAVY} & {{name.partition(".")[0] for name in sys.modules}}
+    print("imported", *sorted(now - seen))
+    seen |= now
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    lines = [set(x.split()[1:]) for x in done.stdout.splitlines() if x.startswith("imported")]
+    assert dict(zip(IMPORTED, lines, strict=False)) == IMPORTED, done.stderr
 
 
 def test_help_names_the_verbs(cli):

@@ -10,13 +10,15 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
-from fieldloom import stopping
+from fieldloom import __version__, stopping
 from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
+from fieldloom.cli.console import say
 from fieldloom.cli.inspecting import inspect
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
@@ -33,6 +35,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def print_version(asked: bool) -> bool:
+    if asked:
+        say(f"fieldloom {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def answer_at_once(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=print_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """Options that need no verb."""
+
 
 VERBS: dict[str, Callable[..., None]] = {
     "inspect": inspect,

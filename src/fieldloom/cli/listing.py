@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,6 +95,8 @@ def list_(
 
 def describe(entry: Any) -> str:
     """The first sentences of an entry's docstring, or the package that offers it."""
+    from importlib.metadata import EntryPoint
+
     if isinstance(entry, EntryPoint):
         return f"of an installed package, {entry.value}"
     text = entry if isinstance(entry, str) else getattr(entry, "func", entry).__doc__ or ""

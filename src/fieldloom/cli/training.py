@@ -54,8 +54,6 @@ def train(
     folder = own if run is None else Path(run)
     path = new_path_of(folder, set_ or [], seed, fields) if resume else None
 
-    from fieldloom.drawing import draw_fit
-    from fieldloom.inputs import source_of
     from fieldloom.training import check_resumed
     from fieldloom.training import train as start
 
@@ -74,6 +72,9 @@ def train(
     )
     say(f"trained: {folder}")
     if "field" in system.finished and not system.family.has_code:
+        from fieldloom.drawing import draw_fit
+        from fieldloom.inputs import source_of
+
         for line in draw_fit(system, source_of(system, quiet=True), folder):
             say(line)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -262,16 +264,31 @@ def _choose_published(limit: Limit, labels: Sequence[Any]) -> list[int]:
     return list(choose(limit or len(labels), len(labels), None if mixed else labels))
 
 
-def read_digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic") -> Source:
-    """The 1,797 handwritten digits of scikit-learn, 8 x 8, grey."""
+def _load_digits_table() -> NDArray[np.float64]:
+    """Pixels in 0 .. 16 and the class of each digit: (1797, 65).
+
+    Read from the file, where it is found: to import scikit-learn takes as long as to import torch.
+    """
+    package = find_spec("sklearn")
+    for place in (package and package.submodule_search_locations) or ():
+        path = Path(place) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return np.loadtxt(path, delimiter=",")
     from sklearn.datasets import load_digits
 
     read = load_digits()
-    levels = np.rint(read.images / 16 * 255).astype(np.uint8)
+    return np.column_stack([read.data, read.target])
+
+
+def read_digits(modality: Grid, split: Split = (0.8, 0.2), filter: Filter = "bicubic") -> Source:
+    """The 1,797 handwritten digits of scikit-learn, 8 x 8, grey."""
+    table = _load_digits_table()
+    images, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+    levels = np.rint(images / 16 * 255).astype(np.uint8)
     data, taken = to_grid(levels, modality, filter, many=True)
     return make_source(
         data,
-        list(read.target),
+        list(labels),
         split,
         shuffle=True,
         filter=filter,
