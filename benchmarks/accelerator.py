@@ -19,7 +19,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import errno
 import importlib
+import math
 import os
 import signal
 import subprocess
@@ -78,6 +80,8 @@ GRACE = 6.0
 """Seconds from SIGTERM to SIGKILL: a training writes its checkpoint."""
 FILES, LARGEST = 8, 16 << 20
 """The most files of ``--out``, and their largest size."""
+RESULTS = ("results.json", "log.txt", "profiles.txt")
+"""The files of ``--out``, apart from sheets of samples."""
 LOST = 3
 """The exit status of a section whose device answers no more."""
 
@@ -152,9 +156,9 @@ def parts_file(work: Path, name: str) -> Path:
 
 def run_all(args: argparse.Namespace) -> None:
     began = time.time()
+    args.out = args.out if args.out.name else args.out.resolve()  # "." has no name
     work = args.work or args.out.with_name(args.out.name + ".work")
-    for folder in (args.out, work):
-        folder.mkdir(parents=True, exist_ok=True)
+    check_asked(args, work)
     places = [str(path) for path in (args.data, args.vectors, work, args.out)]
     size = "short" if 60 * args.minutes < SHORT else "long"
     asked = [section for section in SECTIONS if section.name in args.sections]
@@ -177,6 +181,27 @@ def run_all(args: argparse.Namespace) -> None:
         print(f"not done: {', '.join(results['unfinished'])}; the same command goes on with it.")
     else:
         print(f"all is done; the trained runs are in '{work / 'runs'}'.")
+
+
+def check_asked(args: argparse.Namespace, work: Path) -> None:
+    """Make the folders. Raises SystemExit where the minutes would be spent in vain."""
+    if not 0 < args.minutes < math.inf:
+        raise SystemExit(f"--minutes {args.minutes:g}: above 0, and finite.")
+    try:
+        for folder in (args.out, work):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise SystemExit(f"'{folder}' cannot hold results: {error.strerror}.") from None
+    others = [path.name for path in args.out.iterdir() if not is_result(path)]
+    if others:
+        raise SystemExit(f"'{args.out}' holds other files, such as '{others[0]}': take another.")
+
+
+def is_result(path: Path) -> bool:
+    """Whether this command writes such a file."""
+    return path.suffix == ".png" or path.name.removesuffix(".part") in RESULTS
 
 
 def watch(section: Section, plan: Plan, environment: dict[str, str], log: Path, keep: Keep) -> None:

@@ -1,11 +1,14 @@
 """Constants on a device, each copied once."""
 
 import gc
+import weakref
 
 import torch
 
 from fieldloom import constants
 from fieldloom.constants import place, row
+from fieldloom.denoisers.conditions import embed_sinusoid
+from fieldloom.renderers import sample_evenly
 
 
 def test_a_constant_is_copied_once_for_each_device_and_dtype():
@@ -26,6 +29,25 @@ def test_copies_go_with_their_constant():
     del own
     gc.collect()
     assert len(constants._copies) == before
+
+
+def test_a_constant_that_is_its_own_copy_is_not_kept():
+    own = torch.rand(3)
+    seen = weakref.ref(own)
+    place(own, torch.device("cpu"))
+    del own
+    gc.collect()
+    assert seen() is None
+
+
+def test_constants_that_are_made_for_another_device_are_made_on_the_cpu():
+    """Within ``torch.device("meta")`` tensors have no numbers, and these are kept."""
+    rays, time = torch.zeros(1, 1, 6), torch.zeros(1)
+    with torch.device("meta"):
+        t = sample_evenly(0.5, 2.5, 3, rays)
+        phases = embed_sinusoid(time, 6, 77.0)
+    assert t.flatten().tolist() == [0.5, 1.5, 2.5]
+    assert phases.tolist() == [[1, 1, 1, 0, 0, 0]]
 
 
 def test_a_constant_that_inference_placed_first_serves_gradients():

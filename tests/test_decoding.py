@@ -1,5 +1,9 @@
 """A decoding in pieces is the whole."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -9,7 +13,7 @@ from fieldloom.decoding import evaluate_codes
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.fields import FIELDS
-from fieldloom.process import multiplies_bfloat16
+from fieldloom.process import multiplies_bfloat16, rounded_products
 from fieldloom.renderers import Direct
 
 BFLOAT16 = torch.bfloat16
@@ -38,6 +42,35 @@ def test_bfloat16_rounds_products_alone(name):
     assert rounded.dtype == torch.float32
     assert 0 < (whole - rounded).norm() / whole.norm() < 0.03
     assert torch.equal(decode(None), whole)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.mkldnn, "matmul"), reason="torch before 2.9 has one setting for all"
+)
+def test_rounded_products_of_two_threads_end_with_the_last(monkeypatch):
+    """The second waits for the first: else it would put back what the first one has set."""
+    monkeypatch.setattr("fieldloom.process.multiplies_bfloat16", lambda: True)
+    states, second = [], threading.Event()
+
+    def round_beside():
+        second.set()
+        with rounded_products():
+            states.append("second")
+
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    with ThreadPoolExecutor(1) as pool:
+        with rounded_products():
+            beside = pool.submit(round_beside)
+            second.wait()
+            time.sleep(0.05)
+            states.append("first")
+        beside.result()
+    assert states == ["first", "second"]
+    assert matmul.fp32_precision == before
+    with pytest.raises(ZeroDivisionError), rounded_products():
+        1 / (matmul.fp32_precision != "bf16")
+    assert matmul.fp32_precision == before
 
 
 def test_bfloat16_is_refused_without_instructions(tiny_run, monkeypatch):

@@ -48,6 +48,19 @@ def test_values_do_not_depend_on_threads():
         assert torch.equal(found, alone)
 
 
+def test_modes_of_the_caller_are_those_of_every_thread():
+    """Autocast, too: else a product on a pool's thread would meet factors of two types."""
+    a = torch.rand(4, 4)
+    pieces = [lambda: a @ a] * 4
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = run_pieces(pieces)
+    assert {x.dtype for x in cast} == {torch.bfloat16}
+    assert {x.dtype for x in run_pieces(pieces)} == {torch.float32}
+    with torch.inference_mode():
+        assert all(x.is_inference() for x in run_pieces(pieces))
+    assert not any(x.is_inference() for x in run_pieces(pieces))
+
+
 def test_a_piece_that_fails_stops_the_rest():
     done = []
 

@@ -18,12 +18,15 @@ def place(constant: Tensor, device: torch.device, dtype: torch.dtype | None = No
 
     dtype: of the copy; None: the constant's own.
     """
-    copies, key = _copies.setdefault(constant, {}), (device, dtype or constant.dtype)
-    if key not in copies:
-        with torch.inference_mode(False):  # else gradients could never use it
-            copy = constant.to(*key)
-            copies[key] = copy.clone() if copy.is_inference() else copy
-    return copies[key]
+    copies, key = _copies.get(constant, {}), (device, dtype or constant.dtype)
+    if key in copies:
+        return copies[key]
+    with torch.inference_mode(False):  # else gradients could never use it
+        copy = constant.to(*key)
+        copy = copy.clone() if copy.is_inference() else copy
+    if copy is not constant:  # which would keep itself alive
+        _copies.setdefault(constant, {})[key] = copy
+    return copy
 
 
 def row(numbers: Sequence[int] | Sequence[float], like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 
 from fieldloom.errors import InputError
 
@@ -35,11 +36,15 @@ def multiplies_bfloat16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
+_rounding = RLock()
+
+
 @contextmanager
 def rounded_products() -> Iterator[None]:
     """A context in which this process rounds factors of float32 products to bfloat16.
 
-    Sums and results are float32 (oneDNN's ``fpmath`` mode). All threads are in it at once. Raises
+    Sums and results are float32 (oneDNN's ``fpmath`` mode). All threads are in it at once; another
+    one that asks for it waits until it has ended, since each puts back what it found. Raises
     InputError where the processor has no instructions for it.
     """
     import torch  # late: ``tune_process`` comes before it
@@ -50,19 +55,20 @@ def rounded_products() -> Iterator[None]:
             "less exact: take float32."
         )
     matmul = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9; before, one for all
-    if matmul is None:
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("medium")
+    with _rounding:
+        if matmul is None:
+            before = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("medium")
+            try:
+                yield
+            finally:
+                torch.set_float32_matmul_precision(before)
+            return
+        precision, matmul.fp32_precision = matmul.fp32_precision, "bf16"
         try:
             yield
         finally:
-            torch.set_float32_matmul_precision(before)
-        return
-    precision, matmul.fp32_precision = matmul.fp32_precision, "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = precision
+            matmul.fp32_precision = precision
 
 
 def alive(number: int) -> bool:

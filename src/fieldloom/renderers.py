@@ -113,7 +113,7 @@ def sample_evenly(near: float, far: float, count: int, rays: Coords) -> Tensor:
 @lru_cache(maxsize=64)
 def _parameters(near: float, far: float, count: int) -> Tensor:
     """Evenly spaced parameters, both ends included: (count,) float64."""
-    return near + (far - near) * torch.linspace(0, 1, count, dtype=torch.float64)
+    return near + (far - near) * torch.linspace(0, 1, count, dtype=torch.float64, device="cpu")
 
 
 def sample_stratified(t: Tensor, generator: Generator | None = None) -> Tensor:

@@ -24,10 +24,10 @@ Result = TypeVar("Result")
 def run_pieces(pieces: Sequence[Callable[[], Result]], apart: bool = True) -> list[Result]:
     """The results of all pieces, in their order, each computed by one thread alone.
 
-    As many pieces run at a time as torch has threads, without gradients (in inference mode where
-    the caller is); pieces of a piece are computed by its thread. apart: whether pieces are worth
-    the cost of other threads; otherwise the calling thread computes them, one by one, in the same
-    way. No result depends on the number of threads.
+    As many pieces run at a time as torch has threads, without gradients (in inference mode and
+    under autocast where the caller is); pieces of a piece are computed by its thread. apart:
+    whether pieces are worth the cost of other threads; otherwise the calling thread computes them,
+    one by one, in the same way. No result depends on the number of threads.
     """
     count = min(torch.get_num_threads(), len(pieces))
     if count < 2 or not apart:
@@ -36,9 +36,12 @@ def run_pieces(pieces: Sequence[Callable[[], Result]], apart: bool = True) -> li
     results: list[Result | None] = [None] * len(pieces)
     left = deque(enumerate(pieces))
     inference = torch.is_inference_mode_enabled()
+    casts, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
     def work() -> None:
-        with torch.no_grad(), torch.inference_mode(inference):  # modes are of a thread
+        # modes are of a thread
+        autocast = torch.autocast("cpu", dtype, casts, cache_enabled=False)
+        with torch.no_grad(), torch.inference_mode(inference), autocast:
             while True:
                 try:
                     place, piece = left.popleft()  # atomic: a thread that is held up takes fewer

@@ -149,7 +149,7 @@ class Signal:
 @lru_cache(maxsize=4)
 def _permutation(count: int) -> Tensor:
     """The order in which ``Signal.thin`` takes points, always the same."""
-    return torch.randperm(count, generator=Generator().manual_seed(0))
+    return torch.randperm(count, generator=Generator().manual_seed(0), device="cpu")
 
 
 def _change_shared(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

@@ -193,6 +193,27 @@ def test_too_many_files_are_refused(command, tmp_path):
         command.check_files(tmp_path)
 
 
+def test_what_would_spend_the_minutes_in_vain_is_refused_at_once(command, tmp_path, monkeypatch):
+    def ask(*words):
+        monkeypatch.setattr(sys, "argv", ["accelerator.py", *words])
+        args = command.parse()
+        command.check_asked(args, tmp_path / "work")
+
+    for minutes in ("0", "-1", "nan", "inf"):
+        with pytest.raises(SystemExit, match=f"--minutes {minutes}: above 0"):
+            ask("--minutes", minutes, "--out", str(tmp_path / "out"))
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="file' cannot hold results: File exists"):
+        ask("--out", str(tmp_path / "file"))
+    for name in ("results.json", "results.json.part", "log.txt", "profiles.txt", "a.png"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).touch()
+    ask("--out", str(tmp_path / "out"))
+    (tmp_path / "out" / "file").touch()
+    with pytest.raises(SystemExit, match="holds other files, such as 'file': take another"):
+        ask("--out", str(tmp_path / "out"))
+
+
 # -- goals
 
 

@@ -21,7 +21,8 @@ def embed_sinusoid(time: Tensor, width: int, longest: float = 10000.0) -> Tensor
 @lru_cache(maxsize=64)
 def _falling(count: int, longest: float) -> Tensor:
     """Frequencies longest^(-j / count), j from 0 on: (count,) float32."""
-    return torch.exp(-math.log(longest) * torch.arange(count, dtype=torch.float64) / count).float()
+    steps = torch.arange(count, dtype=torch.float64, device="cpu")
+    return torch.exp(-math.log(longest) * steps / count).float()
 
 
 def embed_octaves(time: Tensor, bands: int, highest: float) -> Tensor:
@@ -39,7 +40,7 @@ def embed_octaves(time: Tensor, bands: int, highest: float) -> Tensor:
 @lru_cache(maxsize=64)
 def _rising(bands: int, highest: float) -> Tensor:
     """2^k, k from 0 to ``highest`` evenly: (bands,) float64."""
-    return 2 ** torch.linspace(0, highest, bands, dtype=torch.float64)
+    return 2 ** torch.linspace(0, highest, bands, dtype=torch.float64, device="cpu")
 
 
 def class_rows(label: Tensor | None, time: Tensor, rows: int) -> Tensor:

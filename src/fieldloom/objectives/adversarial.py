@@ -202,7 +202,7 @@ def pixel_coords(signal: Signal, coords: Tensor) -> Tensor:
 @lru_cache(maxsize=16)
 def _pixels(rows: int, columns: int) -> Tensor:
     """The coordinates of an image's pixels: (1, points, 2)."""
-    axes = torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns)
+    axes = [torch.linspace(-1, 1, count, device="cpu") for count in (rows, columns)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).view(1, -1, 2)
 
 
