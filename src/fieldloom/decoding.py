@@ -53,8 +53,7 @@ def evaluate_codes(
     share = math.ceil(whole * len(code) / threads)  # few codes are cut so that no thread is idle
     size = max(1, min(most, share), most // 8)
     each = max(1, math.ceil(whole / size))
-    widest = max(slot.shape[-1] for slot in family.field.slots.values())
-    alone = code.is_cpu and min(size, whole) * render.evaluations * widest >= ALONE
+    alone = code.is_cpu and min(size, whole) * render.evaluations * family.widest >= ALONE
     some = max(1, AT_A_TIME * threads // each) if code.is_cpu else 1
 
     def piece(own: Weights, points: Tensor, first: int) -> Tensor:
@@ -96,7 +95,6 @@ def cast_weights(family: Family, weights: Weights, dtype: torch.dtype | None) ->
 def piece_size(family: Family, render: Renderer, cpu: bool) -> int:
     """The number of coordinates that are evaluated at a time."""
     slots = family.field.slots
-    widest = max(slot.shape[-1] for slot in slots.values())
     tiled = (math.prod(s.shape[:-2]) for s in slots.values() if s.role == "weight")
-    piece = max(CACHED // widest, PER_TILE * max(tiled, default=1)) if cpu else 1 << 20
+    piece = max(CACHED // family.widest, PER_TILE * max(tiled, default=1)) if cpu else 1 << 20
     return max(1, piece // render.evaluations)
