@@ -287,7 +287,7 @@ def validate(recipe: Recipe) -> None:
             raise unknown("section of the recipe", str(section), SECTIONS)
     _check_whole("seed", recipe.get("seed", 0))
     if recipe.get("kernels", "auto") not in ("auto", "plain"):
-        raise unknown("choice of kernels", quote(recipe["kernels"]), ("auto", "plain"))
+        raise unknown("choice of kernels", str(recipe["kernels"]), ("auto", "plain"))
     for section in ("train", "evaluate", "expected", "known"):
         if not isinstance(recipe.get(section, {}), Mapping):
             raise InputError(f"{section} = {quote(recipe[section])} is not right: it is a table.")

@@ -13,9 +13,10 @@ def test_a_device_is_picked_by_its_name():
         assert devices.pick() == torch.device("cpu")
 
 
-def test_a_device_that_there_is_not():
-    with pytest.raises(InputError, match="device 'abacus' is not available here; there are: auto"):
-        devices.pick("abacus")
+@pytest.mark.parametrize("name", ["abacus", "cpu:x", "cpu:-1", ""])
+def test_a_device_that_there_is_not(name):
+    with pytest.raises(InputError, match=f"device '{name}' is not available here; there are: auto"):
+        devices.pick(name)
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])

@@ -29,11 +29,15 @@ def pick(name: str = "auto") -> torch.device:
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     there = ["cpu"] if found is None else [found.type, "cpu"]
     name = there[0] if name == "auto" else name
-    if name.split(":")[0] not in there:
+    try:
+        device = torch.device(name)
+    except RuntimeError:  # no type of a device, or no number
+        device = None
+    if device is None or device.type not in there:
         raise InputError(
             f"device '{name}' is not available here; there are: auto, {', '.join(there)}."
         )
-    return torch.device(name)
+    return device
 
 
 def autocast(
