@@ -200,8 +200,9 @@ def check_asked(args: argparse.Namespace, work: Path) -> None:
 
 
 def is_result(path: Path) -> bool:
-    """Whether this command writes such a file."""
-    return path.suffix == ".png" or path.name.removesuffix(".part") in RESULTS
+    """Whether this command writes such a file, or the system does (hidden ones)."""
+    own = path.name.removesuffix(".part") in RESULTS or path.suffix == ".png"
+    return own or path.name.startswith(".")
 
 
 def watch(section: Section, plan: Plan, environment: dict[str, str], log: Path, keep: Keep) -> None:

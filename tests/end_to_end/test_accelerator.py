@@ -205,7 +205,7 @@ def test_what_would_spend_the_minutes_in_vain_is_refused_at_once(command, tmp_pa
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="file' cannot hold results: File exists"):
         ask("--out", str(tmp_path / "file"))
-    for name in ("results.json", "results.json.part", "log.txt", "profiles.txt", "a.png"):
+    for name in ("results.json", "results.json.part", "log.txt", "profiles.txt", "a.png", ".x"):
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / name).touch()
     ask("--out", str(tmp_path / "out"))
