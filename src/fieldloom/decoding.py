@@ -56,7 +56,9 @@ def evaluate_codes(
     each = max(1, math.ceil(whole / size))
     alone = code.is_cpu and min(size, whole) * render.evaluations * family.widest >= ALONE
     some = max(1, AT_A_TIME * threads // each) if code.is_cpu else 1
-    together = 1 if code.is_cpu else max(1, size // max(1, whole))  # an accelerator takes many at once
+    together = (
+        1 if code.is_cpu else max(1, size // max(1, whole))
+    )  # an accelerator takes many at once
 
     def piece(own: Weights, points: Tensor, first: int) -> Tensor:
         with torch.inference_mode():
