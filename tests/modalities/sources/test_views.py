@@ -380,6 +380,14 @@ def test_the_test_part_of_a_file_is_held_out(tmp_path):
     assert list(source.summary.passed_over["in no part"]) == ["./train/r_2"]
 
 
+def test_images_that_are_held_out_and_trained_on_are_said(tmp_path):
+    lists = {"train_filenames": ["train/r_0", "train/r_1"], "test_filenames": ["train/r_1"]}
+    path = blender(tmp_path, table={"fl_x": FOCAL, **lists})
+    (tmp_path / "transforms_train.json").rename(tmp_path / "transforms.json")
+    line = read_transforms(FULL, path, hold_out=8).summary.describe()
+    assert "1 view of the test part held out, 1 of them also trained on, " in line
+
+
 def test_what_the_recipe_holds_out_and_what_its_source_does_must_agree(tmp_path):
     path = blender(tmp_path)
     held = lambda count, **more: read_transforms(

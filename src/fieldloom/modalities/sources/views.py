@@ -318,12 +318,23 @@ def _hold_out(
         )
     (tested,) = tests
     if tested:
-        return order, tested, {"held": f"{count_things(tested, 'view')} of the test part held out"}
+        held = f"{count_things(tested, 'view')} of the test part held out"
+        return order, tested, {"held": held + _say_trained(scenes, order, tested)}
     if each < 2:
         return order, 0, {"held": "too few views to hold any out"}
     last = order[::every]
     seen = [i for i in order if i not in last]
-    return [*seen, *last], len(last), {"held": f"{len(last)} held out, one in {every}"}
+    order, held = [*seen, *last], f"{len(last)} held out, one in {every}"
+    return order, len(last), {"held": held + _say_trained(scenes, order, len(last))}
+
+
+def _say_trained(scenes: Sequence[Scene], order: Sequence[int], held: int) -> str:
+    """How many images of views that are held out, the last ones, are among the others, too."""
+    both = 0
+    for scene in scenes:
+        names = [scene.images[i][0] for i in order]
+        both += sum(name in {*names[:-held]} for name in names[-held:])
+    return f", {both} of them also trained on" if both else ""
 
 
 def _fit_pinholes(scenes: Sequence[Scene]) -> tuple[list[Tensor], dict[str, str]]:
