@@ -94,7 +94,8 @@ def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:
 def add_suggestions(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recipe:
     """The recipe with keys that its source suggests, where its parts have them and it does not.
 
-    That of a run is complete, though its source may suggest more by now.
+    That of a run is complete, though its source may suggest more by now. Views that are held out are
+    the source's where the recipe holds out none (``held = 0``).
     """
     if "known" in recipe:
         return recipe
@@ -106,5 +107,6 @@ def add_suggestions(recipe: Recipe, source: Source, permit: Permit = NOTHING) ->
             continue  # the registry raises the error
         accepted = hints_of(find(section, spec["name"], TABLES, permit))
         taken = {key: value for key, value in keys.items() if key in accepted}
-        recipe = merge(recipe, {section: taken | spec})
+        own = {key: value for key, value in spec.items() if key != "held" or value}
+        recipe = merge(recipe, {section: taken | own})
     return recipe

@@ -253,7 +253,7 @@ def scenes_to_source(
     if held and suggest and modality.held not in (0, held):
         raise InputError(
             f"modality.held = {modality.held}, and source.hold_out = {hold_out} holds out {held} "
-            f"of {each} views: leave one of them out."
+            f"of {each} views: set modality.held to 0, or leave source.hold_out out."
         )
     scenes = [scene.select(order) for scene in scenes]
     pinholes, undistorted = _fit_pinholes(scenes)
