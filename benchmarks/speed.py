@@ -16,11 +16,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from fieldloom.assembly import objective_of
 from fieldloom.process import multiplies_bfloat16, tune_process
@@ -28,15 +28,16 @@ from fieldloom.process import multiplies_bfloat16, tune_process
 tune_process()  # as the command line does: before torch is imported
 
 import torch  # noqa: E402
+from arithmetic import count  # noqa: E402
 from bounds import Bounds, Work, point_of  # noqa: E402
 from bounds import measure as measure_bounds  # noqa: E402
 from measure import CPU, in_turns  # noqa: E402
 from torch import Tensor  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 import fieldloom  # noqa: E402
 from fieldloom import recipe  # noqa: E402
 from fieldloom.engine import device as devices  # noqa: E402
+from fieldloom.engine.execution import Execution  # noqa: E402
 from fieldloom.system import System  # noqa: E402
 
 RELEASED = {"S": {"train": 2.3, "decode": 91.0}, "L": {"train": 0.63, "decode": 21.0}}
@@ -58,21 +59,29 @@ def gradients(system: System) -> list[Tensor]:
     return [p.grad.clone() for p in system.parameters() if p.grad is not None]
 
 
-def train_step(system: System, data: Tensor) -> float:
-    """Loss and gradients of a batch, as the training loop takes them."""
-    objective = objective_of(system).train()
-    batch = system.modality.observe(data)
-    width, points = system.recipe["field"]["width"], batch.context.coords.shape[1]
-    micro = devices.micro_batch(CPU, len(data), points, width)
-    system.zero_grad()
-    total = 0.0
-    for first in range(0, len(data), micro):
-        part = batch.part(slice(first, first + micro))
-        loss = objective.loss("field", part)[0] * (len(part) / len(data))
-        loss.backward()
-        total += loss.item()
-    system.eval()
-    return total
+def make_step(system: System, execution: Literal["eager", "compiled"]) -> Callable[[Tensor], float]:
+    """The step that takes the loss and the gradients of a batch as the training loop does."""
+    objective = objective_of(system)
+    stage = replace(system.settings.field_stage, execution=execution)
+    recorded = Execution(objective, stage, CPU)
+    parameters = [p for group in objective.players["field"].values() for p in group]
+
+    def step(data: Tensor) -> float:
+        objective.train()
+        batch = system.modality.observe(data)
+        width, points = system.recipe["field"]["width"], batch.context.coords.shape[1]
+        micro = devices.micro_batch(CPU, len(data), points, width)
+        system.zero_grad()
+        total = 0.0
+        for first in range(0, len(data), micro):
+            part = batch.part(slice(first, first + micro))
+            fraction = len(part) / len(data)
+            loss, _ = recorded.differentiate("field", part, fraction, parameters, lambda: None)
+            total += fraction * loss.item()
+        system.eval()
+        return total
+
+    return step
 
 
 # The plain reference, on the same parameters.
@@ -132,20 +141,30 @@ def relative(a: Tensor, b: Tensor) -> float:
 def compare_training(system: System, data: Tensor, reference: int, repeats: int) -> dict[str, Any]:
     """Pictures a second of both, and how far apart their losses and gradients are."""
     few = data[:reference]
-    loss, own = train_step(system, few), gradients(system)
+    eager, compiled = make_step(system, "eager"), make_step(system, "compiled")
+    loss, own = eager(few), gradients(system)
     plain_loss, plain = plain_step(system, few), gradients(system)
+    compiled(few)
+    fused = gradients(system)
     seconds = median_seconds(
-        {"own": lambda: train_step(system, data), "plain": lambda: plain_step(system, few)}, repeats
+        {
+            "own": lambda: eager(data),
+            "compiled": lambda: compiled(data),
+            "plain": lambda: plain_step(system, few),
+        },
+        repeats,
     )
     rate, plain_rate = len(data) / seconds["own"], len(few) / seconds["plain"]
-    with FlopCounterMode(display=False) as counter:
-        train_step(system, few)
+    flop = count(lambda: eager(few))["flops"] / len(few)
     system.zero_grad()
     return {
         "images_per_second": rate,
-        "flop_per_image": counter.get_total_flops() / len(few),
+        "flop_per_image": flop,
         "plain_images_per_second": plain_rate,
         "ratio": rate / plain_rate,
+        "compiled_images_per_second": len(data) / seconds["compiled"],
+        "compiled_ratio": len(data) / seconds["compiled"] / plain_rate,
+        "compiled_gradient_error": max(relative(a, b) for a, b in zip(fused, own, strict=True)),
         "loss_error": abs(loss - plain_loss) / plain_loss,
         "gradient_error": max(relative(a, b) for a, b in zip(own, plain, strict=True)),
     }
@@ -200,7 +219,8 @@ def shares(system: System, result: dict[str, Any], bounds: Bounds) -> dict[str, 
     """For each row: its share of the bound, and of each rate of the machine.
 
     bound: the time of matrices at their peak and then sines at theirs, over the time taken; the
-    mixing of bases is not in it. copied: bytes of the bases, read once for all codes.
+    mixing of bases is not in it. copied: bytes of the bases, read once for all codes. with_bases:
+    the bound and the time of that reading, over the time taken.
     """
     field = system.family.field
     points = system.modality.grid().shape[1]
@@ -209,11 +229,14 @@ def shares(system: System, result: dict[str, Any], bounds: Bounds) -> dict[str, 
     found = {}
     for name, rate in result["decode"]["images_per_second"].items():
         dtype = "bfloat16" if name == "bfloat16" else "float32"
+        least, read = bounds.seconds(picture, dtype), bases / bounds.copied
+        read /= 1 if name == "one" else result["batch"]
         found[name] = {
-            "bound": rate * bounds.seconds(picture, dtype),
+            "bound": rate * least,
+            "with_bases": rate * (least + read),
             "matrices": rate * picture.flop / bounds.matrix[dtype],
             "sines": rate * picture.sines / bounds.sines,
-            "copied": rate * bases / (1 if name == "one" else result["batch"]) / bounds.copied,
+            "copied": rate * read,
         }
     train = result["train"]
     work = Work(train["flop_per_image"] * train["images_per_second"])
@@ -225,7 +248,7 @@ def step_memory(variant: str, task: str, batch: int, seed: int) -> dict[str, int
     """Bytes of a process at rest, and what a training step adds to them at its peak."""
     system, data = make_system(variant), draw_data(batch, seed)
     rest = devices.peak_memory(CPU)
-    (train_step if task == "own" else plain_step)(system, data)
+    plain_step(system, data) if task == "plain" else make_step(system, "eager")(data)
     return {"rest": rest, "step": devices.peak_memory(CPU) - rest}
 
 
@@ -295,13 +318,17 @@ def table(result: dict[str, Any]) -> list[str]:
         f"{train['plain_images_per_second']:8.2f}   ratio {train['ratio']:.2f}, aim "
         f"{AIMS['train']:g}: {met(train['ratio'] >= AIMS['train'])}   "
         f"{share['train']['matrices']:.0%} of the matrix peak",
+        f"  compiled    {train['compiled_images_per_second']:9.2f} images/s   ratio "
+        f"{train['compiled_ratio']:.2f}: {met(train['compiled_ratio'] >= AIMS['train'])}; "
+        f"gradients to eager {train['compiled_gradient_error']:.1e}",
         f"              relative error: loss {train['loss_error']:.1e}, "
         f"gradients {train['gradient_error']:.1e}",
     ]
     for name in beside:
         own, slower = share[name], rates[name] / beside[name]
         lines.append(
-            f"  {name:8s}    {rates[name]:9.1f} images/s   {own['bound']:.0%} of the bound "
+            f"  {name:8s}    {rates[name]:9.1f} images/s   {own['bound']:.0%} of the bound, "
+            f"{own['with_bases']:.0%} with the bases "
             f"({met(own['bound'] >= AIMS['decode'])}): matrices {own['matrices']:.0%}, sines "
             f"{own['sines']:.0%}, copies {own['copied']:.0%}; beside a busy process {slower:.1f} "
             f"times slower ({met(slower <= AIMS['busy'])})"

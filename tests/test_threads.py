@@ -6,7 +6,9 @@ import threading
 import pytest
 import torch
 
-from fieldloom.threads import make_pool, one_thread, run_pieces
+import fieldloom
+from fieldloom.fields import Siren
+from fieldloom.threads import SHARED, make_pool, one_thread, run_pieces, threads_by_work
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +48,32 @@ def test_values_do_not_depend_on_threads():
         (alone, *_) = run_pieces(pieces)
     for found in run_pieces(pieces):
         assert torch.equal(found, alone)
+
+
+def test_small_steps_take_one_thread_and_large_ones_all():
+    def threads(numbers, cpu=True):
+        with threads_by_work(numbers, cpu):
+            return torch.get_num_threads()
+
+    assert [threads(SHARED), threads(SHARED + 1), threads(1, cpu=False)] == [1, 2, 2]
+    assert torch.get_num_threads() == 2
+
+
+def test_a_small_run_trains_and_encodes_on_one_thread(tmp_path, monkeypatch):
+    seen = []
+    forward = Siren.__call__
+
+    def watch(self, coords, weights):
+        seen.append(torch.get_num_threads())
+        return forward(self, coords, weights)
+
+    monkeypatch.setattr(Siren, "__call__", watch)
+    small = {"train": {"field": {"steps": 1, "batch": 4}}, "source": {"split": [4, 2]}}
+    system = fieldloom.train("mnif:tiny", tmp_path / "run", stage="field", **small)
+    assert set(seen) == {1}
+    seen.clear()
+    system.encode(torch.rand(2, system.modality.channels, *system.modality.shape()))
+    assert set(seen) == {1}
 
 
 def test_a_piece_that_fails_stops_the_rest():

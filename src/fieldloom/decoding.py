@@ -53,27 +53,28 @@ def evaluate_codes(
     share = math.ceil(whole * len(code) / threads)  # few codes are cut so that no thread is idle
     size = max(1, min(most, share), most // 8)
     each = max(1, math.ceil(whole / size))
-    widest = max(slot.shape[-1] for slot in family.field.slots.values())
-    alone = code.is_cpu and min(size, whole) * render.evaluations * widest >= ALONE
+    alone = code.is_cpu and min(size, whole) * render.evaluations * family.widest >= ALONE
     some = max(1, AT_A_TIME * threads // each) if code.is_cpu else 1
+    together = 1 if code.is_cpu else max(1, size // whole)  # an accelerator takes many at once
 
     def piece(own: Weights, points: Tensor, first: int) -> Tensor:
         with torch.inference_mode():
             function = partial(family.field, weights=own)
             return link(render(function, points[:, first : first + size]).float())
 
-    for begin in range(0, len(code), some):
-        codes = range(begin, min(begin + some, len(code)))
+    for begin in range(0, len(code), some * together):
         pieces = []
-        for i in codes:
-            own = {n: w if len(w) == 1 else w[i : i + 1] for n, w in weights.items()}
-            points = coords if len(coords) == 1 else coords[i : i + 1]
+        for i in range(begin, min(begin + some * together, len(code)), together):
+            codes = slice(i, min(i + together, len(code)))
+            own = {n: w if len(w) == 1 else w[codes] for n, w in weights.items()}
+            points = coords[codes] if len(coords) > 1 else coords.expand(codes.stop - i, -1, -1)
             pieces += [partial(piece, own, points, n * size) for n in range(each)]
         with rounded_products() if rounded else nullcontext():
             found = run_pieces(pieces, alone)
         with torch.inference_mode():
             values = [torch.cat(found[n : n + each], 1) for n in range(0, len(found), each)]
-        yield from values
+        for group in values:
+            yield from group.split(1)
 
 
 def cast_weights(family: Family, weights: Weights, dtype: torch.dtype | None) -> Weights:
@@ -96,7 +97,6 @@ def cast_weights(family: Family, weights: Weights, dtype: torch.dtype | None) ->
 def piece_size(family: Family, render: Renderer, cpu: bool) -> int:
     """The number of coordinates that are evaluated at a time."""
     slots = family.field.slots
-    widest = max(slot.shape[-1] for slot in slots.values())
     tiled = (math.prod(s.shape[:-2]) for s in slots.values() if s.role == "weight")
-    piece = max(CACHED // widest, PER_TILE * max(tiled, default=1)) if cpu else 1 << 20
+    piece = max(CACHED // family.widest, PER_TILE * max(tiled, default=1)) if cpu else 1 << 20
     return max(1, piece // render.evaluations)

@@ -33,6 +33,11 @@ class Family(nn.Module):
         """Whether signals have codes; a family without codes is the fit of a single signal."""
         return self.code_shape[1] > 0
 
+    @property
+    def widest(self) -> int:
+        """Units of the widest layer."""
+        return max(slot.shape[-1] for slot in self.field.slots.values())
+
     def bind(self, code: Code) -> Function:
         """The functions of codes (batch, tokens, width); their weights are computed once, here.
 

@@ -71,8 +71,7 @@ def add_micro_batch(recipe: Recipe, device: torch.device, permit: Permit = NOTHI
     parts = ("modality", "field", "renderer")
     bare = assemble({key: recipe[key] for key in parts if key in recipe}, permit)
     points = (field.points or bare.modality.grid().shape[1]) * bare.render.evaluations
-    width = max(slot.shape[-1] for slot in bare.family.field.slots.values())
-    micro = devices.micro_batch(device, field.batch, points, width)
+    micro = devices.micro_batch(device, field.batch, points, bare.family.widest)
     return merge(recipe, {"train": {"field": {"micro": micro}}})
 
 

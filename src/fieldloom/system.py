@@ -40,6 +40,7 @@ from fieldloom.priors import Gaussian, Prior
 from fieldloom.recipe import Recipe
 from fieldloom.renderers import Renderer, Volume
 from fieldloom.settings import Settings, parse_settings
+from fieldloom.threads import threads_by_work
 from fieldloom.types import Cameras, Code, Data, Function, LossFn, Signal, Values
 
 Label = int | str | Sequence[int | str] | Tensor
@@ -207,7 +208,8 @@ class System(nn.Module):
     def encode_signal(self, signal: Signal) -> Code:
         """The codes of a batch of signals, whole grids or scattered points."""
         self.eval()
-        with torch.no_grad():
+        numbers = math.prod(signal.coords.shape[:2]) * self.render.evaluations * self.family.widest
+        with torch.no_grad(), threads_by_work(numbers, self.device.type == "cpu"):
             signal = signal.to(self.device)
             code = self.encoder(signal, self.family, self.render, self.loss_fn)
             return check_codes(self.encoder, code, signal, self.family).detach()

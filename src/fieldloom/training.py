@@ -31,6 +31,7 @@ from fieldloom.preparation import prepare
 from fieldloom.recipe import STAGES, Recipe, merge, resolve
 from fieldloom.settings import Stage
 from fieldloom.system import System
+from fieldloom.threads import threads_by_work
 from fieldloom.types import Batch, Data
 
 StageName = Literal["field", "codec", "prior", "all"]
@@ -198,7 +199,10 @@ def train_field(
     training = Training(objective_of(system), stage, STAGES.index("field"))
 
     feed = feed_data(system, source, stage, device)
-    _run_stage("field", system, training, feed, len(source.train), run, device)
+    points = (stage.points or system.modality.grid().shape[1]) * system.render.evaluations
+    numbers = (stage.micro or stage.batch) * points * system.family.widest
+    with threads_by_work(numbers, device.type == "cpu"):
+        _run_stage("field", system, training, feed, len(source.train), run, device)
 
 
 def feed_data(system: System, source: Source, stage: Stage, device: torch.device) -> Feed[Any]:

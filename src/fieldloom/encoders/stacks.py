@@ -36,8 +36,7 @@ def stack_size(family: Family, render: Renderer, points: int, on_cpu: bool) -> i
     stacks of 20, 470 in one stack of 500. On an accelerator more is faster: there memory is the
     limit, of ``LAYERS`` layers (forward, backward) and the optimizer's five tensors a code.
     """
-    width = max(slot.shape[-1] for slot in family.field.slots.values())
-    layer = 4 * points * render.evaluations * width
+    layer = 4 * points * render.evaluations * family.widest
     if on_cpu:
         return max(1, CPU_LAYER // layer)
     tokens, numbers = family.code_shape
