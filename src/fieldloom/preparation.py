@@ -93,8 +93,8 @@ def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:
 def add_suggestions(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recipe:
     """The recipe with keys that its source suggests, where its parts have them and it does not.
 
-    That of a run is complete, though its source may suggest more by now. Views that are held out are
-    the source's where the recipe holds out none (``held = 0``).
+    That of a run is complete, though its source may suggest more by now. Where the recipe holds
+    out no views (``held = 0``), the source may.
     """
     if "known" in recipe:
         return recipe

@@ -324,8 +324,8 @@ def _hold_out(
         return order, 0, {"held": "too few views to hold any out"}
     last = order[::every]
     seen = [i for i in order if i not in last]
-    order, held = [*seen, *last], f"{len(last)} held out, one in {every}"
-    return order, len(last), {"held": held + _say_trained(scenes, order, len(last))}
+    both = _say_trained(scenes, [*seen, *last], len(last))
+    return [*seen, *last], len(last), {"held": f"{len(last)} held out, one in {every}{both}"}
 
 
 def _say_trained(scenes: Sequence[Scene], order: Sequence[int], held: int) -> str:
@@ -333,7 +333,8 @@ def _say_trained(scenes: Sequence[Scene], order: Sequence[int], held: int) -> st
     both = 0
     for scene in scenes:
         names = [scene.images[i][0] for i in order]
-        both += sum(name in {*names[:-held]} for name in names[-held:])
+        trained = set(names[:-held])
+        both += sum(name in trained for name in names[-held:])
     return f", {both} of them also trained on" if both else ""
 
 
