@@ -93,7 +93,8 @@ def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:
 def add_suggestions(recipe: Recipe, source: Source, permit: Permit = NOTHING) -> Recipe:
     """The recipe with keys that its source suggests, where its parts have them and it does not.
 
-    That of a run is complete, though its source may suggest more by now.
+    That of a run is complete, though its source may suggest more by now. Where the recipe holds
+    out no views (``held = 0``), the source may.
     """
     if "known" in recipe:
         return recipe
@@ -105,5 +106,6 @@ def add_suggestions(recipe: Recipe, source: Source, permit: Permit = NOTHING) ->
             continue  # the registry raises the error
         accepted = hints_of(find(section, spec["name"], TABLES, permit))
         taken = {key: value for key, value in keys.items() if key in accepted}
-        recipe = merge(recipe, {section: taken | spec})
+        own = {key: value for key, value in spec.items() if key != "held" or value}
+        recipe = merge(recipe, {section: taken | own})
     return recipe

@@ -142,3 +142,9 @@ def test_an_accelerators_gradient_is_that_of_a_cpu():
     (ours,) = torch.autograd.grad((found * weight).sum(), table)
     bag = grids.bag_gradient(table, coefficients, index, weight)
     torch.testing.assert_close(bag, ours)
+
+
+def test_no_points_have_no_features():
+    lattices = DenseGrid(levels=2, coarsest=5).lattices(2)
+    table = torch.rand(1, sum(lattices.rows), 4)
+    assert interpolate(torch.rand(3, 0, 2), table, lattices).shape == (3, 0, 2, 4)

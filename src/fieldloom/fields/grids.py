@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fieldloom import memory
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote
 from fieldloom.fields.experts import Head
 from fieldloom.nn.grids import PRIMES, Lattices, interpolate
 from fieldloom.nn.layers import (
@@ -86,14 +86,9 @@ class HashGrid(FeatureGrid):
     interpolation: Interpolation = "linear"
 
     def __post_init__(self) -> None:
-        _check_grid(self, levels=self.levels, coarsest=self.coarsest)
-        if self.growth < 1 or not 1 <= self.log2_hashmap_size <= 30:
-            raise InputError(
-                f"grid: growth = {self.growth:g}, log2_hashmap_size = {self.log2_hashmap_size}: a "
-                "growth of at least 1, a size from 1 to 30."
-            )
-        if self.finest is not None and self.finest < self.coarsest:
-            raise InputError(f"grid.finest = {self.finest}: at least {self.coarsest}, coarsest.")
+        _check_levels(self)
+        if not 1 <= self.log2_hashmap_size <= 30:
+            raise InputError(f"grid.log2_hashmap_size = {self.log2_hashmap_size}: from 1 to 30.")
 
     def lattices(self, axes: int) -> Lattices:
         if axes > len(PRIMES):
@@ -120,12 +115,7 @@ class DenseGrid(FeatureGrid):
     interpolation: Interpolation = "linear"
 
     def __post_init__(self) -> None:
-        _check_grid(self, levels=self.levels, coarsest=self.coarsest)
-        if self.growth < 1 or (self.finest is not None and self.finest < self.coarsest):
-            raise InputError(
-                f"grid: growth = {self.growth:g}, finest = {self.finest}: a growth of at least 1, "
-                f"a finest of at least {self.coarsest}, coarsest."
-            )
+        _check_levels(self)
 
     def lattices(self, axes: int) -> Lattices:
         return _nested(_level_cells(self), axes)
@@ -199,6 +189,23 @@ def _check_grid(grid: FeatureGrid, **counts: int) -> None:
         raise InputError(f"grid: {given}: at least 1 each, and at most 64 levels.")
     if grid.interpolation not in ("linear", "smooth"):
         raise InputError(f"grid.interpolation = '{grid.interpolation}': linear or smooth.")
+
+
+def _check_levels(grid: HashGrid | DenseGrid) -> None:
+    """Raise InputError for levels that are none, or do not go from coarse to fine."""
+    _check_grid(grid, levels=grid.levels, coarsest=grid.coarsest)
+    if not 1 <= grid.growth < math.inf:
+        raise InputError(f"grid.growth = {grid.growth:g}: a finite number of at least 1.")
+    if grid.finest is None:
+        return
+    if not grid.coarsest <= grid.finest <= FINEST:
+        raise InputError(
+            f"grid.finest = {quote(grid.finest)}: from {grid.coarsest}, coarsest, to {FINEST}."
+        )
+    if grid.levels == 1 and grid.finest != grid.coarsest:
+        raise InputError(
+            f"grid.finest = {grid.finest}: of one level it is coarsest, {grid.coarsest}."
+        )
 
 
 def _level_cells(grid: HashGrid | DenseGrid) -> list[int]:
@@ -295,8 +302,8 @@ class GridMlp:
         self.slots: dict[str, Slot] = {
             "grid.weight": Slot(table, grid.draw(table), "weight", passes=0, table=True)
         }
-        encoded = grid.combine(torch.empty(len(self.lattices.rows), grid.features), coord_dim)
-        sizes = [len(encoded)] + [width] * (self.trunk - 1)
+        found = torch.empty(len(self.lattices.rows), grid.features, device="meta")
+        sizes = [len(grid.combine(found, coord_dim))] + [width] * (self.trunk - 1)
         sizes += [1 if self.radiance else value_dim]
         for i, (a, b) in enumerate(pairwise(sizes)):
             self._add_layer(i, a, b, init, bias)

@@ -111,7 +111,7 @@ def interpolate(coords: Tensor, table: Tensor, lattices: Lattices, smooth: bool 
     rows, coefficients = index.view(-1, corners), coefficients.view(-1, corners)
     sparse = id(table) in _sparse.get() and table.is_cpu
     found = Lookup.apply(table, coefficients.to(table.dtype), rows, sparse)
-    return found.view(grids, batch, points, -1).permute(1, 2, 0, 3)
+    return found.view(grids, batch, points, table.shape[-1]).permute(1, 2, 0, 3)
 
 
 _sparse: ContextVar[frozenset[int]] = ContextVar("sparse", default=frozenset())

@@ -252,10 +252,12 @@ def test_binary_files_that_are_wrong(tmp_path, name, change, words):
         ("images.txt", "1 1 0 0 0 0 0 0 3", "where ten entries are right"),
         ("images.txt", "1 0 0 0 0 0 0 0 3 v0.png\n", "holds NaN"),
         ("images.txt", "1 1 0 0 0 0 0 0 3 gone.png\n", "lacks 1 of the files of its 1 frames"),
+        ("images.txt", "1 1 0 0 0 0 0 0 3 v0.png\n2 1 0 0 0 0 0 0 3 v1.png\n",
+         "the line below 'v0.png' must tell where points are seen"),
         ("points3D.txt", "1 2 3", "a point of '1 2 3'"),
         ("points3D.txt", "1 2 3 \xff", "no file of COLMAP"),
     ],
-)
+)  # fmt: skip
 def test_texts_that_are_wrong(tmp_path, name, text, words):
     path = colmap(tmp_path, text=True)
     (tmp_path / "sparse" / "0" / name).write_bytes(text.encode("latin1"))

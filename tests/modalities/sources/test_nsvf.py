@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from fieldloom.geometry.cameras import project_points
 from fieldloom.modalities.sources import spec_of
@@ -116,6 +117,17 @@ def test_scenes_that_are_wrong(tmp_path, name, text, words):
     else:
         (tmp_path / name).write_text(text)
     refused(words, read_nsvf, FULL, path)
+
+
+def test_a_matrix_is_of_images_of_one_size(tmp_path):
+    path = nsvf(tmp_path)
+    Image.new("RGB", (WIDTH // 2, HEIGHT // 2)).save(tmp_path / "rgb" / "0_b.png")
+    refused("tells no size, and .*0_b.png' is 12 x 16 where .*0_a.png' is 24 x 32", read_nsvf, FULL,
+            path)  # fmt: skip
+    size = f"{FOCAL} {WIDTH / 2} {HEIGHT / 2} 0.\n{HEIGHT} {WIDTH}\n"
+    (tmp_path / "intrinsics.txt").write_text(size)
+    source = read_nsvf(FULL, path)
+    assert source.data.cameras.intrinsics[0].tolist() == [[FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2]] * 2
 
 
 def test_no_scene(tmp_path):

@@ -78,6 +78,7 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
             "is 24 x 32 pixels, where its camera is of 32 x 32 .* the proportions must agree",
         ),
         ({"fl_x": 40.0, "near": 3, "far": 2}, {}, "near = 3, far = 2"),
+        ({"fl_x": 40.0, "k1": 0.1, "k5": 0.1}, {}, "has k5 = 0.1, which a camera that is no fish"),
         ({"fl_x": 40.0}, {"file_path": 3}, "frame 1 of .* has no 'file_path'"),
         (
             {"fl_x": 40.0},
@@ -310,6 +311,16 @@ def test_what_a_lens_has_and_what_is_not_read_is_said(tmp_path):
     line = read_transforms(FULL, path).summary.describe()
     assert "part train, aabb_scale = 4 not used, masks not read, near" in line
     assert "lens" not in line
+
+
+def test_a_key_that_a_frame_leaves_open_is_that_of_its_file(tmp_path):
+    table = {"fl_x": FOCAL, "k1": -0.1}
+    whole = read_transforms(FULL, blender(tmp_path / "a", table=table))
+    frame = {"k1": None, "fl_x": None}
+    open_ = read_transforms(FULL, blender(tmp_path / "b", table=table, frame=frame))
+    torch.testing.assert_close(open_.data.cameras.intrinsics, whole.data.cameras.intrinsics)
+    assert torch.equal(open_.data.tensor, whole.data.tensor)
+    assert not torch.equal(whole.data.cameras.intrinsics[0, 1, 0], torch.tensor(FOCAL))
 
 
 def turned(folder, orientation, transpose):

@@ -21,6 +21,7 @@ from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.sources.views import read_multiview
 from fieldloom.modalities.views import Views
+from fieldloom.preparation import add_suggestions
 from fuzz import good
 from posed_images import (
     BALL,
@@ -380,6 +381,14 @@ def test_the_test_part_of_a_file_is_held_out(tmp_path):
     assert list(source.summary.passed_over["in no part"]) == ["./train/r_2"]
 
 
+def test_images_that_are_held_out_and_trained_on_are_said(tmp_path):
+    lists = {"train_filenames": ["train/r_0", "train/r_1"], "test_filenames": ["train/r_1"]}
+    path = blender(tmp_path, table={"fl_x": FOCAL, **lists})
+    (tmp_path / "transforms_train.json").rename(tmp_path / "transforms.json")
+    line = read_transforms(FULL, path, hold_out=8).summary.describe()
+    assert "1 view of the test part held out, 1 of them also trained on, " in line
+
+
 def test_what_the_recipe_holds_out_and_what_its_source_does_must_agree(tmp_path):
     path = blender(tmp_path)
     held = lambda count, **more: read_transforms(
@@ -388,6 +397,10 @@ def test_what_the_recipe_holds_out_and_what_its_source_does_must_agree(tmp_path)
     assert held(2).data.shape[1] == held(1, suggest=False).data.shape[1] == 4
     with pytest.raises(InputError, match="held = 1, and source.hold_out = 2 holds out 2 of 4"):
         held(1)
+    asked = add_suggestions({"modality": {"name": "views", "held": 0}}, held(0))
+    assert asked["modality"]["held"] == 2
+    none = add_suggestions({"modality": {"name": "views", "held": 0}}, read_transforms(FULL, path))
+    assert none["modality"]["held"] == 0
     one = read_transforms(FULL, path, hold_out=2, views=1)
     assert one.summary.taken["held"] == "too few views to hold any out"
     assert "held" not in one.suggests["modality"]

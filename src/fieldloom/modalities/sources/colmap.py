@@ -388,7 +388,12 @@ def _text_images(content: bytes) -> list[ModelImage]:
             raise Fault(f"an image of {quote(_decode(line))}, where ten entries are right")
         pose = tuple(map(float, words[1:8]))
         found.append(ModelImage(_decode(words[9]), int(words[8]), pose))
-        next(lines, None)
+        seen = next(lines, b"").split()
+        if len(seen) % 3:
+            raise Fault(
+                f"the line below {quote(found[-1].name)} must tell where points are seen, three "
+                "numbers each, or be empty"
+            )
     return found
 
 

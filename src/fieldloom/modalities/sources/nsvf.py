@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -112,7 +112,7 @@ def _read_scene(folder: Path, part: Part, views: int | None, large: bool, apart:
     tested = tested if apart and part == "train" else []
     chosen = [*chosen, *tested]
     images: list[NamedImage] = [(quote_path(files[s]), files[s]) for s in chosen]
-    intrinsics, size = _read_intrinsics(folder / "intrinsics.txt", images[0], large)
+    intrinsics, size = _read_intrinsics(folder / "intrinsics.txt", images, large)
     c2w = opengl_from_opencv(read_poses([poses[s] for s in chosen]))
     count, box = len(chosen), _read_box(folder / "bbox.txt")
     known = {s for names in stems.values() for s in names}
@@ -139,8 +139,10 @@ def divide_names(names: Iterable[str]) -> dict[Part, list[str]]:
     return {"train": begin[0], "val": val, "test": test}
 
 
-def _read_intrinsics(table: Path, first: NamedImage, large: bool) -> tuple[Tensor, FullSize]:
-    """fx, fy, cx, cy and the size of images, which a matrix does not tell: that of the first."""
+def _read_intrinsics(
+    table: Path, images: Sequence[NamedImage], large: bool
+) -> tuple[Tensor, FullSize]:
+    """fx, fy, cx, cy and the size of images, which a matrix does not tell: that of all of them."""
     lines = read_lines(table)
     side = {(3,) * 3: 3, (4,) * 4: 4}.get(
         tuple(map(len, lines)), 4 if list(map(len, lines)) == [16] else 0
@@ -155,7 +157,13 @@ def _read_intrinsics(table: Path, first: NamedImage, large: bool) -> tuple[Tenso
     (fx, skew, cx), (_, fy, cy), _ = rows
     if skew:
         raise InputError(f"{quote_path(table)} has a skew of {skew:g} pixels, where 0 is right.")
-    height, width = stored_size(first, large)
+    sizes = [stored_size(image, large) for image in images]
+    (height, width), other = sizes[0], next((size for size in sizes if size != sizes[0]), None)
+    if other is not None:
+        raise InputError(
+            f"{quote_path(table)} tells no size, and {images[sizes.index(other)][0]} is {other[0]} "
+            f"x {other[1]} where {images[0][0]} is {height} x {width} pixels: all must be alike."
+        )
     return torch.tensor([fx, fy, cx, cy], dtype=torch.float64), (float(height), float(width))
 
 

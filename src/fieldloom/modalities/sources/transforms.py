@@ -73,6 +73,8 @@ class Camera(BaseModel):
     k2: Number | None = None
     k3: Number | None = None
     k4: Number | None = None
+    k5: Number | None = None
+    k6: Number | None = None
     p1: Number | None = None
     p2: Number | None = None
     near: Number | None = None
@@ -362,11 +364,10 @@ def _find_posed(file: Path, scene: TransformsFile, view: View) -> PosedFile:
     ]
     there = [image for image in tried if os.path.isfile(image)]
     whole = {"frames", "aabb_scale", *(f"{part}_filenames" for part in PARTS)}
-    keys = scene.model_dump(exclude=whole, exclude_unset=True) | view.model_dump(exclude_unset=True)
-    known = {key: value for key, value in keys.items() if value is not None}
-    shared = "fl_x" not in view.model_fields_set
-    image = (there or tried)[0]
-    return PosedFile(image, bool(there), known, shared, beside=image.parent != found.parent)
+    own = view.model_dump(exclude_none=True)
+    keys = scene.model_dump(exclude=whole, exclude_none=True) | own
+    image, shared = (there or tried)[0], "fl_x" not in own
+    return PosedFile(image, bool(there), keys, shared, beside=image.parent != found.parent)
 
 
 def _describe_fault(file: Path, error: ValidationError) -> str:
@@ -432,11 +433,11 @@ def _parse_lens(name: str, keys: Mapping[str, Any]) -> Lens | None:
         )
     k1, k2, k3, k4, p1, p2 = (keys.get(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
     fisheye = model == "OPENCV_FISHEYE" or bool(keys.get("is_fisheye"))
-    unused = {"p1": p1, "p2": p2} if fisheye else {"k4": k4}
-    wrong = [key for key, value in unused.items() if value]
+    unused = ("p1", "p2", "k5", "k6") if fisheye else ("k4", "k5", "k6")
+    wrong = [key for key in unused if keys.get(key)]
     if wrong:
         raise InputError(
-            f"the frame of {name} has {wrong[0]} = {unused[wrong[0]]:g}, which "
+            f"the frame of {name} has {wrong[0]} = {keys[wrong[0]]:g}, which "
             f"{'a fisheye' if fisheye else 'a camera that is no fisheye'} does not have."
         )
     lens = Lens((k1, k2, k3, k4), fisheye=True) if fisheye else Lens((k1, k2, k3), (p1, p2))

@@ -253,7 +253,7 @@ def scenes_to_source(
     if held and suggest and modality.held not in (0, held):
         raise InputError(
             f"modality.held = {modality.held}, and source.hold_out = {hold_out} holds out {held} "
-            f"of {each} views: leave one of them out."
+            f"of {each} views: set modality.held to 0, or leave source.hold_out out."
         )
     scenes = [scene.select(order) for scene in scenes]
     pinholes, undistorted = _fit_pinholes(scenes)
@@ -318,12 +318,24 @@ def _hold_out(
         )
     (tested,) = tests
     if tested:
-        return order, tested, {"held": f"{count_things(tested, 'view')} of the test part held out"}
+        held = f"{count_things(tested, 'view')} of the test part held out"
+        return order, tested, {"held": held + _say_trained(scenes, order, tested)}
     if each < 2:
         return order, 0, {"held": "too few views to hold any out"}
     last = order[::every]
     seen = [i for i in order if i not in last]
-    return [*seen, *last], len(last), {"held": f"{len(last)} held out, one in {every}"}
+    both = _say_trained(scenes, [*seen, *last], len(last))
+    return [*seen, *last], len(last), {"held": f"{len(last)} held out, one in {every}{both}"}
+
+
+def _say_trained(scenes: Sequence[Scene], order: Sequence[int], held: int) -> str:
+    """How many images of views that are held out, the last ones, are among the others, too."""
+    both = 0
+    for scene in scenes:
+        names = [scene.images[i][0] for i in order]
+        trained = set(names[:-held])
+        both += sum(name in trained for name in names[-held:])
+    return f", {both} of them also trained on" if both else ""
 
 
 def _fit_pinholes(scenes: Sequence[Scene]) -> tuple[list[Tensor], dict[str, str]]:
