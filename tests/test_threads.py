@@ -8,7 +8,7 @@ import torch
 
 import fieldloom
 from fieldloom.fields import Siren
-from fieldloom.threads import SHARED, make_pool, one_thread, run_pieces, threads_by_work
+from fieldloom.threads import SHARED, make_pool, one_thread, run_pieces, share_out, threads_by_work
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,12 @@ def test_modes_of_the_caller_are_those_of_every_thread():
     with torch.inference_mode():
         assert all(x.is_inference() for x in run_pieces(pieces))
     assert not any(x.is_inference() for x in run_pieces(pieces))
+
+
+def test_work_is_shared_out_evenly():
+    sizes = {"a": 1, "b": 5, "c": 4, "d": 3}
+    assert share_out(sizes, 2) == [["b", "a"], ["c", "d"]]
+    assert share_out(sizes, 9) == [["b"], ["c"], ["d"], ["a"]]
 
 
 def test_small_steps_take_one_thread_and_large_ones_all():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -58,6 +58,20 @@ def run_pieces(pieces: Sequence[Callable[[], Result]], apart: bool = True) -> li
         left.clear()
         wait(futures)
     return results  # type: ignore[return-value]
+
+
+def share_out(sizes: Mapping[str, int], count: int) -> list[list[str]]:
+    """Names in at most ``count`` groups whose sizes are about the same: each largest one first.
+
+    For small pieces of work, each of which would cost the others Python's lock.
+    """
+    groups: list[list[str]] = [[] for _ in range(count)]
+    sums = [0] * count
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        least = sums.index(min(sums))
+        groups[least].append(name)
+        sums[least] += sizes[name]
+    return [group for group in groups if group]
 
 
 SHARED = 1 << 16

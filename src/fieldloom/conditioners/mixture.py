@@ -13,11 +13,11 @@ from fieldloom import memory
 from fieldloom.conditioners.conditioner import Conditioner, Slots, Tensors, match_layer_slots
 from fieldloom.errors import InputError
 from fieldloom.nn.initialisers import torch_linear
-from fieldloom.threads import run_pieces
+from fieldloom.threads import run_pieces, share_out
 from fieldloom.types import Code, Weights, layer_of
 
 APART = 1 << 20
-"""Numbers in all bases from which mixing without gradients is worth a thread for each layer."""
+"""Numbers in all bases from which mixing without gradients is shared out to threads."""
 
 LARGEST = 1e6
 """The largest gain: weights must still be float32s."""
@@ -99,6 +99,9 @@ class Mixture(Conditioner):
         if torch.is_grad_enabled() or not code.is_cpu:
             mixed = [mix(name) for name in self.chosen]
         else:
-            apart = sum(self.basis[name].numel() for name in self.chosen) >= APART
-            mixed = run_pieces([partial(mix, name) for name in self.chosen], apart)
+            sizes = {name: self.basis[name].numel() for name in self.chosen}
+            groups = share_out(sizes, torch.get_num_threads())
+            pieces = [partial(lambda names: [mix(name) for name in names], own) for own in groups]
+            mixed = sum(run_pieces(pieces, sum(sizes.values()) >= APART), [])
+            return self.base.mapping() | dict(zip(sum(groups, []), mixed, strict=True))
         return self.base.mapping() | dict(zip(self.chosen, mixed, strict=True))
