@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from functools import partial
 from typing import Literal
 
@@ -97,11 +98,10 @@ class Mixture(Conditioner):
             return mixed.unflatten(1, self.slots[name].shape)
 
         if torch.is_grad_enabled() or not code.is_cpu:
-            mixed = [mix(name) for name in self.chosen]
-        else:
-            sizes = {name: self.basis[name].numel() for name in self.chosen}
-            groups = share_out(sizes, torch.get_num_threads())
-            pieces = [partial(lambda names: [mix(name) for name in names], own) for own in groups]
-            mixed = sum(run_pieces(pieces, sum(sizes.values()) >= APART), [])
-            return self.base.mapping() | dict(zip(sum(groups, []), mixed, strict=True))
-        return self.base.mapping() | dict(zip(self.chosen, mixed, strict=True))
+            return self.base.mapping() | {name: mix(name) for name in self.chosen}
+        sizes = {name: self.basis[name].numel() for name in self.chosen}
+        groups = share_out(sizes, torch.get_num_threads())
+        mix_all = lambda names: {name: mix(name) for name in names}
+        pieces = [partial(mix_all, names) for names in groups]
+        mixed = dict(ChainMap(*run_pieces(pieces, sum(sizes.values()) >= APART)))
+        return self.base.mapping() | mixed
