@@ -28,6 +28,7 @@ from fieldloom.assembly import build, objective_of
 from fieldloom.atomic import write_text
 from fieldloom.engine import device as devices
 from fieldloom.objectives import CodeBatch, Objective, PriorLoss
+from fieldloom.threads import one_thread
 from fieldloom.types import Data
 
 ROWS = (
@@ -58,7 +59,13 @@ class Operations(TorchDispatchMode):
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled() and func.overloadpacket not in flop_registry:
+            with self:  # there a product comes as one operation of several
+                made = func.decompose(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
+        made = func(*args, **kwargs)
         name = func.overloadpacket.__name__
         if name not in NOTHING:
             tensors = [x for x in torch.utils._pytree.tree_leaves(made) if isinstance(x, Tensor)]
@@ -66,7 +73,7 @@ class Operations(TorchDispatchMode):
             self.counts["bytes"] += sum(x.nbytes for x in tensors)
             if func.overloadpacket in flop_registry:
                 formula = flop_registry[func.overloadpacket]
-                self.counts["flops"] += formula(*args, **(kwargs or {}), out_val=made)
+                self.counts["flops"] += formula(*args, **kwargs, out_val=made)
             if name.removesuffix("_") in SLOW:
                 self.counts["functions"] += sum(x.numel() for x in tensors)
         return made
@@ -76,7 +83,7 @@ def count(work: Callable[[], Any]) -> dict[str, int]:
     """The operations of a piece of work, and of all of them together: ``flops`` of matrix products
     (two for a multiply-accumulate), ``functions`` (sines and the like, by numbers), ``bytes``.
     """
-    with Operations() as operations:
+    with one_thread(), Operations() as operations:  # which counts those of its own thread
         work()
     return dict(operations.counts)
 

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fieldloom.process import alive
+from fieldloom.threads import run_pieces
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -308,3 +310,19 @@ def test_what_a_machine_may_lack_is_not_imported():
         imported, found = pool.submit(step_each_recipe).result()
     assert imported == []
     assert all(own["agrees"] for own in found), found
+
+
+def test_what_threads_compute_is_counted(monkeypatch):
+    """The products of a field's layers, whichever threads compute them."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    arithmetic = importlib.import_module("arithmetic")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        a = torch.ones(20, 30)
+        pieces = [lambda: a @ a.mT] * 4
+        with torch.inference_mode():
+            found = arithmetic.count(lambda: run_pieces(pieces))
+        assert found["flops"] == 4 * 2 * 20 * 20 * 30
+    finally:
+        torch.set_num_threads(before)
