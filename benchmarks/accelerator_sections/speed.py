@@ -156,7 +156,7 @@ def step_seconds(system: System, stage: Stage, data: Tensor, steps: int) -> tupl
     training = Training(objective_of(system), replace(stage, steps=3 * steps, log_every=steps))
     batch = system.modality.observe(data, keep_grid=system.encoder.reads_grid)
     points = batch.target.coords.shape[1]
-    width = max(slot.shape[-1] for slot in system.family.field.slots.values())
+    width = system.family.widest
     micro = devices.micro_batch(system.device, len(data), points, width)
     feed: Feed[Tensor] = Feed(lambda indices, generator: indices, lambda indices: batch)
     marks = []

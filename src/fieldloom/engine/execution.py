@@ -1,6 +1,6 @@
 """How the loss and the gradients of a micro-batch are computed: eagerly, captured, or compiled.
 
-A step of CAVIA is some two thousand small operations. *Eagerly* a processor launches one after the
+A step of CAVIA is over a thousand small operations. *Eagerly* a processor launches one after the
 other, and an accelerator waits for most of them. *Captured*, they are recorded once, as a CUDA
 graph, and launched together. *Compiled*, the whole step with its gradients, those of the inner loop
 included, is traced to one graph of plain operations, which inductor fuses. (``torch.compile`` alone
