@@ -115,6 +115,7 @@ def test_what_cannot_be_changed_any_more(begun, tmp_path, cli):
     assert cli.answer("train")[0] == 2
     assert "give --run RUN" in cli.answer("train", "--resume")[1]
     cli(*go_on, "--set", "train.field.steps=9")  # without a recipe
+    cli(*go_on, "--set", "train.field.steps=9")  # as it is
     status, words = cli.answer(*go_on, "--set", "train.field.steps=30")
     assert status == 2
     assert "the stage 'field' is finished, and its optimizer's state is not kept" in words
