@@ -84,16 +84,16 @@ def test_a_budget_is_a_number_of_steps_that_the_recipe_of_the_run_states(
     it ends with the weights of a run that was given these steps at once.
     """
     run, own = tmp_path / "run", recipe.load("mnif:tiny", FEW)
-    said = stopped(own, run, 4, minutes=0.03)
+    said = stopped(own, run, 4, minutes=0.031)
     assert said.startswith("stopped after step 4 of 9; --resume goes on from here.")
     stages = Run(run).read_recipe()["train"]
     assert "minutes" not in stages["field"]
-    assert stages["prior"]["minutes"] == 0.015
+    assert stages["prior"]["minutes"] == 0.0155
     assert stopped(None, run, 5 + 2).startswith("stopped after step 2 of 9;")
     system = train(None, str(run), resume=True)
     said = capsys.readouterr().err
     for name in ("field", "prior"):
-        assert said.count(f"{name}: 100 ms a step on this machine: 9 steps in 0.015 minutes") == 1
+        assert said.count(f"{name}: 100 ms a step on this machine: 9 steps in 0.0155 minutes") == 1
     stages = Run(run).read_recipe()["train"]
     assert [stages[name]["steps"] for name in ("field", "prior")] == [9, 9]
     assert not any("minutes" in stage for stage in stages.values())
@@ -106,8 +106,8 @@ def test_further_minutes(tmp_path, slow_pace, capsys):
     """A stage that was begun goes on for its share, along the schedule of its new steps."""
     run = tmp_path / "run"
     stopped(picture(tmp_path, "train.field.schedule=constant"), run, 7)
-    train(None, str(run), resume=True, minutes=0.02)
-    said = "field: 100 ms a step on this machine: 12 further steps in 0.02 minutes, 19 in all"
+    train(None, str(run), resume=True, minutes=0.021)
+    said = "field: 100 ms a step on this machine: 12 further steps in 0.021 minutes, 19 in all"
     assert said in capsys.readouterr().err
     ours = Run(run).read_weights()[0]
     more = ["train.field.schedule=constant", "train.field.steps=19"]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from fieldloom import atomic
 from fieldloom.engine.layout import CODES, ENV, LOG, MODEL, RECIPE
@@ -38,7 +38,8 @@ class Folder:
     def has_codes(self) -> bool:
         return (self.folder / CODES).is_file()
 
-    def require(self) -> Self:
+    def require(self) -> Folder:
+        """The folder. Raises InputError where it is no run's."""
         if not self.exists:
             raise InputError(f"'{self.folder}' is not a run: it holds no {RECIPE}.")
         return self

@@ -76,6 +76,10 @@ class TrainingCodes(NamedTuple):
 class Run(Folder):
     """A run's folder."""
 
+    def require(self) -> Run:
+        super().require()
+        return self
+
     # -- a changed recipe
 
     def replace_recipe(self, before: Recipe, recipe: Recipe) -> None:
