@@ -57,7 +57,7 @@ def load(
 
     overrides: ``"a.b=value"`` strings, applied last. parse: how their values are read: by the types
     of their keys (``assembly.parse_overrides``); None: as TOML, or as plain text where that is
-    none. change: sections or keys that are merged over the recipe, as Python has them. Raises
+    none. change: sections or keys that are merged over the recipe, below ``overrides``. Raises
     InputError for what cannot be found or read.
     """
     stem, colon, variant = _split_variant(name)
@@ -68,12 +68,12 @@ def load(
         raise InputError(f"variants = {quote(variants)} is not right: it is a table of tables.")
     if colon:
         layers += variant_layers(variants, variant, f"variant of recipe '{shorten(stem)}'")
-    recipe = resolve(*layers)
+    recipe = resolve(*layers, change or {})
     if parse is None:
         recipe = resolve(recipe, *map(parse_override, overrides))
     else:
         recipe = resolve(recipe, *parse(recipe, overrides))
-    recipe = add_field_settings(resolve(recipe, change or {}))
+    recipe = add_field_settings(recipe)
     validate(recipe)
     return {"recipe": printable(name)} | recipe
 

@@ -216,19 +216,20 @@ class System(nn.Module):
 
     def decode(
         self,
-        code: Code | NDArray[Any],
+        code: Code | NDArray[Any] | None = None,
         resolution: Resolution | None = None,
         cameras: Cameras | Mapping[str, Array] | None = None,
     ) -> Data:
         """The data of codes, at any resolution, clamped to [0, 1].
 
+        code: (batch, tokens, width); a system that fits one signal, without codes, needs none.
         cameras: of views, the same for all codes or one set each; None: an orbit.
         """
         return self.predict(code, resolution, cameras).clamp()
 
     def predict(
         self,
-        code: Code | NDArray[Any],
+        code: Code | NDArray[Any] | None = None,
         resolution: Resolution | None = None,
         cameras: Cameras | Mapping[str, Array] | None = None,
     ) -> Data:
@@ -251,7 +252,12 @@ class System(nn.Module):
         return self.modality.as_observed(values, data)
 
     def as_code(self, code: Any) -> Code:
-        """Codes in the family's dtype. Raises InputError where their shape is not the family's."""
+        """Codes in the family's dtype; None is the only one of a family without codes.
+
+        Raises InputError where their shape is not the family's.
+        """
+        if code is None and not self.family.has_code:
+            return self.family.conditioner.origin(1).detach().to(self.dtype)
         code = as_numbers("code", code).to(self.dtype)
         tokens, width = self.family.code_shape
         if code.ndim != 3 or tuple(code.shape[1:]) != (tokens, width) or not len(code):
