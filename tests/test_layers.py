@@ -37,7 +37,7 @@ LEVELS = [
     ["system"],
     ["assembly"],
     ["engine"],
-    ["preparation"],
+    ["preparation", "budget"],
     ["inputs", "fitting"],
     ["codes"],
     ["training"],

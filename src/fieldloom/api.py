@@ -43,6 +43,7 @@ def train(
     device: str = "auto",
     resume: bool = False,
     fields: str | Path | None = None,
+    minutes: int | float | None = None,
     trust: Sequence[str] = (),
     network: bool = False,
     large: bool = False,
@@ -58,6 +59,9 @@ def train(
     resume: continue the run in the folder, by its own recipe; ``recipe`` may then be None, and
             ``source={"path": ...}`` is the new path of data that were moved.
     fields: another run, whose trained field and codes this one begins with.
+    minutes: a budget instead of the recipe's steps, which follow from the pace of this machine and
+            are written into the run: stages share it equally. Reading data, and encoding between
+            stages, are not counted.
     network: allow downloads of data.
 
     Raises InputError for arguments that do not fit, for a folder that holds a run already (without
@@ -84,6 +88,7 @@ def train(
         permit=permit,
         path=path,
         resumed_by="resume=True",
+        minutes=minutes,
     )
 
 

@@ -294,6 +294,14 @@ def parse_new_path(change: Mapping[str, Any]) -> str | None:
     return path if isinstance(path, str) else None
 
 
+def change_stage(recipe: Recipe, stage: str, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with other settings of a stage of training; None removes one."""
+    train = dict(recipe.get("train", {}))
+    changed = {**train.get(stage, {}), **settings}
+    train[stage] = {key: value for key, value in changed.items() if value is not None}
+    return recipe | {"train": train}
+
+
 def validate(recipe: Recipe) -> None:
     """Check what no constructor checks: format, section names, stages. Raises InputError."""
     version = recipe.get("format", FORMAT)

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.assembly import assemble, objective_of
+from fieldloom.budget import check_budget, share_minutes, spend_minutes
 from fieldloom.codes import bulk
 from fieldloom.engine import device as devices
 from fieldloom.engine.feed import Feed
@@ -49,6 +50,7 @@ def train(
     permit: Permit = NOTHING,
     path: str | None = None,
     resumed_by: str = "--resume",
+    minutes: int | float | None = None,
 ) -> System:
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
@@ -58,6 +60,13 @@ def train(
     permit:   what the user allows.
     path:     with ``resume``, where the run's data lie now; they must be the same.
     resumed_by: what goes on with a run that was stopped, for the message.
+    minutes:  a budget for the stages that are not finished, instead of their steps (see below).
+
+    The stages that take steps share the minutes equally. When a stage's turn comes, its pace is
+    measured by trial steps that leave no trace, and the steps that follow from it are written into
+    the run's recipe, so that the run is resumed without minutes. A stage that was begun goes on for
+    its share. Reading and drawing are not counted, nor is the encoding between stages.
+
     Raises InputError where another process writes into the folder, where it holds a run already
     (and ``resume`` is not given) that has made anything, or holds none, and as ``inherit`` does.
     """
@@ -80,6 +89,8 @@ def train(
             name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
         ]
         check_stages(system, source, stages, todo, given=fields is not None)
+        done = [*system.finished, *(["field"] if fields is not None else [])]
+        check_budget(system, [name for name in todo if name not in done], minutes)
         if resume:
             run.tidy(system.finished)
             if chosen.get("format", 1) < FINGERPRINTED:
@@ -90,8 +101,10 @@ def train(
             begin_run(system, run, where, fields)
         run.write_json(DATA, source.summary.facts())
         todo = [name for name in todo if name not in system.finished]
+        if minutes is not None:
+            share_minutes(system, run, todo, minutes)
         try:
-            _train_stages(system, source, stages, todo, run, where, on_codec)
+            _train_stages(system, source, system.settings.stages, todo, run, where, on_codec)
         except Interrupted as stop:
             raise Interrupted(f"{stop}; {resumed_by} goes on from here.") from None
         return system
@@ -310,6 +323,8 @@ def _run_stage(
     state = run.read_state(name)
     if state is not None:
         training.restore(state)
+    if training.stage.minutes is not None:
+        spend_minutes(system, run, name, training, feed, count, device)
     run.rewind_log(name, training.step)
     loop(
         name,

@@ -24,6 +24,16 @@ class StageOf(StrEnum):
     all = "all"
 
 
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="M",
+        help="A budget instead of steps, which follow from the pace of this machine; stages share "
+        "it equally. Reading, encoding between stages and drawing are not counted.",
+    ),
+]
+
+
 def train(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE[:VARIANT]", help="A bundled name, or a .toml.")
@@ -42,6 +52,7 @@ def train(
         Path | None,
         typer.Option(help="Begin with the trained field and the codes of this other run."),
     ] = None,
+    minutes: MinutesOption = None,
 ) -> None:
     """Train a recipe into a run directory."""
     from fieldloom.recipe import load
@@ -69,6 +80,7 @@ def train(
         fields=fields,
         permit=permit(),
         path=path,
+        minutes=minutes,
     )
     say(f"trained: {folder}")
     if "field" in system.finished and not system.family.has_code:

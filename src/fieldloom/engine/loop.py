@@ -260,7 +260,7 @@ class Training:
                     for key, value in entry.items():
                         if value is not None:
                             tensors[f"optimizer/{player}/{group.name}/{i}/{key}"] = value
-        return tensors, {"step": self.step}
+        return tensors, {"step": self.step, "steps": self.stage.steps}
 
     def restore(self, state: State) -> None:
         """Go on from a state. Raises InputError where it is another objective's."""

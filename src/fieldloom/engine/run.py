@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +54,8 @@ from fieldloom.errors import InputError
 from fieldloom.metrics.cost import count_field_weights, count_parameters
 from fieldloom.modalities.sources.files import locate, path_to_text
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import FORMAT, Recipe, dump, read_file, resolve
+from fieldloom.recipe import FORMAT, Recipe, change_stage, dump, read_file, resolve
+from fieldloom.settings import parse_settings
 from fieldloom.system import System
 
 FINGERPRINTED = 2
@@ -150,6 +151,26 @@ class Run:
         content = recipe | {"format": FORMAT} | ({"known": known} if known else {})
         atomic.write_text(dump(content), self.inside(RECIPE))
 
+    def replace_recipe(self, before: Recipe, recipe: Recipe) -> None:
+        """Write a recipe that differs from the one before in the steps of unfinished stages alone.
+
+        Wherever this is interrupted, the run goes on by the recipe that is there: a checkpoint says
+        itself how many steps it was trained for.
+        """
+        path = self.folder / STATE
+        if path.is_file():
+            held = read_tensors(path)
+            state = numbers_of(Checkpoint, held, path)
+            if state.steps is None:  # of an older version
+                steps = parse_settings(before).stages[state.stage].steps
+                write_tensors(
+                    self.inside(STATE), held.tensors, held.numbers | {"steps": steps}, held.made_by
+                )
+        self.write_recipe(recipe)
+        environment = self.read_environment()
+        if environment.get("made_by") == provenance(before):
+            self.write_json(ENV, environment | {"made_by": provenance(recipe)})
+
     # -- weights
 
     def write_system(self, system: System) -> None:
@@ -177,8 +198,13 @@ class Run:
         }  # where data lie now
         return system.use(devices.kernels).to(devices.pick(device))
 
-    def _check(self, held: Held, names: Sequence[str], path: Path) -> None:
-        """Raise InputError for a file that something else made than this run's recipe."""
+    def _check(
+        self, held: Held, names: Sequence[str], path: Path, changes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Raise InputError for a file that something else made than this run's recipe.
+
+        changes: stage -> settings in which the recipe may differ by now.
+        """
         if not held.made_by and self.stored_recipe.get("format", 1) >= FINGERPRINTED:
             raise InputError(
                 f"'{path}' does not say what made it, as all files of this run do: it is of "
@@ -188,7 +214,10 @@ class Run:
             self._warn_no_fingerprints()
             return
         advice = f"restore the {RECIPE} that it belongs to, or train in another folder."
-        check_made_by(held.made_by, provenance(self.stored_recipe), names, path, advice)
+        recipe = self.stored_recipe
+        for stage, settings in (changes or {}).items():
+            recipe = change_stage(recipe, stage, settings)
+        check_made_by(held.made_by, provenance(recipe), names, path, advice)
 
     def write_codes(
         self,
@@ -267,9 +296,10 @@ class Run:
         if not path.is_file():
             return None
         held = read_tensors(path)
-        if numbers_of(Checkpoint, held, path).stage != stage:
+        numbers = numbers_of(Checkpoint, held, path)
+        if numbers.stage != stage:
             return None
-        self._check(held, [*FIELD, "prior", f"train.{stage}"], path)
+        self._check(held, [*FIELD, "prior", f"train.{stage}"], path, steps_of(numbers))
         return held.tensors, held.numbers
 
     def drop_state(self) -> None:
@@ -365,6 +395,11 @@ class Run:
             with suppress(InputError):  # a damaged one raises where it is read
                 if numbers_of(Checkpoint, read_tensors(path), path).stage in finished:
                     self.drop_state()
+
+
+def steps_of(state: Checkpoint) -> dict[str, dict[str, int]]:
+    """The steps that a checkpoint was trained for, as a change of a recipe's stages."""
+    return {} if state.steps is None else {state.stage: {"steps": state.steps}}
 
 
 def sizes_of(system: System) -> Sizes:
