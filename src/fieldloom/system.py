@@ -387,8 +387,16 @@ class System(nn.Module):
             )
         function = self.function(code)
         on_device = lambda x: function(x.to(self.device)).to(x.device)
-        datum = self.predict(code, resolution).tensor[0]
+        self.check_memory(1, resolution)
+        datum = self.modality.sample(self.values_of(code), resolution)
         return self.modality.mesh(datum, frame, on_device, project)
+
+    def values_of(self, code: Code | NDArray[Any]) -> Function:
+        """As ``function``, without gradients, and in pieces that fit a processor's cache."""
+        code = self.one_code(code).to(self.device)
+        return lambda x: self.modality.denormalize(
+            next(self.evaluate(code, x.to(self.device))).cpu()
+        )
 
     def function(self, code: Code | NDArray[Any]) -> Function:
         """The data of one code (1, tokens, width) as a function of the field's own coordinates.
