@@ -19,7 +19,7 @@ from fieldloom.engine.lock import check_free
 from fieldloom.engine.run import Run, load
 from fieldloom.errors import InputError, quote
 from fieldloom.evaluation import Result
-from fieldloom.fitting import Choice, Kind, choose, keep, kind_of
+from fieldloom.fitting import Choice, Kind, budget, choose, keep, kind_of
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
@@ -97,6 +97,7 @@ def fit(
     run: str | Path | None = None,
     *,
     kind: Kind | None = None,
+    minutes: int | float | None = None,
     steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -123,7 +124,9 @@ def fit(
     run:    the folder of the run, as of ``train``; None: nothing is left on the disk.
     kind:   what the signal is, where it should not be guessed: ``image``, ``video``, ``audio``,
             ``mesh``, ``scene``, or ``sphere``, a map of the globe with rows from north.
-    steps:  of training. seed, device, trust, network, large: as of ``train``.
+    minutes: of training, whose steps follow from the pace of this machine; None: the kind's own
+            (``fitting.MINUTES``), unless there are steps. steps: of training, instead: the same
+            steps give the same weights on the same machine. seed, device, trust, network, large: as of ``train``.
     field:  another field than the recipe's (``siren``, ``experts``, ``fourier-mlp``, ...), which
             comes with settings that suit it, or a table with its ``name``. overrides: sections or
             keys that replace the recipe's (``recipes/fit.toml``), as of ``build``.
@@ -140,11 +143,14 @@ def fit(
         changes: Recipe = merge(choice.sections, overrides)
         if steps is not None:
             changes = merge(changes, {"train": {"field": {"steps": steps}}})
+        minutes = budget(choice.kind, minutes, changes)
         if field is not None:
             changes = merge(changes, {"field": field})
         recipe = read_recipe(choice.recipe, None, changes | {"seed": seed})
         permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
-        return training.train(recipe, str(folder), "field", device, permit=permit)
+        return training.train(
+            recipe, str(folder), "field", device, permit=permit, minutes=minutes
+        )
 
 
 def _choose(signal: Any, folder: Path, kind: str | None) -> Choice:

@@ -320,7 +320,22 @@ def _keep_mesh(mesh: Any, folder: Path, kind: Kind | None) -> Choice:
     return Choice("mesh", NAMED["mesh"], {"source": {"path": str(path)}})
 
 
-# -- what comes next
+# -- what else a fit needs
+
+
+def budget(
+    kind: Kind, minutes: int | float | None, *changes: Mapping[str, Any]
+) -> int | float | None:
+    """The minutes of a fit; None where the user gives steps instead.
+
+    changes: layers of a recipe that the user gives. Raises InputError for minutes beside steps.
+    """
+    stages = [change.get("train") for change in changes]
+    fields = [stage.get("field") for stage in stages if isinstance(stage, Mapping)]
+    given = any(isinstance(field, Mapping) and "steps" in field for field in fields)
+    if given and minutes is not None:
+        raise InputError("fit: minutes and steps are both given: minutes are a budget for steps.")
+    return None if given else MINUTES[kind] if minutes is None else minutes
 
 
 def kind_of(modality: Modality) -> Kind | None:

@@ -11,6 +11,7 @@ import typer
 from fieldloom.cli.console import say
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
 from fieldloom.cli.runs import parse_overrides
+from fieldloom.cli.training import MinutesOption
 from fieldloom.errors import InputError
 
 
@@ -29,6 +30,7 @@ def fit(
     kind: Annotated[
         KindOf | None, typer.Option("--as", help="What the file is, where it looks otherwise.")
     ] = None,
+    minutes: MinutesOption = None,
     set_: SetOption = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The run's seed.")] = 0,
     device: DeviceOption = Device.auto,
@@ -36,13 +38,14 @@ def fit(
 ) -> None:
     """Fit one image, video, sound, mesh or scene: the recipe follows from the file.
 
-    --set field=NAME takes another field (siren, experts, fourier-mlp ...), with the settings that
+    Without --minutes it takes 1, of videos 2, of scenes 10; --set train.field.steps=N gives steps
+    instead. --set field=NAME takes another field (siren, experts, fourier-mlp ...), with the settings that
     suit it. At the end the run holds the fitted files, and their PSNR is printed.
     """
     from fieldloom.drawing import draw_fit
-    from fieldloom.fitting import choose, next_command
+    from fieldloom.fitting import budget, choose, next_command
     from fieldloom.inputs import source_of
-    from fieldloom.recipe import load
+    from fieldloom.recipe import load, parse_override
     from fieldloom.training import train
 
     if run == "":
@@ -52,13 +55,21 @@ def fit(
     say(f"{file}: {choice.words}, {choice.recipe}" + ("" if kind else " (--as KIND for another)"))
     if resume and (set_ or seed):
         raise InputError("--resume goes on with the run's own recipe: no --set, no --seed.")
-    recipe = None
-    if not resume:
-        change = choice.sections | {"seed": seed}
-        recipe = load(choice.recipe, set_ or [], parse_overrides, change)
-    path = choice.sections["source"]["path"] if resume else None
+    recipe = path = None
+    if resume:
+        path = choice.sections["source"]["path"]
+    else:
+        recipe = load(choice.recipe, set_ or [], parse_overrides, choice.sections | {"seed": seed})
+        minutes = budget(choice.kind, minutes, *map(parse_override, set_ or []))
     system = train(
-        recipe, str(folder), "field", device.value, resume, permit=permit(), path=path
+        recipe,
+        str(folder),
+        "field",
+        device.value,
+        resume,
+        permit=permit(),
+        path=path,
+        minutes=minutes,
     )
     say(f"trained: {folder}")
     for line in draw_fit(system, source_of(system, quiet=True), folder):
