@@ -193,7 +193,6 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     require_sections(recipe)
     settings = parse_settings(recipe)
     modality = make_modality(recipe["modality"], permit)
-    recipe = size_by_data(recipe, modality)
     spec = recipe.get("renderer", "direct")
     render = make("renderer", spec, unit_length=modality.unit_length)
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
@@ -204,7 +203,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     domain = render.domain(modality.coord_dim, modality.value_dim)
     field = make(
         "field",
-        recipe["field"],
+        size_by_data(recipe["field"], modality),
         coord_dim=domain.coord,
         value_dim=domain.value,
         direction_dim=domain.direction,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -362,4 +363,4 @@ def next_command(kind: str, run: str | Path) -> str:
         "mesh": "--out turntable.gif",
         "scene": "--out orbit.mp4",
     }
-    return f"fieldloom render {run} {part[kind]}"
+    return f"fieldloom render {shlex.quote(str(run))} {part[kind]}"
