@@ -24,7 +24,7 @@ from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import Permit
-from fieldloom.recipe import Recipe, merge, parse_new_path
+from fieldloom.recipe import Continuation, Recipe, merge, parse_continuation
 from fieldloom.system import Array, System
 from fieldloom.training import StageName
 from fieldloom.types import Code, Data
@@ -44,6 +44,7 @@ def train(
     resume: bool = False,
     fields: str | Path | None = None,
     minutes: int | float | None = None,
+    finish: bool = False,
     trust: Sequence[str] = (),
     network: bool = False,
     large: bool = False,
@@ -57,25 +58,28 @@ def train(
     run:    the folder; it is made.
     stage:  ``field``, ``codec``, ``prior`` or ``all``.
     resume: continue the run in the folder, by its own recipe; ``recipe`` may then be None, and
-            ``source={"path": ...}`` is the new path of data that were moved.
+            ``source={"path": ...}`` is the new path of data that were moved,
+            ``train={"field": {"steps": ...}}`` a new number of steps of an unfinished stage.
     fields: another run, whose trained field and codes this one begins with.
     minutes: a budget instead of the recipe's steps, which follow from the pace of this machine and
             are written into the run: stages share it equally. Reading data, and encoding between
             stages, are not counted.
+    finish: end the stage that was begun at its last checkpoint; ``resume`` trains what follows.
     network: allow downloads of data.
 
     Raises InputError for arguments that do not fit, for a folder that holds a run already (without
     ``resume``), and where there is none to resume; Interrupted where the user stops it.
     """
-    path = parse_new_path(overrides) if resume else None
-    if resume and (fields is not None or (overrides and path is None)):
+    goes_on = resume or finish
+    changes = parse_continuation(overrides) if goes_on else Continuation(None, {})
+    if changes is None or (goes_on and fields is not None):
         raise InputError(
             "resume goes on with the run's own recipe and fields: none are changed, but for "
-            "source={'path': ...}, where the same data lie now."
+            "source={'path': ...}, where the same data lie now, and train={STAGE: {'steps': ...}}."
         )
-    given = {} if resume else overrides
-    chosen = None if resume and recipe is None else read_recipe(recipe, variant, given)
-    if resume and chosen is not None:
+    given = {} if goes_on else overrides
+    chosen = None if goes_on and recipe is None else read_recipe(recipe, variant, given)
+    if goes_on and chosen is not None:
         training.check_resumed(run, chosen.get("recipe"))
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
     return training.train(
@@ -86,9 +90,11 @@ def train(
         resume,
         fields=fields,
         permit=permit,
-        path=path,
+        path=changes.path,
         resumed_by="resume=True",
         minutes=minutes,
+        steps=changes.steps,
+        finish=finish,
     )
 
 

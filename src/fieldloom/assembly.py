@@ -23,7 +23,14 @@ from fieldloom.fields import ARRANGEMENTS, FIELDS, GRIDS
 from fieldloom.metrics.losses import LINKS, LOSSES
 from fieldloom.modalities import MODALITIES, Modality
 from fieldloom.modalities.sources import SOURCES, Source
-from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
+from fieldloom.objectives import (
+    CRITICS,
+    OBJECTIVES,
+    PENALTIES,
+    CodecLoss,
+    Objective,
+    PriorLoss,
+)
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import PRIORS
 from fieldloom.progress import announce
@@ -260,6 +267,15 @@ def objective_of(system: System) -> Objective:
 
     made = make() if system.permit.large else memory.make_within_limit(make, "the objective")
     return made.to(system.device)
+
+
+def objective_of_stage(system: System, stage: str) -> Objective:
+    """What a stage of a system's training minimises. Raises InputError where there is none."""
+    if stage == "field":
+        return objective_of(system)
+    if system.prior is None:
+        raise InputError(f"the recipe has no prior, and so no stage '{stage}'.")
+    return CodecLoss(system.prior.codec) if stage == "codec" else PriorLoss(system.prior)
 
 
 def depths_of(recipe: recipes.Recipe) -> dict[str, float]:

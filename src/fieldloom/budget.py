@@ -1,4 +1,4 @@
-"""The steps of a run's stages that are not finished: from a budget of time, or changed by the user."""
+"""The steps of a run's unfinished stages: from a budget of time, or as the user changes them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from fieldloom.engine.pace import describe_plan, measure_pace, plan_steps
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.progress import announce
-from fieldloom.recipe import change_stage
-from fieldloom.settings import check_minutes
+from fieldloom.recipe import STAGES, change_stage
+from fieldloom.settings import check_minutes, parse_stage
 from fieldloom.system import System
+from fieldloom.unfinished import Unfinished
 
 
 def stages_of_steps(system: System, todo: Sequence[str]) -> list[str]:
@@ -36,8 +37,10 @@ def check_budget(system: System, todo: Sequence[str], minutes: int | float | Non
         return
     check_minutes(minutes)
     if not stages_of_steps(system, todo):
-        names = f"stage {', '.join(todo)}" if todo else "every stage is finished, and none"
-        raise InputError(f"minutes = {minutes:g}: {names} takes steps that could be budgeted.")
+        raise InputError(
+            f"minutes = {minutes:g}: no stage is left to train that takes more than one step (a "
+            "finished stage begins anew in another --run)."
+        )
 
 
 def share_minutes(system: System, run: Run, todo: Sequence[str], minutes: int | float) -> None:
@@ -48,6 +51,47 @@ def share_minutes(system: System, run: Run, todo: Sequence[str], minutes: int | 
     stages = stages_of_steps(system, todo)
     for name in stages:
         change_settings(system, run, name, {"minutes": minutes / len(stages)})
+
+
+def check_steps(system: System, begun: Unfinished | None, steps: Mapping[str, Any]) -> None:
+    """Raise InputError for numbers of steps that stages of a run cannot be given any more.
+
+    begun: the stage of the run's checkpoint.
+    """
+    for name, number in steps.items():
+        if name in system.finished:
+            raise InputError(
+                f"train.{name}.steps: the stage '{name}' is finished, and its optimizer's state is "
+                "not kept: it begins anew in another --run."
+            )
+        parse_stage(name, change_stage(system.recipe, name, {"steps": number})["train"][name])
+        if begun is not None and begun.stage == name:
+            check_done(name, begun.step, number)
+
+
+def check_done(name: str, done: int, steps: int) -> None:
+    """Raise InputError where a stage has fewer steps than are done."""
+    if done > steps:
+        raise InputError(
+            f"train.{name}.steps = {steps}: {done} steps are done already; --finish ends the stage "
+            "there."
+        )
+
+
+def end_stage(system: System, run: Run, begun: Unfinished | None) -> list[str]:
+    """Let the stage of a checkpoint end there; returns the stages that are still to be finished.
+
+    That is the stage itself and, of a prior that was given before, those that train nothing.
+    Raises InputError where there is no checkpoint after a step.
+    """
+    if begun is None or begun.stage in system.finished or not begun.step:
+        raise InputError(
+            f"--finish: '{run.folder}' has no checkpoint after a step, and so no stage to end."
+        )
+    change_settings(system, run, begun.stage, {"steps": begun.step, "minutes": None})
+    announce(f"'{run.folder}': its stage '{begun.stage}' ends here, after step {begun.step}.")
+    given = begun.stage == "field" and system.prior is not None and not system.prior.learns
+    return list(STAGES) if given else [begun.stage]
 
 
 def spend_minutes(
@@ -65,9 +109,11 @@ def spend_minutes(
     """
     stage, done = training.stage, training.step
     assert stage.minutes is not None
-    given = {"seed": system.settings.seed, "micro": stage.micro or stage.batch, "device": device}
-    pace = measure_pace(training, feed, data, **given, seconds=60 * stage.minutes)
-    planned = plan_steps(stage, done, pace, 60 * stage.minutes)
+    seconds, seed, micro = 60 * stage.minutes, system.settings.seed, stage.micro or stage.batch
+    pace = measure_pace(
+        training, feed, data, seed=seed, micro=micro, device=device, seconds=seconds
+    )
+    planned = plan_steps(stage, done, pace, seconds)
     change_settings(system, run, name, planned)
     training.stage = system.settings.stages[name]
     announce(describe_plan(name, done, planned["steps"], pace, stage.minutes))

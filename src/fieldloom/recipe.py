@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 
@@ -300,6 +300,29 @@ def change_stage(recipe: Recipe, stage: str, settings: Mapping[str, Any]) -> Rec
     changed = {**train.get(stage, {}), **settings}
     train[stage] = {key: value for key, value in changed.items() if value is not None}
     return recipe | {"train": train}
+
+
+class Continuation(NamedTuple):
+    """What a run that is resumed takes of a change of its recipe.
+
+    path: where its data lie now; None: where they lay. steps: stage -> its new number of steps.
+    """
+
+    path: str | None
+    steps: dict[str, Any]
+
+
+def parse_continuation(change: Mapping[str, Any]) -> Continuation | None:
+    """The change as a run that is resumed takes it; None where it has anything else in it."""
+    source, train = change.get("source", {}), change.get("train", {})
+    path = parse_new_path({"source": source}) if "source" in change else None
+    stages = isinstance(train, Mapping) and all(
+        name in STAGES and isinstance(spec, Mapping) and set(spec) == {"steps"}
+        for name, spec in train.items()
+    )
+    if set(change) - {"source", "train"} or not stages or ("source" in change and path is None):
+        return None
+    return Continuation(path, {name: spec["steps"] for name, spec in train.items()})
 
 
 def validate(recipe: Recipe) -> None:

@@ -42,6 +42,7 @@ from fieldloom.renderers import Renderer, Volume
 from fieldloom.settings import Settings, parse_settings
 from fieldloom.threads import threads_by_work
 from fieldloom.types import Cameras, Code, Data, Function, LossFn, Signal, Values
+from fieldloom.unfinished import Unfinished
 
 Label = int | str | Sequence[int | str] | Tensor
 """A class's number or name, or one for each datum."""
@@ -75,6 +76,7 @@ class System(nn.Module):
     stored_recipe: the recipe as the run's file has it, perhaps with old names: the run's files
               carry fingerprints of it.
     finished: the stages of training that are finished.
+    unfinished: the checkpoint that the weights are of; None where they are of finished stages.
     permit:   what the user allows the parts and data of this system.
     """
 
@@ -99,6 +101,7 @@ class System(nn.Module):
         self.recipe = self.stored_recipe = recipe
         self.family, self.encoder, self.prior = family, encoder, prior
         self.finished: list[str] = []
+        self.unfinished: Unfinished | None = None
         self.eval()
 
     @property
@@ -111,8 +114,11 @@ class System(nn.Module):
 
     @property
     def generates(self) -> bool:
-        """Whether the system can sample: it has a prior, and that is trained."""
-        return self.prior is not None and "prior" in self.finished
+        """Whether the system can sample: it has a prior, and that is trained, or being trained."""
+        if self.prior is None or "prior" in self.finished:
+            return self.prior is not None
+        going = self.unfinished
+        return going is not None and (going.stage == "prior" or not self.prior.learns)
 
     @property
     def encodes(self) -> bool:

@@ -1,4 +1,4 @@
-"""The pace of a stage's steps on this machine, and the settings that follow from a budget of time."""
+"""The pace of a stage's steps on this machine, and what follows from it and a budget of time."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from fieldloom import atomic
-from fieldloom.assembly import assemble
+from fieldloom.assembly import assemble, objective_of_stage
 from fieldloom.engine import device as devices
 from fieldloom.engine.layout import (
     CODES,
@@ -40,7 +40,7 @@ from fieldloom.engine.layout import (
     STATE,
 )
 from fieldloom.engine.log import append_line, read_lines
-from fieldloom.engine.loop import State, load_weights
+from fieldloom.engine.loop import State, load_checkpoint, load_weights
 from fieldloom.engine.provenance import FIELD, check_made_by, fingerprint_weights, provenance
 from fieldloom.engine.schemas import (
     Checkpoint,
@@ -54,9 +54,11 @@ from fieldloom.errors import InputError
 from fieldloom.metrics.cost import count_field_weights, count_parameters
 from fieldloom.modalities.sources.files import locate, path_to_text
 from fieldloom.permit import NOTHING, Permit
+from fieldloom.progress import announce
 from fieldloom.recipe import FORMAT, Recipe, change_stage, dump, read_file, resolve
 from fieldloom.settings import parse_settings
 from fieldloom.system import System
+from fieldloom.unfinished import Unfinished
 
 FINGERPRINTED = 2
 """The first format of a run's recipe whose files all carry fingerprints."""
@@ -181,21 +183,40 @@ class Run:
     def read_weights(self) -> tuple[dict[str, Tensor], list[str]]:
         """All weights of the run's system, and which stages are finished."""
         path = self.folder / MODEL
+        if not path.is_file() and not (self.folder / CODES).is_file() and self.exists:
+            raise InputError(
+                f"'{self.folder}' holds no weights yet: its training has not come to its first "
+                "checkpoint (train --resume goes on with it)."
+            )
         held = read_tensors(path)
         finished = list(numbers_of(ModelNumbers, held, path).finished)
         self._check(held, [*FIELD, "prior", *map("train.{}".format, finished)], path)
         return held.tensors, finished
 
-    def read_system(self, device: str = "auto", permit: Permit = NOTHING) -> System:
-        """The system with the run's weights; knows which stages are finished."""
+    def read_system(
+        self, device: str = "auto", permit: Permit = NOTHING, checkpoint: bool = True
+    ) -> System:
+        """The system with the run's weights; knows which stages are finished.
+
+        checkpoint: whether weights of an unfinished stage are those of its checkpoint, averaged
+        where they are averaged; one line says so. Raises InputError where there are no weights.
+        """
         recipe = self.read_recipe()
-        tensors, finished = self.read_weights()
-        system = assemble(recipe, permit)
-        load_weights(system, tensors, f"'{self.folder / MODEL}'")
+        begun = self.unfinished() if checkpoint else None
+        system, finished = assemble(recipe, permit), list[str]()
+        if begun is None or self.has_model:
+            tensors, finished = self.read_weights()
+            load_weights(system, tensors, f"'{self.folder / MODEL}'")
         system.finished = finished
         system.stored_recipe = self.stored_recipe | {
             "source": recipe.get("source", {})
         }  # where data lie now
+        if begun is not None and begun.stage not in finished:
+            state = self.read_state(begun.stage)
+            assert state is not None  # it is of this stage
+            load_checkpoint(objective_of_stage(system, begun.stage), state)
+            system.unfinished = begun
+            announce(f"'{self.folder}' is unfinished: these are its weights {begun.describe()}.")
         return system.use(devices.kernels).to(devices.pick(device))
 
     def _check(
@@ -280,6 +301,19 @@ class Run:
         self.write_recipe(system.stored_recipe)
 
     # -- an unfinished stage
+
+    def unfinished(self) -> Unfinished | None:
+        """Where the stage of the checkpoint stands; None where there is none.
+
+        The stage is finished where training was killed before it removed the checkpoint. Raises
+        InputError where it is damaged.
+        """
+        path = self.folder / STATE
+        if not path.is_file():
+            return None
+        state = numbers_of(Checkpoint, read_tensors(path), path)
+        steps = parse_settings(self.read_recipe()).stages[state.stage].steps
+        return Unfinished(state.stage, state.step, steps)
 
     def write_state(self, stage: str, state: State, recipe: Recipe | None = None) -> None:
         """Write the checkpoint of a stage. recipe: what it is trained by; None: the run's own."""
