@@ -27,7 +27,7 @@ from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import PRIORS
 from fieldloom.progress import announce
-from fieldloom.renderers import RENDERERS, Volume
+from fieldloom.renderers import RENDERERS, Occupancy, Volume
 from fieldloom.settings import Evaluation, Stage, parse_settings, parse_stage
 from fieldloom.system import System
 from fieldloom.types import Data
@@ -214,6 +214,11 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         raise registry.refusal("the field", spec, error) from error
     conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
+    if isinstance(render, Occupancy) and family.has_code:
+        raise InputError(
+            "renderer 'occupancy' is of one scene, and this conditioner has codes of several: take "
+            "renderer 'volume', or conditioner 'shared'."
+        )
     provided: dict[str, Any] = {
         "code_shape": family.code_shape,
         "signals": settings.signals,
