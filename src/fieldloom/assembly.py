@@ -176,7 +176,7 @@ def assemble_without_data(
     known = {"known": {"signals": signals}}
     recipe = {key: value for key, value in recipe.items() if key != "prior"} | known
     renderer = recipe.get("renderer")
-    if isinstance(renderer, Mapping) and renderer.get("name") == "volume":
+    if isinstance(renderer, Mapping) and renderer.get("name") in ("volume", "occupancy"):
         recipe["renderer"] = {"near": 1.0, "far": 2.0, **renderer}
     return assemble(recipe, permit)
 
@@ -268,17 +268,20 @@ def objective_of(system: System) -> Objective:
     return made.to(system.device)
 
 
-def depths_of(recipe: recipes.Recipe) -> dict[str, float]:
+def depths_of(recipe: recipes.Recipe) -> dict[str, Any]:
     """``near`` and ``far`` of a recipe's renderer, as far as it gives numbers that may be them.
 
-    Of volume rendering also its ``scale``.
+    Of volume rendering also its ``scale``, of ``occupancy`` its ``contract``, None where the data
+    decide.
     """
     renderer = recipe.get("renderer")
     given: Mapping[str, Any] = renderer if isinstance(renderer, Mapping) else {"name": renderer}
     found = {key: given[key] for key in ("near", "far") if type(given.get(key)) in (int, float)}
-    known = {key: float(value) for key, value in found.items() if 0 <= value < math.inf}
+    known: dict[str, Any] = {k: float(value) for k, value in found.items() if 0 <= value < math.inf}
+    if given.get("name") == "occupancy":
+        known["contract"] = given.get("contract")
     scale = given.get("scale", 1.0)
-    whole = given.get("name") == "volume" and type(scale) in (int, float) and 0 < scale < math.inf
+    whole = given.get("name") in ("volume", "occupancy") and type(scale) in (int, float) and 0 < scale < math.inf
     return known | ({"scale": float(scale)} if whole else {})
 
 
