@@ -54,6 +54,9 @@ ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "FLI")
 GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes without colour."""
 
+EVERY = 8
+"""Of how many views of a scene one is held out, where its files do not say which."""
+
 NAMED = {
     "image": "an image",
     "video": "a video",
@@ -110,8 +113,8 @@ def choose(path: str | Path, kind: str | None = None) -> Choice:
     if chosen in AXES:
         sections["source"]["name"] = "image" if chosen == "sphere" else chosen
         sections["modality"] = {"channels": _count_channels(file, chosen)}
-    elif KIND_OF_SOURCE.get(spec["name"]) == chosen:
-        sections["source"] = spec
+    elif KIND_OF_SOURCE.get(spec["name"]) == chosen == "scene":
+        sections["source"] = spec | {"hold_out": EVERY}
     return Choice(chosen, words if asked is None else f"taken for {NAMED[asked]}", sections)
 
 
