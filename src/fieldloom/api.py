@@ -154,9 +154,7 @@ def fit(
             changes = merge(changes, {"field": field})
         recipe = read_recipe(choice.recipe, None, changes | {"seed": seed})
         permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
-        return training.train(
-            recipe, str(folder), "field", device, permit=permit, minutes=minutes
-        )
+        return training.train(recipe, str(folder), "field", device, permit=permit, minutes=minutes)
 
 
 def _choose(signal: Any, folder: Path, kind: str | None) -> Choice:
