@@ -142,7 +142,7 @@ def test_the_axes_of_an_array(shape, kind, found, channels):
     [
         ((), None, "holds no signal"),
         ((0, 5), None, "holds no signal"),
-        ((3, 20, 3), None, "first or last, which is not certain"),
+        ((3, 20, 3), None, "may be first or last, which is not certain"),
         ((4, 3, 20, 3), None, "not certain"),
         ((9, 20, 30, 5), None, "is not a video"),
         ((2, 2, 2, 2, 2), None, "is not a video"),

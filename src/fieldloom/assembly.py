@@ -296,11 +296,7 @@ def depths_of(recipe: recipes.Recipe) -> dict[str, Any]:
     if given.get("name") == "occupancy":
         known["contract"] = given.get("contract")
     scale = given.get("scale", 1.0)
-    whole = (
-        given.get("name") in ("volume", "occupancy")
-        and type(scale) in (int, float)
-        and 0 < scale < math.inf
-    )
+    whole = given.get("name") in ("volume", "occupancy") and type(scale) in (int, float) and 0 < scale < math.inf
     return known | ({"scale": float(scale)} if whole else {})
 
 

@@ -40,9 +40,9 @@ def fit(
 ) -> None:
     """Fit one image, video, sound, mesh or scene: the recipe follows from the file.
 
-    Without --minutes it takes 1, of videos 2, of scenes 10; --set train.field.steps=N gives steps
-    instead. --set field=NAME takes another field (siren, experts, fourier-mlp ...), with the settings that
-    suit it. At the end the run holds the fitted files, and their PSNR is printed.
+    Without --minutes it trains for 1, of videos 2, of scenes 10; --set train.field.steps=N gives
+    steps instead. --set field=NAME takes another field (siren, experts, fourier-mlp ...), with the
+    settings that suit it. At the end the run holds the fitted files, and their PSNR is printed.
     """
     from fieldloom.drawing import draw_fit
     from fieldloom.fitting import budget, choose, next_command
