@@ -232,7 +232,7 @@ def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
             first = read_meshes(grid(), str(tmp_path), **how, **ask)
         assert len(first.data) == 12
         with monkeypatch.context() as patch:
-            patch.setattr("fieldloom.modalities.sources.meshes.normalize_mesh", None)
+            patch.setattr("fieldloom.modalities.sources.meshdata.normalize_mesh", None)
             with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
                 again = read_meshes(grid(), str(tmp_path), **how, **ask)
             assert again.facts() == first.facts()

@@ -73,7 +73,7 @@ class Query:
             "samples": (self.samples is None or 1 <= self.samples <= MOST, f"from 1 to {MOST}"),
             "on_surface": (0 <= self.on_surface <= 1, "a fraction, from 0 to 1"),
             "near_surface": (
-                0 <= self.near_surface and shares <= 1 + 1e-9,
+                self.near_surface >= 0 and shares <= 1 + 1e-9,
                 "a fraction, from 0 to 1, together with on_surface",
             ),
             "spread": (0 < self.spread < math.inf, "above 0, and finite"),
