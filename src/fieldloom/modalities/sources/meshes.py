@@ -176,11 +176,9 @@ def _explain_unsigned(rows: NDArray[Any], away: float) -> dict[str, str]:
     facts, frame = rows["facts"][0], rows["frame"][0]
     if not facts["unsigned"]:
         return {}
-    return {
-        "unsigned": f"unsigned distances, since {facts['open_edges']:,} of {facts['edges']:,} edges "
-        f"are open and bound no inside: the surface comes back on both sides, {away * frame[3]:.3g} "
-        "away"
-    }
+    edges, away = f"{facts['open_edges']:,} of {facts['edges']:,} edges", away * frame[3]
+    words = f"unsigned distances, since it is open at {edges} and hardly bounds an inside"
+    return {"unsigned": f"{words}: its surface comes back on both sides, {away:.3g} away"}
 
 
 def _describe_facts(facts: NDArray[Any], names: Sequence[str]) -> dict[str, str]:
