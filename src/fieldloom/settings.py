@@ -120,10 +120,11 @@ class Evaluation:
     """A section ``[evaluate]`` of a recipe.
 
     metrics:  of reconstruction (``psnr``, ``ssim``; of shapes ``mse``, ``accuracy``, ``iou``,
-              ``chamfer``, and ``mesh``: of the surface against the original mesh), of sets of images or of rendered views (``frechet``, ``kid``,
-              ``precision-recall``, in the features of ``detector``; ``weights``: its local file),
-              and of sets of shapes (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in
-              the features of a point-cloud detector).
+              ``chamfer``, and of one mesh ``mesh``: its surface against the original), of sets of
+              images or of rendered views (``frechet``, ``kid``, ``precision-recall``, in the
+              features of ``detector``; ``weights``: its local file), and of sets of shapes
+              (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in the features of a
+              point-cloud detector).
     protocol: how sets of shapes are compared: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
     points:   of each surface, instead of the protocol's number: metrics then say so.
     resolution: of the grid that surfaces are found on; None: as trained.
