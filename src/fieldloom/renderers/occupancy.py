@@ -175,10 +175,18 @@ class Occupancy(Volume, nn.Module):
             return s
         return expand(s.unsqueeze(-1), "cube").squeeze(-1) * self.knee(rays)
 
+    def ends(self, rays: Coords) -> tuple[Tensor, Tensor]:
+        """``near`` and ``far`` in the parameter of ``warp``: (batch, rays, 1) each."""
+        near, far = (rays.new_full((*rays.shape[:2], 1), x) for x in (self.near, self.far))
+        return self.warp(near, rays), self.warp(far, rays)
+
+    def shade(self, t: Tensor, rays: Coords) -> Tensor:
+        near, far = self.ends(rays)
+        return (self.warp(t, rays) - near) / (far - near)
+
     def edges(self, rays: Coords) -> Tensor:
         """The edges of the bins of rays: t, (batch, rays, bins + 1)."""
-        near, far = (rays.new_full((*rays.shape[:2], 1), x) for x in (self.near, self.far))
-        near, far = self.warp(near, rays), self.warp(far, rays)
+        near, far = self.ends(rays)
         part = torch.linspace(0, 1, self.bins + 1, device=rays.device, dtype=rays.dtype)
         return self.unwarp(near + (far - near) * part, rays)
 
@@ -245,6 +253,6 @@ class Occupancy(Volume, nn.Module):
         ``far`` for empty rays: (batch, rays, 1).
         """
         seen = self._in_pieces(function, coords, None)
-        far = self.warp(coords.new_full((*coords.shape[:2], 1), self.far), coords)
-        found = seen.depth.unsqueeze(-1) + (1 - seen.opacity).unsqueeze(-1) * far
+        beyond = (1 - seen.opacity).unsqueeze(-1) * self.ends(coords)[1]
+        found = seen.depth.unsqueeze(-1) + beyond
         return self.unwarp(found, coords)

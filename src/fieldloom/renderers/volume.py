@@ -333,6 +333,10 @@ class Volume:
         seen = self._in_pieces(function, coords, None)
         return (seen.depth + (1 - seen.opacity) * self.far).unsqueeze(-1)
 
+    def shade(self, t: Tensor, rays: Coords) -> Tensor:
+        """t (batch, rays, n) as shades of grey: 0 at ``near``, 1 at ``far``."""
+        return (t - self.near) / (self.far - self.near)
+
     def _in_pieces(self, function: Function, rays: Coords, generator: Generator | None) -> Rendered:
         """Render all rays at once with gradients, or in pieces of ``pieces`` points without."""
         if torch.is_grad_enabled():
