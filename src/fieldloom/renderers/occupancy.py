@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fieldloom import memory
 from fieldloom.errors import InputError
 from fieldloom.geometry.contraction import Contraction, contract, expand
-from fieldloom.renderers.volume import Rendered, Volume, composite
+from fieldloom.renderers.volume import Density, Rendered, Volume, composite
 from fieldloom.types import Coords, Function, Values, draw_uniform
 
 UNKNOWN = -1.0
@@ -59,7 +59,7 @@ class Occupancy(Volume, nn.Module):
         background: Literal["white", "black", "none"] = "white",
         range: Literal["signed", "unit"] = "signed",
         colour: Literal["identity", "sigmoid"] = "sigmoid",
-        density: Literal["elu", "relu", "softplus", "exp"] = "exp",
+        density: Density = "softplus-10",
         scale: float = 1.0,
         directions: bool = True,
         jitter: bool = True,

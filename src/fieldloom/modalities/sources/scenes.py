@@ -182,7 +182,7 @@ def scenes_to_source(
     data = flat.unflatten(0, (len(scenes), each))
     also = dict(scenes[0].told)
     around = also.pop("around", "")
-    space = suggest_contraction(suggests, modality.frame, depths, around, flat) if suggest else ""
+    space = suggest_contraction(suggests, modality.frame, depths, around, flat)
     if space:
         also["space"] = space
     elif around:
