@@ -23,7 +23,14 @@ from fieldloom.fields import ARRANGEMENTS, FIELDS, GRIDS
 from fieldloom.metrics.losses import LINKS, LOSSES
 from fieldloom.modalities import MODALITIES, Modality
 from fieldloom.modalities.sources import SOURCES, Source
-from fieldloom.objectives import CRITICS, OBJECTIVES, PENALTIES, Objective
+from fieldloom.objectives import (
+    CRITICS,
+    OBJECTIVES,
+    PENALTIES,
+    CodecLoss,
+    Objective,
+    PriorLoss,
+)
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import PRIORS
 from fieldloom.progress import announce
@@ -193,7 +200,6 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     require_sections(recipe)
     settings = parse_settings(recipe)
     modality = make_modality(recipe["modality"], permit)
-    recipe = size_by_data(recipe, modality)
     spec = recipe.get("renderer", "direct")
     render = make("renderer", spec, unit_length=modality.unit_length)
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
@@ -204,7 +210,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     domain = render.domain(modality.coord_dim, modality.value_dim)
     field = make(
         "field",
-        recipe["field"],
+        size_by_data(recipe["field"], modality),
         coord_dim=domain.coord,
         value_dim=domain.value,
         direction_dim=domain.direction,
@@ -266,6 +272,15 @@ def objective_of(system: System) -> Objective:
 
     made = make() if system.permit.large else memory.make_within_limit(make, "the objective")
     return made.to(system.device)
+
+
+def objective_of_stage(system: System, stage: str) -> Objective:
+    """What a stage of a system's training minimises. Raises InputError where there is none."""
+    if stage == "field":
+        return objective_of(system)
+    if system.prior is None:
+        raise InputError(f"the recipe has no prior, and so no stage '{stage}'.")
+    return CodecLoss(system.prior.codec) if stage == "codec" else PriorLoss(system.prior)
 
 
 def depths_of(recipe: recipes.Recipe) -> dict[str, Any]:

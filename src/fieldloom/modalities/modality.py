@@ -245,6 +245,11 @@ class Modality:
         coords = self.grid(shape).unflatten(1, shape)
         return shape, lambda rows: coords[:, rows].flatten(1, -2)
 
+    def sample(self, function: Function, resolution: Resolution | None = None) -> Tensor:
+        """A datum whose surface is that of a function. Raises InputError where these are no shapes.
+        """
+        raise InputError("meshes are of shapes: this run's data are none.")
+
     def mesh(
         self,
         datum: Tensor,
