@@ -43,6 +43,7 @@ from fieldloom.modalities.sources.pictures import (
     read_pictures,
 )
 from fieldloom.modalities.sources.source import Source, Split, make_source
+from fieldloom.modalities.sources.splits import Parts
 from fieldloom.modalities.sources.summary import (
     Summary,
     count_things,
@@ -54,7 +55,7 @@ from fieldloom.permit import Permit
 from fieldloom.types import Cameras
 
 Frame = Literal["cameras", "file"]
-Every = Annotated[int, Field(ge=2)] | None
+Every = Annotated[int, Field(ge=0)] | None
 
 FOCAL = (0.1, 100.0)
 """The range of focal lengths over the image's size; others are in a wrong unit."""
@@ -128,8 +129,11 @@ def scenes_to_source(
     given: Range = None,
     hold_out: int | None = None,
     depths: Depths = NO_DEPTHS,
+    parts: Parts | None = None,
 ) -> Source:
-    """Check the cameras and read the images of scenes, as a Source. given: ``source.range``.
+    """Check the cameras and read the images of scenes, as a Source.
+
+    given: ``source.range``. parts: of the scenes, where a file divides them.
 
     Raises InputError for scenes of too few views, and for cameras that do not fit their images.
     """
@@ -161,7 +165,7 @@ def scenes_to_source(
     if held and suggest and modality.held not in (0, held):
         raise InputError(
             f"modality.held = {modality.held}, and source.hold_out = {hold_out} holds out {held} "
-            f"of {each} views: set modality.held to 0, or leave source.hold_out out."
+            f"of {each} views: set one of them to 0."
         )
     scenes = [scene.select(order) for scene in scenes]
     pinholes, undistorted = _fit_pinholes(scenes)
@@ -194,6 +198,8 @@ def scenes_to_source(
         taken["frame"] = describe_frame(own)
     taken |= describe_domain(c2w, intrinsics, modality.size, suggests["renderer"], own, depths)
     outside = [name for scene in scenes for name in scene.outside]
+    if parts:
+        outside, missing = [*parts.outside, *outside], [*parts.missing, *missing]
     return make_source(
         data,
         labels,
@@ -206,6 +212,8 @@ def scenes_to_source(
         summary=Summary(
             "scene", taken=taken, passed_over={"in no part": outside, "missing": missing}
         ),
+        parts=parts and parts.parts,
+        parted=f"{parts.name}'s" if parts else "the folders",
     )
 
 
@@ -219,12 +227,14 @@ def _hold_out(
     """
     order = range(each)
     tests = {scene.tested for scene in scenes}
-    if every is None:
+    if every == 1:
+        raise InputError("source.hold_out = 1 leaves nothing to train on: 2 or more, or 0.")
+    if not every:
         return order, 0, {}
     if len(tests) > 1:
         raise InputError(
             f"source.hold_out: the test parts of the scenes have from {min(tests)} to {max(tests)} "
-            "views, and all need as many: leave it out, and set source.part."
+            "views, and all need as many: set it to 0, and source.part."
         )
     (tested,) = tests
     if tested:
