@@ -250,6 +250,7 @@ def objective_of(system: System) -> Objective:
         "grid_dim": modality.grid_dim,
         "value_dim": modality.value_dim,
         "span": modality.high - modality.low,
+        "silence": (modality.low + modality.high) / 2 if modality.fidelity == "snr" else None,
     }
 
     def make() -> Objective:
