@@ -29,6 +29,7 @@ from fieldloom.priors import PRIORS
 from fieldloom.progress import announce
 from fieldloom.renderers import RENDERERS, Volume
 from fieldloom.settings import Evaluation, Stage, parse_settings, parse_stage
+from fieldloom.sizing import size_by_data
 from fieldloom.system import System
 from fieldloom.types import Data
 
@@ -96,12 +97,12 @@ def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) 
     for what, value in (("the recipe", recipe), ("overrides", overrides)):
         recipes.check_values(value, what)
     if isinstance(recipe, str):
-        recipe = recipes.load(f"{recipe}:{variant}" if variant else recipe)
-    elif variant:
+        return recipes.load(f"{recipe}:{variant}" if variant else recipe, change=overrides)
+    if variant:
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
-    elif not isinstance(recipe, Mapping):
+    if not isinstance(recipe, Mapping):
         raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
-    return recipes.resolve(recipe, overrides)
+    return recipes.add_field_settings(recipes.resolve(recipe, overrides))
 
 
 PLAIN: Mapping[str, Any] = {"seed": int, "format": int, "loss": str, "recipe": str, "paper": str,
@@ -192,6 +193,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     require_sections(recipe)
     settings = parse_settings(recipe)
     modality = make_modality(recipe["modality"], permit)
+    recipe = size_by_data(recipe, modality)
     spec = recipe.get("renderer", "direct")
     render = make("renderer", spec, unit_length=modality.unit_length)
     if isinstance(render, Volume) and (render.low, render.high) != (modality.low, modality.high):
@@ -250,6 +252,7 @@ def objective_of(system: System) -> Objective:
         "grid_dim": modality.grid_dim,
         "value_dim": modality.value_dim,
         "span": modality.high - modality.low,
+        "silence": (modality.low + modality.high) / 2 if modality.fidelity == "snr" else None,
     }
 
     def make() -> Objective:

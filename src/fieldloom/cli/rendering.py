@@ -82,6 +82,8 @@ def find_code(
 
     if sampled is not None and needs_data:
         raise InputError("--held: a sample has no views that were held out.")
+    if sampled is not None and (source is not None or index):
+        raise InputError("--sample draws new data: --source and --index choose data to encode.")
     if sampled is not None:
         return system.sample_codes(1, seed=sampled), None
     if not system.family.has_code and not needs_data:

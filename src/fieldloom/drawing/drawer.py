@@ -20,8 +20,8 @@ from fieldloom.types import Code, Data
 class Crop:
     """A part of an image, as fractions of its width and height: x to the right, y down.
 
-    It may lie outside the image, at most one width or height away: from -1 to 2. Raises InputError
-    for other numbers, and where not left < right and top < bottom.
+    Raises InputError for what lies outside the image, where nothing was trained (``System.strips``
+    draws it), and where not left < right and top < bottom.
     """
 
     left: float = 0.0
@@ -31,11 +31,11 @@ class Crop:
 
     def __post_init__(self) -> None:
         sides = (self.left, self.top, self.right, self.bottom)
-        numbers = all(isinstance(x, int | float) and -1 <= x <= 2 for x in sides)
+        numbers = all(isinstance(x, int | float) and 0 <= x <= 1 for x in sides)
         if not numbers or not (self.left < self.right and self.top < self.bottom):
             raise InputError(
                 f"crop = {quote(sides)}: left, top, right, bottom, fractions of width and height "
-                "from -1 to 2 with left < right and top < bottom."
+                "from 0 to 1 with left < right and top < bottom."
             )
 
     def extent(self, axes: int) -> Extent:
@@ -58,6 +58,9 @@ class Options:
     frames:     of shapes and views, the number of views all around.
     held:       of views, those held out, each next to its original, instead of an orbit.
     depth:      of views, depths instead of colours.
+
+    Raises InputError for a frame or a number of frames that is none, and for a number of frames
+    beside ``held``, which draws those there are.
     """
 
     resolution: Resolution | None = None
@@ -66,6 +69,15 @@ class Options:
     frames: int = 36
     held: bool = False
     depth: bool = False
+
+    def __post_init__(self) -> None:
+        fraction = self.frame is None or isinstance(self.frame, int | float)
+        if not fraction or (self.frame is not None and not 0 <= self.frame <= 1):
+            raise InputError(f"frame = {quote(self.frame)}: a fraction of the time, from 0 to 1.")
+        if not isinstance(self.frames, int) or self.frames < 1:
+            raise InputError(f"frames = {quote(self.frames)}: a whole number, at least 1.")
+        if self.held and self.frames != Options.frames:
+            raise InputError(f"frames = {self.frames}: with --held every held-out view is drawn.")
 
 
 class Drawn(NamedTuple):
@@ -100,6 +112,14 @@ def refuse_views(options: Options) -> None:
     """Raise InputError for options that only views have."""
     if options.held or options.depth:
         raise InputError("--held and --depth are of views: this run has none.")
+
+
+def refuse_turns(options: Options) -> None:
+    """Raise InputError for the number of views around a datum that has none."""
+    if options.frames != Options.frames:
+        raise InputError(
+            f"--frames {options.frames}: of shapes and scenes, all around: this run has neither."
+        )
 
 
 def refuse_parts(options: Options) -> None:

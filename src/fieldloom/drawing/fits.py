@@ -1,4 +1,4 @@
-"""The fit of a single datum as a file in its usual format and as an image, with its PSNR."""
+"""The fit of a single datum as a file in its usual format and as an image, with its PSNR or SNR."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from fieldloom import export
 from fieldloom.drawing.drawer import report_strips
 from fieldloom.drawing.grids import shape_of
 from fieldloom.engine.run import Run
-from fieldloom.metrics.paired import psnr
+from fieldloom.evaluation.learning_curves import ratio_of
+from fieldloom.metrics.paired import FIDELITY, psnr, ws_psnr
 from fieldloom.modalities import Modality, Views
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.views import select_views
@@ -45,9 +46,13 @@ def draw_grid_fit(system: System, source: Source, folder: Path) -> list[str]:
         size += f" of {' x '.join(map(str, own))}"
     lines = [f"fitted: {names} ({size})"]
     if shape == own and len(source.train) == 1 and source.data.shape[2:] == own:
-        value = psnr(raw[None], source.read(source.train).tensor).item()
-        return [*lines, f"PSNR over all points: {value:.2f} dB"]
-    return [*lines, *logged_psnr(folder)]
+        true, areas = source.read(source.train).tensor, modality.areas(own[0])
+        value = FIDELITY[modality.fidelity](raw[None], true).item()
+        line = f"{modality.fidelity.upper()} over all points: {value:.2f} dB"
+        if areas is not None:
+            line += f", weighted by area {ws_psnr(raw[None], true, areas).item():.2f} dB"
+        return [*lines, line]
+    return [*lines, *logged_ratio(folder)]
 
 
 def affordable_shape(modality: Modality) -> tuple[int, ...]:
@@ -88,10 +93,13 @@ def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
     ]
     if fraction == 1:
         return [*lines, f"PSNR of these views: {psnr(raw, true).mean():.2f} dB"]
-    return [*lines, *logged_psnr(folder)]
+    return [*lines, *logged_ratio(folder)]
 
 
-def logged_psnr(folder: Path) -> list[str]:
-    """The last PSNR in the run's log, as a line, if there is one."""
-    lines = [x for x in Run(folder).read_log() if x.get("stage") == "field" and "psnr" in x]
-    return [f"PSNR of the last step's points: {lines[-1]['psnr']:.2f} dB"] if lines else []
+def logged_ratio(folder: Path) -> list[str]:
+    """The last PSNR or SNR in the run's log, as a line, if there is one."""
+    lines = [x for x in Run(folder).read_log() if x.get("stage") == "field" and x.keys() & FIDELITY]
+    if not lines:
+        return []
+    name = ratio_of(lines[-1:])
+    return [f"{name.upper()} of the last step's points: {lines[-1][name]:.2f} dB"]
