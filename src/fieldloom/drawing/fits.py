@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fieldloom import export
@@ -17,6 +18,7 @@ from fieldloom.evaluation.learning_curves import ratio_of
 from fieldloom.metrics.paired import FIDELITY, psnr, ws_psnr
 from fieldloom.modalities import Modality, Views
 from fieldloom.modalities.sources import Source
+from fieldloom.modalities.sources.summary import count_things
 from fieldloom.modalities.views import select_views
 from fieldloom.system import System
 from fieldloom.types import Data
@@ -92,8 +94,18 @@ def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
         f"fitted: {path} ({len(indices)} views, {held_out} of them held out, {height} x {width})"
     ]
     if fraction == 1:
-        return [*lines, f"PSNR of these views: {psnr(raw, true).mean():.2f} dB"]
+        return [*lines, *describe_psnr(psnr(raw, true), held_out)]
     return [*lines, *logged_ratio(folder)]
+
+
+def describe_psnr(values: Tensor, held_out: int) -> list[str]:
+    """The mean PSNR of views held out, the first of them, and of those trained on, as lines."""
+    parts = {"held out": values[:held_out], "trained on": values[held_out:]}
+    return [
+        f"PSNR of {count_things(len(part), 'view')} {how}: {part.mean():.2f} dB"
+        for how, part in parts.items()
+        if len(part)
+    ]
 
 
 def logged_ratio(folder: Path) -> list[str]:

@@ -248,6 +248,16 @@ def _hold_out(
     return [*seen, *last], len(last), {"held": f"{len(last)} held out, one in {every}{both}"}
 
 
+def order_of_file(views: int, held: int, every: Any) -> Sequence[int]:
+    """Where the views of a file are, in its order, among views whose ``held`` last ones are every
+    ``every``-th of them; as they are, where this is not how they were held out."""
+    last = range(views)[::every] if isinstance(every, int) and every > 1 else ()
+    if len(last) != held:
+        return range(views)
+    moved = [*(i for i in range(views) if i not in last), *last]
+    return sorted(range(views), key=moved.__getitem__)
+
+
 def _say_trained(scenes: Sequence[Scene], order: Sequence[int], held: int) -> str:
     """How many images of views that are held out, the last ones, are among the others, too."""
     both = 0
