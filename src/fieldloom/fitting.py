@@ -316,7 +316,9 @@ def _keep_mesh(mesh: Any, folder: Path, kind: Kind | None) -> Choice:
     try:
         vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
     except (TypeError, ValueError):
-        raise InputError("fit: the mesh's vertices or faces are no numbers of three columns.") from None
+        raise InputError(
+            "fit: the mesh's vertices or faces are no numbers of three columns."
+        ) from None
     np.savez(path, verts=vertices, faces=faces)
     return Choice("mesh", NAMED["mesh"], {"source": {"path": str(path)}})
 

@@ -106,7 +106,7 @@ PARTS = (
 )  # fmt: skip
 """Sections of a recipe that name a part."""
 
-PAIRED = ("psnr", "ssim", "mse", "accuracy", "iou", "chamfer", "mesh")
+PAIRED = ("psnr", "snr", "ws-psnr", "ssim", "mse", "accuracy", "iou", "chamfer", "mesh")
 IMAGE_SETS = ("frechet", "kid", "precision-recall")
 SHAPE_SETS = ("shapes", "cloud-frechet")
 METRICS = (*PAIRED, *IMAGE_SETS, *SHAPE_SETS)
@@ -119,8 +119,10 @@ OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "tempera
 class Evaluation:
     """A section ``[evaluate]`` of a recipe.
 
-    metrics:  of reconstruction (``psnr``, ``ssim``; of shapes ``mse``, ``accuracy``, ``iou``,
-              ``chamfer``, and ``mesh``: of the surface against the original mesh), of sets of images or of rendered views (``frechet``, ``kid``,
+    metrics:  of reconstruction (``psnr``, ``ssim``; of sound ``snr``; of maps on the sphere
+              ``ws-psnr``, weighted by area; of shapes ``mse``, ``accuracy``, ``iou``,
+              ``chamfer``, and ``mesh``: of the surface against the original mesh), of sets of
+              images or of rendered views (``frechet``, ``kid``,
               ``precision-recall``, in the features of ``detector``; ``weights``: its local file),
               and of sets of shapes (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in
               the features of a point-cloud detector).

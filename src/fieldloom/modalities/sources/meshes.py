@@ -162,9 +162,7 @@ def _read_original(load: Load, frame: NDArray[np.float64]) -> Mesh:
     return Mesh((mesh.vertices - frame[:3]) / frame[3], mesh.faces)
 
 
-def _find_up(
-    modality: Cells, names: Sequence[str], packed: bool
-) -> tuple[int, dict[str, str]]:
+def _find_up(modality: Cells, names: Sequence[str], packed: bool) -> tuple[int, dict[str, str]]:
     """The axis that points upwards in most of the files, and words about it where it is a guess."""
     kinds = [".npz"] if packed else [Path(name).suffix.lower() for name in names]
     (upward, _), *_ = Counter(UP.get(kind, 2) for kind in kinds).most_common(1)
