@@ -133,14 +133,14 @@ def poses() -> Tensor:
     return look_at(eye, at, torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
 
 
-def photograph(pose: Tensor, fine: int = 3) -> Image.Image:
+def photograph(pose: Tensor, fine: int = 2) -> Image.Image:
     """What a camera with this lens sees, each pixel the mean of ``fine`` x ``fine`` rays."""
     u = (torch.arange(WIDTH * fine, dtype=torch.float64) + 0.5) / fine
     v = (torch.arange(HEIGHT * fine, dtype=torch.float64) + 0.5) / fine
     v, u = torch.meshgrid(v, u, indexing="ij")
     shown = (u - CENTRE[0]) / FOCAL, (v - CENTRE[1]) / FOCAL
     x, y = shown
-    for _ in range(50):  # the lens shows (x, y) at ``shown``
+    for _ in range(20):  # the lens shows (x, y) at ``shown``
         bent = distort(x, y, LENS)
         x, y = x + shown[0] - bent[0], y + shown[1] - bent[1]
     ray = torch.stack([x, -y, -torch.ones_like(x)], -1) @ pose[:3, :3].T

@@ -1,7 +1,6 @@
 """One large image, video or audio from training to a window of it, by the command line."""
 
 import json
-import re
 import shutil
 
 import numpy as np

@@ -24,8 +24,8 @@ SKY = 1e10
 class Occupancy(Volume, nn.Module):
     """Volume rendering of one scene, whose empty space, and what is hidden, costs nothing.
 
-    A grid over the field's domain remembers the largest densities that were seen in its cells, which
-    decay (arXiv:2201.05989, appendix E.2). Each ray is cut into bins; the grid says how much of the
+    A grid over the field's domain remembers the largest densities seen in its cells, which decay
+    (arXiv:2201.05989, appendix E.2). Each ray is cut into bins; the grid says how much of the
     light each bin would take, by the quadrature of ``volume``, and so where the field is evaluated:
     samples lie at even steps of the cumulative sum of these weights, as the proposals of
     arXiv:2111.12077 do, which here need no network. Bins in empty cells get none. A sample stands
@@ -153,7 +153,7 @@ class Occupancy(Volume, nn.Module):
     # -- from rays to colours
 
     def place(self, origin: Tensor, direction: Tensor, t: Tensor) -> Tensor:
-        """The points t (..., samples) of rays (..., 3), in the field's domain: (..., samples, 3)."""
+        """Points t (..., samples) of rays (..., 3), in the field's domain: (..., samples, 3)."""
         points = (origin.unsqueeze(-2) + t.unsqueeze(-1) * direction.unsqueeze(-2)) / self.scale
         return points if self.contraction == "none" else contract(points, self.contraction) / 2
 
@@ -164,7 +164,8 @@ class Occupancy(Volume, nn.Module):
         return reach / direction.norm(dim=-1, keepdim=True)
 
     def warp(self, t: Tensor, rays: Coords) -> Tensor:
-        """t (..., rays, n) as the parameter in which bins are even: t, or contracted by the knee."""
+        """t (..., rays, n) as the parameter in which bins are even: t, or, contracted, that by the
+        knee: linear up to it, and 2 - knee / t beyond."""
         if self.contraction == "none":
             return t
         return contract((t / self.knee(rays)).unsqueeze(-1), "cube").squeeze(-1)

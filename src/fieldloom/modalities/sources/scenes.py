@@ -187,10 +187,8 @@ def scenes_to_source(
     also = dict(scenes[0].told)
     around = also.pop("around", "")
     space = suggest_contraction(suggests, modality.frame, depths, around, flat)
-    if space:
-        also["space"] = space
-    elif around:
-        also["box"] = f"{around} not used"
+    if space or around:
+        also = {"space": space or f"{around} not used"} | also
     taken = {
         "size": _describe_views(each, size, sizes),
         **told,
