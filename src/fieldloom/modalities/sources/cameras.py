@@ -235,7 +235,7 @@ def _round_absolute(number: float) -> float:
     return round(number, 5) if abs(number) >= 0.01 else _round_relative(number)
 
 
-def describe_depth(renderer: Mapping[str, float], guessed: str, asked: Depths) -> str:
+def describe_depth(renderer: Mapping[str, Any], guessed: str, asked: Depths) -> str:
     """``near 2, far 6 (guessed from the cameras)``. renderer: what is suggested for it.
 
     guessed: where the depths come from; "" where the file says them.
@@ -265,7 +265,7 @@ def describe_domain(
     c2w: Tensor,
     intrinsics: Tensor,
     size: Size,
-    renderer: Mapping[str, float],
+    renderer: Mapping[str, Any],
     frame: Sequence[float] | None,
     asked: Depths,
 ) -> dict[str, str]:
