@@ -42,7 +42,7 @@ class Occupancy(Volume, nn.Module):
                 ``far``, which is opaque, is what lies behind everything.
     resolution: cells of each side of the grid.
     looks:      cells whose density is looked up anew in each step of training, at random.
-    decay:      of a cell's density, whenever it is looked up.
+    decay:      of a cell's density, in each step that looks it up, or evaluates the field there.
     empty:      the opacity of a bin below which it is empty.
     even:       the share of the samples that lies evenly in all bins that are not empty.
     """
@@ -121,14 +121,17 @@ class Occupancy(Volume, nn.Module):
         points = (corner + torch.rand(len(cells), 3, device=device, dtype=dtype)) / self.resolution
         points, along = (2 * points - 1).unsqueeze(0), torch.randn(1, len(cells), 3, device=device)
         raw = self.evaluate(function, points.unsqueeze(2), along.to(dtype))
-        before = self.grid.index_select(0, cells)
-        self.grid.index_copy_(0, cells, torch.where(before < 0, before, before * self.decay))
         self.remember(cells, self.activate(raw)[1])
 
     @torch.no_grad()
     def remember(self, cells: Tensor, density: Tensor) -> None:
-        """Let the grid know densities that were found in cells, both of one shape."""
-        self.grid.scatter_reduce_(0, cells.flatten(), density.flatten().to(self.grid), "amax")
+        """Let the grid know densities that were found in cells: what it knew of these decays once.
+
+        Without the decay a fog of early steps would hide what is behind it for long.
+        """
+        cells = cells.flatten()
+        self.grid.index_copy_(0, cells, self.grid.index_select(0, cells) * self.decay)
+        self.grid.scatter_reduce_(0, cells, density.flatten().to(self.grid), "amax")
 
     def cells_of(self, points: Tensor) -> Tensor:
         """The cells of points in the field's domain, (..., 3) -> (...)."""
