@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from fieldloom import memory
+from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.geometry.contraction import Contraction, contract, expand
 from fieldloom.renderers.volume import Density, Rendered, Volume, composite
@@ -17,6 +18,8 @@ from fieldloom.types import Coords, Function, Values, draw_uniform
 
 UNKNOWN = -1.0
 """The density of cells where nobody has looked yet: they may hold anything."""
+SIDES = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5], device="cpu")] * 3)
+"""From a point to the eight cells whose middles are around it, in cells."""
 SKY = 1e10
 """The length of the last interval of contracted space: what is behind everything is opaque."""
 
@@ -64,7 +67,7 @@ class Occupancy(Volume, nn.Module):
         directions: bool = True,
         jitter: bool = True,
         resolution: int = 64,
-        looks: int = 4096,
+        looks: int = 2048,
         decay: float = 0.95,
         empty: float = 0.01,
         even: float = 0.25,
@@ -102,6 +105,7 @@ class Occupancy(Volume, nn.Module):
         self.looks, self.decay, self.even = looks, decay, even
         self.thinnest = -math.log1p(-empty)
         self.evaluations = samples + (contract != "none")
+        self.cell = 2 * scale * (1 if contract == "none" else 2) / resolution
         self.register_buffer("grid", torch.full((resolution**3,), UNKNOWN))
 
     # -- the grid
@@ -124,6 +128,16 @@ class Occupancy(Volume, nn.Module):
         found = self.activate(raw)[1].flatten().to(dtype)
         self.grid.index_copy_(0, cells, self.grid.index_select(0, cells) * self.decay)
         self.grid.scatter_reduce_(0, cells, found, "amax")
+        # A thin surface is missed by most looks into its cell: neighbours learn of it, too.
+        around = (points[0].unsqueeze(1) + 1) * (self.resolution / 2) + place(SIDES, device, dtype)
+        dense = found > self.thinnest / self.cell
+        told = torch.where(dense, found, UNKNOWN).unsqueeze(1).expand(-1, len(SIDES))
+        self.grid.scatter_reduce_(0, self.index(around).flatten(), told.flatten(), "amax")
+
+    def index(self, cell: Tensor) -> Tensor:
+        """The index of cells by their numbers along the axes, (..., 3), rounded down -> (...)."""
+        x, y, z = cell.long().clamp(0, self.resolution - 1).unbind(-1)
+        return (x * self.resolution + y) * self.resolution + z
 
     def expect(self, rays: Coords, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the grid expects in the bins of rays, whose edges are t (batch, rays, bins + 1).
@@ -134,9 +148,7 @@ class Occupancy(Volume, nn.Module):
         """
         origin, direction = rays.split(3, -1)
         points = self.place(origin, direction, (t[..., 1:] + t[..., :-1]) / 2)
-        cell = ((points + 1) * (self.resolution / 2)).long().clamp_(0, self.resolution - 1)
-        x, y, z = cell.unbind(-1)
-        density = self.grid[(x * self.resolution + y) * self.resolution + z].to(t)
+        density = self.grid[self.index((points + 1) * (self.resolution / 2))].to(t)
         length = t.diff(dim=-1) * direction.norm(dim=-1, keepdim=True)
         thickness = density.clamp_min(0) * length
         there = (thickness > self.thinnest) | (density < 0)
