@@ -2,8 +2,8 @@
 
     python benchmarks/scene.py --folder OUT/scene --run OUT/run --minutes 10 --out RESULTS.json
 
-Solids with textures stand on a chequered ground under a sky of clouds, and 56 pictures of them lie
-in a folder with ``transforms.json`` as instant-ngp writes it: a lens with Brown's distortion,
+Solids with textures stand on a chequered ground under a sky of clouds, and pictures of them lie in
+a folder with ``transforms.json`` as instant-ngp writes it: a lens with Brown's distortion,
 ``aabb_scale = 4``, poses in another place and unit, pictures of some frames missing, and no split.
 The run goes on where it stopped.
 """
@@ -124,7 +124,7 @@ def write_scene(folder: Path) -> None:
 
 
 def poses() -> Tensor:
-    """Cameras all around that look at the solids, at several heights and distances: (views, 4, 4)."""
+    """Cameras all around, at several heights and distances, that look at the solids: (n, 4, 4)."""
     turn = torch.arange(VIEWS, dtype=torch.float64)
     angle = 2 * math.pi * turn * 0.381966  # neighbours in the file are far apart
     high, far = 0.6 + 1.5 * (turn % 7) / 6, 2.6 + 0.5 * (turn % 5) / 4

@@ -22,8 +22,8 @@ def size_by_data(field: Any, modality: Modality) -> Any:
 
     ``finest``: cells of an axis, as many as the longest axis has samples; on a sphere cells as long
     as a meridian's samples are apart; of views twice as many as pixels, since contracted space
-    leaves half the domain to what they look at. ``log2_hashmap_size``: as many rows as a datum has samples,
-    within ``ROWS``. Other keys are as they were.
+    leaves half the domain to what they look at. ``log2_hashmap_size``: as many rows as a datum has
+    samples, within ``ROWS``. Other keys are as they were.
     """
     shape = modality.shape()
     longest = max(shape)

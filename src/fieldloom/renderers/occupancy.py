@@ -213,7 +213,7 @@ class Occupancy(Volume, nn.Module):
         cdf, before = cdf / cdf[..., -1:], F.pad(length.cumsum(-1), (1, 0))
         steps = torch.arange(self.samples + 1, device=t.device, dtype=t.dtype) / self.samples
         where = (*t.shape[:-1], self.samples)
-        chance = 0.5
+        chance = t.new_full((), 0.5)
         if self._random(generator):
             chance = draw_uniform(where, generator, t.device).to(t)
         inner = (steps[:-1] + chance / self.samples).expand(where)
