@@ -249,7 +249,7 @@ class Modality:
         return shape, lambda rows: coords[:, rows].flatten(1, -2)
 
     def sample(self, function: Function, resolution: Resolution | None = None) -> Tensor:
-        """A datum whose surface is that of a function. Raises InputError where these are no shapes."""
+        """A datum with the surface of a function. Raises InputError for data but shapes."""
         raise InputError("meshes are of shapes: this run's data are none.")
 
     def areas(self, rows: int) -> Tensor | None:
