@@ -285,9 +285,9 @@ def table(cells: list[dict[str, Any]]) -> str:
                                            if c.signal == signal)]  # fmt: skip
         for name in names:
             unit, form = FIGURES[name]
-            value = lambda f, s, n=name, g=signal: (
-                found.get(Cell(g, f, s), {"figures": {}})["figures"].get(n, math.nan)
-            )
+            value = lambda f, s, n=name, g=signal: found.get(Cell(g, f, s), {"figures": {}})[
+                "figures"
+            ].get(n, math.nan)
             lowest = name == "chamfer"
             best = {}
             for seconds in budgets:

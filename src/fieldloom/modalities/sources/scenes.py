@@ -31,6 +31,7 @@ from fieldloom.modalities.sources.cameras import (
     describe_depth,
     describe_domain,
     describe_frame,
+    suggest_contraction,
     suggest_settings,
 )
 from fieldloom.modalities.sources.files import resolve_inside
@@ -76,7 +77,7 @@ class Scene:
     part:   which part of the scene these are, in words; "" where it has none.
     tested: how many of the views, the last ones, are the test part of a file that has one.
     outside, missing: names of images that belong to no part, and of those that are not there.
-    told:   what else the summary says.
+    told:   what else the summary says; ``around``: why a background lies all around.
     """
 
     name: str
@@ -167,36 +168,48 @@ def scenes_to_source(
             f"modality.held = {modality.held}, and source.hold_out = {hold_out} holds out {held} "
             f"of {each} views: set one of them to 0."
         )
+    size = modality.size
+    if suggest and modality.longest is not None:
+        size = _fit_size(scenes[0].sizes[0], modality.longest)
     scenes = [scene.select(order) for scene in scenes]
     pinholes, undistorted = _fit_pinholes(scenes)
     c2w = torch.stack([scene.c2w for scene in scenes])
     pairs = zip(pinholes, scenes, strict=True)
-    intrinsics = torch.stack([_resize(one, scene.sizes, modality.size) for one, scene in pairs])
+    intrinsics = torch.stack([_resize(one, scene.sizes, size) for one, scene in pairs])
     bounds = [scene.bounds for scene in scenes]
     fit_frame = single and suggest and frame == "cameras" and modality.frame is None
     suggests = suggest_settings(
-        c2w, intrinsics, modality.size, bounds, path, fit_frame, depths, scenes[0].box
+        c2w, intrinsics, size, bounds, path, fit_frame, depths, scenes[0].box
     )
     shots = [shot for scene, own in zip(scenes, pinholes, strict=True) for shot in scene.shots(own)]
-    flat, sizes, told = read_pictures(shots, modality.size, background, permit, given)
+    flat, sizes, told = read_pictures(shots, size, background, permit, given)
     data = flat.unflatten(0, (len(scenes), each))
+    also = dict(scenes[0].told)
+    around = also.pop("around", "")
+    space = suggest_contraction(suggests, modality.frame, depths, around, flat)
+    if space or around:
+        also = {"space": space or f"{around} not used"} | also
     taken = {
-        "size": _describe_views(each, modality.size, sizes),
+        "size": _describe_views(each, size, sizes),
         **told,
         **undistorted,
         **({"part": scenes[0].part} if scenes[0].part else {}),
         **division,
-        **scenes[0].told,
+        **also,
     }
+    if size != modality.size:
+        suggests["modality"]["size"] = size
     if held and suggest:
         suggests["modality"]["held"] = held
     if suggest:
         guessed = "guessed from the cameras" if None in bounds else scenes[0].bounds_from
+        guessed = "of contracted space" if space else guessed
         taken["depth"] = describe_depth(suggests["renderer"], guessed, depths)
     own = modality.frame or suggests["modality"].get("frame")
     if own is not None:
         taken["frame"] = describe_frame(own)
-    taken |= describe_domain(c2w, intrinsics, modality.size, suggests["renderer"], own, depths)
+    if not space:
+        taken |= describe_domain(c2w, intrinsics, size, suggests["renderer"], own, depths)
     outside = [name for scene in scenes for name in scene.outside]
     if parts:
         outside, missing = [*parts.outside, *outside], [*parts.missing, *missing]
@@ -266,6 +279,13 @@ def _say_trained(scenes: Sequence[Scene], order: Sequence[int], held: int) -> st
         trained = set(names[:-held])
         both += sum(name in trained for name in names[-held:])
     return f", {both} of them also trained on" if both else ""
+
+
+def _fit_size(full: FullSize, longest: int) -> Size:
+    """(height, width) in the proportions of an image, at most ``longest``, and never enlarged."""
+    factor = min(1.0, longest / max(full))
+    height, width = (max(1, round(side * factor)) for side in full)
+    return height, width
 
 
 def _fit_pinholes(scenes: Sequence[Scene]) -> tuple[list[Tensor], dict[str, str]]:

@@ -207,7 +207,7 @@ def _find_frames(root: Path, part: Part, permit: Permit) -> Frames:
         posed += [_find_posed(file, scene, view) for view in chosen]
         parted = parted or bool(scene.names_of_parts()) or (root.is_dir() and file.name != LONE)
         if (scene.aabb_scale or 0) > 1:
-            told["box"] = f"aabb_scale = {scene.aabb_scale:g} not used"
+            told["around"] = f"aabb_scale = {scene.aabb_scale:g}"
         if any(view.mask_path for view in chosen):
             told["masks"] = "masks not read"
     if not posed:
