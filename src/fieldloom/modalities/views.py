@@ -38,6 +38,7 @@ class Views(Modality):
     """Data (batch, view, channel, height, width) in [0, 1], with a camera each.
 
     size:   of an image, (height, width) or one number for both.
+    channels: of an image.
     held:   number of held-out views, the last ones of each signal: never trained on nor encoded;
             the evaluation compares with them.
     support: number of views of a signal that are encoded, while others are predicted; or its
