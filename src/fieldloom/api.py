@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fieldloom import evaluation, report, training
-from fieldloom.assembly import read_recipe
+from fieldloom.assembly import open_source, read_recipe
 from fieldloom.atomic import as_path
 from fieldloom.codes.bulk import EncodedSet
 from fieldloom.codes.files import Format, encode_into, format_of, is_begun, is_encoded
@@ -17,11 +19,12 @@ from fieldloom.engine.lock import check_free
 from fieldloom.engine.run import Run, load
 from fieldloom.errors import InputError, quote
 from fieldloom.evaluation import Result
+from fieldloom.fitting import Choice, Kind, budget, choose, keep, kind_of
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import Permit
-from fieldloom.recipe import Recipe, parse_new_path
+from fieldloom.recipe import Continuation, Recipe, merge, parse_continuation
 from fieldloom.system import Array, System
 from fieldloom.training import StageName
 from fieldloom.types import Code, Data
@@ -40,6 +43,8 @@ def train(
     device: str = "auto",
     resume: bool = False,
     fields: str | Path | None = None,
+    minutes: int | float | None = None,
+    finish: bool = False,
     trust: Sequence[str] = (),
     network: bool = False,
     large: bool = False,
@@ -53,22 +58,28 @@ def train(
     run:    the folder; it is made.
     stage:  ``field``, ``codec``, ``prior`` or ``all``.
     resume: continue the run in the folder, by its own recipe; ``recipe`` may then be None, and
-            ``source={"path": ...}`` is the new path of data that were moved.
+            ``source={"path": ...}`` is the new path of data that were moved,
+            ``train={"field": {"steps": ...}}`` a new number of steps of an unfinished stage.
     fields: another run, whose trained field and codes this one begins with.
+    minutes: a budget instead of the recipe's steps, which follow from the pace of this machine and
+            are written into the run: stages share it equally. Reading data, and encoding between
+            stages, are not counted.
+    finish: end the stage that was begun at its last checkpoint; ``resume`` trains what follows.
     network: allow downloads of data.
 
     Raises InputError for arguments that do not fit, for a folder that holds a run already (without
     ``resume``), and where there is none to resume; Interrupted where the user stops it.
     """
-    path = parse_new_path(overrides) if resume else None
-    if resume and (fields is not None or (overrides and path is None)):
+    goes_on = resume or finish
+    changes = parse_continuation(overrides) if goes_on else Continuation(None, {})
+    if changes is None or (goes_on and fields is not None):
         raise InputError(
             "resume goes on with the run's own recipe and fields: none are changed, but for "
-            "source={'path': ...}, where the same data lie now."
+            "source={'path': ...}, where the same data lie now, and train={STAGE: {'steps': ...}}."
         )
-    given = {} if resume else overrides
-    chosen = None if resume and recipe is None else read_recipe(recipe, variant, given)
-    if resume and chosen is not None:
+    given = {} if goes_on else overrides
+    chosen = None if goes_on and recipe is None else read_recipe(recipe, variant, given)
+    if goes_on and chosen is not None:
         training.check_resumed(run, chosen.get("recipe"))
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
     return training.train(
@@ -79,14 +90,84 @@ def train(
         resume,
         fields=fields,
         permit=permit,
-        path=path,
+        path=changes.path,
         resumed_by="resume=True",
+        minutes=minutes,
+        steps=changes.steps,
+        finish=finish,
     )
+
+
+def fit(
+    signal: Any,
+    run: str | Path | None = None,
+    *,
+    kind: Kind | None = None,
+    minutes: int | float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    field: str | Recipe | None = None,
+    trust: Sequence[str] = (),
+    network: bool = False,
+    large: bool = False,
+    **overrides: Any,
+) -> System:
+    """Fit one signal, by the recipe that suits it, and return the trained system.
+
+    >>> system = fieldloom.fit(picture)
+    >>> fieldloom.evaluate(system, picture).value("psnr")
+    >>> larger = system.decode(resolution=(1024, 1536)).tensor  # (1, 3, 1024, 1536) in [0, 1]
+
+    signal: a path, as ``fieldloom fit`` takes it (an image, a video, a sound, a mesh, a scene's
+            folder, an array); a picture of Pillow; a mesh, as any object with ``vertices`` (n, 3)
+            and ``faces`` (m, 3); or a numpy array or a tensor. Arrays are uint8, floats in [0, 1],
+            or sounds in [-1, 1], and by their axes:
+            (n,) a sound; (H, W) a grey image; (H, W, C) and (C, H, W) an image where C is 1, 3 or
+            4 (alpha, put on white), other three axes a grey video (T, H, W); (T, H, W, C) and (T,
+            C, H, W) a video; (1, H, W, C) and (1, C, H, W) an image. With ``kind="audio"`` (n, C)
+            and (C, n), too, C at most 8.
+    run:    the folder of the run, as of ``train``; None: nothing is left on the disk.
+    kind:   what the signal is, where it should not be guessed: ``image``, ``video``, ``audio``,
+            ``mesh``, ``scene``, or ``sphere``, a map of the globe with rows from north.
+    minutes: of training, whose steps follow from the pace of this machine; None: the kind's own
+            (``fitting.MINUTES``), unless there are steps. steps: of training, instead: the same
+            steps give the same weights on the same machine. seed, device, trust, network, large: as of ``train``.
+    field:  another field than the recipe's (``siren``, ``experts``, ``fourier-mlp``, ...), which
+            comes with settings that suit it, or a table with its ``name``. overrides: sections or
+            keys that replace the recipe's (``recipes/fit.toml``), as of ``build``.
+
+    A signal in memory is written into the run's folder, so that the run can be evaluated later;
+    without a run, ``evaluate`` takes the signal again.
+
+    Raises InputError for what is not recognised, for an array whose channels could be first as well
+    as last, and as ``train`` does; Interrupted where the user stops it.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory()) if run is None else run
+        choice = _choose(signal, Path(folder), kind)
+        changes: Recipe = merge(choice.sections, overrides)
+        if steps is not None:
+            changes = merge(changes, {"train": {"field": {"steps": steps}}})
+        minutes = budget(choice.kind, minutes, changes)
+        if field is not None:
+            changes = merge(changes, {"field": field})
+        recipe = read_recipe(choice.recipe, None, changes | {"seed": seed})
+        permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
+        return training.train(recipe, str(folder), "field", device, permit=permit, minutes=minutes)
+
+
+def _choose(signal: Any, folder: Path, kind: str | None) -> Choice:
+    """The recipe for a signal; one in memory is kept in the folder, where that is free."""
+    if isinstance(signal, str | Path):
+        return choose(signal, kind)
+    training.check_folder(Run(folder), resume=False, known=True)
+    return keep(signal, folder, kind)
 
 
 def evaluate(
     system: Trained,
-    source: Source | str | Path | None = None,
+    source: Any = None,
     folder: str | Path | None = None,
     resolution: Resolution | None = None,
     *,
@@ -95,10 +176,10 @@ def evaluate(
     """Measure a system on the test part of its own data, or on other data.
 
     >>> result = fieldloom.evaluate("runs/digits")
-    >>> {metric.name: metric.value for metric in result.metrics}["psnr"]
+    >>> result.value("psnr")
 
-    system: or the folder of its run. source: other data, or a path to them: only their
-    reconstruction is measured. folder: a folder for report.html, report.json and images, which are
+    system: or the folder of its run. source: other data, a path to them, or for a system of ``fit``
+    the signal in memory, as ``fit`` takes it: only their reconstruction is measured. folder: a folder for report.html, report.json and images, which are
     drawn at this resolution; None: none are written. overwrite: whether a report that is there is
     replaced; one in the run's own folder always is.
 
@@ -109,11 +190,23 @@ def evaluate(
         check_free(Path(folder) / "report.json", overwrite)
     system = _system(system)
     foreign = source is not None
-    data = source if isinstance(source, Source) else source_of(system, source)
-    result = evaluation.evaluate(system, data, foreign)
-    if folder is not None:
-        report.write(Run(folder), system, data, result, resolution)
+    with ExitStack() as stack:
+        data = source if isinstance(source, Source) else _read(system, source, stack)
+        result = evaluation.evaluate(system, data, foreign)
+        if folder is not None:
+            report.write(Run(folder), system, data, result, resolution)
     return result
+
+
+def _read(system: System, source: Any, stack: ExitStack) -> Source:
+    """The data at a path, or of a signal in memory, whose file is there as long as the stack."""
+    if source is None or isinstance(source, str | Path):
+        return source_of(system, source)
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    spec = keep(source, folder, kind_of(system.modality)).sections["source"]
+    if "name" not in spec:  # a mesh, which is read as the run's own
+        return source_of(system, spec["path"])
+    return open_source({"source": spec}, system.modality, system.permit, quiet=True)
 
 
 def encode(

@@ -45,7 +45,8 @@ def prepare(
     recipe = make_path_absolute(recipe)
     source = open_source(recipe, modality, permit)
     recipe = add_suggestions(recipe, source, permit)
-    recipe = size_by_data(recipe, make_modality(recipe["modality"], permit))
+    modality = make_modality(recipe["modality"], permit)
+    recipe = recipe | {"field": size_by_data(recipe["field"], modality)}
     facts = source.facts()
     check_same_data(recipe, facts)
     return add_micro_batch(recipe | {"known": facts}, device, permit), source

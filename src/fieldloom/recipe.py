@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 
@@ -57,7 +57,7 @@ def load(
 
     overrides: ``"a.b=value"`` strings, applied last. parse: how their values are read: by the types
     of their keys (``assembly.parse_overrides``); None: as TOML, or as plain text where that is
-    none. change: sections or keys that are merged over the recipe, as Python has them. Raises
+    none. change: sections or keys that are merged over the recipe, below ``overrides``. Raises
     InputError for what cannot be found or read.
     """
     stem, colon, variant = _split_variant(name)
@@ -68,12 +68,12 @@ def load(
         raise InputError(f"variants = {quote(variants)} is not right: it is a table of tables.")
     if colon:
         layers += variant_layers(variants, variant, f"variant of recipe '{shorten(stem)}'")
-    recipe = resolve(*layers)
+    recipe = resolve(*layers, change or {})
     if parse is None:
         recipe = resolve(recipe, *map(parse_override, overrides))
     else:
         recipe = resolve(recipe, *parse(recipe, overrides))
-    recipe = add_field_settings(resolve(recipe, change or {}))
+    recipe = add_field_settings(recipe)
     validate(recipe)
     return {"recipe": printable(name)} | recipe
 
@@ -292,6 +292,37 @@ def parse_new_path(change: Mapping[str, Any]) -> str | None:
     source = change.get("source") if len(change) == 1 else None
     path = source.get("path") if isinstance(source, Mapping) and len(source) == 1 else None
     return path if isinstance(path, str) else None
+
+
+def change_stage(recipe: Recipe, stage: str, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with other settings of a stage of training; None removes one."""
+    train = dict(recipe.get("train", {}))
+    changed = {**train.get(stage, {}), **settings}
+    train[stage] = {key: value for key, value in changed.items() if value is not None}
+    return recipe | {"train": train}
+
+
+class Continuation(NamedTuple):
+    """What a run that is resumed takes of a change of its recipe.
+
+    path: where its data lie now; None: where they lay. steps: stage -> its new number of steps.
+    """
+
+    path: str | None
+    steps: dict[str, Any]
+
+
+def parse_continuation(change: Mapping[str, Any]) -> Continuation | None:
+    """The change as a run that is resumed takes it; None where it has anything else in it."""
+    source, train = change.get("source", {}), change.get("train", {})
+    path = parse_new_path({"source": source}) if "source" in change else None
+    stages = isinstance(train, Mapping) and all(
+        name in STAGES and isinstance(spec, Mapping) and set(spec) == {"steps"}
+        for name, spec in train.items()
+    )
+    if set(change) - {"source", "train"} or not stages or ("source" in change and path is None):
+        return None
+    return Continuation(path, {name: spec["steps"] for name, spec in train.items()})
 
 
 def validate(recipe: Recipe) -> None:

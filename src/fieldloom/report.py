@@ -50,6 +50,7 @@ def write(
             "recipe": settings.title,
             "paper": settings.paper,
             "seed": settings.seed,
+            "unfinished": None if system.unfinished is None else system.unfinished._asdict(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": seconds,
             "data": source.summary.facts(),
@@ -267,9 +268,11 @@ def html_page(
     origin = ", ".join(
         [*([escape(settings.paper)] if settings.paper else []), f"seed {escape(settings.seed)}"]
     )
+    begun = "" if system.unfinished is None else system.unfinished.describe()
+    note = f"<p><b>This run is unfinished: its weights {escape(begun)}.</b></p>" if begun else ""
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
-        f"<style>{STYLE}</style><h1>{title}</h1><p>{origin}</p><p>Data: {escape(data)}</p>"
+        f"<style>{STYLE}</style><h1>{title}</h1>{note}<p>{origin}</p><p>Data: {escape(data)}</p>"
         f"<table><tr><th>metric<th>value"
         f"<th>published<th>measured on<th>how</tr>{rows}</table>{figures}</html>\n"
     )

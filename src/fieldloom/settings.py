@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -46,6 +47,9 @@ class Stage:
     partial:   whether every epoch ends with its remainder as a smaller batch, as in much released
                code; otherwise batches run across the ends of epochs.
     save_every, log_every: steps between checkpoints, and between lines of the log.
+    minutes:   a budget of time, from which ``steps`` follows by the pace measured when the stage
+               begins, and with it ``warmup``, ``save_every`` and ``log_every``; then it is taken
+               out of the run's recipe. Of a stage that goes on, further minutes. None: no budget.
     """
 
     steps: int = 1000
@@ -66,6 +70,7 @@ class Stage:
     partial: bool = False
     save_every: int = 1000
     log_every: int = 50
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         counts = ("steps", "batch", "save_every", "log_every", "points", "micro")
@@ -79,6 +84,15 @@ class Stage:
             )
         if not 0 <= self.ema < 1 or self.warmup < 0 or (self.clip is not None and self.clip <= 0):
             raise InputError("train: ema is in [0, 1), warmup at least 0, clip positive.")
+        if self.minutes is not None:
+            check_minutes(self.minutes)
+
+
+def check_minutes(minutes: Any) -> None:
+    """Raise InputError for a budget of time that is no positive number."""
+    number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+    if not number or not 0 < minutes < math.inf:
+        raise InputError(f"minutes = {quote(minutes)}: a number above 0, as 2.5.")
 
 
 def parse_stage(name: str, spec: Any) -> Stage:
@@ -93,7 +107,7 @@ PARTS = (
 )  # fmt: skip
 """Sections of a recipe that name a part."""
 
-PAIRED = ("psnr", "snr", "ws-psnr", "ssim", "mse", "accuracy", "iou", "chamfer")
+PAIRED = ("psnr", "snr", "ws-psnr", "ssim", "mse", "accuracy", "iou", "chamfer", "mesh")
 IMAGE_SETS = ("frechet", "kid", "precision-recall")
 SHAPE_SETS = ("shapes", "cloud-frechet")
 METRICS = (*PAIRED, *IMAGE_SETS, *SHAPE_SETS)
@@ -108,10 +122,10 @@ class Evaluation:
 
     metrics:  of reconstruction (``psnr``, ``ssim``; of sound ``snr``; of maps on the sphere
               ``ws-psnr``, weighted by area; of shapes ``mse``, ``accuracy``, ``iou``,
-              ``chamfer``), of sets of images or of rendered views (``frechet``, ``kid``,
-              ``precision-recall``, in the features of ``detector``), and of sets of shapes
-              (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in the features of a
-              point-cloud detector).
+              ``chamfer``, and ``mesh``: of the surface against the original mesh), of sets of
+              images or of rendered views (``frechet``, ``kid``, ``precision-recall``, in the
+              features of ``detector``), and of sets of shapes (``shapes``: the metrics of
+              ``protocol``; ``cloud-frechet``, in the features of a point-cloud detector).
     detector, weights: whose features compare sets; the local file of its weights.
     protocol: how sets of shapes are compared: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
     points:   of each surface, instead of the protocol's number: metrics then say so.

@@ -1,4 +1,4 @@
-"""Sizes of a field that follow from the data: ``finest = "data"`` in a recipe."""
+"""Numbers of a field that follow from the data: ``finest = "data"`` in a recipe."""
 
 from __future__ import annotations
 
@@ -7,38 +7,40 @@ from collections.abc import Mapping
 from typing import Any
 
 from fieldloom.modalities import Modality
-from fieldloom.recipe import Recipe
 
 BY_DATA = "data"
+"""What stands in a recipe in place of such a number."""
+
+LEAST = 16
+"""The least cells of an axis of a finest level."""
+ROWS = 12, 19
+"""Binary logarithms of the fewest and the most rows of a level."""
 
 
-def size_by_data(recipe: Recipe, modality: Modality) -> Recipe:
-    """The recipe with numbers where its field says ``"data"``, by the shape of a datum.
+def size_by_data(field: Any, modality: Modality) -> Any:
+    """The table of a recipe's field with numbers for ``"data"``, by the shape of a datum.
 
-    finest: cells of an axis as the longest axis has samples, so that the finest level of a grid has
-    a vertex for each; on a sphere as many as leave a cell for each sample of a meridian.
-    log2_hashmap_size: as many rows as a datum has samples, from 2^12 to 2^19.
+    ``finest``: cells of an axis, as many as the longest axis has samples; on a sphere cells as long
+    as a meridian's samples are apart. ``log2_hashmap_size``: as many rows as a datum has samples,
+    within ``ROWS``. Other keys are as they were.
     """
-    field = recipe.get("field")
-    if not isinstance(field, Mapping):
-        return recipe
     shape = modality.shape()
     longest = max(shape)
     if getattr(modality, "sphere", False):
-        longest = math.ceil(2 * shape[0] / math.pi)
+        longest = math.ceil(2 * shape[0] / math.pi)  # the coordinates go from -1 to 1
+    least, most = ROWS
     found = {
-        "finest": longest,
-        "log2_hashmap_size": min(max(math.ceil(math.log2(math.prod(shape))), 12), 19),
+        "finest": max(longest, LEAST),
+        "log2_hashmap_size": min(max(math.ceil(math.log2(math.prod(shape))), least), most),
     }
-    return {**recipe, "field": _fill(field, found)}
+    return _fill(field, found)
 
 
-def _fill(part: Mapping[str, Any], found: Mapping[str, int]) -> dict[str, Any]:
+def _fill(part: Any, found: Mapping[str, int]) -> Any:
     """A part's table, and those within it, with the numbers in place of ``"data"``."""
-    filled: dict[str, Any] = {}
-    for key, value in part.items():
-        if isinstance(value, Mapping):
-            filled[key] = _fill(value, found)
-        else:
-            filled[key] = found[key] if value == BY_DATA and key in found else value
-    return filled
+    if not isinstance(part, Mapping):
+        return part
+    return {
+        key: found[key] if value == BY_DATA and key in found else _fill(value, found)
+        for key, value in part.items()
+    }

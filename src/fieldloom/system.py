@@ -42,6 +42,7 @@ from fieldloom.renderers import Renderer, Volume
 from fieldloom.settings import Settings, parse_settings
 from fieldloom.threads import threads_by_work
 from fieldloom.types import Cameras, Code, Data, Function, LossFn, Signal, Values
+from fieldloom.unfinished import Unfinished
 
 Label = int | str | Sequence[int | str] | Tensor
 """A class's number or name, or one for each datum."""
@@ -75,6 +76,7 @@ class System(nn.Module):
     stored_recipe: the recipe as the run's file has it, perhaps with old names: the run's files
               carry fingerprints of it.
     finished: the stages of training that are finished.
+    unfinished: the checkpoint that the weights are of; None where they are of finished stages.
     permit:   what the user allows the parts and data of this system.
     """
 
@@ -99,6 +101,7 @@ class System(nn.Module):
         self.recipe = self.stored_recipe = recipe
         self.family, self.encoder, self.prior = family, encoder, prior
         self.finished: list[str] = []
+        self.unfinished: Unfinished | None = None
         self.eval()
 
     @property
@@ -111,8 +114,11 @@ class System(nn.Module):
 
     @property
     def generates(self) -> bool:
-        """Whether the system can sample: it has a prior, and that is trained."""
-        return self.prior is not None and "prior" in self.finished
+        """Whether the system can sample: it has a prior, and that is trained, or being trained."""
+        if self.prior is None or "prior" in self.finished:
+            return self.prior is not None
+        going = self.unfinished
+        return going is not None and (going.stage == "prior" or not self.prior.learns)
 
     @property
     def encodes(self) -> bool:
@@ -216,19 +222,20 @@ class System(nn.Module):
 
     def decode(
         self,
-        code: Code | NDArray[Any],
+        code: Code | NDArray[Any] | None = None,
         resolution: Resolution | None = None,
         cameras: Cameras | Mapping[str, Array] | None = None,
     ) -> Data:
         """The data of codes, at any resolution, clamped to [0, 1].
 
+        code: (batch, tokens, width); a system that fits one signal, without codes, needs none.
         cameras: of views, the same for all codes or one set each; None: an orbit.
         """
         return self.predict(code, resolution, cameras).clamp()
 
     def predict(
         self,
-        code: Code | NDArray[Any],
+        code: Code | NDArray[Any] | None = None,
         resolution: Resolution | None = None,
         cameras: Cameras | Mapping[str, Array] | None = None,
     ) -> Data:
@@ -251,7 +258,12 @@ class System(nn.Module):
         return self.modality.as_observed(values, data)
 
     def as_code(self, code: Any) -> Code:
-        """Codes in the family's dtype. Raises InputError where their shape is not the family's."""
+        """Codes in the family's dtype; None is the only one of a family without codes.
+
+        Raises InputError where their shape is not the family's.
+        """
+        if code is None and not self.family.has_code:
+            return self.family.conditioner.origin(1).detach().to(self.dtype)
         code = as_numbers("code", code).to(self.dtype)
         tokens, width = self.family.code_shape
         if code.ndim != 3 or tuple(code.shape[1:]) != (tokens, width) or not len(code):
@@ -381,8 +393,16 @@ class System(nn.Module):
             )
         function = self.function(code)
         on_device = lambda x: function(x.to(self.device)).to(x.device)
-        datum = self.predict(code, resolution).tensor[0]
+        self.check_memory(1, resolution)
+        datum = self.modality.sample(self.values_of(code), resolution)
         return self.modality.mesh(datum, frame, on_device, project)
+
+    def values_of(self, code: Code | NDArray[Any]) -> Function:
+        """As ``function``, without gradients, and in pieces that fit a processor's cache."""
+        code = self.one_code(code).to(self.device)
+        return lambda x: self.modality.denormalize(
+            next(self.evaluate(code, x.to(self.device))).cpu()
+        )
 
     def function(self, code: Code | NDArray[Any]) -> Function:
         """The data of one code (1, tokens, width) as a function of the field's own coordinates.

@@ -14,11 +14,20 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.assembly import assemble, objective_of
+from fieldloom.budget import (
+    change_settings,
+    check_budget,
+    check_done,
+    check_steps,
+    end_stage,
+    share_minutes,
+    spend_minutes,
+)
 from fieldloom.codes import bulk
 from fieldloom.engine import device as devices
 from fieldloom.engine.feed import Feed
 from fieldloom.engine.inherit import check_donor, inherit
-from fieldloom.engine.layout import DATA, SHARDS
+from fieldloom.engine.layout import DATA, PREVIEW, SHARDS
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
 from fieldloom.engine.run import FINGERPRINTED, Run, sizes_of
@@ -28,6 +37,7 @@ from fieldloom.modalities.sources import Source
 from fieldloom.objectives import CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
+from fieldloom.previews import Previews
 from fieldloom.recipe import STAGES, Recipe, merge, resolve
 from fieldloom.settings import Stage
 from fieldloom.system import System
@@ -49,6 +59,9 @@ def train(
     permit: Permit = NOTHING,
     path: str | None = None,
     resumed_by: str = "--resume",
+    minutes: int | float | None = None,
+    steps: Mapping[str, Any] | None = None,
+    finish: bool = False,
 ) -> System:
     """Train the stages of a recipe into a run directory, or go on with those of a run.
 
@@ -58,10 +71,21 @@ def train(
     permit:   what the user allows.
     path:     with ``resume``, where the run's data lie now; they must be the same.
     resumed_by: what goes on with a run that was stopped, for the message.
+    minutes:  a budget for the stages that are not finished, instead of their steps (see below).
+    steps:    with ``resume``, new numbers of steps of stages that are not finished.
+    finish:   ends the stage that was begun at its last checkpoint; ``resume`` trains what follows.
+
+    The stages that take steps share the minutes equally. When a stage's turn comes, its pace is
+    measured by trial steps that leave no trace, and the steps that follow from it are written into
+    the run's recipe, so that the run is resumed without minutes. A stage that was begun goes on for
+    its share. Reading and drawing are not counted, nor is the encoding between stages.
+
     Raises InputError where another process writes into the folder, where it holds a run already
     (and ``resume`` is not given) that has made anything, or holds none, and as ``inherit`` does.
     """
-    run, where = Run(folder), devices.pick(device)
+    if sum([minutes is not None, bool(steps), finish]) > 1:
+        raise InputError("minutes, steps and --finish exclude one another: each says the steps.")
+    run, where, resume = Run(folder), devices.pick(device), resume or finish
     with hold_lock(run.folder):
         check_folder(run, resume, known=recipe is not None)
         chosen = run.read_recipe() if resume else resolve(recipe or {})
@@ -69,7 +93,7 @@ def train(
             chosen = merge(chosen, {"source": {"path": path}})
         resolved, source = prepare(chosen, where, permit)
         if resume and run.has_model:
-            system = run.read_system(device, permit)
+            system = run.read_system(device, permit, checkpoint=False)
         else:
             system = assemble(resolved, permit).use(devices.kernels).to(where)
         system.recipe = system.stored_recipe = resolved
@@ -80,6 +104,10 @@ def train(
             name for name in STAGES if stage in (name, "all") or (name, stage) == ("codec", "prior")
         ]
         check_stages(system, source, stages, todo, given=fields is not None)
+        done = [*system.finished, *(["field"] if fields is not None else [])]
+        check_budget(system, [name for name in todo if name not in done], minutes)
+        begun = run.unfinished() if resume else None
+        check_steps(system, begun, steps or {})
         if resume:
             run.tidy(system.finished)
             if chosen.get("format", 1) < FINGERPRINTED:
@@ -89,12 +117,30 @@ def train(
         else:
             begin_run(system, run, where, fields)
         run.write_json(DATA, source.summary.facts())
+        if finish:
+            todo = end_stage(system, run, begun)
         todo = [name for name in todo if name not in system.finished]
+        for name, number in (steps or {}).items():
+            change_settings(system, run, name, {"steps": number, "minutes": None})
+        if minutes is not None:
+            share_minutes(system, run, todo, minutes)
         try:
-            _train_stages(system, source, stages, todo, run, where, on_codec)
+            _train_stages(system, source, system.settings.stages, todo, run, where, on_codec)
         except Interrupted as stop:
-            raise Interrupted(f"{stop}; {resumed_by} goes on from here.") from None
+            raise Interrupted(f"{stop}; {resumed_by} goes on from here.{offer(run)}") from None
         return system
+
+
+def offer(run: Run) -> str:
+    """What can be done with a run that was stopped, after the first step of a stage."""
+    begun = run.unfinished()
+    if begun is None or not begun.step:
+        return ""
+    folder = run.folder
+    return (
+        f" 'fieldloom render {folder}' and 'fieldloom evaluate {folder}' work on it as it is, and "
+        f"'fieldloom train --finish --run {folder}' ends the stage here."
+    )
 
 
 def check_folder(run: Run, resume: bool, known: bool) -> None:
@@ -190,6 +236,7 @@ def finish_stage(system: System, stage: str, run: Run) -> None:
     system.finished.append(stage)
     run.write_system(system)
     run.drop_state()
+    run.inside(PREVIEW).unlink(missing_ok=True)
 
 
 def train_field(
@@ -202,7 +249,9 @@ def train_field(
     points = (stage.points or system.modality.grid().shape[1]) * system.render.evaluations
     numbers = (stage.micro or stage.batch) * points * system.family.widest
     with threads_by_work(numbers, device.type == "cpu"):
-        _run_stage("field", system, training, feed, len(source.train), run, device)
+        previews = Previews(system, source, training, run.inside(PREVIEW))
+        count, look = len(source.train), previews.look
+        _run_stage("field", system, training, feed, count, run, device, look)
 
 
 def feed_data(system: System, source: Source, stage: Stage, device: torch.device) -> Feed[Any]:
@@ -306,10 +355,14 @@ def _run_stage(
     count: int,
     run: Run,
     device: torch.device,
+    look: Callable[[], None] = lambda: None,
 ) -> None:
     state = run.read_state(name)
     if state is not None:
         training.restore(state)
+    if training.stage.minutes is not None:
+        spend_minutes(system, run, name, training, feed, count, device)
+    check_done(name, training.step, training.stage.steps)
     run.rewind_log(name, training.step)
     loop(
         name,
@@ -321,6 +374,7 @@ def _run_stage(
         device=device,
         save=lambda state: run.write_state(name, state, system.stored_recipe),
         log=run.append_log,
+        look=look,
     )
 
 
@@ -336,6 +390,11 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
     Where there is no such file yet, the signals are encoded once, without noise, as a job of shards
     in ``codes/``, which are joined when it is finished. Signals that failed are left out.
     """
+    if system.unfinished is not None and system.unfinished.stage == "field":
+        raise InputError(
+            f"'{run.folder}' has no codes of its training data yet: they are found when the stage "
+            "'field' is finished (train --resume, or train --finish)."
+        )
     shards = run.inside(SHARDS)
     if not run.has_codes:
         labels_of = lambda indices: None if source.labels is None else source.labels[indices]

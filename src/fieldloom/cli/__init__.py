@@ -19,6 +19,7 @@ from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
 from fieldloom.cli.console import say
+from fieldloom.cli.fitting import fit
 from fieldloom.cli.inspecting import inspect
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
@@ -56,6 +57,7 @@ def answer_at_once(
 
 VERBS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
+    "fit": fit,
     "train": train,
     "encode": encode,
     "decode": decode,

@@ -23,12 +23,13 @@ def info(run: RunArgument) -> None:
     from fieldloom.engine.glance import glance
 
     state = glance(run) or read_state(run)
-    parts, sizes = state.parts, state.sizes
+    parts, sizes, begun = state.parts, state.sizes, state.unfinished
     rows = {
         "recipe": state.title,
         "paper": state.paper,
         "seed": state.seed,
         "finished stages": ", ".join(state.finished) or "none",
+        **({"unfinished": f"checkpoint {begun.describe()}"} if begun is not None else {}),
         "field, conditioner": f"{parts['field']} x {parts['conditioner']}",
         "encoder, prior": f"{parts['encoder']} x {parts['prior']}",
         "code": " x ".join(map(str, sizes.code)),
@@ -55,9 +56,10 @@ def read_state(run: str) -> State:
 
     folder = Run(run).require()
     recipe = folder.read_recipe()
-    trained = folder.has_model
-    system = folder.read_system("cpu", permit()) if trained else assemble(recipe, permit())
-    return state_of(recipe, system.finished, sizes_of(system), folder.read_log())
+    kept = folder.has_model or folder.unfinished() is not None
+    system = folder.read_system("cpu", permit()) if kept else assemble(recipe, permit())
+    log = folder.read_log()
+    return state_of(recipe, system.finished, sizes_of(system), log, system.unfinished)
 
 
 PLURALS = {"modality": "modalities", "penalty": "penalties"}

@@ -78,7 +78,7 @@ def _write_datum(
     project: int,
     frame: Tensor | None,
 ) -> Path | None:
-    if project:
+    if system.modality.kind == "shapes" and path.suffix != ".npy":
         mesh = system.mesh(code, resolution, project, frame)
         path = path if path.suffix else path.with_suffix(".glb")
         return None if mesh is None else export.mesh(mesh.vertices, mesh.faces, path)

@@ -32,7 +32,8 @@ class Turntable(Drawer):
             raise InputError(f"--frames {self.options.frames}: a turn has at least 2.")
 
     def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
-        datum = self.system.predict(code, self.options.resolution).tensor[0]
+        values = self.system.values_of(code)
+        datum = self.system.modality.sample(values, self.options.resolution)
         if self.system.modality.mesh(datum) is None:
             warnings.warn(
                 "this code decodes to a shape without a surface: a cross is drawn.", stacklevel=2

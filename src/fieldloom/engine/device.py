@@ -251,6 +251,13 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
+@contextmanager
+def keep_random(device: torch.device) -> Iterator[None]:
+    """A context after which torch's generators of the CPU, and of a CUDA device, are as before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if device.type != "cpu":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,7 @@ class Feed(Generic[Held]):
 
 
 def feed_steps(
-    feed: Feed[Held], stage: Stage, seed: int, tag: int, steps: Sequence[int], count: int
+    feed: Feed[Held], stage: Stage, seed: int, tag: int, steps: Iterable[int], count: int
 ) -> Generator[AnyBatch, None, None]:
     """The batches of steps, each a function of (seed, stage, step). Closing it ends its thread."""
     if not feed.ahead:
@@ -53,9 +53,9 @@ def feed_steps(
         generator = torch.Generator().manual_seed(seed_of(seed, tag, step, *SAMPLED))
         return feed.read(order(seed, step, count, stage.batch, stage.partial), generator)
 
-    ready = prefetch(read, steps, feed.ahead)
+    ready = prefetch(lambda step: (step, read(step)), steps, feed.ahead)
     try:
-        for step, held in zip(steps, ready, strict=True):
+        for step, held in ready:
             seed_everything(seed, tag, step, *SAMPLED)
             yield feed.send(held)
     finally:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from fieldloom.engine.layout import ENV, LOG, MODEL, RECIPE
+from fieldloom.engine.layout import ENV, LOG, MODEL, RECIPE, STATE
 from fieldloom.engine.log import read_lines
-from fieldloom.engine.provenance import FIELD, provenance
+from fieldloom.engine.provenance import FIELD, check_made_by, provenance
 from fieldloom.engine.schemas import (
+    Checkpoint,
     ModelNumbers,
     Provenance,
     Sizes,
@@ -20,11 +21,14 @@ from fieldloom.engine.schemas import (
     validate_content,
 )
 from fieldloom.errors import InputError
-from fieldloom.recipe import Recipe, read_file, resolve
+from fieldloom.recipe import Recipe, change_stage, read_file, resolve
+from fieldloom.unfinished import Unfinished
 
 
 class State(NamedTuple):
-    """What a run is. parts: section of its recipe -> the name of its part."""
+    """What a run is. parts: section of its recipe -> the name of its part. unfinished: where the
+    stage of its checkpoint stands, if there is one.
+    """
 
     title: str
     paper: str
@@ -35,6 +39,7 @@ class State(NamedTuple):
     finished: Sequence[str]
     sizes: Sizes
     log: Sequence[dict[str, Any]]
+    unfinished: Unfinished | None = None
 
 
 PARTS = ("field", "conditioner", "encoder", "prior")
@@ -47,7 +52,11 @@ def name_of(spec: Any) -> str:
 
 
 def state_of(
-    recipe: Recipe, finished: Sequence[str], sizes: Sizes, log: Sequence[dict[str, Any]]
+    recipe: Recipe,
+    finished: Sequence[str],
+    sizes: Sizes,
+    log: Sequence[dict[str, Any]],
+    unfinished: Unfinished | None,
 ) -> State:
     """The state of a run with this recipe, by today's names. Settings would need torch."""
     known = recipe.get("known", {})
@@ -61,6 +70,7 @@ def state_of(
         finished,
         sizes,
         log,
+        unfinished,
     )
 
 
@@ -76,11 +86,12 @@ def glance(run: str) -> State | None:
     try:
         stored = read_file(folder / RECIPE)
         finished, sizes = read_sizes(folder, provenance(stored))
+        begun = read_unfinished(folder, stored, finished)
     except (InputError, OSError, SafetensorError):
         return None
     if sizes is None:
         return None
-    return state_of(resolve(stored, warn=False), finished, sizes, read_lines(folder / LOG))
+    return state_of(resolve(stored, warn=False), finished, sizes, read_lines(folder / LOG), begun)
 
 
 def read_sizes(folder: Path, made_by: dict[str, str]) -> tuple[list[str], Sizes | None]:
@@ -90,8 +101,7 @@ def read_sizes(folder: Path, made_by: dict[str, str]) -> tuple[list[str], Sizes 
     """
     path = folder / MODEL
     if path.is_file():
-        with safe_open(path, "np") as file:
-            text = (file.metadata() or {}).get("fieldloom", "{}")
+        text = read_header(path)
     else:
         path = folder / ENV
         text = read_text(path)
@@ -101,3 +111,37 @@ def read_sizes(folder: Path, made_by: dict[str, str]) -> tuple[list[str], Sizes 
     names = [*FIELD, "prior", *map("train.{}".format, numbers.finished)]
     ours = all(found.get(name) == made_by[name] for name in names)
     return numbers.finished, numbers.sizes if ours else None
+
+
+def read_unfinished(folder: Path, recipe: Recipe, finished: Sequence[str]) -> Unfinished | None:
+    """Where the stage of a checkpoint stands; None where there is none, or it is finished.
+
+    Raises InputError for a checkpoint that is another recipe's, or does not say how many steps its
+    stage has.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    content = parse_json(read_header(path), path)
+    state = validate_content(Checkpoint, content, path)
+    if state.stage in finished:
+        return None
+    found = validate_content(Provenance, content.get("made_by", {}), path).root
+    trained = change_stage(recipe, state.stage, {"steps": state.steps})
+    names, steps = [*FIELD, "prior", f"train.{state.stage}"], recipe_steps(recipe, state.stage)
+    check_made_by(found, provenance(trained), names, path, "of another run.")
+    if state.steps is None or steps is None:
+        raise InputError(f"'{path}' does not say of how many steps its stage is.")
+    return Unfinished(state.stage, state.step, steps)
+
+
+def recipe_steps(recipe: Recipe, stage: str) -> int | None:
+    """The steps of a stage, where the recipe states them."""
+    steps = recipe.get("train", {}).get(stage, {}).get("steps")
+    return steps if isinstance(steps, int) else None
+
+
+def read_header(path: Path) -> str:
+    """The metadata of a file of tensors, as JSON."""
+    with safe_open(path, "np") as file:
+        return (file.metadata() or {}).get("fieldloom", "{}")

@@ -5,5 +5,6 @@ RECIPE, MODEL, CODES, STATE, LOG, ENV, DATA = (
     "env.json", "data.json",
 )  # fmt: skip
 SHARDS = "codes"
+PREVIEW = "preview.png"
 RESERVED = (RECIPE, MODEL, CODES, STATE, LOG, ENV, DATA, SHARDS)
 """Names that only training writes: no other verb may write such a file in a run."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom import stopping
-from fieldloom.engine.device import reads_at_once
+from fieldloom.engine.device import keep_random, reads_at_once
 from fieldloom.engine.execution import Execution
 from fieldloom.engine.feed import Feed, feed_steps, fetch_step
 from fieldloom.engine.rowwise import gradients, takes_rows
@@ -243,9 +243,32 @@ class Training:
     @torch.no_grad()
     def finish(self) -> None:
         """Copy the averaged weights, where there are any, into the objective."""
+        self._put(self.averaged)
+
+    @contextmanager
+    def as_finished(self) -> Iterator[None]:
+        """A context in which the objective has its averaged weights, and no part is in training.
+
+        Afterwards all is as it was, torch's generators, too.
+        """
+        named = self.objective.named_parameters()
+        own = {name: p.detach().clone() for name, p in named if name in self.averaged}
+        modes = {module: module.training for module in self.objective.modules()}
+        with keep_random(self.execution.device):
+            try:
+                self.finish()
+                self.objective.eval()
+                yield
+            finally:
+                self._put(own)
+                for module, mode in modes.items():
+                    module.training = mode
+
+    @torch.no_grad()
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
         for name, parameter in self.objective.named_parameters():
-            if name in self.averaged:
-                parameter.copy_(self.averaged[name])
+            if name in weights:
+                parameter.copy_(weights[name])
 
     # -- checkpoints
 
@@ -260,7 +283,7 @@ class Training:
                     for key, value in entry.items():
                         if value is not None:
                             tensors[f"optimizer/{player}/{group.name}/{i}/{key}"] = value
-        return tensors, {"step": self.step}
+        return tensors, {"step": self.step, "steps": self.stage.steps}
 
     def restore(self, state: State) -> None:
         """Go on from a state. Raises InputError where it is another objective's."""
@@ -328,6 +351,19 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
         raise
 
 
+@torch.no_grad()
+def load_checkpoint(objective: Objective, state: State) -> None:
+    """Load the weights of a checkpoint into an objective: the averaged ones, where there are any.
+
+    Raises InputError for those of another objective.
+    """
+    load_weights(objective, _under("model/", state[0]), "the checkpoint")
+    averaged = _under("averaged/", state[0])
+    for name, parameter in objective.named_parameters():
+        if name in averaged:
+            parameter.copy_(averaged[name])
+
+
 RATIOS = {"psnr": "", "snr": " SNR"}
 """Ratios in dB of a log's lines, and how progress names them beside the number."""
 
@@ -350,11 +386,12 @@ def loop(
     device: torch.device,
     save: Callable[[State], None],
     log: Callable[[dict[str, Any]], None],
+    look: Callable[[], None] = lambda: None,
 ) -> None:
     """Train to the last step of the stage.
 
     feed: how the batch of a step comes to the device, from ``count`` data. save: writes a
-          checkpoint; log: writes a line.
+          checkpoint; log: writes a line; look: is called after each step, and changes nothing.
 
     Raises Interrupted, after a checkpoint, where the user asks to stop; FieldloomError on a loss
     that is no number, after which nothing is saved.
@@ -395,5 +432,7 @@ def loop(
                 checkpoint()
             if stops:
                 raise Interrupted(f"stopped after step {done} of {stage.steps}")
+            if not last:
+                look()
     training.finish()
     objective.eval()

@@ -19,9 +19,9 @@ FIELD = (
 )  # fmt: skip
 """Sections that a trained field and its codes depend on, with the settings of stage ``field``."""
 
-FREE = {"micro", "save_every", "log_every"}
-"""Settings of a stage that change its result by rounding alone, under all names they ever had:
-fingerprints are of a recipe as the run's file has it.
+FREE = {"micro", "save_every", "log_every", "minutes"}
+"""Settings of a stage that change its result by rounding alone, or not before they are replaced by
+steps, under all names they ever had: fingerprints are of a recipe as the run's file has it.
 """
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from fieldloom import atomic
-from fieldloom.assembly import assemble
+from fieldloom.assembly import assemble, objective_of_stage
 from fieldloom.engine import device as devices
 from fieldloom.engine.layout import (
     CODES,
@@ -40,7 +40,7 @@ from fieldloom.engine.layout import (
     STATE,
 )
 from fieldloom.engine.log import append_line, read_lines
-from fieldloom.engine.loop import State, load_weights
+from fieldloom.engine.loop import State, load_checkpoint, load_weights
 from fieldloom.engine.provenance import FIELD, check_made_by, fingerprint_weights, provenance
 from fieldloom.engine.schemas import (
     Checkpoint,
@@ -54,8 +54,11 @@ from fieldloom.errors import InputError
 from fieldloom.metrics.cost import count_field_weights, count_parameters
 from fieldloom.modalities.sources.files import locate, path_to_text
 from fieldloom.permit import NOTHING, Permit
-from fieldloom.recipe import FORMAT, Recipe, dump, read_file, resolve
+from fieldloom.progress import announce
+from fieldloom.recipe import FORMAT, Recipe, change_stage, dump, read_file, resolve
+from fieldloom.settings import parse_settings
 from fieldloom.system import System
+from fieldloom.unfinished import Unfinished
 
 FINGERPRINTED = 2
 """The first format of a run's recipe whose files all carry fingerprints."""
@@ -150,6 +153,26 @@ class Run:
         content = recipe | {"format": FORMAT} | ({"known": known} if known else {})
         atomic.write_text(dump(content), self.inside(RECIPE))
 
+    def replace_recipe(self, before: Recipe, recipe: Recipe) -> None:
+        """Write a recipe that differs from the one before in the steps of unfinished stages alone.
+
+        Wherever this is interrupted, the run goes on by the recipe that is there: a checkpoint says
+        itself how many steps it was trained for.
+        """
+        path = self.folder / STATE
+        if path.is_file():
+            held = read_tensors(path)
+            state = numbers_of(Checkpoint, held, path)
+            if state.steps is None:  # of an older version
+                steps = parse_settings(before).stages[state.stage].steps
+                write_tensors(
+                    self.inside(STATE), held.tensors, held.numbers | {"steps": steps}, held.made_by
+                )
+        self.write_recipe(recipe)
+        environment = self.read_environment()
+        if environment.get("made_by") == provenance(before):
+            self.write_json(ENV, environment | {"made_by": provenance(recipe)})
+
     # -- weights
 
     def write_system(self, system: System) -> None:
@@ -160,25 +183,49 @@ class Run:
     def read_weights(self) -> tuple[dict[str, Tensor], list[str]]:
         """All weights of the run's system, and which stages are finished."""
         path = self.folder / MODEL
+        if not path.is_file() and not (self.folder / CODES).is_file() and self.exists:
+            raise InputError(
+                f"'{self.folder}' holds no weights yet: its training has not come to its first "
+                "checkpoint (train --resume goes on with it)."
+            )
         held = read_tensors(path)
         finished = list(numbers_of(ModelNumbers, held, path).finished)
         self._check(held, [*FIELD, "prior", *map("train.{}".format, finished)], path)
         return held.tensors, finished
 
-    def read_system(self, device: str = "auto", permit: Permit = NOTHING) -> System:
-        """The system with the run's weights; knows which stages are finished."""
+    def read_system(
+        self, device: str = "auto", permit: Permit = NOTHING, checkpoint: bool = True
+    ) -> System:
+        """The system with the run's weights; knows which stages are finished.
+
+        checkpoint: whether weights of an unfinished stage are those of its checkpoint, averaged
+        where they are averaged; one line says so. Raises InputError where there are no weights.
+        """
         recipe = self.read_recipe()
-        tensors, finished = self.read_weights()
-        system = assemble(recipe, permit)
-        load_weights(system, tensors, f"'{self.folder / MODEL}'")
+        begun = self.unfinished() if checkpoint else None
+        system, finished = assemble(recipe, permit), list[str]()
+        if begun is None or self.has_model:
+            tensors, finished = self.read_weights()
+            load_weights(system, tensors, f"'{self.folder / MODEL}'")
         system.finished = finished
         system.stored_recipe = self.stored_recipe | {
             "source": recipe.get("source", {})
         }  # where data lie now
+        if begun is not None and begun.stage not in finished:
+            state = self.read_state(begun.stage)
+            assert state is not None  # it is of this stage
+            load_checkpoint(objective_of_stage(system, begun.stage), state)
+            system.unfinished = begun
+            announce(f"'{self.folder}' is unfinished: these are its weights {begun.describe()}.")
         return system.use(devices.kernels).to(devices.pick(device))
 
-    def _check(self, held: Held, names: Sequence[str], path: Path) -> None:
-        """Raise InputError for a file that something else made than this run's recipe."""
+    def _check(
+        self, held: Held, names: Sequence[str], path: Path, changes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Raise InputError for a file that something else made than this run's recipe.
+
+        changes: stage -> settings in which the recipe may differ by now.
+        """
         if not held.made_by and self.stored_recipe.get("format", 1) >= FINGERPRINTED:
             raise InputError(
                 f"'{path}' does not say what made it, as all files of this run do: it is of "
@@ -188,7 +235,10 @@ class Run:
             self._warn_no_fingerprints()
             return
         advice = f"restore the {RECIPE} that it belongs to, or train in another folder."
-        check_made_by(held.made_by, provenance(self.stored_recipe), names, path, advice)
+        recipe = self.stored_recipe
+        for stage, settings in (changes or {}).items():
+            recipe = change_stage(recipe, stage, settings)
+        check_made_by(held.made_by, provenance(recipe), names, path, advice)
 
     def write_codes(
         self,
@@ -252,6 +302,19 @@ class Run:
 
     # -- an unfinished stage
 
+    def unfinished(self) -> Unfinished | None:
+        """Where the stage of the checkpoint stands; None where there is none.
+
+        The stage is finished where training was killed before it removed the checkpoint. Raises
+        InputError where it is damaged.
+        """
+        path = self.folder / STATE
+        if not path.is_file():
+            return None
+        state = numbers_of(Checkpoint, read_tensors(path), path)
+        steps = parse_settings(self.read_recipe()).stages[state.stage].steps
+        return Unfinished(state.stage, state.step, steps)
+
     def write_state(self, stage: str, state: State, recipe: Recipe | None = None) -> None:
         """Write the checkpoint of a stage. recipe: what it is trained by; None: the run's own."""
         tensors, numbers = state
@@ -267,9 +330,10 @@ class Run:
         if not path.is_file():
             return None
         held = read_tensors(path)
-        if numbers_of(Checkpoint, held, path).stage != stage:
+        numbers = numbers_of(Checkpoint, held, path)
+        if numbers.stage != stage:
             return None
-        self._check(held, [*FIELD, "prior", f"train.{stage}"], path)
+        self._check(held, [*FIELD, "prior", f"train.{stage}"], path, steps_of(numbers))
         return held.tensors, held.numbers
 
     def drop_state(self) -> None:
@@ -365,6 +429,11 @@ class Run:
             with suppress(InputError):  # a damaged one raises where it is read
                 if numbers_of(Checkpoint, read_tensors(path), path).stage in finished:
                     self.drop_state()
+
+
+def steps_of(state: Checkpoint) -> dict[str, dict[str, int]]:
+    """The steps that a checkpoint was trained for, as a change of a recipe's stages."""
+    return {} if state.steps is None else {state.stage: {"steps": state.steps}}
 
 
 def sizes_of(system: System) -> Sizes:

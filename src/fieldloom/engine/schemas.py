@@ -49,10 +49,13 @@ class ModelNumbers(Schema):
 
 
 class Checkpoint(Schema):
-    """Numbers of ``state.safetensors``."""
+    """Numbers of ``state.safetensors``. steps: of the recipe that it was trained by; None in files
+    of old versions.
+    """
 
     stage: StageName
     step: Count
+    steps: Count | None = None
 
 
 class Line(Schema):

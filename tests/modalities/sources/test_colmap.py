@@ -13,7 +13,8 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import opencv_from_opengl, orbit, project_points
 from fieldloom.geometry.distortion import Lens, find_in_lens
 from fieldloom.modalities.sources import spec_of
-from fieldloom.modalities.sources.colmap import MODELS, read_colmap
+from fieldloom.modalities.sources.colmap import read_colmap
+from fieldloom.modalities.sources.colmap_files import MODELS
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.views import Views
 from posed_images import BALL, HEIGHT, PICTURES, POSES, WIDTH, blender, centroid, colmap

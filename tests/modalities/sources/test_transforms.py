@@ -12,7 +12,7 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import look_at, orbit, project_points
 from fieldloom.geometry.distortion import Lens, find_in_lens
 from fieldloom.modalities.sources.transforms import read_transforms
-from fieldloom.modalities.sources.views import read_multiview
+from fieldloom.modalities.sources.multiview import read_multiview
 from fieldloom.modalities.views import Views
 from posed_images import (
     BALL,

@@ -35,13 +35,13 @@ from fieldloom.modalities.sources.images import (
 )
 from fieldloom.modalities.sources.meshes import SUFFIXES as MESHES
 from fieldloom.modalities.sources.meshes import read_meshes
+from fieldloom.modalities.sources.multiview import read_multiview
 from fieldloom.modalities.sources.nsvf import read_nsvf
 from fieldloom.modalities.sources.source import Source, divide
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.sources.video import SUFFIXES as VIDEOS
 from fieldloom.modalities.sources.video import read_video
-from fieldloom.modalities.sources.views import read_multiview
 from fieldloom.modalities.sources.voxels import read_voxels
 
 SOURCES = {

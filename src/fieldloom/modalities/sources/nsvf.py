@@ -14,21 +14,19 @@ from fieldloom.modalities.sources.cameras import NO_DEPTHS, Box, Depths, bounds_
 from fieldloom.modalities.sources.files import find_path
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
-from fieldloom.modalities.sources.source import Limit, Source, Split
-from fieldloom.modalities.sources.srn import parse_intrinsics, read_lines, read_poses
-from fieldloom.modalities.sources.transforms import PARTS, FullSize, Part
-from fieldloom.modalities.sources.views import (
+from fieldloom.modalities.sources.pictures import Background, FullSize, NamedImage, stored_size
+from fieldloom.modalities.sources.scenes import (
     FARTHEST,
-    Background,
     Every,
     Frame,
-    NamedImage,
     Scene,
     check_any_there,
     check_missing,
     scenes_to_source,
-    stored_size,
 )
+from fieldloom.modalities.sources.source import Limit, Source, Split
+from fieldloom.modalities.sources.srn import parse_intrinsics, read_lines, read_poses
+from fieldloom.modalities.sources.transforms_file import PARTS, Part
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import BRIEF, track
@@ -84,7 +82,7 @@ def read_nsvf(
         shuffle=shuffle,
         frame=frame,
         suggest=suggest,
-        large=permit.large,
+        permit=permit,
         given=range,
         hold_out=hold_out,
         depths=depths,

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fieldloom.errors import InputError, escape_bytes, quote
+from fieldloom.geometry.mesh import Mesh
 from fieldloom.modalities.sources.summary import (
     NO_SUMMARY,
     Summary,
@@ -57,6 +58,7 @@ class Source:
     suggests: section of a recipe -> settings that the data know (``renderer``: near, far); they
             apply where the recipe has none.
     summary: what the reader read, how it took it, and what it passed over.
+    originals: of meshes, how each is read, in the modality's coordinates; () of other data.
     """
 
     data: Data
@@ -66,6 +68,7 @@ class Source:
     filter: str = "none"
     suggests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     summary: Summary = NO_SUMMARY
+    originals: Sequence[Callable[[], Mesh]] = ()
 
     @property
     def labels(self) -> Tensor | None:

@@ -15,16 +15,9 @@ from fieldloom.modalities.sources.cameras import NO_DEPTHS, Depths
 from fieldloom.modalities.sources.files import find_path
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
+from fieldloom.modalities.sources.pictures import Background, NamedImage
+from fieldloom.modalities.sources.scenes import Every, Frame, Scene, check_missing, scenes_to_source
 from fieldloom.modalities.sources.source import Limit, Source, Split
-from fieldloom.modalities.sources.views import (
-    Background,
-    Every,
-    Frame,
-    NamedImage,
-    Scene,
-    check_missing,
-    scenes_to_source,
-)
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import BRIEF, track
@@ -76,7 +69,7 @@ def read_srn(
         shuffle=shuffle,
         frame=frame,
         suggest=suggest,
-        large=permit.large,
+        permit=permit,
         given=range,
         hold_out=hold_out,
         depths=depths,

@@ -6,106 +6,49 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.cameras import opengl_from_opencv
 from fieldloom.geometry.distortion import Lens
 from fieldloom.modalities.sources.cameras import NO_DEPTHS, Depths
-from fieldloom.modalities.sources.files import find_path, resolve_inside
+from fieldloom.modalities.sources.files import find_path
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
-from fieldloom.modalities.sources.source import Limit, Source, Split
-from fieldloom.modalities.sources.summary import count_things
-from fieldloom.modalities.sources.views import (
-    Background,
+from fieldloom.modalities.sources.pictures import Background, FullSize, NamedImage, stored_size
+from fieldloom.modalities.sources.scenes import (
     Every,
     Frame,
-    NamedImage,
     Scene,
     check_any_there,
+    locate_image,
     scenes_to_source,
-    stored_size,
+)
+from fieldloom.modalities.sources.source import Limit, Source, Split
+from fieldloom.modalities.sources.summary import count_things
+from fieldloom.modalities.sources.transforms_file import (
+    OTHER_LENSES,
+    PARTS,
+    Part,
+    TransformsFile,
+    View,
+    read_file,
 )
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import BRIEF, track
 
 Convention = Literal["opengl", "opencv"]
-Part = Literal["train", "val", "test", "all"]
 
-PARTS: tuple[Part, ...] = ("train", "val", "test")
 MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE")
 """Names of nerfstudio's and COLMAP's models whose coefficients are those of ``Lens``."""
-OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")
-"""Keys of instant-ngp that ask for a camera of another kind."""
 LONE = "transforms.json"
 """The file of a scene that has one file alone."""
 SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 """Suffixes that are tried after a ``file_path``."""
-
-FullSize = tuple[float, float]
-"""(height, width) of the image that a camera's intrinsics are of."""
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Row = tuple[Number, Number, Number, Number]
-
-
-class Camera(BaseModel):
-    """Keys of a frame, or of the whole file for all its frames; others are not read."""
-
-    model_config = ConfigDict(strict=True)
-
-    camera_model: str | None = None
-    is_fisheye: bool | None = None
-    w: Number | None = None
-    h: Number | None = None
-    fl_x: Number | None = None
-    fl_y: Number | None = None
-    cx: Number | None = None
-    cy: Number | None = None
-    camera_angle_x: Number | None = None
-    camera_angle_y: Number | None = None
-    k1: Number | None = None
-    k2: Number | None = None
-    k3: Number | None = None
-    k4: Number | None = None
-    k5: Number | None = None
-    k6: Number | None = None
-    p1: Number | None = None
-    p2: Number | None = None
-    near: Number | None = None
-    far: Number | None = None
-    ftheta_p0: Number | None = None
-    latlong: bool | None = None
-    equirectangular: bool | None = None
-    orthographic: bool | None = None
-
-
-class View(Camera):
-    """One of the frames of a file."""
-
-    file_path: str
-    mask_path: str | None = None
-    transform_matrix: tuple[Row, Row, Row, Row]
-
-
-class TransformsFile(Camera):
-    """A ``transforms.json``. The lists of names are nerfstudio's: the parts of a lone file."""
-
-    frames: list[View]
-    aabb_scale: Number | None = None
-    train_filenames: list[str] | None = None
-    val_filenames: list[str] | None = None
-    test_filenames: list[str] | None = None
-
-    def names_of_parts(self) -> dict[Part, list[str]]:
-        """The lists that the file has."""
-        lists = {part: getattr(self, f"{part}_filenames") for part in PARTS}
-        return {part: names for part, names in lists.items() if names is not None}
 
 
 class PosedFile(NamedTuple):
@@ -186,7 +129,7 @@ def read_transforms(
         shuffle=shuffle,
         frame=frame,
         suggest=suggest,
-        large=permit.large,
+        permit=permit,
         given=range,
         hold_out=hold_out,
         depths=depths,
@@ -252,13 +195,13 @@ def _find_frames(root: Path, part: Part) -> Frames:
     told: dict[str, str] = {}
     parted = False
     for file in _files_of_part(root, part):
-        scene = _read_file(file)
+        scene = read_file(file)
         chosen, others = _choose_views(file, scene, part)
-        outside |= {view.file_path: resolve_inside(file, view.file_path) for view in others}
+        outside |= {view.file_path: locate_image(file, view.file_path) for view in others}
         posed += [_find_posed(file, scene, view) for view in chosen]
         parted = parted or bool(scene.names_of_parts()) or (root.is_dir() and file.name != LONE)
         if (scene.aabb_scale or 0) > 1:
-            told["box"] = f"aabb_scale = {scene.aabb_scale:g} not used"
+            told["around"] = f"aabb_scale = {scene.aabb_scale:g}"
         if any(view.mask_path for view in chosen):
             told["masks"] = "masks not read"
     if not posed:
@@ -305,15 +248,6 @@ def _files_of_part(root: Path, part: Part) -> list[Path]:
     return files
 
 
-def _read_file(file: Path) -> TransformsFile:
-    try:
-        return TransformsFile.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise InputError(f"{quote_path(file)} cannot be read: {shorten(str(error))}.") from None
-    except ValidationError as error:
-        raise InputError(_describe_fault(file, error)) from None
-
-
 def _choose_views(
     file: Path, scene: TransformsFile, part: Part
 ) -> tuple[Sequence[View], Sequence[View]]:
@@ -330,10 +264,10 @@ def _choose_views(
                 f"has no {part}_filenames."
             )
         return scene.frames, []
-    places = [resolve_inside(file, view.file_path) for view in scene.frames]
+    places = [locate_image(file, view.file_path) for view in scene.frames]
     known, chosen, others = set(places), dict[int, View](), dict(enumerate(scene.frames))
     for name, names in lists.items():
-        listed = {resolve_inside(file, one): one for one in names}
+        listed = {locate_image(file, one): one for one in names}
         lost = [one for place, one in listed.items() if place not in known]
         if lost:
             raise InputError(
@@ -355,7 +289,7 @@ def _choose_views(
 
 def _find_posed(file: Path, scene: TransformsFile, view: View) -> PosedFile:
     """The image of a frame, with the keys of its file and its own."""
-    found = resolve_inside(file, view.file_path)
+    found = locate_image(file, view.file_path)
     # learnit's ShapeNet has all images beside its file, whatever the folder in their names.
     tried = [
         folder / f"{found.name}{suffix}"
@@ -368,28 +302,6 @@ def _find_posed(file: Path, scene: TransformsFile, view: View) -> PosedFile:
     keys = scene.model_dump(exclude=whole, exclude_none=True) | own
     image, shared = (there or tried)[0], "fl_x" not in own
     return PosedFile(image, bool(there), keys, shared, beside=image.parent != found.parent)
-
-
-def _describe_fault(file: Path, error: ValidationError) -> str:
-    """A sentence about the first fault of a file."""
-    first = error.errors(include_url=False)[0]
-    name, keys = quote_path(file), first["loc"]
-    if first["type"] == "json_invalid":
-        return f"{name} is no JSON that can be read: {shorten(first['msg'])}."
-    if keys in ((), ("frames",)):
-        return f"{name} has no list 'frames'."
-    in_frame = keys[0] == "frames"
-    where = f"frame {keys[1]} of {name}" if in_frame else name
-    key = str(next(iter(keys[2:] if in_frame else keys), "file_path"))
-    if key.endswith("_filenames"):
-        return f"{where} has {key} that are no list of file names."
-    if key == "file_path":
-        return f"{where} has no 'file_path'."
-    if key == "transform_matrix":
-        return f"{where} has no 'transform_matrix' of 4 x 4 finite numbers."
-    truths = dict.fromkeys(("is_fisheye", *OTHER_LENSES[1:]), "true or false")
-    right = (truths | {"camera_model": "name", "mask_path": "name"}).get(key, "finite number")
-    return f"{where} has {key} = {quote(first['input'])}, which is no {right}."
 
 
 class ParsedCamera(NamedTuple):

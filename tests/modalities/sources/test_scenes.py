@@ -19,7 +19,7 @@ from fieldloom.modalities.sources import SOURCES
 from fieldloom.modalities.sources.files import resolve_inside
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
-from fieldloom.modalities.sources.views import read_multiview
+from fieldloom.modalities.sources.multiview import read_multiview
 from fieldloom.modalities.views import Views
 from fieldloom.preparation import add_suggestions
 from fuzz import good

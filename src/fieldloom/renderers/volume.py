@@ -368,23 +368,29 @@ class Volume:
 
     def _pass(self, function: Function, origin: Tensor, direction: Tensor, t: Tensor) -> Rendered:
         points = (origin.unsqueeze(-2) + t.unsqueeze(-1) * direction.unsqueeze(-2)) / self.scale
+        raw = self.evaluate(function, points, direction)
+        length = direction.norm(dim=-1, keepdim=True)
+        return self.composite_raw(raw, t, length if self.by_length else torch.ones_like(length))
+
+    def evaluate(self, function: Function, points: Tensor, direction: Tensor) -> Tensor:
+        """The field's raw values at points (batch, rays, samples, 3) of rays (batch, rays, 3)."""
         if self.directions:
             unit = F.normalize(direction, dim=-1).unsqueeze(-2).expand_as(points)
             points = torch.cat([points, unit], -1)
-        raw = function(points.flatten(1, 2)).unflatten(1, t.shape[1:])
-        length = direction.norm(dim=-1, keepdim=True)
-        return self.composite_raw(raw, t, length if self.by_length else torch.ones_like(length))
+        return function(points.flatten(1, 2)).unflatten(1, points.shape[1:3])
+
+    def activate(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Colours (..., colour) and densities (...) of the field's raw values."""
+        colour, density = raw[..., :-1], DENSITIES[self.density](raw[..., -1])
+        if self.colour == "sigmoid":
+            colour = self.low + (self.high - self.low) * colour.sigmoid()
+        return colour, density
 
     def composite_raw(self, raw: Tensor, t: Tensor, length: Tensor) -> Rendered:
         """Composite the field's raw values.
 
         raw (..., samples, colour + 1), t (..., samples), length of the directions (..., 1).
         """
-        colour, density = raw[..., :-1], DENSITIES[self.density](raw[..., -1])
-        if self.colour == "sigmoid":
-            colour = self.low + (self.high - self.low) * colour.sigmoid()
+        colour, density = self.activate(raw)
         delta = interval_lengths(t, self.last) * length
         return composite(colour, density, t, delta, self.background, self.bounded)
-
-
-RENDERERS = {"direct": Direct, "plucker": Plucker, "volume": Volume}

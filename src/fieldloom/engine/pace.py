@@ -1,0 +1,111 @@
+"""The pace of a stage's steps on this machine, and what follows from it and a budget of time."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from itertools import count
+from typing import Any, NamedTuple
+
+import torch
+
+from fieldloom.engine import device as devices
+from fieldloom.engine.feed import Feed, feed_steps
+from fieldloom.engine.loop import Training
+from fieldloom.settings import Stage
+
+FRACTION, SHORTEST, LONGEST = 0.01, 0.3, 3.0
+"""The least time that is measured: this part of a budget, within so many seconds."""
+
+LINES, CHECKPOINTS, APART = 100, 4, 300.0
+"""Of a stage with a budget: lines of its log; checkpoints, at most so many seconds apart."""
+
+
+class Pace(NamedTuple):
+    """Seconds of one step, and the seconds that it took to measure them."""
+
+    step: float
+    took: float
+
+
+def measure_pace(
+    training: Training,
+    feed: Feed[Any],
+    data: int,
+    *,
+    seed: int,
+    micro: int,
+    device: torch.device,
+    seconds: float,
+) -> Pace:
+    """The pace of a stage's next steps, on the real data, of a budget of so many seconds.
+
+    Steps are taken in runs of 1, 1, 2, 4, 8 ... until a run takes long enough, and that one is
+    counted: the runs before it warm up caches, allocators and recorded steps. A first step that
+    takes a tenth of the budget is counted itself. Everything that a checkpoint holds, and torch's
+    generators, are afterwards as they were; data, feed and ``micro``: as of ``loop``.
+    """
+    tensors, numbers = training.state()
+    before = {name: tensor.clone() for name, tensor in tensors.items()}, numbers
+    micro = micro if training.objective.independent else training.stage.batch
+    steps = count(training.step)
+    training.objective.train()
+    began = time.perf_counter()
+    batches = feed_steps(feed, training.stage, seed, training.tag, steps, data)
+
+    def run(length: int) -> float:
+        start = time.perf_counter()
+        for _ in range(length):
+            training.advance(next(batches), micro, seed, device)
+        training.unread.clear()  # of other devices: real steps are checked
+        devices.synchronize(device)
+        return time.perf_counter() - start
+
+    with devices.keep_random(device), closing(batches):
+        try:
+            length, took = 1, run(1)
+            if took < seconds / 10:
+                took = run(1)
+            enough = min(LONGEST, max(SHORTEST, FRACTION * seconds), seconds / 10)
+            while took < enough:
+                length *= 2
+                took = run(length)
+        finally:
+            training.unread.clear()
+            training.restore(before)
+    return Pace(took / length, time.perf_counter() - began)
+
+
+def plan_steps(stage: Stage, done: int, pace: Pace, seconds: float) -> dict[str, Any]:
+    """The settings of a stage of which ``done`` steps are done, from its pace and a budget.
+
+    A warm-up keeps its part of the steps, where the stage only begins.
+    """
+    further = max(1, _round_down(max(0.0, seconds - pace.took) / pace.step))
+    steps, apart = done + further, max(1, int(APART / pace.step))
+    planned: dict[str, Any] = {
+        "steps": steps,
+        "log_every": max(1, steps // LINES),
+        "save_every": max(1, min(further // CHECKPOINTS, apart)),
+        "minutes": None,
+    }
+    if stage.warmup and not done:
+        planned["warmup"] = max(1, stage.warmup * steps // stage.steps)
+    return planned
+
+
+def _round_down(number: float) -> int:
+    """A number with at most three digits that are not 0."""
+    whole = int(number)
+    unit = 10 ** max(0, len(str(whole)) - 3)
+    return whole // unit * unit
+
+
+def describe_plan(name: str, done: int, steps: int, pace: Pace, minutes: int | float) -> str:
+    """What a budget comes to, as a line for the user."""
+    units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+    size, unit = next((x for x in units if pace.step >= x[0]), units[-1])
+    time = f"{minutes:g} minute" + ("" if minutes == 1 else "s")
+    more = f"{steps - done:,} further steps in {time}, {steps:,} in all"
+    planned = more if done else f"{steps:,} steps in {time}"
+    return f"{name}: {pace.step / size:.3g} {unit} a step on this machine: {planned}"

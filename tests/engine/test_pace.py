@@ -1,0 +1,118 @@
+"""A budget of time: trial steps leave no trace, steps and their settings follow from the pace."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fieldloom import recipe
+from fieldloom.assembly import assemble, objective_of
+from fieldloom.engine import pace as paces
+from fieldloom.engine.loop import Training
+from fieldloom.engine.pace import Pace, describe_plan, plan_steps
+from fieldloom.engine.run import Run
+from fieldloom.errors import InputError
+from fieldloom.preparation import prepare
+from fieldloom.settings import Stage
+from fieldloom.training import feed_data, train
+
+CPU = torch.device("cpu")
+FEW = "source.split=[48, 16]"
+
+
+def picture(folder):
+    """A picture fitted by a hash grid, whose rows have an optimizer of their own."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 24, 3), np.uint8)).save(
+        folder / "picture.png"
+    )
+    small = ["field.width=8", "field.grid.levels=2", "train.field.points=200"]
+    source = ["source.name=image", f"source.path={folder / 'picture.png'}", "modality.size=24"]
+    return recipe.load("loe:small-table1-hash", [*small, *source, "train.field.ema=0.9"])
+
+
+@pytest.mark.parametrize(
+    "own", [lambda _: recipe.load("mnif:tiny"), lambda _: recipe.load("gasp:tiny"), picture]
+)
+def test_trial_steps_leave_no_trace(tmp_path, own):
+    resolved, source = prepare(own(tmp_path), CPU)
+    system = assemble(resolved)
+    stage = system.settings.field_stage
+    training = Training(objective_of(system), stage)
+    feed = feed_data(system, source, stage, CPU)
+    given = {"seed": 0, "micro": stage.micro, "device": CPU}
+    batch = feed.send(feed.read(torch.arange(min(stage.batch, len(source.train))), None))
+    training.advance(batch, stage.micro, 0, CPU)  # moments, too, are as they were
+    before = {name: x.clone() for name, x in training.state()[0].items()}
+    generator = torch.get_rng_state()
+    measured = paces.measure_pace(training, feed, len(source.train), **given, seconds=1.0)
+    assert 0 < measured.step <= measured.took
+    assert training.step == 1
+    assert torch.equal(torch.get_rng_state(), generator)
+    after = training.state()[0]
+    assert before.keys() == after.keys()
+    assert all(torch.equal(x, after[name]) for name, x in before.items())
+
+
+def test_settings_follow_from_the_steps():
+    pace = Pace(0.003, 0.4)
+    planned = plan_steps(Stage(steps=1000, warmup=100), 0, pace, 60.0)
+    assert planned == {
+        "steps": 19800, "log_every": 198, "save_every": 4950, "warmup": 1980, "minutes": None,
+    }  # fmt: skip
+    hours = plan_steps(Stage(steps=1000), 0, pace, 36000.0)
+    assert hours["save_every"] == 100_000  # every five minutes
+    assert hours["log_every"] == hours["steps"] // 100
+    short = plan_steps(Stage(steps=1000, warmup=100), 0, Pace(5.0, 9.0), 1.0)
+    assert (short["steps"], short["log_every"], short["save_every"], short["warmup"]) == (1,) * 4
+    further = plan_steps(Stage(steps=1000, warmup=100), 500, pace, 60.0)
+    assert further["steps"] == 500 + 19800
+    assert "warmup" not in further
+    said = describe_plan("field", 0, 19800, Pace(0.00291, 0.4), 1.0)
+    assert said == "field: 2.91 ms a step on this machine: 19,800 steps in 1 minute"
+    said = describe_plan("field", 200, 20000, Pace(2.0, 9.0), 660.0)
+    assert said.endswith(
+        "2 s a step on this machine: 19,800 further steps in 660 minutes, 20,000 in all"
+    )
+
+
+@pytest.fixture
+def slow_pace(monkeypatch):
+    """A machine that takes 0.1 s for each step of these tests."""
+    real = paces.measure_pace
+
+    def measured(*given, **named):
+        real(*given, **named)
+        return Pace(0.1, 0.0)
+
+    monkeypatch.setattr("fieldloom.budget.measure_pace", measured)
+
+
+def test_a_budget_is_a_number_of_steps_that_the_recipe_of_the_run_states(
+    tmp_path, slow_pace, capsys
+):
+    """Its weights are those of a run that was given these steps at once."""
+    system = train(recipe.load("mnif:tiny", [FEW]), str(tmp_path / "a"), minutes=0.05)
+    said = capsys.readouterr().err
+    assert "field: 100 ms a step on this machine: 15 steps in 0.025 minutes" in said
+    assert "prior: 100 ms a step on this machine: 15 steps in 0.025 minutes" in said
+    stages = Run(tmp_path / "a").read_recipe()["train"]
+    assert [stages[name]["steps"] for name in ("field", "prior")] == [15, 15]
+    assert not any("minutes" in stage for stage in stages.values())
+    again = [FEW, "train.field.steps=15", "train.prior.steps=15"]
+    same = train(recipe.load("mnif:tiny", again), str(tmp_path / "b"))
+    theirs = same.state_dict()
+    assert all(torch.equal(x, theirs[name]) for name, x in system.state_dict().items())
+
+
+@pytest.mark.parametrize("minutes", [0, -1.0, float("nan"), float("inf")])
+def test_budgets_that_are_none(tmp_path, minutes):
+    with pytest.raises(InputError, match="minutes = .*a number above 0"):
+        train(recipe.load("mnif:tiny", [FEW]), str(tmp_path / "a"), minutes=minutes)
+    assert not (tmp_path / "a").exists()
+
+
+def test_stages_of_one_step_and_finished_ones_take_no_budget(tmp_path, tiny_run):
+    with pytest.raises(InputError, match="stage field takes steps|takes steps that could"):
+        train(recipe.load("weights:tiny", [FEW]), str(tmp_path / "a"), "field", minutes=1)
+    with pytest.raises(InputError, match="every stage is finished"):
+        train(None, str(tiny_run), resume=True, minutes=1)
