@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 def announce(text: str) -> None:
     """Print one line beside the results, on the standard error; it cannot steer a terminal."""
+    stop_clock()
     print(printable(text), file=sys.stderr, flush=True)
 
 
@@ -26,6 +27,23 @@ BRIEF = 1.0
 
 PATIENCE, APART = 2.0, 10.0
 """Without a terminal: seconds until the first line of progress, and between later ones."""
+
+
+def start_clock() -> None:
+    """Say that a program starts, which imports torch, if nothing else is said in ``PATIENCE``."""
+    global _start
+    _start = Timer(PATIENCE, announce, ["starting ..."])
+    _start.daemon = True
+    _start.start()
+
+
+def stop_clock() -> None:
+    """Something is said: that the program starts need not be."""
+    if _start is not None:
+        _start.cancel()
+
+
+_start: Timer | None = None
 
 
 @contextmanager
@@ -79,6 +97,7 @@ class Progress:
         if self.bar is None:
             self.timer.start()
         else:
+            stop_clock()
             self.bar.start()
         return self
 
