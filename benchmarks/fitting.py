@@ -1,4 +1,4 @@
-"""Which field when: what one core makes of five signals in 10, 60 and 600 seconds (docs/fitting.md).
+"""Which field when: five signals after 10, 60 and 600 seconds of one core (docs/fitting.md).
 
     python benchmarks/fitting.py measure --data DATA --runs RUNS --seconds 10 60 600
     python benchmarks/fitting.py page --runs RUNS
@@ -96,7 +96,7 @@ def measure(asked: argparse.Namespace) -> None:
         if (asked.runs / cell.name / "cell.json").is_file():
             continue
         words = [*map(str, cell), "--data", str(asked.data), "--runs", str(asked.runs)]
-        threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         done = subprocess.run(
             [sys.executable, __file__, "cell", *words], env={**os.environ, **threads}, check=False
         )
@@ -182,9 +182,9 @@ def pace_of(recipe: recipes.Recipe, seconds: float) -> float:
             raise EnoughError
         return numbers
 
-    with tempfile.TemporaryDirectory() as place, mock.patch.object(Training, "advance", timed):
-        with suppress(EnoughError):
-            training.train(with_steps(recipe, 1_000_000), f"{place}/run", device="cpu")
+    trial = mock.patch.object(Training, "advance", timed)
+    with tempfile.TemporaryDirectory() as place, trial, suppress(EnoughError):
+        training.train(with_steps(recipe, 1_000_000), f"{place}/run", device="cpu")
     return (ends[-1] - ends[1]) / (len(ends) - 2)
 
 

@@ -1,4 +1,4 @@
-"""A hash grid written by hand in plain PyTorch: what any fit of a picture, video or sound must beat.
+"""A hash grid by hand in plain PyTorch: what a fit of a picture, a video or a sound must beat.
 
 Levels, hash and perceptron as in arXiv:2201.05989; Adam on all of the tables at every step.
 """

@@ -50,8 +50,10 @@ KEPT = 4
 class Placement:
     """The positions of an axis's samples in [low, high].
 
-    ``centre``: at the centres of equal cells; ``corner``: both ends are included (a single sample
-    is at the low end); ``left`` and ``right``: at one side of the cells.
+    low, high: the ends of the axis.
+    place: where samples stand between them. ``centre``: at the centres of equal cells; ``corner``:
+    both ends are included (a single sample is at the low end); ``left`` and ``right``: at one side
+    of the cells.
     """
 
     place: Literal["centre", "corner", "left", "right"] = "centre"

@@ -248,13 +248,13 @@ class Modality:
         coords = self.grid(shape).unflatten(1, shape)
         return shape, lambda rows: coords[:, rows].flatten(1, -2)
 
-    def sample(self, function: Function, resolution: Resolution | None = None) -> Tensor:
-        """A datum with the surface of a function. Raises InputError for data but shapes."""
-        raise InputError("meshes are of shapes: this run's data are none.")
-
     def areas(self, rows: int) -> Tensor | None:
         """The areas of the rows of a map of the sphere, mean 1: (rows,); None of other data."""
         return None
+
+    def sample(self, function: Function, resolution: Resolution | None = None) -> Tensor:
+        """A datum with the surface of a function. Raises InputError for data but shapes."""
+        raise InputError("meshes are of shapes: this run's data are none.")
 
     def mesh(
         self,
