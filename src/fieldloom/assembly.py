@@ -263,6 +263,7 @@ def objective_of(system: System) -> Objective:
         "grid_dim": modality.grid_dim,
         "value_dim": modality.value_dim,
         "span": modality.high - modality.low,
+        "silence": (modality.low + modality.high) / 2 if modality.fidelity == "snr" else None,
     }
 
     def make() -> Objective:
@@ -296,7 +297,11 @@ def depths_of(recipe: recipes.Recipe) -> dict[str, Any]:
     if given.get("name") == "occupancy":
         known["contract"] = given.get("contract")
     scale = given.get("scale", 1.0)
-    whole = given.get("name") in ("volume", "occupancy") and type(scale) in (int, float) and 0 < scale < math.inf
+    whole = (
+        given.get("name") in ("volume", "occupancy")
+        and type(scale) in (int, float)
+        and 0 < scale < math.inf
+    )
     return known | ({"scale": float(scale)} if whole else {})
 
 

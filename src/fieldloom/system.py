@@ -31,7 +31,7 @@ from fieldloom.family import Family
 from fieldloom.fields import HasKernels
 from fieldloom.geometry.mesh import Mesh
 from fieldloom.interpolation import interpolate_codes
-from fieldloom.metrics.paired import psnr
+from fieldloom.metrics.paired import FIDELITY
 from fieldloom.modalities import Modality
 from fieldloom.modalities.modality import Extent, Resolution
 from fieldloom.nn.kernels import KernelsOf
@@ -55,8 +55,8 @@ class Refined(NamedTuple):
     """The result of ``System.refine``: ``system.decode(code)`` returns the refined data.
 
     start: the encoder's codes (batch, tokens, width), of the system that was refined. before,
-    after: (batch,), the PSNR in dB of the encoder's and of the refined codes, over the known points
-    that they were found from.
+    after: (batch,), the PSNR (of sound SNR) in dB of the encoder's and of the refined codes, over
+    the known points that they were found from.
     """
 
     system: System
@@ -344,11 +344,14 @@ class System(nn.Module):
     ) -> Data:
         """Depths of views as images: (batch, view, 1, height, width) in [0, 1].
 
-        0 is the renderer's ``near``, 1 its ``far``, where rays that hit nothing end, too.
+        0 is the renderer's ``near``, 1 its ``far``, where rays that hit nothing end, too; between
+        them they are even in t, or, in contracted space, in the parameter of its bins.
         """
         depth, render = self.metric_depth(code, resolution, cameras), self.render
         assert isinstance(render, Volume)  # ``metric_depth`` has looked
-        unit = (depth.tensor / render.unit_length - render.near) / (render.far - render.near)
+        t = depth.tensor / render.unit_length
+        rays = self.modality.grid(resolution, self.choose_cameras(cameras))
+        unit = render.shade(t.flatten(1).unsqueeze(-1), rays).view_as(t)
         return replace(depth, values=unit).clamp()
 
     def metric_depth(
@@ -451,7 +454,7 @@ class System(nn.Module):
         whole = self.modality.encoding(data.part(slice(1))).coords.shape[1]
         seen = whole if points is None else min(points, whole)
         size = Encoder().batch_size(len(data), seen, stage.batch, stage.micro, stage.points)
-        quality = lambda family, code, signal: self.with_family(family).psnr(code, signal)
+        quality = lambda family, code, signal: self.with_family(family).fidelity(code, signal)
         signals = (signal.to(self.device) for signal in self.signals(data, size))
         batches = ((start[signal.index.to(start.device)], signal) for signal in signals)
         parts = (self.family, self.render, self.loss_fn, quality)
@@ -477,15 +480,16 @@ class System(nn.Module):
         family = self.family.unfold(code)
         return self.with_family(family), family.conditioner.origin(len(code)).detach()
 
-    def psnr(self, code: Code, signal: Signal) -> Float[Tensor, " batch"]:
-        """PSNR of each code over the known points of its signal, not clamped, in dB."""
+    def fidelity(self, code: Code, signal: Signal) -> Float[Tensor, " batch"]:
+        """PSNR (of sound SNR) in dB of codes over the known points of signals, not clamped."""
+        ratio = FIDELITY[self.modality.fidelity]
         coords = signal.coords.to(self.device)
         made = self.modality.denormalize(torch.cat(list(self.evaluate(code, coords)))).cpu()
         true = self.modality.denormalize(signal.values).cpu()
         mask = torch.ones(true.shape[:2], dtype=torch.bool)
         mask = mask if signal.mask is None else signal.mask.cpu()
         pairs = zip(made, true, mask, strict=True)
-        return torch.cat([psnr(m[there].mT[None], t[there].mT[None]) for m, t, there in pairs])
+        return torch.cat([ratio(m[there].mT[None], t[there].mT[None]) for m, t, there in pairs])
 
     # -- sampling
 

@@ -1,4 +1,13 @@
-"""Optimisers; the order of data, seeds and learning rates as functions of (seed, step) alone."""
+"""Optimisers; the order of data, seeds and learning rates as functions of (seed, step) alone.
+
+Arguments that mean the same in all optimisers:
+
+rate: the learning rate, which the stage's schedule multiplies.
+betas: decays of the averages of gradients and of their squares.
+eps: what is added to the root of the latter.
+weight_decay: the part, times the rate, by which weights shrink at every step.
+momentum: decay of the average of steps; 0: none.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fieldloom.errors import unknown
+from fieldloom.evaluation.audio import AudioEvaluator
 from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.costs import cost_metrics
 from fieldloom.evaluation.evaluator import Evaluator, check_memory
@@ -22,7 +23,7 @@ from fieldloom.system import System
 EVALUATORS: Mapping[str, type[Evaluator]] = {
     "images": ImageEvaluator,
     "video": VideoEvaluator,
-    "audio": Evaluator,
+    "audio": AudioEvaluator,
     "grids": Evaluator,
     "shapes": ShapeEvaluator,
     "views": ViewEvaluator,

@@ -123,6 +123,7 @@ class Fourier:
               ``constant`` ``count`` ones, without coordinates (Levels-of-Experts, Table 1)
               ``none``     the coordinates themselves
     count:    frequencies a coordinate (octaves, log), rows of B or W (gaussian, learned), ones.
+    bandwidth: the highest frequency (log), the deviation of B (gaussian), a factor (learned).
     pi:       whether octaves and log frequencies are multiplied by pi.
     include_input: whether the coordinates are concatenated before their features.
     grid:     learned features that are concatenated at the end (PE + CE of Levels-of-Experts); it

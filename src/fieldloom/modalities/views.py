@@ -38,6 +38,7 @@ class Views(Modality):
     """Data (batch, view, channel, height, width) in [0, 1], with a camera each.
 
     size:   of an image, (height, width) or one number for both.
+    channels: of an image.
     longest: images are as the data's own, at most this many pixels on the longer side, and the data
             suggest their ``size``. None: ``size`` decides.
     held:   number of held-out views, the last ones of each signal: never trained on nor encoded;

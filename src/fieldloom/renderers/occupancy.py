@@ -10,13 +10,16 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from fieldloom import memory
+from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.geometry.contraction import Contraction, contract, expand
-from fieldloom.renderers.volume import Rendered, Volume, composite
+from fieldloom.renderers.volume import Density, Rendered, Volume, composite
 from fieldloom.types import Coords, Function, Values, draw_uniform
 
 UNKNOWN = -1.0
 """The density of cells where nobody has looked yet: they may hold anything."""
+SIDES = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5], device="cpu")] * 3)
+"""From a point to the eight cells whose middles are around it, in cells."""
 SKY = 1e10
 """The length of the last interval of contracted space: what is behind everything is opaque."""
 
@@ -24,8 +27,8 @@ SKY = 1e10
 class Occupancy(Volume, nn.Module):
     """Volume rendering of one scene, whose empty space, and what is hidden, costs nothing.
 
-    A grid over the field's domain remembers the largest densities that were seen in its cells, which
-    decay (arXiv:2201.05989, appendix E.2). Each ray is cut into bins; the grid says how much of the
+    A grid over the field's domain remembers the largest densities seen in its cells, which decay
+    (arXiv:2201.05989, appendix E.2). Each ray is cut into bins; the grid says how much of the
     light each bin would take, by the quadrature of ``volume``, and so where the field is evaluated:
     samples lie at even steps of the cumulative sum of these weights, as the proposals of
     arXiv:2111.12077 do, which here need no network. Bins in empty cells get none. A sample stands
@@ -59,12 +62,12 @@ class Occupancy(Volume, nn.Module):
         background: Literal["white", "black", "none"] = "white",
         range: Literal["signed", "unit"] = "signed",
         colour: Literal["identity", "sigmoid"] = "sigmoid",
-        density: Literal["elu", "relu", "softplus", "exp"] = "exp",
+        density: Density = "softplus-10",
         scale: float = 1.0,
         directions: bool = True,
         jitter: bool = True,
         resolution: int = 64,
-        looks: int = 4096,
+        looks: int = 2048,
         decay: float = 0.95,
         empty: float = 0.01,
         even: float = 0.25,
@@ -102,6 +105,7 @@ class Occupancy(Volume, nn.Module):
         self.looks, self.decay, self.even = looks, decay, even
         self.thinnest = -math.log1p(-empty)
         self.evaluations = samples + (contract != "none")
+        self.cell = 2 * scale * (1 if contract == "none" else 2) / resolution
         self.register_buffer("grid", torch.full((resolution**3,), UNKNOWN))
 
     # -- the grid
@@ -122,10 +126,18 @@ class Occupancy(Volume, nn.Module):
         points, along = (2 * points - 1).unsqueeze(0), torch.randn(1, len(cells), 3, device=device)
         raw = self.evaluate(function, points.unsqueeze(2), along.to(dtype))
         found = self.activate(raw)[1].flatten().to(dtype)
-        before = torch.where(self.grid < 0, UNKNOWN, self.grid * self.decay)
-        before = before.index_select(0, cells)
-        self.grid.index_copy_(0, cells, before)
+        self.grid.index_copy_(0, cells, self.grid.index_select(0, cells) * self.decay)
         self.grid.scatter_reduce_(0, cells, found, "amax")
+        # A thin surface is missed by most looks into its cell: neighbours learn of it, too.
+        around = (points[0].unsqueeze(1) + 1) * (self.resolution / 2) + place(SIDES, device, dtype)
+        dense = found > self.thinnest / self.cell
+        told = torch.where(dense, found, UNKNOWN).unsqueeze(1).expand(-1, len(SIDES))
+        self.grid.scatter_reduce_(0, self.index(around).flatten(), told.flatten(), "amax")
+
+    def index(self, cell: Tensor) -> Tensor:
+        """The index of cells by their numbers along the axes, (..., 3), rounded down -> (...)."""
+        x, y, z = cell.long().clamp(0, self.resolution - 1).unbind(-1)
+        return (x * self.resolution + y) * self.resolution + z
 
     def expect(self, rays: Coords, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the grid expects in the bins of rays, whose edges are t (batch, rays, bins + 1).
@@ -135,10 +147,8 @@ class Occupancy(Volume, nn.Module):
         its bins are all alike.
         """
         origin, direction = rays.split(3, -1)
-        unit = self.place(origin, direction, (t[..., 1:] + t[..., :-1]) / 2)
-        cell = ((unit + 1) * (self.resolution / 2)).long().clamp_(0, self.resolution - 1)
-        x, y, z = cell.unbind(-1)
-        density = self.grid[(x * self.resolution + y) * self.resolution + z].to(t)
+        points = self.place(origin, direction, (t[..., 1:] + t[..., :-1]) / 2)
+        density = self.grid[self.index((points + 1) * (self.resolution / 2))].to(t)
         length = t.diff(dim=-1) * direction.norm(dim=-1, keepdim=True)
         thickness = density.clamp_min(0) * length
         there = (thickness > self.thinnest) | (density < 0)
@@ -153,7 +163,7 @@ class Occupancy(Volume, nn.Module):
     # -- from rays to colours
 
     def place(self, origin: Tensor, direction: Tensor, t: Tensor) -> Tensor:
-        """The points t (..., samples) of rays (..., 3), in the field's domain: (..., samples, 3)."""
+        """Points t (..., samples) of rays (..., 3), in the field's domain: (..., samples, 3)."""
         points = (origin.unsqueeze(-2) + t.unsqueeze(-1) * direction.unsqueeze(-2)) / self.scale
         return points if self.contraction == "none" else contract(points, self.contraction) / 2
 
@@ -164,7 +174,8 @@ class Occupancy(Volume, nn.Module):
         return reach / direction.norm(dim=-1, keepdim=True)
 
     def warp(self, t: Tensor, rays: Coords) -> Tensor:
-        """t (..., rays, n) as the parameter in which bins are even: t, or contracted by the knee."""
+        """t (..., rays, n) as the parameter in which bins are even: t, or, contracted, that by the
+        knee: linear up to it, and 2 - knee / t beyond."""
         if self.contraction == "none":
             return t
         return contract((t / self.knee(rays)).unsqueeze(-1), "cube").squeeze(-1)
@@ -175,10 +186,18 @@ class Occupancy(Volume, nn.Module):
             return s
         return expand(s.unsqueeze(-1), "cube").squeeze(-1) * self.knee(rays)
 
+    def ends(self, rays: Coords) -> tuple[Tensor, Tensor]:
+        """``near`` and ``far`` in the parameter of ``warp``: (batch, rays, 1) each."""
+        near, far = (rays.new_full((*rays.shape[:2], 1), x) for x in (self.near, self.far))
+        return self.warp(near, rays), self.warp(far, rays)
+
+    def shade(self, t: Tensor, rays: Coords) -> Tensor:
+        near, far = self.ends(rays)
+        return (self.warp(t, rays) - near) / (far - near)
+
     def edges(self, rays: Coords) -> Tensor:
         """The edges of the bins of rays: t, (batch, rays, bins + 1)."""
-        near, far = (rays.new_full((*rays.shape[:2], 1), x) for x in (self.near, self.far))
-        near, far = self.warp(near, rays), self.warp(far, rays)
+        near, far = self.ends(rays)
         part = torch.linspace(0, 1, self.bins + 1, device=rays.device, dtype=rays.dtype)
         return self.unwarp(near + (far - near) * part, rays)
 
@@ -194,7 +213,7 @@ class Occupancy(Volume, nn.Module):
         cdf, before = cdf / cdf[..., -1:], F.pad(length.cumsum(-1), (1, 0))
         steps = torch.arange(self.samples + 1, device=t.device, dtype=t.dtype) / self.samples
         where = (*t.shape[:-1], self.samples)
-        chance = 0.5
+        chance = t.new_full((), 0.5)
         if self._random(generator):
             chance = draw_uniform(where, generator, t.device).to(t)
         inner = (steps[:-1] + chance / self.samples).expand(where)
@@ -245,6 +264,6 @@ class Occupancy(Volume, nn.Module):
         ``far`` for empty rays: (batch, rays, 1).
         """
         seen = self._in_pieces(function, coords, None)
-        far = self.warp(coords.new_full((*coords.shape[:2], 1), self.far), coords)
-        found = seen.depth.unsqueeze(-1) + (1 - seen.opacity).unsqueeze(-1) * far
+        beyond = (1 - seen.opacity).unsqueeze(-1) * self.ends(coords)[1]
+        found = seen.depth.unsqueeze(-1) + beyond
         return self.unwarp(found, coords)

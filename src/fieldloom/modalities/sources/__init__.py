@@ -1,4 +1,16 @@
-"""Sources of data. Every reader is a function ``(modality, ...) -> Source``."""
+"""Sources of data. Every reader is a function ``(modality, ...) -> Source``.
+
+Arguments that mean the same in all of them:
+
+path: where the data lie: a file or a folder.
+split: fractions of the data that are the training and the test part, or numbers of data.
+shuffle: whether the parts are drawn at random, always the same for all seeds; otherwise the first
+    data are the training part.
+limit: the number of data that are used, of each class the same.
+filter: with which images are resized.
+label_depth: the class is the folder so many levels below ``path``; 0: there are none.
+background: the colour behind transparent pixels.
+"""
 
 from __future__ import annotations
 

@@ -64,12 +64,13 @@ def read_colmap(
 
     The model (``cameras``, ``images`` and perhaps ``points3D``, all ``.bin`` or all ``.txt``) lies
     in ``sparse/0``, ``sparse``, ``colmap/sparse/0`` or the folder itself. Views are in the order of
-    their images' names. The points tell near, far and the box that the scene lies in.
+    their images' names. The points tell near, far and the box that the scene lies in. Images may be
+    of distorting lenses, and missing, as of ``read_transforms``.
     images: the folder of the images beside ``sparse``: ``images_4`` holds copies of a quarter of
             the size. None: ``images``, or else the first of ``images_2``, ``images_4`` ...
     views: the number of views of each scene that are used, the first ones.
     frame, hold_out, suggest, depths: as of ``read_transforms``. range: the numbers that become 0
-    and 1. Images may be of distorting lenses, and missing, as there.
+    and 1.
     """
     root = find_path(path)
     folders = [root] if _find_model(root) else [f for f in list_folder(root) if _find_model(f)]

@@ -66,6 +66,7 @@ def read_meshes(
     0.5), each taken once and turned outwards, which may be open: see ``inside``. Files other than
     ``.npz`` need trimesh.
 
+    extent:     to which each shape reaches in the cube, whose own sides are at -1 and 1.
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
                 with d the distance, negative inside: 1 inside, 0.5 on the surface. ``unsigned``:
                 the same with the distance to an open surface, which is 0.5 at a distance of
@@ -79,6 +80,7 @@ def read_meshes(
     near_surface: the fraction of samples near the surface, which come next: surface points plus
                 Gaussian noise of the standard deviation ``spread`` in each coordinate; the others
                 are uniform in the cube.
+    spread:     of the samples near the surface, in the cube's unit.
     truncation: the distance, in the cube's unit, at which data reach 0 and 1.
     seed:       of the samples, with the index of each shape.
     surface:    with samples, the number of points on the surface of each mesh, ``surface``

@@ -55,11 +55,12 @@ def read_nsvf(
     A scene is a folder with ``rgb``, ``pose/*.txt`` of the same names (4 x 4 numbers, OpenCV
     camera-to-world), ``intrinsics.txt`` (a matrix of 4 x 4 or 3 x 3, or as SRN's) and perhaps
     ``bbox.txt``: the lowest and the highest corner of its box, which tells near and far.
+    Views whose images are missing are skipped, with a warning.
     part: names that begin with ``0_`` are train; ``2_`` test and ``1_`` val where there is ``2_``,
           or else ``1_`` test. ``all`` is train, val and test, in this order.
     views: the number of views of each scene that are used, the first ones.
     frame, hold_out, suggest, depths: as of ``read_transforms``. range: the numbers that become 0
-    and 1. Views whose images are missing are skipped, with a warning.
+    and 1.
     """
     root = find_path(path)
     here = lambda folder: (folder / "pose").is_dir() and (folder / "intrinsics.txt").is_file()
@@ -71,7 +72,7 @@ def read_nsvf(
         )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "scenes", BRIEF):
-        scenes.append(_read_scene(folder, part, views, permit.large, hold_out is not None))
+        scenes.append(_read_scene(folder, part, views, permit.large, bool(hold_out)))
     return scenes_to_source(
         modality,
         scenes,

@@ -44,6 +44,7 @@ from fieldloom.modalities.sources.pictures import (
     read_pictures,
 )
 from fieldloom.modalities.sources.source import Source, Split, make_source
+from fieldloom.modalities.sources.splits import Parts
 from fieldloom.modalities.sources.summary import (
     Summary,
     count_things,
@@ -55,7 +56,7 @@ from fieldloom.permit import Permit
 from fieldloom.types import Cameras
 
 Frame = Literal["cameras", "file"]
-Every = Annotated[int, Field(ge=2)] | None
+Every = Annotated[int, Field(ge=0)] | None
 
 FOCAL = (0.1, 100.0)
 """The range of focal lengths over the image's size; others are in a wrong unit."""
@@ -129,30 +130,22 @@ def scenes_to_source(
     given: Range = None,
     hold_out: int | None = None,
     depths: Depths = NO_DEPTHS,
+    parts: Parts | None = None,
 ) -> Source:
-    """Check the cameras and read the images of scenes, as a Source. given: ``source.range``.
+    """Check the cameras and read the images of scenes, as a Source.
+
+    given: ``source.range``. parts: of the scenes, where a file divides them.
 
     Raises InputError for scenes of too few views, and for cameras that do not fit their images.
     """
     if modality.channels != 3:
         raise InputError(f"modality.channels = {modality.channels}: posed images have 3.")
-    if any(scene.tested for scene in scenes):
-        views = None  # readers have taken the first ones of those that are not the test part
-    counts = [len(scene.images) for scene in scenes]
-    each, most = min(counts), max(counts)
-    if (views or most) > each:
-        few = scenes[counts.index(each)].name
-        asked = f"source.views = {views}" if views else f"others have {most}, and all need as many"
-        raise InputError(f"{few} has {each} views: {asked}; set source.views to {each} or less.")
-    each = views or each
+    each = _count_views(scenes, views)
     for scene in scenes:
-        names = [name for name, _ in scene.images]
-        check_pose(scene.c2w, names)
-        _check_positions(scene.c2w[:, :3, 3], names)
-        _check_intrinsics(scene, names)
+        _check_cameras(scene)
     missing = [name for scene in scenes for name in scene.missing]
     if missing:
-        count = count_things(len(missing) + sum(counts), "view")
+        count = count_things(len(missing) + sum(len(scene.images) for scene in scenes), "view")
         first = list_names(missing)
         warnings.warn(
             f"skipped {len(missing)} of {count}, whose images are missing: {first}", stacklevel=2
@@ -162,7 +155,7 @@ def scenes_to_source(
     if held and suggest and modality.held not in (0, held):
         raise InputError(
             f"modality.held = {modality.held}, and source.hold_out = {hold_out} holds out {held} "
-            f"of {each} views: set modality.held to 0, or leave source.hold_out out."
+            f"of {each} views: set one of them to 0."
         )
     size = modality.size
     if suggest and modality.longest is not None:
@@ -182,11 +175,9 @@ def scenes_to_source(
     data = flat.unflatten(0, (len(scenes), each))
     also = dict(scenes[0].told)
     around = also.pop("around", "")
-    space = suggest_contraction(suggests, modality.frame, depths, around, flat) if suggest else ""
-    if space:
-        also["space"] = space
-    elif around:
-        also["box"] = f"{around} not used"
+    space = suggest_contraction(suggests, modality.frame, depths, around, flat)
+    if space or around:
+        also = {"space": space or f"{around} not used"} | also
     taken = {
         "size": _describe_views(each, size, sizes),
         **told,
@@ -209,6 +200,8 @@ def scenes_to_source(
     if not space:
         taken |= describe_domain(c2w, intrinsics, size, suggests["renderer"], own, depths)
     outside = [name for scene in scenes for name in scene.outside]
+    if parts:
+        outside, missing = [*parts.outside, *outside], [*parts.missing, *missing]
     return make_source(
         data,
         labels,
@@ -221,7 +214,25 @@ def scenes_to_source(
         summary=Summary(
             "scene", taken=taken, passed_over={"in no part": outside, "missing": missing}
         ),
+        parts=parts and parts.parts,
+        parted=f"{parts.name}'s" if parts else "the folders",
     )
+
+
+def _count_views(scenes: Sequence[Scene], views: int | None) -> int:
+    """How many views of each scene are used. Raises InputError where some have too few.
+
+    views: ``source.views``; None: all.
+    """
+    if any(scene.tested for scene in scenes):
+        views = None  # readers have taken the first ones of those that are not the test part
+    counts = [len(scene.images) for scene in scenes]
+    each, most = min(counts), max(counts)
+    if (views or most) > each:
+        few = scenes[counts.index(each)].name
+        asked = f"source.views = {views}" if views else f"others have {most}, and all need as many"
+        raise InputError(f"{few} has {each} views: {asked}; set source.views to {each} or less.")
+    return views or each
 
 
 def _hold_out(
@@ -234,12 +245,14 @@ def _hold_out(
     """
     order = range(each)
     tests = {scene.tested for scene in scenes}
-    if every is None:
+    if every == 1:
+        raise InputError("source.hold_out = 1 leaves nothing to train on: 2 or more, or 0.")
+    if not every:
         return order, 0, {}
     if len(tests) > 1:
         raise InputError(
             f"source.hold_out: the test parts of the scenes have from {min(tests)} to {max(tests)} "
-            "views, and all need as many: leave it out, and set source.part."
+            "views, and all need as many: set it to 0, and source.part."
         )
     (tested,) = tests
     if tested:
@@ -251,6 +264,16 @@ def _hold_out(
     seen = [i for i in order if i not in last]
     both = _say_trained(scenes, [*seen, *last], len(last))
     return [*seen, *last], len(last), {"held": f"{len(last)} held out, one in {every}{both}"}
+
+
+def order_of_file(views: int, held: int, every: Any) -> Sequence[int]:
+    """Where the views of a file are, in its order, among views whose ``held`` last ones are every
+    ``every``-th of them; as they are, where this is not how they were held out."""
+    last = range(views)[::every] if isinstance(every, int) and every > 1 else ()
+    if len(last) != held:
+        return range(views)
+    moved = [*(i for i in range(views) if i not in last), *last]
+    return sorted(range(views), key=moved.__getitem__)
 
 
 def _say_trained(scenes: Sequence[Scene], order: Sequence[int], held: int) -> str:
@@ -311,7 +334,11 @@ def _resize(intrinsics: Tensor, sizes: Sequence[FullSize], size: Size) -> Tensor
     return intrinsics * (full.new_tensor([*size[::-1]] * 2) / full)
 
 
-def _check_positions(eye: Tensor, names: Sequence[str]) -> None:
+def _check_cameras(scene: Scene) -> None:
+    """Raise InputError for cameras that do not fit their images, or stand nowhere."""
+    names = [name for name, _ in scene.images]
+    check_pose(scene.c2w, names)
+    eye = scene.c2w[:, :3, 3]
     far = (eye.abs() > FARTHEST).any(1)
     if far.any():
         first = int(far.nonzero()[0])
@@ -319,6 +346,7 @@ def _check_positions(eye: Tensor, names: Sequence[str]) -> None:
             f"the camera of {names[first]} stands at {quote(eye[first].tolist())}: coordinates are "
             f"at most {FARTHEST:g}."
         )
+    _check_intrinsics(scene, names)
 
 
 def _check_intrinsics(scene: Scene, names: Sequence[str]) -> None:
