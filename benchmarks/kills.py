@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,11 @@ CASES = {
     "weights:tiny": ["train.prior.steps=12", *SHORT],
     "hyperdiffusion:tiny": ["encoder.steps=30", "train.prior.steps=12", *SHORT],
     "weights:tiny of given fields": ["train.prior.steps=12", *SHORT],
+    "mnif:tiny with more steps": ["train.field.steps=12", "train.prior.steps=12", *SHORT],
+    "mnif:tiny ended early": ["train.field.steps=12", "train.prior.steps=12", *SHORT],
 }
-"""Training and diffusion; fits in shards; one long step; a run given the fields of another."""
+"""Training and diffusion; fits in shards; one long step; a run given the fields of another; a run
+that was stopped within its field, and is given more steps, or is ended there before it goes on."""
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
@@ -105,10 +109,22 @@ def begin(name: str, folder: Path, giver: Path) -> None:
     """The command as a user gives it, for the first time or again."""
     own = recipe.load(name.partition(" ")[0], CASES[name])
     fields = giver if "given" in name else None
-    if Run(folder).exists:
+    if "more" in name:
+        train(None, str(folder), resume=True, steps={"field": 17})
+    elif "early" in name and not Run(folder).has_model:
+        train(None, str(folder), finish=True)
+        train(None, str(folder), resume=True)
+    elif Run(folder).exists:
         train(None, str(folder), resume=True)
     else:
         train(own, str(folder), fields=fields)
+
+
+def lay_out(name: str, folder: Path, begun: Path) -> None:
+    """The folder as it is before the command: empty, or the run that was stopped."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if "more" in name or "early" in name:
+        shutil.copytree(begun, folder)
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -159,7 +175,7 @@ def try_once(
 ) -> tuple[str, str | None]:
     """One disturbed training, gone on with: how it ended at first, and what was wrong, if any."""
     folder = where / "run"
-    shutil.rmtree(folder, ignore_errors=True)
+    lay_out(name, folder, where / "begun")
     status = disturb(name, folder, giver, how, at, by)
     if os.WIFSIGNALED(status):
         ended = signal.Signals(os.WTERMSIG(status)).name
@@ -196,11 +212,21 @@ def table(cases: dict[str, Any]) -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
+def train_until(own: recipe.Recipe, folder: Path, step: int) -> None:
+    """Train, and stop after a step, as by Ctrl-C."""
+    asked = stopping.stop_requested
+    stopping.stop_requested = lambda: len(Run(folder).read_log()) >= step
+    with suppress(Interrupted):
+        train(recipe.merge(own, {"train": {"field": {"log_every": 1}}}), str(folder))
+    stopping.stop_requested = asked
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100, help="at random moments, all cases")
     parser.add_argument("--signals", type=int, default=40, help="SIGTERM and SIGINT, likewise")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=list(CASES), nargs="*")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     draw = random.Random(given.seed)
@@ -210,9 +236,11 @@ def main() -> None:
         os.environ["FIELDLOOM_CACHE"] = str(where / "cache")
         giver = where / "giver"
         train(recipe.load("weights:tiny", CASES["weights:tiny"]), str(giver))
-        for name in CASES:
+        own = recipe.load("mnif:tiny", CASES["mnif:tiny"])
+        train_until(own, where / "begun", 8)
+        for name in given.only or CASES:
             straight, count = where / "straight", where / "count"
-            shutil.rmtree(straight, ignore_errors=True)
+            lay_out(name, straight, where / "begun")
 
             def counted(name: str = name, straight: Path = straight, count: Path = count) -> None:
                 total = [0, 0]

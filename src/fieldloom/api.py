@@ -131,8 +131,9 @@ def fit(
     kind:   what the signal is, where it should not be guessed: ``image``, ``video``, ``audio``,
             ``mesh``, ``scene``, or ``sphere``, a map of the globe with rows from north.
     minutes: of training, whose steps follow from the pace of this machine; None: the kind's own
-            (``fitting.MINUTES``), unless there are steps. steps: of training, instead: the same
-            steps give the same weights on the same machine. seed, device, trust, network, large: as of ``train``.
+            (``fitting.MINUTES``), unless there are steps.
+    steps:  of training, instead of minutes: the same steps give the same weights.
+    seed, device, trust, network, large: as of ``train``.
     field:  another field than the recipe's (``siren``, ``experts``, ``fourier-mlp``, ...), which
             comes with settings that suit it, or a table with its ``name``. overrides: sections or
             keys that replace the recipe's (``recipes/fit.toml``), as of ``build``.
@@ -179,9 +180,10 @@ def evaluate(
     >>> result.value("psnr")
 
     system: or the folder of its run. source: other data, a path to them, or for a system of ``fit``
-    the signal in memory, as ``fit`` takes it: only their reconstruction is measured. folder: a folder for report.html, report.json and images, which are
-    drawn at this resolution; None: none are written. overwrite: whether a report that is there is
-    replaced; one in the run's own folder always is.
+    the signal in memory, as ``fit`` takes it: only their reconstruction is measured. folder: a
+    folder for report.html, report.json and images, which are drawn at this resolution; None: none
+    are written. overwrite: whether a report that is there is replaced; one in the run's own folder
+    always is.
 
     Raises InputError where the data are not of the system's kind, or have changed, and for a folder
     with another report.

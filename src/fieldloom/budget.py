@@ -59,7 +59,7 @@ def check_steps(system: System, begun: Unfinished | None, steps: Mapping[str, An
     begun: the stage of the run's checkpoint.
     """
     for name, number in steps.items():
-        if name in system.finished:
+        if name in system.finished and number != system.settings.stages[name].steps:
             raise InputError(
                 f"train.{name}.steps: the stage '{name}' is finished, and its optimizer's state is "
                 "not kept: it begins anew in another --run."

@@ -54,6 +54,9 @@ ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "FLI")
 GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes without colour."""
 
+EVERY = 8
+"""Of how many views of a scene one is held out, where its files do not say which."""
+
 NAMED = {
     "image": "an image",
     "video": "a video",
@@ -110,8 +113,8 @@ def choose(path: str | Path, kind: str | None = None) -> Choice:
     if chosen in AXES:
         sections["source"]["name"] = "image" if chosen == "sphere" else chosen
         sections["modality"] = {"channels": _count_channels(file, chosen)}
-    elif KIND_OF_SOURCE.get(spec["name"]) == chosen:
-        sections["source"] = spec
+    elif KIND_OF_SOURCE.get(spec["name"]) == chosen == "scene":
+        sections["source"] = spec | {"hold_out": EVERY}
     return Choice(chosen, words if asked is None else f"taken for {NAMED[asked]}", sections)
 
 
@@ -119,7 +122,7 @@ def check_kind(kind: str | None) -> Kind | None:
     """The kind. Raises InputError for one that there is not."""
     if kind is not None and kind not in KINDS:
         raise unknown("kind of signal", str(kind), KINDS)
-    return kind  # type: ignore[return-value]
+    return kind
 
 
 def _exists(file: Path) -> bool:
@@ -192,38 +195,39 @@ def find_layout(shape: Sequence[int], kind: Kind | None = None) -> Layout:
     channels) or (frames, channels, height, width), and of one frame an image. Raises InputError
     for other shapes, and where channels could be first as well as last.
     """
-    shape, first = tuple(shape), 0
+    shape, first, chosen = tuple(shape), 0, kind
     what = f"an array of the shape {quote(shape)}"
     if not shape or min(shape) < 1:
         raise InputError(f"{what} holds no signal.")
     if len(shape) == 4 and shape[0] == 1 and kind in (None, "image", "sphere"):
-        shape, first, kind = shape[1:], 1, kind or "image"
-    if kind is None:
+        shape, first, chosen = shape[1:], 1, kind or "image"
+    if chosen is None:
         coloured = len(shape) == 3 and (shape[0] in COLOURS or shape[-1] in COLOURS)
-        kind = {1: "audio", 2: "image", 3: "image" if coloured else "video"}.get(
-            len(shape), "video"
+        kinds: dict[int, Kind] = {1: "audio", 2: "image", 3: "image" if coloured else "video"}
+        chosen = kinds.get(len(shape), "video")
+    if chosen not in AXES:
+        raise InputError(
+            f"{what} is no {chosen}: give a file, or an object with vertices and faces."
         )
-    if kind not in AXES:
-        raise InputError(f"{what} is no {kind}: give a file, or an object with vertices and faces.")
-    axes = AXES[kind]
+    axes = AXES[chosen]
     if len(shape) == axes:
-        return Layout(kind, None, shape)
-    counts = VOICES if kind == "audio" else COLOURS
-    ends = (1 if kind == "video" else 0, axes)  # frames come first in any case
+        return Layout(chosen, None, shape)
+    counts = VOICES if chosen == "audio" else COLOURS
+    ends = (1 if chosen == "video" else 0, axes)  # frames come first in any case
     found = [i for i in ends if len(shape) == axes + 1 and shape[i] in counts]
     if len(found) > 1:
         raise InputError(
-            f"{what} is {NAMED[kind]} with its channels first or last, which is not certain: give "
-            "it as a file, or with axes of other lengths."
+            f"{what} is {NAMED[chosen]} whose channels may be first or last, which is not certain: "
+            "pad it, or give it as a file of that kind."
         )
     if not found:
         raise InputError(
-            f"{what} is not {NAMED[kind]}: that has {axes} axes, or one more of "
-            f"{'1 to 8' if kind == 'audio' else '1, 3 or 4'} channels, first or last"
-            f"{' (after the frames, or last)' if kind == 'video' else ''}."
+            f"{what} is not {NAMED[chosen]}: that has {axes} axes, or one more of "
+            f"{'1 to 8' if chosen == 'audio' else '1, 3 or 4'} channels, first or last"
+            f"{' (after the frames, or last)' if chosen == 'video' else ''}."
         )
     size = tuple(n for i, n in enumerate(shape) if i != found[0])
-    return Layout(kind, found[0] + first, size)
+    return Layout(chosen, found[0] + first, size)
 
 
 def _sections(layout: Layout, shape: Sequence[int], dtype: np.dtype[Any], path: str) -> Recipe:

@@ -45,13 +45,26 @@ class Previews:
         self.due: float | None = time.monotonic() + FIRST
         self.data: Data | None = None
         self.places = spread(len(source.train), SIGNALS)
-        encoder, shape = system.encoder, system.modality.shape()
         if system.family.has_code and system.encodes:
-            # now, since a thread reads the data while they are trained on
-            self.data = source.read(source.train[self.places])
-            evaluations = encoder.point_evaluations(math.prod(shape)) * len(self.places)
-            if evaluations * system.render.evaluations * system.family.widest > 64 * WORK:
-                self.due = None
+            self._read_data(source)
+
+    def _read_data(self, source: Source) -> None:
+        """Read the data that are drawn: now, since a thread reads them while they are trained on.
+
+        There are none where a single one takes too long to encode.
+        """
+        system = self.system
+        one = system.modality.encoding(source.read(source.train[:1])).coords.shape[1]
+        each = system.encoder.point_evaluations(one) * self._cost
+        self.places = spread(len(source.train), min(SIGNALS, max(1, 4 * WORK // each)))
+        self.data = source.read(source.train[self.places])
+        if each > 16 * WORK:
+            self.due = None
+
+    @property
+    def _cost(self) -> int:
+        """Values of a hidden layer for one point."""
+        return self.system.render.evaluations * self.system.family.widest
 
     def look(self) -> None:
         """Draw the picture if it is due."""
@@ -98,7 +111,7 @@ class Previews:
         system, modality = self.system, self.system.modality
         shape, is_video = modality.shape(), modality.kind == "video"
         axes = shape[1:] if is_video else shape  # one frame
-        each = system.render.evaluations * system.family.widest * len(self.places)
+        each = self._cost * len(self.places)
         fraction = max(WORK // each, LEAST) / math.prod(axes)
         scale = min(1.0, fraction ** (1 / len(axes)))
         size = tuple(max(1, round(n * scale)) for n in axes)

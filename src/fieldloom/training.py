@@ -121,7 +121,8 @@ def train(
             todo = end_stage(system, run, begun)
         todo = [name for name in todo if name not in system.finished]
         for name, number in (steps or {}).items():
-            change_settings(system, run, name, {"steps": number, "minutes": None})
+            if name not in system.finished:
+                change_settings(system, run, name, {"steps": number, "minutes": None})
         if minutes is not None:
             share_minutes(system, run, todo, minutes)
         try:
@@ -236,7 +237,8 @@ def finish_stage(system: System, stage: str, run: Run) -> None:
     system.finished.append(stage)
     run.write_system(system)
     run.drop_state()
-    run.inside(PREVIEW).unlink(missing_ok=True)
+    if (preview := run.inside(PREVIEW)).is_file():
+        preview.unlink()
 
 
 def train_field(

@@ -37,7 +37,7 @@ def test_a_budget_and_going_on(cli, tmp_path):
     after = fieldloom.load(run).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     changed = ("fit", tmp_path / "a.png", "--run", run, "--resume", "--seed", "3")
-    assert "no --set, no --seed" in cli(*changed, status=2).stderr
+    assert "--set and --seed cannot change it" in cli(*changed, status=2).stderr
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """A budget of time: trial steps leave no trace, steps and their settings follow from the pace."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from fieldloom import recipe
 from fieldloom.assembly import assemble, objective_of
@@ -15,23 +13,14 @@ from fieldloom.errors import InputError
 from fieldloom.preparation import prepare
 from fieldloom.settings import Stage
 from fieldloom.training import feed_data, train
+from pictures import picture, stopped
 
 CPU = torch.device("cpu")
-FEW = "source.split=[48, 16]"
-
-
-def picture(folder):
-    """A picture fitted by a hash grid, whose rows have an optimizer of their own."""
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 24, 3), np.uint8)).save(
-        folder / "picture.png"
-    )
-    small = ["field.width=8", "field.grid.levels=2", "train.field.points=200"]
-    source = ["source.name=image", f"source.path={folder / 'picture.png'}", "modality.size=24"]
-    return recipe.load("loe:small-table1-hash", [*small, *source, "train.field.ema=0.9"])
+FEW = ["source.split=[8, 4]", "train.field.batch=4", "train.field.micro=4"]
 
 
 @pytest.mark.parametrize(
-    "own", [lambda _: recipe.load("mnif:tiny"), lambda _: recipe.load("gasp:tiny"), picture]
+    "own", [lambda _: recipe.load("mnif:tiny", FEW), lambda _: recipe.load("gasp:tiny"), picture]
 )
 def test_trial_steps_leave_no_trace(tmp_path, own):
     resolved, source = prepare(own(tmp_path), CPU)
@@ -44,7 +33,7 @@ def test_trial_steps_leave_no_trace(tmp_path, own):
     training.advance(batch, stage.micro, 0, CPU)  # moments, too, are as they were
     before = {name: x.clone() for name, x in training.state()[0].items()}
     generator = torch.get_rng_state()
-    measured = paces.measure_pace(training, feed, len(source.train), **given, seconds=1.0)
+    measured = paces.measure_pace(training, feed, len(source.train), **given, seconds=0.3)
     assert 0 < measured.step <= measured.took
     assert training.step == 1
     assert torch.equal(torch.get_rng_state(), generator)
@@ -79,6 +68,7 @@ def test_settings_follow_from_the_steps():
 def slow_pace(monkeypatch):
     """A machine that takes 0.1 s for each step of these tests."""
     real = paces.measure_pace
+    monkeypatch.setattr(paces, "SHORTEST", 0.01)
 
     def measured(*given, **named):
         real(*given, **named)
@@ -91,28 +81,53 @@ def test_a_budget_is_a_number_of_steps_that_the_recipe_of_the_run_states(
     tmp_path, slow_pace, capsys
 ):
     """Its weights are those of a run that was given these steps at once."""
-    system = train(recipe.load("mnif:tiny", [FEW]), str(tmp_path / "a"), minutes=0.05)
+    system = train(recipe.load("mnif:tiny", FEW), str(tmp_path / "a"), minutes=0.05)
     said = capsys.readouterr().err
     assert "field: 100 ms a step on this machine: 15 steps in 0.025 minutes" in said
     assert "prior: 100 ms a step on this machine: 15 steps in 0.025 minutes" in said
     stages = Run(tmp_path / "a").read_recipe()["train"]
     assert [stages[name]["steps"] for name in ("field", "prior")] == [15, 15]
     assert not any("minutes" in stage for stage in stages.values())
-    again = [FEW, "train.field.steps=15", "train.prior.steps=15"]
+    again = [*FEW, "train.field.steps=15", "train.prior.steps=15"]
     same = train(recipe.load("mnif:tiny", again), str(tmp_path / "b"))
     theirs = same.state_dict()
     assert all(torch.equal(x, theirs[name]) for name, x in system.state_dict().items())
 
 
+def test_what_is_resumed_needs_no_minutes(tmp_path, slow_pace):
+    """Stopped within the first stage and within the second, whose share is still to be measured."""
+    own = recipe.load("mnif:tiny", FEW)
+    whole = train(own, str(tmp_path / "a"), minutes=0.05).state_dict()
+    said = stopped(own, tmp_path / "b", 4, minutes=0.05)
+    assert said.startswith("stopped after step 4 of 15; --resume goes on from here.")
+    assert Run(tmp_path / "b").read_recipe()["train"]["prior"]["minutes"] == 0.025
+    assert stopped(None, tmp_path / "b", 11 + 2).startswith("stopped after step 2 of 15;")
+    ours = train(None, str(tmp_path / "b"), resume=True).state_dict()
+    assert all(torch.equal(x, ours[name]) for name, x in whole.items())
+
+
+def test_further_minutes(tmp_path, slow_pace, capsys):
+    """A stage that was begun goes on for its share, along the schedule of its new steps."""
+    run = tmp_path / "run"
+    stopped(picture(tmp_path, "train.field.schedule=constant"), run, 7)
+    train(None, str(run), resume=True, minutes=0.05)
+    said = "field: 100 ms a step on this machine: 30 further steps in 0.05 minutes, 37 in all"
+    assert said in capsys.readouterr().err
+    ours = Run(run).read_weights()[0]
+    more = ["train.field.schedule=constant", "train.field.steps=37"]
+    theirs = train(picture(tmp_path, *more), str(tmp_path / "straight")).state_dict()
+    assert all(torch.equal(x, ours[name]) for name, x in theirs.items())
+
+
 @pytest.mark.parametrize("minutes", [0, -1.0, float("nan"), float("inf")])
 def test_budgets_that_are_none(tmp_path, minutes):
     with pytest.raises(InputError, match="minutes = .*a number above 0"):
-        train(recipe.load("mnif:tiny", [FEW]), str(tmp_path / "a"), minutes=minutes)
+        train(recipe.load("mnif:tiny", FEW), str(tmp_path / "a"), minutes=minutes)
     assert not (tmp_path / "a").exists()
 
 
 def test_stages_of_one_step_and_finished_ones_take_no_budget(tmp_path, tiny_run):
-    with pytest.raises(InputError, match="stage field takes steps|takes steps that could"):
-        train(recipe.load("weights:tiny", [FEW]), str(tmp_path / "a"), "field", minutes=1)
-    with pytest.raises(InputError, match="every stage is finished"):
+    with pytest.raises(InputError, match="no stage is left to train that takes more"):
+        train(recipe.load("weights:tiny", FEW), str(tmp_path / "a"), "field", minutes=1)
+    with pytest.raises(InputError, match="no stage is left to train"):
         train(None, str(tiny_run), resume=True, minutes=1)

@@ -11,7 +11,7 @@ import typer
 from fieldloom.cli.console import say
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
 from fieldloom.cli.runs import parse_overrides
-from fieldloom.cli.training import MinutesOption
+from fieldloom.cli.training import MinutesOption, changes_of
 from fieldloom.errors import InputError
 
 
@@ -32,15 +32,17 @@ def fit(
     ] = None,
     minutes: MinutesOption = None,
     set_: SetOption = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The run's seed.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="The run's seed. Default: 0.")
+    ] = None,
     device: DeviceOption = Device.auto,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run.")] = False,
 ) -> None:
     """Fit one image, video, sound, mesh or scene: the recipe follows from the file.
 
-    Without --minutes it takes 1, of videos 2, of scenes 10; --set train.field.steps=N gives steps
-    instead. --set field=NAME takes another field (siren, experts, fourier-mlp ...), with the settings that
-    suit it. At the end the run holds the fitted files, and their PSNR is printed.
+    Without --minutes it trains for 1, of videos 2, of scenes 10; --set train.field.steps=N gives
+    steps instead. --set field=NAME takes another field (siren, experts, fourier-mlp ...), with the
+    settings that suit it. At the end the run holds the fitted files, and their PSNR is printed.
     """
     from fieldloom.drawing import draw_fit
     from fieldloom.fitting import budget, choose, next_command
@@ -53,13 +55,12 @@ def fit(
     folder = Path("runs") / name_run(file) if run is None else Path(run)
     choice = choose(file, kind)
     say(f"{file}: {choice.words}, {choice.recipe}" + ("" if kind else " (--as KIND for another)"))
-    if resume and (set_ or seed):
-        raise InputError("--resume goes on with the run's own recipe: no --set, no --seed.")
-    recipe = path = None
+    recipe = steps = None
     if resume:
-        path = choice.sections["source"]["path"]
+        steps = changes_of(folder, set_ or [], seed, None).steps
     else:
-        recipe = load(choice.recipe, set_ or [], parse_overrides, choice.sections | {"seed": seed})
+        change = choice.sections | {"seed": seed or 0}
+        recipe = load(choice.recipe, set_ or [], parse_overrides, change)
         minutes = budget(choice.kind, minutes, *map(parse_override, set_ or []))
     system = train(
         recipe,
@@ -68,8 +69,9 @@ def fit(
         device.value,
         resume,
         permit=permit(),
-        path=path,
+        path=choice.sections["source"]["path"] if resume else None,
         minutes=minutes,
+        steps=steps,
     )
     say(f"trained: {folder}")
     for line in draw_fit(system, source_of(system, quiet=True), folder):

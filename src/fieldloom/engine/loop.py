@@ -352,13 +352,13 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
 
 
 @torch.no_grad()
-def load_checkpoint(objective: Objective, state: State) -> None:
+def load_checkpoint(objective: Objective, tensors: Mapping[str, Tensor]) -> None:
     """Load the weights of a checkpoint into an objective: the averaged ones, where there are any.
 
     Raises InputError for those of another objective.
     """
-    load_weights(objective, _under("model/", state[0]), "the checkpoint")
-    averaged = _under("averaged/", state[0])
+    load_weights(objective, _under("model/", tensors), "the checkpoint")
+    averaged = _under("averaged/", tensors)
     for name, parameter in objective.named_parameters():
         if name in averaged:
             parameter.copy_(averaged[name])

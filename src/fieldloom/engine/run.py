@@ -159,15 +159,11 @@ class Run:
         Wherever this is interrupted, the run goes on by the recipe that is there: a checkpoint says
         itself how many steps it was trained for.
         """
-        path = self.folder / STATE
-        if path.is_file():
-            held = read_tensors(path)
-            state = numbers_of(Checkpoint, held, path)
-            if state.steps is None:  # of an older version
-                steps = parse_settings(before).stages[state.stage].steps
-                write_tensors(
-                    self.inside(STATE), held.tensors, held.numbers | {"steps": steps}, held.made_by
-                )
+        begun = self._read_state()
+        if begun is not None and begun[0].steps is None:  # of an older version
+            tensors, numbers, made_by = begun[1]
+            steps = parse_settings(before).stages[begun[0].stage].steps
+            write_tensors(self.inside(STATE), tensors, numbers | {"steps": steps}, made_by)
         self.write_recipe(recipe)
         environment = self.read_environment()
         if environment.get("made_by") == provenance(before):
@@ -179,6 +175,15 @@ class Run:
         numbers = {"finished": system.finished, "sizes": sizes_of(system).model_dump()}
         made_by = provenance(system.stored_recipe)
         write_tensors(self.inside(MODEL), system.state_dict(), numbers, made_by)
+
+    def _load_checkpoint(self, system: System, state: Checkpoint, held: Held) -> None:
+        """Load the weights of an unfinished stage into its system, and say so."""
+        self._check_state(state, held)
+        load_checkpoint(objective_of_stage(system, state.stage), held.tensors)
+        steps = system.settings.stages[state.stage].steps
+        system.unfinished = Unfinished(state.stage, state.step, steps)
+        words = system.unfinished.describe()
+        announce(f"'{self.folder}' is unfinished: these are its weights {words}.")
 
     def read_weights(self) -> tuple[dict[str, Tensor], list[str]]:
         """All weights of the run's system, and which stages are finished."""
@@ -202,21 +207,19 @@ class Run:
         where they are averaged; one line says so. Raises InputError where there are no weights.
         """
         recipe = self.read_recipe()
-        begun = self.unfinished() if checkpoint else None
-        system, finished = assemble(recipe, permit), list[str]()
+        begun = self._read_state() if checkpoint else None
+        tensors, finished = dict[str, Tensor](), list[str]()
         if begun is None or self.has_model:
             tensors, finished = self.read_weights()
+        system = assemble(recipe, permit)
+        if tensors:
             load_weights(system, tensors, f"'{self.folder / MODEL}'")
         system.finished = finished
         system.stored_recipe = self.stored_recipe | {
             "source": recipe.get("source", {})
         }  # where data lie now
-        if begun is not None and begun.stage not in finished:
-            state = self.read_state(begun.stage)
-            assert state is not None  # it is of this stage
-            load_checkpoint(objective_of_stage(system, begun.stage), state)
-            system.unfinished = begun
-            announce(f"'{self.folder}' is unfinished: these are its weights {begun.describe()}.")
+        if begun is not None and begun[0].stage not in finished:
+            self._load_checkpoint(system, *begun)
         return system.use(devices.kernels).to(devices.pick(device))
 
     def _check(
@@ -308,12 +311,26 @@ class Run:
         The stage is finished where training was killed before it removed the checkpoint. Raises
         InputError where it is damaged.
         """
+        begun = self._read_state()
+        if begun is None:
+            return None
+        stage = begun[0].stage
+        steps = parse_settings(self.read_recipe()).stages[stage].steps
+        return Unfinished(stage, begun[0].step, steps)
+
+    def _read_state(self) -> tuple[Checkpoint, Held] | None:
+        """The checkpoint, of whatever stage. Raises InputError where it is damaged."""
         path = self.folder / STATE
         if not path.is_file():
             return None
-        state = numbers_of(Checkpoint, read_tensors(path), path)
-        steps = parse_settings(self.read_recipe()).stages[state.stage].steps
-        return Unfinished(state.stage, state.step, steps)
+        held = read_tensors(path)
+        return numbers_of(Checkpoint, held, path), held
+
+    def _check_state(self, state: Checkpoint, held: Held) -> None:
+        """Raise InputError for a checkpoint of another recipe, other numbers of steps aside."""
+        changes = {} if state.steps is None else {state.stage: {"steps": state.steps}}
+        names = [*FIELD, "prior", f"train.{state.stage}"]
+        self._check(held, names, self.folder / STATE, changes)
 
     def write_state(self, stage: str, state: State, recipe: Recipe | None = None) -> None:
         """Write the checkpoint of a stage. recipe: what it is trained by; None: the run's own."""
@@ -326,15 +343,11 @@ class Run:
 
         Raises InputError for a checkpoint of another recipe.
         """
-        path = self.folder / STATE
-        if not path.is_file():
+        begun = self._read_state()
+        if begun is None or begun[0].stage != stage:
             return None
-        held = read_tensors(path)
-        numbers = numbers_of(Checkpoint, held, path)
-        if numbers.stage != stage:
-            return None
-        self._check(held, [*FIELD, "prior", f"train.{stage}"], path, steps_of(numbers))
-        return held.tensors, held.numbers
+        self._check_state(*begun)
+        return begun[1].tensors, begun[1].numbers
 
     def drop_state(self) -> None:
         (self.folder / STATE).unlink(missing_ok=True)
@@ -429,11 +442,6 @@ class Run:
             with suppress(InputError):  # a damaged one raises where it is read
                 if numbers_of(Checkpoint, read_tensors(path), path).stage in finished:
                     self.drop_state()
-
-
-def steps_of(state: Checkpoint) -> dict[str, dict[str, int]]:
-    """The steps that a checkpoint was trained for, as a change of a recipe's stages."""
-    return {} if state.steps is None else {state.stage: {"steps": state.steps}}
 
 
 def sizes_of(system: System) -> Sizes:
