@@ -40,6 +40,7 @@ from fieldloom.assembly import open_source, parse_overrides
 from fieldloom.engine import device as devices
 from fieldloom.engine.loop import Training
 from fieldloom.evaluation import EVALUATORS
+from fieldloom.fitting import choose
 from fieldloom.metrics.cost import count_parameters
 from fieldloom.metrics.paired import FIDELITY, psnr
 from fieldloom.modalities.sources import Source
@@ -133,13 +134,10 @@ def file_of(signal: str, data: Path, runs: Path) -> Path:
 
 
 def recipe_of(cell: Cell, path: Path) -> recipes.Recipe:
-    """The recipe of a cell, still with its own number of steps."""
-    own = [f"source.path={path}"]
-    if cell.field != "grid":
-        own.append(f"field={cell.field}")
-    if cell.signal == "scene":
-        own += ["source.name=multiview", "source.split=[1.0, 0.0]"]
-    return recipes.load(f"fit:{cell.signal}", own, parse_overrides)
+    """What ``fieldloom fit PATH`` takes, still with its own number of steps."""
+    choice = choose(path, cell.signal)
+    own = [] if cell.field == "grid" else [f"field={cell.field}"]
+    return recipes.load(choice.recipe, own, parse_overrides, choice.sections)
 
 
 def by_recipe(cell: Cell, path: Path, folder: Path) -> dict[str, Any]:
@@ -211,9 +209,10 @@ def figures_of(signal: str, system: System, source: Source) -> dict[str, float]:
         held = select_views(data, slice(seen, seen + VIEWS)).as_float()
         made = system.predict_at(system.family.conditioner.origin(1).detach(), held).tensor[0]
         return {"novel.psnr": psnr(made, held.tensor[0]).mean().item()}
-    names = ("iou", "chamfer") if signal == "mesh" else (system.modality.fidelity,)
+    names = ("mesh",) if signal == "mesh" else (system.modality.fidelity,)
     evaluator = EVALUATORS[system.modality.kind](system, source, Evaluation(metrics=names))
-    return {x.name: x.value for x in evaluator.reconstruct("1 datum").metrics}
+    found = {x.name: x.value for x in evaluator.reconstruct("1 datum").metrics}
+    return {name: 100 * x if name == "mesh.chamfer" else x for name, x in found.items()}
 
 
 def by_hand(cell: Cell, path: Path, folder: Path) -> dict[str, Any]:
@@ -265,8 +264,8 @@ FIGURES = {
     "psnr": ("dB", "{:.1f}"),
     "snr": ("dB SNR", "{:.1f}"),
     "novel.psnr": ("dB, held-out views", "{:.1f}"),
-    "iou": ("IoU", "{:.4f}"),
-    "chamfer": ("Chamfer", "{:.2e}"),
+    "mesh.iou": ("IoU", "{:.4f}"),
+    "mesh.chamfer": ("Chamfer, % of the longest side", "{:.3f}"),
 }
 """Figure -> what it is, and how it is printed."""
 
@@ -288,7 +287,7 @@ def table(cells: list[dict[str, Any]]) -> str:
             value = lambda f, s, n=name, g=signal: found.get(Cell(g, f, s), {"figures": {}})[
                 "figures"
             ].get(n, math.nan)
-            lowest = name == "chamfer"
+            lowest = name == "mesh.chamfer"
             best = {}
             for seconds in budgets:
                 there = [value(f, seconds) for f in FIELDS]

@@ -18,6 +18,7 @@ from fieldloom.metrics.paired import FIDELITY, psnr, ws_psnr
 from fieldloom.modalities import Modality, Views
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.views import select_views
+from fieldloom.progress import during
 from fieldloom.system import System
 from fieldloom.types import Data
 
@@ -81,7 +82,8 @@ def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
     fraction = min(1.0, math.sqrt(CHEAP / rays))
     height, width = (max(1, int(n * fraction)) for n in modality.shape())
     code = system.family.conditioner.origin(1).detach()
-    raw = system.predict(code, (height, width), data.cameras).tensor[0]
+    with during(f"drawing {len(indices)} views"):
+        raw = system.predict(code, (height, width), data.cameras).tensor[0]
     true = data.tensor[0]
     small = interpolate(true, (height, width), mode="area")
     path = folder / "fitted.png"

@@ -12,6 +12,7 @@ from fieldloom import export
 from fieldloom.drawing.drawer import Drawer, Drawn, Options, refuse_parts, refuse_views
 from fieldloom.errors import InputError
 from fieldloom.modalities import Views, Voxels
+from fieldloom.progress import during
 from fieldloom.system import System
 from fieldloom.types import Code, Data
 
@@ -33,12 +34,15 @@ class Turntable(Drawer):
 
     def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
         values = self.system.values_of(code)
-        datum = self.system.modality.sample(values, self.options.resolution)
-        if self.system.modality.mesh(datum) is None:
+        with during("finding the surface"):
+            datum = self.system.modality.sample(values, self.options.resolution)
+            surface = self.system.modality.mesh(datum)
+        if surface is None:
             warnings.warn(
                 "this code decodes to a shape without a surface: a cross is drawn.", stacklevel=2
             )
-        images = cast(Voxels, self.system.modality).turn(datum, self.options.frames)
+        with during(f"drawing {self.options.frames} views"):
+            images = cast(Voxels, self.system.modality).turn(datum, self.options.frames)
         return Drawn(export.frames([export.pixels(x) for x in images], path), len(images))
 
 
