@@ -44,9 +44,7 @@ BOXES = [((0.55, 0.2, 0.0), (1.05, 0.8, 0.9)), ((-0.7, -1.0, 0.0), (-0.2, -0.45,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--folder", type=Path, required=True, help="where the scene lies, or is written"
-    )
+    parser.add_argument("--folder", type=Path, required=True, help="where the scene lies, or is written")
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--minutes", type=float, help="of training, of all cores")
     parser.add_argument("--steps", type=int, help="of training, instead")
@@ -193,9 +191,7 @@ def ground(place: Tensor) -> Tensor:
     x, y = place[:, 0], place[:, 1]
     tile = ((x / 0.5).floor() + (y / 0.5).floor()) % 2
     tiles = mix((0.85, 0.8, 0.7), (0.45, 0.3, 0.25), tile)
-    meadow = mix(
-        (0.25, 0.5, 0.15), (0.55, 0.6, 0.25), 0.5 + 0.5 * (2.1 * x).sin() * (1.7 * y).cos()
-    )
+    meadow = mix((0.25, 0.5, 0.15), (0.55, 0.6, 0.25), 0.5 + 0.5 * (2.1 * x).sin() * (1.7 * y).cos())
     return tiles + (meadow - tiles) * (place[:, :2].norm(dim=1) > 2.0).double().unsqueeze(1)
 
 

@@ -55,8 +55,7 @@ def compare_surfaces(made: Mesh, true: Mesh) -> tuple[float, float]:
     from scipy.spatial import KDTree  # imported here, since it takes a quarter of a second
 
     (a, of_a), (b, of_b) = (
-        sample_surface(mesh, DENSE, Generator().manual_seed(i))
-        for i, mesh in enumerate((made, true))
+        sample_surface(mesh, DENSE, Generator().manual_seed(i)) for i, mesh in enumerate((made, true))
     )
     far = (distance(true, a[:POINTS]).mean() + distance(made, b[:POINTS]).mean()) / 2
 
