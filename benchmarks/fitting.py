@@ -67,7 +67,7 @@ TRIAL, LEAST = 0.03, 0.5
 """Trial steps: the part of a budget, and the seconds at least, that they take."""
 VIEWS = 3
 """Held-out views that a scene is measured on."""
-PART = (0.455, 0.545)
+PART, PART_OF = (0.475, 0.525), "A part of Pluto"
 """The part of either axis of the picture that is shown."""
 
 
@@ -255,8 +255,9 @@ def page(asked: argparse.Namespace) -> None:
     text = PAGE.read_text(encoding="utf-8")
     marks = re.compile(r"(<!-- numbers -->\n).*?(<!-- end of numbers -->)", re.DOTALL)
     assert marks.search(text), "the page has no place for numbers"
-    atomic.write_text(marks.sub(lambda m: m[1] + table(cells) + m[2], text), PAGE)
-    draw_parts(asked.runs, cells)
+    numbers = [table(cells), measured_on(cells), *draw_parts(asked.runs, cells)]
+    told = "\n".join(f"{one}\n" if one[-1] != "\n" else one for one in numbers)
+    atomic.write_text(marks.sub(lambda m: m[1] + told + m[2], text), PAGE)
 
 
 NAMES = {"grid": "hash grid", "experts": "LoE", "siren": "SIREN", "by-hand": "by hand"}
@@ -277,8 +278,8 @@ def table(cells: list[dict[str, Any]]) -> str:
     """
     found = {Cell(**x["cell"]): x for x in cells}
     budgets = sorted({x.seconds for x in found})
-    lines = ["| signal | field | " + " | ".join(f"{x} s" for x in budgets) + " |"]
-    lines.append("|---" * (2 + len(budgets)) + "|")
+    lines = ["| signal | field | numbers | " + " | ".join(f"{x} s" for x in budgets) + " |"]
+    lines.append("|---" * (3 + len(budgets)) + "|")
     for signal in [x for x in SIGNALS if any(c.signal == x for c in found)]:
         names = [n for n in FIGURES if any(n in x["figures"] for c, x in found.items()
                                            if c.signal == signal)]  # fmt: skip
@@ -301,8 +302,12 @@ def table(cells: list[dict[str, Any]]) -> str:
                     "-" if math.isnan(x) else f"**{form.format(x)}**" if x == best[s]
                     else form.format(x) for x, s in zip(row, budgets, strict=True)
                 ]  # fmt: skip
-                lines.append(f"| {signal}, {unit} | {NAMES[field]} | {' | '.join(shown)} |")
-    return "\n".join(lines) + f"\n\n{measured_on(cells)}\n"
+                counts = {found[Cell(signal, field, s)].get("parameters") for s in budgets
+                          if Cell(signal, field, s) in found}  # fmt: skip
+                size = "".join(f"{x:,}" for x in counts if x)
+                cells_of_row = [f"{signal}, {unit}", NAMES[field], size, *shown]
+                lines.append(f"| {' | '.join(cells_of_row)} |")
+    return "\n".join(lines) + "\n"
 
 
 def measured_on(cells: list[dict[str, Any]]) -> str:
@@ -317,8 +322,11 @@ def measured_on(cells: list[dict[str, Any]]) -> str:
     )
 
 
-def draw_parts(runs: Path, cells: list[dict[str, Any]]) -> None:
-    """The picture: a row for each budget, the original and then each field."""
+def draw_parts(runs: Path, cells: list[dict[str, Any]]) -> list[str]:
+    """Draw the picture, a row for each budget: the original, and then each field.
+
+    Returns the line of the page that shows it, if all cells of a row are there.
+    """
     from PIL import Image
 
     budgets = sorted({x["cell"]["seconds"] for x in cells if x["cell"]["signal"] == "image"})
@@ -329,9 +337,12 @@ def draw_parts(runs: Path, cells: list[dict[str, Any]]) -> None:
         paths += [runs / f"image-{field}-{seconds}" / "part.png" for field in FIELDS]
         if all(path.is_file() for path in paths):
             rows += [read(path) for path in paths]
-    if rows:
-        sheet = export.sheet(torch.stack(rows), 1 + len(FIELDS))
-        export.png(sheet, PICTURE)
+    if not rows:
+        return []
+    export.png(export.sheet(torch.stack(rows), 1 + len(FIELDS)), PICTURE)
+    shown = ", ".join(str(x) for x in budgets[: len(rows) // (1 + len(FIELDS))])
+    names = ", ".join(NAMES[field] for field in FIELDS)
+    return [f"![{PART_OF} after {shown} s: the original, {names}](images/{PICTURE.name})"]
 
 
 def main() -> None:
