@@ -67,8 +67,8 @@ TRIAL, LEAST = 0.03, 0.5
 """Trial steps: the part of a budget, and the seconds at least, that they take."""
 VIEWS = 3
 """Held-out views that a scene is measured on."""
-PART, PART_OF = (0.475, 0.525), "A part of Pluto"
-"""The part of either axis of the picture that is shown."""
+PART, PART_OF = ((0.605, 0.655), (0.242, 0.292)), "A crater of Pluto"
+"""The rows and the columns of the picture that are shown, as fractions."""
 
 
 class Cell(NamedTuple):
@@ -226,7 +226,10 @@ def by_hand(cell: Cell, path: Path, folder: Path) -> dict[str, Any]:
     made = torch.cat([values(part) for part in torch.arange(data[0].numel()).split(1 << 18)])
     whole = made.mT.view_as(data)
     if cell.signal == "image":
-        rows, columns = (slice(*(round(n * x) for x in PART)) for n in data.shape[1:])
+        rows, columns = (
+            slice(*(round(n * x) for x in part))
+            for n, part in zip(data.shape[1:], PART, strict=True)
+        )
         save_part(whole[:, rows, columns], folder)
         save_part(data[:, rows, columns], folder, "original")
     name = system.modality.fidelity
@@ -236,9 +239,10 @@ def by_hand(cell: Cell, path: Path, folder: Path) -> dict[str, Any]:
 
 def system_part(system: System) -> Tensor:
     """The part of the picture that is shown, of a fit: (channel, rows, columns)."""
-    shape = tuple(round(n * PART[1]) - round(n * PART[0]) for n in system.modality.shape())
+    sides = zip(system.modality.shape(), PART, strict=True)
+    shape = tuple(round(n * last) - round(n * first) for n, (first, last) in sides)
     code = system.family.conditioner.origin(1).detach()
-    return torch.cat([strip for _, strip in system.strips(code, shape, (PART, PART))], 1)
+    return torch.cat([strip for _, strip in system.strips(code, shape, PART)], 1)
 
 
 def save_part(part: Tensor, folder: Path, name: str = "part") -> None:
