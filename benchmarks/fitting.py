@@ -26,7 +26,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from unittest import mock
 
 import numpy as np
@@ -43,6 +43,7 @@ from fieldloom.evaluation import EVALUATORS
 from fieldloom.fitting import choose
 from fieldloom.metrics.cost import count_parameters
 from fieldloom.metrics.paired import FIDELITY, psnr
+from fieldloom.modalities import Views
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.views import select_views
 from fieldloom.settings import Evaluation
@@ -205,7 +206,7 @@ def figures_of(signal: str, system: System, source: Source) -> dict[str, float]:
     """The figures of a fit: of all points, or of a scene's first held-out views."""
     if signal == "scene":
         data = source.take(source.train[:1])
-        seen = system.modality.count_seen(data)
+        seen = cast(Views, system.modality).count_seen(data)
         held = select_views(data, slice(seen, seen + VIEWS)).as_float()
         made = system.predict_at(system.family.conditioner.origin(1).detach(), held).tensor[0]
         return {"novel.psnr": psnr(made, held.tensor[0]).mean().item()}
