@@ -13,7 +13,7 @@ from fieldloom.training import train
 
 SMALL = [
     "modality.size=24", "field.width=8", "field.grid.levels=2",
-    "train.field.points=100", "train.field.steps=20", "train.field.ema=0.9",
+    "train.field.points=50", "train.field.steps=12", "train.field.ema=0.9",
     "train.field.log_every=3", "train.field.save_every=5",
 ]  # fmt: skip
 

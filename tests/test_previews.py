@@ -15,7 +15,7 @@ from fieldloom.training import train
 from media import wave
 from pictures import picture
 
-SMALL = ["field.width=8", "train.field.steps=4", "train.field.points=64", "train.field.log_every=1"]
+SMALL = ["field.width=8", "train.field.steps=3", "train.field.points=64", "train.field.log_every=1"]
 
 
 def sound(folder):
@@ -46,21 +46,21 @@ def scene(folder):
 def shapes(folder):
     np.save(folder / "a.npy", np.random.default_rng(0).random((4, 8, 8, 8)) > 0.5)
     own = ["source={name='voxels', split=[1.0, 0.0]}", "modality={name='voxel', size=8}",
-           "loss=mse", "train.field.batch=2", "train.field.steps=4"]  # fmt: skip
+           "loss=mse", "train.field.batch=2", "train.field.steps=3"]  # fmt: skip
     return recipe.load("mnif:tiny", [*own, f"source.path={folder / 'a.npy'}"])
 
 
-DIGITS = ["source.split=[8, 4]", "train.field.batch=4", "train.field.steps=4"]
+DIGITS = ["source.split=[8, 4]", "train.field.batch=4", "train.field.steps=3"]
 TABLE = "encoder={name='autodecode', std=0.01, unseen={name='fit', steps=5}}"
 CASES = {
-    "a picture": lambda folder: picture(folder, "train.field.steps=4"),
+    "a picture": lambda folder: picture(folder, "train.field.steps=3"),
     "sound": sound,
     "video": film,
     "a scene": scene,
     "digits by descent": lambda _: recipe.load("mnif:tiny", DIGITS),
     "digits by a table": lambda _: recipe.load("mnif:tiny", [*DIGITS, TABLE]),
     "digits by a transformer": lambda _: recipe.load("ipc:tiny", DIGITS),
-    "a gan": lambda _: recipe.load("gasp:tiny", ["train.field.steps=4"]),
+    "a gan": lambda _: recipe.load("gasp:tiny", ["train.field.steps=3"]),
     "shapes": shapes,
 }
 
@@ -76,7 +76,12 @@ def drawn(monkeypatch):
     return pictures
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = ("digits by a table", "digits by a transformer")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(x, marks=[pytest.mark.slow] if x in SLOW else []) for x in CASES]
+)
 def test_a_run_with_previews_equals_one_without(tmp_path, case, monkeypatch, request):
     own, log = CASES[case](tmp_path), lambda name: [
         {k: x for k, x in line.items() if k != "seconds_a_step"}
@@ -85,7 +90,7 @@ def test_a_run_with_previews_equals_one_without(tmp_path, case, monkeypatch, req
     without = train(own, str(tmp_path / "without"), "field").state_dict()
     pictures = request.getfixturevalue("drawn")
     state = train(own, str(tmp_path / "with"), "field").state_dict()
-    assert len(pictures) == 3  # not after the last step
+    assert len(pictures) == 2  # not after the last step
     assert all(x.dtype == np.uint8 and x.shape[2] == 3 for x in pictures)
     assert case == "shapes" or not (pictures[0] == pictures[-1]).all()  # no surface yet
     assert all(torch.equal(x, state[name]) for name, x in without.items())
@@ -98,8 +103,8 @@ def test_a_preview_is_a_file_that_is_said_once(tmp_path, drawn, capsys, monkeypa
     real = Previews.look
     look = lambda self: (real(self), sizes.append(Image.open(self.path).size))
     monkeypatch.setattr(Previews, "look", look)
-    train(picture(tmp_path, "train.field.steps=4"), str(tmp_path / "run"))
-    assert sizes == [(24, 24)] * 3
+    train(picture(tmp_path, "train.field.steps=3"), str(tmp_path / "run"))
+    assert sizes == [(24, 24)] * 2
     said = capsys.readouterr().err
     assert said.count("preview after step 1: ") == said.count("preview after step") == 1
 

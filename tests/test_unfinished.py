@@ -18,7 +18,7 @@ from fieldloom.unfinished import Unfinished
 from pictures import picture, stopped
 
 FEW = ["source.split=[8, 4]", "train.field.batch=4", "train.field.steps=12", "train.prior.steps=12"]
-SAID = "is unfinished: these are its weights after step 7 of 20 of the stage 'field'."
+SAID = "is unfinished: these are its weights after step 7 of 12 of the stage 'field'."
 
 
 def codes_of(run):
@@ -28,10 +28,10 @@ def codes_of(run):
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
-    """A fit of a picture that was stopped after step 7 of 20."""
+    """A fit of a picture that was stopped after step 7 of 12."""
     folder = tmp_path_factory.mktemp("begun")
     said = stopped(picture(folder), folder / "run", 7)
-    assert said.startswith("stopped after step 7 of 20; --resume goes on from here. ")
+    assert said.startswith("stopped after step 7 of 12; --resume goes on from here. ")
     for command in ("render", "evaluate", "train --finish --run"):
         assert f"'fieldloom {command} {folder / 'run'}'" in said
     return folder / "run"
@@ -40,7 +40,7 @@ def begun(tmp_path_factory):
 def test_a_checkpoint_is_loaded_with_its_averaged_weights(begun, capsys):
     system = fieldloom.load(begun)
     assert f"'{begun}' {SAID}" in capsys.readouterr().err
-    assert system.unfinished == Unfinished("field", 7, 20)
+    assert system.unfinished == Unfinished("field", 7, 12)
     assert system.finished == []
     held = read_tensors(begun / "state.safetensors").tensors
     state = system.state_dict()
@@ -57,13 +57,13 @@ def test_verbs_say_what_they_work_on(cli, begun, tmp_path):
     report = tmp_path / "report"
     assert SAID in cli("evaluate", begun, "--out", report).stderr
     told = json.loads((report / "report.json").read_text())
-    assert told["unfinished"] == {"stage": "field", "step": 7, "steps": 20}
+    assert told["unfinished"] == {"stage": "field", "step": 7, "steps": 12}
     page = (report / "report.html").read_text()
-    assert "This run is unfinished: its weights after step 7 of 20" in page
+    assert "This run is unfinished: its weights after step 7 of 12" in page
     said = cli("info", begun).stdout
-    assert "checkpoint after step 7 of 20 of the stage 'field'" in said
+    assert "checkpoint after step 7 of 12 of the stage 'field'" in said
     assert "'step': 6" in said
-    assert glance(str(begun)).unfinished == Unfinished("field", 7, 20)
+    assert glance(str(begun)).unfinished == Unfinished("field", 7, 12)
 
 
 def test_a_run_without_a_checkpoint_says_so(cli, tmp_path, monkeypatch):

@@ -201,8 +201,8 @@ def evaluate(
 
 
 def _read(system: System, source: Any, stack: ExitStack) -> Source:
-    """The data at a path, or of a signal in memory, whose file is there as long as the stack."""
-    if source is None or isinstance(source, str | Path):
+    """The data at a path, or of a fit's signal in memory, whose file lasts as long as the stack."""
+    if source is None or isinstance(source, str | Path) or system.family.has_code:
         return source_of(system, source)
     folder = Path(stack.enter_context(TemporaryDirectory()))
     spec = keep(source, folder, kind_of(system.modality)).sections["source"]

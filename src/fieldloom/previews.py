@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from fieldloom import atomic, export
+from fieldloom import export
+from fieldloom.atomic import write_bytes
 from fieldloom.engine.loop import Training
 from fieldloom.errors import shorten
 from fieldloom.modalities.modality import spread
@@ -78,7 +79,7 @@ class Previews:
             if picture is None:
                 return
             first = not self.path.exists()
-            atomic.write_bytes(export.png_bytes(picture), self.path)
+            write_bytes(export.png_bytes(picture), self.path)
         except Exception as error:  # whatever is wrong with a picture, the training is not
             self.due = None
             reason = shorten(f"{type(error).__name__}: {error}")

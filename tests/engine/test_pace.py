@@ -80,41 +80,37 @@ def slow_pace(monkeypatch):
 def test_a_budget_is_a_number_of_steps_that_the_recipe_of_the_run_states(
     tmp_path, slow_pace, capsys
 ):
-    """Its weights are those of a run that was given these steps at once."""
-    system = train(recipe.load("mnif:tiny", FEW), str(tmp_path / "a"), minutes=0.05)
+    """Stopped within the first stage, and within the second, whose share was still to be measured,
+    it ends with the weights of a run that was given these steps at once.
+    """
+    run, own = tmp_path / "run", recipe.load("mnif:tiny", FEW)
+    said = stopped(own, run, 4, minutes=0.031)
+    assert said.startswith("stopped after step 4 of 9; --resume goes on from here.")
+    stages = Run(run).read_recipe()["train"]
+    assert "minutes" not in stages["field"]
+    assert stages["prior"]["minutes"] == 0.0155
+    assert stopped(None, run, 5 + 2).startswith("stopped after step 2 of 9;")
+    system = train(None, str(run), resume=True)
     said = capsys.readouterr().err
-    assert "field: 100 ms a step on this machine: 15 steps in 0.025 minutes" in said
-    assert "prior: 100 ms a step on this machine: 15 steps in 0.025 minutes" in said
-    stages = Run(tmp_path / "a").read_recipe()["train"]
-    assert [stages[name]["steps"] for name in ("field", "prior")] == [15, 15]
+    for name in ("field", "prior"):
+        assert said.count(f"{name}: 100 ms a step on this machine: 9 steps in 0.0155 minutes") == 1
+    stages = Run(run).read_recipe()["train"]
+    assert [stages[name]["steps"] for name in ("field", "prior")] == [9, 9]
     assert not any("minutes" in stage for stage in stages.values())
-    again = [*FEW, "train.field.steps=15", "train.prior.steps=15"]
-    same = train(recipe.load("mnif:tiny", again), str(tmp_path / "b"))
-    theirs = same.state_dict()
+    again = [*FEW, "train.field.steps=9", "train.prior.steps=9"]
+    theirs = train(recipe.load("mnif:tiny", again), str(tmp_path / "b")).state_dict()
     assert all(torch.equal(x, theirs[name]) for name, x in system.state_dict().items())
-
-
-def test_what_is_resumed_needs_no_minutes(tmp_path, slow_pace):
-    """Stopped within the first stage and within the second, whose share is still to be measured."""
-    own = recipe.load("mnif:tiny", FEW)
-    whole = train(own, str(tmp_path / "a"), minutes=0.05).state_dict()
-    said = stopped(own, tmp_path / "b", 4, minutes=0.05)
-    assert said.startswith("stopped after step 4 of 15; --resume goes on from here.")
-    assert Run(tmp_path / "b").read_recipe()["train"]["prior"]["minutes"] == 0.025
-    assert stopped(None, tmp_path / "b", 11 + 2).startswith("stopped after step 2 of 15;")
-    ours = train(None, str(tmp_path / "b"), resume=True).state_dict()
-    assert all(torch.equal(x, ours[name]) for name, x in whole.items())
 
 
 def test_further_minutes(tmp_path, slow_pace, capsys):
     """A stage that was begun goes on for its share, along the schedule of its new steps."""
     run = tmp_path / "run"
     stopped(picture(tmp_path, "train.field.schedule=constant"), run, 7)
-    train(None, str(run), resume=True, minutes=0.05)
-    said = "field: 100 ms a step on this machine: 30 further steps in 0.05 minutes, 37 in all"
+    train(None, str(run), resume=True, minutes=0.021)
+    said = "field: 100 ms a step on this machine: 12 further steps in 0.021 minutes, 19 in all"
     assert said in capsys.readouterr().err
     ours = Run(run).read_weights()[0]
-    more = ["train.field.schedule=constant", "train.field.steps=37"]
+    more = ["train.field.schedule=constant", "train.field.steps=19"]
     theirs = train(picture(tmp_path, *more), str(tmp_path / "straight")).state_dict()
     assert all(torch.equal(x, ours[name]) for name, x in theirs.items())
 

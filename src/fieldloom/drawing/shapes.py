@@ -16,8 +16,8 @@ from fieldloom.modalities import Voxels
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
 
-SIDE, SPAN = 512, 1.6
-"""Pixels of a picture, and half its width in the cube's unit."""
+SIDE = 512
+"""Pixels of a picture's side."""
 
 
 def draw_shape_fit(system: System, source: Source, folder: Path) -> list[str]:
@@ -31,7 +31,8 @@ def draw_shape_fit(system: System, source: Source, folder: Path) -> list[str]:
     modality = cast(Voxels, system.modality)
     code = system.family.conditioner.origin(1).detach()
     true, made = source.originals[0](), system.mesh(code)
-    pictures = [preview(mesh, SIDE, up=modality.up, span=SPAN) for mesh in (true, made)]
+    span = 1.04 * float(np.linalg.norm(np.ptp(true.vertices, axis=0))) / 2
+    pictures = [preview(mesh, SIDE, up=modality.up, span=span) for mesh in (true, made)]
     files = [export.png(np.concatenate(pictures, 1), folder / "fitted.png")]
     frame = source.data.frame
     if made is not None:

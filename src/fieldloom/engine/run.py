@@ -15,7 +15,6 @@ folder.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -29,33 +28,29 @@ from torch import Tensor
 from fieldloom import atomic
 from fieldloom.assembly import assemble, objective_of_stage
 from fieldloom.engine import device as devices
+from fieldloom.engine.folder import Folder
 from fieldloom.engine.layout import (
     CODES,
     ENV,
-    LOG,
     MODEL,
     RECIPE,
     RESERVED,
     SHARDS,
     STATE,
 )
-from fieldloom.engine.log import append_line, read_lines
 from fieldloom.engine.loop import State, load_checkpoint, load_weights
 from fieldloom.engine.provenance import FIELD, check_made_by, fingerprint_weights, provenance
 from fieldloom.engine.schemas import (
     Checkpoint,
     ModelNumbers,
     Sizes,
-    parse_json,
-    read_text,
 )
 from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
 from fieldloom.errors import InputError
 from fieldloom.metrics.cost import count_field_weights, count_parameters
-from fieldloom.modalities.sources.files import locate, path_to_text
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import announce
-from fieldloom.recipe import FORMAT, Recipe, change_stage, dump, read_file, resolve
+from fieldloom.recipe import Recipe, change_stage
 from fieldloom.settings import parse_settings
 from fieldloom.system import System
 from fieldloom.unfinished import Unfinished
@@ -78,80 +73,14 @@ class TrainingCodes(NamedTuple):
     numbers: dict[str, Any]
 
 
-class Run:
+class Run(Folder):
     """A run's folder."""
 
-    def __init__(self, folder: str | Path) -> None:
-        if folder == "":
-            raise InputError("RUN '' names no folder.")
-        self.folder = Path(folder)
-
-    @property
-    def exists(self) -> bool:
-        return (self.folder / RECIPE).is_file()
-
-    @property
-    def has_model(self) -> bool:
-        return (self.folder / MODEL).is_file()
-
-    @property
-    def has_codes(self) -> bool:
-        return (self.folder / CODES).is_file()
-
     def require(self) -> Run:
-        if not self.exists:
-            raise InputError(f"'{self.folder}' is not a run: it holds no {RECIPE}.")
+        super().require()
         return self
 
-    def inside(self, name: str | Path) -> Path:
-        """A path in the folder to write to. Raises InputError where a link leads out of it."""
-        path = self.folder / name
-        for part in [path, *path.parents]:
-            if part == self.folder and ".." not in Path(name).parts:
-                return path
-            if part.is_symlink() and (part != path or part.is_dir()):
-                raise InputError(
-                    f"'{part}' is a link out of the run: nothing is written through it."
-                )
-        raise InputError(f"'{name}' does not lie in the run '{self.folder}'.")
-
-    # -- recipe
-
-    @property
-    def stored_recipe(self) -> Recipe:
-        """The recipe as the run's file has it. Its names and keys may be older than today's.
-
-        The other files carry fingerprints of it, so a rename must not change it.
-        """
-        return read_file(self.require().folder / RECIPE)
-
-    def read_recipe(self) -> Recipe:
-        """The run's recipe by today's names and keys.
-
-        Data that were moved together with the run are found by their path relative to it.
-        """
-        recipe = resolve(self.stored_recipe, warn=False)
-        beside = recipe.get("known", {}).get("beside")
-        source = recipe.get("source")
-        if isinstance(beside, str) and isinstance(source, dict):
-            with suppress(OSError, ValueError):  # no path of this system
-                moved = (self.folder / locate(beside)).resolve()
-                if moved.exists() and not locate(str(source.get("path"))).exists():
-                    source["path"] = path_to_text(moved)
-        return recipe
-
-    def write_recipe(self, recipe: Recipe) -> None:
-        """Write the recipe, with the path of its data relative to the run if they are near it."""
-        source, known = recipe.get("source"), dict(recipe.get("known", {}))
-        known.pop("beside", None)
-        path = source.get("path") if isinstance(source, dict) else None
-        if isinstance(path, str) and locate(path).is_absolute():
-            run, data = self.folder.resolve(), locate(path).resolve()
-            near = run.parent if len(run.parents) < 3 else run.parent.parent
-            if data.is_relative_to(near):
-                known["beside"] = path_to_text(os.path.relpath(data, run))
-        content = recipe | {"format": FORMAT} | ({"known": known} if known else {})
-        atomic.write_text(dump(content), self.inside(RECIPE))
+    # -- a changed recipe
 
     def replace_recipe(self, before: Recipe, recipe: Recipe) -> None:
         """Write a recipe that differs from the one before in the steps of unfinished stages alone.
@@ -352,27 +281,6 @@ class Run:
     def drop_state(self) -> None:
         (self.folder / STATE).unlink(missing_ok=True)
 
-    # -- log
-
-    def append_log(self, line: dict[str, Any]) -> None:
-        """Append a line to the log. Raises FieldloomError where it cannot be written."""
-        append_line(self.folder / LOG, line)
-
-    def read_log(self) -> list[dict[str, Any]]:
-        """The lines of the log. Lines that cannot be read are left out, with a warning."""
-        return read_lines(self.folder / LOG)
-
-    def rewind_log(self, stage: str, step: int) -> None:
-        """Remove lines of a stage after a step: training writes them again."""
-        kept = [x for x in self.read_log() if x["stage"] != stage or x["step"] <= step]
-        self.write_log(kept)
-
-    def write_log(self, lines: Sequence[dict[str, Any]]) -> None:
-        atomic.write_text("".join(json.dumps(x) + "\n" for x in lines), self.inside(LOG))
-
-    def write_json(self, name: str, content: Any) -> None:
-        atomic.write_text(json.dumps(content, indent=2) + "\n", self.inside(name))
-
     # -- the beginning, and what is left over
 
     def begin(self, recipe: Recipe, environment: dict[str, Any]) -> None:
@@ -419,12 +327,6 @@ class Run:
         path = self.folder / MODEL
         done = numbers_of(ModelNumbers, read_tensors(path), path).finished if self.has_model else []
         return stages <= {"field"} and set(done) <= {"field"}
-
-    def read_environment(self) -> dict[str, Any]:
-        """The content of ``env.json``; empty where there is none."""
-        path = self.folder / ENV
-        content = parse_json(read_text(path), path) if path.is_file() else None
-        return content if isinstance(content, dict) else {}
 
     def tidy(self, finished: Sequence[str]) -> None:
         """Remove what a killed process left: half-written files, checkpoints of finished stages.

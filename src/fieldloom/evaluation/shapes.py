@@ -67,8 +67,7 @@ class ShapeEvaluator(Evaluator):
         return metrics
 
     def mesh_metrics(self) -> list[Metric]:
-        """The surface of the one shape that the system fits, against its mesh; nothing of others.
-        """
+        """The surface of the one shape that a system fits, against its mesh; else nothing."""
         if self.system.family.has_code or len(self.source.originals) != 1:
             return []
         code = self.system.family.conditioner.origin(1).detach()

@@ -14,6 +14,8 @@ from torch import Tensor
 from fieldloom.geometry.boundary import Boundary, find_boundary
 from fieldloom.geometry.mesh import (
     Mesh,
+    Samples,
+    area,
     face_normals,
     normalize_mesh,
     sample_surface,
@@ -22,8 +24,8 @@ from fieldloom.geometry.mesh import (
 
 PAIRS = 2**16  # pairs of a point and a face in one block, so that its arrays fit the cache
 FACES, POINTS = 64, 256  # of one cluster
-PIECES = 2**14  # of a surface, at least, by which its faces are found
 PROBES, UNSURE = 1000, 0.1  # points of a surface; how far a winding number is from an integer
+BOUNDS, DENSE = 0.99, 100_000  # the share of probes from which all bounds; samples of a surface
 TINY = 1e-300  # the least divisor, where a length is zero
 
 
@@ -100,6 +102,59 @@ def bounding_share(mesh: Mesh, boundary: Boundary, beta: float = math.inf) -> fl
     return float((sure[0] & sure[1] & (above.round() != below.round())).double().mean())
 
 
+def sample_boundary(
+    mesh: Mesh,
+    count: int,
+    boundary: Boundary,
+    beta: float = math.inf,
+    generator: torch.Generator | None = None,
+) -> Samples:
+    """Uniform samples of the surface between inside and outside, and their normals: (n, 3) each.
+
+    Walls inside of a solid, where parts overlap, and sheets are left out, so that n may be less
+    than ``count``; where a few points (``PROBES``) find none of these, nothing is left out.
+    """
+    where, normals = sample_surface(mesh, max(count, PROBES), generator)
+    step = 1e-4 * float(np.ptp(mesh.vertices, axis=0).max()) * normals
+    side = lambda points: inside(mesh, points, beta, boundary)
+    few = slice(PROBES)
+    if (side(where[few] + step[few]) != side(where[few] - step[few])).double().mean() < BOUNDS:
+        bounds = side(where + step) != side(where - step)
+        where, normals = where[bounds], normals[bounds]
+    return where[:count], normals[:count]
+
+
+def boundary_distance(
+    mesh: Mesh,
+    points: Float[Tensor, "n 3"],
+    boundary: Boundary,
+    on: int = 0,
+    beta: float = math.inf,
+    most: float = math.inf,
+) -> Float64[Tensor, " n"]:
+    """As ``signed_distance``, to the surface between inside and outside alone.
+
+    The distance is exact where the nearest face bounds the inside. Where it is a wall within the
+    solid, or a sheet, it is that to the nearest of ``DENSE`` samples of the rest (see
+    ``sample_boundary``).
+
+    on: how many of the points, the first, lie on faces.
+    """
+    from scipy.spatial import KDTree  # imported here, since it takes a quarter of a second
+
+    far = signed_distance(mesh, points[on:], beta, most, boundary)
+    far = torch.cat([far.new_zeros(on), far])
+    generator = torch.Generator().manual_seed(0)
+    where, _ = sample_boundary(mesh, DENSE, boundary, beta, generator)
+    if not 0 < len(where) < DENSE:
+        return far
+    about = torch.from_numpy(KDTree(where.numpy()).query(points.double().numpy())[0])
+    hidden = about > far.abs() + 2 * math.sqrt(area(mesh) / DENSE)  # twice their spacing
+    sign = torch.where(inside(mesh, points[hidden], beta, boundary), -1.0, 1.0)
+    far[hidden] = sign * about[hidden].clamp(max=most)
+    return far
+
+
 def distance(
     mesh: Mesh, points: Float[Tensor, "n 3"], most: float = math.inf
 ) -> Float64[Tensor, " n"]:
@@ -142,12 +197,12 @@ def _cut(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Triangles in pieces (n, 3, 3), and the triangle of each: large ones are halved.
 
-    The longest edge is halved until no radius is above that of some ``PIECES`` equal triangles
-    (more, where there are more) which cover the area. So a needle becomes a row of pieces.
+    The longest edge is halved until no radius is far above that of as many equal triangles which
+    cover the area. So a needle becomes a row of pieces.
     """
     edges = corners[:, 1:] - corners[:, :1]
-    area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1).sum() / 2
-    most = 2 * math.sqrt(area / max(PIECES, len(corners)))
+    whole = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1).sum() / 2
+    most = 2 * math.sqrt(whole / len(corners))
     done, whose, left, face = [], [], corners, np.arange(len(corners))
     while len(left):
         large = _radii(left) > most

@@ -90,7 +90,9 @@ def sample_near_level(
     coarse = function(_corners(*middles)[None]).reshape(-1)
     near = (coarse.abs() < slope * _half_diagonal(side, step)).nonzero()[:, 0]
     blocks = coarse[:, None].repeat(1, side**3)
-    within = _corners(*[(axis[1] - axis[0]) * (torch.arange(side) - (side - 1) / 2) for axis in axes])
+    within = _corners(
+        *[(axis[1] - axis[0]) * (torch.arange(side) - (side - 1) / 2) for axis in axes]
+    )
     centres = _corners(*middles)[near]
     for some, places in zip(near.split(BLOCKS), centres.split(BLOCKS), strict=True):
         points = (places[:, None] + within).reshape(1, -1, 3)

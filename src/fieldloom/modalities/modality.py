@@ -253,7 +253,7 @@ class Modality:
         return None
 
     def sample(self, function: Function, resolution: Resolution | None = None) -> Tensor:
-        """A datum whose surface is that of a function. Raises InputError where these are no shapes."""
+        """A datum with the surface of a function. Raises InputError for data but shapes."""
         raise InputError("meshes are of shapes: this run's data are none.")
 
     def mesh(

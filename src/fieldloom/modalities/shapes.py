@@ -65,7 +65,9 @@ class Voxels(Grid):
             return function(self.grid(shape)).reshape(1, *shape)
         x, y, z = (self.placement.axis(n) for n in shape)
         slope, reach = 0.5 / self.truncation, 0.9 * self.truncation
-        return LEVEL + sample_near_level(lambda p: function(p) - LEVEL, (x, y, z), slope, reach)[None]
+        return (
+            LEVEL + sample_near_level(lambda p: function(p) - LEVEL, (x, y, z), slope, reach)[None]
+        )
 
     def mesh(
         self,

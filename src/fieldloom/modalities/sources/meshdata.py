@@ -13,7 +13,13 @@ from torch import Generator, Tensor
 
 from fieldloom.errors import InputError, quote
 from fieldloom.geometry.boundary import Boundary, count_open_edges, find_boundary
-from fieldloom.geometry.inside import bounding_share, distance, inside, signed_distance
+from fieldloom.geometry.inside import (
+    boundary_distance,
+    bounding_share,
+    distance,
+    inside,
+    signed_distance,
+)
 from fieldloom.geometry.mesh import Centre, Mesh, normalize_mesh, sample_surface
 from fieldloom.modalities.sources.meshfiles import Load
 
@@ -73,7 +79,7 @@ class Query:
             "samples": (self.samples is None or 1 <= self.samples <= MOST, f"from 1 to {MOST}"),
             "on_surface": (0 <= self.on_surface <= 1, "a fraction, from 0 to 1"),
             "near_surface": (
-                0 <= self.near_surface and shares <= 1 + 1e-9,
+                self.near_surface >= 0 and shares <= 1 + 1e-9,
                 "a fraction, from 0 to 1, together with on_surface",
             ),
             "spread": (0 < self.spread < math.inf, "above 0, and finite"),
@@ -172,9 +178,13 @@ def _compute_target(
     occupancy = query.target == "occupancy"
     dilation = query.dilation if signed else max(query.dilation, THICKNESS)
     most = 2 * dilation if occupancy else query.truncation + dilation
-    off = points[on:]
-    far = signed_distance(mesh, off, BETA, most, boundary) if signed else distance(mesh, off, most)
-    far = torch.cat([far.new_zeros(on), far])
+    if not signed:
+        far = distance(mesh, points[on:], most)
+        far = torch.cat([far.new_zeros(on), far])
+    elif query.target == "auto":
+        far = boundary_distance(mesh, points, boundary, on, BETA, most)
+    else:
+        far = signed_distance(mesh, points, BETA, most, boundary)
     if occupancy:
         return (far <= dilation).to(torch.uint8) * 255
     return (0.5 - (far - dilation) / (2 * query.truncation)).clamp(0, 1).float()

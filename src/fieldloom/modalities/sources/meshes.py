@@ -87,8 +87,8 @@ def read_meshes(
                 (n, surface, 3), float32, with which generated shapes are compared.
 
     Meshes are drawn with the axis upwards that their format implies (``UP``), unless the modality
-    says ``up``. Data are computed once, into the memory-mapped cache (see ``cache``); a stopped process
-    continues where it stopped.
+    says ``up``. Data are computed once, into the memory-mapped cache (see ``cache``); a stopped
+    process continues where it stopped.
     """
     check_modality(modality)
     near = on_surface, near_surface, spread
@@ -132,16 +132,16 @@ def read_meshes(
         raise InputError(_explain_no_inside(short, modality.size, samples))
     upward, words = _find_up(modality, short, packed)
     taken = {**groups.taken, **_describe_facts(facts, short), **words}
-    suggests = {"modality": {"up": upward}}
+    suggested: dict[str, Any] = {"up": upward}
     if len(rows) == 1 and target != "occupancy":
-        taken |= _explain_unsigned(rows[0], max(dilation, THICKNESS))
-        suggests["modality"]["truncation"] = truncation
-    found_source = make_source(
+        taken |= _explain_unsigned(rows[:1], max(dilation, THICKNESS))
+        suggested["truncation"] = truncation
+    source = make_source(
         torch.from_numpy(rows["values"]),
         groups.labels,
         (1.0, 0.0) if len(rows) == 1 else split,
         shuffle,
-        suggests=suggests,
+        suggests={"modality": suggested},
         extras={
             name: torch.from_numpy(rows[name])
             for name in (["frame"] if samples is None else ["frame", "coords", "surface"])
@@ -155,7 +155,7 @@ def read_meshes(
         partial(_read_original, items[i][1], row["frame"])
         for i, row in zip(indices, rows, strict=True)
     ]
-    return replace(found_source, originals=originals)
+    return replace(source, originals=originals)
 
 
 def _read_original(load: Load, frame: NDArray[np.float64]) -> Mesh:
@@ -173,16 +173,14 @@ def _find_up(modality: Cells, names: Sequence[str], packed: bool) -> tuple[int, 
     return upward, {"up": f"{'xyz'[upward]} taken as up (modality.up)"}
 
 
-def _explain_unsigned(row: NDArray[Any], away: float) -> dict[str, str]:
-    """Where the distances of a single mesh have no sign: why, and where its surface is then."""
-    facts = row["facts"]
+def _explain_unsigned(rows: NDArray[Any], away: float) -> dict[str, str]:
+    """Where the distances of the one mesh have no sign: why, and where its surface is then."""
+    facts, frame = rows["facts"][0], rows["frame"][0]
     if not facts["unsigned"]:
         return {}
-    own = away * float(row["frame"][3])
-    return {
-        "unsigned": f"open at {facts['open_edges']:,} of {facts['edges']:,} edges: unsigned "
-        f"distances, whose surface is a sheet's both sides at {own:.3g} from it"
-    }
+    edges, away = f"{facts['open_edges']:,} of {facts['edges']:,} edges", away * frame[3]
+    words = f"unsigned distances, since it is open at {edges} and hardly bounds an inside"
+    return {"unsigned": f"{words}: its surface comes back on both sides, {away:.3g} away"}
 
 
 def _describe_facts(facts: NDArray[Any], names: Sequence[str]) -> dict[str, str]:
