@@ -44,7 +44,9 @@ BOXES = [((0.55, 0.2, 0.0), (1.05, 0.8, 0.9)), ((-0.7, -1.0, 0.0), (-0.2, -0.45,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="where the scene lies, or is written")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="where the scene lies, or is written"
+    )
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--minutes", type=float, help="of training, of all cores")
     parser.add_argument("--steps", type=int, help="of training, instead")
@@ -131,14 +133,14 @@ def poses() -> Tensor:
     return look_at(eye, at, torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
 
 
-def photograph(pose: Tensor, fine: int = 3) -> Image.Image:
+def photograph(pose: Tensor, fine: int = 2) -> Image.Image:
     """What a camera with this lens sees, each pixel the mean of ``fine`` x ``fine`` rays."""
     u = (torch.arange(WIDTH * fine, dtype=torch.float64) + 0.5) / fine
     v = (torch.arange(HEIGHT * fine, dtype=torch.float64) + 0.5) / fine
     v, u = torch.meshgrid(v, u, indexing="ij")
     shown = (u - CENTRE[0]) / FOCAL, (v - CENTRE[1]) / FOCAL
     x, y = shown
-    for _ in range(50):  # the lens shows (x, y) at ``shown``
+    for _ in range(20):  # the lens shows (x, y) at ``shown``
         bent = distort(x, y, LENS)
         x, y = x + shown[0] - bent[0], y + shown[1] - bent[1]
     ray = torch.stack([x, -y, -torch.ones_like(x)], -1) @ pose[:3, :3].T
@@ -191,7 +193,9 @@ def ground(place: Tensor) -> Tensor:
     x, y = place[:, 0], place[:, 1]
     tile = ((x / 0.5).floor() + (y / 0.5).floor()) % 2
     tiles = mix((0.85, 0.8, 0.7), (0.45, 0.3, 0.25), tile)
-    meadow = mix((0.25, 0.5, 0.15), (0.55, 0.6, 0.25), 0.5 + 0.5 * (2.1 * x).sin() * (1.7 * y).cos())
+    meadow = mix(
+        (0.25, 0.5, 0.15), (0.55, 0.6, 0.25), 0.5 + 0.5 * (2.1 * x).sin() * (1.7 * y).cos()
+    )
     return tiles + (meadow - tiles) * (place[:, :2].norm(dim=1) > 2.0).double().unsqueeze(1)
 
 

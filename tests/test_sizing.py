@@ -22,6 +22,8 @@ def test_the_finest_level_and_the_table_follow_the_data():
     assert sized(tiny, finest="data")["finest"] == 16  # as the coarsest level
     huge = {"name": "image", "size": [4000, 5500]}
     assert sized(huge, log2_hashmap_size="data")["log2_hashmap_size"] == 19
+    views = {"name": "views", "size": [30, 40]}
+    assert sized(views, finest="data")["finest"] == 80
     globe = {"name": "sphere", "size": [314, 628]}
     assert sized(globe, finest="data")["finest"] == 200  # 2 pi / 628 of the diameter, 2
 

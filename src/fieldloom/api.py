@@ -27,7 +27,7 @@ from fieldloom.permit import Permit
 from fieldloom.recipe import Continuation, Recipe, merge, parse_continuation
 from fieldloom.system import Array, System
 from fieldloom.training import StageName
-from fieldloom.types import Code, Data
+from fieldloom.types import Cameras, Code, Data
 
 Trained = System | str | Path
 """A trained system, or the folder of its run. Call ``load`` for a run that needs a certain device,
@@ -256,6 +256,7 @@ def render(
     frames: int = 36,
     held: bool = False,
     depth: bool = False,
+    cameras: str | Cameras = "orbit",
     overwrite: bool = False,
 ) -> Path:
     """Draw one datum into a file: an image, a video, audio, or a shape or scene from all around.
@@ -271,6 +272,10 @@ def render(
     held:   of scenes, the held-out views of ``data``, each next to its original.
     depth:  of scenes, depths instead of colours: images from near (black) to far, or in a file
             ``.npy`` numbers in the unit of the cameras, float32 (views, height, width).
+    cameras: of scenes, ``orbit``, or the input's own in the file's order: ``input`` all of them,
+            ``train`` those trained on, ``held`` those held out; or cameras in the data's
+            coordinates, with intrinsics of images of the training size. A run that fits one datum
+            reads it again where there is no ``data``. A file ``.json`` gets the cameras alone.
     overwrite: whether a file that is there already is replaced.
 
     Raises InputError for what this kind of data does not have, for another kind of file, and for a
@@ -280,12 +285,15 @@ def render(
     check_free(path, overwrite)
     system = _system(system)
     part = crop if crop is None or isinstance(crop, Crop) else _crop(crop)
-    drawer = drawer_of(system, Options(resolution, part, frame, frames, held, depth))
+    drawer = drawer_of(system, Options(resolution, part, frame, frames, held, depth, cameras))
     drawer.check(path)
     datum = None if data is None else system.as_data(data)
     if datum is not None and len(datum) != 1:
         raise InputError(f"data: {len(datum)} of them where one is drawn: take data.part([0]).")
-    if code is None and datum is not None:
+    if datum is None and drawer.needs_data and not system.family.has_code:
+        source, indices = held_out_part(system)
+        datum = source.take(indices[:1])
+    if code is None and datum is not None and system.family.has_code:
         code = system.encode(datum)
     elif code is None and system.family.has_code:
         raise InputError("render: a code or a datum is needed.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import struct
 import zlib
@@ -19,11 +20,28 @@ from torch import Tensor
 
 from fieldloom.atomic import AnyPath, as_path, write_atomically, write_bytes
 from fieldloom.errors import InputError, quote
+from fieldloom.geometry.cameras import Size, resize_intrinsics
+from fieldloom.types import Cameras
 
 
 def npy(data: Tensor, path: AnyPath) -> Path:
     """A tensor as a numpy file of float32."""
     return write_atomically(path, lambda file: np.save(file, data.detach().float().cpu().numpy()))
+
+
+def cameras(cameras: Cameras, before: Size, size: Size, path: AnyPath) -> Path:
+    """Pinhole cameras (views, 4, 4) as a ``transforms.json``, which names images ``0000.png`` ...
+
+    before: (height, width) of the images that their intrinsics are of; size: of those in the file.
+    """
+    sized = resize_intrinsics(cameras.intrinsics.double(), before, size).tolist()
+    frames = [
+        {"file_path": f"{i:04d}.png", "transform_matrix": pose}
+        | dict(zip(("fl_x", "fl_y", "cx", "cy"), own, strict=True))
+        for i, (pose, own) in enumerate(zip(cameras.c2w.tolist(), sized, strict=True))
+    ]
+    told = {"camera_model": "PINHOLE", "w": size[1], "h": size[0], "frames": frames}
+    return write_bytes(json.dumps(told, indent=1).encode(), path)
 
 
 def pixels(image: Tensor) -> NDArray[np.uint8]:

@@ -21,13 +21,16 @@ def size_by_data(field: Any, modality: Modality) -> Any:
     """The table of a recipe's field with numbers for ``"data"``, by the shape of a datum.
 
     ``finest``: cells of an axis, as many as the longest axis has samples; on a sphere cells as long
-    as a meridian's samples are apart. ``log2_hashmap_size``: as many rows as a datum has samples,
+    as a meridian's samples are apart; of views twice as many as pixels, since contracted space
+    leaves half the domain to what they look at. ``log2_hashmap_size``: as many rows as a datum has samples,
     within ``ROWS``. Other keys are as they were.
     """
     shape = modality.shape()
     longest = max(shape)
     if getattr(modality, "sphere", False):
         longest = math.ceil(2 * shape[0] / math.pi)  # the coordinates go from -1 to 1
+    if modality.kind == "views":
+        longest *= 2
     least, most = ROWS
     found = {
         "finest": max(longest, LEAST),

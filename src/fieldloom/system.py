@@ -345,11 +345,14 @@ class System(nn.Module):
     ) -> Data:
         """Depths of views as images: (batch, view, 1, height, width) in [0, 1].
 
-        0 is the renderer's ``near``, 1 its ``far``, where rays that hit nothing end, too.
+        0 is the renderer's ``near``, 1 its ``far``, where rays that hit nothing end, too; between
+        them they are even in t, or, in contracted space, in the parameter of its bins.
         """
         depth, render = self.metric_depth(code, resolution, cameras), self.render
         assert isinstance(render, Volume)  # ``metric_depth`` has looked
-        unit = (depth.tensor / render.unit_length - render.near) / (render.far - render.near)
+        t = depth.tensor / render.unit_length
+        rays = self.modality.grid(resolution, self.choose_cameras(cameras))
+        unit = render.shade(t.flatten(1).unsqueeze(-1), rays).view_as(t)
         return replace(depth, values=unit).clamp()
 
     def metric_depth(

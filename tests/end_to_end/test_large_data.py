@@ -205,7 +205,8 @@ def test_views_end_in_a_sheet(cli, tmp_path, capsys):
     cli("train", path, "--run", tmp_path / "run", "--device", "cpu")
     said = capsys.readouterr().out
     assert "8 views, 2 of them held out, 6 x 8" in said
-    assert "PSNR of these views" in said
+    assert "PSNR of 2 views held out: " in said
+    assert "PSNR of 6 views trained on: " in said
     sheet = np.asarray(Image.open(tmp_path / "run" / "fitted.png"))
     assert sheet.shape == (2 * 8 + 2, 8 * 10 + 2, 3)
     held = np.asarray(Image.open(tmp_path / "8.png").convert("RGB"))

@@ -91,7 +91,7 @@ def test_empty_rays_cost_nothing():
 
 
 def test_samples_move_with_chance_alone():
-    field, render = Slab(), Occupancy(samples=8, **PLAIN)
+    field, render = Slab(), Occupancy(samples=8, **PLAIN).eval()
     ray = ALONG_X.expand(1, 5, 6)
     still = render.deterministic()
     assert torch.equal(still(field, ray), still(field, ray))
@@ -117,8 +117,19 @@ def test_looks_find_what_is_there_and_forget():
     assert (render.grid.view(8, 8, 8)[4:] == 1.5).all()
 
 
+def test_training_remembers_what_it_evaluates():
+    field = Slab(3.0, 0.0, 1.0)
+    render = Occupancy(samples=64, **PLAIN)
+    render.eval().march(field, ALONG_X)
+    assert (render.grid < 0).all()
+    render.train().march(field, ALONG_X)
+    line = render.grid.view(8, 8, 8)[:, 4, 4]
+    assert line.tolist() == [0, 0, 0, 0, 3, 3, 3, 3]
+    assert (render.grid >= 0).sum() == 8
+
+
 def test_gradients_are_those_of_finite_differences():
-    render = Occupancy(samples=5, **PLAIN | dict(density="softplus")).deterministic()
+    render = Occupancy(samples=5, **PLAIN | dict(density="softplus")).eval().deterministic()
     ray = ALONG_X.expand(1, 3, 6)
     raw = torch.randn(1, 15, 4, dtype=torch.float64, generator=seeded(2)).requires_grad_()
     assert torch.autograd.gradcheck(lambda raw: render(lambda points: raw, ray), raw)

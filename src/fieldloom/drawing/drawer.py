@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote
+from fieldloom.errors import InputError, quote, unknown
 from fieldloom.modalities.modality import Extent, Resolution
 from fieldloom.progress import Progress
 from fieldloom.system import System
-from fieldloom.types import Code, Data
+from fieldloom.types import Cameras, Code, Data
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class Crop:
 
 
 WHOLE = Crop()
+ALONG = ("orbit", "input", "train", "held")
+"""Where views are drawn from: all around, or from the input's own cameras, in the file's order: all
+of them, those trained on, those held out."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,11 @@ class Options:
     frames:     of shapes and views, the number of views all around.
     held:       of views, those held out, each next to its original, instead of an orbit.
     depth:      of views, depths instead of colours.
+    cameras:    of views, one of ``ALONG``, or cameras in the data's coordinates, with intrinsics of
+                images of the training size.
 
-    Raises InputError for a frame or a number of frames that is none, and for a number of frames
-    beside ``held``, which draws those there are.
+    Raises InputError for a frame or a number of frames that is none, for other cameras, and for a
+    number of frames beside cameras that are not an orbit, each of which is drawn.
     """
 
     resolution: Resolution | None = None
@@ -69,6 +74,7 @@ class Options:
     frames: int = 36
     held: bool = False
     depth: bool = False
+    cameras: str | Cameras = "orbit"
 
     def __post_init__(self) -> None:
         fraction = self.frame is None or isinstance(self.frame, int | float)
@@ -76,8 +82,18 @@ class Options:
             raise InputError(f"frame = {quote(self.frame)}: a fraction of the time, from 0 to 1.")
         if not isinstance(self.frames, int) or self.frames < 1:
             raise InputError(f"frames = {quote(self.frames)}: a whole number, at least 1.")
-        if self.held and self.frames != Options.frames:
-            raise InputError(f"frames = {self.frames}: with --held every held-out view is drawn.")
+        if not isinstance(self.cameras, Cameras) and self.cameras not in ALONG:
+            raise unknown("cameras", str(self.cameras), ALONG)
+        if self.held and self.cameras not in ("orbit", "held"):
+            raise InputError("--held draws the views held out: leave --cameras out.")
+        if self.frames != Options.frames and (self.held or self.cameras != "orbit"):
+            what = "--held" if self.held else f"cameras = {quote(self.along)}"
+            raise InputError(f"frames = {self.frames}: with {what} each of its views is drawn.")
+
+    @property
+    def along(self) -> str:
+        """One of ``ALONG``, or ``given``."""
+        return self.cameras if isinstance(self.cameras, str) else "given"
 
 
 class Drawn(NamedTuple):
@@ -90,11 +106,12 @@ class Drawn(NamedTuple):
 class Drawer:
     """Draws data of one kind into files.
 
-    name: the default name of the file. Raises InputError for options that this kind of
-    data does not have.
+    name: the default name of the file. needs_data: whether ``draw`` needs what the code was found
+    from. Raises InputError for options that this kind of data does not have.
     """
 
     name: str
+    needs_data = False
 
     def __init__(self, system: System, options: Options) -> None:
         self.system, self.options = system, options
@@ -110,8 +127,8 @@ class Drawer:
 
 def refuse_views(options: Options) -> None:
     """Raise InputError for options that only views have."""
-    if options.held or options.depth:
-        raise InputError("--held and --depth are of views: this run has none.")
+    if options.held or options.depth or options.cameras != "orbit":
+        raise InputError("--held, --depth and --cameras are of views: this run has none.")
 
 
 def refuse_turns(options: Options) -> None:

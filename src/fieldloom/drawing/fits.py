@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fieldloom import export
@@ -16,7 +17,9 @@ from fieldloom.engine.run import Run
 from fieldloom.evaluation.learning_curves import ratio_of
 from fieldloom.metrics.paired import FIDELITY, psnr, ws_psnr
 from fieldloom.modalities import Modality, Views
+from fieldloom.modalities.modality import spread
 from fieldloom.modalities.sources import Source
+from fieldloom.modalities.sources.summary import count_things
 from fieldloom.modalities.views import select_views
 from fieldloom.progress import during
 from fieldloom.system import System
@@ -71,15 +74,18 @@ def affordable_shape(modality: Modality) -> tuple[int, ...]:
 def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
     """Draw the fit of a scene as a sheet of views below their originals, those held out first.
 
-    Returns lines for the user.
+    Half of them were held out, where there are any, and the others trained on; there are as many as
+    can be drawn soon in full size. Returns lines for the user, with the PSNR of both.
     """
     modality = cast(Views, system.modality)
     data = source.take(source.train[:1])
     seen, count = modality.count_seen(data), data.shape[1]
-    indices = [*range(seen, count), *range(seen)][:VIEWS]
+    each = math.prod(modality.shape()) * system.render.evaluations
+    most = max(2, min(VIEWS, CHEAP // each))
+    held = [seen + i for i in spread(count - seen, most // 2)]
+    indices = [*held, *spread(seen, most - len(held))]
     data = select_views(data, torch.tensor(indices)).as_float()
-    rays = len(indices) * math.prod(modality.shape()) * system.render.evaluations
-    fraction = min(1.0, math.sqrt(CHEAP / rays))
+    fraction = min(1.0, math.sqrt(CHEAP / (len(indices) * each)))
     height, width = (max(1, int(n * fraction)) for n in modality.shape())
     code = system.family.conditioner.origin(1).detach()
     with during(f"drawing {len(indices)} views"):
@@ -89,13 +95,22 @@ def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
     path = folder / "fitted.png"
     sheet = export.sheet(torch.cat([small, raw.clamp(0, 1)]), len(indices))
     export.png(sheet, path)
-    held_out = min(modality.held, len(indices))
     lines = [
-        f"fitted: {path} ({len(indices)} views, {held_out} of them held out, {height} x {width})"
+        f"fitted: {path} ({len(indices)} views, {len(held)} of them held out, {height} x {width})"
     ]
     if fraction == 1:
-        return [*lines, f"PSNR of these views: {psnr(raw, true).mean():.2f} dB"]
+        return [*lines, *describe_psnr(psnr(raw, true), len(held))]
     return [*lines, *logged_ratio(folder)]
+
+
+def describe_psnr(values: Tensor, held_out: int) -> list[str]:
+    """The mean PSNR of views held out, the first of them, and of those trained on, as lines."""
+    parts = {"held out": values[:held_out], "trained on": values[held_out:]}
+    return [
+        f"PSNR of {count_things(len(part), 'view')} {how}: {part.mean():.2f} dB"
+        for how, part in parts.items()
+        if len(part)
+    ]
 
 
 def logged_ratio(folder: Path) -> list[str]:

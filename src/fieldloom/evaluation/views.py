@@ -36,7 +36,8 @@ class ViewEvaluator(Evaluator):
         raw = self.render(codes, data)
         pair = data.tensor.flatten(0, 1), raw.flatten(0, 1)
         asked, filter = self.settings.metrics, self.source.filter
-        metrics = image_metrics(asked, *pair, of, None, filter, unit="view")
+        seen = f"{of}, {data.shape[1]} views each" if self.views.held else of
+        metrics = image_metrics(asked, *pair, seen, None, filter, unit="view")
         if self.views.held:
             data = self.views.select_held_out(originals)
             raw = self.render(codes, data)

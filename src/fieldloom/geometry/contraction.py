@@ -31,4 +31,3 @@ def expand(y: Float[Tensor, "... d"], shape: str) -> Float[Tensor, "... d"]:
     """The inverse of ``contract``: y with |y| < 2 -> x."""
     radius = NORMS[shape](y).clamp_min(1)
     return y / (radius * (2 - radius))
-

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fieldloom import memory
 from fieldloom.errors import InputError
 from fieldloom.geometry.contraction import Contraction, contract, expand
-from fieldloom.renderers.volume import Rendered, Volume, composite
+from fieldloom.renderers.volume import Density, Rendered, Volume, composite
 from fieldloom.types import Coords, Function, Values, draw_uniform
 
 UNKNOWN = -1.0
@@ -24,8 +24,8 @@ SKY = 1e10
 class Occupancy(Volume, nn.Module):
     """Volume rendering of one scene, whose empty space, and what is hidden, costs nothing.
 
-    A grid over the field's domain remembers the largest densities that were seen in its cells, which
-    decay (arXiv:2201.05989, appendix E.2). Each ray is cut into bins; the grid says how much of the
+    A grid over the field's domain remembers the largest densities seen in its cells, which decay
+    (arXiv:2201.05989, appendix E.2). Each ray is cut into bins; the grid says how much of the
     light each bin would take, by the quadrature of ``volume``, and so where the field is evaluated:
     samples lie at even steps of the cumulative sum of these weights, as the proposals of
     arXiv:2111.12077 do, which here need no network. Bins in empty cells get none. A sample stands
@@ -42,7 +42,7 @@ class Occupancy(Volume, nn.Module):
                 ``far``, which is opaque, is what lies behind everything.
     resolution: cells of each side of the grid.
     looks:      cells whose density is looked up anew in each step of training, at random.
-    decay:      of a cell's density, whenever it is looked up.
+    decay:      of a cell's density, in each step that looks it up, or evaluates the field there.
     empty:      the opacity of a bin below which it is empty.
     even:       the share of the samples that lies evenly in all bins that are not empty.
     """
@@ -59,7 +59,7 @@ class Occupancy(Volume, nn.Module):
         background: Literal["white", "black", "none"] = "white",
         range: Literal["signed", "unit"] = "signed",
         colour: Literal["identity", "sigmoid"] = "sigmoid",
-        density: Literal["elu", "relu", "softplus", "exp"] = "exp",
+        density: Density = "softplus-10",
         scale: float = 1.0,
         directions: bool = True,
         jitter: bool = True,
@@ -121,11 +121,23 @@ class Occupancy(Volume, nn.Module):
         points = (corner + torch.rand(len(cells), 3, device=device, dtype=dtype)) / self.resolution
         points, along = (2 * points - 1).unsqueeze(0), torch.randn(1, len(cells), 3, device=device)
         raw = self.evaluate(function, points.unsqueeze(2), along.to(dtype))
-        found = self.activate(raw)[1].flatten().to(dtype)
-        before = torch.where(self.grid < 0, UNKNOWN, self.grid * self.decay)
-        before = before.index_select(0, cells)
-        self.grid.index_copy_(0, cells, before)
-        self.grid.scatter_reduce_(0, cells, found, "amax")
+        self.remember(cells, self.activate(raw)[1])
+
+    @torch.no_grad()
+    def remember(self, cells: Tensor, density: Tensor) -> None:
+        """Let the grid know densities that were found in cells: what it knew of these decays once.
+
+        Without the decay a fog of early steps would hide what is behind it for long.
+        """
+        cells = cells.flatten()
+        self.grid.index_copy_(0, cells, self.grid.index_select(0, cells) * self.decay)
+        self.grid.scatter_reduce_(0, cells, density.flatten().to(self.grid), "amax")
+
+    def cells_of(self, points: Tensor) -> Tensor:
+        """The cells of points in the field's domain, (..., 3) -> (...)."""
+        cell = ((points + 1) * (self.resolution / 2)).long().clamp_(0, self.resolution - 1)
+        x, y, z = cell.unbind(-1)
+        return (x * self.resolution + y) * self.resolution + z
 
     def expect(self, rays: Coords, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the grid expects in the bins of rays, whose edges are t (batch, rays, bins + 1).
@@ -135,10 +147,8 @@ class Occupancy(Volume, nn.Module):
         its bins are all alike.
         """
         origin, direction = rays.split(3, -1)
-        unit = self.place(origin, direction, (t[..., 1:] + t[..., :-1]) / 2)
-        cell = ((unit + 1) * (self.resolution / 2)).long().clamp_(0, self.resolution - 1)
-        x, y, z = cell.unbind(-1)
-        density = self.grid[(x * self.resolution + y) * self.resolution + z].to(t)
+        cells = self.cells_of(self.place(origin, direction, (t[..., 1:] + t[..., :-1]) / 2))
+        density = self.grid[cells].to(t)
         length = t.diff(dim=-1) * direction.norm(dim=-1, keepdim=True)
         thickness = density.clamp_min(0) * length
         there = (thickness > self.thinnest) | (density < 0)
@@ -153,7 +163,7 @@ class Occupancy(Volume, nn.Module):
     # -- from rays to colours
 
     def place(self, origin: Tensor, direction: Tensor, t: Tensor) -> Tensor:
-        """The points t (..., samples) of rays (..., 3), in the field's domain: (..., samples, 3)."""
+        """Points t (..., samples) of rays (..., 3), in the field's domain: (..., samples, 3)."""
         points = (origin.unsqueeze(-2) + t.unsqueeze(-1) * direction.unsqueeze(-2)) / self.scale
         return points if self.contraction == "none" else contract(points, self.contraction) / 2
 
@@ -164,7 +174,8 @@ class Occupancy(Volume, nn.Module):
         return reach / direction.norm(dim=-1, keepdim=True)
 
     def warp(self, t: Tensor, rays: Coords) -> Tensor:
-        """t (..., rays, n) as the parameter in which bins are even: t, or contracted by the knee."""
+        """t (..., rays, n) as the parameter in which bins are even: t, or, contracted, that by the
+        knee: linear up to it, and 2 - knee / t beyond."""
         if self.contraction == "none":
             return t
         return contract((t / self.knee(rays)).unsqueeze(-1), "cube").squeeze(-1)
@@ -175,10 +186,18 @@ class Occupancy(Volume, nn.Module):
             return s
         return expand(s.unsqueeze(-1), "cube").squeeze(-1) * self.knee(rays)
 
+    def ends(self, rays: Coords) -> tuple[Tensor, Tensor]:
+        """``near`` and ``far`` in the parameter of ``warp``: (batch, rays, 1) each."""
+        near, far = (rays.new_full((*rays.shape[:2], 1), x) for x in (self.near, self.far))
+        return self.warp(near, rays), self.warp(far, rays)
+
+    def shade(self, t: Tensor, rays: Coords) -> Tensor:
+        near, far = self.ends(rays)
+        return (self.warp(t, rays) - near) / (far - near)
+
     def edges(self, rays: Coords) -> Tensor:
         """The edges of the bins of rays: t, (batch, rays, bins + 1)."""
-        near, far = (rays.new_full((*rays.shape[:2], 1), x) for x in (self.near, self.far))
-        near, far = self.warp(near, rays), self.warp(far, rays)
+        near, far = self.ends(rays)
         part = torch.linspace(0, 1, self.bins + 1, device=rays.device, dtype=rays.dtype)
         return self.unwarp(near + (far - near) * part, rays)
 
@@ -228,8 +247,10 @@ class Occupancy(Volume, nn.Module):
                 end = torch.ones_like(t[..., :1])
                 t, delta = torch.cat([t, end * self.far], -1), torch.cat([delta, end * SKY], -1)
         origin, direction = own.split(3, -1)
-        raw = self.evaluate(function, self.place(origin, direction, t), direction)
-        colour, density = self.activate(raw)
+        points = self.place(origin, direction, t)
+        colour, density = self.activate(self.evaluate(function, points, direction))
+        if self.training:  # what is evaluated anyhow is remembered, too
+            self.remember(self.cells_of(points.detach()), density)
         seen = composite(colour, density, self.warp(t, own), delta, None)
         if not whole:
             all_rays = lambda x: x.new_zeros(1, rays.shape[1], *x.shape[2:]).index_copy(1, some, x)
@@ -245,6 +266,6 @@ class Occupancy(Volume, nn.Module):
         ``far`` for empty rays: (batch, rays, 1).
         """
         seen = self._in_pieces(function, coords, None)
-        far = self.warp(coords.new_full((*coords.shape[:2], 1), self.far), coords)
-        found = seen.depth.unsqueeze(-1) + (1 - seen.opacity).unsqueeze(-1) * far
+        beyond = (1 - seen.opacity).unsqueeze(-1) * self.ends(coords)[1]
+        found = seen.depth.unsqueeze(-1) + beyond
         return self.unwarp(found, coords)

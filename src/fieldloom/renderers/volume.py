@@ -173,11 +173,13 @@ def sample_pdf(
     return lower + fraction * (upper - lower)
 
 
+Density = Literal["elu", "relu", "softplus", "exp", "softplus-10"]
 DENSITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": lambda raw: (F.elu(raw, alpha=0.1) + 0.1).clamp(0, 10),
     "relu": torch.relu,
     "softplus": lambda raw: F.softplus(raw - 1),
     "exp": torch.exp,
+    "softplus-10": lambda raw: 10 * F.softplus(raw - 3),
 }
 """Activations from raw values to densities, which are not negative: elementwise, any shape."""
 
@@ -256,7 +258,8 @@ class Volume:
     range:      of colours: ``signed`` is [-1, 1], ``unit`` [0, 1].
     colour:     activation of raw colours: ``identity`` (mNIF), or ``sigmoid`` scaled to ``range``.
     density:    activation of raw densities: ``elu``, min(max(ELU(x, 0.1) + 0.1, 0), 10) (Functa,
-                mNIF), ``relu``, ``softplus`` of x - 1, or ``exp``.
+                mNIF), ``relu``, ``softplus`` of x - 1, ``exp``, or ``softplus-10``, 10 softplus(x -
+                3), which begins thin and is soon opaque.
     intervals:  unit of the distances between samples: ``length`` in space, or ``t`` (TransINR, IPC,
                 whose directions are longer than 1).
     last:       the length of the last interval: 1e10 (mNIF), 1e-3 (Functa, IPC), or ``step``, the
@@ -280,7 +283,7 @@ class Volume:
         background: Literal["white", "black", "none"] = "white",
         range: Literal["signed", "unit"] = "signed",
         colour: Literal["identity", "sigmoid"] = "identity",
-        density: Literal["elu", "relu", "softplus", "exp"] = "elu",
+        density: Density = "elu",
         intervals: Literal["length", "t"] = "length",
         last: float | Literal["step"] = 1e10,
         bounded: bool = False,
@@ -332,6 +335,10 @@ class Volume:
         """Expected distance t along each ray, and ``far`` for empty rays: (batch, rays, 1)."""
         seen = self._in_pieces(function, coords, None)
         return (seen.depth + (1 - seen.opacity) * self.far).unsqueeze(-1)
+
+    def shade(self, t: Tensor, rays: Coords) -> Tensor:
+        """t (batch, rays, n) as shades of grey: 0 at ``near``, 1 at ``far``."""
+        return (t - self.near) / (self.far - self.near)
 
     def _in_pieces(self, function: Function, rays: Coords, generator: Generator | None) -> Rendered:
         """Render all rays at once with gradients, or in pieces of ``pieces`` points without."""

@@ -17,9 +17,9 @@ from fieldloom.geometry.cameras import (
 )
 from fieldloom.modalities.sources import SOURCES
 from fieldloom.modalities.sources.files import resolve_inside
+from fieldloom.modalities.sources.multiview import read_multiview
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
-from fieldloom.modalities.sources.multiview import read_multiview
 from fieldloom.modalities.views import Views
 from fieldloom.preparation import add_suggestions
 from fuzz import good
@@ -397,6 +397,12 @@ def test_what_the_recipe_holds_out_and_what_its_source_does_must_agree(tmp_path)
     assert held(2).data.shape[1] == held(1, suggest=False).data.shape[1] == 4
     with pytest.raises(InputError, match="held = 1, and source.hold_out = 2 holds out 2 of 4"):
         held(1)
+    for off in (0, None):
+        source = read_transforms(Views(size=(HEIGHT, WIDTH), held=1), path, hold_out=off)
+        assert "held" not in source.suggests["modality"]
+        assert "held" not in source.summary.taken
+    with pytest.raises(InputError, match="hold_out = 1 leaves nothing to train on"):
+        read_transforms(Views(size=(HEIGHT, WIDTH)), path, hold_out=1)
     asked = add_suggestions({"modality": {"name": "views", "held": 0}}, held(0))
     assert asked["modality"]["held"] == 2
     none = add_suggestions({"modality": {"name": "views", "held": 0}}, read_transforms(FULL, path))

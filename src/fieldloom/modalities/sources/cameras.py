@@ -113,25 +113,29 @@ def suggest_contraction(
 ) -> str:
     """Let a scene with a background all around have contracted space, and say so; "" for others.
 
-    It is asked of renderers that can, whose recipe leaves it open: where ``around`` says that the
+    Of renderers that can contract it, whose recipe leaves it open: where ``around`` says why the
     file tells of a background, where cameras have no common focus, since they look outward, and
     where most of the images' borders (n, 3, height, width), uint8, are neither white nor black.
     Rays then go from near to far in the unit of the frame, as ``NEAR_AND_FAR`` has it.
     """
-    shape = asked.get("contract", "none")
+    if "contract" not in asked:
+        return ""
+    shape = asked["contract"]
     if shape is None:
         if not around and "near" not in suggests["renderer"]:
             around = "the cameras look outward"
         if not around and share_around(images) > FEW:
             around = "a background lies all around"
         shape = SPACE if around else "none"
+    suggests["renderer"]["contract"] = shape
     if shape == "none":
         return ""
     own = suggests["modality"].get("frame", frame)
     unit = (1.0 if own is None else own[3]) * asked.get("scale", 1.0)
     found = {key: asked.get(key, _round_relative(x * unit)) for key, x in NEAR_AND_FAR.items()}
-    suggests["renderer"] |= found | {"contract": shape}
-    return f"space beyond {unit:.4g} of the centre contracted ({around or 'of the recipe'})"
+    suggests["renderer"] |= found
+    why = f" ({around})" if around else ""
+    return f"space beyond {unit:.4g} of the centre contracted{why}"
 
 
 def share_around(images: Tensor) -> float:
@@ -231,7 +235,7 @@ def _round_absolute(number: float) -> float:
     return round(number, 5) if abs(number) >= 0.01 else _round_relative(number)
 
 
-def describe_depth(renderer: Mapping[str, float], guessed: str, asked: Depths) -> str:
+def describe_depth(renderer: Mapping[str, Any], guessed: str, asked: Depths) -> str:
     """``near 2, far 6 (guessed from the cameras)``. renderer: what is suggested for it.
 
     guessed: where the depths come from; "" where the file says them.
@@ -261,7 +265,7 @@ def describe_domain(
     c2w: Tensor,
     intrinsics: Tensor,
     size: Size,
-    renderer: Mapping[str, float],
+    renderer: Mapping[str, Any],
     frame: Sequence[float] | None,
     asked: Depths,
 ) -> dict[str, str]:

@@ -98,6 +98,8 @@ def _read(
         memory.check(name, UNPACKED * file.stat().st_size, permit)
         content = file.read_bytes()
         return binary(content) if file.suffix == ".bin" else text(content.removeprefix(BOM_UTF8))
+    except InputError:
+        raise
     except (OSError, ValueError, Fault) as error:
         raise InputError(
             f"{name} is no file of COLMAP that can be read: {shorten(str(error))}."

@@ -71,7 +71,7 @@ def read_nsvf(
         )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "scenes", BRIEF):
-        scenes.append(_read_scene(folder, part, views, permit.large, hold_out is not None))
+        scenes.append(_read_scene(folder, part, views, permit.large, bool(hold_out)))
     return scenes_to_source(
         modality,
         scenes,

@@ -44,6 +44,7 @@ from fieldloom.modalities.sources.pictures import (
     read_pictures,
 )
 from fieldloom.modalities.sources.source import Source, Split, make_source
+from fieldloom.modalities.sources.splits import Parts
 from fieldloom.modalities.sources.summary import (
     Summary,
     count_things,
@@ -55,7 +56,7 @@ from fieldloom.permit import Permit
 from fieldloom.types import Cameras
 
 Frame = Literal["cameras", "file"]
-Every = Annotated[int, Field(ge=2)] | None
+Every = Annotated[int, Field(ge=0)] | None
 
 FOCAL = (0.1, 100.0)
 """The range of focal lengths over the image's size; others are in a wrong unit."""
@@ -129,8 +130,11 @@ def scenes_to_source(
     given: Range = None,
     hold_out: int | None = None,
     depths: Depths = NO_DEPTHS,
+    parts: Parts | None = None,
 ) -> Source:
-    """Check the cameras and read the images of scenes, as a Source. given: ``source.range``.
+    """Check the cameras and read the images of scenes, as a Source.
+
+    given: ``source.range``. parts: of the scenes, where a file divides them.
 
     Raises InputError for scenes of too few views, and for cameras that do not fit their images.
     """
@@ -162,7 +166,7 @@ def scenes_to_source(
     if held and suggest and modality.held not in (0, held):
         raise InputError(
             f"modality.held = {modality.held}, and source.hold_out = {hold_out} holds out {held} "
-            f"of {each} views: set modality.held to 0, or leave source.hold_out out."
+            f"of {each} views: set one of them to 0."
         )
     size = modality.size
     if suggest and modality.longest is not None:
@@ -182,11 +186,9 @@ def scenes_to_source(
     data = flat.unflatten(0, (len(scenes), each))
     also = dict(scenes[0].told)
     around = also.pop("around", "")
-    space = suggest_contraction(suggests, modality.frame, depths, around, flat) if suggest else ""
-    if space:
-        also["space"] = space
-    elif around:
-        also["box"] = f"{around} not used"
+    space = suggest_contraction(suggests, modality.frame, depths, around, flat)
+    if space or around:
+        also = {"space": space or f"{around} not used"} | also
     taken = {
         "size": _describe_views(each, size, sizes),
         **told,
@@ -209,6 +211,8 @@ def scenes_to_source(
     if not space:
         taken |= describe_domain(c2w, intrinsics, size, suggests["renderer"], own, depths)
     outside = [name for scene in scenes for name in scene.outside]
+    if parts:
+        outside, missing = [*parts.outside, *outside], [*parts.missing, *missing]
     return make_source(
         data,
         labels,
@@ -221,6 +225,8 @@ def scenes_to_source(
         summary=Summary(
             "scene", taken=taken, passed_over={"in no part": outside, "missing": missing}
         ),
+        parts=parts and parts.parts,
+        parted=f"{parts.name}'s" if parts else "the folders",
     )
 
 
@@ -234,12 +240,14 @@ def _hold_out(
     """
     order = range(each)
     tests = {scene.tested for scene in scenes}
-    if every is None:
+    if every == 1:
+        raise InputError("source.hold_out = 1 leaves nothing to train on: 2 or more, or 0.")
+    if not every:
         return order, 0, {}
     if len(tests) > 1:
         raise InputError(
             f"source.hold_out: the test parts of the scenes have from {min(tests)} to {max(tests)} "
-            "views, and all need as many: leave it out, and set source.part."
+            "views, and all need as many: set it to 0, and source.part."
         )
     (tested,) = tests
     if tested:
@@ -251,6 +259,16 @@ def _hold_out(
     seen = [i for i in order if i not in last]
     both = _say_trained(scenes, [*seen, *last], len(last))
     return [*seen, *last], len(last), {"held": f"{len(last)} held out, one in {every}{both}"}
+
+
+def order_of_file(views: int, held: int, every: Any) -> Sequence[int]:
+    """Where the views of a file are, in its order, among views whose ``held`` last ones are every
+    ``every``-th of them; as they are, where this is not how they were held out."""
+    last = range(views)[::every] if isinstance(every, int) and every > 1 else ()
+    if len(last) != held:
+        return range(views)
+    moved = [*(i for i in range(views) if i not in last), *last]
+    return sorted(range(views), key=moved.__getitem__)
 
 
 def _say_trained(scenes: Sequence[Scene], order: Sequence[int], held: int) -> str:

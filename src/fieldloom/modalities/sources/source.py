@@ -239,14 +239,16 @@ def make_source(
     summary: Summary = NO_SUMMARY,
     classes: Sequence[str] | None = None,
     parts: Sequence[str] | None = None,
+    parted: str = "the folders",
 ) -> Source:
     """A Source of values and labels of any type; classes are the sorted distinct labels.
 
     limit: the number of data that are used (``choose``). extras: coords, frame and surface, as in
     ``Data``. summary: what the reader knows; the rest is added here: the number of data, their
     classes, their size, and how they are divided. classes: the names of all classes, where labels
-    are their numbers. parts: the folder of each datum, one of ``PART_OF``, which divides the data
-    where ``dividing_parts`` says so. Raises InputError where the number of labels is wrong.
+    are their numbers. parts: the part of each datum, a key of ``PART_OF``, which divides the data
+    where ``dividing_parts`` says so; parted: by what, in words. Raises
+    InputError where the number of labels is wrong.
     """
     count, extras = values.shape[0], extras or {}
     if labels is not None:
@@ -275,7 +277,7 @@ def make_source(
     if parts is not None and by is not None:
         train, test = divide_by_parts(parts, by)
         folders = list(dict.fromkeys(p for kind in by for p in parts if PART_OF[p.lower()] == kind))
-        words = f"divided by the folders {list_names(folders)}: "
+        words = f"divided by {parted} {list_names(folders)}: "
     else:
         train, test = divide(count, split, shuffle)
         words = ""

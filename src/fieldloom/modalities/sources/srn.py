@@ -22,6 +22,9 @@ from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import BRIEF, track
 
+LARGEST = 1 << 16
+"""Bytes of a file with a few numbers."""
+
 
 def read_srn(
     modality: Views,
@@ -135,7 +138,9 @@ def read_poses(files: Sequence[Path]) -> Tensor:
 def read_lines(file: Path) -> list[list[float]]:
     """The numbers of each line of a text that is not empty. Raises InputError for others."""
     try:
-        text = file.read_text(encoding="utf-8").splitlines()
+        if file.stat().st_size > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        text = file.read_text(encoding="utf-8-sig").splitlines()
         lines = [[float(x) for x in line.split()] for line in text if line.strip()]
         if not all(math.isfinite(x) for line in lines for x in line):
             raise ValueError("all must be finite")
