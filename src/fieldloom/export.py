@@ -20,7 +20,6 @@ from torch import Tensor
 
 from fieldloom.atomic import AnyPath, as_path, write_atomically, write_bytes
 from fieldloom.errors import InputError, quote
-from fieldloom.geometry.cameras import Size, resize_intrinsics
 from fieldloom.types import Cameras
 
 
@@ -29,16 +28,20 @@ def npy(data: Tensor, path: AnyPath) -> Path:
     return write_atomically(path, lambda file: np.save(file, data.detach().float().cpu().numpy()))
 
 
-def cameras(cameras: Cameras, before: Size, size: Size, path: AnyPath) -> Path:
+def cameras(cameras: Cameras, size: tuple[int, int], path: AnyPath) -> Path:
     """Pinhole cameras (views, 4, 4) as a ``transforms.json``, which names images ``0000.png`` ...
 
-    before: (height, width) of the images that their intrinsics are of; size: of those in the file.
+    size: (height, width) of the images that their intrinsics are of.
     """
-    sized = resize_intrinsics(cameras.intrinsics.double(), before, size).tolist()
+    keys = ("fl_x", "fl_y", "cx", "cy")
+    own = zip(cameras.c2w.tolist(), cameras.intrinsics.tolist(), strict=True)
     frames = [
-        {"file_path": f"{i:04d}.png", "transform_matrix": pose}
-        | dict(zip(("fl_x", "fl_y", "cx", "cy"), own, strict=True))
-        for i, (pose, own) in enumerate(zip(cameras.c2w.tolist(), sized, strict=True))
+        {
+            "file_path": f"{i:04d}.png",
+            "transform_matrix": pose,
+            **dict(zip(keys, numbers, strict=True)),
+        }
+        for i, (pose, numbers) in enumerate(own)
     ]
     told = {"camera_model": "PINHOLE", "w": size[1], "h": size[0], "frames": frames}
     return write_bytes(json.dumps(told, indent=1).encode(), path)

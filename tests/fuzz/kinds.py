@@ -52,7 +52,7 @@ RUN = [
     ["decode", "run", "run/codes.safetensors"],
     ["decode", "run", "run/encoded"],
     ["reconstruct", "run", "--count", "2"],
-    ["render", "run", "--frames", "2"],
+    ["render", "run"],
     ["interpolate", "run", "--steps", "2"],
     ["evaluate", "run", "--set", "evaluate.samples=8"],
     ["ceiling", "run", "--count", "2"],

@@ -110,5 +110,8 @@ def find_code(
     data, indices = held_out_part(system, source)
     if index >= len(indices):
         raise InputError(f"--index {index} is not one of 0 .. {len(indices) - 1}.")
-    datum = data.read(indices[index : index + 1])
+    which = indices[index : index + 1]
+    if not system.family.has_code:
+        return system.family.conditioner.origin(1).detach(), data.take(which)
+    datum = data.read(which)
     return system.encode(datum), datum

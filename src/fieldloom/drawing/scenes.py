@@ -11,7 +11,7 @@ import torch
 from fieldloom import export
 from fieldloom.drawing.drawer import Drawer, Drawn, Options, refuse_parts, refuse_views
 from fieldloom.errors import InputError
-from fieldloom.geometry.cameras import Size
+from fieldloom.geometry.cameras import Size, resize_intrinsics
 from fieldloom.modalities import Views, Voxels
 from fieldloom.modalities.sources.scenes import order_of_file
 from fieldloom.modalities.views import select_views
@@ -77,7 +77,8 @@ class Orbit(Drawer):
         cameras = self._choose_cameras(true)
         size = self._choose_size(cameras)
         if path.suffix == ".json":
-            return Drawn(export.cameras(cameras, self.modality.size, size, path))
+            sized = resize_intrinsics(cameras.intrinsics, self.modality.size, size)
+            return Drawn(export.cameras(Cameras(cameras.c2w, sized), size, path))
         if options.depth and path.suffix == ".npy":
             draw = self.system.metric_depth
         else:

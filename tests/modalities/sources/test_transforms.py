@@ -394,6 +394,15 @@ def test_files_as_programs_write_them(tmp_path, change, encode):
     assert by_name in (None, "4 images found by name alone")
 
 
+def test_missing_images_of_another_disk_are_skipped_like_others(tmp_path):
+    path = rewrite(tmp_path, lambda i, frame: {"file_path": f"{UNDER}r_{i}.png"})
+    (tmp_path / "train" / "r_2.png").unlink()
+    with pytest.warns(UserWarning, match="skipped 1 of 4 views, .* missing: r_2"):
+        source = read_transforms(FULL, path)
+    assert source.data.shape[1] == 3
+    assert source.summary.taken["place"] == "3 images found by name alone"
+
+
 def test_names_of_another_disk_that_nothing_in_the_folder_has(tmp_path):
     for i, name in enumerate(("/", "C:", "C:\\", "/etc/passwd", "C:\\a\\b.png", "/a/../../r.png")):
         path = rewrite(tmp_path / f"{i}", lambda i, frame, name=name: {"file_path": name})

@@ -102,7 +102,7 @@ def _read(
         raise
     except (OSError, ValueError, Fault) as error:
         raise InputError(
-            f"{name} is no file of COLMAP that can be read: {shorten(str(error))}."
+            f"{name} is no file of COLMAP that can be read: {shorten(str(error), 400)}."
         ) from None
 
 

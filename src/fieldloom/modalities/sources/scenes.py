@@ -140,23 +140,12 @@ def scenes_to_source(
     """
     if modality.channels != 3:
         raise InputError(f"modality.channels = {modality.channels}: posed images have 3.")
-    if any(scene.tested for scene in scenes):
-        views = None  # readers have taken the first ones of those that are not the test part
-    counts = [len(scene.images) for scene in scenes]
-    each, most = min(counts), max(counts)
-    if (views or most) > each:
-        few = scenes[counts.index(each)].name
-        asked = f"source.views = {views}" if views else f"others have {most}, and all need as many"
-        raise InputError(f"{few} has {each} views: {asked}; set source.views to {each} or less.")
-    each = views or each
+    each = _count_views(scenes, views)
     for scene in scenes:
-        names = [name for name, _ in scene.images]
-        check_pose(scene.c2w, names)
-        _check_positions(scene.c2w[:, :3, 3], names)
-        _check_intrinsics(scene, names)
+        _check_cameras(scene)
     missing = [name for scene in scenes for name in scene.missing]
     if missing:
-        count = count_things(len(missing) + sum(counts), "view")
+        count = count_things(len(missing) + sum(len(scene.images) for scene in scenes), "view")
         first = list_names(missing)
         warnings.warn(
             f"skipped {len(missing)} of {count}, whose images are missing: {first}", stacklevel=2
@@ -228,6 +217,22 @@ def scenes_to_source(
         parts=parts and parts.parts,
         parted=f"{parts.name}'s" if parts else "the folders",
     )
+
+
+def _count_views(scenes: Sequence[Scene], views: int | None) -> int:
+    """How many views of each scene are used. Raises InputError where some have too few.
+
+    views: ``source.views``; None: all.
+    """
+    if any(scene.tested for scene in scenes):
+        views = None  # readers have taken the first ones of those that are not the test part
+    counts = [len(scene.images) for scene in scenes]
+    each, most = min(counts), max(counts)
+    if (views or most) > each:
+        few = scenes[counts.index(each)].name
+        asked = f"source.views = {views}" if views else f"others have {most}, and all need as many"
+        raise InputError(f"{few} has {each} views: {asked}; set source.views to {each} or less.")
+    return views or each
 
 
 def _hold_out(
@@ -329,7 +334,11 @@ def _resize(intrinsics: Tensor, sizes: Sequence[FullSize], size: Size) -> Tensor
     return intrinsics * (full.new_tensor([*size[::-1]] * 2) / full)
 
 
-def _check_positions(eye: Tensor, names: Sequence[str]) -> None:
+def _check_cameras(scene: Scene) -> None:
+    """Raise InputError for cameras that do not fit their images, or stand nowhere."""
+    names = [name for name, _ in scene.images]
+    check_pose(scene.c2w, names)
+    eye = scene.c2w[:, :3, 3]
     far = (eye.abs() > FARTHEST).any(1)
     if far.any():
         first = int(far.nonzero()[0])
@@ -337,6 +346,7 @@ def _check_positions(eye: Tensor, names: Sequence[str]) -> None:
             f"the camera of {names[first]} stands at {quote(eye[first].tolist())}: coordinates are "
             f"at most {FARTHEST:g}."
         )
+    _check_intrinsics(scene, names)
 
 
 def _check_intrinsics(scene: Scene, names: Sequence[str]) -> None:

@@ -54,7 +54,8 @@ class PosedFile(NamedTuple):
     """A frame's image, whether it is there, and the frame's keys merged over its file's.
 
     shared: whether its focal length is that of the whole file, in pixels.
-    beside: whether the image was found beside the file, by its name alone.
+    beside: whether the image was looked for in the folder by its name alone.
+    elsewhere: whether its name is one of another disk.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class PosedFile(NamedTuple):
     keys: Mapping[str, Any]
     shared: bool
     beside: bool
+    elsewhere: bool
 
 
 def read_transforms(
@@ -204,7 +206,13 @@ def _find_frames(root: Path, part: Part, permit: Permit) -> Frames:
         scene = read_file(file, permit)
         chosen, others = _choose_views(file, scene, part)
         outside |= {view.file_path: _places(file, view.file_path)[0] for view in others}
-        posed += [_find_posed(file, scene, view) for view in chosen]
+        found = [_find_posed(file, scene, view) for view in chosen]
+        elsewhere = {
+            one.file_path: own for one, own in zip(chosen, found, strict=True) if own.elsewhere
+        }
+        if elsewhere and not any(own.exists for own in elsewhere.values()):
+            raise refuse_outside(file, next(iter(elsewhere)))
+        posed += found
         parted = parted or bool(scene.names_of_parts()) or (root.is_dir() and file.name != LONE)
         if (scene.aabb_scale or 0) > 1:
             told["around"] = f"aabb_scale = {scene.aabb_scale:g}"
@@ -212,7 +220,7 @@ def _find_frames(root: Path, part: Part, permit: Permit) -> Frames:
             told["masks"] = "masks not read"
     if not posed:
         raise InputError(f"{quote_path(root)} has no frames: a scene has at least one image.")
-    beside = [one.path for one in posed if one.beside]
+    beside = [one.path for one in posed if one.beside and one.exists]
     if len(set(beside)) < len(beside):
         raise InputError(
             f"{quote_path(root)} lacks images of its frames, several of which have the name of one "
@@ -299,14 +307,12 @@ def _find_posed(file: Path, scene: TransformsFile, view: View) -> PosedFile:
     places = _places(file, view.file_path)
     tried = [p.with_name(f"{p.name}{suffix}") for p in places for suffix in SUFFIXES]
     there = [image for image in tried if os.path.isfile(image)]
-    if not there and elsewhere:
-        raise refuse_outside(file, view.file_path)
     whole = {"frames", "aabb_scale", *(f"{part}_filenames" for part in PARTS)}
     own = view.model_dump(exclude_none=True)
     keys = scene.model_dump(exclude=whole, exclude_none=True) | own
     image, shared = (there or tried)[0], "fl_x" not in own
     beside = elsewhere or image.parent != places[0].parent
-    return PosedFile(image, bool(there), view.pose, keys, shared, beside)
+    return PosedFile(image, bool(there), view.pose, keys, shared, beside, elsewhere)
 
 
 def _places(file: Path, name: str) -> list[Path]:
