@@ -46,6 +46,13 @@ def folder(tmp_path_factory) -> Path:
     scene = folder / "scene"
     scene.mkdir()
     (scene / "transforms.json").write_text(json.dumps({"frames": []}))
+    many = folder / "scenes"
+    for name in "ab":
+        (many / name).mkdir(parents=True)
+        (many / name / "transforms.json").write_text(json.dumps({"frames": []}))
+    bytes_, ends = np.zeros(1, np.uint8), np.zeros(5, np.int64)
+    np.savez(folder / "views.npz", data=bytes_, offsets=ends, c2w=np.zeros((2, 2, 4, 4)))
+    np.savez(folder / "view.npz", data=bytes_, offsets=ends, c2w=np.zeros((4, 4, 4)))
     pictures = folder / "pictures"
     pictures.mkdir()
     Image.fromarray(picture).save(pictures / "one.png")
@@ -65,6 +72,7 @@ FOUND = {
     "solid.obj": ("mesh", None, None),  # by the recipe's own source
     "mesh.npz": ("mesh", None, None),
     "scene": ("scene", "transforms", None),
+    "view.npz": ("scene", "multiview", None),
     "sound.npy": ("audio", "array", 1),
     "colours.npy": ("image", "array", 3),
     "planes.npy": ("image", "array", 3),
@@ -88,6 +96,8 @@ def test_a_file_says_what_it_is(folder, name):
         ("notes.txt", "of no kind that is known"),
         ("empty.png", "of no kind that is known"),
         ("pictures", "a folder without a scene"),
+        ("scenes", "a set of many scenes"),
+        ("views.npz", "a set of many scenes"),
         ("two.npz", r"holds several arrays \(a, b\): save the one"),
         ("missing.png", "does not exist"),
     ],

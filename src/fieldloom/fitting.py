@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, quote, quote_path, shorten, unknown
 from fieldloom.modalities import Modality
-from fieldloom.modalities.sources import spec_of
+from fieldloom.modalities.sources import SCENES, spec_of
 from fieldloom.modalities.sources.decoding import to_grey_or_rgb
 from fieldloom.modalities.sources.files import array_name, load_array, locate, read_npz
 from fieldloom.modalities.sources.formats import HEIC, count_frames, open_image
@@ -141,6 +141,8 @@ def _look(file: Path, source: str) -> tuple[Kind | None, str]:
         return None, "a folder without a scene: of images one is fitted, or all as a video's frames"
     if file.is_dir() and source == "meshes":
         return None, "a folder of meshes, of which one is fitted"
+    if _holds_many(file, source):
+        return None, "a set of many scenes"
     if source in KIND_OF_SOURCE:
         return KIND_OF_SOURCE[source], NAMED[KIND_OF_SOURCE[source]]
     if source != "folder":
@@ -155,6 +157,18 @@ def _look(file: Path, source: str) -> tuple[Kind | None, str]:
     except InputError:
         return None, "of no kind that is known, or damaged"
     return "image", NAMED["image"]
+
+
+def _holds_many(file: Path, source: str) -> bool:
+    """Whether a file or a folder of scenes holds more than one."""
+    if source == "multiview":
+        cameras = load_array(read_npz(file), "c2w").shape
+        return len(cameras) == 4 and cameras[0] > 1
+    if not file.is_dir():
+        return False
+    holds = lambda folder: any(next(folder.glob(pattern), None) for pattern in SCENES)
+    found = [folder for folder in file.iterdir() if folder.is_dir() and holds(folder)]
+    return not holds(file) and len(found) > 1
 
 
 def _count_channels(file: Path, kind: Kind) -> int:
