@@ -91,7 +91,7 @@ def test_empty_rays_cost_nothing():
 
 
 def test_samples_move_with_chance_alone():
-    field, render = Slab(), Occupancy(samples=8, **PLAIN).eval()
+    field, render = Slab(), Occupancy(samples=8, **PLAIN)
     ray = ALONG_X.expand(1, 5, 6)
     still = render.deterministic()
     assert torch.equal(still(field, ray), still(field, ray))
@@ -117,19 +117,8 @@ def test_looks_find_what_is_there_and_forget():
     assert (render.grid.view(8, 8, 8)[4:] == 1.5).all()
 
 
-def test_training_remembers_what_it_evaluates():
-    field = Slab(3.0, 0.0, 1.0)
-    render = Occupancy(samples=64, **PLAIN)
-    render.eval().march(field, ALONG_X)
-    assert (render.grid < 0).all()
-    render.train().march(field, ALONG_X)
-    line = render.grid.view(8, 8, 8)[:, 4, 4]
-    assert line.tolist() == [0, 0, 0, 0, 3, 3, 3, 3]
-    assert (render.grid >= 0).sum() == 8
-
-
 def test_gradients_are_those_of_finite_differences():
-    render = Occupancy(samples=5, **PLAIN | dict(density="softplus")).eval().deterministic()
+    render = Occupancy(samples=5, **PLAIN | dict(density="softplus")).deterministic()
     ray = ALONG_X.expand(1, 3, 6)
     raw = torch.randn(1, 15, 4, dtype=torch.float64, generator=seeded(2)).requires_grad_()
     assert torch.autograd.gradcheck(lambda raw: render(lambda points: raw, ray), raw)
@@ -151,6 +140,8 @@ def test_bins_are_even_near_and_in_disparity_far(dtype):
     for even in (near.diff(), far.diff()):
         torch.testing.assert_close(even, even[:1].expand_as(even), rtol=2e-3, atol=1e-5)
     torch.testing.assert_close(render.unwarp(render.warp(t, ray), ray), t, rtol=1e-3, atol=1e-5)
+    shades = render.shade(t, ray)[0, 0]
+    torch.testing.assert_close(shades, torch.linspace(0, 1, 65, dtype=dtype), rtol=0, atol=1e-4)
     assert t[0, 0, 0].item() == pytest.approx(0.1)
     assert t[0, 0, -1].item() == pytest.approx(100.0, rel=1e-3)
 

@@ -42,7 +42,7 @@ class Occupancy(Volume, nn.Module):
                 ``far``, which is opaque, is what lies behind everything.
     resolution: cells of each side of the grid.
     looks:      cells whose density is looked up anew in each step of training, at random.
-    decay:      of a cell's density, in each step that looks it up, or evaluates the field there.
+    decay:      of a cell's density, whenever it is looked up.
     empty:      the opacity of a bin below which it is empty.
     even:       the share of the samples that lies evenly in all bins that are not empty.
     """
@@ -121,23 +121,9 @@ class Occupancy(Volume, nn.Module):
         points = (corner + torch.rand(len(cells), 3, device=device, dtype=dtype)) / self.resolution
         points, along = (2 * points - 1).unsqueeze(0), torch.randn(1, len(cells), 3, device=device)
         raw = self.evaluate(function, points.unsqueeze(2), along.to(dtype))
-        self.remember(cells, self.activate(raw)[1])
-
-    @torch.no_grad()
-    def remember(self, cells: Tensor, density: Tensor) -> None:
-        """Let the grid know densities that were found in cells: what it knew of these decays once.
-
-        Without the decay a fog of early steps would hide what is behind it for long.
-        """
-        cells = cells.flatten()
+        found = self.activate(raw)[1].flatten().to(dtype)
         self.grid.index_copy_(0, cells, self.grid.index_select(0, cells) * self.decay)
-        self.grid.scatter_reduce_(0, cells, density.flatten().to(self.grid), "amax")
-
-    def cells_of(self, points: Tensor) -> Tensor:
-        """The cells of points in the field's domain, (..., 3) -> (...)."""
-        cell = ((points + 1) * (self.resolution / 2)).long().clamp_(0, self.resolution - 1)
-        x, y, z = cell.unbind(-1)
-        return (x * self.resolution + y) * self.resolution + z
+        self.grid.scatter_reduce_(0, cells, found, "amax")
 
     def expect(self, rays: Coords, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the grid expects in the bins of rays, whose edges are t (batch, rays, bins + 1).
@@ -147,8 +133,10 @@ class Occupancy(Volume, nn.Module):
         its bins are all alike.
         """
         origin, direction = rays.split(3, -1)
-        cells = self.cells_of(self.place(origin, direction, (t[..., 1:] + t[..., :-1]) / 2))
-        density = self.grid[cells].to(t)
+        points = self.place(origin, direction, (t[..., 1:] + t[..., :-1]) / 2)
+        cell = ((points + 1) * (self.resolution / 2)).long().clamp_(0, self.resolution - 1)
+        x, y, z = cell.unbind(-1)
+        density = self.grid[(x * self.resolution + y) * self.resolution + z].to(t)
         length = t.diff(dim=-1) * direction.norm(dim=-1, keepdim=True)
         thickness = density.clamp_min(0) * length
         there = (thickness > self.thinnest) | (density < 0)
@@ -247,10 +235,8 @@ class Occupancy(Volume, nn.Module):
                 end = torch.ones_like(t[..., :1])
                 t, delta = torch.cat([t, end * self.far], -1), torch.cat([delta, end * SKY], -1)
         origin, direction = own.split(3, -1)
-        points = self.place(origin, direction, t)
-        colour, density = self.activate(self.evaluate(function, points, direction))
-        if self.training:  # what is evaluated anyhow is remembered, too
-            self.remember(self.cells_of(points.detach()), density)
+        raw = self.evaluate(function, self.place(origin, direction, t), direction)
+        colour, density = self.activate(raw)
         seen = composite(colour, density, self.warp(t, own), delta, None)
         if not whole:
             all_rays = lambda x: x.new_zeros(1, rays.shape[1], *x.shape[2:]).index_copy(1, some, x)
