@@ -10,7 +10,6 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from fieldloom import memory
-from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.geometry.contraction import Contraction, contract, expand
 from fieldloom.renderers.volume import Density, Rendered, Volume, composite
@@ -18,8 +17,6 @@ from fieldloom.types import Coords, Function, Values, draw_uniform
 
 UNKNOWN = -1.0
 """The density of cells where nobody has looked yet: they may hold anything."""
-SIDES = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5], device="cpu")] * 3)
-"""From a point to the eight cells whose middles are around it, in cells."""
 SKY = 1e10
 """The length of the last interval of contracted space: what is behind everything is opaque."""
 
@@ -105,7 +102,6 @@ class Occupancy(Volume, nn.Module):
         self.looks, self.decay, self.even = looks, decay, even
         self.thinnest = -math.log1p(-empty)
         self.evaluations = samples + (contract != "none")
-        self.cell = 2 * scale * (1 if contract == "none" else 2) / resolution
         self.register_buffer("grid", torch.full((resolution**3,), UNKNOWN))
 
     # -- the grid
@@ -128,11 +124,6 @@ class Occupancy(Volume, nn.Module):
         found = self.activate(raw)[1].flatten().to(dtype)
         self.grid.index_copy_(0, cells, self.grid.index_select(0, cells) * self.decay)
         self.grid.scatter_reduce_(0, cells, found, "amax")
-        # A thin surface is missed by most looks into its cell: neighbours learn of it, too.
-        around = (points[0].unsqueeze(1) + 1) * (self.resolution / 2) + place(SIDES, device, dtype)
-        dense = found > self.thinnest / self.cell
-        told = torch.where(dense, found, UNKNOWN).unsqueeze(1).expand(-1, len(SIDES))
-        self.grid.scatter_reduce_(0, self.index(around).flatten(), told.flatten(), "amax")
 
     def index(self, cell: Tensor) -> Tensor:
         """The index of cells by their numbers along the axes, (..., 3), rounded down -> (...)."""
