@@ -26,7 +26,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from unittest import mock
 
 import numpy as np
@@ -40,10 +40,13 @@ from fieldloom.assembly import open_source, parse_overrides
 from fieldloom.engine import device as devices
 from fieldloom.engine.loop import Training
 from fieldloom.evaluation import EVALUATORS
+from fieldloom.fitting import choose
 from fieldloom.metrics.cost import count_parameters
 from fieldloom.metrics.paired import FIDELITY, psnr
+from fieldloom.modalities import Views
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.views import select_views
+from fieldloom.previews import Previews
 from fieldloom.settings import Evaluation
 
 HERE = Path(__file__).parent
@@ -66,8 +69,8 @@ TRIAL, LEAST = 0.03, 0.5
 """Trial steps: the part of a budget, and the seconds at least, that they take."""
 VIEWS = 3
 """Held-out views that a scene is measured on."""
-PART = (0.455, 0.545)
-"""The part of either axis of the picture that is shown."""
+PART, PART_OF = ((0.605, 0.655), (0.242, 0.292)), "A crater of Pluto"
+"""The rows and the columns of the picture that are shown, as fractions."""
 
 
 class Cell(NamedTuple):
@@ -106,6 +109,7 @@ def measure(asked: argparse.Namespace) -> None:
 def measure_cell(cell: Cell, data: Path, runs: Path) -> None:
     """Fit one signal by one field within one budget, and write ``cell.json`` beside the run."""
     torch.set_num_threads(1)
+    Previews.look = lambda self: None  # type: ignore[method-assign]  # they go by the wall's clock
     folder = runs / cell.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -133,13 +137,10 @@ def file_of(signal: str, data: Path, runs: Path) -> Path:
 
 
 def recipe_of(cell: Cell, path: Path) -> recipes.Recipe:
-    """The recipe of a cell, still with its own number of steps."""
-    own = [f"source.path={path}"]
-    if cell.field != "grid":
-        own.append(f"field={cell.field}")
-    if cell.signal == "scene":
-        own += ["source.name=multiview", "source.split=[1.0, 0.0]"]
-    return recipes.load(f"fit:{cell.signal}", own, parse_overrides)
+    """What ``fieldloom fit PATH`` takes, still with its own number of steps."""
+    choice = choose(path, cell.signal)
+    own = [] if cell.field == "grid" else [f"field={cell.field}"]
+    return recipes.load(choice.recipe, own, parse_overrides, choice.sections)
 
 
 def by_recipe(cell: Cell, path: Path, folder: Path) -> dict[str, Any]:
@@ -207,13 +208,14 @@ def figures_of(signal: str, system: System, source: Source) -> dict[str, float]:
     """The figures of a fit: of all points, or of a scene's first held-out views."""
     if signal == "scene":
         data = source.take(source.train[:1])
-        seen = system.modality.count_seen(data)
+        seen = cast(Views, system.modality).count_seen(data)
         held = select_views(data, slice(seen, seen + VIEWS)).as_float()
         made = system.predict_at(system.family.conditioner.origin(1).detach(), held).tensor[0]
         return {"novel.psnr": psnr(made, held.tensor[0]).mean().item()}
-    names = ("iou", "chamfer") if signal == "mesh" else (system.modality.fidelity,)
+    names = ("mesh",) if signal == "mesh" else (system.modality.fidelity,)
     evaluator = EVALUATORS[system.modality.kind](system, source, Evaluation(metrics=names))
-    return {x.name: x.value for x in evaluator.reconstruct("1 datum").metrics}
+    found = {x.name: x.value for x in evaluator.reconstruct("1 datum").metrics}
+    return {name: 100 * x if name == "mesh.chamfer" else x for name, x in found.items()}
 
 
 def by_hand(cell: Cell, path: Path, folder: Path) -> dict[str, Any]:
@@ -227,7 +229,10 @@ def by_hand(cell: Cell, path: Path, folder: Path) -> dict[str, Any]:
     made = torch.cat([values(part) for part in torch.arange(data[0].numel()).split(1 << 18)])
     whole = made.mT.view_as(data)
     if cell.signal == "image":
-        rows, columns = (slice(*(round(n * x) for x in PART)) for n in data.shape[1:])
+        rows, columns = (
+            slice(*(round(n * x) for x in part))
+            for n, part in zip(data.shape[1:], PART, strict=True)
+        )
         save_part(whole[:, rows, columns], folder)
         save_part(data[:, rows, columns], folder, "original")
     name = system.modality.fidelity
@@ -237,9 +242,10 @@ def by_hand(cell: Cell, path: Path, folder: Path) -> dict[str, Any]:
 
 def system_part(system: System) -> Tensor:
     """The part of the picture that is shown, of a fit: (channel, rows, columns)."""
-    shape = tuple(round(n * PART[1]) - round(n * PART[0]) for n in system.modality.shape())
+    sides = zip(system.modality.shape(), PART, strict=True)
+    shape = tuple(round(n * last) - round(n * first) for n, (first, last) in sides)
     code = system.family.conditioner.origin(1).detach()
-    return torch.cat([strip for _, strip in system.strips(code, shape, (PART, PART))], 1)
+    return torch.cat([strip for _, strip in system.strips(code, shape, PART)], 1)
 
 
 def save_part(part: Tensor, folder: Path, name: str = "part") -> None:
@@ -256,8 +262,9 @@ def page(asked: argparse.Namespace) -> None:
     text = PAGE.read_text(encoding="utf-8")
     marks = re.compile(r"(<!-- numbers -->\n).*?(<!-- end of numbers -->)", re.DOTALL)
     assert marks.search(text), "the page has no place for numbers"
-    atomic.write_text(marks.sub(lambda m: m[1] + table(cells) + m[2], text), PAGE)
-    draw_parts(asked.runs, cells)
+    numbers = [table(cells), measured_on(cells), *draw_parts(asked.runs, cells)]
+    told = "\n".join(f"{one}\n" if one[-1] != "\n" else one for one in numbers)
+    atomic.write_text(marks.sub(lambda m: m[1] + told + m[2], text), PAGE)
 
 
 NAMES = {"grid": "hash grid", "experts": "LoE", "siren": "SIREN", "by-hand": "by hand"}
@@ -265,8 +272,8 @@ FIGURES = {
     "psnr": ("dB", "{:.1f}"),
     "snr": ("dB SNR", "{:.1f}"),
     "novel.psnr": ("dB, held-out views", "{:.1f}"),
-    "iou": ("IoU", "{:.4f}"),
-    "chamfer": ("Chamfer", "{:.2e}"),
+    "mesh.iou": ("IoU", "{:.4f}"),
+    "mesh.chamfer": ("Chamfer, % of the longest side", "{:.3f}"),
 }
 """Figure -> what it is, and how it is printed."""
 
@@ -278,8 +285,8 @@ def table(cells: list[dict[str, Any]]) -> str:
     """
     found = {Cell(**x["cell"]): x for x in cells}
     budgets = sorted({x.seconds for x in found})
-    lines = ["| signal | field | " + " | ".join(f"{x} s" for x in budgets) + " |"]
-    lines.append("|---" * (2 + len(budgets)) + "|")
+    lines = ["| signal | field | numbers | " + " | ".join(f"{x} s" for x in budgets) + " |"]
+    lines.append("|---" * (3 + len(budgets)) + "|")
     for signal in [x for x in SIGNALS if any(c.signal == x for c in found)]:
         names = [n for n in FIGURES if any(n in x["figures"] for c, x in found.items()
                                            if c.signal == signal)]  # fmt: skip
@@ -288,7 +295,7 @@ def table(cells: list[dict[str, Any]]) -> str:
             value = lambda f, s, n=name, g=signal: found.get(Cell(g, f, s), {"figures": {}})[
                 "figures"
             ].get(n, math.nan)
-            lowest = name == "chamfer"
+            lowest = name == "mesh.chamfer"
             best = {}
             for seconds in budgets:
                 there = [value(f, seconds) for f in FIELDS]
@@ -302,8 +309,12 @@ def table(cells: list[dict[str, Any]]) -> str:
                     "-" if math.isnan(x) else f"**{form.format(x)}**" if x == best[s]
                     else form.format(x) for x, s in zip(row, budgets, strict=True)
                 ]  # fmt: skip
-                lines.append(f"| {signal}, {unit} | {NAMES[field]} | {' | '.join(shown)} |")
-    return "\n".join(lines) + f"\n\n{measured_on(cells)}\n"
+                counts = {found[Cell(signal, field, s)].get("parameters") for s in budgets
+                          if Cell(signal, field, s) in found}  # fmt: skip
+                size = "".join(f"{x:,}" for x in counts if x)
+                cells_of_row = [f"{signal}, {unit}", NAMES[field], size, *shown]
+                lines.append(f"| {' | '.join(cells_of_row)} |")
+    return "\n".join(lines) + "\n"
 
 
 def measured_on(cells: list[dict[str, Any]]) -> str:
@@ -318,8 +329,11 @@ def measured_on(cells: list[dict[str, Any]]) -> str:
     )
 
 
-def draw_parts(runs: Path, cells: list[dict[str, Any]]) -> None:
-    """The picture: a row for each budget, the original and then each field."""
+def draw_parts(runs: Path, cells: list[dict[str, Any]]) -> list[str]:
+    """Draw the picture, a row for each budget: the original, and then each field.
+
+    Returns the line of the page that shows it, if all cells of a row are there.
+    """
     from PIL import Image
 
     budgets = sorted({x["cell"]["seconds"] for x in cells if x["cell"]["signal"] == "image"})
@@ -330,9 +344,12 @@ def draw_parts(runs: Path, cells: list[dict[str, Any]]) -> None:
         paths += [runs / f"image-{field}-{seconds}" / "part.png" for field in FIELDS]
         if all(path.is_file() for path in paths):
             rows += [read(path) for path in paths]
-    if rows:
-        sheet = export.sheet(torch.stack(rows), 1 + len(FIELDS))
-        export.png(sheet, PICTURE)
+    if not rows:
+        return []
+    export.png(export.sheet(torch.stack(rows), 1 + len(FIELDS)), PICTURE)
+    shown = ", ".join(str(x) for x in budgets[: len(rows) // (1 + len(FIELDS))])
+    names = ", ".join(NAMES[field] for field in FIELDS)
+    return [f"![{PART_OF} after {shown} s: the original, {names}](images/{PICTURE.name})"]
 
 
 def main() -> None:

@@ -42,9 +42,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--train", metavar="ROW:FOLDER", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    settings = [f"source.path={asked.source}", *asked.more]
-    if asked.steps:
-        settings.append(f"train.field.steps={asked.steps}")
+    steps = [f"train.field.steps={asked.steps}"] if asked.steps else []
+    settings = [f"source.path={asked.source}", *steps, *asked.more]
     if asked.train:
         name, _, folder = asked.train.partition(":")
         train(asked.table, name, Path(folder), settings)
@@ -58,8 +57,8 @@ def main() -> None:
         seconds = seconds or steps_alike["seconds"]
         row = {"recipe": f"loe:{name}", "equal steps": steps_alike}
         if name != tiled:
-            steps = max(1, round(seconds * steps_alike["steps"] / steps_alike["seconds"]))
-            own = [f"train.field.steps={steps}"]
+            as_many = round(seconds * steps_alike["steps"] / steps_alike["seconds"])
+            own = [f"train.field.steps={max(1, as_many)}"]
             row["equal seconds"] = made(asked.runs / f"{name}-seconds", name, settings, own)
         results.append(row | {"published": published(name)})
         result = {

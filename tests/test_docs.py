@@ -117,6 +117,7 @@ def test_examples_run(cli, name, arguments, tmp_path):
     assert list((tmp_path / "out").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_holds_no_outputs(tmp_path, monkeypatch):
     """Its cells are plain Python, here with fewer steps on a smaller picture."""
     notebook = json.loads((ROOT / "examples" / "fit_your_own.ipynb").read_text())

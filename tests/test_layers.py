@@ -159,7 +159,8 @@ def test_no_drawers():
 KINDS_OF_DATA = {"Grid", "Points", "Views", "Voxels"}
 READERS = {
     "recipe.py", "aliases.py", "settings.py", "assembly.py", "preparation.py", "inspection.py",
-    "engine/folder.py", "engine/run.py", "engine/provenance.py", "engine/inherit.py", "engine/glance.py",
+    "engine/folder.py", "engine/run.py", "engine/provenance.py", "engine/inherit.py",
+    "engine/glance.py",
 }  # fmt: skip
 """Modules that read the raw recipe; all others ask ``System.settings``."""
 

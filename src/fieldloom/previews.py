@@ -28,8 +28,8 @@ FIRST, APART, PART = 30.0, 180.0, 0.02
 WORK, LEAST = 1 << 24, 1 << 11
 """Values of hidden layers that all points of a picture take; points that it has in any case."""
 
-SIGNALS = 9
-"""Data of a set that are drawn, at most."""
+SIGNALS, NUMBERS = 9, 1 << 26
+"""Data of a set that are drawn, at most, and the numbers of all of them."""
 
 
 class Previews:
@@ -52,9 +52,12 @@ class Previews:
     def _read_data(self, source: Source) -> None:
         """Read the data that are drawn: now, since a thread reads them while they are trained on.
 
-        There are none where a single one takes too long to encode.
+        There are none where a single one is too large, or takes too long to encode.
         """
-        system = self.system
+        system, numbers = self.system, math.prod(source.data.shape[1:])
+        if numbers > NUMBERS // SIGNALS:
+            self.due = None
+            return
         one = system.modality.encoding(source.read(source.train[:1])).coords.shape[1]
         each = system.encoder.point_evaluations(one) * self._cost
         self.places = spread(len(source.train), min(SIGNALS, max(1, 4 * WORK // each)))

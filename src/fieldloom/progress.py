@@ -30,8 +30,13 @@ PATIENCE, APART = 2.0, 10.0
 
 
 def start_clock() -> None:
-    """Say that a program starts, which imports torch, if nothing else is said in ``PATIENCE``."""
+    """Say that a program starts, which imports torch, if nothing else is said in ``PATIENCE``.
+
+    It is said to who waits at a terminal alone.
+    """
     global _start
+    if not sys.stderr.isatty():
+        return
     _start = Timer(PATIENCE, announce, ["starting ..."])
     _start.daemon = True
     _start.start()

@@ -122,7 +122,7 @@ class Evaluation:
 
     metrics:  of reconstruction (``psnr``, ``ssim``; of sound ``snr``; of maps on the sphere
               ``ws-psnr``, weighted by area; of shapes ``mse``, ``accuracy``, ``iou``,
-              ``chamfer``, and ``mesh``: of the surface against the original mesh), of sets of
+              ``chamfer``, and of one mesh ``mesh``: its surface against the original), of sets of
               images or of rendered views (``frechet``, ``kid``, ``precision-recall``, in the
               features of ``detector``), and of sets of shapes (``shapes``: the metrics of
               ``protocol``; ``cloud-frechet``, in the features of a point-cloud detector).

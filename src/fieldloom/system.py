@@ -37,6 +37,7 @@ from fieldloom.modalities.modality import Extent, Resolution
 from fieldloom.nn.kernels import KernelsOf
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import Gaussian, Prior
+from fieldloom.progress import during
 from fieldloom.recipe import Recipe
 from fieldloom.renderers import Renderer, Volume
 from fieldloom.settings import Settings, parse_settings
@@ -527,7 +528,8 @@ class System(nn.Module):
             [number(x) for x in label] if isinstance(label, list | tuple) else number(label)
         )
         generator = Generator().manual_seed(seed)
-        return prior.sample(count, chosen, generator=generator, **options)
+        with during("sampling codes from the prior"):
+            return prior.sample(count, chosen, generator=generator, **options)
 
     def prior_for(self, count: int) -> Prior:
         """The prior. Raises InputError where there is none that draws as many codes."""

@@ -19,7 +19,8 @@ from fieldloom.recipe import FORMAT
 def fails(cli, status, sentence, *arguments, cwd=None):
     """The command ends with this status and one line that holds the sentence; no traceback."""
     done = cli(*arguments, status=status, cwd=cwd)
-    lines = [x for x in done.stderr.splitlines() if not x.startswith(("read", "warning"))]
+    told = [x for x in done.stderr.splitlines() if not x.startswith(("read", "warning"))]
+    lines = [x for x in told if not x.endswith(" ...")]  # of what takes long on a slow machine
     assert "Traceback" not in done.stderr
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")

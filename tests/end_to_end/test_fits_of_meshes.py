@@ -10,14 +10,14 @@ from PIL import Image
 
 from fieldloom import export
 from fieldloom.geometry.inside import distance
-from fieldloom.geometry.mesh import as_mesh, sample_surface
+from fieldloom.geometry.mesh import Mesh, as_mesh, sample_surface
 from solids import ball, sheet
 
 trimesh = pytest.importorskip("trimesh")
 
 QUICK = [
-    "source.samples=20000",
-    "modality.size=64",
+    "source.samples=10000",
+    "modality.size=48",
     "field.grid={levels = 4, finest = 32}",
     "train.field.steps=60",
     "train.field.points=2048",
@@ -41,7 +41,7 @@ def read_back(path):
 def test_a_sphere_in_map_coordinates(cli, tmp_path):
     """Chamfer distance below 0.3 % of its size, IoU above 0.98, in its own frame and unit."""
     centre = np.array([5e5, 4.2e6, 30.0])
-    run, said = fit(cli, ball(48), tmp_path / "ball.ply", centre, 40.0)
+    run, said = fit(cli, ball(24), tmp_path / "ball.ply", centre, 40.0)
     assert "z taken as up" in said
     found = re.search(r"Chamfer distance ([\d.]+) % .* IoU ([\d.]+), normal .* ([\d.]+)", said)
     far, iou, normals = map(float, found.groups())
@@ -49,9 +49,10 @@ def test_a_sphere_in_map_coordinates(cli, tmp_path):
     assert iou > 0.98
     assert normals > 0.97
     made = read_back(run / "fitted.glb")
-    radius = np.linalg.norm(made.vertices - centre, axis=1)
-    np.testing.assert_allclose(radius, 28.0, atol=0.5)
-    assert abs(radius.mean() - 28.0) < 0.1
+    away = distance(
+        Mesh(ball(24).vertices * 40, ball(24).faces), torch.from_numpy(made.vertices - centre)
+    )
+    assert float(away.quantile(0.99)) < 0.5  # of its diameter, 56
     pixels = np.asarray(Image.open(run / "fitted.png"))
     assert pixels.shape == (512, 1024, 3)
     covered = [(side < 250).any(-1).mean() for side in (pixels[:, :512], pixels[:, 512:])]

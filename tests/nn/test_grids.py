@@ -147,3 +147,28 @@ def test_no_points_have_no_features():
     lattices = DenseGrid(levels=2, coarsest=5).lattices(2)
     table = torch.rand(1, sum(lattices.rows), 4)
     assert interpolate(torch.rand(3, 0, 2), table, lattices).shape == (3, 0, 2, 4)
+
+
+@pytest.mark.parametrize("name", ["hash", "k-planes"])
+def test_a_place_that_is_no_number_has_features_that_are_none(name):
+    """As of any other field; infinite places have the values of the border."""
+    grid = GRIDS[name]
+    lattices = grid.lattices(3)
+    table = torch.rand(1, sum(lattices.rows), grid.features)
+    coords = torch.tensor([[[0.3, torch.nan, 0.2], [0.3, torch.inf, -torch.inf], [0.3, 1.0, 0.0]]])
+    found = interpolate(coords, table, lattices)[0].flatten(1)
+    assert found[0].isnan().any()
+    assert torch.equal(found[1], found[2])
+
+
+def test_what_is_looked_up_does_not_depend_on_the_blocks(monkeypatch):
+    lattices = HashGrid(levels=6, coarsest=3, log2_hashmap_size=7).lattices(2)
+    coords, table = torch.rand(1, 50, 2), torch.randn(1, sum(lattices.rows), 2, requires_grad=True)
+    found = []
+    for points in (1, 150, 1000):  # grids alone, by threes, all together
+        monkeypatch.setattr(grids, "CACHED", points)
+        y = interpolate(coords, table, lattices)
+        found.append((y, torch.autograd.grad(y.square().sum(), table)[0]))
+    for other in found[1:]:
+        assert torch.equal(other[0], found[0][0])
+        assert torch.equal(other[1], found[0][1])

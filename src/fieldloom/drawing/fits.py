@@ -21,6 +21,7 @@ from fieldloom.modalities.modality import spread
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.sources.summary import count_things
 from fieldloom.modalities.views import select_views
+from fieldloom.progress import track
 from fieldloom.system import System
 from fieldloom.types import Data
 
@@ -87,7 +88,9 @@ def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
     fraction = min(1.0, math.sqrt(CHEAP / (len(indices) * each)))
     height, width = (max(1, int(n * fraction)) for n in modality.shape())
     code = system.family.conditioner.origin(1).detach()
-    raw = system.predict(code, (height, width), data.cameras).tensor[0]
+    each_view = (select_views(data, slice(i, i + 1)).cameras for i in range(len(indices)))
+    shown = track(each_view, "drawing", len(indices), "views")
+    raw = torch.cat([system.predict(code, (height, width), x).tensor[0] for x in shown])
     true = data.tensor[0]
     small = interpolate(true, (height, width), mode="area")
     path = folder / "fitted.png"

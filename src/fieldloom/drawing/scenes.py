@@ -15,7 +15,7 @@ from fieldloom.geometry.cameras import Size, resize_intrinsics
 from fieldloom.modalities import Views, Voxels
 from fieldloom.modalities.sources.scenes import order_of_file
 from fieldloom.modalities.views import select_views
-from fieldloom.progress import BRIEF, track
+from fieldloom.progress import BRIEF, during, track
 from fieldloom.system import System
 from fieldloom.types import Cameras, Code, Data
 
@@ -37,12 +37,15 @@ class Turntable(Drawer):
 
     def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
         values = self.system.values_of(code)
-        datum = self.system.modality.sample(values, self.options.resolution)
-        if self.system.modality.mesh(datum) is None:
+        with during("finding the surface"):
+            datum = self.system.modality.sample(values, self.options.resolution)
+            surface = self.system.modality.mesh(datum)
+        if surface is None:
             warnings.warn(
                 "this code decodes to a shape without a surface: a cross is drawn.", stacklevel=2
             )
-        images = cast(Voxels, self.system.modality).turn(datum, self.options.frames)
+        with during(f"drawing {self.options.frames} views"):
+            images = cast(Voxels, self.system.modality).turn(datum, self.options.frames)
         return Drawn(export.frames([export.pixels(x) for x in images], path), len(images))
 
 

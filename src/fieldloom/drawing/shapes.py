@@ -39,12 +39,12 @@ def draw_shape_fit(system: System, source: Source, folder: Path) -> list[str]:
         own = made if frame is None else denormalize_mesh(made, frame[0])
         files.insert(0, export.mesh(own.vertices, own.faces, folder / "fitted.glb"))
     size = " x ".join(map(str, modality.shape()))
+    named = f"fitted: {', '.join(map(str, files))} (original and fit, {size})"
+    if made is None:
+        return [named, "the fit has no surface: more steps may give it one."]
     found = {m.name: m.value for m in measure_fit(system, code, made, true)}
     words = [f"Chamfer distance {100 * found['mesh.chamfer']:.3g} % of its size"]
     if "mesh.iou" in found:
         words.append(f"IoU {found['mesh.iou']:.4f}")
     words.append(f"normal consistency {found['mesh.normals']:.4f}")
-    return [
-        f"fitted: {', '.join(map(str, files))} (original and fit, {size})",
-        f"against the mesh: {', '.join(words)}",
-    ]
+    return [named, f"against the mesh: {', '.join(words)}"]

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fieldloom.nn.grids import add_rows, number_rows
-
 Betas = tuple[float, float]
 
 
@@ -78,34 +76,16 @@ def gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     found = []
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
-            parameter.grad = unite(parameter.grad)
+            parameter.grad = parameter.grad.coalesce()  # micro-batches read the same rows
         if parameter.grad is not None:
             found.append(parameter.grad._values() if parameter.grad.is_sparse else parameter.grad)
     return found
 
 
-def unite(grad: Tensor) -> Tensor:
-    """A sparse gradient with each row once, whose order is kept: torch would sort the rows.
-
-    Where a table was read more than once, or by micro-batches, rows stand in it several times.
-    """
-    if grad.is_coalesced():
-        return grad
-    shape, index, values = grad.shape[: grad.sparse_dim()], grad._indices(), grad._values()
-    flat = index[-1] if math.prod(shape[:-1]) == 1 else _flat_index(index, shape)
-    rows, place = number_rows(flat, math.prod(shape))
-    if len(rows) < len(flat):
-        values = add_rows(values.new_zeros(len(rows), *values.shape[1:]), place, values)
-        index = torch.stack(torch.unravel_index(rows, shape))
-    return torch.sparse_coo_tensor(
-        index, values, grad.shape, is_coalesced=True, check_invariants=False
-    )
-
-
 def reached(grad: Tensor) -> tuple[Tensor, Tensor]:
     """The rows (n,) of a sparse gradient that are not zero, and the gradient there."""
-    grad = unite(grad)
-    values, index, shape = grad._values(), grad._indices(), grad.shape[:-1]
+    grad = grad.coalesce()
+    values, index, shape = grad.values(), grad.indices(), grad.shape[:-1]
     rows = index[-1] if math.prod(shape[:-1]) == 1 else _flat_index(index, shape)
     hit = is_reached(values)
     if int(hit.count_nonzero()) == len(hit):

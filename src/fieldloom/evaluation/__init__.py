@@ -18,6 +18,7 @@ from fieldloom.evaluation.shapes import ShapeEvaluator
 from fieldloom.evaluation.video import VideoEvaluator
 from fieldloom.evaluation.views import ViewEvaluator
 from fieldloom.modalities.sources import Source
+from fieldloom.progress import during
 from fieldloom.system import System
 
 EVALUATORS: Mapping[str, type[Evaluator]] = {
@@ -59,7 +60,9 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
         originals = source.read(held_out).tensor
         origin = system.family.conditioner.origin(1).detach().cpu()
         result = Result([], originals, originals[:0], origin)
-    result = replace(result, metrics=result.metrics + cost_metrics(system, result.codes))
+    with during("measuring parameters and the speed of decoding"):
+        costs = cost_metrics(system, result.codes)
+    result = replace(result, metrics=result.metrics + costs)
     if system.prior is not None and not system.generates:
         warnings.warn("the prior is not trained yet: samples are not measured.", stacklevel=2)
     if foreign or not system.generates:

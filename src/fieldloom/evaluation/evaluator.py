@@ -19,6 +19,7 @@ from fieldloom.metrics.cloud_protocols import PROTOCOLS
 from fieldloom.metrics.features import Detector
 from fieldloom.metrics.paired import ws_psnr
 from fieldloom.modalities.sources import Source
+from fieldloom.progress import during
 from fieldloom.settings import SHAPE_SETS, Evaluation
 from fieldloom.system import System
 from fieldloom.types import Code
@@ -73,7 +74,8 @@ class Evaluator:
         codes = in_batches(self.system.encode, "encoding", data)
         raw = in_batches(self.system.predict_at, "decoding", codes, data)
         true = data.tensor
-        metrics = self.paired_metrics(true, raw, of)
+        with during("comparing with the originals"):
+            metrics = self.paired_metrics(true, raw, of)
         return Result(metrics, true, raw.clamp(0, 1), codes, images=self.error_images(true, raw))
 
     def paired_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:

@@ -7,7 +7,6 @@ has fewer. Sources: arXiv:2201.05989 (multiresolution hash grids), arXiv:2301.10
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -181,9 +180,9 @@ def sparse_gradients(tables: Iterable[Tensor]) -> Iterator[None]:
         _sparse.reset(before)
 
 
-FEW = 1 / 4
-"""Rows that are read, for each row of a table, below which a gradient is sparse: to number one
-that is read takes as long as to clear and to search some four rows."""
+FEW = 1 / 8
+"""Rows that are read, for each row of a table, below which a gradient is sparse: to sort one that
+is read takes as long as to clear and to search some eight rows."""
 
 
 class Lookup(torch.autograd.Function):
@@ -216,13 +215,16 @@ class Lookup(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             read = sum(i.numel() for i, _ in pairs)
             if torch.is_grad_enabled():
-                each = [(c.unsqueeze(-1) * g).flatten(0, 2) for (_, c), g in zip(pairs, grads)]
+                each = [
+                    (c.unsqueeze(-1) * own).flatten(0, 2)
+                    for (_, c), own in zip(pairs, grads, strict=True)
+                ]
                 index = torch.cat([i.flatten() for i, _ in pairs])
                 to_table = add_rows(torch.zeros_like(rows), index, torch.cat(each)).view_as(table)
             elif not table.is_cpu:
                 to_table = bag_gradient(rows, pairs, grad).view_as(table)
             elif ctx.sparse and read < FEW * table.shape[1]:
-                to_table = sparse_gradient(rows, pairs, grad).unsqueeze(0)
+                to_table = sparse_gradient(rows, pairs, grad)
             else:
                 to_table = scatter(torch.zeros_like(rows), pairs, grad).view_as(table)
         return to_table, None, *([None] * len(pairs)), *to_coefficients
@@ -252,10 +254,11 @@ def gather(rows: Tensor, pairs: Pairs) -> Tensor:
     """The features of all grids from narrow rows: (points, grids, features)."""
     numbers, found = as_scalars(rows), []
     for index, coefficients in pairs:
-        sums: Tensor | None = None
-        for i, c in zip(index, coefficients, strict=True):
-            part = numbers.index_select(0, i.view(-1)).view_as(i).mul_(c)
-            sums = part if sums is None else sums.add_(part)
+        corners = zip(index, coefficients, strict=True)
+        parts = (numbers.index_select(0, i.view(-1)).view_as(i).mul_(c) for i, c in corners)
+        sums = next(parts)
+        for part in parts:
+            sums.add_(part)
         found.append(sums)
     whole = torch.cat(found)
     whole = torch.view_as_real(whole) if whole.is_complex() else whole.unsqueeze(-1)
@@ -283,6 +286,10 @@ def bag_gradient(rows: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
     return torch.autograd.grad(found, rows, grad.transpose(0, 1))[0]
 
 
+WIDE = 8
+"""Features of a row from which sorting the rows that are read is faster than moving them."""
+
+
 def scatter(sums: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
     """Add c_kgn grad_gn to the row i_kgn of ``sums``, in place, in a fixed order.
 
@@ -293,6 +300,9 @@ def scatter(sums: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
     for index, coefficients in pairs:
         part = parts[first : first + index.shape[1]]
         first += index.shape[1]
+        if sums.shape[-1] >= WIDE:
+            scatter_sorted(into, index, coefficients, part)
+            continue
         for i, c in zip(index, coefficients, strict=True):
             if slim:
                 into.index_add_(0, i.view(-1), (part * c).view(-1))
@@ -302,49 +312,36 @@ def scatter(sums: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
     return sums
 
 
-def sparse_gradient(rows: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
-    """The gradient of the rows as a sparse tensor of those that were read.
+def scatter_sorted(sums: Tensor, index: Tensor, coefficients: Tensor, grad: Tensor) -> None:
+    """As ``scatter`` of one block: the gradient of a bag of rows is a bag of gradients.
 
-    They are not sorted, so that torch must not hold it for coalesced.
+    That of a row has the points that read the row, which sorting brings together.
     """
-    found, place = number_rows(torch.cat([i.flatten() for i, _ in pairs]), len(rows))
-    sums = rows.new_zeros(len(found), rows.shape[-1])
+    rows, order = index.flatten().sort(stable=True)
+    read, counts = torch.unique_consecutive(rows, return_counts=True)
+    found = F.embedding_bag(
+        order % index[0].numel(),
+        grad.flatten(0, 1),
+        offsets=counts.cumsum(0) - counts,
+        per_sample_weights=coefficients.flatten()[order],
+        mode="sum",
+    )
+    sums.index_put_((read.long(),), found, accumulate=True)
+
+
+def sparse_gradient(rows: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
+    """The gradient of the rows as a sparse tensor of those that were read."""
+    read, place = torch.unique(torch.cat([i.flatten() for i, _ in pairs]), return_inverse=True)
+    sums = rows.new_zeros(len(read), rows.shape[-1])
     places = place.split([i.numel() for i, _ in pairs])
     placed = [(part.view_as(i), c) for part, (i, c) in zip(places, pairs, strict=True)]
-    scatter(sums, placed, grad)
-    return torch.sparse_coo_tensor(found.unsqueeze(0), sums, rows.shape, check_invariants=False)
-
-
-def number_rows(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The rows that an index (m,) names, each once, (k,), and of each entry its place there, (m,).
-
-    Every entry writes its number into the row's place of a memory that is never cleared; the last
-    one to write speaks for the row. This takes as long as there are entries: neither are they
-    sorted, nor are the ``count`` rows searched.
-    """
-    memory = _memory.of(count)
-    number = torch.arange(len(index), dtype=torch.int32)
-    memory.index_copy_(0, index.long(), number)
-    speaker = memory.index_select(0, index)
-    speaks = speaker == number
-    place = speaks.cumsum(0, dtype=torch.int32).sub_(1)
-    return index[speaks], place.index_select(0, speaker)
-
-
-class _Memory(threading.local):
-    """An int32 for each row of the table that this thread trained last."""
-
-    def __init__(self) -> None:
-        self.held = torch.empty(0, dtype=torch.int32)
-
-    def of(self, count: int) -> Tensor:
-        if len(self.held) < count:
-            with torch.inference_mode(False):
-                self.held = torch.empty(count, dtype=torch.int32, device="cpu")
-        return self.held
-
-
-_memory = _Memory()
+    return torch.sparse_coo_tensor(
+        torch.stack([torch.zeros_like(read), read]).long(),
+        scatter(sums, placed, grad),
+        (1, *rows.shape),
+        is_coalesced=True,
+        check_invariants=False,
+    )
 
 
 def add_rows(rows: Tensor, index: Tensor, each: Tensor) -> Tensor:

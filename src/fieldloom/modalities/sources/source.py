@@ -25,6 +25,7 @@ from fieldloom.modalities.sources.summary import (
     describe_size,
     list_names,
 )
+from fieldloom.progress import during
 from fieldloom.types import Cameras, Data, Lazy
 
 PIECE = 1 << 24
@@ -94,9 +95,10 @@ class Source:
         if "c2w" in extras:
             extras["c2w"] = extras["c2w"].float()  # as runs of before, whose cameras were float32
         parts = [torch.cat([self.train, self.test]), *(extras[k] for k in order if k in extras)]
-        for one in itertools.chain(_tensors(self.data.values), parts):
-            for piece in _pieces(one.numpy()):
-                seen.update(piece)
+        with during("fingerprinting the data"):
+            for one in itertools.chain(_tensors(self.data.values), parts):
+                for piece in _pieces(one.numpy()):
+                    seen.update(piece)
         return {
             "signals": len(self.train),
             "classes": len(self.names),
