@@ -143,6 +143,19 @@ def test_an_accelerators_gradient_is_that_of_a_cpu():
     torch.testing.assert_close(bag, ours[0])
 
 
+def test_a_table_may_begin_at_any_number_of_a_code():
+    """Codes that are weights have an odd number of these, so that some tables begin at an odd one."""
+    lattices = GRIDS["hash"].lattices(2)
+    count = 2 * sum(lattices.rows)
+    codes = torch.randn(2, count + 1, dtype=torch.float64, requires_grad=True)
+    p = torch.rand(2, 5, 2, dtype=torch.float64)
+    both = interpolate(p, codes[:, :count].unflatten(1, (-1, 2)), lattices)
+    last = interpolate(p[1:], codes[1:, :count].unflatten(1, (-1, 2)), lattices)
+    assert torch.equal(last, both[1:])
+    grads = [torch.autograd.grad(y.square().sum(), codes)[0][1] for y in (both, last)]
+    torch.testing.assert_close(*grads)
+
+
 def test_no_points_have_no_features():
     lattices = DenseGrid(levels=2, coarsest=5).lattices(2)
     table = torch.rand(1, sum(lattices.rows), 4)

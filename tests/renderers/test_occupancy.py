@@ -85,9 +85,23 @@ def test_empty_rays_cost_nothing():
     assert seen.opacity[0, [0, 2]].tolist() == [0, 0]
     alone = render.march(field, ALONG_X)
     torch.testing.assert_close(seen.colour[:, 1:2], alone.colour)
-    assert render.depth(field, beside).item() == FAR
-    render.march(field, beside)  # where no ray meets anything all are evaluated, so that they learn
-    assert field.count == 3 * 4 + 4
+    with torch.no_grad():
+        assert render.depth(field, beside).item() == FAR
+    assert field.count == 2 * 4
+    render.march(field, beside)  # where training meets nothing all are evaluated, so that it learns
+    assert field.count == 3 * 4
+
+
+def test_a_ray_that_meets_nothing_does_not_depend_on_the_others():
+    """Thin fog, which counts as empty in all cells but the solid ones."""
+    fog, solid = Slab(0.05), Slab(1.5, 0.0)
+    render = fill(Occupancy(**PLAIN | dict(background="white")), solid)
+    beside = torch.tensor([[[-0.5, 0.5, -1.0, 0, 0, 1]]], dtype=torch.float64)  # at x = -0.5
+    with torch.no_grad():
+        alone = render(fog, beside)
+        together = render(fog, torch.cat([beside, ALONG_X], 1))
+    assert alone.tolist() == [[[1, 1, 1]]]
+    assert torch.equal(together[:, :1], alone)
 
 
 def test_samples_move_with_chance_alone():

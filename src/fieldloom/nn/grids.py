@@ -247,7 +247,10 @@ def narrow(rows: Tensor) -> bool:
 
 def as_scalars(x: Tensor) -> Tensor:
     """Rows (..., 1 | 2) as one number each: (...)."""
-    return torch.view_as_complex(x) if x.shape[-1] == 2 else x.squeeze(-1)
+    if x.shape[-1] == 1:
+        return x.squeeze(-1)
+    aligned = x.storage_offset() % 2 == 0  # a part of a code may begin at an odd number
+    return torch.view_as_complex(x if aligned else x.clone())
 
 
 def gather(rows: Tensor, pairs: Pairs) -> Tensor:

@@ -31,7 +31,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if weight.dtype == torch.bfloat16:  # the input may be float32 (System.evaluate)
         x = x.to(weight.dtype)
     if len(weight) == 1 and (bias is None or len(bias) == 1):
-        flat = x.reshape(batch * points, -1)
+        flat = x.flatten(0, 1)
         if bias is None:
             out = flat @ weight[0]
         elif x.is_cpu and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
@@ -41,7 +41,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return out.view(batch, points, weight.shape[-1])
     if len(weight) == 1:  # Functa: shared weights, own biases
         assert bias is not None
-        return (x.reshape(batch * points, -1) @ weight[0]).view(batch, points, -1) + bias[:, None]
+        return (x.flatten(0, 1) @ weight[0]).unflatten(0, (batch, points)) + bias[:, None]
     if bias is None:
         return torch.bmm(x, weight)
     return torch.baddbmm(bias[:, None], x, weight)

@@ -234,11 +234,14 @@ class Occupancy(Volume, nn.Module):
             raise InputError(
                 f"renderer 'occupancy' is of one scene: its grid is not of {len(rays)} scenes."
             )
+        learns = torch.is_grad_enabled()
         with torch.no_grad():
             t = self.edges(rays)
             shares, length, met = self.expect(rays, t)
             some = met[0].nonzero().squeeze(-1)
-            whole = self.contraction != "none" or not len(some) or len(some) == rays.shape[1]
+            whole = self.contraction != "none" or len(some) == rays.shape[1]
+            # where training meets nothing it evaluates all rays, so that it learns
+            whole = whole or (learns and not len(some))
             if not whole:
                 t, shares, length = (x.index_select(1, some) for x in (t, shares, length))
         own = rays if whole else rays.index_select(1, some)
