@@ -1,6 +1,7 @@
 """What the documents say is run, or looked up."""
 
 import importlib
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -104,6 +105,7 @@ def test_lines_of_documents_end_at_100_columns(page):
         ("digits_as_tokens", ["--count", "40", "--fit-steps", "5", "--steps", "2"]),
         ("encode_and_enlarge", ["--size", "24", "--steps", "3"]),
         ("fit_one_image", ["--size", "24", "--steps", "20"]),
+        ("fit_your_own", ["--steps", "3"]),
         ("mesh_to_field_and_back", ["--steps", "60", "--resolution", "24"]),
         ("mlp_siren_experts", ["--size", "24", "--steps", "5"]),
         ("mnif_by_hand", ["--steps", "5", "--prior-steps", "5"]),
@@ -113,6 +115,21 @@ def test_examples_run(cli, name, arguments, tmp_path):
     done = cli.script(ROOT / "examples" / f"{name}.py", *arguments, "--out", tmp_path / "out")
     assert "PSNR" in done.stdout or "volume" in done.stdout
     assert list((tmp_path / "out").glob("*.png"))
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_holds_no_outputs(tmp_path, monkeypatch):
+    """Its cells are plain Python, here with fewer steps on a smaller picture."""
+    notebook = json.loads((ROOT / "examples" / "fit_your_own.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    code = "\n".join("".join(cell["source"]) for cell in cells)
+    for long, short in (("STEPS = 300", "STEPS = 3"), ("SIZE = 256", "SIZE = 24")):
+        assert long in code
+        code = code.replace(long, short)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "fit_your_own.ipynb", "exec"), {})
+    assert {path.name for path in tmp_path.iterdir()} == {"part.png", "runs", "sound.wav"}
 
 
 def test_the_example_of_a_radiance_field_runs(cli, tmp_path):

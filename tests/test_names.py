@@ -4,13 +4,21 @@ import inspect
 
 import pytest
 
-from fieldloom import names
+import fieldloom
+from fieldloom import names, registry
 from fieldloom.assembly import TABLES
 from fieldloom.engine.stage import OPTIMIZERS
 from fieldloom.metrics.features import DETECTORS
+from fieldloom.metrics.losses import LOSSES
+from fieldloom.registry import parameters_of
 from fieldloom.settings import SCHEDULES
 
-OTHERS = {"optimizers": OPTIMIZERS, "schedules": SCHEDULES, "detectors": DETECTORS}
+OTHERS = {
+    "optimizers": OPTIMIZERS,
+    "schedules": SCHEDULES,
+    "losses": LOSSES,
+    "detectors": DETECTORS,
+}
 
 
 def texts(table):
@@ -37,3 +45,61 @@ def test_a_table_that_cannot_be_read_is_no_empty_one():
         names.read_table("fieldloom.names", "PACKAGE")
     with pytest.raises(KeyError):
         names.read_table("fieldloom.names", "NOWHERE")
+
+
+# Keys.
+
+
+def all_parts():
+    """(kind, name, part) of every entry that has keys; a start is an encoder."""
+    tables = {kind: table for kind, table in TABLES.items() if kind not in ("start", "unseen")}
+    return [(k, n, part) for k, table in (tables | OTHERS).items() for n, part in table.items()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "part"), all_parts(), ids=lambda x: x if isinstance(x, str) else ""
+)
+def test_every_key_has_a_meaning(kind, name, part):
+    """Those that are read are the constructor's, with its defaults; each is explained."""
+    keys = names.read_keys(kind, name)
+    assert [key.name for key in keys if not key.meaning] == []
+    if isinstance(part, str):
+        assert keys == []
+        return
+    provided = {"permit", "generator"} | names.PROVIDED.get(names.WITHIN.get(kind, kind), set())
+    settable = {
+        key: value for key, value in parameters_of(part).items()
+        if key not in provided and "Tensor" not in str(value.annotation)
+    }  # fmt: skip
+    own = {key.name: key for key in keys if "." not in key.name}
+    assert list(own) == list(settable)
+    scope = vars(inspect.getmodule(of(part)))
+    for key, parameter in settable.items():
+        if own[key].default is not None:
+            assert eval(own[key].default, dict(scope)) == parameter.default, key
+
+
+def test_sections_and_nested_keys_are_explained():
+    stage = {key.name: key for key in names.read_keys("train", "train")}
+    assert stage["steps"].default == "1000"
+    assert all(key.meaning for kind in names.SECTIONS for key in names.read_keys(kind, kind))
+    experts = {key.name: key for key in names.read_keys("field", "experts")}
+    assert experts["tiling.blend"].values == "'nearest' | 'linear'"
+    assert experts["encoding.features"].default == "'octaves'"
+    with pytest.raises(KeyError):
+        names.read_keys("field", "nowhere")
+
+
+def test_what_the_program_provides_is_no_key(monkeypatch):
+    """What parts are really handed is listed, kind by kind."""
+    handed, build = {}, registry.build
+
+    def spy(kind, spec, tables, permit=registry.NOTHING, **provided):
+        handed.setdefault(kind, set()).update(provided)
+        return build(kind, spec, tables, permit, **provided)
+
+    monkeypatch.setattr(registry, "build", spy)
+    system = fieldloom.build("functa", "tiny")
+    fieldloom.assembly.objective_of(system)
+    for kind in ("field", "conditioner", "encoder", "prior", "objective"):
+        assert handed[kind] - {"permit"} == names.PROVIDED[kind]

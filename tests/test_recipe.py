@@ -415,3 +415,52 @@ def test_what_is_expected_of_a_variant_is_of_it_alone(variants):
 def test_bases_that_are_none(variants, name, sentence):
     with pytest.raises(InputError, match=sentence):
         variants(name)
+
+
+# -- settings that come with a field
+
+OWN = """
+field = "siren"
+train.field = { steps = 7 }
+
+[fields.siren]
+field = { name = "siren", width = 16 }
+train.field = { steps = 1, optimizer.rate = 1e-3 }
+
+[fields.grid-mlp]
+field = { name = "grid-mlp", width = 8 }
+train.field = { groups.tables = { name = "row-adam", rate = 1e-2 } }
+
+[variants.wide]
+fields.grid-mlp.field.width = 64
+"""
+
+
+@pytest.fixture
+def with_fields(tmp_path) -> str:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    return str(path)
+
+
+def test_a_field_comes_with_its_settings_beneath_the_recipe(with_fields):
+    plain = recipe.load(with_fields)
+    assert plain["field"] == {"name": "siren", "width": 16}
+    assert plain["train"]["field"] == {"steps": 7, "optimizer": {"rate": 1e-3}}
+    assert "fields" not in plain
+    other = recipe.load(f"{with_fields}:wide", ["field=grid-mlp", "field.depth=4"])
+    assert other["field"] == {"name": "grid-mlp", "width": 64, "depth": 4}
+    assert other["train"]["field"].keys() == {"steps", "groups"}
+    named = recipe.load(with_fields, ["field={name='grid-mlp', width=4}"])
+    assert named["field"] == {"name": "grid-mlp", "width": 4}
+    python = fieldloom.assembly.read_recipe(with_fields, "wide", {"field": "grid-mlp"})
+    assert python["field"] == {"name": "grid-mlp", "width": 64}
+    assert recipe.load(with_fields, ["field=local"])["field"] == "local"  # which has none here
+
+
+def test_fields_are_tables_of_sections(tmp_path):
+    path = tmp_path / "own.toml"
+    for wrong in ("fields = 3", "[fields]\nsiren = 3"):
+        path.write_text(f"{wrong}\n" if "[" in wrong else f"field = 'siren'\n{wrong}\n")
+        with pytest.raises(InputError, match="it is a table of tables"):
+            recipe.load(str(path), ["field=siren"])

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fieldloom.api import encode, evaluate, render, train
+    from fieldloom.api import encode, evaluate, fit, render, train
     from fieldloom.assembly import build, register
     from fieldloom.engine.run import load, save
     from fieldloom.family import Family
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from fieldloom.types import Cameras, Data
 
 __version__ = "0.1.0"
-__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "inspect", "load",
-           "register", "render", "save", "train"]  # fmt: skip
+__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "fit", "inspect",
+           "load", "register", "render", "save", "train"]  # fmt: skip
 
 _HOMES = {
     "Cameras": "fieldloom.types",
@@ -30,6 +30,7 @@ _HOMES = {
     "build": "fieldloom.assembly",
     "encode": "fieldloom.api",
     "evaluate": "fieldloom.api",
+    "fit": "fieldloom.api",
     "inspect": "fieldloom.inspection",
     "load": "fieldloom.engine.run",
     "register": "fieldloom.assembly",

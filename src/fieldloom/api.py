@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fieldloom import evaluation, report, training
-from fieldloom.assembly import read_recipe
+from fieldloom.assembly import open_source, read_recipe
 from fieldloom.atomic import as_path
 from fieldloom.codes.bulk import EncodedSet
 from fieldloom.codes.files import Format, encode_into, format_of, is_begun, is_encoded
@@ -17,14 +19,15 @@ from fieldloom.engine.lock import check_free
 from fieldloom.engine.run import Run, load
 from fieldloom.errors import InputError, quote
 from fieldloom.evaluation import Result
+from fieldloom.fitting import Choice, Kind, budget, choose, keep, kind_of
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import Permit
-from fieldloom.recipe import Continuation, Recipe, parse_continuation
+from fieldloom.recipe import Continuation, Recipe, merge, parse_continuation
 from fieldloom.system import Array, System
 from fieldloom.training import StageName
-from fieldloom.types import Code, Data
+from fieldloom.types import Cameras, Code, Data
 
 Trained = System | str | Path
 """A trained system, or the folder of its run. Call ``load`` for a run that needs a certain device,
@@ -95,9 +98,77 @@ def train(
     )
 
 
+def fit(
+    signal: Any,
+    run: str | Path | None = None,
+    *,
+    kind: Kind | None = None,
+    minutes: int | float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    field: str | Recipe | None = None,
+    trust: Sequence[str] = (),
+    network: bool = False,
+    large: bool = False,
+    **overrides: Any,
+) -> System:
+    """Fit one signal, by the recipe that suits it, and return the trained system.
+
+    >>> system = fieldloom.fit(picture)
+    >>> fieldloom.evaluate(system, picture).value("psnr")
+    >>> larger = system.decode(resolution=(1024, 1536)).tensor  # (1, 3, 1024, 1536) in [0, 1]
+
+    signal: a path, as ``fieldloom fit`` takes it (an image, a video, a sound, a mesh, a scene's
+            folder, an array); a picture of Pillow; a mesh, as any object with ``vertices`` (n, 3)
+            and ``faces`` (m, 3); or a numpy array or a tensor. Arrays are uint8, floats in [0, 1],
+            or sounds in [-1, 1], and by their axes:
+            (n,) a sound; (H, W) a grey image; (H, W, C) and (C, H, W) an image where C is 1, 3 or
+            4 (alpha, put on white), other three axes a grey video (T, H, W); (T, H, W, C) and (T,
+            C, H, W) a video; (1, H, W, C) and (1, C, H, W) an image. With ``kind="audio"`` (n, C)
+            and (C, n), too, C at most 8.
+    run:    the folder of the run, as of ``train``; None: nothing is left on the disk.
+    kind:   what the signal is, where it should not be guessed: ``image``, ``video``, ``audio``,
+            ``mesh``, ``scene``, or ``sphere``, a map of the globe with rows from north.
+    minutes: of training, whose steps follow from the pace of this machine; None: the kind's own
+            (``fitting.MINUTES``), unless there are steps.
+    steps:  of training, instead of minutes: the same steps give the same weights.
+    seed, device, trust, network, large: as of ``train``.
+    field:  another field than the recipe's (``siren``, ``experts``, ``fourier-mlp``, ...), which
+            comes with settings that suit it, or a table with its ``name``. overrides: sections or
+            keys that replace the recipe's (``recipes/fit.toml``), as of ``build``.
+
+    A signal in memory is written into the run's folder, so that the run can be evaluated later;
+    without a run, ``evaluate`` takes the signal again.
+
+    Raises InputError for what is not recognised, for an array whose channels could be first as well
+    as last, and as ``train`` does; Interrupted where the user stops it.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory()) if run is None else run
+        choice = _choose(signal, Path(folder), kind)
+        changes: Recipe = merge(choice.sections, overrides)
+        if steps is not None:
+            changes = merge(changes, {"train": {"field": {"steps": steps}}})
+        minutes = budget(choice.kind, minutes, changes)
+        if field is not None:
+            changes = merge(changes, {"field": field})
+        recipe = read_recipe(choice.recipe, None, changes | {"seed": seed})
+        permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
+        return training.train(recipe, str(folder), "field", device, permit=permit, minutes=minutes)
+
+
+def _choose(signal: Any, folder: Path, kind: str | None) -> Choice:
+    """The recipe for a signal; one in memory is kept in the folder, where that is free."""
+    if isinstance(signal, str | Path):
+        return choose(signal, kind)
+    training.check_folder(Run(folder), resume=False, known=True)
+    return keep(signal, folder, kind)
+
+
 def evaluate(
     system: Trained,
-    source: Source | str | Path | None = None,
+    source: Any = None,
     folder: str | Path | None = None,
     resolution: Resolution | None = None,
     *,
@@ -106,12 +177,13 @@ def evaluate(
     """Measure a system on the test part of its own data, or on other data.
 
     >>> result = fieldloom.evaluate("runs/digits")
-    >>> {metric.name: metric.value for metric in result.metrics}["psnr"]
+    >>> result.value("psnr")
 
-    system: or the folder of its run. source: other data, or a path to them: only their
-    reconstruction is measured. folder: a folder for report.html, report.json and images, which are
-    drawn at this resolution; None: none are written. overwrite: whether a report that is there is
-    replaced; one in the run's own folder always is.
+    system: or the folder of its run. source: other data, a path to them, or for a system of ``fit``
+    the signal in memory, as ``fit`` takes it: only their reconstruction is measured. folder: a
+    folder for report.html, report.json and images, which are drawn at this resolution; None: none
+    are written. overwrite: whether a report that is there is replaced; one in the run's own folder
+    always is.
 
     Raises InputError where the data are not of the system's kind, or have changed, and for a folder
     with another report.
@@ -120,11 +192,23 @@ def evaluate(
         check_free(Path(folder) / "report.json", overwrite)
     system = _system(system)
     foreign = source is not None
-    data = source if isinstance(source, Source) else source_of(system, source)
-    result = evaluation.evaluate(system, data, foreign)
-    if folder is not None:
-        report.write(Run(folder), system, data, result, resolution)
+    with ExitStack() as stack:
+        data = source if isinstance(source, Source) else _read(system, source, stack)
+        result = evaluation.evaluate(system, data, foreign)
+        if folder is not None:
+            report.write(Run(folder), system, data, result, resolution)
     return result
+
+
+def _read(system: System, source: Any, stack: ExitStack) -> Source:
+    """The data at a path, or of a fit's signal in memory, whose file lasts as long as the stack."""
+    if source is None or isinstance(source, str | Path) or system.family.has_code:
+        return source_of(system, source)
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    spec = keep(source, folder, kind_of(system.modality)).sections["source"]
+    if "name" not in spec:  # a mesh, which is read as the run's own
+        return source_of(system, spec["path"])
+    return open_source({"source": spec}, system.modality, system.permit, quiet=True)
 
 
 def encode(
@@ -172,6 +256,7 @@ def render(
     frames: int = 36,
     held: bool = False,
     depth: bool = False,
+    cameras: str | Cameras = "orbit",
     overwrite: bool = False,
 ) -> Path:
     """Draw one datum into a file: an image, a video, audio, or a shape or scene from all around.
@@ -187,6 +272,10 @@ def render(
     held:   of scenes, the held-out views of ``data``, each next to its original.
     depth:  of scenes, depths instead of colours: images from near (black) to far, or in a file
             ``.npy`` numbers in the unit of the cameras, float32 (views, height, width).
+    cameras: of scenes, ``orbit``, or the input's own in the file's order: ``input`` all of them,
+            ``train`` those trained on, ``held`` those held out; or cameras in the data's
+            coordinates, with intrinsics of images of the training size. A run that fits one datum
+            reads it again where there is no ``data``. A file ``.json`` gets the cameras alone.
     overwrite: whether a file that is there already is replaced.
 
     Raises InputError for what this kind of data does not have, for another kind of file, and for a
@@ -196,12 +285,15 @@ def render(
     check_free(path, overwrite)
     system = _system(system)
     part = crop if crop is None or isinstance(crop, Crop) else _crop(crop)
-    drawer = drawer_of(system, Options(resolution, part, frame, frames, held, depth))
+    drawer = drawer_of(system, Options(resolution, part, frame, frames, held, depth, cameras))
     drawer.check(path)
     datum = None if data is None else system.as_data(data)
     if datum is not None and len(datum) != 1:
         raise InputError(f"data: {len(datum)} of them where one is drawn: take data.part([0]).")
-    if code is None and datum is not None:
+    if datum is None and drawer.needs_data and not system.family.has_code:
+        source, indices = held_out_part(system)
+        datum = source.take(indices[:1])
+    if code is None and datum is not None and system.family.has_code:
         code = system.encode(datum)
     elif code is None and system.family.has_code:
         raise InputError("render: a code or a datum is needed.")

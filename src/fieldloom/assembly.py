@@ -34,8 +34,9 @@ from fieldloom.objectives import (
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import PRIORS
 from fieldloom.progress import announce
-from fieldloom.renderers import RENDERERS, Volume
+from fieldloom.renderers import RENDERERS, Occupancy, Volume
 from fieldloom.settings import Evaluation, Stage, parse_settings, parse_stage
+from fieldloom.sizing import size_by_data
 from fieldloom.system import System
 from fieldloom.types import Data
 
@@ -103,12 +104,12 @@ def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) 
     for what, value in (("the recipe", recipe), ("overrides", overrides)):
         recipes.check_values(value, what)
     if isinstance(recipe, str):
-        recipe = recipes.load(f"{recipe}:{variant}" if variant else recipe)
-    elif variant:
+        return recipes.load(f"{recipe}:{variant}" if variant else recipe, change=overrides)
+    if variant:
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
-    elif not isinstance(recipe, Mapping):
+    if not isinstance(recipe, Mapping):
         raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
-    return recipes.resolve(recipe, overrides)
+    return recipes.add_field_settings(recipes.resolve(recipe, overrides))
 
 
 PLAIN: Mapping[str, Any] = {"seed": int, "format": int, "loss": str, "recipe": str, "paper": str,
@@ -182,7 +183,7 @@ def assemble_without_data(
     known = {"known": {"signals": signals}}
     recipe = {key: value for key, value in recipe.items() if key != "prior"} | known
     renderer = recipe.get("renderer")
-    if isinstance(renderer, Mapping) and renderer.get("name") == "volume":
+    if isinstance(renderer, Mapping) and renderer.get("name") in ("volume", "occupancy"):
         recipe["renderer"] = {"near": 1.0, "far": 2.0, **renderer}
     return assemble(recipe, permit)
 
@@ -209,7 +210,7 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
     domain = render.domain(modality.coord_dim, modality.value_dim)
     field = make(
         "field",
-        recipe["field"],
+        size_by_data(recipe["field"], modality),
         coord_dim=domain.coord,
         value_dim=domain.value,
         direction_dim=domain.direction,
@@ -221,6 +222,11 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         raise registry.refusal("the field", spec, error) from error
     conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
+    if isinstance(render, Occupancy) and family.has_code:
+        raise InputError(
+            "renderer 'occupancy' is of one scene, and this conditioner has codes of several: take "
+            "renderer 'volume', or conditioner 'shared'."
+        )
     provided: dict[str, Any] = {
         "code_shape": family.code_shape,
         "signals": settings.signals,
@@ -257,6 +263,7 @@ def objective_of(system: System) -> Objective:
         "grid_dim": modality.grid_dim,
         "value_dim": modality.value_dim,
         "span": modality.high - modality.low,
+        "silence": (modality.low + modality.high) / 2 if modality.fidelity == "snr" else None,
     }
 
     def make() -> Objective:
@@ -277,17 +284,24 @@ def objective_of_stage(system: System, stage: str) -> Objective:
     return CodecLoss(system.prior.codec) if stage == "codec" else PriorLoss(system.prior)
 
 
-def depths_of(recipe: recipes.Recipe) -> dict[str, float]:
+def depths_of(recipe: recipes.Recipe) -> dict[str, Any]:
     """``near`` and ``far`` of a recipe's renderer, as far as it gives numbers that may be them.
 
-    Of volume rendering also its ``scale``.
+    Of volume rendering also its ``scale``, of ``occupancy`` its ``contract``, None where the data
+    decide.
     """
     renderer = recipe.get("renderer")
     given: Mapping[str, Any] = renderer if isinstance(renderer, Mapping) else {"name": renderer}
     found = {key: given[key] for key in ("near", "far") if type(given.get(key)) in (int, float)}
-    known = {key: float(value) for key, value in found.items() if 0 <= value < math.inf}
+    known: dict[str, Any] = {k: float(value) for k, value in found.items() if 0 <= value < math.inf}
+    if given.get("name") == "occupancy":
+        known["contract"] = given.get("contract")
     scale = given.get("scale", 1.0)
-    whole = given.get("name") == "volume" and type(scale) in (int, float) and 0 < scale < math.inf
+    whole = (
+        given.get("name") in ("volume", "occupancy")
+        and type(scale) in (int, float)
+        and 0 < scale < math.inf
+    )
     return known | ({"scale": float(scale)} if whole else {})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import struct
 import zlib
@@ -19,11 +20,31 @@ from torch import Tensor
 
 from fieldloom.atomic import AnyPath, as_path, write_atomically, write_bytes
 from fieldloom.errors import InputError, quote
+from fieldloom.types import Cameras
 
 
 def npy(data: Tensor, path: AnyPath) -> Path:
     """A tensor as a numpy file of float32."""
     return write_atomically(path, lambda file: np.save(file, data.detach().float().cpu().numpy()))
+
+
+def cameras(cameras: Cameras, size: tuple[int, int], path: AnyPath) -> Path:
+    """Pinhole cameras (views, 4, 4) as a ``transforms.json``, which names images ``0000.png`` ...
+
+    size: (height, width) of the images that their intrinsics are of.
+    """
+    keys = ("fl_x", "fl_y", "cx", "cy")
+    own = zip(cameras.c2w.tolist(), cameras.intrinsics.tolist(), strict=True)
+    frames = [
+        {
+            "file_path": f"{i:04d}.png",
+            "transform_matrix": pose,
+            **dict(zip(keys, numbers, strict=True)),
+        }
+        for i, (pose, numbers) in enumerate(own)
+    ]
+    told = {"camera_model": "PINHOLE", "w": size[1], "h": size[0], "frames": frames}
+    return write_bytes(json.dumps(told, indent=1).encode(), path)
 
 
 def pixels(image: Tensor) -> NDArray[np.uint8]:

@@ -23,6 +23,7 @@ from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import Recipe, merge
 from fieldloom.registry import find, hints_of
 from fieldloom.settings import parse_settings
+from fieldloom.sizing import size_by_data
 
 MOVED = (
     "If they lie elsewhere now, train --resume --set source.path=PLACE keeps the new place in the "
@@ -44,6 +45,8 @@ def prepare(
     recipe = make_path_absolute(recipe)
     source = open_source(recipe, modality, permit)
     recipe = add_suggestions(recipe, source, permit)
+    modality = make_modality(recipe["modality"], permit)
+    recipe = recipe | {"field": size_by_data(recipe["field"], modality)}
     facts = source.facts()
     check_same_data(recipe, facts)
     return add_micro_batch(recipe | {"known": facts}, device, permit), source

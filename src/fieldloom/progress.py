@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from threading import Timer
 from types import TracebackType
 from typing import TypeVar
 
@@ -15,11 +18,52 @@ T = TypeVar("T")
 
 def announce(text: str) -> None:
     """Print one line beside the results, on the standard error; it cannot steer a terminal."""
+    stop_clock()
     print(printable(text), file=sys.stderr, flush=True)
 
 
 BRIEF = 1.0
 """Seconds of reading that need no progress: a line says what was read."""
+
+PATIENCE, APART = 2.0, 10.0
+"""Without a terminal: seconds until the first line of progress, and between later ones."""
+
+
+def start_clock() -> None:
+    """Say that a program starts, which imports torch, if nothing else is said in ``PATIENCE``.
+
+    It is said to who waits at a terminal alone.
+    """
+    global _start
+    if not sys.stderr.isatty():
+        return
+    _start = Timer(PATIENCE, announce, ["starting ..."])
+    _start.daemon = True
+    _start.start()
+
+
+def stop_clock() -> None:
+    """Something is said: that the program starts need not be."""
+    if _start is not None:
+        _start.cancel()
+
+
+_start: Timer | None = None
+
+
+@contextmanager
+def during(text: str) -> Iterator[None]:
+    """Say what is being done, in one line, where it takes longer than ``PATIENCE``.
+
+    It is for work that cannot be divided: ``with during("loading the mesh"):``.
+    """
+    timer = Timer(PATIENCE, announce, [f"{text} ..."])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Progress:
@@ -33,9 +77,11 @@ class Progress:
         self, title: str, total: int, begun: int = 0, unit: str = "it", least: float = 0.0
     ) -> None:
         self.title, self.total, self.begun, self.unit = title, total, begun, unit
-        self.least = least
+        self.least, self.done, self.note = least, begun, ""
         self.start = self.last_line = time.monotonic()
         self.bar = None
+        self.timer = Timer(PATIENCE, self._print)
+        self.timer.daemon = True
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -53,24 +99,39 @@ class Progress:
             self.task = self.bar.add_task(title, total=total, completed=begun, rate="", note="")
 
     def __enter__(self) -> Progress:
-        if self.bar is not None:
+        if self.bar is None:
+            self.timer.start()
+        else:
+            stop_clock()
             self.bar.start()
         return self
 
     def update(self, done: int, note: str = "") -> None:
-        """Show that ``done`` are done; a plain line is printed every 10 s, and at the end."""
-        now = time.monotonic()
-        rate = (done - self.begun) / max(now - self.start, 1e-9)
-        pace = (
-            f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s/{self.unit}"
-        )
+        """Show that ``done`` are done.
+
+        Without a terminal a line is printed after 2 s, every 10 s from then on, and at the end.
+        """
+        self.done, self.note, now = done, note, time.monotonic()
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, rate=pace, note=note)
-        elif now - self.last_line > 10 or (done == self.total and now - self.start > self.least):
-            self.last_line = now
-            left = (self.total - done) / max(rate, 1e-9)
-            line = f"{self.title}: {done}/{self.total}, {pace}, {left:.0f} s left"
-            print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
+            self.bar.update(self.task, completed=done, rate=self._pace()[0], note=note)
+        elif (done == self.total and now - self.start > self.least) or now - self.last_line > APART:
+            self._print()
+
+    def _pace(self) -> tuple[str, float]:
+        """The rate until now, as text, and the seconds that are left by it."""
+        took, made = time.monotonic() - self.start, self.done - self.begun
+        rate = made / max(took, 1e-9)
+        each = f"{1 / rate:.1f} s/{self.unit}" if rate else f"{took:.0f} s"
+        pace = f"{rate:.1f} {self.unit}/s" if rate >= 1 else each
+        return pace, (self.total - self.done) / rate if rate else math.inf
+
+    def _print(self) -> None:
+        self.timer.cancel()
+        self.last_line = time.monotonic()
+        pace, left = self._pace()
+        parts = [f"{self.title}: {self.done}/{self.total}", pace]
+        parts += [f"{left:.0f} s left"] if math.isfinite(left) else []
+        announce(", ".join([*parts, *([self.note] if self.note else [])]))
 
     def __exit__(
         self,
@@ -78,6 +139,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.timer.cancel()
         if self.bar is not None:
             self.bar.stop()
 

@@ -2,7 +2,8 @@
 
 ``load("mnif:digits", ["field.width=32"])`` reads ``recipes/mnif.toml`` (or a path), merges the
 variant's section over the rest and the overrides over both. A variant with ``base = "other"`` goes
-over that variant of the file.
+over that variant of the file. ``[fields.NAME]`` is what comes with the field of that name: sections
+beneath all of these, so that ``--set field=NAME`` brings rates and sizes that suit it.
 """
 
 from __future__ import annotations
@@ -46,12 +47,18 @@ Parse = Callable[[Recipe, Iterable[str]], list[Recipe]]
 """From a recipe and overrides of it, as text, to layers that are merged over the recipe."""
 
 
-def load(name: str, overrides: Iterable[str] = (), parse: Parse | None = None) -> Recipe:
+def load(
+    name: str,
+    overrides: Iterable[str] = (),
+    parse: Parse | None = None,
+    change: Mapping[str, Any] | None = None,
+) -> Recipe:
     """The recipe ``NAME``, ``NAME:VARIANT``, ``PATH.toml`` or ``PATH.toml:VARIANT``, resolved.
 
     overrides: ``"a.b=value"`` strings, applied last. parse: how their values are read: by the types
     of their keys (``assembly.parse_overrides``); None: as TOML, or as plain text where that is
-    none. Raises InputError for what cannot be found or read.
+    none. change: sections or keys that are merged over the recipe, below ``overrides``. Raises
+    InputError for what cannot be found or read.
     """
     stem, colon, variant = _split_variant(name)
     recipe = read(stem)
@@ -61,13 +68,28 @@ def load(name: str, overrides: Iterable[str] = (), parse: Parse | None = None) -
         raise InputError(f"variants = {quote(variants)} is not right: it is a table of tables.")
     if colon:
         layers += variant_layers(variants, variant, f"variant of recipe '{shorten(stem)}'")
-    recipe = resolve(*layers)
+    recipe = resolve(*layers, change or {})
     if parse is None:
         recipe = resolve(recipe, *map(parse_override, overrides))
     else:
         recipe = resolve(recipe, *parse(recipe, overrides))
+    recipe = add_field_settings(recipe)
     validate(recipe)
     return {"recipe": printable(name)} | recipe
+
+
+def add_field_settings(recipe: Mapping[str, Any]) -> Recipe:
+    """The recipe over the sections that come with its field, ``fields.NAME``, where it has some.
+
+    ``fields`` is gone from the result. Raises InputError where it is no table of tables.
+    """
+    recipe = dict(recipe)
+    fields, field = recipe.pop("fields", {}), recipe.get("field")
+    name = field.get("name") if isinstance(field, Mapping) else field
+    own = fields.get(name, {}) if isinstance(fields, Mapping) else None
+    if not isinstance(own, Mapping):
+        raise InputError(f"fields = {quote(fields)} is not right: it is a table of tables.")
+    return resolve(own, recipe)
 
 
 def _split_variant(name: str) -> tuple[str, str, str]:

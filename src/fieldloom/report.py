@@ -22,6 +22,7 @@ from fieldloom.evaluation import Result
 from fieldloom.evaluation.plots import figure_to_png
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
+from fieldloom.progress import PATIENCE, during, track
 from fieldloom.system import System
 
 SAMPLES = 64
@@ -41,7 +42,8 @@ def write(
     resolution: of samples and interpolations. seconds: the duration of training, if known.
     """
     settings, earlier = system.settings, image_names(run)
-    images = draw_images(run, system, source, result, resolution)
+    with during("drawing the report"):
+        images = draw_images(run, system, source, result, resolution)
     if log := run.read_log():
         images = {"Loss": ("curves.png", plot_losses(log))} | images
     run.write_json(
@@ -207,7 +209,7 @@ def draw_interpolation(
     half = min(len(codes) // 2, 8)
     fractions = [i / (steps - 1) for i in range(steps)]
     forth = []
-    for fraction in fractions:
+    for fraction in track(fractions, "drawing an interpolation", steps, "frames", PATIENCE):
         between = torch.lerp(codes[:half], codes[half : 2 * half], fraction)
         images = as_images(system, decode_views(system, between, resolution))
         if images is None:

@@ -31,9 +31,10 @@ class Stage:
     steps, batch: optimizer steps, signals in each.
     optimizer: name and arguments; groups: settings of single groups of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
-    schedule:  of the learning rate: ``cosine`` to 0 over the steps, ``constant``, or ``step``:
-               multiplied by ``factor`` after every ``every`` steps (below 1: a fraction of all
-               steps). warmup: steps over which the rate rises linearly.
+    schedule:  of the learning rate: ``cosine`` to 0 over the steps, ``constant``, or ``step``.
+    every, factor: of the schedule ``step``: after every so many steps (below 1: a fraction of all
+               steps) the rate is multiplied by the factor.
+    warmup:    steps over which the rate rises linearly.
     clip:      the largest norm of the gradient of a player; None: any. ema: decay of the averaged
                weights that become the result; 0: weights are not averaged.
     points:    random points of each signal that a step sees; None: all. together: the same points
@@ -106,7 +107,7 @@ PARTS = (
 )  # fmt: skip
 """Sections of a recipe that name a part."""
 
-PAIRED = ("psnr", "ssim", "mse", "accuracy", "iou", "chamfer")
+PAIRED = ("psnr", "snr", "ws-psnr", "ssim", "mse", "accuracy", "iou", "chamfer", "mesh")
 IMAGE_SETS = ("frechet", "kid", "precision-recall")
 SHAPE_SETS = ("shapes", "cloud-frechet")
 METRICS = (*PAIRED, *IMAGE_SETS, *SHAPE_SETS)
@@ -119,17 +120,22 @@ OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "tempera
 class Evaluation:
     """A section ``[evaluate]`` of a recipe.
 
-    metrics:  of reconstruction (``psnr``, ``ssim``; of shapes ``mse``, ``accuracy``, ``iou``,
-              ``chamfer``), of sets of images or of rendered views (``frechet``, ``kid``,
-              ``precision-recall``, in the features of ``detector``; ``weights``: its local file),
-              and of sets of shapes (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in
-              the features of a point-cloud detector).
+    metrics:  of reconstruction (``psnr``, ``ssim``; of sound ``snr``; of maps on the sphere
+              ``ws-psnr``, weighted by area; of shapes ``mse``, ``accuracy``, ``iou``,
+              ``chamfer``, and of one mesh ``mesh``: its surface against the original), of sets of
+              images or of rendered views (``frechet``, ``kid``, ``precision-recall``, in the
+              features of ``detector``), and of sets of shapes (``shapes``: the metrics of
+              ``protocol``; ``cloud-frechet``, in the features of a point-cloud detector).
+    detector, weights: whose features compare sets; the local file of its weights.
     protocol: how sets of shapes are compared: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
     points:   of each surface, instead of the protocol's number: metrics then say so.
     resolution: of the grid that surfaces are found on; None: as trained.
-    samples:  drawn from the prior, in equal numbers of each class where there are classes, with its
-              options (``OPTIONS``) where they are given; None: 256, or of shapes and views as many
-              as there are test data. seed: of these samples.
+    samples:  drawn from the prior, in equal numbers of each class where there are classes; None:
+              256, or of shapes and views as many as there are test data. seed: of these samples.
+    guidance: of the prior's sampling: 1 is plain conditional sampling.
+    sampler, steps, spacing: of a diffusion prior: its sampler, its steps, and their spacing.
+    top_k, top_p, temperature: of an autoregressive prior: the likeliest few tokens, the likeliest
+              fraction, and below 1 safer ones.
     """
 
     metrics: tuple[str, ...] = ("psnr", "ssim")

@@ -31,12 +31,13 @@ from fieldloom.family import Family
 from fieldloom.fields import HasKernels
 from fieldloom.geometry.mesh import Mesh
 from fieldloom.interpolation import interpolate_codes
-from fieldloom.metrics.paired import psnr
+from fieldloom.metrics.paired import FIDELITY
 from fieldloom.modalities import Modality
 from fieldloom.modalities.modality import Extent, Resolution
 from fieldloom.nn.kernels import KernelsOf
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import Gaussian, Prior
+from fieldloom.progress import during
 from fieldloom.recipe import Recipe
 from fieldloom.renderers import Renderer, Volume
 from fieldloom.settings import Settings, parse_settings
@@ -55,8 +56,8 @@ class Refined(NamedTuple):
     """The result of ``System.refine``: ``system.decode(code)`` returns the refined data.
 
     start: the encoder's codes (batch, tokens, width), of the system that was refined. before,
-    after: (batch,), the PSNR in dB of the encoder's and of the refined codes, over the known points
-    that they were found from.
+    after: (batch,), the PSNR (of sound SNR) in dB of the encoder's and of the refined codes, over
+    the known points that they were found from.
     """
 
     system: System
@@ -222,19 +223,20 @@ class System(nn.Module):
 
     def decode(
         self,
-        code: Code | NDArray[Any],
+        code: Code | NDArray[Any] | None = None,
         resolution: Resolution | None = None,
         cameras: Cameras | Mapping[str, Array] | None = None,
     ) -> Data:
         """The data of codes, at any resolution, clamped to [0, 1].
 
+        code: (batch, tokens, width); a system that fits one signal, without codes, needs none.
         cameras: of views, the same for all codes or one set each; None: an orbit.
         """
         return self.predict(code, resolution, cameras).clamp()
 
     def predict(
         self,
-        code: Code | NDArray[Any],
+        code: Code | NDArray[Any] | None = None,
         resolution: Resolution | None = None,
         cameras: Cameras | Mapping[str, Array] | None = None,
     ) -> Data:
@@ -257,7 +259,12 @@ class System(nn.Module):
         return self.modality.as_observed(values, data)
 
     def as_code(self, code: Any) -> Code:
-        """Codes in the family's dtype. Raises InputError where their shape is not the family's."""
+        """Codes in the family's dtype; None is the only one of a family without codes.
+
+        Raises InputError where their shape is not the family's.
+        """
+        if code is None and not self.family.has_code:
+            return self.family.conditioner.origin(1).detach().to(self.dtype)
         code = as_numbers("code", code).to(self.dtype)
         tokens, width = self.family.code_shape
         if code.ndim != 3 or tuple(code.shape[1:]) != (tokens, width) or not len(code):
@@ -338,11 +345,14 @@ class System(nn.Module):
     ) -> Data:
         """Depths of views as images: (batch, view, 1, height, width) in [0, 1].
 
-        0 is the renderer's ``near``, 1 its ``far``, where rays that hit nothing end, too.
+        0 is the renderer's ``near``, 1 its ``far``, where rays that hit nothing end, too; between
+        them they are even in t, or, in contracted space, in the parameter of its bins.
         """
         depth, render = self.metric_depth(code, resolution, cameras), self.render
         assert isinstance(render, Volume)  # ``metric_depth`` has looked
-        unit = (depth.tensor / render.unit_length - render.near) / (render.far - render.near)
+        t = depth.tensor / render.unit_length
+        rays = self.modality.grid(resolution, self.choose_cameras(cameras))
+        unit = render.shade(t.flatten(1).unsqueeze(-1), rays).view_as(t)
         return replace(depth, values=unit).clamp()
 
     def metric_depth(
@@ -387,8 +397,16 @@ class System(nn.Module):
             )
         function = self.function(code)
         on_device = lambda x: function(x.to(self.device)).to(x.device)
-        datum = self.predict(code, resolution).tensor[0]
+        self.check_memory(1, resolution)
+        datum = self.modality.sample(self.values_of(code), resolution)
         return self.modality.mesh(datum, frame, on_device, project)
+
+    def values_of(self, code: Code | NDArray[Any]) -> Function:
+        """As ``function``, without gradients, and in pieces that fit a processor's cache."""
+        code = self.one_code(code).to(self.device)
+        return lambda x: self.modality.denormalize(
+            next(self.evaluate(code, x.to(self.device))).cpu()
+        )
 
     def function(self, code: Code | NDArray[Any]) -> Function:
         """The data of one code (1, tokens, width) as a function of the field's own coordinates.
@@ -437,7 +455,7 @@ class System(nn.Module):
         whole = self.modality.encoding(data.part(slice(1))).coords.shape[1]
         seen = whole if points is None else min(points, whole)
         size = Encoder().batch_size(len(data), seen, stage.batch, stage.micro, stage.points)
-        quality = lambda family, code, signal: self.with_family(family).psnr(code, signal)
+        quality = lambda family, code, signal: self.with_family(family).fidelity(code, signal)
         signals = (signal.to(self.device) for signal in self.signals(data, size))
         batches = ((start[signal.index.to(start.device)], signal) for signal in signals)
         parts = (self.family, self.render, self.loss_fn, quality)
@@ -463,15 +481,16 @@ class System(nn.Module):
         family = self.family.unfold(code)
         return self.with_family(family), family.conditioner.origin(len(code)).detach()
 
-    def psnr(self, code: Code, signal: Signal) -> Float[Tensor, " batch"]:
-        """PSNR of each code over the known points of its signal, not clamped, in dB."""
+    def fidelity(self, code: Code, signal: Signal) -> Float[Tensor, " batch"]:
+        """PSNR (of sound SNR) in dB of codes over the known points of signals, not clamped."""
+        ratio = FIDELITY[self.modality.fidelity]
         coords = signal.coords.to(self.device)
         made = self.modality.denormalize(torch.cat(list(self.evaluate(code, coords)))).cpu()
         true = self.modality.denormalize(signal.values).cpu()
         mask = torch.ones(true.shape[:2], dtype=torch.bool)
         mask = mask if signal.mask is None else signal.mask.cpu()
         pairs = zip(made, true, mask, strict=True)
-        return torch.cat([psnr(m[there].mT[None], t[there].mT[None]) for m, t, there in pairs])
+        return torch.cat([ratio(m[there].mT[None], t[there].mT[None]) for m, t, there in pairs])
 
     # -- sampling
 
@@ -509,7 +528,8 @@ class System(nn.Module):
             [number(x) for x in label] if isinstance(label, list | tuple) else number(label)
         )
         generator = Generator().manual_seed(seed)
-        return prior.sample(count, chosen, generator=generator, **options)
+        with during("sampling codes from the prior"):
+            return prior.sample(count, chosen, generator=generator, **options)
 
     def prior_for(self, count: int) -> Prior:
         """The prior. Raises InputError where there is none that draws as many codes."""

@@ -38,6 +38,7 @@ from fieldloom.objectives import CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
 from fieldloom.previews import Previews
+from fieldloom.progress import during
 from fieldloom.recipe import STAGES, Recipe, merge, resolve
 from fieldloom.settings import Stage
 from fieldloom.system import System
@@ -314,7 +315,8 @@ def train_prior(
             system.prior.codec.prepare(codes.to(device), classes, start)
             learned = CodecLoss(system.prior.codec)
             train_on_codes("codec", learned, system, codes, labels, stages["codec"], run, device)
-        system.prior.fit(codes.to(device), classes, start)
+        with during("fitting the codec and what of the prior has a closed form"):
+            system.prior.fit(codes.to(device), classes, start)
         finish_stage(system, "codec", run)
         lossy = system.prior.codec.trained or system.prior.codec.vocabulary is not None
         if on_codec is not None and lossy:

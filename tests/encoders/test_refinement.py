@@ -218,8 +218,8 @@ def test_closeness_is_of_known_points(images):
     system = fieldloom.build("functa", "tiny")
     code, signal = system.encode(images), system.modality.encoding(images)
     made, known = system.predict(code).tensor, torch.rand(3, 64) < 0.5
-    torch.testing.assert_close(system.psnr(code, signal), psnr(made, images))
-    found = system.psnr(code, signal.hide(known))
+    torch.testing.assert_close(system.fidelity(code, signal), psnr(made, images))
+    found = system.fidelity(code, signal.hide(known))
     for i in range(3):
         squares = (made[i].flatten() - images[i].flatten())[known[i]].square()
         assert found[i].item() == pytest.approx(-10 * math.log10(squares.mean()), abs=1e-4)

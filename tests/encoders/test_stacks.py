@@ -207,3 +207,16 @@ def test_training_a_fit_trains_its_start():
     plain = reconstruction_loss_in_stacks(own.conditioner.origin(2), signal, own, *HOW).mean()
     torch.testing.assert_close(loss.detach(), plain)
     assert own.conditioner.start.grad.abs().max() > 0
+
+
+def test_the_best_code_may_be_looked_for_at_intervals():
+    signal, own, seen = signals(), family(), []
+    wild = dict(steps=25, rate=0.5)
+    Fit(**wild, keep="last")(signal, own, *HOW, on_step=lambda at: seen.append(at.code.clone()))
+    best = Fit(**wild, keep_every=10)(signal, own, *HOW)
+    looked = torch.stack([seen[step] for step in (0, 10, 20, 25)])
+    losses = [reconstruction_loss_in_stacks(code, signal, own, *HOW) for code in looked]
+    lowest = torch.stack(losses).argmin(0)
+    assert torch.equal(best, looked[lowest, torch.arange(5)])
+    with pytest.raises(InputError, match="keep_every = 0"):
+        Fit(keep_every=0)

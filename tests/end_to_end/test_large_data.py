@@ -71,7 +71,7 @@ def test_a_picture_from_training_to_zoom(cli, picture_run, tmp_path, capsys):
         assert found.shape == (round(90 * 30 * 0.2 / 22), 90, 3)  # square pixels
         wanted = joined(system.strips(origin(system), found.shape[:2], ((0, 0.2), (0.25, 0.75))))
         assert np.abs(found.astype(int) - as_pixels(wanted)).max() <= 1
-    cli("render", picture_run, "--window", "-0.5,0,0,1", "--resolution", "3x5")
+    cli("render", picture_run, "--window", "0.5,0,1,1", "--resolution", "3x5")
     assert Image.open(picture_run / "rendered.png").size == (5, 3)
 
     capsys.readouterr()
@@ -79,6 +79,9 @@ def test_a_picture_from_training_to_zoom(cli, picture_run, tmp_path, capsys):
         ("--window", "0,0,1"): "--window 0,0,1: x0,y0,x1,y1",
         ("--window", "0.5,0,0.5,1"): "with x0 < x1",
         ("--window", "0,0,nan,1"): "x0,y0,x1,y1",
+        ("--window", "-0.5,0,0,1"): "from 0 to 1",
+        ("--window", "0,0,0.0001,1"): "less than one",
+        ("--frames", "12"): "of shapes and scenes",
         ("--frame", "0.5"): "no video",
         ("--held",): "are of views",
         ("--out", "a.gif"): "drawn as one of .png, .tif, .tiff",
@@ -170,7 +173,7 @@ def test_a_sound_from_training_to_a_file(cli, tmp_path, capsys):
     source = {"name": "audio", "path": str(tmp_path / "in.wav")}
     folder = tmp_path / "run"
     cli("train", recipe_file(tmp_path, "audio", source), "--run", folder, "--device", "cpu")
-    assert "PSNR over all points" in capsys.readouterr().out
+    assert "\nSNR over all points" in capsys.readouterr().out
     system = fieldloom.load(folder, "cpu")
     made = system.decode(origin(system)).tensor[0, 0].detach().numpy() * 2 - 1
     for name in ("fitted.wav", "rendered.wav"):
@@ -202,7 +205,8 @@ def test_views_end_in_a_sheet(cli, tmp_path, capsys):
     cli("train", path, "--run", tmp_path / "run", "--device", "cpu")
     said = capsys.readouterr().out
     assert "8 views, 2 of them held out, 6 x 8" in said
-    assert "PSNR of these views" in said
+    assert "PSNR of 2 views held out: " in said
+    assert "PSNR of 6 views trained on: " in said
     sheet = np.asarray(Image.open(tmp_path / "run" / "fitted.png"))
     assert sheet.shape == (2 * 8 + 2, 8 * 10 + 2, 3)
     held = np.asarray(Image.open(tmp_path / "8.png").convert("RGB"))

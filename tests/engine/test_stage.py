@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fieldloom.engine.stage import Stage, order, permute, rate_at
+from fieldloom.engine.stage import Stage, adam, order, permute, rate_at
 from fieldloom.errors import InputError
 
 
@@ -48,3 +48,17 @@ def test_rates():
     assert [rate_at(s, share, "step") for s in (0, 7, 8, 9)] == [1, 1, 0.1, 0.1]
     with pytest.raises(InputError, match="factor"):
         Stage(factor=0.0)
+
+
+def test_one_pass_over_the_weights_is_adam_within_rounding():
+    start = torch.linspace(-1, 1, 1000)
+    ways = {}
+    for fused in (False, True):
+        weight = torch.nn.Parameter(start.clone())
+        steps = adam([weight], rate=1e-2, fused=fused)
+        for step in range(5):
+            weight.grad = (weight.detach() * (step + 1)).cos()
+            steps.step()
+        ways[fused] = weight.detach()
+    torch.testing.assert_close(ways[True], ways[False], rtol=1e-5, atol=1e-6)
+    assert not torch.equal(ways[True], start)

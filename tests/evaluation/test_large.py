@@ -29,7 +29,7 @@ def figures(result) -> dict[str, tuple[float, str, str]]:
                            ("audio", (3000,))]
 )  # fmt: skip
 def test_figures_from_strips_are_the_plain_ones(modality, size, monkeypatch):
-    how = {"metrics": ["psnr", "ssim", "mse"]}
+    how = {"metrics": ["psnr", "snr", "ws-psnr", "ssim", "mse"]}
     system = fit(modality, size, evaluate=how)
     dtype = torch.float32 if modality == "audio" else torch.uint8
     data = torch.rand(system.modality.channels, *size)
@@ -47,7 +47,9 @@ def test_figures_from_strips_are_the_plain_ones(modality, size, monkeypatch):
     ours, theirs = figures(streamed), figures(plain)
     assert set(ours) == set(theirs)
     assert ("ssim" in ours) == (modality != "audio")
-    for name in {"psnr", "ssim", "mse"} & set(ours):
+    assert ("snr" in ours) == (modality == "audio")
+    assert ("ws-psnr" in ours) == (modality == "sphere")
+    for name in {"psnr", "snr", "ws-psnr", "ssim", "mse"} & set(ours):
         assert ours[name][1:] == theirs[name][1:]
         assert ours[name][0] == pytest.approx(theirs[name][0], abs=1e-6, rel=1e-6)
     assert streamed.originals.numel() == streamed.reconstructions.numel() == 0

@@ -64,7 +64,7 @@ def test_a_network_from_scratch_fits_a_picture(images):
     assert code.shape == (1, 1, sum(sizes))
     signal = system.modality.encoding(images.part([0]))
     fitted = Fit(150, 3e-3)(signal, other.family, other.render, other.loss_fn)
-    assert other.psnr(fitted, signal).item() > 25
+    assert other.fidelity(fitted, signal).item() > 25
     assert not torch.equal(code, random_network(system, width=32, seed=1)[1])
 
 

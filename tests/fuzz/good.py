@@ -18,6 +18,7 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
+import posed_images
 from fieldloom import recipe
 from fieldloom.assembly import open_source
 from fieldloom.codes import bulk, nef
@@ -81,7 +82,7 @@ def make(where: Path) -> Good:
     files["ascii.stl"] = box.export(file_type="stl_ascii").encode()
     files["ascii.ply"] = box.export(file_type="ply", encoding="ascii")
     files["shape.binvox"] = binvox()
-    folders = {"scene": scene(draw), "object": srn(draw)}
+    folders = {"scene": scene(draw), "object": srn(draw)} | models(where)
     runs = make_runs(where, arrays, files)
     weights = Run(runs["weights"]).read_system("cpu")
     codes, *_ = Run(runs["weights"]).read_codes()
@@ -173,6 +174,28 @@ def srn(draw: np.random.Generator) -> dict[str, bytes]:
     found = {f"pose/{i}.txt": " ".join(map(str, poses[i])).encode() for i in range(3)}
     found |= {f"rgb/{i}.png": picture(draw, "png", 8) for i in range(3)}
     return found | {"intrinsics.txt": b"10. 4. 4. 0.\n0. 0. 0.\n1.\n8 8\n"}
+
+
+def models(where: Path) -> dict[str, dict[str, bytes]]:
+    """Scenes of other layouts: COLMAP's two, NSVF's, and objects that a file of lists divides."""
+    cloud = torch.rand(9, 3, generator=torch.Generator().manual_seed(0)).tolist()
+    lens = ("OPENCV", 4, (40.0, 40.0, 16.0, 12.0, -0.1, 0.01, 0.001, 0.0))
+    posed_images.colmap(where / "model", points=cloud, model=lens)
+    posed_images.colmap(where / "texts", points=cloud, text=True)
+    posed_images.nsvf(where / "nsvf", box=(-1, -1, -1, 1, 1, 1))
+    for name in "ab":
+        table = {"fl_x": 40.0, "w": 32, "h": 24, "is_fisheye": True, "k1": 0.01}
+        posed_images.blender(where / "set" / name, table=table)
+    lists = json.dumps({"train": ["a"], "test": ["b"]})
+    (where / "set" / "set_splits.json").write_text(lists)
+    return {
+        name: {
+            path.relative_to(where / name).as_posix(): path.read_bytes()
+            for path in sorted((where / name).rglob("*"))
+            if path.is_file()
+        }
+        for name in ("model", "texts", "nsvf", "set")
+    }
 
 
 def make_runs(

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from importlib import resources
 from pathlib import Path
@@ -52,7 +52,7 @@ RUN = [
     ["decode", "run", "run/codes.safetensors"],
     ["decode", "run", "run/encoded"],
     ["reconstruct", "run", "--count", "2"],
-    ["render", "run", "--frames", "2"],
+    ["render", "run"],
     ["interpolate", "run", "--steps", "2"],
     ["evaluate", "run", "--set", "evaluate.samples=8"],
     ["ceiling", "run", "--count", "2"],
@@ -492,11 +492,7 @@ def scenes(good: Good, where: Path, draw: Generator) -> list[str]:
         if chance(draw, 0.5):
             return read(good, where, "views", "data.npz", draw)
         return seen("multiview", "data.npz")
-    found = dict(good.folders[kind])
-    for _ in range(draw.integers(1, 3)):
-        name = one(draw, sorted(found))
-        how = {".json": damage.json_, ".txt": damage.text}.get(Path(name).suffix, damage.bytes_)
-        found[name] = how(good.folders[kind][name], draw)
+    found = damaged(good.folders[kind], draw)
     if kind == "scene" and chance(draw, 0.6):
         name = "transforms.json"
         found[name] = damage.json_(good.folders[kind][name], draw)
@@ -507,6 +503,35 @@ def scenes(good: Good, where: Path, draw: Generator) -> list[str]:
     if chance(draw, 0.5):
         return read(good, where, "views", path, draw)
     return seen({"scene": "transforms", "object": "srn"}[kind], path)
+
+
+def damaged(folder: Mapping[str, bytes], draw: Generator) -> dict[str, bytes]:
+    """The files of a folder, of which one or two are damaged."""
+    found = dict(folder)
+    for _ in range(draw.integers(1, 3)):
+        name = one(draw, sorted(found))
+        how = {".json": damage.json_, ".txt": damage.text}.get(Path(name).suffix, damage.bytes_)
+        found[name] = how(folder[name], draw)
+    return found
+
+
+LAYOUTS = {"model": "colmap", "texts": "colmap", "nsvf": "nsvf", "set": "transforms"}
+"""Scenes of other layouts -> the source that reads them."""
+
+
+def models(good: Good, where: Path, draw: Generator) -> list[str]:
+    """Scenes of other layouts, in which files about cameras are damaged, or lost."""
+    kind = one(draw, list(LAYOUTS))
+    whole = good.folders[kind]
+    told = {name: content for name, content in whole.items() if not name.endswith(".png")}
+    found = whole | damaged(told if chance(draw, 0.9) else whole, draw)
+    if chance(draw, 0.1):
+        found.pop(one(draw, sorted(found)))
+    files(where, {f"data/{name}": content for name, content in found.items()})
+    if chance(draw, 0.3):
+        return read(good, where, "views", "data", draw)
+    more = one(draw, [[], ["source.hold_out=2", "modality.held=0"], ["source.frame=file"]])
+    return [*seen(LAYOUTS[kind], "data"), *set_(*more)]
 
 
 def seen(name: str, path: str) -> list[str]:
@@ -533,4 +558,5 @@ KINDS: dict[str, Kind] = {
     "sounds": sounds,
     "films": films,
     "scenes": scenes,
+    "models": models,
 }

@@ -97,7 +97,7 @@ def wholesome(good: Good) -> Iterator[tuple[str, str | None, dict[str, bytes], l
                 yield name, None, files, kinds.fitted("audio", name)
             case "film":
                 yield name, None, files, kinds.fitted("video", name)
-    for name, source in (("scene", "transforms"), ("object", "srn")):
+    for name, source in (("scene", "transforms"), ("object", "srn"), *kinds.LAYOUTS.items()):
         files = {f"data/{path}": content for path, content in good.folders[name].items()}
         yield name, "views", files, [*encode, "data"]
         yield f"training on a {name}", None, files, kinds.seen(source, "data")

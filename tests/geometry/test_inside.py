@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from fieldloom.geometry.inside import distance, inside, signed_distance, winding_number
+from fieldloom.geometry.boundary import find_boundary
+from fieldloom.geometry.inside import (
+    boundary_distance,
+    bounding_share,
+    distance,
+    inside,
+    sample_boundary,
+    signed_distance,
+    winding_number,
+)
 from fieldloom.geometry.mesh import Mesh, denormalize_mesh, sample_surface
-from solids import ball, box, lattice
+from solids import ball, box, join, lattice, move, sheet
 
 
 def solid_angles(mesh: Mesh, point) -> float:
@@ -122,3 +131,68 @@ def test_distance_against_trimesh(bunny):
     assert (found <= expected + 1e-12).all()  # theirs errs in a few of ten thousand points
     assert np.abs(found - expected).max() < 1e-4
     assert np.median(np.abs(found - expected)) < 1e-15
+
+
+def slow_distance(mesh: Mesh, point) -> float:
+    """The distance to every face, one at a time (Ericson, Real-Time Collision Detection, 5.1.5)."""
+    best = math.inf
+    for face in mesh.faces:
+        a, b, c = mesh.vertices[face]
+        normal = np.cross(b - a, c - a)
+        height = np.dot(point - a, normal) / np.linalg.norm(normal)
+        foot = point - height * normal / np.linalg.norm(normal)
+        sides = [np.dot(np.cross(q - p, foot - p), normal) for p, q in ((a, b), (b, c), (c, a))]
+        best = min(best, abs(height)) if min(sides) >= 0 else best
+        for p, q in ((a, b), (b, c), (c, a)):
+            t = np.clip(np.dot(point - p, q - p) / np.dot(q - p, q - p), 0, 1)
+            best = min(best, float(np.linalg.norm(point - p - t * (q - p))))
+    return best
+
+
+def test_distance_equals_a_slow_loop_over_needles_and_specks():
+    needle = Mesh(np.array([[-1, -1, 0], [1, 1, 0.2], [1, 1, 0.21]]), np.array([[0, 1, 2]]))
+    specks = move(Mesh(ball(8).vertices * 0.01, ball(8).faces), [0.4, -0.3, 0.2])
+    mesh = join(box(0.9), needle, specks, ball(8))
+    points = torch.rand(60, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    points = torch.cat([2 * points[:40] - 1, points[40:] * 0.05 + torch.tensor([0.4, -0.3, 0.2])])
+    slow = torch.tensor([slow_distance(mesh, p) for p in points.numpy()], dtype=torch.float64)
+    torch.testing.assert_close(distance(mesh, points), slow, atol=1e-14, rtol=0)
+
+
+def test_the_share_of_a_surface_that_bounds_an_inside():
+    overlapping = join(box(0.4), move(box(0.4), [0.3, 0.3, 0.3]))
+    for mesh, low, high in [
+        (ball(16), 1, 1),
+        (overlapping, 1, 1),
+        (ball(32, share=0.9), 1, 1),  # a cap of 18 degrees is missing
+        (ball(32, share=0.7), 0.2, 0.9),
+        (ball(32, share=0.5), 0, 0),
+        (sheet(), 0, 0),
+    ]:
+        assert low <= bounding_share(mesh, find_boundary(mesh)) <= high
+
+
+def test_walls_within_a_solid_are_no_surface():
+    """Of two cubes that overlap, only what bounds their union is at the distance 0."""
+    two = join(box(0.4), move(box(0.4), [0.3, 0.3, 0.3]))
+    boundary = find_boundary(two)
+    samples, _ = sample_boundary(two, 5000, boundary)
+    depth = lambda x, at: 0.4 - (x - at).abs().amax(1)
+    assert 3500 < len(samples) < 4999
+    assert torch.maximum(depth(samples, 0.0), depth(samples, 0.3)).abs().max() < 1e-9
+    # outside it is the smaller of the closed forms, as without walls
+    points = torch.rand(400, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    points = points * 1.8 - 0.8
+    found = boundary_distance(two, points, boundary)
+    forms = []
+    for at in (0.0, 0.3):
+        offset = (points - at).abs() - 0.4
+        forms.append(offset.clamp(min=0).norm(dim=1) + offset.amax(1).clamp(max=0))
+    outer = torch.minimum(*forms)
+    torch.testing.assert_close(found[outer > 0], outer[outer > 0], atol=1e-12, rtol=0)
+    # the middle of a wall of one within the other is as far from the surface as it is deep
+    wall = torch.tensor([[0.4, 0.1, 0.1], [0.1, 0.1, -0.1]], dtype=torch.float64)
+    found = boundary_distance(two, wall, boundary)
+    expected = -torch.cdist(wall, sample_boundary(two, 50_000, boundary)[0]).amin(1)
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=0)
+    assert (found < -0.1).all()

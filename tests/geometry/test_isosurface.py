@@ -8,7 +8,7 @@ import torch
 
 from fieldloom.errors import InputError
 from fieldloom.geometry.inside import distance, inside, winding_number
-from fieldloom.geometry.isosurface import isosurface, project_to_level
+from fieldloom.geometry.isosurface import isosurface, project_to_level, sample_near_level
 from fieldloom.geometry.mesh import Mesh, is_watertight, sample_surface, volume
 from solids import ball, centres, lattice
 
@@ -138,3 +138,26 @@ def test_projection_keeps_what_it_cannot_better():
     np.testing.assert_allclose(
         project_to_level(mesh, broken, 0.0).vertices, mesh.vertices, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("count", [40, 61, (50, 64, 43)])
+def test_values_near_the_level_alone_give_the_same_surface(count):
+    """At a fraction of the points; the field is a sphere's distance, constant beyond 0.3."""
+    sizes = count if isinstance(count, tuple) else (count,) * 3
+    axes = tuple(torch.from_numpy(centres(n)) for n in sizes)
+    asked = []
+
+    def field(points):
+        asked.append(points.shape[1])
+        far = (0.7 - points.norm(dim=-1, keepdim=True)).clamp(-0.3, 0.3)
+        return far / 0.6
+
+    near = sample_near_level(field, axes, slope=1 / 0.6, reach=0.3)
+    seen = sum(asked)
+    full = field(torch.cartesian_prod(*axes).float()[None]).reshape(sizes)
+    assert seen < 0.7 * full.numel()
+    assert torch.equal(near > 0, full > 0)
+    one, other = (isosurface(x, axes, level=0.0) for x in (near, full))
+    np.testing.assert_allclose(one.vertices, other.vertices, atol=1e-5)
+    # a grid too coarse for blocks is evaluated at every point
+    assert torch.equal(sample_near_level(field, axes, 1 / 0.6, reach=1e-3), full)

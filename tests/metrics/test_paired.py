@@ -11,7 +11,16 @@ import torch
 
 from draws import normal, one_sentence, uniform
 from fieldloom.errors import InputError
-from fieldloom.metrics.paired import iou, psnr, ssim, ssim_between, ssim_protocol
+from fieldloom.metrics.paired import (
+    iou,
+    psnr,
+    snr,
+    ssim,
+    ssim_between,
+    ssim_protocol,
+    ws_psnr,
+)
+from fieldloom.modalities import MODALITIES
 from vectors import load
 
 # -- slow references
@@ -53,6 +62,40 @@ def test_psnr_is_its_loop(shape: tuple[int, ...]) -> None:
 def test_psnr_of_equals_is_80() -> None:
     image = uniform(2, 3, 8, 8)
     assert psnr(image, image).tolist() == pytest.approx([80, 80])
+
+
+def test_snr_is_its_loop() -> None:
+    a, b = uniform(2, 2, 30), uniform(2, 2, 30, seed=1)
+    slow = []
+    for p, q in zip(a.flatten(1).tolist(), b.flatten(1).tolist(), strict=True):
+        signal = sum((y - 0.5) ** 2 for y in q)
+        slow.append(10 * math.log10(signal / sum((x - y) ** 2 for x, y in zip(p, q, strict=True))))
+    np.testing.assert_allclose(snr(a, b), slow, rtol=1e-12)
+
+
+def test_silence_has_no_signal() -> None:
+    """Silence for a sound scores 0 dB, itself 120; of a silent original 0 is the best."""
+    sound, silence = uniform(1, 1, 50), torch.full((1, 1, 50), 0.5)
+    assert snr(silence.double(), sound).item() == pytest.approx(0, abs=1e-9)
+    assert 100 < snr(sound, sound).item() <= 120
+    assert snr(silence, silence).item() == 0
+    assert snr(sound.float(), silence).item() < -50
+
+
+def test_areas_of_rows() -> None:
+    """An error in one row counts by the row's area; one that is the same everywhere as in PSNR."""
+    areas = MODALITIES["sphere"](size=(6, 4)).areas(6)
+    edges = torch.linspace(math.pi / 2, -math.pi / 2, 7, dtype=torch.float64)
+    assert areas is not None
+    exact = 3 * (edges[:-1].sin() - edges[1:].sin())  # of zones, mean 1
+    np.testing.assert_allclose(areas, exact, rtol=2e-3)
+    zero = torch.zeros(1, 1, 6, 4)
+    alike = zero + 0.1
+    torch.testing.assert_close(ws_psnr(alike, zero, areas), psnr(alike, zero))
+    pole, equator = zero.clone(), zero.clone()
+    pole[..., 0, :], equator[..., 2, :] = 0.1, 0.1
+    apart = ws_psnr(pole, zero, areas) - ws_psnr(equator, zero, areas)
+    assert apart.item() == pytest.approx(10 * math.log10(areas[2] / areas[0]), abs=1e-4)
 
 
 def slow_ssim(a: np.ndarray, b: np.ndarray, window: np.ndarray) -> float:

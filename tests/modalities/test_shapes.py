@@ -163,3 +163,22 @@ def test_bad_points() -> None:
     ):
         with pytest.raises(InputError, match="coord"):
             Points(8).observe(data_of(**{**given, **wrong}))
+
+
+def test_a_surface_of_distances_is_found_near_it_alone() -> None:
+    """The mesh is that of all values; the modality's coordinates need not be those of the cube."""
+    ask, seen = dict(size=64, coords=Placement("corner", -2.0, 2.0)), []
+
+    def function(points: Tensor) -> Tensor:
+        seen.append(points.shape[1])
+        return (0.5 + (0.7 - points.norm(dim=-1, keepdim=True)) / 1.2).clamp(0, 1)
+
+    near, full = (Voxels(truncation=x, **ask).sample(function) for x in (0.6, None))
+    assert sum(seen[:-1]) < 0.4 * seen[-1] == 0.4 * 64**3
+    one, other = (Voxels(**ask).mesh(x) for x in (near, full))
+    assert one is not None
+    assert other is not None
+    np.testing.assert_allclose(one.vertices, other.vertices, atol=1e-5)
+    for wrong in (dict(truncation=0.0), dict(truncation=float("inf")), dict(up=3)):
+        with pytest.raises(InputError, match=f"modality.{next(iter(wrong))} = "):
+            Points(**wrong)

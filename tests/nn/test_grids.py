@@ -91,11 +91,11 @@ def test_interpolation_is_a_loop_over_corners(name, own_tables):
 
 def test_corners_add_up_and_lie_in_their_grid():
     lattices = HashGrid(levels=6, coarsest=3, log2_hashmap_size=7).lattices(2)
-    index, coefficients = find_vertices(torch.rand(50, 2), lattices)
-    torch.testing.assert_close(coefficients.sum(-1), torch.ones(6, 50))
+    index, coefficients = (torch.cat(x, 1) for x in find_vertices(torch.rand(50, 2), lattices))
+    torch.testing.assert_close(coefficients.sum(0), torch.ones(6, 50))
     ends = torch.tensor(lattices.rows).cumsum(0)
-    assert (index.amax((1, 2)) < ends).all()
-    assert (index.amin((1, 2)) >= ends - torch.tensor(lattices.rows)).all()
+    assert (index.amax((0, 2)) < ends).all()
+    assert (index.amin((0, 2)) >= ends - torch.tensor(lattices.rows)).all()
 
 
 def test_grids_that_inference_placed_first_serve_gradients():
@@ -134,17 +134,41 @@ def test_a_sparse_gradient_is_the_dense_one(monkeypatch):
 
 def test_an_accelerators_gradient_is_that_of_a_cpu():
     lattices = HashGrid(levels=3, coarsest=4, log2_hashmap_size=6).lattices(2)
-    index, coefficients = find_vertices(torch.rand(9, 2), lattices)
-    index, coefficients = index.flatten(0, 1), coefficients.flatten(0, 1)
+    index, coefficients = (torch.cat(x, 1) for x in find_vertices(torch.rand(9, 2), lattices))
     table = torch.randn(1, sum(lattices.rows), 2, requires_grad=True)
-    found = grids.Lookup.apply(table, coefficients, index, False)
+    found = grids.Lookup.apply(table, False, index, coefficients)
     weight = torch.randn_like(found)
     (ours,) = torch.autograd.grad((found * weight).sum(), table)
-    bag = grids.bag_gradient(table, coefficients, index, weight)
-    torch.testing.assert_close(bag, ours)
+    bag = grids.bag_gradient(table[0], [(index, coefficients)], weight.transpose(0, 1))
+    torch.testing.assert_close(bag, ours[0])
 
 
 def test_no_points_have_no_features():
     lattices = DenseGrid(levels=2, coarsest=5).lattices(2)
     table = torch.rand(1, sum(lattices.rows), 4)
     assert interpolate(torch.rand(3, 0, 2), table, lattices).shape == (3, 0, 2, 4)
+
+
+@pytest.mark.parametrize("name", ["hash", "k-planes"])
+def test_a_place_that_is_no_number_has_features_that_are_none(name):
+    """As of any other field; infinite places have the values of the border."""
+    grid = GRIDS[name]
+    lattices = grid.lattices(3)
+    table = torch.rand(1, sum(lattices.rows), grid.features)
+    coords = torch.tensor([[[0.3, torch.nan, 0.2], [0.3, torch.inf, -torch.inf], [0.3, 1.0, 0.0]]])
+    found = interpolate(coords, table, lattices)[0].flatten(1)
+    assert found[0].isnan().any()
+    assert torch.equal(found[1], found[2])
+
+
+def test_what_is_looked_up_does_not_depend_on_the_blocks(monkeypatch):
+    lattices = HashGrid(levels=6, coarsest=3, log2_hashmap_size=7).lattices(2)
+    coords, table = torch.rand(1, 50, 2), torch.randn(1, sum(lattices.rows), 2, requires_grad=True)
+    found = []
+    for points in (1, 150, 1000):  # grids alone, by threes, all together
+        monkeypatch.setattr(grids, "CACHED", points)
+        y = interpolate(coords, table, lattices)
+        found.append((y, torch.autograd.grad(y.square().sum(), table)[0]))
+    for other in found[1:]:
+        assert torch.equal(other[0], found[0][0])
+        assert torch.equal(other[1], found[0][1])

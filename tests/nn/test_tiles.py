@@ -13,7 +13,12 @@ from fieldloom.fields.arrangements import RandomAffine
 from fieldloom.fields.encodings import Embedding
 from fieldloom.metrics.cost import count_macs
 from fieldloom.nn.dispatch import Segments
-from fieldloom.nn.tiles import blend_corners, compose_tiled_linear, tiled_linear
+from fieldloom.nn.tiles import (
+    blend_corners,
+    compose_tiled_linear,
+    tile_indices,
+    tiled_linear,
+)
 from levels_of_experts import drawn, parts_of, points
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
@@ -118,3 +123,20 @@ def test_weights_in_bfloat16_are_near():
             }
             exact, near = field(where, weights), field(where, rounded).float()
             assert 0 < (near - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+@pytest.mark.parametrize("tiles", [(4,), (4, 4), (3, 1, 5)])
+def test_a_blended_start_has_less_variance_by_a_closed_form(tiles):
+    """E[(1 - f)^2 + f^2] = 2/3 for f uniform in [0, 1]: a factor of 2/3 for every blended axis."""
+    draw = torch.Generator().manual_seed(0)
+    q = 100 * torch.rand(1000, len(tiles), generator=draw)
+    weight = torch.randn(math.prod(tiles), 4096, generator=draw)  # the numbers of many networks
+    table, fractions = blend_corners(q, tiles)
+    here = tile_indices(q, tiles)
+    blended = sum(
+        fractions[:, corner, None] * weight[torch.tensor(own)[here]]
+        for corner, own in enumerate(table)
+    )
+    blended_axes = sum(n > 1 for n in tiles)
+    assert blended.var() == pytest.approx((2 / 3) ** blended_axes, rel=0.05)
+    assert weight[here].var() == pytest.approx(1, rel=0.05)  # nearest

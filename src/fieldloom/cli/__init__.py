@@ -14,11 +14,12 @@ from typing import Annotated
 
 import typer
 
-from fieldloom import __version__, stopping
+from fieldloom import __version__, progress, stopping
 from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
 from fieldloom.cli.console import say
+from fieldloom.cli.fitting import fit
 from fieldloom.cli.inspecting import inspect
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
@@ -56,6 +57,7 @@ def answer_at_once(
 
 VERBS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
+    "fit": fit,
     "train": train,
     "encode": encode,
     "decode": decode,
@@ -86,6 +88,7 @@ STOPPED = "stopped; what was finished is kept."
 def main() -> None:
     """Run the command line: exit with 2 for wrong input, 1 for a failed run, 130 if stopped."""
     tune_process()
+    progress.start_clock()
     stopping.end_by_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -74,20 +74,24 @@ def curves(
         Path | None, typer.Option(help="A .png. Default: the first run's learning-curves.png.")
     ] = None,
 ) -> None:
-    """Learning curves of several runs: the PSNR of their logs over steps and over seconds."""
+    """Learning curves of several runs: their logs' PSNR, of sound SNR, over steps and seconds."""
     from fieldloom import atomic
     from fieldloom.engine.run import Run
-    from fieldloom.evaluation.learning_curves import learning_curve
+    from fieldloom.evaluation.learning_curves import learning_curve, ratio_of
     from fieldloom.evaluation.plots import Panel, plot
 
     path = output(runs[0], out, "learning-curves.png")
-    over_steps, over_seconds = {}, {}
+    over_steps, over_seconds, ratios = {}, {}, set()
     for run, name in name_runs(runs).items():
-        steps, seconds, psnr = learning_curve(Run(run).require().read_log())
+        log = Run(run).require().read_log()
+        steps, seconds, values = learning_curve(log)
         if not steps:
             raise InputError(f"'{run}': its log has no PSNR of the stage 'field' to draw.")
-        over_steps[name], over_seconds[name] = (steps, psnr), (seconds, psnr)
-    panels = Panel("step", "PSNR (dB)", over_steps), Panel("seconds", "", over_seconds)
+        over_steps[name], over_seconds[name] = (steps, values), (seconds, values)
+        ratios.add(ratio_of(log).upper())
+    if len(ratios) > 1:
+        raise InputError("curves: runs of sound (SNR) and of other data (PSNR) are drawn apart.")
+    panels = Panel("step", f"{ratios.pop()} (dB)", over_steps), Panel("seconds", "", over_seconds)
     atomic.write_bytes(plot(*panels), path)
     say(f"{len(over_steps)} runs: {path}")
 
@@ -163,7 +167,8 @@ def time(
         say(f"{name}: {curve.psnr[-1]:.2f} dB after {curve.seconds[-1]:.3g} s")
     lines = {name: (curve.seconds, curve.psnr) for name, curve in found.items()}
     path = atomic.write_bytes(
-        plot(Panel("seconds a datum", "PSNR (dB)", lines)), folder / "time.png"
+        plot(Panel("seconds a datum", f"{system.modality.fidelity.upper()} (dB)", lines)),
+        folder / "time.png",
     )
     about = {"data": len(data), "environment": devices.environment(system.device)}
     write_numbers(folder, "time.json", [run], about | as_json(found, budget, rates, width))

@@ -191,25 +191,29 @@ def reconstruct(
 def refine_codes(
     system: System, data: Data, what: RefineTarget, how: dict[str, Any]
 ) -> tuple[System, Code]:
-    """Refined codes, and the system that decodes them; prints the PSNR before and after.
+    """Refined codes, and the system that decodes them; prints PSNR or SNR before and after.
 
     how: steps, rate and points of the refinement.
     """
     from fieldloom.evaluation.views import psnr_of_held_out
-    from fieldloom.metrics.paired import psnr
+    from fieldloom.metrics.paired import FIDELITY
 
     found = system.refine(data, what.value, **how)
     steps = f"after {how['steps']} steps on {what.value}"
-    say(f"PSNR of what was encoded: {found.before.mean():.2f} dB, {steps} {found.after.mean():.2f}")
+    ratio = system.modality.fidelity
+    name = ratio.upper()
+    before, after = found.before.mean(), found.after.mean()
+    say(f"{name} of what was encoded: {before:.2f} dB, {steps} {after:.2f}")
     ends = (system, found.start), (found.system, found.code)
     if system.modality.held:
         before, after = (psnr_of_held_out(*end, data).mean() for end in ends)
         say(f"PSNR of held-out views: {before:.2f} dB, {steps} {after:.2f}")
     elif system.modality.partial:
         before, after = (
-            psnr(own.predict_at(code, data).tensor, data.tensor).mean() for own, code in ends
+            FIDELITY[ratio](own.predict_at(code, data).tensor, data.tensor).mean()
+            for own, code in ends
         )
-        say(f"PSNR of all points: {before:.2f} dB, {steps} {after:.2f}")
+        say(f"{name} of all points: {before:.2f} dB, {steps} {after:.2f}")
     return found.system, found.code
 
 

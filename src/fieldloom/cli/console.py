@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from fieldloom.errors import printable
+from fieldloom.progress import stop_clock
 
 
 def console() -> Any:
@@ -15,6 +16,7 @@ def console() -> Any:
 
 
 def say(text: str) -> None:
+    stop_clock()
     print(printable(text), flush=True)
 
 

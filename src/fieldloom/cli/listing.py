@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from fieldloom.errors import unknown
 
 if TYPE_CHECKING:
     from fieldloom.engine.glance import State
+    from fieldloom.names import Key
 
 
 def info(run: RunArgument) -> None:
@@ -67,32 +69,82 @@ SAME = ("start", "unseen")
 
 def list_(
     what: Annotated[
-        str | None, typer.Argument(help="fields, conditioners, ... optimizers, schedules, recipes.")
+        str | None,
+        typer.Argument(help="fields, conditioners, ... optimizers, recipes; train, evaluate."),
     ] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them, with all of its keys.")] = None,
 ) -> None:
-    """The names that recipes can use."""
+    """The names that recipes can use; the keys of one of them, as in: list fields siren."""
     from fieldloom import recipe
 
-    groups: dict[str, Any] = {"recipes": recipe.list_recipes()}
-    if what != "recipes":
-        from fieldloom.names import OTHERS, read_kinds, read_table
-        from fieldloom.registry import list_offered
+    if what == "recipes":
+        return say_entries({"recipes": recipe.list_recipes()}, "recipes", name)
+    from fieldloom.names import OTHERS, SECTIONS, read_kinds, read_table
+    from fieldloom.registry import list_offered
 
-        offered = list_offered()
-        for kind, table in read_kinds().items():
-            if kind not in SAME:
-                groups[PLURALS.get(kind, f"{kind}s")] = table | offered.get(kind, {})
-        groups |= {name: read_table(*place) for name, place in OTHERS.items()}
+    offered = list_offered()
+    kinds = {
+        PLURALS.get(kind, f"{kind}s"): (kind, table)
+        for kind, table in read_kinds().items()
+        if kind not in SAME
+    }
+    groups: dict[str, Any] = {"recipes": recipe.list_recipes()}
+    groups |= {group: table | offered.get(kind, {}) for group, (kind, table) in kinds.items()}
+    groups |= {group: read_table(*place) for group, place in OTHERS.items()}
+    plurals = {kind: group for group, (kind, _) in kinds.items()}
+    section = "train" if what == "stage" else what
+    if section in SECTIONS:
+        say(f"{section}:")
+        return say_keys(section, section)
+    what = plurals.get(what or "", what)
     if what is not None and what not in groups:
-        raise unknown("list", what, groups)
+        raise unknown("list", what, [*groups, *SECTIONS])
+    say_entries(groups, what, name)
+    if what is not None and name is not None and isinstance(groups[what][name], str):
+        say_keys(kinds[what][0] if what in kinds else what, name)
+
+
+def say_entries(groups: Mapping[str, Any], what: str | None, name: str | None) -> None:
+    """Print all groups, one of them, or one entry of one."""
+    if name is not None and name not in groups[what or ""]:
+        raise unknown(f"name of {what}", name, groups[what or ""])
     for group in [what] if what else groups:
         say(f"{group}:")
-        for name, entry in groups[group].items():
-            say(
-                f"  {name}: {', '.join(entry)}"
-                if isinstance(entry, list)
-                else f"  {name}: {describe(entry)}"
-            )
+        for own, entry in groups[group].items():
+            text = ", ".join(entry) if isinstance(entry, list) else describe(entry)
+            if name in (None, own):
+                say(f"  {own}: {text}")
+
+
+def say_keys(kind: str, name: str) -> None:
+    """Print the keys of a part or a section: their defaults, what they may be, what they mean.
+
+    Keys that one sentence explains together stand in one line.
+    """
+    from itertools import groupby
+
+    from fieldloom.names import read_keys
+
+    keys = read_keys(kind, name)
+    for meaning, some in groupby(keys, key=lambda key: key.meaning):
+        each = ", ".join(
+            f"{key.name} = {key.default} ({key.values})" if key.default else
+            f"{key.name} ({key.values})" for key in some
+        )  # fmt: skip
+        say(f"    {each}: {meaning}")
+    if not keys:
+        say("    it has no keys.")
+
+
+def as_text(key: Key) -> str:
+    """A key with its default, and what it may be: of a part, the list that names it."""
+    own = key.name.rpartition(".")[2]
+    values = f"list {PLURALS.get(own, f'{own}s')}" if key.values == "a part" else key.values
+    return (
+        f"{key.name} ({values})"
+        if key.default is None
+        else (f"{key.name} = {key.default} ({values})")
+    )
 
 
 def describe(entry: Any) -> str:

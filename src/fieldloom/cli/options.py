@@ -150,6 +150,6 @@ def parse_crop(text: str | None) -> Crop | None:
         return Crop(left, top, right, bottom)
     except ValueError:
         raise InputError(
-            f"--window {shorten(text)}: x0,y0,x1,y1, fractions of width and height from -1 to 2 "
+            f"--window {shorten(text)}: x0,y0,x1,y1, fractions of width and height from 0 to 1 "
             "with x0 < x1 and y0 < y1."
         ) from None

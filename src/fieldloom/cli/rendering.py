@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from fieldloom.types import Code, Data
 
 
+class Along(StrEnum):
+    orbit = "orbit"
+    input = "input"
+    train = "train"
+    held = "held"
+
+
 def render(
     run: RunArgument,
     source: SourceOption = None,
@@ -34,8 +42,16 @@ def render(
         int | None, typer.Option("--sample", min=0, help="Instead a sample, of this seed.")
     ] = None,
     frames: Annotated[int, typer.Option(min=1, max=1 << 16, help="Images, all around it.")] = 36,
-    held: Annotated[bool, typer.Option("--held", help="Instead the views held out.")] = False,
+    held: Annotated[
+        bool, typer.Option("--held", help="Views held out beside their originals.")
+    ] = False,
     depth: Annotated[bool, typer.Option("--depth", help="Depths instead of colours.")] = False,
+    cameras: Annotated[
+        Along,
+        typer.Option(
+            help="Of scenes: around it, or from its own cameras: all, those trained on, held out."
+        ),
+    ] = Along.orbit,
     window: Annotated[
         str | None,
         typer.Option(
@@ -56,16 +72,17 @@ def render(
     An image becomes a PNG or a TIFF, strip by strip, so that it may be of any size; a video an MP4
     or a GIF, with --window or --frame one image. --resolution is then the longer side, in square
     pixels, or rows and columns. Depths are grey from near to far, or, in a file .npy, numbers in
-    the unit of the cameras.
+    the unit of the cameras; a file .json gets the cameras alone, in the input's coordinates.
     """
     from fieldloom.drawing import Options, drawer_of
 
     system = load_system(run, device)
-    asked = Options(parse_resolution(resolution), parse_crop(window), frame, frames, held, depth)
+    size, part = parse_resolution(resolution), parse_crop(window)
+    asked = Options(size, part, frame, frames, held, depth, cameras.value)
     drawer = drawer_of(system, asked)
     path = output(run, out, drawer.name)
     drawer.check(path)
-    code, data = find_code(system, source, index, sampled, needs_data=held)
+    code, data = find_code(system, source, index, sampled, drawer.needs_data)
     drawn = drawer.draw(code, path, data)
     around = drawn.sides is not None
     say(f"{drawn.sides} pictures: {drawn.path}" if around else f"written: {drawn.path}")
@@ -81,7 +98,9 @@ def find_code(
     from fieldloom.inputs import held_out_part
 
     if sampled is not None and needs_data:
-        raise InputError("--held: a sample has no views that were held out.")
+        raise InputError("--held, --cameras: a sample has no views of its own.")
+    if sampled is not None and (source is not None or index):
+        raise InputError("--sample draws new data: --source and --index choose data to encode.")
     if sampled is not None:
         return system.sample_codes(1, seed=sampled), None
     if not system.family.has_code and not needs_data:
@@ -91,5 +110,8 @@ def find_code(
     data, indices = held_out_part(system, source)
     if index >= len(indices):
         raise InputError(f"--index {index} is not one of 0 .. {len(indices) - 1}.")
-    datum = data.read(indices[index : index + 1])
+    which = indices[index : index + 1]
+    if not system.family.has_code:
+        return system.family.conditioner.origin(1).detach(), data.take(which)
+    datum = data.read(which)
     return system.encode(datum), datum

@@ -1,4 +1,7 @@
-"""Conditioners: from a code to the weights of a field."""
+"""Conditioners: from a code to the weights of a field.
+
+only: a pattern of slots' names (``*.bias``): all others are shared by all signals.
+"""
 
 from fieldloom.conditioners.conditioner import Conditioner, FlatWeights, Shared, Substitute
 from fieldloom.conditioners.hyper import Hyper

@@ -8,6 +8,9 @@ Labels mean the same everywhere. A denoiser that is made with ``classes`` has an
 ``classes + 1`` rows; the last row is "any class", which classifier-free guidance needs
 (arXiv:2207.12598). ``label=None`` is "any class" for the whole batch. A denoiser that is made
 without classes has no embedding, and ignores labels.
+
+depth: number of blocks.
+width: of a token within them.
 """
 
 from fieldloom.denoisers.dit import Dit

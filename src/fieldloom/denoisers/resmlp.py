@@ -29,6 +29,7 @@ class ResMlp(nn.Module):
     """A residual perceptron with additive skips from its first half to its second, as a U-Net's.
 
     depth:  blocks, an even number. width: of their hidden layers, a multiple of ``groups``.
+    groups: number of groups of hidden units; each is normalised by itself.
     time:   width of the sine-cosine embedding of t, followed by one linear map.
     classes: adds an embedding of the class to that of the time; its last row is "any class".
 

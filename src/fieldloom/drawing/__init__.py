@@ -17,6 +17,7 @@ from fieldloom.drawing.files import (
 from fieldloom.drawing.fits import draw_grid_fit, draw_scene_fit
 from fieldloom.drawing.grids import Grids
 from fieldloom.drawing.scenes import Orbit, Turntable
+from fieldloom.drawing.shapes import draw_shape_fit
 from fieldloom.errors import unknown
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
@@ -28,7 +29,7 @@ DRAWERS: Mapping[str, tuple[type[Drawer], Fit]] = {
     "video": (Grids, draw_grid_fit),
     "audio": (Grids, draw_grid_fit),
     "grids": (Grids, draw_grid_fit),
-    "shapes": (Turntable, draw_grid_fit),
+    "shapes": (Turntable, draw_shape_fit),
     "views": (Orbit, draw_scene_fit),
 }
 """A modality's ``kind`` -> the drawer of such data, and the function that draws a fit."""

@@ -9,19 +9,19 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote
+from fieldloom.errors import InputError, quote, unknown
 from fieldloom.modalities.modality import Extent, Resolution
 from fieldloom.progress import Progress
 from fieldloom.system import System
-from fieldloom.types import Code, Data
+from fieldloom.types import Cameras, Code, Data
 
 
 @dataclass(frozen=True)
 class Crop:
     """A part of an image, as fractions of its width and height: x to the right, y down.
 
-    It may lie outside the image, at most one width or height away: from -1 to 2. Raises InputError
-    for other numbers, and where not left < right and top < bottom.
+    Raises InputError for what lies outside the image, where nothing was trained (``System.strips``
+    draws it), and where not left < right and top < bottom.
     """
 
     left: float = 0.0
@@ -31,11 +31,11 @@ class Crop:
 
     def __post_init__(self) -> None:
         sides = (self.left, self.top, self.right, self.bottom)
-        numbers = all(isinstance(x, int | float) and -1 <= x <= 2 for x in sides)
+        numbers = all(isinstance(x, int | float) and 0 <= x <= 1 for x in sides)
         if not numbers or not (self.left < self.right and self.top < self.bottom):
             raise InputError(
                 f"crop = {quote(sides)}: left, top, right, bottom, fractions of width and height "
-                "from -1 to 2 with left < right and top < bottom."
+                "from 0 to 1 with left < right and top < bottom."
             )
 
     def extent(self, axes: int) -> Extent:
@@ -45,6 +45,9 @@ class Crop:
 
 
 WHOLE = Crop()
+ALONG = ("orbit", "input", "train", "held")
+"""Where views are drawn from: all around, or from the input's own cameras, in the file's order: all
+of them, those trained on, those held out."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class Options:
     frames:     of shapes and views, the number of views all around.
     held:       of views, those held out, each next to its original, instead of an orbit.
     depth:      of views, depths instead of colours.
+    cameras:    of views, one of ``ALONG``, or cameras in the data's coordinates, with intrinsics of
+                images of the training size.
+
+    Raises InputError for a frame or a number of frames that is none, for other cameras, and for a
+    number of frames beside cameras that are not an orbit, each of which is drawn.
     """
 
     resolution: Resolution | None = None
@@ -66,6 +74,26 @@ class Options:
     frames: int = 36
     held: bool = False
     depth: bool = False
+    cameras: str | Cameras = "orbit"
+
+    def __post_init__(self) -> None:
+        fraction = self.frame is None or isinstance(self.frame, int | float)
+        if not fraction or (self.frame is not None and not 0 <= self.frame <= 1):
+            raise InputError(f"frame = {quote(self.frame)}: a fraction of the time, from 0 to 1.")
+        if not isinstance(self.frames, int) or self.frames < 1:
+            raise InputError(f"frames = {quote(self.frames)}: a whole number, at least 1.")
+        if not isinstance(self.cameras, Cameras) and self.cameras not in ALONG:
+            raise unknown("cameras", str(self.cameras), ALONG)
+        if self.held and self.cameras not in ("orbit", "held"):
+            raise InputError("--held draws the views held out: leave --cameras out.")
+        if self.frames != Options.frames and (self.held or self.cameras != "orbit"):
+            what = "--held" if self.held else f"cameras = {quote(self.along)}"
+            raise InputError(f"frames = {self.frames}: with {what} each of its views is drawn.")
+
+    @property
+    def along(self) -> str:
+        """One of ``ALONG``, or ``given``."""
+        return self.cameras if isinstance(self.cameras, str) else "given"
 
 
 class Drawn(NamedTuple):
@@ -78,11 +106,12 @@ class Drawn(NamedTuple):
 class Drawer:
     """Draws data of one kind into files.
 
-    name: the default name of the file. Raises InputError for options that this kind of
-    data does not have.
+    name: the default name of the file. needs_data: whether ``draw`` needs what the code was found
+    from. Raises InputError for options that this kind of data does not have.
     """
 
     name: str
+    needs_data = False
 
     def __init__(self, system: System, options: Options) -> None:
         self.system, self.options = system, options
@@ -98,8 +127,16 @@ class Drawer:
 
 def refuse_views(options: Options) -> None:
     """Raise InputError for options that only views have."""
-    if options.held or options.depth:
-        raise InputError("--held and --depth are of views: this run has none.")
+    if options.held or options.depth or options.cameras != "orbit":
+        raise InputError("--held, --depth and --cameras are of views: this run has none.")
+
+
+def refuse_turns(options: Options) -> None:
+    """Raise InputError for the number of views around a datum that has none."""
+    if options.frames != Options.frames:
+        raise InputError(
+            f"--frames {options.frames}: of shapes and scenes, all around: this run has neither."
+        )
 
 
 def refuse_parts(options: Options) -> None:

@@ -14,6 +14,7 @@ from fieldloom import export
 from fieldloom.errors import InputError, unknown
 from fieldloom.evaluation import in_batches
 from fieldloom.modalities.modality import Resolution
+from fieldloom.progress import PATIENCE, track
 from fieldloom.system import System
 from fieldloom.types import Code
 
@@ -46,7 +47,7 @@ def write_data(
     check_file_format(system, format, project)
     folder, paths, empty = Path(folder), [], []
     remove_earlier(folder, system.modality.formats)
-    for i in range(len(codes)):
+    for i in track(range(len(codes)), "writing", len(codes), "files", PATIENCE):
         path = folder / (f"{i:04d}" if format is None else f"{i:04d}.{format}")
         frame = None if frames is None else frames[i]
         written = _write_datum(system, codes[i : i + 1], path, resolution, project, frame)
@@ -78,7 +79,7 @@ def _write_datum(
     project: int,
     frame: Tensor | None,
 ) -> Path | None:
-    if project:
+    if system.modality.kind == "shapes" and path.suffix != ".npy":
         mesh = system.mesh(code, resolution, project, frame)
         path = path if path.suffix else path.with_suffix(".glb")
         return None if mesh is None else export.mesh(mesh.vertices, mesh.faces, path)
@@ -108,7 +109,7 @@ def write_animation(
 
     Raises InputError where these data cannot be shown as images.
     """
-    data = system.decode(codes, resolution).tensor
+    data = in_batches(lambda part: system.decode(part, resolution), "decoding", codes)
     images = [system.modality.to_image(one) for one in data]
     frames = [export.pixels(image) for image in images if image is not None]
     if not frames:

@@ -1,4 +1,4 @@
-"""The fit of a single datum as a file in its usual format and as an image, with its PSNR."""
+"""The fit of a single datum as a file in its usual format and as an image, with its PSNR or SNR."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fieldloom import export
 from fieldloom.drawing.drawer import report_strips
 from fieldloom.drawing.grids import shape_of
 from fieldloom.engine.run import Run
-from fieldloom.metrics.paired import psnr
+from fieldloom.evaluation.learning_curves import ratio_of
+from fieldloom.metrics.paired import FIDELITY, psnr, ws_psnr
 from fieldloom.modalities import Modality, Views
+from fieldloom.modalities.modality import spread
 from fieldloom.modalities.sources import Source
+from fieldloom.modalities.sources.summary import count_things
 from fieldloom.modalities.views import select_views
+from fieldloom.progress import track
 from fieldloom.system import System
 from fieldloom.types import Data
 
@@ -45,9 +50,13 @@ def draw_grid_fit(system: System, source: Source, folder: Path) -> list[str]:
         size += f" of {' x '.join(map(str, own))}"
     lines = [f"fitted: {names} ({size})"]
     if shape == own and len(source.train) == 1 and source.data.shape[2:] == own:
-        value = psnr(raw[None], source.read(source.train).tensor).item()
-        return [*lines, f"PSNR over all points: {value:.2f} dB"]
-    return [*lines, *logged_psnr(folder)]
+        true, areas = source.read(source.train).tensor, modality.areas(own[0])
+        value = FIDELITY[modality.fidelity](raw[None], true).item()
+        line = f"{modality.fidelity.upper()} over all points: {value:.2f} dB"
+        if areas is not None:
+            line += f", weighted by area {ws_psnr(raw[None], true, areas).item():.2f} dB"
+        return [*lines, line]
+    return [*lines, *logged_ratio(folder)]
 
 
 def affordable_shape(modality: Modality) -> tuple[int, ...]:
@@ -65,33 +74,50 @@ def affordable_shape(modality: Modality) -> tuple[int, ...]:
 def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
     """Draw the fit of a scene as a sheet of views below their originals, those held out first.
 
-    Returns lines for the user.
+    Half of them were held out, where there are any, and the others trained on; there are as many as
+    can be drawn soon in full size. Returns lines for the user, with the PSNR of both.
     """
     modality = cast(Views, system.modality)
     data = source.take(source.train[:1])
     seen, count = modality.count_seen(data), data.shape[1]
-    indices = [*range(seen, count), *range(seen)][:VIEWS]
+    each = math.prod(modality.shape()) * system.render.evaluations
+    most = max(2, min(VIEWS, CHEAP // each))
+    held = [seen + i for i in spread(count - seen, most // 2)]
+    indices = [*held, *spread(seen, most - len(held))]
     data = select_views(data, torch.tensor(indices)).as_float()
-    rays = len(indices) * math.prod(modality.shape()) * system.render.evaluations
-    fraction = min(1.0, math.sqrt(CHEAP / rays))
+    fraction = min(1.0, math.sqrt(CHEAP / (len(indices) * each)))
     height, width = (max(1, int(n * fraction)) for n in modality.shape())
     code = system.family.conditioner.origin(1).detach()
-    raw = system.predict(code, (height, width), data.cameras).tensor[0]
+    each_view = (select_views(data, slice(i, i + 1)).cameras for i in range(len(indices)))
+    shown = track(each_view, "drawing", len(indices), "views")
+    raw = torch.cat([system.predict(code, (height, width), x).tensor[0] for x in shown])
     true = data.tensor[0]
     small = interpolate(true, (height, width), mode="area")
     path = folder / "fitted.png"
     sheet = export.sheet(torch.cat([small, raw.clamp(0, 1)]), len(indices))
     export.png(sheet, path)
-    held_out = min(modality.held, len(indices))
     lines = [
-        f"fitted: {path} ({len(indices)} views, {held_out} of them held out, {height} x {width})"
+        f"fitted: {path} ({len(indices)} views, {len(held)} of them held out, {height} x {width})"
     ]
     if fraction == 1:
-        return [*lines, f"PSNR of these views: {psnr(raw, true).mean():.2f} dB"]
-    return [*lines, *logged_psnr(folder)]
+        return [*lines, *describe_psnr(psnr(raw, true), len(held))]
+    return [*lines, *logged_ratio(folder)]
 
 
-def logged_psnr(folder: Path) -> list[str]:
-    """The last PSNR in the run's log, as a line, if there is one."""
-    lines = [x for x in Run(folder).read_log() if x.get("stage") == "field" and "psnr" in x]
-    return [f"PSNR of the last step's points: {lines[-1]['psnr']:.2f} dB"] if lines else []
+def describe_psnr(values: Tensor, held_out: int) -> list[str]:
+    """The mean PSNR of views held out, the first of them, and of those trained on, as lines."""
+    parts = {"held out": values[:held_out], "trained on": values[held_out:]}
+    return [
+        f"PSNR of {count_things(len(part), 'view')} {how}: {part.mean():.2f} dB"
+        for how, part in parts.items()
+        if len(part)
+    ]
+
+
+def logged_ratio(folder: Path) -> list[str]:
+    """The last PSNR or SNR in the run's log, as a line, if there is one."""
+    lines = [x for x in Run(folder).read_log() if x.get("stage") == "field" and x.keys() & FIDELITY]
+    if not lines:
+        return []
+    name = ratio_of(lines[-1:])
+    return [f"{name.upper()} of the last step's points: {lines[-1][name]:.2f} dB"]

@@ -16,13 +16,14 @@ from fieldloom.drawing.drawer import (
     Drawer,
     Drawn,
     Options,
+    refuse_turns,
     refuse_views,
     report_strips,
 )
 from fieldloom.errors import InputError
 from fieldloom.modalities import Modality
 from fieldloom.modalities.media import VIDEO_RATE
-from fieldloom.modalities.modality import Resolution
+from fieldloom.modalities.modality import Resolution, sizes_of
 from fieldloom.system import System
 from fieldloom.types import Code, Data
 
@@ -35,14 +36,13 @@ class Grids(Drawer):
     def __init__(self, system: System, options: Options) -> None:
         super().__init__(system, options)
         refuse_views(options)
+        refuse_turns(options)
         self.modality = system.modality
         self.axes = len(self.modality.shape())
         if options.frame is not None and self.axes != 3:
             raise InputError(
                 f"--frame {options.frame}: this run's data are no video, they have no frames."
             )
-        if options.frame is not None and not 0 <= options.frame <= 1:
-            raise InputError(f"frame = {options.frame:g}: a fraction of the time, from 0 to 1.")
         if options.crop is not None and self.axes not in (2, 3):
             raise InputError("--window is of images and video: this run has neither.")
         self.crop = options.crop or WHOLE
@@ -110,7 +110,13 @@ def shape_of(
     else:
         height = own[-2] * (crop.bottom - crop.top)
         width = own[-1] * (crop.right - crop.left)
-        scale = (resolution or max(own[-2:])) / max(height, width)
+        longest = max(own[-2:] if resolution is None else sizes_of(resolution, 2))
+        scale = longest / max(height, width)
+        if crop != WHOLE and min(height, width) * scale < 0.5:
+            raise InputError(
+                f"--window: at {longest} pixels of its longer side the "
+                "other is less than one: give rows and columns, as --resolution 64x256."
+            )
         sides = max(1, round(height * scale)), max(1, round(width * scale))
     return sides if one_image or len(own) == 2 else (own[0], *sides)
 

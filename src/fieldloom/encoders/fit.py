@@ -87,6 +87,8 @@ class Fit(Encoder):
     keep:   ``best`` returns each signal's code of the lowest loss, so that a fit is never worse
             than its start (where points are sampled anew, the loss on all of them is measured
             after every pass); ``last`` returns the final code, as published rows do.
+    keep_every: passes between two looks for the best code. To keep one is to copy it, which takes
+            as long as a step where a code is larger than the points that a step sees.
     plateau: how learning rates fall and signals stop, each by itself; None: neither.
     weight_decay: of AdamW; times the rate it is the fraction of a code taken off in each step.
     seed:   of random origins and of sampled points.
@@ -109,8 +111,11 @@ class Fit(Encoder):
         plateau: Plateau | None = None,
         weight_decay: float = 0.0,
         seed: int = 0,
+        keep_every: int = 1,
     ) -> None:
         super().__init__()
+        if keep_every < 1:
+            raise InputError(f"fit: keep_every = {keep_every}: at least 1.")
         if steps < 0 or rate <= 0 or (points is not None and points < 1) or weight_decay < 0:
             raise InputError(
                 f"fit: steps = {steps}, rate = {rate}, points = {points}, weight_decay = "
@@ -120,7 +125,7 @@ class Fit(Encoder):
             raise InputError("fit: origin = 'random' leaves nothing for a start: give one of both.")
         self.steps, self.rate, self.keep, self.points = steps, rate, keep, points
         self.draw, self.origin, self.plateau = draw, origin, plateau
-        self.weight_decay, self.seed = weight_decay, seed
+        self.weight_decay, self.seed, self.keep_every = weight_decay, seed, keep_every
         self.start = start or Nothing()
         self.independent, self.reads_grid = self.start.independent, self.start.reads_grid
 
@@ -235,7 +240,7 @@ class Fit(Encoder):
             losses, grad = losses_and_grad(stack.code, seen(step), *model)
             if watch.report(step, seconds, losses, stack.code):
                 break
-            if best and step % pass_steps == 0:
+            if best and step % (self.keep_every * pass_steps) == 0:
                 whole = points == count
                 all_losses = reconstruction_loss_in_stacks
                 stack.keep_best(losses if whole else all_losses(stack.code, signal, *model))

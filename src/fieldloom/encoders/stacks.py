@@ -48,9 +48,11 @@ class Plateau:
     """A field's learning rate falls where its loss no longer does (torch's ReduceLROnPlateau).
 
     The mean loss of each pass is compared with the best one before (``Fit`` defines a pass). It is
-    better where it is below (1 - threshold) times that one; after more than ``patience`` passes
-    that were not better, the rate is multiplied by ``factor``, down to ``least``.
+    better where it is below (1 - threshold) times that one.
 
+    patience: passes that may not be better; after more, the rate falls.
+    factor: by which it is multiplied then. least: the rate that it falls to at most.
+    threshold: the part by which a loss must be below the best one to be better.
     stop: number of passes without a new lowest loss, after which a field stops; None: never.
     """
 

@@ -364,10 +364,15 @@ def load_checkpoint(objective: Objective, tensors: Mapping[str, Tensor]) -> None
             parameter.copy_(averaged[name])
 
 
+RATIOS = {"psnr": "", "snr": " SNR"}
+"""Ratios in dB of a log's lines, and how progress names them beside the number."""
+
+
 def summarize(numbers: Mapping[str, float]) -> str:
-    """One line on a step: the loss of every player and, where there is one, the PSNR in dB."""
+    """One line on a step: the loss of every player and, where there is one, its PSNR or SNR."""
     losses = [f"{name} {value:.5f}" for name, value in numbers.items() if name.endswith("loss")]
-    return ", ".join([*losses, *([f"{numbers['psnr']:.2f} dB"] if "psnr" in numbers else [])])
+    ratios = [f"{numbers[name]:.2f} dB{kind}" for name, kind in RATIOS.items() if name in numbers]
+    return ", ".join([*losses, *ratios])
 
 
 def loop(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,8 +21,9 @@ class RowAdam(torch.optim.Optimizer):
     read for the first time late in training takes the same first step as one that is read early.
     Where every row is reached in every step, this is Adam.
 
-    Gradients are dense, or sparse tensors of rows. On a CPU only the rows that are reached are
-    touched; elsewhere the arithmetic goes over all of them, and waits for nothing.
+    Gradients are dense, or sparse tensors of rows. On a CPU blocks of rows are stepped one after
+    another, those that were not reached are left out or put back; elsewhere the arithmetic goes
+    over all rows at once, and waits for nothing.
     """
 
     def __init__(
@@ -39,9 +42,14 @@ class RowAdam(torch.optim.Optimizer):
                 if not parameter.is_cpu:
                     step_all(held, parameter.grad.view_as(held[0]), *how)
                     continue
-                rows, grad = reached(parameter.grad)
-                for some, own in zip(rows.split(BLOCK), grad.split(BLOCK), strict=True):
-                    step_rows(held, some, own, *how)
+                if parameter.grad.is_sparse:
+                    rows, grad = reached(parameter.grad)
+                    for some, own in zip(rows.split(BLOCK), grad.split(BLOCK), strict=True):
+                        step_rows(held, some, own, *how)
+                    continue
+                grad = parameter.grad.reshape(held[0].shape)
+                for *block, own in zip(*(x.split(BLOCK) for x in (*held, grad)), strict=True):
+                    step_block(block, own, *how)
 
     def state_of(self, parameter: nn.Parameter) -> list[Tensor]:
         """A parameter and its moments as rows (n, features), and the rows' counts (n, 1)."""
@@ -54,7 +62,7 @@ class RowAdam(torch.optim.Optimizer):
         return [x.view(-1, x.shape[-1]) for x in held] + [state["counts"].view(-1, 1)]
 
 
-BLOCK = 1 << 14
+BLOCK = 1 << 16
 """Rows that are stepped at a time, so that they stay in a processor's cache."""
 
 
@@ -75,18 +83,15 @@ def gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
 
 
 def reached(grad: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows (n,) of a gradient that are not zero, and the gradient there: (n, features)."""
-    if grad.is_sparse:
-        grad = grad.coalesce()
-        values, index, shape = grad.values(), grad.indices(), grad.shape[:-1]
-        rows = index[-1] if len(shape) == 2 and shape[0] == 1 else _flat_index(index, shape)
-    else:
-        values, rows = grad.reshape(-1, grad.shape[-1]), None
-    hit = values.any(-1).nonzero().flatten()  # any number but 0, and what is no number
-    if len(hit) < len(values):
-        values = take_rows(values, hit)
-        rows = hit if rows is None else rows[hit]
-    return hit if rows is None else rows, values
+    """The rows (n,) of a sparse gradient that are not zero, and the gradient there."""
+    grad = grad.coalesce()
+    values, index, shape = grad.values(), grad.indices(), grad.shape[:-1]
+    rows = index[-1] if math.prod(shape[:-1]) == 1 else _flat_index(index, shape)
+    hit = is_reached(values)
+    if int(hit.count_nonzero()) == len(hit):
+        return rows, values
+    some = hit.nonzero().flatten()
+    return rows[some], take_rows(values, some)
 
 
 def _flat_index(index: Tensor, shape: torch.Size) -> Tensor:
@@ -97,12 +102,38 @@ def _flat_index(index: Tensor, shape: torch.Size) -> Tensor:
     return flat
 
 
+UNSIGNED = 0x7FFFFFFF7FFFFFFF
+"""The bits of two float32 but their signs."""
+
+
+def is_reached(grad: Tensor) -> Tensor:
+    """Whether a row of a gradient has any number but 0, and be it none: (n, features) -> (n,)."""
+    if grad.shape[-1] == 2 and grad.dtype == torch.float32 and grad.is_contiguous():
+        return grad.view(torch.int64).view(-1).bitwise_and(UNSIGNED) != 0
+    return grad.any(-1)
+
+
+def step_block(held: list[Tensor], grad: Tensor, *how: Any) -> None:
+    """Adam's step on the rows of ``held`` whose gradient is not zero.
+
+    held: weights, both moments (n, features), counts (n, 1). Where most rows are reached, all are
+    stepped, and the others are put back.
+    """
+    hit = is_reached(grad)
+    count = int(hit.count_nonzero())
+    if 2 * count > len(hit):
+        others = (~hit).nonzero().flatten()
+        before = [take_rows(x, others) for x in held]
+        adam(held, grad, *how)
+        put_rows(held, others, before)
+    elif count:
+        rows = hit.nonzero().flatten()
+        step_rows(held, rows, take_rows(grad, rows), *how)
+
+
 def step_rows(held: list[Tensor], rows: Tensor, grad: Tensor, *how: Any) -> None:
     """Adam's step on some rows of ``held``: weights, both moments (n, features), counts (n, 1)."""
-    moved = adam([take_rows(x, rows) for x in held], grad, *how)
-    for x, new in zip(held, moved, strict=True):
-        whole, parts = as_numbers(x), as_numbers(new)
-        whole.index_copy_(0, rows, parts)
+    put_rows(held, rows, adam([take_rows(x, rows) for x in held], grad, *how))
 
 
 def step_all(held: list[Tensor], grad: Tensor, *how: Any) -> None:
@@ -113,19 +144,52 @@ def step_all(held: list[Tensor], grad: Tensor, *how: Any) -> None:
 
 
 def adam(own: list[Tensor], grad: Tensor, lr: float, betas: Betas, eps: float) -> list[Tensor]:
-    """Adam's step (arXiv:1412.6980, algorithm 1) on weights, both moments and counts, in place."""
+    """Adam's step (arXiv:1412.6980, algorithm 1) on weights, both moments and counts, in place.
+
+    Both corrections of the bias are written as in its section 2, as a factor and as a larger eps.
+    """
     weight, first, second, count = own
     count += 1
     first.lerp_(grad, 1 - betas[0])
     second.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
-    spread = (second / (1 - betas[1] ** count)).sqrt_().add_(eps)
-    weight.sub_(first.div(spread).mul_(lr / (1 - betas[0] ** count)))
+    if weight.is_cpu:
+        most = 1 << int(count.max()).bit_length()
+        table = correct_bias(most, betas, eps, weight.shape[-1], weight.dtype)
+        factor, least = (take_rows(x, count.flatten().int()) for x in table)
+    else:
+        factor, least = bias_corrections(count, betas, eps)
+    # a root of 0 takes long
+    spread = (second + torch.finfo(second.dtype).tiny).sqrt_().add_(least)
+    weight.addcmul_(first / spread, factor, value=-lr)
     return own
+
+
+def bias_corrections(count: Tensor, betas: Betas, eps: float) -> tuple[Tensor, Tensor]:
+    """By which Adam's step after this many is multiplied, and the eps of its denominator."""
+    root = (1 - betas[1] ** count).sqrt()
+    return root / (1 - betas[0] ** count), eps * root
+
+
+@lru_cache(maxsize=8)
+def correct_bias(
+    most: int, betas: Betas, eps: float, features: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """``bias_corrections`` of all counts below ``most``, for each feature: (most, features)."""
+    count = torch.arange(1, most, dtype=torch.float64, device="cpu")
+    both = bias_corrections(torch.cat([count[:1], count]), betas, eps)  # no row has a count of 0
+    factor, least = (x.to(dtype).unsqueeze(-1).repeat(1, features) for x in both)
+    return factor, least
 
 
 def take_rows(x: Tensor, rows: Tensor) -> Tensor:
     """Some rows of x (n, features)."""
     return as_numbers(x).index_select(0, rows).view(x.dtype).view(-1, x.shape[-1])
+
+
+def put_rows(held: list[Tensor], rows: Tensor, own: list[Tensor]) -> None:
+    """Write some rows into each of ``held``."""
+    for x, new in zip(held, own, strict=True):
+        as_numbers(x).index_copy_(0, rows, as_numbers(new))
 
 
 def as_numbers(x: Tensor) -> Tensor:

@@ -1,4 +1,13 @@
-"""Optimisers; the order of data, seeds and learning rates as functions of (seed, step) alone."""
+"""Optimisers; the order of data, seeds and learning rates as functions of (seed, step) alone.
+
+Arguments that mean the same in all optimisers:
+
+rate: the learning rate, which the stage's schedule multiplies.
+betas: decays of the averages of gradients and of their squares.
+eps: what is added to the root of the latter.
+weight_decay: the part, times the rate, by which weights shrink at every step.
+momentum: decay of the average of steps; 0: none.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +40,9 @@ def _check(rate: float, *decays: float, **others: float) -> None:
             raise InputError(f"optimizer: {name} = {value:g}: from 0 to {LARGEST:g}.")
 
 
-def fused(parameters: list[nn.Parameter]) -> bool | None:
+def fuses(parameters: list[nn.Parameter], asked: bool = False) -> bool | None:
     """Whether one kernel updates all of them: where it does not, torch chooses."""
-    return fuses_optimizers(parameters[0].device) or None
+    return asked or fuses_optimizers(parameters[0].device) or None
 
 
 def adamw(
@@ -45,7 +54,7 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """Adam with weight decay that is not part of the gradient (arXiv:1711.05101)."""
     _check(rate, *betas, eps=eps, weight_decay=weight_decay)
-    return torch.optim.AdamW(parameters, rate, betas, eps, weight_decay, fused=fused(parameters))
+    return torch.optim.AdamW(parameters, rate, betas, eps, weight_decay, fused=fuses(parameters))
 
 
 def adam(
@@ -53,10 +62,14 @@ def adam(
     rate: float = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
+    fused: bool = False,
 ) -> torch.optim.Optimizer:
-    """Adam (arXiv:1412.6980)."""
+    """Adam (arXiv:1412.6980).
+
+    fused: one pass over the weights on a CPU too. It pays for millions of them, and rounds apart.
+    """
     _check(rate, *betas, eps=eps)
-    return torch.optim.Adam(parameters, rate, betas, eps, fused=fused(parameters))
+    return torch.optim.Adam(parameters, rate, betas, eps, fused=fuses(parameters, fused))
 
 
 def row_adam(
@@ -75,7 +88,7 @@ def sgd(
 ) -> torch.optim.Optimizer:
     """Gradient descent, with or without momentum."""
     _check(rate, momentum)
-    return torch.optim.SGD(parameters, rate, momentum, fused=fused(parameters))
+    return torch.optim.SGD(parameters, rate, momentum, fused=fuses(parameters))
 
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fieldloom.errors import unknown
+from fieldloom.evaluation.audio import AudioEvaluator
 from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.costs import cost_metrics
 from fieldloom.evaluation.evaluator import Evaluator, check_memory
@@ -17,12 +18,13 @@ from fieldloom.evaluation.shapes import ShapeEvaluator
 from fieldloom.evaluation.video import VideoEvaluator
 from fieldloom.evaluation.views import ViewEvaluator
 from fieldloom.modalities.sources import Source
+from fieldloom.progress import during
 from fieldloom.system import System
 
 EVALUATORS: Mapping[str, type[Evaluator]] = {
     "images": ImageEvaluator,
     "video": VideoEvaluator,
-    "audio": Evaluator,
+    "audio": AudioEvaluator,
     "grids": Evaluator,
     "shapes": ShapeEvaluator,
     "views": ViewEvaluator,
@@ -58,7 +60,9 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
         originals = source.read(held_out).tensor
         origin = system.family.conditioner.origin(1).detach().cpu()
         result = Result([], originals, originals[:0], origin)
-    result = replace(result, metrics=result.metrics + cost_metrics(system, result.codes))
+    with during("measuring parameters and the speed of decoding"):
+        costs = cost_metrics(system, result.codes)
+    result = replace(result, metrics=result.metrics + costs)
     if system.prior is not None and not system.generates:
         warnings.warn("the prior is not trained yet: samples are not measured.", stacklevel=2)
     if foreign or not system.generates:

@@ -29,6 +29,7 @@ from fieldloom.evaluation.memorisation import (
 )
 from fieldloom.evaluation.set_metrics import RESAMPLINGS, SetComparison, compare_sets
 from fieldloom.modalities.sources import Source
+from fieldloom.progress import during
 from fieldloom.system import System
 
 
@@ -127,7 +128,8 @@ def compare_with_baselines(
     evaluator = evaluator_of(system, source)
     measure, points = evaluator.choose_measure(options.measure), options.points
     found = collect_sets(system, source, known, samples, labels, options)
-    sets = compare_sets(found.sets, found.references, measure, seed=options.seed)
+    with during("comparing sets with references"):
+        sets = compare_sets(found.sets, found.references, measure, seed=options.seed)
     fields = evaluator.decode_for_measure(known, points)
 
     def neighbours(codes: CodeSet, signals: Tensor) -> dict[str, NearestNeighbours]:
@@ -140,13 +142,14 @@ def compare_with_baselines(
     if len(found.held_out):
         codes = in_batches(system.encode, "encoding", source.read(found.held_out))
         of_held_out = neighbours(codes, evaluator.decode_for_measure(codes, points))
-    novelty = {
-        name: {
-            space: Novelty(nearest, of_held_out.get(space))
-            for space, nearest in neighbours(codes.cpu(), found.sets[name]).items()
+    with during("finding the nearest training fields of samples"):
+        novelty = {
+            name: {
+                space: Novelty(nearest, of_held_out.get(space))
+                for space, nearest in neighbours(codes.cpu(), found.sets[name]).items()
+            }
+            for name, codes in samples.items()
         }
-        for name, codes in samples.items()
-    }
     return Comparison(measure, sets, novelty, found.absent)
 
 

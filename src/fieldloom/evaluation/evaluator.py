@@ -13,19 +13,21 @@ from fieldloom.errors import InputError, unknown
 from fieldloom.evaluation.batches import in_batches, read_parts
 from fieldloom.evaluation.image_sets import build_detector, image_set_metrics
 from fieldloom.evaluation.large import draw_error, is_large, measure_in_strips
-from fieldloom.evaluation.reconstruction import image_metrics, value_metrics
+from fieldloom.evaluation.reconstruction import AREA_HOW, image_metrics, value_metrics
 from fieldloom.evaluation.results import Metric, ReportImage, Result
 from fieldloom.metrics.cloud_protocols import PROTOCOLS
 from fieldloom.metrics.features import Detector
+from fieldloom.metrics.paired import ws_psnr
 from fieldloom.modalities.sources import Source
+from fieldloom.progress import during
 from fieldloom.settings import SHAPE_SETS, Evaluation
 from fieldloom.system import System
 from fieldloom.types import Code
 
 
 class Evaluator:
-    """Measures a system on data. This class measures grids of any axes (audio, video, fields on a
-    sphere); its subclasses say what differs for data of their kind.
+    """Measures a system on data. This class measures grids of any axes (maps on a sphere among
+    them); its subclasses say what differs for data of their kind.
 
     has_images:     whether data are images or views, whose sets a detector can compare.
     upper_bound_by: metrics that the upper bound of a codec is measured by; None: these data have
@@ -72,13 +74,18 @@ class Evaluator:
         codes = in_batches(self.system.encode, "encoding", data)
         raw = in_batches(self.system.predict_at, "decoding", codes, data)
         true = data.tensor
-        metrics = self.paired_metrics(true, raw, of)
+        with during("comparing with the originals"):
+            metrics = self.paired_metrics(true, raw, of)
         return Result(metrics, true, raw.clamp(0, 1), codes, images=self.error_images(true, raw))
 
     def paired_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
         """How close decoded values (not clamped) are to their originals."""
         metrics = self.image_metrics(true, raw, of)
-        return metrics + value_metrics(self.settings.metrics, true, raw, of)
+        return (
+            metrics
+            + self.area_metrics(true, raw, of)
+            + value_metrics(self.settings.metrics, true, raw, of)
+        )
 
     def image_metrics(
         self, true: Tensor, raw: Tensor, of: str, prefix: str = "", unit: str = "datum"
@@ -86,6 +93,13 @@ class Evaluator:
         """As ``reconstruction.image_metrics``, by this evaluator's settings and detector."""
         asked, filter = self.settings.metrics, self.source.filter
         return image_metrics(asked, true, raw, of, self.detector, filter, prefix, unit)
+
+    def area_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
+        """PSNR weighted by area, of maps on the sphere."""
+        areas = self.modality.areas(true.shape[2]) if "ws-psnr" in self.settings.metrics else None
+        if areas is None:
+            return []
+        return [Metric("ws-psnr", ws_psnr(raw, true, areas).mean().item(), of, AREA_HOW)]
 
     def error_images(self, true: Tensor, raw: Tensor) -> Sequence[ReportImage]:
         """The error map of a single datum's fit; none for systems with codes."""

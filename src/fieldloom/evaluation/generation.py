@@ -14,6 +14,7 @@ from fieldloom.evaluation.results import Metric, Result
 from fieldloom.metrics.probes import Classifier
 from fieldloom.metrics.sets import nearest
 from fieldloom.modalities.sources import Source
+from fieldloom.progress import during
 
 FITTED = 5000
 """Training data that the classifier of ``add_label_agreement`` is fitted to, at most."""
@@ -30,13 +31,17 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     evaluator.check_samples()
     codes = system.sample_codes(count, labels, settings.seed, **settings.options()).cpu()
     samples = evaluator.decode_samples(codes)
-    metrics = [*result.metrics, *evaluator.sample_metrics(codes, samples)]
+    with during("comparing the set of samples with data"):
+        metrics = [*result.metrics, *evaluator.sample_metrics(codes, samples)]
     result = replace(
         result, metrics=metrics, samples=samples, sample_codes=codes, sample_labels=labels
     )
     if not evaluator.has_shape_of_data(samples):
         return result
-    return add_label_agreement(evaluator.source, add_nearest_data(evaluator.source, result))
+    with during("finding the nearest training data of samples"):
+        result = add_nearest_data(evaluator.source, result)
+    with during("fitting a classifier of samples"):
+        return add_label_agreement(evaluator.source, result)
 
 
 def add_nearest_data(source: Source, result: Result) -> Result:

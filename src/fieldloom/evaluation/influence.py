@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
+from fieldloom.progress import PATIENCE, track
 from fieldloom.system import System
 from fieldloom.types import Cameras, Code, Data
 
@@ -89,7 +90,7 @@ def analyse_influence(
     """
     tokens = draw_tokens(system, count, seed)
     originals, influences = [], []
-    for i in range(len(data)):
+    for i in track(range(len(data)), "measuring influence", len(data), "data", PATIENCE):
         datum = data.part([i])
         view = system.modality.one_view(datum)
         cameras = view.cameras

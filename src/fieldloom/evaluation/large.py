@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fieldloom.evaluation.reconstruction import AREA_HOW, SNR_HOW
 from fieldloom.evaluation.results import Metric, ReportImage, Result
-from fieldloom.metrics.paired import ssim, ssim_protocol
+from fieldloom.metrics.paired import INAUDIBLE, SILENCE, ssim, ssim_protocol
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import Progress
 from fieldloom.settings import Evaluation
@@ -51,6 +52,11 @@ def measure_in_strips(
     metrics = []
     if "psnr" in settings.metrics:
         metrics.append(Metric("psnr", mean([x.psnr for x in found]), of, "dB, mean per datum"))
+    if "snr" in settings.metrics and system.modality.fidelity == "snr":
+        metrics.append(Metric("snr", mean([x.snr for x in found]), of, SNR_HOW))
+    if "ws-psnr" in settings.metrics and found[0].weighted is not None:
+        value = mean([decibels(x.weighted) for x in found if x.weighted is not None])
+        metrics.append(Metric("ws-psnr", value, of, AREA_HOW))
     if "ssim" in settings.metrics and found[0].ssim_how:
         metrics.append(Metric("ssim", mean([x.ssim for x in found]), of, found[0].ssim_how))
     if "mse" in settings.metrics:
@@ -61,9 +67,16 @@ def measure_in_strips(
 
 
 class DatumMetrics(NamedTuple):
-    """Metrics of one datum. ssim_how: the windows of its SSIM, empty where it has none."""
+    """Metrics of one datum.
+
+    power:    the mean square of its values' distance from silence.
+    weighted: of maps on the sphere, the squared error weighted by area.
+    ssim_how: the windows of its SSIM, empty where it has none.
+    """
 
     mse: float
+    power: float
+    weighted: float | None
     ssim: float
     ssim_how: str
     images: Sequence[ReportImage]
@@ -71,7 +84,18 @@ class DatumMetrics(NamedTuple):
     @property
     def psnr(self) -> float:
         """As ``metrics.paired.psnr``: in dB, at most 80."""
-        return -10 * math.log10(max(self.mse, 1e-8))
+        return decibels(self.mse)
+
+    @property
+    def snr(self) -> float:
+        """As ``metrics.paired.snr``: in dB."""
+        signal, noise = (math.log10(max(4 * x, INAUDIBLE)) for x in (self.power, self.mse))
+        return 10 * (signal - noise)
+
+
+def decibels(mse: float) -> float:
+    """PSNR in dB, at most 80, of a mean squared error."""
+    return -10 * math.log10(max(mse, 1e-8))
 
 
 def measure_datum(
@@ -80,13 +104,19 @@ def measure_datum(
     """Compare a grid of the source, at index (1,), with its decoded code (1, tokens, width)."""
     stored = source.take(index).tensor[0]
     axes = tuple(stored.shape[1:])
-    squares = 0.0
+    squares = power = weighted = 0.0
+    areas = system.modality.areas(axes[0])
     ssims = StripSsim(axes) if "ssim" in settings.metrics and len(axes) in (2, 3) else None
     images = StripImages(axes, len(stored)) if can_be_drawn(axes, len(stored)) else None
     with Progress("measuring", axes[0], unit="rows") as progress:
         for first, made in system.strips(code, axes, values=LIMIT):
             true = as_unit_floats(stored[:, first : first + made.shape[1]])
-            squares += (made - true).square().sum(dtype=torch.float64).item()
+            error = (made - true).square()
+            squares += error.sum(dtype=torch.float64).item()
+            power += (true - SILENCE).square().sum(dtype=torch.float64).item()
+            if areas is not None:
+                rows = error.sum((0, 2), dtype=torch.float64)
+                weighted += (rows * areas[first : first + len(rows)]).sum().item()
             if ssims is not None:
                 ssims.add(true, made)
             if images is not None:
@@ -94,6 +124,8 @@ def measure_datum(
             progress.update(first + made.shape[1])
     return DatumMetrics(
         squares / stored.numel(),
+        power / stored.numel(),
+        None if areas is None else weighted / stored.numel(),
         math.nan if ssims is None else ssims.mean,
         "" if ssims is None else describe_ssim(axes),
         [] if images is None else [*images.draw_pairs(), images.draw_error()],

@@ -13,7 +13,7 @@ from torch import Tensor
 from fieldloom.evaluation.image_sets import describe_detector
 from fieldloom.evaluation.results import Metric
 from fieldloom.metrics.features import Detector
-from fieldloom.metrics.paired import accuracy, iou, psnr, ssim, ssim_protocol
+from fieldloom.metrics.paired import accuracy, iou, psnr, snr, ssim, ssim_protocol
 from fieldloom.metrics.sets import frechet
 
 
@@ -53,6 +53,17 @@ def frame_metrics(asked: Collection[str], originals: Tensor, raw: Tensor, of: st
     made, true = (x.movedim(2, 1).flatten(0, 1) for x in (raw.clamp(0, 1), originals))
     how = f"mean of frames, {ssim_protocol(tuple(raw.shape[3:]))}"
     return [Metric("ssim", ssim(made, true).mean().item(), of, how)]
+
+
+SNR_HOW = "dB, energies of all samples and channels, mean per datum"
+AREA_HOW = "dB, rows weighted by their area, mean per datum"
+
+
+def sound_metrics(asked: Collection[str], originals: Tensor, raw: Tensor, of: str) -> list[Metric]:
+    """SNR of sound (not clamped; the mean of each datum's)."""
+    if "snr" not in asked:
+        return []
+    return [Metric("snr", snr(raw, originals).mean().item(), of, SNR_HOW)]
 
 
 def value_metrics(asked: Collection[str], originals: Tensor, raw: Tensor, of: str) -> list[Metric]:

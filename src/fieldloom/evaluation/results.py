@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from fieldloom.errors import unknown
 from fieldloom.types import Code
 
 
@@ -57,3 +58,10 @@ class Result:
     nearest: Tensor | None = None
     distances: Tensor | None = None
     images: Sequence[ReportImage] = ()
+
+    def value(self, name: str) -> float:
+        """The metric of a name: ``psnr``. Raises InputError for one that was not measured."""
+        found = {metric.name: metric.value for metric in self.metrics}
+        if name not in found:
+            raise unknown("metric of this evaluation", name, found)
+        return found[name]

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from fieldloom.errors import InputError
 from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.evaluator import Evaluator
+from fieldloom.evaluation.meshes import measure_fit
 from fieldloom.evaluation.results import Metric, ReportImage
 from fieldloom.geometry.mesh import sample_surface
 from fieldloom.metrics.cloud_distances import chamfer, find_failures
@@ -60,7 +61,18 @@ class ShapeEvaluator(Evaluator):
     # -- reconstruction
 
     def paired_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
-        return super().paired_metrics(true, raw, of) + self.surface_metrics(true, raw, of)
+        metrics = super().paired_metrics(true, raw, of) + self.surface_metrics(true, raw, of)
+        if "mesh" in self.settings.metrics:
+            metrics += self.mesh_metrics()
+        return metrics
+
+    def mesh_metrics(self) -> list[Metric]:
+        """The surface of the one shape that a system fits, against its mesh; else nothing."""
+        if self.system.family.has_code or len(self.source.originals) != 1:
+            return []
+        code = self.system.family.conditioner.origin(1).detach()
+        made = self.system.mesh(code, self.settings.resolution)
+        return measure_fit(self.system, code, made, self.source.originals[0]())
 
     def surface_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
         """The Chamfer distance of the surfaces of grids (n, 1, *axes); nothing of other data."""

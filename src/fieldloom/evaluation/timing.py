@@ -21,7 +21,7 @@ from fieldloom.errors import InputError
 from fieldloom.evaluation.learning_curves import Curve
 from fieldloom.family import Family
 from fieldloom.fields import Fourier, FourierMlp
-from fieldloom.metrics.paired import psnr
+from fieldloom.metrics.paired import FIDELITY
 from fieldloom.progress import track
 from fieldloom.system import System
 from fieldloom.types import Code, Data, Signal
@@ -141,7 +141,8 @@ def fit_curve(
             curve.steps.append(at.step)
             curve.seconds.append(start.seconds + at.seconds)
             made = start.system.predict_at(at.code, datum).tensor
-            curve.psnr.append(psnr(made, datum.tensor).item())
+            ratio = FIDELITY[start.system.modality.fidelity]
+            curve.psnr.append(ratio(made, datum.tensor).item())
         return False
 
     descent = Fit(budget.steps, start.rate, keep="last", points=budget.points, draw="anew")

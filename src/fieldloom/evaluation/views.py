@@ -15,6 +15,8 @@ from fieldloom.evaluation.reconstruction import image_metrics
 from fieldloom.evaluation.results import Metric, Result
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Views
+from fieldloom.modalities.views import select_views
+from fieldloom.progress import track
 from fieldloom.system import System
 from fieldloom.types import Code, Data
 
@@ -34,7 +36,8 @@ class ViewEvaluator(Evaluator):
         raw = self.render(codes, data)
         pair = data.tensor.flatten(0, 1), raw.flatten(0, 1)
         asked, filter = self.settings.metrics, self.source.filter
-        metrics = image_metrics(asked, *pair, of, None, filter, unit="view")
+        seen = f"{of}, {data.shape[1]} views each" if self.views.held else of
+        metrics = image_metrics(asked, *pair, seen, None, filter, unit="view")
         if self.views.held:
             data = self.views.select_held_out(originals)
             raw = self.render(codes, data)
@@ -44,7 +47,11 @@ class ViewEvaluator(Evaluator):
         return Result(metrics, data.tensor, raw.clamp(0, 1), codes)
 
     def render(self, codes: Code, data: Data) -> Tensor:
-        """Each code rendered at the cameras of its datum, not clamped."""
+        """Each code rendered at the cameras of its datum, not clamped; a single one by views."""
+        if len(codes) == 1:
+            each = (select_views(data, slice(i, i + 1)) for i in range(data.shape[1]))
+            views = track(each, "rendering", data.shape[1], "views")
+            return torch.cat([self.system.predict_at(codes, one).tensor for one in views], 1)
         return in_batches(self.system.predict_at, "rendering", codes, data, size=4)
 
     def decode_samples(self, codes: Code) -> Tensor:

@@ -1,4 +1,12 @@
-"""Fields: slots, and how to evaluate them at coordinates."""
+"""Fields: slots, and how to evaluate them at coordinates.
+
+Arguments that mean the same in all of them:
+
+activation: of the hidden layers: a name of ``nn.layers.ACTIVATIONS``.
+output: of the values: a name of ``nn.layers.ACTIVATIONS``, ``identity`` among them.
+offset: added to the values (0.5, for data in [0, 1]).
+bias: how biases start: ``uniform`` in +-1/sqrt(fan_in), or ``zero``.
+"""
 
 from fieldloom.fields.arrangements import ARRANGEMENTS
 from fieldloom.fields.encodings import Embedding, Fourier

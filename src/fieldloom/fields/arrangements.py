@@ -143,8 +143,10 @@ class Interleaved(Aligned):
 class RandomAffine(CoarseToFine):
     """A random affine map for each layer's grid, whose cells have the sizes of coarse-to-fine.
 
-    The distribution is not published. Here it is a random rotation, a stretch of each axis by 2^u,
-    u uniform in [-``spread``, ``spread``], and an offset of up to a whole period.
+    spread: of the stretch of each axis by 2^u, u uniform in [-spread, spread].
+
+    The distribution is not published. Here it is a random rotation, this stretch, and an offset of
+    up to a whole period.
     """
 
     def __init__(
@@ -175,7 +177,10 @@ class RandomAffine(CoarseToFine):
 
 
 class Given:
-    """Given scales and offsets: one number for each layer, the same for all axes."""
+    """Given scales and offsets.
+
+    scales, offsets: one number for each layer, the same for all axes; None: offsets of 0.
+    """
 
     def __init__(self, scales: tuple[float, ...], offsets: tuple[float, ...] | None = None) -> None:
         self.scales = scales

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fieldloom.constants import row
 from fieldloom.errors import InputError
+from fieldloom.nn.grids import Lookup
 from fieldloom.nn.layers import (
     fourier,
     fourier_interleaved,
@@ -74,38 +74,13 @@ class Embedding:
             rows.append((moved * stride).sum(-1))
             sides = [fraction[:, a] if one else 1 - fraction[:, a] for a, one in enumerate(step)]
             fractions.append(math.prod(sides[1:], start=sides[0]))
-        index = torch.stack(rows, -1)
+        index = torch.stack(rows).unsqueeze(1)  # (corners, 1 grid, all points)
         if len(table) > 1:  # each signal its own
             signal = torch.arange(batch, device=index.device).repeat_interleave(points)
-            index = index + signal.unsqueeze(1) * math.prod(sizes)
-        found = Lookup.apply(table.flatten(0, -2), torch.stack(fractions, -1), index)
+            index = index + signal * math.prod(sizes)
+        shares = torch.stack(fractions).unsqueeze(1)
+        found = Lookup.apply(table.flatten(1, -2), False, index, shares)
         return found.view(batch, points, -1)
-
-
-class Lookup(torch.autograd.Function):
-    """sum_k fraction_nk table[index_nk]: ``embedding_bag`` with a second derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, fractions: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(table, fractions, index)
-        return F.embedding_bag(index, table, per_sample_weights=fractions, mode="sum")
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        table, fractions, index = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            with torch.enable_grad():
-                asked = ctx.needs_input_grad
-                own = table.detach().requires_grad_(asked[0])
-                rows = fractions.detach().requires_grad_(asked[1])
-                found = F.embedding_bag(index, own, per_sample_weights=rows, mode="sum")
-            wanted = [x for x in (own, rows) if x.requires_grad]
-            grads = iter(torch.autograd.grad(found, wanted, grad))
-            to_table = next(grads) if asked[0] else None
-            return to_table, next(grads) if asked[1] else None, None
-        each = fractions.unsqueeze(-1) * grad.unsqueeze(1)
-        to_table = torch.zeros_like(table).index_add(0, index.flatten(), each.flatten(0, 1))
-        return to_table, (table[index] * grad.unsqueeze(1)).sum(-1), None
 
 
 OCTAVES = 120
@@ -123,6 +98,7 @@ class Fourier:
               ``constant`` ``count`` ones, without coordinates (Levels-of-Experts, Table 1)
               ``none``     the coordinates themselves
     count:    frequencies a coordinate (octaves, log), rows of B or W (gaussian, learned), ones.
+    bandwidth: the highest frequency (log), the deviation of B (gaussian), a factor (learned).
     pi:       whether octaves and log frequencies are multiplied by pi.
     include_input: whether the coordinates are concatenated before their features.
     grid:     learned features that are concatenated at the end (PE + CE of Levels-of-Experts); it

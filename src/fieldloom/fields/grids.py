@@ -1,4 +1,7 @@
-"""A small perceptron on features that are interpolated in learned grids."""
+"""A small perceptron on features that are interpolated in learned grids.
+
+interpolation: between vertices: ``linear``, or ``smooth``, whose first derivatives are continuous.
+"""
 
 from __future__ import annotations
 

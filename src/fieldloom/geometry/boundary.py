@@ -112,6 +112,16 @@ def find_boundary(mesh: Mesh) -> Boundary:
     return found._replace(closed=closed)
 
 
+def count_open_edges(mesh: Mesh) -> tuple[int, int]:
+    """How many edges belong to one face only, and how many edges there are.
+
+    Vertices at equal positions are one, and so are faces with the same corners.
+    """
+    corners = _merge_vertices(mesh)
+    _, counts = _edges(corners[_merge_doubled(corners)[0]])
+    return int((counts == 1).sum()), len(counts)
+
+
 def _merge_vertices(mesh: Mesh) -> NDArray[np.int64]:
     """The corners of the faces, where vertices at equal positions have one number.
 

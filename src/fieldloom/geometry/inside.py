@@ -12,10 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fieldloom.geometry.boundary import Boundary, find_boundary
-from fieldloom.geometry.mesh import Mesh, face_normals, normalize_mesh, triangles
+from fieldloom.geometry.mesh import (
+    Mesh,
+    Samples,
+    area,
+    face_normals,
+    normalize_mesh,
+    sample_surface,
+    triangles,
+)
 
 PAIRS = 2**16  # pairs of a point and a face in one block, so that its arrays fit the cache
 FACES, POINTS = 64, 256  # of one cluster
+PROBES, UNSURE = 1000, 0.1  # points of a surface; how far a winding number is from an integer
+BOUNDS, DENSE = 0.99, 100_000  # the share of probes from which all bounds; samples of a surface
 TINY = 1e-300  # the least divisor, where a length is zero
 
 
@@ -76,13 +86,83 @@ def inside(
     return winding_number(bounding, points, beta).abs() > 0.5
 
 
+def bounding_share(mesh: Mesh, boundary: Boundary, beta: float = math.inf) -> float:
+    """The share of the surface that surely bounds an inside, from 0 to 1.
+
+    At a closed surface the winding numbers of both sides are integers that differ by one. Near an
+    opening they are not, and both sides of a sheet have the same. Some ``PROBES`` points of the
+    surface are looked at, a little above and below it.
+    """
+    if boundary.mesh is None:
+        return 0.0
+    where, normals = sample_surface(mesh, PROBES, torch.Generator().manual_seed(0))
+    step = 1e-4 * float(np.ptp(mesh.vertices, axis=0).max()) * normals
+    above, below = (winding_number(boundary.mesh, where + x, beta) for x in (step, -step))
+    sure = [(w - w.round()).abs() < UNSURE for w in (above, below)]
+    return float((sure[0] & sure[1] & (above.round() != below.round())).double().mean())
+
+
+def sample_boundary(
+    mesh: Mesh,
+    count: int,
+    boundary: Boundary,
+    beta: float = math.inf,
+    generator: torch.Generator | None = None,
+) -> Samples:
+    """Uniform samples of the surface between inside and outside, and their normals: (n, 3) each.
+
+    Walls inside of a solid, where parts overlap, and sheets are left out, so that n may be less
+    than ``count``; where a few points (``PROBES``) find none of these, nothing is left out.
+    """
+    where, normals = sample_surface(mesh, max(count, PROBES), generator)
+    step = 1e-4 * float(np.ptp(mesh.vertices, axis=0).max()) * normals
+    side = lambda points: inside(mesh, points, beta, boundary)
+    few = slice(PROBES)
+    if (side(where[few] + step[few]) != side(where[few] - step[few])).double().mean() < BOUNDS:
+        bounds = side(where + step) != side(where - step)
+        where, normals = where[bounds], normals[bounds]
+    return where[:count], normals[:count]
+
+
+def boundary_distance(
+    mesh: Mesh,
+    points: Float[Tensor, "n 3"],
+    boundary: Boundary,
+    on: int = 0,
+    beta: float = math.inf,
+    most: float = math.inf,
+) -> Float64[Tensor, " n"]:
+    """As ``signed_distance``, to the surface between inside and outside alone.
+
+    The distance is exact where the nearest face bounds the inside. Where it is a wall within the
+    solid, or a sheet, it is that to the nearest of ``DENSE`` samples of the rest (see
+    ``sample_boundary``).
+
+    on: how many of the points, the first, lie on faces.
+    """
+    from scipy.spatial import KDTree  # imported here, since it takes a quarter of a second
+
+    far = signed_distance(mesh, points[on:], beta, most, boundary)
+    far = torch.cat([far.new_zeros(on), far])
+    generator = torch.Generator().manual_seed(0)
+    where, _ = sample_boundary(mesh, DENSE, boundary, beta, generator)
+    if not 0 < len(where) < DENSE:
+        return far
+    about = torch.from_numpy(KDTree(where.numpy()).query(points.double().numpy())[0])
+    hidden = about > far.abs() + 2 * math.sqrt(area(mesh) / DENSE)  # twice their spacing
+    sign = torch.where(inside(mesh, points[hidden], beta, boundary), -1.0, 1.0)
+    far[hidden] = sign * about[hidden].clamp(max=most)
+    return far
+
+
 def distance(
     mesh: Mesh, points: Float[Tensor, "n 3"], most: float = math.inf
 ) -> Float64[Tensor, " n"]:
     """The Euclidean distance from each point to the surface: (n,), exact in float64.
 
-    Faces are found by their centres. A face whose centre is further away than the best distance so
-    far plus its radius cannot be nearer; faces are grouped by radius, so that the bound is tight.
+    Faces are found by the centres of their pieces, which are about equally small. A face whose
+    piece's centre is further away than the best distance so far plus the piece's radius cannot be
+    nearer there; pieces are grouped by radius, so that the bound is tight.
 
     most: the distance is clamped to it, which saves time: far points take the longest.
     """
@@ -90,18 +170,52 @@ def distance(
 
     positions = points.double().numpy()
     corners = triangles(mesh)
-    centres = corners.mean(1)
-    radii = np.linalg.norm(corners - centres[:, None], axis=2).max(1)
-    octave = np.floor(np.log2(radii))
-    _, nearest = KDTree(centres).query(positions)
+    pieces, face = _cut(corners)
+    centres = pieces.mean(1)
+    radii = _radii(pieces)
+    size = np.floor(np.log2(np.maximum(radii, TINY)) / 2)
     best = np.full(len(positions), most)
+    _, nearest = KDTree(centres).query(positions)
     for start in range(0, len(positions), PAIRS):
         part = slice(start, start + PAIRS)
-        best[part] = np.minimum(most, _triangle_distances(positions[part], corners[nearest[part]]))
-    for size in np.unique(octave)[::-1]:
-        chosen = octave == size
-        _lower_distances(best, positions, corners[chosen], KDTree(centres[chosen]), radii[chosen])
+        found = _triangle_distances(positions[part], corners[face[nearest[part]]])
+        best[part] = np.minimum(most, found)
+    for own in np.unique(size)[::-1]:
+        chosen = size == own
+        tree = KDTree(centres[chosen])
+        _lower_distances(best, positions, corners[face[chosen]], tree, radii[chosen])
     return torch.from_numpy(best)
+
+
+def _radii(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest distance of a corner from the mean of all three: (n, 3, 3) -> (n,)."""
+    return np.linalg.norm(corners - corners.mean(1, keepdims=True), axis=2).max(1)
+
+
+def _cut(
+    corners: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Triangles in pieces (n, 3, 3), and the triangle of each: large ones are halved.
+
+    The longest edge is halved until no radius is far above that of as many equal triangles which
+    cover the area. So a needle becomes a row of pieces.
+    """
+    edges = corners[:, 1:] - corners[:, :1]
+    whole = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1).sum() / 2
+    most = 2 * math.sqrt(whole / len(corners))
+    done, whose, left, face = [], [], corners, np.arange(len(corners))
+    while len(left):
+        large = _radii(left) > most
+        done.append(left[~large])
+        whose.append(face[~large])
+        left, face = left[large], face[large]
+        lengths = np.linalg.norm(left - np.roll(left, -1, 1), axis=2)
+        turn = (lengths.argmax(1)[:, None] + np.arange(3)) % 3  # so that edge 0 is the longest
+        a, b, c = np.take_along_axis(left, turn[..., None], 1).transpose(1, 0, 2)
+        middle = (a + b) / 2
+        left = np.concatenate([np.stack([a, middle, c], 1), np.stack([middle, b, c], 1)])
+        face = np.concatenate([face, face])
+    return np.concatenate(done), np.concatenate(whose)
 
 
 def signed_distance(

@@ -20,6 +20,35 @@ def psnr(predicted: Signals, true: Signals) -> PerSignal:
     return -10 * mse.clamp_min(1e-8).log10()
 
 
+SILENCE, INAUDIBLE = 0.5, 1e-12
+"""The value of silence in [0, 1]; powers below this part of full scale (-120 dB) count as that."""
+
+
+def snr(predicted: Signals, true: Signals) -> PerSignal:
+    """Signal-to-noise ratio of sound in dB: 10 log10(sum (x - silence)^2 / sum (x^ - x)^2).
+
+    The energies are sums over samples and channels, as BSS Eval takes them (Vincent et al., 2006);
+    silence is 0.5. Powers of less than -120 dB of full scale count as that: no ratio exceeds 120,
+    and that of a silent original, which has no energy, is 0 at best.
+    """
+    powers = ((2 * x).square().flatten(1).mean(1) for x in (true - SILENCE, predicted - true))
+    signal, noise = (power.clamp_min(INAUDIBLE).log10() for power in powers)
+    return 10 * (signal - noise)
+
+
+FIDELITY = {"psnr": psnr, "snr": snr}
+"""Ratios in dB by which fits are logged and said: a modality's ``fidelity`` names its own."""
+
+
+def ws_psnr(predicted: Signals, true: Signals, areas: Float[Tensor, " rows"]) -> PerSignal:
+    """PSNR of maps of the sphere, each row weighted by its area (WS-PSNR: Sun et al., 2017).
+
+    areas: of the rows, with a mean of 1. In dB, at most 80.
+    """
+    squares = (predicted - true).square() * areas.to(true).unsqueeze(1)
+    return -10 * squares.flatten(1).mean(1).clamp_min(1e-8).log10()
+
+
 def ssim(predicted: Signals, true: Signals) -> PerSignal:
     """Structural similarity, at most 1 (Wang et al., 2004); its window: see ``ssim_protocol``."""
     from skimage.metrics import structural_similarity  # late: importing it takes long

@@ -50,8 +50,10 @@ KEPT = 4
 class Placement:
     """The positions of an axis's samples in [low, high].
 
-    ``centre``: at the centres of equal cells; ``corner``: both ends are included (a single sample
-    is at the low end); ``left`` and ``right``: at one side of the cells.
+    low, high: the ends of the axis.
+    place: where samples stand between them. ``centre``: at the centres of equal cells; ``corner``:
+    both ends are included (a single sample is at the low end); ``left`` and ``right``: at one side
+    of the cells.
     """
 
     place: Literal["centre", "corner", "left", "right"] = "centre"
@@ -140,6 +142,7 @@ class Grid(Modality):
         self.sphere, self.channels, self.placement, self.rate = sphere, channels, coords, rate
         self.coord_dim, self.extent = 3 if sphere else axes, coords.high - coords.low
         self.kind = {1: "audio", 2: "images", 3: "video"}.get(axes, "grids")
+        self.fidelity = "snr" if self.kind == "audio" else "psnr"
         super().__init__(range)
         self._kept: dict[Any, Any] = {}
         self.formats: tuple[str, ...] = media.formats(axes, channels)
@@ -366,6 +369,14 @@ class Grid(Modality):
     def to_image(self, datum: Tensor) -> Tensor | None:
         """An image of two axes as it is, the middle frame of three, the waveform of one."""
         return media.to_image(datum)
+
+    def areas(self, rows: int) -> Tensor | None:
+        """On a sphere, the cosine of each row's latitude over their mean: (rows,) float32."""
+        if not self.sphere:
+            return None
+        latitudes = Placement(self.placement.place).axis(rows) * math.pi / 2
+        cosines = latitudes.cos().clamp_min(0)  # a corner's pole is a rounding error below it
+        return (cosines / cosines.mean().clamp_min(1e-12)).float()
 
     def images(self, data: Tensor) -> Tensor | None:
         return data if len(self.size) == 2 else None

@@ -64,6 +64,8 @@ class Modality:
     extent:    length of the coordinates' interval.
     partial:   whether less than the whole datum is encoded.
     rate:      samples or frames per second of the first axis, where there is one.
+    fidelity:  the ratio in dB by which fits are logged and said, a key of
+               ``metrics.paired.FIDELITY``: ``psnr``, or ``snr`` of sound.
     held:      views of each datum that are held out for evaluation; 0 of other data.
     unit_length: the length of 1 in the field's coordinates, in the unit of the data's cameras.
     """
@@ -77,6 +79,7 @@ class Modality:
     extent: float = 2.0
     partial: bool = False
     rate: float | None = None
+    fidelity: str = "psnr"
     held: int = 0
     unit_length: float = 1.0
 
@@ -244,6 +247,14 @@ class Modality:
         shape = self.shape(resolution)
         coords = self.grid(shape).unflatten(1, shape)
         return shape, lambda rows: coords[:, rows].flatten(1, -2)
+
+    def areas(self, rows: int) -> Tensor | None:
+        """The areas of the rows of a map of the sphere, mean 1: (rows,); None of other data."""
+        return None
+
+    def sample(self, function: Function, resolution: Resolution | None = None) -> Tensor:
+        """A datum with the surface of a function. Raises InputError for data but shapes."""
+        raise InputError("meshes are of shapes: this run's data are none.")
 
     def mesh(
         self,

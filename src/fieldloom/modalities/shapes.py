@@ -5,6 +5,7 @@ Data lie in [0, 1]: 1 inside, 0 outside, and the surface where they cross 0.5.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from torch import Generator, Tensor
 
 from fieldloom import atomic, export
 from fieldloom.errors import InputError
-from fieldloom.geometry.isosurface import isosurface, project_to_level
+from fieldloom.geometry.isosurface import isosurface, project_to_level, sample_near_level
 from fieldloom.geometry.mesh import Mesh, denormalize_mesh
 from fieldloom.geometry.preview import preview, turntable
 from fieldloom.modalities.grid import Context, Grid, Placement
-from fieldloom.modalities.modality import Range, index_of
+from fieldloom.modalities.modality import Range, Resolution, index_of
 from fieldloom.types import Batch, Coords, Data, Function, Signal, Values
 
 LEVEL = 0.5
@@ -27,8 +28,12 @@ LEVEL = 0.5
 class Voxels(Grid):
     """Occupancy (batch, 1, depth, height, width) on a grid; decoded data become meshes.
 
-    size, coords, range, context: as in ``Grid``; None is the size of voxels, and 64 of meshes. up:
-    the axis that points upwards in images.
+    size, coords, range, context: as in ``Grid``; None is the size of voxels, and 64 of meshes.
+    up: the axis that points upwards in images; None: as the source suggests by the format of its
+        files, or 2.
+    truncation: where data are distances, that at which they reach 0 and 1, in the coordinates'
+        unit: surfaces are then found without evaluating a field far from them. Sources of one mesh
+        suggest it.
     """
 
     def __init__(
@@ -36,14 +41,33 @@ class Voxels(Grid):
         size: int | tuple[int, ...] | None = 32,
         coords: Placement = Placement(),  # noqa: B008 (frozen)
         range: Range = "signed",
-        up: int = 2,
+        up: int | None = None,
         context: Context = Context(),  # noqa: B008 (frozen)
+        truncation: float | None = None,
     ) -> None:
         super().__init__(3, size, 1, coords, range, context=context)
-        if up not in (0, 1, 2):
+        if up not in (None, 0, 1, 2):
             raise InputError(f"modality.up = {up}: one of 0, 1, 2.")
-        self.up, self.kind = up, "shapes"
+        if truncation is not None and not 0 < truncation < math.inf:
+            raise InputError(f"modality.truncation = {truncation}: a distance, above 0.")
+        self.up, self.up_given = 2 if up is None else up, up is not None
+        self.truncation, self.kind = truncation, "shapes"
         self.formats = (".glb", *(x for x in export.MESHES if x != ".glb"), ".npy")
+
+    def sample(self, function: Function, resolution: Resolution | None = None) -> Tensor:
+        """A datum (1, *axes), whose surface is that of a function: with ``truncation`` it is exact
+        near the surface only, which takes a tenth of the time.
+
+        function: the datum at any coordinates, (1, points, 3) -> (1, points, 1).
+        """
+        shape = self.shape(resolution)
+        if self.truncation is None or min(shape) < 2:
+            return function(self.grid(shape)).reshape(1, *shape)
+        x, y, z = (self.placement.axis(n) for n in shape)
+        slope, reach = 0.5 / self.truncation, 0.9 * self.truncation
+        return (
+            LEVEL + sample_near_level(lambda p: function(p) - LEVEL, (x, y, z), slope, reach)[None]
+        )
 
     def mesh(
         self,
@@ -100,9 +124,10 @@ class Points(Voxels):
         size: int | tuple[int, ...] = 32,
         coords: Placement = Placement(),  # noqa: B008 (frozen)
         range: Range = "signed",
-        up: int = 2,
+        up: int | None = None,
+        truncation: float | None = None,
     ) -> None:
-        super().__init__(size, coords, range, up)
+        super().__init__(size, coords, range, up, truncation=truncation)
         self.axes = ()  # scattered: nothing for an encoder of whole grids
 
     def observe(

@@ -38,6 +38,9 @@ class Views(Modality):
     """Data (batch, view, channel, height, width) in [0, 1], with a camera each.
 
     size:   of an image, (height, width) or one number for both.
+    channels: of an image.
+    longest: images are as the data's own, at most this many pixels on the longer side, and the data
+            suggest their ``size``. None: ``size`` decides.
     held:   number of held-out views, the last ones of each signal: never trained on nor encoded;
             the evaluation compares with them.
     support: number of views of a signal that are encoded, while others are predicted; or its
@@ -82,6 +85,7 @@ class Views(Modality):
         orbit: int = 8,
         centre: tuple[float, float, float] | None = None,
         frame: tuple[float, float, float, float] | None = None,
+        longest: int | None = None,
     ) -> None:
         self.size = size if isinstance(size, tuple) else (size, size)
         if not is_up(up) or not -90 <= elevation <= 90 or query < 1:
@@ -101,7 +105,9 @@ class Views(Modality):
                 f"modality: size = {size}, held = {held}, radius = {radius}, focal = {focal}, "
                 f"orbit = {orbit}: none negative, and no size above {LONGEST}."
             )
-        self.channels = channels
+        self.channels, self.longest = channels, longest
+        if longest is not None and not 1 <= longest <= LONGEST:
+            raise InputError(f"modality.longest = {longest}: from 1 to {LONGEST}.")
         if rays is not None and rays < 1:
             raise InputError(f"modality.rays = {rays}: at least 1.")
         if patch is not None and not 2 <= patch <= min(self.size):

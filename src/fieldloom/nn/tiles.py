@@ -146,14 +146,16 @@ def are_short(segments: Segments, n: int) -> bool:
 def padded_matmul(rows: Tensor, segments: Segments, weight: Tensor, own: list[int]) -> Tensor:
     """``segment_matmul`` with segments padded to one length; products of padding are dropped."""
     device = rows.device
-    first, last, matrix = torch.tensor(segments.bounds, device=device).unbind(1)
-    taken = torch.tensor(own, device=device)[matrix]
+    first, last, _ = torch.tensor(segments.bounds, device=device).unbind(1)
+    taken = [own[matrix] for *_, matrix in segments.bounds]
     each = int((last - first).max())
     index = first.unsqueeze(1) + torch.arange(each, device=device)
     inside = index < last.unsqueeze(1)
     index = index.clamp(max=len(rows) - 1).flatten()
     filled = rows.index_select(0, index).unflatten(0, (-1, each))
-    y = torch.bmm(filled, weight.index_select(0, taken)).flatten(0, 1)
+    every = taken == list(range(len(weight)))  # no copy of all matrices is needed
+    chosen = weight if every else weight.index_select(0, torch.tensor(taken, device=device))
+    y = torch.bmm(filled, chosen).flatten(0, 1)
     return y.index_select(0, inside.flatten().nonzero().squeeze(1))
 
 

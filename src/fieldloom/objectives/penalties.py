@@ -1,4 +1,7 @@
-"""Penalties: regularisation terms on the codes, one number for each signal."""
+"""Penalties: regularisation terms on the codes, one number for each signal.
+
+weight: of the penalty beside the loss.
+"""
 
 from __future__ import annotations
 
@@ -103,9 +106,12 @@ def project_onto_hull(points: Tensor, neighbours: Tensor, ridge: float) -> tuple
 class Isometry(nn.Module):
     """Codes are as far apart as their signals (GEM, arXiv:2111.06387, eq. 5).
 
-    |s * mean_d (z_i - z_j)^2 - d(i, j)| over the ``pairs`` of the batch whose signals are nearest,
-    s learned, starting at ``scale``. d is the mean squared difference of values where all signals
-    have the same coordinates, and otherwise the Chamfer distance of the occupied points.
+    pairs: number of pairs of the batch, those whose signals are nearest.
+    scale: where the learned s starts.
+
+    |s * mean_d (z_i - z_j)^2 - d(i, j)| over these pairs. d is the mean squared difference of
+    values where all signals have the same coordinates, and otherwise the Chamfer distance of the
+    occupied points.
     """
 
     independent = False

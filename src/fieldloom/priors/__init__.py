@@ -1,4 +1,7 @@
-"""Priors: distributions on codes."""
+"""Priors: distributions on codes.
+
+codec: a map of the codes that the prior learns in, saved with it; None: the codes as they are.
+"""
 
 from fieldloom.priors.autoregressive import Autoregressive
 from fieldloom.priors.closed_form import Gaussian, Neighbours

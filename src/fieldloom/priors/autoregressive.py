@@ -55,6 +55,7 @@ class Autoregressive(Prior):
             None: a scalar, or a row where the codec changes the shape of codes.
     head:   of numbers: ``mixture`` of ``components`` normal distributions, or ``l1``, the published
             regression, which is deterministic and cannot generate (see ``NumberHead``).
+    components: of the mixture.
     layout: the slots whose weights a code holds (conditioner ``flat-weights``).
     positions: the learned embeddings that are added to a token: of the ``position``, ``layer``,
             ``row``, ``column`` and ``level`` of quantisation of the token that it predicts.

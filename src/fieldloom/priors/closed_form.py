@@ -14,7 +14,10 @@ from fieldloom.types import Code, draw_normal
 
 
 class Gaussian(Prior):
-    """A Gaussian of the training codes of each class; with ``standard`` a fixed N(0, I)."""
+    """A Gaussian of the training codes of each class.
+
+    standard: whether it is a fixed N(0, I) instead.
+    """
 
     mean: Tensor
     factor: Tensor

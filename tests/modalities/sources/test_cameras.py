@@ -5,10 +5,11 @@ from unittest.mock import ANY
 
 import pytest
 import torch
+from PIL import Image
 
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import look_at, orbit, project_points
-from fieldloom.modalities.sources.cameras import find_up, share_inside
+from fieldloom.modalities.sources.cameras import find_up, share_around, share_inside
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.views import Views
@@ -224,3 +225,71 @@ def test_what_is_upwards():
     assert find_up(rolled(turn)) == pytest.approx(tuple(turn[:, 2].tolist()), abs=2e-5)
     alone = find_up(orbit(1, RADIUS, 60.0))
     assert alone == pytest.approx((-math.sin(math.pi / 3), 0, 0.5), abs=1e-5)
+
+
+# -- a background all around
+
+OPEN = {"scale": 1.0, "contract": None}
+"""What a renderer that can contract space knows of a recipe that leaves it open."""
+
+
+def test_a_box_around_contracts_space(tmp_path):
+    """With ``aabb_scale``, in the unit of the frame, wherever the scene stands."""
+    table = {"fl_x": FOCAL, "aabb_scale": 4}
+    path = blender(tmp_path / "a", stand("in centimetres"), table=table)
+    source = read_transforms(FULL, path, depths=OPEN)
+    unit = source.suggests["modality"]["frame"][3]
+    renderer = source.suggests["renderer"]
+    assert renderer == {"contract": "ball", "near": pytest.approx(0.1 * unit),
+                        "far": pytest.approx(100 * unit)}  # fmt: skip
+    line = source.summary.describe()
+    assert f"space beyond {unit:.4g} of the centre contracted (aabb_scale = 4)" in line
+    assert "not used" not in line
+    own = read_transforms(FULL, path, depths=OPEN | {"near": 7.0, "contract": "cube"})
+    assert own.suggests["renderer"]["near"] == 7
+    assert own.suggests["renderer"]["contract"] == "cube"
+    none = read_transforms(FULL, path, depths=OPEN | {"contract": "none"})
+    assert none.suggests["renderer"]["near"] > 100
+    assert "aabb_scale = 4 not used" in none.summary.describe()
+    other = read_transforms(FULL, path)  # of a renderer that cannot
+    assert "contract" not in other.suggests["renderer"]
+
+
+def test_objects_on_white_are_not_contracted(tmp_path):
+    source = read_transforms(FULL, blender(tmp_path / "a"), depths=OPEN)
+    assert source.suggests["renderer"]["contract"] == "none"
+    assert "contracted" not in source.summary.describe()
+
+
+def test_images_without_a_background_contract_space(tmp_path):
+    path = blender(tmp_path / "a")
+    for file in (tmp_path / "a").rglob("*.png"):
+        Image.new("RGB", (WIDTH, HEIGHT), (90, 140, 60)).save(file)
+    line = read_transforms(FULL, path, depths=OPEN).summary.describe()
+    assert "contracted (a background lies all around)" in line
+    images = torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
+    assert share_around(images) == 0
+    images[:, :, 0] = 100
+    assert share_around(images) == pytest.approx(6 / 16)  # corners count twice
+
+
+def test_cameras_that_look_outward_contract_space(tmp_path):
+    eye = orbit(4, 1.0, 5.0)[:, :3, 3]
+    poses = look_at(eye, 2 * eye, torch.tensor([0.0, 0, 1]))
+    source = read_transforms(FULL, blender(tmp_path / "a", poses), depths=OPEN)
+    assert "contracted (the cameras look outward)" in source.summary.describe()
+    assert source.suggests["renderer"]["far"] > source.suggests["renderer"]["near"] > 0
+
+
+def test_images_keep_their_proportions(tmp_path):
+    path = blender(tmp_path / "a")
+    source = read_transforms(Views(longest=16), path)
+    assert source.suggests["modality"]["size"] == (12, 16)
+    assert source.data.shape[-2:] == (12, 16)
+    assert source.data.cameras.intrinsics[0, 0].tolist() == [FOCAL / 2, FOCAL / 2, 8, 6]
+    whole = read_transforms(Views(longest=400), path)
+    assert whole.suggests["modality"]["size"] == (HEIGHT, WIDTH)
+    done = read_transforms(Views((6, 8), longest=16), path, suggest=False)  # of a run
+    assert done.data.shape[-2:] == (6, 8)
+    with pytest.raises(InputError, match="longest = 0"):
+        Views(longest=0)

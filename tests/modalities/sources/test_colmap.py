@@ -13,7 +13,8 @@ from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import opencv_from_opengl, orbit, project_points
 from fieldloom.geometry.distortion import Lens, find_in_lens
 from fieldloom.modalities.sources import spec_of
-from fieldloom.modalities.sources.colmap import MODELS, read_colmap
+from fieldloom.modalities.sources.colmap import read_colmap
+from fieldloom.modalities.sources.colmap_files import MODELS
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.views import Views
 from posed_images import BALL, HEIGHT, PICTURES, POSES, WIDTH, blender, centroid, colmap
@@ -228,6 +229,15 @@ HUGE = (2**60).to_bytes(8, "little")
         ("images.bin", lambda x: HUGE + x[8:], "entries, which its size does not hold"),
         ("images.bin", lambda x: cut(x, at=12, by=b"\xff" * 8), "pose of .* holds NaN"),
         ("images.bin", lambda x: bytes(8), "has no images"),
+        ("cameras.bin", lambda x: x + b"more", "goes on for 4 bytes after what it tells of"),
+        ("images.bin", lambda x: x + x, "goes on for .* bytes after"),
+        ("points3D.bin", lambda x: x + b"\0", "goes on for 1 bytes after"),
+        ("cameras.bin", lambda x: b"\2" + x[1:] + x[8:], "two cameras of the number 3"),
+        ("images.bin", lambda x: b"\2" + x[1:8] + 2 * x[8 : 8 + (len(x) - 8) // 4],
+         "two images of the number 1, 'v3.png' and 'v3.png'"),
+        ("images.bin", lambda x: cut(x, at=12, by=bytes(32)), "pose of .* holds NaN"),
+        ("images.bin", lambda x: x.replace(b"v0.png", b"/tmp/x"), "outside its folder"),
+        ("images.bin", lambda x: x.replace(b"v0.png", b"..\\a.p"), "outside its folder"),
         ("points3D.bin", lambda x: x[:-9], "points3D.bin' is no file of COLMAP"),
         ("points3D.bin", lambda x: HUGE + x[8:], "size does not hold"),
     ],
@@ -254,6 +264,10 @@ def test_binary_files_that_are_wrong(tmp_path, name, change, words):
         ("images.txt", "1 1 0 0 0 0 0 0 3 gone.png\n", "lacks 1 of the files of its 1 frames"),
         ("images.txt", "1 1 0 0 0 0 0 0 3 v0.png\n2 1 0 0 0 0 0 0 3 v1.png\n",
          "the line below 'v0.png' must tell where points are seen"),
+        ("cameras.txt", "3 PINHOLE 32 24 0 40 16 12", "focal lengths 0 and 40"),
+        ("cameras.txt", "3 PINHOLE 32 24 40 40 inf 12", "principal point that is not finite"),
+        ("cameras.txt", "3 PINHOLE 32 24 40 40 16 12\n" * 2, "two cameras of the number 3"),
+        ("images.txt", "1 1 0 0 0 0 0 0 3 v0.png\n\n" * 2, "two images of the number 1"),
         ("points3D.txt", "1 2 3", "a point of '1 2 3'"),
         ("points3D.txt", "1 2 3 \xff", "no file of COLMAP"),
     ],
@@ -292,3 +306,27 @@ def test_no_model(tmp_path):
 def test_points_that_no_view_shows_tell_nothing(tmp_path):
     source = read_colmap(FULL, colmap(tmp_path, points=[[90.0, 90, 90]]))
     assert "guessed from the cameras" in source.summary.describe()
+
+
+@pytest.mark.parametrize("bare", [b"", b"\xef\xbb\xbf"])
+def test_texts_as_programs_write_them(tmp_path, bare):
+    """With and without a mark of UTF-8, ends of lines and names of Windows, comments anywhere."""
+    path = colmap(tmp_path, text=True, points=CLOUD.tolist())
+    expected = read_colmap(FULL, path)
+    (tmp_path / "images" / "sub").mkdir()
+    (tmp_path / "images" / "v0.png").rename(tmp_path / "images" / "sub" / "v0.png")
+    for file in (tmp_path / "sparse" / "0").iterdir():
+        content = b"# Number of them: 4\n\n" + file.read_bytes() + b"  # the end\n"
+        content = content.replace(b"v0.png", b"sub\\v0.png")
+        file.write_bytes(bare + content.replace(b"\n", b"\r\n"))
+    source = read_colmap(FULL, path)
+    assert sorted(map(str, source.data.tensor[0].flatten(1).sum(1).tolist())) == sorted(
+        map(str, expected.data.tensor[0].flatten(1).sum(1).tolist())
+    )
+    assert source.suggests["renderer"] == expected.suggests["renderer"]
+
+
+def test_a_file_larger_than_memory_is_not_read(tmp_path, monkeypatch):
+    path = colmap(tmp_path, points=CLOUD.tolist())
+    monkeypatch.setattr("fieldloom.memory.total_memory", lambda: 2000)
+    refused("points3D.bin' would take .* and this machine has 2 kB", read_colmap, FULL, path)

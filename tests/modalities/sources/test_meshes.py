@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from fieldloom import export
 from fieldloom.errors import InputError
 from fieldloom.geometry.inside import signed_distance, winding_number
 from fieldloom.geometry.mesh import Mesh, as_mesh, denormalize_mesh, normalize_mesh
+from fieldloom.modalities import Points
 from fieldloom.modalities.grid import Placement
 from fieldloom.modalities.sources.meshes import read_meshes
 from fieldloom.modalities.sources.source import choose
@@ -232,7 +234,7 @@ def test_data_of_meshes_are_made_once(tmp_path, monkeypatch):
             first = read_meshes(grid(), str(tmp_path), **how, **ask)
         assert len(first.data) == 12
         with monkeypatch.context() as patch:
-            patch.setattr("fieldloom.modalities.sources.meshes.normalize_mesh", None)
+            patch.setattr("fieldloom.modalities.sources.meshdata.normalize_mesh", None)
             with pytest.warns(UserWarning, match="skipped 1 unreadable meshes: .*b.obj"):
                 again = read_meshes(grid(), str(tmp_path), **how, **ask)
             assert again.facts() == first.facts()
@@ -344,3 +346,77 @@ def test_the_line_of_plain_meshes_is_short(tmp_path):
     packed(tmp_path / "p.npz")
     source = read_meshes(grid(), str(tmp_path / "p.npz"), split=(3, 0))
     assert source.summary.describe() == "3 meshes, 8 x 8 x 8, closed"
+
+
+# -- one mesh
+
+
+def read_one(path, **more):
+    pytest.importorskip("trimesh")
+    given = dict(target="auto", samples=2000, on_surface=0.25, near_surface=0.5, truncation=0.2)
+    return read_meshes(Points(16), str(path), **(given | more))
+
+
+def test_distances_of_a_sphere_and_of_a_box_are_the_closed_forms(tmp_path):
+    export.mesh(*ball(48, radius=5.0), tmp_path / "ball.ply")
+    source = read_one(tmp_path / "ball.ply")
+    points, values = source.data.coords[0].double(), source.data.tensor[0, :, 0].double()
+    exact = (points.norm(dim=1) - 0.9).clamp(-0.2, 0.2)
+    torch.testing.assert_close(0.4 * (0.5 - values), exact, atol=2e-3, rtol=0)  # its facets
+    assert (values[:500] == 0.5).all()  # on the surface
+    half = np.array([2.0, 1.0, 0.5])
+    export.mesh(*Mesh(box().vertices * 2 * half, box().faces), tmp_path / "box.ply")
+    source = read_one(tmp_path / "box.ply")
+    points, values = source.data.coords[0].double(), source.data.tensor[0, :, 0].double()
+    offset = points.abs() - torch.from_numpy(half * 0.45)
+    exact = offset.clamp(min=0).norm(dim=1) + offset.amax(1).clamp(max=0)
+    torch.testing.assert_close(0.4 * (0.5 - values), exact.clamp(-0.2, 0.2), atol=1e-6, rtol=0)
+    assert (exact[500:1500].abs() < 0.2).all()
+    assert exact[1500:].abs().max() > 0.5
+
+
+def test_an_open_square_has_unsigned_distances_and_says_so(tmp_path):
+    write_obj(tmp_path / "square.obj", sheet(3.0))
+    source = read_one(tmp_path / "square.obj")
+    points, values = source.data.coords[0].double(), source.data.tensor[0, :, 0].double()
+    exact = (points.abs() - torch.tensor([0.9, 0.9, 0.0])).clamp(min=0).norm(dim=1)
+    torch.testing.assert_close(values, (0.5 - (exact - 0.01) / 0.4).clamp(0, 1), atol=1e-6, rtol=0)
+    words = source.summary.describe()
+    assert "unsigned distances, since it is open at 4 of 5 edges" in words
+    assert "its surface comes back on both sides, 0.0333 away" in words  # in the file's unit
+    signed = read_one(tmp_path / "square.obj", target="distance")
+    assert "unsigned" not in signed.summary.describe()
+    assert (signed.data.tensor <= 0.5).all()  # nothing is inside
+    asked = read_one(tmp_path / "square.obj", target="unsigned", dilation=0.05)
+    assert float(asked.data.tensor.max()) == pytest.approx(0.5 + 0.05 / 0.4, abs=1e-3)
+
+
+def test_the_original_is_where_its_data_are(tmp_path):
+    far = move(Mesh(box().vertices * 1e-3, box().faces), [5e5, 4e6, 30.0])
+    np.savez(tmp_path / "far.npz", verts=far.vertices, faces=far.faces)
+    source = read_one(tmp_path / "far.npz")
+    (read,) = source.originals
+    np.testing.assert_allclose(np.abs(read().vertices), 0.9, atol=1e-6)
+    back = denormalize_mesh(read(), source.data.frame[0])
+    np.testing.assert_allclose(back.vertices, far.vertices, atol=1e-9)
+
+
+@pytest.mark.parametrize(("suffix", "up"), [(".glb", 1), (".obj", 1), (".ply", 2), (".stl", 2)])
+def test_the_upward_axis_is_that_of_the_format_or_as_the_modality_says(tmp_path, suffix, up):
+    path = tmp_path / f"box{suffix}"
+    export.mesh(*box(), path)
+    source = read_one(path)
+    assert source.suggests["modality"] == {"up": up, "truncation": 0.2}
+    assert (f"{'xyz'[up]} taken as up" in source.summary.describe()) == (suffix != ".glb")
+    given = read_meshes(Points(16, up=0), str(path), samples=100)
+    assert "taken as up" not in given.summary.describe()
+    assert given.suggests["modality"] == {"up": up}  # which the recipe's own overrides
+
+
+def test_shares_of_samples_that_do_not_fit(tmp_path):
+    write_obj(tmp_path / "box.obj", box())
+    for wrong in (dict(on_surface=0.6), dict(on_surface=-0.1), dict(near_surface=-0.1)):
+        with pytest.raises(InputError, match="surface = .* is not right: it is a fraction"):
+            read_one(tmp_path / "box.obj", **wrong)
+    with pytest.raises(InputError, match="points of the surface are on neither side"):
+        read_one(tmp_path / "box.obj", target="occupancy")

@@ -11,9 +11,10 @@ from PIL import Image
 from fieldloom.errors import InputError
 from fieldloom.geometry.cameras import look_at, orbit, project_points
 from fieldloom.geometry.distortion import Lens, find_in_lens
+from fieldloom.modalities.sources.multiview import read_multiview
 from fieldloom.modalities.sources.transforms import read_transforms
-from fieldloom.modalities.sources.views import read_multiview
 from fieldloom.modalities.views import Views
+from fieldloom.permit import Permit
 from posed_images import (
     BALL,
     FOCAL,
@@ -25,6 +26,7 @@ from posed_images import (
     blender,
     centroid,
 )
+from refusals import refused
 from shared import shared
 
 FULL = Views(size=(HEIGHT, WIDTH))
@@ -79,6 +81,14 @@ def test_the_orbit_of_a_scene_that_is_upright_along_y(tmp_path):
         ),
         ({"fl_x": 40.0, "near": 3, "far": 2}, {}, "near = 3, far = 2"),
         ({"fl_x": 40.0, "k1": 0.1, "k5": 0.1}, {}, "has k5 = 0.1, which a camera that is no fish"),
+        ({"fl_x": 40.0, "sk_x": 0.0}, {"sk_y": 0.5}, "r_1.png' has sk_y = 0.5"),
+        ({"fl_x": 40.0, "w": 0, "h": 24}, {}, "has h = 24, w = 0: both are at least 1"),
+        ({"fl_x": 40.0}, {"transform_matrix": np.zeros((4, 4)).tolist()}, "another last row"),
+        ({"fl_x": 40.0}, {"transform_matrix": np.diag([0, 1, 1, 1]).tolist()}, "not orthonormal"),
+        ({"fl_x": 40.0}, {"transform_matrix": np.diag([-1, 1, 1, 1]).tolist()}, "mirrors"),
+        ({"fl_x": 40.0}, {"transform_matrix": np.eye(4)[:2].tolist()}, "no 'transform_matrix'"),
+        ({"fl_x": 40.0, "camera_model": "FISHEYE624"}, {}, "camera_model = FISHEYE624: undistort"),
+        ({"fl_x": 40.0, "is_fisheye": True, "k1": -99.0}, {}, "cannot be undone"),
         ({"fl_x": 40.0}, {"file_path": 3}, "frame 1 of .* has no 'file_path'"),
         (
             {"fl_x": 40.0},
@@ -344,3 +354,105 @@ def test_exif_turns_are_made_where_the_camera_is_of_the_upright_image(tmp_path):
     source = read_transforms(FULL, half)
     assert torch.equal(source.data.tensor, plain.data.tensor.flip((3, 4)))
     assert source.summary.taken["turned"].startswith("4 not turned by EXIF, since cameras are of")
+
+
+def rewrite(folder, change, encode=lambda text: text.encode()):
+    """A scene whose file's frames are changed, or the bytes of the file."""
+    path = blender(folder)
+    file = folder / "transforms_train.json"
+    told = json.loads(file.read_text())
+    for i, frame in enumerate(told["frames"]):
+        frame |= change(i, frame)
+    file.write_bytes(encode(json.dumps(told, indent=1)))
+    return path
+
+
+UNDER = "D:\\capture\\scene\\train\\"
+
+
+@pytest.mark.parametrize(
+    ("change", "encode"),
+    [
+        (lambda i, frame: {"file_path": frame["file_path"].replace("/", "\\")}, None),
+        (lambda i, frame: {"file_path": f"{UNDER}r_{i}.png"}, None),
+        (lambda i, frame: {"file_path": f"/home/me/capture/train/r_{i}.png"}, None),
+        (lambda i, frame: {"transform_matrix": frame["transform_matrix"][:3]}, None),
+        (lambda i, frame: {"sharpness": 31.75, "colmap_im_id": i, "rotation": 0.1}, None),
+        (lambda i, frame: {"transform_matrix": list(map(list, POSES[i].tolist()))}, None),
+        (lambda i, frame: {}, lambda text: b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()),
+    ],
+    ids=["backslashes", "Windows", "absolute", "3 x 4", "more keys", "lists", "BOM and CRLF"],
+)
+def test_files_as_programs_write_them(tmp_path, change, encode):
+    expected = read_transforms(FULL, blender(tmp_path / "a"))
+    source = read_transforms(
+        FULL, rewrite(tmp_path / "b", change, encode or (lambda text: text.encode()))
+    )
+    assert torch.equal(source.data.tensor, expected.data.tensor)
+    torch.testing.assert_close(source.data.cameras.c2w, expected.data.cameras.c2w)
+    by_name = source.summary.taken.get("place")
+    assert by_name in (None, "4 images found by name alone")
+
+
+def test_missing_images_of_another_disk_are_skipped_like_others(tmp_path):
+    path = rewrite(tmp_path, lambda i, frame: {"file_path": f"{UNDER}r_{i}.png"})
+    (tmp_path / "train" / "r_2.png").unlink()
+    with pytest.warns(UserWarning, match="skipped 1 of 4 views, .* missing: r_2"):
+        source = read_transforms(FULL, path)
+    assert source.data.shape[1] == 3
+    assert source.summary.taken["place"] == "3 images found by name alone"
+
+
+def test_names_of_another_disk_that_nothing_in_the_folder_has(tmp_path):
+    for i, name in enumerate(("/", "C:", "C:\\", "/etc/passwd", "C:\\a\\b.png", "/a/../../r.png")):
+        path = rewrite(tmp_path / f"{i}", lambda i, frame, name=name: {"file_path": name})
+        refused("which lies outside its folder", read_transforms, FULL, path)
+
+
+def test_a_file_larger_than_memory_is_not_read(tmp_path, monkeypatch):
+    path = blender(tmp_path)
+    monkeypatch.setattr("fieldloom.memory.total_memory", lambda: 1000)
+    refused("transforms_train.json' would take", read_transforms, FULL, path)
+    monkeypatch.setattr("fieldloom.memory.total_memory", lambda: 1 << 16)
+    large = Views(size=(100, 200))
+    refused("4 views of 100 x 200 would take 240 kB", read_transforms, large, path)
+    assert read_transforms(large, path, permit=Permit(large=True)).data.shape[1] == 4
+
+
+NERFSTUDIO = {
+    "camera_model": "OPENCV", "orientation_override": "none", "applied_scale": 1.0,
+    "applied_transform": [[1.0, 0, 0, 0], [0, 0, 1.0, 0], [-0.0, -1.0, 0, 0]],
+    "ply_file_path": "sparse_pc.ply", "auto_scale_poses_override": False,
+}  # fmt: skip
+NGP = {
+    "camera_angle_y": 0.5, "aabb_scale": 16, "scale": 0.33, "offset": [0.5, 0.5, 0.5],
+    "is_fisheye": False, "sk_x": 0.0, "from_na": True, "n2w": np.eye(4).tolist(),
+    "enable_depth_loading": False, "integer_depth_scale": 0.001, "poses_from": "colmap",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [NERFSTUDIO, NGP])
+def test_a_known_point_lands_on_its_known_pixel_in_files_of_other_programs(tmp_path, more):
+    """Each frame has a camera of its own, of pictures of several sizes, and keys that say no more
+    about rays."""
+    own = {"w": WIDTH, "h": HEIGHT, "fl_x": FOCAL, "fl_y": FOCAL, "cx": WIDTH / 2, "cy": HEIGHT / 2}
+    flat = dict.fromkeys(("k1", "k2", "k3", "k4", "p1", "p2"), 0)
+    path = blender(tmp_path, table=more)
+    file = tmp_path / "transforms_train.json"
+    told = json.loads(file.read_text())
+    for i, frame in enumerate(told["frames"]):
+        twice = {key: value * (1 + i % 2) for key, value in own.items()}
+        frame |= twice | flat | {"depth_file_path": f"depth/{i}.png", "fovx": 43.6}
+        image = tmp_path / "train" / f"r_{i}.png"
+        PICTURES[i].resize((int(twice["w"]), int(twice["h"]))).save(image)
+    file.write_text(json.dumps(told))
+    source = read_transforms(FULL, path)
+    cameras = source.data.cameras
+    assert "lens" not in source.summary.taken
+    pixels, _ = project_points(BALL.double(), cameras.c2w[0], cameras.intrinsics[0].double())
+    for pose, pixel in zip(POSES.double(), pixels, strict=True):
+        x, y, z = (pose[:3, :3].T @ (BALL - pose[:3, 3])).tolist()
+        known = [WIDTH / 2 - FOCAL * x / z, HEIGHT / 2 + FOCAL * y / z]
+        assert pixel.tolist() == pytest.approx(known, abs=1e-4)
+    for view, pixel in zip(source.data.tensor[0], pixels, strict=True):
+        assert (centroid(view) - pixel).abs().max() < 0.7

@@ -1,4 +1,16 @@
-"""Sources of data. Every reader is a function ``(modality, ...) -> Source``."""
+"""Sources of data. Every reader is a function ``(modality, ...) -> Source``.
+
+Arguments that mean the same in all of them:
+
+path: where the data lie: a file or a folder.
+split: fractions of the data that are the training and the test part, or numbers of data.
+shuffle: whether the parts are drawn at random, always the same for all seeds; otherwise the first
+    data are the training part.
+limit: the number of data that are used, of each class the same.
+filter: with which images are resized.
+label_depth: the class is the folder so many levels below ``path``; 0: there are none.
+background: the colour behind transparent pixels.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +35,13 @@ from fieldloom.modalities.sources.images import (
 )
 from fieldloom.modalities.sources.meshes import SUFFIXES as MESHES
 from fieldloom.modalities.sources.meshes import read_meshes
+from fieldloom.modalities.sources.multiview import read_multiview
 from fieldloom.modalities.sources.nsvf import read_nsvf
 from fieldloom.modalities.sources.source import Source, divide
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.sources.video import SUFFIXES as VIDEOS
 from fieldloom.modalities.sources.video import read_video
-from fieldloom.modalities.sources.views import read_multiview
 from fieldloom.modalities.sources.voxels import read_voxels
 
 SOURCES = {

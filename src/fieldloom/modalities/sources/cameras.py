@@ -25,9 +25,10 @@ Bounds = tuple[float, float]
 Point = tuple[float, float, float]
 Box = tuple[Point, Point]
 """The lowest and the highest corner of the box that a scene lies in."""
-Depths = Mapping[str, float]
+Depths = Mapping[str, Any]
 """``near``, ``far``, or both, of a recipe's renderer: they hold instead of a scene's own. Of volume
-rendering also ``scale``, by which the field's coordinates are divided."""
+rendering also ``scale``, by which the field's coordinates are divided. Of a renderer that contracts
+space also ``contract``, None where the scene decides."""
 NO_DEPTHS: Depths = {}
 OWN = ("near", "far")
 
@@ -45,6 +46,11 @@ axis is taken: that is how exact level cameras tell it."""
 CERTAIN = 0.02
 """The least mean square of the cameras' right-hand axes along any level direction, with which they
 tell what is upright; else it is the mean of their upward axes."""
+SPACE, NEAR_AND_FAR = "ball", {"near": 0.1, "far": 100.0}
+"""The contraction of a scene with a background all around, and the ends of its rays, in units of
+its frame."""
+PLAIN = 8
+"""How far a pixel may be from white or black, of 255, and still show nothing."""
 FEW = 0.5
 """The share of samples in the field's domain below which the summary tells it."""
 
@@ -96,6 +102,47 @@ def suggest_settings(
     }
     kept = {key: asked.get(key, keep(value)) for key, value in renderer.items()}
     return {"renderer": kept, "modality": orbit | modality}
+
+
+def suggest_contraction(
+    suggests: Mapping[str, dict[str, Any]],
+    frame: Sequence[float] | None,
+    asked: Depths,
+    around: str,
+    images: Tensor,
+) -> str:
+    """Let a scene with a background all around have contracted space, and say so; "" for others.
+
+    Of renderers that can contract it, whose recipe leaves it open: where ``around`` says why the
+    file tells of a background, where cameras have no common focus, since they look outward, and
+    where most of the images' borders (n, 3, height, width), uint8, are neither white nor black.
+    Rays then go from near to far in the unit of the frame, as ``NEAR_AND_FAR`` has it.
+    """
+    if "contract" not in asked:
+        return ""
+    shape = asked["contract"]
+    if shape is None:
+        if not around and "near" not in suggests["renderer"]:
+            around = "the cameras look outward"
+        if not around and share_around(images) > FEW:
+            around = "a background lies all around"
+        shape = SPACE if around else "none"
+    suggests["renderer"]["contract"] = shape
+    if shape == "none":
+        return ""
+    own = suggests["modality"].get("frame", frame)
+    unit = (1.0 if own is None else own[3]) * asked.get("scale", 1.0)
+    found = {key: asked.get(key, _round_relative(x * unit)) for key, x in NEAR_AND_FAR.items()}
+    suggests["renderer"] |= found
+    why = f" ({around})" if around else ""
+    return f"space beyond {unit:.4g} of the centre contracted{why}"
+
+
+def share_around(images: Tensor) -> float:
+    """The share of pixels on the borders of images (n, 3, height, width) that show something."""
+    border = torch.cat([images[..., [0, -1], :].flatten(2), images[..., [0, -1]].flatten(2)], 2)
+    plain = (border <= PLAIN).all(1) | (border >= 255 - PLAIN).all(1)
+    return float(1 - plain.double().mean())
 
 
 def _find_focus(c2w: Tensor, intrinsics: Tensor, size: Size) -> tuple[Tensor, Tensor | None]:
@@ -188,7 +235,7 @@ def _round_absolute(number: float) -> float:
     return round(number, 5) if abs(number) >= 0.01 else _round_relative(number)
 
 
-def describe_depth(renderer: Mapping[str, float], guessed: str, asked: Depths) -> str:
+def describe_depth(renderer: Mapping[str, Any], guessed: str, asked: Depths) -> str:
     """``near 2, far 6 (guessed from the cameras)``. renderer: what is suggested for it.
 
     guessed: where the depths come from; "" where the file says them.
@@ -218,7 +265,7 @@ def describe_domain(
     c2w: Tensor,
     intrinsics: Tensor,
     size: Size,
-    renderer: Mapping[str, float],
+    renderer: Mapping[str, Any],
     frame: Sequence[float] | None,
     asked: Depths,
 ) -> dict[str, str]:

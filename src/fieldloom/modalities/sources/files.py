@@ -124,11 +124,16 @@ def resolve_inside(file: Path, name: str) -> Path:
     except ValueError:  # another drive, a null character
         rest = os.pardir
     if rest.split(os.sep)[0] in (os.pardir, os.curdir):
-        raise Refused(
-            f"{quote_path(file)} names {quote_path(name)}, which lies outside its folder: names in "
-            "files are followed only within it."
-        )
+        raise refuse_outside(file, name)
     return folder / rest
+
+
+def refuse_outside(file: Path, name: str) -> Refused:
+    """The error for a name in ``file`` that leads out of its folder."""
+    return Refused(
+        f"{quote_path(file)} names {quote_path(name)}, which lies outside its folder: names in "
+        "files are followed only within it."
+    )
 
 
 @dataclass(frozen=True)

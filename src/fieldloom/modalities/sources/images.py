@@ -275,9 +275,10 @@ def read_bundled(
     filter: Filter = "bicubic",
     permit: Permit = NOTHING,
 ) -> Source:
-    """Images that come with scikit-image, by their names there.
+    """Images that come with scikit-image.
 
-    scikit-image fetches ``eagle``, ``human_mitosis`` and ``skin``, which the user must allow.
+    images: their names there. scikit-image fetches ``eagle``, ``human_mitosis`` and ``skin``, which
+    the user must allow.
     """
     if not images:
         raise InputError("source.images is empty: name at least one of scikit-image's.")

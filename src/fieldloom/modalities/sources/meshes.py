@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
 
-from fieldloom.errors import InputError, quote
-from fieldloom.geometry.boundary import Boundary, find_boundary
-from fieldloom.geometry.inside import inside, signed_distance
-from fieldloom.geometry.mesh import Centre, Mesh, normalize_mesh, sample_surface
+from fieldloom.errors import InputError
+from fieldloom.geometry.mesh import Centre, Mesh
 from fieldloom.modalities.sources.cache import memory_map_by_parts
 from fieldloom.modalities.sources.files import Refused, check_skipped, find_path
 from fieldloom.modalities.sources.folders import UNREADABLE, FoundFiles, Grouping, find_files
+from fieldloom.modalities.sources.meshdata import THICKNESS, Query, Target, fill_row, row_type
 from fieldloom.modalities.sources.meshfiles import Load, read_mesh, read_packed_meshes
 from fieldloom.modalities.sources.shapes import Cells, check_modality
 from fieldloom.modalities.sources.source import Depth, Limit, Source, Split, choose, make_source
@@ -28,65 +26,15 @@ from fieldloom.modalities.sources.summary import Summary, count_things, describe
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import BRIEF, Progress
 
-Target = Literal["occupancy", "distance"]
-
 MESHES_PER_PART = 16
 """Meshes after which their data are cached: about a minute, at 200,000 samples each."""
 
 SUFFIXES = {".obj", ".ply", ".stl", ".off", ".glb"}
-MOST = 1 << 26
-"""The largest number of samples of a shape or its surface: rows of NumPy hold 2^31 bytes."""
-BETA = 2.0
-"""``beta`` of ``winding_number``: distant faces hardly change the side of a point."""
-RULE = 2
+UP = {".glb": 1, ".obj": 1}
+"""Suffix -> the axis that points upwards: of GLB by its definition, of OBJ as most programs write
+it. PLY, STL, OFF and arrays do not say: z, as of scanners' and printers' beds."""
+RULE = 3
 """The version of cached meshes: it has to change where the same mesh gives other data."""
-FACTS = np.dtype(
-    [
-        ("closed", "?"),
-        ("inside_out", "?"),
-        ("turned", "<i8"),
-        ("doubled", "<i8"),
-        ("sheets", "<i8"),
-        ("flat", "<i8"),
-        ("others", "<i8"),
-        ("inside", "<f8"),
-    ],
-    align=True,
-)
-"""What the summary tells of a mesh: see ``Boundary`` and ``FoundMesh``; ``inside`` is the share of
-its data that are above 0.5."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """The data to compute of each mesh; ``read_meshes`` describes the fields."""
-
-    target: Target
-    extent: float
-    centre: Centre
-    dilation: float
-    samples: int | None
-    near_surface: float
-    spread: float
-    truncation: float
-    seed: int
-    surface: int
-
-    def __post_init__(self) -> None:
-        right = {
-            "extent": (0 < self.extent <= 1, "above 0, at most 1"),
-            "dilation": (0 <= self.dilation <= 1, "from 0 to 1"),
-            "samples": (self.samples is None or 1 <= self.samples <= MOST, f"from 1 to {MOST}"),
-            "near_surface": (0 <= self.near_surface <= 1, "a fraction, from 0 to 1"),
-            "spread": (0 < self.spread < math.inf, "above 0, and finite"),
-            "truncation": (0 < self.truncation < math.inf, "above 0, and finite"),
-            "seed": (0 <= self.seed < 1 << 64, "from 0 to 2^64"),
-            "surface": (1 <= self.surface <= MOST, f"from 1 to {MOST}"),
-        }
-        for name, (fits, words) in right.items():
-            if not fits:
-                value = quote(getattr(self, name))
-                raise InputError(f"source.{name} = {value} is not right: it is {words}.")
 
 
 def read_meshes(
@@ -97,6 +45,7 @@ def read_meshes(
     centre: Centre = "box",
     dilation: float = 0.0,
     samples: int | None = None,
+    on_surface: float = 0.0,
     near_surface: float = 0.5,
     spread: float = 0.02,
     truncation: float = 0.1,
@@ -117,27 +66,33 @@ def read_meshes(
     0.5), each taken once and turned outwards, which may be open: see ``inside``. Files other than
     ``.npz`` need trimesh.
 
+    extent:     to which each shape reaches in the cube, whose own sides are at -1 and 1.
     target:     ``occupancy``: 1 inside. ``distance``: 0.5 - d / (2 truncation), clipped to [0, 1],
-                with d the distance, negative inside: 1 inside, 0.5 on the surface.
+                with d the distance, negative inside: 1 inside, 0.5 on the surface. ``unsigned``:
+                the same with the distance to an open surface, which is 0.5 at a distance of
+                ``dilation`` (0.01 at least) on both sides. ``auto``: ``unsigned`` where less than
+                0.8 of the surface bounds an inside (``bounding_share``), else ``distance``.
     centre:     as in ``normalize_mesh``.
     dilation:   distance, in the cube's unit, by which the surface is moved outwards.
     samples:    None: data (n, 1, *size) at the modality's grid. A number: data (n, samples, 1) at
                 ``coords`` (n, samples, 3), float32.
-    near_surface: the fraction of samples near the surface, which come first: surface points plus
+    on_surface: the fraction of samples that are on the surface, at the distance 0; they come first.
+    near_surface: the fraction of samples near the surface, which come next: surface points plus
                 Gaussian noise of the standard deviation ``spread`` in each coordinate; the others
                 are uniform in the cube.
+    spread:     of the samples near the surface, in the cube's unit.
     truncation: the distance, in the cube's unit, at which data reach 0 and 1.
     seed:       of the samples, with the index of each shape.
     surface:    with samples, the number of points on the surface of each mesh, ``surface``
                 (n, surface, 3), float32, with which generated shapes are compared.
 
-    Data are computed once, into the memory-mapped cache (see ``cache``); a stopped process
-    continues where it stopped.
+    Meshes are drawn with the axis upwards that their format implies (``UP``), unless the modality
+    says ``up``. Data are computed once, into the memory-mapped cache (see ``cache``); a stopped
+    process continues where it stopped.
     """
     check_modality(modality)
-    query = Query(
-        target, extent, centre, dilation, samples, near_surface, spread, truncation, seed, surface
-    )
+    near = on_surface, near_surface, spread
+    query = Query(target, extent, centre, dilation, samples, *near, truncation, seed, surface)
     root = find_path(path)
     packed = root.suffix == ".npz" and root.is_file()
     if packed:
@@ -152,13 +107,13 @@ def read_meshes(
         items = list(zip(found.names, loads, strict=True))
         labels, which = None, range(len(items))
     grid = None if samples is not None else modality.grid()[0]
-    row = _row_type(query, modality.size)
+    row = row_type(query, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
     options: dict[str, Any] = {"meshes": asdict(query), "grid": where, "limit": limit}
     options["rule"] = RULE
     if [*which] != [*range(len(items))]:  # the first ones have no other key than ever
         options["which"] = [*which]
-    filled, faults = _read_rows(found.files, options, items, partial(_fill_row, query, row, grid))
+    filled, faults = _read_rows(found.files, options, items, partial(fill_row, query, row, grid))
     rows: NDArray[Any] = filled.view(row).reshape(-1)
     indices = rows["index"].tolist()
     for i in set(range(len(items))) - set(indices) - set(faults):  # an earlier process failed on it
@@ -175,12 +130,18 @@ def read_meshes(
     facts = rows["facts"]
     if target == "occupancy" and not facts["inside"].any():
         raise InputError(_explain_no_inside(short, modality.size, samples))
-    taken = {**groups.taken, **_describe_facts(facts, short)}
-    return make_source(
+    upward, words = _find_up(modality, short, packed)
+    taken = {**groups.taken, **_describe_facts(facts, short), **words}
+    suggested: dict[str, Any] = {"up": upward}
+    if len(rows) == 1 and target != "occupancy":
+        taken |= _explain_unsigned(rows[:1], max(dilation, THICKNESS))
+        suggested["truncation"] = truncation
+    source = make_source(
         torch.from_numpy(rows["values"]),
         groups.labels,
         (1.0, 0.0) if len(rows) == 1 else split,
         shuffle,
+        suggests={"modality": suggested},
         extras={
             name: torch.from_numpy(rows[name])
             for name in (["frame"] if samples is None else ["frame", "coords", "surface"])
@@ -190,6 +151,36 @@ def read_meshes(
             "mesh", taken=taken, passed_over=found.passed_over, unit="mesh" if packed else "file"
         ),
     )
+    originals = [
+        partial(_read_original, items[i][1], row["frame"])
+        for i, row in zip(indices, rows, strict=True)
+    ]
+    return replace(source, originals=originals)
+
+
+def _read_original(load: Load, frame: NDArray[np.float64]) -> Mesh:
+    """The mesh of a file in the cube, where its frame (4,) leads back from."""
+    mesh = load().mesh
+    return Mesh((mesh.vertices - frame[:3]) / frame[3], mesh.faces)
+
+
+def _find_up(modality: Cells, names: Sequence[str], packed: bool) -> tuple[int, dict[str, str]]:
+    """The axis that points upwards in most of the files, and words about it where it is a guess."""
+    kinds = [".npz"] if packed else [Path(name).suffix.lower() for name in names]
+    (upward, _), *_ = Counter(UP.get(kind, 2) for kind in kinds).most_common(1)
+    if getattr(modality, "up_given", True) or set(kinds) == {".glb"}:
+        return upward, {}
+    return upward, {"up": f"{'xyz'[upward]} taken as up (modality.up)"}
+
+
+def _explain_unsigned(rows: NDArray[Any], away: float) -> dict[str, str]:
+    """Where the distances of the one mesh have no sign: why, and where its surface is then."""
+    facts, frame = rows["facts"][0], rows["frame"][0]
+    if not facts["unsigned"]:
+        return {}
+    edges, away = f"{facts['open_edges']:,} of {facts['edges']:,} edges", away * frame[3]
+    words = f"unsigned distances, since it is open at {edges} and hardly bounds an inside"
+    return {"unsigned": f"{words}: its surface comes back on both sides, {away:.3g} away"}
 
 
 def _describe_facts(facts: NDArray[Any], names: Sequence[str]) -> dict[str, str]:
@@ -232,20 +223,6 @@ def _explain_no_inside(names: Sequence[str], size: Sequence[int], samples: int |
     )
 
 
-def _row_type(query: Query, size: tuple[int, ...]) -> np.dtype[np.void]:
-    """The cached row of a mesh: its index, its facts, its frame and its values.
-
-    With scattered samples it also has their coordinates, and points of the surface.
-    """
-    kind = "|u1" if query.target == "occupancy" else "<f4"
-    fields: list[Any] = [("index", "<i8"), ("facts", FACTS), ("frame", "<f8", (4,))]
-    shape: tuple[int, ...] = (1, *size)
-    if query.samples is not None:
-        fields += [("coords", "<f4", (query.samples, 3)), ("surface", "<f4", (query.surface, 3))]
-        shape = (query.samples, 1)
-    return np.dtype([*fields, ("values", kind, shape)], align=True)
-
-
 def _read_rows(
     files: Sequence[Path],
     options: Mapping[str, Any],
@@ -277,61 +254,3 @@ def _read_rows(
             own = files if len(files) == 1 else files[some.start : some.stop]
             parts.append((own, partial(rows, some)))
         return memory_map_by_parts(files, options, parts), faults
-
-
-def _fill_row(
-    query: Query,
-    row: np.dtype[np.void],
-    grid: Tensor | None,
-    index: int,
-    load: Load,
-) -> NDArray[np.uint8]:
-    """One mesh as a row's bytes (1, bytes)."""
-    loaded = load()
-    mesh, frame = normalize_mesh(loaded.mesh, query.extent, query.centre)
-    boundary = find_boundary(mesh)
-    filled = np.zeros(1, row)
-    filled["index"], filled["frame"] = index, frame.numpy()
-    coords = grid
-    if coords is None:
-        coords = _sample_points(mesh, query, _seed_generator(query.seed, index))
-        on, _ = sample_surface(mesh, query.surface, _seed_generator(query.seed, index, 1))
-        filled["coords"], filled["surface"] = coords.numpy(), on.float().numpy()
-    values = _compute_target(mesh, boundary, coords, query).numpy()
-    filled["values"] = values.reshape(row["values"].shape)
-    share = (values > (127 if query.target == "occupancy" else 0.5)).mean()
-    for name in ("closed", "inside_out", "turned", "doubled", "sheets"):
-        filled["facts"][name] = getattr(boundary, name)
-    for name, value in (("flat", loaded.flat), ("others", loaded.others), ("inside", share)):
-        filled["facts"][name] = value
-    return filled.view(np.uint8).reshape(1, -1)
-
-
-def _seed_generator(seed: int, index: int, *stream: int) -> Generator:
-    """A generator for one shape, which does not depend on the number of other shapes."""
-    state = np.random.SeedSequence((seed, index, *stream)).generate_state(1, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]))
-
-
-def _sample_points(mesh: Mesh, query: Query, generator: Generator) -> Tensor:
-    """Points (samples, 3), float32, in the cube: some near the surface, the others uniform."""
-    count = query.samples or 0
-    close = round(query.near_surface * count)
-    surface, _ = sample_surface(mesh, close, generator)
-    noise = torch.randn(close, 3, generator=generator, dtype=torch.float64)
-    near = surface + query.spread * noise
-    anywhere = 2 * torch.rand(count - close, 3, generator=generator, dtype=torch.float64) - 1
-    return torch.cat([near, anywhere]).clamp(-1, 1).float()
-
-
-def _compute_target(mesh: Mesh, boundary: Boundary, points: Tensor, query: Query) -> Tensor:
-    """The data at points (n, 3): uint8, 0 or 255, for occupancy, else float32 in [0, 1]."""
-    if query.target == "occupancy" and query.dilation == 0:
-        return inside(mesh, points, BETA, boundary).to(torch.uint8) * 255
-    # Beyond the most, data are constant, so that larger distances are not needed.
-    occupancy = query.target == "occupancy"
-    most = 2 * query.dilation if occupancy else query.truncation + query.dilation
-    far = signed_distance(mesh, points, BETA, most, boundary)
-    if occupancy:
-        return (far <= query.dilation).to(torch.uint8) * 255
-    return (0.5 - (far - query.dilation) / (2 * query.truncation)).clamp(0, 1).float()

@@ -14,21 +14,19 @@ from fieldloom.modalities.sources.cameras import NO_DEPTHS, Box, Depths, bounds_
 from fieldloom.modalities.sources.files import find_path
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
-from fieldloom.modalities.sources.source import Limit, Source, Split
-from fieldloom.modalities.sources.srn import parse_intrinsics, read_lines, read_poses
-from fieldloom.modalities.sources.transforms import PARTS, FullSize, Part
-from fieldloom.modalities.sources.views import (
+from fieldloom.modalities.sources.pictures import Background, FullSize, NamedImage, stored_size
+from fieldloom.modalities.sources.scenes import (
     FARTHEST,
-    Background,
     Every,
     Frame,
-    NamedImage,
     Scene,
     check_any_there,
     check_missing,
     scenes_to_source,
-    stored_size,
 )
+from fieldloom.modalities.sources.source import Limit, Source, Split
+from fieldloom.modalities.sources.srn import parse_intrinsics, read_lines, read_poses
+from fieldloom.modalities.sources.transforms_file import PARTS, Part
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import BRIEF, track
@@ -57,11 +55,12 @@ def read_nsvf(
     A scene is a folder with ``rgb``, ``pose/*.txt`` of the same names (4 x 4 numbers, OpenCV
     camera-to-world), ``intrinsics.txt`` (a matrix of 4 x 4 or 3 x 3, or as SRN's) and perhaps
     ``bbox.txt``: the lowest and the highest corner of its box, which tells near and far.
+    Views whose images are missing are skipped, with a warning.
     part: names that begin with ``0_`` are train; ``2_`` test and ``1_`` val where there is ``2_``,
           or else ``1_`` test. ``all`` is train, val and test, in this order.
     views: the number of views of each scene that are used, the first ones.
     frame, hold_out, suggest, depths: as of ``read_transforms``. range: the numbers that become 0
-    and 1. Views whose images are missing are skipped, with a warning.
+    and 1.
     """
     root = find_path(path)
     here = lambda folder: (folder / "pose").is_dir() and (folder / "intrinsics.txt").is_file()
@@ -73,7 +72,7 @@ def read_nsvf(
         )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "scenes", BRIEF):
-        scenes.append(_read_scene(folder, part, views, permit.large, hold_out is not None))
+        scenes.append(_read_scene(folder, part, views, permit.large, bool(hold_out)))
     return scenes_to_source(
         modality,
         scenes,
@@ -84,7 +83,7 @@ def read_nsvf(
         shuffle=shuffle,
         frame=frame,
         suggest=suggest,
-        large=permit.large,
+        permit=permit,
         given=range,
         hold_out=hold_out,
         depths=depths,

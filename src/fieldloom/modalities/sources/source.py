@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fieldloom.errors import InputError, escape_bytes, quote
+from fieldloom.geometry.mesh import Mesh
 from fieldloom.modalities.sources.summary import (
     NO_SUMMARY,
     Summary,
@@ -24,6 +25,7 @@ from fieldloom.modalities.sources.summary import (
     describe_size,
     list_names,
 )
+from fieldloom.progress import during
 from fieldloom.types import Cameras, Data, Lazy
 
 PIECE = 1 << 24
@@ -57,6 +59,7 @@ class Source:
     suggests: section of a recipe -> settings that the data know (``renderer``: near, far); they
             apply where the recipe has none.
     summary: what the reader read, how it took it, and what it passed over.
+    originals: of meshes, how each is read, in the modality's coordinates; () of other data.
     """
 
     data: Data
@@ -66,6 +69,7 @@ class Source:
     filter: str = "none"
     suggests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     summary: Summary = NO_SUMMARY
+    originals: Sequence[Callable[[], Mesh]] = ()
 
     @property
     def labels(self) -> Tensor | None:
@@ -91,9 +95,10 @@ class Source:
         if "c2w" in extras:
             extras["c2w"] = extras["c2w"].float()  # as runs of before, whose cameras were float32
         parts = [torch.cat([self.train, self.test]), *(extras[k] for k in order if k in extras)]
-        for one in itertools.chain(_tensors(self.data.values), parts):
-            for piece in _pieces(one.numpy()):
-                seen.update(piece)
+        with during("fingerprinting the data"):
+            for one in itertools.chain(_tensors(self.data.values), parts):
+                for piece in _pieces(one.numpy()):
+                    seen.update(piece)
         return {
             "signals": len(self.train),
             "classes": len(self.names),
@@ -234,14 +239,16 @@ def make_source(
     summary: Summary = NO_SUMMARY,
     classes: Sequence[str] | None = None,
     parts: Sequence[str] | None = None,
+    parted: str = "the folders",
 ) -> Source:
     """A Source of values and labels of any type; classes are the sorted distinct labels.
 
     limit: the number of data that are used (``choose``). extras: coords, frame and surface, as in
     ``Data``. summary: what the reader knows; the rest is added here: the number of data, their
     classes, their size, and how they are divided. classes: the names of all classes, where labels
-    are their numbers. parts: the folder of each datum, one of ``PART_OF``, which divides the data
-    where ``dividing_parts`` says so. Raises InputError where the number of labels is wrong.
+    are their numbers. parts: the part of each datum, a key of ``PART_OF``, which divides the data
+    where ``dividing_parts`` says so; parted: by what, in words. Raises
+    InputError where the number of labels is wrong.
     """
     count, extras = values.shape[0], extras or {}
     if labels is not None:
@@ -270,7 +277,7 @@ def make_source(
     if parts is not None and by is not None:
         train, test = divide_by_parts(parts, by)
         folders = list(dict.fromkeys(p for kind in by for p in parts if PART_OF[p.lower()] == kind))
-        words = f"divided by the folders {list_names(folders)}: "
+        words = f"divided by {parted} {list_names(folders)}: "
     else:
         train, test = divide(count, split, shuffle)
         words = ""

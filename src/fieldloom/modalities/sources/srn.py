@@ -15,19 +15,15 @@ from fieldloom.modalities.sources.cameras import NO_DEPTHS, Depths
 from fieldloom.modalities.sources.files import find_path
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
+from fieldloom.modalities.sources.pictures import Background, NamedImage
+from fieldloom.modalities.sources.scenes import Every, Frame, Scene, check_missing, scenes_to_source
 from fieldloom.modalities.sources.source import Limit, Source, Split
-from fieldloom.modalities.sources.views import (
-    Background,
-    Every,
-    Frame,
-    NamedImage,
-    Scene,
-    check_missing,
-    scenes_to_source,
-)
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import BRIEF, track
+
+LARGEST = 1 << 16
+"""Bytes of a file with a few numbers."""
 
 
 def read_srn(
@@ -76,7 +72,7 @@ def read_srn(
         shuffle=shuffle,
         frame=frame,
         suggest=suggest,
-        large=permit.large,
+        permit=permit,
         given=range,
         hold_out=hold_out,
         depths=depths,
@@ -142,7 +138,9 @@ def read_poses(files: Sequence[Path]) -> Tensor:
 def read_lines(file: Path) -> list[list[float]]:
     """The numbers of each line of a text that is not empty. Raises InputError for others."""
     try:
-        text = file.read_text(encoding="utf-8").splitlines()
+        if file.stat().st_size > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        text = file.read_text(encoding="utf-8-sig").splitlines()
         lines = [[float(x) for x in line.split()] for line in text if line.strip()]
         if not all(math.isfinite(x) for line in lines for x in line):
             raise ValueError("all must be finite")

@@ -2,124 +2,69 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from pathlib import Path, PureWindowsPath
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
 
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.cameras import opengl_from_opencv
-from fieldloom.geometry.distortion import Lens
 from fieldloom.modalities.sources.cameras import NO_DEPTHS, Depths
-from fieldloom.modalities.sources.files import find_path, resolve_inside
+from fieldloom.modalities.sources.files import find_path, refuse_outside, resolve_inside
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
-from fieldloom.modalities.sources.source import Limit, Source, Split
-from fieldloom.modalities.sources.summary import count_things
-from fieldloom.modalities.sources.views import (
-    Background,
+from fieldloom.modalities.sources.pictures import Background, FullSize, NamedImage
+from fieldloom.modalities.sources.scenes import (
     Every,
     Frame,
-    NamedImage,
     Scene,
     check_any_there,
+    locate_image,
     scenes_to_source,
-    stored_size,
+)
+from fieldloom.modalities.sources.source import Limit, Source, Split
+from fieldloom.modalities.sources.splits import divide_by_file
+from fieldloom.modalities.sources.summary import count_things
+from fieldloom.modalities.sources.transforms_file import (
+    PARTS,
+    Part,
+    Row,
+    TransformsFile,
+    View,
+    parse_camera,
+    read_file,
 )
 from fieldloom.modalities.views import Views
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import BRIEF, track
 
 Convention = Literal["opengl", "opencv"]
-Part = Literal["train", "val", "test", "all"]
 
-PARTS: tuple[Part, ...] = ("train", "val", "test")
-MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE")
-"""Names of nerfstudio's and COLMAP's models whose coefficients are those of ``Lens``."""
-OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")
-"""Keys of instant-ngp that ask for a camera of another kind."""
 LONE = "transforms.json"
 """The file of a scene that has one file alone."""
+LAST = 4
+"""How many of the last parts of a name of another disk are looked for."""
 SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 """Suffixes that are tried after a ``file_path``."""
-
-FullSize = tuple[float, float]
-"""(height, width) of the image that a camera's intrinsics are of."""
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Row = tuple[Number, Number, Number, Number]
-
-
-class Camera(BaseModel):
-    """Keys of a frame, or of the whole file for all its frames; others are not read."""
-
-    model_config = ConfigDict(strict=True)
-
-    camera_model: str | None = None
-    is_fisheye: bool | None = None
-    w: Number | None = None
-    h: Number | None = None
-    fl_x: Number | None = None
-    fl_y: Number | None = None
-    cx: Number | None = None
-    cy: Number | None = None
-    camera_angle_x: Number | None = None
-    camera_angle_y: Number | None = None
-    k1: Number | None = None
-    k2: Number | None = None
-    k3: Number | None = None
-    k4: Number | None = None
-    k5: Number | None = None
-    k6: Number | None = None
-    p1: Number | None = None
-    p2: Number | None = None
-    near: Number | None = None
-    far: Number | None = None
-    ftheta_p0: Number | None = None
-    latlong: bool | None = None
-    equirectangular: bool | None = None
-    orthographic: bool | None = None
-
-
-class View(Camera):
-    """One of the frames of a file."""
-
-    file_path: str
-    mask_path: str | None = None
-    transform_matrix: tuple[Row, Row, Row, Row]
-
-
-class TransformsFile(Camera):
-    """A ``transforms.json``. The lists of names are nerfstudio's: the parts of a lone file."""
-
-    frames: list[View]
-    aabb_scale: Number | None = None
-    train_filenames: list[str] | None = None
-    val_filenames: list[str] | None = None
-    test_filenames: list[str] | None = None
-
-    def names_of_parts(self) -> dict[Part, list[str]]:
-        """The lists that the file has."""
-        lists = {part: getattr(self, f"{part}_filenames") for part in PARTS}
-        return {part: names for part, names in lists.items() if names is not None}
 
 
 class PosedFile(NamedTuple):
     """A frame's image, whether it is there, and the frame's keys merged over its file's.
 
     shared: whether its focal length is that of the whole file, in pixels.
-    beside: whether the image was found beside the file, by its name alone.
+    beside: whether the image was looked for in the folder by its name alone.
+    elsewhere: whether its name is one of another disk.
     """
 
     path: Path
     exists: bool
+    pose: tuple[Row, ...]
     keys: Mapping[str, Any]
     shared: bool
     beside: bool
+    elsewhere: bool
 
 
 def read_transforms(
@@ -156,13 +101,16 @@ def read_transforms(
                 already: its ``modality.frame`` holds for other data of its scene, too.
     hold_out:   every how-manieth view is held out, instead of ``modality.held``; where ``part`` is
                 ``train`` and the file has a test part (or else a val part), that is held out. Views
-                that are held out come last. None: ``modality.held`` decides.
+                that are held out come last. None or 0: ``modality.held`` decides.
     depths:     near and far of the recipe's renderer, which hold instead of the scene's.
     Images may differ in size; those of a distorting lens become those of a pinhole camera. Frames
     whose images are missing are skipped, with a warning. An image outside the folder of its file
     raises InputError.
+    A file of lists, ``car_splits.json`` in or beside the folder ``cars``, divides its scenes, as
+    folders named train and test divide images: not where ``split`` is of numbers, or [1.0, 0.0].
     Source: the layouts of NeRF's synthetic scenes (arXiv:2003.08934), of instant-ngp
-    (arXiv:2201.05989) and of nerfstudio (arXiv:2302.04264).
+    (arXiv:2201.05989), of nerfstudio (arXiv:2302.04264), and of learnit's ShapeNet
+    (arXiv:2012.02189).
     """
     root = find_path(path)
     within = lambda: [f for f in list_folder(root) if f.is_dir() and _holds_scene(f)]
@@ -171,11 +119,10 @@ def read_transforms(
         raise InputError(
             f"source.path = {quote_path(path)} holds no transforms.json: no scene is there."
         )
-    folders, scenes = folders[:limit], []
+    parts = None if _holds_scene(root) else divide_by_file(root, folders, limit)
+    folders, scenes = folders[:limit] if parts is None else list(parts.folders), []
     for folder in track(folders, "reading cameras", len(folders), "scenes", BRIEF):
-        scenes.append(
-            _read_scene(folder, part, convention, views, permit.large, hold_out is not None)
-        )
+        scenes.append(_read_scene(folder, part, convention, views, permit, bool(hold_out)))
     return scenes_to_source(
         modality,
         scenes,
@@ -186,10 +133,11 @@ def read_transforms(
         shuffle=shuffle,
         frame=frame,
         suggest=suggest,
-        large=permit.large,
+        permit=permit,
         given=range,
         hold_out=hold_out,
         depths=depths,
+        parts=parts,
     )
 
 
@@ -198,19 +146,22 @@ def _holds_scene(folder: Path) -> bool:
 
 
 def _read_scene(
-    root: Path, part: Part, convention: Convention, views: int | None, large: bool, apart: bool
+    root: Path, part: Part, convention: Convention, views: int | None, permit: Permit, apart: bool
 ) -> Scene:
     """One scene: frames of all its files of this part. apart: and of its test part, if any."""
-    frames = _find_frames(root, part)
+    frames = _find_frames(root, part, permit)
     chosen, told = frames.posed[:views], dict(frames.told)
-    test = _find_test_part(root) if apart and part == "train" and frames.part else None
+    test = _find_test_part(root, permit) if apart and part == "train" and frames.part else None
     tested = [] if test is None else test.posed
     posed = [*chosen, *tested]
     images: list[NamedImage] = [(quote_path(one.path), one.path) for one in posed]
-    cameras = [_parse_camera(one, image, large) for one, image in zip(posed, images, strict=True)]
+    cameras = [
+        parse_camera(image, one.keys, permit.large)
+        for one, image in zip(posed, images, strict=True)
+    ]
     sizes = [one.size for one in cameras]
     _check_shared_focal(root, posed, sizes)
-    c2w = torch.tensor([one.keys["transform_matrix"] for one in posed], dtype=torch.float64)
+    c2w = torch.tensor([one.pose for one in posed], dtype=torch.float64)
     near, far = posed[0].keys.get("near"), posed[0].keys.get("far")
     if (near is None) != (far is None):
         raise InputError(f"{quote_path(root)} has one of near and far: give both, or neither.")
@@ -245,25 +196,31 @@ class Frames(NamedTuple):
     told: Mapping[str, str]
 
 
-def _find_frames(root: Path, part: Part) -> Frames:
+def _find_frames(root: Path, part: Part, permit: Permit) -> Frames:
     """The frames of all files of a part. Raises InputError where no image is there."""
     posed: list[PosedFile] = []
     outside: dict[str, Path] = {}
     told: dict[str, str] = {}
     parted = False
     for file in _files_of_part(root, part):
-        scene = _read_file(file)
+        scene = read_file(file, permit)
         chosen, others = _choose_views(file, scene, part)
-        outside |= {view.file_path: resolve_inside(file, view.file_path) for view in others}
-        posed += [_find_posed(file, scene, view) for view in chosen]
+        outside |= {view.file_path: _places(file, view.file_path)[0] for view in others}
+        found = [_find_posed(file, scene, view) for view in chosen]
+        elsewhere = {
+            one.file_path: own for one, own in zip(chosen, found, strict=True) if own.elsewhere
+        }
+        if elsewhere and not any(own.exists for own in elsewhere.values()):
+            raise refuse_outside(file, next(iter(elsewhere)))
+        posed += found
         parted = parted or bool(scene.names_of_parts()) or (root.is_dir() and file.name != LONE)
         if (scene.aabb_scale or 0) > 1:
-            told["box"] = f"aabb_scale = {scene.aabb_scale:g} not used"
+            told["around"] = f"aabb_scale = {scene.aabb_scale:g}"
         if any(view.mask_path for view in chosen):
             told["masks"] = "masks not read"
     if not posed:
         raise InputError(f"{quote_path(root)} has no frames: a scene has at least one image.")
-    beside = [one.path for one in posed if one.beside]
+    beside = [one.path for one in posed if one.beside and one.exists]
     if len(set(beside)) < len(beside):
         raise InputError(
             f"{quote_path(root)} lacks images of its frames, several of which have the name of one "
@@ -277,11 +234,11 @@ def _find_frames(root: Path, part: Part) -> Frames:
     return Frames(there, parted, outside, [path.name for path in missing], told)
 
 
-def _find_test_part(root: Path) -> Frames | None:
+def _find_test_part(root: Path, permit: Permit) -> Frames | None:
     """The test part of a scene, or else its val part; None where it has neither."""
     for part in ("test", "val"):
         try:
-            found = _find_frames(root, part)
+            found = _find_frames(root, part, permit)
         except NoPart:
             continue
         return found
@@ -305,15 +262,6 @@ def _files_of_part(root: Path, part: Part) -> list[Path]:
     return files
 
 
-def _read_file(file: Path) -> TransformsFile:
-    try:
-        return TransformsFile.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise InputError(f"{quote_path(file)} cannot be read: {shorten(str(error))}.") from None
-    except ValidationError as error:
-        raise InputError(_describe_fault(file, error)) from None
-
-
 def _choose_views(
     file: Path, scene: TransformsFile, part: Part
 ) -> tuple[Sequence[View], Sequence[View]]:
@@ -330,10 +278,10 @@ def _choose_views(
                 f"has no {part}_filenames."
             )
         return scene.frames, []
-    places = [resolve_inside(file, view.file_path) for view in scene.frames]
+    places = [_places(file, view.file_path)[0] for view in scene.frames]
     known, chosen, others = set(places), dict[int, View](), dict(enumerate(scene.frames))
     for name, names in lists.items():
-        listed = {resolve_inside(file, one): one for one in names}
+        listed = {_places(file, one)[0]: one for one in names}
         lost = [one for place, one in listed.items() if place not in known]
         if lost:
             raise InputError(
@@ -355,93 +303,37 @@ def _choose_views(
 
 def _find_posed(file: Path, scene: TransformsFile, view: View) -> PosedFile:
     """The image of a frame, with the keys of its file and its own."""
-    found = resolve_inside(file, view.file_path)
-    # learnit's ShapeNet has all images beside its file, whatever the folder in their names.
-    tried = [
-        folder / f"{found.name}{suffix}"
-        for folder in dict.fromkeys((found.parent, file.parent))
-        for suffix in SUFFIXES
-    ]
+    elsewhere = _is_elsewhere(file, view.file_path)
+    places = _places(file, view.file_path)
+    tried = [p.with_name(f"{p.name}{suffix}") for p in places for suffix in SUFFIXES]
     there = [image for image in tried if os.path.isfile(image)]
     whole = {"frames", "aabb_scale", *(f"{part}_filenames" for part in PARTS)}
     own = view.model_dump(exclude_none=True)
     keys = scene.model_dump(exclude=whole, exclude_none=True) | own
     image, shared = (there or tried)[0], "fl_x" not in own
-    return PosedFile(image, bool(there), keys, shared, beside=image.parent != found.parent)
+    beside = elsewhere or image.parent != places[0].parent
+    return PosedFile(image, bool(there), view.pose, keys, shared, beside, elsewhere)
 
 
-def _describe_fault(file: Path, error: ValidationError) -> str:
-    """A sentence about the first fault of a file."""
-    first = error.errors(include_url=False)[0]
-    name, keys = quote_path(file), first["loc"]
-    if first["type"] == "json_invalid":
-        return f"{name} is no JSON that can be read: {shorten(first['msg'])}."
-    if keys in ((), ("frames",)):
-        return f"{name} has no list 'frames'."
-    in_frame = keys[0] == "frames"
-    where = f"frame {keys[1]} of {name}" if in_frame else name
-    key = str(next(iter(keys[2:] if in_frame else keys), "file_path"))
-    if key.endswith("_filenames"):
-        return f"{where} has {key} that are no list of file names."
-    if key == "file_path":
-        return f"{where} has no 'file_path'."
-    if key == "transform_matrix":
-        return f"{where} has no 'transform_matrix' of 4 x 4 finite numbers."
-    truths = dict.fromkeys(("is_fisheye", *OTHER_LENSES[1:]), "true or false")
-    right = (truths | {"camera_model": "name", "mask_path": "name"}).get(key, "finite number")
-    return f"{where} has {key} = {quote(first['input'])}, which is no {right}."
+def _places(file: Path, name: str) -> list[Path]:
+    """Where the image of a frame may lie, within the folder of its file, without a suffix.
 
-
-class ParsedCamera(NamedTuple):
-    """fx, fy, cx, cy in pixels of an image, its (height, width), and its lens, None of a pinhole.
-
-    The size is ``w`` and ``h``, of which the stored image may be a smaller copy, or else its own.
+    A name of another disk is looked for by its last parts. learnit's ShapeNet has all images beside
+    its file, whatever the folder in their names.
     """
-
-    intrinsics: Tensor
-    size: FullSize
-    lens: Lens | None
-
-
-def _parse_camera(posed: PosedFile, image: NamedImage, large: bool) -> ParsedCamera:
-    """The camera of a frame. Raises InputError where it is none of ``MODELS``."""
-    name, keys = image[0], posed.keys
-    lens = _parse_lens(name, keys)
-    stored = (0, 0) if {"h", "w"} <= keys.keys() else stored_size(image, large)
-    height, width = keys.get("h", float(stored[0])), keys.get("w", float(stored[1]))
-    if min(height, width) < 1:
-        raise InputError(
-            f"the camera of {name} has h = {height:g}, w = {width:g}: both are at least 1."
-        )
-    fx = keys.get("fl_x", _focal_length(keys.get("camera_angle_x"), width))
-    if fx is None:
-        raise InputError(f"the frame of {name} has no focal length: fl_x or camera_angle_x.")
-    fy = keys.get("fl_y", _focal_length(keys.get("camera_angle_y"), height) or fx)
-    numbers = [fx, fy, keys.get("cx", width / 2), keys.get("cy", height / 2)]
-    return ParsedCamera(torch.tensor(numbers, dtype=torch.float64), (height, width), lens)
+    if _is_elsewhere(file, name):
+        parts = PureWindowsPath(name).parts[1:][-LAST:] or (os.pardir,)
+        return [resolve_inside(file, "/".join(parts[i:])) for i in range(len(parts))]
+    found = locate_image(file, name)
+    return list(dict.fromkeys((found, file.parent / found.name)))
 
 
-def _parse_lens(name: str, keys: Mapping[str, Any]) -> Lens | None:
-    """The lens of a frame: Brown's of k1 ... k3, p1, p2, or the fisheye of k1 ... k4."""
-    other = [key for key in OTHER_LENSES if key in keys and keys[key] is not False]
-    model = keys.get("camera_model", "PINHOLE")
-    if model not in MODELS or other:
-        key = other[0] if other else "camera_model"
-        raise InputError(
-            f"the frame of {name} has {key} = {shorten(str(keys[key]))}: undistort the images to a "
-            f"pinhole camera first, or take one of {', '.join(MODELS)}."
-        )
-    k1, k2, k3, k4, p1, p2 = (keys.get(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
-    fisheye = model == "OPENCV_FISHEYE" or bool(keys.get("is_fisheye"))
-    unused = ("p1", "p2", "k5", "k6") if fisheye else ("k4", "k5", "k6")
-    wrong = [key for key in unused if keys.get(key)]
-    if wrong:
-        raise InputError(
-            f"the frame of {name} has {wrong[0]} = {keys[wrong[0]]:g}, which "
-            f"{'a fisheye' if fisheye else 'a camera that is no fisheye'} does not have."
-        )
-    lens = Lens((k1, k2, k3, k4), fisheye=True) if fisheye else Lens((k1, k2, k3), (p1, p2))
-    return None if lens.straight else lens
+def _is_elsewhere(file: Path, name: str) -> bool:
+    """Whether a name is absolute, of the disk of the program that wrote it, and not inside."""
+    path = PureWindowsPath(name)  # which knows both kinds of slashes
+    if not path.root or path.drive:
+        return bool(path.drive)
+    return not Path(name).is_relative_to(os.path.abspath(file.parent))
 
 
 def _check_shared_focal(root: Path, posed: Sequence[PosedFile], sizes: Sequence[FullSize]) -> None:
@@ -460,8 +352,3 @@ def _check_shared_focal(root: Path, posed: Sequence[PosedFile], sizes: Sequence[
                 f"{first[1]:g} pixels: give w and h with it, or each frame its own."
             )
         first = size
-
-
-def _focal_length(angle: float | None, extent: float) -> float | None:
-    """Focal length in pixels, from a field of view in radians and an extent in pixels."""
-    return None if angle is None else extent / (2 * math.tan(angle / 2) or math.nan)

@@ -39,7 +39,11 @@ FRAMES = 1 << 31
 
 @dataclass(frozen=True)
 class Frames:
-    """Every ``step``-th frame from ``start`` up to, and not including, ``stop`` (None: the end)."""
+    """Some of a video's frames.
+
+    start, stop: the first one, and the one after the last; None: to the end.
+    step: every so many of them.
+    """
 
     start: int = 0
     stop: int | None = None

@@ -17,9 +17,9 @@ from fieldloom.geometry.cameras import (
 )
 from fieldloom.modalities.sources import SOURCES
 from fieldloom.modalities.sources.files import resolve_inside
+from fieldloom.modalities.sources.multiview import read_multiview
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
-from fieldloom.modalities.sources.views import read_multiview
 from fieldloom.modalities.views import Views
 from fieldloom.preparation import add_suggestions
 from fuzz import good
@@ -36,6 +36,7 @@ from posed_images import (
     cars,
     centroid,
     colmap,
+    nsvf,
 )
 from refusals import READERS, draw, refused, tree, write
 from shared import shared
@@ -397,6 +398,12 @@ def test_what_the_recipe_holds_out_and_what_its_source_does_must_agree(tmp_path)
     assert held(2).data.shape[1] == held(1, suggest=False).data.shape[1] == 4
     with pytest.raises(InputError, match="held = 1, and source.hold_out = 2 holds out 2 of 4"):
         held(1)
+    for off in (0, None):
+        source = read_transforms(Views(size=(HEIGHT, WIDTH), held=1), path, hold_out=off)
+        assert "held" not in source.suggests["modality"]
+        assert "held" not in source.summary.taken
+    with pytest.raises(InputError, match="hold_out = 1 leaves nothing to train on"):
+        read_transforms(Views(size=(HEIGHT, WIDTH)), path, hold_out=1)
     asked = add_suggestions({"modality": {"name": "views", "held": 0}}, held(0))
     assert asked["modality"]["held"] == 2
     none = add_suggestions({"modality": {"name": "views", "held": 0}}, read_transforms(FULL, path))
@@ -404,3 +411,52 @@ def test_what_the_recipe_holds_out_and_what_its_source_does_must_agree(tmp_path)
     one = read_transforms(FULL, path, hold_out=2, views=1)
     assert one.summary.taken["held"] == "too few views to hold any out"
     assert "held" not in one.suggests["modality"]
+
+
+# -- a known point
+
+
+def pixel_by_hand(point, pose, size) -> list[float]:
+    """Where the pinhole camera of ``INTRINSICS`` shows a point, number by number."""
+    x, y, z = (
+        sum(float(pose[i, j]) * (float(point[i]) - float(pose[i, 3])) for i in range(3))
+        for j in range(3)
+    )
+    u, v = WIDTH / 2 - FOCAL * x / z, HEIGHT / 2 + FOCAL * y / z
+    return [u * size[1] / WIDTH, v * size[0] / HEIGHT]
+
+
+MATRIX = f"{FOCAL} 0 {WIDTH / 2}\n0 {FOCAL} {HEIGHT / 2}\n0 0 1\n"
+LAYOUTS = {
+    "multiview": lambda f: read_multiview(SQUEEZED, packed(f / "v.npz", poses=FINE)),
+    "transforms": lambda f: read_transforms(SQUEEZED, blender(f / "a", FINE)),
+    "transforms, opencv": lambda f: read_transforms(
+        SQUEEZED, blender(f / "a", opencv_from_opengl(FINE)), convention="opencv"
+    ),
+    "srn": lambda f: read_srn(SQUEEZED, cars(f / "a", FINE)),
+    "srn, inverse": lambda f: read_srn(
+        SQUEEZED, cars(f / "a", opencv_from_opengl(torch.linalg.inv(opencv_from_opengl(FINE))),
+                       end="1\n"),
+    ),
+    "nsvf": lambda f: SOURCES["nsvf"](SQUEEZED, nsvf(f / "a", FINE), part="all"),
+    "nsvf, 3 x 3": lambda f: SOURCES["nsvf"](SQUEEZED, nsvf(f / "a", FINE, table=MATRIX),
+                                             part="all"),
+    "colmap": lambda f: SOURCES["colmap"](SQUEEZED, colmap(f / "a", FINE)),
+    "colmap, text": lambda f: SOURCES["colmap"](SQUEEZED, colmap(f / "a", FINE, text=True)),
+}  # fmt: skip
+FINE = POSES.double()
+_turned, _signs = torch.linalg.qr(FINE[:, :3, :3])
+FINE[:, :3, :3] = _turned * _signs.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)
+SQUEEZED = Views(size=(12, 40))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_known_points_land_on_their_known_pixels(tmp_path, layout):
+    """To 1e-4, in images of other proportions than the file's."""
+    cameras = LAYOUTS[layout](tmp_path).data.cameras
+    for point in (BALL.tolist(), (-0.4, 0.5, 0.1), (0.0, 0.0, 0.0)):
+        at = torch.tensor(point, dtype=torch.float64)
+        pixels, _ = project_points(at, cameras.c2w[0], cameras.intrinsics[0].double())
+        for pixel, pose in zip(pixels, FINE, strict=True):
+            known = pixel_by_hand(point, pose, SQUEEZED.size)
+            assert pixel.tolist() == pytest.approx(known, abs=1e-4)

@@ -173,11 +173,13 @@ def sample_pdf(
     return lower + fraction * (upper - lower)
 
 
+Density = Literal["elu", "relu", "softplus", "exp", "softplus-10"]
 DENSITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": lambda raw: (F.elu(raw, alpha=0.1) + 0.1).clamp(0, 10),
     "relu": torch.relu,
     "softplus": lambda raw: F.softplus(raw - 1),
     "exp": torch.exp,
+    "softplus-10": lambda raw: 10 * F.softplus(raw - 3),
 }
 """Activations from raw values to densities, which are not negative: elementwise, any shape."""
 
@@ -256,7 +258,8 @@ class Volume:
     range:      of colours: ``signed`` is [-1, 1], ``unit`` [0, 1].
     colour:     activation of raw colours: ``identity`` (mNIF), or ``sigmoid`` scaled to ``range``.
     density:    activation of raw densities: ``elu``, min(max(ELU(x, 0.1) + 0.1, 0), 10) (Functa,
-                mNIF), ``relu``, ``softplus`` of x - 1, or ``exp``.
+                mNIF), ``relu``, ``softplus`` of x - 1, ``exp``, or ``softplus-10``, 10 softplus(x -
+                3), which begins thin and is soon opaque.
     intervals:  unit of the distances between samples: ``length`` in space, or ``t`` (TransINR, IPC,
                 whose directions are longer than 1).
     last:       the length of the last interval: 1e10 (mNIF), 1e-3 (Functa, IPC), or ``step``, the
@@ -280,7 +283,7 @@ class Volume:
         background: Literal["white", "black", "none"] = "white",
         range: Literal["signed", "unit"] = "signed",
         colour: Literal["identity", "sigmoid"] = "identity",
-        density: Literal["elu", "relu", "softplus", "exp"] = "elu",
+        density: Density = "elu",
         intervals: Literal["length", "t"] = "length",
         last: float | Literal["step"] = 1e10,
         bounded: bool = False,
@@ -333,6 +336,10 @@ class Volume:
         seen = self._in_pieces(function, coords, None)
         return (seen.depth + (1 - seen.opacity) * self.far).unsqueeze(-1)
 
+    def shade(self, t: Tensor, rays: Coords) -> Tensor:
+        """t (batch, rays, n) as shades of grey: 0 at ``near``, 1 at ``far``."""
+        return (t - self.near) / (self.far - self.near)
+
     def _in_pieces(self, function: Function, rays: Coords, generator: Generator | None) -> Rendered:
         """Render all rays at once with gradients, or in pieces of ``pieces`` points without."""
         if torch.is_grad_enabled():
@@ -368,23 +375,29 @@ class Volume:
 
     def _pass(self, function: Function, origin: Tensor, direction: Tensor, t: Tensor) -> Rendered:
         points = (origin.unsqueeze(-2) + t.unsqueeze(-1) * direction.unsqueeze(-2)) / self.scale
+        raw = self.evaluate(function, points, direction)
+        length = direction.norm(dim=-1, keepdim=True)
+        return self.composite_raw(raw, t, length if self.by_length else torch.ones_like(length))
+
+    def evaluate(self, function: Function, points: Tensor, direction: Tensor) -> Tensor:
+        """The field's raw values at points (batch, rays, samples, 3) of rays (batch, rays, 3)."""
         if self.directions:
             unit = F.normalize(direction, dim=-1).unsqueeze(-2).expand_as(points)
             points = torch.cat([points, unit], -1)
-        raw = function(points.flatten(1, 2)).unflatten(1, t.shape[1:])
-        length = direction.norm(dim=-1, keepdim=True)
-        return self.composite_raw(raw, t, length if self.by_length else torch.ones_like(length))
+        return function(points.flatten(1, 2)).unflatten(1, points.shape[1:3])
+
+    def activate(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Colours (..., colour) and densities (...) of the field's raw values."""
+        colour, density = raw[..., :-1], DENSITIES[self.density](raw[..., -1])
+        if self.colour == "sigmoid":
+            colour = self.low + (self.high - self.low) * colour.sigmoid()
+        return colour, density
 
     def composite_raw(self, raw: Tensor, t: Tensor, length: Tensor) -> Rendered:
         """Composite the field's raw values.
 
         raw (..., samples, colour + 1), t (..., samples), length of the directions (..., 1).
         """
-        colour, density = raw[..., :-1], DENSITIES[self.density](raw[..., -1])
-        if self.colour == "sigmoid":
-            colour = self.low + (self.high - self.low) * colour.sigmoid()
+        colour, density = self.activate(raw)
         delta = interval_lengths(t, self.last) * length
         return composite(colour, density, t, delta, self.background, self.bounded)
-
-
-RENDERERS = {"direct": Direct, "plucker": Plucker, "volume": Volume}

@@ -1,0 +1,85 @@
+"""Fitting one signal: the recipe follows from the file."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fieldloom.cli.console import say
+from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
+from fieldloom.cli.runs import parse_overrides
+from fieldloom.cli.training import MinutesOption, changes_of
+from fieldloom.errors import InputError
+
+
+class KindOf(StrEnum):
+    image = "image"
+    video = "video"
+    audio = "audio"
+    mesh = "mesh"
+    scene = "scene"
+    sphere = "sphere"
+
+
+def fit(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What to fit; a folder of a scene.")],
+    run: Annotated[str | None, typer.Option(help="Folder of the run. Default: runs/NAME.")] = None,
+    kind: Annotated[
+        KindOf | None, typer.Option("--as", help="What the file is, where it looks otherwise.")
+    ] = None,
+    minutes: MinutesOption = None,
+    set_: SetOption = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="The run's seed. Default: 0.")
+    ] = None,
+    device: DeviceOption = Device.auto,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run.")] = False,
+) -> None:
+    """Fit one image, video, sound, mesh or scene: the recipe follows from the file.
+
+    Without --minutes it trains for 1, of videos 2, of scenes 10; --set train.field.steps=N gives
+    steps instead. --set field=NAME takes another field (siren, experts, fourier-mlp ...), with the
+    settings that suit it. At the end the run holds the fitted files, and their PSNR is printed.
+    """
+    from fieldloom.drawing import draw_fit
+    from fieldloom.fitting import budget, choose, next_command
+    from fieldloom.inputs import source_of
+    from fieldloom.recipe import load, parse_override
+    from fieldloom.training import train
+
+    if run == "":
+        raise InputError("--run '' names no folder.")
+    folder = Path("runs") / name_run(file) if run is None else Path(run)
+    choice = choose(file, kind)
+    say(f"{file}: {choice.words}, {choice.recipe}" + ("" if kind else " (--as KIND for another)"))
+    recipe = steps = None
+    if resume:
+        steps = changes_of(folder, set_ or [], seed, None).steps
+    else:
+        change = choice.sections | {"seed": seed or 0}
+        recipe = load(choice.recipe, set_ or [], parse_overrides, change)
+        minutes = budget(choice.kind, minutes, *map(parse_override, set_ or []))
+    system = train(
+        recipe,
+        str(folder),
+        "field",
+        device.value,
+        resume,
+        permit=permit(),
+        path=choice.sections["source"]["path"] if resume else None,
+        minutes=minutes,
+        steps=steps,
+    )
+    say(f"trained: {folder}")
+    for line in draw_fit(system, source_of(system, quiet=True), folder):
+        say(line)
+    say(f"next: {next_command(choice.kind, folder)}")
+
+
+def name_run(file: str) -> str:
+    """The name of the default run folder of a file or a folder: its own without a suffix."""
+    path = Path(file).absolute()
+    return path.stem if path.suffix and not path.is_dir() else path.name

@@ -1,0 +1,35 @@
+"""Progress without a terminal: lines after a while, then now and then, and at the end."""
+
+import time
+
+from fieldloom import progress
+from fieldloom.progress import Progress, during, track
+
+
+def test_quick_work_says_only_its_end(capsys):
+    assert list(track("ab", "reading", 2, "files")) == ["a", "b"]
+    said = capsys.readouterr().err
+    assert said.startswith("reading: 2/2, ")
+    assert said.count("\n") == 1
+    assert list(track("ab", "reading", 2, least=5.0)) == ["a", "b"]
+    with during("loading the mesh"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_long_work_is_said_while_it_runs(capsys, monkeypatch):
+    """Even before the first of its parts is done; later lines come with the parts."""
+    monkeypatch.setattr(progress, "PATIENCE", 0.05)
+    monkeypatch.setattr(progress, "APART", 0.1)
+    with Progress("encoding", 3, unit="batches") as bar:
+        time.sleep(0.2)
+        assert capsys.readouterr().err == "encoding: 0/3, 0 s\n"
+        bar.update(1, "loss 0.5")
+        first = capsys.readouterr().err
+        assert first.startswith("encoding: 1/3, ")
+        assert first.endswith(" s left, loss 0.5\n")
+        bar.update(2)
+        assert capsys.readouterr().err == ""  # too soon
+    with during("loading the mesh"):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == "loading the mesh ...\n"
