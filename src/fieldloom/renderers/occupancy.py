@@ -10,7 +10,6 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from fieldloom import memory
-from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.geometry.contraction import Contraction, contract, expand
 from fieldloom.renderers.volume import Density, Rendered, Volume, composite
@@ -18,8 +17,11 @@ from fieldloom.types import Coords, Function, Values, draw_uniform
 
 UNKNOWN = -1.0
 """The density of cells where nobody has looked yet: they may hold anything."""
-SIDES = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5], device="cpu")] * 3)
-"""From a point to the eight cells whose middles are around it, in cells."""
+PRIME = 2654435761
+"""How far apart the cells of a look are, one after another: no cell is among them twice."""
+OPAQUE = 3.0
+"""The largest density that the grid knows, times a cell's length: what is denser is no more opaque,
+and would let the part of a cell that it fills hide what is behind the rest."""
 SKY = 1e10
 """The length of the last interval of contracted space: what is behind everything is opaque."""
 
@@ -27,12 +29,13 @@ SKY = 1e10
 class Occupancy(Volume, nn.Module):
     """Volume rendering of one scene, whose empty space, and what is hidden, costs nothing.
 
-    A grid over the field's domain remembers the largest densities seen in its cells, which decay
-    (arXiv:2201.05989, appendix E.2). Each ray is cut into bins; the grid says how much of the
-    light each bin would take, by the quadrature of ``volume``, and so where the field is evaluated:
-    samples lie at even steps of the cumulative sum of these weights, as the proposals of
-    arXiv:2111.12077 do, which here need no network. Bins in empty cells get none. A sample stands
-    for all that is not empty between its neighbours, so that densities keep their true lengths.
+    A grid over the field's domain keeps the mean density of each of its cells, of random looks into
+    it (arXiv:2201.05989, appendix E.2, keeps the largest, which hides too much here). Each ray is
+    cut into bins; the grid says how much of the light each bin would take, by the quadrature of
+    ``volume``, and so where the field is evaluated: samples lie at even steps of the cumulative sum
+    of these weights, as the proposals of arXiv:2111.12077 do, which here need no network. Bins in
+    empty cells get none. A sample stands for all that is not empty in its step, so that densities
+    keep their true lengths.
 
     near, far, background, range, colour, density, scale, directions, jitter, pieces, unit_length:
                 as of ``volume``.
@@ -44,8 +47,8 @@ class Occupancy(Volume, nn.Module):
                 are even in t as far as that ball may reach, and in 1 / t beyond; a last sample at
                 ``far``, which is opaque, is what lies behind everything.
     resolution: cells of each side of the grid.
-    looks:      cells whose density is looked up anew in each step of training, at random.
-    decay:      of a cell's density, whenever it is looked up.
+    looks:      cells that each step of training looks into, at a random point.
+    decay:      the weight of earlier looks into a cell in its mean.
     empty:      the opacity of a bin below which it is empty.
     even:       the share of the samples that lies evenly in all bins that are not empty.
     """
@@ -68,7 +71,7 @@ class Occupancy(Volume, nn.Module):
         jitter: bool = True,
         resolution: int = 64,
         looks: int = 2048,
-        decay: float = 0.95,
+        decay: float = 0.85,
         empty: float = 0.01,
         even: float = 0.25,
         pieces: int = 1 << 18,
@@ -93,7 +96,7 @@ class Occupancy(Volume, nn.Module):
         if bins < 2 or not 2 <= resolution <= 1024 or looks < 1:
             raise InputError(
                 f"renderer: bins = {bins}, resolution = {resolution}, looks = {looks}: at least 2 "
-                "bins, from 2 to 1024 cells, at least 1 look."
+                "bins, from 2 to 1024 cells a side, at least 1 look."
             )
         if not (0 <= decay <= 1 and 0 <= empty < 1 and 0 < even <= 1):
             raise InputError(
@@ -102,22 +105,24 @@ class Occupancy(Volume, nn.Module):
             )
         memory.require(2 * memory.FLOAT * max(bins, resolution**3))
         self.bins, self.contraction, self.resolution = bins, contract, resolution
-        self.looks, self.decay, self.even = looks, decay, even
+        self.looks, self.decay, self.even = min(looks, resolution**3), decay, even
         self.thinnest = -math.log1p(-empty)
         self.evaluations = samples + (contract != "none")
-        self.cell = 2 * scale * (1 if contract == "none" else 2) / resolution
+        cell = 2 * scale * (1 if contract == "none" else 2) / resolution
+        self.densest = OPAQUE / cell
         self.register_buffer("grid", torch.full((resolution**3,), UNKNOWN))
 
     # -- the grid
 
     @torch.no_grad()
     def look(self, function: Function) -> None:
-        """Look up random cells at random points: a step of training does so before its loss.
+        """Look into some cells at random points: a step of training does so before its loss.
 
         function: of the scene. Random numbers are torch's own, which a step seeds.
         """
         device, dtype = self.grid.device, self.grid.dtype
-        cells = torch.randint(len(self.grid), (self.looks,), device=device)
+        first = torch.randint(len(self.grid), (1,), device=device)
+        cells = (first + torch.arange(self.looks, device=device) * PRIME) % len(self.grid)
         corner = torch.stack(
             [cells // self.resolution**2, cells // self.resolution % self.resolution,
              cells % self.resolution], -1
@@ -125,14 +130,10 @@ class Occupancy(Volume, nn.Module):
         points = (corner + torch.rand(len(cells), 3, device=device, dtype=dtype)) / self.resolution
         points, along = (2 * points - 1).unsqueeze(0), torch.randn(1, len(cells), 3, device=device)
         raw = self.evaluate(function, points.unsqueeze(2), along.to(dtype))
-        found = self.activate(raw)[1].flatten().to(dtype)
-        self.grid.index_copy_(0, cells, self.grid.index_select(0, cells) * self.decay)
-        self.grid.scatter_reduce_(0, cells, found, "amax")
-        # A thin surface is missed by most looks into its cell: neighbours learn of it, too.
-        around = (points[0].unsqueeze(1) + 1) * (self.resolution / 2) + place(SIDES, device, dtype)
-        dense = found > self.thinnest / self.cell
-        told = torch.where(dense, found, UNKNOWN).unsqueeze(1).expand(-1, len(SIDES))
-        self.grid.scatter_reduce_(0, self.index(around).flatten(), told.flatten(), "amax")
+        found = self.activate(raw)[1].flatten().to(dtype).clamp(max=self.densest)
+        before = self.grid.index_select(0, cells)
+        mean = torch.lerp(found, before, self.decay)
+        self.grid.index_copy_(0, cells, torch.where(before < 0, found, mean))
 
     def index(self, cell: Tensor) -> Tensor:
         """The index of cells by their numbers along the axes, (..., 3), rounded down -> (...)."""
