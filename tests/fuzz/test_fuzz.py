@@ -72,7 +72,8 @@ def wholesome(good: Good) -> Iterator[tuple[str, str | None, dict[str, bytes], l
         yield f"digits, {shlex.join(words)}", "digits", {}, words
     for run in ("shapes", "views", "weights", "sound"):
         yield f"{run}, info", run, {}, ["info", "run"]
-        yield f"{run}, render", run, {}, ["render", "run", "--frames", "2"]
+        few = ["--frames", "2"] if run in ("shapes", "views") else []
+        yield f"{run}, render", run, {}, ["render", "run", *few]
     for run in ("half-coded", "half-trained"):
         yield run, run, {}, ["train", "mnif:tiny", "--run", "run", "--resume"]
     yield "codes", "weights", {}, ["decode", "run", "run/codes.safetensors"]
