@@ -8,7 +8,7 @@ from fieldloom.encoders import Encoder, reconstruction_loss
 from fieldloom.encoders.encoder import check_codes
 from fieldloom.family import Family
 from fieldloom.metrics.losses import mse
-from fieldloom.objectives.objective import Logs, Objective, trainable
+from fieldloom.objectives.objective import Logs, Objective, trainable, with_tables
 from fieldloom.renderers import Renderer
 from fieldloom.types import Batch, LossFn
 
@@ -45,12 +45,10 @@ class Reconstruction(Objective):
             getattr(p, "capturable", False) for p in self.penalties
         )
         codes, tables = encoder.code_parameters(), family.conditioner.tables()
-        own = {id(p) for p in [*codes, *tables]}
-        trained = trainable([family, encoder, self.penalties])
-        shared = [p for p in trained if id(p) not in own]
-        groups = {"shared": shared, "tables": [p for p in tables if p.requires_grad]}
-        groups |= {"codes": codes}
-        self.players = {"field": {name: ps for name, ps in groups.items() if ps}}
+        own = {id(p) for p in codes}
+        trained = [p for p in trainable([family, encoder, self.penalties]) if id(p) not in own]
+        groups = with_tables("shared", trained, tables)
+        self.players = {"field": {**groups, "codes": codes} if codes else groups}
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
         code = self.encoder.training_codes(batch.context, self.family, self.render, self.loss_fn)
