@@ -274,8 +274,9 @@ def meaning_of(module: str, found: Definition, name: str, names: set[str], table
     """What a docstring says of an argument after ``name:``, or after ``name, other:``.
 
     names: all arguments; what is said of one ends where something is said of another, or with the
-    paragraph. ``as of ``other```` leads there. Where neither the definition nor its bases say
-    anything, the docstring of the table's module may, for all its entries; "" where nothing does.
+    paragraph. What begins with "as of ``other``" is said there. Where neither the definition nor
+    its bases say anything, the docstring of the table's module may, for all its entries; "" where
+    nothing does.
     """
     words = said_of(name, names, ast.get_docstring(found) or "")
     other = re.match(r"as of ``(\w+)``", words)
