@@ -85,6 +85,7 @@ POINTS = {"name": "points", "layers": [[4, 2, 2], [1, 2, 1]]}
 NEEDED = {
     "diffusion": {"denoiser": {"name": "resmlp", "depth": 2, "width": 16}},
     "volume": {"near": 1.0, "far": 2.0},
+    "occupancy": {"near": 1.0, "far": 2.0},
     "substitute": {"slot": "0.weight"},
     "factor": {"slot": "0.weight"},
     "interleaved": {"scale": 4.0},

@@ -242,6 +242,10 @@ RENDERER_ARGUMENTS = {
         dict(near=0.5, far=1.5, samples=4),
         dict(near=0.5, far=1.5, samples=4, fine=3, directions=True, colour="sigmoid"),
     ],
+    "occupancy": [
+        dict(near=0.5, far=1.5, samples=4, bins=8),
+        dict(near=0.5, far=9.5, samples=4, bins=8, contract="ball", directions=False),
+    ],
 }
 
 
@@ -259,11 +263,12 @@ def test_renderers(name):
             assert x.shape[-1] == domain.coord + domain.direction
             return x.repeat(1, 1, 4)[..., : domain.value]
 
-        coords = torch.rand(2, 5, given)
+        signals = 1 if name == "occupancy" else 2  # its grid is of one scene
+        coords = torch.rand(signals, 5, given)
         seen = render(function, coords)
-        assert seen.shape == (2, 5, 3)
+        assert seen.shape == (signals, 5, 3)
         # observations are independent of one another
-        torch.testing.assert_close(render(function, coords[1:, 2:]), seen[1:, 2:])
+        torch.testing.assert_close(render(function, coords[-1:, 2:]), seen[-1:, 2:])
         # without a generator there is no chance, with one its seed decides
         torch.testing.assert_close(render(function, coords), seen, rtol=0, atol=0)
         once, twice = (render(function, coords, torch.Generator().manual_seed(1)) for _ in "ab")

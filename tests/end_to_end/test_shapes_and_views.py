@@ -103,7 +103,7 @@ def test_shapes_come_back_as_meshes(cli, shape_run, tmp_path, capsys):
     assert Image.open(tmp_path / "turn.gif").n_frames in (1, 3)  # alike ones are kept once
     cli("interpolate", shape_run, "--steps", 3, "--out", tmp_path / "way.gif")
     cli("render", shape_run, "--held", status=2)
-    assert "--held and --depth are of views" in capsys.readouterr().err
+    assert "--held, --depth and --cameras are of views" in capsys.readouterr().err
 
 
 def ball_system(shape_run):

@@ -246,11 +246,11 @@ def narrow(rows: Tensor) -> bool:
 
 
 def as_scalars(x: Tensor) -> Tensor:
-    """Rows (..., 1 | 2) as one number each: (...)."""
+    """Rows (..., 1 | 2) as one number each: (...). Rows at odd places of a vector are copied."""
     if x.shape[-1] == 1:
         return x.squeeze(-1)
-    aligned = x.storage_offset() % 2 == 0  # a part of a code may begin at an odd number
-    return torch.view_as_complex(x if aligned else x.clone())
+    even = not any(n % 2 for n in (x.storage_offset(), *x.stride()[:-1]))
+    return torch.view_as_complex(x if even else x.clone(memory_format=torch.contiguous_format))
 
 
 def gather(rows: Tensor, pairs: Pairs) -> Tensor:

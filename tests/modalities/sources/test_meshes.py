@@ -362,7 +362,7 @@ def test_distances_of_a_sphere_and_of_a_box_are_the_closed_forms(tmp_path):
     source = read_one(tmp_path / "ball.ply")
     points, values = source.data.coords[0].double(), source.data.tensor[0, :, 0].double()
     exact = (points.norm(dim=1) - 0.9).clamp(-0.2, 0.2)
-    torch.testing.assert_close(0.4 * (0.5 - values), exact, atol=2e-3, rtol=0)  # its facets
+    torch.testing.assert_close(0.4 * (0.5 - values), exact, atol=4e-3, rtol=0)  # its facets
     assert (values[:500] == 0.5).all()  # on the surface
     half = np.array([2.0, 1.0, 0.5])
     export.mesh(*Mesh(box().vertices * 2 * half, box().faces), tmp_path / "box.ply")
