@@ -2,10 +2,10 @@
 
     python benchmarks/loe.py table1 --source PICTURE --runs RUNS --out RESULTS.json
 
-``large`` is one image of any size, in its own size: ``loe:image``, narrower. The other rows are the
-recipes ``loe:small-tableN...``: ``loe:tableN...`` with other widths, sizes and steps than the
-paper's. Each is trained in a process of its own, so that its memory is its own, and goes on where
-it stopped.
+``large`` is one image of any size, in its own size: ``loe:large``, eight narrow layers of 4 x 4
+tiles. The other rows are the recipes ``loe:small-tableN...``: ``loe:tableN...`` with other widths,
+sizes and steps than the paper's. Each is trained in a process of its own, so that its memory is its
+own, and goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def test_an_accelerators_gradient_is_that_of_a_cpu():
 
 
 def test_a_table_may_begin_at_any_number_of_a_code():
-    """Codes that are weights have an odd number of these, so that some tables begin at an odd one."""
+    """Codes of an odd number of weights have tables that begin at odd ones."""
     lattices = GRIDS["hash"].lattices(2)
     count = 2 * sum(lattices.rows)
     codes = torch.randn(2, count + 1, dtype=torch.float64, requires_grad=True)

@@ -97,7 +97,8 @@ def draw_scene_fit(system: System, source: Source, folder: Path) -> list[str]:
     sheet = export.sheet(torch.cat([small, raw.clamp(0, 1)]), len(indices))
     export.png(sheet, path)
     lines = [
-        f"fitted: {path} ({len(indices)} views, {len(held)} of them held out, {height} x {width})"
+        f"fitted: {path} ({count_things(len(indices), 'view')}, {len(held)} of them held out, "
+        f"{height} x {width})"
     ]
     if fraction == 1:
         return [*lines, *describe_psnr(psnr(raw, true), len(held))]
