@@ -42,7 +42,7 @@ def fit(
 
     Without --minutes it trains for 1, of videos 2, of scenes 10; --set train.field.steps=N gives
     steps instead. --set field=NAME takes another field (siren, experts, fourier-mlp ...), with the
-    settings that suit it. At the end the run holds the fitted files, and their PSNR is printed.
+    settings that suit it. At the end the run holds the fitted files, and says how close they are.
     """
     from fieldloom.drawing import draw_fit
     from fieldloom.fitting import budget, choose, next_command
