@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -269,9 +270,9 @@ def page(asked: argparse.Namespace) -> None:
 
 NAMES = {"grid": "hash grid", "experts": "LoE", "siren": "SIREN", "by-hand": "by hand"}
 FIGURES = {
-    "psnr": ("dB", "{:.1f}"),
-    "snr": ("dB SNR", "{:.1f}"),
-    "novel.psnr": ("dB, held-out views", "{:.1f}"),
+    "psnr": ("dB", "{:z.1f}"),
+    "snr": ("dB SNR", "{:z.1f}"),
+    "novel.psnr": ("dB, held-out views", "{:z.1f}"),
     "mesh.iou": ("IoU", "{:.4f}"),
     "mesh.chamfer": ("Chamfer, % of the longest side", "{:.3f}"),
 }
@@ -323,10 +324,11 @@ def measured_on(cells: list[dict[str, Any]]) -> str:
     dates = sorted(x["date"][:10] for x in cells)
     off = [x["cpu seconds"] / x["cell"]["seconds"] for x in cells]
     days = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    return (
+    told = (
         f"One thread of {first['processor']}, torch {first['versions']['torch']}, {days}; "
         f"seconds really spent are {min(off):.2f} to {max(off):.2f} of each budget."
     )
+    return textwrap.fill(told, 100)
 
 
 def draw_parts(runs: Path, cells: list[dict[str, Any]]) -> list[str]:

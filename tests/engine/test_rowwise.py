@@ -85,14 +85,14 @@ def test_sparse_dense_and_masked_steps_are_the_same(dtype, monkeypatch):
     torch.testing.assert_close(found[2], found[0])
 
 
-def training(few, monkeypatch, clip=None):
+def training(few, monkeypatch, clip=None, fused=False):
     monkeypatch.setattr(grids, "FEW", few)
     torch.manual_seed(0)
     field = GridMlp(2, 3, grid=HashGrid(levels=4, coarsest=2, log2_hashmap_size=5), width=8)
     family = Family(field, Shared(field.slots))
     stage = Stage(
         steps=8,
-        optimizer={"name": "adam", "rate": 1e-2},
+        optimizer={"name": "adam", "rate": 1e-2, "fused": fused},
         groups={"tables": {"name": "row-adam", "rate": 0.1}},
         points=5,
         clip=clip,
@@ -119,13 +119,14 @@ def test_training_does_not_depend_on_how_gradients_are_held(micro, clip, monkeyp
         torch.testing.assert_close(sparse[name], tensor)
 
 
-def test_an_interrupted_run_goes_on_bit_for_bit(monkeypatch):
-    straight = advance(training(1e9, monkeypatch), 6)
-    first = training(1e9, monkeypatch)
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_interrupted_run_goes_on_bit_for_bit(fused, monkeypatch):
+    straight = advance(training(1e9, monkeypatch, fused=fused), 6)
+    first = training(1e9, monkeypatch, fused=fused)
     advance(first, 3)
     tensors, numbers = first.state()
     assert "optimizer/field/tables/0/counts" in tensors
-    second = training(1e9, monkeypatch)
+    second = training(1e9, monkeypatch, fused=fused)
     second.restore(({k: v.clone() for k, v in tensors.items()}, json.loads(json.dumps(numbers))))
     resumed = advance(second, 3)
     for name, tensor in straight.items():

@@ -11,7 +11,8 @@ from fieldloom.engine.loop import Training
 from fieldloom.engine.stage import Stage
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.fields import Fourier, FourierMlp
+from fieldloom.fields import Fourier, FourierMlp, GridMlp
+from fieldloom.fields.grids import DenseGrid
 from fieldloom.objectives.adversarial import GAMES, Adversarial
 from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Render
@@ -321,3 +322,17 @@ def test_a_standard_gaussian_is_not_fitted():
     torch.testing.assert_close(drawn.T.cov(), torch.eye(WIDTH).double(), atol=0.04, rtol=0)
     assert Gaussian((1, WIDTH), classes=4, standard=True).classes == 0
     assert given(False).learns
+
+
+def test_tables_of_a_generator_have_an_optimizer_of_their_own():
+    field = GridMlp(1, 1, grid=DenseGrid(levels=2, coarsest=3), width=4, depth=2)
+    hyper = Hyper(field.slots, width=WIDTH, hidden=(5,), only="*.bias")
+    own = Family(field, hyper).double()
+    objective = Adversarial(own, Render(), given(), Tiny().double())
+    (table,) = objective.players["generator"]["tables"]
+    assert all(table is not p for p in objective.players["generator"]["generator"])
+    groups = {"tables": {"name": "row-adam", "rate": 0.1}, "generator": {"rate": 0.0}}
+    before = [p.clone() for p in own.parameters()]
+    Training(objective, stage(groups=groups)).advance(batch(), BATCH, 0, CPU)
+    moved = [not torch.equal(a, b) for a, b in zip(before, own.parameters(), strict=True)]
+    assert [p is table for p in own.parameters()] == moved

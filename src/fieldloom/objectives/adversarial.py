@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.family import Family
-from fieldloom.objectives.objective import Logs, Objective, trainable
+from fieldloom.objectives.objective import Logs, Objective, trainable, with_tables
 from fieldloom.priors import Prior
 from fieldloom.renderers import Renderer
 from fieldloom.types import Batch, Coords, Signal, Values
@@ -117,7 +117,7 @@ class Adversarial(Objective):
         self.r1, self.r1_of, self.grid_dim = r1, r1_of, grid_dim
         self.players = {
             "critic": {"critic": trainable([critic])},
-            "generator": {"generator": trainable([family])},
+            "generator": with_tables("generator", trainable([family]), family.conditioner.tables()),
         }
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:

@@ -116,3 +116,13 @@ class CodecLoss(Objective):
 def trainable(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
     """The parameters of modules that are not frozen."""
     return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
+def with_tables(name: str, parameters: list[nn.Parameter], tables: list[nn.Parameter]) -> Groups:
+    """The group ``tables``, of those of a field's grids, and the group of all other parameters."""
+    own = {id(p) for p in tables}
+    groups = {
+        name: [p for p in parameters if id(p) not in own],
+        "tables": [p for p in parameters if id(p) in own],
+    }
+    return {group: held for group, held in groups.items() if held}

@@ -9,7 +9,7 @@ from fieldloom.encoders.encoder import check_codes
 from fieldloom.family import Family
 from fieldloom.metrics.losses import PerSignal, mse
 from fieldloom.metrics.paired import INAUDIBLE
-from fieldloom.objectives.objective import Logs, Objective, trainable
+from fieldloom.objectives.objective import Logs, Objective, trainable, with_tables
 from fieldloom.renderers import Occupancy, Renderer
 from fieldloom.types import Batch, LossFn, Values
 
@@ -51,12 +51,10 @@ class Reconstruction(Objective):
         )
         self.capturable &= not isinstance(render, Occupancy)  # its grid changes, and its rays
         codes, tables = encoder.code_parameters(), family.conditioner.tables()
-        own = {id(p) for p in [*codes, *tables]}
-        trained = trainable([family, encoder, self.penalties])
-        shared = [p for p in trained if id(p) not in own]
-        groups = {"shared": shared, "tables": [p for p in tables if p.requires_grad]}
-        groups |= {"codes": codes}
-        self.players = {"field": {name: ps for name, ps in groups.items() if ps}}
+        own = {id(p) for p in codes}
+        trained = [p for p in trainable([family, encoder, self.penalties]) if id(p) not in own]
+        groups = with_tables("shared", trained, tables)
+        self.players = {"field": {**groups, "codes": codes} if codes else groups}
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
         code = self.encoder.training_codes(batch.context, self.family, self.render, self.loss_fn)
