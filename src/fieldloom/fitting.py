@@ -315,10 +315,11 @@ def _as_array(signal: Any) -> NDArray[Any]:
     if isinstance(signal, Image.Image):
         return np.asarray(to_grey_or_rgb(signal, 1 if signal.mode in GREY else 3))
     array = _numbers_of(signal) if isinstance(signal, Tensor) else signal
-    plain = isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
-    if plain and array.dtype.kind in "biuf":
-        return array
-    name = f"an array of {array.dtype}" if plain else f"a {type(array).__name__}"
+    name = f"a {type(array).__name__}"
+    if isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray):
+        if array.dtype.kind in "biuf":
+            return array
+        name = f"an array of {array.dtype}"
     raise InputError(
         f"fit: {name} where a path, a picture of Pillow, an array or a tensor of numbers, or a "
         "mesh with vertices and faces is needed."
