@@ -42,6 +42,7 @@ def folder(tmp_path_factory) -> Path:
     np.save(folder / "planes.npy", picture.transpose(2, 0, 1))
     np.save(folder / "frames.npy", np.stack([picture] * 5))
     np.savez(folder / "two.npz", a=picture, b=picture)
+    np.savez(folder / "none.npz")
     np.savez(folder / "mesh.npz", verts=np.eye(3), faces=np.array([[0, 1, 2]]))
     scene = folder / "scene"
     scene.mkdir()
@@ -98,6 +99,7 @@ def test_a_file_says_what_it_is(folder, name):
         ("pictures", "a folder without a scene"),
         ("scenes", "a set of many scenes"),
         ("views.npz", "a set of many scenes"),
+        ("none.npz", r"holds no array\.$"),
         ("two.npz", r"holds several arrays \(a, b\): save the one"),
         ("missing.png", "does not exist"),
     ],
@@ -201,8 +203,20 @@ def test_a_signal_in_memory_is_read_as_it_is(tmp_path, name):
     assert modality.shape() == layout.size
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_sixteen_bits_of_sound_in_a_wider_type_are_not_taken_for_silence(tmp_path, dtype):
+    choice = keep((np.sin(np.arange(100)) * 30000).astype(dtype), tmp_path)
+    recipe = load(choice.recipe, change=choice.sections)
+    with pytest.raises(InputError, match="set source.range to the numbers that become 0 and 1"):
+        open_source(recipe, make_modality(recipe["modality"]), quiet=True)
+
+
 def test_what_is_in_memory_and_no_signal_is_refused(tmp_path):
-    for wrong in ([[1, 2]], None, np.array(["a"]), {"a": 1}):
+    hidden = np.ma.masked_array(np.ones((4, 4)), mask=np.eye(4))
+    sparse, without = torch.eye(4).to_sparse(), torch.empty(4, 4, device="meta")
+    waves = torch.ones(4, 4, dtype=torch.complex64)
+    arrays = [np.array(["a"]), hidden, sparse, without, waves]
+    for wrong in ([[1, 2]], None, {"a": 1}, *arrays):
         with pytest.raises(InputError, match="where a path, a picture of Pillow, an array"):
             keep(wrong, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -227,6 +241,17 @@ def test_the_same_numbers_from_a_file_a_picture_and_the_command_line(tmp_path, c
     with pytest.raises(InputError, match="holds a run already"):
         fieldloom.fit(gradient()[::-1].copy(), tmp_path / "own", steps=3)
     assert fieldloom.evaluate(tmp_path / "own").value("psnr") > 5  # its data are as they were
+
+
+def test_a_run_goes_on_as_what_it_is_alone(tmp_path, cli):
+    file, run = tmp_path / "photo.png", str(tmp_path / "run")
+    Image.fromarray(gradient()).save(file)
+    changes = ["--set", "train.field.steps=1", "--set", "field.width=8"]
+    cli("fit", file, "--run", run, *changes)
+    wrong = cli("fit", file, "--as", "sphere", "--run", run, "--resume", status=2)
+    assert "a run of another recipe than 'fit:sphere'" in wrong.stderr
+    wrong = cli("train", "--resume", "--run", run, "--set", "train.prior.steps=3", status=2)
+    assert "the run's recipe has no prior" in wrong.stderr
 
 
 def test_a_fit_without_a_run_leaves_nothing_and_decodes_at_any_resolution(tmp_path, monkeypatch):

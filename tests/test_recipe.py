@@ -464,3 +464,14 @@ def test_fields_are_tables_of_sections(tmp_path):
         path.write_text(f"{wrong}\n" if "[" in wrong else f"field = 'siren'\n{wrong}\n")
         with pytest.raises(InputError, match="it is a table of tables"):
             recipe.load(str(path), ["field=siren"])
+    for wrong in ("3", "'siren'", "{ name = 'local' }"):
+        path.write_text(f"field = 'siren'\n[fields.siren]\nfield = {wrong}\n")
+        with pytest.raises(InputError, match=r"fields.siren.field = .*: it is a table"):
+            recipe.load(str(path))
+
+
+def test_settings_of_a_field_need_not_repeat_its_name(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text("field = 'siren'\n[fields.siren]\nfield = { width = 19 }\n")
+    assert recipe.load(str(path))["field"] == {"name": "siren", "width": 19}
+    assert recipe.load(str(path), ["field.depth=3"])["field"]["width"] == 19

@@ -59,6 +59,8 @@ def check_steps(system: System, begun: Unfinished | None, steps: Mapping[str, An
     begun: the stage of the run's checkpoint.
     """
     for name, number in steps.items():
+        if name != "field" and system.prior is None:
+            raise InputError(f"train.{name}.steps: the run's recipe has no prior.")
         if name in system.finished and number != system.settings.stages[name].steps:
             raise InputError(
                 f"train.{name}.steps: the stage '{name}' is finished, and its optimizer's state is "

@@ -41,6 +41,8 @@ COLOURS = (1, 3, 4)
 """Numbers of channels of a picture: grey, RGB, RGB with alpha."""
 VOICES = tuple(range(1, 9))
 """Numbers of channels of a sound in an array."""
+SOUNDS = ("i1", "i2", "f2", "f4", "f8")
+"""Types whose full range is a sound's; wider integers are mostly 16 bits in 32 or 64."""
 
 KIND_OF_SOURCE: Mapping[str, Kind] = {
     "video": "video",
@@ -138,7 +140,7 @@ def _look(file: Path, source: str) -> tuple[Kind | None, str]:
     source: the name of the source that would read it.
     """
     if file.is_dir() and source not in KIND_OF_SOURCE:
-        return None, "a folder without a scene: of images one is fitted, or all as a video's frames"
+        return None, "a folder without a scene (--as video takes its images as frames)"
     if file.is_dir() and source == "meshes":
         return None, "a folder of meshes, of which one is fitted"
     if _holds_many(file, source):
@@ -248,7 +250,7 @@ def _sections(layout: Layout, shape: Sequence[int], dtype: np.dtype[Any], path: 
     """The recipe's sections for an array in a file."""
     channels = 1 if layout.channels is None else shape[layout.channels]
     source: dict[str, Any] = {"name": "array", "path": path}
-    if layout.kind == "audio" and dtype.kind in "fi":  # around silence
+    if layout.kind == "audio" and dtype in SOUNDS:  # around silence
         low, high = (-1, 1) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         source["range"] = [float(low), float(high)]
     if channels == 4 and layout.kind != "audio":  # alpha, which the source puts on white
@@ -270,10 +272,9 @@ def _choose_array(file: Path, path: str, kind: Kind | None) -> Choice:
     """The recipe for a file of one array. Raises InputError for one of several."""
     archive = read_npz(file)
     if archive.names is not None and len(archive.names) != 1:
-        names = shorten(", ".join(archive.names)) or "none"
-        raise InputError(
-            f"{quote_path(path)} holds several arrays ({names}): save the one to fit as .npy."
-        )
+        names = shorten(", ".join(archive.names))
+        found = f"several arrays ({names}): save the one to fit as .npy" if names else "no array"
+        raise InputError(f"{quote_path(path)} holds {found}.")
     array = load_array(archive, array_name(archive, None, None))
     layout = find_layout(array.shape, kind)
     if layout.kind == "video" and layout.channels == 1:
@@ -313,17 +314,25 @@ def _as_array(signal: Any) -> NDArray[Any]:
     """The numbers of a picture, an array or a tensor. Raises InputError for anything else."""
     if isinstance(signal, Image.Image):
         return np.asarray(to_grey_or_rgb(signal, 1 if signal.mode in GREY else 3))
-    if isinstance(signal, Tensor):
-        signal = signal.detach().cpu()
-        return (signal.float() if signal.is_floating_point() else signal).numpy()
-    if isinstance(signal, np.ndarray) and signal.dtype.kind in "biuf":
-        return signal
-    given = f"an array of {signal.dtype}" if isinstance(signal, np.ndarray) else type(signal)
-    name = given if isinstance(given, str) else f"a {given.__name__}"
+    array = _numbers_of(signal) if isinstance(signal, Tensor) else signal
+    name = f"a {type(array).__name__}"
+    if isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray):
+        if array.dtype.kind in "biuf":
+            return array
+        name = f"an array of {array.dtype}"
     raise InputError(
         f"fit: {name} where a path, a picture of Pillow, an array or a tensor of numbers, or a "
         "mesh with vertices and faces is needed."
     )
+
+
+def _numbers_of(tensor: Tensor) -> NDArray[Any] | Tensor:
+    """A tensor as an array; as it is where it has none: sparse, quantised, or without values."""
+    try:
+        tensor = tensor.detach().cpu()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    except (RuntimeError, TypeError):
+        return tensor
 
 
 def _keep_mesh(mesh: Any, folder: Path, kind: Kind | None) -> Choice:

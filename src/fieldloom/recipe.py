@@ -81,7 +81,8 @@ def load(
 def add_field_settings(recipe: Mapping[str, Any]) -> Recipe:
     """The recipe over the sections that come with its field, ``fields.NAME``, where it has some.
 
-    ``fields`` is gone from the result. Raises InputError where it is no table of tables.
+    ``fields`` is gone from the result. Raises InputError where it is no table of tables, or holds
+    another field's settings under this one's name.
     """
     recipe = dict(recipe)
     fields, field = recipe.pop("fields", {}), recipe.get("field")
@@ -89,7 +90,15 @@ def add_field_settings(recipe: Mapping[str, Any]) -> Recipe:
     own = fields.get(name, {}) if isinstance(fields, Mapping) else None
     if not isinstance(own, Mapping):
         raise InputError(f"fields = {quote(fields)} is not right: it is a table of tables.")
-    return resolve(own, recipe)
+    if not own:
+        return resolve(recipe)
+    settings = own.get("field", {})
+    if not isinstance(settings, Mapping) or settings.get("name", name) != name:
+        raise InputError(
+            f"fields.{shorten(str(name))}.field = {quote(settings)} is not right: it is a table of "
+            "this field's settings."
+        )
+    return resolve({"field": {"name": name}}, own, recipe)
 
 
 def _split_variant(name: str) -> tuple[str, str, str]:

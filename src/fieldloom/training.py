@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -138,7 +139,7 @@ def offer(run: Run) -> str:
     begun = run.unfinished()
     if begun is None or not begun.step:
         return ""
-    folder = run.folder
+    folder = shlex.quote(str(run.folder))
     return (
         f" 'fieldloom render {folder}' and 'fieldloom evaluate {folder}' work on it as it is, and "
         f"'fieldloom train --finish --run {folder}' ends the stage here."

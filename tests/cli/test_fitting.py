@@ -7,6 +7,7 @@ from PIL import Image
 
 import fieldloom
 from fieldloom import export
+from fieldloom.cli.fitting import name_run
 from media import gradient
 
 QUICK = ["--set", "train.field.steps=3", "--set", "field.width=8", "--set", "field.grid.levels=3"]
@@ -84,3 +85,10 @@ def test_another_field_comes_with_its_own_rates(cli, tmp_path):
     assert 'name = "siren"' in recipe
     assert "tables" not in recipe
     assert "[fields" not in recipe
+
+
+def test_the_folder_of_a_run_is_named_after_what_is_there(tmp_path, monkeypatch):
+    scene = tmp_path / "my scene"
+    (scene / "images").mkdir(parents=True)
+    monkeypatch.chdir(scene / "images")
+    assert [name_run(x) for x in ("..", ".", "../a.b.png")] == ["my scene", "images", "a.b"]

@@ -67,9 +67,12 @@ def test_a_sphere_in_map_coordinates(cli, tmp_path):
     assert metrics["mesh.normals"] == pytest.approx(normals, abs=1e-4)
 
 
-def test_an_open_square_comes_back_as_both_its_sides(cli, tmp_path):
+def test_an_open_square_comes_back_as_both_its_sides(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("fieldloom.progress.PATIENCE", 0.01)
     run, said = fit(cli, sheet(), tmp_path / "square.obj", np.zeros(3), 2.0, "source.dilation=0.05")
     assert "unsigned distances, since it is open at 4 of 5 edges" in said
+    assert "finding the surface ...\n" in said
+    assert "comparing it with the mesh ...\n" in said
     assert "IoU" not in said
     made = read_back(run / "fitted.glb")
     points, normals = sample_surface(made, 2000)

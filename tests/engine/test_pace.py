@@ -62,6 +62,7 @@ def test_settings_follow_from_the_steps():
     assert said.endswith(
         "2 s a step on this machine: 19,800 further steps in 660 minutes, 20,000 in all"
     )
+    assert describe_plan("field", 0, 1, Pace(2.0, 9.0), 0.01).endswith(": 1 step in 0.01 minutes")
 
 
 @pytest.fixture

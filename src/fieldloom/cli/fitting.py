@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +49,7 @@ def fit(
     from fieldloom.fitting import budget, choose, next_command
     from fieldloom.inputs import source_of
     from fieldloom.recipe import load, parse_override
-    from fieldloom.training import train
+    from fieldloom.training import check_resumed, train
 
     if run == "":
         raise InputError("--run '' names no folder.")
@@ -57,6 +58,7 @@ def fit(
     say(f"{file}: {choice.words}, {choice.recipe}" + ("" if kind else " (--as KIND for another)"))
     recipe = steps = None
     if resume:
+        check_resumed(folder, choice.recipe)
         steps = changes_of(folder, set_ or [], seed, None).steps
     else:
         change = choice.sections | {"seed": seed or 0}
@@ -81,5 +83,5 @@ def fit(
 
 def name_run(file: str) -> str:
     """The name of the default run folder of a file or a folder: its own without a suffix."""
-    path = Path(file).absolute()
+    path = Path(os.path.abspath(file))  # of "..", too
     return path.stem if path.suffix and not path.is_dir() else path.name

@@ -14,6 +14,7 @@ from fieldloom.geometry.mesh import denormalize_mesh
 from fieldloom.geometry.preview import preview
 from fieldloom.modalities import Voxels
 from fieldloom.modalities.sources import Source
+from fieldloom.progress import during
 from fieldloom.system import System
 
 SIDE = 512
@@ -30,7 +31,9 @@ def draw_shape_fit(system: System, source: Source, folder: Path) -> list[str]:
         return draw_grid_fit(system, source, folder)
     modality = cast(Voxels, system.modality)
     code = system.family.conditioner.origin(1).detach()
-    true, made = source.originals[0](), system.mesh(code)
+    true = source.originals[0]()
+    with during("finding the surface"):
+        made = system.mesh(code)
     span = 1.04 * float(np.linalg.norm(np.ptp(true.vertices, axis=0))) / 2
     pictures = [preview(mesh, SIDE, up=modality.up, span=span) for mesh in (true, made)]
     files = [export.png(np.concatenate(pictures, 1), folder / "fitted.png")]
@@ -42,7 +45,8 @@ def draw_shape_fit(system: System, source: Source, folder: Path) -> list[str]:
     named = f"fitted: {', '.join(map(str, files))} (original and fit, {size})"
     if made is None:
         return [named, "the fit has no surface: more steps may give it one."]
-    found = {m.name: m.value for m in measure_fit(system, code, made, true)}
+    with during("comparing it with the mesh"):
+        found = {m.name: m.value for m in measure_fit(system, code, made, true)}
     words = [f"Chamfer distance {100 * found['mesh.chamfer']:.3g} % of its size"]
     if "mesh.iou" in found:
         words.append(f"IoU {found['mesh.iou']:.4f}")

@@ -106,6 +106,8 @@ def describe_plan(name: str, done: int, steps: int, pace: Pace, minutes: int | f
     units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
     size, unit = next((x for x in units if pace.step >= x[0]), units[-1])
     time = f"{minutes:g} minute" + ("" if minutes == 1 else "s")
-    more = f"{steps - done:,} further steps in {time}, {steps:,} in all"
-    planned = more if done else f"{steps:,} steps in {time}"
+    count, further, whole = steps - done, "", ""
+    if done:
+        further, whole = "further ", f", {steps:,} in all"
+    planned = f"{count:,} {further}step{'' if count == 1 else 's'} in {time}{whole}"
     return f"{name}: {pace.step / size:.3g} {unit} a step on this machine: {planned}"

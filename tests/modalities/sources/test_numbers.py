@@ -361,7 +361,12 @@ def test_arrays_of_any_numbers(array, given, expected, tmp_path):
 @pytest.mark.parametrize("reader", ["array", "voxels"])
 @pytest.mark.parametrize(
     ("top", "words"),
-    [(1.02, "0 to 1.02, .*not certain"), (-1, "below 0"), (np.nan, "not finite.*datum 1")],
+    [
+        (1.02, "0 to 1.02, .*not certain"),
+        (-1, "below 0"),
+        (np.nan, "not finite.*datum 1"),
+        (1e300, "not finite.*datum 1"),  # as float32
+    ],
 )
 def test_arrays_without_a_certain_range(reader, top, words, tmp_path):
     array = np.zeros((2, 12, 12, 12) if reader == "voxels" else (2, 8, 8, 3))

@@ -122,7 +122,8 @@ def scale_array(array: NDArray[Any], given: Range) -> tuple[NDArray[Any], Scale]
         kept = ends.astype(np.float32) if kind == "float" else ends
     low, high = float(kept[0]), float(kept[1])
     if not (math.isfinite(low) and math.isfinite(high)):
-        first = int(np.argwhere(~np.isfinite(array))[0][0])
+        with np.errstate(over="ignore"):
+            first = int(np.argwhere(~np.isfinite(array.astype(kept.dtype)))[0][0])
         raise InputError(
             f"source: the array has numbers that are not finite (NaN or infinity), the first in "
             f"its datum {first}."
