@@ -169,6 +169,8 @@ def test_a_kill_while_a_stage_is_finished(tmp_path, monkeypatch, killed):
 def test_later_stages_are_trained_after_one_that_was_finished(tmp_path):
     run = tmp_path / "run"
     stopped(recipe.load("mnif:tiny", FEW), run, 4)
+    with pytest.raises(InputError, match="that was begun is 'field', not 'prior'"):
+        fieldloom.train(None, run, stage="prior", finish=True, device="cpu")
     assert fieldloom.train(None, run, finish=True, device="cpu").finished == ["field"]
     assert not (run / "codes.safetensors").exists()
     done = train(None, str(run), resume=True)

@@ -80,15 +80,21 @@ def check_done(name: str, done: int, steps: int) -> None:
         )
 
 
-def end_stage(system: System, run: Run, begun: Unfinished | None) -> list[str]:
+def end_stage(system: System, run: Run, begun: Unfinished | None, stage: str) -> list[str]:
     """Let the stage of a checkpoint end there; returns the stages that are still to be finished.
 
-    That is the stage itself and, of a prior that was given before, those that train nothing.
-    Raises InputError where there is no checkpoint after a step.
+    That is the stage itself and, of a prior that was given before, those that train nothing. stage:
+    which one the user names, or ``all``. Raises InputError where there is no checkpoint after a
+    step, or one of another stage.
     """
     if begun is None or begun.stage in system.finished or not begun.step:
         raise InputError(
             f"--finish: '{run.folder}' has no checkpoint after a step, and so no stage to end."
+        )
+    if stage not in ("all", begun.stage):
+        raise InputError(
+            f"--finish: the stage that was begun is '{begun.stage}', not '{stage}': leave --stage "
+            "out."
         )
     change_settings(system, run, begun.stage, {"steps": begun.step, "minutes": None})
     announce(f"'{run.folder}': its stage '{begun.stage}' ends here, after step {begun.step}.")

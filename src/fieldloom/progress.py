@@ -23,7 +23,7 @@ def announce(text: str) -> None:
 
 
 BRIEF = 1.0
-"""Seconds of reading that need no progress: a line says what was read."""
+"""Seconds of reading or drawing that need no progress: a line says what was done."""
 
 PATIENCE, APART = 2.0, 10.0
 """Without a terminal: seconds until the first line of progress, and between later ones."""

@@ -120,7 +120,7 @@ def train(
             begin_run(system, run, where, fields)
         run.write_json(DATA, source.summary.facts())
         if finish:
-            todo = end_stage(system, run, begun)
+            todo = end_stage(system, run, begun, stage)
         todo = [name for name in todo if name not in system.finished]
         for name, number in (steps or {}).items():
             if name not in system.finished:

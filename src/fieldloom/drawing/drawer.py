@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, quote, unknown
 from fieldloom.modalities.modality import Extent, Resolution
-from fieldloom.progress import Progress
+from fieldloom.progress import BRIEF, Progress
 from fieldloom.system import System
 from fieldloom.types import Cameras, Code, Data
 
@@ -147,7 +147,7 @@ def refuse_parts(options: Options) -> None:
 
 def report_strips(strips: Iterator[tuple[int, Tensor]], rows: int) -> Iterator[tuple[int, Tensor]]:
     """Pass strips on, and show their progress."""
-    with Progress("drawing", rows, unit="rows") as progress:
+    with Progress("drawing", rows, unit="rows", least=BRIEF) as progress:
         for first, strip in strips:
             yield first, strip
             progress.update(first + strip.shape[1])
