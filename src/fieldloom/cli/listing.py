@@ -127,11 +127,7 @@ def say_keys(kind: str, name: str) -> None:
 
     keys = read_keys(kind, name)
     for meaning, some in groupby(keys, key=lambda key: key.meaning):
-        each = ", ".join(
-            f"{key.name} = {key.default} ({key.values})" if key.default else
-            f"{key.name} ({key.values})" for key in some
-        )  # fmt: skip
-        say(f"    {each}: {meaning}")
+        say(f"    {', '.join(map(as_text, some))}: {meaning}")
     if not keys:
         say("    it has no keys.")
 

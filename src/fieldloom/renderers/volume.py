@@ -1,4 +1,4 @@
-"""Renderers map a function to observations: values, colours of light fields, volume rendering."""
+"""The renderers without a grid: values as they are, light fields, volume rendering."""
 
 from __future__ import annotations
 
