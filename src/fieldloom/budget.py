@@ -124,6 +124,7 @@ def spend_minutes(
     planned = plan_steps(stage, done, pace, seconds)
     change_settings(system, run, name, planned)
     training.stage = system.settings.stages[name]
+    training.share_state()
     announce(describe_plan(name, done, planned["steps"], pace, stage.minutes))
 
 

@@ -16,9 +16,20 @@ from fieldloom.errors import printable
 T = TypeVar("T")
 
 
+_silent = False
+
+
+def silence() -> None:
+    """Announce nothing from now on: this process follows another, which says it."""
+    global _silent
+    _silent = True
+
+
 def announce(text: str) -> None:
     """Print one line beside the results, on the standard error; it cannot steer a terminal."""
     stop_clock()
+    if _silent:
+        return
     print(printable(text), file=sys.stderr, flush=True)
 
 

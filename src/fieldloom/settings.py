@@ -43,7 +43,9 @@ class Stage:
                mantissa (elsewhere it is the same as float32); ``bfloat16``, by autocast.
     execution: how a step runs: ``eager``; ``captured``, its kernels launched at once as a CUDA
                graph; ``compiled``, by inductor; ``auto``: captured where that is possible.
-    micro:     signals of a micro-batch; None: by the machine's cache.
+    micro:     signals of a micro-batch; None: by the machine's cache. divided: whether batches that
+               are computed whole as published are cut into micro-batches, too, so that several
+               processes can share them (set where a run begins with several).
     partial:   whether every epoch ends with its remainder as a smaller batch, as in much released
                code; otherwise batches run across the ends of epochs.
     save_every, log_every: steps between checkpoints, and between lines of the log.
@@ -67,6 +69,7 @@ class Stage:
     precision: Precision = "float32"
     execution: Execution = "auto"
     micro: int | None = None
+    divided: bool = False
     partial: bool = False
     save_every: int = 1000
     log_every: int = 50

@@ -31,6 +31,7 @@ from fieldloom.engine.inherit import check_donor, inherit
 from fieldloom.engine.layout import DATA, PREVIEW, SHARDS
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
+from fieldloom.engine.ranks import Word, current_team
 from fieldloom.engine.run import FINGERPRINTED, Run, sizes_of
 from fieldloom.engine.training_memory import check_training_memory
 from fieldloom.errors import InputError, Interrupted
@@ -39,9 +40,9 @@ from fieldloom.objectives import CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
 from fieldloom.previews import Previews
-from fieldloom.progress import during
-from fieldloom.recipe import STAGES, Recipe, merge, resolve
-from fieldloom.settings import Stage
+from fieldloom.progress import announce, during
+from fieldloom.recipe import STAGES, Recipe, change_stage, merge, resolve
+from fieldloom.settings import Stage, parse_settings
 from fieldloom.system import System
 from fieldloom.threads import threads_by_work
 from fieldloom.types import Batch, Data
@@ -94,6 +95,8 @@ def train(
         if path is not None:
             chosen = merge(chosen, {"source": {"path": path}})
         resolved, source = prepare(chosen, where, permit)
+        if current_team().leads and not resume:
+            resolved = divide_batches(resolved, current_team().count)
         if resume and run.has_model:
             system = run.read_system(device, permit, checkpoint=False)
         else:
@@ -342,14 +345,20 @@ def train_on_codes(
     """Train the stage ``codec`` or ``prior``: batches are codes, with their labels."""
     training = Training(objective, stage, STAGES.index(name))
     codes = codes.to(device)
+    feed = feed_codes(codes, labels, device)
+    held = {"codes": codes} | ({} if labels is None else {"labels": labels})
+    _run_stage(name, system, training, feed, len(codes), run, device, codes=held)
+
+
+def feed_codes(codes: Tensor, labels: Tensor | None, device: torch.device) -> Feed[Any]:
+    """How codes, which are on the device, become batches, with their labels."""
     labels = None if labels is None else labels.to(device)
 
     def send(indices: Tensor) -> CodeBatch:
         indices = devices.send(devices.pin(indices, device), device)
         return CodeBatch(codes[indices], None if labels is None else labels[indices])
 
-    feed = Feed(lambda indices, generator: indices, send)
-    _run_stage(name, system, training, feed, len(codes), run, device)
+    return Feed(lambda indices, generator: indices, send)
 
 
 def _run_stage(
@@ -361,10 +370,14 @@ def _run_stage(
     run: Run,
     device: torch.device,
     look: Callable[[], None] = lambda: None,
+    codes: Mapping[str, Tensor] | None = None,
 ) -> None:
+    lead_stage(name, system, training, codes)
     state = run.read_state(name)
     if state is not None:
         training.restore(state)
+    else:
+        training.share_state()
     if training.stage.minutes is not None:
         spend_minutes(system, run, name, training, feed, count, device)
     check_done(name, training.step, training.stage.steps)
@@ -381,6 +394,35 @@ def _run_stage(
         log=run.append_log,
         look=look,
     )
+
+
+def lead_stage(
+    name: str, system: System, training: Training, codes: Mapping[str, Tensor] | None
+) -> None:
+    """Let the processes that follow prepare for a stage. codes: what it is trained on, no data."""
+    team = training.team
+    if not team.leads:
+        return
+    whole = training.micro_of(training.stage.micro or training.stage.batch)
+    busy = min(team.count, -(-training.stage.batch // whole))
+    if busy < team.count:
+        announce(
+            f"{name}: its batches of {training.stage.batch} are computed in {busy} "
+            f"part{'' if busy == 1 else 's'}, so that {busy} of {team.count} processes work."
+        )
+    team.say(Word.STAGE)
+    team.share({"recipe": system.recipe, "stage": name})
+    team.share_tensors(codes)
+
+
+def divide_batches(recipe: Recipe, count: int) -> Recipe:
+    """The recipe of a new run with batches that so many processes can share."""
+    stages = parse_settings(recipe).stages
+    for name in STAGES if "prior" in recipe else STAGES[:1]:
+        stage = stages[name]
+        micro = max(1, min(stage.micro or stage.batch, stage.batch // count))
+        recipe = change_stage(recipe, name, {"micro": micro, "divided": True})
+    return recipe
 
 
 def lock_and_find_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:

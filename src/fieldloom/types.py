@@ -71,7 +71,8 @@ class Signal:
 
     coords (batch, points, coord) and values (batch, points, value); ``index`` is that of each
     signal in its data set; ``grid`` the axes that the points fill, row-major, or None when they are
-    scattered; ``mask`` tells which points are known (None: all); ``label`` is the class.
+    scattered; ``mask`` tells which points are known (None: all); ``label`` is the class; ``whole``
+    is the number of signals of the batch that these are a part of (None: they are all of it).
     """
 
     coords: Coords
@@ -80,6 +81,7 @@ class Signal:
     grid: tuple[int, ...] | None = None
     mask: Bool[Tensor, "batch points"] | None = None
     label: Int[Tensor, " batch"] | None = None
+    whole: int | None = None
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -128,7 +130,9 @@ class Signal:
 
     def part(self, signals: slice) -> Signal:
         """Some of the signals of the batch."""
-        return self._map(lambda x: x[signals])
+        found = self._map(lambda x: x[signals])
+        few = len(found) < len(self)
+        return replace(found, whole=self.whole or len(self)) if few else found
 
     def to(self, device: torch.device | str) -> Signal:
         return self.map(lambda x: x.to(device))
@@ -272,7 +276,8 @@ def draw_normal(shape: Sequence[int], generator: Generator | None, device: torch
 
 def as_unit_floats(values: Tensor) -> Tensor:
     """Values as floats in [0, 1]: uint8 divided by 255, floats as they are."""
-    return values.float() / 255 if values.dtype == torch.uint8 else values
+    bytes_ = values.dtype == torch.uint8
+    return values.to(torch.get_default_dtype()) / 255 if bytes_ else values
 
 
 def as_float64(x: Tensor) -> Tensor:

@@ -72,6 +72,14 @@ def train(
         typer.Option(help="Begin with the trained field and the codes of this other run."),
     ] = None,
     minutes: MinutesOption = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Processes of this machine that share each batch. Processes that torchrun or srun "
+            "has started need no option.",
+        ),
+    ] = None,
 ) -> None:
     """Train a recipe into a run directory."""
     from fieldloom.recipe import Continuation, load
@@ -91,22 +99,25 @@ def train(
     from fieldloom.training import check_resumed
     from fieldloom.training import train as start
 
+    from fieldloom.launching import together
+
     if goes_on:
         check_resumed(folder, None if loaded is None else loaded["recipe"])
-    system = start(
-        loaded,
-        str(folder),
-        stage.value,
-        device.value,
-        resume,
-        on_codec=partial(report_upper_bound, folder),
-        fields=fields,
-        permit=permit(),
-        path=changes.path,
-        minutes=minutes,
-        steps=changes.steps,
-        finish=finish,
-    )
+    with together(processes, device.value, permit()):
+        system = start(
+            loaded,
+            str(folder),
+            stage.value,
+            device.value,
+            resume,
+            on_codec=partial(report_upper_bound, folder),
+            fields=fields,
+            permit=permit(),
+            path=changes.path,
+            minutes=minutes,
+            steps=changes.steps,
+            finish=finish,
+        )
     say(f"trained: {folder}")
     if "field" in system.finished and not system.family.has_code:
         from fieldloom.drawing import draw_fit

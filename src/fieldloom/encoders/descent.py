@@ -71,7 +71,7 @@ class Cavia(Encoder):
         memory.require(steps * memory.OBJECT)  # of the graph that is differentiated
         self.steps, self.second_order, self.rate = steps, second_order, rate
         self.clamp, self.noise, self.batch, self.relative = clamp, noise, batch, relative
-        self.independent = reduction == "signal"
+        self.independent, self.divisible = reduction == "signal", True
         self.checkpoint = checkpoint
         self.capturable = not checkpoint  # which reads the generator's state
         self.rates: nn.Parameter | None = None
@@ -93,7 +93,8 @@ class Cavia(Encoder):
         render = render if self.training else render.deterministic()
         step = self.rate if self.rates is None else self.rate * self.rates.clamp(*self.clamp)
         if not self.independent:
-            step = step / (len(signal) if self.training else self.batch or len(signal))
+            trained = signal.whole or len(signal)
+            step = step / (trained if self.training else self.batch or len(signal))
 
         def inner_step(code: Code) -> Code:
             twice = differentiated and self.second_order

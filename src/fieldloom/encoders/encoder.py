@@ -37,6 +37,8 @@ class Encoder(nn.Module):
 
     * ``independent``: whether a signal's code depends on that signal alone. Where it is False, the
       codes of a batch depend on one another, so that a batch is never cut into micro-batches.
+    * ``divisible``: whether training may cut a batch all the same, since a part of it knows of how
+      many signals it is a part (``Signal.whole``). Always where it is independent.
     * ``reads_grid``: whether it needs whole grids; other encoders take any points of a signal.
     * ``capturable``: whether a step of training can be recorded and repeated, as ``Objective``
       means it.
@@ -44,6 +46,7 @@ class Encoder(nn.Module):
     """
 
     independent = True
+    divisible = False
     reads_grid = False
     splits_batches = False
     capturable = False

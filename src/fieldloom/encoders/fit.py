@@ -128,6 +128,7 @@ class Fit(Encoder):
         self.weight_decay, self.seed, self.keep_every = weight_decay, seed, keep_every
         self.start = start or Nothing()
         self.independent, self.reads_grid = self.start.independent, self.start.reads_grid
+        self.divisible = self.start.divisible
 
     def forward(
         self,

@@ -40,6 +40,28 @@ def pick(name: str = "auto") -> torch.device:
     return device
 
 
+def claim(device: torch.device, number: int) -> None:
+    """Let this process, of this number on its machine, have an accelerator of its own."""
+    if device.type != "cpu":
+        torch.accelerator.set_device_index(number % torch.accelerator.device_count())
+
+
+def threads_of_part(count: int) -> int:
+    """How many threads each of so many processes of this machine has."""
+    return max(1, torch.get_num_threads() // count)
+
+
+@contextmanager
+def divided(count: int) -> Iterator[None]:
+    """A context in which this process has its part of the threads, beside ``count`` - 1 others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads_of_part(count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def autocast(
     device: torch.device, precision: Precision, reuse: bool = True
 ) -> AbstractContextManager[Any]:

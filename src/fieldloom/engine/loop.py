@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from fieldloom import stopping
 from fieldloom.engine.device import keep_random, reads_at_once
 from fieldloom.engine.execution import Execution
 from fieldloom.engine.feed import Feed, feed_steps, fetch_step
+from fieldloom.engine.ranks import Word, current_team
 from fieldloom.engine.rowwise import gradients, takes_rows
 from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
@@ -71,11 +72,13 @@ MOST_UNREAD = 64
 class Training:
     """An objective, its optimizers and averaged weights, and the steps that are done.
 
-    tag: seeds the random numbers, so that two stages never see the same.
+    tag: seeds the random numbers, so that two stages never see the same. Where this process is one
+    of several (``engine.ranks``), a step is theirs together.
     """
 
     def __init__(self, objective: Objective, stage: Stage, tag: int = 0) -> None:
         self.objective, self.stage, self.step, self.tag = objective, stage, 0, tag
+        self.team, self.logged = current_team(), dict[str, list[str]]()
         self.unread: list[Unread] = []
         self.players: dict[str, list[Group]] = {
             player: [self._group(name, ps) for name, ps in groups.items() if ps]
@@ -123,6 +126,8 @@ class Training:
         ``reads_at_once``, raises FieldloomError on a loss that is no number, before any weight
         changes; on others ``check`` does, later.
         """
+        self.team.say(Word.STEP, self.step)
+        self.team.within = True
         logs: dict[str, Tensor] = {}
         if int(self.paused.get("size", micro)) != micro:  # paused in micro-batches of another size
             self.paused = {}
@@ -131,11 +136,11 @@ class Training:
             clipped = self.stage.clip is not None
             by_rows = [g for g in groups if takes_rows(g.optimizer, clipped)]
             # what is recorded has dense gradients alone
-            eager = self.execution.mode == "eager"
+            eager = self.execution.mode == "eager" and self.team.count == 1
             tables = [p for g in by_rows if eager for p in g.parameters]
             done, totals = self._begin(number, parameters)
             for micro_step, first in enumerate(range(0, len(batch), micro)):
-                if micro_step < done:
+                if micro_step < done or not self.team.own(micro_step):
                     continue
                 key = seed, self.tag, self.step, number + 1, micro_step + 1
                 micro_batch = batch.part(slice(first, first + micro))
@@ -147,16 +152,46 @@ class Training:
                     )
                 for name, value in {**numbers, "objective": loss}.items():
                     totals[name] = totals.get(name, 0) + value * fraction
+            if self.team.count > 1:
+                totals = self._add_up(player, parameters, totals)
             norm = nn.utils.get_total_norm(gradients(parameters))
             self.unread.append(Unread(self.step, player, totals["objective"], norm))
-            if reads_at_once(device):
+            if self.team.rank:
+                self.unread.clear()  # the first process checks what all have added up
+            elif reads_at_once(device):
                 self.check(lambda step: batch)
             self._optimizer_step(groups, len(batch))
             prefix = "" if len(self.players) == 1 else f"{player}."
             logs |= {f"{prefix}{name}": value for name, value in totals.items()}
         self._update_average()
         self.step += 1
+        self.team.within = False
         return logs
+
+    def _add_up(
+        self, player: str, parameters: list[nn.Parameter], totals: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Add up gradients and log over all processes, some of which may have had nothing to do."""
+        device = self.execution.device
+        used = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)
+        used = used.to(device)
+        if player not in self.logged:
+            self.logged[player] = self.team.share(list(totals))
+        names = self.logged[player]
+        own = [torch.as_tensor(totals.get(name, 0.0)).double() for name in names]
+        sums = torch.stack([x.to(device) for x in own])
+        self.team.add_up([used, sums])
+        there = [p for p, n in zip(parameters, used.tolist(), strict=True) if n]
+        for parameter in there:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.team.add_up([p.grad for p in there if p.grad is not None])
+        return dict(zip(names, sums, strict=True))
+
+    def micro_of(self, asked: int) -> int:
+        """Signals of a micro-batch: those asked for, or the whole batch where it cannot be cut."""
+        cut = self.objective.independent or (self.stage.divided and self.objective.divisible)
+        return asked if cut else self.stage.batch
 
     def check(self, fetch: Callable[[int], AnyBatch]) -> None:
         """Read what is unread. Raises FieldloomError for the first loss that was no number.
@@ -200,7 +235,7 @@ class Training:
 
         Only the first player's may: no weight of the step has changed yet.
         """
-        if player:
+        if player or self.team.count > 1:  # which stop together, between steps
             yield
             return
         try:
@@ -303,6 +338,21 @@ class Training:
                 whole["state"] = entries
                 group.optimizer.load_state_dict(whole)
         self.step = int(numbers["step"])
+        self.share_state()
+
+    def share_state(self) -> None:
+        """Let the processes that follow go on from where this first one stands."""
+        if self.team.leads:
+            tensors, numbers = self.state()
+            self.team.say(Word.STATE)
+            self.team.share({"numbers": numbers, "stage": asdict(self.stage)})
+            self.team.share_tensors(tensors)
+
+    def take_state(self) -> None:
+        """Go on from where the first process stands, which has just said so."""
+        told = self.team.share()
+        self.stage = Stage(**told["stage"])
+        self.restore((self.team.share_tensors(), told["numbers"]))
 
     def _check_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise InputError where averages or moments are not those of these weights."""
@@ -399,7 +449,7 @@ def loop(
     stage, objective = training.stage, training.objective
     objective.train()
     began, first = time.monotonic(), training.step
-    micro = micro if objective.independent else stage.batch
+    micro = training.micro_of(micro)
     batches = feed_steps(feed, stage, seed, training.tag, range(first, stage.steps), count)
     numbers: dict[str, float] = {}
 

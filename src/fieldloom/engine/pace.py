@@ -47,7 +47,7 @@ def measure_pace(
     """
     tensors, numbers = training.state()
     before = {name: tensor.clone() for name, tensor in tensors.items()}, numbers
-    micro = micro if training.objective.independent else training.stage.batch
+    micro = training.micro_of(micro)
     steps = count(training.step)
     training.objective.train()
     began = time.perf_counter()

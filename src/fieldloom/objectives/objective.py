@@ -56,6 +56,8 @@ class Objective(nn.Module):
         optimizer for each group.
     independent: whether the loss of a batch is the mean of its signals' losses, so that it may be
         cut into micro-batches.
+    divisible: whether it may be cut all the same, where a stage is ``divided``: the parts of a batch
+        know its size, but what they draw differs from what the whole batch would.
     per_signal: names of the groups whose parameters belong to single signals (codes of a table).
         Their gradient is multiplied by the batch size, so that the step of a code does not depend
         on it.
@@ -65,6 +67,7 @@ class Objective(nn.Module):
     """
 
     independent = True
+    divisible = False
     capturable = False
     per_signal: frozenset[str] = frozenset()
     players: Mapping[str, Groups]

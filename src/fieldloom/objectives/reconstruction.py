@@ -45,7 +45,9 @@ class Reconstruction(Objective):
         self.penalties = nn.ModuleList(penalty if isinstance(penalty, tuple) else [penalty])
         self.render, self.loss_fn, self.span = render, loss_fn, span
         self.silence = silence
-        self.independent = encoder.independent and all(p.independent for p in self.penalties)
+        alone = all(p.independent for p in self.penalties)
+        self.independent = encoder.independent and alone
+        self.divisible = (encoder.independent or encoder.divisible) and alone
         self.capturable = encoder.capturable and all(
             getattr(p, "capturable", False) for p in self.penalties
         )

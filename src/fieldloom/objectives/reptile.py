@@ -31,7 +31,7 @@ class Reptile(Objective):
                 "'flat-weights'."
             )
         self.family, self.encoder, self.render, self.loss_fn = family, encoder, render, loss_fn
-        self.independent = encoder.independent
+        self.independent, self.divisible = encoder.independent, encoder.divisible
         self.players = {"field": {"shared": trainable([family])}}
 
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:

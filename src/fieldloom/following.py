@@ -1,0 +1,82 @@
+"""What the other processes of a training do: they follow the first one, and write nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fieldloom.assembly import assemble, objective_of_stage
+from fieldloom.engine import device as devices
+from fieldloom.engine.feed import Feed, feed_steps
+from fieldloom.engine.loop import Training
+from fieldloom.engine.ranks import Team, Word
+from fieldloom.objectives import AnyBatch
+from fieldloom.permit import NOTHING, Permit
+from fieldloom.preparation import prepare
+from fieldloom.recipe import STAGES, resolve
+from fieldloom.training import feed_codes, feed_data
+
+
+def follow(team: Team, device: torch.device, permit: Permit = NOTHING) -> None:
+    """Take part in the stages that the first process trains, until it says that all is done.
+
+    Raises InputError where the data are not those of the first process, and FieldloomError where
+    another process ends too early.
+    """
+    part: Part | None = None
+    while True:
+        word, number = team.hear()
+        if word is Word.LEAVE:
+            return
+        if word is Word.STAGE:
+            part = take_part(team, device, permit)
+        elif part is not None and word is Word.STATE:
+            part.training.take_state()
+        elif part is not None:
+            part.advance(number)
+
+
+@dataclass
+class Part:
+    """A stage that this process takes part in. count: of the data; micro: as ``loop`` takes it."""
+
+    training: Training
+    feed: Feed[Any]
+    count: int
+    seed: int
+    micro: int
+    device: torch.device
+    batches: Generator[AnyBatch, None, None] | None = None
+    coming: int = -1
+
+    def advance(self, step: int) -> None:
+        """The step of this number; those after it are read ahead where the device is worth it."""
+        training, stage = self.training, self.training.stage
+        if self.batches is None or step != self.coming:  # also after trial steps
+            if self.batches is not None:
+                self.batches.close()
+            steps = range(step, stage.steps + (1 << 20))
+            tag = training.tag
+            self.batches = feed_steps(self.feed, stage, self.seed, tag, steps, self.count)
+        training.objective.train()
+        training.advance(next(self.batches), training.micro_of(self.micro), self.seed, self.device)
+        self.coming = step + 1
+
+
+def take_part(team: Team, device: torch.device, permit: Permit) -> Part:
+    """What the first process trains now, made here from its recipe and these data."""
+    told, codes = team.share(), team.share_tensors()
+    recipe, stage = resolve(told["recipe"], warn=False), told["stage"]
+    source = None if codes else prepare(recipe, device, permit)[1]
+    system = assemble(recipe, permit).use(devices.kernels).to(device)
+    settings = system.settings.stages[stage]
+    training = Training(objective_of_stage(system, stage), settings, STAGES.index(stage))
+    seed, micro = system.settings.seed, settings.micro or settings.batch
+    if source is None:
+        feed = feed_codes(codes["codes"].to(device), codes.get("labels"), device)
+        return Part(training, feed, len(codes["codes"]), seed, micro, device)
+    feed = feed_data(system, source, settings, device)
+    return Part(training, feed, len(source.train), seed, micro, device)
