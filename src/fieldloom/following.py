@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fieldloom import progress
 from fieldloom.assembly import assemble, objective_of_stage
 from fieldloom.engine import device as devices
 from fieldloom.engine.feed import Feed, feed_steps
@@ -23,9 +24,12 @@ from fieldloom.training import feed_codes, feed_data
 def follow(team: Team, device: torch.device, permit: Permit = NOTHING) -> None:
     """Take part in the stages that the first process trains, until it says that all is done.
 
+    This process announces nothing from then on, since the first one does.
+
     Raises InputError where the data are not those of the first process, and FieldloomError where
     another process ends too early.
     """
+    progress.silence()
     part: Part | None = None
     while True:
         word, number = team.hear()
@@ -55,14 +59,15 @@ class Part:
     def advance(self, step: int) -> None:
         """The step of this number; those after it are read ahead where the device is worth it."""
         training, stage = self.training, self.training.stage
+        micro = training.micro_of(self.micro)
         if self.batches is None or step != self.coming:  # also after trial steps
             if self.batches is not None:
                 self.batches.close()
             steps = range(step, stage.steps + (1 << 20))
-            tag = training.tag
-            self.batches = feed_steps(self.feed, stage, self.seed, tag, steps, self.count)
+            tag, parts = training.tag, training.parts_of(micro)
+            self.batches = feed_steps(self.feed, stage, self.seed, tag, steps, self.count, parts)
         training.objective.train()
-        training.advance(next(self.batches), training.micro_of(self.micro), self.seed, self.device)
+        training.advance(next(self.batches), micro, self.seed, self.device)
         self.coming = step + 1
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import torch
 
-from fieldloom import progress, stopping
+from fieldloom import stopping
 from fieldloom.engine import device as devices
 from fieldloom.engine.ranks import ALONE, PartnerLost, Place, Team, find_place, free_port, joined
 from fieldloom.errors import FieldloomError, InputError
@@ -40,15 +40,14 @@ def together(
         raise InputError(f"processes = {processes}: at least 1.")
     place, where = find_place(), devices.pick(device)
     if place is not None:
-        if processes not in (None, place.count):
+        if processes not in (None, place.processes):
             raise InputError(
-                f"--processes {processes}: the launcher has started {place.count} already; leave "
-                "the option out."
+                f"--processes {processes}: the launcher has started {place.processes} already; "
+                "leave the option out."
             )
         devices.claim(where, place.local)
         with joined(place, where) as team:
             if team.rank:
-                progress.silence()
                 follow_quietly(team, where, permit)
                 raise SystemExit(0)
             yield team
@@ -72,7 +71,7 @@ def start_others(place: Place, device: str, permit: Permit) -> list[subprocess.P
     """
     told = json.dumps([device, list(permit.trust), permit.network, permit.large])
     command = [sys.executable, "-m", "fieldloom.launching", told]
-    threads = {"OMP_NUM_THREADS": str(devices.threads_of_part(place.count))}
+    threads = {"OMP_NUM_THREADS": str(devices.threads_of_part(place.processes))}
     return [
         subprocess.Popen(
             command,
@@ -81,7 +80,7 @@ def start_others(place: Place, device: str, permit: Permit) -> list[subprocess.P
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        for rank in range(1, place.count)
+        for rank in range(1, place.processes)
     ]
 
 
@@ -121,7 +120,6 @@ def follow_quietly(team: Team, device: torch.device, permit: Permit) -> None:
 def main() -> None:
     """Follow the process that started this one."""
     device, trust, network, large = json.loads(sys.argv[1])
-    progress.silence()
     place = find_place()
     assert place is not None
     where = devices.pick(device)
@@ -130,7 +128,7 @@ def main() -> None:
         with joined(place, where) as team:
             follow_quietly(team, where, Permit(tuple(trust), network, large))
     except FieldloomError as error:
-        print(f"process {place.rank} of {place.count}: {error}", file=sys.stderr)
+        print(f"process {place.rank} of {place.processes}: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

@@ -182,6 +182,13 @@ class Batch:
             return Batch(context, context)
         return Batch(context, self.target.part(signals))
 
+    def within(self, count: int) -> Batch:
+        """The same signals as a part of a batch of ``count``."""
+        context = replace(self.context, whole=count)
+        if self.target is self.context:
+            return Batch(context, context)
+        return Batch(context, replace(self.target, whole=count))
+
     def to(self, device: torch.device | str) -> Batch:
         return self.map(lambda x: x.to(device))
 

@@ -96,10 +96,9 @@ def train(
     if goes_on:
         changes = changes_of(folder, set_ or [], seed, fields)
 
+    from fieldloom.launching import together
     from fieldloom.training import check_resumed
     from fieldloom.training import train as start
-
-    from fieldloom.launching import together
 
     if goes_on:
         check_resumed(folder, None if loaded is None else loaded["recipe"])

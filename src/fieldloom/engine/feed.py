@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,9 +20,13 @@ Held = TypeVar("Held")
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-SAMPLED = 0, 0
-"""The end of the key that seeds what the data of a step are sampled by: no player, no micro-step.
-"""
+
+def key_of(seed: int, tag: int, step: int, part: int) -> tuple[int, int, int, int, int]:
+    """The key that seeds what a part of a step's data is sampled by.
+
+    Its player is 0, so that it is the key of no micro-step; a batch that is read whole is part 0.
+    """
+    return seed, tag, step, 0, part
 
 
 @dataclass(frozen=True)
@@ -40,34 +44,105 @@ class Feed(Generic[Held]):
     ahead: int = 0
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Which parts of each batch are read, each with random numbers of its own.
+
+    size: signals of a part. own: whether a part, by its number, is this process's.
+    """
+
+    size: int
+    own: Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class InParts:
+    """A batch of ``count`` signals, of which this process holds some parts, by their numbers."""
+
+    count: int
+    size: int
+    parts: Mapping[int, AnyBatch]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def part(self, signals: slice) -> AnyBatch:
+        return self.parts[signals.start // self.size]
+
+    def within(self, count: int) -> InParts:
+        raise NotImplementedError("a batch that is held in parts is whole")
+
+    def describe(self) -> str:
+        return ", ".join(part.describe() for part in self.parts.values())
+
+
 def feed_steps(
-    feed: Feed[Held], stage: Stage, seed: int, tag: int, steps: Iterable[int], count: int
+    feed: Feed[Any],
+    stage: Stage,
+    seed: int,
+    tag: int,
+    steps: Iterable[int],
+    count: int,
+    parts: Parts | None = None,
 ) -> Generator[AnyBatch, None, None]:
-    """The batches of steps, each a function of (seed, stage, step). Closing it ends its thread."""
+    """The batches of steps, each a function of (seed, stage, step). Closing it ends its thread.
+
+    parts: which parts of a batch are read; None: a batch is read whole.
+    """
     if not feed.ahead:
         for step in steps:
-            yield fetch_step(feed, stage, seed, tag, step, count)
+            yield fetch_step(feed, stage, seed, tag, step, count, parts)
         return
 
-    def read(step: int) -> Held:  # in a thread, beside which torch's generator serves the training
-        generator = torch.Generator().manual_seed(seed_of(seed, tag, step, *SAMPLED))
-        return feed.read(order(seed, step, count, stage.batch, stage.partial), generator)
+    def read(step: int) -> dict[int, Any]:  # in a thread: torch's generator serves the training
+        keys = {i: seed_of(*key_of(seed, tag, step, i)) for i in cut(step)}
+        generators = {i: torch.Generator().manual_seed(key) for i, key in keys.items()}
+        return {i: feed.read(x, generators[i]) for i, x in cut(step).items()}
 
+    cut = lambda step: cut_batch(order(seed, step, count, stage.batch, stage.partial), parts)
     ready = prefetch(lambda step: (step, read(step)), steps, feed.ahead)
     try:
         for step, held in ready:
-            seed_everything(seed, tag, step, *SAMPLED)
-            yield feed.send(held)
+            found = {}
+            for i, x in held.items():
+                seed_everything(*key_of(seed, tag, step, i))
+                found[i] = feed.send(x)
+            size = len(order(seed, step, count, stage.batch, stage.partial))
+            yield join_parts(found, size, parts)
     finally:
         ready.close()
 
 
 def fetch_step(
-    feed: Feed[Held], stage: Stage, seed: int, tag: int, step: int, count: int
+    feed: Feed[Any],
+    stage: Stage,
+    seed: int,
+    tag: int,
+    step: int,
+    count: int,
+    parts: Parts | None = None,
 ) -> AnyBatch:
     """The batch of one step."""
-    seed_everything(seed, tag, step, *SAMPLED)
-    return feed.send(feed.read(order(seed, step, count, stage.batch, stage.partial), None))
+    indices, found = order(seed, step, count, stage.batch, stage.partial), {}
+    for i, own in cut_batch(indices, parts).items():
+        seed_everything(*key_of(seed, tag, step, i))
+        found[i] = feed.send(feed.read(own, None))
+    return join_parts(found, len(indices), parts)
+
+
+def cut_batch(indices: Tensor, parts: Parts | None) -> dict[int, Tensor]:
+    """Number of a part -> its indices, of this process's parts of a batch."""
+    if parts is None:
+        return {0: indices}
+    return {i: x for i, x in enumerate(indices.split(parts.size)) if parts.own(i)}
+
+
+def join_parts(found: dict[int, AnyBatch], count: int, parts: Parts | None) -> AnyBatch:
+    """The batch of ``count`` signals of which these parts were read."""
+    if parts is None:
+        return found[0]
+    whole = {i: x.within(count) for i, x in found.items()}
+    return InParts(count, parts.size, whole)
 
 
 def prefetch(

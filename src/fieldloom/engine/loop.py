@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fieldloom import stopping
 from fieldloom.engine.device import keep_random, reads_at_once
 from fieldloom.engine.execution import Execution
-from fieldloom.engine.feed import Feed, feed_steps, fetch_step
+from fieldloom.engine.feed import Feed, Parts, feed_steps, fetch_step
 from fieldloom.engine.ranks import Word, current_team
 from fieldloom.engine.rowwise import gradients, takes_rows
 from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, rate_at, seed_everything
@@ -192,6 +192,15 @@ class Training:
         """Signals of a micro-batch: those asked for, or the whole batch where it cannot be cut."""
         cut = self.objective.independent or (self.stage.divided and self.objective.divisible)
         return asked if cut else self.stage.batch
+
+    def parts_of(self, micro: int) -> Parts | None:
+        """Which parts of batches are read where processes share them; None: they are read whole.
+
+        micro: signals of a micro-batch. It depends on the recipe alone, so that one process and
+        several draw the same.
+        """
+        divided = self.stage.divided and micro < self.stage.batch
+        return Parts(micro, self.team.own) if divided else None
 
     def check(self, fetch: Callable[[int], AnyBatch]) -> None:
         """Read what is unread. Raises FieldloomError for the first loss that was no number.
@@ -450,7 +459,8 @@ def loop(
     objective.train()
     began, first = time.monotonic(), training.step
     micro = training.micro_of(micro)
-    batches = feed_steps(feed, stage, seed, training.tag, range(first, stage.steps), count)
+    parts, steps = training.parts_of(micro), range(first, stage.steps)
+    batches = feed_steps(feed, stage, seed, training.tag, steps, count, parts)
     numbers: dict[str, float] = {}
 
     def fetch(step: int) -> AnyBatch:

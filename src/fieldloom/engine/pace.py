@@ -51,7 +51,8 @@ def measure_pace(
     steps = count(training.step)
     training.objective.train()
     began = time.perf_counter()
-    batches = feed_steps(feed, training.stage, seed, training.tag, steps, data)
+    parts = training.parts_of(micro)
+    batches = feed_steps(feed, training.stage, seed, training.tag, steps, data, parts)
 
     def run(length: int) -> float:
         start = time.perf_counter()

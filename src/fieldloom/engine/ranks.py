@@ -29,7 +29,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fieldloom.errors import FieldloomError, InputError
+from fieldloom.errors import FieldloomError, InputError, shorten
 
 MEETING = timedelta(minutes=5)
 """How long the processes of a job wait for one another when it begins."""
@@ -56,11 +56,12 @@ class Word(IntEnum):
 class Place(NamedTuple):
     """Which process of a job this one is, as its launcher's environment says.
 
-    local: its number on its machine. address, port: where the first process listens.
+    processes: how many there are. local: its number on its machine. address, port: where the first
+    process listens.
     """
 
     rank: int
-    count: int
+    processes: int
     local: int
     address: str
     port: int
@@ -69,7 +70,7 @@ class Place(NamedTuple):
         """The variables that say so, as torchrun sets them."""
         return {
             "RANK": str(self.rank),
-            "WORLD_SIZE": str(self.count),
+            "WORLD_SIZE": str(self.processes),
             "LOCAL_RANK": str(self.local),
             "MASTER_ADDR": self.address,
             "MASTER_PORT": str(self.port),
@@ -99,9 +100,9 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place | None:
             f"the environment names process {found.get(names[0])} of {found.get(names[1])}, but "
             f"not all of a job ({error}): start it by torchrun, srun, or --processes N."
         ) from None
-    if not 0 <= place.rank < place.count:
-        raise InputError(f"process {place.rank} of {place.count}: numbers begin with 0.")
-    return None if place.count == 1 else place
+    if not 0 <= place.rank < place.processes:
+        raise InputError(f"process {place.rank} of {place.processes}: numbers begin with 0.")
+    return None if place.processes == 1 else place
 
 
 def _first_host(environment: Mapping[str, str]) -> str:
@@ -252,13 +253,14 @@ def joined(
         turn = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         hosts = place.rank == 0 and not served
         tcp = dist.TCPStore(
-            place.address, place.port, place.count, hosts, MEETING, wait_for_workers=False
+            place.address, place.port, place.processes, hosts, MEETING, wait_for_workers=False
         )
         store = dist.PrefixStore(f"fieldloom/{turn}", tcp)
         store.set(f"here/{place.rank}", "yes")
         _await_others(store, place, check)
-        named = {"store": store, "rank": place.rank, "world_size": place.count}
-        dist.init_process_group("gloo", timeout=MEETING, **named)
+        dist.init_process_group(
+            "gloo", timeout=MEETING, store=store, rank=place.rank, world_size=place.processes
+        )
         talk = dist.new_group(backend="gloo", timeout=PATIENCE)
         backend = "nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo"
         total = dist.new_group(backend=backend, timeout=PATIENCE)
@@ -266,10 +268,10 @@ def joined(
         if isinstance(error, FieldloomError):
             raise
         raise FieldloomError(
-            f"process {place.rank} of {place.count} cannot reach the others at {place.address}: "
-            f"{str(error).splitlines()[0][:200]}"
+            f"process {place.rank} of {place.processes} cannot reach the others at "
+            f"{place.address}: {shorten(str(error).splitlines()[0], 200)}"
         ) from None
-    team = Team(place.rank, place.count, talk, total)
+    team = Team(place.rank, place.processes, talk, total)
     token = _team.set(team)
     try:
         yield team
@@ -283,12 +285,12 @@ def joined(
 
 def _await_others(store: dist.Store, place: Place, check: Callable[[], None]) -> None:
     """Wait until all processes of a job have come. Raises FieldloomError where one does not."""
-    names, began = [f"here/{rank}" for rank in range(place.count)], time.monotonic()
+    names, began = [f"here/{rank}" for rank in range(place.processes)], time.monotonic()
     while not store.check(names):
         check()
         if time.monotonic() - began > MEETING.total_seconds():
             missing = [rank for rank, name in enumerate(names) if not store.check([name])]
             raise FieldloomError(
-                f"process {missing[0]} of {place.count} did not come within {MEETING}."
+                f"process {missing[0]} of {place.processes} did not come within {MEETING}."
             )
         time.sleep(0.02)

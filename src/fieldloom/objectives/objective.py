@@ -27,6 +27,10 @@ class AnyBatch(Protocol):
         """A slice of its signals."""
         ...
 
+    def within(self, count: int) -> AnyBatch:
+        """The same signals as a part of a batch of ``count``."""
+        ...
+
     def describe(self) -> str:
         """The batch in words, for a message: ``the signals [3, 1, 2]``."""
         ...
@@ -45,6 +49,9 @@ class CodeBatch:
     def part(self, signals: slice) -> CodeBatch:
         return CodeBatch(self.codes[signals], None if self.labels is None else self.labels[signals])
 
+    def within(self, count: int) -> CodeBatch:
+        return self
+
     def describe(self) -> str:
         return f"{len(self)} codes"
 
@@ -56,8 +63,8 @@ class Objective(nn.Module):
         optimizer for each group.
     independent: whether the loss of a batch is the mean of its signals' losses, so that it may be
         cut into micro-batches.
-    divisible: whether it may be cut all the same, where a stage is ``divided``: the parts of a batch
-        know its size, but what they draw differs from what the whole batch would.
+    divisible: whether it may be cut all the same, where a stage is ``divided``: the parts of a
+        batch know its size, but what they draw differs from what the whole batch would.
     per_signal: names of the groups whose parameters belong to single signals (codes of a table).
         Their gradient is multiplied by the batch size, so that the step of a code does not depend
         on it.

@@ -1,0 +1,132 @@
+"""Several processes train one run: the same as one, stopped, resumed by fewer, and cut short."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import fieldloom
+from fieldloom.engine.ranks import Place, free_port
+from fieldloom.errors import InputError
+from fieldloom.launching import together
+
+pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent / "src")}
+RECIPES = ["mnif:tiny", "laginr:tiny", "gem:tiny", "weights:tiny"]
+
+
+def run_job(count, *words):
+    """Run ``processes.py`` by so many processes; their messages, the first one's first."""
+    place = Place(0, count, 0, "127.0.0.1", free_port())
+    several = [place._replace(rank=i, local=i).environment() for i in range(count)]
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "processes.py"), *map(str, words)],
+            env=ENVIRONMENT | (own if count > 1 else {}),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for own in several
+    ]  # fmt: skip
+    try:
+        said = [job.communicate(timeout=240)[0] for job in jobs]
+    finally:
+        for job in jobs:
+            job.kill()
+    assert [job.returncode for job in jobs] == [0] * count, said
+    return said
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Runs of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    run_job(1, folder, 0, *RECIPES)
+    return folder
+
+
+def difference(first, second):
+    """How far the weights of two runs are apart, relative to their norm."""
+    a, b = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert a.keys() == b.keys()
+    assert all(x.dtype == torch.float64 for x in a.values() if x.numel() and x.is_floating_point())
+    flat = lambda weights: torch.cat([weights[name].double().flatten() for name in a])
+    return ((flat(a) - flat(b)).norm() / flat(a).norm()).item()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_number_of_processes_changes_rounding_alone(alone, tmp_path, count):
+    said = run_job(count, tmp_path, 0, *RECIPES)
+    for name in RECIPES:
+        assert difference(alone / name, tmp_path / name) < 1e-10, name
+        one, several = (fieldloom.load(folder / name) for folder in (alone, tmp_path))
+        assert one.finished == several.finished
+    assert f"1 of {count} processes work" in said[0]  # GEM's isometry compares whole batches
+    assert said[0].count("processes work") == 1
+    assert not any(said[1:])  # one process speaks
+
+
+def test_a_run_stopped_by_four_goes_on_by_two(alone, tmp_path):
+    run_job(4, tmp_path, 3, "mnif:tiny")
+    folder = tmp_path / "mnif:tiny"
+    assert (folder / "state.safetensors").is_file()
+    assert not (folder / "model.safetensors").exists()
+    run_job(2, tmp_path, 0, "mnif:tiny")
+    assert difference(alone / "mnif:tiny", folder) < 1e-10
+    steps = [x["step"] for x in fieldloom.engine.run.Run(folder).read_log()]
+    assert steps == [*range(1, 13), *range(1, 13)]
+
+
+def test_processes_from_the_command_line(tmp_path):
+    """This process starts the other, which a SIGKILL ends; the checkpoint is whole."""
+    words = ["train", "mnif:tiny", "--processes", "2", "--set", "train.field.steps=100000", "--run"]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "fieldloom", *words, str(tmp_path / "run")],
+        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    state = tmp_path / "run" / "state.safetensors"
+    began = time.monotonic()
+    while not state.is_file():
+        assert job.poll() is None
+        assert time.monotonic() - began < 200
+        time.sleep(0.1)
+    (other,) = children(job.pid)
+    os.kill(other, signal.SIGKILL)
+    error = job.communicate(timeout=60)[1]
+    assert job.returncode == 1
+    assert error.splitlines()[-1].startswith("error: another process of this training ended")
+    before = load_file(state)
+    assert before
+    words = ["train", "--resume", "--finish", "--run", str(tmp_path / "run"), "--stage", "field"]
+    subprocess.run(
+        [sys.executable, "-m", "fieldloom", *words], env=ENVIRONMENT, check=True, timeout=200
+    )
+    assert fieldloom.load(tmp_path / "run").finished == ["field"]
+
+
+def children(process):
+    """The processes that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(after_name[1]) == process:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_numbers_of_processes_that_make_no_sense(monkeypatch):
+    with pytest.raises(InputError, match="at least 1"), together(0):
+        pass
+    for name, value in Place(0, 2, 0, "127.0.0.1", 1).environment().items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="the launcher has started 2"), together(3):
+        pass
