@@ -42,6 +42,8 @@ LEVELS = [
     ["inputs", "fitting"],
     ["codes"],
     ["training"],
+    ["following"],
+    ["launching"],
     ["evaluation"],
     ["report", "drawing"],
     ["api", "inspection"],

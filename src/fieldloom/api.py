@@ -21,6 +21,7 @@ from fieldloom.errors import InputError, quote
 from fieldloom.evaluation import Result
 from fieldloom.fitting import Choice, Kind, budget, choose, keep, kind_of
 from fieldloom.inputs import held_out_part, source_of
+from fieldloom.launching import together
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import Permit
@@ -45,6 +46,7 @@ def train(
     fields: str | Path | None = None,
     minutes: int | float | None = None,
     finish: bool = False,
+    processes: int | None = None,
     trust: Sequence[str] = (),
     network: bool = False,
     large: bool = False,
@@ -65,6 +67,8 @@ def train(
             are written into the run: stages share it equally. Reading data, and encoding between
             stages, are not counted.
     finish: end the stage that was begun at its last checkpoint; ``resume`` trains what follows.
+    processes: how many processes of this machine share each batch, this one included; where
+            torchrun or srun has started them, all but the first exit when training ends.
     network: allow downloads of data.
 
     Raises InputError for arguments that do not fit, for a folder that holds a run already (without
@@ -82,20 +86,21 @@ def train(
     if goes_on and chosen is not None:
         training.check_resumed(run, chosen.get("recipe"))
     permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
-    return training.train(
-        chosen,
-        str(run),
-        stage,
-        device,
-        resume,
-        fields=fields,
-        permit=permit,
-        path=changes.path,
-        resumed_by="resume=True",
-        minutes=minutes,
-        steps=changes.steps,
-        finish=finish,
-    )
+    with together(processes, device, permit):
+        return training.train(
+            chosen,
+            str(run),
+            stage,
+            device,
+            resume,
+            fields=fields,
+            permit=permit,
+            path=changes.path,
+            resumed_by="resume=True",
+            minutes=minutes,
+            steps=changes.steps,
+            finish=finish,
+        )
 
 
 def fit(

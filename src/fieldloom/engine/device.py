@@ -46,6 +46,12 @@ def claim(device: torch.device, number: int) -> None:
         torch.accelerator.set_device_index(number % torch.accelerator.device_count())
 
 
+def adds_up_by(device: torch.device) -> str:
+    """How processes add up the gradients that are on a device: a backend of torch.distributed."""
+    nccl = device.type == "cuda" and torch.distributed.is_nccl_available()
+    return "nccl" if nccl else "gloo"
+
+
 def threads_of_part(count: int) -> int:
     """How many threads each of so many processes of this machine has."""
     return max(1, torch.get_num_threads() // count)

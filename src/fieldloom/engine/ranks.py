@@ -29,6 +29,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from fieldloom.engine import device as devices
 from fieldloom.errors import FieldloomError, InputError, shorten
 
 MEETING = timedelta(minutes=5)
@@ -240,7 +241,7 @@ def _explained() -> Iterator[None]:
 def joined(
     place: Place, device: torch.device, check: Callable[[], None] = lambda: None
 ) -> Iterator[Team]:
-    """A context in which this process is one of a job's: gradients meet by NCCL on CUDA, or gloo.
+    """A context in which this process is one of a job's.
 
     check: is called while the others are waited for; it raises where one of them has ended.
     Raises FieldloomError where the others cannot be reached.
@@ -262,8 +263,7 @@ def joined(
             "gloo", timeout=MEETING, store=store, rank=place.rank, world_size=place.processes
         )
         talk = dist.new_group(backend="gloo", timeout=PATIENCE)
-        backend = "nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo"
-        total = dist.new_group(backend=backend, timeout=PATIENCE)
+        total = dist.new_group(backend=devices.adds_up_by(device), timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         if isinstance(error, FieldloomError):
             raise
