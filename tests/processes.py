@@ -25,6 +25,9 @@ FEW = [
     "save_every=5", "log_every=1",
 ]  # fmt: skip
 
+OWN = {"mnif:tiny": ["encoder.reduction=batch"]}
+"""As mNIF's released code: a step of CAVIA depends on the size of the batch."""
+
 
 def main(folder: str, stop: str, *names: str) -> None:
     torch.set_default_dtype(torch.float64)
@@ -47,7 +50,7 @@ def main(folder: str, stop: str, *names: str) -> None:
             few = [f"train.{stage}.{setting}" for stage in stages for setting in FEW]
             run = Path(folder, name)
             with contextlib.suppress(Interrupted):
-                own = recipes.load(name, ["source.split=[24,4]", *few])
+                own = recipes.load(name, ["source.split=[24,4]", *few, *OWN.get(name, [])])
                 train(own, str(run), resume=run.exists())
 
 

@@ -19,7 +19,7 @@ from fieldloom.launching import together
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent / "src")}
-RECIPES = ["mnif:tiny", "laginr:tiny", "gem:tiny", "weights:tiny"]
+RECIPES = ["mnif:tiny", "gem:tiny", "functa:tiny", "laginr:tiny", "weights:tiny"]
 
 
 def run_job(count, *words):
@@ -62,8 +62,9 @@ def difference(first, second):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_number_of_processes_changes_rounding_alone(alone, tmp_path, count):
-    said = run_job(count, tmp_path, 0, *RECIPES)
-    for name in RECIPES:
+    names = RECIPES if count == 2 else RECIPES[:2]
+    said = run_job(count, tmp_path, 0, *names)
+    for name in names:
         assert difference(alone / name, tmp_path / name) < 1e-10, name
         one, several = (fieldloom.load(folder / name) for folder in (alone, tmp_path))
         assert one.finished == several.finished
