@@ -35,6 +35,7 @@ from fieldloom.cli.outputs import (
     check_not_own,
     folder_output,
     output,
+    output_of_state,
     sheet_output,
     with_suffix,
 )
@@ -133,6 +134,7 @@ def decode(
 
     folder = folder_output(run, out, "decoded")
     system = load_system(run, device)
+    folder = output_of_state(system, folder, out)
     check_file_format(system, kind, project)
     sizes = parse_resolution(resolution)
     found = read_codes(codes, system)
@@ -175,6 +177,7 @@ def reconstruct(
 
     folder = folder_output(run, out, "reconstructions")
     system = load_system(run, device)
+    folder = output_of_state(system, folder, out)
     check_file_format(system, kind, project)
     sizes = parse_resolution(resolution)
     found, indices = held_out_part(system, source)
@@ -240,9 +243,11 @@ def sample(
     system = load_system(run, device)
     check_file_format(system, kind, project)
     sheet_path = None if out is None else sheet_output(out)
-    path = output(run, sheet_path, "sampled.png")
+    path = output_of_state(system, output(run, sheet_path, "sampled.png"), out)
     folder_path = None if out is None else with_suffix(out, "")
-    folder = output(run, folder_path, "sampled") if needs_files(system) else None
+    folder = None
+    if needs_files(system):
+        folder = output_of_state(system, output(run, folder_path, "sampled"), out)
     options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
                            top_p=top_p, temperature=temperature)  # fmt: skip
     sizes = parse_resolution(resolution)
@@ -285,6 +290,7 @@ def interpolate(
     sampled = sampled or not system.encodes
     seeds = "seeds-" if sampled else ""
     path = output(run, out, f"interpolation-{seeds}{first}-{last}.gif")
+    path = output_of_state(system, path, out)
     numbers = steps * math.prod(system.family.code_shape)
     memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
     find_codes = interpolate_samples if sampled else interpolate_data

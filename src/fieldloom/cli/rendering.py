@@ -18,7 +18,7 @@ from fieldloom.cli.options import (
     parse_crop,
     parse_resolution,
 )
-from fieldloom.cli.outputs import output
+from fieldloom.cli.outputs import output, output_of_state
 from fieldloom.cli.runs import load_system
 from fieldloom.errors import InputError
 
@@ -80,7 +80,7 @@ def render(
     size, part = parse_resolution(resolution), parse_crop(window)
     asked = Options(size, part, frame, frames, held, depth, cameras.value)
     drawer = drawer_of(system, asked)
-    path = output(run, out, drawer.name)
+    path = output_of_state(system, output(run, out, drawer.name), out)
     drawer.check(path)
     code, data = find_code(system, source, index, sampled, drawer.needs_data)
     drawn = drawer.draw(code, path, data)
