@@ -9,7 +9,7 @@ import torch
 
 from fieldloom.engine.feed import Feed
 from fieldloom.engine.loop import Training
-from fieldloom.engine.pace import describe_plan, measure_pace, plan_steps
+from fieldloom.engine.pace import Watch, describe_plan, measure_pace, plan_steps
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.progress import announce
@@ -110,10 +110,11 @@ def spend_minutes(
     feed: Feed[Any],
     data: int,
     device: torch.device,
-) -> None:
+) -> Watch:
     """Turn the budget of a stage into its settings, in the training and in the run's recipe.
 
-    The budget is of what is left of the stage. One line says what it comes to.
+    The budget is of what is left of the stage. One line says what it comes to. Returns what watches
+    the pace from then on.
     """
     stage, done = training.stage, training.step
     assert stage.minutes is not None
@@ -125,6 +126,7 @@ def spend_minutes(
     change_settings(system, run, name, planned)
     training.stage = system.settings.stages[name]
     announce(describe_plan(name, done, planned["steps"], pace, stage.minutes))
+    return Watch(name, planned["steps"], pace, seconds - pace.took, run.folder)
 
 
 def change_settings(system: System, run: Run, stage: str, settings: Mapping[str, Any]) -> None:

@@ -365,8 +365,14 @@ def _run_stage(
     state = run.read_state(name)
     if state is not None:
         training.restore(state)
+    watch: Callable[[int], None] = lambda step: None
     if training.stage.minutes is not None:
-        spend_minutes(system, run, name, training, feed, count, device)
+        watch = spend_minutes(system, run, name, training, feed, count, device)
+
+    def look_and_watch() -> None:
+        look()
+        watch(training.step)
+
     check_done(name, training.step, training.stage.steps)
     run.rewind_log(name, training.step)
     loop(
@@ -379,7 +385,7 @@ def _run_stage(
         device=device,
         save=lambda state: run.write_state(name, state, system.stored_recipe),
         log=run.append_log,
-        look=look,
+        look=look_and_watch,
     )
 
 
