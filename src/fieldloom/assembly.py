@@ -34,7 +34,7 @@ from fieldloom.objectives import (
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import PRIORS
 from fieldloom.progress import announce
-from fieldloom.renderers import RENDERERS, Occupancy, Volume
+from fieldloom.renderers import RENDERERS, Looking, Volume
 from fieldloom.settings import Evaluation, Stage, parse_settings, parse_stage
 from fieldloom.sizing import size_by_data
 from fieldloom.system import System
@@ -222,10 +222,10 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         raise registry.refusal("the field", spec, error) from error
     conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
-    if isinstance(render, Occupancy) and family.has_code:
+    if isinstance(render, Looking) and family.has_code:
         raise InputError(
-            "renderer 'occupancy' is of one scene, and this conditioner has codes of several: take "
-            "renderer 'volume', or conditioner 'shared'."
+            f"renderer '{type(render).__name__.lower()}' is of one scene, and this conditioner has "
+            "codes of several: take renderer 'volume', or conditioner 'shared'."
         )
     provided: dict[str, Any] = {
         "code_shape": family.code_shape,

@@ -1,11 +1,12 @@
 """Which numbers become 0 and 1: decided once for a whole set, by type and content, or by the user.
 
 ``source.range = [low, high]`` decides where it is given, and numbers outside it are refused.
-Without it booleans are 0 and 1, and uint8 goes from 0 to 255, unless the whole set is 0 and 1; where
-it is dark throughout, as labels are, the summary says so. Of other types the largest number decides: up to 1 they go from 0 to 1, up to 255 from 0 to 255 where
-it is in the upper half, up to 65,535 likewise (of uint16 in the upper three quarters). Numbers in
-between have no certain range (12 bits in 16, floats to 1.02), and neither have negative ones: these
-are refused, with the ranges that are likely.
+Without it booleans are 0 and 1, and uint8 goes from 0 to 255, unless the whole set is 0 and 1;
+where it is dark throughout, as labels are, the summary says so. Of other types the largest number
+decides: up to 1 they go from 0 to 1, up to 255 from 0 to 255 where it is in the upper half, up to
+65,535 likewise (of uint16 in the upper three quarters). Numbers in between have no certain range
+(12 bits in 16, floats to 1.02), and neither have negative ones: these are refused, with the ranges
+that are likely.
 """
 
 from __future__ import annotations
