@@ -57,7 +57,6 @@ def change_weight(outline: Outline, by: float) -> Array:
     thinner than twice the distance its sides pass one another, and wind around it the other way:
     by the rule ``positive`` of ``resolve`` it is gone. The result has the orientation for it.
     """
-    pieces = outline.pieces if area(outline.pieces) < 0 else None
     clockwise = area(outline.pieces) < 0
     found = outline.pieces.copy()
     for number in np.unique(outline.contour):
