@@ -156,8 +156,9 @@ def cover(pieces: Array, image: Indices, count: int, size: tuple[int, int]) -> A
     left, column = np.where(column < 0, 0, left), np.maximum(column, 0)
     seen = (row >= 0) & (row < height) & (column < width)
     place = ((image * height + row) * (width + 1) + column)[seen]
-    sums = np.bincount(place, (rise - left)[seen], count * height * (width + 1))
-    sums += np.bincount(place + 1, left[seen], count * height * (width + 1))
+    sums = np.zeros(count * height * (width + 1))  # of no pieces, bincount gives integers
+    sums += np.bincount(place, (rise - left)[seen], len(sums))
+    sums += np.bincount(place + 1, left[seen], len(sums))
     covered = sums.reshape(count, height, width + 1)[..., :-1].cumsum(-1)
     return np.clip(covered, 0, 1)
 
@@ -241,14 +242,16 @@ def _cross(own: Array, along: Array, up: Array, ends: Array) -> Array:
     low = np.maximum(ends[one, 0], ends[two, 0])
     high = np.minimum(ends[one, 1], ends[two, 1])
     across = lambda which, y: evaluate(along[which], solve(up[which], y))
+    met = [np.zeros(0)]
     for _ in range(LEVELS):
         y = low[:, None] + (high - low)[:, None] * (np.arange(PARTS + 1) / PARTS)
         a, b = across(one, y), across(two, y)
         a_low, b_low = np.minimum(a[:, 1:], a[:, :-1]), np.minimum(b[:, 1:], b[:, :-1])
         a_high, b_high = np.maximum(a[:, 1:], a[:, :-1]), np.maximum(b[:, 1:], b[:, :-1])
         apart = np.abs(a - b) > SAME
-        may = (a_low < b_high) & (b_low < a_high) & (apart[:, 1:] | apart[:, :-1])
-        pair, part = np.nonzero(may)
+        some = apart[:, 1:] | apart[:, :-1]
+        met.append(y[:, 1:-1][~apart[:, 1:-1] & (some[:, 1:] | some[:, :-1])])
+        pair, part = np.nonzero((a_low < b_high) & (b_low < a_high) & some)
         one, two, low, high = one[pair], two[pair], y[pair, part], y[pair, part + 1]
         start, stop = (a - b)[pair, part], (a - b)[pair, part + 1]
     changes = start * stop < 0
@@ -258,7 +261,7 @@ def _cross(own: Array, along: Array, up: Array, ends: Array) -> Array:
         middle = (low + high) / 2
         same = (across(one, middle) - across(two, middle) > 0) == positive
         low, high = np.where(same, middle, low), np.where(same, high, middle)
-    return (low + high) / 2
+    return np.concatenate([*met, (low + high) / 2])
 
 
 def _overlap(own: Array, ends: Array) -> tuple[Indices, Indices]:
