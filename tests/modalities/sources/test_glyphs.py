@@ -256,17 +256,31 @@ def test_characters_that_nothing_draws(asked):
         glyphs.choose_characters(asked)
 
 
+def test_characters_of_a_set_that_no_font_draws_are_said(bars):
+    source = read(bars, characters=("lowercase", "a"), copies=1)
+    assert source.names == tuple("abcdef")
+    assert "20 characters in no font (g, h, i, j, k and 15 more)" in source.summary.describe()
+    with pytest.raises(InputError, match="draws 0, 1, 2, 3, 4 and 5 more"):
+        read(bars, characters="digits")
+
+
 def test_fonts_are_passed_over_and_chosen_by_name(bars):
     write_font(bars / "4.ttf", {"z": BARS["a"]}, "Signs")
     write_font(bars / "5.ttf", {"a": [(0, 0, 900, 10)]}, "One")
     (bars / "notes.txt").write_text("x")
+    write_font(bars / "6.ttf", {"b": [(0, -3000, 900, 10)]}, "Mathematics")
     source = read(bars, characters="abcdef")
     line = source.summary.describe()
     assert line.startswith("152 glyphs, 6 classes (a, b, c, d, e and 1 more), 16 x 16, 4 fonts")
     assert "(One, Two, Three, One (2))" in line
     assert "5 of 24 glyphs are not in these fonts" in line
-    assert "1 not fonts (.txt), 1 without these characters (Signs)" in line
-    assert read(bars, characters="a", fonts=("Two",)).attributes["font"].names == ("Two",)
+    assert (
+        "1 not fonts (.txt), 1 without these characters (Signs), 1 far larger than the others (Mathematics)"
+        in line
+    )
+    for name in ("Two", "Mathematics"):
+        chosen = read(bars, characters="b", fonts=(name,))
+        assert chosen.attributes["font"].names == (name,)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,9 @@ SOURCES = {
 }
 
 
+WITHOUT_A_PATH = ("digits", "skimage", "glyphs")
+"""Sources of data that come with packages."""
+
 SINGLE = {"image", "video", "audio"}
 """Sources of a single datum, which have no split."""
 

@@ -103,7 +103,8 @@ def read_glyphs(
     check_image_modality(modality)
     asked = choose_characters(characters)
     files, there, passed_over = _find_fonts(path, asked, permit.large)
-    found, without = _choose_fonts(there, fonts, asked, path)
+    found, others = _choose_fonts(there, fonts)
+    asked, taken = _keep_drawn(asked, characters, found, path)
     glyphs = _place(found, asked)
     size, total = (modality.size[0], modality.size[1]), len(glyphs) * copies
     which = choose(limit or total, total, [glyph.character for glyph in glyphs] * copies)
@@ -120,8 +121,7 @@ def read_glyphs(
     )
     kept = [glyphs[i % len(glyphs)] for i in which]
     train, test_part, words = _divide(drawing, kept, hold_out, test, split, shuffle)
-    taken = _describe(drawing, path) | words
-    passed_over = {**passed_over, NOT_DRAWN: without}
+    taken |= _describe(drawing, path) | words
     options = {
         "version": VERSION, "characters": "".join(asked), "fonts": [f.name for f in found],
         "copies": copies, "affine": affine, "weight": weight, "margin": margin,
@@ -137,7 +137,10 @@ def read_glyphs(
         shuffle=False,
         suggests={"modality": {"size": list(size)}} if modality.native else {},
         summary=Summary(
-            "glyph", taken=taken, passed_over=passed_over, unit="font" if path is None else "file"
+            "glyph",
+            taken=taken,
+            passed_over=passed_over | others,
+            unit="font" if path is None else "file",
         ),
         classes=asked,
     )
@@ -151,8 +154,10 @@ def read_glyphs(
     )
 
 
-NOT_DRAWN = "without these characters"
-"""The reason to pass over a font."""
+NOT_DRAWN, TOO_LARGE = "without these characters", "far larger than the others"
+"""Reasons to pass over a font: those of mathematics draw other things in the letters' places."""
+LARGE = 2.0
+"""Fonts that reach further than this multiple of the median are passed over."""
 
 
 def choose_characters(asked: str | Sequence[str]) -> str:
@@ -193,12 +198,11 @@ def _find_fonts(
 
 
 def _choose_fonts(
-    there: Sequence[Font], names: Sequence[str], characters: str, path: str | None
-) -> tuple[list[Font], list[str]]:
-    """The fonts of these names, or all that draw some of the characters; the names of the others.
+    there: Sequence[Font], names: Sequence[str]
+) -> tuple[list[Font], dict[str, Sequence[str]]]:
+    """The fonts of these names, or all that suit; the names of the others, by the reason.
 
-    Fonts of the same name are told apart by numbers. Raises InputError for names that are not
-    there, and for characters that no font draws.
+    Fonts of the same name are told apart by numbers. Raises InputError for names not there.
     """
     seen = dict[str, int]()
     told = []
@@ -211,13 +215,40 @@ def _choose_fonts(
             raise unknown("font", name, by_name)
     chosen = [by_name[name] for name in dict.fromkeys(names)] or told
     drawn = [font for font in chosen if font.outlines]
-    missing = [c for c in characters if not any(c in font.outlines for font in drawn)]
-    if missing:
+    spans = [_span(font) for font in drawn]
+    largest = math.inf if names or not drawn else LARGE * float(np.median(spans))
+    suit = [font for font, span in zip(drawn, spans, strict=True) if span <= largest]
+    empty = [font.name for font in chosen if not font.outlines]
+    large = [font.name for font, span in zip(drawn, spans, strict=True) if span > largest]
+    return suit, {NOT_DRAWN: empty, TOO_LARGE: large}
+
+
+def _span(font: Font) -> float:
+    """The height or width, whichever is more, that holds all glyphs of a font, in em."""
+    points = np.concatenate([outline.pieces.reshape(-1, 2) for outline in font.outlines.values()])
+    return float(np.ptp(points, 0).max())
+
+
+def _keep_drawn(
+    characters: str, asked: str | Sequence[str], fonts: Sequence[Font], path: str | None
+) -> tuple[str, dict[str, str]]:
+    """The characters that some font draws, and what is said of the others.
+
+    Raises InputError where none is drawn, or not one that is asked for by itself, and not by the
+    name of a set.
+    """
+    drawn = {c for font in fonts for c in font.outlines}
+    missing = [c for c in characters if c not in drawn]
+    parts = (asked,) if isinstance(asked, str) else asked
+    named = {c for part in parts if part in SETS for c in SETS[part]}
+    refused = [c for c in missing if c not in named] or (missing if not drawn else [])
+    if refused:
         where = "matplotlib's DejaVu fonts" if path is None else quote_path(path)
         raise InputError(
-            f"source.characters: no font that is read of {where} draws {list_names(missing)}."
+            f"source.characters: no font that is read of {where} draws {list_names(refused)}."
         )
-    return drawn, [font.name for font in chosen if not font.outlines]
+    said = {"lacking": f"{len(missing):,} characters in no font ({list_names(missing)})"}
+    return "".join(c for c in characters if c in drawn), said if missing else {}
 
 
 def _place(fonts: Sequence[Font], characters: str) -> list[Glyph]:
