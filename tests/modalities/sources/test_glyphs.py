@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from fontTools import subset
 
 from data_on_disk import COUNT
 from fieldloom.errors import InputError
@@ -22,11 +23,16 @@ def read(path, modality=GREY, **more) -> Source:
 
 @pytest.fixture(scope="module")
 def dejavu(tmp_path_factory):
-    """A folder of two of matplotlib's fonts."""
+    """A folder of two of matplotlib's fonts, with the few letters that are used here."""
     folder = tmp_path_factory.mktemp("dejavu")
+    options = subset.Options(name_IDs=["*"], layout_features=[], hinting=False)
     for file in bundled_fonts():
         if file.stem in ("DejaVuSans", "DejaVuSerif-Bold"):
-            (folder / file.name).symlink_to(file)
+            font = subset.load_font(str(file), options)
+            chosen = subset.Subsetter(options)
+            chosen.populate(text="AEFHILSTWagjlopsx")
+            chosen.subset(font)
+            font.save(folder / file.name)
     return folder
 
 
@@ -166,8 +172,7 @@ def test_the_same_data_every_time_and_in_any_company(dejavu, letters):
 
 
 def test_the_pixels_of_every_machine(dejavu):
-    """The fingerprint of letters, which may not depend on the machine, nor change without a new
-    ``VERSION``."""
+    """No machine and no order of sums may change the pixels of letters (DejaVu 2.37)."""
     source = read(dejavu, characters="HILTEFgS", copies=8)
     assert source.facts()["fingerprint"] == "17010e17aaee7623"
 
@@ -274,10 +279,8 @@ def test_fonts_are_passed_over_and_chosen_by_name(bars):
     assert line.startswith("152 glyphs, 6 classes (a, b, c, d, e and 1 more), 16 x 16, 4 fonts")
     assert "(One, Two, Three, One (2))" in line
     assert "5 of 24 glyphs are not in these fonts" in line
-    assert (
-        "1 not fonts (.txt), 1 without these characters (Signs), 1 far larger than the others (Mathematics)"
-        in line
-    )
+    assert "1 not fonts (.txt), 1 without these characters (Signs)" in line
+    assert "1 far larger than the others (Mathematics)" in line
     for name in ("Two", "Mathematics"):
         chosen = read(bars, characters="b", fonts=(name,))
         assert chosen.attributes["font"].names == (name,)

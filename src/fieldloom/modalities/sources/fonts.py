@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from fontTools.pens.basePen import BasePen
 from numpy.typing import NDArray
 
 from fieldloom.errors import InputError, quote_path, shorten
@@ -34,6 +35,11 @@ FAR = 100.0
 """How far from its origin a glyph's points may lie, in units of the em."""
 OUTLINES = ("glyf", "CFF ", "CFF2")
 """Tables of outlines."""
+
+
+Point = tuple[float, float]
+Curve = tuple[Point, Point | None, Point | None, Point]
+"""Start, controls and end; lines have no controls."""
 
 
 class Font(NamedTuple):
@@ -75,7 +81,7 @@ def read_fonts(file: Path, characters: Sequence[str], large: bool = False) -> li
                     found.append(_read_font(font, file, number, characters))
     except InputError:
         raise
-    except (Exception, RecursionError) as error:  # fontTools fails in many ways on a broken font
+    except Exception as error:  # fontTools fails in many ways on a broken font
         reason = shorten(f"{type(error).__name__}: {error}".rstrip(": "))
         raise InputError(f"{what} is no font that can be read: {reason}.") from None
     if not found:
@@ -150,54 +156,54 @@ def _name(font: Any, file: Path, number: int) -> str:
     return shorten(found or "", 60) or shorten(f"{file.stem} {number}" if number else file.stem, 60)
 
 
+class Pen(BasePen):
+    """Gathers the contours of a glyph: quadratic curves come as cubic ones, with implied points,
+    and composite glyphs as their parts.
+
+    Raises InputError for more than ``STEPS`` of curves and components.
+    """
+
+    def __init__(self, glyphs: Any, what: str) -> None:
+        super().__init__(glyphs)
+        self.what, self.steps = what, 0
+        self.contours: list[list[Curve]] = []
+
+    def _count(self) -> None:
+        self.steps += 1
+        if self.steps > STEPS:
+            raise InputError(f"{self.what}: a glyph of more than {STEPS:,} curves.")
+
+    def addComponent(self, glyphName: str, transformation: Any) -> None:
+        self._count()
+        super().addComponent(glyphName, transformation)
+
+    def _moveTo(self, pt: Point) -> None:
+        self.contours.append([])
+        self.start = pt
+
+    def _lineTo(self, pt: Point) -> None:
+        self._curveToOne(None, None, pt)
+
+    def _curveToOne(self, pt1: Point | None, pt2: Point | None, pt3: Point) -> None:
+        self._count()
+        self.contours[-1].append((self._getCurrentPoint(), pt1, pt2, pt3))
+
+    def _closePath(self) -> None:
+        if self._getCurrentPoint() != self.start:
+            self._lineTo(self.start)
+
+    def _endPath(self) -> None:
+        self._closePath()
+
+
 def _trace(glyphs: Any, name: str, unit: int, file: Path) -> Outline:
-    """The outline of a glyph in units of the em; composite glyphs are resolved."""
-    from fontTools.pens.basePen import BasePen
-
-    steps = 0
-
-    def count() -> None:
-        nonlocal steps
-        steps += 1
-        if steps > STEPS:
-            raise InputError(f"{quote_path(file)}: a glyph of more than {STEPS:,} curves.")
-
-    class Pen(BasePen):
-        """Gathers contours; quadratic curves come as cubic ones, implied points are there."""
-
-        def __init__(self) -> None:
-            super().__init__(glyphs)
-            self.contours: list[list[Any]] = []
-
-        def addComponent(self, glyphName: str, transformation: Any) -> None:
-            count()
-            super().addComponent(glyphName, transformation)
-
-        def _moveTo(self, pt: Any) -> None:
-            self.contours.append([])
-            self.start = pt
-
-        def _lineTo(self, pt: Any) -> None:
-            count()
-            self.contours[-1].append((self._getCurrentPoint(), None, None, pt))
-
-        def _curveToOne(self, pt1: Any, pt2: Any, pt3: Any) -> None:
-            count()
-            self.contours[-1].append((self._getCurrentPoint(), pt1, pt2, pt3))
-
-        def _closePath(self) -> None:
-            if self._getCurrentPoint() != self.start:
-                self._lineTo(self.start)
-
-        def _endPath(self) -> None:
-            self._closePath()
-
-    pen = Pen()
+    """The outline of a glyph in units of the em."""
+    pen = Pen(glyphs, quote_path(file))
     glyphs[name].draw(pen)
     return join_contours([_pieces(contour, unit, file) for contour in pen.contours])
 
 
-def _pieces(contour: Sequence[Any], unit: int, file: Path) -> NDArray[np.float64]:
+def _pieces(contour: Sequence[Curve], unit: int, file: Path) -> NDArray[np.float64]:
     """Curves (start, control, control, end) as an array (n, 4, 2); lines have no controls."""
     ends = np.array([(one[0], one[3]) for one in contour], np.float64).reshape(-1, 2, 2)
     inner = np.array(
