@@ -1,12 +1,7 @@
-"""Images of a run, and one self-contained page that shows them with the metrics."""
+"""The pictures of a report: reconstructions, samples, their nearest data, losses."""
 
 from __future__ import annotations
 
-import base64
-import html
-import re
-from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -14,90 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldloom import atomic, export
+from fieldloom import export
 from fieldloom.engine.run import Run
-from fieldloom.engine.schemas import parse_json, read_text
-from fieldloom.errors import InputError, printable
 from fieldloom.evaluation import Result
 from fieldloom.evaluation.plots import figure_to_png
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
-from fieldloom.progress import PATIENCE, during, track
+from fieldloom.progress import PATIENCE, track
 from fieldloom.system import System
 
 SAMPLES = 64
 """The most images on the sheet of samples; of other data half as many are drawn."""
-
-
-def write(
-    run: Run,
-    system: System,
-    source: Source,
-    result: Result,
-    resolution: Resolution | None = None,
-    seconds: float | None = None,
-) -> None:
-    """Write ``report.json``, ``report.html`` and the images into the run.
-
-    resolution: of samples and interpolations. seconds: the duration of training, if known.
-    """
-    settings, earlier = system.settings, image_names(run)
-    with during("drawing the report"):
-        images = draw_images(run, system, source, result, resolution)
-    if log := run.read_log():
-        images = {"Loss": ("curves.png", plot_losses(log))} | images
-    run.write_json(
-        "report.json",
-        {
-            "recipe": settings.title,
-            "paper": settings.paper,
-            "seed": settings.seed,
-            "unfinished": None if system.unfinished is None else system.unfinished._asdict(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": seconds,
-            "data": source.summary.facts(),
-            "figures": [metric.as_json() for metric in result.metrics],
-            "expected": settings.expected,
-            "nearest": nearest_table(result, source),
-            "images": [name for name, _ in images.values()],
-        },
-    )
-    for name, content in images.values():
-        atomic.write_bytes(content, run.inside(name))
-    page = html_page(run, system, result, images, source.summary.describe())
-    atomic.write_text(page, run.inside("report.html"))
-    for name in earlier - {name for name, _ in images.values()}:
-        run.inside(name).unlink(missing_ok=True)
-
-
-def image_names(run: Run) -> set[str]:
-    """The images of the report that is in a folder; those that its ``report.json`` names."""
-    path = run.folder / "report.json"
-    try:
-        content = parse_json(read_text(path), path)
-    except InputError:
-        return set()
-    names = content.get("images") if isinstance(content, dict) else None
-    images = names if isinstance(names, list) else []
-    return {x for x in images if isinstance(x, str) and re.fullmatch(r"[\w-]+\.(png|gif)", x)}
-
-
-def nearest_table(result: Result, source: Source) -> list[dict[str, Any]]:
-    """For every sample: its class, and the index, class and distance of its nearest training datum.
-
-    The index is in the training part of the source.
-    """
-    if result.nearest is None or result.distances is None:
-        return []
-    rows = []
-    for i, (index, distance) in enumerate(zip(result.nearest, result.distances, strict=True)):
-        row: dict[str, Any] = {"place": int(index), "distance": round(float(distance), 4)}
-        if result.sample_labels is not None and source.labels is not None:
-            row["asked"] = source.names[int(result.sample_labels[i])]
-            row["class"] = source.names[int(source.labels[source.train[index]])]
-        rows.append(row)
-    return rows
-
 
 ImageFile = tuple[str, bytes]
 """The name and the content of a file."""
@@ -238,53 +160,3 @@ def plot_losses(log: list[dict[str, Any]]) -> bytes:
         ax.set(title=f"stage {stage}", xlabel="step", ylabel="loss", yscale="log")
         ax.grid(alpha=0.3)
     return figure_to_png(figure)
-
-
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;
-color:#222}
-h1{font-size:1.5rem}figure{margin:2rem
-0}figcaption{color:#555}img{max-width:100%;image-rendering:auto}
-table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px
-solid #ddd}
-td.n{text-align:right}td.of{color:#555}"""
-
-
-def html_page(
-    run: Run, system: System, result: Result, images: dict[str, ImageFile], data: str
-) -> str:
-    """The report as one HTML file with its images embedded. data: what was read, in words."""
-    escape: Callable[[object], str] = lambda x: html.escape(str(x))
-    settings = system.settings
-    rows = "".join(
-        f"<tr><td>{escape(m.name)}</td><td class=n>{format_number(m.value)}</td>"
-        f"<td class=n>{escape(settings.expected.get(m.name, ''))}</td>"
-        f"<td class=of>{escape(m.of)}</td><td class=of>{escape(m.how)}</td></tr>"
-        for m in result.metrics
-    )
-    figures = "".join(
-        f'<figure><img alt="{escape(caption)}" src="{data_uri(*image)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, image in images.items()
-    )
-    title = escape(printable(settings.title or run.folder.name))
-    origin = ", ".join(
-        [*([escape(settings.paper)] if settings.paper else []), f"seed {escape(settings.seed)}"]
-    )
-    begun = "" if system.unfinished is None else system.unfinished.describe()
-    note = f"<p><b>This run is unfinished: its weights {escape(begun)}.</b></p>" if begun else ""
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
-        f"<style>{STYLE}</style><h1>{title}</h1>{note}<p>{origin}</p><p>Data: {escape(data)}</p>"
-        f"<table><tr><th>metric<th>value"
-        f"<th>published<th>measured on<th>how</tr>{rows}</table>{figures}</html>\n"
-    )
-
-
-def data_uri(name: str, content: bytes) -> str:
-    """An image file as a URI that holds its content; the type is the name's suffix."""
-    return f"data:image/{name.rpartition('.')[2]};base64,{base64.b64encode(content).decode()}"
-
-
-def format_number(value: float) -> str:
-    """A number as text: four significant digits, or a whole number with separated thousands."""
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"
