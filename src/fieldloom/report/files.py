@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
 from fieldloom import atomic
@@ -14,8 +14,11 @@ from fieldloom.evaluation import Result
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import during
-from fieldloom.report.page import html_page
-from fieldloom.report.pictures import draw_images, plot_losses
+from fieldloom.report.origin import find_origin, next_commands
+from fieldloom.report.page import Content, html_page
+from fieldloom.report.pictures import draw_pictures
+from fieldloom.report.published import find_published
+from fieldloom.report.questions import Answer, answer_questions
 from fieldloom.system import System
 
 
@@ -26,16 +29,16 @@ def write(
     result: Result,
     resolution: Resolution | None = None,
     seconds: float | None = None,
-) -> None:
-    """Write ``report.json``, ``report.html`` and the images into the run.
+) -> list[Answer]:
+    """Write ``report.json``, ``report.html`` and the images into the run; return the answers.
 
     resolution: of samples and interpolations. seconds: the duration of training, if known.
     """
     settings, earlier = system.settings, image_names(run)
     with during("drawing the report"):
-        images = draw_images(run, system, source, result, resolution)
-    if log := run.read_log():
-        images = {"Loss": ("curves.png", plot_losses(log))} | images
+        pictures = draw_pictures(run, system, source, result, resolution)
+    origin, published = find_origin(run, system, seconds), find_published(system, result)
+    answers = answer_questions(system, result, published, origin.seconds)
     run.write_json(
         "report.json",
         {
@@ -43,21 +46,42 @@ def write(
             "paper": settings.paper,
             "seed": settings.seed,
             "unfinished": None if system.unfinished is None else system.unfinished._asdict(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "date": origin.date,
             "seconds": seconds,
+            "training_seconds": origin.seconds,
+            "command": origin.command,
+            "commit": origin.commit,
+            "machine": origin.machine,
             "data": source.summary.facts(),
             "figures": [metric.as_json() for metric in result.metrics],
             "expected": settings.expected,
+            "published": [vars(one) for one in published],
+            "answers": [{"question": x.title, "sentence": x.sentence, "caution": x.caution}
+                        for x in answers],
             "nearest": nearest_table(result, source),
-            "images": [name for name, _ in images.values()],
+            "images": [picture.file for picture in pictures],
         },
+    )  # fmt: skip
+    for picture in pictures:
+        atomic.write_bytes(picture.content, run.inside(picture.file))
+    begun = "" if system.unfinished is None else system.unfinished.describe()
+    content = Content(
+        settings=settings,
+        title=settings.title or run.folder.name,
+        lead=source.summary.describe(),
+        warning=f"This run is unfinished: its weights {begun}." if begun else "",
+        result=result,
+        pictures=pictures,
+        answers=answers,
+        published=published,
+        data=source.summary.rows(),
+        origin=origin,
+        commands=next_commands(origin, system, result),
     )
-    for name, content in images.values():
-        atomic.write_bytes(content, run.inside(name))
-    page = html_page(run, system, result, images, source.summary.describe())
-    atomic.write_text(page, run.inside("report.html"))
-    for name in earlier - {name for name, _ in images.values()}:
+    atomic.write_text(html_page(content), run.inside("report.html"))
+    for name in earlier - {picture.file for picture in pictures}:
         run.inside(name).unlink(missing_ok=True)
+    return answers
 
 
 def image_names(run: Run) -> set[str]:
@@ -72,7 +96,7 @@ def image_names(run: Run) -> set[str]:
     return {x for x in images if isinstance(x, str) and re.fullmatch(r"[\w-]+\.(png|gif)", x)}
 
 
-def nearest_table(result: Result, source: Source) -> list[dict[str, Any]]:
+def nearest_table(result: Result, source: Source) -> Sequence[dict[str, Any]]:
     """For every sample: its class, and the index, class and distance of its nearest training datum.
 
     The index is in the training part of the source.
