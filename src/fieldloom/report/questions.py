@@ -118,13 +118,15 @@ def make_figure(
     """A metric as a reader sees it."""
     value = format_measured(metric.value)
     value = f"{value} {meaning.unit}".strip()
+    note = find_detector(metric) if meaning.features else ""
+    if meaning.unit.startswith("of "):
+        value, note = percent(metric.value), meaning.unit
     if metric.name == "memory":
         value = format_size(metric.value)
     if metric.name == "decoded":
         one = "view" if system.modality.unit == "view" else things(system)[0]
         meaning = meaning._replace(label=f"to draw a {one}", better="lower")
         value = format_seconds(1 / metric.value)
-    note = find_detector(metric) if meaning.features else ""
     return Figure(
         metric.name, meaning.label, value, meaning.arrow, meaning.better, note,
         published.get(metric.name, ""),
@@ -174,7 +176,7 @@ def reconstruction_sentence(system: System, result: Result, found: dict[str, Met
     return f"{who} {comes} with {said(value(name))}."
 
 
-def error_words(psnr: float) -> str:
+def error_words(psnr: int | float) -> str:
     """What a PSNR says: ``an error of 5.6 % of the range (25 dB)``."""
     if psnr >= 80:
         return "no error that can be measured (80 dB PSNR)"
@@ -182,7 +184,7 @@ def error_words(psnr: float) -> str:
     return f"an error of {error} of the values' range ({format_measured(psnr)} dB PSNR)"
 
 
-def percent(share: float) -> str:
+def percent(share: int | float) -> str:
     """A fraction as text: ``5.6 %``, ``0.034 %``."""
     return f"{format_number(100 * share, 2 if share < 0.1 else 3)} %"
 
