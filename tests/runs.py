@@ -52,6 +52,7 @@ def made_up_result(
     hows = {
         "frechet": "gabor, resized",
         "fid": "inception, resized",
+        "rfid": "inception, resized",
         "decoded": "a second, cpu, 1 threads",
     }
     hows |= dict.fromkeys(("precision", "recall", "kid"), "gabor, resized")

@@ -17,6 +17,7 @@ from fieldloom.evaluation.metric_table import (
 )
 from fieldloom.report.published import Published
 from fieldloom.report.words import (
+    find_detector,
     format_measured,
     format_number,
     format_seconds,
@@ -25,7 +26,7 @@ from fieldloom.report.words import (
 )
 from fieldloom.system import System
 
-MOST = 4
+MOST = 5
 """Numbers beside a question, at most."""
 
 FEW = 30
@@ -133,11 +134,6 @@ def make_figure(
     )  # fmt: skip
 
 
-def find_detector(metric: Metric) -> str:
-    """The detector of a set metric, the first word of its ``how``."""
-    return metric.how.partition(",")[0]
-
-
 # -- sentences
 
 
@@ -236,6 +232,12 @@ def samples_sentence(system: System, result: Result, found: dict[str, Metric]) -
             f"{percent(value('precision'))} of {count:,} samples lie among the {many} (precision), "
             f"and {percent(value('recall'))} of the {many} lie among the samples (recall), by the "
             f"features of {find_detector(found['precision'])}"
+        )
+    elif {"density", "coverage"} <= set(found):
+        parts.append(
+            f"{percent(value('coverage'))} of the {many} have one of {count:,} samples as near as "
+            f"others of the {many} (coverage), by the features of "
+            f"{find_detector(found['coverage'])}"
         )
     elif "chamfer.1nna" in found:
         parts.append(

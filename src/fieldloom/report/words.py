@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from fieldloom.evaluation import Metric
 from fieldloom.system import System
 
 
@@ -60,3 +61,8 @@ def things(system: System) -> tuple[str, str]:
     if system.modality.kind == "views" and not system.family.has_code:
         return "scene", "scenes"
     return THINGS.get(system.modality.kind, ("datum", "data"))
+
+
+def find_detector(metric: Metric) -> str:
+    """The detector of a set metric, the first word of its ``how``."""
+    return metric.how.partition(",")[0]
