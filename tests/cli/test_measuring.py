@@ -10,7 +10,7 @@ from runs import made_up_result, made_up_system
 def test_answers_are_printed_with_their_few_numbers(capsys):
     result = made_up_result(9, psnr=20.0, mse=0.01, encoder=64.0)
     published = [Published("psnr", 25.9, "psnr")]
-    print_answers(answer_questions(made_up_system("mnif:digits"), result, published, 12))
+    print_answers(answer_questions(made_up_system("mnif:digits"), result, published, 12.0))
     said = capsys.readouterr().out
     assert "Does it reconstruct? 9 held-out pictures come back with an error of 10 %" in said
     assert "the second digit means nothing" in said
