@@ -178,7 +178,9 @@ def test_what_is_folded_is_printed(browser: Page, folder):
     browser.open(folder / "report.html", 800)
     opened = "[...document.querySelectorAll('details')].map(x => x.open)"
     assert not any(browser.ask(opened))
-    browser.call("Page.printToPDF")
+    browser.ask("document.querySelector('details').open = true")
     browser.ask("dispatchEvent(new Event('beforeprint'))")
     assert all(browser.ask(opened))
+    browser.ask("dispatchEvent(new Event('afterprint'))")
+    assert browser.ask(opened) == [True, False, False, False]
     assert browser.complaints() == []

@@ -60,6 +60,9 @@ article,figure,tr{break-inside:avoid}details::details-content{content-visibility
 block-size:auto}.scroll{overflow:visible}}
 """
 
-SCRIPT = """for (const [name, open] of [["beforeprint", true], ["afterprint", false]])
-  addEventListener(name, () => document.querySelectorAll("details").forEach(d => d.open = open));"""
-"""Opens what is folded while the page is printed."""
+SCRIPT = """const all = (which, act) => document.querySelectorAll(which).forEach(act);
+addEventListener("beforeprint", () =>
+  all("details:not([open])", x => { x.open = true; x.dataset.folded = ""; }));
+addEventListener("afterprint", () =>
+  all("[data-folded]", x => { x.open = false; delete x.dataset.folded; }));"""
+"""Unfolds what is folded while the page is printed."""
