@@ -16,7 +16,7 @@ from fieldloom.assembly import (
     require_sections,
 )
 from fieldloom.engine import device as devices
-from fieldloom.errors import InputError, quote, quote_path
+from fieldloom.errors import InputError, is_command, name_argument, quote, quote_path
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.sources.files import locate, path_to_text
 from fieldloom.permit import NOTHING, Permit
@@ -25,11 +25,15 @@ from fieldloom.registry import find, hints_of
 from fieldloom.settings import parse_settings
 from fieldloom.sizing import size_by_data
 
-MOVED = (
-    "If they lie elsewhere now, train --resume --set source.path=PLACE keeps the new place in the "
-    "run, and evaluate takes the --set, too."
-)
-"""What to do where the data of a run were moved."""
+
+def say_moved() -> str:
+    """What to do where the data of a run were moved."""
+    if not is_command():
+        return 'If they lie elsewhere now, train takes source={"path": PLACE} with resume=True.'
+    return (
+        "If they lie elsewhere now, train --resume --run RUN --source PLACE keeps the new place in "
+        "the run, and evaluate takes --set source.path=PLACE."
+    )
 
 
 def prepare(
@@ -88,8 +92,8 @@ def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:
             where = "" if path is None else f" ({quote_path(path)})"
             raise InputError(
                 f"the data of the run{where} have changed: {key} was {quote(known[key])}, and is "
-                f"{quote(now)}. A run goes on with the data that it was trained on: give others "
-                f"with --source, or begin a new run. {MOVED}"
+                f"{quote(now)}. Other data need a run of their own (another {name_argument('run')}), "
+                f"or are evaluated with {name_argument('source')}. {say_moved()}"
             )
 
 

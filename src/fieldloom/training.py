@@ -31,9 +31,10 @@ from fieldloom.engine.inherit import check_donor, inherit
 from fieldloom.engine.layout import DATA, PREVIEW, SHARDS
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
+from fieldloom.engine.nearby import no_run
 from fieldloom.engine.run import FINGERPRINTED, Run, sizes_of
 from fieldloom.engine.training_memory import check_training_memory
-from fieldloom.errors import InputError, Interrupted
+from fieldloom.errors import InputError, Interrupted, name_argument, quote_path
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
@@ -86,7 +87,11 @@ def train(
     (and ``resume`` is not given) that has made anything, or holds none, and as ``inherit`` does.
     """
     if sum([minutes is not None, bool(steps), finish]) > 1:
-        raise InputError("minutes, steps and --finish exclude one another: each says the steps.")
+        given = map(name_argument, ("minutes", "finish"))
+        steps_key = "train.STAGE.steps"
+        raise InputError(
+            f"{', '.join(given)} and {steps_key} exclude one another: each says when a stage ends."
+        )
     run, where, resume = Run(folder), devices.pick(device), resume or finish
     with hold_lock(run.folder):
         check_folder(run, resume, known=recipe is not None)
@@ -154,19 +159,28 @@ def check_folder(run: Run, resume: bool, known: bool) -> None:
     if run.exists and not (resume and run.has_model) and not run.read_environment():
         raise InputError(
             f"'{run.folder}' holds a recipe.toml that no training has written there: give another "
-            "--run."
+            f"{name_argument('run')}."
         )
     if run.exists and not resume and not run.has_only_begun:
-        raise InputError(f"'{run.folder}' holds a run already: give --resume, or another --run.")
+        more, other = name_argument("resume", True), name_argument("run")
+        raise InputError(
+            f"'{run.folder}' holds a run already: {more} goes on with it, another {other} begins a "
+            "new one."
+        )
     if not run.exists and (resume or not known):
-        raise InputError(f"'{run.folder}' holds no run to resume.")
+        why = str(no_run(run.folder)).removeprefix(f"{quote_path(run.folder)} is not a run")
+        raise InputError(f"'{run.folder}' holds no run to resume{why}")
 
 
 def check_resumed(folder: str | Path, name: str | None) -> None:
     """Raise InputError where a folder holds the run of another recipe than that of this name."""
     run = Run(folder)
     if run.exists and name is not None and run.read_recipe().get("recipe") != name:
-        raise InputError(f"--resume: '{folder}' is a run of another recipe than '{name}'.")
+        own = run.read_recipe().get("recipe")
+        raise InputError(
+            f"'{folder}' is a run of the recipe '{own}', not of '{name}': another "
+            f"{name_argument('run')} begins a new one."
+        )
 
 
 def begin_run(system: System, run: Run, device: torch.device, fields: str | Path | None) -> None:
@@ -177,7 +191,10 @@ def begin_run(system: System, run: Run, device: torch.device, fields: str | Path
     about = devices.environment(device) | {"command": sys.argv[1:]}
     about["sizes"] = sizes_of(system).model_dump()  # until there are weights, which tell their own
     if fields is not None and run.folder.resolve() == Path(fields).resolve():
-        raise InputError(f"--fields: '{fields}' is this very run; --resume goes on with it.")
+        raise InputError(
+            f"{name_argument('fields')}: '{fields}' is this very run; "
+            f"{name_argument('resume', True)} goes on with it."
+        )
     if fields is not None:
         about["fields"] = check_donor(system.recipe, fields)
     run.begin(system.recipe, about)
@@ -218,6 +235,12 @@ def check_stages(
 
     given: whether the trained field comes from another run.
     """
+    if not system.family.has_code and len(source.train) > 1:
+        raise InputError(
+            f"the recipe fits one datum, since its conditioner gives no codes, and "
+            f"{len(source.train)} of the data are trained on: give one of them, or take a recipe that "
+            "learns a set, as mnif:faces64 of images, mnif:chairs32 of shapes."
+        )
     check_training_memory(system, source, stages, todo)
     Training(objective_of(system), stages["field"])
     if system.prior is None:
@@ -227,10 +250,12 @@ def check_stages(
     if system.prior.trained:
         Training(PriorLoss(system.prior), stages["prior"])
     if not given and "field" not in [*system.finished, *todo]:
-        raise InputError("the run has no trained field yet: --stage field comes first.")
+        first = name_argument("stage", "field")
+        raise InputError(f"the run has no trained field yet: {first} comes first.")
     if system.prior.learns and len(source.train) < 2 and {"codec", "prior"} & set(todo):
         raise InputError(
-            f"a prior cannot be trained on {len(source.train)} datum: take --stage field."
+            f"a prior cannot be trained on {len(source.train)} datum: give a set of data, or train "
+            f"with {name_argument('stage', 'field')} alone."
         )
 
 

@@ -134,7 +134,7 @@ BAD = {
     ),
     "misspelt name": (2, "did you mean 'siren'?", [*TINY, "--set", "field.name=sirenn"]),
     "wrong type": (2, "field.width = 'wide'", ["train", "mnif:tiny", "--set", "field.width=wide"]),
-    "missing path": (2, "needs the argument 'path'", ["train", "mnif:faces64"]),
+    "missing path": (2, "source 'folder' needs a path: --source FOLDER.", ["train", "mnif:faces64"]),
     "path that is none": (
         2, "'nowhere' does not exist", ["train", "mnif:faces64", "--set", "source.path=nowhere"]
     ),

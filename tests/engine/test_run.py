@@ -398,7 +398,7 @@ def test_a_run_does_not_begin_with_its_own_fields(tiny_run, tmp_path, monkeypatc
         with pytest.raises(InputError, match="of this test"):
             train(TINY, str(folder), fields=tiny_run)
     before = {x.name: x.read_bytes() for x in folder.iterdir()}
-    with pytest.raises(InputError, match="is this very run; --resume goes on"):
+    with pytest.raises(InputError, match="is this very run; resume=True goes on"):
         train(TINY, str(folder), fields=folder)
     assert before == {x.name: x.read_bytes() for x in folder.iterdir()}
 

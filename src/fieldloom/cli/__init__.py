@@ -25,9 +25,17 @@ from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
 from fieldloom.cli.options import with_allowances
+from fieldloom.cli.parsing import explain
 from fieldloom.cli.rendering import render
 from fieldloom.cli.training import demo, train
-from fieldloom.errors import FieldloomError, InputError, Interrupted, printable, shorten
+from fieldloom.errors import (
+    FieldloomError,
+    InputError,
+    Interrupted,
+    in_words_of,
+    printable,
+    shorten,
+)
 from fieldloom.process import tune_process
 
 app = typer.Typer(
@@ -117,8 +125,8 @@ def answer(error: Exception) -> tuple[str, int]:
     if isinstance(error, FieldloomError):
         return str(error), 1
     if hasattr(error, "format_message"):  # an argument that the parser refuses
-        message = error.format_message()
-        return "" if "NoArgs" in type(error).__name__ else message, 2
+        with in_words_of({}):
+            return explain(error), 2
     if type(error).__name__ == "Abort":  # what the parser makes of Ctrl-C
         return STOPPED, 130
     message = shorten(str(error).partition("\n")[0], 300)

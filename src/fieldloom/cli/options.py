@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from enum import StrEnum
 from functools import wraps
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from fieldloom.errors import InputError, shorten
+from fieldloom.errors import InputError, in_words_of, shorten
 from fieldloom.permit import NOTHING, Permit
 
 if TYPE_CHECKING:
@@ -58,11 +58,13 @@ def with_allowances(verb: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         token = _permit.set(Permit(tuple(trust or ()), network, large, overwrite))
         try:
-            verb(*arguments, **named)
+            with in_words_of(options):
+                verb(*arguments, **named)
         finally:
             _permit.reset(token)
 
     keyword, signature = inspect.Parameter.KEYWORD_ONLY, inspect.signature(verb)
+    options = options_of(verb.__name__, signature.parameters)
     hints = get_type_hints(verb, include_extras=True) | ALLOWANCES
     own = [one.replace(annotation=hints[one.name]) for one in signature.parameters.values()]
     more = [
@@ -76,6 +78,20 @@ def with_allowances(verb: Callable[..., None]) -> Callable[..., None]:
     made.__annotations__ = hints
     del made.__wrapped__
     return made
+
+
+def options_of(verb: str, parameters: Iterable[str]) -> dict[str, str]:
+    """Key of a recipe -> the option of a verb that sets it (``errors.in_words_of``)."""
+    options: dict[str, str] = {}
+    if "source" in parameters:
+        options["source.path"] = "SOURCE" if verb == "inspect" else "--source"
+    if "file" in parameters:
+        options["source.path"] = "FILE"
+    if "seed" in parameters and "set_" in parameters:
+        options["seed"] = "--seed"
+    if "set_" in parameters:  # of a trained run only its evaluation can change
+        options["evaluate.*" if verb == "evaluate" else "*"] = "--set"
+    return options
 
 
 class Device(StrEnum):

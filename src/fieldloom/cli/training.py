@@ -13,8 +13,9 @@ from fieldloom.cli.ceilings import report_upper_bound
 from fieldloom.cli.console import say
 from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
+from fieldloom.cli.parsing import check_recipe_word
 from fieldloom.cli.runs import parse_overrides
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
     from fieldloom.recipe import Continuation, Recipe
@@ -43,6 +44,14 @@ def train(
         typer.Argument(
             metavar="[RECIPE[:VARIANT]]",
             help="A bundled name, or a .toml. Not needed with --resume or --finish, and --run.",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Your data: a folder of images, a packed .npz, an array, meshes, voxels, a video, "
+            "a sound, or a scene. The reader is the recipe's, or the one that suits the data.",
         ),
     ] = None,
     run: Annotated[
@@ -79,14 +88,22 @@ def train(
     seeds = [] if seed is None else [f"seed={seed}"]
     goes_on = resume or finish
     if recipe is None and not goes_on:
-        raise InputError("train: the name of a recipe is needed, or --resume and --run.")
+        raise InputError(
+            "the name of a recipe is needed, as in 'fieldloom train mnif:digits'; 'fieldloom list "
+            "recipes' shows them, and --resume --run RUN goes on with a run."
+        )
+    check_source(source, set_ or [])
     loaded = None
     if recipe is not None:
+        check_recipe_word(recipe)
         loaded = load(recipe, [*(set_ or []), *seeds], parse_overrides)
+        if source is not None and not goes_on:
+            loaded = take_source(loaded, source, set_ or [])
     folder = folder_of(recipe, run)
     changes = Continuation(None, {})
     if goes_on:
         changes = changes_of(folder, set_ or [], seed, fields)
+        changes = changes if source is None else changes._replace(path=source)
 
     from fieldloom.training import check_resumed
     from fieldloom.training import train as start
@@ -114,6 +131,30 @@ def train(
 
         for line in draw_fit(system, source_of(system, quiet=True), folder):
             say(line)
+
+
+def check_source(source: str | None, overrides: list[str]) -> None:
+    """Raise InputError where ``--source`` and ``--set source.path`` name different data."""
+    from fieldloom.recipe import split_override
+
+    for keys, value in map(split_override, overrides):
+        value = value.strip("\"'")
+        if source is not None and keys == ["source", "path"] and value != source:
+            raise InputError(
+                f"--source {shorten(source)} and --set source.path={shorten(value)} name different "
+                "data: give one of them."
+            )
+
+
+def take_source(recipe: Recipe, source: str, overrides: list[str]) -> Recipe:
+    """The recipe with the data of ``--source``, by the reader of ``--set``, or one that fits."""
+    from fieldloom.recipe import merge, split_override
+
+    if any(keys in (["source"], ["source", "name"]) for keys, _ in map(split_override, overrides)):
+        return merge(recipe, {"source": {"path": source}})
+    from fieldloom.inputs import add_source
+
+    return add_source(recipe, source, permit())
 
 
 def folder_of(recipe: str | None, run: str | None) -> Path:
