@@ -65,7 +65,7 @@ def test_train_by_name_by_path_and_by_dict(tmp_path):
         assert torch.equal(tensor, whole.state_dict()[name]), name
     with pytest.raises(InputError, match="holds a run already"):
         fieldloom.train("mnif", tmp_path / "name", "tiny")
-    with pytest.raises(InputError, match="is a run of another recipe than 'gem:tiny'"):
+    with pytest.raises(InputError, match="is a run of the recipe 'mnif:tiny', not of 'gem:tiny'"):
         fieldloom.train("gem", tmp_path / "name", "tiny", resume=True)
     with pytest.raises(InputError, match="none are changed"):
         fieldloom.train("mnif", tmp_path / "name", "tiny", resume=True, seed=4)

@@ -110,7 +110,7 @@ def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) 
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
     if not isinstance(recipe, Mapping):
         raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
-    return recipes.add_field_settings(recipes.resolve(recipe, overrides))
+    return recipes.add_settings(recipes.resolve(recipe, overrides))
 
 
 PLAIN: Mapping[str, Any] = {"seed": int, "format": int, "loss": str, "recipe": str, "paper": str,

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from fieldloom.recipe import list_recipes, read
+
 PACKAGE = Path(__file__).parent
 
 PARTS = "fieldloom.assembly", "TABLES"
@@ -58,6 +60,23 @@ WITHIN = {
     "grid": "field",
 }
 """Kind of a nested part -> the kind within which it is made, and whose arguments it shares."""
+
+
+class About(NamedTuple):
+    """What a bundled recipe and its variants are, a sentence each; "" where nothing is said."""
+
+    text: str
+    variants: Mapping[str, str]
+
+
+def describe_recipes() -> dict[str, About]:
+    """Bundled recipe -> what it and its variants are, and how long they take."""
+    described = {}
+    for name in list_recipes():
+        found = read(name)
+        variants = {key: one.get("about", "") for key, one in found.get("variants", {}).items()}
+        described[name] = About(found.get("about", ""), variants)
+    return described
 
 
 class Elsewhere(NamedTuple):

@@ -92,8 +92,9 @@ def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:
             where = "" if path is None else f" ({quote_path(path)})"
             raise InputError(
                 f"the data of the run{where} have changed: {key} was {quote(known[key])}, and is "
-                f"{quote(now)}. Other data need a run of their own (another {name_argument('run')}), "
-                f"or are evaluated with {name_argument('source')}. {say_moved()}"
+                f"{quote(now)}. Other data need a run of their own (another "
+                f"{name_argument('run')}), or are evaluated with {name_argument('source')}. "
+                f"{say_moved()}"
             )
 
 

@@ -237,9 +237,9 @@ def check_stages(
     """
     if not system.family.has_code and len(source.train) > 1:
         raise InputError(
-            f"the recipe fits one datum, since its conditioner gives no codes, and "
-            f"{len(source.train)} of the data are trained on: give one of them, or take a recipe that "
-            "learns a set, as mnif:faces64 of images, mnif:chairs32 of shapes."
+            f"the recipe fits one datum, since its conditioner has no codes, and here are "
+            f"{len(source.train)} to train on: give one of them, or take a recipe that learns a set, "
+            "as mnif:faces64 of images, mnif:chairs32 of shapes."
         )
     check_training_memory(system, source, stages, todo)
     Training(objective_of(system), stages["field"])

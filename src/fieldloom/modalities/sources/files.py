@@ -118,7 +118,7 @@ def find_path(path: str) -> Path:
     return found
 
 
-def name_path(path: str) -> str:
+def name_path(path: str | Path) -> str:
     """The path of a source for a message: ``--source 'x'``, or ``source.path = 'x'``."""
     return name_value("source.path", quote_path(path))
 
