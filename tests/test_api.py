@@ -152,7 +152,7 @@ WRONG = {
     r"crop = 3: four numbers": {"crop": 3},
     r"crop = \(1, 0, 0, 1\): left, top, right, bottom": {"crop": (1, 0, 0, 1)},
     r"crop = \('a', 0, 1, 1\): left, top": {"crop": ("a", 0, 1, 1)},
-    "are of views": {"depth": True},
+    "are for scenes": {"depth": True},
     "no video": {"frame": 0.5},
     "drawn as one of .png": {"path": "a.gif"},
     "the name of a file": {"path": 3},

@@ -3,8 +3,8 @@
 ``load("mnif:digits", ["field.width=32"])`` reads ``recipes/mnif.toml`` (or a path), merges the
 variant's section over the rest and the overrides over both. A variant with ``base = "other"`` goes
 over that variant of the file. ``[fields.NAME]`` is what comes with the field of that name: sections
-beneath all of these, so that ``--set field=NAME`` brings rates and sizes that suit it. So it is with
-``[sources.NAME]``, of the reader of data. ``about`` says in a sentence what a file or a variant is.
+beneath all of these, so that ``--set field=NAME`` brings rates and sizes that suit it.
+``[sources.NAME]`` is the same of readers of data. ``about`` says what a file or a variant is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from fieldloom.errors import (
     call_fit,
     call_train,
     name_argument,
-    nearest,
     printable,
     quote,
     shorten,
@@ -116,10 +115,11 @@ def _add_settings(recipe: Recipe, tables: str, section: str, found: Any) -> Reci
     if not isinstance(own, Mapping):
         raise InputError(f"{tables} = {quote(found)} is not right: it is a table of tables.")
     from fieldloom.names import read_kinds  # late: it parses modules
+    from fieldloom.registry import list_offered
 
-    known = read_kinds()[section]
+    known = [*read_kinds()[section], *list_offered().get(section, {})]
     for other in found:
-        if other not in known and ":" not in other and nearest(other, known):
+        if other not in known and ":" not in other:
             raise unknown(f"{section} of [{tables}]", other, known)
     if not own:
         return recipe
@@ -143,8 +143,8 @@ def _split_variant(name: str) -> tuple[str, str, str]:
 def variant_layers(variants: Mapping[str, Any], name: str, what: str) -> list[Mapping[str, Any]]:
     """A variant's table and those that it builds on, from the lowest up, without ``base``.
 
-    A variant does not inherit the ``expected`` metrics of its base, nor what that is about. what: what the error calls the
-    variant. Raises InputError for unknown names and for circles.
+    A variant does not inherit the ``expected`` metrics of its base, nor what that is about. what:
+    what the error calls the variant. Raises InputError for unknown names and for circles.
     """
     chain: list[str] = []
     layers: list[Mapping[str, Any]] = []

@@ -238,8 +238,8 @@ def check_stages(
     if not system.family.has_code and len(source.train) > 1:
         raise InputError(
             f"the recipe fits one datum, since its conditioner has no codes, and here are "
-            f"{len(source.train)} to train on: give one of them, or take a recipe that learns a set, "
-            "as mnif:faces64 of images, mnif:chairs32 of shapes."
+            f"{len(source.train)} to train on: give one of them, or take a recipe that learns a "
+            "set, as mnif:faces64 of images, mnif:chairs32 of shapes."
         )
     check_training_memory(system, source, stages, todo)
     Training(objective_of(system), stages["field"])
@@ -423,7 +423,8 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
     if system.unfinished is not None and system.unfinished.stage == "field":
         raise InputError(
             f"'{run.folder}' has no codes of its training data yet: they are found when the stage "
-            "'field' is finished (train --resume, or train --finish)."
+            f"'field' is finished (train with {name_argument('resume', True)}, or with "
+            f"{name_argument('finish', True)})."
         )
     shards = run.inside(SHARDS)
     if not run.has_codes:

@@ -41,7 +41,9 @@ def test_quick_answers_do_not_import_torch(words, tiny_run):
 
 
 def test_the_version(cli):
-    assert cli.program("--version").stdout == f"fieldloom {fieldloom.__version__}\n"
+    said = cli.program("--version").stdout
+    assert said.startswith(f"fieldloom {fieldloom.__version__} (Python 3.")
+    assert said.endswith(f", torch {torch.__version__})\n")
     assert "Fit, encode, generate and evaluate neural fields." in cli.program("--help").stdout
 
 
@@ -134,7 +136,9 @@ BAD = {
     ),
     "misspelt name": (2, "did you mean 'siren'?", [*TINY, "--set", "field.name=sirenn"]),
     "wrong type": (2, "field.width = 'wide'", ["train", "mnif:tiny", "--set", "field.width=wide"]),
-    "missing path": (2, "source 'folder' needs a path: --source FOLDER.", ["train", "mnif:faces64"]),
+    "missing path": (
+        2, "source 'folder' needs a path: --source FOLDER.", ["train", "mnif:faces64"]
+    ),
     "path that is none": (
         2, "'nowhere' does not exist", ["train", "mnif:faces64", "--set", "source.path=nowhere"]
     ),
@@ -248,8 +252,8 @@ def test_out_of_memory_names_what_was_asked(cli, own_run, monkeypatch):
     """Simulated where codes are decoded, as torch and as Python say it."""
     said = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 24000000000 bytes."
     for error, words in {
-        RuntimeError(said): "asked for 24 GB at once.",
-        MemoryError(): "asked for more than there is.",
+        RuntimeError(said): "needs 24 GB at once.",
+        MemoryError(): "needs more memory than there is.",
     }.items():
         with monkeypatch.context() as patch:
             fail = lambda *rest, error=error: (_ for _ in ()).throw(error)

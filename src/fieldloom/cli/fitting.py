@@ -26,24 +26,43 @@ class KindOf(StrEnum):
 
 
 def fit(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What to fit; a folder of a scene.")],
-    run: Annotated[str | None, typer.Option(help="Folder of the run. Default: runs/NAME.")] = None,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="An image, a video, a sound, a mesh, an array, or the folder of a scene.",
+        ),
+    ],
+    run: Annotated[
+        str | None, typer.Option(help="The folder of the run. Default: runs/NAME.")
+    ] = None,
     kind: Annotated[
-        KindOf | None, typer.Option("--as", help="What the file is, where it looks otherwise.")
+        KindOf | None,
+        typer.Option(
+            "--as", help="What the file is taken for, where it looks like something else."
+        ),
     ] = None,
     minutes: MinutesOption = None,
     set_: SetOption = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="The run's seed. Default: 0.")
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, metavar="N", help="The seed of the run. Default: 0."),
     ] = None,
     device: DeviceOption = Device.auto,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped.")
+    ] = False,
 ) -> None:
-    """Fit one image, video, sound, mesh or scene: the recipe follows from the file.
+    """Fit one image, video, sound, mesh or scene of your own; the recipe follows from the file.
 
-    Without --minutes it trains for 1, of videos 2, of scenes 10; --set train.field.steps=N gives
-    steps instead. --set field=NAME takes another field (siren, experts, fourier-mlp ...), with the
-    settings that suit it. At the end the run holds the fitted files, and says how close they are.
+    It trains for 1 minute, of videos 2, of scenes 10: --minutes M changes that, or --set
+    train.field.steps=N gives a number of steps. The run's folder then holds the weights and the
+    fitted files; how close they are is printed, and the next command to type.
+
+    --set field=NAME takes another field (siren, experts, fourier-mlp, ...), with the settings that
+    suit it.
+
+    Example: fieldloom fit photo.jpg --minutes 5
     """
     from fieldloom.drawing import draw_fit
     from fieldloom.fitting import budget, choose, next_command

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def info(run: RunArgument) -> None:
-    """The state of a run: its recipe, finished stages, parts and sizes."""
+    """Show the state of a run: its recipe, finished stages, parts and sizes.
+
+    Example: fieldloom info runs/mine
+    """
     from rich.table import Table
 
     from fieldloom.engine.glance import glance
@@ -70,15 +73,22 @@ SAME = ("start", "unseen")
 def list_(
     what: Annotated[
         str | None,
-        typer.Argument(help="fields, conditioners, ... optimizers, recipes; train, evaluate."),
+        typer.Argument(
+            help="recipes, or a kind of part: sources, fields, priors, ...; train or evaluate for "
+            "the keys of these sections."
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Argument(help="One of them, with all of its keys.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, which is shown with all of its keys.")
+    ] = None,
 ) -> None:
     """Show the recipes, how long they take, and the names and keys that recipes can use.
 
     Without a word it shows everything; 'list recipes' all recipes with their variants, 'list
     recipes mnif' those of one, 'list fields' one kind of part, and 'list fields siren' all keys of
     one part, with their defaults.
+
+    Example: fieldloom list recipes mnif
     """
     from fieldloom.names import OTHERS, SECTIONS, describe_recipes, read_kinds, read_table
 
@@ -110,8 +120,8 @@ def list_(
 
 
 TIMES = (
-    "Times were measured on one or two cores of an Intel Xeon, mostly beside other work, on the data "
-    "of docs/results.md."
+    "Times were measured on one or two cores of an Intel Xeon, mostly beside other work, on the "
+    "data of docs/results.md."
 )
 
 

@@ -32,8 +32,8 @@ MinutesOption = Annotated[
     float | None,
     typer.Option(
         metavar="M",
-        help="A budget instead of steps, which follow from the pace of this machine; stages share "
-        "it equally. Reading, encoding between stages and drawing are not counted.",
+        help="Train for M minutes: the steps follow from the pace of this machine. Stages share "
+        "them equally; reading, encoding between stages, and drawing come on top.",
     ),
 ]
 
@@ -43,7 +43,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="[RECIPE[:VARIANT]]",
-            help="A bundled name, or a .toml. Not needed with --resume or --finish, and --run.",
+            help="A bundled recipe, or a .toml file. With --resume or --finish, --run is enough.",
         ),
     ] = None,
     source: Annotated[
@@ -55,18 +55,20 @@ def train(
         ),
     ] = None,
     run: Annotated[
-        str | None, typer.Option(help="Folder of the run. Default: runs/RECIPE-VARIANT.")
+        str | None, typer.Option(help="The folder of the run. Default: runs/RECIPE-VARIANT.")
     ] = None,
-    stage: Annotated[StageOf, typer.Option(help="Which stages to train.")] = StageOf.all,
+    stage: Annotated[
+        StageOf, typer.Option(help="Which stages to train: field, then codec, then prior.")
+    ] = StageOf.all,
     set_: SetOption = None,
-    seed: Annotated[int | None, typer.Option(help="The run's seed.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="The seed of the run.")] = None,
     device: DeviceOption = Device.auto,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the run, with its own recipe; --minutes or --set "
-            "train.field.steps=N give an unfinished stage more steps, or fewer.",
+            help="Go on with a run that was stopped, by its own recipe. --minutes, or --set "
+            "train.field.steps=N, gives an unfinished stage more steps, or fewer.",
         ),
     ] = False,
     finish: Annotated[
@@ -78,11 +80,20 @@ def train(
     ] = False,
     fields: Annotated[
         Path | None,
-        typer.Option(help="Begin with the trained field and the codes of this other run."),
+        typer.Option(
+            metavar="RUN", help="Begin with the trained field and the codes of another run."
+        ),
     ] = None,
     minutes: MinutesOption = None,
 ) -> None:
-    """Train a recipe into a run directory."""
+    """Train a recipe into the folder of a run.
+
+    It takes minutes to hours: 'fieldloom list recipes' says how long each was measured to take, and
+    --minutes M sets a budget instead. The folder gets the recipe, the weights, the codes of the
+    training data and a log. Ctrl-C stops it at a checkpoint, and --resume goes on from there.
+
+    Example: fieldloom train mnif:faces64 --source FOLDER --run runs/mine
+    """
     from fieldloom.recipe import Continuation, load
 
     seeds = [] if seed is None else [f"seed={seed}"]

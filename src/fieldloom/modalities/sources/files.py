@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from fieldloom.errors import (
     InputError,
     escape_bytes,
+    name_argument,
     name_value,
     nearest,
     quote,
@@ -63,7 +64,8 @@ def check_size(what: str, size: int, unit: str, most: int, large: bool) -> None:
         count = f"{size:,}" if size < 1 << 60 else "more than 10^18"
         raise Refused(
             f"{what} tells of {count} {unit}, and more than {most:,} are refused, since a small "
-            "file can unpack to more than memory holds: --large (in Python large=True) reads it."
+            "file can unpack to more than memory holds: "
+            f"{name_argument('large', True)} reads it."
         )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote, quote_path, set_key, shorten, unknown
+from fieldloom.errors import InputError, name_argument, quote, quote_path, set_key, shorten, unknown
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.decoding import (
     check_image_modality,
@@ -297,8 +297,8 @@ def _bundle(name: str, permit: Permit) -> Encoded:
         raise unknown("image of scikit-image", name, [*BUNDLED, *FETCHED])
     if not permit.network:
         raise InputError(
-            f"source.images: scikit-image would fetch '{name}': --network (in Python "
-            "network=True) allows it."
+            f"source.images: scikit-image would download '{name}': "
+            f"{name_argument('network', True)} allows it."
         )
     try:
         fetched = Image.fromarray(getattr(bundle, name)())

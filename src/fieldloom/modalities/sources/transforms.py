@@ -219,6 +219,8 @@ def _find_frames(root: Path, part: Part, permit: Permit) -> Frames:
         parted = parted or bool(scene.names_of_parts()) or (root.is_dir() and file.name != LONE)
         if (scene.aabb_scale or 0) > 1:
             told["around"] = f"aabb_scale = {scene.aabb_scale:g}"
+        elif scene.aabb_scale not in (None, 1):
+            told["scale"] = f"aabb_scale = {scene.aabb_scale:g} not used, since it is below 1"
         if any(view.mask_path for view in chosen):
             told["masks"] = "masks not read"
     if not posed:
