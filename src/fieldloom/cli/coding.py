@@ -107,7 +107,8 @@ def encode(
         found = files.encode_into(system, data, indices, path, format, limit)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command goes on from here.") from None
-    say(f"{len(found.codes)} codes of {system.family.code_shape}: {path}")
+    shape = " x ".join(map(str, system.family.code_shape))
+    say(f"{len(found.codes)} codes of {shape} numbers each: {path}")
 
 
 def check_own_job(path: Path, format: Format) -> None:
@@ -148,7 +149,7 @@ def decode(
     sizes = parse_resolution(resolution)
     found = read_codes(codes, system)
     paths = write_data(system, found[:count], folder, sizes, kind, project)
-    say(f"{len(paths)} of {len(found)} codes: {folder}")
+    say(f"decoded {len(paths)} of {len(found)} codes: {folder}")
 
 
 def reconstruct(
@@ -205,7 +206,7 @@ def reconstruct(
         how = {"steps": refine_steps, "rate": refine_rate, "points": refine_points}
         system, codes = refine_codes(system, data, refine, how)
     paths = write_data(system, codes, folder, sizes, kind, project, data.frame)
-    say(f"{len(paths)} of {len(data)} reconstructions: {folder}")
+    say(f"reconstructed {len(paths)} of {len(data)} data: {folder}")
 
 
 def refine_codes(
@@ -278,7 +279,7 @@ def sample(
     sheet = write_sheet(system, codes, path, sizes)
     if folder is not None:
         paths = write_data(system, codes, folder, sizes, kind, project)
-        say(f"{len(paths)} of {count} samples: {folder}")
+        say(f"{len(paths)} of {count} samples, a file each: {folder}")
     if sheet is not None:
         say(f"{count} samples: {path}")
 
@@ -325,7 +326,7 @@ def interpolate(
     memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
     find_codes = interpolate_samples if sampled else interpolate_data
     write_animation(system, find_codes(system, source, first, last, steps), path, sizes)
-    say(f"{steps} steps: {path}")
+    say(f"{steps} pictures: {path}")
 
 
 def interpolate_data(system: System, source: str | None, first: int, last: int, steps: int) -> Code:

@@ -13,7 +13,7 @@ from fieldloom.cli.console import say
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
 from fieldloom.cli.runs import parse_overrides
 from fieldloom.cli.training import MinutesOption, changes_of
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote_path
 
 
 class KindOf(StrEnum):
@@ -78,6 +78,7 @@ def fit(
     recipe = steps = None
     if resume:
         check_resumed(folder, choice.recipe)
+        check_same_file(folder, file)
         steps = changes_of(folder, set_ or [], seed, None).steps
     else:
         change = choice.sections | {"seed": seed or 0}
@@ -98,6 +99,21 @@ def fit(
     for line in draw_fit(system, source_of(system, quiet=True), folder):
         say(line)
     say(f"next: {next_command(choice.kind, folder)}")
+
+
+def check_same_file(folder: Path, file: str) -> None:
+    """Raise InputError where a run was fitted to another file, which is still at its place."""
+    from fieldloom.engine.run import Run
+    from fieldloom.modalities.sources.files import locate
+
+    run = Run(folder)
+    source = run.read_recipe().get("source", {}) if run.exists else {}
+    fitted = locate(str(source.get("path", "")))
+    if fitted.exists() and locate(file).exists() and not fitted.samefile(locate(file)):
+        raise InputError(
+            f"'{folder}' was fitted to {quote_path(fitted)}, not to {quote_path(file)}: another "
+            "--run fits that one."
+        )
 
 
 def name_run(file: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
     from fieldloom.recipe import Continuation, Recipe
+    from fieldloom.system import System
 
 
 class StageOf(StrEnum):
@@ -142,6 +144,14 @@ def train(
 
         for line in draw_fit(system, source_of(system, quiet=True), folder):
             say(line)
+    say(f"next: {next_of(system, folder)}")
+
+
+def next_of(system: System, folder: Path) -> str:
+    """What to type after a training: the commands that show what it has learned."""
+    run = shlex.quote(str(folder))
+    verbs = ["evaluate", *(["sample"] if system.generates else [])]
+    return ", ".join(f"fieldloom {verb} {run}" for verb in verbs)
 
 
 def check_source(source: str | None, overrides: list[str]) -> None:

@@ -133,7 +133,7 @@ def _hint(path: str) -> str:
     except (OSError, ValueError):
         return ""
     near = nearest(missing.name, beside)
-    return "" if near is None else f"; did you mean {quote_path(beside[near])}?"
+    return "" if near is None else f"; {quote_path(beside[near])} is there"
 
 
 def find_file(path: str) -> Path:
