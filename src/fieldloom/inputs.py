@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fieldloom.assembly import TABLES, make_modality, open_source, require_sections
-from fieldloom.errors import InputError, call_train, quote_path
-from fieldloom.modalities.sources import SOURCES, Source, readers_of, spec_of
+from fieldloom.assembly import open_source
+from fieldloom.errors import InputError, quote_path
+from fieldloom.modalities.sources import SOURCES, Source, spec_of
 from fieldloom.modalities.sources.files import find_path, path_to_text
-from fieldloom.modalities.sources.kinds import (
-    SCENES,
-    can_give,
-    check_kind,
-    describe_data,
-    refuse_scene,
-    suggest,
-)
-from fieldloom.permit import NOTHING, Permit
-from fieldloom.preparation import check_same_data, say_moved
-from fieldloom.progress import announce
-from fieldloom.recipe import Recipe, merge
-from fieldloom.registry import find, hints_of
+from fieldloom.preparation import check_same_data, is_of_others, say_moved
+from fieldloom.registry import hints_of
 from fieldloom.system import System
 
 
@@ -44,7 +33,7 @@ def source_of(system: System, path: str | Path | None = None, quiet: bool = Fals
     if not isinstance(path, str | Path):
         raise InputError(f"source: a {type(path).__name__} where a path or a Source is needed.")
     own = system.settings.source
-    if _is_of_others(own, system.permit):  # such a reader knows best what it reads
+    if is_of_others(own, system.permit):  # such a reader knows best what it reads
         spec = {**own, "path": path_to_text(str(path))}
         return open_source({"source": spec}, system.modality, system.permit)
     spec = spec_of(str(path), own.get("name"))
@@ -58,64 +47,6 @@ def source_of(system: System, path: str | Path | None = None, quiet: bool = Fals
     if trained != "none" and "filter" in hints_of(readers[spec["name"]]):
         spec["filter"] = trained
     return open_source({"source": spec}, system.modality, system.permit)
-
-
-def add_source(recipe: Recipe, path: str, permit: Permit = NOTHING) -> Recipe:
-    """The recipe with the data at a path, by its own reader, or by the one that suits these data.
-
-    A reader that is chosen here is said, and what is divided is divided as it does by default.
-    Raises InputError for data of another kind than the recipe's, for what does not exist, and for
-    one picture where the recipe learns a set.
-    """
-    require_sections(recipe)
-    own = recipe.get("source", {})
-    own = {"name": own} if isinstance(own, str) else dict(own)
-    name, called = own.get("name"), str(recipe.get("recipe", ""))
-    kept = recipe | {"source": {**own, "path": path_to_text(path)}}
-    try:
-        found = find_path(path)
-    except InputError:
-        if name == "huggingface":  # a name there
-            return kept
-        raise
-    if _is_of_others(own, permit):
-        return kept
-    kind, there = make_modality(recipe["modality"], permit).kind, readers_of(found)
-    readers = [reader for reader in _add_similar(there, found) if can_give(reader, kind)]
-    if not readers:
-        check_kind({"name": there[0], "path": path}, kind, called)
-    if there[0] in SCENES and kind == "images":
-        raise refuse_scene(there[0], path, called, readers[0])
-    if _learns_set(recipe) and kind == "images" and there == ["folder"] and found.is_file():
-        raise InputError(
-            f"{quote_path(path)} is one image, and the recipe '{called}' learns a set of them: "
-            f"{suggest('image', path)}, {call_train(called, 'FOLDER')} takes a folder."
-        )
-    if name in readers:
-        return kept
-    reader = readers[0]
-    announce(f"{quote_path(path)}: {describe_data(reader, path)}, read by the source '{reader}'")
-    return merge(recipe, {"source": {"name": reader, "path": path_to_text(path)}})
-
-
-def _learns_set(recipe: Recipe) -> bool:
-    """Whether a recipe has codes of several data, as all have whose weights are not shared."""
-    spec = recipe.get("conditioner", "shared")
-    return (spec.get("name") if isinstance(spec, Mapping) else spec) != "shared"
-
-
-def _add_similar(readers: Sequence[str], found: Path) -> list[str]:
-    """Readers of a path with those that can read it, too, though others come first.
-
-    A folder of images may be the frames of a video, an image alone its own source, an array voxels,
-    and a video has its sound.
-    """
-    also = {
-        "folder": ["video", *(["image"] if found.is_file() else [])],
-        "array": ["voxels"],
-        "video": ["audio"],
-    }
-    return [*readers, *(other for reader in readers for other in also.get(reader, ()))]
 
 
 def check_place(spec: Mapping[str, Any]) -> None:
@@ -132,16 +63,6 @@ def check_place(spec: Mapping[str, Any]) -> None:
                 f"the data of the run, {quote_path(path)}, do not exist, or cannot be seen. "
                 f"{say_moved()}"
             ) from None
-
-
-def _is_of_others(spec: Mapping[str, Any], permit: Permit) -> bool:
-    """Whether a source is no reader of the package's own, and reads a path."""
-    name = spec.get("name")
-    return (
-        isinstance(name, str)
-        and name not in SOURCES
-        and "path" in hints_of(find("source", name, TABLES, permit))
-    )
 
 
 def held_out_part(

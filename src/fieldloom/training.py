@@ -168,14 +168,21 @@ def check_folder(run: Run, resume: bool, known: bool) -> None:
             "new one."
         )
     if not run.exists and (resume or not known):
-        why = str(no_run(run.folder)).removeprefix(f"{quote_path(run.folder)} is not a run")
-        raise InputError(f"'{run.folder}' holds no run to resume{why}")
+        raise no_run_to_resume(run.folder)
+
+
+def no_run_to_resume(folder: Path) -> InputError:
+    """The error for a folder without a run to go on with, with the nearest one that is."""
+    why = str(no_run(folder)).removeprefix(f"{quote_path(folder)} is not a run")
+    return InputError(f"'{folder}' holds no run to resume{why}")
 
 
 def check_resumed(folder: str | Path, name: str | None) -> None:
-    """Raise InputError where a folder holds the run of another recipe than that of this name."""
+    """Raise InputError where a folder holds no run, or one of another recipe than of this name."""
     run = Run(folder)
-    if run.exists and name is not None and run.read_recipe().get("recipe") != name:
+    if not run.exists:
+        raise no_run_to_resume(run.folder)
+    if name is not None and run.read_recipe().get("recipe") != name:
         own = run.read_recipe().get("recipe")
         raise InputError(
             f"'{folder}' is a run of the recipe '{own}', not of '{name}': another "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +73,7 @@ def fit(
 
     if run == "":
         raise InputError("--run '' names no folder.")
+    check_no_recipe(file)
     folder = Path("runs") / name_run(file) if run is None else Path(run)
     choice = choose(file, kind)
     say(f"{file}: {choice.words}, {choice.recipe}" + ("" if kind else " (--as KIND for another)"))
@@ -99,6 +101,16 @@ def fit(
     for line in draw_fit(system, source_of(system, quiet=True), folder):
         say(line)
     say(f"next: {next_command(choice.kind, folder)}")
+
+
+def check_no_recipe(file: str) -> None:
+    """Raise InputError for the name of a recipe in the place of a file."""
+    from fieldloom.recipe import list_recipes
+
+    if file.partition(":")[0] in list_recipes() and not Path(file).exists():
+        raise InputError(
+            f"{quote_path(file)} is a recipe, not a file: fieldloom train {shlex.quote(file)}."
+        )
 
 
 def check_same_file(folder: Path, file: str) -> None:

@@ -173,7 +173,7 @@ def take_source(recipe: Recipe, source: str, overrides: list[str]) -> Recipe:
 
     if any(keys in (["source"], ["source", "name"]) for keys, _ in map(split_override, overrides)):
         return merge(recipe, {"source": {"path": source}})
-    from fieldloom.inputs import add_source
+    from fieldloom.preparation import add_source
 
     return add_source(recipe, source, permit())
 

@@ -207,7 +207,7 @@ def test_packed_images_are_no_folder(tmp_path):
     for name in ("a", "b"):
         path = str(tmp_path / f"{name}.npz")
         assert spec_of(path)["name"] == "packed"
-        with pytest.raises(InputError, match="no folder of images: --set source.name=packed"):
+        with pytest.raises(InputError, match='no folder of images: source={"name": "packed"}'):
             SOURCES["folder"](Grid(size=16), path)
 
 
@@ -240,7 +240,7 @@ def test_folders_that_are_none(tmp_path):
     with pytest.raises(InputError, match="holds no images"):
         SOURCES["folder"](RGB, str(tmp_path))
     np.save(tmp_path / "a.npy", np.zeros((3, 16, 16), np.uint8))
-    with pytest.raises(InputError, match=r"source\.name=array"):
+    with pytest.raises(InputError, match='source={"name": "array"}'):
         SOURCES["folder"](RGB, str(tmp_path / "a.npy"))
 
 

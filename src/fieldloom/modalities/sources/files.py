@@ -116,7 +116,9 @@ def find_path(path: str) -> Path:
     except (OSError, ValueError):  # too long, or without permission
         there = False
     if not there:
-        raise InputError(f"{name_path(path)} does not exist, or cannot be seen{_hint(path)}.")
+        raise InputError(
+            f"{name_path(path)} does not exist, or cannot be seen{find_similar(path)}."
+        )
     return found
 
 
@@ -125,7 +127,7 @@ def name_path(path: str | Path) -> str:
     return name_value("source.path", quote_path(path))
 
 
-def _hint(path: str) -> str:
+def find_similar(path: str) -> str:
     """The most similar name beside one that is not there, as the end of a sentence."""
     try:
         missing = locate(path)
