@@ -37,7 +37,7 @@ def test_commands_on_a_run(cli, tiny_run, tmp_path, capsys):
 
     capsys.readouterr()
     cli("analyse", "support", own, status=2)
-    assert "support is of views" in capsys.readouterr().err
+    assert "support is measured of runs of scenes" in capsys.readouterr().err
     cli("analyse", "time", own, "--code-rate", 0, status=2)
     assert "above 0" in capsys.readouterr().err
     cli("analyse", "curves", tmp_path / "none", status=2)

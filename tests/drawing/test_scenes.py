@@ -107,7 +107,7 @@ def test_by_the_command_line(run, cli, tmp_path, capsys):
     for words, said in (
         (["--cameras", "input", "--sample", 1], "a sample has no views of its own"),
         (["--cameras", "train", "--held"], "--held draws the views held out"),
-        (["--cameras", "input", "--frames", 5], "each of its views is drawn"),
+        (["--cameras", "input", "--frames", 5], "which draws each of its views"),
         (["--depth", "--out", tmp_path / "c.json"], ".png, .gif, .mp4"),
     ):
         cli("render", run, *words, status=2)

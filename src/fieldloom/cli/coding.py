@@ -91,6 +91,8 @@ def encode(
     from fieldloom.inputs import held_out_part
 
     system = load_system(run, device)
+    if not system.family.has_code:
+        raise InputError(f"'{run}' fits one datum: its weights are all that there is to write.")
     data, indices = held_out_part(system, source)
     path = out or Path("encoded")
     format: Format = files.format_of(path) if kind is None else kind.value
