@@ -32,7 +32,7 @@ VERBS = {
 
 CALLS = {
     "train photo.jpg": "'photo.jpg' is an image: fieldloom fit photo.jpg fits it alone.",
-    "train run": "'run' is a run, not a recipe: fieldloom train --resume --run run goes on with it.",
+    "train run": "'run' is a run, not a recipe: fieldloom train --resume --run run goes on",
     "train": "the name of a recipe is needed, as in 'fieldloom train mnif:digits'",
     "train mnif digits": "a variant follows a colon: fieldloom train mnif:digits.",
     "train mnif:digits --souce x": "has no option --souce; did you mean --source?",
