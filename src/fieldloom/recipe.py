@@ -24,6 +24,7 @@ from fieldloom.errors import (
     InputError,
     call_fit,
     call_train,
+    is_command,
     name_argument,
     printable,
     quote,
@@ -310,7 +311,10 @@ def split_override(text: str) -> tuple[list[str], str]:
     keys = [key.strip() for key in path.split(".", DEEPEST)]
     plain = all(key and key.isprintable() for key in keys)
     if not equals or not plain or "." in keys[-1]:
-        raise InputError(f"override '{shorten(text)}' is not of the form section.key=value.")
+        what = "--set" if is_command() else "override"
+        raise InputError(
+            f"{what} '{shorten(text)}' is not of the form section.key=value, as field.width=64."
+        )
     return keys, raw.strip() if path.endswith(" ") else raw
 
 

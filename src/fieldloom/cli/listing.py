@@ -165,7 +165,7 @@ def say_keys(kind: str, name: str) -> None:
 
     keys = read_keys(kind, name)
     for meaning, some in groupby(keys, key=lambda key: key.meaning):
-        say(f"    {', '.join(map(as_text, some))}: {meaning}")
+        say(f"    {', '.join(map(as_text, some))}: {close(meaning)}")
     if not keys:
         say("    it has no keys.")
 
@@ -188,4 +188,9 @@ def describe(entry: Any) -> str:
     if isinstance(entry, EntryPoint):
         return f"of an installed package, {entry.value}"
     text = entry if isinstance(entry, str) else getattr(entry, "func", entry).__doc__ or ""
-    return " ".join(text.strip().partition("\n\n")[0].split())
+    return close(" ".join(text.strip().partition("\n\n")[0].split()))
+
+
+def close(text: str) -> str:
+    """A text of the source for a reader: names in quotes, and a full stop at its end."""
+    return text.replace("``", "'").rstrip(".") + "."
