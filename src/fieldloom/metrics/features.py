@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from fieldloom.errors import InputError, name_argument, quote_path, set_key, shorten
+from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.permit import NOTHING, Permit
 
 Images = Float[Tensor, "n channel height width"]
@@ -89,9 +89,8 @@ class Inception:
     def __init__(self, weights: str | None = None, permit: Permit = NOTHING) -> None:
         if weights is None and not permit.network:
             raise InputError(
-                "detector 'inception' would download its weights: "
-                f"{set_key('evaluate.weights', 'FILE')} names a local file, "
-                f"{name_argument('network', True)} allows the download."
+                "Detector 'inception' would fetch its weights: name a local file by "
+                "evaluate.weights, or give --network."
             )
         if weights is not None and not Path(weights).is_file():
             raise InputError(f"detector.weights = {quote_path(weights)}: there is no such file.")
