@@ -185,7 +185,9 @@ def folder_of(recipe: str | None, run: str | None) -> Path:
     if run is not None:
         return Path(run)
     if recipe is None:
-        raise InputError("--resume, --finish: give --run RUN, or the recipe, whose run is found.")
+        raise InputError(
+            "--resume and --finish need a run: give --run RUN, or the recipe whose run goes on."
+        )
     return Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
 
 

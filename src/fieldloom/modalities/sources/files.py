@@ -138,14 +138,14 @@ def find_similar(path: str) -> str:
     return "" if near is None else f"; {quote_path(beside[near])} is there"
 
 
-def find_file(path: str) -> Path:
-    """The file at a user's path. Raises InputError where there is none."""
+def find_file(path: str, hint: str = "") -> Path:
+    """The file at a user's path. Raises InputError where there is none.
+
+    hint: the end of the sentence about a folder.
+    """
     found = find_path(path)
     if not found.is_file():
-        raise InputError(
-            f"{name_path(path)} is a folder, and this source reads one file: "
-            f"{set_key('source.name', 'folder')} reads the images in it."
-        )
+        raise InputError(f"{name_path(path)} is a folder, and this source reads one file{hint}.")
     return found
 
 
