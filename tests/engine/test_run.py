@@ -497,7 +497,7 @@ def test_data_may_have_a_new_place_but_must_be_the_same(cli, with_data, tmp_path
     assert status == 0, said
     status, said = cli.answer("train", "mnif:tiny", "--run", run, "--resume", "--set", "seed=3")
     assert status == 2
-    assert "cannot change it, but for source.path" in said
+    assert "cannot change it, but for the place of the same data" in said
 
 
 def test_verbs_notice_that_the_data_of_a_run_have_changed(cli, with_data):

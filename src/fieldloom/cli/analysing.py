@@ -68,7 +68,7 @@ def influence(
     numbers = found.as_json()
     write_numbers(folder, "influence.json", [run], numbers)
     if found.mean_locality is None:
-        say("none of these tokens has any influence")
+        say("none of these tokens has any influence.")
     else:
         maps = len(found.influences) * len(found.tokens) - numbers["without influence"]
         mean = f"{found.mean_locality:.1%}"

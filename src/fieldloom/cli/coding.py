@@ -226,17 +226,17 @@ def refine_codes(
     ratio = system.modality.fidelity
     name = ratio.upper()
     before, after = found.before.mean(), found.after.mean()
-    say(f"{name} of what was encoded: {before:.2f} dB, {steps} {after:.2f}")
+    say(f"{name} of what was encoded: {before:.2f} dB, {after:.2f} dB {steps}")
     ends = (system, found.start), (found.system, found.code)
     if system.modality.held:
         before, after = (psnr_of_held_out(*end, data).mean() for end in ends)
-        say(f"PSNR of held-out views: {before:.2f} dB, {steps} {after:.2f}")
+        say(f"PSNR of held-out views: {before:.2f} dB, {after:.2f} dB {steps}")
     elif system.modality.partial:
         before, after = (
             FIDELITY[ratio](own.predict_at(code, data).tensor, data.tensor).mean()
             for own, code in ends
         )
-        say(f"{name} of all points: {before:.2f} dB, {steps} {after:.2f}")
+        say(f"{name} of all points: {before:.2f} dB, {after:.2f} dB {steps}")
     return found.system, found.code
 
 
