@@ -216,7 +216,7 @@ def test_views_come_back_as_orbits_and_held_out_views(cli, view_run, tmp_path, c
     cli("reconstruct", view_run, "--project", 2, status=2)
     assert "this run is of no shapes" in capsys.readouterr().err
     cli("interpolate", view_run, status=2)
-    assert "render goes around them" in capsys.readouterr().err
+    assert "fieldloom render goes around one" in capsys.readouterr().err
 
 
 def test_wrong_cameras_get_a_sentence(view_run):
