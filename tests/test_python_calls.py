@@ -51,9 +51,9 @@ CALLS = {
     "system.sample(1, guidence=2)": "did you mean 'guidance'",
     "system.sample(1, guidance='much')": "guidance = 'much' is not right",
     "system.sample(1, guidance=float('nan'))": "guidance = nan is not right",
-    "system.sample(1, steps=0)": "steps = 0: from 1 to 50",
+    "system.sample(1, steps=0)": "steps=0 is not right: it is from 1 to 50",
     "system.sample(1, steps=1.5)": "steps = 1.5 is not right",
-    "system.sample(1, sampler='ddmi')": "sampler 'ddmi' is none of",
+    "system.sample(1, sampler='ddmi')": 'sampler="ddmi" is none of',
     "system.sample(1, spacing='even')": "spacing = 'even' is not right.*'trailing'",
     # data
     "system.encode([1, 2])": "data: a list where a tensor or a numpy array is needed",

@@ -17,12 +17,13 @@ from fieldloom.codecs import CODECS
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.denoisers import DENOISERS
 from fieldloom.encoders import ENCODERS
-from fieldloom.errors import InputError, quote, unknown
+from fieldloom.errors import InputError, quote, set_key, unknown
 from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, FIELDS, GRIDS
 from fieldloom.metrics.losses import LINKS, LOSSES
 from fieldloom.modalities import MODALITIES, Modality
 from fieldloom.modalities.sources import SOURCES, Source
+from fieldloom.modalities.sources.kinds import check_kind, check_path
 from fieldloom.objectives import (
     CRITICS,
     OBJECTIVES,
@@ -109,7 +110,7 @@ def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) 
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
     if not isinstance(recipe, Mapping):
         raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
-    return recipes.add_field_settings(recipes.resolve(recipe, overrides))
+    return recipes.add_settings(recipes.resolve(recipe, overrides))
 
 
 PLAIN: Mapping[str, Any] = {"seed": int, "format": int, "loss": str, "recipe": str, "paper": str,
@@ -313,8 +314,14 @@ def open_source(
     One line on the standard error says what was read (``Summary``). quiet: it was said before.
     """
     if "source" not in recipe:
-        raise InputError("the recipe has no section 'source': give --set source.name=folder.")
+        fix = set_key("source.path", "FOLDER")
+        raise InputError(f"the recipe has no section 'source': {fix} gives it data.")
     begins = "modality" in recipe and "known" not in recipe
+    spec = recipe["source"]
+    spec = {"name": spec} if isinstance(spec, str) else spec
+    if isinstance(spec, Mapping):  # else the registry raises the error
+        check_path(spec)
+        check_kind(spec, modality.kind, recipe.get("recipe", "") if begins else None)
     if begins:  # the size of the recipe, not of data
         points = parse_stage("field", recipe.get("train", {}).get("field", {})).points
         size = modality.value_dim  # bytes a point
@@ -333,8 +340,7 @@ def open_source(
         raise InputError(
             f"source: a reader returned a {kind}; it must return a Source, as make_source makes it."
         )
-    spec = recipe["source"]
-    if (spec if isinstance(spec, str) else spec.get("name")) not in SOURCES:
+    if spec.get("name") not in SOURCES:
         check_source(source, modality)
     if not quiet:
         announce(f"read: {source.summary.describe()}")

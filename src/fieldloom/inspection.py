@@ -16,8 +16,9 @@ from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities import Modality
 from fieldloom.modalities.sources import SINGLE, WITHOUT_A_PATH, Source, spec_of
 from fieldloom.modalities.sources.arrays import CHANNELS
-from fieldloom.modalities.sources.files import find_path, shape_of_array
+from fieldloom.modalities.sources.files import find_path, find_similar, shape_of_array
 from fieldloom.modalities.sources.images import size_of_first
+from fieldloom.modalities.sources.kinds import describe_data
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import add_suggestions
 from fieldloom.progress import announce
@@ -91,7 +92,8 @@ def recipe_for(
         if recipe is None and stem in recipes.list_recipes():
             return recipes.load(str(source))
         raise InputError(
-            f"{quote_path(source)} does not exist, or cannot be seen, and is no bundled recipe."
+            f"{quote_path(source)} does not exist, or cannot be seen"
+            f"{find_similar(str(source))}, and is no bundled recipe."
         ) from None
     own = {} if recipe is None else recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else dict(own)
@@ -104,10 +106,8 @@ def recipe_for(
     if own.get("name") == spec["name"]:
         return recipe | {"source": own | spec}
     if named is None:
-        announce(
-            f"the recipe reads the source '{own.get('name')}', and at this path is a "
-            f"'{spec['name']}': train it with --set source.name={spec['name']}."
-        )
+        words = describe_data(spec["name"], spec["path"])
+        announce(f"{quote_path(source)}: {words}, read by the source '{spec['name']}'")
     return recipe | {"source": spec}
 
 

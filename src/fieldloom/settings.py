@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fieldloom.errors import InputError, quote, unknown
+from fieldloom.errors import InputError, is_command, name_argument, quote, unknown
 from fieldloom.metrics.cloud_protocols import PROTOCOLS
 from fieldloom.metrics.features import DETECTORS
 from fieldloom.recipe import STAGES, Recipe
@@ -92,7 +92,8 @@ def check_minutes(minutes: Any) -> None:
     """Raise InputError for a budget of time that is no positive number."""
     number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
     if not number or not 0 < minutes < math.inf:
-        raise InputError(f"minutes = {quote(minutes)}: a number above 0, as 2.5.")
+        what = name_argument("minutes") if is_command() else "minutes ="
+        raise InputError(f"{what} {quote(minutes)} is not right: it is a number above 0, as 2.5.")
 
 
 def parse_stage(name: str, spec: Any) -> Stage:

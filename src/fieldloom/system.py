@@ -26,7 +26,7 @@ from fieldloom.decoding import evaluate_codes
 from fieldloom.encoders import Encoder, Nothing, OnStep
 from fieldloom.encoders.encoder import check_codes
 from fieldloom.encoders.refinement import What, check_refinement, refine_batches
-from fieldloom.errors import InputError, escape_bytes, quote, shorten, unknown
+from fieldloom.errors import InputError, escape_bytes, name_argument, quote, shorten, unknown
 from fieldloom.family import Family
 from fieldloom.fields import HasKernels
 from fieldloom.geometry.mesh import Mesh
@@ -536,7 +536,10 @@ class System(nn.Module):
         if self.prior is None:
             raise InputError("this recipe has no prior to sample from.")
         if not self.generates:
-            raise InputError("the prior is not trained yet: --stage prior with --resume trains it.")
+            raise InputError(
+                "the prior is not trained yet: training with "
+                f"{name_argument('resume', True)} does it."
+            )
         check_whole("count", count, 1)
         numbers = math.prod(self.family.code_shape)
         memory.check(f"{count} codes", 2 * memory.FLOAT * count * numbers, self.permit)

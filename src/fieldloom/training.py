@@ -31,10 +31,11 @@ from fieldloom.engine.inherit import check_donor, inherit
 from fieldloom.engine.layout import DATA, PREVIEW, SHARDS
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
+from fieldloom.engine.nearby import no_run
 from fieldloom.engine.provenance import commit
 from fieldloom.engine.run import FINGERPRINTED, Run, sizes_of
 from fieldloom.engine.training_memory import check_training_memory
-from fieldloom.errors import InputError, Interrupted
+from fieldloom.errors import InputError, Interrupted, name_argument, quote_path
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import CodeBatch, CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
@@ -87,7 +88,11 @@ def train(
     (and ``resume`` is not given) that has made anything, or holds none, and as ``inherit`` does.
     """
     if sum([minutes is not None, bool(steps), finish]) > 1:
-        raise InputError("minutes, steps and --finish exclude one another: each says the steps.")
+        given = map(name_argument, ("minutes", "finish"))
+        steps_key = "train.STAGE.steps"
+        raise InputError(
+            f"{', '.join(given)} and {steps_key} exclude one another: each says when a stage ends."
+        )
     run, where, resume = Run(folder), devices.pick(device), resume or finish
     with hold_lock(run.folder):
         check_folder(run, resume, known=recipe is not None)
@@ -155,19 +160,35 @@ def check_folder(run: Run, resume: bool, known: bool) -> None:
     if run.exists and not (resume and run.has_model) and not run.read_environment():
         raise InputError(
             f"'{run.folder}' holds a recipe.toml that no training has written there: give another "
-            "--run."
+            f"{name_argument('run')}."
         )
     if run.exists and not resume and not run.has_only_begun:
-        raise InputError(f"'{run.folder}' holds a run already: give --resume, or another --run.")
+        more, other = name_argument("resume", True), name_argument("run")
+        raise InputError(
+            f"'{run.folder}' holds a run already: {more} goes on with it, another {other} begins a "
+            "new one."
+        )
     if not run.exists and (resume or not known):
-        raise InputError(f"'{run.folder}' holds no run to resume.")
+        raise no_run_to_resume(run.folder)
+
+
+def no_run_to_resume(folder: Path) -> InputError:
+    """The error for a folder without a run to go on with, with the nearest one that is."""
+    why = str(no_run(folder)).removeprefix(f"{quote_path(folder)} is not a run")
+    return InputError(f"'{folder}' holds no run to resume{why}")
 
 
 def check_resumed(folder: str | Path, name: str | None) -> None:
-    """Raise InputError where a folder holds the run of another recipe than that of this name."""
+    """Raise InputError where a folder holds no run, or one of another recipe than of this name."""
     run = Run(folder)
-    if run.exists and name is not None and run.read_recipe().get("recipe") != name:
-        raise InputError(f"--resume: '{folder}' is a run of another recipe than '{name}'.")
+    if not run.exists:
+        raise no_run_to_resume(run.folder)
+    if name is not None and run.read_recipe().get("recipe") != name:
+        own = run.read_recipe().get("recipe")
+        raise InputError(
+            f"'{folder}' is a run of the recipe '{own}', not of '{name}': another "
+            f"{name_argument('run')} begins a new one."
+        )
 
 
 def begin_run(system: System, run: Run, device: torch.device, fields: str | Path | None) -> None:
@@ -178,7 +199,10 @@ def begin_run(system: System, run: Run, device: torch.device, fields: str | Path
     about = devices.environment(device) | {"command": sys.argv[1:], "commit": commit()}
     about["sizes"] = sizes_of(system).model_dump()  # until there are weights, which tell their own
     if fields is not None and run.folder.resolve() == Path(fields).resolve():
-        raise InputError(f"--fields: '{fields}' is this very run; --resume goes on with it.")
+        raise InputError(
+            f"{name_argument('fields')}: '{fields}' is this very run; "
+            f"{name_argument('resume', True)} goes on with it."
+        )
     if fields is not None:
         about["fields"] = check_donor(system.recipe, fields)
     run.begin(system.recipe, about)
@@ -219,6 +243,12 @@ def check_stages(
 
     given: whether the trained field comes from another run.
     """
+    if not system.family.has_code and len(source.train) > 1:
+        raise InputError(
+            f"the recipe fits one datum, since its conditioner has no codes, and here are "
+            f"{len(source.train)} to train on: give one of them, or take a recipe that learns a "
+            "set, as mnif:faces64 of images, mnif:chairs32 of shapes."
+        )
     check_training_memory(system, source, stages, todo)
     Training(objective_of(system), stages["field"])
     if system.prior is None:
@@ -228,10 +258,12 @@ def check_stages(
     if system.prior.trained:
         Training(PriorLoss(system.prior), stages["prior"])
     if not given and "field" not in [*system.finished, *todo]:
-        raise InputError("the run has no trained field yet: --stage field comes first.")
+        first = name_argument("stage", "field")
+        raise InputError(f"the run has no trained field yet: {first} comes first.")
     if system.prior.learns and len(source.train) < 2 and {"codec", "prior"} & set(todo):
         raise InputError(
-            f"a prior cannot be trained on {len(source.train)} datum: take --stage field."
+            f"a prior cannot be trained on {len(source.train)} datum: give a set of data, or train "
+            f"with {name_argument('stage', 'field')} alone."
         )
 
 
@@ -405,7 +437,8 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
     if system.unfinished is not None and system.unfinished.stage == "field":
         raise InputError(
             f"'{run.folder}' has no codes of its training data yet: they are found when the stage "
-            "'field' is finished (train --resume, or train --finish)."
+            f"'field' is finished (training with {name_argument('resume', True)}, or with "
+            f"{name_argument('finish', True)})."
         )
     shards = run.inside(SHARDS)
     if not run.has_codes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,13 @@ from fieldloom.cli.ceilings import report_upper_bound
 from fieldloom.cli.console import say
 from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
+from fieldloom.cli.parsing import check_recipe_word
 from fieldloom.cli.runs import parse_overrides
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
     from fieldloom.recipe import Continuation, Recipe
+    from fieldloom.system import System
 
 
 class StageOf(StrEnum):
@@ -31,8 +34,8 @@ MinutesOption = Annotated[
     float | None,
     typer.Option(
         metavar="M",
-        help="A budget instead of steps, which follow from the pace of this machine; stages share "
-        "it equally. Reading, encoding between stages and drawing are not counted.",
+        help="Train for M minutes: the steps follow from the pace of this machine. Stages share "
+        "them equally; reading, encoding between stages, and drawing come on top.",
     ),
 ]
 
@@ -42,22 +45,32 @@ def train(
         str | None,
         typer.Argument(
             metavar="[RECIPE[:VARIANT]]",
-            help="A bundled name, or a .toml. Not needed with --resume or --finish, and --run.",
+            help="A bundled recipe, or a .toml file. With --resume or --finish, --run is enough.",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Your data: a folder of images, a packed .npz, an array, meshes, voxels, a video, "
+            "a sound, or a scene. The reader is the recipe's, or the one that suits the data.",
         ),
     ] = None,
     run: Annotated[
-        str | None, typer.Option(help="Folder of the run. Default: runs/RECIPE-VARIANT.")
+        str | None, typer.Option(help="The folder of the run. Default: runs/RECIPE-VARIANT.")
     ] = None,
-    stage: Annotated[StageOf, typer.Option(help="Which stages to train.")] = StageOf.all,
+    stage: Annotated[
+        StageOf, typer.Option(help="Which stages to train: field, then codec, then prior.")
+    ] = StageOf.all,
     set_: SetOption = None,
-    seed: Annotated[int | None, typer.Option(help="The run's seed.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="The seed of the run.")] = None,
     device: DeviceOption = Device.auto,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the run, with its own recipe; --minutes or --set "
-            "train.field.steps=N give an unfinished stage more steps, or fewer.",
+            help="Go on with a run that was stopped, by its own recipe. --minutes, or --set "
+            "train.field.steps=N, gives an unfinished stage more steps, or fewer.",
         ),
     ] = False,
     finish: Annotated[
@@ -69,24 +82,41 @@ def train(
     ] = False,
     fields: Annotated[
         Path | None,
-        typer.Option(help="Begin with the trained field and the codes of this other run."),
+        typer.Option(
+            metavar="RUN", help="Begin with the trained field and the codes of another run."
+        ),
     ] = None,
     minutes: MinutesOption = None,
 ) -> None:
-    """Train a recipe into a run directory."""
+    """Train a recipe into the folder of a run.
+
+    It takes minutes to hours: 'fieldloom list recipes' says how long each was measured to take, and
+    --minutes M sets a budget instead. The folder gets the recipe, the weights, the codes of the
+    training data and a log. Ctrl-C stops it at a checkpoint, and --resume goes on from there.
+
+    Example: fieldloom train mnif:faces64 --source FOLDER --run runs/mine
+    """
     from fieldloom.recipe import Continuation, load
 
     seeds = [] if seed is None else [f"seed={seed}"]
     goes_on = resume or finish
     if recipe is None and not goes_on:
-        raise InputError("train: the name of a recipe is needed, or --resume and --run.")
+        raise InputError(
+            "the name of a recipe is needed, as in 'fieldloom train mnif:digits'; 'fieldloom list "
+            "recipes' shows them, and --resume --run RUN goes on with a run."
+        )
+    check_source(source, set_ or [])
     loaded = None
     if recipe is not None:
+        check_recipe_word(recipe)
         loaded = load(recipe, [*(set_ or []), *seeds], parse_overrides)
+        if source is not None and not goes_on:
+            loaded = take_source(loaded, source, set_ or [])
     folder = folder_of(recipe, run)
     changes = Continuation(None, {})
     if goes_on:
         changes = changes_of(folder, set_ or [], seed, fields)
+        changes = changes if source is None else changes._replace(path=source)
 
     from fieldloom.training import check_resumed
     from fieldloom.training import train as start
@@ -114,6 +144,38 @@ def train(
 
         for line in draw_fit(system, source_of(system, quiet=True), folder):
             say(line)
+    say(f"next: {next_of(system, folder)}")
+
+
+def next_of(system: System, folder: Path) -> str:
+    """What to type after a training: the commands that show what it has learned."""
+    run = shlex.quote(str(folder))
+    verbs = ["evaluate", *(["sample"] if system.generates else [])]
+    return ", ".join(f"fieldloom {verb} {run}" for verb in verbs)
+
+
+def check_source(source: str | None, overrides: list[str]) -> None:
+    """Raise InputError where ``--source`` and ``--set source.path`` name different data."""
+    from fieldloom.recipe import split_override
+
+    for keys, value in map(split_override, overrides):
+        value = value.strip("\"'")
+        if source is not None and keys == ["source", "path"] and value != source:
+            raise InputError(
+                f"--source {shorten(source)} and --set source.path={shorten(value)} name different "
+                "data: give one of them."
+            )
+
+
+def take_source(recipe: Recipe, source: str, overrides: list[str]) -> Recipe:
+    """The recipe with the data of ``--source``, by the reader of ``--set``, or one that fits."""
+    from fieldloom.recipe import merge, split_override
+
+    if any(keys in (["source"], ["source", "name"]) for keys, _ in map(split_override, overrides)):
+        return merge(recipe, {"source": {"path": source}})
+    from fieldloom.preparation import add_source
+
+    return add_source(recipe, source, permit())
 
 
 def folder_of(recipe: str | None, run: str | None) -> Path:
@@ -123,7 +185,9 @@ def folder_of(recipe: str | None, run: str | None) -> Path:
     if run is not None:
         return Path(run)
     if recipe is None:
-        raise InputError("--resume, --finish: give --run RUN, or the recipe, whose run is found.")
+        raise InputError(
+            "--resume and --finish need a run: give --run RUN, or the recipe whose run goes on."
+        )
     return Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
 
 
@@ -145,7 +209,7 @@ def changes_of(
     if seed is not None or found is None:
         raise InputError(
             "--resume goes on with the run's own recipe: --set and --seed cannot change it, but "
-            "for source.path, where the same data lie now, and train.STAGE.steps."
+            "for the place of the same data (--source) and --set train.STAGE.steps=N."
         )
     if fields is not None:
         raise InputError("--resume goes on with the run's own fields: --fields is for a new run.")

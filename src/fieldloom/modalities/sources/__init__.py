@@ -85,7 +85,7 @@ def spec_of(path: str, own: str | None = None, named: str | None = None) -> dict
     named: the source that the user names, whatever the files are.
     """
     found = find_path(path)
-    kinds = _kinds_of_folder(found) if found.is_dir() else [_kind_of_file(found)]
+    kinds = readers_of(found)
     name = own if own in kinds else kinds[0]
     if "folder" in kinds and (own == "video" or (own == "image" and found.is_file())):
         name = own
@@ -94,6 +94,11 @@ def spec_of(path: str, own: str | None = None, named: str | None = None) -> dict
     name = named or name
     whole = {} if name in SINGLE else {"split": [1.0, 0.0], "shuffle": False}
     return {"name": name, "path": path} | whole
+
+
+def readers_of(found: Path) -> list[str]:
+    """The sources that read a file or a folder, the first choice first."""
+    return _kinds_of_folder(found) if found.is_dir() else [_kind_of_file(found)]
 
 
 def _kind_of_file(found: Path) -> str:
@@ -162,4 +167,4 @@ SCENES = {
 }
 """Files in a folder, or in its sub-folders -> the source that reads the folder."""
 
-__all__ = ["SOURCES", "Source", "divide", "spec_of"]
+__all__ = ["IMAGES", "SOURCES", "Source", "divide", "readers_of", "spec_of"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fieldloom.errors import InputError, escape_bytes, quote
+from fieldloom.errors import InputError, escape_bytes, quote, set_key
 from fieldloom.geometry.mesh import Mesh
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources.summary import (
@@ -156,7 +156,10 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     validation part in between.
     Raises InputError for a split that does not fit.
     """
-    wrong = InputError(f"source.split = {quote(list(split))} does not fit {count} signals.")
+    fix = set_key("source.split", [0.9, 0.1])
+    wrong = InputError(
+        f"source.split = {quote(list(split))} does not fit {count} signals: {fix} fits any number."
+    )
     if not all(0 <= part <= max(count, 1) for part in split):  # NaN is neither
         raise wrong
     fractions = sum(split) <= 1
