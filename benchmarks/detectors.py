@@ -3,8 +3,8 @@
     python benchmarks/detectors.py --data ../shared/data --out benchmarks/results/detectors.json
 
 accuracy: ImageNet's classes that efficientnet-lite0 gives pictures with known labels, with the
-preprocessing and padding of its training and with others. ranking: 200 pictures of a set against
-200 others of it that are degraded more and more. seconds: of one core, for a picture. The folder
+preprocessing and padding of its training and with others. ranking: pictures of a set against as
+many others of it that are degraded more and more. seconds: of one core, for a picture. The folder
 holds caltech101_178.npz, portraits256.npz, cifar10.npz and mnist.npz; letters are drawn with the
 fonts that come with matplotlib. About ten minutes of one core; what stands in the result already
 is not measured again.
@@ -37,13 +37,6 @@ from fieldloom.metrics.detectors import DETECTORS, Detector
 from fieldloom.metrics.detectors import efficientnet as lite
 from fieldloom.metrics.sets import frechet, kid, kid_error, prdc
 
-COUNT = 200
-"""Pictures of each set."""
-
-POOL = 3 * COUNT
-"""Pictures that are read: the data's, and twice as many for samples."""
-
-
 # -- pictures
 
 
@@ -66,7 +59,7 @@ def pick(count: int, of: int, seed: int = 0) -> list[int]:
     return torch.randperm(of, generator=Generator().manual_seed(seed))[:count].tolist()
 
 
-def read_caltech(folder: Path, count: int | None = POOL) -> Pictures:
+def read_caltech(folder: Path, count: int | None) -> Pictures:
     """Photographs, 178 x 178, of 20 classes."""
     file = np.load(folder / "caltech101_178.npz")
     names, classes = np.unique(file["label"], return_inverse=True)
@@ -75,42 +68,42 @@ def read_caltech(folder: Path, count: int | None = POOL) -> Pictures:
     return Pictures(images, torch.from_numpy(classes)[which], names.tolist())
 
 
-def read_portraits(folder: Path) -> Pictures:
+def read_portraits(folder: Path, count: int) -> Pictures:
     """Portraits, 128 x 128; classes are clusters of 8 x 8 thumbnails."""
     file = np.load(folder / "portraits256.npz")
-    images = unpack(file["data"], file["offsets"], pick(517, len(file["offsets"]) - 1))
+    images = unpack(file["data"], file["offsets"], pick(count, len(file["offsets"]) - 1))
     images = F.avg_pool2d(images, 2)
     thumbnails = F.adaptive_avg_pool2d(images, 8).flatten(1).numpy()
     clusters = KMeans(8, n_init=3, random_state=0).fit_predict(thumbnails)
     return Pictures(images, torch.from_numpy(clusters).long(), [str(i) for i in range(8)])
 
 
-def read_cifar(folder: Path) -> Pictures:
+def read_cifar(folder: Path, count: int) -> Pictures:
     """Photographs, 32 x 32, of 10 classes."""
     file = np.load(folder / "cifar10.npz")
-    which = pick(POOL, len(file["y_train"]))
+    which = pick(count, len(file["y_train"]))
     images = unpack(file["train_data"], file["train_offsets"], which)
     classes = torch.from_numpy(file["y_train"].astype(np.int64))[which]
     return Pictures(images, classes, file["class_names"].tolist())
 
 
-def read_digits(folder: Path) -> Pictures:
+def read_digits(folder: Path, count: int) -> Pictures:
     """Written digits, 28 x 28, grey."""
     file = np.load(folder / "mnist.npz")
-    which = pick(POOL, len(file["y_train"]))
+    which = pick(count, len(file["y_train"]))
     images = torch.from_numpy(file["x_train"][which])[:, None].float() / 255
     classes = torch.from_numpy(file["y_train"].astype(np.int64))[which]
     return Pictures(images, classes, list(string.digits))
 
 
-def draw_letters(folder: Path) -> Pictures:
+def draw_letters(folder: Path, count: int) -> Pictures:
     """26 capitals, 28 x 28, grey, in the fonts of matplotlib, turned, moved and scaled a little."""
     import matplotlib
 
     fonts = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuS*.ttf"))
     fonts = [font for font in fonts if "Display" not in font.name]
     random, images = np.random.default_rng(0), []
-    classes = torch.from_numpy(random.integers(0, 26, POOL))
+    classes = torch.from_numpy(random.integers(0, 26, count))
     for letter in classes.tolist():
         size, angle, font = random.uniform(60, 84), random.uniform(-8, 8), random.choice(fonts)
         sheet = Image.new("L", (112, 112))
@@ -124,7 +117,7 @@ def draw_letters(folder: Path) -> Pictures:
     return Pictures(values, classes, list(string.ascii_uppercase))
 
 
-SETS: Mapping[str, Callable[[Path], Pictures]] = {
+SETS: Mapping[str, Callable[[Path, int], Pictures]] = {
     "letters 28": draw_letters,
     "caltech101 178": read_caltech,
     "digits 28": read_digits,
@@ -177,20 +170,20 @@ def shuffle_patches(images: Tensor, cells: int) -> Tensor:
 
 DEGRADATIONS: Mapping[str, tuple[Callable[[Tensor, float], Tensor], Sequence[float]]] = {
     "noise": (add_noise, (0.04, 0.1, 0.25)),
-    "blur": (blur, (0.5, 1, 2)),
+    "blur": (blur, (1, 2, 4)),
     "jpeg": (compress, (50, 20, 5)),
     "contrast": (lower_contrast, (0.8, 0.6, 0.4)),
     "shuffled patches": (shuffle_patches, (2, 4, 7)),
 }
 
 
-def fewer_modes(classes: Tensor, fraction: float) -> Tensor:
-    """``COUNT`` of the pictures of the first classes, as many as hold that fraction of all; the
+def fewer_modes(classes: Tensor, fraction: float, count: int) -> Tensor:
+    """``count`` of the pictures of the first classes, as many as hold that fraction of all; the
     same picture may occur several times where they hold fewer."""
     sizes = classes.bincount()
     kept = int((sizes.cumsum(0) < fraction * len(classes)).sum()) + 1
     held = (classes < kept).nonzero()[:, 0]
-    return held[torch.arange(COUNT) % len(held)]
+    return held[torch.arange(count) % len(held)]
 
 
 # -- measurements
@@ -210,17 +203,19 @@ def measure(real: Tensor, made: Tensor) -> dict[str, float]:
     }
 
 
-def rank(detector: Detector, pictures: Pictures) -> dict[str, dict[str, dict[str, float]]]:
+def rank(
+    detector: Detector, pictures: Pictures, count: int
+) -> dict[str, dict[str, dict[str, float]]]:
     """Degradation -> severity -> metrics; the undegraded pictures are severity "none"."""
-    real = detector(pictures.images[:COUNT])
-    pool, classes = detector(pictures.images[COUNT:]), pictures.classes[COUNT:]
-    clean, none = pictures.images[COUNT : 2 * COUNT], measure(real, pool[:COUNT])
+    real = detector(pictures.images[:count])
+    pool, classes = detector(pictures.images[count:]), pictures.classes[count:]
+    clean, none = pictures.images[count : 2 * count], measure(real, pool[:count])
     rows = {}
     for name, (degrade, severities) in DEGRADATIONS.items():
         worse = {f"{x:g}": measure(real, detector(degrade(clean, x))) for x in severities}
         rows[name] = {"none": none, **worse}
-    halves = {f"1/{n}": measure(real, pool[fewer_modes(classes, 1 / n)]) for n in (2, 4, 8)}
-    repeated = {f"{n} pictures": measure(real, pool[torch.arange(COUNT) % n]) for n in (50, 20, 5)}
+    halves = {f"1/{n}": measure(real, pool[fewer_modes(classes, 1 / n, count)]) for n in (2, 4, 8)}
+    repeated = {f"{n} pictures": measure(real, pool[torch.arange(count) % n]) for n in (50, 20, 5)}
     rows["fewer modes"] = {"none": none, **halves}
     rows["copies of a few"] = {"none": none, **repeated}
     rows["copies of the data"] = {"none": none, "all": measure(real, real)}
@@ -324,6 +319,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--inception", help="a local file of Inception's weights")
+    parser.add_argument("--count", type=int, default=200, help="pictures of a set")
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -333,7 +329,7 @@ def main() -> None:
     detectors = {name: DETECTORS[name]() for name in names}
     if arguments.inception:
         detectors["inception"] = DETECTORS["inception"](arguments.inception)
-    found: dict = {"seconds a picture": {}, "ranking": {}}
+    found: dict = {"count": arguments.count, "seconds a picture": {}, "ranking": {}}
     if arguments.out and arguments.out.is_file():
         found = json.loads(arguments.out.read_text())
 
@@ -346,19 +342,19 @@ def main() -> None:
         if arguments.out:
             arguments.out.write_text(text)
 
+    for title in arguments.sets:
+        ranked = found["ranking"].setdefault(title, {})
+        pictures = SETS[title](arguments.data, 3 * arguments.count)
+        for name, detector in detectors.items():
+            if name not in ranked:
+                ranked[name] = rank(detector, pictures, arguments.count)
+                write()
     for name, detector in detectors.items():
         sides = {side: round(seconds_a_picture(detector, side), 4) for side in (28, 64, 256)}
         found["seconds a picture"].setdefault(name, sides)
     if "accuracy" not in found:
         found["accuracy"] = measure_accuracy(arguments.data)
     write()
-    for title in arguments.sets:
-        ranked = found["ranking"].setdefault(title, {})
-        pictures = SETS[title](arguments.data)
-        for name, detector in detectors.items():
-            if name not in ranked:
-                ranked[name] = rank(detector, pictures)
-                write()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from draws import normal, one_sentence, uniform
+from draws import normal, uniform
 from fieldloom.errors import InputError
 from fieldloom.evaluation.image_sets import (
     build_detector,
@@ -37,9 +37,8 @@ def test_a_recipe_gets_the_detector_that_it_names(recwarn: pytest.WarningsRecord
     assert isinstance(build_detector(asked("kid", detector="gabor"), 9, 3), Gabor)
     assert build_detector(asked("psnr", detector="gabor"), 9, 3) is None
     assert not recwarn.list
-    with pytest.raises(InputError, match="unknown detector 'fid'") as error:
+    with pytest.raises(InputError, match="unknown detector 'fid'"):
         asked("kid", detector="fid")
-    assert one_sentence(error)
 
 
 @pytest.mark.parametrize(("metric", "least"), [("kid", 3), ("density-coverage", 5)])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable
 
-import torch
 from torch import Tensor
 
+from fieldloom.evaluation.data_features import data_features
 from fieldloom.evaluation.results import Metric
 from fieldloom.metrics.detectors import DETECTORS, Detector, choose_detector
 from fieldloom.metrics.sets import frechet, kid, kid_error, prdc
@@ -70,7 +70,7 @@ def image_set_metrics(
 
     real: a part at a time, since a training set may be larger than memory.
     """
-    true, made = torch.cat([detector(part).cpu() for part in real]), detector(fake).cpu()
+    true, made = data_features(detector, real), detector(fake).cpu()
     return feature_set_metrics(settings.metrics, detector, true, made, of, filter)
 
 
