@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import platform
 import string
@@ -28,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from scipy.stats import spearmanr
 from skimage.filters import gaussian
 from sklearn.cluster import KMeans
 from torch import Generator, Tensor
@@ -222,6 +224,34 @@ def rank(
     return rows
 
 
+def judge(severities: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Whether distances grow with severity (Spearman's correlation, 1: always), and how far the
+    strongest degradation is from none, in standard errors of the difference of the two KIDs."""
+    rows = list(severities.values())
+    order = lambda name: float(spearmanr(range(len(rows)), [row[name] for row in rows]).statistic)
+    error = math.hypot(rows[0]["kid.error"], rows[-1]["kid.error"])
+    return {
+        "kid": round(order("kid"), 2),
+        "frechet": round(order("frechet"), 2),
+        "errors": round((rows[-1]["kid"] - rows[0]["kid"]) / error, 1),
+    }
+
+
+def tabulate(ranking: Mapping[str, dict]) -> str:
+    """The judgements as a table of Markdown, a column for each set."""
+    detectors = list(next(iter(ranking.values())))
+    lines = ["| degradation | detector | " + " | ".join(ranking) + " |"]
+    lines.append("|---" * (len(ranking) + 2) + "|")
+    for name in (*DEGRADATIONS, "fewer modes", "copies of a few"):
+        for detector in detectors:
+            found = [judge(one[detector][name]) if detector in one else None
+                     for one in ranking.values()]  # fmt: skip
+            cells = ["-" if x is None else "{kid:g} / {frechet:g} ({errors:g})".format(**x)
+                     for x in found]  # fmt: skip
+            lines.append(f"| {name} | {detector} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 IMAGENET: Mapping[str, Sequence[int]] = {
     "butterfly": range(321, 327),
     "grand_piano": [579],
@@ -355,6 +385,7 @@ def main() -> None:
     if "accuracy" not in found:
         found["accuracy"] = measure_accuracy(arguments.data)
     write()
+    print(tabulate(found["ranking"]))
 
 
 if __name__ == "__main__":

@@ -127,8 +127,8 @@ class Evaluation:
               ``density-coverage``, in the features of ``detector``), and of sets of shapes
               (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in the features of a
               point-cloud detector).
-    detector: whose features compare sets of images; None: the default of such images, as far as
-              it is installed. weights: the local file of its weights.
+    detector: whose features compare sets of images; None: ``efficientnet-lite0`` where its
+              weights are installed, or else ``gabor``. weights: the local file of its weights.
     protocol: how sets of shapes are compared: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
     points:   of each surface, instead of the protocol's number: metrics then say so.
     resolution: of the grid that surfaces are found on; None: as trained.

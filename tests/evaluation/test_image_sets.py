@@ -27,15 +27,15 @@ def asked(*metrics: str, **own) -> Evaluation:
 
 def test_the_default_is_as_good_as_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detectors, "is_installed", lambda: True)
-    assert detectors.choose_detector(3) == "efficientnet-lite0"
+    assert detectors.choose_detector() == "efficientnet-lite0"
     monkeypatch.setattr(detectors, "is_installed", lambda: False)
     with pytest.warns(UserWarning, match=r"'gabor': pip install 'fieldloom\[detector\]'"):
-        assert isinstance(build_detector(asked("kid"), 9, 3), Gabor)
+        assert isinstance(build_detector(asked("kid"), 9), Gabor)
 
 
 def test_a_recipe_gets_the_detector_that_it_names(recwarn: pytest.WarningsRecorder) -> None:
-    assert isinstance(build_detector(asked("kid", detector="gabor"), 9, 3), Gabor)
-    assert build_detector(asked("psnr", detector="gabor"), 9, 3) is None
+    assert isinstance(build_detector(asked("kid", detector="gabor"), 9), Gabor)
+    assert build_detector(asked("psnr", detector="gabor"), 9) is None
     assert not recwarn.list
     with pytest.raises(InputError, match="unknown detector 'fid'"):
         asked("kid", detector="fid")
@@ -45,8 +45,8 @@ def test_a_recipe_gets_the_detector_that_it_names(recwarn: pytest.WarningsRecord
 def test_few_images_are_too_few(metric: str, least: int) -> None:
     settings = asked(metric, detector="gabor")
     with pytest.warns(UserWarning, match=f"more than {least} data"):
-        assert build_detector(settings, least, 3) is None
-    detector = build_detector(settings, least + 1, 1)
+        assert build_detector(settings, least) is None
+    detector = build_detector(settings, least + 1)
     images = uniform(2, least + 1, 1, 8, 8).float()
     assert image_set_metrics(settings, detector, [images[0]], images[1], "x", "none")
 

@@ -34,7 +34,7 @@ def _kept_features(detector: Detector, images: Tensor) -> Tensor:
     if len(images) <= FEW:
         return detector(images).cpu()
     key = hashlib.sha256(f"{detector.identity} {tuple(images.shape)}".encode())
-    key.update(images.contiguous().numpy())
+    key.update(images.contiguous().numpy().data)
     path = cache_folder() / f"features-{detector.name}-{key.hexdigest()[:24]}.safetensors"
     found = _read(path)
     if found is None or len(found) != len(images):
@@ -59,4 +59,4 @@ DIGEST = 32
 
 
 def _digest(features: Tensor) -> bytes:
-    return hashlib.sha256(features.contiguous().numpy()).digest()
+    return hashlib.sha256(features.contiguous().numpy().data).digest()

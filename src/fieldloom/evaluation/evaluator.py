@@ -62,8 +62,7 @@ class Evaluator:
         if self.has_images:
             train = len(self.source.train)
             smallest = min(train, self.settings.samples or train)
-            channels = self.modality.value_dim
-            self.detector = build_detector(self.settings, smallest, channels, self.system.permit)
+            self.detector = build_detector(self.settings, smallest, self.system.permit)
 
     # -- reconstruction
 

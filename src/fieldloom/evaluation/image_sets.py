@@ -20,13 +20,12 @@ NEAR, WIDE = 3, 5
 
 
 def build_detector(
-    settings: Evaluation, smallest: int, channels: int, permit: Permit = NOTHING
+    settings: Evaluation, smallest: int, permit: Permit = NOTHING
 ) -> Detector | None:
     """The detector of the set metrics of images; None where no such metric is asked for.
 
     smallest: how many images the smaller of the two sets has. Up to 3 are too few: None, with a
-    warning. channels: of the images, by which a detector is chosen where none is named. Raises
-    InputError where the detector cannot be had.
+    warning. Raises InputError where the detector cannot be had.
     """
     asked = set(IMAGE_SETS) & set(settings.metrics)
     if not asked:
@@ -38,7 +37,7 @@ def build_detector(
         )
         return None
     weights = {"weights": settings.weights} if settings.weights else {}
-    name = choose_detector(channels) if settings.detector is None else settings.detector
+    name = choose_detector() if settings.detector is None else settings.detector
     return build("detector", {"name": name} | weights, {"detector": DETECTORS}, permit)
 
 

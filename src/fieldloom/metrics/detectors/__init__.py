@@ -14,11 +14,11 @@ DETECTORS = {"efficientnet-lite0": EfficientNetLite0, "gabor": Gabor, "inception
 __all__ = ["DETECTORS", "Detector", "EfficientNetLite0", "Gabor", "Inception", "choose_detector"]
 
 
-def choose_detector(channels: int) -> str:
-    """The name of the detector of images of so many channels, where a recipe names none.
+def choose_detector() -> str:
+    """The name of the detector, where a recipe names none.
 
-    ``efficientnet-lite0``, which ranks colour and grey images rightly (docs/detectors.md); where
-    its weights are not installed ``gabor``, and a warning says how they are.
+    ``efficientnet-lite0``, which ranks colour and grey images (docs/detectors.md); where its
+    weights are not installed ``gabor``, and a warning says how they are.
     """
     if is_installed():
         return EfficientNetLite0.name
