@@ -163,7 +163,7 @@ def train(asked: argparse.Namespace) -> dict[str, Any]:
     }
     # one entry: several would come in any order, and equal files would differ
     atomic.write_bytes(to_bytes(network.state_dict(), {"fieldloom": json.dumps(about)}), asked.out)
-    return found
+    return {"train": found}
 
 
 def training_loss(
@@ -279,7 +279,7 @@ def rank_damages(clouds: Tensor) -> dict[str, Any]:
 def rank_runs(runs: Mapping[str, Path]) -> dict[str, Any]:
     """Metrics of each run's samples, and of training shapes, against the test shapes.
 
-    As many as test shapes, ``DRAWS`` times. 1nna: of squared Chamfer distances of 512 points, each
+    As many as test shapes, ``DRAWS`` times. 1nna: of squared Chamfer distances of 256 points, each
     cloud less its mean and over one deviation.
     """
     systems = {name: load(str(path)) for name, path in runs.items()}
@@ -289,6 +289,10 @@ def rank_runs(runs: Mapping[str, Path]) -> dict[str, Any]:
     test = cloud(source.read(source.test).tensor, first.modality)
     detectors = {name: kind(0.5) for name, kind in CLOUD_DETECTORS.items()}
     known = {name: detector(test) for name, detector in detectors.items()}
+    few = lambda clouds: normalize_clouds(clouds[:, :256], "cloud")
+    apart = lambda a, b: distances(a, b, "chamfer", True)
+    real = few(test)
+    within = apart(real, real)
     rows: dict[str, Any] = {}
     for draw in range(DRAWS):
         order = torch.randperm(len(source.train), generator=Generator().manual_seed(draw))
@@ -301,18 +305,17 @@ def rank_runs(runs: Mapping[str, Path]) -> dict[str, Any]:
             made = made[~find_failures(made)]
             row = rows.setdefault(name, {})
             row.setdefault("failures", []).append(len(test) - len(made))
-            row.setdefault("1nna", []).append(nearest_accuracy(test, made))
+            own = few(made)
+            accuracy = two_sample(within, apart(real, own), apart(own, own))["1nna"]
+            row.setdefault("1nna", []).append(accuracy)
             for which, detector in detectors.items():
                 for metric, value in compare(known[which], detector(made)).items():
                     row.setdefault(which, {}).setdefault(metric, []).append(value)
         print(f"draw {draw + 1} of {DRAWS}", flush=True)
+    for name, system in systems.items():
+        rows[name]["recipe"] = system.settings.title
+        rows[name]["steps"] = {k: stage.steps for k, stage in system.settings.stages.items()}
     return rows
-
-
-def nearest_accuracy(real: Tensor, made: Tensor) -> float:
-    a, b = (normalize_clouds(x[:, :512], "cloud") for x in (real, made))
-    pairs = (a, a), (a, b), (b, b)
-    return two_sample(*(distances(x, y, "chamfer", True) for x, y in pairs))["1nna"]
 
 
 def judge(asked: argparse.Namespace) -> dict[str, Any]:
@@ -325,8 +328,8 @@ def judge(asked: argparse.Namespace) -> dict[str, Any]:
         source = open_source({"source": spec, "known": {}}, modality, quiet=True)
         data = source.read(source.train[: asked.count]).tensor
         clouds = surface_clouds(modality, data, CLOUD)
-        found["shapes"] = f"{asked.data.name}: {len(clouds)}, in halves"
-        found["damages"] = rank_damages(clouds)
+        shapes = f"{len(clouds)} of {asked.data.name}, in halves"
+        found["damages"] = {"shapes": shapes} | rank_damages(clouds)
     if asked.run:
         runs = dict(one.split("=", 1) for one in asked.run)
         found["runs"] = rank_runs({name: Path(path) for name, path in runs.items()})
@@ -343,7 +346,7 @@ def command(verb: str) -> str:
 
 
 def write_results(asked: argparse.Namespace, found: Mapping[str, Any]) -> None:
-    """Add what a verb found to the results, under its name."""
+    """Add what a verb found to the results, each part with its command; runs by their names."""
     held = json.loads(asked.results.read_text()) if asked.results.is_file() else {}
     about = {
         "command": command(asked.verb),
@@ -351,7 +354,10 @@ def write_results(asked: argparse.Namespace, found: Mapping[str, Any]) -> None:
         "machine": f"{platform.system()} {platform.machine()}, one thread, torch "
         f"{torch.__version__}",
     }
-    held[asked.verb] = about | dict(found)
+    runs = {name: about | row for name, row in found.get("runs", {}).items()}
+    held |= {name: about | part for name, part in found.items() if name != "runs"}
+    if runs:
+        held["runs"] = held.get("runs", {}) | runs
     atomic.write_text(json.dumps(held, indent=1) + "\n", asked.results)
 
 
@@ -367,7 +373,7 @@ def main() -> None:
     one.add_argument("--results", type=Path)
     two = verbs.add_parser("judge", help="rank known damages, and samples of runs")
     two.add_argument("data", type=Path, nargs="?", help="packed voxels")
-    two.add_argument("--count", type=int, default=180, help="of the shapes that are damaged")
+    two.add_argument("--count", type=int, default=146, help="of the shapes that are damaged")
     two.add_argument("--run", action="append", metavar="NAME=FOLDER", help="a finished run")
     two.add_argument("--results", type=Path)
     asked = parser.parse_args()
