@@ -8,6 +8,7 @@ import fieldloom
 from fieldloom import names, registry
 from fieldloom.assembly import TABLES
 from fieldloom.engine.stage import OPTIMIZERS
+from fieldloom.metrics.cloud_features import CLOUD_DETECTORS
 from fieldloom.metrics.detectors import DETECTORS
 from fieldloom.metrics.losses import LOSSES
 from fieldloom.registry import parameters_of
@@ -18,6 +19,7 @@ OTHERS = {
     "schedules": SCHEDULES,
     "losses": LOSSES,
     "detectors": DETECTORS,
+    "cloud detectors": CLOUD_DETECTORS,
 }
 
 

@@ -25,6 +25,7 @@ OTHERS = {
     "schedules": ("fieldloom.settings", "SCHEDULES"),
     "losses": ("fieldloom.metrics.losses", "LOSSES"),
     "detectors": ("fieldloom.metrics.detectors", "DETECTORS"),
+    "cloud detectors": ("fieldloom.metrics.cloud_features", "CLOUD_DETECTORS"),
 }
 """Tables of what are no parts: what they hold -> their module and name."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fieldloom.errors import InputError, is_command, name_argument, quote, unknown
+from fieldloom.metrics.cloud_features import CLOUD_DETECTORS, DEFAULT_CLOUD_DETECTOR
 from fieldloom.metrics.cloud_protocols import PROTOCOLS
 from fieldloom.metrics.detectors import DETECTORS
 from fieldloom.recipe import STAGES, Recipe
@@ -110,7 +111,8 @@ PARTS = (
 
 PAIRED = ("psnr", "snr", "ws-psnr", "ssim", "flip", "mse", "accuracy", "iou", "chamfer", "mesh")
 IMAGE_SETS = ("frechet", "kid", "precision-recall", "density-coverage")
-SHAPE_SETS = ("shapes", "cloud-frechet")
+CLOUD_SETS = ("cloud-frechet", "cloud-kid", "cloud-precision-recall")
+SHAPE_SETS = ("shapes", *CLOUD_SETS)
 METRICS = (*PAIRED, *IMAGE_SETS, *SHAPE_SETS)
 
 OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "temperature")
@@ -126,10 +128,12 @@ class Evaluation:
               ``iou``, ``chamfer``, and of one mesh ``mesh``: its surface against the original),
               of sets of images or of rendered views (``frechet``, ``kid``, ``precision-recall``,
               ``density-coverage``, in the features of ``detector``), and of sets of shapes
-              (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in the features of a
-              point-cloud detector).
+              (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, ``cloud-kid``,
+              ``cloud-precision-recall``, in the features of ``cloud_detector``).
     detector: whose features compare sets of images; None: ``efficientnet-lite0`` where its
               weights are installed, or else ``gabor``. weights: the local file of its weights.
+    cloud_detector: whose features compare sets of shapes, as clouds of points on their surfaces:
+              ``points-v1`` or ``cloud-statistics``.
     protocol: how sets of shapes are compared: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
     points:   of each surface, instead of the protocol's number: metrics then say so.
     resolution: of the grid that surfaces are found on; None: as trained.
@@ -144,6 +148,7 @@ class Evaluation:
     metrics: tuple[str, ...] = ("psnr", "ssim")
     detector: str | None = None
     weights: str | None = None
+    cloud_detector: str = DEFAULT_CLOUD_DETECTOR
     protocol: str = "mnif"
     points: int | None = None
     resolution: int | None = None
@@ -169,6 +174,8 @@ class Evaluation:
                 raise unknown("metric", name, METRICS)
         if self.detector is not None and self.detector not in DETECTORS:
             raise unknown("detector", self.detector, DETECTORS)
+        if self.cloud_detector not in CLOUD_DETECTORS:
+            raise unknown("cloud_detector", self.cloud_detector, CLOUD_DETECTORS)
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
 
