@@ -2,8 +2,8 @@
 
     python benchmarks/gallery.py --data DATA --runs RUNS --letters outputs/demo
 
-Trains what RUNS does not hold yet (each run in a folder of its own, one thread, about twenty
-minutes of CPU in all; stopped, it goes on where it was) and draws ``docs/images/gallery.webp``.
+Trains what RUNS does not hold yet (each run in a folder of its own, one thread, nine minutes of CPU
+in all; stopped, it goes on where it was) and draws ``docs/images/gallery.webp``.
 DATA holds the files that ``docs/images/README.md`` names; the letters are those of ``fieldloom
 demo``. What made each picture is written into ``benchmarks/results/gallery.json``.
 """
