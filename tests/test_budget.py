@@ -96,7 +96,7 @@ def test_what_cannot_be_changed_any_more(begun, tmp_path, cli):
     go_on = ["train", "--resume", "--run", begun]
     before = {x.name: x.read_bytes() for x in begun.iterdir() if x.name != "data.json"}
     for change, said in {
-        "train.field.steps=3": "train.field.steps = 3: 7 steps are done already; finish=True ends",
+        "train.field.steps=3": "train.field.steps = 3: 7 steps are done already; --finish ends",
         "train.field.steps=0": "steps = 0: at least 1",
         "train.field.steps=x": "steps",
         "train.field.ema=0.5": "cannot change it, but for the place of the same data",

@@ -537,7 +537,8 @@ class System(nn.Module):
             raise InputError("this recipe has no prior to sample from.")
         if not self.generates:
             raise InputError(
-                f"the prior is not trained yet: train with {name_argument('resume', True)} does it."
+                "the prior is not trained yet: training with "
+                f"{name_argument('resume', True)} does it."
             )
         check_whole("count", count, 1)
         numbers = math.prod(self.family.code_shape)

@@ -430,7 +430,7 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
     if system.unfinished is not None and system.unfinished.stage == "field":
         raise InputError(
             f"'{run.folder}' has no codes of its training data yet: they are found when the stage "
-            f"'field' is finished (train with {name_argument('resume', True)}, or with "
+            f"'field' is finished (training with {name_argument('resume', True)}, or with "
             f"{name_argument('finish', True)})."
         )
     shards = run.inside(SHARDS)

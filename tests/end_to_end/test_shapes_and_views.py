@@ -214,9 +214,9 @@ def test_views_come_back_as_orbits_and_held_out_views(cli, view_run, tmp_path, c
     cli("sample", view_run, "--format", "glb", status=2)
     assert "unknown format of this run's data 'glb'" in capsys.readouterr().err
     cli("reconstruct", view_run, "--project", 2, status=2)
-    assert "this run has no shapes" in capsys.readouterr().err
+    assert "this run is of no shapes" in capsys.readouterr().err
     cli("interpolate", view_run, status=2)
-    assert "render goes around them" in capsys.readouterr().err
+    assert "fieldloom render goes around one" in capsys.readouterr().err
 
 
 def test_wrong_cameras_get_a_sentence(view_run):

@@ -67,7 +67,9 @@ def test_codes_of_other_weights_are_refused(own_run, tmp_path):
     path = own_run / "codes.safetensors"
     tensors, numbers, made_by = read_tensors(path)
     write_tensors(path, tensors, numbers, made_by | {"weights": "0" * 16})
-    with pytest.raises(InputError, match="made with other weights.*delete it, and --resume finds"):
+    with pytest.raises(
+        InputError, match="made with other weights.*delete it, and training with resume=True finds"
+    ):
         Run(own_run).read_codes(fieldloom.load(own_run))
     path.unlink()
     trains.training_codes(fieldloom.load(own_run), trains.prepare(Run(own_run).read_recipe(),

@@ -76,7 +76,8 @@ def fit(
     check_no_recipe(file)
     folder = Path("runs") / name_run(file) if run is None else Path(run)
     choice = choose(file, kind)
-    say(f"{file}: {choice.words}, {choice.recipe}" + ("" if kind else " (--as KIND for another)"))
+    other = "" if kind else " (--as KIND takes it for something else)"
+    say(f"{file}: {choice.words}, by the recipe {choice.recipe}{other}")
     recipe = steps = None
     if resume:
         check_resumed(folder, choice.recipe)

@@ -208,8 +208,8 @@ def changes_of(
     found = parse_continuation(whole)
     if seed is not None or found is None:
         raise InputError(
-            "--resume goes on with the run's own recipe: --set and --seed cannot change it, but for "
-            "the place of the same data (--source) and --set train.STAGE.steps=N."
+            "--resume goes on with the run's own recipe: --set and --seed cannot change it, but "
+            "for the place of the same data (--source) and --set train.STAGE.steps=N."
         )
     if fields is not None:
         raise InputError("--resume goes on with the run's own fields: --fields is for a new run.")

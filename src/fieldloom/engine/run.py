@@ -120,7 +120,7 @@ class Run(Folder):
         if not path.is_file() and not (self.folder / CODES).is_file() and self.exists:
             raise InputError(
                 f"'{self.folder}' holds no weights yet: its training has not come to its first "
-                f"checkpoint (train with {name_argument('resume', True)} goes on with it)."
+                f"checkpoint (training with {name_argument('resume', True)} goes on with it)."
             )
         held = read_tensors(path)
         finished = list(numbers_of(ModelNumbers, held, path).finished)
@@ -197,7 +197,7 @@ class Run(Folder):
         if held.made_by and system is not None:
             now = {"weights": fingerprint_weights(system)}
             more = name_argument("resume", True)
-            advice = f"delete it, and train with {more} finds the codes again."
+            advice = f"delete it, and training with {more} finds the codes again."
             check_made_by(held.made_by, now, now, path, advice)
         extras = dict(held.tensors)
         codes, labels = extras.pop("codes", None), extras.pop("labels", None)

@@ -80,6 +80,12 @@ def test_data_of_another_kind_are_refused(name, data, place):
         add_source(recipe.load(name), str(place / data))
 
 
+def test_a_path_in_the_place_of_a_reader(place, monkeypatch):
+    monkeypatch.chdir(place)
+    with pytest.raises(InputError, match='no reader, but a path: source={"path": "photos"}'):
+        check_path({"name": "photos"})
+
+
 def test_a_name_of_hugging_face_is_no_path():
     own = recipe.load("mnif:faces64") | {"source": {"name": "huggingface"}}
     assert add_source(own, "someone/pictures")["source"]["path"] == "someone/pictures"
@@ -88,6 +94,8 @@ def test_a_name_of_hugging_face_is_no_path():
 def test_a_reader_of_others_takes_what_it_is_given():
     check_kind({"name": "my_module:read", "path": "x"}, "shapes", "mine")
     check_kind({"name": "folder", "path": "x"}, "grids", "mine")
+    check_path({"name": "my_module:read"})
+    check_path({"name": "foldr"})  # the registry names the nearest reader
     with pytest.raises(
         InputError, match="source 'digits' reads images, and the recipe takes shapes"
     ):

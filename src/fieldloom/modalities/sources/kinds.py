@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fieldloom.errors import InputError, call_fit, call_inspect, call_train, quote_path, set_key
-from fieldloom.modalities.sources.files import locate
+from fieldloom.modalities.sources.files import find_path, locate
+from fieldloom.registry import list_offered
 
 SCENES = ("transforms", "colmap", "nsvf", "srn", "multiview")
 """Readers of posed images."""
@@ -54,11 +55,20 @@ PLACE = {
 
 
 def check_path(spec: Mapping[str, Any]) -> None:
-    """Raise InputError where a source that needs a path has none."""
+    """Raise InputError where a source that needs a path has none, or has a path for its name."""
     reader = spec.get("name")
+    if not isinstance(reader, str):
+        return
     if reader in PLACE and "path" not in spec:
-        fix = set_key("source.path", PLACE[str(reader)])
+        fix = set_key("source.path", PLACE[reader])
         raise InputError(f"source '{reader}' needs a path: {fix}.")
+    if reader not in GIVES and ":" not in reader and reader not in list_offered().get("source", {}):
+        try:
+            find_path(reader)
+        except InputError:
+            return  # the registry raises the error
+        fix = set_key("source.path", reader)
+        raise InputError(f"source {quote_path(reader)} is no reader, but a path: {fix}.")
 
 
 def describe_data(reader: str, path: str) -> str:
