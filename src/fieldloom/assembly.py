@@ -245,6 +245,10 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         raise InputError(
             f"loss = '{loss}' takes data in [0, 1]: set modality.range to 'unit', not 'signed'."
         )
+    if getattr(modality, "coverage", False) and loss not in LINKS:
+        raise InputError(
+            f"modality.coverage needs a field of logits: set loss to 'bce', not '{loss}'."
+        )
     link = LINKS.get(loss)
     return System(modality, render, LOSSES[loss], family, encoder, prior, recipe, link, permit)
 
