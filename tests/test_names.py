@@ -8,7 +8,7 @@ import fieldloom
 from fieldloom import names, registry
 from fieldloom.assembly import TABLES
 from fieldloom.engine.stage import OPTIMIZERS
-from fieldloom.metrics.features import DETECTORS
+from fieldloom.metrics.detectors import DETECTORS
 from fieldloom.metrics.losses import LOSSES
 from fieldloom.registry import parameters_of
 from fieldloom.settings import SCHEDULES

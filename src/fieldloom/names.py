@@ -22,7 +22,7 @@ OTHERS = {
     "optimizers": ("fieldloom.engine.stage", "OPTIMIZERS"),
     "schedules": ("fieldloom.settings", "SCHEDULES"),
     "losses": ("fieldloom.metrics.losses", "LOSSES"),
-    "detectors": ("fieldloom.metrics.features", "DETECTORS"),
+    "detectors": ("fieldloom.metrics.detectors", "DETECTORS"),
 }
 """Tables of what are no parts: what they hold -> their module and name."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fieldloom.errors import InputError, quote, unknown
 from fieldloom.metrics.cloud_protocols import PROTOCOLS
-from fieldloom.metrics.features import DETECTORS
+from fieldloom.metrics.detectors import DETECTORS
 from fieldloom.recipe import STAGES, Recipe
 from fieldloom.registry import build
 

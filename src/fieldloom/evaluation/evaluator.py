@@ -16,7 +16,7 @@ from fieldloom.evaluation.large import draw_error, is_large, measure_in_strips
 from fieldloom.evaluation.reconstruction import AREA_HOW, image_metrics, value_metrics
 from fieldloom.evaluation.results import Metric, ReportImage, Result
 from fieldloom.metrics.cloud_protocols import PROTOCOLS
-from fieldloom.metrics.features import Detector
+from fieldloom.metrics.detectors import Detector
 from fieldloom.metrics.paired import ws_psnr
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import during

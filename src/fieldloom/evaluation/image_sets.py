@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fieldloom.evaluation.results import Metric
-from fieldloom.metrics.features import DETECTORS, Detector
+from fieldloom.metrics.detectors import DETECTORS, Detector
 from fieldloom.metrics.sets import frechet, kid, prdc
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.registry import build

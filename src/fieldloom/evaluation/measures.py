@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from fieldloom.metrics.cloud_distances import distances, normalize_clouds
 from fieldloom.metrics.cloud_features import CloudStatistics
-from fieldloom.metrics.features import Gabor
+from fieldloom.metrics.detectors import Gabor
 from fieldloom.metrics.paired import ssim_between
 
 ROUNDING = 1e-12

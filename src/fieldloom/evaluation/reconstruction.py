@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fieldloom.evaluation.image_sets import describe_detector
 from fieldloom.evaluation.results import Metric
-from fieldloom.metrics.features import Detector
+from fieldloom.metrics.detectors import Detector
 from fieldloom.metrics.paired import accuracy, iou, psnr, snr, ssim, ssim_protocol
 from fieldloom.metrics.sets import frechet
 
