@@ -107,7 +107,9 @@ PARTS = (
 )  # fmt: skip
 """Sections of a recipe that name a part."""
 
-PAIRED = ("psnr", "snr", "ws-psnr", "ssim", "mse", "accuracy", "iou", "chamfer", "mesh")
+PAIRED = (
+    "psnr", "snr", "ws-psnr", "ssim", "mse", "accuracy", "iou", "chamfer", "mesh", "enlarge",
+)  # fmt: skip
 IMAGE_SETS = ("frechet", "kid", "precision-recall")
 SHAPE_SETS = ("shapes", "cloud-frechet")
 METRICS = (*PAIRED, *IMAGE_SETS, *SHAPE_SETS)
@@ -122,7 +124,8 @@ class Evaluation:
 
     metrics:  of reconstruction (``psnr``, ``ssim``; of sound ``snr``; of maps on the sphere
               ``ws-psnr``, weighted by area; of shapes ``mse``, ``accuracy``, ``iou``,
-              ``chamfer``, and of one mesh ``mesh``: its surface against the original), of sets of
+              ``chamfer``, and of one mesh ``mesh``: its surface against the original; of data that
+              the source knows at any resolution ``enlarge``: twofold to eightfold), of sets of
               images or of rendered views (``frechet``, ``kid``, ``precision-recall``, in the
               features of ``detector``), and of sets of shapes (``shapes``: the metrics of
               ``protocol``; ``cloud-frechet``, in the features of a point-cloud detector).

@@ -27,7 +27,7 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     """
     system, settings = evaluator.system, evaluator.settings
     count, classes = evaluator.sample_count, 0 if system.prior is None else system.prior.classes
-    labels = torch.arange(count) % classes if classes else None
+    labels = trained_classes(evaluator.source, classes, count) if classes else None
     evaluator.check_samples()
     codes = system.sample_codes(count, labels, settings.seed, **settings.options()).cpu()
     samples = evaluator.decode_samples(codes)
@@ -42,6 +42,17 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
         result = add_nearest_data(evaluator.source, result)
     with during("fitting a classifier of samples"):
         return add_label_agreement(evaluator.source, result)
+
+
+def trained_classes(source: Source, classes: int, count: int) -> Tensor:
+    """Classes (count,) to sample by, in turn: all that the training part has some data of.
+
+    classes: of the prior. A character that is held out is a class of no training datum.
+    """
+    known = torch.arange(classes)
+    if source.labels is not None and len(source.train):
+        known = source.labels[source.train].unique()
+    return known[torch.arange(count) % len(known)]
 
 
 def add_nearest_data(source: Source, result: Result) -> Result:

@@ -44,6 +44,26 @@ def kid(real: Features, fake: Features) -> float:
     within += (_kernel_sum(fake, fake) - _kernel_trace(fake)) / (m * (m - 1))
     return within - 2 * _kernel_sum(real, fake) / (n * m)
 
+def kid_error(real: Features, fake: Features) -> float:
+    """The standard error of ``kid``, by leaving out each of the samples and of the data in turn.
+
+    That is the jackknife of a statistic of two sets: (n - 1) / n times the sum of the squared
+    deviations from their mean, for each set (Efron and Stein, 1981). It needs 3 of each.
+    """
+    _check(real, fake, least=3)
+    d, n, m = real.shape[1], len(real), len(fake)
+    kernel = lambda x, y: (x.double() @ y.double().T / d + 1).pow(3)
+    own_r, own_f, both = kernel(real, real), kernel(fake, fake), kernel(real, fake)
+    own_r.fill_diagonal_(0)
+    own_f.fill_diagonal_(0)
+    sum_r, sum_f, cross = own_r.sum(), own_f.sum(), both.sum()
+    without_r = (sum_r - 2 * own_r.sum(1)) / ((n - 1) * (n - 2)) + sum_f / (m * (m - 1))
+    without_r -= 2 * (cross - both.sum(1)) / ((n - 1) * m)
+    without_f = (sum_f - 2 * own_f.sum(1)) / ((m - 1) * (m - 2)) + sum_r / (n * (n - 1))
+    without_f -= 2 * (cross - both.sum(0)) / (n * (m - 1))
+    spreads = (x.var(correction=0) * (len(x) - 1) for x in (without_r, without_f))
+    return math.sqrt(sum(float(x) for x in spreads))
+
 
 def prdc(real: Features, fake: Features, k: int = 3) -> dict[str, float]:
     """Precision, recall, f1, density and coverage, by balls up to each point's k-th neighbour.
