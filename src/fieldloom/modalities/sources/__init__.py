@@ -24,6 +24,8 @@ from fieldloom.modalities.sources.audio import read_audio
 from fieldloom.modalities.sources.colmap import read_colmap
 from fieldloom.modalities.sources.files import find_path, read_npz
 from fieldloom.modalities.sources.folders import list_folder, walk
+from fieldloom.modalities.sources.fonts import SUFFIXES as FONTS
+from fieldloom.modalities.sources.glyphs import read_glyphs
 from fieldloom.modalities.sources.hub import read_huggingface
 from fieldloom.modalities.sources.image import read_image
 from fieldloom.modalities.sources.images import SUFFIXES as IMAGES
@@ -50,6 +52,7 @@ SOURCES = {
     "array": read_array,
     "digits": read_digits,
     "skimage": read_bundled,
+    "glyphs": read_glyphs,
     "huggingface": read_huggingface,
     "image": read_image,
     "video": read_video,
@@ -96,6 +99,8 @@ def _kind_of_file(found: Path) -> str:
         return "meshes"
     if suffix == ".binvox":
         return "voxels"
+    if suffix in FONTS:
+        return "glyphs"
     if suffix == ".npz" and found.is_file():
         file = read_npz(found)
         for needed, kind in PACKED.items():
@@ -122,7 +127,12 @@ def _kinds_of_folder(found: Path) -> list[str]:
     ]
     files = (file for file, reason in walk(found) if not reason)
     inside = {file.suffix.lower() for file in islice(files, LOOKED_AT)}
-    there = {"meshes": inside & MESHES, "voxels": ".binvox" in inside, "folder": inside & IMAGES}
+    there = {
+        "meshes": inside & MESHES,
+        "voxels": ".binvox" in inside,
+        "folder": inside & IMAGES,
+        "glyphs": inside & FONTS,
+    }
     return [*scenes, *(kind for kind, held in there.items() if held)] or ["folder"]
 
 

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, escape_bytes, quote
 from fieldloom.geometry.mesh import Mesh
+from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources.summary import (
     NO_SUMMARY,
     Summary,
@@ -47,6 +48,16 @@ The names are those of Hugging Face's ``imagefolder`` (https://huggingface.co/do
 """
 
 
+class Attribute(NamedTuple):
+    """A further label of data, beside their class.
+
+    names: its values. index: that of each datum, (n,).
+    """
+
+    names: tuple[str, ...]
+    index: Tensor
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set, and its division.
@@ -60,6 +71,9 @@ class Source:
             apply where the recipe has none.
     summary: what the reader read, how it took it, and what it passed over.
     originals: of meshes, how each is read, in the modality's coordinates; () of other data.
+    truth:  of data that are known at any resolution: (indices (n,), resolution) -> (n, channel,
+            height, width), float in [0, 1].
+    attributes: further labels by name, such as ``font``.
     """
 
     data: Data
@@ -70,6 +84,8 @@ class Source:
     suggests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     summary: Summary = NO_SUMMARY
     originals: Sequence[Callable[[], Mesh]] = ()
+    truth: Callable[[Tensor, Resolution], Tensor] | None = None
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     @property
     def labels(self) -> Tensor | None:

@@ -1,0 +1,295 @@
+"""Letters, digits and signs of fonts, drawn from their outlines with exact area coverage.
+
+Ink is 1, and the ground 0. All glyphs stand in one frame by the em of their fonts: its height holds
+them all, so that ``p`` hangs below the line and ``x`` is lower than ``X``; each is centred between
+its sides. The true data at any resolution come from the same outlines (``Source.truth``).
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fieldloom.errors import InputError, quote, quote_path, unknown
+from fieldloom.geometry.coverage import resolve
+from fieldloom.geometry.outlines import Outline, area
+from fieldloom.modalities.grid import Grid
+from fieldloom.modalities.sources.arrays import suggest_size
+from fieldloom.modalities.sources.cache import memory_map
+from fieldloom.modalities.sources.decoding import check_image_modality
+from fieldloom.modalities.sources.files import Refused, check_skipped, find_path
+from fieldloom.modalities.sources.folders import UNREADABLE, find_files
+from fieldloom.modalities.sources.fonts import SUFFIXES, Font, bundled_fonts, read_fonts
+from fieldloom.modalities.sources.glyph_drawing import (
+    VERSION,
+    Drawing,
+    Glyph,
+    find_frame,
+)
+from fieldloom.modalities.sources.images import DECODED
+from fieldloom.modalities.sources.source import (
+    Attribute,
+    Limit,
+    Source,
+    Split,
+    choose,
+    divide,
+    make_source,
+)
+from fieldloom.modalities.sources.summary import Summary, count_things, list_names
+from fieldloom.permit import NOTHING, Permit
+
+SETS = {
+    "letters": string.ascii_uppercase + string.ascii_lowercase,
+    "uppercase": string.ascii_uppercase,
+    "lowercase": string.ascii_lowercase,
+    "digits": string.digits,
+    "signs": string.punctuation,
+}
+"""Named sets of characters, all of ASCII."""
+
+GRAIN = 1 << 16
+"""Outlines are the same where they are so to this fraction of the em."""
+
+Strength = Annotated[float, Field(ge=0, le=4)]
+HoldOut = Literal["random", "characters", "fonts"]
+
+
+def read_glyphs(
+    modality: Grid,
+    path: str | None = None,
+    characters: str | tuple[str, ...] = "letters",
+    fonts: tuple[str, ...] = (),
+    copies: Annotated[int, Field(ge=1, le=1 << 20)] = 8,
+    affine: Strength = 1.0,
+    weight: Strength = 1.0,
+    margin: Annotated[float, Field(ge=0, lt=0.5)] = 0.06,
+    hold_out: HoldOut = "random",
+    test: tuple[str, ...] = (),
+    split: Split = (0.9, 0.1),
+    shuffle: bool = True,
+    limit: Limit = None,
+    permit: Permit = NOTHING,
+) -> Source:
+    """Characters of fonts; classes are characters, the attribute ``font`` tells the font.
+
+    path: a font, or a folder of them; None: the DejaVu fonts that come with matplotlib.
+    characters: ``letters``, ``uppercase``, ``lowercase``, ``digits``, ``signs``, or any characters;
+        or several of these.
+    fonts: the full names of those that are used; (): all that have some of the characters.
+    copies: of each glyph, the first as it is, the others changed a little.
+    affine, weight: the strength of the changes: 1 is up to 5 degrees, a shear of 0.1, 8 % of size,
+        0.03 em of place, and sides that move by up to 0.015 em; 0 is none.
+    margin: the least free fraction of the image on each side of the glyphs that are not changed.
+    hold_out: of what the test part has ``split``'s fraction, or number: of glyphs, of characters,
+        or of fonts. All copies of a glyph are in one part, and glyphs that are drawn just as one of
+        the test part are in none.
+    test: names of the characters or fonts that are the test part, instead of ``split``.
+    """
+    check_image_modality(modality)
+    asked = choose_characters(characters)
+    files, there, passed_over = _find_fonts(path, asked, permit.large)
+    found, without = _choose_fonts(there, fonts, asked, path)
+    glyphs = _place(found, asked)
+    size, total = (modality.size[0], modality.size[1]), len(glyphs) * copies
+    which = choose(limit or total, total, [glyph.character for glyph in glyphs] * copies)
+    drawing = Drawing(
+        glyphs,
+        [font.name for font in found],
+        asked,
+        find_frame(glyphs, size, margin),
+        size,
+        modality.channels,
+        modality.placement.axis,
+        (affine, weight),
+        torch.tensor(which),
+    )
+    kept = [glyphs[i % len(glyphs)] for i in which]
+    train, test_part, words = _divide(drawing, kept, hold_out, test, split, shuffle)
+    taken = _describe(drawing, path) | words
+    passed_over = {**passed_over, NOT_DRAWN: without}
+    options = {
+        "version": VERSION, "characters": "".join(asked), "fonts": [f.name for f in found],
+        "copies": copies, "affine": affine, "weight": weight, "margin": margin,
+        "size": list(modality.size), "limit": limit,
+    }  # fmt: skip
+    values: Tensor | Drawing = drawing
+    if math.prod(drawing.shape) <= DECODED:
+        array = memory_map(files, options, drawing.blocks)
+        values = drawing._spread(torch.from_numpy(array))
+    source = make_source(
+        values,
+        [glyph.character for glyph in kept],
+        (1.0, 0.0),
+        shuffle=False,
+        suggests=suggest_size(modality, values),
+        summary=Summary("glyph", taken=taken, passed_over=passed_over, unit="font"),
+        classes=asked,
+    )
+    font = Attribute(tuple(drawing.names), torch.tensor([glyph.font for glyph in kept]))
+    return replace(
+        source,
+        train=train,
+        test=test_part,
+        attributes={"font": font},
+        truth=drawing.truth,
+    )
+
+
+NOT_DRAWN = "without these characters"
+"""The reason to pass over a font."""
+
+
+def choose_characters(asked: str | Sequence[str]) -> str:
+    """The characters, each once, of named sets (``SETS``) and of other texts.
+
+    Raises InputError where there are none, and for white space, which nothing draws.
+    """
+    parts = (asked,) if isinstance(asked, str) else asked
+    found = "".join(dict.fromkeys("".join(SETS.get(part, part) for part in parts)))
+    if not found or not all(c.isprintable() and not c.isspace() for c in found):
+        raise InputError(
+            f"source.characters = {quote(asked)}: {', '.join(SETS)}, or the characters themselves, "
+            "at least one, without spaces."
+        )
+    return found
+
+
+def _find_fonts(
+    path: str | None, characters: str, large: bool
+) -> tuple[list[Path], list[Font], dict[str, Sequence[str]]]:
+    """The files of fonts that can be read, their fonts, and what is passed over."""
+    if path is None:
+        files = bundled_fonts()
+        return files, [font for file in files for font in read_fonts(file, characters)], {}
+    folder = find_files(find_path(path), path, SUFFIXES, "fonts")
+    read, faults = dict[int, list[Font]](), dict[int, InputError]()
+    for i, file in enumerate(folder.files):
+        try:
+            read[i] = read_fonts(file, characters, large)
+        except Refused:
+            raise
+        except InputError as error:
+            faults[i] = error
+    check_skipped(folder.names, faults, "fonts")
+    folder = folder.keep_readable(list(read))
+    fonts = [font for some in read.values() for font in some]
+    return list(folder.files), fonts, dict(folder.passed_over)
+
+
+def _choose_fonts(
+    there: Sequence[Font], names: Sequence[str], characters: str, path: str | None
+) -> tuple[list[Font], list[str]]:
+    """The fonts of these names, or all that draw some of the characters; the names of the others.
+
+    Fonts of the same name are told apart by numbers. Raises InputError for names that are not
+    there, and for characters that no font draws.
+    """
+    seen = dict[str, int]()
+    told = []
+    for font in there:
+        seen[font.name] = count = seen.get(font.name, 0) + 1
+        told.append(font if count == 1 else font._replace(name=f"{font.name} ({count})"))
+    by_name = {font.name: font for font in told}
+    for name in names:
+        if name not in by_name:
+            raise unknown("font", name, by_name)
+    chosen = [by_name[name] for name in dict.fromkeys(names)] or told
+    drawn = [font for font in chosen if font.outlines]
+    missing = [c for c in characters if not any(c in font.outlines for font in drawn)]
+    if missing:
+        where = "matplotlib's DejaVu fonts" if path is None else quote_path(path)
+        raise InputError(
+            f"source.characters: no font that is read of {where} draws {list_names(missing)}."
+        )
+    return drawn, [font.name for font in chosen if not font.outlines]
+
+
+def _place(fonts: Sequence[Font], characters: str) -> list[Glyph]:
+    """The glyphs of fonts, font by font, each centred at x = 0."""
+    some = [
+        (i, k, font.outlines[c])
+        for i, font in enumerate(fonts)
+        for k, c in enumerate(characters)
+        if c in font.outlines
+    ]
+    pieces = np.concatenate([outline.pieces for _, _, outline in some])
+    image = np.repeat(np.arange(len(some)), [len(outline.pieces) for _, _, outline in some])
+    senses = np.sign([area(outline.pieces) for _, _, outline in some])[image]
+    turned = np.where((senses < 0)[:, None, None], pieces, pieces[:, ::-1])
+    (inside, own), (right, other) = resolve(pieces, image), resolve(turned, image, "positive")
+    found = []
+    for i, (font, number, outline) in enumerate(some):
+        boundary = inside[own == i]
+        if len(boundary):
+            ends = boundary[:, (0, 3)].reshape(-1, 2)  # its pieces are monotone
+            box = np.stack([ends.min(0), ends.max(0)])
+            shift = np.array([box[:, 0].mean(), 0.0])
+            moved = Outline(outline.pieces - shift, outline.contour)
+            same = math.isclose(area(boundary), area(right[other == i]), rel_tol=1e-9)
+            found.append(Glyph(font, number, moved, box - shift, same))
+    return found
+
+
+def _divide(
+    drawing: Drawing,
+    kept: Sequence[Glyph],
+    hold_out: HoldOut,
+    test: Sequence[str],
+    split: Split,
+    shuffle: bool,
+) -> tuple[Tensor, Tensor, dict[str, str]]:
+    """Indices of the training and of the test part of the glyphs of all data, and what is said."""
+    names: Sequence[str] = ()
+    if hold_out == "random":
+        keys = [(glyph.font, glyph.character) for glyph in kept]
+        if test:
+            raise InputError(
+                "source.test names characters or fonts: set source.hold_out to one of these."
+            )
+    elif hold_out == "characters":
+        keys, names = [(glyph.character, 0) for glyph in kept], drawing.characters
+    else:
+        keys, names = [(glyph.font, 0) for glyph in kept], drawing.names
+    units = list(dict.fromkeys(keys))
+    if test:
+        for name in test:
+            if name not in names:
+                raise unknown(hold_out[:-1], name, names)
+        held = {unit for unit in units if names[unit[0]] in test}
+        learnt = set(units) - held
+    else:
+        first, last = divide(len(units), split, shuffle)
+        learnt, held = ({units[i] for i in part.tolist()} for part in (first, last))
+    shapes = {id(glyph): _shape(glyph) for glyph in kept}
+    tested = {shapes[id(glyph)] for glyph, key in zip(kept, keys, strict=True) if key in held}
+    place = list(zip(kept, keys, strict=True))
+    train_ = [
+        i for i, (g, key) in enumerate(place) if key in learnt and shapes[id(g)] not in tested
+    ]
+    test_ = [i for i, key in enumerate(keys) if key in held]
+    if not train_:
+        raise InputError(f"source.test, source.split: no {hold_out} are left to train on.")
+    return torch.tensor(train_), torch.tensor(test_, dtype=torch.int64), {}
+
+
+def _shape(glyph: Glyph) -> bytes:
+    """A key of an outline: equal where it is, wherever it stands, and wherever contours begin."""
+    pieces = glyph.outline.pieces
+    where = np.rint((pieces - pieces.min((0, 1))) * GRAIN).astype(np.int64).reshape(-1, 8)
+    return where[np.lexsort(where.T)].tobytes()
+
+
+def _describe(drawing: Drawing, path: str | None) -> dict[str, str]:
+    names = drawing.names
+    licence = " (the DejaVu fonts of matplotlib, Bitstream Vera licence)" if path is None else ""
+    return {"fonts": f"{count_things(len(names), 'font')}{licence}"}
