@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldloom.errors import InputError
+
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Rule = Literal["nonzero", "positive"]
@@ -28,8 +30,8 @@ PARTS, LEVELS = 4, 5
 """Where two pieces may meet, their common heights are divided into 4, five times."""
 SAME = 1e-11
 """The distance, in units of the outline, below which two pieces are the same line there."""
-SPACE = 2.0
-"""The least distance between outlines that are stacked, as a multiple of the tallest."""
+MOST = 1 << 24
+"""The most pairs of pieces that may meet, and the most parts of pieces between two heights."""
 
 
 def coefficients(pieces: Array) -> Array:
@@ -154,8 +156,9 @@ def cover(pieces: Array, image: Indices, count: int, size: tuple[int, int]) -> A
     left, column = np.where(column < 0, 0, left), np.maximum(column, 0)
     seen = (row >= 0) & (row < height) & (column < width)
     place = ((image * height + row) * (width + 1) + column)[seen]
-    sums = np.bincount(place, (rise - left)[seen], count * height * (width + 1))
-    sums += np.bincount(place + 1, left[seen], count * height * (width + 1))
+    sums = np.zeros(count * height * (width + 1))  # of no pieces, bincount gives integers
+    sums += np.bincount(place, (rise - left)[seen], len(sums))
+    sums += np.bincount(place + 1, left[seen], len(sums))
     covered = sums.reshape(count, height, width + 1)[..., :-1].cumsum(-1)
     return np.clip(covered, 0, 1)
 
@@ -186,6 +189,7 @@ def resolve(pieces: Array, image: Indices, rule: Rule = "nonzero") -> tuple[Arra
     doubled and opposite pieces need no care, since their order does not matter. A crossing that is
     missed, or wrong by d, moves an area of d squared. Pieces that need no cut are kept whole, and
     horizontal ones are left out: nothing is to their right.
+    Raises InputError for outlines that are too large, or cross themselves too often.
     """
     own, parent = split_monotone(pieces)
     y = own[:, (0, 3), 1]
@@ -199,10 +203,11 @@ def resolve(pieces: Array, image: Indices, rule: Rule = "nonzero") -> tuple[Arra
     # Outlines are stacked, so that those of different images have no heights in common.
     tall = np.abs(own[..., 1]).max()
     up = c[..., 1].copy()
-    up[:, 0] += image * (2 + SPACE) * tall
-    ends = own[:, (0, 3), 1] + (image * (2 + SPACE) * tall)[:, None]
+    up[:, 0] += image * 4 * tall
+    ends = own[:, (0, 3), 1] + (image * 4 * tall)[:, None]
     heights = np.unique(np.concatenate([ends.reshape(-1), _cross(own, c[..., 0], up, ends)]))
     first, last = np.searchsorted(heights, ends).T
+    _check_number(last - first)
     piece, step = _count_each(last - first)
     slab = first[piece] + step
     edges = np.stack([heights[slab], heights[slab + 1]], 1)
@@ -237,14 +242,16 @@ def _cross(own: Array, along: Array, up: Array, ends: Array) -> Array:
     low = np.maximum(ends[one, 0], ends[two, 0])
     high = np.minimum(ends[one, 1], ends[two, 1])
     across = lambda which, y: evaluate(along[which], solve(up[which], y))
-    for level in range(LEVELS):
+    met = [np.zeros(0)]
+    for _ in range(LEVELS):
         y = low[:, None] + (high - low)[:, None] * (np.arange(PARTS + 1) / PARTS)
         a, b = across(one, y), across(two, y)
         a_low, b_low = np.minimum(a[:, 1:], a[:, :-1]), np.minimum(b[:, 1:], b[:, :-1])
         a_high, b_high = np.maximum(a[:, 1:], a[:, :-1]), np.maximum(b[:, 1:], b[:, :-1])
         apart = np.abs(a - b) > SAME
-        may = (a_low < b_high) & (b_low < a_high) & (apart[:, 1:] | apart[:, :-1])
-        pair, part = np.nonzero(may)
+        some = apart[:, 1:] | apart[:, :-1]
+        met.append(y[:, 1:-1][~apart[:, 1:-1] & (some[:, 1:] | some[:, :-1])])
+        pair, part = np.nonzero((a_low < b_high) & (b_low < a_high) & some)
         one, two, low, high = one[pair], two[pair], y[pair, part], y[pair, part + 1]
         start, stop = (a - b)[pair, part], (a - b)[pair, part + 1]
     changes = start * stop < 0
@@ -254,16 +261,24 @@ def _cross(own: Array, along: Array, up: Array, ends: Array) -> Array:
         middle = (low + high) / 2
         same = (across(one, middle) - across(two, middle) > 0) == positive
         low, high = np.where(same, middle, low), np.where(same, high, middle)
-    return (low + high) / 2
+    return np.concatenate([*met, (low + high) / 2])
 
 
 def _overlap(own: Array, ends: Array) -> tuple[Indices, Indices]:
     """The pairs of pieces whose boxes overlap."""
     order = np.argsort(ends[:, 0], kind="stable")
     starts = ends[order, 0]
-    later = np.searchsorted(starts, ends[order, 1], "left")
-    one, step = _count_each(np.maximum(later - np.arange(len(order)) - 1, 0))
+    later = np.searchsorted(starts, ends[order, 1], "left") - np.arange(len(order)) - 1
+    _check_number(np.maximum(later, 0))
+    one, step = _count_each(np.maximum(later, 0))
     one, two = order[one], order[one + step + 1]
     left, right = own[:, (0, 3), 0].min(1), own[:, (0, 3), 0].max(1)
     meet = (left[one] <= right[two]) & (left[two] <= right[one])
     return one[meet], two[meet]
+
+
+def _check_number(counts: Indices) -> None:
+    if counts.sum() > MOST:
+        raise InputError(
+            f"outlines of {len(counts):,} curves, which cross one another too often to be drawn."
+        )

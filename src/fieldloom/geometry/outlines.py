@@ -42,11 +42,6 @@ def area(pieces: Array) -> float:
     return float((evaluate(c[..., 0], t) * slope @ SHARES).sum() / 2)  # the integral of x dy
 
 
-def transform(pieces: Array, matrix: Array, shift: Array) -> Array:
-    """Pieces under the affine map p -> matrix p + shift: exact, since it maps control points."""
-    return pieces @ matrix.T + shift
-
-
 def change_weight(outline: Outline, by: float) -> Array:
     """The pieces of an outline whose sides are moved outwards by a distance; below 0 inwards.
 
@@ -55,17 +50,20 @@ def change_weight(outline: Outline, by: float) -> Array:
     1984, "Offsets of two-dimensional profiles"). Outside is the side that the orientation of the
     whole outline tells, so that holes close as the strokes around them grow. Where a part is
     thinner than twice the distance its sides pass one another, and wind around it the other way:
-    by the rule ``positive`` of ``resolve`` it is gone. The result has the orientation for it.
+    by the rule ``positive`` of ``resolve`` it is gone. The result has the orientation for it. A
+    contour all of whose sides passed one another is left out.
     """
-    pieces = outline.pieces if area(outline.pieces) < 0 else None
     clockwise = area(outline.pieces) < 0
-    found = outline.pieces.copy()
+    found, kept = outline.pieces.copy(), np.ones(len(outline.pieces), bool)
     for number in np.unique(outline.contour):
         own = outline.contour == number
         corners = found[own, :3].reshape(-1, 2)
-        moved = _offset(corners, by if clockwise else -by).reshape(-1, 3, 2)
+        moved = _offset(corners, by if clockwise else -by)
+        sides, old = (np.roll(x, -1, 0) - x for x in (moved[::3], corners[::3]))
+        kept[own] = ((sides * old).sum(1) > 0).any()
+        moved = moved.reshape(-1, 3, 2)
         found[own, :3], found[own, 3] = moved, np.roll(moved[:, 0], -1, 0)
-    return found if clockwise else found[:, ::-1]
+    return found[kept] if clockwise else found[kept, ::-1]
 
 
 def _offset(points: Array, by: float) -> Array:

@@ -143,27 +143,27 @@ def _trace(glyphs: Any, name: str, unit: int, file: Path) -> Outline:
             super().__init__(glyphs)
             self.contours: list[list[Any]] = []
 
-        def addComponent(self, glyphName: str, transformation: Any) -> None:  # noqa: N802, N803
+        def addComponent(self, glyphName: str, transformation: Any) -> None:
             count()
             super().addComponent(glyphName, transformation)
 
-        def _moveTo(self, pt: Any) -> None:  # noqa: N802
+        def _moveTo(self, pt: Any) -> None:
             self.contours.append([])
             self.start = pt
 
-        def _lineTo(self, pt: Any) -> None:  # noqa: N802
+        def _lineTo(self, pt: Any) -> None:
             count()
             self.contours[-1].append((self._getCurrentPoint(), None, None, pt))
 
-        def _curveToOne(self, pt1: Any, pt2: Any, pt3: Any) -> None:  # noqa: N802
+        def _curveToOne(self, pt1: Any, pt2: Any, pt3: Any) -> None:
             count()
             self.contours[-1].append((self._getCurrentPoint(), pt1, pt2, pt3))
 
-        def _closePath(self) -> None:  # noqa: N802
+        def _closePath(self) -> None:
             if self._getCurrentPoint() != self.start:
                 self._lineTo(self.start)
 
-        def _endPath(self) -> None:  # noqa: N802
+        def _endPath(self) -> None:
             self._closePath()
 
     pen = Pen()

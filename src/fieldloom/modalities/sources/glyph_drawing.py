@@ -1,4 +1,4 @@
-"""Drawing glyphs from their outlines: where they stand, how copies differ, and which pixels are ink.
+"""Drawing glyphs from their outlines: where they stand, how copies differ, what pixels cover.
 
 Ink is 1, and the ground 0. All glyphs stand in one frame by the em of their fonts: its height holds
 them all, so that ``p`` hangs below the line and ``x`` is lower than ``X``; each is centred between
@@ -24,8 +24,8 @@ from fieldloom.modalities.modality import Resolution, sizes_of
 
 TURN, SHEAR, SCALE, SHIFT, WEIGHT = math.radians(5), 0.1, 0.08, 0.03, 0.015
 """The largest changes of a copy of strength 1: radians, ratios, and units of the em."""
-PIXELS = 1 << 20
-"""Pixels that are drawn at a time."""
+PIXELS, IMAGES = 1 << 20, 256
+"""Pixels, and images, that are drawn at a time."""
 VERSION = 1
 """Of the drawing: it has to change where the same outlines give other pixels."""
 
@@ -77,25 +77,26 @@ class Drawing:
         """The data of these indices as 8 bits: uint8 (n, channel, height, width)."""
         blocks = [to_bytes(block) for block in self._draw(self.which[which], self.size)]
         found = np.concatenate([np.zeros((0, *self.size), np.uint8), *blocks])
-        return self._spread(torch.from_numpy(found))
+        return self.spread(torch.from_numpy(found))
 
     def truth(self, indices: Tensor, resolution: Resolution) -> Tensor:
         """The true data at a resolution: (n, channel, height, width) float32 in [0, 1]."""
         height, width = sizes_of(resolution, 2)
         blocks = list(self._draw(self.which[indices.cpu()], (height, width)))
         found = np.concatenate([np.zeros((0, height, width)), *blocks])
-        return self._spread(torch.from_numpy(found).float())
+        return self.spread(torch.from_numpy(found).float())
 
     def blocks(self) -> Iterator[NDArray[np.uint8]]:
         """All data as 8 bits: (n, height, width) each."""
         return (to_bytes(block) for block in self._draw(self.which, self.size))
 
-    def _spread(self, grey: Tensor) -> Tensor:
+    def spread(self, grey: Tensor) -> Tensor:
+        """Images (n, height, width) with the channels of the data."""
         return grey[:, None].expand(-1, self.channels, -1, -1)
 
     def _draw(self, which: Tensor, size: tuple[int, int]) -> Iterator[Array]:
         """The coverage of pixels by the data of these indices: (n, height, width) each."""
-        step = max(1, PIXELS // math.prod(size))
+        step = max(1, min(IMAGES, PIXELS // math.prod(size)))
         low, high = self._window(size)
         scale = np.array(size[::-1]) / (high - low) * [1, -1]
         for first in range(0, len(which), step):
@@ -123,22 +124,21 @@ class Drawing:
         return np.array([c[0] for c in corners]), np.array([c[1] for c in corners])
 
     def outline(self, which: Tensor) -> tuple[Array, NDArray[np.int64]]:
-        """The boundaries (``resolve``) of data, in em: pieces, and the place in ``which`` of each."""
+        """The boundaries (``resolve``) of data, in em: pieces, and the datum of each."""
         numbers = [divmod(i, len(self.glyphs)) for i in which.tolist()]
         glyphs = [self.glyphs[glyph] for _, glyph in numbers]
         changes = [self.change(glyph, copy) for copy, glyph in numbers]
-        rules = [one.oriented and change.weight != 0 for one, change in zip(glyphs, changes)]
-        moved = [
-            change_weight(glyph.outline, change.weight) if heavier else glyph.outline.pieces
-            for glyph, change, heavier in zip(glyphs, changes, rules, strict=True)
+        heavier = [change.weight != 0 for change in changes]
+        outlines = [
+            change_weight(glyph.outline, change.weight) if change.weight else glyph.outline.pieces
+            for glyph, change in zip(glyphs, changes, strict=True)
         ]
-        image = np.repeat(np.arange(len(moved)), [len(x) for x in moved])
-        pieces = self._move(np.concatenate([np.zeros((0, 4, 2)), *moved]), image, glyphs, changes)
-        again = np.array(rules, bool)[image]
-        plain, heavy = (
-            resolve(pieces[~again], image[~again]),
-            resolve(pieces[again], image[again], "positive"),
-        )
+        image = np.repeat(np.arange(len(outlines)), [len(pieces) for pieces in outlines])
+        pieces = np.concatenate([np.zeros((0, 4, 2)), *outlines])
+        pieces = self._move(pieces, image, glyphs, changes)
+        again = np.array(heavier, bool)[image]
+        plain = resolve(pieces[~again], image[~again])
+        heavy = resolve(pieces[again], image[again], "positive")
         return np.concatenate([plain[0], heavy[0]]), np.concatenate([plain[1], heavy[1]])
 
     def _move(
@@ -174,6 +174,7 @@ class Drawing:
         drawn = np.frombuffer(hashlib.blake2b(name.encode(errors="replace")).digest(), "<u8")
         turn, shear, wide, tall, *shift, weight = drawn[:7].astype(np.float64) / 2**63 - 1
         affine, heavier = self.strength
+        heavier = heavier if one.oriented else 0.0
         turn *= affine * TURN
         rotation = [[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]
         scales = np.diag(np.exp([affine * SCALE * wide, affine * SCALE * tall]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,16 +20,16 @@ from pydantic import Field
 from torch import Tensor
 
 from fieldloom.errors import InputError, quote, quote_path, unknown
-from fieldloom.geometry.coverage import resolve
+from fieldloom.geometry.coverage import Array, resolve
 from fieldloom.geometry.outlines import Outline, area
 from fieldloom.modalities.grid import Grid
-from fieldloom.modalities.sources.arrays import suggest_size
 from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.decoding import check_image_modality
 from fieldloom.modalities.sources.files import Refused, check_skipped, find_path
-from fieldloom.modalities.sources.folders import UNREADABLE, find_files
+from fieldloom.modalities.sources.folders import find_files
 from fieldloom.modalities.sources.fonts import SUFFIXES, Font, bundled_fonts, read_fonts
 from fieldloom.modalities.sources.glyph_drawing import (
+    IMAGES,
     VERSION,
     Drawing,
     Glyph,
@@ -124,15 +124,16 @@ def read_glyphs(
     }  # fmt: skip
     values: Tensor | Drawing = drawing
     if math.prod(drawing.shape) <= DECODED:
-        array = memory_map(files, options, drawing.blocks)
-        values = drawing._spread(torch.from_numpy(array))
+        values = drawing.spread(torch.from_numpy(memory_map(files, options, drawing.blocks)))
     source = make_source(
         values,
         [glyph.character for glyph in kept],
         (1.0, 0.0),
         shuffle=False,
-        suggests=suggest_size(modality, values),
-        summary=Summary("glyph", taken=taken, passed_over=passed_over, unit="font"),
+        suggests={"modality": {"size": list(size)}} if modality.native else {},
+        summary=Summary(
+            "glyph", taken=taken, passed_over=passed_over, unit="font" if path is None else "file"
+        ),
         classes=asked,
     )
     font = Attribute(tuple(drawing.names), torch.tensor([glyph.font for glyph in kept]))
@@ -216,27 +217,38 @@ def _choose_fonts(
 
 def _place(fonts: Sequence[Font], characters: str) -> list[Glyph]:
     """The glyphs of fonts, font by font, each centred at x = 0."""
-    some = [
-        (i, k, font.outlines[c])
-        for i, font in enumerate(fonts)
-        for k, c in enumerate(characters)
-        if c in font.outlines
-    ]
-    pieces = np.concatenate([outline.pieces for _, _, outline in some])
-    image = np.repeat(np.arange(len(some)), [len(outline.pieces) for _, _, outline in some])
-    senses = np.sign([area(outline.pieces) for _, _, outline in some])[image]
-    turned = np.where((senses < 0)[:, None, None], pieces, pieces[:, ::-1])
-    (inside, own), (right, other) = resolve(pieces, image), resolve(turned, image, "positive")
     found = []
-    for i, (font, number, outline) in enumerate(some):
+    for number, font in enumerate(fonts):
+        for first in range(0, len(characters), IMAGES):
+            some = characters[first : first + IMAGES]
+            drawn = [c for c in some if c in font.outlines]
+            boxes = _find_boxes([font.outlines[c] for c in drawn])
+            for c, (box, oriented) in zip(drawn, boxes, strict=True):
+                if box is None:
+                    continue
+                shift = np.array([box[:, 0].mean(), 0.0])
+                pieces, contour = font.outlines[c]
+                outline = Outline(pieces - shift, contour)
+                found.append(Glyph(number, characters.index(c), outline, box - shift, oriented))
+    return found
+
+
+def _find_boxes(outlines: Sequence[Outline]) -> list[tuple[Array | None, bool]]:
+    """The corners of what each outline covers, None of nothing; and whether it is ``oriented``."""
+    if not outlines:
+        return []
+    pieces = np.concatenate([outline.pieces for outline in outlines])
+    image = np.repeat(np.arange(len(outlines)), [len(outline.pieces) for outline in outlines])
+    clockwise = np.array([area(outline.pieces) < 0 for outline in outlines])[image]
+    turned = np.where(clockwise[:, None, None], pieces, pieces[:, ::-1])
+    (inside, own), (right, other) = resolve(pieces, image), resolve(turned, image, "positive")
+    found = list[tuple[Array | None, bool]]()
+    for i in range(len(outlines)):
         boundary = inside[own == i]
-        if len(boundary):
-            ends = boundary[:, (0, 3)].reshape(-1, 2)  # its pieces are monotone
-            box = np.stack([ends.min(0), ends.max(0)])
-            shift = np.array([box[:, 0].mean(), 0.0])
-            moved = Outline(outline.pieces - shift, outline.contour)
-            same = math.isclose(area(boundary), area(right[other == i]), rel_tol=1e-9)
-            found.append(Glyph(font, number, moved, box - shift, same))
+        ends = boundary[:, (0, 3)].reshape(-1, 2)  # its pieces are monotone
+        box = np.stack([ends.min(0), ends.max(0)]) if len(ends) else None
+        same = math.isclose(area(boundary), area(right[other == i]), rel_tol=1e-9)
+        found.append((box, same))
     return found
 
 
@@ -249,47 +261,62 @@ def _divide(
     shuffle: bool,
 ) -> tuple[Tensor, Tensor, dict[str, str]]:
     """Indices of the training and of the test part of the glyphs of all data, and what is said."""
-    names: Sequence[str] = ()
-    if hold_out == "random":
-        keys = [(glyph.font, glyph.character) for glyph in kept]
-        if test:
+    names = {"random": (), "characters": drawing.characters, "fonts": drawing.names}[hold_out]
+    for name in test:
+        if hold_out == "random":
             raise InputError(
                 "source.test names characters or fonts: set source.hold_out to one of these."
             )
-    elif hold_out == "characters":
-        keys, names = [(glyph.character, 0) for glyph in kept], drawing.characters
-    else:
-        keys, names = [(glyph.font, 0) for glyph in kept], drawing.names
+        if name not in names:
+            raise unknown(hold_out.removesuffix("s"), name, names)
+    key_of: dict[str, Callable[[Glyph], tuple[int, ...]]] = {
+        "random": lambda glyph: (glyph.font, glyph.character),
+        "characters": lambda glyph: (glyph.character,),
+        "fonts": lambda glyph: (glyph.font,),
+    }
+    keys = [key_of[hold_out](glyph) for glyph in kept]
     units = list(dict.fromkeys(keys))
     if test:
-        for name in test:
-            if name not in names:
-                raise unknown(hold_out[:-1], name, names)
         held = {unit for unit in units if names[unit[0]] in test}
         learnt = set(units) - held
     else:
-        first, last = divide(len(units), split, shuffle)
-        learnt, held = ({units[i] for i in part.tolist()} for part in (first, last))
-    shapes = {id(glyph): _shape(glyph) for glyph in kept}
-    tested = {shapes[id(glyph)] for glyph, key in zip(kept, keys, strict=True) if key in held}
-    place = list(zip(kept, keys, strict=True))
-    train_ = [
-        i for i, (g, key) in enumerate(place) if key in learnt and shapes[id(g)] not in tested
-    ]
-    test_ = [i for i, key in enumerate(keys) if key in held]
-    if not train_:
-        raise InputError(f"source.test, source.split: no {hold_out} are left to train on.")
-    return torch.tensor(train_), torch.tensor(test_, dtype=torch.int64), {}
+        learnt, held = (
+            {units[i] for i in part.tolist()} for part in divide(len(units), split, shuffle)
+        )
+    shapes = {(glyph.font, glyph.character): _shape(glyph.outline) for glyph in kept}
+    own = [shapes[glyph.font, glyph.character] for glyph in kept]
+    tested = {shape for shape, key in zip(own, keys, strict=True) if key in held}
+    among = [i for i, key in enumerate(keys) if key in learnt]
+    train = [i for i in among if own[i] not in tested]
+    last = [i for i, key in enumerate(keys) if key in held]
+    if not train:
+        raise InputError(f"source.test = {quote(list(test))} leaves nothing to train on.")
+    words = {}
+    if last:
+        others = list_names([names[unit[0]] for unit in units if unit in held] if names else [])
+        what = f"{hold_out} ({others})" if names else "glyphs"
+        words["split"] = f"{len(train):,} to train on, {len(last):,} to test of other {what}"
+    elif split[1] > 0:
+        words["split"] = "too few to hold any out for the test"
+    if same := len(among) - len(train):
+        words["same"] = f"{same:,} unused, drawn just as one of the test"
+    return torch.tensor(train), torch.tensor(last, dtype=torch.int64), words
 
 
-def _shape(glyph: Glyph) -> bytes:
+def _shape(outline: Outline) -> bytes:
     """A key of an outline: equal where it is, wherever it stands, and wherever contours begin."""
-    pieces = glyph.outline.pieces
+    pieces = outline.pieces
     where = np.rint((pieces - pieces.min((0, 1))) * GRAIN).astype(np.int64).reshape(-1, 8)
     return where[np.lexsort(where.T)].tobytes()
 
 
 def _describe(drawing: Drawing, path: str | None) -> dict[str, str]:
-    names = drawing.names
-    licence = " (the DejaVu fonts of matplotlib, Bitstream Vera licence)" if path is None else ""
-    return {"fonts": f"{count_things(len(names), 'font')}{licence}"}
+    """What is said of the fonts: which they are, and which glyphs they lack."""
+    names = list_names(drawing.names)
+    if path is None:
+        names = "DejaVu, which come with matplotlib; Bitstream Vera licence"
+    said = {"fonts": f"{count_things(len(drawing.names), 'font')} ({names})"}
+    whole = len(drawing.names) * len(drawing.characters)
+    if lacking := whole - len(drawing.glyphs):
+        said["missing"] = f"{lacking:,} of {whole:,} glyphs are not in these fonts"
+    return said

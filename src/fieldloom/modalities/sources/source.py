@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,8 @@ The names are those of Hugging Face's ``imagefolder`` (https://huggingface.co/do
 """
 
 
-class Attribute(NamedTuple):
+@dataclass(frozen=True)
+class Attribute:
     """A further label of data, beside their class.
 
     names: its values. index: that of each datum, (n,).
