@@ -31,6 +31,7 @@ from fieldloom.engine.inherit import check_donor, inherit
 from fieldloom.engine.layout import DATA, PREVIEW, SHARDS
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
+from fieldloom.engine.provenance import commit
 from fieldloom.engine.run import FINGERPRINTED, Run, sizes_of
 from fieldloom.engine.training_memory import check_training_memory
 from fieldloom.errors import InputError, Interrupted
@@ -174,7 +175,7 @@ def begin_run(system: System, run: Run, device: torch.device, fields: str | Path
 
     The recipe is written last, since a folder without one is no run.
     """
-    about = devices.environment(device) | {"command": sys.argv[1:]}
+    about = devices.environment(device) | {"command": sys.argv[1:], "commit": commit()}
     about["sizes"] = sizes_of(system).model_dump()  # until there are weights, which tell their own
     if fields is not None and run.folder.resolve() == Path(fields).resolve():
         raise InputError(f"--fields: '{fields}' is this very run; --resume goes on with it.")

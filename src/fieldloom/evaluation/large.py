@@ -267,4 +267,4 @@ class StripImages:
         side = self.wrong.side
         boxes = f"of boxes of {side} x {side} pixels, " if side > 1 else ""
         how = f"Absolute error, mean {of}{boxes}of channels, {factor} times as bright"
-        return ReportImage("error.png", how, (factor * error)[None])
+        return ReportImage("error.png", how, (factor * error)[None], "reconstruction")
