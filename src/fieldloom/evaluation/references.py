@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import torch
@@ -57,13 +58,17 @@ def read_references(path: Path, key: str) -> Tensor | None:
         return None
 
 
+def shipped(name: str, detector: Detector) -> Traversable:
+    """The file of the package that keeps a detector's features of the data of a name."""
+    return files("fieldloom.evaluation") / "references" / f"{name}-{detector.name}.safetensors"
+
+
 def load_references(name: str, source: Source, fingerprint: str, detector: Detector) -> Tensor:
     """Features of a source's references: those that ship with the package, or else computed.
 
-    name: of the file in ``fieldloom/references``, without its detector and suffix.
+    name: of the data, as of ``shipped``.
     """
-    shipped = files("fieldloom") / "references" / f"{name}-{detector.name}.safetensors"
-    with as_file(shipped) as path:
+    with as_file(shipped(name, detector)) as path:
         found = read_references(path, key_of(fingerprint, detector))
     if found is None:
         announce(
