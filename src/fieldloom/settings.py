@@ -108,9 +108,9 @@ PARTS = (
 """Sections of a recipe that name a part."""
 
 PAIRED = (
-    "psnr", "snr", "ws-psnr", "ssim", "mse", "accuracy", "iou", "chamfer", "mesh", "enlarge",
+    "psnr", "snr", "ws-psnr", "ssim", "flip", "mse", "accuracy", "iou", "chamfer", "mesh", "enlarge",
 )  # fmt: skip
-IMAGE_SETS = ("frechet", "kid", "precision-recall")
+IMAGE_SETS = ("frechet", "kid", "precision-recall", "density-coverage")
 SHAPE_SETS = ("shapes", "cloud-frechet")
 METRICS = (*PAIRED, *IMAGE_SETS, *SHAPE_SETS)
 
@@ -122,14 +122,16 @@ OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "tempera
 class Evaluation:
     """A section ``[evaluate]`` of a recipe.
 
-    metrics:  of reconstruction (``psnr``, ``ssim``; of sound ``snr``; of maps on the sphere
-              ``ws-psnr``, weighted by area; of shapes ``mse``, ``accuracy``, ``iou``,
-              ``chamfer``, and of one mesh ``mesh``: its surface against the original; of data that
-              the source knows at any resolution ``enlarge``: twofold to eightfold), of sets of
-              images or of rendered views (``frechet``, ``kid``, ``precision-recall``, in the
-              features of ``detector``), and of sets of shapes (``shapes``: the metrics of
-              ``protocol``; ``cloud-frechet``, in the features of a point-cloud detector).
-    detector, weights: whose features compare sets; the local file of its weights.
+    metrics:  of reconstruction (``psnr``, ``ssim``; of images also ``flip``; of sound ``snr``; of
+              maps on the sphere ``ws-psnr``, weighted by area; of shapes ``mse``, ``accuracy``,
+              ``iou``, ``chamfer``, and of one mesh ``mesh``: its surface against the original),
+              of images that the source knows at any resolution ``enlarge`` (up to eightfold),
+              of sets of images or of rendered views (``frechet``, ``kid``, ``precision-recall``,
+              ``density-coverage``, in the features of ``detector``), and of sets of shapes
+              (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, in the features of a
+              point-cloud detector).
+    detector: whose features compare sets of images; None: ``efficientnet-lite0`` where its
+              weights are installed, or else ``gabor``. weights: the local file of its weights.
     protocol: how sets of shapes are compared: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
     points:   of each surface, instead of the protocol's number: metrics then say so.
     resolution: of the grid that surfaces are found on; None: as trained.
@@ -142,7 +144,7 @@ class Evaluation:
     """
 
     metrics: tuple[str, ...] = ("psnr", "ssim")
-    detector: str = "gabor"
+    detector: str | None = None
     weights: str | None = None
     protocol: str = "mnif"
     points: int | None = None
@@ -167,7 +169,7 @@ class Evaluation:
         for name in self.metrics:
             if name not in METRICS:
                 raise unknown("metric", name, METRICS)
-        if self.detector not in DETECTORS:
+        if self.detector is not None and self.detector not in DETECTORS:
             raise unknown("detector", self.detector, DETECTORS)
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
