@@ -1,4 +1,4 @@
-"""How much the agreement of sampled digits with asked labels depends on the classifier that judges it.
+"""How much the agreement of sampled digits with asked labels depends on what classifier judges it.
 
     python benchmarks/judges.py runs/mnif-digits --out benchmarks/results/judges.json
 

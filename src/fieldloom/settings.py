@@ -108,7 +108,8 @@ PARTS = (
 """Sections of a recipe that name a part."""
 
 PAIRED = (
-    "psnr", "snr", "ws-psnr", "ssim", "flip", "mse", "accuracy", "iou", "chamfer", "mesh", "enlarge",
+    "psnr", "snr", "ws-psnr", "ssim", "flip", "mse", "accuracy", "iou", "chamfer", "mesh",
+    "enlarge",
 )  # fmt: skip
 IMAGE_SETS = ("frechet", "kid", "precision-recall", "density-coverage")
 SHAPE_SETS = ("shapes", "cloud-frechet")
