@@ -28,6 +28,8 @@ FACES = 1 << 10
 """The most fonts of a collection."""
 STEPS = 1 << 16
 """The most curves and components of a glyph."""
+MAPPED = 1 << 22
+"""The most entries of a font's tables of characters: Unicode has 1,114,112 places."""
 FAR = 100.0
 """How far from its origin a glyph's points may lie, in units of the em."""
 OUTLINES = ("glyf", "CFF ", "CFF2")
@@ -106,14 +108,38 @@ def _read_font(font: Any, file: Path, number: int, characters: Sequence[str]) ->
         raise InputError(
             f"{quote_path(file)}: {unit} units of its em, where 16 to 16,384 are right."
         )
-    map_, glyphs = font.getBestCmap() or {}, font.getGlyphSet()
-    names = {c: map_[ord(c)] for c in characters if ord(c) in map_}
+    if _count_mapped(font.reader["cmap"]) > MAPPED:  # fontTools would list them all
+        raise InputError(f"{quote_path(file)} maps more than {MAPPED:,} characters.")
+    places, glyphs = font.getBestCmap() or {}, font.getGlyphSet()
+    names = {c: places[ord(c)] for c in characters if ord(c) in places}
     # A font of last resort draws all characters alike.
     if len(names) > 1 and len(set(names.values())) == 1:
         names = {}
     drawn = {c: _trace(glyphs, name, unit, file) for c, name in names.items()}
     outlines = {c: outline for c, outline in drawn.items() if len(outline.pieces)}
     return Font(_name(font, file, number), outlines)
+
+
+def _count_mapped(table: bytes) -> int:
+    """The entries that ranges of a ``cmap`` table claim, of its formats 4, 12 and 13.
+
+    Source: the OpenType specification 1.9.1, "cmap".
+    """
+    number = lambda at, size: int.from_bytes(table[at : at + size], "big")
+    count = 0
+    for start in {number(8 + 8 * i, 4) for i in range(number(2, 2))}:
+        kind = number(start, 2)
+        if kind == 4:
+            size = number(start + 6, 2)
+            ends = np.frombuffer(table[start + 14 : start + 14 + size], ">u2").astype(int)
+            starts = np.frombuffer(table[start + 16 + size : start + 16 + 2 * size], ">u2")
+        elif kind in (12, 13):
+            groups = table[start + 16 : start + 16 + 12 * number(start + 12, 4)]
+            starts, ends, _ = np.frombuffer(groups, ">u4").reshape(-1, 3).T.astype(int)
+        else:
+            continue
+        count += int(np.maximum(ends - starts + 1, 0).sum())
+    return count
 
 
 def _name(font: Any, file: Path, number: int) -> str:

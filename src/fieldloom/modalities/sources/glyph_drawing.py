@@ -159,11 +159,15 @@ class Drawing:
         begins = np.searchsorted(image, np.arange(len(glyphs)))  # no outline is empty
         low = np.minimum.reduceat(moved.min(1), begins)
         high = np.maximum.reduceat(moved.max(1), begins)
-        # Copies stay within the image: those that a change moves across its edge are moved back.
-        room = np.stack([self.frame[0] - low, self.frame[1] - high])
-        back = np.where(room[0] <= room[1], np.clip(0, *room), room.mean(0))
-        back[[change.plain for change in changes]] = 0
-        return moved + back[image][:, None]
+        # Copies stay within the image: those that a change moves across its edge are moved back,
+        # and those that it makes larger than the image are made smaller.
+        extent = self.frame[1] - self.frame[0]
+        fit = np.minimum(1, (extent / np.maximum(high - low, 1e-12)).min(1))[:, None]
+        centre, half = (low + high) / 2, (high - low) / 2 * fit
+        place = np.clip(centre, self.frame[0] + half, self.frame[1] - half)
+        plain = np.array([change.plain for change in changes])[:, None]
+        fit, place = np.where(plain, 1, fit), np.where(plain, centre, place)
+        return (moved - centre[image][:, None]) * fit[image][:, None] + place[image][:, None]
 
     def change(self, glyph: int, copy: int) -> Change:
         """The change of a copy: always the same one for a font, a character and a copy's number."""
@@ -179,7 +183,7 @@ class Drawing:
         rotation = [[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]
         scales = np.diag(np.exp([affine * SCALE * wide, affine * SCALE * tall]))
         matrix = np.array(rotation) @ [[1, affine * SHEAR * shear], [0, 1]] @ scales
-        return Change(matrix, affine * SHIFT * np.array(shift), heavier * WEIGHT * weight)
+        return Change(matrix, affine * SHIFT * np.array(shift), float(heavier * WEIGHT * weight))
 
 
 class Change(NamedTuple):

@@ -30,7 +30,12 @@ from fieldloom.modalities.sources.folders import find_files
 from fieldloom.modalities.sources.fonts import SUFFIXES, Font, bundled_fonts, read_fonts
 from fieldloom.modalities.sources.glyph_drawing import (
     IMAGES,
+    SCALE,
+    SHEAR,
+    SHIFT,
+    TURN,
     VERSION,
+    WEIGHT,
     Drawing,
     Glyph,
     find_frame,
@@ -120,7 +125,7 @@ def read_glyphs(
     options = {
         "version": VERSION, "characters": "".join(asked), "fonts": [f.name for f in found],
         "copies": copies, "affine": affine, "weight": weight, "margin": margin,
-        "size": list(modality.size), "limit": limit,
+        "size": list(size), "limit": limit, "changes": [TURN, SHEAR, SCALE, SHIFT, WEIGHT],
     }  # fmt: skip
     values: Tensor | Drawing = drawing
     if math.prod(drawing.shape) <= DECODED:
