@@ -94,6 +94,8 @@ MEANINGS: Mapping[str, Meaning] = {
         ("kid", "KID", "-", "", "kernel distance between samples and data, of features"),
         ("precision", "precision", "+", "", "fraction of samples among the data"),
         ("recall", "recall", "+", "", "fraction of data among the samples"),
+        ("coverage", "coverage", "+", "", "fraction of data with a sample as near as other data"),
+        ("density", "density", "+", "", "how many data's balls a sample lies in; 1 is data's own"),
         chief=True,
         features=True,
     ),

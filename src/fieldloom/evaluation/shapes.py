@@ -35,9 +35,13 @@ HELD = 1 << 27
 
 
 class ShapeEvaluator(Evaluator):
-    """Occupancies or distances, on grids or at scattered samples."""
+    """Occupancies or distances, on grids or at scattered samples.
+
+    drawn: images (3, height, width) of a mesh and of its fit, once these were compared.
+    """
 
     upper_bound_by = ("psnr", "iou", "chamfer")
+    drawn: tuple[Tensor, ...] = ()
 
     @property
     def shapes(self) -> Voxels:
@@ -71,8 +75,9 @@ class ShapeEvaluator(Evaluator):
         if self.system.family.has_code or len(self.source.originals) != 1:
             return []
         code = self.system.family.conditioner.origin(1).detach()
-        made = self.system.mesh(code, self.settings.resolution)
-        return measure_fit(self.system, code, made, self.source.originals[0]())
+        made, true = self.system.mesh(code, self.settings.resolution), self.source.originals[0]()
+        self.drawn = tuple(self.shapes.draw(mesh, 512) for mesh in (true, made))
+        return measure_fit(self.system, code, made, true)
 
     def surface_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
         """The Chamfer distance of the surfaces of grids (n, 1, *axes); nothing of other data."""
@@ -89,7 +94,11 @@ class ShapeEvaluator(Evaluator):
         ]
 
     def error_images(self, true: Tensor, raw: Tensor) -> Sequence[ReportImage]:
-        return []
+        """The surface of a single mesh's fit, beside the mesh; nothing of other shapes."""
+        if not self.drawn:
+            return []
+        caption = "The mesh (left) and its fit (right)"
+        return [ReportImage("reconstructions.png", caption, torch.stack(self.drawn))]
 
     # -- samples of the prior
 

@@ -106,7 +106,11 @@ class Voxels(Grid):
 
     def to_image(self, datum: Tensor, size: int = 128) -> Tensor:
         """A shaded image of the surface: (3, size, size) in [0, 1]."""
-        return _as_tensor(preview(self.mesh(datum), size, up=self.up))
+        return self.draw(self.mesh(datum), size)
+
+    def draw(self, mesh: Mesh | None, size: int = 128) -> Tensor:
+        """A shaded image of a mesh: (3, size, size) in [0, 1]; crossed out where there is none."""
+        return _as_tensor(preview(mesh, size, up=self.up))
 
     def turn(self, datum: Tensor, frames: int = 36, size: int = 192) -> list[Tensor]:
         """Images of one turn around the upward axis: (3, size, size) in [0, 1] each."""

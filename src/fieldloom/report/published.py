@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fieldloom.engine.provenance import changed_settings
-from fieldloom.evaluation import Result
+from fieldloom.evaluation import Metric, Result
 from fieldloom.evaluation.metric_table import meaning_of
+from fieldloom.report.words import find_detector
 from fieldloom.settings import Settings
 from fieldloom.system import System
 
@@ -44,7 +45,7 @@ def _compare(
     system: System, result: Result, changed: Mapping[str, Any] | None
 ) -> Iterator[Published]:
     settings = system.settings
-    measured = {metric.name for metric in result.metrics}
+    measured = {metric.name: metric for metric in result.metrics}
     differs = settings.expected.get("differs", {})  # a text is of all numbers
     for key, value in settings.expected.items():
         if key == "differs":
@@ -60,7 +61,7 @@ def _compare(
 def _why_not(
     key: str,
     name: str,
-    measured: set[str],
+    measured: Mapping[str, Metric],
     system: System,
     result: Result,
     changed: Mapping[str, Any] | None,
@@ -69,13 +70,13 @@ def _why_not(
 
     key, name: of the number, and of its metric.
     """
-    settings, meaning = system.settings, meaning_of(name)
-    detector = settings.evaluation.detector
+    meaning = meaning_of(name)
     if meaning is None:
         return "no metric has this name"
     if name not in measured:
-        if name in ("fid", "rfid"):
-            return f"of Inception's features: not measured here (detector {detector})"
+        alike = measured.get(name.replace("fid", "frechet"))
+        if alike is not None:
+            return f"of Inception's features: here of {find_detector(alike)}'s"
         return "not measured here"
     if changed is None:
         return "the recipe's row is not there to compare the settings with"
@@ -91,7 +92,7 @@ def _why_not(
         if of_training != (result.part == "training"):
             there = "training" if of_training else "held-out"
             return f"of {there} data: here {result.part} data are measured"
-    if meaning.features and detector != "inception":
+    if meaning.features and (detector := find_detector(measured[name])) != "inception":
         return f"of Inception's features: here of {detector}'s"
     if meaning.question == "samples":
         free = {f"evaluate.{one}" for one in FREE}

@@ -17,6 +17,7 @@ from fieldloom.evaluation.metric_table import (
 )
 from fieldloom.report.published import Published
 from fieldloom.report.words import (
+    find_detector,
     format_measured,
     format_number,
     format_seconds,
@@ -25,7 +26,7 @@ from fieldloom.report.words import (
 )
 from fieldloom.system import System
 
-MOST = 4
+MOST = 5
 """Numbers beside a question, at most."""
 
 FEW = 30
@@ -125,22 +126,19 @@ def make_figure(
     """A metric as a reader sees it."""
     value = format_measured(metric.value)
     value = f"{value} {meaning.unit}".strip()
+    note = find_detector(metric) if meaning.features else ""
+    if meaning.unit.startswith("of "):
+        value, note = percent(metric.value), meaning.unit
     if metric.name == "memory":
         value = format_size(metric.value)
     if metric.name == "decoded":
         one = "view" if system.modality.unit == "view" else things(system)[0]
         meaning = meaning._replace(label=f"to draw a {one}", better="lower")
         value = format_seconds(1 / metric.value)
-    note = find_detector(metric) if meaning.features else ""
     return Figure(
         metric.name, meaning.label, value, meaning.arrow, meaning.better, note,
         published.get(metric.name, ""),
     )  # fmt: skip
-
-
-def find_detector(metric: Metric) -> str:
-    """The detector of a set metric, the first word of its ``how``."""
-    return metric.how.partition(",")[0]
 
 
 # -- sentences
@@ -181,7 +179,7 @@ def reconstruction_sentence(system: System, result: Result, found: dict[str, Met
     return f"{who} {comes} with {said(value(name))}."
 
 
-def error_words(psnr: float) -> str:
+def error_words(psnr: int | float) -> str:
     """What a PSNR says: ``an error of 5.6 % of the range (25 dB)``."""
     if psnr >= 80:
         return "no error that can be measured (80 dB PSNR)"
@@ -189,7 +187,7 @@ def error_words(psnr: float) -> str:
     return f"an error of {error} of the values' range ({format_measured(psnr)} dB PSNR)"
 
 
-def percent(share: float) -> str:
+def percent(share: int | float) -> str:
     """A fraction as text: ``5.6 %``, ``0.034 %``."""
     return f"{format_number(100 * share, 2 if share < 0.1 else 3)} %"
 
@@ -241,6 +239,12 @@ def samples_sentence(system: System, result: Result, found: dict[str, Metric]) -
             f"{percent(value('precision'))} of {count:,} samples lie among the {many} (precision), "
             f"and {percent(value('recall'))} of the {many} lie among the samples (recall), by the "
             f"features of {find_detector(found['precision'])}"
+        )
+    elif {"density", "coverage"} <= set(found):
+        parts.append(
+            f"{percent(value('coverage'))} of the {many} have one of {count:,} samples as near as "
+            f"others of the {many} (coverage), by the features of "
+            f"{find_detector(found['coverage'])}"
         )
     elif "chamfer.1nna" in found:
         parts.append(

@@ -47,6 +47,7 @@ td.how{min-width:14rem}
 code{font:.88rem/1.5 ui-monospace,monospace}
 pre{margin:.2rem 0;padding:.5rem .7rem;background:var(--card);border-radius:6px;
 white-space:pre-wrap}pre span{white-space:nowrap}
+article figure>img{max-width:min(100%,38rem)}
 details{border-top:1px solid var(--line);padding:.8rem 0}
 summary{cursor:pointer;font-weight:600}
 details img{background:#fff;border-radius:6px}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from fieldloom.evaluation import Metric
 from fieldloom.system import System
 
 
-def format_number(value: float, digits: int = 4) -> str:
+def format_number(value: int | float, digits: int = 4) -> str:
     """A number as text: so many significant digits, or whole with separated thousands."""
     if not math.isfinite(value):
         return str(value)
@@ -15,14 +16,14 @@ def format_number(value: float, digits: int = 4) -> str:
     return f"{value:,.0f}" if whole else f"{value:.{digits}g}"
 
 
-def format_measured(value: float, digits: int = 3) -> str:
+def format_measured(value: int | float, digits: int = 3) -> str:
     """As ``format_number``, with the zeros that its digits end in: ``20.0``, ``0.950``."""
     if float(value).is_integer() or abs(value) >= 10 ** (digits - 1) or abs(value) < 1e-4:
         return format_number(value, digits)
     return f"{value:#.{digits}g}"
 
 
-def format_seconds(seconds: float) -> str:
+def format_seconds(seconds: int | float) -> str:
     """``0.4 ms``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds < 1:
         return f"{format_number(float(f'{1000 * seconds:.2g}'))} ms"
@@ -35,8 +36,9 @@ def format_seconds(seconds: float) -> str:
     return f"{hours:,} h {minutes} min"
 
 
-def format_size(size: float) -> str:
+def format_size(size: int | float) -> str:
     """``377 MiB``, ``1.4 GiB``."""
+    size = float(size)
     for unit in ("bytes", "KiB", "MiB"):
         if size < 1024:
             return f"{format_number(size, 3)} {unit}"
@@ -59,3 +61,8 @@ def things(system: System) -> tuple[str, str]:
     if system.modality.kind == "views" and not system.family.has_code:
         return "scene", "scenes"
     return THINGS.get(system.modality.kind, ("datum", "data"))
+
+
+def find_detector(metric: Metric) -> str:
+    """The detector of a set metric, the first word of its ``how``."""
+    return metric.how.partition(",")[0]
