@@ -102,8 +102,6 @@ MEANINGS: Mapping[str, Meaning] = {
     **_of(
         "samples",
         ("kid.error", "error of KID", "", "", "its standard error"),
-        ("coverage", "coverage", "+", "", "fraction of data with a sample as near as other data"),
-        ("density", "density", "+", "", "how many data's balls a sample lies in; 1 is data's own"),
         ("f1", "F1", "+", "", "harmonic mean of precision and recall"),
         features=True,
     ),
