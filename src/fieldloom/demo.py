@@ -81,18 +81,13 @@ def measure(system: System, source: Source) -> Result:
         system.recipe = before
     assert result.samples is not None
     with during(f"judging {COUNT} samples"):
-        judged = judge(result.samples, source, fingerprint_of(system), detector)
+        judged = judge(result.samples, source, detector)
     return replace(result, metrics=[*result.metrics, *judged])
 
 
-def fingerprint_of(system: System) -> str:
-    """The fingerprint of the data that a system was trained on."""
-    return str(system.recipe.get("known", {}).get("fingerprint", ""))
-
-
-def judge(samples: Tensor, source: Source, fingerprint: str, detector: Detector) -> list[Metric]:
+def judge(samples: Tensor, source: Source, detector: Detector) -> list[Metric]:
     """KID with its standard error, precision and recall of samples, against reference features."""
-    real, made = load_references("letters", source, fingerprint, detector), detector(samples).cpu()
+    real, made = load_references("letters", source, detector), detector(samples).cpu()
     of = f"{len(made)} samples, {len(real)} training images"
     return feature_set_metrics(JUDGED, detector, real, made, of, source.filter)
 

@@ -44,7 +44,8 @@ def compute_references(source: Source, detector: Detector) -> Tensor:
 
 def write_references(features: Tensor, key: str, path: Path) -> None:
     """Write features and their key as safetensors."""
-    atomic.write_bytes(save({"features": features}, {"key": key}), path)
+    content = save({"features": features}, {"key": key})
+    atomic.write_atomically(path, lambda file: file.write(content))
 
 
 def read_references(path: Path, key: str) -> Tensor | None:
@@ -63,13 +64,13 @@ def shipped(name: str, detector: Detector) -> Traversable:
     return files("fieldloom.evaluation") / "references" / f"{name}-{detector.name}.safetensors"
 
 
-def load_references(name: str, source: Source, fingerprint: str, detector: Detector) -> Tensor:
+def load_references(name: str, source: Source, detector: Detector) -> Tensor:
     """Features of a source's references: those that ship with the package, or else computed.
 
     name: of the data, as of ``shipped``.
     """
     with as_file(shipped(name, detector)) as path:
-        found = read_references(path, key_of(fingerprint, detector))
+        found = read_references(path, key_of(source.facts()["fingerprint"], detector))
     if found is None:
         announce(
             f"features of {COUNT} training data are computed: none of these data and of detector "
