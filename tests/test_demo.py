@@ -97,6 +97,11 @@ def test_minutes_have_to_be_above_0():
         demo.recipe_of(0)
 
 
+def test_a_run_of_another_recipe_is_left_alone(own_run, cli):
+    said = cli("demo", "--out", own_run, status=2).stderr
+    assert "holds a run of another recipe than 'mnif:letters': give another --out" in said
+
+
 def test_features_are_used_again_by_the_same_data_and_detector_alone(tmp_path):
     detector, path = Gabor(), tmp_path / "kept.safetensors"
     key, features = references.key_of("data", detector), torch.rand(4, 3).half()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fieldloom import evaluation, report
 from fieldloom.engine.run import Run
+from fieldloom.errors import InputError
 from fieldloom.evaluation import Metric, ReportImage, Result
 from fieldloom.evaluation.image_sets import build_detector, feature_set_metrics
 from fieldloom.evaluation.references import COUNT, load_references
@@ -26,7 +27,7 @@ from fieldloom.recipe import Recipe, load, resolve
 from fieldloom.report.questions import Answer
 from fieldloom.settings import PAIRED, Evaluation, check_minutes
 from fieldloom.system import System
-from fieldloom.training import train
+from fieldloom.training import check_resumed, train
 
 RECIPE = "mnif:letters"
 MINUTES = 1.25
@@ -51,16 +52,33 @@ def recipe_of(minutes: int | float) -> Recipe:
     return load(RECIPE, change={"train": budgets})
 
 
-def train_letters(folder: Path, device: str = "auto", minutes: int | float = MINUTES) -> System:
-    """Train the letters into a run, or go on with the one in the folder, by its own recipe."""
-    goes_on = Run(folder).exists
-    recipe = recipe_of(minutes)
+def train_letters(folder: Path, device: str = "auto", minutes: int | float | None = None) -> System:
+    """Train the letters into a run, or go on with the one in the folder, by its own budget.
+
+    minutes: None: ``MINUTES``. Raises InputError where the folder holds another recipe's run.
+    """
+    goes_on, recipe = Run(folder).exists, recipe_of(MINUTES if minutes is None else minutes)
+    if goes_on:
+        check_own(folder)
+    if goes_on and minutes is not None:
+        announce(f"'{folder}' goes on by its own budget: --minutes is for a new --out.")
     if not goes_on:
         announce(
-            f"training a model of letters at 28 x 28 for {60 * minutes:.0f} s, then about as long "
-            "to measure and draw it; Ctrl-C is fine: the same command goes on."
+            f"training a model of letters at 28 x 28 for {60 * (minutes or MINUTES):.0f} s, then "
+            "about as long to measure and draw it; Ctrl-C is fine: the same command goes on."
         )
     return train(recipe, str(folder), "all", device, goes_on, resumed_by="the same command")
+
+
+def check_own(folder: Path) -> None:
+    """Raise InputError where a folder holds the run of another recipe, as an older demo's."""
+    try:
+        check_resumed(folder, RECIPE)
+    except InputError:
+        raise InputError(
+            f"'{folder}' holds a run of another recipe than '{RECIPE}': give another --out, or "
+            "delete it."
+        ) from None
 
 
 def measure(system: System, source: Source) -> Result:

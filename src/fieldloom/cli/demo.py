@@ -17,8 +17,11 @@ def demo(
         "outputs/demo"
     ),
     minutes: Annotated[
-        float, typer.Option(metavar="M", help="Of training; as long again measures and draws.")
-    ] = 1.25,
+        float | None,
+        typer.Option(
+            metavar="M", help="Of training, 1.25 unless given; measuring and drawing take a minute."
+        ),
+    ] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Train a model of letters, draw them at any resolution, and measure them: two minutes."""
