@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +184,7 @@ def wav_bytes(data: Tensor, rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def _write_wav(data: Tensor, rate: int, file: BinaryIO) -> None:
+def _write_wav(data: Tensor, rate: int, file: Any) -> None:
     import soundfile
 
     if not isinstance(data, Tensor) or data.ndim != 2 or 0 in data.shape:

@@ -1,11 +1,18 @@
 """Where a run comes from, and what to type next."""
 
+import os
 import shlex
+import subprocess
 
 import pytest
 
 from fieldloom.engine.run import Run
-from fieldloom.report.origin import find_origin, next_commands, training_seconds
+from fieldloom.report.origin import (
+    find_origin,
+    next_commands,
+    quote_for_shell,
+    training_seconds,
+)
 from runs import made_up_result, made_up_system
 
 
@@ -65,6 +72,14 @@ def test_commands_are_exact_and_quoted(tmp_path):
     assert (
         shlex.split(commands("-x", made_up_system("mnif:digits"), made_up_result())[0])[2] == "./-x"
     )
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\nb", "it's\t\\", "plain", "a b", "$(no)"])
+def test_bash_reads_quoted_words(name):
+    command = f"printf %s {quote_for_shell(name)}"
+    assert command.isprintable()
+    told = subprocess.run(["bash", "-c", command], capture_output=True, check=True).stdout
+    assert told == os.fsencode(name)
 
 
 def test_commands_suit_the_system():

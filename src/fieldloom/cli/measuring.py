@@ -115,7 +115,7 @@ def print_answers(answers: Sequence[Answer]) -> None:
     for figure in (figure for answer in answers for figure in answer.figures):
         better = f"{figure.better} is better" if figure.better else ""
         note = ", ".join(x for x in (better, figure.note) if x)
-        table.add_row(*map(cell, (figure.name, figure.value, note, figure.published)))
+        table.add_row(*map(cell, (figure.label, figure.value, note, figure.published)))
     if not any(figure.published for answer in answers for figure in answer.figures):
         table.columns.pop()
     console().print(table)

@@ -63,7 +63,7 @@ MEANINGS: Mapping[str, Meaning] = {
         ("mesh.normals", "normal consistency", "+", "", "mean cosine between nearest normals"),
         ("snr", "SNR", "+", "dB", "energy of the sound over that of the error"),
         ("iou", "IoU", "+", "", "intersection over union of the cells inside"),
-        ("chamfer", "Chamfer distance", "-", "squared", "between surfaces, as clouds of points"),
+        ("chamfer", "Chamfer distance", "-", "", "squared, between clouds of points of surfaces"),
         ("ws-psnr", "WS-PSNR", "+", "dB", "PSNR, each row weighted by its area on the sphere"),
         ("psnr", "PSNR", "+", "dB", "squared error in decibels: 20 is an error of 10 %, 40 of 1 %"),
         ("ssim", "SSIM", "+", "", "similarity of local structure; 1 is the same picture"),

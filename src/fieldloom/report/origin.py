@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -61,7 +62,16 @@ def _command(words: Any) -> str | None:
     """The command line that trained a run; None where a script of one's own did."""
     if not isinstance(words, list) or not all(isinstance(x, str) for x in words):
         return None
-    return shlex.join(["fieldloom", *words]) if words[:1] in COMMANDS else None
+    return " ".join(map(quote_for_shell, ["fieldloom", *words])) if words[:1] in COMMANDS else None
+
+
+def quote_for_shell(word: str) -> str:
+    """A word of a command line; one that cannot be printed by its bytes, as bash reads them."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = lambda byte: 32 <= byte < 127 and byte not in b"'\\"
+    inner = (chr(x) if plain(x) else f"\\x{x:02x}" for x in os.fsencode(word))
+    return f"$'{''.join(inner)}'"
 
 
 COMMANDS = (["train"], ["fit"], ["demo"])
@@ -84,7 +94,7 @@ def next_commands(origin: Origin, system: System, result: Result) -> list[tuple[
         return []
     folder = str(origin.folder.folder)
     folder = f"./{folder}" if folder.startswith("-") else folder
-    run, kind = shlex.quote(folder), kind_of(system.modality)
+    run, kind = quote_for_shell(folder), kind_of(system.modality)
     one, many = things(system)
     larger = f"--resolution {'x'.join(str(4 * n) for n in system.modality.shape())}"
     drawn = larger if system.modality.kind == "images" else ""
@@ -104,6 +114,7 @@ def next_commands(origin: Origin, system: System, result: Result) -> list[tuple[
     elif system.generates:
         lines.append((f"interpolate {run} --sample --from 0 --to 1", "Go from sample to sample"))
     elif kind is not None:
-        lines.append((next_command(kind, folder).removeprefix("fieldloom "), "Draw more of it"))
+        _, _, options = next_command(kind, "RUN").partition(" RUN ")
+        lines.append((f"render {run} {options}", "Draw more of it"))
     lines.append(("fit FILE", "Fit one file of your own"))
     return [(f"fieldloom {line}", what) for line, what in lines]

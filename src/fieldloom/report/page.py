@@ -41,7 +41,7 @@ class Content(NamedTuple):
 
 def html_page(content: Content) -> str:
     """The report as one HTML file, which asks for nothing outside itself."""
-    title = escape(printable(content.title))
+    title = escape(content.title)
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
@@ -63,7 +63,8 @@ def html_page(content: Content) -> str:
 
 
 def escape(text: object) -> str:
-    return html.escape(str(text))
+    """Text as HTML that shows it; what cannot be printed is written as an escape."""
+    return html.escape(printable(str(text)))
 
 
 # -- pictures
@@ -239,7 +240,7 @@ def html_changed(origin: Origin) -> str:
 def html_origin(content: Content) -> str:
     origin, settings = content.origin, content.settings
     rows = [
-        ("run", origin.folder and printable(str(origin.folder.folder))),
+        ("run", origin.folder and str(origin.folder.folder)),
         ("paper", settings.paper),
         ("command", origin.command),
         ("seed", settings.seed),

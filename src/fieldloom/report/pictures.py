@@ -129,8 +129,14 @@ def draw_reconstructions(system: System, source: Source, result: Result) -> list
             )
             for i, (a, b, label) in enumerate(zip(real, own, labels, strict=True))
         ][:shown]
-        caption = f"{what} (above) and their reconstructions (below)"
+        caption = f"{what} (above) and their reconstructions (below){crosses(result, 'empty')}"
     return [Picture("reconstructions.png", export.png_bytes(sheet), caption, tiles)]
+
+
+def crosses(result: Result, name: str) -> str:
+    """What a cross says, where a metric of this name counts shapes without a surface."""
+    there = any(metric.name == name and metric.value for metric in result.metrics)
+    return "; a cross: no surface" if there else ""
 
 
 def spread_views(system: System, data: Tensor) -> Tensor:
@@ -193,16 +199,25 @@ def draw_samples(
     sheet = as_images(system, fine)
     if sheet is None:
         return []
-    shape = " x ".join(str(n) for n in (fine.shape[2:] if is_image else sheet.shape[2:]))
+    solid = system.modality.kind == "shapes"
+    size = fine.shape[2:] if is_image or solid else sheet.shape[2:]
+    shape = " x ".join(str(n) for n in size)
     labels = [""] * len(sheet)
     if result.sample_labels is not None and len(source.names) > 1:
         labels = [source.names[int(i)] for i in result.sample_labels[: len(sheet)]]
     shown = count_tiles(sheet)
     tiles = [make_tile([x], y) for x, y in zip(sheet[:shown], labels, strict=False)]
-    drawn = f", drawn at {shape}" if is_image or fine.ndim == 5 else ""
+    drawn = f", {'on a grid of' if solid else 'drawn at'} {shape}"
     first = f"; here the first {shown}, all in samples.png" if shown < len(sheet) else ""
     content = export.png_bytes(export.sheet(sheet, 8))
-    pictures = [Picture("samples.png", content, f"{len(sheet)} samples{drawn}{first}", tiles)]
+    pictures = [
+        Picture(
+            "samples.png",
+            content,
+            f"{len(sheet)} samples{drawn}{first}{crosses(result, 'failures')}",
+            tiles,
+        )
+    ]
     if result.nearest is None:
         return pictures
     count = len(codes)
