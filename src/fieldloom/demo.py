@@ -152,7 +152,9 @@ def draw_morph(system: System, source: Source, seed: int = 0) -> ReportImage:
     return ReportImage("morph.gif", "From letter to letter, between sampled codes", frames)
 
 
-def run_demo(folder: Path, device: str = "auto", minutes: int | float = MINUTES) -> list[Answer]:
+def run_demo(
+    folder: Path, device: str = "auto", minutes: int | float | None = None
+) -> list[Answer]:
     """Train, measure and draw the letters; everything is written into the folder of the run.
 
     Returns the report's answers, in sentences and figures.
