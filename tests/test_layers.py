@@ -44,7 +44,7 @@ LEVELS = [
     ["training"],
     ["evaluation"],
     ["report", "drawing"],
-    ["api", "inspection"],
+    ["api", "inspection", "demo"],
     ["cli"],
 ]
 APART = {

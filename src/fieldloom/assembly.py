@@ -253,6 +253,11 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
 def objective_of(system: System) -> Objective:
     """What the stage ``field`` of a system's recipe minimises."""
     spec, modality = system.recipe.get("objective", "reconstruction"), system.modality
+    loss = system.recipe.get("loss", "mse")
+    if getattr(modality, "coverage", False) and loss not in LINKS:
+        raise InputError(
+            f"modality.coverage needs a field of logits: set loss to 'bce', not '{loss}'."
+        )
     provided = {
         "family": system.family,
         "encoder": system.encoder,

@@ -109,7 +109,10 @@ PARTS = (
 )  # fmt: skip
 """Sections of a recipe that name a part."""
 
-PAIRED = ("psnr", "snr", "ws-psnr", "ssim", "flip", "mse", "accuracy", "iou", "chamfer", "mesh")
+PAIRED = (
+    "psnr", "snr", "ws-psnr", "ssim", "flip", "mse", "accuracy", "iou", "chamfer", "mesh",
+    "enlarge",
+)  # fmt: skip
 IMAGE_SETS = ("frechet", "kid", "precision-recall", "density-coverage")
 CLOUD_SETS = ("cloud-frechet", "cloud-kid", "cloud-precision-recall")
 SHAPE_SETS = ("shapes", *CLOUD_SETS)
@@ -126,6 +129,7 @@ class Evaluation:
     metrics:  of reconstruction (``psnr``, ``ssim``; of images also ``flip``; of sound ``snr``; of
               maps on the sphere ``ws-psnr``, weighted by area; of shapes ``mse``, ``accuracy``,
               ``iou``, ``chamfer``, and of one mesh ``mesh``: its surface against the original),
+              of images that the source knows at any resolution ``enlarge`` (up to eightfold),
               of sets of images or of rendered views (``frechet``, ``kid``, ``precision-recall``,
               ``density-coverage``, in the features of ``detector``), and of sets of shapes
               (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, ``cloud-kid``,

@@ -20,6 +20,7 @@ from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
 from fieldloom.cli.console import say
+from fieldloom.cli.demo import demo
 from fieldloom.cli.fitting import fit
 from fieldloom.cli.inspecting import inspect
 from fieldloom.cli.judging import judge
@@ -28,7 +29,7 @@ from fieldloom.cli.measuring import cost, evaluate
 from fieldloom.cli.options import with_allowances
 from fieldloom.cli.parsing import explain
 from fieldloom.cli.rendering import render
-from fieldloom.cli.training import demo, train
+from fieldloom.cli.training import train
 from fieldloom.errors import (
     FieldloomError,
     InputError,

@@ -1,4 +1,4 @@
-"""Training: a recipe into a run, and the demonstration."""
+"""Training: a recipe into a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 
 from fieldloom.cli.ceilings import report_upper_bound
 from fieldloom.cli.console import say
-from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
 from fieldloom.cli.parsing import check_recipe_word
 from fieldloom.cli.runs import parse_overrides
@@ -214,34 +213,3 @@ def changes_of(
     if fields is not None:
         raise InputError("--resume goes on with the run's own fields: --fields is for a new run.")
     return found
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run and its report.")] = Path(
-        "outputs/demo"
-    ),
-    device: DeviceOption = Device.auto,
-) -> None:
-    """Train mNIF on scikit-learn's digits, sample from it, measure it: minutes on a laptop."""
-    import time
-
-    from fieldloom.engine.run import Run
-    from fieldloom.inputs import source_of
-    from fieldloom.recipe import load
-    from fieldloom.training import train as start
-
-    began = time.monotonic()
-    trained = (out / "report.json").is_file()
-    system = start(
-        load("mnif:digits"),
-        str(out),
-        "all",
-        device.value,
-        resume=Run(out).exists,
-        resumed_by="the same command",
-    )
-    took = None if trained else time.monotonic() - began
-    measure(out, system, source_of(system, quiet=not trained), 64, seconds=took)
-    say(
-        f"{'trained before' if took is None else f'trained in {took:.0f} s'}: {out / 'report.html'}"
-    )

@@ -32,7 +32,8 @@ class Metric(NamedTuple):
 
 
 class ReportImage(NamedTuple):
-    """Images (n, 1 | 3, height, width) in [0, 1], side by side in one file of a report.
+    """Images (n, 1 | 3, height, width) in [0, 1], side by side in one file of a report, or the
+    frames of an animation where the file is a ``.gif``.
 
     question: beside whose answer a page shows them; empty: at its top.
     """

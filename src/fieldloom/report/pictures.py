@@ -77,6 +77,10 @@ def draw_pictures(
             pictures.append(Picture("interpolation.gif", content, caption))
     pictures += draw_reconstructions(system, source, result)
     for name, caption, own, question in result.images:
+        if name.endswith(".gif"):
+            content = export.gif(map(export.pixels, own), run.inside(name)).read_bytes()
+            pictures.append(Picture(name, content, caption, place=question))
+            continue
         sheet = export.sheet(own, len(own)) if len(own) > 1 else export.pixels(own[0])
         tiles = [make_tile([one]) for one in own] if len(own) > 1 else []
         pictures.append(Picture(name, export.png_bytes(sheet), caption, tiles, question))

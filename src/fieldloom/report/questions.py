@@ -105,7 +105,14 @@ def chief_figures(
         own = [(m, x) for m, x in own if m.name.startswith("novel.")]
     names = list(MEANINGS)
     own.sort(key=lambda pair: names.index(pair[0].name.removeprefix("novel.")))
+    errors = {m.name: m.value for m in result.metrics if m.name.endswith(".error")}
     figures = [make_figure(system, m, x, published) for m, x in own]
+    figures = [
+        x._replace(value=f"{x.value} ± {format_number(errors[f'{x.name}.error'], 1)}")
+        if f"{x.name}.error" in errors
+        else x
+        for x in figures
+    ]
     if question == "cost":
         figures += [
             make_figure(system, m, x, published) for m, x in metrics if m.name == "decoded" and x
