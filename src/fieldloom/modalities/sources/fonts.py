@@ -37,7 +37,7 @@ OUTLINES = ("glyf", "CFF ", "CFF2")
 """Tables of outlines."""
 
 
-Point = tuple[float, float]
+Point = tuple[int | float, int | float]
 Curve = tuple[Point, Point | None, Point | None, Point]
 """Start, controls and end; lines have no controls."""
 
