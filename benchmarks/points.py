@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import platform
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -39,6 +40,9 @@ from fieldloom.metrics.cloud_sets import two_sample
 from fieldloom.metrics.point_network import WIDTH, PointNet
 from fieldloom.metrics.sets import frechet, kid, prdc
 from fieldloom.modalities import Voxels
+from fieldloom.modalities.sources import Source
+from fieldloom.priors.closed_form import Gaussian
+from fieldloom.system import System
 
 POINTS = 2048
 """Points of each mesh that clouds are drawn from."""
@@ -298,7 +302,7 @@ def rank_runs(runs: Mapping[str, Path]) -> dict[str, Any]:
         order = torch.randperm(len(source.train), generator=Generator().manual_seed(draw))
         sets = {"data": source.read(source.train[order[: len(test)]]).tensor}
         sets |= {
-            name: system.sample(len(test), seed=draw).tensor for name, system in systems.items()
+            name: draw_samples(system, source, len(test), draw) for name, system in systems.items()
         }
         for name, data in sets.items():
             made = cloud(data, first.modality)
@@ -314,8 +318,24 @@ def rank_runs(runs: Mapping[str, Path]) -> dict[str, Any]:
         print(f"draw {draw + 1} of {DRAWS}", flush=True)
     for name, system in systems.items():
         rows[name]["recipe"] = system.settings.title
-        rows[name]["steps"] = {k: stage.steps for k, stage in system.settings.stages.items()}
+        stages = system.settings.stages
+        rows[name]["steps"] = {stage: stages[stage].steps for stage in system.finished}
+        rows[name]["prior"] = "as trained" if system.generates else "a Gaussian of the codes"
     return rows
+
+
+def draw_samples(system: System, source: Source, count: int, seed: int) -> Tensor:
+    """Samples of a run; where its prior is not trained, of a Gaussian of its codes."""
+    if system.generates:
+        return system.sample(count, seed=seed).tensor
+    random = Generator().manual_seed(0)
+    codes = []
+    for part in source.train.split(32):
+        batch = system.modality.observe(source.read(part), points=1024, generator=random)
+        codes.append(system.encode_signal(batch.context))
+    prior = Gaussian(system.family.code_shape)
+    prior.fit(torch.cat(codes))
+    return system.decode(prior.sample(count, generator=Generator().manual_seed(seed))).tensor
 
 
 def judge(asked: argparse.Namespace) -> dict[str, Any]:
@@ -341,7 +361,7 @@ def judge(asked: argparse.Namespace) -> dict[str, Any]:
 
 def command(verb: str) -> str:
     """The command, without the folders of its paths."""
-    words = [Path(word).name if "/" in word else word for word in sys.argv[2:]]
+    words = [re.sub(r"[^=]*/", "", word) for word in sys.argv[2:]]
     return " ".join(["python benchmarks/points.py", verb, *words])
 
 

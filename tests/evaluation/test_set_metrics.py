@@ -12,7 +12,7 @@ from compared_sets import clouds, far, pictures, without
 from fieldloom.errors import InputError
 from fieldloom.evaluation.measures import MEASURES
 from fieldloom.evaluation.set_metrics import SET_METRICS, SetPair, bootstrap_metrics, compare_sets
-from fieldloom.metrics.cloud_features import PointsV1
+from fieldloom.metrics.cloud_features import CloudStatistics
 from fieldloom.metrics.detectors import Gabor
 from fieldloom.metrics.sets import frechet
 
@@ -41,7 +41,7 @@ def slow(made: list[Tensor], true: list[Tensor], measure: str, known: dict) -> d
         lost = math.isinf(apart(x, both[near][0]))
         right.append((lost and not x.isnan().any()) == real if lost else both[near][1] == real)
     there = [s for s in made if not s.isnan().any()]
-    detector = PointsV1(0.5) if measure == "chamfer" else Gabor()
+    detector = CloudStatistics(0.5) if measure == "chamfer" else Gabor()
     for x in [*true, *there]:
         if id(x) not in known:
             known[id(x)] = detector(x[None])

@@ -68,8 +68,8 @@ def test_sets_are_compared_in_the_features_of_the_detector_that_is_named(name):
     assert shape_set_metrics(settings, made, true[:1]) == []  # one shape has no covariance
 
 
-def test_points_v1_is_the_detector_unless_another_is_named():
-    assert Evaluation().cloud_detector == "points-v1"
+def test_old_runs_keep_their_detector_of_clouds():
+    assert Evaluation().cloud_detector == "cloud-statistics"
     with pytest.raises(InputError, match="cloud_detector 'points-v2'; did you mean 'points-v1'"):
         Evaluation(cloud_detector="points-v2")
 

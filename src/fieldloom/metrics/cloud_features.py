@@ -70,7 +70,7 @@ class PointsV1:
 class CloudStatistics:
     """211 statistics of the points of a cloud, which need no weights.
 
-    They say where points lie, not of what shape: see ``docs/shapes.md`` on what they rank wrongly.
+    They say where points lie; ``docs/shapes.md`` says what they, and ``PointsV1``, rank wrongly.
     Their Frechet distance is NOT the FPD, which is defined by a PointNet++ classifier whose weights
     are not bundled; the two are not comparable.
 
@@ -110,7 +110,7 @@ class CloudStatistics:
         return torch.cat([phase.cos().mean(1), phase.sin().mean(1)], 1)
 
 
-DEFAULT_CLOUD_DETECTOR = "points-v1"
+DEFAULT_CLOUD_DETECTOR = "cloud-statistics"
 CLOUD_DETECTORS: dict[str, type[CloudDetector]] = {
     "cloud-statistics": CloudStatistics,
     "points-v1": PointsV1,
