@@ -190,7 +190,7 @@ def test_render_a_scene_and_its_held_out_views(scene, tmp_path):
     fieldloom.render(system, tmp_path / "depth.png", depth=True, frames=2)
     with pytest.raises(InputError, match="source '.*' needs a path"):  # its own data are read
         fieldloom.render(system, tmp_path / "none.png", held=True)
-    with pytest.raises(InputError, match="of images and video"):
+    with pytest.raises(InputError, match="for images and video"):
         fieldloom.render(system, tmp_path / "none.png", crop=(0.0, 0.0, 1.0, 1.0))
 
 

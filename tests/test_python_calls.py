@@ -103,7 +103,7 @@ CALLS = {
     "fieldloom.render(system, 'a.png', code[:1], resolution=0)": "positive whole numbers",
     "fieldloom.render(system, 'a.png', code[:1], frame='x')": "a fraction of the time",
     "fieldloom.render(system, 'a.png', code[:1], frames=0)": "at least 1",
-    "fieldloom.render(system, 'a.png', code[:1], frames=5)": "of shapes and scenes",
+    "fieldloom.render(system, 'a.png', code[:1], frames=5)": "around shapes and scenes",
     "fieldloom.evaluate(system, data)": "source: a Tensor where a path or a Source is needed",
     "fieldloom.encode(system, 'codes', data)": "source: a Tensor where a path or a Source",
     "system.encode(data, batch=0)": "batch = 0: a whole number, at least 1",

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldloom.recipe import list_recipes, read
+from fieldloom.recipe import read_bundled
 
 PACKAGE = Path(__file__).parent
 
@@ -73,8 +73,7 @@ class About(NamedTuple):
 def describe_recipes() -> dict[str, About]:
     """Bundled recipe -> what it and its variants are, and how long they take."""
     described = {}
-    for name in list_recipes():
-        found = read(name)
+    for name, found in read_bundled().items():
         variants = {key: one.get("about", "") for key, one in found.get("variants", {}).items()}
         described[name] = About(found.get("about", ""), variants)
     return described

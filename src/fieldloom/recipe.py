@@ -192,7 +192,12 @@ def resolve(*layers: Mapping[str, Any], warn: bool = True) -> Recipe:
 
 def list_recipes() -> dict[str, list[str]]:
     """Bundled recipe -> its variants."""
-    return {name: list(_parse(file).get("variants", {})) for name, file in _list_files().items()}
+    return {name: list(found.get("variants", {})) for name, found in read_bundled().items()}
+
+
+def read_bundled() -> dict[str, Recipe]:
+    """Bundled recipe -> its file as a dict, its variants still inside."""
+    return {name: _parse(file) for name, file in _list_files().items()}
 
 
 def _list_files() -> dict[str, Path]:

@@ -95,7 +95,7 @@ def train(
 
     Example: fieldloom train mnif:faces64 --source FOLDER --run runs/mine
     """
-    from fieldloom.recipe import Continuation, load
+    from fieldloom.recipe import Continuation
 
     seeds = [] if seed is None else [f"seed={seed}"]
     goes_on = resume or finish
@@ -108,9 +108,7 @@ def train(
     loaded = None
     if recipe is not None:
         check_recipe_word(recipe)
-        loaded = load(recipe, [*(set_ or []), *seeds], parse_overrides)
-        if source is not None and not goes_on:
-            loaded = take_source(loaded, source, set_ or [])
+        loaded = load_with_source(recipe, [*(set_ or []), *seeds], None if goes_on else source)
     folder = folder_of(recipe, run)
     changes = Continuation(None, {})
     if goes_on:
@@ -166,15 +164,24 @@ def check_source(source: str | None, overrides: list[str]) -> None:
             )
 
 
-def take_source(recipe: Recipe, source: str, overrides: list[str]) -> Recipe:
-    """The recipe with the data of ``--source``, by the reader of ``--set``, or one that fits."""
-    from fieldloom.recipe import merge, split_override
+def load_with_source(name: str, overrides: list[str], source: str | None) -> Recipe:
+    """The recipe of a name, with the data of ``--source`` where they are given.
 
+    They are read by the reader that ``--set`` names, or by one that suits them, whose settings in
+    the recipe come with it.
+    """
+    from fieldloom.recipe import load, merge, split_override
+
+    loaded = load(name, overrides, parse_overrides)
+    if source is None:
+        return loaded
     if any(keys in (["source"], ["source", "name"]) for keys, _ in map(split_override, overrides)):
-        return merge(recipe, {"source": {"path": source}})
+        return merge(loaded, {"source": {"path": source}})
     from fieldloom.preparation import add_source
 
-    return add_source(recipe, source, permit())
+    taken = add_source(loaded, source, permit())["source"]
+    change = {"source": {key: taken[key] for key in ("name", "path")}}
+    return load(name, overrides, parse_overrides, change)
 
 
 def folder_of(recipe: str | None, run: str | None) -> Path:

@@ -136,7 +136,7 @@ def test_of_many_pictures_a_few_are_named_with_the_first_fault(tmp_path):
     assert len(source.data) == 93
     assert "7 unreadable (000.png, 001.png" in source.summary.describe()
     write(tmp_path / "050.png", png(30_000, 40_000))
-    refused("050.png.*--large", READERS["folder"], str(tmp_path))
+    refused("050.png.*large=True", READERS["folder"], str(tmp_path))
 
 
 # -- the network

@@ -397,6 +397,8 @@ def test_the_limit_on_pixels_of_arrays(tmp_path, monkeypatch):
     monkeypatch.setattr("fieldloom.modalities.sources.arrays.PIXELS", 50)
     np.save(tmp_path / "a.npy", np.zeros((2, 8, 8), np.uint8))
     refused(
-        "tells of 64 pixels, and more than 50 .*--large", READERS["array"], str(tmp_path / "a.npy")
+        "tells of 64 pixels, and more than 50 .*large=True",
+        READERS["array"],
+        str(tmp_path / "a.npy"),
     )
     assert formats.PIXELS == 1 << 28
