@@ -4,8 +4,8 @@
 
 Trains what RUNS does not hold yet (each run in a folder of its own, one thread, nine minutes of CPU
 in all; stopped, it goes on where it was) and draws ``docs/images/gallery.webp``.
-DATA holds the files that ``docs/images/README.md`` names; the letters are those of ``fieldloom
-demo``. What made each picture is written into ``benchmarks/results/gallery.json``.
+DATA holds the files of ``TRAININGS``, ``meshes_cc0.npz`` and ``multiview128.npz``; the letters are
+those of ``fieldloom demo``. What made each is written into ``benchmarks/results/gallery.json``.
 """
 
 from __future__ import annotations
