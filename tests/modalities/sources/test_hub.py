@@ -53,7 +53,7 @@ def test_rows_are_not_followed_out_of_their_data_set(offline, tmp_path):
     for i, (where, words) in enumerate([
         (str(outside), "row 0 of .* lies at .*outside.png', outside the data set's folder"),
         ("../outside.png", "outside the data set's folder"),
-        ("https://localhost/a.png", "row 0 of .* is fetched from 'https://localhost/a.png': --net"),
+        ("https://localhost/a.png", "row 0 of .* is fetched from 'https://localhost/a.png': net"),
         ("zip://a.png::https://localhost/a.zip", "is fetched from"),
         (None, "holds no image"),
     ]):  # fmt: skip
