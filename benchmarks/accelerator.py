@@ -160,7 +160,7 @@ def run_all(args: argparse.Namespace) -> None:
     work = args.work or args.out.with_name(args.out.name + ".work")
     check_asked(args, work)
     places = [str(path) for path in (args.data, args.vectors, work, args.out)]
-    size = "short" if 60 * args.minutes < SHORT else "long"
+    size = size_of(args.minutes)
     asked = [section for section in SECTIONS if section.name in args.sections]
     end, environment = time.monotonic() + 60 * args.minutes, child_environment(args, work)
     keep = partial(write_results, args, work, began)
@@ -197,6 +197,20 @@ def check_asked(args: argparse.Namespace, work: Path) -> None:
     others = [path.name for path in args.out.iterdir() if not is_result(path)]
     if others:
         raise SystemExit(f"'{args.out}' holds other files, such as '{others[0]}': take another.")
+    before = None
+    with contextlib.suppress(ValueError):  # a file that is cut short is written anew
+        before = read_json(args.out / "results.json").get("minutes")
+    if before is not None and size_of(before) != size_of(args.minutes):
+        raise SystemExit(
+            f"'{args.out}' holds a {size_of(before)} pass (--minutes {before:g}), and this one is "
+            f"{size_of(args.minutes)}: give another --out, such as "
+            f"{args.out.name}-{size_of(args.minutes)}."
+        )
+
+
+def size_of(minutes: float) -> str:
+    """Whether a pass of so many minutes is ``short`` or ``long``."""
+    return "short" if 60 * minutes < SHORT else "long"
 
 
 def is_result(path: Path) -> bool:

@@ -1,6 +1,6 @@
-"""How much the demo's agreement with asked labels depends on the classifier that judges it.
+"""How much the agreement of sampled digits with asked labels depends on what classifier judges it.
 
-    python benchmarks/judges.py outputs/demo --out benchmarks/results/judges.json
+    python benchmarks/judges.py runs/mnif-digits --out benchmarks/results/judges.json
 
 Every classifier of scikit-learn here is fitted on the real training digits. Samples are judged as
 they are, and rounded to the 17 grey levels that the data have; real test digits for comparison.

@@ -10,6 +10,7 @@ import soundfile
 from PIL import Image
 
 from fieldloom.modalities import Grid, Views, Voxels
+from fonts_by_hand import BARS, write_font
 from media import gradient, wave
 from posed_images import blender, cars, colmap, nsvf
 from solids import ball
@@ -128,6 +129,10 @@ def write_objects(folder: Path) -> Path:
     return folder / "objects.npz"
 
 
+def write_glyphs(folder: Path) -> Path:
+    return write_font(folder / "bars.ttf", BARS)
+
+
 IMAGE = partial(Grid, size=16)
 VOXEL = partial(Voxels, size=8)
 VIEWS = partial(Views, size=(12, 16))
@@ -137,6 +142,7 @@ KEPT: dict[str, Kept] = {
     "packed": Kept(write_packed, IMAGE, ".npz"),
     "array": Kept(write_array, IMAGE, ".npy"),
     "huggingface": Kept(write_table, IMAGE),
+    "glyphs": Kept(write_glyphs, IMAGE, ".ttf", more=(("characters", "abcdef"),)),
     "image": Kept(write_image, IMAGE, ".png"),
     "video": Kept(write_video, partial(Grid, axes=3), ".mp4"),
     "audio": Kept(write_recording, partial(Grid, axes=1, channels=1), ".wav"),

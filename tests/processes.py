@@ -16,7 +16,7 @@ from fieldloom import stopping
 from fieldloom.engine.ranks import ALONE, find_place, joined
 from fieldloom.engine.run import Run
 from fieldloom.errors import Interrupted
-from fieldloom.following import follow
+from fieldloom.sharing import follow
 from fieldloom.training import train
 
 CPU = torch.device("cpu")

@@ -65,7 +65,7 @@ def test_train_by_name_by_path_and_by_dict(tmp_path):
         assert torch.equal(tensor, whole.state_dict()[name]), name
     with pytest.raises(InputError, match="holds a run already"):
         fieldloom.train("mnif", tmp_path / "name", "tiny")
-    with pytest.raises(InputError, match="is a run of another recipe than 'gem:tiny'"):
+    with pytest.raises(InputError, match="is a run of the recipe 'mnif:tiny', not of 'gem:tiny'"):
         fieldloom.train("gem", tmp_path / "name", "tiny", resume=True)
     with pytest.raises(InputError, match="none are changed"):
         fieldloom.train("mnif", tmp_path / "name", "tiny", resume=True, seed=4)
@@ -152,7 +152,7 @@ WRONG = {
     r"crop = 3: four numbers": {"crop": 3},
     r"crop = \(1, 0, 0, 1\): left, top, right, bottom": {"crop": (1, 0, 0, 1)},
     r"crop = \('a', 0, 1, 1\): left, top": {"crop": ("a", 0, 1, 1)},
-    "are of views": {"depth": True},
+    "are for scenes": {"depth": True},
     "no video": {"frame": 0.5},
     "drawn as one of .png": {"path": "a.gif"},
     "the name of a file": {"path": 3},
@@ -188,9 +188,9 @@ def test_render_a_scene_and_its_held_out_views(scene, tmp_path):
     wanted = (views[0, 3] * 255).round().byte().permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(sheet[2:8, 2:8], wanted)
     fieldloom.render(system, tmp_path / "depth.png", depth=True, frames=2)
-    with pytest.raises(InputError, match="needs the argument 'path'"):  # its own data are read
+    with pytest.raises(InputError, match="source '.*' needs a path"):  # its own data are read
         fieldloom.render(system, tmp_path / "none.png", held=True)
-    with pytest.raises(InputError, match="of images and video"):
+    with pytest.raises(InputError, match="for images and video"):
         fieldloom.render(system, tmp_path / "none.png", crop=(0.0, 0.0, 1.0, 1.0))
 
 

@@ -99,7 +99,7 @@ def test_what_cannot_be_changed_any_more(begun, tmp_path, cli):
         "train.field.steps=3": "train.field.steps = 3: 7 steps are done already; --finish ends",
         "train.field.steps=0": "steps = 0: at least 1",
         "train.field.steps=x": "steps",
-        "train.field.ema=0.5": "cannot change it, but for source.path, where the same data lie",
+        "train.field.ema=0.5": "cannot change it, but for the place of the same data",
         "train.field={steps=30, batch=2}": "cannot change it",
         "seed=3": "cannot change it",
     }.items():
@@ -125,7 +125,7 @@ def test_what_cannot_be_changed_any_more(begun, tmp_path, cli):
 
 def test_a_recipe_that_was_edited_to_fewer_steps_than_are_done(begun):
     Run(begun).write_recipe(recipe.change_stage(Run(begun).stored_recipe, "field", {"steps": 5}))
-    with pytest.raises(InputError, match="steps = 5: 7 steps are done already; --finish"):
+    with pytest.raises(InputError, match="steps = 5: 7 steps are done already; finish=True"):
         train(None, str(begun), resume=True)
 
 

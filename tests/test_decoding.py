@@ -27,6 +27,15 @@ def test_pieces_of_a_decoding_make_the_whole(tiny_run, monkeypatch):
     torch.testing.assert_close(system.decode(codes, resolution=20).tensor, whole)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int8])
+def test_types_that_a_processor_does_not_multiply_are_refused(tiny_run, dtype):
+    system = fieldloom.load(tiny_run, device="cpu")
+    code, words = system.family.conditioner.origin(1).detach(), str(dtype).split(".")[1]
+    right = "values are computed in float32, float64, bfloat16"
+    with pytest.raises(InputError, match=f"dtype = {words}: on 'cpu' {right}\\."):
+        next(system.evaluate(code, system.modality.grid(), dtype))
+
+
 @pytest.mark.skipif(not multiplies_bfloat16(), reason="the processor has no bfloat16 products")
 @pytest.mark.parametrize("name", ["siren", "fourier-mlp", "experts", "local"])
 def test_bfloat16_rounds_products_alone(name):

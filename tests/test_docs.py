@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from shared import shared
 
 ROOT = Path(__file__).resolve().parents[1]
 GLOSSARY = ROOT / "docs" / "glossary.md"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
+DOCS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "images" / "README.md"]
+PAGES = [ROOT / "README.md", *DOCS, ROOT / "CHANGELOG.md"]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def blocks(page: Path) -> str:
@@ -28,18 +34,48 @@ def test_the_code_of_extending_runs(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs(tiny_run, monkeypatch, tmp_path):
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_python_of_a_page_runs(page, tiny_run, monkeypatch, tmp_path):
     import shutil
 
     (tmp_path / "outputs").mkdir()
     shutil.copytree(tiny_run, tmp_path / "outputs" / "demo")
     monkeypatch.chdir(tmp_path)
-    code = blocks(ROOT / "README.md")
+    code = blocks(ROOT / page)
     assert "fieldloom.load" in code
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, page, "exec"), {})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def commands(page: Path) -> list[list[str]]:
+    """Words of the commands of fieldloom: in blocks of ``sh`` and, of README, in its tables."""
+    text = page.read_text()
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S)).replace("\\\n", " ").splitlines()
+    if page.name == "README.md":
+        lines += re.findall(r"^\| .*`(fieldloom .+?)`", text, re.M)
+    return [shlex.split(x, comments=True)[1:] for x in lines if x.startswith("fieldloom ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_of_the_documents_are_understood(page):
+    """Verbs, options and their choices, recipes, and the keys that are set; nothing is run."""
+    import typer
+
+    from fieldloom import recipe
+    from fieldloom.assembly import parse_overrides
+    from fieldloom.cli import app
+
+    group = typer.main.get_command(app)
+    for words in commands(page):
+        with typer.Context(group, info_name="fieldloom") as context:
+            name, verb, rest = group.resolve_command(context, words)
+        if words[0] == "analyse":
+            name, verb, rest = verb.resolve_command(context, rest)
+        given = verb.make_context(name, list(rest), parent=context).params
+        if words[0] == "train" and given["recipe"] is not None:
+            recipe.load(given["recipe"], given["set_"] or [], parse_overrides)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_excerpts_and_links_of_the_documents_exist(page):
     """`path` (`excerpt`): the file has that excerpt. Links and names of tests lead to files."""
     text = page.read_text()
@@ -47,9 +83,9 @@ def test_excerpts_and_links_of_the_documents_exist(page):
         whole = re.sub(r"\n\s*", " ", excerpt)
         assert whole in (ROOT / path).read_text(), f"{path} does not say: {whole}"
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+        assert (page.parent / link).exists(), f"{name_of(page)} links to {link}"
     for path in re.findall(r"`(tests/[^`]*)`", text):
-        assert (ROOT / path).exists(), f"{page.name} names {path}"
+        assert (ROOT / path).exists(), f"{name_of(page)} names {path}"
 
 
 def test_the_glossary_has_every_name():
@@ -71,8 +107,8 @@ def test_the_glossary_is_alphabetical_and_its_terms_are_in_the_code():
         assert resolve(path) is not None
 
 
-def test_the_tree_of_the_readme_has_every_module():
-    tree = (ROOT / "README.md").read_text().split("## The tree")[1]
+def test_the_tree_has_every_module():
+    tree = (ROOT / "docs" / "code.md").read_text().split("## The tree")[1]
     for path in sorted((ROOT / "src" / "fieldloom").iterdir()):
         if not path.name.startswith("_") and path.suffix in ("", ".py"):
             assert re.search(rf" {re.escape(path.name)}\b", tree), path.name
@@ -89,7 +125,7 @@ def resolve(path: str) -> Any:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_lines_of_documents_end_at_100_columns(page):
     """But of code, of tables, of images, and where a line is one word, as a long link."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
@@ -139,6 +175,15 @@ def test_the_example_of_a_radiance_field_runs(cli, tmp_path):
     done = cli.script(path, scene, *small, "--out", tmp_path)
     assert "held out" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"held_out.png", "orbit.gif"}
+
+
+def test_the_list_of_documents_names_every_page():
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "README.md").read_text())
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} == set(listed)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
 
 
 def test_no_file_names_a_machine():

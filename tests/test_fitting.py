@@ -249,7 +249,7 @@ def test_a_run_goes_on_as_what_it_is_alone(tmp_path, cli):
     changes = ["--set", "train.field.steps=1", "--set", "field.width=8"]
     cli("fit", file, "--run", run, *changes)
     wrong = cli("fit", file, "--as", "sphere", "--run", run, "--resume", status=2)
-    assert "a run of another recipe than 'fit:sphere'" in wrong.stderr
+    assert "is a run of the recipe 'fit:image', not of 'fit:sphere'" in wrong.stderr
     wrong = cli("train", "--resume", "--run", run, "--set", "train.prior.steps=3", status=2)
     assert "the run's recipe has no prior" in wrong.stderr
 

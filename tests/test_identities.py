@@ -296,11 +296,11 @@ def test_sampling_a_gaussian_is_exact(sampler, total, steps, schedule):
 
 def test_what_cannot_be_sampled_well_is_refused():
     prior = Diffusion((1, 4), nn.Linear(1, 1), steps=1000)
-    with pytest.raises(ValueError, match="steps = 1001: from 1 to 1000"):
+    with pytest.raises(ValueError, match="steps=1001 is not right: it is from 1 to 1000"):
         prior.sample(2, sampler="ddim", steps=1001)
     with pytest.raises(ValueError, match="predict = 'eps' divides by a signal"):
         Diffusion((1, 4), nn.Linear(1, 1), predict="eps", schedule="cosine")
-    with pytest.raises(ValueError, match="guidance = 3.0 needs a label"):
+    with pytest.raises(ValueError, match="guidance=3.0 needs label"):
         prior.sample(2, guidance=3.0)
 
 

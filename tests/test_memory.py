@@ -63,7 +63,7 @@ def test_sizes_are_refused_before_they_are_taken(name, override):
     with pytest.raises(InputError, match=MANY[name, override]) as caught:
         fieldloom.build(recipe.load(name, [override]))
     assert time.process_time() - began < 30  # nothing of that size was begun
-    assert "this machine has 24 GB: take less; --large" in str(caught.value)
+    assert "this machine has 24 GB: take less; large=True" in str(caught.value)
 
 
 def test_critics_are_estimated_too():

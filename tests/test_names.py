@@ -8,7 +8,8 @@ import fieldloom
 from fieldloom import names, registry
 from fieldloom.assembly import TABLES
 from fieldloom.engine.stage import OPTIMIZERS
-from fieldloom.metrics.features import DETECTORS
+from fieldloom.metrics.cloud_features import CLOUD_DETECTORS
+from fieldloom.metrics.detectors import DETECTORS
 from fieldloom.metrics.losses import LOSSES
 from fieldloom.registry import parameters_of
 from fieldloom.settings import SCHEDULES
@@ -18,6 +19,7 @@ OTHERS = {
     "schedules": SCHEDULES,
     "losses": LOSSES,
     "detectors": DETECTORS,
+    "cloud detectors": CLOUD_DETECTORS,
 }
 
 
@@ -103,3 +105,22 @@ def test_what_the_program_provides_is_no_key(monkeypatch):
     fieldloom.assembly.objective_of(system)
     for kind in ("field", "conditioner", "encoder", "prior", "objective"):
         assert handed[kind] - {"permit"} == names.PROVIDED[kind]
+
+
+def test_no_meaning_ends_within_a_sentence():
+    """Words before a colon are a key only where they begin a line or a sentence."""
+    meanings = {key.name: key.meaning for key in names.read_keys("field", "experts")}
+    assert meanings["context"].endswith("which conditioner ``substitute`` provides.")
+    assert meanings["head"] == "the output head: the last layer, or a radiance head."
+
+
+def test_limits_of_a_key_are_signs():
+    values = {key.name: key.values for key in names.read_keys("source", "folder")}
+    assert values["limit"] == "int >= 1 | None"
+
+
+def test_every_bundled_recipe_says_what_it_is():
+    for name, about in names.describe_recipes().items():
+        assert about.text.endswith("."), name
+        assert all(text == "" or text.endswith(".") for text in about.variants.values()), name
+    assert "minutes on two cores" in names.describe_recipes()["mnif"].variants["digits"]

@@ -9,7 +9,7 @@ from fieldloom.progress import Progress, during, track
 def test_quick_work_says_only_its_end(capsys):
     assert list(track("ab", "reading", 2, "files")) == ["a", "b"]
     said = capsys.readouterr().err
-    assert said.startswith("reading: 2/2, ")
+    assert said.startswith("reading: 2 of 2 files in ")
     assert said.count("\n") == 1
     assert list(track("ab", "reading", 2, least=5.0)) == ["a", "b"]
     with during("loading the mesh"):
@@ -23,10 +23,10 @@ def test_long_work_is_said_while_it_runs(capsys, monkeypatch):
     monkeypatch.setattr(progress, "APART", 0.1)
     with Progress("encoding", 3, unit="batches") as bar:
         time.sleep(0.2)
-        assert capsys.readouterr().err == "encoding: 0/3, 0 s\n"
+        assert capsys.readouterr().err == "encoding: 0 of 3 batches, 0 s\n"
         bar.update(1, "loss 0.5")
         first = capsys.readouterr().err
-        assert first.startswith("encoding: 1/3, ")
+        assert first.startswith("encoding: 1 of 3 batches, ")
         assert first.endswith(" s left, loss 0.5\n")
         bar.update(2)
         assert capsys.readouterr().err == ""  # too soon

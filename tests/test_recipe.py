@@ -475,3 +475,37 @@ def test_settings_of_a_field_need_not_repeat_its_name(tmp_path):
     path.write_text("field = 'siren'\n[fields.siren]\nfield = { width = 19 }\n")
     assert recipe.load(str(path))["field"] == {"name": "siren", "width": 19}
     assert recipe.load(str(path), ["field.depth=3"])["field"]["width"] == 19
+
+
+def test_settings_of_a_source_are_those_of_the_reader_that_is_taken():
+    """Every eighth view is held out, whichever reader takes the scene."""
+    for reader in ("transforms", "colmap", "nsvf", "srn", "multiview"):
+        source = recipe.load("fit:scene", [f"source.name={reader}"])["source"]
+        assert source == {"name": reader, "hold_out": 8}
+    given = recipe.load("fit:scene", ["source.name=colmap", "source.hold_out=4"])["source"]
+    assert given["hold_out"] == 4
+
+
+def test_settings_of_a_part_that_there_is_not_are_refused(tmp_path):
+    for line, sentence in {
+        "[fields.sirn]": r"unknown field of \[fields\] 'sirn'; did you mean 'siren'\?",
+        "[sources.clmap]": r"unknown source of \[sources\] 'clmap'; did you mean 'colmap'\?",
+    }.items():
+        (tmp_path / "a.toml").write_text(f"field = 'siren'\nmodality = 'image'\n{line}\nseed = 1\n")
+        with pytest.raises(InputError, match=sentence):
+            recipe.load(str(tmp_path / "a.toml"))
+
+
+def test_what_a_recipe_is_about_is_not_kept():
+    assert "about" not in recipe.load("mnif:digits")
+    assert "about" not in recipe.load("mnif:digits-experts")
+
+
+def test_data_and_runs_are_no_recipes(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.toml").write_text("seed = 0\n")
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match="is a run, not a recipe: resume=True"):
+        recipe.load(str(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"is no recipe, but data: fieldloom.fit\('.*a.png'\)"):
+        recipe.load(str(tmp_path / "a.png"))

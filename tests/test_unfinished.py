@@ -153,3 +153,25 @@ def test_a_state_left_beside_its_finished_stage_is_not_taken(own_run, capsys):
     assert fieldloom.load(own_run).unfinished is None
     assert "unfinished" not in capsys.readouterr().err
     assert glance(str(own_run)).unfinished is None
+
+
+def test_files_of_an_unfinished_run_do_not_stay_beside_the_finished_ones(cli, tmp_path):
+    run = tmp_path / "run"
+    stopped(recipe.load("mnif:tiny", FEW), run, 4)
+    (run / "notes-unfinished.png").write_text("mine")
+    mine = {x.name for x in run.iterdir()}
+    verbs = (["reconstruct", run, "--count", 2], ["render", run])
+    for verb in verbs:
+        cli(*verb)
+    made = {x.name for x in run.iterdir()} - mine
+    assert {"reconstructions-unfinished"} < made
+    assert all("-unfinished" in name for name in made)
+    (run / "reconstructions-unfinished" / "notes.txt").write_text("mine")
+    cli("train", "--finish", "--run", run)
+    for verb in verbs:
+        cli(*verb)
+    drawn = {name.replace("-unfinished", "") for name in made}
+    left = {x.name for x in run.iterdir() if "-unfinished" in x.name}
+    assert drawn < {x.name for x in run.iterdir()}
+    assert left == {"notes-unfinished.png", "reconstructions-unfinished"}
+    assert [x.name for x in (run / "reconstructions-unfinished").iterdir()] == ["notes.txt"]

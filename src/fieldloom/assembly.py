@@ -17,12 +17,13 @@ from fieldloom.codecs import CODECS
 from fieldloom.conditioners import CONDITIONERS
 from fieldloom.denoisers import DENOISERS
 from fieldloom.encoders import ENCODERS
-from fieldloom.errors import InputError, quote, unknown
+from fieldloom.errors import InputError, quote, set_key, unknown
 from fieldloom.family import Family
 from fieldloom.fields import ARRANGEMENTS, FIELDS, GRIDS
 from fieldloom.metrics.losses import LINKS, LOSSES
 from fieldloom.modalities import MODALITIES, Modality
 from fieldloom.modalities.sources import SOURCES, Source
+from fieldloom.modalities.sources.kinds import check_kind, check_path
 from fieldloom.objectives import (
     CRITICS,
     OBJECTIVES,
@@ -34,7 +35,7 @@ from fieldloom.objectives import (
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import PRIORS
 from fieldloom.progress import announce
-from fieldloom.renderers import RENDERERS, Occupancy, Volume
+from fieldloom.renderers import RENDERERS, Looking, Volume
 from fieldloom.settings import Evaluation, Stage, parse_settings, parse_stage
 from fieldloom.sizing import size_by_data
 from fieldloom.system import System
@@ -109,7 +110,7 @@ def read_recipe(recipe: Any, variant: str | None, overrides: Mapping[str, Any]) 
         raise InputError("variant: a recipe given as a dict has its variants merged already.")
     if not isinstance(recipe, Mapping):
         raise InputError(f"recipe = {quote(recipe)} is not right: it is a name, or a dict.")
-    return recipes.add_field_settings(recipes.resolve(recipe, overrides))
+    return recipes.add_settings(recipes.resolve(recipe, overrides))
 
 
 PLAIN: Mapping[str, Any] = {"seed": int, "format": int, "loss": str, "recipe": str, "paper": str,
@@ -222,10 +223,10 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
         raise registry.refusal("the field", spec, error) from error
     conditioner = make("conditioner", recipe.get("conditioner", "shared"), slots=field.slots)
     family = Family(field, conditioner)
-    if isinstance(render, Occupancy) and family.has_code:
+    if isinstance(render, Looking) and family.has_code:
         raise InputError(
-            "renderer 'occupancy' is of one scene, and this conditioner has codes of several: take "
-            "renderer 'volume', or conditioner 'shared'."
+            f"renderer '{type(render).__name__.lower()}' is of one scene, and this conditioner has "
+            "codes of several: take renderer 'volume', or conditioner 'shared'."
         )
     provided: dict[str, Any] = {
         "code_shape": family.code_shape,
@@ -252,6 +253,11 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
 def objective_of(system: System) -> Objective:
     """What the stage ``field`` of a system's recipe minimises."""
     spec, modality = system.recipe.get("objective", "reconstruction"), system.modality
+    loss = system.recipe.get("loss", "mse")
+    if getattr(modality, "coverage", False) and loss not in LINKS:
+        raise InputError(
+            f"modality.coverage needs a field of logits: set loss to 'bce', not '{loss}'."
+        )
     provided = {
         "family": system.family,
         "encoder": system.encoder,
@@ -313,8 +319,14 @@ def open_source(
     One line on the standard error says what was read (``Summary``). quiet: it was said before.
     """
     if "source" not in recipe:
-        raise InputError("the recipe has no section 'source': give --set source.name=folder.")
+        fix = set_key("source.path", "FOLDER")
+        raise InputError(f"the recipe has no section 'source': {fix} gives it data.")
     begins = "modality" in recipe and "known" not in recipe
+    spec = recipe["source"]
+    spec = {"name": spec} if isinstance(spec, str) else spec
+    if isinstance(spec, Mapping):  # else the registry raises the error
+        check_path(spec)
+        check_kind(spec, modality.kind, recipe.get("recipe", "") if begins else None)
     if begins:  # the size of the recipe, not of data
         points = parse_stage("field", recipe.get("train", {}).get("field", {})).points
         size = modality.value_dim  # bytes a point
@@ -333,8 +345,7 @@ def open_source(
         raise InputError(
             f"source: a reader returned a {kind}; it must return a Source, as make_source makes it."
         )
-    spec = recipe["source"]
-    if (spec if isinstance(spec, str) else spec.get("name")) not in SOURCES:
+    if spec.get("name") not in SOURCES:
         check_source(source, modality)
     if not quiet:
         announce(f"read: {source.summary.describe()}")

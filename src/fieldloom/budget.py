@@ -9,9 +9,9 @@ import torch
 
 from fieldloom.engine.feed import Feed
 from fieldloom.engine.loop import Training
-from fieldloom.engine.pace import describe_plan, measure_pace, plan_steps
+from fieldloom.engine.pace import Watch, describe_plan, measure_pace, plan_steps
 from fieldloom.engine.run import Run
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, name_argument
 from fieldloom.progress import announce
 from fieldloom.recipe import STAGES, change_stage
 from fieldloom.settings import check_minutes, parse_stage
@@ -38,8 +38,8 @@ def check_budget(system: System, todo: Sequence[str], minutes: int | float | Non
     check_minutes(minutes)
     if not stages_of_steps(system, todo):
         raise InputError(
-            f"minutes = {minutes:g}: no stage is left to train that takes more than one step (a "
-            "finished stage begins anew in another --run)."
+            f"{name_argument('minutes', minutes)}: no stage is left to train that takes more than "
+            f"one step (a finished stage begins anew in another {name_argument('run')})."
         )
 
 
@@ -64,7 +64,7 @@ def check_steps(system: System, begun: Unfinished | None, steps: Mapping[str, An
         if name in system.finished and number != system.settings.stages[name].steps:
             raise InputError(
                 f"train.{name}.steps: the stage '{name}' is finished, and its optimizer's state is "
-                "not kept: it begins anew in another --run."
+                f"not kept: it begins anew in another {name_argument('run')}."
             )
         parse_stage(name, change_stage(system.recipe, name, {"steps": number})["train"][name])
         if begun is not None and begun.stage == name:
@@ -75,8 +75,8 @@ def check_done(name: str, done: int, steps: int) -> None:
     """Raise InputError where a stage has fewer steps than are done."""
     if done > steps:
         raise InputError(
-            f"train.{name}.steps = {steps}: {done} steps are done already; --finish ends the stage "
-            "there."
+            f"train.{name}.steps = {steps}: {done} steps are done already; "
+            f"{name_argument('finish', True)} ends the stage there."
         )
 
 
@@ -89,12 +89,13 @@ def end_stage(system: System, run: Run, begun: Unfinished | None, stage: str) ->
     """
     if begun is None or begun.stage in system.finished or not begun.step:
         raise InputError(
-            f"--finish: '{run.folder}' has no checkpoint after a step, and so no stage to end."
+            f"{name_argument('finish')}: '{run.folder}' has no checkpoint after a step, and so no "
+            "stage to end."
         )
     if stage not in ("all", begun.stage):
         raise InputError(
-            f"--finish: the stage that was begun is '{begun.stage}', not '{stage}': leave --stage "
-            "out."
+            f"{name_argument('finish')}: the stage that was begun is '{begun.stage}', not "
+            f"'{stage}': leave {name_argument('stage')} out."
         )
     change_settings(system, run, begun.stage, {"steps": begun.step, "minutes": None})
     announce(f"'{run.folder}': its stage '{begun.stage}' ends here, after step {begun.step}.")
@@ -110,10 +111,11 @@ def spend_minutes(
     feed: Feed[Any],
     data: int,
     device: torch.device,
-) -> None:
+) -> Watch:
     """Turn the budget of a stage into its settings, in the training and in the run's recipe.
 
-    The budget is of what is left of the stage. One line says what it comes to.
+    The budget is of what is left of the stage. One line says what it comes to. Returns what watches
+    the pace from then on.
     """
     stage, done = training.stage, training.step
     assert stage.minutes is not None
@@ -126,6 +128,7 @@ def spend_minutes(
     training.stage = system.settings.stages[name]
     training.share_state()
     announce(describe_plan(name, done, planned["steps"], pace, stage.minutes))
+    return Watch(name, planned["steps"], pace, seconds - pace.took, run.folder)
 
 
 def change_settings(system: System, run: Run, stage: str, settings: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.process import rounded_products
 from fieldloom.renderers import Renderer
@@ -24,6 +25,9 @@ PER_TILE = 64
 
 ALONE = 1 << 15
 """Values of one hidden layer from which a piece is worth a thread of its own."""
+
+PRECISIONS = (torch.float32, torch.float64, torch.bfloat16)
+"""Types of weights that every device multiplies; others but a processor have float16, too."""
 
 AT_A_TIME = 16
 """Pieces for each thread before values are handed over: the last piece is waited for once."""
@@ -42,8 +46,16 @@ def evaluate_codes(
     dtype: bfloat16 rounds the factors of all products but the first layer's, where coordinates and
     phases of many periods meet (it would cost 10 dB there); None: the weights' own. On a CPU sums
     and what is not a product stay float32, and products of other threads are rounded meanwhile.
-    Raises InputError where that would only be slower.
+    Raises InputError where that would only be slower, and for a dtype that the device has no
+    products of.
     """
+    if dtype not in (None, *(PRECISIONS if code.is_cpu else (*PRECISIONS, torch.float16))):
+        names = [str(x).removeprefix("torch.") for x in PRECISIONS]
+        more = "" if code.is_cpu else " or float16"
+        raise InputError(
+            f"dtype = {str(dtype).removeprefix('torch.')}: on '{code.device.type}' values are "
+            f"computed in {', '.join(names)}{more}."
+        )
     rounded = dtype == torch.bfloat16 and code.is_cpu
     with torch.inference_mode():  # here and below, since a generator may be wrapped
         weights = family.conditioner(code)

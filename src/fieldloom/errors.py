@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from os import PathLike
 from typing import Any
@@ -60,7 +64,103 @@ def quote_path(path: str | PathLike[str]) -> str:
 def unknown(what: str, name: str, names: Iterable[str]) -> InputError:
     """The error for a name that is not in a table, with the nearest right one."""
     names = sorted(names)
-    near = get_close_matches(name[:LONGEST], names, n=1, cutoff=0.65)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
+    near = nearest(name, names)
+    hint = f"; did you mean '{near}'?" if near else "."
     there = ", ".join(names) or "none"
     return InputError(f"unknown {what} '{shorten(name)}'{hint} There are: {there}.")
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The most similar of some names; None where none is similar."""
+    return next(iter(get_close_matches(name[:LONGEST], list(names), n=1, cutoff=0.65)), None)
+
+
+# -- the words of the caller: options on the command line, arguments in Python
+
+_options: ContextVar[Mapping[str, str] | None] = ContextVar("options", default=None)
+
+
+@contextmanager
+def in_words_of(options: Mapping[str, str]) -> Iterator[None]:
+    """Let messages name settings as a verb of the command line takes them.
+
+    options: key of a recipe -> the verb's own option for it (``source.path`` -> ``--source``);
+    ``evaluate.*``, ``*`` -> the option that sets any other key, of a section or at all.
+    """
+    token = _options.set(options)
+    try:
+        yield
+    finally:
+        _options.reset(token)
+
+
+def is_command() -> bool:
+    """Whether a verb of the command line runs, and not a call of Python."""
+    return _options.get() is not None
+
+
+def name_value(key: str, value: str) -> str:
+    """A key of a recipe and its value, for a message: ``--source 'x'``, or ``source.path = 'x'``.
+
+    value: as the message shows it.
+    """
+    option = (_options.get() or {}).get(key)
+    return f"{key} = {value}" if option is None else f"{option} {value}"
+
+
+def set_key(key: str, value: Any) -> str:
+    """How the caller gives a key of a recipe a value.
+
+    ``--source FOLDER`` or ``--set source.name=array`` on the command line, in Python
+    ``source={"path": "FOLDER"}``.
+    """
+    options = _options.get()
+    if options is None:
+        first, *rest = key.split(".")
+        text = json.dumps(value)
+        for inner in reversed(rest):
+            text = f'{{"{inner}": {text}}}'
+        return f"{first}={text}"
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    if key in options:
+        return f"{options[key]} {text}"
+    section = f"{key.partition('.')[0]}.*"
+    option = options.get(section, options.get("*"))
+    return f"{key} = {text} in the recipe" if option is None else f"{option} {key}={text}"
+
+
+def name_argument(name: str, value: Any = None) -> str:
+    """What the caller calls an argument; with a value, how it is given.
+
+    ``--fields``, ``--resume``, ``--stage field``; in Python ``fields``, ``resume=True``,
+    ``stage="field"``.
+    """
+    if not is_command():
+        return (
+            name if value is None else f"{name}={json.dumps(value) if value is not True else True}"
+        )
+    option = f"--{name.replace('_', '-')}"
+    return option if value is None or value is True else f"{option} {value}"
+
+
+def call_fit(path: str | PathLike[str]) -> str:
+    """What fits one file alone: ``fieldloom fit photo.jpg``, or the call of Python."""
+    return _call("fit", path)
+
+
+def call_inspect(path: str | PathLike[str]) -> str:
+    """What shows the data at a path, on the command line or in Python."""
+    return _call("inspect", path)
+
+
+def _call(verb: str, path: str | PathLike[str]) -> str:
+    if is_command():
+        return f"fieldloom {verb} {shlex.quote(printable(str(path)))}"
+    return f"fieldloom.{verb}({quote_path(path)})"
+
+
+def call_train(recipe: str, path: str | PathLike[str]) -> str:
+    """What trains a recipe on data at a path, on the command line or in Python."""
+    if is_command():
+        return f"fieldloom train {recipe} --source {shlex.quote(printable(str(path)))}"
+    return f'fieldloom.train("{recipe}", RUN, source={{"path": {quote_path(path)}}})'

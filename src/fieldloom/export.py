@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,6 +174,17 @@ def wav(data: Tensor, rate: int, path: AnyPath) -> Path:
 
     rate: samples a second.
     """
+    return write_atomically(path, lambda file: _write_wav(data, rate, file))
+
+
+def wav_bytes(data: Tensor, rate: int) -> bytes:
+    """The content of ``wav``'s file."""
+    buffer = io.BytesIO()
+    _write_wav(data, rate, buffer)
+    return buffer.getvalue()
+
+
+def _write_wav(data: Tensor, rate: int, file: Any) -> None:
     import soundfile
 
     if not isinstance(data, Tensor) or data.ndim != 2 or 0 in data.shape:
@@ -182,9 +193,7 @@ def wav(data: Tensor, rate: int, path: AnyPath) -> Path:
         raise InputError(f"rate = {quote(rate)}: samples a second, a whole number above 0.")
     audio = data.detach().float().cpu() * 2 - 1
     levels = (audio * 32768).round().clamp(-32768, 32767).short().mT.numpy()
-    return write_atomically(
-        path, lambda file: soundfile.write(file, levels, rate, "PCM_16", format="WAV")
-    )
+    soundfile.write(file, levels, rate, "PCM_16", format="WAV")
 
 
 Strips = Iterable[tuple[int, NDArray[np.uint8]]]

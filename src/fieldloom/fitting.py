@@ -13,12 +13,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote, quote_path, shorten, unknown
+from fieldloom.errors import InputError, is_command, quote, quote_path, shorten, unknown
 from fieldloom.modalities import Modality
 from fieldloom.modalities.sources import SCENES, spec_of
 from fieldloom.modalities.sources.decoding import to_grey_or_rgb
-from fieldloom.modalities.sources.files import array_name, load_array, locate, read_npz
+from fieldloom.modalities.sources.files import (
+    array_name,
+    find_similar,
+    load_array,
+    locate,
+    read_npz,
+)
 from fieldloom.modalities.sources.formats import HEIC, count_frames, open_image
+from fieldloom.modalities.sources.kinds import SETS, suggest
 from fieldloom.recipe import Recipe
 
 Kind = Literal["image", "video", "audio", "mesh", "scene", "sphere"]
@@ -102,13 +109,16 @@ def choose(path: str | Path, kind: str | None = None) -> Choice:
     """
     asked, file = check_kind(kind), locate(str(path))
     if not str(path) or not _exists(file):
-        raise InputError(f"{quote_path(path)} does not exist, or cannot be seen.")
+        raise InputError(
+            f"{quote_path(path)} does not exist, or cannot be seen{find_similar(str(path))}."
+        )
     spec = spec_of(str(path), own=asked)
     if spec["name"] == "array":
         return _choose_array(file, str(path), asked)
     seen, words = _look(file, spec["name"])
     if seen is None and asked is None:
-        raise InputError(f"{quote_path(path)} is {words}: fit takes {KNOWN}.")
+        sets = f"; {suggest(spec['name'], str(path))}" if spec["name"] in SETS else ""
+        raise InputError(f"{quote_path(path)} is {words}: fit takes {KNOWN}{sets}.")
     chosen = asked or seen
     assert chosen is not None
     sections: Recipe = {"source": {"path": str(path)}}
@@ -140,7 +150,8 @@ def _look(file: Path, source: str) -> tuple[Kind | None, str]:
     source: the name of the source that would read it.
     """
     if file.is_dir() and source not in KIND_OF_SOURCE:
-        return None, "a folder without a scene (--as video takes its images as frames)"
+        frames = "--as video" if is_command() else 'kind="video"'
+        return None, f"a folder without a scene ({frames} takes its images as frames)"
     if file.is_dir() and source == "meshes":
         return None, "a folder of meshes, of which one is fitted"
     if _holds_many(file, source):

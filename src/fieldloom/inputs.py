@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fieldloom.assembly import TABLES, open_source
-from fieldloom.errors import InputError
+from fieldloom.assembly import open_source
+from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.sources import SOURCES, Source, spec_of
 from fieldloom.modalities.sources.files import find_path, path_to_text
-from fieldloom.permit import Permit
-from fieldloom.preparation import MOVED, check_same_data
-from fieldloom.registry import find, hints_of
+from fieldloom.preparation import check_same_data, is_of_others, say_moved
+from fieldloom.registry import hints_of
 from fieldloom.system import System
 
 
@@ -34,7 +33,7 @@ def source_of(system: System, path: str | Path | None = None, quiet: bool = Fals
     if not isinstance(path, str | Path):
         raise InputError(f"source: a {type(path).__name__} where a path or a Source is needed.")
     own = system.settings.source
-    if _is_of_others(own, system.permit):  # such a reader knows best what it reads
+    if is_of_others(own, system.permit):  # such a reader knows best what it reads
         spec = {**own, "path": path_to_text(str(path))}
         return open_source({"source": spec}, system.modality, system.permit)
     spec = spec_of(str(path), own.get("name"))
@@ -59,18 +58,11 @@ def check_place(spec: Mapping[str, Any]) -> None:
     if isinstance(path, str) and name in SOURCES and name != "huggingface":
         try:
             find_path(path)
-        except InputError as error:
-            raise InputError(f"the data of the run: {error} {MOVED}") from None
-
-
-def _is_of_others(spec: Mapping[str, Any], permit: Permit) -> bool:
-    """Whether a source is no reader of the package's own, and reads a path."""
-    name = spec.get("name")
-    return (
-        isinstance(name, str)
-        and name not in SOURCES
-        and "path" in hints_of(find("source", name, TABLES, permit))
-    )
+        except InputError:
+            raise InputError(
+                f"the data of the run, {quote_path(path)}, do not exist, or cannot be seen. "
+                f"{say_moved()}"
+            ) from None
 
 
 def held_out_part(

@@ -14,10 +14,11 @@ from fieldloom.drawing import draw_contact_sheet
 from fieldloom.engine.lock import check_free
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities import Modality
-from fieldloom.modalities.sources import SINGLE, Source, spec_of
+from fieldloom.modalities.sources import SINGLE, WITHOUT_A_PATH, Source, spec_of
 from fieldloom.modalities.sources.arrays import CHANNELS
-from fieldloom.modalities.sources.files import find_path, shape_of_array
+from fieldloom.modalities.sources.files import find_path, find_similar, shape_of_array
 from fieldloom.modalities.sources.images import size_of_first
+from fieldloom.modalities.sources.kinds import describe_data
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import add_suggestions
 from fieldloom.progress import announce
@@ -45,7 +46,8 @@ def inspect(
 
     >>> fieldloom.inspect("photographs", "sheet.png").summary.describe()
 
-    source: a path, or the name of a recipe, whose own data are read. sheet: a PNG to write, with
+    source: a path, or the name of a recipe, whose own data are read, or ``glyphs``, ``digits`` or
+    ``skimage``, which come with packages. sheet: a PNG to write, with
     small images of at most 64 of the data, or of the views or frames of a single datum. recipe,
     variant, overrides: the path's data are read as this recipe reads its own (as of ``build``,
     ``source={"limit": 20}``); None: by their kind (or by ``source={"name": "video"}``), in their
@@ -81,6 +83,8 @@ def recipe_for(
     reads them; None: by what is at the path. Raises InputError for what is
     neither a path nor a recipe.
     """
+    if recipe is None and source in WITHOUT_A_PATH and not Path(source).exists():
+        return {"source": source, "modality": modality_of({"name": source}, permit.large)}
     try:
         find_path(str(source))
     except InputError:
@@ -88,7 +92,8 @@ def recipe_for(
         if recipe is None and stem in recipes.list_recipes():
             return recipes.load(str(source))
         raise InputError(
-            f"{quote_path(source)} does not exist, or cannot be seen, and is no bundled recipe."
+            f"{quote_path(source)} does not exist, or cannot be seen"
+            f"{find_similar(str(source))}, and is no bundled recipe."
         ) from None
     own = {} if recipe is None else recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else dict(own)
@@ -101,10 +106,8 @@ def recipe_for(
     if own.get("name") == spec["name"]:
         return recipe | {"source": own | spec}
     if named is None:
-        announce(
-            f"the recipe reads the source '{own.get('name')}', and at this path is a "
-            f"'{spec['name']}': train it with --set source.name={spec['name']}."
-        )
+        words = describe_data(spec["name"], spec["path"])
+        announce(f"{quote_path(source)}: {words}, read by the source '{spec['name']}'")
     return recipe | {"source": spec}
 
 
@@ -113,9 +116,12 @@ def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
 
     Only headers are read.
     """
-    name, path = spec["name"], find_path(spec["path"])
+    name = spec["name"]
     if name in SINGLE:
         return {"name": name}
+    if name in WITHOUT_A_PATH:
+        return {"name": "image", "channels": 3 if name == "skimage" else 1}
+    path = find_path(spec["path"])
     if name == "meshes":
         return {"name": "voxel"}
     if name in ("multiview", "transforms", "srn", "nsvf", "colmap"):

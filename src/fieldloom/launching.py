@@ -16,8 +16,8 @@ from fieldloom import stopping
 from fieldloom.engine import device as devices
 from fieldloom.engine.ranks import ALONE, PartnerLost, Place, Team, find_place, free_port, joined
 from fieldloom.errors import FieldloomError, InputError
-from fieldloom.following import follow
 from fieldloom.permit import NOTHING, Permit
+from fieldloom.sharing import follow
 
 GRACE = 20.0
 """Seconds that a process has to end by itself."""

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, name_argument
 from fieldloom.permit import Permit
 
 OBJECT = 16 << 10
@@ -92,7 +92,7 @@ def too_large(what: str, count: int, has: int, given: str = "") -> InputError:
     by = f" ({given})" if given else ""
     return InputError(
         f"{what} would take {format_bytes(count)}{by}, and this machine has {format_bytes(has)}: "
-        "take less; --large (in Python large=True) tries all the same."
+        f"take less; {name_argument('large', True)} tries all the same."
     )
 
 

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from fieldloom.recipe import read_bundled
+
 PACKAGE = Path(__file__).parent
 
 PARTS = "fieldloom.assembly", "TABLES"
@@ -22,7 +24,8 @@ OTHERS = {
     "optimizers": ("fieldloom.engine.stage", "OPTIMIZERS"),
     "schedules": ("fieldloom.settings", "SCHEDULES"),
     "losses": ("fieldloom.metrics.losses", "LOSSES"),
-    "detectors": ("fieldloom.metrics.features", "DETECTORS"),
+    "detectors": ("fieldloom.metrics.detectors", "DETECTORS"),
+    "cloud detectors": ("fieldloom.metrics.cloud_features", "CLOUD_DETECTORS"),
 }
 """Tables of what are no parts: what they hold -> their module and name."""
 
@@ -58,6 +61,22 @@ WITHIN = {
     "grid": "field",
 }
 """Kind of a nested part -> the kind within which it is made, and whose arguments it shares."""
+
+
+class About(NamedTuple):
+    """What a bundled recipe and its variants are, a sentence each; "" where nothing is said."""
+
+    text: str
+    variants: Mapping[str, str]
+
+
+def describe_recipes() -> dict[str, About]:
+    """Bundled recipe -> what it and its variants are, and how long they take."""
+    described = {}
+    for name, found in read_bundled().items():
+        variants = {key: one.get("about", "") for key, one in found.get("variants", {}).items()}
+        described[name] = About(found.get("about", ""), variants)
+    return described
 
 
 class Elsewhere(NamedTuple):
@@ -294,8 +313,8 @@ def meaning_of(module: str, found: Definition, name: str, names: set[str], table
 
 
 def said_of(name: str, names: set[str], text: str) -> str:
-    """What a text says of one of these names."""
-    keys = re.finditer(r"(?<![\w.`'=])((?:\w+)(?:, \w+)*):(?=\s)", text)
+    """What a text says of one of these names, where that begins a line or a sentence."""
+    keys = re.finditer(r"(?:^[ \t]*|(?<=[.;] ))((?:\w+)(?:, \w+)*):(?=\s)", text, re.MULTILINE)
     starts = [x for x in keys if set(x[1].split(", ")) <= names]
     ends = [*(x.start() for x in starts[1:]), len(text)]
     for start, end in zip(starts, ends, strict=False):
@@ -320,6 +339,8 @@ def _values(module: str, annotation: ast.expr | None) -> str:
         return "any"
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
         return ast.unparse(annotation.slice).strip("()").replace(", ", " | ")
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Annotated":
+        return _values_within(module, annotation.slice)
     if isinstance(annotation, ast.BinOp):
         return " | ".join(_values(module, x) for x in (annotation.left, annotation.right))
     if isinstance(annotation, ast.Name):
@@ -327,3 +348,21 @@ def _values(module: str, annotation: ast.expr | None) -> str:
         if found is not None:
             return _values(home, found) if isinstance(found, ast.expr) else "a part"
     return ast.unparse(annotation)
+
+
+BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+"""Limits of pydantic's ``Field``, as signs."""
+
+
+def _values_within(module: str, annotated: ast.expr) -> str:
+    """``Annotated[int, Field(ge=1)]`` in words: ``int >= 1``."""
+    assert isinstance(annotated, ast.Tuple)
+    kind, *limits = annotated.elts
+    words = [
+        f"{BOUNDS[limit.arg]} {ast.unparse(limit.value)}"
+        for call in limits
+        if isinstance(call, ast.Call)
+        for limit in call.keywords
+        if limit.arg in BOUNDS
+    ]
+    return " ".join([_values(module, kind), *words])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,20 +17,40 @@ from fieldloom.assembly import (
     require_sections,
 )
 from fieldloom.engine import device as devices
-from fieldloom.errors import InputError, quote, quote_path
-from fieldloom.modalities.sources import Source
-from fieldloom.modalities.sources.files import locate, path_to_text
+from fieldloom.errors import (
+    InputError,
+    call_train,
+    is_command,
+    name_argument,
+    quote,
+    quote_path,
+)
+from fieldloom.modalities.sources import SOURCES, Source, readers_of
+from fieldloom.modalities.sources.files import find_path, locate, path_to_text
+from fieldloom.modalities.sources.kinds import (
+    SCENES,
+    can_give,
+    check_kind,
+    describe_data,
+    refuse_scene,
+    suggest,
+)
 from fieldloom.permit import NOTHING, Permit
+from fieldloom.progress import announce
 from fieldloom.recipe import Recipe, merge
 from fieldloom.registry import find, hints_of
 from fieldloom.settings import parse_settings
 from fieldloom.sizing import size_by_data
 
-MOVED = (
-    "If they lie elsewhere now, train --resume --set source.path=PLACE keeps the new place in the "
-    "run, and evaluate takes the --set, too."
-)
-"""What to do where the data of a run were moved."""
+
+def say_moved() -> str:
+    """What to do where the data of a run were moved."""
+    if not is_command():
+        return 'If they lie elsewhere now, train takes source={"path": PLACE} with resume=True.'
+    return (
+        "If they lie elsewhere now, train --resume --run RUN --source PLACE keeps the new place in "
+        "the run, and evaluate takes --set source.path=PLACE."
+    )
 
 
 def prepare(
@@ -50,6 +71,74 @@ def prepare(
     facts = source.facts()
     check_same_data(recipe, facts)
     return add_micro_batch(recipe | {"known": facts}, device, permit), source
+
+
+def add_source(recipe: Recipe, path: str, permit: Permit = NOTHING) -> Recipe:
+    """The recipe with the data at a path, by its own reader, or by the one that suits these data.
+
+    A reader that is chosen here is said, and what is divided is divided as it does by default.
+    Raises InputError for data of another kind than the recipe's, for what does not exist, and for
+    one picture where the recipe learns a set.
+    """
+    require_sections(recipe)
+    own = recipe.get("source", {})
+    own = {"name": own} if isinstance(own, str) else dict(own)
+    name, called = own.get("name"), str(recipe.get("recipe", ""))
+    kept = recipe | {"source": {**own, "path": path_to_text(path)}}
+    try:
+        found = find_path(path)
+    except InputError:
+        if name == "huggingface":  # a name there
+            return kept
+        raise
+    if is_of_others(own, permit):
+        return kept
+    kind, there = make_modality(recipe["modality"], permit).kind, readers_of(found)
+    readers = [reader for reader in _add_similar(there, found) if can_give(reader, kind)]
+    if not readers:
+        check_kind({"name": there[0], "path": path}, kind, called)
+    if there[0] in SCENES and kind == "images":
+        raise refuse_scene(there[0], path, called, readers[0])
+    if _learns_set(recipe) and kind == "images" and there == ["folder"] and found.is_file():
+        raise InputError(
+            f"{quote_path(path)} is one image, and the recipe '{called}' learns a set of them: "
+            f"{suggest('image', path)}, {call_train(called, 'FOLDER')} takes a folder."
+        )
+    if name in readers:
+        return kept
+    reader = readers[0]
+    announce(f"{quote_path(path)}: {describe_data(reader, path)}, read by the source '{reader}'")
+    return merge(recipe, {"source": {"name": reader, "path": path_to_text(path)}})
+
+
+def _learns_set(recipe: Recipe) -> bool:
+    """Whether a recipe has codes of several data, as all have whose weights are not shared."""
+    spec = recipe.get("conditioner", "shared")
+    return (spec.get("name") if isinstance(spec, Mapping) else spec) != "shared"
+
+
+def _add_similar(readers: Sequence[str], found: Path) -> list[str]:
+    """Readers of a path with those that can read it, too, though others come first.
+
+    A folder of images may be the frames of a video, an image alone its own source, an array voxels,
+    and a video has its sound.
+    """
+    also = {
+        "folder": ["video", *(["image"] if found.is_file() else [])],
+        "array": ["voxels"],
+        "video": ["audio"],
+    }
+    return [*readers, *(other for reader in readers for other in also.get(reader, ()))]
+
+
+def is_of_others(spec: Mapping[str, Any], permit: Permit) -> bool:
+    """Whether a source is no reader of the package's own, and reads a path."""
+    name = spec.get("name")
+    return (
+        isinstance(name, str)
+        and name not in SOURCES
+        and "path" in hints_of(find("source", name, TABLES, permit))
+    )
 
 
 def make_path_absolute(recipe: Recipe) -> Recipe:
@@ -88,8 +177,9 @@ def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:
             where = "" if path is None else f" ({quote_path(path)})"
             raise InputError(
                 f"the data of the run{where} have changed: {key} was {quote(known[key])}, and is "
-                f"{quote(now)}. A run goes on with the data that it was trained on: give others "
-                f"with --source, or begin a new run. {MOVED}"
+                f"{quote(now)}. Other data need a run of their own (another "
+                f"{name_argument('run')}), or are evaluated with {name_argument('source')}. "
+                f"{say_moved()}"
             )
 
 

@@ -77,15 +77,23 @@ def during(text: str) -> Iterator[None]:
         timer.cancel()
 
 
+def describe_seconds(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class Progress:
     """``with Progress("field", total) as p: p.update(done, "loss 0.01")``.
 
-    begun: how many of ``total`` were done before. unit: of the count, for the rate. least: seconds
-    that work takes at least, if its end is said where there is no terminal.
+    begun: how many of ``total`` were done before. unit: what is counted, in the plural. least:
+    seconds that work takes at least, if its end is said where there is no terminal.
     """
 
     def __init__(
-        self, title: str, total: int, begun: int = 0, unit: str = "it", least: float = 0.0
+        self, title: str, total: int, begun: int = 0, unit: str = "steps", least: float = 0.0
     ) -> None:
         self.title, self.total, self.begun, self.unit = title, total, begun, unit
         self.least, self.done, self.note = least, begun, ""
@@ -132,16 +140,19 @@ class Progress:
         """The rate until now, as text, and the seconds that are left by it."""
         took, made = time.monotonic() - self.start, self.done - self.begun
         rate = made / max(took, 1e-9)
-        each = f"{1 / rate:.1f} s/{self.unit}" if rate else f"{took:.0f} s"
-        pace = f"{rate:.1f} {self.unit}/s" if rate >= 1 else each
+        each = f"{1 / rate:.1f} s each" if rate else f"{took:.0f} s"
+        pace = f"{rate:.1f} a second" if rate >= 1 else each
         return pace, (self.total - self.done) / rate if rate else math.inf
 
     def _print(self) -> None:
         self.timer.cancel()
         self.last_line = time.monotonic()
         pace, left = self._pace()
-        parts = [f"{self.title}: {self.done}/{self.total}", pace]
-        parts += [f"{left:.0f} s left"] if math.isfinite(left) else []
+        parts = [f"{self.title}: {self.done:,} of {self.total:,} {self.unit}"]
+        if self.done == self.total:
+            parts[0] += f" in {describe_seconds(time.monotonic() - self.start)}"
+        else:
+            parts += [pace, *([f"{describe_seconds(left)} left"] if math.isfinite(left) else [])]
         announce(", ".join([*parts, *([self.note] if self.note else [])]))
 
     def __exit__(
@@ -156,7 +167,7 @@ class Progress:
 
 
 def track(
-    items: Iterable[T], title: str, total: int, unit: str = "it", least: float = 0.0
+    items: Iterable[T], title: str, total: int, unit: str = "steps", least: float = 0.0
 ) -> Iterator[T]:
     """Yield the items, and show the progress of ``total`` items. least: as of ``Progress``."""
     with Progress(title, total, unit=unit, least=least) as progress:

@@ -4,6 +4,7 @@
 variant's section over the rest and the overrides over both. A variant with ``base = "other"`` goes
 over that variant of the file. ``[fields.NAME]`` is what comes with the field of that name: sections
 beneath all of these, so that ``--set field=NAME`` brings rates and sizes that suit it.
+``[sources.NAME]`` is the same of readers of data. ``about`` says what a file or a variant is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from typing import Any, NamedTuple
 import tomli_w
 
 from fieldloom import aliases
-from fieldloom.errors import InputError, printable, quote, shorten, unknown
+from fieldloom.errors import (
+    InputError,
+    call_fit,
+    call_train,
+    is_command,
+    name_argument,
+    printable,
+    quote,
+    shorten,
+    unknown,
+)
 
 FORMAT = 3
 """The newest recipe format that this program reads; a recipe may state its own as ``format``.
@@ -73,32 +84,53 @@ def load(
         recipe = resolve(recipe, *map(parse_override, overrides))
     else:
         recipe = resolve(recipe, *parse(recipe, overrides))
-    recipe = add_field_settings(recipe)
+    recipe = add_settings(recipe)
     validate(recipe)
     return {"recipe": printable(name)} | recipe
 
 
-def add_field_settings(recipe: Mapping[str, Any]) -> Recipe:
-    """The recipe over the sections that come with its field, ``fields.NAME``, where it has some.
+DEPENDENT = {"fields": "field", "sources": "source"}
+"""Table of settings that come with a part of a name -> the section that names the part."""
 
-    ``fields`` is gone from the result. Raises InputError where it is no table of tables, or holds
-    another field's settings under this one's name.
+
+def add_settings(recipe: Mapping[str, Any]) -> Recipe:
+    """The recipe over the sections that come with its field and its source, where it has some.
+
+    They are those of ``fields.NAME`` and ``sources.NAME``, which are gone from the result, as is
+    ``about``. Raises InputError where these are no tables of tables, hold another part's settings
+    under this one's name, or have a name that no part has.
     """
     recipe = dict(recipe)
-    fields, field = recipe.pop("fields", {}), recipe.get("field")
-    name = field.get("name") if isinstance(field, Mapping) else field
-    own = fields.get(name, {}) if isinstance(fields, Mapping) else None
+    recipe.pop("about", None)
+    for tables, section in DEPENDENT.items():
+        found = recipe.pop(tables, {})
+        recipe = _add_settings(recipe, tables, section, found) if found else recipe
+    return resolve(recipe)
+
+
+def _add_settings(recipe: Recipe, tables: str, section: str, found: Any) -> Recipe:
+    """The recipe over the settings of its part, one of the tables that were found."""
+    part = recipe.get(section)
+    name = part.get("name") if isinstance(part, Mapping) else part
+    own = found.get(name, {}) if isinstance(found, Mapping) else None
     if not isinstance(own, Mapping):
-        raise InputError(f"fields = {quote(fields)} is not right: it is a table of tables.")
+        raise InputError(f"{tables} = {quote(found)} is not right: it is a table of tables.")
+    from fieldloom.names import read_kinds  # late: it parses modules
+    from fieldloom.registry import list_offered
+
+    known = [*read_kinds()[section], *list_offered().get(section, {})]
+    for other in found:
+        if other not in known and ":" not in other:
+            raise unknown(f"{section} of [{tables}]", other, known)
     if not own:
-        return resolve(recipe)
-    settings = own.get("field", {})
+        return recipe
+    settings = own.get(section, {})
     if not isinstance(settings, Mapping) or settings.get("name", name) != name:
         raise InputError(
-            f"fields.{shorten(str(name))}.field = {quote(settings)} is not right: it is a table of "
-            "this field's settings."
+            f"{tables}.{shorten(str(name))}.{section} = {quote(settings)} is not right: it is a "
+            f"table of this {section}'s settings."
         )
-    return resolve({"field": {"name": name}}, own, recipe)
+    return resolve({section: {"name": name}}, own, recipe)
 
 
 def _split_variant(name: str) -> tuple[str, str, str]:
@@ -112,8 +144,8 @@ def _split_variant(name: str) -> tuple[str, str, str]:
 def variant_layers(variants: Mapping[str, Any], name: str, what: str) -> list[Mapping[str, Any]]:
     """A variant's table and those that it builds on, from the lowest up, without ``base``.
 
-    A variant does not inherit the ``expected`` metrics of its base. what: what the error calls the
-    variant. Raises InputError for unknown names and for circles.
+    A variant does not inherit the ``expected`` metrics of its base, nor what that is about. what:
+    what the error calls the variant. Raises InputError for unknown names and for circles.
     """
     chain: list[str] = []
     layers: list[Mapping[str, Any]] = []
@@ -126,7 +158,7 @@ def variant_layers(variants: Mapping[str, Any], name: str, what: str) -> list[Ma
                 f"variants.{shorten(name)} = {quote(layer)} is not right: it is a table."
             )
         chain.append(shorten(name))
-        left_out = {"base", "expected"} if layers else {"base"}
+        left_out = {"base", "about", *(["expected"] if layers else [])}
         layers.insert(0, {key: value for key, value in layer.items() if key not in left_out})
         if "base" not in layer:
             return layers
@@ -160,7 +192,12 @@ def resolve(*layers: Mapping[str, Any], warn: bool = True) -> Recipe:
 
 def list_recipes() -> dict[str, list[str]]:
     """Bundled recipe -> its variants."""
-    return {name: list(_parse(file).get("variants", {})) for name, file in _list_files().items()}
+    return {name: list(found.get("variants", {})) for name, found in read_bundled().items()}
+
+
+def read_bundled() -> dict[str, Recipe]:
+    """Bundled recipe -> its file as a dict, its variants still inside."""
+    return {name: _parse(file) for name, file in _list_files().items()}
 
 
 def _list_files() -> dict[str, Path]:
@@ -175,12 +212,28 @@ def read(stem: str) -> Recipe:
     if path.suffix != ".toml":
         bundled = _list_files()
         if stem not in bundled:
-            raise unknown("recipe", stem, bundled)
+            raise _no_recipe(stem, bundled)
         path = bundled[stem]
     if not _is_file(path):
         why = "is no file" if _is_file(path, Path.exists) else "does not exist"
         raise InputError(f"recipe file '{shorten(stem)}' {why}.")
     return _parse(path)
+
+
+def _no_recipe(stem: str, bundled: Iterable[str]) -> InputError:
+    """The error for what is no recipe: data, a run, or a name that is not right."""
+    path = Path(stem)
+    if stem and _is_file(path / "recipe.toml"):
+        return InputError(
+            f"'{shorten(stem)}' is a run, not a recipe: {name_argument('resume', True)} with "
+            f"{name_argument('run', shorten(stem))} goes on with it."
+        )
+    if stem and _is_file(path, Path.exists):
+        return InputError(
+            f"'{shorten(stem)}' is no recipe, but data: {call_fit(stem)} fits one file, "
+            f"{call_train('mnif:faces64', stem)} learns a folder of images."
+        )
+    return unknown("recipe", stem, bundled)
 
 
 def _is_file(path: Path, ask: Callable[[Path], bool] = Path.is_file) -> bool:
@@ -263,7 +316,10 @@ def split_override(text: str) -> tuple[list[str], str]:
     keys = [key.strip() for key in path.split(".", DEEPEST)]
     plain = all(key and key.isprintable() for key in keys)
     if not equals or not plain or "." in keys[-1]:
-        raise InputError(f"override '{shorten(text)}' is not of the form section.key=value.")
+        what = "--set" if is_command() else "override"
+        raise InputError(
+            f"{what} '{shorten(text)}' is not of the form section.key=value, as field.width=64."
+        )
     return keys, raw.strip() if path.endswith(" ") else raw
 
 

@@ -26,7 +26,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fieldloom.errors import FieldloomError, InputError, quote, shorten, unknown
+from fieldloom.errors import FieldloomError, InputError, name_argument, quote, shorten, unknown
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import parse_toml
 
@@ -230,7 +230,7 @@ def find(
     if not any(module == one or module.startswith(f"{one}.") for one in permit.trust):
         raise InputError(
             f"{kind} '{shorten(name)}' is code of another module, which is not imported: "
-            f"--trust {shorten(module)} (in Python trust=) allows it, if you trust that code."
+            f"{name_argument('trust', shorten(module))} allows it, if you trust that code."
         )
     here = str(Path.cwd())
     new = here not in sys.path

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fieldloom.errors import InputError, quote, unknown
+from fieldloom.errors import InputError, is_command, name_argument, quote, unknown
+from fieldloom.metrics.cloud_features import CLOUD_DETECTORS, DEFAULT_CLOUD_DETECTOR
 from fieldloom.metrics.cloud_protocols import PROTOCOLS
-from fieldloom.metrics.features import DETECTORS
+from fieldloom.metrics.detectors import DETECTORS
 from fieldloom.recipe import STAGES, Recipe
 from fieldloom.registry import build
 
@@ -95,7 +96,8 @@ def check_minutes(minutes: Any) -> None:
     """Raise InputError for a budget of time that is no positive number."""
     number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
     if not number or not 0 < minutes < math.inf:
-        raise InputError(f"minutes = {quote(minutes)}: a number above 0, as 2.5.")
+        what = name_argument("minutes") if is_command() else "minutes ="
+        raise InputError(f"{what} {quote(minutes)} is not right: it is a number above 0, as 2.5.")
 
 
 def parse_stage(name: str, spec: Any) -> Stage:
@@ -110,9 +112,13 @@ PARTS = (
 )  # fmt: skip
 """Sections of a recipe that name a part."""
 
-PAIRED = ("psnr", "snr", "ws-psnr", "ssim", "mse", "accuracy", "iou", "chamfer", "mesh")
-IMAGE_SETS = ("frechet", "kid", "precision-recall")
-SHAPE_SETS = ("shapes", "cloud-frechet")
+PAIRED = (
+    "psnr", "snr", "ws-psnr", "ssim", "flip", "mse", "accuracy", "iou", "chamfer", "mesh",
+    "enlarge",
+)  # fmt: skip
+IMAGE_SETS = ("frechet", "kid", "precision-recall", "density-coverage")
+CLOUD_SETS = ("cloud-frechet", "cloud-kid", "cloud-precision-recall")
+SHAPE_SETS = ("shapes", *CLOUD_SETS)
 METRICS = (*PAIRED, *IMAGE_SETS, *SHAPE_SETS)
 
 OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "temperature")
@@ -123,13 +129,18 @@ OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "tempera
 class Evaluation:
     """A section ``[evaluate]`` of a recipe.
 
-    metrics:  of reconstruction (``psnr``, ``ssim``; of sound ``snr``; of maps on the sphere
-              ``ws-psnr``, weighted by area; of shapes ``mse``, ``accuracy``, ``iou``,
-              ``chamfer``, and of one mesh ``mesh``: its surface against the original), of sets of
-              images or of rendered views (``frechet``, ``kid``, ``precision-recall``, in the
-              features of ``detector``), and of sets of shapes (``shapes``: the metrics of
-              ``protocol``; ``cloud-frechet``, in the features of a point-cloud detector).
-    detector, weights: whose features compare sets; the local file of its weights.
+    metrics:  of reconstruction (``psnr``, ``ssim``; of images also ``flip``; of sound ``snr``; of
+              maps on the sphere ``ws-psnr``, weighted by area; of shapes ``mse``, ``accuracy``,
+              ``iou``, ``chamfer``, and of one mesh ``mesh``: its surface against the original),
+              of images that the source knows at any resolution ``enlarge`` (up to eightfold),
+              of sets of images or of rendered views (``frechet``, ``kid``, ``precision-recall``,
+              ``density-coverage``, in the features of ``detector``), and of sets of shapes
+              (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, ``cloud-kid``,
+              ``cloud-precision-recall``, in the features of ``cloud_detector``).
+    detector: whose features compare sets of images; None: ``efficientnet-lite0`` where its
+              weights are installed, or else ``gabor``. weights: the local file of its weights.
+    cloud_detector: whose features compare sets of shapes, as clouds of points on their surfaces:
+              ``points-v1`` or ``cloud-statistics``.
     protocol: how sets of shapes are compared: ``mnif``, ``hyperdiffusion`` or ``pointflow``.
     points:   of each surface, instead of the protocol's number: metrics then say so.
     resolution: of the grid that surfaces are found on; None: as trained.
@@ -142,8 +153,9 @@ class Evaluation:
     """
 
     metrics: tuple[str, ...] = ("psnr", "ssim")
-    detector: str = "gabor"
+    detector: str | None = None
     weights: str | None = None
+    cloud_detector: str = DEFAULT_CLOUD_DETECTOR
     protocol: str = "mnif"
     points: int | None = None
     resolution: int | None = None
@@ -167,8 +179,10 @@ class Evaluation:
         for name in self.metrics:
             if name not in METRICS:
                 raise unknown("metric", name, METRICS)
-        if self.detector not in DETECTORS:
+        if self.detector is not None and self.detector not in DETECTORS:
             raise unknown("detector", self.detector, DETECTORS)
+        if self.cloud_detector not in CLOUD_DETECTORS:
+            raise unknown("cloud_detector", self.cloud_detector, CLOUD_DETECTORS)
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
 

@@ -26,7 +26,7 @@ from fieldloom.decoding import evaluate_codes
 from fieldloom.encoders import Encoder, Nothing, OnStep
 from fieldloom.encoders.encoder import check_codes
 from fieldloom.encoders.refinement import What, check_refinement, refine_batches
-from fieldloom.errors import InputError, escape_bytes, quote, shorten, unknown
+from fieldloom.errors import InputError, escape_bytes, name_argument, quote, shorten, unknown
 from fieldloom.family import Family
 from fieldloom.fields import HasKernels
 from fieldloom.geometry.mesh import Mesh
@@ -244,7 +244,8 @@ class System(nn.Module):
         code, cameras = self.as_code(code), self.choose_cameras(cameras)
         self.check_memory(len(code), resolution, cameras)
         coords = self.modality.grid(resolution, cameras).to(self.device)
-        values = torch.cat(list(self.evaluate(code.to(self.device), coords)))
+        steep = self.modality.steepness(self.modality.shape(resolution))
+        values = torch.cat(list(self.evaluate(code.to(self.device), coords, steep=steep)))
         return self.modality.assemble(values.cpu(), resolution, cameras)
 
     def predict_at(self, code: Code | NDArray[Any], data: Data | Array) -> Data:
@@ -255,7 +256,8 @@ class System(nn.Module):
         """
         code, data = self.as_code(code), as_data(data)
         coords = self.modality.coords_of(data).to(self.device)
-        values = torch.cat(list(self.evaluate(code.to(self.device), coords))).cpu()
+        steep = self.modality.steepness(tuple(data.shape[2:]))
+        values = torch.cat(list(self.evaluate(code.to(self.device), coords, steep=steep))).cpu()
         return self.modality.as_observed(values, data)
 
     def as_code(self, code: Any) -> Code:
@@ -319,6 +321,7 @@ class System(nn.Module):
         """
         shape, coords = self.modality.rows(resolution, window, frame)
         code, channels = self.as_code(code), self.modality.channels
+        steep = self.modality.steepness(shape, window)
         check_whole("values", values, 1)
         row = math.prod(shape[1:]) * (self.modality.coord_dim + 2 * channels)
         memory.check(f"a row of data at resolution {quote(resolution)}", 16 * row, self.permit)
@@ -327,15 +330,19 @@ class System(nn.Module):
             part = slice(first, min(first + rows, shape[0]))
             points = coords(part).to(self.device)
             made = self.modality.denormalize(
-                next(self.evaluate(code.to(self.device), points)).cpu()
+                next(self.evaluate(code.to(self.device), points, steep=steep)).cpu()
             )
             yield first, made[0].mT.unflatten(1, (part.stop - first, *shape[1:]))
 
     def evaluate(
-        self, code: Code, coords: Tensor, dtype: torch.dtype | None = None
+        self, code: Code, coords: Tensor, dtype: torch.dtype | None = None, steep: float = 1.0
     ) -> Iterator[Values]:
-        """As ``decoding.evaluate_codes``: values of each code in turn, (1, points, value)."""
-        return evaluate_codes(self.family, self.render, self.link, code, coords, dtype)
+        """As ``decoding.evaluate_codes``: values of each code in turn, (1, points, value).
+
+        steep: the factor of logits (``Modality.steepness``).
+        """
+        link = self.link if steep == 1 else lambda values: self.link(steep * values)
+        return evaluate_codes(self.family, self.render, link, code, coords, dtype)
 
     def depth(
         self,
@@ -536,7 +543,10 @@ class System(nn.Module):
         if self.prior is None:
             raise InputError("this recipe has no prior to sample from.")
         if not self.generates:
-            raise InputError("the prior is not trained yet: --stage prior with --resume trains it.")
+            raise InputError(
+                "the prior is not trained yet: training with "
+                f"{name_argument('resume', True)} does it."
+            )
         check_whole("count", count, 1)
         numbers = math.prod(self.family.code_shape)
         memory.check(f"{count} codes", 2 * memory.FLOAT * count * numbers, self.permit)

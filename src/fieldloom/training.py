@@ -6,13 +6,11 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from fieldloom.assembly import assemble, objective_of
 from fieldloom.budget import (
@@ -31,18 +29,22 @@ from fieldloom.engine.inherit import check_donor, inherit
 from fieldloom.engine.layout import DATA, PREVIEW, SHARDS
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.loop import Training, loop
-from fieldloom.engine.ranks import Word, current_team
+from fieldloom.engine.nearby import no_run
+from fieldloom.engine.provenance import commit
+from fieldloom.engine.ranks import current_team
 from fieldloom.engine.run import FINGERPRINTED, Run, sizes_of
 from fieldloom.engine.training_memory import check_training_memory
-from fieldloom.errors import InputError, Interrupted
+from fieldloom.errors import InputError, Interrupted, name_argument, quote_path
+from fieldloom.feeding import feed_codes, feed_data
 from fieldloom.modalities.sources import Source
-from fieldloom.objectives import CodeBatch, CodecLoss, Objective, PriorLoss
+from fieldloom.objectives import CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
 from fieldloom.previews import Previews
-from fieldloom.progress import announce, during
-from fieldloom.recipe import STAGES, Recipe, change_stage, merge, resolve
-from fieldloom.settings import Stage, parse_settings
+from fieldloom.progress import during
+from fieldloom.recipe import STAGES, Recipe, merge, resolve
+from fieldloom.settings import Stage
+from fieldloom.sharing import divide_batches, lead_stage
 from fieldloom.system import System
 from fieldloom.threads import threads_by_work
 from fieldloom.types import Batch, Data
@@ -87,7 +89,11 @@ def train(
     (and ``resume`` is not given) that has made anything, or holds none, and as ``inherit`` does.
     """
     if sum([minutes is not None, bool(steps), finish]) > 1:
-        raise InputError("minutes, steps and --finish exclude one another: each says the steps.")
+        given = map(name_argument, ("minutes", "finish"))
+        steps_key = "train.STAGE.steps"
+        raise InputError(
+            f"{', '.join(given)} and {steps_key} exclude one another: each says when a stage ends."
+        )
     run, where, resume = Run(folder), devices.pick(device), resume or finish
     with hold_lock(run.folder):
         check_folder(run, resume, known=recipe is not None)
@@ -157,19 +163,35 @@ def check_folder(run: Run, resume: bool, known: bool) -> None:
     if run.exists and not (resume and run.has_model) and not run.read_environment():
         raise InputError(
             f"'{run.folder}' holds a recipe.toml that no training has written there: give another "
-            "--run."
+            f"{name_argument('run')}."
         )
     if run.exists and not resume and not run.has_only_begun:
-        raise InputError(f"'{run.folder}' holds a run already: give --resume, or another --run.")
+        more, other = name_argument("resume", True), name_argument("run")
+        raise InputError(
+            f"'{run.folder}' holds a run already: {more} goes on with it, another {other} begins a "
+            "new one."
+        )
     if not run.exists and (resume or not known):
-        raise InputError(f"'{run.folder}' holds no run to resume.")
+        raise no_run_to_resume(run.folder)
+
+
+def no_run_to_resume(folder: Path) -> InputError:
+    """The error for a folder without a run to go on with, with the nearest one that is."""
+    why = str(no_run(folder)).removeprefix(f"{quote_path(folder)} is not a run")
+    return InputError(f"'{folder}' holds no run to resume{why}")
 
 
 def check_resumed(folder: str | Path, name: str | None) -> None:
-    """Raise InputError where a folder holds the run of another recipe than that of this name."""
+    """Raise InputError where a folder holds no run, or one of another recipe than of this name."""
     run = Run(folder)
-    if run.exists and name is not None and run.read_recipe().get("recipe") != name:
-        raise InputError(f"--resume: '{folder}' is a run of another recipe than '{name}'.")
+    if not run.exists:
+        raise no_run_to_resume(run.folder)
+    if name is not None and run.read_recipe().get("recipe") != name:
+        own = run.read_recipe().get("recipe")
+        raise InputError(
+            f"'{folder}' is a run of the recipe '{own}', not of '{name}': another "
+            f"{name_argument('run')} begins a new one."
+        )
 
 
 def begin_run(system: System, run: Run, device: torch.device, fields: str | Path | None) -> None:
@@ -177,10 +199,13 @@ def begin_run(system: System, run: Run, device: torch.device, fields: str | Path
 
     The recipe is written last, since a folder without one is no run.
     """
-    about = devices.environment(device) | {"command": sys.argv[1:]}
+    about = devices.environment(device) | {"command": sys.argv[1:], "commit": commit()}
     about["sizes"] = sizes_of(system).model_dump()  # until there are weights, which tell their own
     if fields is not None and run.folder.resolve() == Path(fields).resolve():
-        raise InputError(f"--fields: '{fields}' is this very run; --resume goes on with it.")
+        raise InputError(
+            f"{name_argument('fields')}: '{fields}' is this very run; "
+            f"{name_argument('resume', True)} goes on with it."
+        )
     if fields is not None:
         about["fields"] = check_donor(system.recipe, fields)
     run.begin(system.recipe, about)
@@ -221,6 +246,12 @@ def check_stages(
 
     given: whether the trained field comes from another run.
     """
+    if not system.family.has_code and len(source.train) > 1:
+        raise InputError(
+            f"the recipe fits one datum, since its conditioner has no codes, and here are "
+            f"{len(source.train)} to train on: give one of them, or take a recipe that learns a "
+            "set, as mnif:faces64 of images, mnif:chairs32 of shapes."
+        )
     check_training_memory(system, source, stages, todo)
     Training(objective_of(system), stages["field"])
     if system.prior is None:
@@ -230,10 +261,12 @@ def check_stages(
     if system.prior.trained:
         Training(PriorLoss(system.prior), stages["prior"])
     if not given and "field" not in [*system.finished, *todo]:
-        raise InputError("the run has no trained field yet: --stage field comes first.")
+        first = name_argument("stage", "field")
+        raise InputError(f"the run has no trained field yet: {first} comes first.")
     if system.prior.learns and len(source.train) < 2 and {"codec", "prior"} & set(todo):
         raise InputError(
-            f"a prior cannot be trained on {len(source.train)} datum: take --stage field."
+            f"a prior cannot be trained on {len(source.train)} datum: give a set of data, or train "
+            f"with {name_argument('stage', 'field')} alone."
         )
 
 
@@ -259,45 +292,6 @@ def train_field(
         previews = Previews(system, source, training, run.inside(PREVIEW))
         count, look = len(source.train), previews.look
         _run_stage("field", system, training, feed, count, run, device, look)
-
-
-def feed_data(system: System, source: Source, stage: Stage, device: torch.device) -> Feed[Any]:
-    """How the data of the training part come to the device: they stay there, or are read ahead."""
-    keep_grid, observe = system.encoder.reads_grid, system.modality.observe
-    observed = partial(observe, points=stage.points, together=stage.together, keep_grid=keep_grid)
-    few = stage.points is not None and not keep_grid
-
-    def move(held: Moved) -> Moved:
-        return held.map(lambda x: devices.send(x, device))
-
-    def read(indices: Tensor, generator: Generator | None) -> Data | Batch:
-        data = replace(source.take(source.train[indices]), index=indices)
-        # only the few points move where there are few: the data may be huge
-        held: Any = observed(data, generator=generator) if few else data
-        return held.map(lambda x: devices.pin(x, device))
-
-    def send(held: Any) -> Batch:
-        return move(held) if few else observed(move(held))
-
-    kept = replace(source.data, surface=None)  # which is for evaluation only
-    if not isinstance(kept.values, Tensor) or not devices.holds(device, size_of(kept, source)):
-        return Feed(read, send, devices.steps_ahead(device))
-    whole = kept.part(source.train).to(device)
-    return Feed(
-        lambda indices, generator: indices,
-        lambda indices: observed(take_there(whole, indices, device)),
-    )
-
-
-def size_of(data: Data, source: Source) -> int:
-    """The bytes of the training part of a source's data that are in memory."""
-    return sum(x[:1].nbytes for x in [data.tensor, *data.extras().values()]) * len(source.train)
-
-
-def take_there(whole: Data, indices: Tensor, device: torch.device) -> Data:
-    """Some of the data that are on a device, which is not waited for."""
-    there = devices.send(devices.pin(indices, device), device)
-    return replace(whole.rows(indices, there), index=there)
 
 
 def train_prior(
@@ -350,17 +344,6 @@ def train_on_codes(
     _run_stage(name, system, training, feed, len(codes), run, device, codes=held)
 
 
-def feed_codes(codes: Tensor, labels: Tensor | None, device: torch.device) -> Feed[Any]:
-    """How codes, which are on the device, become batches, with their labels."""
-    labels = None if labels is None else labels.to(device)
-
-    def send(indices: Tensor) -> CodeBatch:
-        indices = devices.send(devices.pin(indices, device), device)
-        return CodeBatch(codes[indices], None if labels is None else labels[indices])
-
-    return Feed(lambda indices, generator: indices, send)
-
-
 def _run_stage(
     name: str,
     system: System,
@@ -378,8 +361,14 @@ def _run_stage(
         training.restore(state)
     else:
         training.share_state()
+    watch: Callable[[int], None] = lambda step: None
     if training.stage.minutes is not None:
-        spend_minutes(system, run, name, training, feed, count, device)
+        watch = spend_minutes(system, run, name, training, feed, count, device)
+
+    def look_and_watch() -> None:
+        look()
+        watch(training.step)
+
     check_done(name, training.step, training.stage.steps)
     run.rewind_log(name, training.step)
     loop(
@@ -392,37 +381,8 @@ def _run_stage(
         device=device,
         save=lambda state: run.write_state(name, state, system.stored_recipe),
         log=run.append_log,
-        look=look,
+        look=look_and_watch,
     )
-
-
-def lead_stage(
-    name: str, system: System, training: Training, codes: Mapping[str, Tensor] | None
-) -> None:
-    """Let the processes that follow prepare for a stage. codes: what it is trained on, no data."""
-    team = training.team
-    if not team.leads:
-        return
-    whole = training.micro_of(training.stage.micro or training.stage.batch)
-    busy = min(team.count, -(-training.stage.batch // whole))
-    if busy < team.count:
-        announce(
-            f"{name}: its batches of {training.stage.batch} are computed in {busy} "
-            f"part{'' if busy == 1 else 's'}, so that {busy} of {team.count} processes work."
-        )
-    team.say(Word.STAGE)
-    team.share({"recipe": system.recipe, "stage": name})
-    team.share_tensors(codes)
-
-
-def divide_batches(recipe: Recipe, count: int) -> Recipe:
-    """The recipe of a new run with batches that so many processes can share."""
-    stages = parse_settings(recipe).stages
-    for name in STAGES if "prior" in recipe else STAGES[:1]:
-        stage = stages[name]
-        micro = max(1, min(stage.micro or stage.batch, stage.batch // count))
-        recipe = change_stage(recipe, name, {"micro": micro, "divided": True})
-    return recipe
 
 
 def lock_and_find_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:
@@ -440,7 +400,8 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
     if system.unfinished is not None and system.unfinished.stage == "field":
         raise InputError(
             f"'{run.folder}' has no codes of its training data yet: they are found when the stage "
-            "'field' is finished (train --resume, or train --finish)."
+            f"'field' is finished (training with {name_argument('resume', True)}, or with "
+            f"{name_argument('finish', True)})."
         )
     shards = run.inside(SHARDS)
     if not run.has_codes:

@@ -37,7 +37,7 @@ def test_commands_on_a_run(cli, tiny_run, tmp_path, capsys):
 
     capsys.readouterr()
     cli("analyse", "support", own, status=2)
-    assert "support is of views" in capsys.readouterr().err
+    assert "support is measured of runs of scenes" in capsys.readouterr().err
     cli("analyse", "time", own, "--code-rate", 0, status=2)
     assert "above 0" in capsys.readouterr().err
     cli("analyse", "curves", tmp_path / "none", status=2)
@@ -58,7 +58,7 @@ def test_reconstruct_refines(cli, tiny_run, tmp_path, capsys):
         found = system.refine(source.read(source.test[:2]), what, 15, 1e-2)
         assert said == (
             f"PSNR of what was encoded: {found.before.mean():.2f} dB, "
-            f"after 15 steps on {what} {found.after.mean():.2f}"
+            f"{found.after.mean():.2f} dB after 15 steps on {what}"
         )
         assert found.after.mean() > found.before.mean()
         made = found.system.decode(found.code, 5).tensor

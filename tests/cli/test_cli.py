@@ -41,7 +41,9 @@ def test_quick_answers_do_not_import_torch(words, tiny_run):
 
 
 def test_the_version(cli):
-    assert cli.program("--version").stdout == f"fieldloom {fieldloom.__version__}\n"
+    said = cli.program("--version").stdout
+    assert said.startswith(f"fieldloom {fieldloom.__version__} (Python 3.")
+    assert said.endswith(f", torch {torch.__version__})\n")
     assert "Fit, encode, generate and evaluate neural fields." in cli.program("--help").stdout
 
 
@@ -134,7 +136,9 @@ BAD = {
     ),
     "misspelt name": (2, "did you mean 'siren'?", [*TINY, "--set", "field.name=sirenn"]),
     "wrong type": (2, "field.width = 'wide'", ["train", "mnif:tiny", "--set", "field.width=wide"]),
-    "missing path": (2, "needs the argument 'path'", ["train", "mnif:faces64"]),
+    "missing path": (
+        2, "source 'folder' needs a path: --source FOLDER.", ["train", "mnif:faces64"]
+    ),
     "path that is none": (
         2, "'nowhere' does not exist", ["train", "mnif:faces64", "--set", "source.path=nowhere"]
     ),
@@ -218,9 +222,9 @@ def test_bad_samples(cli, own_run):
     fails(cli, 2, "unknown class 'eleven'", "sample", own_run, "--label", "eleven")
     fails(cli, 2, "unknown class '11'", "sample", own_run, "--label", "11")
     fails(cli, 2, "--resolution 0x3", "sample", own_run, "--resolution", "0x3")
-    fails(cli, 2, "sampler 'ddimm' is none of", "sample", own_run, "--sampler", "ddimm")
-    fails(cli, 2, "guidance = 2.0 needs a label", "sample", own_run, "--guidance", "2")
-    fails(cli, 2, "steps = 51: from 1 to 50", "sample", own_run, "--steps", "51")
+    fails(cli, 2, "--sampler ddimm is none of", "sample", own_run, "--sampler", "ddimm")
+    fails(cli, 2, "--guidance 2.0 needs --label", "sample", own_run, "--guidance", "2")
+    fails(cli, 2, "--steps 51 is not right: it is from 1 to 50", "sample", own_run, "--steps", "51")
     fails(cli, 2, "99999 is not one of", "interpolate", own_run, "--to", "99999")
     fails(cli, 2, "holds a run already", "train", "mnif:tiny", "--run", own_run)
 
@@ -248,8 +252,8 @@ def test_out_of_memory_names_what_was_asked(cli, own_run, monkeypatch):
     """Simulated where codes are decoded, as torch and as Python say it."""
     said = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 24000000000 bytes."
     for error, words in {
-        RuntimeError(said): "asked for 24 GB at once.",
-        MemoryError(): "asked for more than there is.",
+        RuntimeError(said): "needs 24 GB at once.",
+        MemoryError(): "needs more memory than there is.",
     }.items():
         with monkeypatch.context() as patch:
             fail = lambda *rest, error=error: (_ for _ in ()).throw(error)

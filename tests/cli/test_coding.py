@@ -29,7 +29,7 @@ def fitted_run(tmp_path_factory) -> Path:
 def test_encode(cli, fitted_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(fitted_run, run)
-    assert "10 codes of (1, " in cli("encode", run, "--device", "cpu").stdout
+    assert "10 codes of 1 x " in cli("encode", run, "--device", "cpu").stdout
     found = bulk.read(run / "encoded")
     cli("encode", run, "--out", tmp_path / "c.st", "--device", "cpu")
     tensors, numbers, _ = read_tensors(tmp_path / "c.st")

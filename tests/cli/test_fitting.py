@@ -17,7 +17,7 @@ def test_an_image_in_the_default_folder_and_what_comes_next(cli, tmp_path):
     Image.fromarray(gradient()).save(tmp_path / "my photo.png")
     said = cli("fit", "my photo.png", *QUICK, cwd=tmp_path)
     run = tmp_path / "runs" / "my photo"
-    assert "an image, fit:image" in said.stdout
+    assert "an image, by the recipe fit:image" in said.stdout
     assert "PSNR over all points" in said.stdout
     assert Image.open(run / "fitted.png").size == (24, 20)
     follow = said.stdout.splitlines()[-1]
@@ -37,6 +37,10 @@ def test_a_budget_and_going_on(cli, tmp_path):
     cli("fit", tmp_path / "a.png", "--run", run, "--resume")
     after = fieldloom.load(run).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+    Image.fromarray(gradient()[::-1]).save(tmp_path / "b.png")
+    other = cli("fit", tmp_path / "b.png", "--run", run, "--resume", status=2).stderr
+    assert "was fitted to" in other
+    assert "another --run fits that one" in other
     changed = ("fit", tmp_path / "a.png", "--run", run, "--resume", "--seed", "3")
     assert "--set and --seed cannot change it" in cli(*changed, status=2).stderr
 

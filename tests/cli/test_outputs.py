@@ -126,5 +126,5 @@ def test_data_that_are_gone_say_how_a_run_finds_them_again(cli, own_run, tmp_pat
     if recipe.read_text() == text:
         pytest.fail("this run has another source")
     wrong = cli("reconstruct", own_run, status=2)
-    assert "does not exist" in wrong.stderr
-    assert "train --resume --set source.path=PLACE" in wrong.stderr
+    assert "do not exist" in wrong.stderr
+    assert "train --resume --run RUN --source PLACE" in wrong.stderr

@@ -55,7 +55,7 @@ def test_links_and_data_elsewhere_are_not_followed(fields, tmp_path):
     ("key", "make", "words"),
     [
         ("params", lambda f, k: f.create_dataset(k, (2**20, 2**20), "f4", chunks=(8, 8)),
-         "tells of 4,398,046,5.* bytes.*--large"),
+         "tells of 4,398,046,5.* bytes.*large=True"),
         ("params", lambda f, k: f.create_dataset(k, (0, 47), "f4"), "a row a field"),
         ("params", lambda f, k: f.create_dataset(k, (), "f4"), "no matrix"),
         ("params", lambda f, k: f.create_dataset(k, data="text"), "no matrix"),

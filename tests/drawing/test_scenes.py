@@ -107,7 +107,7 @@ def test_by_the_command_line(run, cli, tmp_path, capsys):
     for words, said in (
         (["--cameras", "input", "--sample", 1], "a sample has no views of its own"),
         (["--cameras", "train", "--held"], "--held draws the views held out"),
-        (["--cameras", "input", "--frames", 5], "each of its views is drawn"),
+        (["--cameras", "input", "--frames", 5], "which draws each of its views"),
         (["--depth", "--out", tmp_path / "c.json"], ".png, .gif, .mp4"),
     ):
         cli("render", run, *words, status=2)
@@ -118,7 +118,7 @@ def test_options_that_are_wrong(run, tiny_run, tmp_path):
     system = fieldloom.load(run, "cpu")
     with pytest.raises(InputError, match="unknown cameras 'inputs'; .*input"):
         fieldloom.render(system, tmp_path / "a.png", cameras="inputs")
-    with pytest.raises(InputError, match="--cameras are of views: this run has none"):
+    with pytest.raises(InputError, match="cameras are for scenes: this run is of none"):
         drawer_of(fieldloom.load(tiny_run, "cpu"), Options(cameras="input"))
     system.modality.held = 0
     with pytest.raises(InputError, match="this run held no views out"):

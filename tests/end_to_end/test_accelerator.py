@@ -211,6 +211,11 @@ def test_what_would_spend_the_minutes_in_vain_is_refused_at_once(command, tmp_pa
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / name).touch()
     ask("--out", str(tmp_path / "out"))
+    (tmp_path / "out" / "results.json").write_text('{"minutes": 2.0}')
+    ask("--minutes", "3", "--out", str(tmp_path / "out"))
+    words = r"out' holds a short pass \(--minutes 2\), .* is long: give .* as out-long\."
+    with pytest.raises(SystemExit, match=words):
+        ask("--minutes", "8", "--out", str(tmp_path / "out"))
     (tmp_path / "out" / "file").touch()
     with pytest.raises(SystemExit, match="holds other files, such as 'file': take another"):
         ask("--out", str(tmp_path / "out"))

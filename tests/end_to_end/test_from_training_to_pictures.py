@@ -75,5 +75,6 @@ def test_from_training_to_pictures(cli, tmp_path):
     assert own["psnr"]["of"] == "10 given data"
     assert "agreement" not in own
     page = (moved / "report.html").read_text()
-    assert page.count("data:image/") == 5
+    assert page.count("data:image/") > 20 + 2  # a tile each of samples and reconstructions
+    assert "<figcaption>20 samples, drawn at 8 x 8</figcaption>" in page
     assert "http" not in page.replace("http-equiv", "")

@@ -55,9 +55,9 @@ def test_samples_of_a_gan_are_joined_on_a_sphere(cli, tmp_path, capsys):
     assert Image.open(folder / "rendered.png").size == (12, 12)
     capsys.readouterr()
     cli("interpolate", folder, "--source", tmp_path / "data.npy", status=2)
-    assert "samples come from the prior" in capsys.readouterr().err
+    assert "they come from the prior" in capsys.readouterr().err
     cli("interpolate", folder, "--from", "-1", status=2)
-    assert "seeds are at least 0" in capsys.readouterr().err
+    assert "they are at least 0" in capsys.readouterr().err
 
 
 def test_samples_of_other_priors_are_joined_too(cli, tiny_run, tmp_path):

@@ -76,17 +76,17 @@ def test_a_picture_from_training_to_zoom(cli, picture_run, tmp_path, capsys):
 
     capsys.readouterr()
     for words, sentence in {
-        ("--window", "0,0,1"): "--window 0,0,1: x0,y0,x1,y1",
+        ("--window", "0,0,1"): "--window 0,0,1 is not right: it is x0,y0,x1,y1",
         ("--window", "0.5,0,0.5,1"): "with x0 < x1",
         ("--window", "0,0,nan,1"): "x0,y0,x1,y1",
         ("--window", "-0.5,0,0,1"): "from 0 to 1",
         ("--window", "0,0,0.0001,1"): "less than one",
-        ("--frames", "12"): "of shapes and scenes",
+        ("--frames", "12"): "turns around shapes and scenes",
         ("--frame", "0.5"): "no video",
-        ("--held",): "are of views",
+        ("--held",): "are for scenes",
         ("--out", "a.gif"): "drawn as one of .png, .tif, .tiff",
-        ("--resolution", "3x4x5"): "one number, or rows and columns",
-        ("--index", "1"): "has no codes to find",
+        ("--resolution", "3x4x5"): "it is one number, or rows and columns",
+        ("--index", "1"): "leave --source and --index out",
         ("--sample", "1"): "no prior",
     }.items():
         cli("render", picture_run, *words, status=2)
@@ -216,5 +216,7 @@ def test_views_end_in_a_sheet(cli, tmp_path, capsys):
 def test_a_run_with_codes_ends_without_a_picture(cli, tiny_run, tmp_path, capsys):
     shutil.copytree(tiny_run, tmp_path / "run")
     cli("train", "mnif:tiny", "--run", tmp_path / "run", "--resume")
-    assert capsys.readouterr().out == f"trained: {tmp_path / 'run'}\n"
+    said = capsys.readouterr().out.splitlines()
+    run = tmp_path / "run"
+    assert said == [f"trained: {run}", f"next: fieldloom evaluate {run}, fieldloom sample {run}"]
     assert not (tmp_path / "run" / "fitted.png").exists()

@@ -64,7 +64,7 @@ def test_a_run_of_any_name_on_data_of_any_name(cli, name, tmp_path):
     moved, place = tmp_path / "moved" / run.name, tmp_path / f"{name}2"
     shutil.move(run, moved)
     shutil.move(data, place)
-    assert "does not exist" in cli("evaluate", moved, status=2).stderr
+    assert "do not exist" in cli("evaluate", moved, status=2).stderr
     cli("train", "mnif:tiny", "--run", moved, "--resume", "--set", f"source.path={place}",
         "--stage", "field")  # fmt: skip
     assert len(source_of(fieldloom.load(moved)).train) == 6

@@ -103,7 +103,7 @@ def test_shapes_come_back_as_meshes(cli, shape_run, tmp_path, capsys):
     assert Image.open(tmp_path / "turn.gif").n_frames in (1, 3)  # alike ones are kept once
     cli("interpolate", shape_run, "--steps", 3, "--out", tmp_path / "way.gif")
     cli("render", shape_run, "--held", status=2)
-    assert "--held, --depth and --cameras are of views" in capsys.readouterr().err
+    assert "--held, --depth, --cameras are for scenes" in capsys.readouterr().err
 
 
 def ball_system(shape_run):
@@ -212,11 +212,11 @@ def test_views_come_back_as_orbits_and_held_out_views(cli, view_run, tmp_path, c
     cli("render", view_run, "--out", tmp_path / "orbit.webm", status=2)
     assert ".png, .gif, .mp4" in capsys.readouterr().err
     cli("sample", view_run, "--format", "glb", status=2)
-    assert "unknown --format for this run's data 'glb'" in capsys.readouterr().err
+    assert "unknown format of this run's data 'glb'" in capsys.readouterr().err
     cli("reconstruct", view_run, "--project", 2, status=2)
-    assert "this run has no shapes" in capsys.readouterr().err
+    assert "this run is of no shapes" in capsys.readouterr().err
     cli("interpolate", view_run, status=2)
-    assert "render goes around them" in capsys.readouterr().err
+    assert "fieldloom render goes around one" in capsys.readouterr().err
 
 
 def test_wrong_cameras_get_a_sentence(view_run):

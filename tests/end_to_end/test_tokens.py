@@ -113,6 +113,14 @@ def test_keys_of_before_are_read() -> None:
     assert before == recipes.load("hyperdiffusion:tiny")
 
 
+def test_recipes_choose_among_tokens_where_there_are_tokens() -> None:
+    """top_k is of token ids: a prior of numbers refuses it."""
+    for row in recipes.list_recipes()["weights"]:
+        own = recipes.load(f"weights:{row}")
+        drawn = own["prior"]["codec"]["name"] == "quantize"
+        assert (own["evaluate"].get("top_k") is not None) == drawn, row
+
+
 def test_the_ceiling_is_measured_on_the_signal(run: tuple[Path, list[str]]) -> None:
     folder, _ = run
     system = fieldloom.load(folder)

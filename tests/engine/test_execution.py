@@ -114,6 +114,26 @@ def test_what_cannot_be_captured_is_said_once_and_runs_eagerly(capture, reason):
     assert torch.equal(weights(other), weights(eager))
 
 
+def test_the_first_loss_that_is_no_number_is_what_is_said():
+    training = Training(Descent(scale=float("nan")), STAGE)
+    words = "the loss of 'only' became nan"
+    with captures.stand_in() as said, pytest.raises(FieldloomError, match=words):
+        training.advance(batches()[0], 2, 0, CPU)
+    assert not said
+    assert not training.execution.recorded
+
+
+def test_recorded_steps_are_bounded(monkeypatch):
+    """Of two shapes of micro-batches one is recorded; the other runs eagerly, and it is said."""
+    monkeypatch.setattr("fieldloom.engine.execution.MOST", 1)
+    eager, _ = train(replace(STAGE, execution="eager"), batches())
+    with captures.stand_in() as said:
+        captured, _ = train(STAGE, batches())
+    assert said == ["Steps of 1 shapes are captured; others run eagerly."]
+    assert len(captured.execution.recorded) == 1
+    assert torch.equal(weights(captured), weights(eager))
+
+
 def test_how_a_stage_runs():
     fine, other = Descent(), Descent()
     other.capturable = False

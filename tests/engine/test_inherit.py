@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import fieldloom
 from fieldloom import recipe
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
@@ -35,6 +36,9 @@ def test_what_begins_with_anothers_fields_ends_as_if_it_had_fitted_its_own(giver
     stages = [[line["stage"] for line in run.read_log()] for run in (own, given)]
     assert stages[0] == stages[1]
     assert own.read_recipe() == given.read_recipe()
+    options = (system := fieldloom.load(own.folder)).settings.evaluation.options()
+    assert options == {"temperature": 0.8}
+    assert system.sample_codes(2, **options).isfinite().all()  # of its own options
 
 
 def test_only_the_prior_is_asked_for_and_the_giver_is_remembered(giver, tmp_path):

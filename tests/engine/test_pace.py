@@ -1,5 +1,8 @@
 """A budget of time: trial steps leave no trace, steps and their settings follow from the pace."""
 
+import re
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -10,9 +13,10 @@ from fieldloom.engine.loop import Training
 from fieldloom.engine.pace import Pace, describe_plan, plan_steps
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
+from fieldloom.feeding import feed_data
 from fieldloom.preparation import prepare
 from fieldloom.settings import Stage
-from fieldloom.training import feed_data, train
+from fieldloom.training import train
 from pictures import picture, stopped
 
 CPU = torch.device("cpu")
@@ -128,3 +132,42 @@ def test_stages_of_one_step_and_finished_ones_take_no_budget(tmp_path, tiny_run)
         train(recipe.load("weights:tiny", FEW), str(tmp_path / "a"), "field", minutes=1)
     with pytest.raises(InputError, match="no stage is left to train"):
         train(None, str(tiny_run), resume=True, minutes=1)
+
+
+@pytest.mark.parametrize(("each", "total"), [(0.01, "2.38"), (0.001, "0.238")])
+def test_another_pace_than_planned_is_said_once(monkeypatch, capsys, each, total):
+    """4 ms are planned; after 5 s of a minute it is said what the rest comes to, and what to do."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(paces.time, "monotonic", lambda: clock.now)
+    watch, said = paces.Watch("field", 14250, Pace(0.004, 0.4), 60.0, "a/run"), []
+    for step in range(1, 14250):
+        clock.now += each
+        watch(step)
+        if line := capsys.readouterr().err:
+            said.append(line)
+            assert clock.now == pytest.approx(105 + each, abs=2 * each)
+            done = step
+    ms = f"{1000 * each:g}"
+    (line,) = said
+    assert f"field: {ms} ms a step, planned were 4 ms: its 14,250 steps come to {total}" in line
+    assert "minutes instead of 1. To end in time, stop it (Ctrl-C), then" in line
+    further = (60 - done * each) / each
+    named = int(re.search(r"--resume --run a/run --set train.field.steps=(\d+)'", line)[1])
+    assert 0.99 * further < named - done <= further
+
+
+@pytest.mark.parametrize("each", [0.0028, 0.0058])
+def test_a_pace_near_the_planned_one_is_not_said(monkeypatch, capsys, each):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(paces.time, "monotonic", lambda: clock.now)
+    watch = paces.Watch("field", 14250, Pace(0.004, 0.4), 60.0, "a/run")
+    for step in range(1, 14250):
+        clock.now += each if step > 1 else 9.0  # the first step records
+        watch(step)
+    assert capsys.readouterr().err == ""
+
+
+def test_where_the_budget_is_spent_the_run_is_ended():
+    watch = paces.Watch("prior", 1000, Pace(0.1, 0.4), 60.0, "a/run")
+    said = watch.describe(300, 0.3, -1.0)
+    assert said.endswith("then 'fieldloom train --finish --run a/run'.")

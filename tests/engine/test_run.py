@@ -67,7 +67,9 @@ def test_codes_of_other_weights_are_refused(own_run, tmp_path):
     path = own_run / "codes.safetensors"
     tensors, numbers, made_by = read_tensors(path)
     write_tensors(path, tensors, numbers, made_by | {"weights": "0" * 16})
-    with pytest.raises(InputError, match="made with other weights.*delete it, and --resume finds"):
+    with pytest.raises(
+        InputError, match="made with other weights.*delete it, and training with resume=True finds"
+    ):
         Run(own_run).read_codes(fieldloom.load(own_run))
     path.unlink()
     trains.training_codes(fieldloom.load(own_run), trains.prepare(Run(own_run).read_recipe(),
@@ -398,7 +400,7 @@ def test_a_run_does_not_begin_with_its_own_fields(tiny_run, tmp_path, monkeypatc
         with pytest.raises(InputError, match="of this test"):
             train(TINY, str(folder), fields=tiny_run)
     before = {x.name: x.read_bytes() for x in folder.iterdir()}
-    with pytest.raises(InputError, match="is this very run; --resume goes on"):
+    with pytest.raises(InputError, match="is this very run; resume=True goes on"):
         train(TINY, str(folder), fields=folder)
     assert before == {x.name: x.read_bytes() for x in folder.iterdir()}
 
@@ -497,7 +499,7 @@ def test_data_may_have_a_new_place_but_must_be_the_same(cli, with_data, tmp_path
     assert status == 0, said
     status, said = cli.answer("train", "mnif:tiny", "--run", run, "--resume", "--set", "seed=3")
     assert status == 2
-    assert "cannot change it, but for source.path" in said
+    assert "cannot change it, but for the place of the same data" in said
 
 
 def test_verbs_notice_that_the_data_of_a_run_have_changed(cli, with_data):

@@ -55,6 +55,18 @@ def test_figures_from_strips_are_the_plain_ones(modality, size, monkeypatch):
     assert streamed.originals.numel() == streamed.reconstructions.numel() == 0
 
 
+def test_flip_is_of_what_is_held(monkeypatch):
+    pytest.importorskip("flip_evaluator", reason="needs the extra [detector]: flip-evaluator")
+    system = fit("image", (20, 16), evaluate={"metrics": ["psnr", "flip"]})
+    source = source_of_one(torch.rand(system.modality.channels, 20, 16))
+    value, _, how = figures(evaluate(system, source))["flip"]
+    assert 0 < value <= 1
+    assert "67 pixels per degree" in how
+    monkeypatch.setattr(large, "LIMIT", 16 * 3 * 8)
+    with pytest.warns(UserWarning, match="'flip' is left out"):
+        assert "flip" not in figures(evaluate(system, source))
+
+
 def test_ssim_from_strips_is_that_of_the_whole():
     """Against scikit-image on the whole; strips of any height, of fewer rows than a window, too."""
     true, raw = torch.rand(3, 57, 33), torch.rand(3, 57, 33) * 1.4 - 0.2

@@ -13,7 +13,7 @@ from fieldloom.errors import InputError
 from fieldloom.evaluation.measures import MEASURES
 from fieldloom.evaluation.set_metrics import SET_METRICS, SetPair, bootstrap_metrics, compare_sets
 from fieldloom.metrics.cloud_features import CloudStatistics
-from fieldloom.metrics.features import Gabor
+from fieldloom.metrics.detectors import Gabor
 from fieldloom.metrics.sets import frechet
 
 # -- slow references

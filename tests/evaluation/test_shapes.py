@@ -12,17 +12,21 @@ import trimesh
 from torch import Generator, Tensor
 
 import fieldloom
+from clouds import ellipsoids, with_failures
 from fieldloom.errors import InputError
 from fieldloom.evaluation import comparison, evaluator_of
 from fieldloom.evaluation.comparison import ComparisonOptions, compare_with_baselines
 from fieldloom.evaluation.neighbours import draw_neighbours
-from fieldloom.evaluation.shapes import ShapeEvaluator, surface_clouds
+from fieldloom.evaluation.shapes import ShapeEvaluator, shape_set_metrics, surface_clouds
 from fieldloom.metrics.cloud_distances import chamfer
+from fieldloom.metrics.cloud_features import CLOUD_DETECTORS
+from fieldloom.metrics.sets import frechet
 from fieldloom.modalities import Voxels
 from fieldloom.modalities.grid import Placement
 from fieldloom.modalities.shapes import Points
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.sources.meshes import read_meshes
+from fieldloom.settings import CLOUD_SETS, Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,25 @@ def test_surfaces_that_are_not_there_are_failures(shapes):
     found = surface_clouds(system.modality, data, 16)
     assert found.shape == (3, 16, 3)
     assert found.isnan().flatten(1).all(1).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("name", CLOUD_DETECTORS)
+def test_sets_are_compared_in_the_features_of_the_detector_that_is_named(name):
+    made, true = with_failures(ellipsoids(9, 64), 0), ellipsoids(8, 64, seed=1)
+    settings = Evaluation(CLOUD_SETS, cloud_detector=name, points=64)
+    found = {m.name: m for m in shape_set_metrics(settings, made, true)}
+    balls = ("precision", "recall", "f1", "density", "coverage")
+    assert found.keys() == {f"cloud.{x}" for x in ("frechet", "kid", *balls)}
+    assert all(m.how.startswith(f"{name}, not FPD; 1 failures left out") for m in found.values())
+    real, fake = (CLOUD_DETECTORS[name](0.5)(x) for x in (true, made[1:]))
+    assert found["cloud.frechet"].value == pytest.approx(frechet(real, fake))
+    assert shape_set_metrics(settings, made, true[:1]) == []  # one shape has no covariance
+
+
+def test_old_runs_keep_their_detector_of_clouds():
+    assert Evaluation().cloud_detector == "cloud-statistics"
+    with pytest.raises(InputError, match="cloud_detector 'points-v2'; did you mean 'points-v1'"):
+        Evaluation(cloud_detector="points-v2")
 
 
 def test_few_shapes_are_held_at_a_time(shapes, monkeypatch):

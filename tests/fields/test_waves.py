@@ -61,5 +61,15 @@ def test_the_first_bias_has_a_bound_of_its_own():
     "own", [dict(frequency=0.0), dict(scale=-1.0), dict(noise=(-1.0, 0.0)), dict(first_bias=-1.0)]
 )
 def test_numbers_out_of_range_are_refused(own):
-    with pytest.raises(InputError, match="none negative"):
+    with pytest.raises(InputError, match="none but the offset negative"):
+        WaveMlp(2, 3, **own)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [dict(frequency=math.inf), dict(scale=math.nan), dict(noise=(math.inf, 0.0)),
+     dict(first_bias=math.inf), dict(offset=math.inf)],
+)  # fmt: skip
+def test_numbers_that_are_not_finite_are_refused(own):
+    with pytest.raises(InputError, match="all finite, the first two above 0"):
         WaveMlp(2, 3, **own)

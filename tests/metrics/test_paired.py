@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from itertools import product
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from draws import normal, one_sentence, uniform
 from fieldloom.errors import InputError
 from fieldloom.metrics.paired import (
+    flip,
     iou,
     psnr,
     snr,
@@ -149,3 +151,30 @@ def test_iou() -> None:
     true[1, 0, 0, 0], predicted[1, 0, 0, 0] = 1, 0.4  # missed below the threshold
     assert iou(predicted, true).tolist() == pytest.approx([1 / 3, 0, 1])
     assert iou(predicted, true, threshold=0.3).tolist() == pytest.approx([1 / 3, 1, 1])
+
+
+# FLIP.
+
+
+def test_flip() -> None:
+    pytest.importorskip("flip_evaluator", reason="needs the extra [detector]: flip-evaluator")
+    true = uniform(2, 3, 24, 20).float()
+    near, far = true + 0.02 * normal(*true.shape).float(), true + 0.2 * normal(*true.shape).float()
+    assert flip(true, true).tolist() == [0, 0]
+    assert ((flip(near, true) > 0) & (flip(near, true) < flip(far, true))).all()
+    blue, green = torch.zeros(2, 1, 3, 9, 9)
+    blue[:, 2], green[:, 1] = 1, 1
+    assert flip(blue, green).item() == pytest.approx(1, abs=1e-3)  # the largest difference of hues
+    grey = true[:, :1]
+    torch.testing.assert_close(flip(0.5 * grey, grey), flip(*(x.expand(-1, 3, -1, -1)
+                               for x in (0.5 * grey, grey))))  # fmt: skip
+    with pytest.raises(InputError) as error:
+        flip(true[:, :2], true[:, :2])
+    assert one_sentence(error)
+
+
+def test_flip_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flip_evaluator", None)
+    with pytest.raises(InputError, match=r"pip install 'fieldloom\[detector\]'") as error:
+        flip(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4))
+    assert one_sentence(error)

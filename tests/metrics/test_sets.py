@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from draws import normal, one_sentence
 from fieldloom.errors import InputError
 from fieldloom.metrics import sets
-from fieldloom.metrics.sets import frechet, kid, nearest, prdc
+from fieldloom.metrics.sets import frechet, kid, kid_error, nearest, prdc
 from vectors import load
 
 PRDC = ("precision", "recall", "density", "coverage")
@@ -70,6 +70,26 @@ def test_identical_sets() -> None:
     distances, indices = nearest(fake, real)  # a generator that copies its training set
     assert (distances == 0).all()
     assert (real[indices] == fake).all()
+
+
+def test_kid_error_is_the_jackknife():
+    real, fake = normal(13, 4), normal(9, 4, seed=1) + 0.3
+    keep = lambda x: [x[torch.arange(len(x)) != i] for i in range(len(x))]
+    left = [kid(some, fake) for some in keep(real)], [kid(real, some) for some in keep(fake)]
+    slow = math.sqrt(sum((len(x) - 1) * np.var(x) for x in left))
+    assert kid_error(real, fake) == pytest.approx(slow, rel=1e-9)
+    with pytest.raises(InputError, match="at least 3") as error:
+        kid_error(real[:2], fake)
+    assert one_sentence(error)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_kid_error_is_the_deviation_of_kid(shift: float) -> None:
+    pairs = [(normal(40, 8, seed=2 * i), normal(40, 8, seed=2 * i + 1) + shift) for i in range(20)]
+    deviation = np.std([kid(a, b) for a, b in pairs])
+    assert (
+        0.7 < np.mean([kid_error(a, b) for a, b in pairs]) / deviation < 2.2
+    )  # of equal ones it is too large
 
 
 def test_collapsed_generator() -> None:

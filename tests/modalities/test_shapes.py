@@ -182,3 +182,21 @@ def test_a_surface_of_distances_is_found_near_it_alone() -> None:
     for wrong in (dict(truncation=0.0), dict(truncation=float("inf")), dict(up=3)):
         with pytest.raises(InputError, match=f"modality.{next(iter(wrong))} = "):
             Points(**wrong)
+
+
+def test_a_surface_that_is_nearly_everywhere_is_found_on_a_rough_grid() -> None:
+    """A field that hardly differs from the level: 64 samples of each axis, and a sentence."""
+    seen, shape = [], Voxels(size=(100, 96, 48), truncation=0.4)
+
+    def function(points: Tensor) -> Tensor:
+        seen.append(points.shape[1])
+        return 0.5 + 0.01 * torch.sin(9 * points).prod(-1, keepdim=True)
+
+    with pytest.warns(UserWarning, match="from 64 x 64 x 48 samples instead of 100 x 96 x 48"):
+        datum = shape.sample(function)
+    assert torch.equal(datum, function(shape.grid((64, 64, 48))).reshape(1, 64, 64, 48))
+    assert sum(seen[:-1]) < 1.1 * 64 * 64 * 48
+    found = shape.mesh(datum)
+    assert found is not None
+    within = torch.from_numpy(found.vertices[(np.abs(found.vertices) < 0.95).all(1)])
+    assert (function(within) - 0.5).abs().max() < 1e-3

@@ -49,7 +49,7 @@ def test_fifty_steps_unless_asked_otherwise() -> None:
     assert len(diffusion(steps=60).times("ddim", None, "trailing")) == 50
     assert len(diffusion(steps=20).times("ddim", None, "trailing")) == 20
     assert len(diffusion(steps=60).times("ddpm", None, "trailing")) == 60
-    with pytest.raises(InputError, match="steps = 61: from 1 to 60"):
+    with pytest.raises(InputError, match="steps=61 is not right: it is from 1 to 60"):
         diffusion(steps=60).times("ddpm", 61, "trailing")
 
 

@@ -104,6 +104,22 @@ def test_a_ray_that_meets_nothing_does_not_depend_on_the_others():
     assert torch.equal(together[:, :1], alone)
 
 
+@pytest.mark.parametrize("empty", [0.0, 0.01, 0.999])
+def test_what_counts_as_empty(empty):
+    """Fog that takes 0.9 % of the light in each bin is seen at 0 alone; at 0.999 only a wall is."""
+    bins, length = 128, 2 / 128
+    density = -math.log1p(-0.009) / length
+    grid = PLAIN | dict(bins=bins, background="white", empty=empty)
+
+    def opacity(field):
+        with torch.no_grad():
+            return fill(Occupancy(samples=16, **grid), field).march(field, ALONG_X).opacity.item()
+
+    fog, wall = opacity(Slab(density)), opacity(Slab(100.0, -0.5))
+    assert fog == pytest.approx(0 if empty else 1 - (1 - 0.009) ** bins, abs=1e-6)
+    assert wall == pytest.approx(0.0 if empty == 0.999 else 1.0, abs=1e-6)
+
+
 def test_samples_move_with_chance_alone():
     field, render = Slab(), Occupancy(samples=8, **PLAIN)
     ray = ALONG_X.expand(1, 5, 6)

@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import platform
 import re
 import sys
 import warnings
@@ -19,28 +20,51 @@ from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
 from fieldloom.cli.console import say
+from fieldloom.cli.demo import demo
 from fieldloom.cli.fitting import fit
 from fieldloom.cli.inspecting import inspect
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
 from fieldloom.cli.options import with_allowances
+from fieldloom.cli.parsing import explain
 from fieldloom.cli.rendering import render
-from fieldloom.cli.training import demo, train
-from fieldloom.errors import FieldloomError, InputError, Interrupted, printable, shorten
+from fieldloom.cli.training import train
+from fieldloom.errors import (
+    FieldloomError,
+    InputError,
+    Interrupted,
+    in_words_of,
+    printable,
+    shorten,
+)
 from fieldloom.process import tune_process
 
 app = typer.Typer(
-    help="Fit, encode, generate and evaluate neural fields.",
+    help="Fit, encode, generate and evaluate neural fields.\n\n"
+    "A first line: 'fieldloom fit photo.jpg'. With many data: 'fieldloom train mnif:faces64 "
+    "--source FOLDER', then 'fieldloom sample runs/mnif-faces64'. 'fieldloom list recipes' shows "
+    "what can be trained and how long it takes, 'fieldloom VERB --help' explains a verb.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 
 
+def describe_version() -> str:
+    """The versions of fieldloom, Python and torch, in one line; torch is not imported."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        torch = f", torch {version('torch')}"
+    except PackageNotFoundError:
+        torch = ""
+    return f"fieldloom {__version__} (Python {platform.python_version()}{torch})"
+
+
 def print_version(asked: bool) -> bool:
     if asked:
-        say(f"fieldloom {__version__}")
+        say(describe_version())
         raise typer.Exit
     return asked
 
@@ -49,7 +73,12 @@ def print_version(asked: bool) -> bool:
 def answer_at_once(
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=print_version, help="Print the version."),
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=print_version,
+            help="Print the versions of fieldloom, Python and torch.",
+        ),
     ] = False,
 ) -> None:
     """Options that need no verb."""
@@ -117,15 +146,15 @@ def answer(error: Exception) -> tuple[str, int]:
     if isinstance(error, FieldloomError):
         return str(error), 1
     if hasattr(error, "format_message"):  # an argument that the parser refuses
-        message = error.format_message()
-        return "" if "NoArgs" in type(error).__name__ else message, 2
+        with in_words_of({}):
+            return explain(error), 2
     if type(error).__name__ == "Abort":  # what the parser makes of Ctrl-C
         return STOPPED, 130
     message = shorten(str(error).partition("\n")[0], 300)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in message):
         count = re.search(r"allocate (\d+) bytes", str(error))
-        what = f"{int(count[1]) / 1e9:.3g} GB at once" if count else "more than there is"
-        return f"out of memory: '{shorten(' '.join(sys.argv[1:]))}' asked for {what}.", 1
+        what = f"{int(count[1]) / 1e9:.3g} GB at once" if count else "more memory than there is"
+        return f"out of memory: '{shorten(' '.join(sys.argv[1:]))}' needs {what}.", 1
     if isinstance(error, OSError):
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or message
         where = f" ('{shorten(str(error.filename))}')" if error.filename else ""

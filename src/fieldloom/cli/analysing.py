@@ -26,29 +26,37 @@ if TYPE_CHECKING:
     from fieldloom.types import Data
 
 analyse = typer.Typer(
-    help="What runs have learned: influence, curves, support, time, and what samples are worth.",
+    help="Analyse what runs have learned, and what their samples are worth.",
     no_args_is_help=True,
 )
 
-RunsArgument = Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.")]
+RunsArgument = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="The folders of one or more runs.")
+]
 FolderOption = Annotated[
-    Path | None, typer.Option("--out", help="A folder. Default: the (first) run's.")
+    Path | None,
+    typer.Option("--out", help="The folder of the results. Default: the (first) run's."),
 ]
 
 
 def influence(
     run: RunArgument,
     source: SourceOption = None,
-    tokens: Annotated[int, typer.Option(min=1, help="Of a code, drawn at random.")] = 8,
-    count: Annotated[int, typer.Option(min=1, help="How many data at most.")] = 4,
+    tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many tokens of a code, drawn at random.")
+    ] = 8,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many data at most.")] = 4,
     seed: SeedOption = 0,
     out: FolderOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """What changes where one token of a code is replaced by zero; influence.png and .json.
+    """Show which pixels change where one token of a code is replaced by zero.
 
-    A row a datum: the original, its reconstruction, and for each token a map of the difference, by
-    its own largest value. Of views, the first one that was held out.
+    influence.png has a row for each datum: the original, its reconstruction, and for each token a
+    map of the difference, scaled to its own largest value; of scenes, of the first held-out view.
+    influence.json has the numbers.
+
+    Example: fieldloom analyse influence runs/mine
     """
     from fieldloom.evaluation.influence import analyse_influence
 
@@ -60,7 +68,7 @@ def influence(
     numbers = found.as_json()
     write_numbers(folder, "influence.json", [run], numbers)
     if found.mean_locality is None:
-        say("none of these tokens has any influence")
+        say("none of these tokens has any influence.")
     else:
         maps = len(found.influences) * len(found.tokens) - numbers["without influence"]
         mean = f"{found.mean_locality:.1%}"
@@ -71,10 +79,16 @@ def influence(
 def curves(
     runs: RunsArgument,
     out: Annotated[
-        Path | None, typer.Option(help="A .png. Default: the first run's learning-curves.png.")
+        Path | None,
+        typer.Option(help="The picture, a .png. Default: the first run's learning-curves.png."),
     ] = None,
 ) -> None:
-    """Learning curves of several runs: their logs' PSNR, of sound SNR, over steps and seconds."""
+    """Draw the learning curves of several runs, PSNR over steps and over seconds.
+
+    Of sounds it is SNR. The picture is learning-curves.png in the first run.
+
+    Example: fieldloom analyse curves runs/a runs/b
+    """
     from fieldloom import atomic
     from fieldloom.engine.run import Run
     from fieldloom.evaluation.learning_curves import learning_curve, ratio_of
@@ -86,11 +100,11 @@ def curves(
         log = Run(run).require().read_log()
         steps, seconds, values = learning_curve(log)
         if not steps:
-            raise InputError(f"'{run}': its log has no PSNR of the stage 'field' to draw.")
+            raise InputError(f"the log of '{run}' has no PSNR of the stage 'field' to draw.")
         over_steps[name], over_seconds[name] = (steps, values), (seconds, values)
         ratios.add(ratio_of(log).upper())
     if len(ratios) > 1:
-        raise InputError("curves: runs of sound (SNR) and of other data (PSNR) are drawn apart.")
+        raise InputError("runs of sounds (SNR) and of other data (PSNR) cannot share one drawing.")
     panels = Panel("step", f"{ratios.pop()} (dB)", over_steps), Panel("seconds", "", over_seconds)
     atomic.write_bytes(plot(*panels), path)
     say(f"{len(over_steps)} runs: {path}")
@@ -99,12 +113,22 @@ def curves(
 def support(
     runs: RunsArgument,
     source: SourceOption = None,
-    views: Annotated[int, typer.Option(min=1, max=10_000, help="Support views at most.")] = 5,
-    count: Annotated[int | None, typer.Option(min=1, help="How many data at most.")] = None,
+    views: Annotated[
+        int,
+        typer.Option(min=1, max=10_000, metavar="N", help="The largest number of support views."),
+    ] = 5,
+    count: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many data at most.")
+    ] = None,
     out: FolderOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """PSNR of held-out views against the number of support views; support.png and .json."""
+    """Measure how held-out views improve with the number of views that are seen.
+
+    support.png draws their PSNR against the number of support views, support.json has the numbers.
+
+    Example: fieldloom analyse support runs/a runs/b --views 5
+    """
     from fieldloom import atomic
     from fieldloom.evaluation.plots import Panel, plot
     from fieldloom.evaluation.views import psnr_by_support
@@ -116,7 +140,7 @@ def support(
         system = load_system(run, device)
         data = first_data(system, source, count)
         if data.cameras is None:
-            raise InputError(f"'{run}': support is of views, and this run has none.")
+            raise InputError(f"'{run}' has no views: support is measured of runs of scenes.")
         found[name] = psnr_by_support(system, data, counts)
         values = ", ".join(f"{value:.2f}" for value in found[name])
         say(f"{name}: {values} dB from 1 to {views} views, {len(data)} data")
@@ -130,25 +154,41 @@ def support(
 def time(
     run: RunArgument,
     source: SourceOption = None,
-    count: Annotated[int, typer.Option(min=1, help="How many data at most.")] = 10,
-    steps: Annotated[int, typer.Option(min=1, help="Of each fit, at most.")] = 1000,
-    seconds: Annotated[float, typer.Option(min=0, help="Of each fit, at most.")] = 30.0,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many data at most.")] = 10,
+    steps: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Steps of each fit, at most.")
+    ] = 1000,
+    seconds: Annotated[
+        float, typer.Option(min=0, metavar="S", help="Seconds of each fit, at most.")
+    ] = 30.0,
     points: Annotated[
-        int | None, typer.Option(min=1, help="Of a datum, at random for each step. Default: all.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Points of a datum in each step, drawn at random. Default: all.",
+        ),
     ] = None,
-    code_rate: Annotated[float, typer.Option(help="Of Adam on codes.")] = 1e-2,
-    weight_rate: Annotated[float, typer.Option(help="Of Adam on all weights.")] = 1e-4,
-    scratch_rate: Annotated[float, typer.Option(help="Of Adam on the new network.")] = 1e-3,
-    width: Annotated[int, typer.Option(min=1, max=1 << 14, help="Of the new network.")] = 256,
+    code_rate: Annotated[float, typer.Option(metavar="RATE", help="Rate on codes.")] = 1e-2,
+    weight_rate: Annotated[float, typer.Option(metavar="RATE", help="Rate on all weights.")] = 1e-4,
+    scratch_rate: Annotated[
+        float, typer.Option(metavar="RATE", help="Rate on the new network.")
+    ] = 1e-3,
+    width: Annotated[
+        int, typer.Option(min=1, max=1 << 14, metavar="N", help="Width of the new network.")
+    ] = 256,
     seed: SeedOption = 0,
     out: FolderOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """PSNR against seconds a datum, for fits of single data; time.png and .json.
+    """Measure how fast single data are fitted: PSNR against seconds for each datum.
 
-    The encoder's answer; its code refined; all weights refined from it; and a network on Gaussian
-    Fourier features, fitted from random weights. The clock runs while these compute, one datum at a
-    time, and not while they are measured.
+    Four ways are compared: the encoder's answer; its code, refined; all weights, refined from it;
+    and a network on Gaussian Fourier features, fitted from random weights. With the defaults each
+    of the three fits takes at most 30 seconds for each of 10 data: up to 15 minutes. time.png and
+    time.json get the curves.
+
+    Example: fieldloom analyse time runs/mine --count 4 --seconds 15
     """
     from fieldloom import atomic
     from fieldloom.engine import device as devices
@@ -156,7 +196,7 @@ def time(
     from fieldloom.evaluation.timing import Budget, Rates, as_json, psnr_against_time
 
     if not all(0 < rate < 1e9 for rate in (code_rate, weight_rate, scratch_rate)):
-        raise InputError("--code-rate, --weight-rate, --scratch-rate: numbers above 0.")
+        raise InputError("--code-rate, --weight-rate and --scratch-rate are numbers above 0.")
     folder = analysis_folder(run, out, "time")
     budget = Budget(steps, seconds, points)
     rates = Rates(code_rate, weight_rate, scratch_rate)

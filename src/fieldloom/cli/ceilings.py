@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,18 +20,26 @@ if TYPE_CHECKING:
 
 def ceiling(
     run: RunArgument,
-    count: Annotated[int, typer.Option(min=1, help="How many training data at most.")] = 64,
+    count: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many training data at most.")
+    ] = 64,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """What the codec of a run loses on the signal, before its prior is trained; ceiling.json.
+    """Measure what the codec of a run loses, before its prior is trained.
 
-    Training data against what their codes decode to, as fitted and after the codec.
+    No sample can be better than that. Training data are compared with what their codes decode to,
+    as they were fitted and after the codec; ceiling.json gets the figures.
+
+    Example: fieldloom ceiling runs/mine
     """
     from fieldloom.inputs import source_of
 
     system = load_system(run, device)
     if "codec" not in system.finished:
-        raise InputError(f"'{run}' has no fitted codec yet: --stage codec with --resume fits it.")
+        raise InputError(
+            f"'{run}' has no fitted codec yet: fieldloom train --resume --run {shlex.quote(run)} "
+            "--stage codec fits it."
+        )
     report_upper_bound(Path(run), system, source_of(system), count)
 
 

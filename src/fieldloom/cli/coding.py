@@ -35,6 +35,7 @@ from fieldloom.cli.outputs import (
     check_not_own,
     folder_output,
     output,
+    output_of_state,
     sheet_output,
     with_suffix,
 )
@@ -62,30 +63,37 @@ def encode(
     run: RunArgument,
     source: SourceOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="A folder, or a file. Default: RUN/encoded.")
+        Path | None, typer.Option(help="The folder, or a file. Default: RUN/encoded.")
     ] = None,
     kind: Annotated[
         CodeFormat | None,
         typer.Option(
             "--format",
-            help="A folder of shards, one file, or a file of fit-a-nef's layout. Default: one file "
-            "where --out has a suffix.",
+            help="A folder of shards, one file (safetensors), or one of fit-a-nef's layout (hdf5). "
+            "Default: shards, or one file where --out has a suffix.",
         ),
     ] = None,
     worst: Annotated[
-        float | None, typer.Option(help="Signals of a larger error have failed. Default: none.")
+        float | None,
+        typer.Option(
+            metavar="ERROR", help="Leave out signals that end with a larger error. Default: none."
+        ),
     ] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Encode data into codes, shard by shard; without --source the run's test part.
+    """Find the codes of data, and write them into a folder or a file.
 
-    A job that was stopped goes on where it was when it is given again. Signals that fail are listed
-    in the manifest, and left out.
+    Without --source these are the run's test data. The same command goes on with a job that was
+    stopped. Signals that fail are left out, and listed in the folder's manifest.
+
+    Example: fieldloom encode runs/mine --source FOLDER --out codes.safetensors
     """
     from fieldloom.codes import files
     from fieldloom.inputs import held_out_part
 
     system = load_system(run, device)
+    if not system.family.has_code:
+        raise InputError(f"'{run}' fits one datum: its weights are all that there is to write.")
     data, indices = held_out_part(system, source)
     path = out or Path("encoded")
     format: Format = files.format_of(path) if kind is None else kind.value
@@ -102,7 +110,8 @@ def encode(
         found = files.encode_into(system, data, indices, path, format, limit)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command goes on from here.") from None
-    say(f"{len(found.codes)} codes of {system.family.code_shape}: {path}")
+    shape = " x ".join(map(str, system.family.code_shape))
+    say(f"{len(found.codes)} codes of {shape} numbers each: {path}")
 
 
 def check_own_job(path: Path, format: Format) -> None:
@@ -118,56 +127,72 @@ def check_own_job(path: Path, format: Format) -> None:
 def decode(
     run: RunArgument,
     codes: Annotated[
-        str, typer.Argument(help="What encode wrote: a folder of shards, or a file of any format.")
+        str,
+        typer.Argument(metavar="CODES", help="What encode wrote: a folder of shards, or a file."),
     ],
     resolution: ResolutionOption = None,
-    count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 64,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many data at most.")] = 64,
     kind: KindOption = None,
     project: ProjectOption = 0,
-    out: Annotated[Path | None, typer.Option(help="A folder. Default: RUN/decoded.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder. Default: RUN/decoded.")] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Decode codes, one file each: those of encode, or fields of fit-a-nef's layout (HDF5)."""
+    """Turn codes back into data, a file for each.
+
+    The codes are those of encode, or fields in fit-a-nef's layout (HDF5).
+
+    Example: fieldloom decode runs/mine runs/mine/encoded --resolution 256
+    """
     from fieldloom.codes.files import read_codes
     from fieldloom.drawing import check_file_format, write_data
 
     folder = folder_output(run, out, "decoded")
     system = load_system(run, device)
+    folder = output_of_state(system, folder, out)
     check_file_format(system, kind, project)
     sizes = parse_resolution(resolution)
     found = read_codes(codes, system)
     paths = write_data(system, found[:count], folder, sizes, kind, project)
-    say(f"{len(paths)} of {len(found)} codes: {folder}")
+    say(f"decoded {len(paths)} of {len(found)} codes: {folder}")
 
 
 def reconstruct(
     run: RunArgument,
     source: SourceOption = None,
     resolution: ResolutionOption = None,
-    count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 64,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many data at most.")] = 64,
     kind: KindOption = None,
     project: ProjectOption = 0,
     refine: Annotated[
         RefineTarget | None,
-        typer.Option(help="Let Adam go on, for each datum, from its encoded code."),
+        typer.Option(help="Improve each datum further by Adam: its code, or all of its weights."),
     ] = None,
-    refine_steps: Annotated[int, typer.Option(min=1, help="Of Adam.")] = 100,
+    refine_steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps of --refine.")] = 100,
     refine_rate: Annotated[
-        float | None, typer.Option(help="Of Adam. Default: 0.01 on codes, 0.0001 on weights.")
+        float | None,
+        typer.Option(
+            metavar="RATE", help="Rate of --refine. Default: 0.01 on codes, 0.0001 on weights."
+        ),
     ] = None,
     refine_points: Annotated[
         int | None,
-        typer.Option(min=1, help="Of a datum, at random for each step. Default: as in training."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Points of a datum in each step of --refine, at random. Default: as trained.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="A folder. Default: RUN/reconstructions.")
+        Path | None, typer.Option(help="The folder. Default: RUN/reconstructions.")
     ] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Encode data and decode them again, at any resolution; one file each.
+    """Encode data and decode them again, at any resolution, a file for each.
 
-    Shapes become meshes where the originals stood; of views, an orbit is rendered. With --refine
-    codes, or all weights of each function, are optimised further on what they were encoded from.
+    Without --source these are the run's test data. Shapes become meshes where the originals stood;
+    of scenes, a turn around them is rendered.
+
+    Example: fieldloom reconstruct runs/mine --source photo.jpg --resolution 512
     """
     from fieldloom.drawing import check_file_format, write_data
     from fieldloom.evaluation import in_batches
@@ -175,6 +200,7 @@ def reconstruct(
 
     folder = folder_output(run, out, "reconstructions")
     system = load_system(run, device)
+    folder = output_of_state(system, folder, out)
     check_file_format(system, kind, project)
     sizes = parse_resolution(resolution)
     found, indices = held_out_part(system, source)
@@ -185,7 +211,7 @@ def reconstruct(
         how = {"steps": refine_steps, "rate": refine_rate, "points": refine_points}
         system, codes = refine_codes(system, data, refine, how)
     paths = write_data(system, codes, folder, sizes, kind, project, data.frame)
-    say(f"{len(paths)} of {len(data)} reconstructions: {folder}")
+    say(f"reconstructed {len(paths)} of {len(data)} data: {folder}")
 
 
 def refine_codes(
@@ -203,23 +229,23 @@ def refine_codes(
     ratio = system.modality.fidelity
     name = ratio.upper()
     before, after = found.before.mean(), found.after.mean()
-    say(f"{name} of what was encoded: {before:.2f} dB, {steps} {after:.2f}")
+    say(f"{name} of what was encoded: {before:.2f} dB, {after:.2f} dB {steps}")
     ends = (system, found.start), (found.system, found.code)
     if system.modality.held:
         before, after = (psnr_of_held_out(*end, data).mean() for end in ends)
-        say(f"PSNR of held-out views: {before:.2f} dB, {steps} {after:.2f}")
+        say(f"PSNR of held-out views: {before:.2f} dB, {after:.2f} dB {steps}")
     elif system.modality.partial:
         before, after = (
             FIDELITY[ratio](own.predict_at(code, data).tensor, data.tensor).mean()
             for own, code in ends
         )
-        say(f"{name} of all points: {before:.2f} dB, {steps} {after:.2f}")
+        say(f"{name} of all points: {before:.2f} dB, {after:.2f} dB {steps}")
     return found.system, found.code
 
 
 def sample(
     run: RunArgument,
-    count: Annotated[int, typer.Option(min=1, help="How many.")] = 16,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many samples.")] = 16,
     resolution: ResolutionOption = None,
     label: LabelOption = None,
     guidance: GuidanceOption = None,
@@ -234,15 +260,23 @@ def sample(
     out: OutOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Draw new data: a sheet of images and, of other data than images, also a file each."""
+    """Draw new data from a trained prior.
+
+    A sheet of images is written (RUN/sampled.png) and, of shapes, sounds and the like, a file for
+    each sample beside it.
+
+    Example: fieldloom sample runs/mine --count 16 --resolution 256
+    """
     from fieldloom.drawing import check_file_format, needs_files, write_data, write_sheet
 
     system = load_system(run, device)
     check_file_format(system, kind, project)
     sheet_path = None if out is None else sheet_output(out)
-    path = output(run, sheet_path, "sampled.png")
+    path = output_of_state(system, output(run, sheet_path, "sampled.png"), out)
     folder_path = None if out is None else with_suffix(out, "")
-    folder = output(run, folder_path, "sampled") if needs_files(system) else None
+    folder = None
+    if needs_files(system):
+        folder = output_of_state(system, output(run, folder_path, "sampled"), out)
     options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
                            top_p=top_p, temperature=temperature)  # fmt: skip
     sizes = parse_resolution(resolution)
@@ -252,7 +286,7 @@ def sample(
     sheet = write_sheet(system, codes, path, sizes)
     if folder is not None:
         paths = write_data(system, codes, folder, sizes, kind, project)
-        say(f"{len(paths)} of {count} samples: {folder}")
+        say(f"{len(paths)} of {count} samples, a file each: {folder}")
     if sheet is not None:
         say(f"{count} samples: {path}")
 
@@ -260,20 +294,28 @@ def sample(
 def interpolate(
     run: RunArgument,
     source: SourceOption = None,
-    first: Annotated[int, typer.Option("--from", help="Index of the first datum, or seed.")] = 0,
-    last: Annotated[int, typer.Option("--to", help="Index of the last datum, or seed.")] = 1,
+    first: Annotated[
+        int, typer.Option("--from", metavar="I", help="The first datum, by its index, or its seed.")
+    ] = 0,
+    last: Annotated[
+        int, typer.Option("--to", metavar="I", help="The last datum, by its index, or its seed.")
+    ] = 1,
     sampled: Annotated[
-        bool, typer.Option("--sample", help="Between samples, whose seeds --from and --to are.")
+        bool, typer.Option("--sample", help="Go between samples; --from and --to are their seeds.")
     ] = False,
-    steps: Annotated[int, typer.Option(min=2, help="Data in all, both ends included.")] = 24,
+    steps: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Pictures in all, both ends included.")
+    ] = 24,
     resolution: ResolutionOption = None,
     out: OutOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Go from one datum to another along the line between their codes (a GIF).
+    """Go from one datum to another along the line between their codes, as a GIF.
 
-    Of a run that cannot encode, as a GAN's, and with --sample, from one sample to another: along
-    the great circle between them where the prior is N(0, I).
+    With --sample, and in a run that cannot encode (a GAN), it goes from one sample to another,
+    along the great circle between them where the prior is a standard normal distribution.
+
+    Example: fieldloom interpolate runs/mine --from 3 --to 8 --resolution 256
     """
     from fieldloom import memory
     from fieldloom.drawing import write_animation
@@ -281,15 +323,18 @@ def interpolate(
     system = load_system(run, device)
     sizes = parse_resolution(resolution)
     if system.modality.cameras() is not None:
-        raise InputError("interpolate has no cameras for views: render goes around them.")
+        raise InputError(
+            "interpolate draws images, and this run is of scenes: fieldloom render goes around one."
+        )
     sampled = sampled or not system.encodes
     seeds = "seeds-" if sampled else ""
     path = output(run, out, f"interpolation-{seeds}{first}-{last}.gif")
+    path = output_of_state(system, path, out)
     numbers = steps * math.prod(system.family.code_shape)
     memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
     find_codes = interpolate_samples if sampled else interpolate_data
     write_animation(system, find_codes(system, source, first, last, steps), path, sizes)
-    say(f"{steps} steps: {path}")
+    say(f"{steps} pictures: {path}")
 
 
 def interpolate_data(system: System, source: str | None, first: int, last: int, steps: int) -> Code:
@@ -301,7 +346,9 @@ def interpolate_data(system: System, source: str | None, first: int, last: int, 
         if not 0 <= index < len(indices):
             part = "the test part" if source is None else "the source"
             end = len(indices) - 1
-            raise InputError(f"--from, --to: {index} is not one of 0 .. {end}, of {part}.")
+            raise InputError(
+                f"--from, --to: {index} is not one of 0 to {end}, the indices of {part}."
+            )
     return system.encode_between(data.read(indices[[first, last]]), steps)
 
 
@@ -310,7 +357,9 @@ def interpolate_samples(
 ) -> Code:
     """Codes (steps, tokens, width) from the sample of one seed to that of another."""
     if source is not None:
-        raise InputError("--source: samples come from the prior, not from data.")
+        raise InputError(
+            "--source cannot be used with samples: they come from the prior, not from data."
+        )
     if min(first, last) < 0:
-        raise InputError(f"--from {first}, --to {last}: seeds are at least 0.")
+        raise InputError(f"--from {first}, --to {last} are seeds of samples: they are at least 0.")
     return system.sample_between(first, last, steps)

@@ -32,15 +32,27 @@ def judge(
     run: RunArgument,
     count: Annotated[
         int | None,
-        typer.Option(min=1, help="How many. Default: 64, or half of the held-out data."),
+        typer.Option(
+            min=1, metavar="N", help="How many samples. Default: 64, or half of the held-out data."
+        ),
     ] = None,
     label: LabelOption = None,
     metric: Annotated[
-        str | None, typer.Option(help="ssim or pixels; of shapes chamfer. Default: the first.")
+        str | None,
+        typer.Option(
+            help="How data are compared: ssim or pixels, of shapes chamfer. Default: the first."
+        ),
     ] = None,
-    points: Annotated[int, typer.Option(min=2, help="Of each shape's surface.")] = 2048,
+    points: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Of shapes: points on each surface.")
+    ] = 2048,
     noise: Annotated[
-        float, typer.Option(min=0, help="Of noisy training fields: fraction of the deviation.")
+        float,
+        typer.Option(
+            min=0,
+            metavar="F",
+            help="Noise of the noisy training fields, as a fraction of their deviation.",
+        ),
     ] = 0.1,
     guidance: GuidanceOption = None,
     steps: StepsOption = None,
@@ -52,11 +64,14 @@ def judge(
     out: FolderOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Compare samples and baselines with training and held-out data; judge.json and judge.png.
+    """Compare samples and simple baselines with training and held-out data.
 
-    The baselines: the start, training fields plus noise, a Gaussian of the fields' weights, and the
-    training fields themselves; and held-out data as a perfect generator would give them. The
-    image has a row for each sample: itself, the nearest training field in signals, in weights.
+    The baselines are the start, training fields plus noise, a Gaussian of the fields' weights, the
+    training fields themselves, and held-out data, as a perfect generator would give them.
+    judge.json gets the figures; judge.png has a row for each sample: itself, and the nearest
+    training field by its signal and by its weights.
+
+    Example: fieldloom analyse judge runs/mine
     """
     from fieldloom.engine.run import Run
     from fieldloom.evaluation import comparison, evaluator_of

@@ -13,11 +13,14 @@ from fieldloom.errors import unknown
 
 if TYPE_CHECKING:
     from fieldloom.engine.glance import State
-    from fieldloom.names import Key
+    from fieldloom.names import About, Key
 
 
 def info(run: RunArgument) -> None:
-    """The state of a run: its recipe, finished stages, parts and sizes."""
+    """Show the state of a run: its recipe, finished stages, parts and sizes.
+
+    Example: fieldloom info runs/mine
+    """
     from rich.table import Table
 
     from fieldloom.engine.glance import glance
@@ -70,16 +73,28 @@ SAME = ("start", "unseen")
 def list_(
     what: Annotated[
         str | None,
-        typer.Argument(help="fields, conditioners, ... optimizers, recipes; train, evaluate."),
+        typer.Argument(
+            help="recipes, or a kind of part: sources, fields, priors, ...; train or evaluate for "
+            "the keys of these sections."
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Argument(help="One of them, with all of its keys.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, which is shown with all of its keys.")
+    ] = None,
 ) -> None:
-    """The names that recipes can use; the keys of one of them, as in: list fields siren."""
-    from fieldloom import recipe
+    """Show the recipes, how long they take, and the names and keys that recipes can use.
 
-    if what == "recipes":
-        return say_entries({"recipes": recipe.list_recipes()}, "recipes", name)
-    from fieldloom.names import OTHERS, SECTIONS, read_kinds, read_table
+    Without a word it shows everything; 'list recipes' all recipes with their variants, 'list
+    recipes mnif' those of one, 'list fields' one kind of part, and 'list fields siren' all keys of
+    one part, with their defaults.
+
+    Example: fieldloom list recipes mnif
+    """
+    from fieldloom.names import OTHERS, SECTIONS, describe_recipes, read_kinds, read_table
+
+    recipes = describe_recipes()
+    if what in ("recipe", "recipes"):
+        return say_recipes(recipes, name)
     from fieldloom.registry import list_offered
 
     offered = list_offered()
@@ -88,7 +103,7 @@ def list_(
         for kind, table in read_kinds().items()
         if kind not in SAME
     }
-    groups: dict[str, Any] = {"recipes": recipe.list_recipes()}
+    groups: dict[str, Any] = {"recipes": {own: one.text for own, one in recipes.items()}}
     groups |= {group: table | offered.get(kind, {}) for group, (kind, table) in kinds.items()}
     groups |= {group: read_table(*place) for group, place in OTHERS.items()}
     plurals = {kind: group for group, (kind, _) in kinds.items()}
@@ -104,6 +119,30 @@ def list_(
         say_keys(kinds[what][0] if what in kinds else what, name)
 
 
+TIMES = (
+    "Times were measured on one or two cores of an Intel Xeon, mostly beside other work, on the "
+    "data of docs/results.md."
+)
+
+
+def say_recipes(recipes: Mapping[str, About], name: str | None) -> None:
+    """Print recipes with their variants: those with a sentence first, then the names of others."""
+    stem = None if name is None else name.partition(":")[0]
+    if stem is not None and stem not in recipes:
+        raise unknown("recipe", stem, recipes)
+    say(f"fieldloom train RECIPE:VARIANT trains one, --source PATH on your own data. {TIMES}")
+    for own, about in recipes.items():
+        if stem not in (None, own):
+            continue
+        say(f"{own}: {about.text}")
+        for variant, text in about.variants.items():
+            if text:
+                say(f"  {own}:{variant}: {text}")
+        others = [variant for variant, text in about.variants.items() if not text]
+        if others:
+            say(f"  {own}: of papers, or of comparisons with them: {', '.join(others)}.")
+
+
 def say_entries(groups: Mapping[str, Any], what: str | None, name: str | None) -> None:
     """Print all groups, one of them, or one entry of one."""
     if name is not None and name not in groups[what or ""]:
@@ -111,9 +150,8 @@ def say_entries(groups: Mapping[str, Any], what: str | None, name: str | None) -
     for group in [what] if what else groups:
         say(f"{group}:")
         for own, entry in groups[group].items():
-            text = ", ".join(entry) if isinstance(entry, list) else describe(entry)
             if name in (None, own):
-                say(f"  {own}: {text}")
+                say(f"  {own}: {describe(entry)}")
 
 
 def say_keys(kind: str, name: str) -> None:
@@ -127,7 +165,7 @@ def say_keys(kind: str, name: str) -> None:
 
     keys = read_keys(kind, name)
     for meaning, some in groupby(keys, key=lambda key: key.meaning):
-        say(f"    {', '.join(map(as_text, some))}: {meaning}")
+        say(f"    {', '.join(map(as_text, some))}: {close(meaning)}")
     if not keys:
         say("    it has no keys.")
 
@@ -150,4 +188,9 @@ def describe(entry: Any) -> str:
     if isinstance(entry, EntryPoint):
         return f"of an installed package, {entry.value}"
     text = entry if isinstance(entry, str) else getattr(entry, "func", entry).__doc__ or ""
-    return " ".join(text.strip().partition("\n\n")[0].split())
+    return close(" ".join(text.strip().partition("\n\n")[0].split()))
+
+
+def close(text: str) -> str:
+    """A text of the source for a reader: names in quotes, and a full stop at its end."""
+    return text.replace("``", "'").rstrip(".") + "."

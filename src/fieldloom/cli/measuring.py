@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +25,10 @@ from fieldloom.cli.runs import load_system, parse_overrides
 from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
+    from fieldloom.evaluation import Metric
     from fieldloom.modalities.modality import Resolution
     from fieldloom.modalities.sources import Source
+    from fieldloom.report import Answer
     from fieldloom.system import System
 
 
@@ -35,6 +38,9 @@ def evaluate(
     resolution: ResolutionOption = None,
     set_: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="A folder. Default: RUN, or RUN/NAME.")] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Print every metric, and how it was measured.")
+    ] = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Measure a run; writes report.json, report.html and images into it.
@@ -56,7 +62,8 @@ def evaluate(
     sizes = parse_resolution(resolution)
     system.modality.shape(sizes)  # a wrong resolution raises before the work
     folder = report_folder(Path(run), source, out)
-    measure(folder, system, source_of(system, source), sizes, foreign=source is not None)
+    read, foreign = source_of(system, source), source is not None
+    measure(folder, system, read, sizes, foreign=foreign, whole=all_)
 
 
 def report_folder(run: Path, source: str | None, out: Path | None) -> Path:
@@ -80,23 +87,50 @@ def measure(
     resolution: Resolution | None,
     seconds: float | None = None,
     foreign: bool = False,
+    whole: bool = False,
 ) -> None:
-    """Measure a system, write its report into a folder, and print the metrics.
+    """Measure a system, write its report into a folder, and print its answers.
 
     foreign: the source is not the system's own. seconds: the duration of training, if known.
+    whole: print every metric, too.
     """
-    from rich.table import Table
-
     from fieldloom import evaluation, report
     from fieldloom.engine.run import Run
 
     result = evaluation.evaluate(system, source, foreign)
-    report.write(Run(folder), system, source, result, resolution, seconds)
+    answers = report.write(Run(folder), system, source, result, resolution, seconds)
+    print_answers(answers)
+    if whole:
+        print_metrics(result.metrics)
+    say(f"report: {folder / 'report.html'}")
+
+
+def print_answers(answers: Sequence[Answer]) -> None:
+    """What the report answers, and the few numbers of each question."""
+    from rich.table import Table
+
+    for answer in answers:
+        say(f"{answer.title} {answer.sentence} {answer.caution}".rstrip())
+    table = Table("metric", "value", "", "published")
+    for figure in (figure for answer in answers for figure in answer.figures):
+        better = f"{figure.better} is better" if figure.better else ""
+        note = ", ".join(x for x in (better, figure.note) if x)
+        table.add_row(*map(cell, (figure.label, figure.value, note, figure.published)))
+    if not any(figure.published for answer in answers for figure in answer.figures):
+        table.columns.pop()
+    console().print(table)
+
+
+def print_metrics(metrics: Sequence[Metric]) -> None:
+    """Every metric, and how it was measured."""
+    from rich.table import Table
+
+    from fieldloom import report
+
     table = Table("metric", "value", "measured on", "how")
-    for name, value, of, how in result.metrics:
+    for name, value, of, how in metrics:
         table.add_row(*map(cell, (name, report.format_number(value), of, how)))
     console().print(table)
-    say(f"report: {folder / 'report.html'}")
 
 
 def cost(
@@ -115,7 +149,7 @@ def cost(
 
     from fieldloom import atomic, report
     from fieldloom.engine import device as devices
-    from fieldloom.evaluation.costs import COLUMNS, PUBLISHED, cost_row_apart
+    from fieldloom.evaluation.costs import COLUMNS, PUBLISHED, USUAL, cost_row_apart
     from fieldloom.recipe import load
 
     if out is not None:
@@ -126,19 +160,23 @@ def cost(
             load(name)  # a wrong name raises before minutes of work
     found: dict[str, list[dict[str, Any]]] = {}
     for title, names in tables.items():
-        table = Table("ours (published)", *COLUMNS, title=title)
-        found[title] = []
-        for name in names:
-            row = cost_row_apart(name, device.value, timed, permit())
-            found[title].append(row)
+        rows = [cost_row_apart(name, device.value, timed, permit()) for name in names]
+        shown = [
+            key
+            for key in COLUMNS
+            if key in USUAL or any(row[key]["published"] is not None for row in rows)
+        ]
+        table = Table("ours (published)", *shown, title=title)
+        found[title] = rows
+        for row in rows:
             cells = []
-            for key in COLUMNS:
+            for key in shown:
                 ours, published = row[key]["ours"], row[key]["published"]
                 text = "-" if ours is None else report.format_number(ours)
                 cells.append(
                     text if published is None else f"{text} ({report.format_number(published)})"
                 )
-            table.add_row(name, *cells)
+            table.add_row(cell(row["recipe"]), *cells)
         console().print(table)
     if out is not None:
         where = devices.environment(devices.pick(device.value))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from enum import StrEnum
 from functools import wraps
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from fieldloom.errors import InputError, shorten
+from fieldloom.errors import InputError, in_words_of, shorten
 from fieldloom.permit import NOTHING, Permit
 
 if TYPE_CHECKING:
@@ -23,15 +23,17 @@ ALLOWANCES: dict[str, Any] = {
         list[str] | None,
         typer.Option(
             metavar="MODULE",
-            help="Import this module where a recipe names a class of it; repeatable.",
+            help="Let recipes name classes of this module, whose code then runs; may be repeated.",
         ),
     ],
-    "network": Annotated[bool, typer.Option("--network", help="Let data and weights be fetched.")],
+    "network": Annotated[
+        bool, typer.Option("--network", help="Let data and weights be downloaded.")
+    ],
     "large": Annotated[
-        bool, typer.Option("--large", help="Try sizes beyond the limits on files and memory.")
+        bool, typer.Option("--large", help="Try sizes beyond the limits on files and on memory.")
     ],
     "overwrite": Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there already at --out.")
+        bool, typer.Option("--overwrite", help="Replace what is already there at --out.")
     ],
 }
 """Options that every verb has."""
@@ -58,11 +60,13 @@ def with_allowances(verb: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         token = _permit.set(Permit(tuple(trust or ()), network, large, overwrite))
         try:
-            verb(*arguments, **named)
+            with in_words_of(options):
+                verb(*arguments, **named)
         finally:
             _permit.reset(token)
 
     keyword, signature = inspect.Parameter.KEYWORD_ONLY, inspect.signature(verb)
+    options = options_of(verb.__name__, signature.parameters)
     hints = get_type_hints(verb, include_extras=True) | ALLOWANCES
     own = [one.replace(annotation=hints[one.name]) for one in signature.parameters.values()]
     more = [
@@ -78,6 +82,20 @@ def with_allowances(verb: Callable[..., None]) -> Callable[..., None]:
     return made
 
 
+def options_of(verb: str, parameters: Iterable[str]) -> dict[str, str]:
+    """Key of a recipe -> the option of a verb that sets it (``errors.in_words_of``)."""
+    options: dict[str, str] = {}
+    if "source" in parameters:
+        options["source.path"] = "SOURCE" if verb == "inspect" else "--source"
+    if "file" in parameters:
+        options["source.path"] = "FILE"
+    if "seed" in parameters and "set_" in parameters:
+        options["seed"] = "--seed"
+    if "set_" in parameters:  # of a trained run only its evaluation can change
+        options["evaluate.*" if verb == "evaluate" else "*"] = "--set"
+    return options
+
+
 class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
@@ -85,39 +103,89 @@ class Device(StrEnum):
     mps = "mps"
 
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.")]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="The folder of a run, as train or fit made it.")
+]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where to compute; auto takes a GPU where there is one.")
+]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's key; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the recipe, as field.width=64; may be repeated.",
+    ),
 ]
 SourceOption = Annotated[
     str | None,
-    typer.Option(help="Your own data instead of the run's: images, arrays, meshes, scenes."),
+    typer.Option(
+        metavar="PATH",
+        help="Your own data instead of the run's: images, arrays, meshes, scenes, ...",
+    ),
 ]
 ResolutionOption = Annotated[
-    str | None, typer.Option(help="Samples of each axis: 256, or 256x128. Default: as trained.")
+    str | None,
+    typer.Option(help="Pixels or samples of each axis: 256, or 256x128. Default: as trained."),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option(help="What to write. Default: a name inside the run.")
+    Path | None, typer.Option(help="The file to write. Default: one inside the run.")
 ]
 KindOption = Annotated[
     str | None,
-    typer.Option("--format", help="Of each file: glb, ply, obj, stl, npy; gif, mp4, png."),
+    typer.Option(
+        "--format",
+        metavar="SUFFIX",
+        help="The format of each file: of shapes glb, ply, obj, stl or npy, of video mp4, gif.",
+    ),
 ]
 ProjectOption = Annotated[
-    int, typer.Option(min=0, help="Newton steps of a mesh's vertices onto the surface.")
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Of shapes: move the vertices onto the surface by N steps of Newton's method.",
+    ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random numbers.")]
-LabelOption = Annotated[str | None, typer.Option(help="A class, by name or number.")]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=2**63 - 1,
+        metavar="N",
+        help="Seed of the random numbers: the same seed draws the same.",
+    ),
+]
+LabelOption = Annotated[
+    str | None, typer.Option(help="Draw of this class alone, by its name or number.")
+]
 
 # Options of sampling; each prior has some of them.
-GuidanceOption = Annotated[float | None, typer.Option(help="1 is plain conditional sampling.")]
-StepsOption = Annotated[int | None, typer.Option(min=1, help="Of the sampler.")]
-SamplerOption = Annotated[str | None, typer.Option(help="ddim, ddpm or dpm++.")]
-TopKOption = Annotated[int | None, typer.Option(min=1, help="Of tokens: the likeliest few.")]
-TopPOption = Annotated[float | None, typer.Option(help="Of tokens: the likeliest fraction.")]
-TemperatureOption = Annotated[float | None, typer.Option(help="Of tokens: below 1 is safer.")]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="G",
+        help="With --label: above 1 follows the class more closely, at the cost of variety.",
+    ),
+]
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Of diffusion: steps of the sampler.")
+]
+SamplerOption = Annotated[str | None, typer.Option(help="Of diffusion: ddim, ddpm or dpm++.")]
+TopKOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="K", help="Of tokens: draw from the K likeliest alone."),
+]
+TopPOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P", help="Of tokens: draw from the likeliest, of probability P together."
+    ),
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(metavar="T", help="Of tokens: below 1 the likely ones are drawn more often."),
+]
 
 
 def select_given(**options: Any) -> dict[str, Any]:
@@ -132,10 +200,11 @@ def parse_resolution(text: str | None) -> int | tuple[int, ...] | None:
     parts = text.lower().split("x")
     if not all(part.isascii() and part.isdigit() and int(part[:9]) > 0 for part in parts):
         raise InputError(
-            f"--resolution {shorten(text)}: a positive number, or one an axis, as 256x128."
+            f"--resolution {shorten(text)} is not right: it is a positive number, or one for each "
+            "axis, as 256x128."
         )
     if max(map(len, parts)) > 9:
-        raise InputError(f"--resolution {shorten(text)}: that many samples fit nowhere.")
+        raise InputError(f"--resolution {shorten(text)} is too large for any machine.")
     return int(parts[0]) if len(parts) == 1 else tuple(int(part) for part in parts)
 
 
@@ -150,6 +219,6 @@ def parse_crop(text: str | None) -> Crop | None:
         return Crop(left, top, right, bottom)
     except ValueError:
         raise InputError(
-            f"--window {shorten(text)}: x0,y0,x1,y1, fractions of width and height from 0 to 1 "
-            "with x0 < x1 and y0 < y1."
+            f"--window {shorten(text)} is not right: it is x0,y0,x1,y1, fractions of the width and "
+            "height from 0 to 1 with x0 < x1 and y0 < y1, as 0.4,0.4,0.6,0.6."
         ) from None

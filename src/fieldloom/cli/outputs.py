@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fieldloom.cli.options import permit
 from fieldloom.errors import InputError
+
+if TYPE_CHECKING:
+    from fieldloom.system import System
 
 FILES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".mp4", ".webm", ".wav", ".npy",
          ".npz", ".glb", ".ply", ".obj", ".stl", ".off", ".pdf"}  # fmt: skip
@@ -36,6 +41,29 @@ def folder_output(run: str | Path, out: Path | None, default: str) -> Path:
     if out is not None and out.suffix.lower() in FILES and not out.is_dir():
         raise InputError(f"--out '{out}': a folder is written, with a file for each datum in it.")
     return output(run, out, default)
+
+
+def output_of_state(system: System, path: Path, out: Path | None) -> Path:
+    """The path, or with ``-unfinished`` in its name where weights are of a checkpoint.
+
+    So no picture of an unfinished run stays under the name of the finished one's: where the run is
+    finished, what the same verb drew of its checkpoint is removed. out: what the user asked for,
+    whose name stays.
+    """
+    from fieldloom.drawing.files import remove_earlier
+
+    if out is not None:
+        return path
+    begun = path.with_name(f"{path.stem}-unfinished{path.suffix}")
+    if system.unfinished is not None:
+        return output(begun.parent, None, begun.name)
+    if begun.is_dir() and not begun.is_symlink():
+        remove_earlier(begun, system.modality.formats)
+        with suppress(OSError):  # other files are in it
+            begun.rmdir()
+    elif begun.is_file():
+        begun.unlink()
+    return path
 
 
 def sheet_output(out: Path) -> Path:

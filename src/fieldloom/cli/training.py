@@ -1,7 +1,8 @@
-"""Training: a recipe into a run, and the demonstration."""
+"""Training: a recipe into a run."""
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,14 @@ import typer
 
 from fieldloom.cli.ceilings import report_upper_bound
 from fieldloom.cli.console import say
-from fieldloom.cli.measuring import measure
 from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
+from fieldloom.cli.parsing import check_recipe_word
 from fieldloom.cli.runs import parse_overrides
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, shorten
 
 if TYPE_CHECKING:
     from fieldloom.recipe import Continuation, Recipe
+    from fieldloom.system import System
 
 
 class StageOf(StrEnum):
@@ -31,8 +33,8 @@ MinutesOption = Annotated[
     float | None,
     typer.Option(
         metavar="M",
-        help="A budget instead of steps, which follow from the pace of this machine; stages share "
-        "it equally. Reading, encoding between stages and drawing are not counted.",
+        help="Train for M minutes: the steps follow from the pace of this machine. Stages share "
+        "them equally; reading, encoding between stages, and drawing come on top.",
     ),
 ]
 
@@ -42,22 +44,32 @@ def train(
         str | None,
         typer.Argument(
             metavar="[RECIPE[:VARIANT]]",
-            help="A bundled name, or a .toml. Not needed with --resume or --finish, and --run.",
+            help="A bundled recipe, or a .toml file. With --resume or --finish, --run is enough.",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Your data: a folder of images, a packed .npz, an array, meshes, voxels, a video, "
+            "a sound, or a scene. The reader is the recipe's, or the one that suits the data.",
         ),
     ] = None,
     run: Annotated[
-        str | None, typer.Option(help="Folder of the run. Default: runs/RECIPE-VARIANT.")
+        str | None, typer.Option(help="The folder of the run. Default: runs/RECIPE-VARIANT.")
     ] = None,
-    stage: Annotated[StageOf, typer.Option(help="Which stages to train.")] = StageOf.all,
+    stage: Annotated[
+        StageOf, typer.Option(help="Which stages to train: field, then codec, then prior.")
+    ] = StageOf.all,
     set_: SetOption = None,
-    seed: Annotated[int | None, typer.Option(help="The run's seed.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="The seed of the run.")] = None,
     device: DeviceOption = Device.auto,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the run, with its own recipe; --minutes or --set "
-            "train.field.steps=N give an unfinished stage more steps, or fewer.",
+            help="Go on with a run that was stopped, by its own recipe. --minutes, or --set "
+            "train.field.steps=N, gives an unfinished stage more steps, or fewer.",
         ),
     ] = False,
     finish: Annotated[
@@ -69,7 +81,9 @@ def train(
     ] = False,
     fields: Annotated[
         Path | None,
-        typer.Option(help="Begin with the trained field and the codes of this other run."),
+        typer.Option(
+            metavar="RUN", help="Begin with the trained field and the codes of another run."
+        ),
     ] = None,
     minutes: MinutesOption = None,
     processes: Annotated[
@@ -81,20 +95,33 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a recipe into a run directory."""
-    from fieldloom.recipe import Continuation, load
+    """Train a recipe into the folder of a run.
+
+    It takes minutes to hours: 'fieldloom list recipes' says how long each was measured to take, and
+    --minutes M sets a budget instead. The folder gets the recipe, the weights, the codes of the
+    training data and a log. Ctrl-C stops it at a checkpoint, and --resume goes on from there.
+
+    Example: fieldloom train mnif:faces64 --source FOLDER --run runs/mine
+    """
+    from fieldloom.recipe import Continuation
 
     seeds = [] if seed is None else [f"seed={seed}"]
     goes_on = resume or finish
     if recipe is None and not goes_on:
-        raise InputError("train: the name of a recipe is needed, or --resume and --run.")
+        raise InputError(
+            "the name of a recipe is needed, as in 'fieldloom train mnif:digits'; 'fieldloom list "
+            "recipes' shows them, and --resume --run RUN goes on with a run."
+        )
+    check_source(source, set_ or [])
     loaded = None
     if recipe is not None:
-        loaded = load(recipe, [*(set_ or []), *seeds], parse_overrides)
+        check_recipe_word(recipe)
+        loaded = load_with_source(recipe, [*(set_ or []), *seeds], None if goes_on else source)
     folder = folder_of(recipe, run)
     changes = Continuation(None, {})
     if goes_on:
         changes = changes_of(folder, set_ or [], seed, fields)
+        changes = changes if source is None else changes._replace(path=source)
 
     from fieldloom.launching import together
     from fieldloom.training import check_resumed
@@ -124,6 +151,47 @@ def train(
 
         for line in draw_fit(system, source_of(system, quiet=True), folder):
             say(line)
+    say(f"next: {next_of(system, folder)}")
+
+
+def next_of(system: System, folder: Path) -> str:
+    """What to type after a training: the commands that show what it has learned."""
+    run = shlex.quote(str(folder))
+    verbs = ["evaluate", *(["sample"] if system.generates else [])]
+    return ", ".join(f"fieldloom {verb} {run}" for verb in verbs)
+
+
+def check_source(source: str | None, overrides: list[str]) -> None:
+    """Raise InputError where ``--source`` and ``--set source.path`` name different data."""
+    from fieldloom.recipe import split_override
+
+    for keys, value in map(split_override, overrides):
+        value = value.strip("\"'")
+        if source is not None and keys == ["source", "path"] and value != source:
+            raise InputError(
+                f"--source {shorten(source)} and --set source.path={shorten(value)} name different "
+                "data: give one of them."
+            )
+
+
+def load_with_source(name: str, overrides: list[str], source: str | None) -> Recipe:
+    """The recipe of a name, with the data of ``--source`` where they are given.
+
+    They are read by the reader that ``--set`` names, or by one that suits them, whose settings in
+    the recipe come with it.
+    """
+    from fieldloom.recipe import load, merge, split_override
+
+    loaded = load(name, overrides, parse_overrides)
+    if source is None:
+        return loaded
+    if any(keys in (["source"], ["source", "name"]) for keys, _ in map(split_override, overrides)):
+        return merge(loaded, {"source": {"path": source}})
+    from fieldloom.preparation import add_source
+
+    taken = add_source(loaded, source, permit())["source"]
+    change = {"source": {key: taken[key] for key in ("name", "path")}}
+    return load(name, overrides, parse_overrides, change)
 
 
 def folder_of(recipe: str | None, run: str | None) -> Path:
@@ -133,7 +201,9 @@ def folder_of(recipe: str | None, run: str | None) -> Path:
     if run is not None:
         return Path(run)
     if recipe is None:
-        raise InputError("--resume, --finish: give --run RUN, or the recipe, whose run is found.")
+        raise InputError(
+            "--resume and --finish need a run: give --run RUN, or the recipe whose run goes on."
+        )
     return Path("runs") / Path(recipe).name.replace(".toml", "").replace(":", "-")
 
 
@@ -155,39 +225,8 @@ def changes_of(
     if seed is not None or found is None:
         raise InputError(
             "--resume goes on with the run's own recipe: --set and --seed cannot change it, but "
-            "for source.path, where the same data lie now, and train.STAGE.steps."
+            "for the place of the same data (--source) and --set train.STAGE.steps=N."
         )
     if fields is not None:
         raise InputError("--resume goes on with the run's own fields: --fields is for a new run.")
     return found
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run and its report.")] = Path(
-        "outputs/demo"
-    ),
-    device: DeviceOption = Device.auto,
-) -> None:
-    """Train mNIF on scikit-learn's digits, sample from it, measure it: minutes on a laptop."""
-    import time
-
-    from fieldloom.engine.run import Run
-    from fieldloom.inputs import source_of
-    from fieldloom.recipe import load
-    from fieldloom.training import train as start
-
-    began = time.monotonic()
-    trained = (out / "report.json").is_file()
-    system = start(
-        load("mnif:digits"),
-        str(out),
-        "all",
-        device.value,
-        resume=Run(out).exists,
-        resumed_by="the same command",
-    )
-    took = None if trained else time.monotonic() - began
-    measure(out, system, source_of(system, quiet=not trained), 64, seconds=took)
-    say(
-        f"{'trained before' if took is None else f'trained in {took:.0f} s'}: {out / 'report.html'}"
-    )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote, unknown
+from fieldloom.errors import InputError, is_command, name_argument, quote, unknown
 from fieldloom.modalities.modality import Extent, Resolution
 from fieldloom.progress import BRIEF, Progress
 from fieldloom.system import System
@@ -85,10 +85,16 @@ class Options:
         if not isinstance(self.cameras, Cameras) and self.cameras not in ALONG:
             raise unknown("cameras", str(self.cameras), ALONG)
         if self.held and self.cameras not in ("orbit", "held"):
-            raise InputError("--held draws the views held out: leave --cameras out.")
+            raise InputError(
+                f"{name_argument('held')} draws the views held out: leave "
+                f"{name_argument('cameras')} out."
+            )
         if self.frames != Options.frames and (self.held or self.cameras != "orbit"):
-            what = "--held" if self.held else f"cameras = {quote(self.along)}"
-            raise InputError(f"frames = {self.frames}: with {what} each of its views is drawn.")
+            what = name_argument("held") if self.held else name_argument("cameras", self.along)
+            raise InputError(
+                f"{name_argument('frames', self.frames)} cannot be used with {what}, which draws "
+                "each of its views."
+            )
 
     @property
     def along(self) -> str:
@@ -125,24 +131,39 @@ class Drawer:
         raise NotImplementedError
 
 
+VIEW_OPTIONS = ("held", "depth", "cameras")
+"""Options that only views have."""
+
+
+def name_window() -> str:
+    """What the caller calls the part of an image that is drawn."""
+    return name_argument("window") if is_command() else "crop"
+
+
 def refuse_views(options: Options) -> None:
     """Raise InputError for options that only views have."""
     if options.held or options.depth or options.cameras != "orbit":
-        raise InputError("--held, --depth and --cameras are of views: this run has none.")
+        raise InputError(
+            f"{', '.join(map(name_argument, VIEW_OPTIONS))} are for scenes: this run is of none."
+        )
 
 
 def refuse_turns(options: Options) -> None:
     """Raise InputError for the number of views around a datum that has none."""
     if options.frames != Options.frames:
         raise InputError(
-            f"--frames {options.frames}: of shapes and scenes, all around: this run has neither."
+            f"{name_argument('frames', options.frames)} is for turns around shapes and scenes, and "
+            "this run is of neither."
         )
 
 
 def refuse_parts(options: Options) -> None:
     """Raise InputError for options that only images and video have."""
     if options.crop is not None or options.frame is not None:
-        raise InputError("--window and --frame are of images and video: this run has neither.")
+        raise InputError(
+            f"{name_window()} and {name_argument('frame')} are for images and video: this run is "
+            "of neither."
+        )
 
 
 def report_strips(strips: Iterator[tuple[int, Tensor]], rows: int) -> Iterator[tuple[int, Tensor]]:

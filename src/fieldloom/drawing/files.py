@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fieldloom import export
-from fieldloom.errors import InputError, unknown
+from fieldloom.errors import InputError, name_argument, unknown
 from fieldloom.evaluation import in_batches
 from fieldloom.modalities.modality import Resolution
 from fieldloom.progress import PATIENCE, track
@@ -23,9 +23,11 @@ def check_file_format(system: System, format: str | None, project: int = 0) -> N
     """Raise InputError for a file format, or a projection, that the run's data do not have."""
     formats = [suffix[1:] for suffix in system.modality.formats]
     if format is not None and format not in formats:
-        raise unknown("--format for this run's data", format, formats)
+        raise unknown("format of this run's data", format, formats)
     if project and system.modality.kind != "shapes":
-        raise InputError("--project moves vertices of meshes: this run has no shapes.")
+        raise InputError(
+            f"{name_argument('project')} moves the vertices of meshes: this run is of no shapes."
+        )
 
 
 def write_data(

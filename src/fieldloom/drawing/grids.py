@@ -16,11 +16,12 @@ from fieldloom.drawing.drawer import (
     Drawer,
     Drawn,
     Options,
+    name_window,
     refuse_turns,
     refuse_views,
     report_strips,
 )
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, name_argument
 from fieldloom.modalities import Modality
 from fieldloom.modalities.media import VIDEO_RATE
 from fieldloom.modalities.modality import Resolution, sizes_of
@@ -41,10 +42,10 @@ class Grids(Drawer):
         self.axes = len(self.modality.shape())
         if options.frame is not None and self.axes != 3:
             raise InputError(
-                f"--frame {options.frame}: this run's data are no video, they have no frames."
+                f"{name_argument('frame', options.frame)} needs frames: this run is of no video."
             )
         if options.crop is not None and self.axes not in (2, 3):
-            raise InputError("--window is of images and video: this run has neither.")
+            raise InputError(f"{name_window()} is for images and video: this run is of neither.")
         self.crop = options.crop or WHOLE
         self.name = f"rendered{suffixes(self.modality, self.time('') is not None)[0]}"
 
@@ -105,7 +106,10 @@ def shape_of(
             return resolution
         if len(resolution) != 2:
             given = "x".join(map(str, resolution))
-            raise InputError(f"--resolution {given}: one number, or rows and columns, as 256x128.")
+            raise InputError(
+                f"{name_argument('resolution')} {given} is not right: it is one number, or rows "
+                "and columns, as 256x128."
+            )
         sides = resolution[0], resolution[1]
     else:
         height = own[-2] * (crop.bottom - crop.top)
@@ -114,8 +118,8 @@ def shape_of(
         scale = longest / max(height, width)
         if crop != WHOLE and min(height, width) * scale < 0.5:
             raise InputError(
-                f"--window: at {longest} pixels of its longer side the "
-                "other is less than one: give rows and columns, as --resolution 64x256."
+                f"{name_window()}: at {longest} pixels of its longer side the other is less than "
+                f"one: give rows and columns as {name_argument('resolution')}."
             )
         sides = max(1, round(height * scale)), max(1, round(width * scale))
     return sides if one_image or len(own) == 2 else (own[0], *sides)

@@ -10,7 +10,7 @@ import torch
 
 from fieldloom import export
 from fieldloom.drawing.drawer import Drawer, Drawn, Options, refuse_parts, refuse_views
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, name_argument
 from fieldloom.geometry.cameras import Size, resize_intrinsics
 from fieldloom.modalities import Views, Voxels
 from fieldloom.modalities.sources.scenes import order_of_file
@@ -33,7 +33,9 @@ class Turntable(Drawer):
     def check(self, path: Path) -> None:
         export.check_frames(path)
         if self.options.frames < 2:
-            raise InputError(f"--frames {self.options.frames}: a turn has at least 2.")
+            raise InputError(
+                f"{name_argument('frames', self.options.frames)}: a turn has at least 2."
+            )
 
     def draw(self, code: Code, path: Path, data: Data | None = None) -> Drawn:
         values = self.system.values_of(code)

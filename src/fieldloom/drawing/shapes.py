@@ -33,7 +33,9 @@ def draw_shape_fit(system: System, source: Source, folder: Path) -> list[str]:
     code = system.family.conditioner.origin(1).detach()
     true = source.originals[0]()
     with during("finding the surface"):
-        made = system.mesh(code)
+        system.check_memory(1, None)
+        datum = modality.sample(system.values_of(code))
+        made = modality.mesh(datum)
     span = 1.04 * float(np.linalg.norm(np.ptp(true.vertices, axis=0))) / 2
     pictures = [preview(mesh, SIDE, up=modality.up, span=span) for mesh in (true, made)]
     files = [export.png(np.concatenate(pictures, 1), folder / "fitted.png")]
@@ -41,7 +43,7 @@ def draw_shape_fit(system: System, source: Source, folder: Path) -> list[str]:
     if made is not None:
         own = made if frame is None else denormalize_mesh(made, frame[0])
         files.insert(0, export.mesh(own.vertices, own.faces, folder / "fitted.glb"))
-    size = " x ".join(map(str, modality.shape()))
+    size = " x ".join(map(str, datum.shape[1:]))
     named = f"fitted: {', '.join(map(str, files))} (original and fit, {size})"
     if made is None:
         return [named, "the fit has no surface: more steps may give it one."]

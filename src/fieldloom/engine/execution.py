@@ -35,6 +35,9 @@ Run = Callable[[Sequence[Tensor]], list[Tensor]]
 ROUNDING: Mapping[Precision, float] = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 5e-2}
 """How far the gradients of a recorded step may be from the eager ones, relative to their norm."""
 
+MOST = 64
+"""Shapes of micro-batches that are recorded, each of which keeps memory."""
+
 
 def choose_execution(
     stage: Stage, objective: Objective, device: torch.device
@@ -66,6 +69,7 @@ class Execution:
         self.objective, self.device, self.precision = objective, device, stage.precision
         self.mode = choose_execution(stage, objective, device)
         self.recorded: dict[Hashable, tuple[Layout, Run]] = {}
+        self.full = False
 
     def differentiate(
         self,
@@ -107,12 +111,20 @@ class Execution:
         """The recorded step for such a micro-batch; None, after a sentence, where there is none."""
         key = player, fraction, shape_of(batch)
         if key not in self.recorded:
+            if len(self.recorded) == MOST:
+                if not self.full:
+                    self.full = True
+                    announce(f"Steps of {MOST} shapes are {self.mode}; others run eagerly.")
+                return None
             step = Step(
                 self.objective, player, batch, fraction, parameters, self.device, self.precision
             )
             tensors, record = tensors_of(batch), RECORDERS[self.mode]
             seed()
             expected = step(tensors)
+            loss, _, gradients = step.layout.unpack(expected)
+            if not all(bool(x.isfinite().all()) for x in (loss, *gradients)):
+                return None  # nothing to compare with: the loop says that the loss is no number
             try:
                 run = record(step, tensors, self.device)
                 seed()

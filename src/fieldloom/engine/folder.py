@@ -12,6 +12,7 @@ from typing import Any
 from fieldloom import atomic
 from fieldloom.engine.layout import CODES, ENV, LOG, MODEL, RECIPE
 from fieldloom.engine.log import append_line, read_lines
+from fieldloom.engine.nearby import no_run
 from fieldloom.engine.schemas import parse_json, read_text
 from fieldloom.errors import InputError
 from fieldloom.modalities.sources.files import locate, path_to_text
@@ -41,7 +42,7 @@ class Folder:
     def require(self) -> Folder:
         """The folder. Raises InputError where it is no run's."""
         if not self.exists:
-            raise InputError(f"'{self.folder}' is not a run: it holds no {RECIPE}.")
+            raise no_run(self.folder)
         return self
 
     def inside(self, name: str | Path) -> Path:

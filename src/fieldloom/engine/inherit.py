@@ -9,7 +9,7 @@ from fieldloom.engine.layout import MODEL
 from fieldloom.engine.loop import load_weights
 from fieldloom.engine.provenance import FIELD, stage_settings
 from fieldloom.engine.run import Run
-from fieldloom.errors import InputError, quote
+from fieldloom.errors import InputError, name_argument, quote
 from fieldloom.recipe import Recipe
 from fieldloom.system import System
 
@@ -22,7 +22,10 @@ def check_donor(recipe: Recipe, other: str | Path) -> dict[str, Any]:
     donor = Run(other)
     theirs = donor.read_recipe()
     if "field" not in donor.read_weights()[1]:
-        raise InputError(f"'{other}' has no trained field yet: --resume finishes it.")
+        raise InputError(
+            f"'{other}' has no trained field yet: train it further, with "
+            f"{name_argument('resume', True)}, first."
+        )
     for name, here in _dependencies(recipe).items():
         there = _dependencies(theirs)[name]
         if here != there:

@@ -423,14 +423,14 @@ def load_checkpoint(objective: Objective, tensors: Mapping[str, Tensor]) -> None
             parameter.copy_(averaged[name])
 
 
-RATIOS = {"psnr": "", "snr": " SNR"}
-"""Ratios in dB of a log's lines, and how progress names them beside the number."""
+RATIOS = {"psnr": "PSNR", "snr": "SNR"}
+"""Ratios in dB of a log's lines, and how progress names them."""
 
 
 def summarize(numbers: Mapping[str, float]) -> str:
     """One line on a step: the loss of every player and, where there is one, its PSNR or SNR."""
     losses = [f"{name} {value:.5f}" for name, value in numbers.items() if name.endswith("loss")]
-    ratios = [f"{numbers[name]:.2f} dB{kind}" for name, kind in RATIOS.items() if name in numbers]
+    ratios = [f"{kind} {numbers[name]:.2f} dB" for name, kind in RATIOS.items() if name in numbers]
     return ", ".join([*losses, *ratios])
 
 
@@ -471,7 +471,8 @@ def loop(
         training.check(fetch)
         save(training.state())
 
-    with Progress(title, stage.steps, first) as progress, stopping.stoppable(), closing(batches):
+    shown = Progress(f"training the {title}", stage.steps, first)
+    with shown as progress, stopping.stoppable(), closing(batches):
         while training.step < stage.steps:
             try:
                 found = training.advance(next(batches), micro, seed, device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from fieldloom.engine import device as devices
 from fieldloom.engine.feed import Feed, feed_steps
 from fieldloom.engine.loop import Training
+from fieldloom.progress import announce
 from fieldloom.settings import Stage
 
 FRACTION, SHORTEST, LONGEST = 0.01, 0.3, 3.0
@@ -102,13 +104,63 @@ def _round_down(number: float) -> int:
     return whole // unit * unit
 
 
+OFF, PART, BRIEF = 1.5, 0.05, 5.0
+"""How many times longer, or shorter, than planned steps take where that is said; the part of a
+budget, and the seconds, after which it is looked at."""
+
+
+class Watch:
+    """Says once, in a stage with a budget, that its steps take another time than was planned.
+
+    It is called after each step. steps: of the stage. seconds: of the budget. run: the folder, for
+    what to do.
+    """
+
+    def __init__(self, name: str, steps: int, pace: Pace, seconds: float, run: str | Path) -> None:
+        self.name, self.steps, self.pace, self.run = name, steps, pace.step, run
+        self.seconds, self.began = seconds, time.monotonic()
+        self.first: tuple[float, int] | None = None
+        self.said = False
+
+    def __call__(self, step: int) -> None:
+        now = time.monotonic()
+        if self.first is None:  # the first step may record what the others repeat
+            self.first = now, step
+        began, first = self.first
+        if self.said or step == first or now - began < max(BRIEF, PART * self.seconds):
+            return
+        each = (now - began) / (step - first)
+        if not 1 / OFF <= each / self.pace <= OFF:
+            self.said = True
+            announce(self.describe(step, each, self.seconds - (now - self.began)))
+
+    def describe(self, done: int, each: float, left: float) -> str:
+        """The line. each: seconds of a step, as they are; left: seconds of the budget."""
+        total = (self.seconds - left + (self.steps - done) * each) / 60
+        line = (
+            f"{self.name}: {describe_seconds(each)} a step, planned were "
+            f"{describe_seconds(self.pace)}: its {self.steps:,} steps come to {total:.3g} minutes "
+            f"instead of {self.seconds / 60:.3g}. To end in time, stop it (Ctrl-C), then "
+        )
+        further = _round_down(max(0.0, left) / each)
+        if not further:
+            return f"{line}'fieldloom train --finish --run {self.run}'."
+        resume = f"fieldloom train --resume --run {self.run}"
+        return f"{line}'{resume} --set train.{self.name}.steps={done + further}'."
+
+
+def describe_seconds(seconds: float) -> str:
+    """``2.9 ms``."""
+    units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+    size, unit = next((x for x in units if seconds >= x[0]), units[-1])
+    return f"{seconds / size:.3g} {unit}"
+
+
 def describe_plan(name: str, done: int, steps: int, pace: Pace, minutes: int | float) -> str:
     """What a budget comes to, as a line for the user."""
-    units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
-    size, unit = next((x for x in units if pace.step >= x[0]), units[-1])
     time = f"{minutes:g} minute" + ("" if minutes == 1 else "s")
     count, further, whole = steps - done, "", ""
     if done:
         further, whole = "further ", f", {steps:,} in all"
     planned = f"{count:,} {further}step{'' if count == 1 else 's'} in {time}{whole}"
-    return f"{name}: {pace.step / size:.3g} {unit} a step on this machine: {planned}"
+    return f"{name}: {describe_seconds(pace.step)} a step on this machine: {planned}"

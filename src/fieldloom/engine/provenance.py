@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldloom.errors import InputError
-from fieldloom.recipe import STAGES, Recipe
+from fieldloom.recipe import STAGES, Recipe, load
 
 if TYPE_CHECKING:  # torch is imported by what needs it
     from fieldloom.system import System
@@ -23,6 +24,16 @@ FREE = {"micro", "save_every", "log_every", "minutes"}
 """Settings of a stage that change its result by rounding alone, or not before they are replaced by
 steps, under all names they ever had: fingerprints are of a recipe as the run's file has it.
 """
+
+
+TEXTS = ("loss", "recipe", "paper", "kernels")
+"""Sections of a recipe that are text; other text there names a part."""
+
+OF_DATA = (
+    "modality.size", "modality.channels", "modality.rate", "modality.up", "renderer.near",
+    "renderer.far",
+)  # fmt: skip
+"""Keys that follow from the data where a recipe does not have them."""
 
 
 def provenance(recipe: Recipe) -> dict[str, str]:
@@ -49,6 +60,61 @@ def fingerprint(value: Any) -> str:
     """16 hexadecimal digits of a value that JSON can hold."""
     content = json.dumps(value, sort_keys=True, default=str).encode()
     return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package runs from; None of an installed package, where
+    git is not there, and where files of the package differ from the commit.
+    """
+    package = Path(__file__).resolve().parents[1]
+    ask = ["git", "-C", str(package)]
+    try:
+        tracked = _output([*ask, "ls-files", "--error-unmatch", "__init__.py"])
+        changed = _output([*ask, "status", "--porcelain", "--untracked-files=no", "."])
+        found = _output([*ask, "rev-parse", "HEAD"])
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found if tracked and not changed else None
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(
+        command, capture_output=True, check=True, text=True, timeout=5
+    ).stdout.strip()
+
+
+def changed_settings(recipe: Recipe) -> dict[str, Any] | None:
+    """Key -> value, where a run's recipe differs from the row of its name: ``field.width`` -> 32.
+
+    A value is None where the row alone has the key. What is known of the data, where they lie and
+    what the machine decides are left out. None where that row is not there.
+    """
+    try:
+        row = load(str(recipe.get("recipe")))
+    except InputError:
+        return None
+    own, other = (dict(_flatten(x)) for x in (recipe, row))
+    keys = sorted(key for key in {*own, *other} if own.get(key) != other.get(key))
+    return {key: own.get(key) for key in keys if not _is_free(key, other)}
+
+
+def _flatten(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """``{"a": {"b": 1}, "field": "siren"}`` as ``("a.b", 1)`` and ``("field.name", "siren")``."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{before}{key}.")
+        elif value is not None:
+            part = not before and isinstance(value, str) and key not in TEXTS
+            yield (f"{key}.name" if part else f"{before}{key}"), value
+
+
+def _is_free(key: str, row: Mapping[str, Any]) -> bool:
+    section, _, rest = key.partition(".")
+    if section in ("known", "format", "recipe", "expected") or key == "source.path":
+        return True
+    if row.get(key) == "data" or (key in OF_DATA and key not in row):
+        return True
+    return section == "train" and rest.rpartition(".")[2] in FREE
 
 
 def fingerprint_weights(system: System) -> str:

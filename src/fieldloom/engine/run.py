@@ -46,7 +46,7 @@ from fieldloom.engine.schemas import (
     Sizes,
 )
 from fieldloom.engine.tensors import Held, numbers_of, read_tensors, write_tensors
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, name_argument
 from fieldloom.metrics.cost import count_field_weights, count_parameters
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.progress import announce
@@ -120,7 +120,7 @@ class Run(Folder):
         if not path.is_file() and not (self.folder / CODES).is_file() and self.exists:
             raise InputError(
                 f"'{self.folder}' holds no weights yet: its training has not come to its first "
-                "checkpoint (train --resume goes on with it)."
+                f"checkpoint (training with {name_argument('resume', True)} goes on with it)."
             )
         held = read_tensors(path)
         finished = list(numbers_of(ModelNumbers, held, path).finished)
@@ -196,7 +196,8 @@ class Run(Folder):
         self._check(held, [*FIELD, "train.field"], path)
         if held.made_by and system is not None:
             now = {"weights": fingerprint_weights(system)}
-            advice = "delete it, and --resume finds the codes again."
+            more = name_argument("resume", True)
+            advice = f"delete it, and training with {more} finds the codes again."
             check_made_by(held.made_by, now, now, path, advice)
         extras = dict(held.tensors)
         codes, labels = extras.pop("codes", None), extras.pop("labels", None)

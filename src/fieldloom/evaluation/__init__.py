@@ -13,7 +13,7 @@ from fieldloom.evaluation.costs import cost_metrics
 from fieldloom.evaluation.evaluator import Evaluator, check_memory
 from fieldloom.evaluation.generation import evaluate_samples
 from fieldloom.evaluation.images import ImageEvaluator
-from fieldloom.evaluation.results import Metric, ReportImage, Result
+from fieldloom.evaluation.results import Metric, Part, ReportImage, Result
 from fieldloom.evaluation.shapes import ShapeEvaluator
 from fieldloom.evaluation.video import VideoEvaluator
 from fieldloom.evaluation.views import ViewEvaluator
@@ -53,8 +53,8 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
     settings, held_out = evaluator.settings, evaluator.held_out
     check_memory(settings, system, settings.samples or len(source.test))
     evaluator.load_detector()
+    part: Part = "given" if foreign else "test" if len(source.test) else "training"
     if system.encodes:
-        part = "given" if foreign else "test" if len(source.test) else "training"
         result = evaluator.reconstruct(f"{len(held_out)} {part} data")
     else:
         originals = source.read(held_out).tensor
@@ -62,7 +62,7 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
         result = Result([], originals, originals[:0], origin)
     with during("measuring parameters and the speed of decoding"):
         costs = cost_metrics(system, result.codes)
-    result = replace(result, metrics=result.metrics + costs)
+    result = replace(result, metrics=result.metrics + costs, part=part)
     if system.prior is not None and not system.generates:
         warnings.warn("the prior is not trained yet: samples are not measured.", stacklevel=2)
     if foreign or not system.generates:

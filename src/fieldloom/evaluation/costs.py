@@ -42,17 +42,23 @@ def count_metrics(system: System) -> list[Metric]:
     """Parameters and multiply-accumulates, which need no measurement."""
     slots, points = system.family.field.slots, points_of(system)
     total = count_macs(slots, system.family.conditioner.macs(), points) / 1e9
-    dead = system.settings.dead
+    dead, unused = system.settings.dead, float(sum(system.settings.dead.values()))
+    learnable, encoder = (float(count_parameters(x)) for x in (system.family, system.encoder))
+    with_dead = f"; {unused:,.0f} of them without use" if dead else ""
     metrics = [
-        Metric("learnable", float(count_parameters(system.family)), "family", "parameters"),
-        Metric("encoder", float(count_parameters(system.encoder)), "encoder", "rates, tables"),
+        Metric("learnable", learnable, "family", "parameters"),
+        Metric("encoder", encoder, "encoder", "rates, tables"),
+        Metric("parameters", learnable + encoder + unused, "family and encoder",
+               f"parameters{with_dead}"),
         Metric("inference", float(count_field_weights(slots)), "one field", "parameters"),
         Metric("gmacs", total, f"one {system.modality.unit}, {points} points",
                "1e9 multiply-accumulates of linear layers"),
+        Metric("macs", float(count_macs(slots, 0, 1)), "one evaluation of the field",
+               "multiply-accumulates of linear layers"),
     ]  # fmt: skip
     if dead:
         how = f"parameters without use: {', '.join(dead)}"
-        metrics.append(Metric("dead", float(sum(dead.values())), "released code", how))
+        metrics.append(Metric("dead", unused, "released code", how))
     return metrics
 
 
@@ -95,7 +101,9 @@ PUBLISHED = {
 }  # fmt: skip
 """The neural fields of mNIF's Tables 1 to 3 (arXiv:2310.19464)."""
 
-COLUMNS = ("learnable", "inference", "gmacs", "decoded", "memory")
+COLUMNS = ("learnable", "parameters", "inference", "gmacs", "macs", "decoded", "memory")
+USUAL = ("learnable", "inference", "gmacs", "decoded", "memory")
+"""Columns of every table; the others are shown where a number was published."""
 
 
 def cost_row(

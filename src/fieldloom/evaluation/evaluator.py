@@ -16,8 +16,8 @@ from fieldloom.evaluation.large import draw_error, is_large, measure_in_strips
 from fieldloom.evaluation.reconstruction import AREA_HOW, image_metrics, value_metrics
 from fieldloom.evaluation.results import Metric, ReportImage, Result
 from fieldloom.metrics.cloud_protocols import PROTOCOLS
-from fieldloom.metrics.features import Detector
-from fieldloom.metrics.paired import ws_psnr
+from fieldloom.metrics.detectors import Detector
+from fieldloom.metrics.paired import load_flip, ws_psnr
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import during
 from fieldloom.settings import SHAPE_SETS, Evaluation
@@ -53,10 +53,12 @@ class Evaluator:
         return self.settings.samples or len(self.held_out)
 
     def load_detector(self) -> None:
-        """Load the detector, where the recipe has metrics of sets of images.
+        """Load the detector, where the recipe has metrics of sets of images, and FLIP's package.
 
         Raises InputError where it cannot be loaded: call this before any long work.
         """
+        if "flip" in self.settings.metrics:
+            load_flip()
         if self.has_images:
             train = len(self.source.train)
             smallest = min(train, self.settings.samples or train)

@@ -27,7 +27,7 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     """
     system, settings = evaluator.system, evaluator.settings
     count, classes = evaluator.sample_count, 0 if system.prior is None else system.prior.classes
-    labels = torch.arange(count) % classes if classes else None
+    labels = trained_classes(evaluator.source, classes, count) if classes else None
     evaluator.check_samples()
     codes = system.sample_codes(count, labels, settings.seed, **settings.options()).cpu()
     samples = evaluator.decode_samples(codes)
@@ -44,6 +44,25 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
         return add_label_agreement(evaluator.source, result)
 
 
+def trained_classes(source: Source, classes: int, count: int) -> Tensor:
+    """Classes (count,) to sample by, in turn: all that the training part has some data of.
+
+    classes: of the prior. A character that is held out is a class of no training datum.
+    """
+    known = torch.arange(classes)
+    if source.labels is not None and len(source.train):
+        known = source.labels[source.train].unique()
+    return known[torch.arange(count) % len(known)]
+
+
+def test_of_trained_classes(source: Source) -> Tensor:
+    """Indices of the test data whose class has training data: not those of held-out characters."""
+    labels = source.labels
+    if labels is None or not len(source.train):
+        return source.test
+    return source.test[torch.isin(labels[source.test], labels[source.train])]
+
+
 def add_nearest_data(source: Source, result: Result) -> Result:
     """Add the distances of samples, and of test data, to their nearest training data."""
     samples = result.samples
@@ -53,8 +72,9 @@ def add_nearest_data(source: Source, result: Result) -> Result:
     distances, indices = nearest_training_data(source, samples)
     median = distances.median().item()
     metrics = [*result.metrics, Metric("nearest.sample", median, of, how)]
-    if len(source.test):
-        test = source.read(source.test).tensor
+    known = test_of_trained_classes(source)
+    if len(known):
+        test = source.read(known).tensor
         usual = nearest_training_data(source, test)[0].median().item()
         ratio = median / usual if usual else math.nan
         metrics += [
@@ -86,8 +106,8 @@ def add_label_agreement(source: Source, result: Result) -> Result:
     score, of = classifier.score(samples, labels), f"{len(samples)} samples"
     how = f"fraction that an SVM of at most {FITTED} training data labels as asked"
     metrics = [*result.metrics, Metric("agreement", score, of, how)]
-    if len(source.test):
-        test = source.read(source.test).tensor
-        accuracy = classifier.score(test, source.labels[source.test])
-        metrics.append(Metric("agreement.test", accuracy, f"{len(test)} test data", how))
+    known = test_of_trained_classes(source)
+    if len(known):
+        accuracy = classifier.score(source.read(known).tensor, source.labels[known])
+        metrics.append(Metric("agreement.test", accuracy, f"{len(known)} test data", how))
     return replace(result, metrics=metrics)

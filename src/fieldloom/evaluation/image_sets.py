@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-import torch
 from torch import Tensor
 
+from fieldloom.evaluation.data_features import data_features
 from fieldloom.evaluation.results import Metric
-from fieldloom.metrics.features import DETECTORS, Detector
-from fieldloom.metrics.sets import frechet, kid, prdc
+from fieldloom.metrics.detectors import DETECTORS, Detector, choose_detector
+from fieldloom.metrics.sets import frechet, kid, kid_error, prdc
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.registry import build
 from fieldloom.settings import IMAGE_SETS, Evaluation
+
+NEAR, WIDE = 3, 5
+"""The k-th neighbour up to which balls reach: of precision and recall, of density and coverage."""
 
 
 def build_detector(
@@ -24,19 +27,34 @@ def build_detector(
     smallest: how many images the smaller of the two sets has. Up to 3 are too few: None, with a
     warning. Raises InputError where the detector cannot be had.
     """
-    if not set(IMAGE_SETS) & set(settings.metrics):
+    asked = set(IMAGE_SETS) & set(settings.metrics)
+    if not asked:
         return None
-    if smallest <= 3:
-        warnings.warn("set metrics need more than 3 data and samples: left out.", stacklevel=2)
+    least = WIDE if "density-coverage" in asked else NEAR
+    if smallest <= least:
+        warnings.warn(
+            f"set metrics need more than {least} data and samples: left out.", stacklevel=2
+        )
         return None
     weights = {"weights": settings.weights} if settings.weights else {}
-    spec = {"name": settings.detector} | weights
-    return build("detector", spec, {"detector": DETECTORS}, permit)
+    name = choose_detector() if settings.detector is None else settings.detector
+    return build("detector", {"name": name} | weights, {"detector": DETECTORS}, permit)
 
 
 def describe_detector(detector: Detector, filter: str) -> str:
     """What features are, for a metric. filter: with which the source resized its images."""
     return f"{detector.name}, resized {detector.filter}; data resized {filter}"
+
+
+def describe_frechet(detector: Detector, filter: str, smallest: int, width: int) -> str:
+    """As ``describe_detector``, and whether the smaller set is too small for a Frechet distance.
+
+    width: of the features. Of fewer images than features the distance has a large positive bias.
+    """
+    how = describe_detector(detector, filter)
+    if smallest > width:
+        return how
+    return f"{how}; {smallest} images of {width} features: biased upwards, kid is not"
 
 
 def image_set_metrics(
@@ -51,14 +69,26 @@ def image_set_metrics(
 
     real: a part at a time, since a training set may be larger than memory.
     """
-    how = describe_detector(detector, filter)
-    true, made = torch.cat([detector(part).cpu() for part in real]), detector(fake).cpu()
-    metrics = []
-    if "frechet" in settings.metrics:
-        metrics.append(Metric(detector.metric, frechet(true, made), of, how))
-    if "kid" in settings.metrics:
+    true, made = data_features(detector, real), detector(fake).cpu()
+    return feature_set_metrics(settings.metrics, detector, true, made, of, filter)
+
+
+def feature_set_metrics(
+    asked: Collection[str], detector: Detector, true: Tensor, made: Tensor, of: str, filter: str
+) -> list[Metric]:
+    """The set metrics that are asked for, of features (n, d) of data and of what was made."""
+    how, metrics = describe_detector(detector, filter), []
+    if "frechet" in asked:
+        own = describe_frechet(detector, filter, min(len(true), len(made)), true.shape[1])
+        metrics.append(Metric(detector.metric, frechet(true, made), of, own))
+    if "kid" in asked:
         metrics.append(Metric("kid", kid(true, made), of, how))
-    if "precision-recall" in settings.metrics:
-        found = prdc(true, made)
-        metrics += [Metric(name, value, of, f"{how}, k = 3") for name, value in found.items()]
-    return metrics
+        error = kid_error(true, made)
+        metrics.append(Metric("kid.error", error, of, "standard error of kid, by the jackknife"))
+    near = prdc(true, made, NEAR) if "precision-recall" in asked else {}
+    wide = prdc(true, made, WIDE) if "density-coverage" in asked else {}
+    found = {name: (value, NEAR) for name, value in near.items()}
+    found |= {name: (wide[name], WIDE) for name in ("density", "coverage") if wide}
+    return metrics + [
+        Metric(name, value, of, f"{how}, k = {k}") for name, (value, k) in found.items()
+    ]

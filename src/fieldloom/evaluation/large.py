@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -50,6 +51,11 @@ def measure_in_strips(
              for i in range(len(indices))]  # fmt: skip
     mean = lambda numbers: sum(numbers) / len(numbers)
     metrics = []
+    if "flip" in settings.metrics:
+        warnings.warn(
+            f"data of more than {LIMIT:,} values are measured in strips: 'flip' is left out.",
+            stacklevel=2,
+        )
     if "psnr" in settings.metrics:
         metrics.append(Metric("psnr", mean([x.psnr for x in found]), of, "dB, mean per datum"))
     if "snr" in settings.metrics and system.modality.fidelity == "snr":
@@ -267,4 +273,4 @@ class StripImages:
         side = self.wrong.side
         boxes = f"of boxes of {side} x {side} pixels, " if side > 1 else ""
         how = f"Absolute error, mean {of}{boxes}of channels, {factor} times as bright"
-        return ReportImage("error.png", how, (factor * error)[None])
+        return ReportImage("error.png", how, (factor * error)[None], "reconstruction")

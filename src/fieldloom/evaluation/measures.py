@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fieldloom.metrics.cloud_distances import distances, normalize_clouds
-from fieldloom.metrics.cloud_features import CloudStatistics
-from fieldloom.metrics.features import Gabor
+from fieldloom.metrics.cloud_features import CLOUD_DETECTORS, DEFAULT_CLOUD_DETECTOR
+from fieldloom.metrics.detectors import Gabor
 from fieldloom.metrics.paired import ssim_between
 
 ROUNDING = 1e-12
@@ -62,9 +62,9 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "chamfer": Measure(
         _chamfer,
-        CloudStatistics(0.5),
+        CLOUD_DETECTORS[DEFAULT_CLOUD_DETECTOR](0.5),
         "squared Chamfer distance of clouds, each less its mean and over one deviation; frechet: "
-        "of cloud-statistics of clouds as they are, not FPD",
+        f"of {DEFAULT_CLOUD_DETECTOR} of clouds as they are, not FPD",
     ),
 }
 

@@ -10,11 +10,22 @@ from collections.abc import Collection
 
 from torch import Tensor
 
-from fieldloom.evaluation.image_sets import describe_detector
+from fieldloom.evaluation.image_sets import describe_frechet
 from fieldloom.evaluation.results import Metric
-from fieldloom.metrics.features import Detector
-from fieldloom.metrics.paired import accuracy, iou, psnr, snr, ssim, ssim_protocol
+from fieldloom.metrics.detectors import Detector
+from fieldloom.metrics.paired import (
+    PIXELS_PER_DEGREE,
+    accuracy,
+    flip,
+    iou,
+    psnr,
+    snr,
+    ssim,
+    ssim_protocol,
+)
 from fieldloom.metrics.sets import frechet
+
+FLIP_HOW = f"LDR-FLIP at {PIXELS_PER_DEGREE:g} pixels per degree, mean of pixels and images"
 
 
 def image_metrics(
@@ -27,7 +38,7 @@ def image_metrics(
     prefix: str = "",
     unit: str = "datum",
 ) -> list[Metric]:
-    """PSNR (not clamped; the mean of each datum's), of images also SSIM and Frechet distance.
+    """PSNR (not clamped; the mean of each datum's), of images also SSIM, FLIP and Frechet distance.
 
     prefix: of the metrics' names (``novel.`` for views that were held out). unit: what a datum is.
     filter: with which the source resized its images.
@@ -39,9 +50,12 @@ def image_metrics(
     if "ssim" in asked and originals.ndim == 4:
         value = ssim(raw.clamp(0, 1), originals).mean().item()
         metrics.append(Metric(f"{prefix}ssim", value, of, ssim_protocol(tuple(raw.shape[2:]))))
+    if "flip" in asked and originals.ndim == 4:
+        value = flip(raw, originals).mean().item()
+        metrics.append(Metric(f"{prefix}flip", value, of, FLIP_HOW))
     if detector is not None and "frechet" in asked and len(originals) > 1:
-        value = frechet(detector(originals), detector(raw.clamp(0, 1)))
-        how = describe_detector(detector, filter)
+        true, made = detector(originals), detector(raw.clamp(0, 1))
+        value, how = frechet(true, made), describe_frechet(detector, filter, *true.shape)
         metrics.append(Metric(f"{prefix}r{detector.metric}", value, of, how))
     return metrics
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
 from fieldloom.errors import unknown
+from fieldloom.evaluation.metric_table import Question
 from fieldloom.types import Code
+
+Part = Literal["test", "training", "given"]
 
 
 class Metric(NamedTuple):
@@ -29,11 +32,16 @@ class Metric(NamedTuple):
 
 
 class ReportImage(NamedTuple):
-    """Images (n, 1 | 3, height, width) in [0, 1], side by side in one file of a report."""
+    """Images (n, 1 | 3, height, width) in [0, 1], side by side in one file of a report, or the
+    frames of an animation where the file is a ``.gif``.
+
+    question: beside whose answer a page shows them; empty: at its top.
+    """
 
     file: str
     caption: str
     images: Tensor
+    question: Question | Literal[""] = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class Result:
     """Metrics, and what a report shows of the data that were measured.
 
     originals, reconstructions: in the modality's shape; empty where they are too large to be held.
+    part:      what was measured: the ``test`` part of the source, its ``training`` part where there
+               is no other, or data that were ``given`` instead.
     images:    further images of the report.
     codes:     of the reconstructions: (batch, tokens, width).
     samples:   decoded from sample_codes, where a prior was sampled; sample_labels: their classes.
@@ -58,6 +68,7 @@ class Result:
     nearest: Tensor | None = None
     distances: Tensor | None = None
     images: Sequence[ReportImage] = ()
+    part: Part = "test"
 
     def value(self, name: str) -> float:
         """The metric of a name: ``psnr``. Raises InputError for one that was not measured."""

@@ -17,14 +17,14 @@ from fieldloom.evaluation.meshes import measure_fit
 from fieldloom.evaluation.results import Metric, ReportImage
 from fieldloom.geometry.mesh import sample_surface
 from fieldloom.metrics.cloud_distances import chamfer, find_failures
-from fieldloom.metrics.cloud_features import CloudStatistics
+from fieldloom.metrics.cloud_features import CLOUD_DETECTORS
 from fieldloom.metrics.cloud_protocols import PROTOCOLS, CloudProtocol, cloud_metrics
 from fieldloom.metrics.cloud_sets import jsd
-from fieldloom.metrics.sets import frechet
+from fieldloom.metrics.sets import frechet, kid, prdc
 from fieldloom.modalities import Voxels
 from fieldloom.modalities.grid import Resolution
 from fieldloom.progress import track
-from fieldloom.settings import SHAPE_SETS, Evaluation
+from fieldloom.settings import CLOUD_SETS, SHAPE_SETS, Evaluation
 from fieldloom.types import Code
 
 SURFACE = 2048
@@ -35,9 +35,13 @@ HELD = 1 << 27
 
 
 class ShapeEvaluator(Evaluator):
-    """Occupancies or distances, on grids or at scattered samples."""
+    """Occupancies or distances, on grids or at scattered samples.
+
+    drawn: images (3, height, width) of a mesh and of its fit, once these were compared.
+    """
 
     upper_bound_by = ("psnr", "iou", "chamfer")
+    drawn: tuple[Tensor, ...] = ()
 
     @property
     def shapes(self) -> Voxels:
@@ -71,8 +75,9 @@ class ShapeEvaluator(Evaluator):
         if self.system.family.has_code or len(self.source.originals) != 1:
             return []
         code = self.system.family.conditioner.origin(1).detach()
-        made = self.system.mesh(code, self.settings.resolution)
-        return measure_fit(self.system, code, made, self.source.originals[0]())
+        made, true = self.system.mesh(code, self.settings.resolution), self.source.originals[0]()
+        self.drawn = tuple(self.shapes.draw(mesh, 512) for mesh in (true, made))
+        return measure_fit(self.system, code, made, true)
 
     def surface_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
         """The Chamfer distance of the surfaces of grids (n, 1, *axes); nothing of other data."""
@@ -89,7 +94,11 @@ class ShapeEvaluator(Evaluator):
         ]
 
     def error_images(self, true: Tensor, raw: Tensor) -> Sequence[ReportImage]:
-        return []
+        """The surface of a single mesh's fit, beside the mesh; nothing of other shapes."""
+        if not self.drawn:
+            return []
+        caption = "The mesh (left) and its fit (right)"
+        return [ReportImage("reconstructions.png", caption, torch.stack(self.drawn))]
 
     # -- samples of the prior
 
@@ -212,10 +221,28 @@ def shape_set_metrics(settings: Evaluation, made: Tensor, true: Tensor) -> list[
             diameter = 2 * float(true.norm(dim=-1).max())  # the farthest reference point to 0.5
             value = jsd(made / diameter, true / diameter)
             metrics.append(Metric("jsd", value, of, f"{note}, clouds divided by {diameter:.4g}"))
+    return metrics + cloud_feature_metrics(settings, made, true, of)
+
+
+def cloud_feature_metrics(
+    settings: Evaluation, made: Tensor, true: Tensor, of: str
+) -> list[Metric]:
+    """The metrics that are asked for in the features of clouds; none of fewer than 2 clouds.
+
+    made, true: as of ``shape_set_metrics``; samples without a surface are left out, and counted.
+    """
+    there = made[~find_failures(made)]
+    if not set(CLOUD_SETS) & set(settings.metrics) or min(len(true), len(there)) < 2:
+        return []
+    detector = CLOUD_DETECTORS[settings.cloud_detector](0.5)
+    how = f"{detector.name}, not FPD; {len(made) - len(there)} failures left out"
+    real, fake = detector(true), detector(there)
+    metrics = []
     if "cloud-frechet" in settings.metrics:
-        detector, there = CloudStatistics(0.5), made[~find_failures(made)]
-        if len(there) > 1:
-            value = frechet(detector(true), detector(there))
-            how = f"{detector.name}, not FPD; {len(made) - len(there)} failures left out"
-            metrics.append(Metric(f"cloud.{detector.metric}", value, of, how))
+        metrics.append(Metric("cloud.frechet", frechet(real, fake), of, how))
+    if "cloud-kid" in settings.metrics:
+        metrics.append(Metric("cloud.kid", kid(real, fake), of, how))
+    if "cloud-precision-recall" in settings.metrics and min(len(real), len(fake)) > 3:
+        found = prdc(real, fake)
+        metrics += [Metric(f"cloud.{k}", v, of, f"{how}, k = 3") for k, v in found.items()]
     return metrics

@@ -89,10 +89,13 @@ class WaveMlp:
         wave = WAVES[activation]
         self.frequency = wave.frequency if frequency is None else frequency
         self.scale = wave.scale if scale is None else scale
-        if min(self.frequency, self.scale) <= 0 or min(noise) < 0 or (first_bias or 0) < 0:
+        above = all(0 < x < math.inf for x in (self.frequency, self.scale))
+        least = all(0 <= x < math.inf for x in (*noise, first_bias or 0.0))
+        if not (above and least and math.isfinite(offset)):
             raise InputError(
                 f"field: frequency = {self.frequency:g}, scale = {self.scale:g}, noise = "
-                f"{list(noise)}, first_bias = {first_bias}: the first two above 0, none negative."
+                f"{list(noise)}, first_bias = {first_bias}, offset = {offset:g}: all finite, the "
+                "first two above 0, and none but the offset negative."
             )
         self.calls = [wave.first or wave.call] + [wave.call] * (depth - 2)
         self.offset = offset

@@ -63,8 +63,12 @@ def isosurface(
 
 
 def sample_near_level(
-    function: Function, axes: tuple[Tensor, Tensor, Tensor], slope: float, reach: float
-) -> Tensor:
+    function: Function,
+    axes: tuple[Tensor, Tensor, Tensor],
+    slope: float,
+    reach: float,
+    most: float = 1.0,
+) -> Tensor | None:
     """The values of a field on a grid (X, Y, Z), exact wherever its level set passes.
 
     For fields that are ``slope`` times a distance to their level set, up to the distance ``reach``
@@ -73,7 +77,8 @@ def sample_near_level(
     learned field is wrong by), all the block has the centre's value.
 
     function: coordinates (1, n, 3), float32, to values less the level (1, n, 1). axes: the evenly
-    spaced coordinates of the samples along each axis.
+    spaced coordinates of the samples along each axis. most: the share of the blocks that may be
+    evaluated at all their samples; where more would be, nothing is, and the result is None.
     """
     step = max(float(axis[1] - axis[0]) for axis in axes)
     side = MOST_SIDE
@@ -89,6 +94,8 @@ def sample_near_level(
     ]
     coarse = function(_corners(*middles)[None]).reshape(-1)
     near = (coarse.abs() < slope * _half_diagonal(side, step)).nonzero()[:, 0]
+    if len(near) > most * len(coarse):
+        return None
     blocks = coarse[:, None].repeat(1, side**3)
     within = _corners(
         *[(axis[1] - axis[0]) * (torch.arange(side) - (side - 1) / 2) for axis in axes]

@@ -1,9 +1,10 @@
-"""A detector for point clouds: the features that set metrics compare."""
+"""Detectors for point clouds: the features that set metrics compare."""
 
 from __future__ import annotations
 
 import math
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fieldloom.errors import InputError
 from fieldloom.metrics.cloud_distances import Clouds, find_failures
+from fieldloom.metrics.point_network import published_network
 
 BLOCK = 2**18  # points of a batch
 LEVELS = 12  # quantiles of a feature's distribution over the points
@@ -19,11 +21,58 @@ NODES = 4  # of the occupancy, an axis
 FAINT = 1e-3  # of the radius: closer points count as one
 
 
+class CloudDetector(Protocol):
+    """Features (n, d), in float64 on the CPU, of clouds (n, points, 3).
+
+    Neither the order of the points nor the other clouds matter; the number of points does. Metrics
+    are comparable for the same ``name``, radius and number of points. Raises InputError for clouds
+    of another shape and for failures (NaN), which have no features.
+    """
+
+    name: str
+
+    def __init__(self, radius: float = 1.0) -> None: ...
+
+    def __call__(self, clouds: Tensor) -> Float[Tensor, "_ d"]: ...
+
+
+class PointsV1:
+    """256 features of a cloud: what a PointNet sees that was trained to tell meshes apart.
+
+    It was trained on 390 CC0 meshes of furniture, plants, vehicles and animals, to tell from a
+    cloud which mesh it is, of which class, and how noisy, smooth or incomplete it is; whichever
+    axis is up (``benchmarks/points.py``). The weights come with the package. The Frechet distance
+    of the features is NOT the FPD, which another network defines.
+
+    radius: the unit of the clouds: 0.5 for shapes in [-0.5, 0.5]^3. Clouds are not moved or scaled
+            otherwise, so that place and size count.
+    """
+
+    name = "points-v1"
+
+    def __init__(self, radius: float = 1.0) -> None:
+        self.radius = check_radius(radius)
+
+    @torch.no_grad()
+    def __call__(self, clouds: Tensor) -> Float[Tensor, "_ d"]:
+        """Features (n, 256), of at least 0, in float64 on the CPU, as ``CloudDetector`` says.
+
+        Raises InputError where the package's weights are not the published ones, too.
+        """
+        check_clouds(clouds)
+        network = published_network()
+        parts = clouds.split(max(1, BLOCK // 8 // clouds.shape[1]))
+        return torch.cat(
+            [network(sort_points(part.cpu().double() / self.radius)) for part in parts]
+        )
+
+
 class CloudStatistics:
     """211 statistics of the points of a cloud, which need no weights.
 
-    Their Frechet distance ranks generators. It is NOT the FPD, which is defined by a PointNet++
-    classifier whose weights are not bundled; the two are not comparable.
+    They say where points lie; ``docs/shapes.md`` says what they, and ``PointsV1``, rank wrongly.
+    Their Frechet distance is NOT the FPD, which is defined by a PointNet++ classifier whose weights
+    are not bundled; the two are not comparable.
 
     moments:   mean and covariance                                                   9 features
     quantiles: of x, y, z, the distance to the mean, and the logarithm of the
@@ -34,33 +83,19 @@ class CloudStatistics:
     radius: the unit of the clouds. Nodes and waves are fixed in the box [-1, 1]^3 of this unit: 0.5
             for shapes in [-0.5, 0.5]^3. Points outside count at its border.
 
-    Neither the order of the points nor the other clouds matter; the number of points does (in a
-    denser cloud they are nearer). Metrics are comparable at equal radius and number of points.
+    In a denser cloud points are nearer: metrics compare at equal radius and number of points.
     """
 
     name = "cloud-statistics"
-    metric = "frechet"
 
     def __init__(self, radius: float = 1.0) -> None:
-        if not (radius > 0 and math.isfinite(radius)):
-            raise InputError(f"radius = {radius}: a number above 0.")
-        self.radius = radius
+        self.radius = check_radius(radius)
         self.vectors = wave_vectors(octaves=3)
 
     @torch.no_grad()
-    def __call__(self, clouds: Clouds) -> Float[Tensor, "_ d"]:
-        """Features (n, 211), in float64 on the CPU.
-
-        Raises InputError for failures (NaN), which have no features, and for clouds of one point.
-        """
-        lost = int(find_failures(clouds).sum())
-        if lost:
-            raise InputError(
-                f"{lost} of {len(clouds)} clouds are NaN: leave failures out, and say how many "
-                "there were."
-            )
-        if clouds.shape[1] < 2:
-            raise InputError("Clouds of 1 point: the detector needs at least 2.")
+    def __call__(self, clouds: Tensor) -> Float[Tensor, "_ d"]:
+        """Features (n, 211), in float64 on the CPU, as ``CloudDetector`` says."""
+        check_clouds(clouds)
         parts = clouds.split(max(1, BLOCK // clouds.shape[1]))
         return torch.cat([self._features(part) for part in parts])
 
@@ -73,6 +108,42 @@ class CloudStatistics:
     def _waves(self, points: Tensor) -> Tensor:
         phase = points @ self.vectors.T
         return torch.cat([phase.cos().mean(1), phase.sin().mean(1)], 1)
+
+
+DEFAULT_CLOUD_DETECTOR = "cloud-statistics"
+CLOUD_DETECTORS: dict[str, type[CloudDetector]] = {
+    "cloud-statistics": CloudStatistics,
+    "points-v1": PointsV1,
+}
+
+
+def check_radius(radius: float) -> float:
+    """The radius. Raises InputError where it is no number above 0."""
+    if not (radius > 0 and math.isfinite(radius)):
+        raise InputError(f"radius = {radius}: a number above 0.")
+    return radius
+
+
+def check_clouds(clouds: Tensor) -> None:
+    """Raise InputError unless these are clouds (n, points, 3) of 2 points or more, none NaN."""
+    if clouds.ndim != 3 or clouds.shape[2] != 3:
+        raise InputError(f"Clouds of shape {tuple(clouds.shape)}: a detector takes (n, points, 3).")
+    lost = int(find_failures(clouds).sum())
+    if lost:
+        raise InputError(
+            f"{lost} of {len(clouds)} clouds are NaN: leave failures out, and say how many "
+            "there were."
+        )
+    if clouds.shape[1] < 2:
+        raise InputError("Clouds of 1 point: the detector needs at least 2.")
+
+
+def sort_points(clouds: Clouds) -> Clouds:
+    """Clouds with their points by x, then y, then z: sums over them then ignore their order."""
+    for axis in (2, 1, 0):
+        order = clouds[..., axis].argsort(dim=1, stable=True)
+        clouds = clouds.gather(1, order[..., None].expand_as(clouds))
+    return clouds
 
 
 def wave_vectors(octaves: int) -> Float[Tensor, "waves 3"]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -90,6 +93,42 @@ def ssim_protocol(size: tuple[int, ...]) -> str:
     """The window with which ``ssim`` compares data of this size."""
     side = _window(size)
     return f"uniform {side}" if side < 11 else "gaussian 11, sigma 1.5"
+
+
+PIXELS_PER_DEGREE = 67.0
+"""Of the viewer of ``flip``: a screen of 3840 pixels on 0.7 m, seen from 0.7 m."""
+
+
+def flip(predicted: Signals, true: Signals) -> PerSignal:
+    """How strongly each image differs from its original to one who flips between the two.
+
+    The mean over pixels of the LDR-FLIP error, from 0 (no difference) to 1, of images (batch,
+    1 | 3, height, width) of sRGB values, clamped to [0, 1]; grey is three equal channels. Source:
+    Andersson et al., HPG 2020, by the package flip-evaluator.
+
+    Raises InputError without that package, and for images of other channels.
+    """
+    evaluate = load_flip()
+    if true.shape[1] not in (1, 3):
+        raise InputError(f"FLIP of images of {true.shape[1]} channels: it is of 1 or 3.")
+    pairs = [x.detach().cpu().float().clamp(0, 1).expand(-1, 3, -1, -1) for x in (true, predicted)]
+    given = {"ppd": PIXELS_PER_DEGREE}
+    errors = [
+        evaluate(a, b, "LDR", applyMagma=False, parameters=given)[1]
+        for a, b in zip(*(x.movedim(1, 3).contiguous().numpy() for x in pairs), strict=True)
+    ]
+    return torch.tensor(errors, dtype=true.dtype, device=true.device)
+
+
+def load_flip() -> Callable[..., Any]:
+    """The function of flip-evaluator. Raises InputError where it is not installed."""
+    try:
+        from flip_evaluator import evaluate
+    except ImportError as reason:
+        raise InputError(
+            "Metric 'flip' needs the package flip-evaluator: pip install 'fieldloom[detector]'."
+        ) from reason
+    return evaluate
 
 
 def iou(predicted: Signals, true: Signals, threshold: float = 0.5) -> PerSignal:

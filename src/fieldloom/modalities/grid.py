@@ -111,6 +111,8 @@ class Grid(Modality):
               (three coordinates). With ``coords.place`` = ``corner`` the poles are rows.
     rate:     samples per second of the first axis, for written files of audio and video.
     context:  ``{size, hide}``, see ``Context``; the default is the whole datum.
+    coverage: whether a value is the fraction of its cell that a shape covers (letters, masks), so
+              that edges are as wide as a cell at any resolution. It needs a loss of logits.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Grid(Modality):
         sphere: bool = False,
         rate: float | None = None,
         context: Context = Context(),
+        coverage: bool = False,
     ) -> None:
         if not 1 <= axes <= AXES:
             raise InputError(f"modality.axes = {axes}: from 1 to {AXES}.")
@@ -144,6 +147,7 @@ class Grid(Modality):
         self.kind = {1: "audio", 2: "images", 3: "video"}.get(axes, "grids")
         self.fidelity = "snr" if self.kind == "audio" else "psnr"
         super().__init__(range)
+        self.coverage = coverage
         self._kept: dict[Any, Any] = {}
         self.formats: tuple[str, ...] = media.formats(axes, channels)
         self.context, self.partial = context, context != Context()
@@ -303,6 +307,18 @@ class Grid(Modality):
         asked = (1, *resolution) if isinstance(resolution, tuple) else resolution
         shape = self.shape(asked)[1:]
         return shape, lambda rows: self._still(frame, shape, window, rows)
+
+    def steepness(self, shape: tuple[int, ...], window: Extent | None = None) -> float:
+        """As of ``Modality``: samples per length of the coarsest axis, over those of training.
+
+        Across the edge of a shape, coverage rises from 0 to 1 within one cell. Logits that do so in
+        cells of training do it in cells that are r times smaller once they are multiplied by r.
+        """
+        if not self.coverage:
+            return 1.0
+        ends = ((0, 1),) * len(shape) if window is None else window
+        sizes = zip(shape, self.size[-len(shape) :], ends, strict=True)
+        return min(count / size / (last - first) for count, size, (first, last) in sizes)
 
     def _still(
         self, frame: float, shape: tuple[int, ...], window: Extent | None, rows: slice

@@ -231,6 +231,14 @@ class Modality:
         """The default cameras of views; None for other data."""
         return None
 
+    def steepness(self, shape: tuple[int, ...], window: Extent | None = None) -> float:
+        """The factor of logits in data of these axes, by which edges stay as wide as one sample.
+
+        window: the part of the extent that the axes cover. 1 as trained, and of all data but grids
+        of ``coverage``.
+        """
+        return 1.0
+
     def rows(
         self,
         resolution: Resolution | None = None,

@@ -6,6 +6,7 @@ Data lie in [0, 1]: 1 inside, 0 outside, and the surface where they cross 0.5.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from fieldloom.types import Batch, Coords, Data, Function, Signal, Values
 
 LEVEL = 0.5
 """The level of the surface."""
+
+CROWDED, ROUGH = 0.95, 64
+"""The share of a cube's blocks that distances of a shape leave near its surface, at most; samples
+of each axis where more are near."""
 
 
 class Voxels(Grid):
@@ -58,6 +63,9 @@ class Voxels(Grid):
         """A datum (1, *axes), whose surface is that of a function: with ``truncation`` it is exact
         near the surface only, which takes a tenth of the time.
 
+        Where nearly all of the cube would be near it, as of a field that is hardly trained, the
+        datum has at most 64 samples along each axis, and a warning says so.
+
         function: the datum at any coordinates, (1, points, 3) -> (1, points, 1).
         """
         shape = self.shape(resolution)
@@ -65,9 +73,18 @@ class Voxels(Grid):
             return function(self.grid(shape)).reshape(1, *shape)
         x, y, z = (self.placement.axis(n) for n in shape)
         slope, reach = 0.5 / self.truncation, 0.9 * self.truncation
-        return (
-            LEVEL + sample_near_level(lambda p: function(p) - LEVEL, (x, y, z), slope, reach)[None]
+        above = lambda points: function(points) - LEVEL
+        found = sample_near_level(above, (x, y, z), slope, reach, CROWDED)
+        if found is not None:
+            return LEVEL + found[None]
+        rough = tuple(min(n, ROUGH) for n in shape)
+        asked, given = (" x ".join(map(str, n)) for n in (shape, rough))
+        warnings.warn(
+            "the field is near its surface nearly everywhere, as one that is hardly trained: its "
+            f"surface is drawn from {given} samples instead of {asked}; more steps may mend it.",
+            stacklevel=2,
         )
+        return function(self.grid(rough)).reshape(1, *rough)
 
     def mesh(
         self,
@@ -106,7 +123,11 @@ class Voxels(Grid):
 
     def to_image(self, datum: Tensor, size: int = 128) -> Tensor:
         """A shaded image of the surface: (3, size, size) in [0, 1]."""
-        return _as_tensor(preview(self.mesh(datum), size, up=self.up))
+        return self.draw(self.mesh(datum), size)
+
+    def draw(self, mesh: Mesh | None, size: int = 128) -> Tensor:
+        """A shaded image of a mesh: (3, size, size) in [0, 1]; crossed out where there is none."""
+        return _as_tensor(preview(mesh, size, up=self.up))
 
     def turn(self, datum: Tensor, frames: int = 36, size: int = 192) -> list[Tensor]:
         """Images of one turn around the upward axis: (3, size, size) in [0, 1] each."""

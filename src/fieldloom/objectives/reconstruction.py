@@ -10,7 +10,7 @@ from fieldloom.family import Family
 from fieldloom.metrics.losses import PerSignal, mse
 from fieldloom.metrics.paired import INAUDIBLE
 from fieldloom.objectives.objective import Logs, Objective, trainable, with_tables
-from fieldloom.renderers import Occupancy, Renderer
+from fieldloom.renderers import Looking, Renderer
 from fieldloom.types import Batch, LossFn, Values
 
 
@@ -51,7 +51,7 @@ class Reconstruction(Objective):
         self.capturable = encoder.capturable and all(
             getattr(p, "capturable", False) for p in self.penalties
         )
-        self.capturable &= not isinstance(render, Occupancy)  # its grid changes, and its rays
+        self.capturable &= not isinstance(render, Looking)
         codes, tables = encoder.code_parameters(), family.conditioner.tables()
         own = {id(p) for p in codes}
         trained = [p for p in trainable([family, encoder, self.penalties]) if id(p) not in own]
@@ -61,7 +61,7 @@ class Reconstruction(Objective):
     def loss(self, player: str, batch: Batch) -> tuple[Tensor, Logs]:
         code = self.encoder.training_codes(batch.context, self.family, self.render, self.loss_fn)
         check_codes(self.encoder, code, batch.context, self.family)
-        if isinstance(self.render, Occupancy):
+        if isinstance(self.render, Looking):
             self.render.look(self.family.bind(code))
         signal_loss = lambda code, signal: reconstruction_loss(
             code, signal, self.family, self.render, self.loss_fn

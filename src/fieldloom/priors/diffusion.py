@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from fieldloom import memory
 from fieldloom.codecs import Codec
 from fieldloom.constants import place
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, name_argument
 from fieldloom.priors.prior import Prior
 from fieldloom.priors.samplers import SAMPLERS
 from fieldloom.priors.schedules import (
@@ -155,11 +155,15 @@ class Diffusion(Prior):
         Raises InputError for an unknown sampler, and for a number of steps out of range.
         """
         if sampler not in SAMPLERS:
-            raise InputError(f"sampler '{sampler}' is none of {', '.join(SAMPLERS)}.")
+            raise InputError(
+                f"{name_argument('sampler', sampler)} is none of {', '.join(SAMPLERS)}."
+            )
         if steps is None:
             steps = self.steps if sampler == "ddpm" else min(50, self.steps)
         if not 1 <= steps <= self.steps:
-            raise InputError(f"steps = {steps}: from 1 to {self.steps}.")
+            raise InputError(
+                f"{name_argument('steps', steps)} is not right: it is from 1 to {self.steps}."
+            )
         if sampler == "dpm++":
             return clipped_times(self.alphas_cumprod, steps, spacing)
         return (leading_times if spacing == "leading" else trailing_times)(steps, self.steps)
@@ -183,7 +187,9 @@ class Diffusion(Prior):
         """
         times = self.times(sampler, steps, spacing)
         if guidance != 1 and label is None:
-            raise InputError(f"guidance = {guidance} needs a label to guide to.")
+            raise InputError(
+                f"{name_argument('guidance', guidance)} needs {name_argument('label')} to guide to."
+            )
         device = next(self.denoiser.parameters()).device
         any_class = torch.full((count,), self.classes, device=device)
         label = any_class if label is None else label.to(device)

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from fieldloom.codecs.tokens import TokenPositions, Vocabulary
 from fieldloom.constants import place
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, name_argument
 from fieldloom.nn.initialisers import init_normal
 
 
@@ -40,12 +40,17 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise InputError(
-                f"temperature = {self.temperature:g}: above 0 (top_k = 1 draws the likeliest)."
+                f"{name_argument('temperature', self.temperature)} is not right: it is above 0 "
+                f"({name_argument('top_k', 1)} draws the likeliest)."
             )
         if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k = {self.top_k}: at least 1.")
+            raise InputError(
+                f"{name_argument('top_k', self.top_k)} is not right: it is at least 1."
+            )
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InputError(f"top_p = {self.top_p:g}: above 0, at most 1.")
+            raise InputError(
+                f"{name_argument('top_p', self.top_p)} is not right: it is above 0, at most 1."
+            )
 
     def probabilities(self, logits: Float[Tensor, "n entries"]) -> Float[Tensor, "n entries"]:
         """softmax(logits / temperature), truncated and renormalised.
@@ -221,11 +226,16 @@ class NumberHead(nn.Module):
         options of token ids, and for a temperature of the regression.
         """
         if how.top_k is not None or how.top_p is not None:
-            raise InputError("top_k, top_p: these are of token ids, and this prior draws numbers.")
+            raise InputError(
+                f"{name_argument('top_k')} and {name_argument('top_p')} are for tokens: this prior "
+                "draws numbers."
+            )
         mask = self.get_buffer("mask")[position].to(hidden)
         if self.kind == "l1":
             if how.temperature != 1:
-                raise InputError("temperature: head 'l1' has one answer, nothing is drawn.")
+                raise InputError(
+                    f"{name_argument('temperature')}: head 'l1' has one answer, nothing is drawn."
+                )
             return self.output(hidden) * mask
         logits, mean, spread = self.mixture(hidden)
         component = sample_categorical(how.probabilities(logits.cpu()), noise[:, 0])

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fieldloom.codecs import Codec, Identity
-from fieldloom.errors import InputError, quote, unknown
+from fieldloom.errors import InputError, name_argument, quote, unknown
 from fieldloom.registry import check_value
 from fieldloom.types import Code
 
@@ -81,9 +81,8 @@ class Prior(nn.Module):
         own = set(inspect.signature(self.draw).parameters) - {"count", "label", "generator"}
         for name, value in options.items():
             if name not in own:
-                raise unknown(
-                    f"sampling option of the prior '{type(self).__name__.lower()}'", name, own
-                )
+                kind = f"sampling option of the prior '{type(self).__name__.lower()}'"
+                raise unknown(kind, name_argument(name), map(name_argument, own))
             options[name] = check_value(name, value, hints[name])
         if label is not None:
             if self.classes == 0:

@@ -6,6 +6,7 @@ from fieldloom.renderers.occupancy import Occupancy
 from fieldloom.renderers.volume import (
     DENSITIES,
     Direct,
+    Looking,
     Plucker,
     Rendered,
     Renderer,
@@ -33,6 +34,7 @@ __all__ = [
     "DENSITIES",
     "RENDERERS",
     "Direct",
+    "Looking",
     "Occupancy",
     "Plucker",
     "Rendered",

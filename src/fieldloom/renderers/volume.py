@@ -41,6 +41,17 @@ class Renderer(Protocol):
     ) -> Values: ...
 
 
+@runtime_checkable
+class Looking(Protocol):
+    """A renderer of one function that keeps what it has seen of it, as ``occupancy`` does.
+
+    So a step of training lets it look first, differs from one that was recorded, and is of a family
+    without codes.
+    """
+
+    def look(self, function: Function) -> None: ...
+
+
 class Direct:
     """An observation is the field's value at its coordinates: images, audio, shapes, maps."""
 

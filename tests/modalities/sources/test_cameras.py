@@ -255,6 +255,15 @@ def test_a_box_around_contracts_space(tmp_path):
     assert "contract" not in other.suggests["renderer"]
 
 
+def test_a_box_smaller_than_the_unit_is_said_not_to_be_used(tmp_path):
+    path = blender(
+        tmp_path / "a", stand("in centimetres"), table={"fl_x": FOCAL, "aabb_scale": 0.5}
+    )
+    source = read_transforms(FULL, path, depths=OPEN)
+    assert "aabb_scale = 0.5 not used, since it is below 1" in source.summary.describe()
+    assert source.suggests["renderer"]["contract"] == "none"
+
+
 def test_objects_on_white_are_not_contracted(tmp_path):
     source = read_transforms(FULL, blender(tmp_path / "a"), depths=OPEN)
     assert source.suggests["renderer"]["contract"] == "none"

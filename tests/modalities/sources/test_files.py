@@ -217,7 +217,7 @@ def test_arrays_that_unpack_to_more_than_they_are(tmp_path, monkeypatch):
         with little_memory(1e6):
             told = refused("tells of 100,000,000,000 bytes", READERS["array"], path)
         assert "2,147,483,648 are refused" in told
-        assert "--large" in told
+        assert "large=True" in told
         refused("do not fill its", READERS["array"], path, permit=LARGE)
     monkeypatch.setattr(files, "BYTES", 1000)
     path = npz(tmp_path / "b.npz", x=np.zeros((9, 8, 8, 3), np.uint8))

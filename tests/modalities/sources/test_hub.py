@@ -31,9 +31,9 @@ def saved(root: Path, rows: list, kind=None) -> str:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("mnist", "not in the local cache: --network"),
-        ("user/mnist", "not in the local cache: --network"),
-        ("hf://datasets/user/mnist", "no name of a data set; of an address --network"),
+        ("mnist", "not in the local cache: network=True"),
+        ("user/mnist", "not in the local cache: network=True"),
+        ("hf://datasets/user/mnist", "no name of a data set; of an address network=True"),
         ("buckets/a/b/c", "no name of a data set"),
         ("https://localhost/a", "no name of a data set"),
         ("pandas", "no name of a data set"),
@@ -53,7 +53,7 @@ def test_rows_are_not_followed_out_of_their_data_set(offline, tmp_path):
     for i, (where, words) in enumerate([
         (str(outside), "row 0 of .* lies at .*outside.png', outside the data set's folder"),
         ("../outside.png", "outside the data set's folder"),
-        ("https://localhost/a.png", "row 0 of .* is fetched from 'https://localhost/a.png': --net"),
+        ("https://localhost/a.png", "row 0 of .* is fetched from 'https://localhost/a.png': net"),
         ("zip://a.png::https://localhost/a.zip", "is fetched from"),
         (None, "holds no image"),
     ]):  # fmt: skip
@@ -99,7 +99,7 @@ def test_a_card_names_no_files_elsewhere(offline, tmp_path):
         write(tmp_path / "set" / kind / "a.png", good.picture(draw(), "png"))
     card = "---\nlicense_link: https://a.b\nconfigs:\n- config_name: a\n  data_files: {}\n---\n"
     for name, words in (
-        ("https://localhost/a.csv", "README.md' names 'https://localhost/a.csv': --network"),
+        ("https://localhost/a.csv", "README.md' names 'https://localhost/a.csv': network=True"),
         ("../../a.csv", "which lies outside its folder"),
         ("[{split: train, path: /etc/*}]", "which lies outside its folder"),
     ):

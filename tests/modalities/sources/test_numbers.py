@@ -19,6 +19,7 @@ from refusals import READERS, draw, refused, tree, write
 GREY = Grid(size=8, channels=1)
 FILMS = Grid(axes=3, size=(2, 8, 8), channels=1)
 SHAPE = Grid(axes=3, size=4, channels=1)
+WHITE = "source.range = [0, {}] makes it white"
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,9 @@ SHAPE = Grid(axes=3, size=4, channels=1)
     [
         ("uint8", 0, 200, None, (0, 255, "")),
         ("uint8", 0, 0, None, (0, 255, "")),
+        ("uint8", 0, 16, None, (0, 255, "")),
+        ("uint8", 0, 2, None, (0, 255, f"largest value 2 of 255: {WHITE.format(2)}")),
+        ("uint8", 0, 15, None, (0, 255, f"largest value 15 of 255: {WHITE.format(15)}")),
         ("uint8", 0, 1, None, (0, 1, "uint8 numbers of 0 and 1 alone")),
         ("uint8", 0, 1, (0.0, 255.0), (0, 255, "numbers from 0 to 255 (source.range)")),
         ("bool", 0, 1, (0.0, 255.0), (0, 1, "")),
@@ -198,6 +202,20 @@ def test_what_is_said_of_numbers(tmp_path):
     assert said["PGM to 4095"] == "numbers from 0 to 4,095 (as the files say)"
     assert said["12 bits in a PNG of 16"] == "numbers from 0 to 4,095 (source.range)"
     assert said["8-bit PNG of 0 and 1"] == "uint8 numbers of 0 and 1 alone"
+
+
+def test_labels_of_classes_are_said_to_be_dark(tmp_path):
+    """Of the whole set: one bright image, or the range that the sentence names, ends it."""
+    for i in range(6):
+        labels = np.random.default_rng(i).integers(0, 3, (8, 8), np.uint8)
+        Image.fromarray(labels).save(tmp_path / f"{i}.png")
+    read = lambda **more: SOURCES["folder"](GREY, str(tmp_path), **more)
+    dark, white = read(), read(range=(0.0, 2.0))
+    assert dark.summary.taken["range"] == f"largest value 2 of 255: {WHITE.format(2)}"
+    assert dark.data.tensor.max() == 2
+    assert white.data.tensor.max() in (1.0, 255)
+    Image.fromarray(numbers(np.uint8, 200)).save(tmp_path / "9.png")
+    assert "range" not in read().summary.taken
 
 
 def test_one_picture_that_is_not_finite_among_many(tmp_path):
@@ -379,6 +397,8 @@ def test_the_limit_on_pixels_of_arrays(tmp_path, monkeypatch):
     monkeypatch.setattr("fieldloom.modalities.sources.arrays.PIXELS", 50)
     np.save(tmp_path / "a.npy", np.zeros((2, 8, 8), np.uint8))
     refused(
-        "tells of 64 pixels, and more than 50 .*--large", READERS["array"], str(tmp_path / "a.npy")
+        "tells of 64 pixels, and more than 50 .*large=True",
+        READERS["array"],
+        str(tmp_path / "a.npy"),
     )
     assert formats.PIXELS == 1 << 28

@@ -81,7 +81,7 @@ SCENES = [
     ({"frame": {"transform_matrix": [[float("nan")] * 4] * 4}}, "no 'transform_matrix'"),
     ({"frame": {"file_path": "../v0.png"}}, "names '../v0.png', which lies outside its folder"),
     ({"frame": {"file_path": "a/../../v0"}}, "which lies outside its folder"),
-    ({"frame": {"file_path": ""}}, "which lies outside its folder"),
+    ({"frame": {"file_path": ""}}, "frame 0 of .* has an empty 'file_path'"),
     ({"frame": {"file_path": "/etc/passwd"}}, "names '/etc/passwd', which lies outside"),
 ]
 

@@ -31,7 +31,10 @@ def binvox(dim: str = "2 2 2", runs: bytes = b"\x01\x08", more: str = "") -> byt
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (binvox("1600 1600 1600", bytes([0, 250]) * 16_384_000), "4,096,000,000 cells, .*--large"),
+        (
+            binvox("1600 1600 1600", bytes([0, 250]) * 16_384_000),
+            "4,096,000,000 cells, .*large=True",
+        ),
         (binvox("-2 -2 -2"), "8 cells do not fill"),
         (binvox("inf 2 2"), "not a readable binvox file"),
         (binvox("nan 2 2"), "not a readable binvox file"),

@@ -24,6 +24,8 @@ from fieldloom.modalities.sources.audio import read_audio
 from fieldloom.modalities.sources.colmap import read_colmap
 from fieldloom.modalities.sources.files import find_path, read_npz
 from fieldloom.modalities.sources.folders import list_folder, walk
+from fieldloom.modalities.sources.fonts import SUFFIXES as FONTS
+from fieldloom.modalities.sources.glyphs import read_glyphs
 from fieldloom.modalities.sources.hub import read_huggingface
 from fieldloom.modalities.sources.image import read_image
 from fieldloom.modalities.sources.images import SUFFIXES as IMAGES
@@ -50,6 +52,7 @@ SOURCES = {
     "array": read_array,
     "digits": read_digits,
     "skimage": read_bundled,
+    "glyphs": read_glyphs,
     "huggingface": read_huggingface,
     "image": read_image,
     "video": read_video,
@@ -63,6 +66,9 @@ SOURCES = {
     "colmap": read_colmap,
 }
 
+
+WITHOUT_A_PATH = ("digits", "skimage", "glyphs")
+"""Sources of data that come with packages."""
 
 SINGLE = {"image", "video", "audio"}
 """Sources of a single datum, which have no split."""
@@ -79,7 +85,7 @@ def spec_of(path: str, own: str | None = None, named: str | None = None) -> dict
     named: the source that the user names, whatever the files are.
     """
     found = find_path(path)
-    kinds = _kinds_of_folder(found) if found.is_dir() else [_kind_of_file(found)]
+    kinds = readers_of(found)
     name = own if own in kinds else kinds[0]
     if "folder" in kinds and (own == "video" or (own == "image" and found.is_file())):
         name = own
@@ -90,12 +96,19 @@ def spec_of(path: str, own: str | None = None, named: str | None = None) -> dict
     return {"name": name, "path": path} | whole
 
 
+def readers_of(found: Path) -> list[str]:
+    """The sources that read a file or a folder, the first choice first."""
+    return _kinds_of_folder(found) if found.is_dir() else [_kind_of_file(found)]
+
+
 def _kind_of_file(found: Path) -> str:
     suffix = found.suffix.lower()
     if suffix in MESHES:
         return "meshes"
     if suffix == ".binvox":
         return "voxels"
+    if suffix in FONTS:
+        return "glyphs"
     if suffix == ".npz" and found.is_file():
         file = read_npz(found)
         for needed, kind in PACKED.items():
@@ -122,7 +135,12 @@ def _kinds_of_folder(found: Path) -> list[str]:
     ]
     files = (file for file, reason in walk(found) if not reason)
     inside = {file.suffix.lower() for file in islice(files, LOOKED_AT)}
-    there = {"meshes": inside & MESHES, "voxels": ".binvox" in inside, "folder": inside & IMAGES}
+    there = {
+        "meshes": inside & MESHES,
+        "voxels": ".binvox" in inside,
+        "folder": inside & IMAGES,
+        "glyphs": inside & FONTS,
+    }
     return [*scenes, *(kind for kind, held in there.items() if held)] or ["folder"]
 
 
@@ -149,4 +167,4 @@ SCENES = {
 }
 """Files in a folder, or in its sub-folders -> the source that reads the folder."""
 
-__all__ = ["SOURCES", "Source", "divide", "spec_of"]
+__all__ = ["IMAGES", "SOURCES", "Source", "divide", "readers_of", "spec_of"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote_path
+from fieldloom.errors import InputError, quote_path, set_key
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.decoding import crop_and_resize, decode_image, describe_resizing
 from fieldloom.modalities.sources.files import (
@@ -42,6 +42,14 @@ CHANNELS = (1, 3, 4)
 """Usual numbers of channels: grey, RGB, and RGB with alpha."""
 LUMA = (0.299, 0.587, 0.114)
 """Grey of red, green and blue, as Pillow has it (ITU-R BT.601)."""
+
+
+RIGHT = {
+    1: "(n, samples), perhaps with an axis of channels",
+    2: "(n, height, width), perhaps with an axis of 1, 3 or 4 channels",
+    3: "(n, X, Y, Z) or (n, frames, height, width), perhaps with an axis of channels",
+}
+"""Axes of a datum -> the right shapes of an array, in words."""
 
 
 class Layout(NamedTuple):
@@ -79,7 +87,10 @@ def find_layout(shape: tuple[int, ...], modality: Grid, many: bool = False) -> L
         return Layout(False, "none", certain=not planes)
     first, last = (len(shape) == axes + 2 and shape[i] in counts for i in (1, -1))
     if not (first or last):
-        raise InputError(f"source: an array of the shape {shape} does not hold {axes}-axis data.")
+        right = RIGHT.get(axes, f"{axes + 1} axes, the first of which counts the data")
+        raise InputError(
+            f"source: an array of the shape {shape} does not hold {axes}-axis data: it has {right}."
+        )
     if first and last:
         fits = [shape[2:] == size, shape[1] == modality.channels != shape[-1]]
         first = fits[0] or (shape[1:-1] != size and fits[1])
@@ -132,9 +143,12 @@ def to_grid(
     size = array.shape[2:] if modality.native else modality.size
     if array.shape[1] != modality.channels or array.shape[2:] != size:
         if axes != 2 or not {array.shape[1], modality.channels} <= {1, 3}:
+            own = {"modality.channels": array.shape[1], "modality.size": list(array.shape[2:])}
+            usual = {"modality.channels": modality.channels, "modality.size": list(size)}
+            fixes = [set_key(key, value) for key, value in own.items() if value != usual[key]]
             raise InputError(
                 f"source: data of the shape {array.shape[1:]} where the modality has "
-                f"{(modality.channels, *modality.size)}."
+                f"{(modality.channels, *modality.size)}: {' '.join(fixes)} takes them as they are."
             )
         taken |= describe_resizing([array.shape[2:]], size, filter)
         resize = _resize_bytes if array.dtype == np.uint8 else _resize_floats

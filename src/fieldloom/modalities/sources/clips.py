@@ -13,7 +13,7 @@ from PIL import Image
 
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.sources.decoding import to_grey_or_rgb, upright_size
-from fieldloom.modalities.sources.files import PIXELS, check_size
+from fieldloom.modalities.sources.files import PIXELS, check_size, name_path
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.formats import SUFFIXES, count_frames, open_image
 from fieldloom.modalities.sources.numbers import Range
@@ -66,7 +66,7 @@ def open_folder(root: Path, channels: int, used: slice, large: bool, given: Rang
     found = [file for file in list_folder(root) if file.is_file()]
     by_name = [f for f in found if f.suffix.lower() in SUFFIXES]
     if not by_name:
-        raise InputError(f"source.path = {quote_path(root)} holds no images: no video is there.")
+        raise InputError(f"{name_path(root)} holds no images: no video is there.")
     files, taken = sorted(by_name, key=_natural_key), {}
     if files != by_name:
         taken["order"] = "in the order of the numbers in their names"

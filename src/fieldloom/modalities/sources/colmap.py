@@ -12,7 +12,7 @@ from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.geometry.cameras import Poses, opengl_from_opencv, project_points
 from fieldloom.modalities.sources.cameras import NO_DEPTHS, Bounds, Box, Depths
 from fieldloom.modalities.sources.colmap_files import read_cameras, read_images, read_points
-from fieldloom.modalities.sources.files import find_path
+from fieldloom.modalities.sources.files import find_path, name_path
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.pictures import Background, FullSize
@@ -76,7 +76,7 @@ def read_colmap(
     folders = [root] if _find_model(root) else [f for f in list_folder(root) if _find_model(f)]
     if not folders:
         raise InputError(
-            f"source.path = {quote_path(path)} holds no model of COLMAP: sparse/0 with cameras and "
+            f"{name_path(path)} holds no model of COLMAP: sparse/0 with cameras and "
             "images, .bin or .txt."
         )
     folders, scenes = folders[:limit], []

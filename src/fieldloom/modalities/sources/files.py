@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -21,7 +22,17 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldloom.errors import InputError, escape_bytes, quote, quote_path, shorten
+from fieldloom.errors import (
+    InputError,
+    escape_bytes,
+    name_argument,
+    name_value,
+    nearest,
+    quote,
+    quote_path,
+    set_key,
+    shorten,
+)
 from fieldloom.modalities.sources.summary import NAMED
 
 PIXELS = 1 << 28
@@ -32,6 +43,9 @@ SAMPLES = 1 << 28
 """The longest audio file in samples of all its channels."""
 BYTES = 1 << 31
 """The largest array in bytes, unless the file itself is larger."""
+
+LOOKED_AT = 1000
+"""Names beside a path that is not there, of which the most similar is offered."""
 
 TOLERATED = 0.1
 """The largest fraction of unreadable files that is skipped with a warning."""
@@ -50,7 +64,8 @@ def check_size(what: str, size: int, unit: str, most: int, large: bool) -> None:
         count = f"{size:,}" if size < 1 << 60 else "more than 10^18"
         raise Refused(
             f"{what} tells of {count} {unit}, and more than {most:,} are refused, since a small "
-            "file can unpack to more than memory holds: --large (in Python large=True) reads it."
+            "file can unpack to more than memory holds: "
+            f"{name_argument('large', True)} reads it."
         )
 
 
@@ -101,18 +116,36 @@ def find_path(path: str) -> Path:
     except (OSError, ValueError):  # too long, or without permission
         there = False
     if not there:
-        raise InputError(f"source.path = {quote_path(path)} does not exist, or cannot be seen.")
+        raise InputError(
+            f"{name_path(path)} does not exist, or cannot be seen{find_similar(path)}."
+        )
     return found
 
 
-def find_file(path: str) -> Path:
-    """The file at a user's path. Raises InputError where there is none."""
+def name_path(path: str | Path) -> str:
+    """The path of a source for a message: ``--source 'x'``, or ``source.path = 'x'``."""
+    return name_value("source.path", quote_path(path))
+
+
+def find_similar(path: str) -> str:
+    """The most similar name beside one that is not there, as the end of a sentence."""
+    try:
+        missing = locate(path)
+        beside = {one.name: one for one in islice(missing.parent.iterdir(), LOOKED_AT)}
+    except (OSError, ValueError):
+        return ""
+    near = nearest(missing.name, beside)
+    return "" if near is None else f"; {quote_path(beside[near])} is there"
+
+
+def find_file(path: str, hint: str = "") -> Path:
+    """The file at a user's path. Raises InputError where there is none.
+
+    hint: the end of the sentence about a folder.
+    """
     found = find_path(path)
     if not found.is_file():
-        raise InputError(
-            f"source.path = {quote_path(path)} is a folder, and this source reads one file: --set "
-            "source.name=folder reads the images in it."
-        )
+        raise InputError(f"{name_path(path)} is a folder, and this source reads one file{hint}.")
     return found
 
 
@@ -186,7 +219,8 @@ def load_array(
     path = quote_path(file.path)
     what = path if name is None else f"the array '{shorten(name)}' of {path}"
     if name is not None and file.names is None:
-        raise InputError(f"{path} holds one array, not a packed file: --set source.name=array.")
+        fix = set_key("source.name", "array")
+        raise InputError(f"{path} holds one array, not a packed file: {fix}.")
     if name is not None and name not in file:
         has = shorten(", ".join(file.names or ())) or "none"
         raise InputError(f"{path} has no array '{shorten(name)}'; it has {has}.")
@@ -233,7 +267,10 @@ def array_name(file: Archive, key: str | None, label: str | None) -> str | None:
     others = [name for name in file.names if name != label]
     if key is None and len(others) != 1:
         has = shorten(", ".join(file.names)) or "none"
-        raise InputError(f"source.key: {quote_path(file.path)} has the arrays {has}; name one.")
+        fix = f", as {set_key('source.key', file.names[0])}" if file.names else ""
+        raise InputError(
+            f"source.key: {quote_path(file.path)} has the arrays {has}; name one{fix}."
+        )
     return others[0] if key is None else key
 
 

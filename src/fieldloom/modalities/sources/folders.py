@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldloom.errors import InputError, quote_path
+from fieldloom.modalities.sources.files import name_path
 from fieldloom.modalities.sources.source import PART_OF, Depth, Limit, Split, choose, dividing_parts
 from fieldloom.modalities.sources.summary import count_things, list_names
 
@@ -203,7 +204,7 @@ def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> F
         passed[reason].append(f"{name}/" if folder else name)
     if not files:
         raise InputError(
-            f"source.path = {quote_path(path)} holds no {what}{_describe_others(passed)}. Files of "
+            f"{name_path(path)} holds no {what}{_describe_others(passed)}. Files of "
             f"{what} end in {_list_suffixes(suffixes)}."
         )
     return FoundFiles(root, files, passed)

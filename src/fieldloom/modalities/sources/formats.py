@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from fieldloom.errors import InputError, shorten
+from fieldloom.errors import InputError, name_argument, shorten
 from fieldloom.modalities.sources.files import PIXELS, Refused, check_size
 
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -126,7 +126,7 @@ def open_image(file: Encoded, name: str, large: bool = False) -> Iterator[Image.
     except Image.DecompressionBombError as error:
         raise Refused(
             f"{name} ({length:,} bytes) holds an image that is too large: {shorten(str(error))} "
-            "--large (in Python large=True) reads it."
+            f"{name_argument('large', True)} reads it."
         ) from None
     except Exception as error:  # Pillow fails in many ways on a broken file
         raise InputError(f"{name} is no image that can be read: {shorten(str(error))}.") from None

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fieldloom.errors import InputError, quote, quote_path, shorten
+from fieldloom.errors import InputError, name_argument, name_value, quote, quote_path, shorten
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.files import Refused, locate, resolve_inside
 from fieldloom.modalities.sources.folders import UNREADABLE
@@ -30,8 +30,10 @@ from fieldloom.modalities.sources.source import (
 from fieldloom.modalities.sources.summary import Summary
 from fieldloom.permit import NOTHING, Permit
 
-ALLOWS = "--network (in Python network=True) allows it"
-"""The end of a sentence about something that would be fetched."""
+
+def allows() -> str:
+    """The end of a sentence about something that would be downloaded."""
+    return f"{name_argument('network', True)} allows it"
 
 
 def read_huggingface(
@@ -154,7 +156,8 @@ def _load_table(path: str, part: str, network: bool, first: int | None = None) -
     plain = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) and not path.startswith("buckets/")
     if root is None and (path in FORMATS or not (plain or network)):
         raise InputError(
-            f"source.path = {name} is no folder, and no name of a data set; of an address {ALLOWS}."
+            f"{name_value('source.path', name)} is no folder, and no name of a data set; of an "
+            f"address {allows()}."
         )
     try:
         if root is not None and (root / "dataset_dict.json").is_file():
@@ -179,8 +182,10 @@ def _load_table(path: str, part: str, network: bool, first: int | None = None) -
     except Exception as error:  # what datasets raises is its own, Arrow's, or the network's
         fault = "is no data set that can be loaded"
         if root is None and not network:
-            fault = f"is no folder, and not in the local cache: {ALLOWS} to be fetched"
-        raise InputError(f"source.path = {name} {fault} ({shorten(str(error))}).") from None
+            fault = f"is no folder, and not in the local cache: {allows()} to be fetched"
+        raise InputError(
+            f"{name_value('source.path', name)} {fault} ({shorten(str(error))})."
+        ) from None
 
 
 class DataFile(BaseModel):
@@ -216,7 +221,7 @@ def _check_card(root: Path) -> None:
             card = RepoCard(text if file.suffix == ".md" else f"---\n{text}\n---\n")
             for name in _iterate_texts(card.data.to_dict().get("configs")):
                 if _is_address(name):
-                    raise Refused(f"{quote_path(file)} names {quote_path(name)}: {ALLOWS}.")
+                    raise Refused(f"{quote_path(file)} names {quote_path(name)}: {allows()}.")
                 resolve_inside(file, name)
 
 
@@ -277,7 +282,7 @@ def _read_row(
         raise InputError(f"{name} holds no image.")
     if _is_address(where):
         if not network:
-            raise Refused(f"{name} is fetched from {quote_path(where)}: {ALLOWS}.")
+            raise Refused(f"{name} is fetched from {quote_path(where)}: {allows()}.")
         from datasets.utils.file_utils import xopen
 
         try:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fieldloom.errors import quote_path
+from fieldloom.errors import quote_path, set_key
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.cache import memory_map
 from fieldloom.modalities.sources.decoding import (
@@ -46,7 +46,8 @@ def read_image(
     centre-cropped and resized. range: the numbers that become 0 and 1 (see ``numbers``).
     """
     check_image_modality(modality)
-    file, size, used = find_file(path), None, "none"
+    hint = f": {set_key('source.name', 'folder')} reads the images in it"
+    file, size, used = find_file(path, hint), None, "none"
     survey = survey_images([quote_path(file)], lambda _: file, permit.large, range)
     if survey.faults:
         raise survey.faults[0]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote, quote_path, shorten, unknown
+from fieldloom.errors import InputError, name_argument, quote, quote_path, set_key, shorten, unknown
 from fieldloom.modalities.grid import Grid
 from fieldloom.modalities.sources.decoding import (
     check_image_modality,
@@ -34,6 +34,7 @@ from fieldloom.modalities.sources.files import (
     find_file,
     find_path,
     load_array,
+    name_path,
     read_labels,
     read_npz,
     read_offsets,
@@ -188,9 +189,8 @@ def read_folder(
     root = find_path(path)
     if root.suffix in (".npz", ".npy") and root.is_file():
         kind = "packed" if find_prefixes(read_npz(root)) else "array"
-        raise InputError(
-            f"source.path = {quote_path(path)} is no folder of images: --set source.name={kind}."
-        )
+        fix = set_key("source.name", kind)
+        raise InputError(f"{name_path(path)} is no folder of images: {fix} reads it.")
     alone = FoundFiles(root, [root])
     found = alone if root.is_file() else find_files(root, path, SUFFIXES, "images")
     found = found.classify(label_depth).limit(limit, split)
@@ -297,8 +297,8 @@ def _bundle(name: str, permit: Permit) -> Encoded:
         raise unknown("image of scikit-image", name, [*BUNDLED, *FETCHED])
     if not permit.network:
         raise InputError(
-            f"source.images: scikit-image would fetch '{name}': --network (in Python "
-            "network=True) allows it."
+            f"source.images: scikit-image would download '{name}': "
+            f"{name_argument('network', True)} allows it."
         )
     try:
         fetched = Image.fromarray(getattr(bundle, name)())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -93,69 +93,89 @@ def read_meshes(
     check_modality(modality)
     near = on_surface, near_surface, spread
     query = Query(target, extent, centre, dilation, samples, *near, truncation, seed, surface)
-    root = find_path(path)
-    packed = root.suffix == ".npz" and root.is_file()
-    if packed:
-        found = FoundFiles(root, [root])
-        items, labels = read_packed_meshes(root, permit.large)
-        which = choose(limit or len(items), len(items), labels)
-        items = [items[i] for i in which]
-    else:
-        found = find_files(root, path, SUFFIXES, "meshes")
-        found = found.classify(label_depth).limit(limit, split)
-        loads = [partial(read_mesh, file, permit.large) for file in found.files]
-        items = list(zip(found.names, loads, strict=True))
-        labels, which = None, range(len(items))
+    found = _find_meshes(path, label_depth, limit, split, permit)
     grid = None if samples is not None else modality.grid()[0]
     row = row_type(query, modality.size)
     where = None if grid is None else [list(modality.size), grid[[0, -1]].tolist()]
     options: dict[str, Any] = {"meshes": asdict(query), "grid": where, "limit": limit}
     options["rule"] = RULE
-    if [*which] != [*range(len(items))]:  # the first ones have no other key than ever
-        options["which"] = [*which]
-    filled, faults = _read_rows(found.files, options, items, partial(fill_row, query, row, grid))
+    if [*found.which] != [*range(len(found.items))]:  # the first ones have no other key than ever
+        options["which"] = [*found.which]
+    filled, faults = _read_rows(
+        found.files.files, options, found.items, partial(fill_row, query, row, grid)
+    )
     rows: NDArray[Any] = filled.view(row).reshape(-1)
     indices = rows["index"].tolist()
-    for i in set(range(len(items))) - set(indices) - set(faults):  # an earlier process failed on it
-        faults[i] = InputError(f"{items[i][0]} is tried again when it changes.")
-    check_skipped([name for name, _ in items], dict(sorted(faults.items())), "meshes")
-    if packed:
-        groups = Grouping(None if labels is None else [labels[which[i]] for i in indices])
-        bad = [f"mesh {which[i]}" for i in sorted(faults)]
-        found = replace(found, passed_over={UNREADABLE: bad})
-        short = [f"mesh {which[i]}" for i in indices]
-    else:
-        found = found.keep_readable(indices)
-        groups, short = found.groups, found.short_names
+    tried = set(indices) | set(faults)
+    for i in set(range(len(found.items))) - tried:  # an earlier process failed on it
+        faults[i] = InputError(f"{found.items[i][0]} is tried again when it changes.")
+    check_skipped([name for name, _ in found.items], dict(sorted(faults.items())), "meshes")
+    groups, short, passed_over = found.readable(indices, sorted(faults))
     facts = rows["facts"]
     if target == "occupancy" and not facts["inside"].any():
         raise InputError(_explain_no_inside(short, modality.size, samples))
-    upward, words = _find_up(modality, short, packed)
+    upward, words = _find_up(modality, short, found.packed)
     taken = {**groups.taken, **_describe_facts(facts, short), **words}
     suggested: dict[str, Any] = {"up": upward}
     if len(rows) == 1 and target != "occupancy":
         taken |= _explain_unsigned(rows[:1], max(dilation, THICKNESS))
         suggested["truncation"] = truncation
+    unit = "mesh" if found.packed else "file"
+    extras = ["frame"] if samples is None else ["frame", "coords", "surface"]
     source = make_source(
         torch.from_numpy(rows["values"]),
         groups.labels,
         (1.0, 0.0) if len(rows) == 1 else split,
         shuffle,
         suggests={"modality": suggested},
-        extras={
-            name: torch.from_numpy(rows[name])
-            for name in (["frame"] if samples is None else ["frame", "coords", "surface"])
-        },
+        extras={name: torch.from_numpy(rows[name]) for name in extras},
         parts=groups.parts,
-        summary=Summary(
-            "mesh", taken=taken, passed_over=found.passed_over, unit="mesh" if packed else "file"
-        ),
+        summary=Summary("mesh", taken=taken, passed_over=passed_over, unit=unit),
     )
     originals = [
-        partial(_read_original, items[i][1], row["frame"])
+        partial(_read_original, found.items[i][1], row["frame"])
         for i, row in zip(indices, rows, strict=True)
     ]
     return replace(source, originals=originals)
+
+
+class _Found(NamedTuple):
+    """The meshes at a path. items: names, and how each is read. which: their places in a packed
+    file, whose classes are ``labels``."""
+
+    packed: bool
+    files: FoundFiles
+    items: list[tuple[str, Load]]
+    labels: Any
+    which: Sequence[int]
+
+    def readable(
+        self, indices: Sequence[int], faults: Sequence[int]
+    ) -> tuple[Grouping, Sequence[str], Mapping[str, Sequence[str]]]:
+        """Of the meshes that were read: classes and parts, short names, what was passed over."""
+        if not self.packed:
+            kept = self.files.keep_readable(indices)
+            return kept.groups, kept.short_names, kept.passed_over
+        labels = None if self.labels is None else [self.labels[self.which[i]] for i in indices]
+        named = lambda places: [f"mesh {self.which[i]}" for i in places]
+        return Grouping(labels), named(indices), {UNREADABLE: named(faults)}
+
+
+def _find_meshes(
+    path: str, label_depth: Depth, limit: Limit, split: Split, permit: Permit
+) -> _Found:
+    """The meshes of a packed file, of a folder, or of one file; as of ``read_meshes``."""
+    root = find_path(path)
+    if root.suffix == ".npz" and root.is_file():
+        items, labels = read_packed_meshes(root, permit.large)
+        which = choose(limit or len(items), len(items), labels)
+        items = [items[i] for i in which]
+        return _Found(True, FoundFiles(root, [root]), items, labels, which)
+    found = find_files(root, path, SUFFIXES, "meshes")
+    found = found.classify(label_depth).limit(limit, split)
+    loads = [partial(read_mesh, file, permit.large) for file in found.files]
+    items = list(zip(found.names, loads, strict=True))
+    return _Found(False, found, items, None, range(len(items)))
 
 
 def _read_original(load: Load, frame: NDArray[np.float64]) -> Mesh:

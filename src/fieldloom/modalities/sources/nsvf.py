@@ -11,7 +11,7 @@ from torch import Tensor
 from fieldloom.errors import InputError, quote_path
 from fieldloom.geometry.cameras import opengl_from_opencv
 from fieldloom.modalities.sources.cameras import NO_DEPTHS, Box, Depths, bounds_of_box
-from fieldloom.modalities.sources.files import find_path
+from fieldloom.modalities.sources.files import find_path, name_path
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.pictures import Background, FullSize, NamedImage, stored_size
@@ -67,8 +67,7 @@ def read_nsvf(
     folders = [root] if here(root) else [f for f in list_folder(root) if f.is_dir() and here(f)]
     if not folders:
         raise InputError(
-            f"source.path = {quote_path(path)} holds no scene of NSVF: a folder with rgb, pose and "
-            "intrinsics.txt."
+            f"{name_path(path)} holds no scene of NSVF: a folder with rgb, pose and intrinsics.txt."
         )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "scenes", BRIEF):

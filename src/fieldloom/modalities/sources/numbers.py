@@ -1,11 +1,12 @@
 """Which numbers become 0 and 1: decided once for a whole set, by type and content, or by the user.
 
 ``source.range = [low, high]`` decides where it is given, and numbers outside it are refused.
-Without it booleans are 0 and 1, and uint8 goes from 0 to 255, unless the whole set is 0 and 1. Of
-other types the largest number decides: up to 1 they go from 0 to 1, up to 255 from 0 to 255 where
-it is in the upper half, up to 65,535 likewise (of uint16 in the upper three quarters). Numbers in
-between have no certain range (12 bits in 16, floats to 1.02), and neither have negative ones: these
-are refused, with the ranges that are likely.
+Without it booleans are 0 and 1, and uint8 goes from 0 to 255, unless the whole set is 0 and 1;
+where it is dark throughout, as labels are, the summary says so. Of other types the largest number
+decides: up to 1 they go from 0 to 1, up to 255 from 0 to 255 where it is in the upper half, up to
+65,535 likewise (of uint16 in the upper three quarters). Numbers in between have no certain range
+(12 bits in 16, floats to 1.02), and neither have negative ones: these are refused, with the ranges
+that are likely.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ BYTE, WORD = 255, 65535
 """The largest numbers of 8 and of 16 bits."""
 TOPS = (BYTE, 4095, WORD)
 """White of 8, 12 and 16 bits."""
+DARK = 16
+"""The largest number of a set of 8 bits from which on nothing is said: labels of classes read dark.
+"""
 CLOSE = 1e-6
 """How far beyond a given range rounding may carry a number, relative to the range."""
 
@@ -97,6 +101,9 @@ def decide_scale(
         return EIGHT_BITS if kind == "uint8" else UNIT
     if high <= 1:
         return UNIT if kind == "float" else Scale(0.0, 1.0, f"{kind} numbers of 0 and 1 alone")
+    if kind == "uint8" and high < DARK:
+        white = f"source.range = [0, {high:g}] makes it white"
+        return Scale(0.0, float(BYTE), f"largest value {high:g} of {BYTE}: {white}")
     if kind == "uint8":
         return EIGHT_BITS
     for top, least in ((BYTE, BYTE / 2), (WORD, WORD / (4 if kind == "uint16" else 2))):

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fieldloom.errors import InputError, escape_bytes, quote
+from fieldloom.errors import InputError, escape_bytes, quote, set_key
 from fieldloom.geometry.mesh import Mesh
+from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources.summary import (
     NO_SUMMARY,
     Summary,
@@ -48,6 +49,17 @@ The names are those of Hugging Face's ``imagefolder`` (https://huggingface.co/do
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """A further label of data, beside their class.
+
+    names: its values. index: that of each datum, (n,).
+    """
+
+    names: tuple[str, ...]
+    index: Tensor
+
+
+@dataclass(frozen=True)
 class Source:
     """A data set, and its division.
 
@@ -60,6 +72,9 @@ class Source:
             apply where the recipe has none.
     summary: what the reader read, how it took it, and what it passed over.
     originals: of meshes, how each is read, in the modality's coordinates; () of other data.
+    truth:  of data that are known at any resolution: (indices (n,), resolution) -> (n, channel,
+            height, width), float in [0, 1].
+    attributes: further labels by name, such as ``font``.
     """
 
     data: Data
@@ -70,6 +85,8 @@ class Source:
     suggests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     summary: Summary = NO_SUMMARY
     originals: Sequence[Callable[[], Mesh]] = ()
+    truth: Callable[[Tensor, Resolution], Tensor] | None = None
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     @property
     def labels(self) -> Tensor | None:
@@ -139,7 +156,10 @@ def divide(count: int, split: Split, shuffle: bool) -> tuple[Tensor, Tensor]:
     validation part in between.
     Raises InputError for a split that does not fit.
     """
-    wrong = InputError(f"source.split = {quote(list(split))} does not fit {count} signals.")
+    fix = set_key("source.split", [0.9, 0.1])
+    wrong = InputError(
+        f"source.split = {quote(list(split))} does not fit {count} signals: {fix} fits any number."
+    )
     if not all(0 <= part <= max(count, 1) for part in split):  # NaN is neither
         raise wrong
     fractions = sum(split) <= 1

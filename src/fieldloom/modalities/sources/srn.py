@@ -12,7 +12,7 @@ from torch import Tensor
 from fieldloom.errors import InputError, quote_path, shorten
 from fieldloom.geometry.cameras import check_pose, opengl_from_opencv
 from fieldloom.modalities.sources.cameras import NO_DEPTHS, Depths
-from fieldloom.modalities.sources.files import find_path
+from fieldloom.modalities.sources.files import find_path, name_path
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.pictures import Background, NamedImage
@@ -56,8 +56,7 @@ def read_srn(
     folders = [root] if here(root) else [f for f in list_folder(root) if f.is_dir() and here(f)]
     if not folders:
         raise InputError(
-            f"source.path = {quote_path(path)} holds no object: a folder with rgb, pose and "
-            "intrinsics.txt."
+            f"{name_path(path)} holds no object: a folder with rgb, pose and intrinsics.txt."
         )
     folders, scenes = folders[:limit], []
     for folder in track(folders, "reading cameras", len(folders), "objects", BRIEF):

@@ -14,7 +14,7 @@ from fieldloom.errors import InputError
 from fieldloom.modalities.sources.decoding import one_large_at_a_time
 from fieldloom.modalities.sources.files import Refused
 from fieldloom.modalities.sources.formats import Encoded, holds_more, open_image
-from fieldloom.modalities.sources.numbers import BYTE, EIGHT_BITS, Range, check_range
+from fieldloom.modalities.sources.numbers import BYTE, DARK, EIGHT_BITS, Range, check_range
 from fieldloom.modalities.sources.pixels import (
     DEEP,
     IN_WORDS,
@@ -83,7 +83,8 @@ def describe_scales(scales: Scales) -> dict[str, str]:
 
 def name_scales(scales: Scales) -> dict[str, Any]:
     """The scales that are not the plain ones, as a part of a cache's key."""
-    other = sorted((p.kind, x.low, x.high) for p, x in scales.items() if x != EIGHT_BITS)
+    plain = EIGHT_BITS.low, EIGHT_BITS.high
+    other = sorted((p.kind, *x) for p, s in scales.items() if (x := (s.low, s.high)) != plain)
     return {"range": other} if other else {}
 
 
@@ -93,7 +94,7 @@ def survey_images(
     """Look at all images of a set, in parallel, to decide what their numbers stand for.
 
     given: ``source.range``. Images of deep numbers are decoded, and those of 8 bits until one is
-    not of 0 and 1 alone. Raises InputError for numbers without a certain range, or outside the
+    not dark throughout. Raises InputError for numbers without a certain range, or outside the
     given one; Refused where an image is too large.
     """
     check_range(given)
@@ -149,7 +150,7 @@ def examine(image: Image.Image, given: Range, bright: set[Pixels]) -> Facts:
         found = np.reshape(colours_of(image).getextrema(), (-1, 2))
         found = found[: len(found) - (len(found) in (2, 4))]  # without alpha
         low, high = float(found[:, 0].min()), float(found[:, 1].max())
-    if pixels.kind == "uint8" and high > 1:
+    if pixels.kind == "uint8" and high >= DARK:
         bright.add(pixels)
     if pixels.kind == "words":
         low, high = low * (BYTE + 1), high * (BYTE + 1)

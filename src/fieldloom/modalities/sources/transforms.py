@@ -12,7 +12,12 @@ import torch
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.geometry.cameras import opengl_from_opencv
 from fieldloom.modalities.sources.cameras import NO_DEPTHS, Depths
-from fieldloom.modalities.sources.files import find_path, refuse_outside, resolve_inside
+from fieldloom.modalities.sources.files import (
+    find_path,
+    name_path,
+    refuse_outside,
+    resolve_inside,
+)
 from fieldloom.modalities.sources.folders import list_folder
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.pictures import Background, FullSize, NamedImage
@@ -116,9 +121,7 @@ def read_transforms(
     within = lambda: [f for f in list_folder(root) if f.is_dir() and _holds_scene(f)]
     folders = [root] if _holds_scene(root) else within()
     if not folders:
-        raise InputError(
-            f"source.path = {quote_path(path)} holds no transforms.json: no scene is there."
-        )
+        raise InputError(f"{name_path(path)} holds no transforms.json: no scene is there.")
     parts = None if _holds_scene(root) else divide_by_file(root, folders, limit)
     folders, scenes = folders[:limit] if parts is None else list(parts.folders), []
     for folder in track(folders, "reading cameras", len(folders), "scenes", BRIEF):
@@ -216,6 +219,8 @@ def _find_frames(root: Path, part: Part, permit: Permit) -> Frames:
         parted = parted or bool(scene.names_of_parts()) or (root.is_dir() and file.name != LONE)
         if (scene.aabb_scale or 0) > 1:
             told["around"] = f"aabb_scale = {scene.aabb_scale:g}"
+        elif scene.aabb_scale not in (None, 1):
+            told["scale"] = f"aabb_scale = {scene.aabb_scale:g} not used, since it is below 1"
         if any(view.mask_path for view in chosen):
             told["masks"] = "masks not read"
     if not posed:

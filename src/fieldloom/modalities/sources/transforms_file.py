@@ -69,7 +69,7 @@ class Camera(BaseModel):
 class View(Camera):
     """One of the frames of a file."""
 
-    file_path: str
+    file_path: Annotated[str, Field(min_length=1)]
     mask_path: str | None = None
     transform_matrix: tuple[Row, Row, Row, Row] | tuple[Row, Row, Row]
 
@@ -120,7 +120,8 @@ def _describe_fault(file: Path, error: ValidationError) -> str:
     if key.endswith("_filenames"):
         return f"{where} has {key} that are no list of file names."
     if key == "file_path":
-        return f"{where} has no 'file_path'."
+        empty = first["type"] == "string_too_short"
+        return f"{where} has {'an empty' if empty else 'no'} 'file_path': it names the image."
     if key == "transform_matrix":
         return f"{where} has no 'transform_matrix' of 4 x 4 finite numbers."
     truths = dict.fromkeys(("is_fisheye", *OTHER_LENSES[1:]), "true or false")

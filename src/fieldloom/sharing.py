@@ -1,12 +1,16 @@
-"""What the other processes of a training do: they follow the first one, and write nothing."""
+"""How several processes share the stages of a training: the first one leads, the others follow.
+
+Those that follow hold the same weights and write nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fieldloom import progress
 from fieldloom.assembly import assemble, objective_of_stage
@@ -14,11 +18,43 @@ from fieldloom.engine import device as devices
 from fieldloom.engine.feed import Feed, feed_steps
 from fieldloom.engine.loop import Training
 from fieldloom.engine.ranks import Team, Word
+from fieldloom.feeding import feed_codes, feed_data
 from fieldloom.objectives import AnyBatch
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
-from fieldloom.recipe import STAGES, resolve
-from fieldloom.training import feed_codes, feed_data
+from fieldloom.progress import announce
+from fieldloom.recipe import STAGES, Recipe, change_stage, resolve
+from fieldloom.settings import parse_settings
+from fieldloom.system import System
+
+
+def divide_batches(recipe: Recipe, count: int) -> Recipe:
+    """The recipe of a new run with batches that so many processes can share."""
+    stages = parse_settings(recipe).stages
+    for name in STAGES if "prior" in recipe else STAGES[:1]:
+        stage = stages[name]
+        micro = max(1, min(stage.micro or stage.batch, stage.batch // count))
+        recipe = change_stage(recipe, name, {"micro": micro, "divided": True})
+    return recipe
+
+
+def lead_stage(
+    name: str, system: System, training: Training, codes: Mapping[str, Tensor] | None
+) -> None:
+    """Let the processes that follow prepare for a stage. codes: what it is trained on, no data."""
+    team = training.team
+    if not team.leads:
+        return
+    whole = training.micro_of(training.stage.micro or training.stage.batch)
+    busy = min(team.count, -(-training.stage.batch // whole))
+    if busy < team.count:
+        announce(
+            f"{name}: its batches of {training.stage.batch} are computed in {busy} "
+            f"part{'' if busy == 1 else 's'}, so that {busy} of {team.count} processes work."
+        )
+    team.say(Word.STAGE)
+    team.share({"recipe": system.recipe, "stage": name})
+    team.share_tensors(codes)
 
 
 def follow(team: Team, device: torch.device, permit: Permit = NOTHING) -> None:
