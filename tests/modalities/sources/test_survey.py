@@ -30,7 +30,7 @@ def test_all_alike_have_no_number(tmp_path):
     Image.new("L", (8, 8), 7).save(tmp_path / "a.png")
     Image.new("L", (8, 8), 9).save(tmp_path / "b.png")
     assert (
-        "2 images, 8 x 8, grey, as RGB"
+        "2 images, 8 x 8, largest value 9 of 255: source.range = [0, 9] makes it white, grey, as RGB"
         in read_folder(Grid(size=8), str(tmp_path), split=(1.0, 0.0)).summary.describe()
     )
     assert read_folder(Grid(size=8, channels=1), str(tmp_path)).summary.taken.get("colour") is None
