@@ -21,6 +21,7 @@ from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sampl
 from fieldloom.cli.console import say
 from fieldloom.cli.fitting import fit
 from fieldloom.cli.inspecting import inspect
+from fieldloom.cli.jobs import jobs
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
@@ -60,6 +61,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "fit": fit,
     "train": train,
     "encode": encode,
+    "jobs": jobs,
     "decode": decode,
     "reconstruct": reconstruct,
     "sample": sample,

@@ -13,6 +13,7 @@ from fieldloom.cli.console import say
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
+    ExecutorOption,
     GuidanceOption,
     KindOption,
     LabelOption,
@@ -22,12 +23,15 @@ from fieldloom.cli.options import (
     RunArgument,
     SamplerOption,
     SeedOption,
+    ShardOption,
     SourceOption,
     StepsOption,
     TemperatureOption,
     TopKOption,
     TopPOption,
+    WorkersOption,
     parse_resolution,
+    permit,
     select_given,
 )
 from fieldloom.cli.outputs import (
@@ -75,16 +79,23 @@ def encode(
     worst: Annotated[
         float | None, typer.Option(help="Signals of a larger error have failed. Default: none.")
     ] = None,
+    shard: ShardOption = None,
+    executor: ExecutorOption = "local",
+    workers: WorkersOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Encode data into codes, shard by shard; without --source the run's test part.
 
-    A job that was stopped goes on where it was when it is given again. Signals that fail are listed
-    in the manifest, and left out.
+    A job that was stopped goes on where it was when it is given again; several of the same commands
+    share a folder of shards. Signals that fail are listed beside their shard, and left out.
+    'fieldloom jobs FOLDER' says how far it is.
     """
     from fieldloom.codes import files
+    from fieldloom.codes.bulk import Origin
+    from fieldloom.executors import find_executor
     from fieldloom.inputs import held_out_part
 
+    find_executor(executor)
     system = load_system(run, device)
     data, indices = held_out_part(system, source)
     path = out or Path("encoded")
@@ -99,7 +110,18 @@ def encode(
         path, _ = (output(run, out and one, str(one)) for one in (path, shards))
     try:
         limit = math.inf if worst is None else worst
-        found = files.encode_into(system, data, indices, path, format, limit)
+        found = files.encode_into(
+            system,
+            data,
+            indices,
+            path,
+            format,
+            limit,
+            shard=shard,
+            executor=executor,
+            workers=workers,
+            origin=Origin(run, source, device.value, permit()),
+        )
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command goes on from here.") from None
     say(f"{len(found.codes)} codes of {system.family.code_shape}: {path}")
