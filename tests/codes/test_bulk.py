@@ -369,6 +369,7 @@ def started_as_the_command(own_run, tmp_path):
     return origin, (system, source, places), found
 
 
+@pytest.mark.slow
 def test_workers_of_a_run_find_the_same_codes(started_as_the_command, tmp_path):
     origin, opened, straight = started_as_the_command
     again = bulk.encode(

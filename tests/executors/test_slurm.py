@@ -98,8 +98,9 @@ def test_what_remains_is_said_where_tasks_end(tmp_path, straight, cluster):
     with pytest.raises(FieldloomError, match=r"00004, on .*, because the disk is full"):
         slurm.run(squares.job(folder, full=(4,)), 1)
     assert count_done(squares.job(folder)) == 4
-    assert (folder / "slurm").is_dir()
-    slurm.shutil.rmtree(folder / "slurm")
+    (logs,) = folder.glob("slurm-*")
+    assert (logs / "7_0.pkl").is_file()
+    slurm.shutil.rmtree(logs)
     slurm.run(squares.job(folder), 3)
     assert squares.results(folder) == straight
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
 from typing import Any
 
@@ -28,7 +29,7 @@ def run(work: Work, workers: int | None = None) -> None:
 
     Each task takes shard after shard, and those of nodes that vanish. Partition, account, time,
     cores and GPUs of a task are those of sbatch's own environment (SBATCH_PARTITION, ...). Logs are
-    in ``slurm/`` of the folder, which all nodes must see.
+    in ``slurm-HOST-PROCESS/`` of the folder, which all nodes must see.
 
     Raises InputError without submitit, without SLURM, and without a number of workers; Interrupted
     where the user asks to stop, which cancels the array; FieldloomError where shards are left.
@@ -44,7 +45,7 @@ def run(work: Work, workers: int | None = None) -> None:
     begun = count_done(work)
     if begun == work.count:
         return
-    logs = work.folder / "slurm"
+    logs = work.folder / f"slurm-{socket.gethostname()}-{os.getpid()}"  # one of each command
     executor = submitit.AutoExecutor(folder=logs, cluster=CLUSTER)
     count = min(workers, work.count - begun)
     executor.update_parameters(name="fieldloom", timeout_min=MINUTES)
@@ -69,8 +70,7 @@ def run(work: Work, workers: int | None = None) -> None:
         progress.update(done())
     # the results of tasks are pickles, which are not read: rows and notes say all
     check_finished(work, [f"the tasks of SLURM have ended, their logs are in '{logs}'"])
-    if not os.environ.get("FIELDLOOM_TRACEBACK"):
-        shutil.rmtree(logs, ignore_errors=True)
+    shutil.rmtree(logs, ignore_errors=True)
 
 
 def serve_and_say(work: Work) -> None:
