@@ -96,6 +96,17 @@ def test_words_of_a_note_or_a_claim_cannot_steer_a_terminal(tmp_path):
     assert len(said) < 2000
 
 
+def test_a_manifest_of_countless_shards_takes_no_time(tmp_path):
+    large = JOB.model_copy(update={"signals": 2**62, "shard": 1})
+    (tmp_path / "manifest.json").write_text(Manifest(job=large).model_dump_json())
+    for name in ("99999999999999999999.json", "1.json", "0000\u0661.json"):
+        (tmp_path / name).write_text("{}")
+    assert jobs.read_state(tmp_path).left == 2**62
+    assert not jobs.is_begun(tmp_path, jobs.read_manifest(tmp_path))
+    jobs.remove(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3  # of no shard
+
+
 def test_times_as_people_say_them():
     assert describe_seconds(5.0) == "about 5 seconds"
     assert describe_seconds(600.0) == "about 10.0 minutes"

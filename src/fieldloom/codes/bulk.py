@@ -35,7 +35,7 @@ from fieldloom.engine.schemas import Job, Shard
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError, Interrupted
 from fieldloom.executors import claims, find_executor
-from fieldloom.executors.work import Work, forget_failures, row_of
+from fieldloom.executors.work import Work, forget_failures, numbers_in, row_of
 from fieldloom.inputs import held_out_part
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import NOTHING, Permit
@@ -136,7 +136,7 @@ def encode(
         job = jobs.begin(folder, describe_job(system, source, indices, size, worst), about)
         parts = indices.split(size)
         atomic.remove_partial(folder, () if shared else names_of(len(parts)))
-        forget_failures(folder, len(parts))
+        forget_failures(folder)
         drop_damaged(folder, job)
         if executor == "local" or origin is None:
             do = partial(encode_number, system, source, parts, folder, job, worst)
@@ -233,8 +233,8 @@ def drop_damaged(folder: Path, job: Job) -> None:
     """Remove finished shards that are lost or damaged, with a warning, so that they are done
     again."""
     lost = []
-    for number in range(jobs.count_shards(job)):
-        if row_of(folder, number).is_file() and not is_whole(folder, number, job):
+    for number in numbers_in(folder, ".json"):
+        if number < jobs.count_shards(job) and not is_whole(folder, number, job):
             lost.append(shard_path(folder, number).name)
             shard_path(folder, number).unlink(missing_ok=True)
             row_of(folder, number).unlink(missing_ok=True)

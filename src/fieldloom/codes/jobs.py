@@ -23,7 +23,14 @@ from fieldloom import atomic
 from fieldloom.engine.schemas import Job, Manifest, Shard, parse_json, read_text, validate_content
 from fieldloom.errors import InputError, quote
 from fieldloom.executors import claims
-from fieldloom.executors.work import Failure, failure_of, name_of, read_failures, row_of
+from fieldloom.executors.work import (
+    Failure,
+    failure_of,
+    name_of,
+    numbers_in,
+    read_failures,
+    row_of,
+)
 
 MANIFEST, PAUSED = "manifest.json", "paused.safetensors"
 """PAUSED: of older versions, whose jobs had one shard at a time."""
@@ -103,9 +110,8 @@ def begin(folder: Path, job: Job, about: dict[str, str]) -> Job:
 
 def is_begun(folder: Path, manifest: Manifest) -> bool:
     """Whether anything of a job is done, paused, or being computed."""
-    numbers = range(count_shards(manifest.job))
-    made = (row_of(folder, n).is_file() or paused_path(folder, n).is_file() for n in numbers)
-    started = bool(manifest.shards) or (folder / PAUSED).is_file() or any(made)
+    made = numbers_in(folder, ".json") or numbers_in(folder, ".paused")
+    started = bool(manifest.shards or made) or (folder / PAUSED).is_file()
     return started or any(lives for _, lives in claims.read_holders(folder).values())
 
 
@@ -132,9 +138,12 @@ def remove(folder: str | Path) -> None:
     manifest = read_manifest(folder)
     if manifest is not None:
         claims.sweep(folder)
-        for number in range(count_shards(manifest.job)):
-            for path in files_of(folder, number):
-                path.unlink(missing_ok=True)
+        suffixes = (path.suffix for path in files_of(folder, 0))
+        numbers = {n for suffix in suffixes for n in numbers_in(folder, suffix)}
+        for number in sorted(numbers):
+            if number < count_shards(manifest.job):
+                for path in files_of(folder, number):
+                    path.unlink(missing_ok=True)
         for name in (PAUSED, MANIFEST):
             (folder / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
@@ -186,7 +195,8 @@ def read_state(folder: Path) -> State:
     if manifest is None:
         raise InputError(f"'{folder}' holds no job: there is no {MANIFEST} in it.")
     count = count_shards(manifest.job)
-    found = [read_row(folder, number, manifest) for number in range(count)]
+    numbers = {*range(len(manifest.shards)), *numbers_in(folder, ".json")}
+    found = (read_row(folder, number, manifest) for number in sorted(numbers) if number < count)
     rows = [row for row in found if row is not None]
     took = [row.seconds for row in rows if row.seconds is not None]
     return State(
@@ -196,7 +206,7 @@ def read_state(folder: Path) -> State:
         done=len(rows),
         codes=sum(row.count for row in rows),
         failed=sum(len(row.failed) for row in rows),
-        paused=sum(paused_path(folder, number).is_file() for number in range(count)),
+        paused=len(numbers_in(folder, ".paused")),
         seconds=sum(took) / len(took) if took else None,
         failures=read_failures(folder, count),
         holders={n: held for n, held in claims.read_holders(folder).items() if n < count},

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -39,6 +40,10 @@ class Work:
     title: str = "working"
 
 
+PATTERN = re.compile(r"[0-9]{5,18}")
+"""Names of shards."""
+
+
 class Failure(NamedTuple):
     """Why a shard failed. again: whether another worker, on another machine, may do better."""
 
@@ -62,6 +67,12 @@ def failure_of(folder: Path, number: int) -> Path:
     return folder / f"{name_of(number)}.error"
 
 
+def numbers_in(folder: Path, suffix: str) -> list[int]:
+    """Numbers of the shards that have a file of a suffix, in order, by one listing."""
+    found = (name.removesuffix(suffix) for name in os.listdir(folder) if name.endswith(suffix))
+    return sorted(int(x) for x in found if PATTERN.fullmatch(x) and name_of(int(x)) == x)
+
+
 def is_done(work: Work, number: int) -> bool:
     """Whether a shard is finished."""
     return row_of(work.folder, number).is_file()
@@ -69,8 +80,7 @@ def is_done(work: Work, number: int) -> bool:
 
 def count_done(work: Work) -> int:
     """The number of finished shards, by one listing of the folder."""
-    there = set(os.listdir(work.folder))
-    return sum(row_of(work.folder, number).name in there for number in range(work.count))
+    return sum(number < work.count for number in numbers_in(work.folder, ".json"))
 
 
 class Progressed:
@@ -106,16 +116,16 @@ def read_failure(folder: Path, number: int) -> Failure | None:
 
 def read_failures(folder: Path, count: int) -> dict[int, Failure]:
     """Number -> why that shard failed, of shards that are not done."""
-    there = set(os.listdir(folder))
-    asked = (n for n in range(count) if failure_of(folder, n).name in there)
-    found = {n: read_failure(folder, n) for n in asked if row_of(folder, n).name not in there}
+    done = set(numbers_in(folder, ".json"))
+    asked = (n for n in numbers_in(folder, ".error") if n < count and n not in done)
+    found = {number: read_failure(folder, number) for number in asked}
     return {number: failure for number, failure in found.items() if failure is not None}
 
 
-def forget_failures(folder: Path, count: int) -> None:
+def forget_failures(folder: Path) -> None:
     """Remove the notes of failures, so that these shards are tried again."""
-    for name in {failure_of(folder, n).name for n in range(count)} & set(os.listdir(folder)):
-        (folder / name).unlink(missing_ok=True)
+    for number in numbers_in(folder, ".error"):
+        failure_of(folder, number).unlink(missing_ok=True)
 
 
 def is_settled(work: Work, number: int) -> bool:
