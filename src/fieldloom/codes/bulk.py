@@ -84,9 +84,9 @@ class Origin:
                 object.__setattr__(self, name, os.path.abspath(path))
 
     def open(self) -> tuple[System, Source, Tensor]:
-        """The system, the data, and the indices of those that are encoded."""
+        """The system, the data, and the indices of those that are encoded; it says nothing."""
         system = Run(self.run).read_system(self.device, self.permit)
-        return system, *held_out_part(system, self.source)
+        return system, *held_out_part(system, self.source, quiet=True)
 
 
 def encode(

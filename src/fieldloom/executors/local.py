@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fieldloom.errors import InputError
-from fieldloom.executors.work import Progressed, Work, check_finished, count_done
+from fieldloom.executors.work import Shown, Work, check_finished, count_done
 from fieldloom.executors.worker import work_through
 from fieldloom.progress import Progress
 
@@ -16,8 +16,6 @@ def run(work: Work, workers: int | None = None) -> None:
     """
     if workers not in (None, 1):
         raise InputError(f"workers = {workers}: 'local' is one; executor 'processes' has several.")
-    done = Progressed(work)
-    with Progress(work.title, work.count, done.done, "shards") as progress:
-        work_through(work, lambda: progress.update(done()))
-        progress.update(count_done(work))
+    with Progress(work.title, work.count, count_done(work), "shards") as progress:
+        work_through(work, Shown(work, progress))
     check_finished(work, [])

@@ -14,7 +14,7 @@ from threading import Thread
 
 from fieldloom import stopping
 from fieldloom.errors import Interrupted, printable
-from fieldloom.executors.work import Progressed, Work, check_finished, count_done
+from fieldloom.executors.work import Shown, Work, check_finished, count_done
 from fieldloom.executors.worker import POLL, serve
 from fieldloom.process import count_cores
 from fieldloom.progress import Progress
@@ -32,13 +32,14 @@ def run(work: Work, workers: int | None = None) -> None:
     asked = workers or count_cores()
     count = max(1, min(asked, work.count - count_done(work)))
     children: list[subprocess.Popen[bytes]] = []
-    begun = count_done(work)
+    begun, pickled = count_done(work), pickle.dumps(work)
     if begun == work.count:
         return
-    done = Progressed(work)
     with Progress(work.title, work.count, begun, "shards") as progress, stopping.stoppable():
+        show = Shown(work, progress)
         try:
-            children += [_start(work, asked) for _ in range(count)]
+            for _ in range(count):
+                children.append(_start(pickled, asked))
             stopped = False
             while any(child.poll() is None for child in children):
                 if stopping.stop_requested() and not stopped:
@@ -46,7 +47,7 @@ def run(work: Work, workers: int | None = None) -> None:
                     for child in children:
                         child.terminate()
                 time.sleep(POLL / 5)
-                progress.update(done())
+                show()
         finally:
             for child in children:
                 if child.poll() is None:
@@ -57,7 +58,7 @@ def run(work: Work, workers: int | None = None) -> None:
     check_finished(work, [_end(child) for child in children])
 
 
-def _start(work: Work, workers: int) -> subprocess.Popen[bytes]:
+def _start(pickled: bytes, workers: int) -> subprocess.Popen[bytes]:
     threads = str(max(1, count_cores() // workers))
     environment = os.environ | {
         "OMP_NUM_THREADS": threads,
@@ -72,7 +73,7 @@ def _start(work: Work, workers: int) -> subprocess.Popen[bytes]:
     )
     assert child.stdin is not None
     try:
-        child.stdin.write(pickle.dumps(work))
+        child.stdin.write(pickled)
         child.stdin.close()
     except BrokenPipeError:  # it has died already
         pass

@@ -13,7 +13,7 @@ from fieldloom import stopping
 from fieldloom.errors import InputError, Interrupted
 from fieldloom.executors import claims
 from fieldloom.executors.work import (
-    Progressed,
+    Shown,
     Work,
     check_finished,
     count_done,
@@ -63,8 +63,8 @@ def _submit(ray: Any, work: Work, workers: int, begun: int) -> list[str]:
     left = [number for number in range(work.count) if not is_settled(work, number)][::-1]
     running: dict[Any, int] = {}
     ended: list[str] = []
-    done = Progressed(work)
     with Progress(work.title, work.count, begun, "shards") as progress, stopping.stoppable():
+        show = Shown(work, progress)
         while running or (left and not stopping.stop_requested()):
             while left and len(running) < workers and not stopping.stop_requested():
                 number = left.pop()
@@ -81,7 +81,7 @@ def _submit(ray: Any, work: Work, workers: int, begun: int) -> list[str]:
                     time.sleep(POLL if len(left) == 1 else 0)
                 else:
                     ended.append(why)
-            progress.update(done())
+            show()
         if stopping.stop_requested() and count_done(work) < work.count:
             raise Interrupted(f"stopped with {count_done(work)} of {work.count} shards done")
     return ended

@@ -10,7 +10,7 @@ from typing import Any
 
 from fieldloom import stopping
 from fieldloom.errors import InputError, Interrupted
-from fieldloom.executors.work import Progressed, Work, check_finished, count_done
+from fieldloom.executors.work import Shown, Work, check_finished, count_done
 from fieldloom.executors.worker import serve
 from fieldloom.progress import Progress, announce
 
@@ -53,8 +53,8 @@ def run(work: Work, workers: int | None = None) -> None:
         executor.update_parameters(slurm_array_parallelism=count)
     jobs = executor.map_array(serve_and_say, [work] * count)
     announce(f"{count} tasks of SLURM, the first {jobs[0].job_id}; their logs: '{logs}'")
-    done = Progressed(work)
     with Progress(work.title, work.count, begun, "shards") as progress, stopping.stoppable():
+        show = Shown(work, progress)
         try:
             while not all(job.done() for job in jobs):
                 if stopping.stop_requested():
@@ -62,12 +62,12 @@ def run(work: Work, workers: int | None = None) -> None:
                         f"stopped with {count_done(work)} of {work.count} shards done"
                     )
                 time.sleep(POLL)
-                progress.update(done())
+                show()
         except BaseException:
             for job in jobs:
                 job.cancel(check=False)
             raise
-        progress.update(done())
+        show()
     # the results of tasks are pickles, which are not read: rows and notes say all
     check_finished(work, [f"the tasks of SLURM have ended, their logs are in '{logs}'"])
     shutil.rmtree(logs, ignore_errors=True)

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from fieldloom import atomic
 from fieldloom.errors import FieldloomError, shorten
+from fieldloom.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -83,18 +84,21 @@ def count_done(work: Work) -> int:
     return sum(number < work.count for number in numbers_in(work.folder, ".json"))
 
 
-class Progressed:
-    """The number of finished shards, counted again where that takes a small part of the time."""
+class Shown:
+    """Shows how many shards are finished, which are counted where that takes a small part of the
+    time."""
 
-    def __init__(self, work: Work) -> None:
-        self.work, self.done, self.next = work, count_done(work), 0.0
+    def __init__(self, work: Work, progress: Progress) -> None:
+        self.work, self.progress = work, progress
+        self.done, self.next = progress.done, 0.0
 
-    def __call__(self) -> int:
-        began = time.monotonic()
+    def __call__(self) -> None:
+        before, began = self.done, time.monotonic()
         if began >= self.next or self.done >= self.work.count - 1:
             self.done, ended = count_done(self.work), time.monotonic()
             self.next = ended + 50 * (ended - began)
-        return self.done
+        if before < self.work.count:  # the end is said once
+            self.progress.update(self.done)
 
 
 def write_failure(work: Work, number: int, error: Exception) -> None:
