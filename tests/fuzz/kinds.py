@@ -300,7 +300,15 @@ def manifests(good: Good, where: Path, draw: Generator) -> list[str]:
         return ["train", "mnif:tiny", "--run", "run", "--resume"]
     whole = ["encode", "run", "--out", "run/encoded.safetensors"]
     return list(
-        one(draw, [["encode", "run"], ["decode", "run", "run/encoded", "--count", "1"], whole])
+        one(
+            draw,
+            [
+                ["encode", "run"],
+                ["decode", "run", "run/encoded", "--count", "1"],
+                ["jobs", "run/encoded"],
+                whole,
+            ],
+        )
     )
 
 
