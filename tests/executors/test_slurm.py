@@ -4,14 +4,14 @@ import pickle
 import subprocess
 import sys
 from importlib.util import find_spec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import numbers_in_shards as squares
 from fieldloom.errors import FieldloomError, InputError, Interrupted
 from fieldloom.executors import local, slurm
-from fieldloom.executors.work import count_done
+from fieldloom.executors.work import Work, count_done
 
 TASK = """
 import pickle, sys
@@ -62,6 +62,7 @@ def cluster(monkeypatch):
     """A machine with sbatch and submitit."""
     package = ModuleType("submitit")
     package.AutoExecutor = AutoExecutor
+    package.helpers = SimpleNamespace(DelayedSubmission=lambda *call: call)
     monkeypatch.setitem(sys.modules, "submitit", package)
     monkeypatch.setattr(slurm.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(slurm, "POLL", 0.05)
@@ -110,6 +111,19 @@ def test_a_request_to_stop_cancels_the_array(tmp_path, cluster, monkeypatch):
     with pytest.raises(Interrupted, match="stopped with . of 7 shards done"):
         slurm.run(squares.job(tmp_path / "job", seconds=0.5), 2)
     assert all(job.done() for job in cluster[0].jobs)
+
+
+def test_a_task_whose_time_is_over_is_started_again(tmp_path, straight, cluster):
+    """Submitit asks for a checkpoint, and ends the process in the midst of a shard."""
+    work = squares.job(tmp_path / "job")
+    task = slurm.Task()
+    ends = Work(work.folder, 7, lambda: lambda number: sys.exit(-1))
+    with pytest.raises(SystemExit):
+        task(ends)
+    assert list(work.folder.iterdir()) == []  # no claim is held, and nothing has failed
+    again, *rest = task.checkpoint(work)
+    again(*rest)
+    assert squares.results(work.folder) == straight
 
 
 def test_what_slurm_needs(tmp_path, monkeypatch, cluster):

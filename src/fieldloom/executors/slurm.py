@@ -51,7 +51,7 @@ def run(work: Work, workers: int | None = None) -> None:
     executor.update_parameters(name="fieldloom", timeout_min=MINUTES)
     if CLUSTER == "slurm":
         executor.update_parameters(slurm_array_parallelism=count)
-    jobs = executor.map_array(serve_and_say, [work] * count)
+    jobs = executor.map_array(Task(), [work] * count)
     announce(f"{count} tasks of SLURM, the first {jobs[0].job_id}; their logs: '{logs}'")
     with Progress(work.title, work.count, begun, "shards") as progress, stopping.stoppable():
         show = Shown(work, progress)
@@ -73,10 +73,17 @@ def run(work: Work, workers: int | None = None) -> None:
     shutil.rmtree(logs, ignore_errors=True)
 
 
-def serve_and_say(work: Work) -> None:
-    """Be a task of the array; why it ended early stands in its log."""
-    if why := serve(work):
-        print(f"error: {why}", flush=True)
+class Task:
+    """A task of the array; why it ended early stands in its log."""
+
+    def __call__(self, work: Work) -> None:
+        if why := serve(work):
+            print(f"error: {why}", flush=True)
+
+    def checkpoint(self, work: Work) -> Any:
+        """What SLURM starts again where the task's time is over, or another job takes its place:
+        the same, which takes the next shard. Submitit calls it, and then ends the process."""
+        return import_submitit().helpers.DelayedSubmission(self, work)
 
 
 def import_submitit() -> Any:
