@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fieldloom.executors import claims
+from fieldloom.executors.work import read_failure
 from fieldloom.process import birth
 
 
@@ -100,3 +101,10 @@ def test_a_claim_that_is_a_link_leads_nowhere(tmp_path):
     claims.release(taken)
     assert outside.read_text() == "mine"
     assert list(folder.iterdir()) == []
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "00000.claim-0")
+    os.mkfifo(tmp_path / "00000.error")
+    assert claims.take(tmp_path, "00000") is None
+    assert read_failure(tmp_path, 0) is None

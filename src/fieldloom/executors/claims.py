@@ -81,6 +81,8 @@ def release(path: Path) -> None:
 
 def read(path: Path) -> Claim | None:
     """Who made a claim; None where it is gone, or is none."""
+    if not path.is_file():  # nor a pipe, which would be waited for
+        return None
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(1 << 12))

@@ -110,8 +110,11 @@ def write_failure(work: Work, number: int, error: Exception) -> None:
 
 def read_failure(folder: Path, number: int) -> Failure | None:
     """The note why a shard failed; None where there is none that can be read."""
+    path = failure_of(folder, number)
+    if not path.is_file():  # nor a pipe, which would be waited for
+        return None
     try:
-        with failure_of(folder, number).open("rb") as file:
+        with path.open("rb") as file:
             found = json.loads(file.read(1 << 16))
         return Failure(shorten(found["why"], 300), found["again"] is True, shorten(found["host"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
