@@ -12,7 +12,7 @@ from typing import Any
 from fieldloom import evaluation, report, training
 from fieldloom.assembly import open_source, read_recipe
 from fieldloom.atomic import as_path
-from fieldloom.codes.bulk import EncodedSet
+from fieldloom.codes.bulk import EncodedSet, Origin
 from fieldloom.codes.files import Format, encode_into, format_of, is_begun, is_encoded
 from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.lock import check_free
@@ -223,6 +223,9 @@ def encode(
     *,
     format: Format | None = None,
     worst: float = math.inf,
+    shard: int | None = None,
+    executor: str = "local",
+    workers: int | None = None,
     overwrite: bool = False,
 ) -> EncodedSet:
     """Encode a whole data set, and write the codes into a folder or a file.
@@ -244,9 +247,23 @@ def encode(
     kind = format_of(path) if format is None else format
     if kind != "shards" and not (is_begun(path, kind) and is_encoded(path)):
         check_free(path, overwrite)
+    origin = None
+    if not isinstance(system, System) and not isinstance(source, Source):
+        origin = Origin(str(system), None if source is None else str(source))
     system = _system(system)
     data, indices = held_out_part(system, source)
-    return encode_into(system, data, indices, path, kind, worst)
+    return encode_into(
+        system,
+        data,
+        indices,
+        path,
+        kind,
+        worst,
+        shard=shard,
+        executor=executor,
+        workers=workers,
+        origin=origin,
+    )
 
 
 def render(

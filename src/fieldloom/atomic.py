@@ -27,11 +27,16 @@ def as_path(path: AnyPath) -> Path:
     return Path(path)
 
 
-def write_atomically(path: AnyPath, write: Callable[[BinaryIO], object]) -> Path:
+def write_atomically(
+    path: AnyPath,
+    write: Callable[[BinaryIO], object],
+    place: Callable[[str, Path], object] = os.replace,
+) -> Path:
     """Write a file atomically: ``write`` fills a temporary file, which is then renamed to ``path``.
 
-    Whatever goes wrong, an older file at ``path`` stays whole, and the temporary file is removed.
-    Only a killed process leaves it behind, for ``remove_partial``.
+    place: what gives the temporary file its name instead of a renaming. Whatever goes wrong, an
+    older file at ``path`` stays whole, and the temporary file is removed. Only a killed process
+    leaves it behind, for ``remove_partial``.
     """
     path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +53,7 @@ def write_atomically(path: AnyPath, write: Callable[[BinaryIO], object]) -> Path
             file.flush()
             os.fsync(file.fileno())
         os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, path)
+        place(beside, path)
     except BaseException as error:
         Path(beside).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
@@ -96,3 +101,20 @@ def write_bytes(content: bytes, path: AnyPath) -> Path:
 def write_text(content: str, path: AnyPath) -> Path:
     """Write a text as UTF-8 atomically. Returns the path."""
     return write_bytes(content.encode(), path)
+
+
+def write_new(content: str, path: AnyPath) -> bool:
+    """Write a text as UTF-8 atomically where there is no file yet. Returns whether it was written.
+
+    Of several processes that try it at once, on one host or on several, exactly one writes.
+    """
+
+    def link(beside: str, path: Path) -> None:
+        os.link(beside, path)  # unlike a renaming, it fails where the name is taken
+        os.unlink(beside)
+
+    try:
+        write_atomically(path, lambda file: file.write(content.encode()), link)
+    except FileExistsError:
+        return False
+    return True

@@ -21,7 +21,7 @@ from fieldloom.system import System
 def source_of(system: System, path: str | Path | None = None, quiet: bool = False) -> Source:
     """The source of a system's recipe, or the data at a path, read as those were.
 
-    quiet: what is read of the recipe's own data was said before.
+    quiet: what is read was said before.
 
     Raises InputError where the recipe's own data are not those that the system was trained on.
     """
@@ -35,7 +35,7 @@ def source_of(system: System, path: str | Path | None = None, quiet: bool = Fals
     own = system.settings.source
     if is_of_others(own, system.permit):  # such a reader knows best what it reads
         spec = {**own, "path": path_to_text(str(path))}
-        return open_source({"source": spec}, system.modality, system.permit)
+        return open_source({"source": spec}, system.modality, system.permit, quiet)
     spec = spec_of(str(path), own.get("name"))
     spec["path"] = path_to_text(spec["path"])
     if own.get("name") == spec["name"]:  # read as in training
@@ -46,7 +46,7 @@ def source_of(system: System, path: str | Path | None = None, quiet: bool = Fals
     readers: Mapping[str, Any] = SOURCES
     if trained != "none" and "filter" in hints_of(readers[spec["name"]]):
         spec["filter"] = trained
-    return open_source({"source": spec}, system.modality, system.permit)
+    return open_source({"source": spec}, system.modality, system.permit, quiet)
 
 
 def check_place(spec: Mapping[str, Any]) -> None:
@@ -66,14 +66,14 @@ def check_place(spec: Mapping[str, Any]) -> None:
 
 
 def held_out_part(
-    system: System, source: Source | str | Path | None = None
+    system: System, source: Source | str | Path | None = None, quiet: bool = False
 ) -> tuple[Source, Tensor]:
     """A source, and the indices of those of its data that the system is applied to.
 
     Of the recipe's own source these are the test part, or all data where it has none; of another
-    source, or of a path, all data.
+    source, or of a path, all data. quiet: what is read was said before.
     """
     if isinstance(source, Source):
         return source, torch.cat([source.train, source.test]).sort().values
-    found = source_of(system, source)
+    found = source_of(system, source, quiet)
     return found, found.test if source is None and len(found.test) else found.train

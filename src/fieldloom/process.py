@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import RLock
 
 from fieldloom.errors import InputError
@@ -80,3 +81,23 @@ def alive(number: int) -> bool:
     except (OSError, OverflowError):
         return True
     return True
+
+
+def birth(number: int) -> str:
+    """When a process of this host began, as the system counts; "" where it has ended, or the system
+    does not tell. It tells a process from a later one of the same number.
+    """
+    try:
+        told = Path(f"/proc/{number}/stat").read_bytes().decode(errors="replace")
+        state, *rest = told.rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return ""
+    return "" if state in "ZX" else rest[18]  # field 22 of proc_pid_stat(5)
+
+
+def count_cores() -> int:
+    """The cores that this process may use, or fewer where OMP_NUM_THREADS says so."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(asked)) if asked.isdecimal() and int(asked) > 0 else cores

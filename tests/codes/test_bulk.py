@@ -14,7 +14,7 @@ import torch
 import fieldloom
 import shared
 from fieldloom import training as trains
-from fieldloom.codes import bulk
+from fieldloom.codes import bulk, jobs
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError
@@ -37,7 +37,18 @@ def a_system(*more: str):
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """The files of a job; of a row without the seconds that its shard took."""
+    found = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    for name in found:
+        if name.endswith(".json") and name != "manifest.json":
+            row = json.loads(found[name])
+            assert row.pop("seconds") is None or row["hash"]  # none in those of older versions
+            found[name] = json.dumps(row).encode()
+    return found
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("[0-9]*.json"))]
 
 
 def test_a_job_and_its_manifest(tmp_path):
@@ -45,13 +56,14 @@ def test_a_job_and_its_manifest(tmp_path):
     places = torch.randperm(20)[:13]
     found = bulk.encode(system, source, places, tmp_path / "job", shard=5)
     assert set(content(tmp_path / "job")) == {
-        "manifest.json", "00000.safetensors", "00001.safetensors", "00002.safetensors"
-    }  # fmt: skip
+        "manifest.json",
+        *(f"0000{i}.{end}" for i in range(3) for end in ("safetensors", "json")),
+    }
     manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
     assert manifest["job"]["signals"] == 13
-    assert manifest["shards"] == [  # what is of each signal stands in the shards alone
-        {"count": count, "failed": {}} for count in (5, 5, 3)
-    ]
+    assert manifest["shards"] == []  # as older versions had them
+    assert [row["count"] for row in rows(tmp_path / "job")] == [5, 5, 3]
+    assert [row["failed"] for row in rows(tmp_path / "job")] == [{}] * 3
     shards = [read_tensors(tmp_path / "job" / f"{i:05d}.safetensors")[0] for i in range(3)]
     assert torch.equal(torch.cat([x["places"] for x in shards]), places)
     assert torch.equal(torch.cat([x["errors"] for x in shards]), found.errors)
@@ -68,13 +80,13 @@ def test_a_job_and_its_manifest(tmp_path):
 
 @pytest.mark.parametrize("torn", [False, True])
 def test_an_interrupted_job_goes_on(tmp_path, monkeypatch, torn):
-    """The same shards, bit for bit; torn: killed between a shard and its line of the manifest."""
+    """The same shards, bit for bit; torn: killed between a shard and its row."""
     system, source = a_system()
     bulk.encode(system, source, source.train, tmp_path / "straight", shard=6)
     plain, done = (bulk.atomic.write_text if torn else bulk.encode_shard), []
 
     def dies(*rest):
-        if len(done) == (3 if torn else 2):  # the manifest is written once before any shard
+        if len(done) == 2:
             raise KeyboardInterrupt
         done.append(rest)
         return plain(*rest)
@@ -124,8 +136,11 @@ def test_a_killed_job_goes_on(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == -system_signals.SIGKILL, done.stderr
     begun = content(tmp_path / "job")
-    whole = {"manifest.json", "00000.safetensors", "00001.safetensors"}
-    assert set(begun) == whole | {".lock"}  # which is taken over
+    whole = {
+        "manifest.json",
+        *(f"0000{i}.{end}" for i in (0, 1) for end in ("safetensors", "json")),
+    }
+    assert set(begun) == whole | {".lock", "00002.claim-0"}  # which are taken over
     bulk.encode(system, source, source.train, tmp_path / "job")
     assert content(tmp_path / "job") == content(tmp_path / "straight")
 
@@ -162,8 +177,7 @@ def test_failed_signals_are_told_and_left_out(tmp_path):
     assert "no finite number" in found.failed[3]
     assert found.indices.tolist() == [x for x in range(20) if x not in (3, 11)]
     assert found.codes.isfinite().all()
-    manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
-    assert [list(x["failed"]) for x in manifest["shards"]] == [["3"], ["11"], []]
+    assert [list(row["failed"]) for row in rows(tmp_path / "job")] == [["3"], ["11"], []]
     limit = found.errors.median().item()
     with pytest.warns(UserWarning, match="is above"):
         strict = bulk.encode(system, source, source.train, tmp_path / "strict", worst=limit)
@@ -257,22 +271,130 @@ def test_a_lost_or_damaged_shard_is_done_again(job, how):
     assert (folder / "00000.safetensors").stat().st_mtime_ns == spared
 
 
-def test_a_manifest_leads_nowhere_else(job, tmp_path):
-    """Names of files are never read from it: nothing outside is read or deleted."""
+def test_a_manifest_and_rows_lead_nowhere_else(job, tmp_path):
+    """Names of files are never read from them: nothing outside is read, written or deleted."""
     folder = job[0]
     victim = tmp_path / "victim.safetensors"
     shutil.copy(folder / "00001.safetensors", victim)
     before = victim.read_bytes()
-    manifest = json.loads((folder / "manifest.json").read_text())
-    for shard in manifest["shards"]:
-        shard["file"] = "../../victim.safetensors"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for path in (folder / "manifest.json", *folder.glob("[0-9]*.json")):
+        found = json.loads(path.read_text()) | {"file": "../../victim.safetensors"}
+        if path.name == "manifest.json":
+            found["shards"] = [{"count": 16, "failed": {}, "file": "../../victim.safetensors"}] * 5
+        path.write_text(json.dumps(found))
+    (folder / "00000.claim-0").write_text(
+        '{"host": "../..", "process": 1, "birth": "", "since": ""}'
+    )
     (folder / "00001.safetensors").unlink()
+    (folder / "00002.error").symlink_to(victim)
     with pytest.raises(InputError, match=r"encoded/00001\.safetensors' does not exist"):
         bulk.read(folder)
+    (folder / "00000.claim-0").unlink()
     bulk.remove(folder)
     assert victim.read_bytes() == before
     assert not folder.exists()
+
+
+def as_before(folder: Path) -> None:
+    """A job as older versions wrote it: rows in the manifest."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"] = [{"count": row["count"], "failed": row["failed"]} for row in rows(folder)]
+    del manifest["about"]
+    (folder / "manifest.json").write_text(json.dumps(manifest) + "\n")
+    for path in folder.glob("[0-9]*.json"):
+        path.unlink()
+
+
+def test_a_job_of_an_older_version_is_read_and_goes_on(tmp_path):
+    system, source = a_system()
+    found = bulk.encode(system, source, source.train, tmp_path / "job", shard=6)
+    before = {x: y for x, y in content(tmp_path / "job").items() if x.endswith("safetensors")}
+    as_before(tmp_path / "job")
+    assert torch.equal(bulk.read(tmp_path / "job").codes, found.codes)
+    manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
+    manifest["shards"] = manifest["shards"][:2]
+    (tmp_path / "job" / "manifest.json").write_text(json.dumps(manifest))
+    spared = (tmp_path / "job" / "00000.safetensors").stat().st_mtime_ns
+    again = bulk.encode(system, source, source.train, tmp_path / "job")
+    assert torch.equal(again.codes, found.codes)
+    assert before.items() <= content(tmp_path / "job").items()
+    assert (tmp_path / "job" / "00000.safetensors").stat().st_mtime_ns == spared
+    assert len(rows(tmp_path / "job")) == 4
+
+
+def test_a_shard_of_another_content_than_its_row_names_is_done_again(tmp_path):
+    system, source = a_system()
+    found = bulk.encode(system, source, source.train, tmp_path / "job", shard=6)
+    straight = content(tmp_path / "job")
+    path = tmp_path / "job" / "00001.safetensors"
+    tensors, numbers, made_by = read_tensors(path)
+    tensors["codes"][0] += 1
+    write_tensors(path, tensors, numbers, made_by)  # whole by itself
+    with pytest.raises(InputError, match="not the file that its row names"):
+        bulk.read(tmp_path / "job")
+    with pytest.warns(UserWarning, match="00001.safetensors lost or damaged, done again"):
+        again = bulk.encode(system, source, source.train, tmp_path / "job")
+    assert torch.equal(again.codes, found.codes)
+    assert content(tmp_path / "job") == straight
+
+
+def test_a_full_disk_is_named_and_loses_nothing(tmp_path, monkeypatch):
+    system, source = a_system()
+    straight = bulk.encode(system, source, source.train, tmp_path / "straight", shard=6)
+    plain = bulk.write_tensors
+
+    def full(path, *rest):
+        if path.name == "00002.safetensors":
+            raise OSError(28, "No space left on device", str(path))
+        return plain(path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bulk, "write_tensors", full)
+        with pytest.raises(OSError, match="No space left"):
+            bulk.encode(system, source, source.train, tmp_path / "job", shard=6)
+    state = jobs.read_state(tmp_path / "job")
+    assert (state.done, state.left, state.codes) == (2, 2, 12)
+    assert "the disk is full" in state.failures[2].why
+    found = bulk.encode(system, source, source.train, tmp_path / "job")
+    assert torch.equal(found.codes, straight.codes)
+    assert content(tmp_path / "job") == content(tmp_path / "straight")
+
+
+@pytest.fixture
+def started_as_the_command(own_run, tmp_path):
+    """What workers of the run load, and a job of this process."""
+    origin = bulk.Origin(str(own_run))
+    system, source, places = origin.open()
+    found = bulk.encode(system, source, places, tmp_path / "straight", shard=4)
+    return origin, (system, source, places), found
+
+
+@pytest.mark.slow
+def test_workers_of_a_run_find_the_same_codes(started_as_the_command, tmp_path):
+    origin, opened, straight = started_as_the_command
+    again = bulk.encode(
+        *opened, tmp_path / "job", shard=4, executor="processes", workers=2, origin=origin,
+        shared=True,
+    )  # fmt: skip
+    assert torch.equal(again.codes, straight.codes)
+    shards = lambda folder: {x: y for x, y in content(folder).items() if x != "manifest.json"}
+    assert shards(tmp_path / "job") == shards(tmp_path / "straight")
+    manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
+    assert manifest["about"] == {"run": origin.run, "source": ""}
+
+
+def test_executors_say_what_they_need(tmp_path):
+    system, source = a_system()
+    for name, said in {
+        "processes": "'processes': its workers load the system and the data themselves",
+        "proceses": "unknown executor 'proceses'; did you mean 'processes'",
+    }.items():
+        with pytest.raises(InputError, match=said):
+            bulk.encode(system, source, source.train, tmp_path / "job", executor=name)
+    with pytest.raises(InputError, match="workers = 2: 'local' is one"):
+        bulk.encode(system, source, source.train, tmp_path / "job", workers=2)
+    with pytest.raises(InputError, match="shard = 0"):
+        bulk.encode(system, source, source.train, tmp_path / "job", shard=0)
 
 
 @pytest.mark.slow
@@ -292,6 +414,7 @@ def test_a_manifest_leads_nowhere_else(job, tmp_path):
 )
 def test_damaged_manifests(job, change):
     folder, encode, _ = job
+    as_before(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -302,8 +425,9 @@ def test_damaged_manifests(job, change):
 
 @pytest.mark.slow
 def test_places_of_other_data_are_refused(job):
-    """In a shard that says that it is whole."""
+    """In a shard that says that it is whole, of an older version, whose hash no row names."""
     folder, encode, _ = job
+    as_before(folder)
     tensors, numbers, made_by = read_tensors(folder / "00001.safetensors")
     tensors["places"][3] = 1 << 62
     write_tensors(folder / "00001.safetensors", tensors, numbers, made_by)

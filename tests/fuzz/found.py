@@ -260,12 +260,11 @@ def named(content: bytes, old: str, new: str) -> bytes:
 
 
 def job(content: bytes, **changed: Any) -> bytes:
-    """A manifest whose job, shards, or first shard (``file``, ``count``, ``failed``) is another."""
+    """A manifest whose job or shards are another, or a shard's row (``file``, ``count``,
+    ``failed``)."""
     found = json.loads(content)
     for key, value in changed.items():
-        holder = found if key in ("job", "shards") else found["shards"][0]
-        if key in found["job"]:
-            holder = found["job"]
+        holder = found["job"] if key in found.get("job", {}) else found
         holder[key] = value
         if value is ...:
             del holder[key]
@@ -274,7 +273,8 @@ def job(content: bytes, **changed: Any) -> bytes:
 
 def manifest(**changed: Any) -> Found:
     words = ["decode", "run", "run/encoded", "--count", "1"]
-    return run("digits", "encoded/manifest.json", partial(job, **changed), *words)
+    name = "00000" if changed.keys() & {"file", "count", "failed"} else "manifest"
+    return run("digits", f"encoded/{name}.json", partial(job, **changed), *words)
 
 
 def appended(line: bytes) -> Callable[[bytes], bytes]:
@@ -330,7 +330,7 @@ RUNS: dict[str, Found] = {
         "half-coded", "codes/manifest.json", partial(job, shards={"0": {}}), *RESUME
     ),
     "a file that would be deleted": run(
-        "digits", "encoded/manifest.json",
+        "digits", "encoded/00000.json",
         partial(job, file="../../../beside/codes.safetensors"),
         "encode", "run", "--out", "run/encoded", "--format", "shards",
     ),

@@ -223,11 +223,15 @@ def make_runs(
 
 
 def half_coded(folder: Path, system: System, places: torch.Tensor) -> Path:
-    """A run whose field is trained, and the first of whose shards of codes is there."""
+    """A run whose field is trained, and the first of whose shards of codes is there, with its row
+    in the manifest, as older versions wrote it."""
     source = open_source(system.recipe, system.modality)
     bulk.encode(system, source, places, folder / "codes", shard=32)
     manifest = json.loads((folder / "codes" / "manifest.json").read_text())
-    manifest["shards"] = manifest["shards"][:1]
+    for path in sorted((folder / "codes").glob("[0-9]*.json")):
+        if path.name == "00000.json":
+            manifest["shards"] = [json.loads(path.read_text())]
+        path.unlink()
     (folder / "codes" / "manifest.json").write_text(json.dumps(manifest))
     system.finished = ["field"]
     Run(folder).write_system(system)

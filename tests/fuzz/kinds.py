@@ -288,11 +288,11 @@ def replaced(good: Good, file: Path, draw: Generator) -> None:
 
 
 def manifests(good: Good, where: Path, draw: Generator) -> list[str]:
-    """A job of codes whose manifest lies."""
+    """A job of codes whose manifest, or the row of a shard, lies."""
     name = one(draw, ["digits", "half-coded"])
     copied(good, where, name)
     folder = where / "run" / ("encoded" if name == "digits" else "codes")
-    path = folder / "manifest.json"
+    path = one(draw, sorted(folder.glob("*.json")))
     path.write_bytes(damage.json_(path.read_bytes(), draw))
     if chance(draw, 0.3):
         broken(good, one(draw, sorted(folder.glob("*.safetensors"))), draw)
@@ -300,7 +300,15 @@ def manifests(good: Good, where: Path, draw: Generator) -> list[str]:
         return ["train", "mnif:tiny", "--run", "run", "--resume"]
     whole = ["encode", "run", "--out", "run/encoded.safetensors"]
     return list(
-        one(draw, [["encode", "run"], ["decode", "run", "run/encoded", "--count", "1"], whole])
+        one(
+            draw,
+            [
+                ["encode", "run"],
+                ["decode", "run", "run/encoded", "--count", "1"],
+                ["jobs", "run/encoded"],
+                whole,
+            ],
+        )
     )
 
 
@@ -330,6 +338,7 @@ def denormalize(good: Good, where: Path, draw: Generator) -> list[str]:
         words += ["--out", "run/encoded.safetensors"]
     if chance(draw, 0.3) and (folder := where / "run" / ("codes" if train else "encoded")).is_dir():
         told = json.loads((folder / "manifest.json").read_text())
+        told["shards"] = [{"count": 16, "failed": {}}]
         for shard in told["shards"]:
             path = one(draw, ["../../../beside/codes.safetensors", f"{beside}/codes.safetensors"])
             shard["file"] = path

@@ -23,6 +23,7 @@ from fieldloom.cli.console import say
 from fieldloom.cli.demo import demo
 from fieldloom.cli.fitting import fit
 from fieldloom.cli.inspecting import inspect
+from fieldloom.cli.jobs import jobs
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
@@ -89,6 +90,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "fit": fit,
     "train": train,
     "encode": encode,
+    "jobs": jobs,
     "decode": decode,
     "reconstruct": reconstruct,
     "sample": sample,

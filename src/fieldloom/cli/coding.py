@@ -13,6 +13,7 @@ from fieldloom.cli.console import say
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
+    ExecutorOption,
     GuidanceOption,
     KindOption,
     LabelOption,
@@ -22,12 +23,15 @@ from fieldloom.cli.options import (
     RunArgument,
     SamplerOption,
     SeedOption,
+    ShardOption,
     SourceOption,
     StepsOption,
     TemperatureOption,
     TopKOption,
     TopPOption,
+    WorkersOption,
     parse_resolution,
+    permit,
     select_given,
 )
 from fieldloom.cli.outputs import (
@@ -79,18 +83,25 @@ def encode(
             metavar="ERROR", help="Leave out signals that end with a larger error. Default: none."
         ),
     ] = None,
+    shard: ShardOption = None,
+    executor: ExecutorOption = "local",
+    workers: WorkersOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Find the codes of data, and write them into a folder or a file.
 
     Without --source these are the run's test data. The same command goes on with a job that was
-    stopped. Signals that fail are left out, and listed in the folder's manifest.
+    stopped; several of the same commands share a folder of shards. Signals that fail are left out,
+    and listed beside their shard. 'fieldloom jobs FOLDER' says how far a job is.
 
     Example: fieldloom encode runs/mine --source FOLDER --out codes.safetensors
     """
     from fieldloom.codes import files
+    from fieldloom.codes.bulk import Origin
+    from fieldloom.executors import find_executor
     from fieldloom.inputs import held_out_part
 
+    find_executor(executor)
     system = load_system(run, device)
     if not system.family.has_code:
         raise InputError(f"'{run}' fits one datum: its weights are all that there is to write.")
@@ -107,7 +118,18 @@ def encode(
         path, _ = (output(run, out and one, str(one)) for one in (path, shards))
     try:
         limit = math.inf if worst is None else worst
-        found = files.encode_into(system, data, indices, path, format, limit)
+        found = files.encode_into(
+            system,
+            data,
+            indices,
+            path,
+            format,
+            limit,
+            shard=shard,
+            executor=executor,
+            workers=workers,
+            origin=Origin(run, source, device.value, permit()),
+        )
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command goes on from here.") from None
     shape = " x ".join(map(str, system.family.code_shape))

@@ -160,6 +160,22 @@ LabelOption = Annotated[
     str | None, typer.Option(help="Draw of this class alone, by its name or number.")
 ]
 
+ExecutorOption = Annotated[
+    str,
+    typer.Option(
+        help="Who computes the shards: local (this process), processes (of this machine), slurm "
+        "(an array of tasks), or ray."
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many. Default: of processes one a core; of ray one less."),
+]
+ShardOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Signals of a shard. Default: as many as take minutes on a CPU."),
+]
+
 # Options of sampling; each prior has some of them.
 GuidanceOption = Annotated[
     float | None,

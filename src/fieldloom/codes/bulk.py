@@ -1,11 +1,9 @@
 """Codes of a whole data set, found by a job that can be stopped at any time and resumed.
 
-    00000.safetensors   codes of the first data, with the index and final error of each
-    manifest.json       the job, and of each finished shard the number of codes and the failures
-    paused.safetensors  the state of a shard that was stopped before its end
-
-A shard is written first, then the manifest. Shards that a killed job had not entered into the
-manifest are computed again, with the same result to the bit (on a CPU).
+The unit is a shard, a function of the job's folder and a number (``encode_number``): it writes the
+shard's file and then its row (``codes.jobs``), with the same result to the bit whoever computes it
+(on a CPU), so that any executor may, and shards that a killed worker had not finished are computed
+again.
 """
 
 from __future__ import annotations
@@ -13,8 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,21 +25,28 @@ import torch
 from torch import Tensor
 
 from fieldloom import atomic, stopping
+from fieldloom.codes import jobs
+from fieldloom.codes.jobs import MANIFEST, PAUSED, paused_path, read_manifest, remove, shard_path
 from fieldloom.encoders import reconstruction_loss_in_stacks
 from fieldloom.engine.lock import hold_lock
 from fieldloom.engine.provenance import fingerprint
-from fieldloom.engine.schemas import Job, Manifest, Shard, parse_json, read_text, validate_content
+from fieldloom.engine.run import Run
+from fieldloom.engine.schemas import Job, Shard
 from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.errors import FieldloomError, InputError, Interrupted, quote
+from fieldloom.errors import FieldloomError, InputError, Interrupted
+from fieldloom.executors import claims, find_executor
+from fieldloom.executors.work import Work, forget_failures, numbers_in, row_of
+from fieldloom.inputs import held_out_part
 from fieldloom.modalities.sources import Source
-from fieldloom.progress import Progress
+from fieldloom.permit import NOTHING, Permit
 from fieldloom.system import System
+
+__all__ = ["MANIFEST", "EncodedSet", "Origin", "encode", "read", "remove"]
 
 SHARD, NUMBERS, EFFORT = (16, 512), 1 << 22, 1 << 31
 """Limits of a shard: the least and the most signals, the most numbers of data that it reads, and
 the most points that its fits evaluate (minutes on a CPU)."""
 
-MANIFEST, PAUSED = "manifest.json", "paused.safetensors"
 KEYS = ("codes", "places", "errors")
 """The tensors of a shard, one row a signal; ``places`` are indices in the source."""
 
@@ -54,6 +64,31 @@ class EncodedSet(NamedTuple):
     failed: dict[int, str]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where workers find the system and the data of a job: a run's folder, and a path or None.
+
+    device, permit: as of ``Run.read_system``. Paths that exist become absolute: workers may start
+    in another folder.
+    """
+
+    run: str
+    source: str | None = None
+    device: str = "auto"
+    permit: Permit = NOTHING
+
+    def __post_init__(self) -> None:
+        for name in ("run", "source"):
+            path = getattr(self, name)
+            if path is not None and os.path.exists(path):
+                object.__setattr__(self, name, os.path.abspath(path))
+
+    def open(self) -> tuple[System, Source, Tensor]:
+        """The system, the data, and the indices of those that are encoded; it says nothing."""
+        system = Run(self.run).read_system(self.device, self.permit)
+        return system, *held_out_part(system, self.source, quiet=True)
+
+
 def encode(
     system: System,
     source: Source,
@@ -61,101 +96,150 @@ def encode(
     folder: str | Path,
     shard: int | None = None,
     worst: float = math.inf,
+    *,
+    executor: str = "local",
+    workers: int | None = None,
+    origin: Origin | None = None,
+    shared: bool = False,
 ) -> EncodedSet:
     """Encode the data of a source at these indices, shard by shard into a folder; resumes its job.
 
     indices: (signals,), in the order of the result. shard: signals of a shard; None: as many as the
     job began with, or by ``shard_size``. worst: a signal whose final error (the system's
     reconstruction loss over what it was encoded from) is above it, or is no number, has failed: it
-    is left out of the codes and named in the manifest, with a warning.
+    is left out of the codes and named in its shard's row, with a warning.
+    executor, workers: of ``EXECUTORS``, and of how many workers. origin: where workers of other
+    processes find the system and the data. shared: whether several commands may compute one job
+    together; otherwise this one holds the folder's lock.
 
-    Raises InputError where the folder holds another job's codes, and FieldloomError where every
-    signal failed.
+    Raises InputError where the folder holds another job's codes, or an executor has no origin;
+    FieldloomError where every signal failed, or shards are left.
     """
     if not system.encodes:
         raise InputError("this run cannot encode: it was trained without an encoder.")
-    folder = Path(folder)
-    with hold_lock(folder):
-        if not len(indices):
-            raise InputError("there are no data to encode.")
-        before = read_manifest(folder)
-        if before is not None and not before.shards and not (folder / PAUSED).is_file():
-            before = None  # nothing is finished yet: another job may begin
-        size = shard or (before.job.shard if before else shard_size(system, source, indices))
-        job = Job(
-            signals=len(indices),
-            shard=size,
-            worst=worst if math.isfinite(worst) else None,
-            data=source.facts()["fingerprint"],
-            places=hashlib.blake2b(indices.numpy().tobytes(), digest_size=8).hexdigest(),
-            system=fingerprint_system(system),
+    run_all, folder = find_executor(executor), Path(folder)
+    if executor != "local" and origin is None:
+        raise InputError(
+            f"executor '{executor}': its workers load the system and the data themselves: give a "
+            "run's folder and a path to the data, not what is in memory."
         )
-        manifest = before or Manifest(job=job, shards=[])
-        check_job(manifest.job, job, folder)
-        shards = map(shard_name, range(math.ceil(len(indices) / size)))
-        atomic.remove_partial(folder, [MANIFEST, PAUSED, *shards])
-        if before is None:
-            write_manifest(folder, manifest)  # before the first shard: it says whose folder this is
-        encode_shards(system, source, indices.split(size), folder, manifest, worst)
-    found = read(folder)
+    if shard is not None and shard < 1:
+        raise InputError(f"shard = {shard}: a shard has at least 1 signal.")
+    if not len(indices):
+        raise InputError("there are no data to encode.")
+    with make_folder(folder) if shared else hold_lock(folder):
+        before = read_manifest(folder)
+        if before is not None and not jobs.is_begun(folder, before):
+            before = None
+        size = shard or (before.job.shard if before else shard_size(system, source, indices))
+        about = {} if origin is None else {"run": origin.run, "source": origin.source or ""}
+        job = jobs.begin(folder, describe_job(system, source, indices, size, worst), about)
+        parts = indices.split(size)
+        atomic.remove_partial(folder, () if shared else names_of(len(parts)))
+        forget_failures(folder)
+        drop_damaged(folder, job)
+        if executor == "local" or origin is None:
+            do = partial(encode_number, system, source, parts, folder, job, worst)
+            start: Callable[[], Callable[[int], None]] = lambda: do
+        else:
+            start = partial(open_and_encode, origin, folder, size, worst)
+        run_all(Work(folder, len(parts), start, "encoding"), workers)
+        claims.sweep(folder)
+        found = read(folder)
     if not bool(torch.isin(found.indices, indices.cpu()).all()):
         raise InputError(f"the shards in '{folder}' are damaged: they hold indices of other data.")
     return found
 
 
-def check_job(begun: Job, asked: Job, folder: Path) -> None:
-    """Raise InputError where a folder holds the codes of another job."""
-    for key, value in asked.model_dump().items():
-        if (other := getattr(begun, key)) != value:
-            raise InputError(
-                f"'{folder}' holds codes of another job: its {key} is {quote(other)}, not "
-                f"{quote(value)}. Take another folder."
-            )
+def make_folder(folder: Path) -> nullcontext[None]:
+    """Make a folder that several commands share. Raises InputError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"'{folder}' cannot be made: {error.strerror}.") from None
+    return nullcontext()
 
 
-def encode_shards(
+def names_of(count: int) -> list[str]:
+    """The names of a job's files, which this command alone writes."""
+    numbers = [path.name for n in range(count) for path in jobs.files_of(Path(), n)]
+    return [MANIFEST, PAUSED, *numbers]
+
+
+def describe_job(system: System, source: Source, indices: Tensor, size: int, worst: float) -> Job:
+    """What makes a job the same as another."""
+    return Job(
+        signals=len(indices),
+        shard=size,
+        worst=worst if math.isfinite(worst) else None,
+        data=source.facts()["fingerprint"],
+        places=hashlib.blake2b(indices.cpu().numpy().tobytes(), digest_size=8).hexdigest(),
+        system=fingerprint_system(system),
+    )
+
+
+def open_and_encode(origin: Origin, folder: Path, size: int, worst: float) -> Callable[[int], None]:
+    """What encodes the shard of a number, in a process that has loaded nothing yet.
+
+    Raises InputError where what it loads is not what the job began with.
+    """
+    system, source, indices = origin.open()
+    job = describe_job(system, source, indices, size, worst)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise InputError(f"'{folder}' holds no job: there is no {MANIFEST} in it.")
+    jobs.check_job(manifest.job, job, folder)
+    return partial(encode_number, system, source, indices.split(size), folder, job, worst)
+
+
+def encode_number(
     system: System,
     source: Source,
     parts: Sequence[Tensor],
     folder: Path,
-    manifest: Manifest,
+    job: Job,
     worst: float,
+    number: int,
 ) -> None:
-    """Encode the shards that are missing or damaged; each is written, then entered.
+    """Encode one shard: its file is written, then its row.
 
-    Raises Interrupted where the user asks to stop; finished shards are kept.
+    Raises Interrupted where the user asks to stop, with the shard's state kept for later.
     """
-    done = [is_whole(folder, number, manifest) for number in range(len(manifest.shards))]
-    if not all(done):
-        lost = [shard_name(number) for number, there in enumerate(done) if not there]
+    began, left = time.monotonic(), read_paused(folder, number, job)
+    try:
+        with stopping.pausable(left):
+            found = encode_shard(system, source, parts[number], worst)
+    except stopping.Paused as pause:
+        made_by = shard_provenance(job, number)
+        write_tensors(paused_path(folder, number), pause.tensors, {}, made_by)
+        raise Interrupted(f"stopped within shard {number + 1} of {len(parts)}") from None
+    path = shard_path(folder, number)
+    check_overwrite(path, job)
+    tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
+    write_tensors(path, tensors, {}, shard_provenance(job, number))
+    row = Shard(
+        count=len(found.codes),
+        failed={str(index): why for index, why in found.failed.items()},
+        hash=jobs.hash_file(path),
+        seconds=round(time.monotonic() - began, 3),
+    )
+    jobs.write_row(folder, number, row)
+    paused_path(folder, number).unlink(missing_ok=True)
+    if left:
+        (folder / PAUSED).unlink(missing_ok=True)
+
+
+def drop_damaged(folder: Path, job: Job) -> None:
+    """Remove finished shards that are lost or damaged, with a warning, so that they are done
+    again."""
+    lost = []
+    for number in numbers_in(folder, ".json"):
+        if number < jobs.count_shards(job) and not is_whole(folder, number, job):
+            lost.append(shard_path(folder, number).name)
+            shard_path(folder, number).unlink(missing_ok=True)
+            row_of(folder, number).unlink(missing_ok=True)
+    if lost:
         warnings.warn(f"'{folder}': {', '.join(lost)} lost or damaged, done again.", stacklevel=3)
-    title, count = "encoding", sum(done)
-    with Progress(title, len(parts), count, "shards") as progress, stopping.stoppable():
-        for number, indices in enumerate(parts):
-            if number < len(done) and done[number]:
-                continue
-            left = read_paused(folder, number, manifest.job)
-            try:
-                with stopping.pausable(left):
-                    found = encode_shard(system, source, indices, worst)
-            except stopping.Paused as pause:
-                write_paused(folder, number, manifest.job, pause)
-                raise Interrupted(f"stopped within shard {number + 1} of {len(parts)}") from None
-            tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
-            path = folder / shard_name(number)
-            check_overwrite(path, manifest.job, entered=number < len(done))
-            write_tensors(path, tensors, {}, shard_provenance(manifest.job, number))
-            failed = {str(index): why for index, why in found.failed.items()}
-            entry = Shard(
-                count=len(found.codes), failed=failed
-            )  # kept small: the manifest is written after each shard
-            manifest.shards[number : number + 1] = [entry]
-            write_manifest(folder, manifest)
-            (folder / PAUSED).unlink(missing_ok=True)
-            count += 1
-            progress.update(count)
-            if stopping.stop_requested():
-                raise Interrupted(f"stopped after shard {number + 1} of {len(parts)}")
 
 
 def encode_shard(
@@ -206,10 +290,14 @@ def read(folder: str | Path) -> EncodedSet:
     manifest = read_manifest(folder)
     if manifest is None:
         raise InputError(f"'{folder}' holds no codes: there is no {MANIFEST} in it.")
-    job, shards = manifest.job, manifest.shards
-    if len(shards) < math.ceil(job.signals / job.shard):
-        raise InputError(f"the codes in '{folder}' are not finished: encode goes on with them.")
-    failed = {int(index): why for one in shards for index, why in one.failed.items()}
+    job, numbers = manifest.job, range(jobs.count_shards(manifest.job))
+    rows: list[Shard] = []
+    for number in numbers:
+        row = jobs.read_row(folder, number, manifest)
+        if row is None:
+            raise InputError(f"the codes in '{folder}' are not finished: encode goes on with them.")
+        rows.append(row)
+    failed = {int(index): why for row in rows for index, why in row.failed.items()}
     if len(failed) == job.signals:
         raise FieldloomError(f"every signal failed, the first because {first_reason(failed)}.")
     if failed:
@@ -218,7 +306,7 @@ def read(folder: str | Path) -> EncodedSet:
             f"place {min(failed)}, because {first_reason(failed)}.",
             stacklevel=2,
         )
-    parts = [read_shard(folder, number, manifest) for number in range(len(shards))]
+    parts = [read_shard(folder, number, job, rows[number]) for number in numbers]
     if len({part["codes"].shape[1:] for part in parts}) > 1:
         raise InputError(f"the shards in '{folder}' hold codes of several shapes.")
     joined = {key: torch.cat([part[key] for part in parts]) for key in KEYS}
@@ -236,37 +324,31 @@ def first_reason(failed: dict[int, str]) -> str:
     return failed[min(failed)]
 
 
-def shard_name(number: int) -> str:
-    """The file name of a shard; never read from a manifest, which so cannot name other files."""
-    return f"{number:05d}.safetensors"
-
-
 def shard_provenance(job: Job, number: int) -> dict[str, str]:
     """The provenance that the file of a shard carries: the job, and its number."""
     return {"job": fingerprint(job.model_dump()), "shard": str(number)}
 
 
-def read_shard(folder: Path, number: int, manifest: Manifest) -> dict[str, Tensor]:
+def read_shard(folder: Path, number: int, job: Job, row: Shard) -> dict[str, Tensor]:
     """The tensors ``KEYS`` of a finished shard. Raises InputError where it is damaged."""
-    path = folder / shard_name(number)
+    path, count = shard_path(folder, number), row.count
     held = read_tensors(path)
-    tensors, count = held.tensors, manifest.shards[number].count
-    if held.made_by and held.made_by != shard_provenance(manifest.job, number):
+    if held.made_by and held.made_by != shard_provenance(job, number):
         raise InputError(f"'{path}' is of another job: encode does that shard again.")
+    tensors = held.tensors
     codes = tensors.get("codes")
     whole = codes is not None and codes.ndim == 3 and codes.is_floating_point()
     whole = whole and "places" in tensors and tensors["places"].dtype == torch.int64
     if not whole or any(key not in tensors or tensors[key].shape[:1] != (count,) for key in KEYS):
         raise InputError(f"'{path}' does not hold the {count} codes of its shard.")
+    if row.hash is not None and row.hash != jobs.hash_file(path):
+        raise InputError(f"'{path}' is damaged: it is not the file that its row names by hash.")
     return tensors
 
 
-def check_overwrite(path: Path, job: Job, entered: bool) -> None:
-    """Raise InputError where a shard would overwrite a file that this job did not write.
-
-    entered: whether the manifest has the shard already, so that it is computed again.
-    """
-    if entered or not path.exists():
+def check_overwrite(path: Path, job: Job) -> None:
+    """Raise InputError where a shard would overwrite a file that this job did not write."""
+    if not path.exists():
         return
     try:
         own = read_tensors(path).made_by.get("job") == fingerprint(job.model_dump())
@@ -276,57 +358,32 @@ def check_overwrite(path: Path, job: Job, entered: bool) -> None:
         raise InputError(f"'{path}' is there already, of something else: take another folder.")
 
 
-def is_whole(folder: Path, number: int, manifest: Manifest) -> bool:
-    """Whether a finished shard exists and is undamaged."""
+def is_whole(folder: Path, number: int, job: Job) -> bool:
+    """Whether a shard that has a row is there, and undamaged."""
     try:
-        read_shard(folder, number, manifest)
+        row = jobs.read_row(folder, number, jobs.Manifest(job=job))
+        if row is None:
+            return False
+        read_shard(folder, number, job, row)
     except InputError:
         return False
     return True
 
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a job; None where none has begun. Raises InputError where it is damaged."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        return None
-    content = parse_json(read_text(path), path)
-    if not isinstance(content, dict) or not {"job", "shards"} <= set(content):
-        raise InputError(f"'{path}' is no manifest of codes: take another folder.")
-    return validate_content(Manifest, content, path)
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    atomic.write_text(json.dumps(manifest.model_dump()) + "\n", folder / MANIFEST)
-
-
 def read_paused(folder: Path, number: int, job: Job) -> dict[str, Tensor]:
     """The state in which this shard was stopped; empty where it was not."""
-    path = folder / PAUSED
-    if not path.is_file():
-        return {}
-    try:
-        held = read_tensors(path)
-    except InputError as error:
-        warnings.warn(f"{error} Its shard is done from the start.", stacklevel=3)
-        return {}
-    whole = {"codes", "losses"} <= set(held.tensors)
-    return held.tensors if whole and held.made_by == shard_provenance(job, number) else {}
-
-
-def write_paused(folder: Path, number: int, job: Job, pause: stopping.Paused) -> None:
-    write_tensors(folder / PAUSED, pause.tensors, {}, shard_provenance(job, number))
-
-
-def remove(folder: str | Path) -> None:
-    """Remove a job's shards and manifest, once their codes are stored elsewhere."""
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        for name in (*map(shard_name, range(len(manifest.shards))), PAUSED, MANIFEST):
-            (folder / name).unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    for path in (paused_path(folder, number), folder / PAUSED):
+        if not path.is_file():
+            continue
+        try:
+            held = read_tensors(path)
+        except InputError as error:
+            warnings.warn(f"{error} Its shard is done from the start.", stacklevel=3)
+            continue
+        whole = {"codes", "losses"} <= set(held.tensors)
+        if whole and held.made_by == shard_provenance(job, number):
+            return held.tensors
+    return {}
 
 
 def shard_size(system: System, source: Source, indices: Tensor) -> int:

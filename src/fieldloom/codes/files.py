@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from fieldloom.codes import bulk, nef
+from fieldloom.codes.jobs import BESIDE
 from fieldloom.engine.provenance import fingerprint_weights
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import InputError, shorten
@@ -28,19 +29,36 @@ def encode_into(
     path: str | Path,
     format: Format | None = None,
     worst: float = math.inf,
+    *,
+    shard: int | None = None,
+    executor: str = "local",
+    workers: int | None = None,
+    origin: bulk.Origin | None = None,
 ) -> bulk.EncodedSet:
     """Encode data of a source into a folder or a file; resumes a job that was stopped.
 
     indices: (signals,) of the data, in the order of the result. format: None: by ``format_of``.
-    worst: as of ``bulk.encode``. Until a file is complete, its shards are in
-    ``shards_of(path, format)``. Raises InputError, before the work, for HDF5 of a system whose
+    worst, shard, executor, workers, origin: as of ``bulk.encode``. Until a file is complete, its
+    shards are in ``shards_of(path, format)``; several commands may share a folder of shards, but
+    one alone makes a file. Raises InputError, before the work, for HDF5 of a system whose
     codes are not all the weights of plain layers; and what ``bulk.encode`` raises.
     """
     path = Path(path)
     format = format_of(path) if format is None else format
     check_code_format(system, format)
     folder = shards_of(path, format)
-    found = bulk.encode(system, source, indices, folder, worst=worst)
+    found = bulk.encode(
+        system,
+        source,
+        indices,
+        folder,
+        shard,
+        worst,
+        executor=executor,
+        workers=workers,
+        origin=origin,
+        shared=format == "shards",
+    )
     if format == "shards":
         return found
     extras = {"places": found.indices, "errors": found.errors}
@@ -70,7 +88,7 @@ def format_of(path: Path) -> Format:
 
 def shards_of(path: Path, format: Format) -> Path:
     """The folder of the shards that such a file is made from; for shards the path itself."""
-    return path if format == "shards" else path.with_name(f"{path.name}.shards")
+    return path if format == "shards" else path.with_name(f"{path.name}{BESIDE}")
 
 
 def is_begun(path: Path, format: Format) -> bool:

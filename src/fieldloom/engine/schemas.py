@@ -79,17 +79,26 @@ class Job(Schema):
 
 
 class Shard(Schema):
-    """A finished shard: its number of codes, and index of a failed signal -> why it failed."""
+    """A finished shard: its number of codes, and index of a failed signal -> why it failed.
+
+    hash: of the bytes of its file; seconds: what it took. None in manifests of older versions.
+    """
 
     count: Count
     failed: dict[Annotated[str, Field(pattern=r"^[0-9]{1,18}$")], Word]
+    hash: Word | None = None
+    seconds: float | None = None
 
 
 class Manifest(Schema):
-    """``manifest.json`` of a job of codes."""
+    """``manifest.json`` of a job of codes. shards: of older versions, which had no rows of each.
+
+    about: what a person asks of a job: the run and the data, which may have been moved since.
+    """
 
     job: Job
-    shards: list[Shard]
+    shards: list[Shard] = []
+    about: dict[Word, Word] = {}
 
 
 class Holder(Schema):

@@ -1,0 +1,54 @@
+"""A job whose shards are squares, for workers that need no torch."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from fieldloom import atomic
+from fieldloom.executors.work import Work, row_of
+
+
+def square(folder: Path, seconds: float, full: tuple[int, ...], number: int) -> None:
+    """A shard is a thousand squares; on a full disk it cannot be written."""
+    time.sleep(seconds)
+    if number in full:
+        raise OSError(28, "No space left on device", str(folder / f"{number:05d}.squares"))
+    content = "".join(f"{(number + i) ** 2}\n" for i in range(1000))
+    atomic.write_text(content, folder / f"{number:05d}.squares")
+    with (folder / "did").open("a") as file:  # who did what
+        file.write(f"{number} {os.getpid()}\n")
+    row = {"hash": hashlib.sha256(content.encode()).hexdigest()}
+    atomic.write_text(json.dumps(row), row_of(folder, number))
+
+
+def start(folder: Path, seconds: float, full: tuple[int, ...]) -> Callable[[int], None]:
+    return partial(square, folder, seconds, full)
+
+
+def job(folder: Path, count: int = 7, seconds: float = 0.0, full: tuple[int, ...] = ()) -> Work:
+    folder.mkdir(exist_ok=True)
+    return Work(folder, count, partial(start, folder, seconds, full))
+
+
+def wrong(number: int) -> None:
+    if number == 3:
+        raise ValueError("three is wrong")
+
+
+def start_wrong(folder: Path) -> Callable[[int], None]:
+    do = start(folder, 0.0, ())
+    return lambda number: wrong(number) or do(number)
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """What is of the job, and nothing of its workers."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != "did"}
+
+
+def done_by(folder: Path) -> list[tuple[int, int]]:
+    """(number of a shard, process that did it), in the order in which they were done."""
+    return [tuple(map(int, line.split())) for line in (folder / "did").read_text().splitlines()]
