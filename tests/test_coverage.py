@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 import fieldloom
 from fieldloom.assembly import objective_of
 from fieldloom.errors import InputError
+from fieldloom.metrics.paired import psnr
 from fieldloom.modalities.grid import Grid
 from fieldloom.recipe import merge
 
@@ -61,3 +63,22 @@ def test_coverage_needs_logits():
     system = fieldloom.build(merge(PARTS, {"loss": "mse"}))
     with pytest.raises(InputError, match="set loss to 'bce', not 'mse'"):
         objective_of(system)
+
+
+@pytest.mark.parametrize("size", [3, 12])
+def test_data_of_another_size_are_encoded_as_they_are_decoded(size, monkeypatch):
+    """The loss of a code is that of the values which its decoding gives at that size."""
+    system, losses = fieldloom.build(PARTS), []
+
+    def encode(self, signal, family, render, loss):
+        losses.append(loss(render(family.bind(code), signal.coords), signal.values))
+        return code
+
+    monkeypatch.setattr(type(system.encoder), "forward", encode)
+    true, code = torch.rand(1, 1, size, size), 10 * torch.randn(1, *system.family.code_shape)
+    system.encode(true)
+    made = system.decode(code, size).tensor
+    assert losses[0].mean().item() == pytest.approx(F.binary_cross_entropy(made, true).item())
+    (signal,) = system.signals(true)
+    assert torch.allclose(system.fidelity(code, signal), psnr(made, true), atol=1e-3)
+    assert torch.allclose(system.refine(true, steps=1).before, psnr(made, true), atol=1e-3)

@@ -218,8 +218,20 @@ class System(nn.Module):
         numbers = math.prod(signal.coords.shape[:2]) * self.render.evaluations * self.family.widest
         with torch.no_grad(), threads_by_work(numbers, self.device.type == "cpu"):
             signal = signal.to(self.device)
-            code = self.encoder(signal, self.family, self.render, self.loss_fn)
+            code = self.encoder(signal, self.family, self.render, self.loss_at(signal))
             return check_codes(self.encoder, code, signal, self.family).detach()
+
+    def loss_at(self, signal: Signal) -> LossFn:
+        """The loss of a signal's values, with logits as steep as where it is decoded."""
+        steep, loss = self.steepness_of(signal), self.loss_fn
+        return loss if steep == 1 else lambda values, true: loss(steep * values, true)
+
+    def steepness_of(self, signal: Signal) -> float:
+        """``Modality.steepness`` at a signal's grid; 1, as trained, of scattered points and of a
+        context."""
+        if signal.grid is None or self.modality.partial:
+            return 1.0
+        return self.modality.steepness(signal.grid)
 
     def decode(
         self,
@@ -459,13 +471,14 @@ class System(nn.Module):
             raise InputError("refine: there are no data.")
         start, points = self.encode(data), points or stage.points
         data = replace(data, index=torch.arange(len(data)))  # of the sampled points, and of rows
-        whole = self.modality.encoding(data.part(slice(1))).coords.shape[1]
+        first = self.modality.encoding(data.part(slice(1)))
+        whole = first.coords.shape[1]
         seen = whole if points is None else min(points, whole)
         size = Encoder().batch_size(len(data), seen, stage.batch, stage.micro, stage.points)
         quality = lambda family, code, signal: self.with_family(family).fidelity(code, signal)
         signals = (signal.to(self.device) for signal in self.signals(data, size))
         batches = ((start[signal.index.to(start.device)], signal) for signal in signals)
-        parts = (self.family, self.render, self.loss_fn, quality)
+        parts = (self.family, self.render, self.loss_at(first), quality)
         found = refine_batches(batches, len(data), *parts, what, steps, rate, points, seed, on_step)
         system = self.with_family(found.family)
         return Refined(system, found.code, start.cpu(), found.before, found.after)
@@ -492,7 +505,8 @@ class System(nn.Module):
         """PSNR (of sound SNR) in dB of codes over the known points of signals, not clamped."""
         ratio = FIDELITY[self.modality.fidelity]
         coords = signal.coords.to(self.device)
-        made = self.modality.denormalize(torch.cat(list(self.evaluate(code, coords)))).cpu()
+        values = torch.cat(list(self.evaluate(code, coords, steep=self.steepness_of(signal))))
+        made = self.modality.denormalize(values).cpu()
         true = self.modality.denormalize(signal.values).cpu()
         mask = torch.ones(true.shape[:2], dtype=torch.bool)
         mask = mask if signal.mask is None else signal.mask.cpu()

@@ -185,6 +185,19 @@ def test_images_of_a_batch_are_independent():
     assert together[3].max() == 0
 
 
+def test_many_images_are_not_refused_where_each_of_them_is_not(monkeypatch):
+    """As of a rough font, 256 of whose glyphs are drawn together."""
+    tangles = [tangle(seed) for seed in range(3)]
+    image = np.repeat(np.arange(3), [len(x) for x in tangles])
+    expected = cover(*resolve(np.concatenate(tangles), image), 3, (8, 8))
+    monkeypatch.setattr(coverage, "TOGETHER", 1)
+    apart = cover(*resolve(np.concatenate(tangles), image), 3, (8, 8))
+    np.testing.assert_allclose(apart, expected, atol=1e-11)
+    monkeypatch.setattr(coverage, "MOST", 1)
+    with pytest.raises(InputError, match="too often to be drawn"):
+        resolve(np.concatenate(tangles), image)
+
+
 def test_outlines_that_cross_too_often_are_refused(monkeypatch):
     monkeypatch.setattr(coverage, "MOST", 50)
     with pytest.raises(InputError, match="too often to be drawn"):

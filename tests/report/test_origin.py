@@ -69,6 +69,8 @@ def test_commands_are_exact_and_quoted(tmp_path):
     assert all(shlex.split(line)[2] == str(odd) for line in lines[:-1])
     assert "--resolution 32x32" in lines[0]
     assert "--set evaluate.samples=2560" in lines[1]
+    few = commands("run", made_up_system("mnif:letters"), made_up_result(9, samples=100))
+    assert few[1] == "fieldloom evaluate run", "the recipe takes 528, and more than 400"
     assert (
         shlex.split(commands("-x", made_up_system("mnif:digits"), made_up_result())[0])[2] == "./-x"
     )

@@ -1,6 +1,9 @@
 """What a report says of metrics that are given."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from fieldloom.report.published import Published
 from fieldloom.report.questions import answer_questions
@@ -37,6 +40,16 @@ def test_a_system_that_samples_is_asked_everything():
     )  # fmt: skip
     assert (precision.arrow, precision.better) == ("↑", "higher")
     assert found["reconstruction"].caution == ""
+
+
+def test_held_out_data_of_other_classes_are_no_measure_of_copies():
+    """Of the demo's letters: some were held out, of which the prior samples none."""
+    result = made_up_result(48, samples=100, nearest__sample=3.409)
+    system = made_up_system("mnif:letters")
+    says = "lies 3.41 from its nearest training picture; no pictures"
+    assert f"{says} were held out" in answers(system, result)["copies"].sentence
+    result = replace(result, sample_labels=torch.zeros(100, dtype=torch.int64))
+    assert f"{says} of these classes were held out" in answers(system, result)["copies"].sentence
 
 
 def test_few_data_are_said():

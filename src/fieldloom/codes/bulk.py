@@ -265,7 +265,7 @@ def encode_shard(
             pause.tensors["losses"] = torch.cat([torch.zeros(0), *losses])
             raise
         left = {}
-        explain = (system.family, system.render.deterministic(), system.loss_fn)
+        explain = (system.family, system.render.deterministic(), system.loss_at(signal))
         losses.append(reconstruction_loss_in_stacks(code, signal, *explain).cpu())
         codes.append(code.cpu())
     code, loss = torch.cat(codes), torch.cat(losses)

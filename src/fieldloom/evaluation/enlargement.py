@@ -119,7 +119,7 @@ def measure_enlargement(
     size = sum(p.numel() for p in network.parameters())
     how = {
         "": "decoded at that resolution",
-        ".bicubic": "bicubic interpolation of the pixels, clamped",
+        ".bicubic": "bicubic interpolation (a = -0.75) of the pixels, clamped",
         ".pixels": f"a network on pixels (ESPCN, {size:,} parameters, {STEPS} steps), doubling",
     }
     of = of if len(some) == len(indices) else f"{len(some)} of {of}"

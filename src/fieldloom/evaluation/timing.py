@@ -146,7 +146,7 @@ def fit_curve(
         return False
 
     descent = Fit(budget.steps, start.rate, keep="last", points=budget.points, draw="anew")
-    parts = (start.system.family, start.system.render, start.system.loss_fn)
+    parts = (start.system.family, start.system.render, start.system.loss_at(signal))
     descent.refine(start.code, signal, *parts, on_step=measure)
     return curve
 

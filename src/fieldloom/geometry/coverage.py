@@ -32,6 +32,8 @@ SAME = 1e-11
 """The distance, in units of the outline, below which two pieces are the same line there."""
 MOST = 1 << 24
 """The most pairs of pieces that may meet, and the most parts of pieces between two heights."""
+TOGETHER = 1 << 20
+"""The same of outlines of several images, which are resolved together up to it."""
 
 
 def coefficients(pieces: Array) -> Array:
@@ -189,8 +191,23 @@ def resolve(pieces: Array, image: Indices, rule: Rule = "nonzero") -> tuple[Arra
     doubled and opposite pieces need no care, since their order does not matter. A crossing that is
     missed, or wrong by d, moves an area of d squared. Pieces that need no cut are kept whole, and
     horizontal ones are left out: nothing is to their right.
-    Raises InputError for outlines that are too large, or cross themselves too often.
+    Raises InputError for an outline that is too large, or crosses itself too often.
     """
+    images = np.unique(image)
+    try:
+        return _resolve_together(pieces, image, rule, TOGETHER if len(images) > 1 else MOST)
+    except InputError:
+        if len(images) < 2:
+            raise
+    later = image >= images[len(images) // 2]
+    halves = [resolve(pieces[half], image[half], rule) for half in (~later, later)]
+    return np.concatenate([h[0] for h in halves]), np.concatenate([h[1] for h in halves])
+
+
+def _resolve_together(
+    pieces: Array, image: Indices, rule: Rule, limit: int
+) -> tuple[Array, Indices]:
+    """As ``resolve``. Raises InputError for more than ``limit`` pairs, or parts, of pieces."""
     own, parent = split_monotone(pieces)
     y = own[:, (0, 3), 1]
     rises = y[:, 1] != y[:, 0]
@@ -205,9 +222,10 @@ def resolve(pieces: Array, image: Indices, rule: Rule = "nonzero") -> tuple[Arra
     up = c[..., 1].copy()
     up[:, 0] += image * 4 * tall
     ends = own[:, (0, 3), 1] + (image * 4 * tall)[:, None]
-    heights = np.unique(np.concatenate([ends.reshape(-1), _cross(own, c[..., 0], up, ends)]))
+    crossed = _cross(own, c[..., 0], up, ends, limit)
+    heights = np.unique(np.concatenate([ends.reshape(-1), crossed]))
     first, last = np.searchsorted(heights, ends).T
-    _check_number(last - first)
+    _check_number(last - first, limit)
     piece, step = _count_each(last - first)
     slab = first[piece] + step
     edges = np.stack([heights[slab], heights[slab + 1]], 1)
@@ -233,12 +251,12 @@ def resolve(pieces: Array, image: Indices, rule: Rule = "nonzero") -> tuple[Arra
     return found, np.concatenate([image[whole], image[piece[some]]])
 
 
-def _cross(own: Array, along: Array, up: Array, ends: Array) -> Array:
+def _cross(own: Array, along: Array, up: Array, ends: Array, limit: int) -> Array:
     """The heights at which monotone pieces cross one another.
 
     along, up: the coefficients of x and of the height. ends: the heights of each piece's ends.
     """
-    one, two = _overlap(own, ends)
+    one, two = _overlap(own, ends, limit)
     low = np.maximum(ends[one, 0], ends[two, 0])
     high = np.minimum(ends[one, 1], ends[two, 1])
     across = lambda which, y: evaluate(along[which], solve(up[which], y))
@@ -264,12 +282,12 @@ def _cross(own: Array, along: Array, up: Array, ends: Array) -> Array:
     return np.concatenate([*met, (low + high) / 2])
 
 
-def _overlap(own: Array, ends: Array) -> tuple[Indices, Indices]:
+def _overlap(own: Array, ends: Array, limit: int) -> tuple[Indices, Indices]:
     """The pairs of pieces whose boxes overlap."""
     order = np.argsort(ends[:, 0], kind="stable")
     starts = ends[order, 0]
     later = np.searchsorted(starts, ends[order, 1], "left") - np.arange(len(order)) - 1
-    _check_number(np.maximum(later, 0))
+    _check_number(np.maximum(later, 0), limit)
     one, step = _count_each(np.maximum(later, 0))
     one, two = order[one], order[one + step + 1]
     left, right = own[:, (0, 3), 0].min(1), own[:, (0, 3), 0].max(1)
@@ -277,8 +295,8 @@ def _overlap(own: Array, ends: Array) -> tuple[Indices, Indices]:
     return one[meet], two[meet]
 
 
-def _check_number(counts: Indices) -> None:
-    if counts.sum() > MOST:
+def _check_number(counts: Indices, limit: int) -> None:
+    if counts.sum() > limit:
         raise InputError(
             f"outlines of {len(counts):,} curves, which cross one another too often to be drawn."
         )

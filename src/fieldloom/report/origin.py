@@ -113,11 +113,13 @@ def next_commands(origin: Origin, system: System, result: Result) -> list[tuple[
     if system.unfinished is not None:
         lines.append((f"train --resume --run {run}", "Go on training"))
     if system.generates:
-        more = 4 * len(result.codes if result.sample_codes is None else result.sample_codes)
+        count = len(result.codes if result.sample_codes is None else result.sample_codes)
+        own = (system.settings.evaluation.samples or 0) > count  # as of the demo, judged quickly
+        more = "" if own else f" --set evaluate.samples={4 * count}"
         what = "Draw samples, four times as large" if drawn else "Draw samples"
         lines += [
             (f"sample {run} --count 16 {drawn}".strip(), what),
-            (f"evaluate {run} --set evaluate.samples={more}", "Measure more, for surer figures"),
+            (f"evaluate {run}{more}", "Measure more, for surer figures"),
         ]
     if system.family.has_code and system.encodes:
         lines.append((f"reconstruct {run} --count 16", f"Encode {many} and decode them again"))

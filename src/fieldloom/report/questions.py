@@ -294,9 +294,10 @@ def copies_sentence(system: System, result: Result, found: dict[str, Metric]) ->
             "data are."
         )
     if "nearest.sample" in found:
+        same = "of these classes " if result.sample_labels is not None else ""
         return (
             f"The median sample lies {format_number(found['nearest.sample'].value, 3)} from its "
-            f"nearest training {one}; no {many} were held out to compare that with."
+            f"nearest training {one}; no {many} {same}were held out to compare that with."
         )
     return f"Not measured: samples and {many} are not compared value by value here."
 

@@ -173,3 +173,11 @@ def test_the_fonts_of_matplotlib():
     assert "DejaVuSans.ttf" in [file.name for file in files]
     (font,) = read_fonts(next(f for f in files if f.name == "DejaVuSans.ttf"), "oX ")
     assert (font.name, set(font.outlines)) == ("DejaVu Sans", {"o", "X"})
+
+
+@pytest.mark.parametrize("head", [b"wOFF", b"wOF2"])
+def test_a_web_font_is_not_unpacked_whatever_its_name(tmp_path, head):
+    """Two megabytes of one may unpack to gigabytes."""
+    (tmp_path / "a.ttf").write_bytes(head + bytes(100))
+    with pytest.raises(InputError, match=r"a\.ttf' is a web font, whatever its name says"):
+        read_fonts(tmp_path / "a.ttf", "a")

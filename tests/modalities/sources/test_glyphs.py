@@ -303,6 +303,18 @@ def test_what_is_wrong_is_one_sentence(bars, more, said):
         read(bars, **{"characters": "abcdef", **more})
 
 
+def test_nothing_to_train_on_without_a_named_test(tmp_path):
+    write_font(tmp_path / "a.ttf", dict.fromkeys("abcd", BARS["a"]))
+    with pytest.raises(InputError, match=r"source.split = .*drawn just as one of the test are not"):
+        read(tmp_path, characters="abcd", split=(0.5, 0.5))
+
+
+def test_a_glyph_that_crosses_itself_too_often_is_of_a_font(bars, monkeypatch):
+    monkeypatch.setattr("fieldloom.geometry.coverage.MOST", 0)
+    with pytest.raises(InputError, match="^font 'One' has outlines of 2 curves, which cross"):
+        read(bars, characters="a")
+
+
 def test_a_folder_without_fonts(tmp_path):
     (tmp_path / "a.woff2").write_bytes(b"wOF2")
     with pytest.raises(InputError, match=r"holds no fonts, but 1 .woff2. Files of fonts end in"):

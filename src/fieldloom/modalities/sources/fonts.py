@@ -25,6 +25,8 @@ SUFFIXES = frozenset((".ttf", ".otf", ".ttc", ".otc"))
 """Files of fonts."""
 BYTES = 1 << 28
 """The largest font file."""
+PACKED = (b"wOFF", b"wOF2")
+"""How files of web fonts begin."""
 FACES = 1 << 10
 """The most fonts of a collection."""
 STEPS = 1 << 16
@@ -72,6 +74,8 @@ def read_fonts(file: Path, characters: Sequence[str], large: bool = False) -> li
     except OSError as error:
         raise InputError(f"{what} cannot be read: {error.strerror or error}.") from None
     check_size(what, size, "bytes", BYTES, large)
+    if head[:4] in PACKED:  # a few bytes may unpack to gigabytes
+        raise InputError(f"{what} is a web font, whatever its name says: unpack it first.")
     faces = min(int.from_bytes(head[8:12], "big"), FACES) if head[:4] == b"ttcf" else 1
     found = []
     try:

@@ -258,7 +258,10 @@ def _place(fonts: Sequence[Font], characters: str) -> list[Glyph]:
         for first in range(0, len(characters), IMAGES):
             some = characters[first : first + IMAGES]
             drawn = [c for c in some if c in font.outlines]
-            boxes = _find_boxes([font.outlines[c] for c in drawn])
+            try:
+                boxes = _find_boxes([font.outlines[c] for c in drawn])
+            except InputError as error:
+                raise InputError(f"font {quote(font.name)} has {error}") from None
             for c, (box, oriented) in zip(drawn, boxes, strict=True):
                 if box is None:
                     continue
@@ -326,7 +329,11 @@ def _divide(
     train = [i for i in among if own[i] not in tested]
     last = [i for i, key in enumerate(keys) if key in held]
     if not train:
-        raise InputError(f"source.test = {quote(list(test))} leaves nothing to train on.")
+        what = f"source.test = {quote(list(test))}" if test else f"source.split = {quote(split)}"
+        raise InputError(
+            f"{what} leaves nothing to train on: glyphs that are drawn just as one of the test are "
+            "not used."
+        )
     words = {}
     if last:
         others = list_names([names[unit[0]] for unit in units if unit in held] if names else [])
