@@ -13,6 +13,7 @@ import fieldloom
 from fieldloom.evaluation import evaluator_of
 from fieldloom.evaluation.enlargement import (
     FACTORS,
+    choose_shown,
     describe_lack,
     double,
     interpolate,
@@ -78,6 +79,16 @@ def test_the_network_learns_to_double():
     assert torch.equal(untrained, interpolate(coarse, 2).clamp(0, 1))
     assert psnr(trained, fine).mean() > psnr(untrained, fine).mean() + 1
     assert torch.equal(trained, double(train_doubler(fine, steps=60), coarse, 2)), "always the same"
+
+
+def test_what_is_shown_has_every_class():
+    """Evenly spaced data of classes that take turns would be of few classes."""
+    labels = [i % 4 for i in range(48)]
+    some = make_source(torch.rand(48, 1, 4, 4), labels, (0.5, 0.5), shuffle=False)
+    shown = choose_shown(some, torch.arange(48))
+    assert sorted(labels[i] for i in shown) == [0, 0, 1, 1, 2, 2, 3, 3]
+    alone = make_source(torch.rand(48, 1, 4, 4), None, (0.5, 0.5), shuffle=False)
+    assert len(set(choose_shown(alone, torch.arange(48)))) == 8
 
 
 def test_data_without_truth_are_said(tiny_run, source):

@@ -115,7 +115,7 @@ def test_enlargement():
     found = answers(made_up_system("mnif:digits"), made_up_result(100, psnr=30.0, **values))
     assert found["enlargement"].sentence == (
         "At 8 times the size, drawings have 25.2 dB PSNR against the truth; bicubic enlargement of "
-        "the data has 18, a network of pixels has 20.5."
+        "the data has 18, a network on pixels has 20.5."
     )
     assert [x.name for x in found["reconstruction"].figures] == ["psnr"]
 

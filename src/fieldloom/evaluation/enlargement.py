@@ -17,6 +17,7 @@ from fieldloom.evaluation.results import Metric, ReportImage
 from fieldloom.metrics.paired import psnr, ssim, ssim_protocol
 from fieldloom.modalities.modality import spread
 from fieldloom.modalities.sources import Source
+from fieldloom.modalities.sources.source import choose
 from fieldloom.progress import during
 from fieldloom.types import Code, Data
 
@@ -140,7 +141,7 @@ def measure_enlargement(
                 alike = ssim(one, true).mean().item()
                 metrics.append(Metric(f"ssim.x{factor}{name}", alike, of, f"{window}, {told}"))
             rows = [true, *made.values()]
-    few_of = spread(len(some), min(SHOWN, len(some)))
+    few_of = choose_shown(source, which)
     caption = (
         f"Enlarged {FACTORS[-1]} times, from above: the truth, the field, bicubic interpolation, a "
         "network on pixels"
@@ -148,6 +149,13 @@ def measure_enlargement(
     return metrics, [
         ReportImage("enlarged.png", caption, stack_rows([r[few_of] for r in rows]), "enlargement")
     ]
+
+
+def choose_shown(source: Source, which: Tensor) -> list[int]:
+    """Which of some data are drawn, by their places in ``which``: of each class alike."""
+    if source.labels is None:
+        return spread(len(which), min(SHOWN, len(which)))
+    return list(choose(SHOWN, len(which), source.labels[which].tolist()))
 
 
 def stack_rows(rows: list[Tensor]) -> Tensor:

@@ -149,7 +149,7 @@ def html_enlargement(result: Result) -> str:
     return "".join(tables)
 
 
-WAYS = {"": "this system", "bicubic": "bicubic", "pixels": "network of pixels"}
+WAYS = {"": "this system", "bicubic": "bicubic", "pixels": "network on pixels"}
 assert set(WAYS) - {""} == set(ENLARGERS)
 
 

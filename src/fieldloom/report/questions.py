@@ -212,7 +212,7 @@ def enlargement_sentence(found: dict[str, Metric]) -> str:
     return ""
 
 
-ENLARGERS = {"bicubic": "bicubic enlargement of the data has", "pixels": "a network of pixels has"}
+ENLARGERS = {"bicubic": "bicubic enlargement of the data has", "pixels": "a network on pixels has"}
 """Another way to enlarge -> words before its number."""
 
 
