@@ -93,7 +93,7 @@ def test_a_stopped_demo_goes_on_to_the_same_weights(small, monkeypatch, tmp_path
 
 
 def test_minutes_have_to_be_above_0():
-    with pytest.raises(InputError, match="minutes = 0: a number above 0"):
+    with pytest.raises(InputError, match="minutes = 0 is not right: it is a number above 0"):
         demo.recipe_of(0)
 
 

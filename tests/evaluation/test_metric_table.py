@@ -58,7 +58,9 @@ def test_every_metric_that_a_recipe_can_ask_for_is_told():
     """Names of ``[evaluate].metrics`` that are no metric's, and those that they give."""
     sets = {
         "mesh": "mesh.iou", "precision-recall": "precision", "shapes": "chamfer.mmd",
-        "cloud-frechet": "cloud.frechet", "density-coverage": "density", "enlarge": "psnr.x2",
+        "cloud-frechet": "cloud.frechet", "cloud-kid": "cloud.kid",
+        "cloud-precision-recall": "cloud.precision", "density-coverage": "density",
+        "enlarge": "psnr.x2",
     }  # fmt: skip
     assert [x for x in METRICS if meaning_of(sets.get(x, x)) is None] == []
 

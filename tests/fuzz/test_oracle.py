@@ -63,5 +63,7 @@ def test_what_is_wrong_is_seen(wrong, tmp_path, monkeypatch):
 
 def test_a_good_answer_is_let_pass(tmp_path, monkeypatch):
     (tmp_path / "beside").mkdir()
-    monkeypatch.setattr(cli, "main", says("warning: a.", "reading meshes: 1/1, 2 s", "error: b."))
+    monkeypatch.setattr(
+        cli, "main", says("warning: a.", "reading meshes: 1 of 1 meshes in 2 s", "error: b.")
+    )
     assert oracle.judge(["info", "run"], tmp_path, tmp_path / "beside") is None

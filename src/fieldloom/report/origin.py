@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 from fieldloom.engine.provenance import changed_settings
 from fieldloom.engine.run import Run
+from fieldloom.errors import InputError
 from fieldloom.evaluation import Result
 from fieldloom.fitting import kind_of, next_command
 from fieldloom.report.words import things
@@ -39,7 +41,7 @@ def find_origin(run: Run, system: System, seconds: float | None) -> Origin:
     run's own. seconds: the duration of training, if it is known better than by the log.
     """
     home = next((x for x in (run, Run(run.folder.parent)) if x.exists), None)
-    about = home.read_environment() if home else {}
+    about = _environment_of(home) if home else {}
     versions = about.get("versions")
     named = versions.items() if isinstance(versions, dict) else ()
     machine = [about.get("processor"), about.get("device"), about.get("system")]
@@ -56,6 +58,15 @@ def find_origin(run: Run, system: System, seconds: float | None) -> Origin:
         datetime.now(UTC).isoformat(timespec="seconds"),
         changed_settings(system.recipe),
     )
+
+
+def _environment_of(run: Run) -> dict[str, Any]:
+    """Where a run was trained; nothing, and a warning, where its file is damaged."""
+    try:
+        return run.read_environment()
+    except InputError as error:
+        warnings.warn(f"{error} The report does not say where it was trained.", stacklevel=2)
+        return {}
 
 
 def _command(words: Any) -> str | None:

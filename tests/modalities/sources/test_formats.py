@@ -199,8 +199,8 @@ INSIDE = {
 @pytest.mark.parametrize("kind", INSIDE)
 def test_pictures_inside_of_files_have_the_same_limit(kind, tmp_path):
     path = str(write(tmp_path / f"a.{kind.split()[0]}", INSIDE[kind]()))
-    refused("--large", SOURCES["folder"], RGB, path)
-    refused("--large", SOURCES["image"], Grid(), path)
+    refused("large=True", SOURCES["folder"], RGB, path)
+    refused("large=True", SOURCES["image"], Grid(), path)
     assert Image.MAX_IMAGE_PIXELS is not None
 
 
@@ -277,7 +277,7 @@ def test_what_is_said_of_sizes(tmp_path):
 def test_the_limit_is_lifted_for_pictures_inside(tmp_path, monkeypatch):
     monkeypatch.setattr("fieldloom.modalities.sources.formats.PIXELS", 50)
     path = str(write(tmp_path / "a.ico", ico(save(flag(size=16), "PNG"))))
-    refused("--large", SOURCES["folder"], RGB, path)
+    refused("large=True", SOURCES["folder"], RGB, path)
     source = SOURCES["folder"](RGB, path, permit=Permit(large=True))
     assert source.data.tensor[0, :, 2, 3].tolist() == list(RED)
 
