@@ -1,6 +1,7 @@
 """The functions of the package, called as a newcomer calls them, on tiny runs."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,13 @@ def test_encode_a_set_into_shards_and_into_a_file(system, tmp_path):
     assert torch.equal(whole.indices, torch.arange(len(source.data)))
     with pytest.raises(InputError, match="holds codes of another job"):
         fieldloom.encode(system, tmp_path / "codes", source)
+
+
+def test_samples_that_are_not_finite_are_said(tiny_run):
+    system = fieldloom.load(tiny_run, device="cpu")
+    next(system.prior.parameters()).data.fill_(math.nan)
+    with pytest.warns(UserWarning, match="the codes of 2 of 2 samples hold NaN"):
+        system.sample_codes(2)
 
 
 def test_render_a_code_a_datum_and_a_part(system, tiny_run, tmp_path):

@@ -35,6 +35,7 @@ def folder(tmp_path_factory) -> Path:
     export.wav(torch.rand(1, 200), 8000, folder / "mono.wav")
     export.wav(torch.rand(2, 200), 8000, folder / "stereo.wav")
     (folder / "solid.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    (folder / "nothing").mkdir()
     (folder / "notes.txt").write_text("nothing to fit")
     (folder / "empty.png").write_bytes(b"")
     np.save(folder / "sound.npy", np.zeros(300, np.float32))
@@ -94,9 +95,10 @@ def test_a_file_says_what_it_is(folder, name):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("notes.txt", "of no kind that is known"),
+        ("notes.txt", r"of no kind that is known, or damaged: fit takes .*\(\.npy, \.npz\)\.$"),
         ("empty.png", "of no kind that is known"),
         ("pictures", "a folder without a scene"),
+        ("nothing", r"an empty folder: fit takes .*\(\.npy, \.npz\)\.$"),
         ("scenes", "a set of many scenes"),
         ("views.npz", "a set of many scenes"),
         ("none.npz", r"holds no array\.$"),

@@ -1,6 +1,8 @@
 """The layers: a module imports only from a lower level, or from its own sub-package."""
 
 import ast
+import importlib
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -243,3 +245,17 @@ def test_the_rules_see_a_violation(rule):
     assert any(rule(node) for node in ast.walk(ast.parse(RULES[rule])))
     fine = "isinstance(x, Volume); a.coord_dim == RAY; ('c2w', 'offsets'); f(**rest); spec.get('a')"
     assert not any(rule(node) for node in ast.walk(ast.parse(fine)))
+
+
+def test_benchmarks_import_what_is_there():
+    """They are run by hand, and would fail long after a name has moved."""
+    root = Path(__file__).parents[1] / "benchmarks"
+    for path in sorted(root.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or "fieldloom" not in (node.module or ""):
+                continue
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                there = hasattr(module, alias.name)
+                there = there or importlib.util.find_spec(f"{node.module}.{alias.name}")
+                assert there, f"{path.name}: {node.module} has no {alias.name}"

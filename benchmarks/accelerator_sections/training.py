@@ -25,7 +25,7 @@ from fieldloom.assembly import open_source
 from fieldloom.engine import device as devices
 from fieldloom.engine.run import Run, load
 from fieldloom.errors import Interrupted
-from fieldloom.report import as_images
+from fieldloom.report.pictures import as_images
 from fieldloom.system import System
 
 PACE = 24

@@ -20,6 +20,7 @@ from fieldloom.modalities.sources.decoding import to_grey_or_rgb
 from fieldloom.modalities.sources.files import (
     array_name,
     find_similar,
+    is_empty_folder,
     load_array,
     locate,
     read_npz,
@@ -81,6 +82,8 @@ KNOWN = (
     "(.npy, .npz)"
 )
 """What is recognised, in words."""
+EMPTY, UNKNOWN = "an empty folder", "of no kind that is known, or damaged"
+"""What no recipe takes, in words."""
 DATA = {"array": "data.npy", "mesh": "data.npz"}
 """The file of a signal that was given in memory, in the folder of its run."""
 
@@ -117,7 +120,8 @@ def choose(path: str | Path, kind: str | None = None) -> Choice:
         return _choose_array(file, str(path), asked)
     seen, words = _look(file, spec["name"])
     if seen is None and asked is None:
-        sets = f"; {suggest(spec['name'], str(path))}" if spec["name"] in SETS else ""
+        hopeless = words in (EMPTY, UNKNOWN) or spec["name"] not in SETS
+        sets = "" if hopeless else f"; {suggest(spec['name'], str(path))}"
         raise InputError(f"{quote_path(path)} is {words}: fit takes {KNOWN}{sets}.")
     chosen = asked or seen
     assert chosen is not None
@@ -149,6 +153,8 @@ def _look(file: Path, source: str) -> tuple[Kind | None, str]:
 
     source: the name of the source that would read it.
     """
+    if is_empty_folder(file):
+        return None, EMPTY
     if file.is_dir() and source not in KIND_OF_SOURCE:
         frames = "--as video" if is_command() else 'kind="video"'
         return None, f"a folder without a scene ({frames} takes its images as frames)"
@@ -168,7 +174,7 @@ def _look(file: Path, source: str) -> tuple[Kind | None, str]:
             if image.format in ANIMATED and count_frames(image) > 1:
                 return "video", f"a video ({image.format} of several frames)"
     except InputError:
-        return None, "of no kind that is known, or damaged"
+        return None, UNKNOWN
     return "image", NAMED["image"]
 
 

@@ -25,7 +25,7 @@ from fieldloom.errors import (
     quote,
     quote_path,
 )
-from fieldloom.modalities.sources import SOURCES, Source, readers_of
+from fieldloom.modalities.sources import IMAGES, SOURCES, Source, readers_of
 from fieldloom.modalities.sources.files import find_path, locate, path_to_text
 from fieldloom.modalities.sources.kinds import (
     SCENES,
@@ -100,9 +100,12 @@ def add_source(recipe: Recipe, path: str, permit: Permit = NOTHING) -> Recipe:
     if there[0] in SCENES and kind == "images":
         raise refuse_scene(there[0], path, called, readers[0])
     if _learns_set(recipe) and kind == "images" and there == ["folder"] and found.is_file():
+        is_image = found.suffix.lower() in IMAGES
+        what, many = ("image", "them") if is_image else ("file", "images")
+        alone = f"{suggest('image', path)}, " if is_image else ""
         raise InputError(
-            f"{quote_path(path)} is one image, and the recipe '{called}' learns a set of them: "
-            f"{suggest('image', path)}, {call_train(called, 'FOLDER')} takes a folder."
+            f"{quote_path(path)} is one {what}, and the recipe '{called}' learns a set of {many}: "
+            f"{alone}{call_train(called, 'FOLDER')} takes a folder."
         )
     if name in readers:
         return kept

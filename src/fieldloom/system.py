@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -550,7 +551,15 @@ class System(nn.Module):
         )
         generator = Generator().manual_seed(seed)
         with during("sampling codes from the prior"):
-            return prior.sample(count, chosen, generator=generator, **options)
+            codes = prior.sample(count, chosen, generator=generator, **options)
+        broken = count - int(codes.flatten(1).isfinite().all(1).sum())
+        if broken:
+            warnings.warn(
+                f"the codes of {broken} of {count} samples hold NaN or infinite values: the prior "
+                "is broken, and what is drawn of them means nothing.",
+                stacklevel=2,
+            )
+        return codes
 
     def prior_for(self, count: int) -> Prior:
         """The prior. Raises InputError where there is none that draws as many codes."""

@@ -157,3 +157,9 @@ def test_encode_that_goes_on_replaces_no_file_of_others(cli, own_run, tmp_path, 
     out.unlink()
     assert cli.answer("encode", own_run, "--out", out)[0] == 0
     assert out.is_file()
+
+
+def test_one_datum_has_no_other_to_go_to(cli, fitted_run, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    result = cli("interpolate", fitted_run, "--source", tmp_path / "one.png", status=2)
+    assert "there is one datum alone, and interpolate goes from one to another." in result.stderr

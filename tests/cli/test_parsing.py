@@ -26,6 +26,7 @@ VERBS = {
     "a misspelt verb": ("trian", "there is no verb 'trian'; did you mean 'fieldloom train'?"),
     "another word": ("foo", "there is no verb 'foo'. There are: inspect, fit, train"),
     "a file that is not there": ("gone.png", "'gone.png' is no verb, and no file or folder."),
+    "an empty folder": ("nothing", "'nothing' is an empty folder."),
     "another file": ("notes.txt", "'notes.txt' is a file of no kind that is read."),
 }
 """What stands where a verb should, and what is said."""
@@ -67,6 +68,11 @@ CALLS = {
     "fit mnif:digits": "'mnif:digits' is a recipe, not a file: fieldloom train mnif:digits.",
     "fit foto.jpg": "'foto.jpg' does not exist, or cannot be seen; 'photo.jpg' is there.",
     "fit photos": "fieldloom train mnif:faces64 --source photos learns a set of them.",
+    "train mnif:faces64 --source notes.txt": (
+        "is one file, and the recipe 'mnif:faces64' learns a set of images: fieldloom train "
+        "mnif:faces64 --source FOLDER takes a folder."
+    ),
+    "cost run": "'run' is a run, not a recipe: fieldloom evaluate run measures it, and what it",
     "inspect foto.jpg": "; 'photo.jpg' is there, and is no bundled recipe.",
     "sample": "'fieldloom sample' needs the folder of a run, as in 'fieldloom sample runs/mine'",
     "sample runs": "'runs' is not a run, but holds 2: runs/one, runs/two; name one of them.",
@@ -89,7 +95,7 @@ CALLS = {
 def place(tmp_path_factory, tiny_run):
     """A folder with data of each kind, and with runs."""
     folder = tmp_path_factory.mktemp("place")
-    for name in ("photos", "scene", "runs/one", "runs/two"):
+    for name in ("photos", "scene", "nothing", "runs/one", "runs/two"):
         (folder / name).mkdir(parents=True)
     picture = Image.fromarray(gradient())
     picture.save(folder / "photo.jpg")

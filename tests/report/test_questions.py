@@ -52,9 +52,21 @@ def test_held_out_data_of_other_classes_are_no_measure_of_copies():
     assert f"{says} of these classes were held out" in answers(system, result)["copies"].sentence
 
 
+def test_a_novelty_of_about_one_keeps_its_zero():
+    found = answers(made_up_system("mnif:digits"), made_up_result(50, samples=50, novelty=1.04))
+    assert "lies 1.0 times as far from its nearest" in found["copies"].sentence
+
+
 def test_few_data_are_said():
     found = answers(made_up_system("mnif:chairs32", kind="shapes"), made_up_result(8, iou=0.5))
     assert found["reconstruction"].caution == ("8 held-out shapes: the second digit means nothing.")
+
+
+def test_few_data_that_samples_are_compared_with_are_said():
+    result = made_up_result(100, samples=500, precision=0.5, recall=0.5)
+    few = [m._replace(of="500 images of 500 samples, 22 training images") for m in result.metrics]
+    found = answers(made_up_system("mnif:digits"), replace(result, metrics=few))
+    assert found["samples"].caution == "22 training images: the second digit means nothing."
 
 
 def test_a_fit_is_asked_for_its_reconstruction_and_its_cost():

@@ -364,6 +364,8 @@ def interpolate_data(system: System, source: str | None, first: int, last: int, 
     from fieldloom.inputs import held_out_part
 
     data, indices = held_out_part(system, source)
+    if len(indices) < 2:
+        raise InputError("there is one datum alone, and interpolate goes from one to another.")
     for index in (first, last):
         if not 0 <= index < len(indices):
             part = "the test part" if source is None else "the source"

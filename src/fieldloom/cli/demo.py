@@ -1,4 +1,4 @@
-"""The demonstration: letters at any resolution, in two minutes."""
+"""The demonstration: letters at any resolution, in minutes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def demo(
     ] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Train a model of letters, draw them at any resolution, and measure them: two minutes."""
+    """Train a model of letters, draw them at any resolution, and measure them: in minutes."""
     from fieldloom.demo import run_demo
 
     print_answers(run_demo(out, device.value, minutes))

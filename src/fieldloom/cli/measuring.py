@@ -21,6 +21,7 @@ from fieldloom.cli.options import (
     permit,
 )
 from fieldloom.cli.outputs import check_free, check_not_own, has_key, output
+from fieldloom.cli.parsing import check_recipe_word
 from fieldloom.cli.runs import load_system, parse_overrides
 from fieldloom.errors import InputError, shorten
 
@@ -157,6 +158,7 @@ def cost(
     tables = {"recipes": recipes} if recipes else PUBLISHED
     for names in tables.values():
         for name in names:
+            check_recipe_word(name, "evaluate")
             load(name)  # a wrong name raises before minutes of work
     found: dict[str, list[dict[str, Any]]] = {}
     for title, names in tables.items():
@@ -178,6 +180,7 @@ def cost(
                 )
             table.add_row(cell(row["recipe"]), *cells)
         console().print(table)
+    say("In brackets: published numbers. Speed and memory are of the authors' machines.")
     if out is not None:
         where = devices.environment(devices.pick(device.value))
         atomic.write_text(json.dumps({"environment": where, "tables": found}, indent=2) + "\n", out)

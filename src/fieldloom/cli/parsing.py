@@ -114,29 +114,37 @@ def describe_path(path: str) -> str:
             f"{quote_path(path)} holds runs: fieldloom info {shlex.quote(runs[0])} shows the first"
         )
     from fieldloom.modalities.sources import IMAGES, readers_of
+    from fieldloom.modalities.sources.files import is_empty_folder
     from fieldloom.modalities.sources.kinds import describe_data, suggest
 
     try:
         reader = readers_of(folder)[0]
     except InputError as error:  # a damaged archive
         return str(error).rstrip(".")
+    if is_empty_folder(folder):
+        return f"{quote_path(path)} is an empty folder"
     if reader == "folder" and folder.is_file() and folder.suffix.lower() not in IMAGES:
         return f"{quote_path(path)} is a file of no kind that is read"
     return f"{quote_path(path)} is {describe_data(reader, path)}: {suggest(reader, path)}"
 
 
-def check_recipe_word(word: str) -> None:
-    """Raise InputError for data, or a run, in the place of a recipe's name."""
+def check_recipe_word(word: str, verb: str = "train") -> None:
+    """Raise InputError for data, or a run, in the place of a recipe's name.
+
+    verb: what is to be typed for a run, ``train`` or ``evaluate``.
+    """
     from fieldloom.recipe import list_recipes
 
     stem = word.partition(":")[0]
     if ".toml" in word or stem in list_recipes() or not _exists(word):
         return
     if (Path(word) / "recipe.toml").is_file():
-        raise InputError(
-            f"{quote_path(word)} is a run, not a recipe: fieldloom train --resume --run "
-            f"{shlex.quote(word)} goes on with it."
-        )
+        name = shlex.quote(word)
+        line = {
+            "train": f"fieldloom train --resume --run {name} goes on with it",
+            "evaluate": f"fieldloom evaluate {name} measures it, and what it costs",
+        }[verb]
+        raise InputError(f"{quote_path(word)} is a run, not a recipe: {line}.")
     raise InputError(f"a recipe's name is needed, and {describe_path(word)}.")
 
 

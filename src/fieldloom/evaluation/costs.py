@@ -111,6 +111,8 @@ def cost_row(
 ) -> dict[str, Any]:
     """The columns of an untrained recipe: ours and, where printed, the published ones.
 
+    Where a published number was measured otherwise (``expected.differs``) there is none.
+
     decoded: data (of views: views) a second, one after another, for at least a second.
     memory:  bytes, the most that decoding one took above what the process (on an accelerator: the
              weights) held before. It is of a process alone: see ``cost_row_apart``.
@@ -124,8 +126,11 @@ def cost_row(
         system = assemble_without_data(recipe, 1, permit).use(devices.kernels)
         found |= _time_decoding(system.to(devices.pick(device)))
     published = system.settings.expected
+    differs = published.get("differs", {})
+    other = set(COLUMNS) if isinstance(differs, str) else set(differs)
     columns: dict[str, Any] = {
-        key: {"ours": found.get(key), "published": published.get(key)} for key in COLUMNS
+        key: {"ours": found.get(key), "published": None if key in other else published.get(key)}
+        for key in COLUMNS
     }
     if not isinstance(system.encoder, Nothing):
         columns["learnable"]["codes_and_rates"] = found["encoder"]

@@ -24,8 +24,8 @@ def build_detector(
 ) -> Detector | None:
     """The detector of the set metrics of images; None where no such metric is asked for.
 
-    smallest: how many images the smaller of the two sets has. Up to 3 are too few: None, with a
-    warning. Raises InputError where the detector cannot be had.
+    smallest: how many images the smaller of the two sets has. Up to 3 are too few (for density and
+    coverage up to 5): None, with a warning. Raises InputError where the detector cannot be had.
     """
     asked = set(IMAGE_SETS) & set(settings.metrics)
     if not asked:

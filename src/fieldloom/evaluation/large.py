@@ -272,5 +272,6 @@ class StripImages:
         of = "of all frames, " if self.frames else ""
         side = self.wrong.side
         boxes = f"of boxes of {side} x {side} pixels, " if side > 1 else ""
-        how = f"Absolute error, mean {of}{boxes}of channels, {factor} times as bright"
+        how = f"Absolute error, mean {of}{boxes}of channels"
+        how += f", {factor} times as bright" if factor > 1 else ""
         return ReportImage("error.png", how, (factor * error)[None], "reconstruction")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -90,9 +91,22 @@ def find_caution(system: System, result: Result, question: Question) -> str:
         one, many = things(system)
         thing = one if len(result.codes) == 1 else many
         return f"{len(result.codes)} {what} {thing}: the second digit means nothing."
-    if question == "samples" and result.sample_codes is not None and len(result.sample_codes) < FEW:
-        return f"{len(result.sample_codes)} samples: the second digit means nothing."
+    if question == "samples" and result.sample_codes is not None:
+        few = [what for count, what in sets_compared(result) if count < FEW]
+        return f"{' and '.join(few)}: the second digit means nothing." if few else ""
     return ""
+
+
+def sets_compared(result: Result) -> list[tuple[int, str]]:
+    """How many samples there are, and data that metrics compare them with: in words, too."""
+    assert result.sample_codes is not None
+    counts = {f"{len(result.sample_codes)} samples": len(result.sample_codes)}
+    for metric in result.metrics:
+        meaning = meaning_of(metric.name)
+        found = re.search(r"samples, ((\d+) [^,]+)", metric.of)
+        if found and meaning is not None and meaning.question == "samples":
+            counts[found[1]] = int(found[2])
+    return [(count, what) for what, count in counts.items()]
 
 
 def chief_figures(
@@ -289,9 +303,9 @@ def copies_sentence(system: System, result: Result, found: dict[str, Metric]) ->
     one, many = things(system)
     if "novelty" in found and math.isfinite(found["novelty"].value):
         return (
-            f"The median sample lies {format_number(found['novelty'].value, 2)} times as far from "
-            f"its nearest training {one} as held-out {many} do: 0 is a copy, about 1 is as new as "
-            "data are."
+            f"The median sample lies {format_measured(found['novelty'].value, 2)} times as far "
+            f"from its nearest training {one} as held-out {many} do: 0 is a copy, about 1 is as "
+            "new as data are."
         )
     if "nearest.sample" in found:
         same = "of these classes " if result.sample_labels is not None else ""

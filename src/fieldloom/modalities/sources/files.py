@@ -100,6 +100,14 @@ def locate(path: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(uri[1])))
 
 
+def is_empty_folder(path: Path) -> bool:
+    """Whether a path is of a folder with nothing in it."""
+    try:
+        return path.is_dir() and next(path.iterdir(), None) is None
+    except OSError:  # without permission
+        return False
+
+
 def path_to_text(path: str | Path) -> str:
     """A path as a recipe keeps it: as it is or, where it is not UTF-8, as a ``file:`` URI."""
     text = str(path)
