@@ -103,8 +103,7 @@ def test_a_long_shard_keeps_what_it_has(tmp_path, monkeypatch, count):
         asks_after(count, patch)
         with pytest.raises(Interrupted, match=r"stopped within shard \d of \d; --resume goes on"):
             train(own, str(tmp_path / "run"))
-    paused = tmp_path / "run" / "codes" / "paused.safetensors"
-    assert paused.is_file()
+    (paused,) = (tmp_path / "run" / "codes").glob("*.paused")
     if count == 95:  # torn: the shard is done from its start
         paused.write_bytes(paused.read_bytes()[:99])
     train(None, str(tmp_path / "run"), resume=True)

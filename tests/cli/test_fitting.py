@@ -75,7 +75,7 @@ def test_what_is_not_recognised_is_one_sentence(cli, tmp_path):
     (tmp_path / "notes").mkdir()
     status, said = cli.answer("fit", tmp_path / "notes")
     assert status == 2
-    assert "is a folder without a scene" in said
+    assert "is an empty folder" in said
     assert "transforms.json" in said
     assert len(said.splitlines()) == 1
     assert not list(tmp_path.glob("runs"))

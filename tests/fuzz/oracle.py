@@ -32,7 +32,9 @@ MEMORY = 3 << 29
 """Bytes that a case may take beyond what the process has."""
 LONGEST = 620
 """Characters of a line."""
-PROGRESS = re.compile(r"(warning: |read: |starting|[\w ,]+: [\d,]+ of [\d,]+ |[\w ,]+ \.\.\.$)")
+PROGRESS = re.compile(
+    r"(warning: |read: |starting|(?!error)[\w ,]+: [\d,]+ of [\d,]+ |[\w ,]+ \.\.\.$)"
+)
 """How lines begin that may stand beside the sentence."""
 OWN = str(Path(fieldloom.__file__).parent)
 

@@ -33,7 +33,7 @@ from fieldloom.engine.provenance import fingerprint
 from fieldloom.engine.run import Run
 from fieldloom.engine.schemas import Job, Shard
 from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.errors import FieldloomError, InputError, Interrupted
+from fieldloom.errors import FieldloomError, InputError, Interrupted, escape_bytes
 from fieldloom.executors import claims, find_executor
 from fieldloom.executors.work import Work, forget_failures, numbers_in, row_of
 from fieldloom.inputs import held_out_part
@@ -132,7 +132,8 @@ def encode(
         if before is not None and not jobs.is_begun(folder, before):
             before = None
         size = shard or (before.job.shard if before else shard_size(system, source, indices))
-        about = {} if origin is None else {"run": origin.run, "source": origin.source or ""}
+        named = {} if origin is None else {"run": origin.run, "source": origin.source or ""}
+        about = {key: escape_bytes(name) for key, name in named.items()}
         job = jobs.begin(folder, describe_job(system, source, indices, size, worst), about)
         parts = indices.split(size)
         atomic.remove_partial(folder, () if shared else names_of(len(parts)))
