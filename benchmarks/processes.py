@@ -22,7 +22,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from measure import CPU
+
+from fieldloom.engine import device as devices
 
 ROWS = {
     "mnif:faces64": ["train.field.batch=16", "train.field.micro=8"],
@@ -96,8 +97,12 @@ def main() -> None:
             rows.append({"recipe": recipe, "settings": settings, "seconds_a_step": step,
                          "times_one_thread": ratios, "seconds_beside_the_steps": rest})  # fmt: skip
             print(recipe, {name: round(x, 2) for name, x in ratios.items()}, flush=True)
-    about = {"command": sys.argv[1:], "machine": CPU, "cores": os.cpu_count(), "seed": 0}
-    about["date"] = datetime.now(UTC).isoformat(timespec="seconds")
+    about = {
+        "command": ["python", "benchmarks/processes.py", *sys.argv[1:]],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": 0,
+        "environment": devices.environment(devices.pick("cpu")),
+    }
     asked.out.write_text(json.dumps(about | {"rows": rows}, indent=2) + "\n")
 
 

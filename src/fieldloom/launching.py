@@ -75,7 +75,7 @@ def start_others(place: Place, device: str, permit: Permit) -> list[subprocess.P
     return [
         subprocess.Popen(
             command,
-            env=threads | os.environ | place._replace(rank=rank, local=rank).environment(),
+            env=os.environ | threads | place._replace(rank=rank, local=rank).environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
