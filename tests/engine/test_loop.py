@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fieldloom.engine.loop import Training
+from fieldloom.engine.ranks import Team
 from fieldloom.engine.stage import Stage, rate_at
 from fieldloom.errors import FieldloomError, InputError
 from fieldloom.objectives import CodeBatch, Objective
@@ -146,3 +147,33 @@ def test_fused_optimizers_take_the_same_steps_and_resume(monkeypatch):
         assert bool(training.players["only"][0].optimizer.defaults["fused"]) == fused
         results.append(training.objective.table.detach())
     torch.testing.assert_close(*results)
+
+
+class Echo(Team):
+    """Two processes of which the other one has nothing to add."""
+
+    def own(self, micro_step):
+        return True
+
+    def say(self, word, number=0):
+        pass
+
+    def share(self, value=None):
+        return value
+
+    def add_up(self, tensors):
+        pass
+
+
+def test_what_one_process_had_paused_is_not_added_up_by_several():
+    """Each would restore the gradients of the micro-batches that were done, and add them."""
+    weights = []
+    for paused in ({}, {"micro": torch.tensor(1), "size": torch.tensor(2)}):
+        training = Training(Quadratic(), Stage(steps=10, optimizer={"name": "sgd", "rate": 0.1}))
+        grads = enumerate(p for g in training.players["only"] for p in g.parameters)
+        held = {f"grad/{i}": torch.ones_like(p) for i, p in grads}
+        training.paused = {**paused, **held} if paused else {}
+        training.team = Echo(0, 2)
+        advance(training, (torch.arange(4.0), torch.arange(4)))
+        weights.append(training.objective.w.item())
+    assert weights[0] == weights[1]

@@ -95,11 +95,13 @@ def feed_steps(
         return
 
     def read(step: int) -> dict[int, Any]:  # in a thread: torch's generator serves the training
-        keys = {i: seed_of(*key_of(seed, tag, step, i)) for i in cut(step)}
-        generators = {i: torch.Generator().manual_seed(key) for i, key in keys.items()}
-        return {i: feed.read(x, generators[i]) for i, x in cut(step).items()}
+        found = {}
+        for i, own in cut_batch(indices_of(step), parts).items():
+            generator = torch.Generator().manual_seed(seed_of(*key_of(seed, tag, step, i)))
+            found[i] = feed.read(own, generator)
+        return found
 
-    cut = lambda step: cut_batch(order(seed, step, count, stage.batch, stage.partial), parts)
+    indices_of = lambda step: order(seed, step, count, stage.batch, stage.partial)
     ready = prefetch(lambda step: (step, read(step)), steps, feed.ahead)
     try:
         for step, held in ready:
@@ -107,8 +109,7 @@ def feed_steps(
             for i, x in held.items():
                 seed_everything(*key_of(seed, tag, step, i))
                 found[i] = feed.send(x)
-            size = len(order(seed, step, count, stage.batch, stage.partial))
-            yield join_parts(found, size, parts)
+            yield join_parts(found, len(indices_of(step)), parts)
     finally:
         ready.close()
 

@@ -129,7 +129,8 @@ class Training:
         self.team.say(Word.STEP, self.step)
         self.team.within = True
         logs: dict[str, Tensor] = {}
-        if int(self.paused.get("size", micro)) != micro:  # paused in micro-batches of another size
+        # paused in micro-batches of another size; or alone: each process would add its gradients
+        if int(self.paused.get("size", micro)) != micro or self.team.count > 1:
             self.paused = {}
         for number, (player, groups) in enumerate(self.players.items()):
             parameters = [p for group in groups for p in group.parameters]
