@@ -16,11 +16,12 @@ from fieldloom.registry import build
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 Execution = Literal["auto", "eager", "captured", "compiled"]
-Schedule = Literal["cosine", "constant", "step"]
+Schedule = Literal["cosine", "constant", "step", "inverse-sqrt"]
 SCHEDULES: Mapping[Schedule, str] = {
     "cosine": "Half a cosine, from the whole rate to 0 over the steps.",
     "constant": "The whole rate at every step.",
     "step": "The rate times `factor` after every `every` steps (below 1: a fraction of all steps).",
+    "inverse-sqrt": "The cosine's rate, from step `every` on times sqrt(every / step).",
 }
 """Schedule of the learning rate -> what it is."""
 
@@ -32,9 +33,12 @@ class Stage:
     steps, batch: optimizer steps, signals in each.
     optimizer: name and arguments; groups: settings of single groups of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
-    schedule:  of the learning rate: ``cosine`` to 0 over the steps, ``constant``, or ``step``.
+    schedule:  of the learning rate: ``cosine`` to 0 over the steps, ``constant``, ``step``, or
+               ``inverse-sqrt``, for runs of any length: the distance that Adam's noise moves weights
+               by grows as the rate times the root of the steps.
     every, factor: of the schedule ``step``: after every so many steps (below 1: a fraction of all
-               steps) the rate is multiplied by the factor.
+               steps) the rate is multiplied by the factor. ``inverse-sqrt`` takes ``every``: the
+               cosine's rate is multiplied by sqrt(every / step) from that step on.
     warmup:    steps over which the rate rises linearly.
     clip:      the largest norm of the gradient of a player; None: any. ema: decay of the averaged
                weights that become the result; 0: weights are not averaged.

@@ -46,6 +46,11 @@ def test_rates():
     assert [rate_at(s, stepped, "step") for s in (0, 2, 3, 6)] == [1, 1, 0.5, 0.25]
     share = Stage(steps=10, every=0.8, factor=0.1, schedule="step")
     assert [rate_at(s, share, "step") for s in (0, 7, 8, 9)] == [1, 1, 0.1, 0.1]
+    falling, cosine = Stage(steps=1000, every=40), Stage(steps=1000)
+    for step in (0, 39, 40):
+        assert rate_at(step, falling, "inverse-sqrt") == rate_at(step, cosine, "cosine")
+    assert rate_at(160, falling, "inverse-sqrt") == rate_at(160, cosine, "cosine") / 2
+    assert rate_at(640, falling, "inverse-sqrt") == rate_at(640, cosine, "cosine") / 4
     with pytest.raises(InputError, match="factor"):
         Stage(factor=0.0)
 

@@ -145,7 +145,8 @@ def rate_at(step: int, stage: Stage, schedule: str) -> float:
     warm = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     if schedule == "constant":
         return warm
+    every = stage.every if stage.every >= 1 else stage.every * stage.steps
     if schedule == "step":
-        every = stage.every if stage.every >= 1 else stage.every * stage.steps
         return warm * stage.factor ** (step // every)
-    return warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+    cosine = warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+    return cosine * math.sqrt(every / max(every, step)) if schedule == "inverse-sqrt" else cosine
