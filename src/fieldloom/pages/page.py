@@ -1,0 +1,152 @@
+"""One HTML file that holds a field and evaluates it in the browser, without a network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fieldloom.errors import InputError, printable
+from fieldloom.pages.description import VIEWS, describe
+from fieldloom.pages.weights import divide_numbers
+from fieldloom.programs import compile_field
+from fieldloom.programs.shader import Shader, write_shader
+from fieldloom.system import System
+from fieldloom.types import Code
+
+SCRIPTS = ("painter.js", "plane.js", "globe.js", "page.js")
+SIZES = (1024, 2048, 4096, 8192)
+"""Pixels of the longer side of a saved PNG."""
+
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+)
+
+
+def make_page(
+    system: System,
+    codes: Code,
+    names: Sequence[str] = (),
+    title: str = "",
+    half: bool = False,
+    file: str = "field",
+) -> str:
+    """The page of the functions of some codes (functions, tokens, width).
+
+    names: of the functions, for the picker. half: whether weights are half-precision numbers.
+    file: the name, without suffix, of PNGs that are saved from the page. Raises InputError for data
+    or fields that no page shows.
+    """
+    names = list(names) or [str(i + 1) for i in range(len(codes))]
+    if len(names) != len(codes) or not len(codes):
+        raise InputError(f"names: {len(names)} for {len(codes)} functions.")
+    described = describe(system)
+    shaders = [write_function(system, code) for code in codes.split(1)]
+    shared, own = divide_numbers([shader.numbers for shader in shaders])
+    about = described.about() | {
+        "file": file,
+        "half": half,
+        "items": [{"name": name, "ranges": x.ranges} for name, x in zip(names, own, strict=True)],
+    }
+    source = "\n".join(
+        ["#version 300 es", shaders[0].source, described.shader, background(), view(described.view)]
+    )
+    numbers = {"numbers": shared} | {f"numbers-{i}": x.numbers for i, x in enumerate(own)}
+    packed = {name: pack(x, half) for name, x in numbers.items()}
+    return fill_page(title or names[0], names, about, source, packed)
+
+
+def write_function(system: System, code: Code) -> Shader:
+    """The shader of one code's function, which gives values as the field does."""
+    with torch.inference_mode():
+        weights = system.family.conditioner(code.to(system.device))
+    return write_shader(compile_field(system.family.field, weights, system.modality.coord_dim))
+
+
+def pack(numbers: Tensor, half: bool) -> str:
+    """Numbers as base64 of little-endian floats. Raises InputError where halves do not hold them."""
+    kept = numbers.half() if half else numbers
+    if not bool(kept.isfinite().all()):
+        raise InputError("half: weights of this field are too large for half-precision numbers.")
+    return base64.b64encode(kept.numpy().tobytes()).decode()
+
+
+def background() -> str:
+    """What lies beside the data."""
+    return "const vec3 BACKGROUND = vec3(0.5);"
+
+
+def view(name: str) -> str:
+    return read_web(VIEWS[name])
+
+
+@cache
+def read_web(name: str) -> str:
+    """A file of ``pages/web``."""
+    return (resources.files("fieldloom.pages") / "web" / name).read_text("utf-8")
+
+
+def embed(value: Any) -> str:
+    """A value as JSON that may stand in a script element."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def fill_page(
+    title: str,
+    names: Sequence[str],
+    about: Mapping[str, Any],
+    shader: str,
+    numbers: Mapping[str, str],
+) -> str:
+    told = html.escape(printable(title))
+    items = "".join(
+        f'<option value="{i}">{html.escape(printable(name))}</option>'
+        for i, name in enumerate(names)
+    )
+    sizes = "".join(f"<option>{n}</option>" for n in SIZES)
+    hidden = lambda shown: "" if shown else " hidden"
+    held = "\n".join(
+        f'<script type="text/plain" id="{name}">{text}</script>' for name, text in numbers.items()
+    )
+    scripts = "\n".join(read_web(name) for name in SCRIPTS)
+    return f"""<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{told}</title><link rel="icon" href="data:,">
+<style>
+{read_web("page.css")}</style></head>
+<body>
+<header><h1>{told}</h1>
+<select id="item" aria-label="Which one"{hidden(len(names) > 1)}>{items}</select>
+<button id="play"{hidden(about["time"])}>Play</button>
+<input id="time" type="range" min="0" max="1" step="any" value="0.5" \
+aria-label="Time"{hidden(about["time"])}>
+<button id="out" aria-label="Smaller" title="Smaller (-)">−</button>
+<button id="in" aria-label="Larger" title="Larger (+)">+</button>
+<button id="fit" title="The whole (0)">Fit</button>
+<button id="full" title="Full screen (f)">Full screen</button>
+<select id="pixels" aria-label="Pixels of the longer side of a saved PNG">{sizes}</select>
+<button id="save" title="Save what is seen as a PNG of so many pixels (s)">Save PNG</button>
+</header>
+<div id="stage"><canvas id="canvas" tabindex="0" aria-label="{told}"></canvas>
+<p id="wrong" role="alert" hidden></p></div>
+<footer><span id="value"></span><span id="keys">drag to move, wheel to zoom</span>
+<span id="busy" role="status"></span></footer>
+<noscript><p>This page draws with JavaScript, which is off.</p></noscript>
+<script type="application/json" id="about">{embed(about)}</script>
+<script type="x-shader/x-fragment" id="shader">{shader}</script>
+{held}
+<script>
+"use strict";
+{scripts}</script>
+</body></html>
+"""
