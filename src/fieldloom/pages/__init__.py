@@ -1,5 +1,5 @@
 """A field as one page that any browser opens."""
 
-from fieldloom.pages.page import make_page
+from fieldloom.pages.page import compile_code, make_page, write_page
 
-__all__ = ["make_page"]
+__all__ = ["compile_code", "make_page", "write_page"]

@@ -8,16 +8,18 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fieldloom import atomic
 from fieldloom.errors import InputError, printable
 from fieldloom.pages.description import VIEWS, describe
 from fieldloom.pages.weights import divide_numbers
-from fieldloom.programs import compile_field
-from fieldloom.programs.shader import Shader, write_shader
+from fieldloom.programs import Program, compile_field
+from fieldloom.programs.shader import write_shader
 from fieldloom.system import System
 from fieldloom.types import Code
 
@@ -36,11 +38,13 @@ def make_page(
     names: Sequence[str] = (),
     title: str = "",
     half: bool = False,
+    slider: bool = False,
     file: str = "field",
 ) -> str:
     """The page of the functions of some codes (functions, tokens, width).
 
     names: of the functions, for the picker. half: whether weights are half-precision numbers.
+    slider: whether the functions are steps, chosen by a slider instead of the picker.
     file: the name, without suffix, of PNGs that are saved from the page. Raises InputError for data
     or fields that no page shows.
     """
@@ -48,11 +52,12 @@ def make_page(
     if len(names) != len(codes) or not len(codes):
         raise InputError(f"names: {len(names)} for {len(codes)} functions.")
     described = describe(system)
-    shaders = [write_function(system, code) for code in codes.split(1)]
+    shaders = [write_shader(compile_code(system, code)) for code in codes.split(1)]
     shared, own = divide_numbers([shader.numbers for shader in shaders])
     about = described.about() | {
         "file": file,
         "half": half,
+        "slider": slider,
         "items": [{"name": name, "ranges": x.ranges} for name, x in zip(names, own, strict=True)],
     }
     source = "\n".join(
@@ -63,11 +68,26 @@ def make_page(
     return fill_page(title or names[0], names, about, source, packed)
 
 
-def write_function(system: System, code: Code) -> Shader:
-    """The shader of one code's function, which gives values as the field does."""
+def write_page(
+    system: System,
+    codes: Code,
+    path: str | Path,
+    names: Sequence[str] = (),
+    title: str = "",
+    half: bool = False,
+    slider: bool = False,
+) -> Path:
+    """Write ``make_page`` to a file; the title is the recipe's name and the file's, by default."""
+    path = atomic.as_path(path)
+    title = title or f"{system.recipe.get('recipe', 'field')}: {path.stem}"
+    return atomic.write_text(make_page(system, codes, names, title, half, slider, path.stem), path)
+
+
+def compile_code(system: System, code: Code) -> Program:
+    """The program of one code's function, which gives values as the field does."""
     with torch.inference_mode():
         weights = system.family.conditioner(code.to(system.device))
-    return write_shader(compile_field(system.family.field, weights, system.modality.coord_dim))
+    return compile_field(system.family.field, weights, system.modality.coord_dim)
 
 
 def pack(numbers: Tensor, half: bool) -> str:
@@ -126,7 +146,10 @@ def fill_page(
 {read_web("page.css")}</style></head>
 <body>
 <header><h1>{told}</h1>
-<select id="item" aria-label="Which one"{hidden(len(names) > 1)}>{items}</select>
+<select id="item" aria-label="Which one"{hidden(len(names) > 1 and not about["slider"])}>{items}\
+</select>
+<input id="step" type="range" min="0" max="{len(names) - 1}" value="0" \
+aria-label="Step"{hidden(about["slider"])}>
 <button id="play"{hidden(about["time"])}>Play</button>
 <input id="time" type="range" min="0" max="1" step="any" value="0.5" \
 aria-label="Time"{hidden(about["time"])}>

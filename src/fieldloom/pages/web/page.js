@@ -75,6 +75,8 @@ class Page {
   choose(which) {
     this.which = which;
     find("item").value = which;
+    find("step").value = which;
+    find("step").title = this.about.items[which].name;
     this.painter.setNumbers(readNumbers(this.about, which));
     this.draw();
   }
@@ -118,6 +120,7 @@ class Page {
     find("full").addEventListener("click", () => this.fullScreen());
     find("save").addEventListener("click", () => this.save());
     find("item").addEventListener("change", e => this.choose(Number(e.target.value)));
+    find("step").addEventListener("input", e => this.choose(Number(e.target.value)));
     if (this.about.time) {
       find("time").addEventListener("input", e => this.goTo(Number(e.target.value)));
       find("play").addEventListener("click", () => this.play());
