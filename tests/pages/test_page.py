@@ -1,11 +1,14 @@
 """Pages in a browser: their pixels are PyTorch's, and their controls do what they say."""
 
+import io
 import json
 import math
 
-import fieldloom
 import pytest
 import torch
+from scipy.io import wavfile
+
+import fieldloom
 from browser import browse, find_browser
 from fieldloom.errors import InputError
 from fieldloom.pages import make_page
@@ -161,13 +164,14 @@ def test_controls(opened):
     assert opened.page.ask("item.options[0].text") == " ".join(EVIL.split())
     for which in (2, 1, 0):
         opened.ask(f"page.choose({which}), page.drawn")
-        right, inside = draw_right(system, codes[which : which + 1], {"x": 0.5, "y": 0.5, "zoom": 1},
-                                   0.5, 32, 32)  # fmt: skip
+        whole = {"x": 0.5, "y": 0.5, "zoom": 1}
+        right, inside = draw_right(system, codes[which : which + 1], whole, 0.5, 32, 32)
         numbers = opened.pixels(32, 32, exact=True)[..., :1]
         assert (numbers - right)[inside].abs().quantile(0.999) < 1e-3
     before = opened.ask("page.view.state()")
     press = lambda key: opened.page.ask(
-        f"canvas.dispatchEvent(new KeyboardEvent('keydown', {{ key: {json.dumps(key)}, bubbles: true }}))"
+        "canvas.dispatchEvent(new KeyboardEvent('keydown', "
+        f"{{ key: {json.dumps(key)}, bubbles: true }}))"
     )
     press("+")
     assert opened.ask("page.view.state()")["zoom"] == 1.5 * before["zoom"]
@@ -192,7 +196,7 @@ def test_the_wheel_keeps_the_place_below_the_pointer(opened):
     before = opened.ask(f"page.view.at({point}, page.size)")
     top = opened.page.ask("canvas.getBoundingClientRect().top")
     opened.page.call(
-        "Input.dispatchMouseEvent", type="mouseWheel", 
+        "Input.dispatchMouseEvent", type="mouseWheel",
         x=point[0], y=point[1] + top, deltaX=0, deltaY=-300,
     )  # fmt: skip
     assert opened.ask("page.view.zoom") > 1.5
@@ -212,11 +216,133 @@ def test_half_precision_and_size(opened):
     assert (numbers - right)[inside].abs().max() < 0.05
 
 
+def test_a_sound(opened):
+    own = {"name": "audio", "size": 300, "channels": 2, "rate": 8000}
+    system = fieldloom.build("mnif", "tiny", prior="none", field=FIELD, modality=own)
+    codes = draw_codes(system, 2)
+    opened.open(make_page(system, codes))
+    right = system.predict(codes).tensor * 2 - 1
+    for which in (1, 0):
+        opened.ask(f"page.choose({which}), page.drawn")
+        found = opened.ask("page.whole().then(all => JSON.stringify(all.map(x => [...x])))")
+        assert (torch.tensor(json.loads(found)) - right[which]).abs().max() < 1e-3
+    fine = opened.ask("page.samples(100, 50, 1200).then(x => JSON.stringify([...x[1]]))")
+    finer = system.predict(codes[:1], 1200).tensor[0, 1, 100:150] * 2 - 1
+    assert (torch.tensor(json.loads(fine)) - finer).abs().max() < 1e-3
+    told = opened.ask(
+        "page.makeWav().then(x => x.arrayBuffer())"
+        ".then(x => JSON.stringify([...new Uint8Array(x)]))"
+    )
+    rate, sound = wavfile.read(io.BytesIO(bytes(json.loads(told))))
+    assert rate == 8000
+    assert (torch.tensor(sound.T / 32767) - right[0].clamp(-1, 1)).abs().max() < 1e-3
+    opened.ask("page.zoom(4, 0.25)")
+    assert opened.ask("page.ends") == pytest.approx([0.1875, 0.4375])
+    opened.ask("page.play()")
+    assert opened.page.ask("play.textContent") == "Stop"
+    opened.ask("page.stop()")
+    dark = opened.ask("[...page.picture.data].filter((x, i) => i % 4 === 0 && x < 100).length")
+    assert dark > 20
+
+
+def find_rays(opened, size):
+    """Origins and directions (size * size, 3) of the page's camera, rows from the top."""
+    own = json.loads(opened.ask(f"JSON.stringify(page.uniforms({size}, {size}))"))
+    x0, y0, dx, dy = own["window"]
+    at = torch.arange(size, dtype=torch.float64) + 0.5
+    y, x = torch.meshgrid(y0 + at.flip(0) * dy, x0 + at * dx, indexing="ij")
+    eye, turn = torch.tensor(own["eye"]).double(), torch.tensor(own["turn"]).double().view(3, 3)
+    d = torch.stack([x, y, -torch.ones_like(x)], -1).flatten(0, 1) @ turn
+    return eye.expand_as(d), d
+
+
+def test_a_shape_is_met_where_the_field_passes_a_half(opened):
+    own = {"name": "voxel", "size": 24, "range": "unit", "up": 1}
+    field = {"name": "siren", "width": 12, "depth": 3, "frequency": 3.0}
+    system = fieldloom.build("mnif", "tiny", prior="none", field=field, modality=own)
+    code, size = 2 * draw_codes(system, 1), 32
+    opened.open(make_page(system, code), 64, 200)
+    function = system.values_of(code)
+    middle = float(function(torch.rand(1, 4000, 3) * 2 - 1).median())
+    steps = torch.linspace(0, 1, 800, dtype=torch.float64)
+    for tilt, cut in ((0.5, 1.0), (-0.3, 0.6)):
+        opened.ask(f"void Object.assign(page.view, {{ angle: 1, tilt: {tilt}, cut: {cut} }})")
+        eye, d = find_rays(opened, size)
+        d = d / d.norm(dim=-1, keepdim=True)
+        low, high = torch.full((3,), -1.0), torch.tensor([-1 + 2 * cut, 1, 1])
+        ends = torch.stack([(low - eye) / d, (high - eye) / d]).sort(0).values
+        t0, t1 = ends[0].amax(-1), ends[1].amin(-1)
+        hit = t0 < t1
+        t = t0[:, None] + (t1 - t0)[:, None] * steps
+        points = (eye[:, None] + t[..., None] * d[:, None]).float()
+        inside = function(points[hit].flatten(0, 1)[None]).view(int(hit.sum()), -1) > 0.5
+        right = torch.full_like(t0, math.nan)
+        first = t[hit].gather(1, inside.int().argmax(1, True))[:, 0]
+        right[hit] = torch.where(inside.any(1), first, math.nan)
+        found = opened.pixels(size, size, exact=True).flatten(0, 1)[:, 3].double()
+        seen, there = found > 0, right.isfinite()
+        assert 30 < there.sum() < size * size - 30, middle
+        assert (seen == there).float().mean() > 0.99
+        far = (found - right)[seen & there].abs()
+        assert (far > 6e-3).float().mean() < 0.01, far.max()
+
+
+RENDERERS = {
+    "volume": {"renderer": {"name": "volume", "near": 1.0, "far": 4.0, "samples": 24}},
+    "functa": {
+        "renderer": {"name": "volume", "near": 1.0, "far": 4.0, "samples": 24, "last": "step",
+                     "density": "softplus", "colour": "sigmoid", "directions": True,
+                     "background": "black"},
+        "field": {"name": "grid-mlp", "width": 8, "depth": 4, "head": {"kind": "radiance"}},
+        "conditioner": "flat-weights", "encoder": "nothing",
+    },
+    "plucker": {"renderer": "plucker"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+def test_scenes(name, opened):
+    views = {"name": "views", "size": 24, "radius": 2.5, "elevation": 20.0}
+    own = {"prior": "none", "field": FIELD, "modality": views, **RENDERERS[name]}
+    system = fieldloom.build("mnif", "tiny", **own)
+    code = draw_codes(system, 1)
+    opened.open(make_page(system, code), 64, 200)
+    size, cameras = 24, system.modality.cameras(8)
+    right = system.predict(code, (size, size), cameras).tensor[0]  # (views, 3, height, width)
+    assert right.std() > 0.01
+    for view in (0, 3):
+        opened.ask(f"void Object.assign(page.view, {{ angle: {2 * math.pi * view / 8} }})")
+        found = opened.pixels(size, size, exact=True)[..., :3]
+        far = (found - right[view].movedim(0, -1)).abs().amax(-1)
+        assert (far > 1 / 255).float().mean() <= 2e-3, far.max()
+
+
+@pytest.mark.parametrize("contract", ["none", "ball", "cube"])
+def test_the_bins_of_occupancy(contract, opened):
+    views = {"name": "views", "size": 20, "radius": 1.5}
+    render = {"name": "occupancy", "near": 0.3, "far": 4.0, "samples": 96, "bins": 128,
+              "contract": contract, "resolution": 16, "directions": False}  # fmt: skip
+    field = {"name": "siren", "width": 12, "depth": 3, "frequency": 3.0}
+    system = fieldloom.build("mnif", "tiny", prior="none", field=field, modality=views,
+                             renderer=render, conditioner="shared", encoder="nothing")  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    for weight in system.family.parameters():
+        weight.data = torch.randn(weight.shape, generator=generator) * weight.shape[-2] ** -0.5
+    code = system.as_code(None)
+    function = system.family.bind(code)
+    torch.manual_seed(0)
+    for _ in range(60):
+        system.render.look(function)
+    opened.open(make_page(system, code), 64, 200)
+    right = system.predict(code, (20, 20), system.modality.cameras(4)).tensor[0, 0]
+    found = opened.pixels(20, 20, exact=True)[..., :3].movedim(-1, 0)
+    assert right.std() > 0.02
+    assert 10 * math.log10(1 / float((found - right).square().mean())) > 30
+
+
 def test_what_no_page_shows():
-    audio = fieldloom.build("mnif", "tiny", modality={"name": "audio", "size": 64}, prior="none")
-    with pytest.raises(InputError, match="a page shows"):
-        make_page(audio, draw_codes(audio, 1))
+    many = fieldloom.build("mnif", "tiny", modality={"size": 8, "channels": 2}, prior="none")
+    with pytest.raises(InputError, match="2 axes and 2 channels"):
+        make_page(many, draw_codes(many, 1))
     with pytest.raises(InputError, match="2 for 1 functions"):
         make_page(make_system("grey"), draw_codes(make_system("grey"), 1), ["a", "b"])
-
-

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fieldloom.fields import Experts, FourierMlp, GridMlp, Local, Siren, WaveMlp
 from fieldloom.fields.arrangements import RandomAffine
 from fieldloom.fields.encodings import Embedding, Fourier
@@ -20,7 +21,8 @@ FIELDS = {
     **{f"fourier {n}": (FourierMlp, SMALL | dict(encoding=Fourier(n, 4, 8.0, include_input=True)))
        for n in ("octaves", "log", "gaussian", "learned", "none")},
     "fourier, ipc": (FourierMlp, SMALL | dict(normalize=True, scale=0.5, output="sigmoid")),
-    "fourier, grid": (FourierMlp, SMALL | dict(encoding=Fourier("octaves", 3, grid=Embedding(5, 6)))),
+    "fourier, grid": (FourierMlp,
+                      SMALL | dict(encoding=Fourier("octaves", 3, grid=Embedding(5, 6)))),
     "nef": (FourierMlp, SMALL | dict(output_bias=False, activation="gelu", offset=0.25)),
     "hash": (GridMlp, dict(grid=HashGrid(4, 4, 2.0, log2_hashmap_size=6), width=16)),
     "smooth": (GridMlp, dict(grid=HashGrid(3, 4, interpolation="smooth", features=3), width=16)),
@@ -65,5 +67,8 @@ def test_radiance(kind):
     field = kind(3, 4, 3, **settings)
     weights, coords = draw_weights(field), torch.rand(50, 6) * 2 - 1
     with torch.inference_mode():
-        right, found = field(coords[None], weights)[0], run(compile_field(field, weights, 6), coords)
+        right, found = (
+            field(coords[None], weights)[0],
+            run(compile_field(field, weights, 6), coords),
+        )
     torch.testing.assert_close(found, right, atol=1e-4, rtol=1e-4)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from browser import browse, find_browser
 from fieldloom.programs import compile_field, run
 from fieldloom.programs.dialects import ROW

@@ -87,8 +87,10 @@ def export(
         say(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, opens in any browser)")
         return
     if len(found) > 1 or half:
-        raise InputError(f"--format {format.value} is of one function: --count, --between and --half "
-                         "are of html.")  # fmt: skip
+        raise InputError(
+            f"--format {format.value} is of one function: --count, --between and --half are of "
+            "html."
+        )
     from fieldloom.pages import compile_code
     from fieldloom.programs.files import write_source
 

@@ -23,9 +23,18 @@ from fieldloom.programs.shader import write_shader
 from fieldloom.system import System
 from fieldloom.types import Code
 
-SCRIPTS = ("painter.js", "plane.js", "globe.js", "page.js")
+SCRIPTS = ("painter.js", "plane.js", "globe.js", "orbit.js", "page.js", "sound.js", "start.js")
 SIZES = (1024, 2048, 4096, 8192)
 """Pixels of the longer side of a saved PNG."""
+
+KEYS = {
+    "flat": "drag to move, wheel to zoom",
+    "globe": "drag to turn, wheel to zoom",
+    "sound": "drag to move, wheel to zoom, space to play",
+    "solid": "drag to turn, with shift to move, wheel to zoom",
+    "light": "drag to turn, with shift to move, wheel to zoom",
+}
+"""View -> what its page says below."""
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -51,17 +60,24 @@ def make_page(
     names = list(names) or [str(i + 1) for i in range(len(codes))]
     if len(names) != len(codes) or not len(codes):
         raise InputError(f"names: {len(names)} for {len(codes)} functions.")
-    described = describe(system)
     shaders = [write_shader(compile_code(system, code)) for code in codes.split(1)]
+    described = describe(system, len(shaders[0].numbers))
     shared, own = divide_numbers([shader.numbers for shader in shaders])
-    about = described.about() | {
+    shared = torch.cat([shared, described.numbers.flatten()])
+    about = described.about | {
         "file": file,
         "half": half,
         "slider": slider,
         "items": [{"name": name, "ranges": x.ranges} for name, x in zip(names, own, strict=True)],
     }
     source = "\n".join(
-        ["#version 300 es", shaders[0].source, described.shader, background(), view(described.view)]
+        [
+            "#version 300 es",
+            shaders[0].source,
+            described.shader,
+            background(),
+            view(described.about["view"]),
+        ]
     )
     numbers = {"numbers": shared} | {f"numbers-{i}": x.numbers for i, x in enumerate(own)}
     packed = {name: pack(x, half) for name, x in numbers.items()}
@@ -77,21 +93,24 @@ def write_page(
     half: bool = False,
     slider: bool = False,
 ) -> Path:
-    """Write ``make_page`` to a file; the title is the recipe's name and the file's, by default."""
+    """Write ``make_page`` to a file. title: by default the recipe's name."""
     path = atomic.as_path(path)
-    title = title or f"{system.recipe.get('recipe', 'field')}: {path.stem}"
-    return atomic.write_text(make_page(system, codes, names, title, half, slider, path.stem), path)
+    page = make_page(
+        system, codes, names, title or system.settings.title or path.stem, half, slider, path.stem
+    )
+    return atomic.write_text(page, path)
 
 
 def compile_code(system: System, code: Code) -> Program:
     """The program of one code's function, which gives values as the field does."""
     with torch.inference_mode():
         weights = system.family.conditioner(code.to(system.device))
-    return compile_field(system.family.field, weights, system.modality.coord_dim)
+    domain = system.render.domain(system.modality.coord_dim, system.modality.value_dim)
+    return compile_field(system.family.field, weights, domain.coord + domain.direction)
 
 
 def pack(numbers: Tensor, half: bool) -> str:
-    """Numbers as base64 of little-endian floats. Raises InputError where halves do not hold them."""
+    """Numbers as base64 of floats. Raises InputError where halves cannot hold them."""
     kept = numbers.half() if half else numbers
     if not bool(kept.isfinite().all()):
         raise InputError("half: weights of this field are too large for half-precision numbers.")
@@ -131,6 +150,8 @@ def fill_page(
         for i, name in enumerate(names)
     )
     sizes = "".join(f"<option>{n}</option>" for n in SIZES)
+    sound = about["view"] == "sound"
+    saves = "The whole sound" if sound else "What is seen, so many pixels wide"
     hidden = lambda shown: "" if shown else " hidden"
     held = "\n".join(
         f'<script type="text/plain" id="{name}">{text}</script>' for name, text in numbers.items()
@@ -150,19 +171,22 @@ def fill_page(
 </select>
 <input id="step" type="range" min="0" max="{len(names) - 1}" value="0" \
 aria-label="Step"{hidden(about["slider"])}>
-<button id="play"{hidden(about["time"])}>Play</button>
+<button id="play"{hidden(about["time"] or sound)}>Play</button>
 <input id="time" type="range" min="0" max="1" step="any" value="0.5" \
 aria-label="Time"{hidden(about["time"])}>
-<button id="out" aria-label="Smaller" title="Smaller (-)">−</button>
+<input id="cut" type="range" min="0" max="1" step="any" value="1" title="Cut" \
+aria-label="Cut"{hidden(about["view"] == "solid")}>
+<button id="out" aria-label="Smaller" title="Smaller (-)">&minus;</button>
 <button id="in" aria-label="Larger" title="Larger (+)">+</button>
 <button id="fit" title="The whole (0)">Fit</button>
-<button id="full" title="Full screen (f)">Full screen</button>
-<select id="pixels" aria-label="Pixels of the longer side of a saved PNG">{sizes}</select>
-<button id="save" title="Save what is seen as a PNG of so many pixels (s)">Save PNG</button>
+<button id="full" title="Full screen (f)"{hidden(not sound)}>Full screen</button>
+<select id="pixels" aria-label="Pixels of the longer side of a saved PNG"{hidden(not sound)}>
+{sizes}</select>
+<button id="save" title="{saves} (s)">Save {"WAV" if sound else "PNG"}</button>
 </header>
 <div id="stage"><canvas id="canvas" tabindex="0" aria-label="{told}"></canvas>
 <p id="wrong" role="alert" hidden></p></div>
-<footer><span id="value"></span><span id="keys">drag to move, wheel to zoom</span>
+<footer><span id="value"></span><span id="keys">{KEYS[about["view"]]}</span>
 <span id="busy" role="status"></span></footer>
 <noscript><p>This page draws with JavaScript, which is off.</p></noscript>
 <script type="application/json" id="about">{embed(about)}</script>

@@ -81,9 +81,7 @@ def grid_mlp(b: Builder, field: GridMlp, weights: One) -> None:
     count, planes = len(field.lattices.rows), math.comb(field.coord_dim, 2)
     features = table.shape[1]
     x = b.add(
-        Lookup(
-            count * features, (where,), table, field.lattices, field.smooth, field.low, span
-        )
+        Lookup(count * features, (where,), table, field.lattices, field.smooth, field.low, span)
     )
     if isinstance(grid, TriPlane):
         width = count // planes * features
@@ -113,7 +111,9 @@ def experts(b: Builder, field: Experts, weights: One) -> None:
             own = dict(weights)
             matrix = weights["0.weight"]
             if matrix.ndim == 3:
-                raise InputError("a program of experts with a context needs an untiled first layer.")
+                raise InputError(
+                    "a program of experts with a context needs an untiled first layer."
+                )
             own["0.bias"] = weights["0.bias"] + context.to(matrix) @ matrix[first:]
             own["0.weight"] = matrix[:first]
         y = tiled_layer(b, x, where, i, field, own)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -155,9 +155,6 @@ class Program(NamedTuple):
         return sum(x.numel() for step in self.steps for x in step.constants().values())
 
 
-Made = TypeVar("Made", bound=Step)
-
-
 @dataclass
 class Builder:
     """Collects the steps of a program. Methods return the number of the step that they add."""
@@ -166,7 +163,9 @@ class Builder:
     steps: list[Step] = field(default_factory=list)
 
     def add(self, step: Step) -> int:
-        cast = {name: x.detach().float().cpu() for name, x in step.constants().items()}
+        cast: dict[str, Any] = {
+            name: x.detach().float().cpu() for name, x in step.constants().items()
+        }
         self.steps.append(replace(step, **cast))
         return len(self.steps) - 1
 

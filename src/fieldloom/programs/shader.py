@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -90,13 +90,13 @@ def assemble(w: Writer, program: Program, result: Value) -> Shader:
     body = [*w.lines, d.array("vec4", "y", outputs)]
     numbers = [number_at(result, i) for i in range(program.value_dim)]
     numbers += ["0.0"] * (4 * outputs - len(numbers))
-    body += [
-        f"y[{i}] = vec4({', '.join(numbers[4 * i : 4 * i + 4])});" for i in range(outputs)
-    ]
+    body += [f"y[{i}] = vec4({', '.join(numbers[4 * i : 4 * i + 4])});" for i in range(outputs)]
     head = d.function("field", [(f"vec4[{inputs}]", "x")], kind)
     text = "\n".join([head, *indent(body), "  return y;", "}"])
     parts = [d.head, write_basics(d), *w.functions, text]
-    return Shader("\n".join(parts) + "\n", torch.cat([*w.numbers, torch.zeros(1, 4)]), inputs, outputs)
+    return Shader(
+        "\n".join(parts) + "\n", torch.cat([*w.numbers, torch.zeros(1, 4)]), inputs, outputs
+    )
 
 
 def indent(lines: Sequence[str]) -> list[str]:
@@ -274,7 +274,7 @@ def lookup(w: Writer, step: steps.Lookup, registers: Registers, x: Value) -> Val
     grids, axes = len(lattices.rows), len(lattices.axes[0])
     name = f"lookup{table}"
     firsts = [sum(lattices.rows[:grid]) for grid in range(grids)]
-    factors = []
+    factors: list[int] = []
     for grid in range(grids):
         cells = lattices.cells[grid]
         strides = [math.prod(n + 1 for n in cells[axis + 1 :]) for axis in range(axes)]
@@ -300,7 +300,8 @@ y[o] = vec4(0.0);
 {d.loop("k", axes)}
 {d.variable("int", "n", f"{name}_cells[g * {axes} + k]")}
 {d.variable("int", "c", f"{name}_axis[g * {axes} + k]")}
-{d.variable("float", "q", f"clamp((x[c / 4][c % 4] - {number(step.low)}) / {number(step.span)}, 0.0, 1.0) * float(n)")}
+{d.variable("float", "q", f"(x[c / 4][c % 4] - {number(step.low)}) / {number(step.span)}")}
+q = clamp(q, 0.0, 1.0) * float(n);
 {d.variable("int", "lower", "clamp(int(q), 0, n - 1)")}
 {d.variable("float", "u", "q - float(lower)")}
 u = {shape};
@@ -356,7 +357,10 @@ def add_function(
 
 def planes(w: Writer, step: steps.Planes, registers: Registers, x: Value) -> Value:
     d, made = w.dialect, registers.take(step.width)
-    per, sign, start = step.planes * step.features, *(("*=", "1.0") if step.product else ("+=", "0.0"))
+    per, sign, start = (
+        step.planes * step.features,
+        *(("*=", "1.0") if step.product else ("+=", "0.0")),
+    )
     w.write(f"""
 {d.loop("o", made.blocks)}
 {made.name}[o] = vec4(0.0);
@@ -387,7 +391,8 @@ y[o] = vec4(0.0);
 {d.variable("float", "share", "1.0")}
 {d.loop("k", axes)}
 {d.variable("int", "n", f"{name}_size[k]")}
-{d.variable("float", "q", f"clamp((x[k / 4][k % 4] - {number(step.low)}) / {number(step.span)} * float(n) - 0.5, 0.0, float(n - 1))")}
+{d.variable("float", "q", f"(x[k / 4][k % 4] - {number(step.low)}) / {number(step.span)}")}
+q = clamp(q * float(n) - 0.5, 0.0, float(n - 1));
 {d.variable("int", "lower", "int(q)")}
 {d.variable("float", "u", "q - float(lower)")}
 if (((corner >> uint({axes - 1} - k)) & 1) == 1) {{
@@ -422,8 +427,15 @@ def tiled(w: Writer, step: steps.Tiled, registers: Registers, x: Value, where: V
 {d.variable("float", "q", "0.0")}
 {d.variable("float", "cell", "0.0")}""")
     for axis, (count, moves) in enumerate(zip(step.tiles, corners, strict=True)):
-        units = [f"({number_at(where, i)} - {number(step.low)}) / {number(step.span)}" for i in range(axes)]
-        terms = [f"{units[i]} * {number(float(columns[axis, i]))}" for i in range(axes) if columns[axis, i]]
+        units = [
+            f"({number_at(where, i)} - {number(step.low)}) / {number(step.span)}"
+            for i in range(axes)
+        ]
+        terms = [
+            f"{units[i]} * {number(float(columns[axis, i]))}"
+            for i in range(axes)
+            if columns[axis, i]
+        ]
         w.write(f"q = {' + '.join([*terms, number(float(step.offset[axis]))])};")
         w.write("cell = floor(q);")
         if moves:
@@ -456,7 +468,9 @@ def attend(w: Writer, step: steps.Attend, registers: Registers, q: Value) -> Val
     d, made, tokens = w.dialect, registers.take(step.width), len(step.keys)
     own = step.width // step.heads
     if own % 4:
-        raise InputError(f"a shader of attention has heads of a multiple of 4: these are {own} wide.")
+        raise InputError(
+            f"a shader of attention has heads of a multiple of 4: these are {own} wide."
+        )
     each, total = own // 4, blocks_of(step.width)
     keys, values = w.pack(step.keys / math.sqrt(own)), w.pack(step.values)
     w.write(f"""
@@ -477,7 +491,8 @@ score += dot({q.name}[h * {each} + o], W({keys} + t * {total} + h * {each} + o))
 sum = sum * kept + fresh;
 most = top;
 {d.loop("o", each)}
-{made.name}[h * {each} + o] = {made.name}[h * {each} + o] * kept + fresh * W({values} + t * {total} + h * {each} + o);
+{d.variable("int", "n", f"h * {each} + o")}
+{made.name}[n] = {made.name}[n] * kept + fresh * W({values} + t * {total} + n);
 }}
 }}
 {d.loop("o", each)}

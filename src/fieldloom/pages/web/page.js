@@ -20,13 +20,30 @@ function readNumbers(about, which) {
   return all;
 }
 
+function fail(error) {
+  find("wrong").hidden = false;
+  find("wrong").textContent = error.message;
+  find("busy").textContent = "";
+  return false;
+}
+
+function download(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
 class Page {
   constructor(about) {
     this.about = about;
     this.canvas = find("canvas");
     this.which = 0;
     this.time = 0.5;
-    this.view = about.view === "globe" ? new Globe() : new Plane(about.shape.slice(-2));
+    const shape = about.shape.slice(-2);
+    this.view = about.camera ? new Orbit(about.camera, shape)
+      : about.view === "globe" ? new Globe() : new Plane(shape);
     this.painter = new Painter(this.canvas, find("shader").textContent, readNumbers(about, 0));
     this.pointers = new Map();
     this.listen();
@@ -37,7 +54,8 @@ class Page {
 
   uniforms(width, height) {
     const own = this.view.uniforms(width, height);
-    return { time: this.time, steep: this.steepness(own.window), raw: 0, ...own };
+    return { time: this.time, steep: this.steepness(own.window), raw: 0,
+      steps: this.about.steps, ...own };
   }
 
   // As Modality.steepness: pixels per length over those of training, of the coarsest axis.
@@ -52,7 +70,7 @@ class Page {
     this.drawn = this.painter.draw((w, h) => this.uniforms(w, h)).then(done => {
       if (done) find("busy").textContent = "";
       return done;
-    }, error => this.fail(error));
+    }, fail);
     return this.drawn;
   }
 
@@ -63,13 +81,6 @@ class Page {
       [this.canvas.width, this.canvas.height] = size;
       this.draw();
     }
-  }
-
-  fail(error) {
-    find("wrong").hidden = false;
-    find("wrong").textContent = error.message;
-    find("busy").textContent = "";
-    return false;
   }
 
   choose(which) {
@@ -120,6 +131,10 @@ class Page {
     find("full").addEventListener("click", () => this.fullScreen());
     find("save").addEventListener("click", () => this.save());
     find("item").addEventListener("change", e => this.choose(Number(e.target.value)));
+    find("cut").addEventListener("input", e => {
+      this.view.cut = Number(e.target.value);
+      this.draw();
+    });
     find("step").addEventListener("input", e => this.choose(Number(e.target.value)));
     if (this.about.time) {
       find("time").addEventListener("input", e => this.goTo(Number(e.target.value)));
@@ -131,12 +146,12 @@ class Page {
     const before = this.pointers.get(event.pointerId), now = this.point(event);
     if (!before) return this.tell(now);
     if (this.pointers.size === 1) {
-      this.view.move([now[0] - before[0], now[1] - before[1]], this.size);
+      this.view.move([now[0] - before[0], now[1] - before[1]], this.size, event.shiftKey);
     } else {
       const [id, other] = [...this.pointers].find(([id]) => id !== event.pointerId);
       const length = p => Math.hypot(p[0] - other[0], p[1] - other[1]);
       const middle = [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2];
-      this.view.move([(now[0] - before[0]) / 2, (now[1] - before[1]) / 2], this.size);
+      this.view.move([(now[0] - before[0]) / 2, (now[1] - before[1]) / 2], this.size, true);
       this.view.scale(length(now) / Math.max(1, length(before)), middle, this.size);
     }
     this.pointers.set(event.pointerId, now);
@@ -220,12 +235,7 @@ class Page {
     const longer = Number(find("pixels").value), scale = longer / Math.max(...this.size);
     const [width, height] = this.size.map(x => Math.max(1, Math.round(x * scale)));
     find("busy").textContent = "saving";
-    const blob = await this.makePng(width, height);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `${this.about.file}.png`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    download(await this.makePng(width, height), `${this.about.file}.png`);
     find("busy").textContent = "";
   }
 
@@ -245,13 +255,4 @@ class Page {
     }
     return image.convertToBlob({ type: "image/png" });
   }
-}
-
-const about = JSON.parse(find("about").textContent);
-let page = null;
-try {
-  page = new Page(about);
-} catch (error) {
-  find("wrong").hidden = false;
-  find("wrong").textContent = error.message;
 }
