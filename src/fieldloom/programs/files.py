@@ -13,11 +13,11 @@ USE = {
 // '{name}' holds {count} times four float32 numbers, little-endian: the texels of 'numbers', a
 // texture of RGBA32F, 2048 texels a row, sampled by texelFetch (filters NEAREST).
 """,
-    "wgsl": """// A neural field for WGSL: array<vec4f, {inputs}> x -> array<vec4f, {outputs}> field(x).
+    "wgsl": """// A neural field for WGSL: array<vec4f, {inputs}> -> array<vec4f, {outputs}>.
 // '{name}' holds {count} times four float32 numbers, little-endian: the storage buffer 'numbers'.
 """,
 }
-LAYOUT = """// x is {coord_dim} coordinates, and the result {value_dim} values of the field; the rest is 0.
+LAYOUT = """// Given are {coord_dim} coordinates, the result {value_dim} values; the rest is 0.
 """
 
 
