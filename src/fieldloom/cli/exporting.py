@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 class ExportFormat(StrEnum):
     html = "html"
+    torch = "torch"
+    onnx = "onnx"
     glsl = "glsl"
     wgsl = "wgsl"
 
@@ -57,7 +59,10 @@ def export(
     ] = None,
     format: Annotated[
         ExportFormat,
-        typer.Option(help="html: a page that draws the field; glsl, wgsl: the field's source."),
+        typer.Option(
+            help="html: a page that draws the field. Its network alone: torch (a file of plain "
+            "PyTorch), onnx, or a shader's source, glsl, wgsl."
+        ),
     ] = ExportFormat.html,
     half: Annotated[
         bool, typer.Option("--half", help="Of html: weights as half-precision numbers.")
@@ -65,7 +70,7 @@ def export(
     out: OutOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Write a field as one HTML file that evaluates it in any browser, at any zoom, offline.
+    """Write a field as one HTML file that draws it in any browser, at any zoom, or for engines.
 
     It is of data of the run (--index), of your own (--source), of new samples (--sample), or of
     codes that encode wrote (--codes). Of a run without codes it is the fit itself.
@@ -77,8 +82,8 @@ def export(
     found, names = find_codes(system, source, index, sampled, label, codes, wanted)
     if between is not None:
         found, names = step_between(found, names, between)
-    default = f"field.{format.value}"
-    path = output(run, None if out is None else with_suffix(out, f".{format.value}"), default)
+    suffix = ".py" if format is ExportFormat.torch else f".{format.value}"
+    path = output(run, None if out is None else with_suffix(out, suffix), f"field{suffix}")
     path = output_of_state(system, path, out)
     if format is ExportFormat.html:
         from fieldloom.pages import write_page
@@ -92,11 +97,11 @@ def export(
             "html."
         )
     from fieldloom.pages import compile_code
-    from fieldloom.programs.files import write_source
+    from fieldloom.programs.files import write_program
 
-    program = compile_code(system, found)
-    source_path, numbers = write_source(program, path, format.value)
-    say(f"written: {source_path}, and its weights: {numbers}")
+    files = write_program(compile_code(system, found), path, format.value)
+    beside = f", and its weights: {files[1]}" if len(files) > 1 else ""
+    say(f"written: {files[0]}{beside}")
 
 
 def find_codes(

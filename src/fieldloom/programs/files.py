@@ -1,12 +1,35 @@
-"""A program as files of source, for engines of one's own."""
+"""A program as files: of plain PyTorch, ONNX, and source of shaders."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fieldloom import atomic
+from fieldloom.errors import unknown
+from fieldloom.programs.onnx_file import write_onnx
 from fieldloom.programs.program import Program
 from fieldloom.programs.shader import write_shader
+from fieldloom.programs.torch_file import write_torch
+
+WRITERS: dict[str, Callable[[Program, Path], tuple[Path, ...]]] = {
+    "torch": lambda program, path: write_torch(program, path),
+    "onnx": lambda program, path: (write_onnx(program, path),),
+    "glsl": lambda program, path: write_source(program, path, "glsl"),
+    "wgsl": lambda program, path: write_source(program, path, "wgsl"),
+}
+"""Format -> what writes it; returns the paths of what was written."""
+
+
+def write_program(program: Program, path: str | Path, format: str) -> tuple[Path, ...]:
+    """Write a program in a format of ``WRITERS``; returns its path, and that of its weights.
+
+    Raises InputError for another format.
+    """
+    if format not in WRITERS:
+        raise unknown("format", format, WRITERS)
+    return WRITERS[format](program, atomic.as_path(path))
+
 
 USE = {
     "glsl": """// A neural field for GLSL ES 3.00: vec4[{inputs}] x -> vec4[{outputs}] field(x).
