@@ -104,3 +104,82 @@ def test_a_shader_gives_the_values_of_its_field(name, page):
     assert found[:, 3].abs().max() == 0
     far = (found[:, :3] - right).abs().amax(1)
     assert (far > 1e-3 * right.abs().max()).float().mean() <= 0.002, far.max()
+
+
+WEBGPU = "--enable-unsafe-webgpu --use-webgpu-adapter=swiftshader"
+"""Options of a browser that computes WebGPU on the processor."""
+
+COMPUTE = """
+@group(0) @binding(1) var<storage, read_write> found: array<vec4f>;
+@compute @workgroup_size(32) fn main(@builtin(global_invocation_id) id: vec3u) {
+  let place = vec2f(f32(id.x / SIZEu), f32(id.x % SIZEu)) + 0.5;
+  var x: array<vec4f, 1>;
+  x[0] = vec4f(place / f32(SIZEu) * 2.2 - 1.1, 0.0, 0.0);
+  if (id.x < SIZEu * SIZEu) { found[id.x] = field(x)[0]; }
+}
+""".replace("SIZE", str(SIZE))
+
+GPU_PAGE = """<!doctype html><script>
+async function evaluate(source, numbers, count) {
+  const adapter = await navigator.gpu?.requestAdapter();
+  if (!adapter) return null;
+  const device = await adapter.requestDevice();
+  const module = device.createShaderModule({ code: source });
+  const wrong = (await module.getCompilationInfo()).messages.filter(x => x.type === "error");
+  if (wrong.length) throw wrong.map(x => `${x.lineNum}: ${x.message}`).join("; ");
+  const bytes = Uint8Array.from(atob(numbers), x => x.charCodeAt(0));
+  const usage = GPUBufferUsage;
+  const make = (size, how) => device.createBuffer({ size, usage: how });
+  const weights = make(bytes.length, usage.STORAGE | usage.COPY_DST);
+  device.queue.writeBuffer(weights, 0, bytes);
+  const found = make(16 * count, usage.STORAGE | usage.COPY_SRC);
+  const read = make(16 * count, usage.MAP_READ | usage.COPY_DST);
+  const pipeline = device.createComputePipeline({ layout: "auto", compute: { module } });
+  const entries = [weights, found].map((buffer, binding) => ({ binding, resource: { buffer } }));
+  const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+  const work = device.createCommandEncoder(), pass = work.beginComputePass();
+  pass.setPipeline(pipeline); pass.setBindGroup(0, group);
+  pass.dispatchWorkgroups(Math.ceil(count / 32)); pass.end();
+  work.copyBufferToBuffer(found, 0, read, 0, 16 * count);
+  device.queue.submit([work.finish()]);
+  await read.mapAsync(GPUMapMode.READ);
+  return JSON.stringify([...new Float32Array(read.getMappedRange())]);
+}
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory):
+    if find_browser() is None:
+        pytest.skip("needs Chromium")
+    folder = tmp_path_factory.mktemp("gpu")
+    (folder / "page.html").write_text(GPU_PAGE)
+    with browse(folder / "profile", WEBGPU) as page:
+        page.open(folder / "page.html", 400)
+        yield page
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_wgsl_gives_the_values_of_its_field(name, gpu):
+    kind, settings = FIELDS[name]
+    field = kind(2, 3, **settings)
+    weights = draw_weights(field)
+    if "grid.weight" in weights:
+        weights["grid.weight"] *= 1e3
+    program = compile_field(field, weights, 2)
+    shader = write_shader(program, "wgsl")
+    packed = base64.b64encode(shader.numbers.numpy().tobytes()).decode()
+    source = json.dumps(shader.source + COMPUTE)
+    told = gpu.call(
+        "Runtime.evaluate", expression=f"evaluate({source}, '{packed}', {SIZE * SIZE})",
+        awaitPromise=True, returnByValue=True,
+    )  # fmt: skip
+    assert "exceptionDetails" not in told, (told, shader.source)
+    value = told["result"].get("value")
+    if value is None:
+        pytest.skip("this Chromium has no WebGPU")
+    at = (torch.arange(SIZE) + 0.5) / SIZE * 2.2 - 1.1
+    right = run(program, torch.cartesian_prod(at, at))
+    found = torch.tensor(json.loads(value), dtype=torch.float32).view(-1, 4)[:, :3]
+    far = (found - right).abs().amax(1)
+    assert (far > 1e-3 * right.abs().max()).float().mean() <= 0.002, far.max()
