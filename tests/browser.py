@@ -106,12 +106,12 @@ class Page:
 
 
 @contextmanager
-def browse(profile: Path) -> Iterator[Page]:
+def browse(profile: Path, graphics: str = "--disable-gpu") -> Iterator[Page]:
     """A page of a browser with a profile of its own, which ends with the context."""
     program = find_browser()
     assert program is not None
     (from_us, send), (receive, to_us) = os.pipe(), os.pipe()
-    options = "--headless --no-sandbox --disable-gpu --remote-debugging-pipe --no-first-run"
+    options = f"--headless --no-sandbox {graphics} --remote-debugging-pipe --no-first-run"
     command = [program, *options.split(), f"--user-data-dir={profile}", "about:blank"]
     script = f'exec "$@" 3<&{from_us} 4>&{to_us}'
     process = subprocess.Popen(

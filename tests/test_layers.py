@@ -31,7 +31,7 @@ LEVELS = [
     ],
     ["nn", "metrics", "geometry", "export", "executors"],
     ["fields", "renderers", "modalities", "settings"],
-    ["conditioners", "sizing"],
+    ["conditioners", "sizing", "programs"],
     ["family"],
     ["encoders", "codecs", "denoisers"],
     ["priors"],
@@ -48,7 +48,7 @@ LEVELS = [
     ["training"],
     ["launching"],
     ["evaluation"],
-    ["report", "drawing"],
+    ["report", "drawing", "pages"],
     ["api", "inspection", "demo"],
     ["cli"],
 ]
@@ -136,6 +136,8 @@ def test_only_these_touch_the_disk_or_name_a_device():
         "executors",
         "export",
         "modalities",
+        "pages",
+        "programs",
         "report",
     }
     for path in ROOT.rglob("*.py"):

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fieldloom.api import encode, evaluate, fit, render, train
+    from fieldloom.api import encode, evaluate, fit, render, show, train
     from fieldloom.assembly import build, register
     from fieldloom.engine.run import load, save
     from fieldloom.family import Family
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "fit", "inspect",
-           "load", "register", "render", "save", "train"]  # fmt: skip
+           "load", "register", "render", "save", "show", "train"]  # fmt: skip
 
 _HOMES = {
     "Cameras": "fieldloom.types",
@@ -36,6 +36,7 @@ _HOMES = {
     "register": "fieldloom.assembly",
     "render": "fieldloom.api",
     "save": "fieldloom.engine.run",
+    "show": "fieldloom.api",
     "train": "fieldloom.api",
 }
 

@@ -24,6 +24,8 @@ from fieldloom.inputs import held_out_part, source_of
 from fieldloom.launching import together
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
+from fieldloom.pages import make_page
+from fieldloom.pages.notebook import HEIGHT, Shown
 from fieldloom.permit import Permit
 from fieldloom.recipe import Continuation, Recipe, merge, parse_continuation
 from fieldloom.system import Array, System
@@ -322,6 +324,29 @@ def render(
     elif code is None:
         code = system.family.conditioner.origin(1).detach()
     return drawer.draw(system.one_code(code), path, datum).path
+
+
+def show(
+    system: Trained,
+    codes: Code | None = None,
+    names: Sequence[str] = (),
+    *,
+    half: bool = False,
+    height: int = HEIGHT,
+) -> Shown:
+    """A page that evaluates fields in the browser; a notebook shows it where it is returned.
+
+    >>> fieldloom.show(system, system.sample_codes(4))
+
+    system: or the folder of its run. codes: (functions, tokens, width), of one for each choice of
+    the page's picker; None: of a run that fits one datum. names: of the functions. half: whether
+    weights are half-precision numbers. height: of the frame, in pixels. ``pages.write_page`` writes
+    the same page into a file.
+
+    Raises InputError for data or fields that no page shows.
+    """
+    system = _system(system)
+    return Shown(make_page(system, system.as_code(codes), names, half=half), height)
 
 
 def _system(system: Trained) -> System:

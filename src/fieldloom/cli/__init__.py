@@ -21,6 +21,7 @@ from fieldloom.cli.ceilings import ceiling
 from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
 from fieldloom.cli.console import say
 from fieldloom.cli.demo import demo
+from fieldloom.cli.exporting import export
 from fieldloom.cli.fitting import fit
 from fieldloom.cli.inspecting import inspect
 from fieldloom.cli.jobs import jobs
@@ -96,6 +97,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "render": render,
     "interpolate": interpolate,
+    "export": export,
     "evaluate": evaluate,
     "info": info,
     "cost": cost,

@@ -1,0 +1,348 @@
+"""Pages in a browser: their pixels are PyTorch's, and their controls do what they say."""
+
+import io
+import json
+import math
+
+import pytest
+import torch
+from scipy.io import wavfile
+
+import fieldloom
+from browser import browse, find_browser
+from fieldloom.errors import InputError
+from fieldloom.pages import make_page
+
+EVIL = '</script><script>document.title="run"</script>&<b>'
+FIELD = {"name": "siren", "width": 12, "depth": 3, "frequency": 10.0}
+
+SYSTEMS = {
+    "grey": {"modality": {"size": [20, 30]}},
+    "colour": {"modality": {"size": 16, "channels": 3, "range": "unit"}},
+    "letters": {"modality": {"size": 16, "range": "unit", "coverage": True}, "loss": "bce"},
+    "video": {"modality": {"name": "video", "size": [4, 12, 16], "channels": 3}},
+    "hash grid": {
+        "modality": {"size": 24, "channels": 3, "range": "unit"},
+        "field": {"name": "grid-mlp", "width": 8, "depth": 2},
+        "conditioner": "flat-weights",
+        "encoder": "nothing",
+    },
+    "sphere": {"modality": {"name": "sphere", "size": [12, 24], "channels": 3}},
+}
+
+
+def make_system(name):
+    own = {"prior": "none", "field": FIELD, "seed": 3, **SYSTEMS[name]}
+    return fieldloom.build("mnif", "tiny", **own)
+
+
+def draw_codes(system, count=3):
+    generator = torch.Generator().manual_seed(0)
+    scale = 0.3 if "grid.weight" in system.family.field.slots else 1.0
+    return scale * torch.randn(count, *system.family.code_shape, generator=generator)
+
+
+class Opened:
+    """A page that is open, and what it draws."""
+
+    def __init__(self, page, folder):
+        self.page, self.folder = page, folder
+
+    def open(self, text, width=240, height=300):
+        path = self.folder / "page.html"
+        path.write_text(text)
+        self.page.open(path, width)
+        self.page.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+        self.ask("page.drawn")
+
+    def ask(self, expression):
+        """The value of an expression, awaited."""
+        told = self.page.call(
+            "Runtime.evaluate", expression=f"(async () => await ({expression}))()",
+            awaitPromise=True, returnByValue=True,
+        )  # fmt: skip
+        assert "exceptionDetails" not in told, told["exceptionDetails"]
+        return told["result"].get("value")
+
+    def pixels(self, width, height, exact=False):
+        """The page's view, drawn at this size: (height, width, 4), rows from the top."""
+        uniforms = f"page.uniforms({width}, {height})"
+        uniforms = f"{{ ...{uniforms}, raw: 1 }}" if exact else uniforms
+        found = self.ask(
+            f"page.painter.read({width}, {height}, {uniforms}, {json.dumps(exact)})"
+            ".then(x => JSON.stringify([...x]))"
+        )
+        numbers = torch.tensor(json.loads(found), dtype=torch.float32)
+        return numbers.view(height, width, 4).flip(0)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    if find_browser() is None:
+        pytest.skip("needs Chromium")
+    folder = tmp_path_factory.mktemp("browser")
+    with browse(folder / "profile") as page:
+        yield Opened(page, folder)
+
+
+def draw_right(system, code, view, time, width, height):
+    """What PyTorch makes of a view of a plane: (height, width, channel), not clamped."""
+    rows, columns = system.modality.shape()[-2:]
+    pixel = max(columns / width, rows / height) / view["zoom"]
+    along = lambda middle, count, step: middle + (torch.arange(count) + 0.5 - count / 2) * step
+    y = along(view["y"], height, pixel / rows).double()
+    x = along(view["x"], width, pixel / columns).double()
+    place = system.modality.placement
+    to_coords = lambda fraction: place.low + (place.high - place.low) * fraction
+    axes = [to_coords(y), to_coords(x)]
+    if len(system.modality.shape()) == 3:
+        axes.insert(0, to_coords(torch.tensor([time], dtype=torch.float64)))
+    coords = torch.cartesian_prod(*axes).float()[None]
+    steep = 1.0
+    if system.modality.coverage:
+        steep = min(rows / (pixel * rows) / rows, columns / pixel / columns)
+        steep = 1 / pixel
+    (values,) = system.evaluate(code, coords, steep=steep)
+    data = system.modality.denormalize(values)[0].view(height, width, -1)
+    inside = (y >= 0) & (y <= 1), (x >= 0) & (x <= 1)
+    return data, inside[0][:, None] & inside[1][None]
+
+
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "sphere"])
+def test_pixels_are_those_of_pytorch_at_three_zooms(name, opened):
+    system = make_system(name)
+    code = draw_codes(system, 1)
+    opened.open(make_page(system, code))
+    width, height = 64, 48
+    for view in ({"x": 0.5, "y": 0.5, "zoom": 1}, {"x": 0.3, "y": 0.7, "zoom": 7.5},
+                 {"x": 0.81, "y": 0.12, "zoom": 120}):  # fmt: skip
+        opened.ask(f"void Object.assign(page.view, {json.dumps(view)})")
+        right, inside = draw_right(system, code, view, 0.5, width, height)
+        found = opened.pixels(width, height)[..., :3]
+        shown = (right.clamp(0, 1) * 255).expand(-1, -1, 3)
+        off = ((found - shown).abs() > 1).any(-1) & inside
+        assert off.float().mean() <= 1e-3, (view, (found - shown).abs()[inside].max())
+        assert (found[~inside] == 128).all()
+        numbers = opened.pixels(width, height, exact=True)[..., : right.shape[-1]]
+        assert (numbers - right)[inside].abs().quantile(0.999) < 1e-3
+    assert len(opened.page.requests()) == 1
+
+
+def test_the_globe_shows_the_places_that_it_names(opened):
+    system = make_system("sphere")
+    code = draw_codes(system, 1)
+    opened.open(make_page(system, code))
+    opened.ask("void Object.assign(page.view, { longitude: 2, latitude: -0.4, zoom: 1 })")
+    size = 40
+    found = opened.pixels(size, size)[..., :3]
+    checked = 0
+    for row in range(2, size, 7):
+        for column in range(2, size, 7):
+            place = opened.ask(f"page.view.at([{column + 0.5}, {row + 0.5}], [{size}, {size}])")
+            if place is None:
+                assert (found[row, column] == 128).all()
+                continue
+            north, east = map(math.radians, place)
+            where = [math.cos(north) * math.cos(east), math.cos(north) * math.sin(east)]
+            (values,) = system.evaluate(code, torch.tensor([[[*where, math.sin(north)]]]))
+            right = system.modality.denormalize(values)[0, 0].clamp(0, 1) * 255
+            assert (found[row, column] - right).abs().max() <= 1.01
+            checked += 1
+    assert checked > 10
+
+
+def test_controls(opened):
+    system = make_system("grey")
+    codes = draw_codes(system, 3)
+    opened.open(make_page(system, codes, [EVIL, "b", "c"], title=EVIL))
+    assert opened.page.ask("document.title") == EVIL
+    assert opened.page.ask("document.querySelector('h1').textContent") == EVIL
+    assert opened.page.ask("document.querySelectorAll('b').length") == 0
+    assert opened.page.ask("item.options[0].text") == " ".join(EVIL.split())
+    for which in (2, 1, 0):
+        opened.ask(f"page.choose({which}), page.drawn")
+        whole = {"x": 0.5, "y": 0.5, "zoom": 1}
+        right, inside = draw_right(system, codes[which : which + 1], whole, 0.5, 32, 32)
+        numbers = opened.pixels(32, 32, exact=True)[..., :1]
+        assert (numbers - right)[inside].abs().quantile(0.999) < 1e-3
+    before = opened.ask("page.view.state()")
+    press = lambda key: opened.page.ask(
+        "canvas.dispatchEvent(new KeyboardEvent('keydown', "
+        f"{{ key: {json.dumps(key)}, bubbles: true }}))"
+    )
+    press("+")
+    assert opened.ask("page.view.state()")["zoom"] == 1.5 * before["zoom"]
+    press("ArrowLeft")
+    assert opened.ask("page.view.state()")["x"] < before["x"]
+    press("0")
+    assert opened.ask("page.view.state()") == before
+    press("]")
+    assert opened.ask("page.which") == 1
+    saved = opened.ask(
+        "page.makePng(80, 40).then(x => createImageBitmap(x)).then(x => [x.width, x.height])"
+    )
+    assert saved == [80, 40]
+    opened.ask("page.tell(page.size.map(x => x / 2))")
+    assert opened.page.ask("value.textContent").startswith("row ")
+
+
+def test_the_wheel_keeps_the_place_below_the_pointer(opened):
+    opened.open(make_page(make_system("grey"), draw_codes(make_system("grey"), 1)))
+    size = opened.ask("page.size")
+    point = [round(size[0] * 0.4), round(size[1] * 0.6)]
+    before = opened.ask(f"page.view.at({point}, page.size)")
+    top = opened.page.ask("canvas.getBoundingClientRect().top")
+    opened.page.call(
+        "Input.dispatchMouseEvent", type="mouseWheel",
+        x=point[0], y=point[1] + top, deltaX=0, deltaY=-300,
+    )  # fmt: skip
+    assert opened.ask("page.view.zoom") > 1.5
+    rounded = top - round(top)  # events have whole pixels
+    after = opened.ask(f"page.view.at([{point[0]}, {point[1]} - {rounded}], page.size)")
+    assert after == pytest.approx(before, abs=5e-3)
+
+
+def test_half_precision_and_size(opened):
+    system = make_system("colour")
+    code = draw_codes(system, 1)
+    whole, half = make_page(system, code), make_page(system, code, half=True)
+    assert len(half) < len(whole) < 60_000
+    opened.open(half)
+    right, inside = draw_right(system, code, {"x": 0.5, "y": 0.5, "zoom": 1}, 0.5, 32, 32)
+    numbers = opened.pixels(32, 32, exact=True)[..., :3]
+    assert (numbers - right)[inside].abs().max() < 0.05
+
+
+def test_a_sound(opened):
+    own = {"name": "audio", "size": 300, "channels": 2, "rate": 8000}
+    system = fieldloom.build("mnif", "tiny", prior="none", field=FIELD, modality=own)
+    codes = draw_codes(system, 2)
+    opened.open(make_page(system, codes))
+    right = system.predict(codes).tensor * 2 - 1
+    for which in (1, 0):
+        opened.ask(f"page.choose({which}), page.drawn")
+        found = opened.ask("page.whole().then(all => JSON.stringify(all.map(x => [...x])))")
+        assert (torch.tensor(json.loads(found)) - right[which]).abs().max() < 1e-3
+    fine = opened.ask("page.samples(100, 50, 1200).then(x => JSON.stringify([...x[1]]))")
+    finer = system.predict(codes[:1], 1200).tensor[0, 1, 100:150] * 2 - 1
+    assert (torch.tensor(json.loads(fine)) - finer).abs().max() < 1e-3
+    told = opened.ask(
+        "page.makeWav().then(x => x.arrayBuffer())"
+        ".then(x => JSON.stringify([...new Uint8Array(x)]))"
+    )
+    rate, sound = wavfile.read(io.BytesIO(bytes(json.loads(told))))
+    assert rate == 8000
+    assert (torch.tensor(sound.T / 32767) - right[0].clamp(-1, 1)).abs().max() < 1e-3
+    opened.ask("page.zoom(4, 0.25)")
+    assert opened.ask("page.ends") == pytest.approx([0.1875, 0.4375])
+    opened.ask("page.play()")
+    assert opened.page.ask("play.textContent") == "Stop"
+    opened.ask("page.stop()")
+    dark = opened.ask("[...page.picture.data].filter((x, i) => i % 4 === 0 && x < 100).length")
+    assert dark > 20
+
+
+def find_rays(opened, size):
+    """Origins and directions (size * size, 3) of the page's camera, rows from the top."""
+    own = json.loads(opened.ask(f"JSON.stringify(page.uniforms({size}, {size}))"))
+    x0, y0, dx, dy = own["window"]
+    at = torch.arange(size, dtype=torch.float64) + 0.5
+    y, x = torch.meshgrid(y0 + at.flip(0) * dy, x0 + at * dx, indexing="ij")
+    eye, turn = torch.tensor(own["eye"]).double(), torch.tensor(own["turn"]).double().view(3, 3)
+    d = torch.stack([x, y, -torch.ones_like(x)], -1).flatten(0, 1) @ turn
+    return eye.expand_as(d), d
+
+
+def test_a_shape_is_met_where_the_field_passes_a_half(opened):
+    own = {"name": "voxel", "size": 24, "range": "unit", "up": 1}
+    field = {"name": "siren", "width": 12, "depth": 3, "frequency": 3.0}
+    system = fieldloom.build("mnif", "tiny", prior="none", field=field, modality=own)
+    code, size = 2 * draw_codes(system, 1), 32
+    opened.open(make_page(system, code), 64, 200)
+    function = system.values_of(code)
+    middle = float(function(torch.rand(1, 4000, 3) * 2 - 1).median())
+    steps = torch.linspace(0, 1, 800, dtype=torch.float64)
+    for tilt, cut in ((0.5, 1.0), (-0.3, 0.6)):
+        opened.ask(f"void Object.assign(page.view, {{ angle: 1, tilt: {tilt}, cut: {cut} }})")
+        eye, d = find_rays(opened, size)
+        d = d / d.norm(dim=-1, keepdim=True)
+        low, high = torch.full((3,), -1.0), torch.tensor([-1 + 2 * cut, 1, 1])
+        ends = torch.stack([(low - eye) / d, (high - eye) / d]).sort(0).values
+        t0, t1 = ends[0].amax(-1), ends[1].amin(-1)
+        hit = t0 < t1
+        t = t0[:, None] + (t1 - t0)[:, None] * steps
+        points = (eye[:, None] + t[..., None] * d[:, None]).float()
+        inside = function(points[hit].flatten(0, 1)[None]).view(int(hit.sum()), -1) > 0.5
+        right = torch.full_like(t0, math.nan)
+        first = t[hit].gather(1, inside.int().argmax(1, True))[:, 0]
+        right[hit] = torch.where(inside.any(1), first, math.nan)
+        found = opened.pixels(size, size, exact=True).flatten(0, 1)[:, 3].double()
+        seen, there = found > 0, right.isfinite()
+        assert 30 < there.sum() < size * size - 30, middle
+        assert (seen == there).float().mean() > 0.99
+        far = (found - right)[seen & there].abs()
+        assert (far > 6e-3).float().mean() < 0.01, far.max()
+
+
+RENDERERS = {
+    "volume": {"renderer": {"name": "volume", "near": 1.0, "far": 4.0, "samples": 24}},
+    "functa": {
+        "renderer": {"name": "volume", "near": 1.0, "far": 4.0, "samples": 24, "last": "step",
+                     "density": "softplus", "colour": "sigmoid", "directions": True,
+                     "background": "black"},
+        "field": {"name": "grid-mlp", "width": 8, "depth": 4, "head": {"kind": "radiance"}},
+        "conditioner": "flat-weights", "encoder": "nothing",
+    },
+    "plucker": {"renderer": "plucker"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+def test_scenes(name, opened):
+    views = {"name": "views", "size": 24, "radius": 2.5, "elevation": 20.0}
+    own = {"prior": "none", "field": FIELD, "modality": views, **RENDERERS[name]}
+    system = fieldloom.build("mnif", "tiny", **own)
+    code = draw_codes(system, 1)
+    opened.open(make_page(system, code), 64, 200)
+    size, cameras = 24, system.modality.cameras(8)
+    right = system.predict(code, (size, size), cameras).tensor[0]  # (views, 3, height, width)
+    assert right.std() > 0.01
+    for view in (0, 3):
+        opened.ask(f"void Object.assign(page.view, {{ angle: {2 * math.pi * view / 8} }})")
+        found = opened.pixels(size, size, exact=True)[..., :3]
+        far = (found - right[view].movedim(0, -1)).abs().amax(-1)
+        assert (far > 1 / 255).float().mean() <= 2e-3, far.max()
+
+
+@pytest.mark.parametrize("contract", ["none", "ball", "cube"])
+def test_the_bins_of_occupancy(contract, opened):
+    views = {"name": "views", "size": 20, "radius": 1.5}
+    render = {"name": "occupancy", "near": 0.3, "far": 4.0, "samples": 96, "bins": 128,
+              "contract": contract, "resolution": 16, "directions": False}  # fmt: skip
+    field = {"name": "siren", "width": 12, "depth": 3, "frequency": 3.0}
+    system = fieldloom.build("mnif", "tiny", prior="none", field=field, modality=views,
+                             renderer=render, conditioner="shared", encoder="nothing")  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    for weight in system.family.parameters():
+        weight.data = torch.randn(weight.shape, generator=generator) * weight.shape[-2] ** -0.5
+    code = system.as_code(None)
+    function = system.family.bind(code)
+    torch.manual_seed(0)
+    for _ in range(60):
+        system.render.look(function)
+    opened.open(make_page(system, code), 64, 200)
+    right = system.predict(code, (20, 20), system.modality.cameras(4)).tensor[0, 0]
+    found = opened.pixels(20, 20, exact=True)[..., :3].movedim(-1, 0)
+    assert right.std() > 0.02
+    assert 10 * math.log10(1 / float((found - right).square().mean())) > 30
+
+
+def test_what_no_page_shows():
+    many = fieldloom.build("mnif", "tiny", modality={"size": 8, "channels": 2}, prior="none")
+    with pytest.raises(InputError, match="2 axes and 2 channels"):
+        make_page(many, draw_codes(many, 1))
+    with pytest.raises(InputError, match="2 for 1 functions"):
+        make_page(make_system("grey"), draw_codes(make_system("grey"), 1), ["a", "b"])
