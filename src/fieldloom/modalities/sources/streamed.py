@@ -65,10 +65,13 @@ class LazyImages:
 
 
 def decode_all(
-    decode: Callable[[int], NDArray[np.uint8]], numbers: Sequence[int]
+    decode: Callable[[int], NDArray[np.uint8]], numbers: Sequence[int], threads: int | None = None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Images of these numbers, in their order, decoded by this process's share of the cores."""
-    threads = torch.get_num_threads()
+    """Images of these numbers, in their order, decoded by so many threads.
+
+    None: this process's share of the cores. (Pillow decodes and resizes without Python's lock.)
+    """
+    threads = threads or torch.get_num_threads()
     if threads == 1 or len(numbers) < 2:
         return map(decode, numbers)
     return _make_pool(threads).map(decode, numbers)
