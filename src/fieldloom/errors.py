@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +38,9 @@ def escape_bytes(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text on one line, without the escape sequences that a name may hold."""
+    """Text on one line, without the escape sequences that a name may hold, and without the name
+    and the password of a user that an address may hold (``https://user:password@host``)."""
+    text = re.sub(r"(?<=://)[^/\s@]*@", "", text)
     return "".join(c if c.isprintable() else " " for c in escape_bytes(text)).rstrip()
 
 

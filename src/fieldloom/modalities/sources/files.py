@@ -100,6 +100,11 @@ def locate(path: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(uri[1])))
 
 
+def is_address(path: str) -> bool:
+    """Whether a user's path leads elsewhere (``s3://bucket/folder``), unlike a ``file:`` URI."""
+    return re.match(r"(?!file:)[A-Za-z][\w+.-]*://", path) is not None
+
+
 def is_empty_folder(path: Path) -> bool:
     """Whether a path is of a folder with nothing in it."""
     try:
