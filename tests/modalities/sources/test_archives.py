@@ -25,9 +25,9 @@ def test_braces(pattern, names):
     assert expand(pattern) == names
 
 
-@pytest.mark.parametrize("pattern", ["{0..9999999999}", "{0..999999}{0..9}", "{a,b}" * 30])
+@pytest.mark.parametrize("pattern", ["{0..9999999999}", "{0..9999}{0..99}", "{a,b}" * 30])
 def test_braces_without_end(pattern):
-    refused("stands for more than 1,000,000 names", expand, pattern)
+    refused("stands for more than 100,000 names", expand, pattern)
 
 
 def test_which_archives_are_found(tmp_path, monkeypatch):

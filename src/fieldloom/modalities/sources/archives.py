@@ -5,10 +5,12 @@ Patterns are those of WebDataset: ``train-{000000..000146}.tar``, ``{train,val}-
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from itertools import product
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -22,8 +24,9 @@ from fieldloom.permit import NOTHING, Permit
 SUFFIX = ".tar"
 PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 """The ends of compressed archives, which are refused in a sentence of their own."""
-NAMES = 1_000_000
+NAMES = 100_000
 """The most names that a pattern stands for."""
+BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 class Found(NamedTuple):
@@ -85,8 +88,8 @@ def _find_objects(path: str, permit: Permit) -> Found:
         if not objects:
             raise InputError(f"{name_path(path)} stands for no object that is there.")
         return Found(objects, [PurePath(one.name).name for one in objects], {})
-    found = find_objects(path, {SUFFIX}, "tar archives", permit)
-    return Found([*found.objects.values()], [*found.objects], found.files.passed_over)
+    files, there = find_objects(path, {SUFFIX}, "tar archives", permit)
+    return Found([*there.objects.values()], [*there.objects], files.passed_over)
 
 
 def expand(pattern: str) -> list[str]:
@@ -94,34 +97,30 @@ def expand(pattern: str) -> list[str]:
 
     Raises InputError for more than ``NAMES``.
     """
-    names, braces = [pattern], re.compile(r"\{([^{}]*)\}")
-    while any(map(braces.search, names)):
-        longer = list[str]()
-        for name in names:
-            found = braces.search(name)
-            choices = [""] if found is None else _choices(found[1], pattern)
-            if len(longer) + len(choices) > NAMES:
-                raise _too_many(pattern)
-            head, tail = (
-                (name, "") if found is None else (name[: found.start()], name[found.end() :])
-            )
-            longer += [f"{head}{choice}{tail}" for choice in choices]
-        names = longer
+    names = [pattern]
+    while any(map(BRACES.search, names)):  # braces within braces, from the inside
+        choices = [_choices(name, pattern) for name in names]
+        if sum(math.prod(map(len, parts)) for parts in choices) > NAMES:
+            raise _too_many(pattern)
+        names = ["".join(parts) for some in choices for parts in product(*some)]
     return [*dict.fromkeys(names)]
 
 
-def _choices(inside: str, pattern: str) -> list[str]:
-    """What braces stand for: numbers from one to the other, as wide as these, or a list."""
-    found = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", inside)
-    if found is None:
-        return inside.split(",")
-    first, last = int(found[1]), int(found[2])
-    if abs(last - first) >= NAMES:
-        raise _too_many(pattern)
-    padded = any(len(text) > 1 and text.startswith("0") for text in found.groups())
-    width = max(map(len, found.groups())) if padded else 1
-    step = 1 if last >= first else -1
-    return [f"{number:0{width}}" for number in range(first, last + step, step)]
+def _choices(name: str, pattern: str) -> list[list[str]]:
+    """The parts of a name, for each what it may be; braces hold a list, or a range of numbers."""
+    found = []
+    for i, part in enumerate(BRACES.split(name)):
+        ends = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", part) if i % 2 else None
+        found.append(part.split(",") if i % 2 else [part])
+        if ends is not None:
+            first, last = int(ends[1]), int(ends[2])
+            if abs(last - first) >= NAMES:
+                raise _too_many(pattern)
+            padded = any(len(text) > 1 and text.startswith("0") for text in ends.groups())
+            width = max(map(len, ends.groups())) if padded else 1  # as wide as these
+            step = 1 if last >= first else -1
+            found[-1] = [f"{number:0{width}}" for number in range(first, last + step, step)]
+    return found
 
 
 def _too_many(pattern: str) -> InputError:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from fieldloom.modalities.sources.files import (
     check_skipped,
     find_file,
     find_path,
+    is_address,
     load_array,
     name_path,
     read_labels,
@@ -41,7 +42,10 @@ from fieldloom.modalities.sources.files import (
 )
 from fieldloom.modalities.sources.folders import UNREADABLE, FoundFiles, find_files
 from fieldloom.modalities.sources.formats import SUFFIXES, Encoded, open_image
+from fieldloom.modalities.sources.index import index_images
 from fieldloom.modalities.sources.numbers import Range
+from fieldloom.modalities.sources.paths import Each, stamp_file
+from fieldloom.modalities.sources.remote import find_objects, hold
 from fieldloom.modalities.sources.source import (
     Depth,
     Filter,
@@ -51,6 +55,7 @@ from fieldloom.modalities.sources.source import (
     choose,
     make_source,
 )
+from fieldloom.modalities.sources.streamed import LazyImages, describe_decoding
 from fieldloom.modalities.sources.summary import Summary
 from fieldloom.modalities.sources.survey import survey_images
 from fieldloom.permit import NOTHING, Permit
@@ -60,40 +65,6 @@ DECODED = 1 << 30
 """The largest set of decoded images in memory, in bytes; larger sets are decoded on reading."""
 
 
-@dataclass(frozen=True)
-class LazyImages:
-    """Images that are decoded on every read (``types.Lazy``), and never kept in memory.
-
-    decode:  index of an image -> uint8 (channel, height, width).
-    numbers: indices of the images that can be read, (n,).
-    item:    the shape of one image.
-    """
-
-    decode: Callable[[int], NDArray[np.uint8]]
-    numbers: Tensor
-    item: tuple[int, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.numbers), *self.item)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.uint8
-
-    def read(self, which: slice | Tensor) -> Tensor:
-        """The images of these indices, decoded in parallel: uint8 (n, channel, height, width).
-
-        Raises InputError, which names the file, where one can no longer be read.
-        """
-        numbers = self.numbers[which].tolist()
-        found = np.empty((len(numbers), *self.item), np.uint8)
-        with ThreadPoolExecutor() as pool:
-            for i, image in enumerate(pool.map(self.decode, numbers)):
-                found[i] = image
-        return torch.from_numpy(found)
-
-
 def load_images(
     names: Sequence[str],
     read: Callable[[int], Encoded],
@@ -101,34 +72,38 @@ def load_images(
     filter: Filter,
     large: bool,
     given: Range = None,
-) -> tuple[Tensor | LazyImages, list[int], dict[str, str]]:
+    *,
+    stamps: Sequence[str] | None = None,
+    place: str = "",
+) -> tuple[Tensor | LazyImages, Sequence[int], dict[str, str]]:
     """Images (n, channel, height, width) uint8; the indices of the readable ones; what is said.
 
     What is said of how they were read is part of ``Summary.taken``.
 
     names: of the images, for messages. read: index of an image -> its file, or its bytes.
-    given: ``source.range``.
+    given: ``source.range``. stamps: for each image a text that changes when its bytes may have,
+    such as the size and the time of change of a file. place: where they lie, a text that names the
+    set among others; its index in the cache belongs to it.
 
-    All are decoded once, in parallel. If they take more than ``DECODED`` bytes together, none is
-    kept: they are decoded again on every read, with the same values. Unreadable ones are skipped
-    with one warning. Raises InputError where these are too many, or an image is too large.
+    Sets of at most ``DECODED`` bytes are decoded once, in parallel. Of larger ones the headers are
+    read, and kept in an index (``index``), where there are stamps and a place; the images are
+    decoded on every read, with the same values. Unreadable ones are skipped with one warning.
+    Raises InputError where these are too many, or an image is too large.
     """
     check_image_modality(modality)
     item = (modality.channels, *modality.size)
-    keep = len(names) * math.prod(item) <= DECODED
+    if len(names) * math.prod(item) > DECODED:
+        return _stream(names, read, modality, filter, large, given, stamps, place)
     survey = survey_images(names, read, large, given)
-    scales, sizes = survey.scales, set[tuple[int, int]]()
+    sizes = set[tuple[int, int]]()
 
-    def decode(number: int) -> NDArray[np.uint8]:
-        with open_image(read(number), names[number], large) as image, one_large_at_a_time(image):
-            found = decode_image(image, modality, filter, scales=scales)
-            sizes.add(upright_size(image))
-            return found
-
-    def check(number: int) -> NDArray[np.uint8] | InputError | None:
+    def check(number: int) -> NDArray[np.uint8] | InputError:
         try:
-            found = decode(number)
-            return found if keep else None
+            with open_image(read(number), names[number], large) as image:
+                with one_large_at_a_time(image):
+                    found = decode_image(image, modality, filter, scales=survey.scales)
+                sizes.add(upright_size(image))
+                return found
         except Refused:
             raise
         except InputError as error:
@@ -143,10 +118,37 @@ def load_images(
     check_skipped(names, faults, "images")
     good = [i for i in range(len(names)) if i not in faults]
     taken = describe_resizing(sizes, item[1:], filter) | survey.describe(modality.channels)
-    if not keep:
-        return LazyImages(decode, torch.tensor(good), item), good, taken
     images = [x for x in found.values() if isinstance(x, np.ndarray)]
     return torch.from_numpy(np.stack(images)), good, taken
+
+
+def _stream(
+    names: Sequence[str],
+    read: Callable[[int], Encoded],
+    modality: Grid,
+    filter: Filter,
+    large: bool,
+    given: Range,
+    stamps: Sequence[str] | None,
+    place: str,
+) -> tuple[LazyImages, Sequence[int], dict[str, str]]:
+    """``load_images`` of a set that does not fit in memory."""
+    item = (modality.channels, *modality.size)
+    index = index_images(names, read, large, given, stamps, place)
+    check_skipped(names, index.faults, "images")
+    scales = index.scales(given)
+    taken = describe_resizing(index.sizes(), item[1:], filter)
+    taken |= index.describe(scales, modality.channels)
+    good = np.flatnonzero(index.rows["readable"])
+    contents = torch.from_numpy(index.contents()[good])
+
+    def decode(number: int) -> NDArray[np.uint8]:
+        with open_image(read(number), names[number], large) as image, one_large_at_a_time(image):
+            return decode_image(image, modality, filter, scales=scales)
+
+    how = describe_decoding(item, filter, scales)
+    lazy = LazyImages(decode, torch.from_numpy(good), item, contents, how)
+    return lazy, good.tolist() if index.faults else range(len(names)), taken
 
 
 def size_of_first(path: Path, large: bool = False) -> tuple[int, int]:
@@ -180,22 +182,38 @@ def read_folder(
 ) -> Source:
     """A folder of images, or one image; sub-folders are classes and parts (``folders``).
 
+    path: may be an address (``s3://bucket/folder``; see ``remote``).
     limit: the number of images that are used: of classes the same number, of parts a fraction.
     label_depth: the class is the folder so many levels below ``path``, parts not counted; 0: none.
 
     range: the numbers that become 0 and 1 (see ``numbers``). Images of more than ``DECODED`` bytes
     together are decoded from their files on every read, and are never in memory together.
     """
-    root = find_path(path)
-    if root.suffix in (".npz", ".npy") and root.is_file():
-        kind = "packed" if find_prefixes(read_npz(root)) else "array"
-        fix = set_key("source.name", kind)
-        raise InputError(f"{name_path(path)} is no folder of images: {fix} reads it.")
-    alone = FoundFiles(root, [root])
-    found = alone if root.is_file() else find_files(root, path, SUFFIXES, "images")
-    found = found.classify(label_depth).limit(limit, split)
+    if is_address(path):
+        found, there = find_objects(path, SUFFIXES, "images", permit)
+        found = found.classify(label_depth).limit(limit, split)
+        names, stamps, place = Each(found.files, there.describe), there.stamp, path
+        read = hold(Each(found.files, there.read).__getitem__, there.size)
+    else:
+        root = find_path(path)
+        if root.suffix in (".npz", ".npy") and root.is_file():
+            kind = "packed" if find_prefixes(read_npz(root)) else "array"
+            fix = set_key("source.name", kind)
+            raise InputError(f"{name_path(path)} is no folder of images: {fix} reads it.")
+        alone = FoundFiles(root, [root])
+        found = alone if root.is_file() else find_files(root, path, SUFFIXES, "images")
+        found = found.classify(label_depth).limit(limit, split)
+        names, stamps, place = found.names, stamp_file, os.path.abspath(root)
+        read = found.files.__getitem__
     data, good, taken = load_images(
-        found.names, found.files.__getitem__, modality, filter, permit.large, range
+        names,
+        read,
+        modality,
+        filter,
+        permit.large,
+        range,
+        stamps=Each(found.files, stamps),
+        place=f"{place} {limit or 'whole'}",
     )
     if len(good) == 1:
         split = (1.0, 0.0)

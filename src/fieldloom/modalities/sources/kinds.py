@@ -14,8 +14,8 @@ SCENES = ("transforms", "colmap", "nsvf", "srn", "multiview")
 """Readers of posed images."""
 
 GIVES: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(("folder", "packed", "tar", "digits", "skimage", "huggingface", "image", "glyphs"),
-                    frozenset({"images"})),
+    **dict.fromkeys(("folder", "packed", "tar", "digits", "skimage", "huggingface", "image",
+                     "glyphs"), frozenset({"images"})),
     "video": frozenset({"video"}),
     "audio": frozenset({"audio"}),
     "array": frozenset({"images", "audio", "video", "shapes"}),
@@ -128,9 +128,8 @@ def suggest(reader: str, path: str) -> str:
         return alone
     if reader not in SETS:
         return f"{call_inspect(path)} shows what is there"
-    if reader in ("folder", "packed", "tar", "voxels", "multiview") or (
-        reader == "meshes" and folder
-    ):
+    sets = ("folder", "packed", "tar", "voxels", "multiview")
+    if reader in sets or (reader == "meshes" and folder):
         return f"{call_train(SETS[reader], path)} learns a set of them"
     return f"{alone}, {call_train(SETS[reader], 'FOLDER')} learns a folder of them"
 

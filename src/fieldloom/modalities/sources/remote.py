@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 from fieldloom.errors import InputError, name_argument, nearest, quote_path, shorten
-from fieldloom.modalities.sources.files import Refused, name_path
+from fieldloom.modalities.sources.files import BYTES, Refused, check_size, name_path
 from fieldloom.modalities.sources.folders import HIDDEN, FoundFiles, is_hidden
 from fieldloom.permit import Permit
 
@@ -48,6 +49,8 @@ STAMPS = ("ETag", "etag", "md5", "content_md5", "sha256", "blob_id", "oid", "Las
 """What file systems call that by which a change is seen, the surest first."""
 STRANGE = "strange names"
 """A reason to pass objects over."""
+HELD = 1 << 30
+"""Bytes of a set that are kept in memory once they are fetched; of a larger set none."""
 DEPTH = 4
 """Levels of folders in which ``peek`` looks for a file."""
 AT_ONCE = 16
@@ -191,16 +194,36 @@ def list_objects(address: str, permit: Permit) -> Listing:
     return Listing(dict(sorted(objects.items())), sorted(strange))
 
 
-class FoundObjects(NamedTuple):
-    """Objects as files of a folder, by their relative names, and what they are by these names."""
+@dataclass(frozen=True)
+class Objects:
+    """Objects below an address, by their relative names, as files of a folder are known."""
 
-    files: FoundFiles
     objects: Mapping[str, StoredObject]
+
+    def describe(self, file: Path) -> str:
+        """The address of an object in quotes, for a message."""
+        return quote_path(self.objects[file.as_posix()].name)
+
+    def stamp(self, file: Path) -> str:
+        """A text that changes when the content of an object may have."""
+        one = self.objects[file.as_posix()]
+        return f"{one.name} {one.stamp}"
+
+    def read(self, file: Path) -> bytes:
+        """The content of an object, fetched. Raises Refused where that fails."""
+        one = self.objects[file.as_posix()]
+        check_size(self.describe(file), one.size, "bytes", BYTES, large=False)
+        return one.read(0, one.size)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all objects together."""
+        return sum(one.size for one in self.objects.values())
 
 
 def find_objects(
     address: str, suffixes: Collection[str], what: str, permit: Permit
-) -> FoundObjects:
+) -> tuple[FoundFiles, Objects]:
     """The objects below an address whose names end so, as ``find_files`` finds those of a folder.
 
     Raises InputError where there are none.
@@ -220,7 +243,12 @@ def find_objects(
         others = ", ".join(f"{n:,} {end}" for end, n in ends.most_common(3))
         there = f", but {shorten(others)}" if others else ""
         raise InputError(f"{name_path(address)} holds no {what}{there}.")
-    return FoundObjects(FoundFiles(Path(), [Path(name) for name in objects], passed), objects)
+    return FoundFiles(Path(), [Path(name) for name in objects], passed), Objects(objects)
+
+
+def hold(read: Callable[[int], bytes], size: int) -> Callable[[int], bytes]:
+    """What fetches an item once where all items, of ``size`` bytes, may be held in memory."""
+    return cache(read) if size <= HELD else read
 
 
 def peek(address: str, permit: Permit) -> list[str]:

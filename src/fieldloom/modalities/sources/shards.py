@@ -6,13 +6,14 @@ when it is needed; nothing is unpacked.
 
 from __future__ import annotations
 
+import builtins
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,15 @@ from fieldloom.modalities.sources.files import (
     check_skipped,
     find_path,
     is_address,
+    locate,
     name_path,
 )
 from fieldloom.modalities.sources.folders import UNREADABLE, find_classes, find_parts
 from fieldloom.modalities.sources.formats import SUFFIXES, open_image
 from fieldloom.modalities.sources.images import load_images
 from fieldloom.modalities.sources.numbers import Range
-from fieldloom.modalities.sources.remote import find_objects
+from fieldloom.modalities.sources.paths import Each
+from fieldloom.modalities.sources.remote import find_objects, hold
 from fieldloom.modalities.sources.source import (
     PART_OF,
     Depth,
@@ -87,8 +90,17 @@ def read_tar(
     dividing = parts if dividing_parts(parts, split) else None
     members_of_limit = choose(limit or len(members), len(members), labels, dividing)
     chosen = members.keep(members_of_limit)
+    numbers = builtins.range(len(chosen))
+    place = path if is_address(path) else os.path.abspath(locate(path))
     data, good, told = load_images(
-        Each(len(chosen), chosen.describe), chosen.read, modality, filter, permit.large, range
+        Each(numbers, chosen.describe),
+        hold(chosen.read, int(chosen.sizes.sum())) if is_address(path) else chosen.read,
+        modality,
+        filter,
+        permit.large,
+        range,
+        stamps=Each(numbers, chosen.stamp),
+        place=f"tar {place} {limit or 'whole'}",
     )
     which = [members_of_limit[i] for i in good]
     bad = sorted({*members_of_limit} - {*which})
@@ -119,7 +131,7 @@ def size_of_first(reader: str, path: str, permit: Permit) -> tuple[int, int]:
         members, _ = index_archives(found._replace(archives=[first]), Wanted(), path)
         content, name = members.read(0), members.describe(0)
     else:
-        one = next(iter(find_objects(path, SUFFIXES, "images", permit).objects.values()))
+        one = next(iter(find_objects(path, SUFFIXES, "images", permit)[1].objects.values()))
         content, name = one.read(0, one.size), quote_path(one.name)
     with open_image(content, name, permit.large) as image:
         return upright_size(image)
@@ -174,27 +186,6 @@ class Members:
         if len(content) != size:
             raise InputError(f"{self.describe(i)} cannot be read: the archive ends before it does.")
         return content
-
-
-class Each(Sequence[str]):
-    """Texts that are made when they are asked for: ``call(i)`` of ``count``."""
-
-    def __init__(self, count: int, call: Callable[[int], str]) -> None:
-        self.count, self.call = count, call
-
-    def __len__(self) -> int:
-        return self.count
-
-    @overload
-    def __getitem__(self, i: int) -> str: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[str]: ...
-    def __getitem__(self, i: int | slice) -> str | list[str]:
-        if isinstance(i, slice):
-            return [self.call(one) for one in range(*i.indices(self.count))]
-        if not -self.count <= i < self.count:
-            raise IndexError(i)
-        return self.call(i % self.count)
 
 
 def index_archives(
