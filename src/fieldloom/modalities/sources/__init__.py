@@ -40,7 +40,7 @@ from fieldloom.modalities.sources.meshes import SUFFIXES as MESHES
 from fieldloom.modalities.sources.meshes import read_meshes
 from fieldloom.modalities.sources.multiview import read_multiview
 from fieldloom.modalities.sources.nsvf import read_nsvf
-from fieldloom.modalities.sources.remote import peek
+from fieldloom.modalities.sources.remote import check_address, peek
 from fieldloom.modalities.sources.shards import read_tar
 from fieldloom.modalities.sources.source import Source, divide
 from fieldloom.modalities.sources.srn import read_srn
@@ -109,6 +109,8 @@ def readers_at(path: str, permit: Permit = NOTHING) -> list[str]:
 
     Raises InputError where nothing is there, Refused where the user must allow to look.
     """
+    if is_address(path):
+        check_address(path, permit)
     if is_pattern(path):
         return ["tar"]
     if not is_address(path):

@@ -17,7 +17,14 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from fieldloom.errors import InputError, name_argument, nearest, quote_path, shorten
+from fieldloom.errors import (
+    InputError,
+    name_argument,
+    nearest,
+    quote_path,
+    shorten,
+    strip_credentials,
+)
 from fieldloom.modalities.sources.files import BYTES, Refused, check_size, name_path
 from fieldloom.modalities.sources.folders import HIDDEN, FoundFiles, is_hidden
 from fieldloom.permit import Permit
@@ -100,7 +107,7 @@ class Listing(NamedTuple):
 
 def check_address(address: str, permit: Permit) -> None:
     """Raise InputError for an address that is not read, Refused where the user must allow it."""
-    protocol, _, rest = address.partition("://")
+    protocol = address.partition("://")[0]
     if "::" in address:
         raise InputError(f"{name_path(address)} is a chain of addresses (::): give one address.")
     if protocol not in PACKAGES:
@@ -108,7 +115,7 @@ def check_address(address: str, permit: Permit) -> None:
         hint = f"; did you mean {near}://?" if near else "."
         there = ", ".join(f"{name}://" for name in PACKAGES)
         raise InputError(f"{name_path(address)} cannot be read{hint} Read are {there}.")
-    if "@" in rest.partition("/")[0] or ("?" in rest and protocol.startswith("http")):
+    if strip_credentials(address) != address:
         raise InputError(
             f"{name_path(address)} holds credentials or a query, and a run keeps the address of "
             "its data: leave them out, and set them as fsspec reads them (~/.aws, ~/.netrc, "
