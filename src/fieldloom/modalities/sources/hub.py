@@ -26,7 +26,7 @@ from fieldloom.modalities.sources.hub_loading import (
     load,
 )
 from fieldloom.modalities.sources.hub_streams import stream_rows
-from fieldloom.modalities.sources.images import load_images
+from fieldloom.modalities.sources.images import Cache, load_images
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.paths import Each, stamp_file
 from fieldloom.modalities.sources.source import (
@@ -56,13 +56,15 @@ def read_huggingface(
     streaming: bool = False,
     filter: Filter = "bicubic",
     range: Range = None,
+    cache: Cache = "none",
     permit: Permit = NOTHING,
 ) -> Source:
     """A data set of Hugging Face, by name or saved in a folder (needs the extra ``datasets``).
 
     part: which of its splits; key: the column of images; label: the column of labels, integers or
     texts; the names of a ``ClassLabel`` are the classes, in their order, with data or without.
-    range: the numbers that become 0 and 1 (see ``numbers``).
+    range: the numbers that become 0 and 1 (see ``numbers``). cache: ``decoded`` keeps the images of
+    large sets decoded on the disk.
     streaming: the first ``limit`` rows, or all, are read one after the other, and their images and
     labels kept in the cache (``streams``); nothing else is fetched or prepared.
     A name is looked up in the local cache, and fetched only where the user allows the network.
@@ -86,7 +88,8 @@ def read_huggingface(
         permit.large,
         range,
         stamps=Each(builtins.range(len(rows.numbers)), rows.stamp),
-        place=f"huggingface {path} {part} {key} {limit or 'whole'} {streaming}",
+        place=f"{path}\0huggingface {part} {key} {limit} {streaming}",
+        cache=cache,
     )
     bad = sorted({*builtins.range(len(rows.numbers))} - {*good})
     unreadable = {UNREADABLE: [f"row {rows.numbers[i]}" for i in bad]}

@@ -8,9 +8,11 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, name_argument, quote, quote_path, set_key, shorten, unknown
 from fieldloom.modalities.grid import Grid
+from fieldloom.modalities.sources.decoded import Decode, decode_once
 from fieldloom.modalities.sources.decoding import (
     check_image_modality,
     decode_image,
@@ -42,7 +45,7 @@ from fieldloom.modalities.sources.files import (
 )
 from fieldloom.modalities.sources.folders import UNREADABLE, FoundFiles, find_files
 from fieldloom.modalities.sources.formats import SUFFIXES, Encoded, open_image
-from fieldloom.modalities.sources.index import index_images
+from fieldloom.modalities.sources.index import Index, index_images
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.paths import Each, stamp_file
 from fieldloom.modalities.sources.remote import find_objects, hold
@@ -65,6 +68,10 @@ DECODED = 1 << 30
 """The largest set of decoded images in memory, in bytes; larger sets are decoded on reading."""
 
 
+Cache = Literal["none", "decoded"]
+"""What of a large set is kept decoded: nothing, or all, in one file of the cache folder."""
+
+
 def load_images(
     names: Sequence[str],
     read: Callable[[int], Encoded],
@@ -75,6 +82,7 @@ def load_images(
     *,
     stamps: Sequence[str] | None = None,
     place: str = "",
+    cache: Cache = "none",
 ) -> tuple[Tensor | LazyImages, Sequence[int], dict[str, str]]:
     """Images (n, channel, height, width) uint8; the indices of the readable ones; what is said.
 
@@ -82,18 +90,21 @@ def load_images(
 
     names: of the images, for messages. read: index of an image -> its file, or its bytes.
     given: ``source.range``. stamps: for each image a text that changes when its bytes may have,
-    such as the size and the time of change of a file. place: where they lie, a text that names the
-    set among others; its index in the cache belongs to it.
+    such as the size and the time of change of a file. place: a text that names the set among
+    others, to which its index in the cache belongs: its path, and behind a NUL what else tells it
+    from others. cache: see ``Cache``.
 
     Sets of at most ``DECODED`` bytes are decoded once, in parallel. Of larger ones the headers are
     read, and kept in an index (``index``), where there are stamps and a place; the images are
-    decoded on every read, with the same values. Unreadable ones are skipped with one warning.
-    Raises InputError where these are too many, or an image is too large.
+    decoded on every read, or once into the cache, with the same values. Unreadable ones are skipped
+    with one warning; what only shows when it is decoded is an error of that read. Raises InputError
+    where these are too many, or an image is too large.
     """
     check_image_modality(modality)
     item = (modality.channels, *modality.size)
     if len(names) * math.prod(item) > DECODED:
-        return _stream(names, read, modality, filter, large, given, stamps, place)
+        index = index_images(names, read, large, given, stamps, place)
+        return _stream(names, read, modality, filter, large, given, index, cache, place)
     survey = survey_images(names, read, large, given)
     sizes = set[tuple[int, int]]()
 
@@ -129,26 +140,32 @@ def _stream(
     filter: Filter,
     large: bool,
     given: Range,
-    stamps: Sequence[str] | None,
+    index: Index,
+    cache: Cache,
     place: str,
 ) -> tuple[LazyImages, Sequence[int], dict[str, str]]:
     """``load_images`` of a set that does not fit in memory."""
-    item = (modality.channels, *modality.size)
-    index = index_images(names, read, large, given, stamps, place)
-    check_skipped(names, index.faults, "images")
-    scales = index.scales(given)
-    taken = describe_resizing(index.sizes(), item[1:], filter)
-    taken |= index.describe(scales, modality.channels)
-    good = np.flatnonzero(index.rows["readable"])
-    contents = torch.from_numpy(index.contents()[good])
+    item, scales = (modality.channels, *modality.size), index.scales(given)
 
     def decode(number: int) -> NDArray[np.uint8]:
         with open_image(read(number), names[number], large) as image, one_large_at_a_time(image):
             return decode_image(image, modality, filter, scales=scales)
 
-    how = describe_decoding(item, filter, scales)
-    lazy = LazyImages(decode, torch.from_numpy(good), item, contents, how)
-    return lazy, good.tolist() if index.faults else range(len(names)), taken
+    how, contents = describe_decoding(item, filter, scales), index.contents()
+    check_skipped(names, index.faults, "images")
+    readable = index.rows["readable"].copy()
+    fetch: Decode = decode
+    if cache == "decoded":
+        name = re.sub(r"[^\w-]+", "_", Path(place.partition("\0")[0]).stem)[:40]
+        fetch, broken = decode_once(decode, contents, how, item, readable, name)
+        check_skipped(names, broken, "images")
+        readable[list(broken)] = False
+    taken = describe_resizing(index.sizes(), item[1:], filter)
+    taken |= index.describe(scales, modality.channels)
+    good = np.flatnonzero(readable)
+    own = torch.from_numpy(contents[good])
+    lazy = LazyImages(fetch, torch.from_numpy(good), item, own, how)
+    return lazy, range(len(names)) if readable.all() else good.tolist(), taken
 
 
 def size_of_first(path: Path, large: bool = False) -> tuple[int, int]:
@@ -178,6 +195,7 @@ def read_folder(
     label_depth: Depth = None,
     filter: Filter = "bicubic",
     range: Range = None,
+    cache: Cache = "none",
     permit: Permit = NOTHING,
 ) -> Source:
     """A folder of images, or one image; sub-folders are classes and parts (``folders``).
@@ -187,7 +205,8 @@ def read_folder(
     label_depth: the class is the folder so many levels below ``path``, parts not counted; 0: none.
 
     range: the numbers that become 0 and 1 (see ``numbers``). Images of more than ``DECODED`` bytes
-    together are decoded from their files on every read, and are never in memory together.
+    together are decoded from their files on every read, and are never in memory together; cache:
+    ``decoded`` keeps these decoded on the disk, where they are read faster.
     """
     if is_address(path):
         found, there = find_objects(path, SUFFIXES, "images", permit)
@@ -213,7 +232,8 @@ def read_folder(
         permit.large,
         range,
         stamps=Each(found.files, stamps),
-        place=f"{place} {limit or 'whole'}",
+        place=f"{place}\0{limit}",
+        cache=cache,
     )
     if len(good) == 1:
         split = (1.0, 0.0)
@@ -241,12 +261,13 @@ def read_packed(
     limit: Limit = None,
     filter: Filter = "bicubic",
     range: Range = None,
+    cache: Cache = "none",
     permit: Permit = NOTHING,
 ) -> Source:
     """Encoded images back to back in an ``.npz``: ``data`` (bytes) and ``offsets`` (n + 1).
 
     prefix: of the names of both arrays (``train_``). label: name of the array of labels.
-    range: the numbers that become 0 and 1 (see ``numbers``).
+    range: the numbers that become 0 and 1 (see ``numbers``). cache: as of ``read_folder``.
     """
     file = read_npz(find_file(path))
     prefixes = find_prefixes(file)
@@ -263,7 +284,18 @@ def read_packed(
     which = choose(limit or len(ends), len(ends) - 1, labels)
     names = [f"image {i} of {quote_path(path)}" for i in which]
     part = lambda i: data[ends[which[i]] : ends[which[i] + 1]]
-    images, good, taken = load_images(names, part, modality, filter, permit.large, range)
+    whole = stamp_file(file.path)
+    images, good, taken = load_images(
+        names,
+        part,
+        modality,
+        filter,
+        permit.large,
+        range,
+        stamps=Each(which, lambda i: f"{whole} {ends[i]} {ends[i + 1]}"),
+        place=f"{os.path.abspath(file.path)}\0{prefix}\0{limit}",
+        cache=cache,
+    )
     chosen = None if labels is None else [labels[which[i]] for i in good]
     readable = set(good)
     bad = [f"image {one}" for i, one in enumerate(which) if i not in readable]

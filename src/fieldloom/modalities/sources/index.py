@@ -155,8 +155,9 @@ def index_images(
     rows = np.zeros(len(names), ROW)
     path = path_of_index(place) if stamps is not None and place else None
     if stamps is not None:
-        for i, stamp in enumerate(stamps):
-            rows["key"][i] = digest(f"{names[i]}\0{stamp}")
+        keys = rows["key"]
+        for i, told in enumerate(zip(names, stamps, strict=True)):
+            keys[i] = digest("\0".join(told))
     making = Making(rows, np.zeros(len(names), bool), path)
     making.take_over()
     failed = making.held & ~rows["readable"]
@@ -204,15 +205,17 @@ class Making:
 
     def take_over(self) -> NDArray[np.bool_]:
         """Fill the rows that the index in the cache has by their keys. Returns which."""
-        found = np.zeros(len(self.rows), bool)
-        kept = None if self.path is None else read_index(self.path)
-        if kept is not None and len(kept):
+        kept, own = None if self.path is None else read_index(self.path), self.rows["key"]
+        if kept is None or not len(kept):
+            return np.zeros(len(own), bool)
+        place = np.arange(len(own))
+        if not np.array_equal(kept["key"], own):
             order = np.argsort(kept["key"])
-            place = np.searchsorted(kept["key"], self.rows["key"], sorter=order)
-            same = kept[order[place.clip(max=len(kept) - 1)]]
-            found = (same["key"] == self.rows["key"]) & ~self.held
-            self.rows[found] = same[found]
-            self.held |= found
+            near = np.searchsorted(kept["key"], own, sorter=order)
+            place = order[near.clip(max=len(kept) - 1)]
+        found = (kept["key"][place] == own) & ~self.held
+        self.rows[found] = kept[place[found]]
+        self.held |= found
         return found
 
     def look_at(self, left: NDArray[np.bool_], look: Callable[[int], None]) -> None:

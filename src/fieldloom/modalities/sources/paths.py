@@ -25,6 +25,9 @@ class Each(Sequence[Made], Generic[Item, Made]):
     def __len__(self) -> int:
         return len(self.items)
 
+    def __iter__(self) -> Iterator[Made]:
+        return map(self.make, self.items)
+
     @overload
     def __getitem__(self, which: int) -> Made: ...
 

@@ -35,7 +35,7 @@ from fieldloom.modalities.sources.files import (
 )
 from fieldloom.modalities.sources.folders import UNREADABLE, find_classes, find_parts
 from fieldloom.modalities.sources.formats import SUFFIXES, open_image
-from fieldloom.modalities.sources.images import load_images
+from fieldloom.modalities.sources.images import Cache, load_images
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.paths import Each
 from fieldloom.modalities.sources.remote import find_objects, hold
@@ -72,6 +72,7 @@ def read_tar(
     label_depth: Depth = None,
     filter: Filter = "bicubic",
     range: Range = None,
+    cache: Cache = "none",
     permit: Permit = NOTHING,
 ) -> Source:
     """Images in tar archives (WebDataset's shards): a folder of them, one, or a pattern of names.
@@ -81,7 +82,8 @@ def read_tar(
     of the members that hold the class, ``cls`` where there are such, or ``json.KEY``; without them
     classes are folders within the archives, as of ``folder`` (``label_depth``; 0: none).
     Archives named after a part (``train-000.tar``, ``val/000.tar``) divide the data as folders do.
-    range: the numbers that become 0 and 1 (see ``numbers``).
+    range: the numbers that become 0 and 1 (see ``numbers``). cache: ``decoded`` keeps the images of
+    large sets decoded on the disk.
     """
     found = find_archives(path, permit)
     members, passed = index_archives(found, Wanted(key, label or "cls"), path)
@@ -100,7 +102,8 @@ def read_tar(
         permit.large,
         range,
         stamps=Each(numbers, chosen.stamp),
-        place=f"tar {place} {limit or 'whole'}",
+        place=f"{place}\0tar {limit}",
+        cache=cache,
     )
     which = [members_of_limit[i] for i in good]
     bad = sorted({*members_of_limit} - {*which})

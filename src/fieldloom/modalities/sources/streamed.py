@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fieldloom.errors import InputError, set_key
+from fieldloom.modalities.sources.files import Refused
 from fieldloom.modalities.sources.numbers import EIGHT_BITS
 from fieldloom.modalities.sources.pixels import Scales
 
@@ -55,6 +56,8 @@ class LazyImages:
         try:
             for i, image in enumerate(decode_all(self.decode, numbers)):
                 found[i] = image
+        except Refused:  # it cannot be fetched now
+            raise
         except InputError as error:
             fix = set_key("source.cache", "decoded")
             raise InputError(
@@ -65,10 +68,13 @@ class LazyImages:
 
 
 def decode_all(
-    decode: Callable[[int], NDArray[np.uint8]], numbers: Sequence[int]
+    decode: Callable[[int], NDArray[np.uint8]], numbers: Sequence[int], threads: int | None = None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Images of these numbers, in their order, decoded by this process's share of the cores."""
-    threads = torch.get_num_threads()
+    """Images of these numbers, in their order, decoded by so many threads.
+
+    None: this process's share of the cores. (Pillow decodes and resizes without Python's lock.)
+    """
+    threads = threads or torch.get_num_threads()
     if threads == 1 or len(numbers) < 2:
         return map(decode, numbers)
     return _make_pool(threads).map(decode, numbers)
