@@ -208,11 +208,14 @@ def read_folder(
     together are decoded from their files on every read, and are never in memory together; cache:
     ``decoded`` keeps these decoded on the disk, where they are read faster.
     """
+    names: Sequence[str]
+    read: Callable[[int], Encoded]
     if is_address(path):
         found, there = find_objects(path, SUFFIXES, "images", permit)
         found = found.classify(label_depth).limit(limit, split)
         names, stamps, place = Each(found.files, there.describe), there.stamp, path
-        read = hold(Each(found.files, there.read).__getitem__, there.size)
+        files = found.files
+        read = hold(lambda i: there.read(files[i]), there.size)
     else:
         root = find_path(path)
         if root.suffix in (".npz", ".npy") and root.is_file():

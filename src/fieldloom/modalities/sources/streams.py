@@ -63,7 +63,8 @@ class Written:
         return self.whole or (limit is not None and self.rows >= limit)
 
 
-class Stream(NamedTuple):
+@dataclass(frozen=True)
+class Stream:
     """An open stream. rows: the rows after those that are written; state: where it goes on after
     the rows that were taken; about: see ``Written``; count, size: the number of all rows, and their
     bytes, None where they are unknown."""
