@@ -15,7 +15,13 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from fieldloom.errors import InputError, quote_path
-from fieldloom.modalities.sources.files import find_path, is_address, locate, name_path
+from fieldloom.modalities.sources.files import (
+    find_path,
+    find_similar,
+    is_address,
+    locate,
+    name_path,
+)
 from fieldloom.modalities.sources.folders import find_files, walk
 from fieldloom.modalities.sources.remote import AT_ONCE, find_objects, match_objects
 from fieldloom.modalities.sources.stored import Stored, find_stored
@@ -76,7 +82,10 @@ def _match_files(name: str, pattern: str) -> list[Path]:
     place = locate(name)
     found = [place] if place.is_file() else sorted(map(Path, glob(str(place))))
     if not found:
-        raise InputError(f"{name_path(pattern)} stands for {quote_path(name)}, which is not there.")
+        raise InputError(
+            f"{name_path(pattern)} stands for {quote_path(name)}, which is not there"
+            f"{find_similar(name)}."
+        )
     return found
 
 
