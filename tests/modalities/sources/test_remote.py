@@ -30,6 +30,7 @@ class StandIn(MemoryFileSystem):
     asked: list = []
     fails: list = []
     whole = False
+    hides: tuple = ()
 
     @classmethod
     def _strip_protocol(cls, path):
@@ -37,6 +38,14 @@ class StandIn(MemoryFileSystem):
 
     def unstrip_protocol(self, name):
         return f"hf://{name.lstrip('/')}"
+
+    def find(self, path, **more):
+        found = super().find(path, **more)
+        hidden = {"size": None} if "find" in self.hides else {}
+        return {name: dict(info) | hidden for name, info in found.items()}
+
+    def info(self, path, **more):
+        return super().info(path, **more) | ({"size": None} if "info" in self.hides else {})
 
     def cat_file(self, path, start=None, end=None, **more):
         self.asked.append((path, start, end))
@@ -63,7 +72,7 @@ def elsewhere(monkeypatch):
     StandIn.clear_instance_cache()
     yield StandIn()
     registered.pop("hf")
-    StandIn.whole = False
+    StandIn.whole, StandIn.hides = False, ()
 
 
 FILES = {
@@ -118,6 +127,7 @@ def test_the_source_is_chosen_by_the_objects(memory, tmp_path):
     shard = pack(tmp_path / "a.tar", samples([20, 30])).read_bytes()
     kept(memory, "memory://tars/in", {"a-0.tar": shard, "a-1.tar": shard})
     assert readers_at("memory://data") == readers_at("memory://data/train/a/0.png") == ["folder"]
+    kept(memory, "memory://tars", {"README.md": b"x"})
     assert readers_at("memory://tars") == ["tar"]
     for place, count in (("in", 4), ("in/a-1.tar", 2), ("in/a-{0..1}.tar", 4), ("in/a-?.tar", 4)):
         path = f"memory://tars/{place}"
@@ -271,6 +281,21 @@ def test_a_server_that_gives_no_parts_is_noticed(elsewhere, tmp_path):
         GRID,
         "hf://tars/a.tar",
         permit=NETWORK,
+    )
+
+
+def test_sizes_that_a_listing_leaves_out_are_asked_for(elsewhere):
+    kept(elsewhere, "hf://set", FILES)
+    known = list_objects("hf://set", NETWORK)
+    StandIn.hides = ("find",)
+    assert list_objects("hf://set", NETWORK).objects.keys() == known.objects.keys()
+    StandIn.hides = ("find", "info")
+    refused("cannot be read in parts: its size is not told", list_objects, "hf://set", NETWORK)
+
+
+def test_other_readers_say_who_reads_addresses():
+    refused(
+        "is an address, and no file .*'folder' and 'tar' read", SOURCES["image"], GRID, "s3://a/b"
     )
 
 

@@ -123,6 +123,11 @@ def path_to_text(path: str | Path) -> str:
 
 def find_path(path: str) -> Path:
     """The file or folder at a user's path. Raises InputError where there is none."""
+    if is_address(path):
+        raise InputError(
+            f"{name_path(path)} is an address, and no file of this machine: the sources 'folder' "
+            "and 'tar' read images from there."
+        )
     try:
         found = locate(path)
         there = bool(path) and found.exists()

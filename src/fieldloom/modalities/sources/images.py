@@ -215,7 +215,7 @@ def read_folder(
         found = found.classify(label_depth).limit(limit, split)
         names, stamps, place = Each(found.files, there.describe), there.stamp, path
         files = found.files
-        read = hold(lambda i: there.read(files[i]), there.size)
+        read = hold(lambda i: there.read(files[i]), there.measure(files))
     else:
         root = find_path(path)
         if root.suffix in (".npz", ".npy") and root.is_file():

@@ -77,7 +77,7 @@ def describe_data(reader: str, path: str) -> str:
     """What lies at a path, by the reader that it is for: ``a mesh``, ``a folder of images``."""
     folder = locate(path).is_dir() or is_address(path)
     words = {
-        "tar": "tar archives" if folder or is_pattern(path) else "a tar archive",
+        "tar": "a set of tar archives" if folder or is_pattern(path) else "a tar archive",
         "folder": "a folder of images" if folder else "an image",
         "packed": "a file of packed images",
         "image": "an image",

@@ -58,8 +58,8 @@ STRANGE = "strange names"
 """A reason to pass objects over."""
 HELD = 1 << 30
 """Bytes of a set that are kept in memory once they are fetched; of a larger set none."""
-DEPTH = 4
-"""Levels of folders in which ``peek`` looks for a file."""
+DEPTH, LOOKED_AT = 4, 1000
+"""Levels of folders, and files, at which ``peek`` looks."""
 AT_ONCE = 16
 """Objects that are asked for at once."""
 
@@ -222,10 +222,9 @@ class Objects:
         check_size(self.describe(file), one.size, "bytes", BYTES, large=False)
         return one.read(0, one.size)
 
-    @property
-    def size(self) -> int:
-        """The bytes of all objects together."""
-        return sum(one.size for one in self.objects.values())
+    def measure(self, files: Iterable[Path]) -> int:
+        """The bytes of these objects together."""
+        return sum(self.objects[file.as_posix()].size for file in files)
 
 
 def find_objects(
@@ -259,7 +258,7 @@ def hold(read: Callable[[int], bytes], size: int) -> Callable[[int], bytes]:
 
 
 def peek(address: str, permit: Permit) -> list[str]:
-    """Names of files at an address, the first that are met: by these its kind is found.
+    """Names of files at an address, the first ``LOOKED_AT``: by these its kind is found.
 
     Raises InputError where nothing is there, or the address is not to be read.
     """
@@ -269,10 +268,12 @@ def peek(address: str, permit: Permit) -> list[str]:
     def look() -> list[str]:
         if not system.isdir(path):
             return [path] if system.exists(path) else []
+        names = list[str]()
         for _, _, files in system.walk(path, maxdepth=DEPTH):
-            if found := [name for name in files if not is_hidden(name)]:
-                return found
-        return []
+            names += [name for name in files if not is_hidden(name)]
+            if len(names) >= LOOKED_AT:
+                break
+        return names
 
     found = ask(address, look)
     if not found:
