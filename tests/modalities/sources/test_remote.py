@@ -100,7 +100,7 @@ def same(one, other) -> None:
 
 
 @pytest.mark.parametrize("room", [1 << 30, 0])
-@pytest.mark.parametrize("more", [{}, {"limit": 5}, {"split": (0.5, 0.5), "label_depth": 0}])
+@pytest.mark.parametrize("more", [{}, {"limit": 5, "split": (3, 2)}])
 def test_the_same_images_as_files_tars_and_objects(room, more, memory, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "DECODED", room)
     for name, content in FILES.items():
@@ -109,8 +109,6 @@ def test_the_same_images_as_files_tars_and_objects(room, more, memory, tmp_path,
     shard = pack(tmp_path / "a.tar", FILES)
     kept(memory, "memory://data", FILES | {"notes.txt": b"x", ".hidden/x.png": b"x"})
     kept(memory, "memory://tars", {"a.tar": shard.read_bytes()})
-    if "label_depth" in more:
-        more = {"split": (0.5, 0.5)}
     one = SOURCES["folder"](GRID, str(tmp_path / "files"), **more)
     tars = SOURCES["tar"](GRID, str(shard), **more)
     objects = SOURCES["folder"](GRID, "memory://data", **more)
