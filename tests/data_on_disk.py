@@ -1,5 +1,6 @@
 """One small set on disk for every reader, as people have it: the table that situations go over."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +55,17 @@ def write_packed(folder: Path) -> Path:
 
     pack(folder / "packed.npz", COUNT)
     return folder / "packed.npz"
+
+
+def write_tar(folder: Path) -> Path:
+    from tarred import pack
+
+    contents = {}
+    for i in range(COUNT):
+        stream = io.BytesIO()
+        image(i).save(stream, "PNG")
+        contents[f"{i}.png"] = stream.getvalue()
+    return pack(folder / "shard.tar", contents)
 
 
 def write_array(folder: Path) -> Path:
@@ -140,6 +152,7 @@ VIEWS = partial(Views, size=(12, 16))
 KEPT: dict[str, Kept] = {
     "folder": Kept(write_images, IMAGE, ".png", many=True, labelled=True),
     "packed": Kept(write_packed, IMAGE, ".npz"),
+    "tar": Kept(write_tar, IMAGE, ".tar"),
     "array": Kept(write_array, IMAGE, ".npy"),
     "huggingface": Kept(write_table, IMAGE),
     "glyphs": Kept(write_glyphs, IMAGE, ".ttf", more=(("characters", "abcdef"),)),

@@ -25,6 +25,7 @@ READERS = {
     "folder": partial(SOURCES["folder"], SMALL),
     "image": partial(SOURCES["image"], IMAGE),
     "packed": partial(SOURCES["packed"], SMALL),
+    "tar": partial(SOURCES["tar"], SMALL),
     "array": partial(SOURCES["array"], SMALL),
     "video": partial(SOURCES["video"], FILM),
     "audio": partial(SOURCES["audio"], SOUND),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,8 +37,22 @@ def escape_bytes(text: str) -> str:
     return "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
 
 
+USER = re.compile(r"(?<=://)([^/\s@:]*:(?!\d+/)[^\s@]*|[^/\s@]*)@")
+QUERY = re.compile(r"(?<=://)([^\s?'\"]*)\?[^\s'\"]+")
+"""``user:password@`` of an address, a slash among it or not; the query of an address, which may be
+a signature."""
+
+
+def strip_credentials(text: str) -> str:
+    """A text without what addresses in it may hold of credentials: users, passwords, queries."""
+    text = USER.sub("", text)
+    return QUERY.sub(r"\1", text) if "http" in text else text
+
+
 def printable(text: str) -> str:
-    """Text on one line, without the escape sequences that a name may hold."""
+    """Text on one line, without the escape sequences that a name may hold, and without what an
+    address may hold of credentials (``https://user:password@host/path?token=...``)."""
+    text = strip_credentials(text)
     return "".join(c if c.isprintable() else " " for c in escape_bytes(text)).rstrip()
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from fieldloom.assembly import open_source
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.sources import SOURCES, Source, spec_of
-from fieldloom.modalities.sources.files import find_path, path_to_text
+from fieldloom.modalities.sources.archives import is_pattern
+from fieldloom.modalities.sources.files import find_path, is_address, path_to_text
 from fieldloom.preparation import check_same_data, facts_of, is_of_others, say_moved
 from fieldloom.registry import hints_of
 from fieldloom.system import System
@@ -36,7 +37,7 @@ def source_of(system: System, path: str | Path | None = None, quiet: bool = Fals
     if is_of_others(own, system.permit):  # such a reader knows best what it reads
         spec = {**own, "path": path_to_text(str(path))}
         return open_source({"source": spec}, system.modality, system.permit, quiet)
-    spec = spec_of(str(path), own.get("name"))
+    spec = spec_of(str(path), own.get("name"), permit=system.permit)
     spec["path"] = path_to_text(spec["path"])
     if own.get("name") == spec["name"]:  # read as in training
         spec = {**own, **spec}
@@ -52,10 +53,13 @@ def source_of(system: System, path: str | Path | None = None, quiet: bool = Fals
 def check_place(spec: Mapping[str, Any]) -> None:
     """Raise InputError where the data of a run are no longer at their place.
 
-    A path of Hugging Face may be a name, and that of a reader of others anything.
+    A path of Hugging Face may be a name, that of a reader of others anything, and an address or a
+    pattern is looked up by its reader.
     """
     path, name = spec.get("path"), spec.get("name")
     if isinstance(path, str) and name in SOURCES and name != "huggingface":
+        if is_address(path) or is_pattern(path):
+            return
         try:
             find_path(path)
         except InputError:

@@ -14,11 +14,18 @@ from fieldloom.drawing import draw_contact_sheet
 from fieldloom.engine.lock import check_free
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities import Modality
-from fieldloom.modalities.sources import SINGLE, WITHOUT_A_PATH, Source, spec_of
+from fieldloom.modalities.sources import SINGLE, WITHOUT_A_PATH, Source, readers_at, spec_of
 from fieldloom.modalities.sources.arrays import CHANNELS
-from fieldloom.modalities.sources.files import find_path, find_similar, shape_of_array
-from fieldloom.modalities.sources.images import size_of_first
+from fieldloom.modalities.sources.files import (
+    Refused,
+    find_path,
+    find_similar,
+    is_address,
+    locate,
+    shape_of_array,
+)
 from fieldloom.modalities.sources.kinds import describe_data
+from fieldloom.modalities.sources.shards import size_of_first
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import add_suggestions
 from fieldloom.progress import announce
@@ -84,10 +91,14 @@ def recipe_for(
     neither a path nor a recipe.
     """
     if recipe is None and source in WITHOUT_A_PATH and not Path(source).exists():
-        return {"source": source, "modality": modality_of({"name": source}, permit.large)}
+        return {"source": source, "modality": modality_of({"name": source}, permit)}
     try:
-        find_path(str(source))
+        readers_at(str(source), permit)
+    except Refused:
+        raise
     except InputError:
+        if is_address(str(source)):
+            raise
         stem = str(source).partition(":")[0]
         if recipe is None and stem in recipes.list_recipes():
             return recipes.load(str(source))
@@ -97,12 +108,13 @@ def recipe_for(
         ) from None
     own = {} if recipe is None else recipe.get("source", {})
     own = {"name": own} if isinstance(own, str) else dict(own)
-    spec = spec_of(str(source), own.get("name"), named)
+    spec = spec_of(str(source), own.get("name"), named, permit)
     spec = {key: spec[key] for key in ("name", "path")}  # divided as in training
     if recipe is None:
-        if spec["name"] == "folder" and named is None and find_path(spec["path"]).is_file():
+        here = None if is_address(spec["path"]) else locate(spec["path"])
+        if spec["name"] == "folder" and named is None and here is not None and here.is_file():
             spec["name"] = "image"  # one image, in its own size
-        return {"source": spec, "modality": modality_of(spec, permit.large)}
+        return {"source": spec, "modality": modality_of(spec, permit)}
     if own.get("name") == spec["name"]:
         return recipe | {"source": own | spec}
     if named is None:
@@ -111,7 +123,7 @@ def recipe_for(
     return recipe | {"source": spec}
 
 
-def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
+def modality_of(spec: Mapping[str, Any], permit: Permit = NOTHING) -> dict[str, Any]:
     """The modality that shows the data of a source (``spec_of``) in their own size.
 
     Only headers are read.
@@ -121,15 +133,15 @@ def modality_of(spec: Mapping[str, Any], large: bool = False) -> dict[str, Any]:
         return {"name": name}
     if name in WITHOUT_A_PATH:
         return {"name": "image", "channels": 3 if name == "skimage" else 1}
+    if name in ("folder", "packed", "tar"):
+        height, width = size_of_first(name, spec["path"], permit)
+        scale = min(1, LONGEST / max(height, width))
+        return {"name": "image", "size": [max(1, round(n * scale)) for n in (height, width)]}
     path = find_path(spec["path"])
     if name == "meshes":
         return {"name": "voxel"}
     if name in ("multiview", "transforms", "srn", "nsvf", "colmap"):
         return {"name": "views", "size": VIEWS}
-    if name in ("folder", "packed"):
-        height, width = size_of_first(path, large)
-        scale = min(1, LONGEST / max(height, width))
-        return {"name": "image", "size": [max(1, round(n * scale)) for n in (height, width)]}
     if name == "voxels":
         return {"name": "voxel", "size": None}
     if name == "array":

@@ -25,8 +25,9 @@ from fieldloom.errors import (
     quote,
     quote_path,
 )
-from fieldloom.modalities.sources import IMAGES, SOURCES, Source, readers_of
-from fieldloom.modalities.sources.files import find_path, locate, path_to_text
+from fieldloom.modalities.sources import IMAGES, SOURCES, Source, readers_at
+from fieldloom.modalities.sources.archives import is_pattern
+from fieldloom.modalities.sources.files import find_path, is_address, locate, path_to_text
 from fieldloom.modalities.sources.kinds import (
     SCENES,
     can_give,
@@ -85,21 +86,26 @@ def add_source(recipe: Recipe, path: str, permit: Permit = NOTHING) -> Recipe:
     own = {"name": own} if isinstance(own, str) else dict(own)
     name, called = own.get("name"), str(recipe.get("recipe", ""))
     kept = recipe | {"source": {**own, "path": path_to_text(path)}}
+    elsewhere, others = is_address(path), is_of_others(own, permit)
+    if elsewhere and (others or name == "huggingface"):
+        return kept
     try:
-        found = find_path(path)
+        found = None if elsewhere or is_pattern(path) else find_path(path)
     except InputError:
         if name == "huggingface":  # a name there
             return kept
         raise
-    if is_of_others(own, permit):
+    if others:
         return kept
-    kind, there = make_modality(recipe["modality"], permit).kind, readers_of(found)
-    readers = [reader for reader in _add_similar(there, found) if can_give(reader, kind)]
+    kind, there = make_modality(recipe["modality"], permit).kind, readers_at(path, permit)
+    similar = there if found is None else _add_similar(there, found)
+    readers = [reader for reader in similar if can_give(reader, kind)]
     if not readers:
         check_kind({"name": there[0], "path": path}, kind, called)
     if there[0] in SCENES and kind == "images":
         raise refuse_scene(there[0], path, called, readers[0])
-    if _learns_set(recipe) and kind == "images" and there == ["folder"] and found.is_file():
+    one = found is not None and found.is_file() and there == ["folder"]
+    if found is not None and one and _learns_set(recipe) and kind == "images":
         is_image = found.suffix.lower() in IMAGES
         what, many = ("image", "them") if is_image else ("file", "images")
         alone = f"{suggest('image', path)}, " if is_image else ""
@@ -145,16 +151,17 @@ def is_of_others(spec: Mapping[str, Any], permit: Permit) -> bool:
 
 
 def make_path_absolute(recipe: Recipe) -> Recipe:
-    """The recipe with an absolute ``source.path``, where it has one that exists.
+    """The recipe with an absolute ``source.path``, where it has one that exists, or a pattern.
 
     A path that is not UTF-8 becomes a ``file:`` URI, since a recipe's file must be UTF-8.
     """
     source = recipe.get("source")
     path = source.get("path") if isinstance(source, dict) else None
-    if not isinstance(path, str) or "\0" in path:
+    if not isinstance(path, str) or "\0" in path or is_address(path):
         return recipe
     absolute = os.path.realpath(locate(path))
-    kept = path_to_text(absolute) if os.path.exists(absolute) else path_to_text(path)
+    known = os.path.exists(absolute) or (source or {}).get("name") == "tar"
+    kept = path_to_text(absolute) if known else path_to_text(path)
     return merge(recipe, {"source": {"path": kept}})
 
 

@@ -1,7 +1,9 @@
 """Data sets of the Hugging Face hub, read from a folder and never fetched unasked."""
 
+import errno
 import io
 import json
+import tracemalloc
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from PIL import Image
 
 from fieldloom.errors import InputError
 from fieldloom.modalities import Grid
-from fieldloom.modalities.sources import SOURCES
+from fieldloom.modalities.sources import SOURCES, hub_streams, images, streams
 from fuzz import good
 from media import gradient
 from refusals import READERS, draw, refused, write
@@ -202,13 +204,12 @@ def test_names_of_classes_are_the_data_sets_own(form, offline, tmp_path):
 def test_a_stream_reads_the_first_rows(form, offline, tmp_path):
     path = kept(labelled([2, 0, 0, 2, 3, 0]), tmp_path / "set", form)
     whole, levels = read_levels(path)
-    for limit in (4, 6, 99):
+    for limit in (4, 6, 99, None):
         source, held = read_levels(path, streaming=True, limit=limit)
         assert held == levels[:limit]
         assert source.labels.tolist() == whole.labels.tolist()[:limit]
         assert source.names == whole.names
         assert f"the first {len(held)} rows of a stream" in source.summary.describe()
-    refused("streaming needs source.limit", READERS["huggingface"], path, streaming=True)
     if form == "parquet":
         words = "no data set that can be loaded .*nope"
         refused(words, read_levels, path, part="nope", streaming=True, limit=2)
@@ -288,3 +289,112 @@ def test_parts_of_saved_sets(offline, tmp_path):
     source, held = read_levels(str(tmp_path / "set"), part="train", streaming=True, limit=2)
     assert (held, source.labels.tolist()) == ([0, 30], [0, 1])
     refused("has no part 'all'", read_levels, str(tmp_path / "set"), part="all")
+
+
+# -- large sets
+
+
+def pictures(count: int, size: int = 64):
+    """Rows of pictures of noise, which do not compress."""
+    datasets = pytest.importorskip("datasets")
+    pixels, rows = draw(), []
+    for _ in range(count):
+        content = io.BytesIO()
+        Image.fromarray(pixels.integers(0, 256, (size, size, 3), np.uint8)).save(content, "PNG")
+        rows.append({"bytes": content.getvalue(), "path": None})
+    kinds = datasets.ClassLabel(names=NAMES)
+    features = datasets.Features({"image": datasets.Image(), "kind": kinds})
+    table = {"image": rows, "kind": [i % 4 for i in range(count)]}
+    return datasets.Dataset.from_dict(table, features=features)
+
+
+@pytest.mark.parametrize("form", ["saved", "parquet", "stream"])
+def test_rows_are_read_when_they_are_needed(form, offline, tmp_path, monkeypatch):
+    """No encoded image stays in memory, neither Python's nor Arrow's."""
+    pyarrow = pytest.importorskip("pyarrow")
+    count, each = 80, 64 * 64 * 3
+    path = kept(pictures(count), tmp_path / "set", "saved" if form == "saved" else "parquet")
+    read = partial(SOURCES["huggingface"], Grid(size=8), path, label="kind", **WHOLE)
+    whole = read()
+    monkeypatch.setattr(images, "DECODED", 0)
+    monkeypatch.setattr(streams, "SHARD", 40 * each)
+    tracemalloc.start()
+    before = pyarrow.total_allocated_bytes()
+    source = read(streaming=form == "stream")
+    held = tracemalloc.get_traced_memory()[0] + pyarrow.total_allocated_bytes() - before
+    tracemalloc.stop()
+    assert held < count * each / 4
+    assert source.take(source.train).tensor.equal(whole.data.tensor)
+    assert source.labels.equal(whole.labels)
+    assert source.names == whole.names
+    again = read(streaming=form == "stream")
+    assert again.facts() == source.facts()
+
+
+@pytest.mark.parametrize("version", ["the same", "another"])
+def test_a_stream_goes_on_where_it_stopped(version, offline, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    table = pictures(50)
+    (tmp_path / "set").mkdir()
+    for i in range(2):
+        part = table.select(range(25 * i, 25 * i + 25))
+        part.to_parquet(str(tmp_path / "set" / f"train-{i}.parquet"))
+    monkeypatch.setattr(streams, "SHARD", 7 * 64 * 64 * 3)
+    read = partial(
+        SOURCES["huggingface"], RGB, str(tmp_path / "set"), streaming=True, label="kind", **WHOLE
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(streams, "write_shard", failing(streams.write_shard, 3))
+        refused("cannot be written to the cache .*the disk is full. 21 rows .* are there", read)
+    if version == "another":
+        monkeypatch.setattr(datasets, "__version__", "0")
+    asked = []
+    monkeypatch.setattr(hub_streams, "read_cell", counting(hub_streams.read_cell, asked))
+    found = read()
+    assert len(asked) == 29
+    source = SOURCES["huggingface"](RGB, str(tmp_path / "set"), label="kind", **WHOLE)
+    assert found.data.tensor.equal(source.data.tensor)
+    assert found.labels.equal(source.labels)
+    monkeypatch.setattr(hub_streams, "load", lambda *given, **named: pytest.fail("opened again"))
+    assert read(limit=30).data.tensor.equal(source.data.tensor[:30])
+
+
+def failing(write, after: int):
+    """What writes so many times, and then finds the disk full."""
+    left = [None] * after
+
+    def call(*given):
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left.pop()
+        return write(*given)
+
+    return call
+
+
+def counting(read, asked: list):
+    def call(*given):
+        asked.append(1)
+        return read(*given)
+
+    return call
+
+
+def test_a_stream_of_files_that_change_is_another(offline, tmp_path):
+    path = kept(labelled([2, 0, 1]), tmp_path / "set", "parquet")
+    assert read_levels(path, streaming=True)[1] == LEVELS[:3]
+    (tmp_path / "set" / "train.parquet").unlink()
+    labelled([2, 0, 1, 1]).to_parquet(str(tmp_path / "set" / "train.parquet"))
+    assert read_levels(path, streaming=True)[1] == LEVELS[:4]
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_broken_rows_of_a_stream_are_named(offline, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [{"bytes": good.picture(draw(), "png"), "path": None} for _ in range(20)]
+    rows[3]["bytes"], rows[7]["bytes"] = b"broken", b"nothing"
+    features = datasets.Features({"image": datasets.Image()})
+    path = kept(datasets.Dataset.from_dict({"image": rows}, features), tmp_path / "set", "parquet")
+    for streaming in (False, True):
+        found = SOURCES["huggingface"](RGB, path, streaming=streaming)
+        assert "2 rows passed over: 2 unreadable (row 3, row 7)" in found.summary.describe()

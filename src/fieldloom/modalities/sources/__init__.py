@@ -18,11 +18,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fieldloom.modalities.sources.archives import PACKED_TARS, SUFFIX, is_pattern
 from fieldloom.modalities.sources.arrays import read_array, read_digits
 from fieldloom.modalities.sources.audio import SUFFIXES as AUDIO
 from fieldloom.modalities.sources.audio import read_audio
 from fieldloom.modalities.sources.colmap import read_colmap
-from fieldloom.modalities.sources.files import find_path, read_npz
+from fieldloom.modalities.sources.files import find_path, is_address, read_npz
 from fieldloom.modalities.sources.folders import list_folder, walk
 from fieldloom.modalities.sources.fonts import SUFFIXES as FONTS
 from fieldloom.modalities.sources.glyphs import read_glyphs
@@ -39,16 +40,20 @@ from fieldloom.modalities.sources.meshes import SUFFIXES as MESHES
 from fieldloom.modalities.sources.meshes import read_meshes
 from fieldloom.modalities.sources.multiview import read_multiview
 from fieldloom.modalities.sources.nsvf import read_nsvf
+from fieldloom.modalities.sources.remote import check_address, peek
+from fieldloom.modalities.sources.shards import read_tar
 from fieldloom.modalities.sources.source import Source, divide
 from fieldloom.modalities.sources.srn import read_srn
 from fieldloom.modalities.sources.transforms import read_transforms
 from fieldloom.modalities.sources.video import SUFFIXES as VIDEOS
 from fieldloom.modalities.sources.video import read_video
 from fieldloom.modalities.sources.voxels import read_voxels
+from fieldloom.permit import NOTHING, Permit
 
 SOURCES = {
     "folder": read_folder,
     "packed": read_packed,
+    "tar": read_tar,
     "array": read_array,
     "digits": read_digits,
     "skimage": read_bundled,
@@ -74,26 +79,48 @@ SINGLE = {"image", "video", "audio"}
 """Sources of a single datum, which have no split."""
 
 
-def spec_of(path: str, own: str | None = None, named: str | None = None) -> dict[str, Any]:
+def spec_of(
+    path: str, own: str | None = None, named: str | None = None, permit: Permit = NOTHING
+) -> dict[str, Any]:
     """The settings of a source for a user's path, by the files there: all data, in their order.
 
-    It may be an image or a folder of images, a video, an audio file, packed images or views,
-    arrays, voxels, meshes, a scene or a folder of scenes. Of a folder that holds several kinds the
-    first of scenes, meshes, voxels, images is taken, and the summary tells what is passed over.
+    It may be an image or a folder of images, tar archives, a video, an audio file, packed images
+    or views, arrays, voxels, meshes, a scene or a folder of scenes; images and archives also behind
+    an address. Of a folder that holds several kinds the first of scenes, meshes, voxels, images,
+    archives is taken, and the summary tells what is passed over.
     own: the name of a run's source, which is preferred where it reads such a path, too: ``image``
     one image, ``video`` a folder of frames or a GIF, ``audio`` the audio of a video.
     named: the source that the user names, whatever the files are.
     """
-    found = find_path(path)
-    kinds = readers_of(found)
+    kinds = readers_at(path, permit)
     name = own if own in kinds else kinds[0]
-    if "folder" in kinds and (own == "video" or (own == "image" and found.is_file())):
+    found = None if is_address(path) or is_pattern(path) else find_path(path)
+    if found and "folder" in kinds and (own == "video" or (own == "image" and found.is_file())):
         name = own
     if name == "video" and own == "audio":
         name = own
     name = named or name
     whole = {} if name in SINGLE else {"split": [1.0, 0.0], "shuffle": False}
     return {"name": name, "path": path} | whole
+
+
+def readers_at(path: str, permit: Permit = NOTHING) -> list[str]:
+    """The sources that read what lies at a user's path or address, the first choice first.
+
+    Raises InputError where nothing is there, Refused where the user must allow to look.
+    """
+    if is_address(path):
+        check_address(path, permit)
+    if is_pattern(path):
+        return ["tar"]
+    if not is_address(path):
+        return readers_of(find_path(path))
+    ends = tuple(name.lower() for name in peek(path, permit))
+    there = {
+        "folder": any(name.endswith(tuple(IMAGES)) for name in ends),
+        "tar": any(name.endswith((SUFFIX, *PACKED_TARS)) for name in ends),
+    }
+    return [kind for kind, held in there.items() if held] or ["folder"]
 
 
 def readers_of(found: Path) -> list[str]:
@@ -103,6 +130,8 @@ def readers_of(found: Path) -> list[str]:
 
 def _kind_of_file(found: Path) -> str:
     suffix = found.suffix.lower()
+    if found.name.lower().endswith((SUFFIX, *PACKED_TARS)):
+        return "tar"
     if suffix in MESHES:
         return "meshes"
     if suffix == ".binvox":
@@ -134,11 +163,13 @@ def _kinds_of_folder(found: Path) -> list[str]:
         if any(next(folder.glob(pattern), None) for folder in folders)
     ]
     files = (file for file, reason in walk(found) if not reason)
-    inside = {file.suffix.lower() for file in islice(files, LOOKED_AT)}
+    names = {file.name.lower() for file in islice(files, LOOKED_AT)}
+    inside = {Path(name).suffix for name in names}
     there = {
         "meshes": inside & MESHES,
         "voxels": ".binvox" in inside,
         "folder": inside & IMAGES,
+        "tar": any(name.endswith((SUFFIX, *PACKED_TARS)) for name in names),
         "glyphs": inside & FONTS,
     }
     return [*scenes, *(kind for kind, held in there.items() if held)] or ["folder"]
@@ -167,4 +198,4 @@ SCENES = {
 }
 """Files in a folder, or in its sub-folders -> the source that reads the folder."""
 
-__all__ = ["IMAGES", "SOURCES", "Source", "divide", "readers_of", "spec_of"]
+__all__ = ["IMAGES", "SOURCES", "Source", "divide", "readers_at", "readers_of", "spec_of"]

@@ -100,6 +100,11 @@ def locate(path: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(uri[1])))
 
 
+def is_address(path: str) -> bool:
+    """Whether a user's path leads elsewhere (``s3://bucket/folder``), unlike a ``file:`` URI."""
+    return re.match(r"(?!file:)[A-Za-z][\w+.-]*://", path) is not None
+
+
 def is_empty_folder(path: Path) -> bool:
     """Whether a path is of a folder with nothing in it."""
     try:
@@ -118,6 +123,11 @@ def path_to_text(path: str | Path) -> str:
 
 def find_path(path: str) -> Path:
     """The file or folder at a user's path. Raises InputError where there is none."""
+    if is_address(path):
+        raise InputError(
+            f"{name_path(path)} is an address, and no file of this machine: the sources 'folder' "
+            "and 'tar' read images from there."
+        )
     try:
         found = locate(path)
         there = bool(path) and found.exists()

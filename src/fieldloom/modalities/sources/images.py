@@ -36,6 +36,7 @@ from fieldloom.modalities.sources.files import (
     check_skipped,
     find_file,
     find_path,
+    is_address,
     load_array,
     name_path,
     read_labels,
@@ -47,6 +48,7 @@ from fieldloom.modalities.sources.formats import SUFFIXES, Encoded, open_image
 from fieldloom.modalities.sources.index import Index, index_images
 from fieldloom.modalities.sources.numbers import Range
 from fieldloom.modalities.sources.paths import Each, stamp_file
+from fieldloom.modalities.sources.remote import find_objects, hold
 from fieldloom.modalities.sources.source import (
     Depth,
     Filter,
@@ -200,6 +202,7 @@ def read_folder(
 ) -> Source:
     """A folder of images, or one image; sub-folders are classes and parts (``folders``).
 
+    path: may be an address (``s3://bucket/folder``; see ``remote``).
     limit: the number of images that are used: of classes the same number, of parts a fraction.
     label_depth: the class is the folder so many levels below ``path``, parts not counted; 0: none.
 
@@ -207,23 +210,34 @@ def read_folder(
     together are decoded from their files on every read, and are never in memory together; cache:
     ``decoded`` keeps these decoded on the disk, where they are read faster.
     """
-    root = find_path(path)
-    if root.suffix in (".npz", ".npy") and root.is_file():
-        kind = "packed" if find_prefixes(read_npz(root)) else "array"
-        fix = set_key("source.name", kind)
-        raise InputError(f"{name_path(path)} is no folder of images: {fix} reads it.")
-    alone = FoundFiles(root, [root])
-    found = alone if root.is_file() else find_files(root, path, SUFFIXES, "images")
-    found = found.classify(label_depth).limit(limit, split)
+    names: Sequence[str]
+    read: Callable[[int], Encoded]
+    if is_address(path):
+        found, there = find_objects(path, SUFFIXES, "images", permit)
+        found = found.classify(label_depth).limit(limit, split)
+        names, stamps, place = Each(found.files, there.describe), there.stamp, path
+        files = found.files
+        read = hold(lambda i: there.read(files[i]), there.measure(files))
+    else:
+        root = find_path(path)
+        if root.suffix in (".npz", ".npy") and root.is_file():
+            kind = "packed" if find_prefixes(read_npz(root)) else "array"
+            fix = set_key("source.name", kind)
+            raise InputError(f"{name_path(path)} is no folder of images: {fix} reads it.")
+        alone = FoundFiles(root, [root])
+        found = alone if root.is_file() else find_files(root, path, SUFFIXES, "images")
+        found = found.classify(label_depth).limit(limit, split)
+        names, stamps, place = found.names, stamp_file, os.path.abspath(root)
+        read = found.files.__getitem__
     data, good, taken = load_images(
-        found.names,
-        found.files.__getitem__,
+        names,
+        read,
         modality,
         filter,
         permit.large,
         range,
-        stamps=Each(found.files, stamp_file),
-        place=f"{os.path.abspath(root)}\0{limit}",
+        stamps=Each(found.files, stamps),
+        place=f"{place}\0{limit}",
         cache=cache,
     )
     if len(good) == 1:

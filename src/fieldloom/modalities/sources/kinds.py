@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from fieldloom.errors import InputError, call_fit, call_inspect, call_train, quote_path, set_key
-from fieldloom.modalities.sources.files import find_path, locate
+from fieldloom.modalities.sources.archives import is_pattern
+from fieldloom.modalities.sources.files import find_path, is_address, locate
 from fieldloom.registry import list_offered
 
 SCENES = ("transforms", "colmap", "nsvf", "srn", "multiview")
 """Readers of posed images."""
 
 GIVES: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(("folder", "packed", "digits", "skimage", "huggingface", "image", "glyphs"),
-                    frozenset({"images"})),
+    **dict.fromkeys(("folder", "packed", "tar", "digits", "skimage", "huggingface", "image",
+                     "glyphs"), frozenset({"images"})),
     "video": frozenset({"video"}),
     "audio": frozenset({"audio"}),
     "array": frozenset({"images", "audio", "video", "shapes"}),
@@ -41,6 +42,7 @@ def can_give(reader: str, kind: str) -> bool:
 PLACE = {
     "folder": "FOLDER",
     "packed": "FILE.npz",
+    "tar": "SHARDS",
     "array": "FILE.npy",
     "image": "IMAGE",
     "video": "VIDEO",
@@ -73,8 +75,9 @@ def check_path(spec: Mapping[str, Any]) -> None:
 
 def describe_data(reader: str, path: str) -> str:
     """What lies at a path, by the reader that it is for: ``a mesh``, ``a folder of images``."""
-    folder = locate(path).is_dir()
+    folder = locate(path).is_dir() or is_address(path)
     words = {
+        "tar": "a set of tar archives" if folder or is_pattern(path) else "a tar archive",
         "folder": "a folder of images" if folder else "an image",
         "packed": "a file of packed images",
         "image": "an image",
@@ -110,7 +113,7 @@ def check_kind(spec: Mapping[str, Any], kind: str, recipe: str | None = None) ->
 
 
 SETS = {
-    **dict.fromkeys(("folder", "packed"), "mnif:faces64"),
+    **dict.fromkeys(("folder", "packed", "tar"), "mnif:faces64"),
     **dict.fromkeys(("voxels", "meshes"), "mnif:chairs32"),
     **dict.fromkeys(SCENES, "mnif:multiview128"),
 }
@@ -119,13 +122,14 @@ SETS = {
 
 def suggest(reader: str, path: str) -> str:
     """What to do with data at a path, by the reader that they are for."""
-    folder = locate(path).is_dir()
+    folder = locate(path).is_dir() or is_address(path)
     alone = f"{call_fit(path)} fits it alone"
     if reader in ("video", "audio", "image") or (reader == "folder" and not folder):
         return alone
     if reader not in SETS:
         return f"{call_inspect(path)} shows what is there"
-    if reader in ("folder", "packed", "voxels", "multiview") or (reader == "meshes" and folder):
+    sets = ("folder", "packed", "tar", "voxels", "multiview")
+    if reader in sets or (reader == "meshes" and folder):
         return f"{call_train(SETS[reader], path)} learns a set of them"
     return f"{alone}, {call_train(SETS[reader], 'FOLDER')} learns a folder of them"
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fieldloom.errors import InputError, set_key
+from fieldloom.modalities.sources.files import Refused
 from fieldloom.modalities.sources.numbers import EIGHT_BITS
 from fieldloom.modalities.sources.pixels import Scales
 
@@ -58,6 +59,8 @@ class LazyImages:
         try:
             for i, image in enumerate(decode_all(self.decode, numbers, self.threads)):
                 found[i] = image
+        except Refused:  # it cannot be fetched now
+            raise
         except InputError as error:
             fix = set_key("source.cache", "decoded")
             raise InputError(
