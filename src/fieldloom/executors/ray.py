@@ -43,8 +43,9 @@ PROGRAM = "from fieldloom.executors.ray import main; main()"
 ALONE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # of one machine: Ray listens on the loopback alone
+    "OMP_NUM_THREADS": "1",
 }
-"""The environment of a Ray of this machine: it talks to no one else."""
+"""The environment of a Ray of this machine: it talks to no one else, and a worker has a core."""
 
 STORE = 80 << 20
 """Bytes of Ray's store of objects, otherwise 30 % of the memory: shards go through files."""
