@@ -17,7 +17,9 @@ from fieldloom.planning.trial import generate
 
 @pytest.fixture(scope="module")
 def made():
-    return fieldloom.plan("mnif:tiny", signals=1e6, workers=64, processes=32, price=0.5, seconds=0.5)
+    return fieldloom.plan(
+        "mnif:tiny", signals=1e6, workers=64, processes=32, price=0.5, seconds=0.5
+    )
 
 
 def test_a_plan_takes_little_time_and_leaves_nothing(tmp_path, monkeypatch):
@@ -41,9 +43,10 @@ def test_its_hours_follow_from_what_was_measured(made):
     rounds = math.ceil(math.ceil(1e6 / made.shard) / 64)
     one = pieces["encode"].seconds.middle + pieces["write codes"].seconds.middle
     assert stages["encode"].hours.middle == pytest.approx(rounds * made.shard * one / 3600)
-    assert stages["find codes"].workers == 1
-    alone = 1e6 * pieces["encode"].seconds.middle / 3600
-    assert stages["find codes"].hours.middle == pytest.approx(alone)
+    assert stages["find codes"].workers == 32
+    rounds = math.ceil(math.ceil(1e6 / made.shard) / 32)
+    each = rounds * made.shard * pieces["encode"].seconds.middle
+    assert stages["find codes"].hours.middle == pytest.approx(each / 3600)
     for stage in made.stages:
         assert stage.hours.low <= stage.hours.middle <= stage.hours.high
         assert stage.cost is not None
@@ -61,6 +64,18 @@ def test_it_says_where_it_does_not_scale(made):
     assert "encode: 2 shards of 500 for 64 workers: --shard 3 gives each some." in few.limits
     many = fieldloom.plan("mnif:tiny", signals=1e9, shard=512, seconds=0.1)
     assert any("3,906,250 files in one folder" in line for line in many.limits)
+
+
+def test_a_table_of_codes_grows_with_the_signals():
+    """Rows are owned by processes, and a step exchanges those of its batch alone."""
+    plans = [
+        fieldloom.plan("gem:tiny", signals=count, processes=2, seconds=0.1) for count in (1e6, 1e8)
+    ]
+    few, many = (made.stages[0] for made in plans)
+    assert few.sent == many.sent > 0
+    row = 4 * math.prod(fieldloom.build("gem:tiny").family.code_shape)
+    more = (1e8 - 1e6) * row * (3 + 4 / 2)  # a row and two moments gathered; half of them trained
+    assert many.memory - few.memory == pytest.approx(more, rel=0.01)
 
 
 def test_a_plan_is_a_plain_value(made):

@@ -219,7 +219,7 @@ def measure_encoding(meter: Meter, trial: Trial, most: int) -> Measured:
     points = math.prod(system.modality.shape())
     with short_fit(encoder, points) as whole:
         long = whole > 1 and meter.once(lambda: encode(1)) * whole > meter.share / 10
-    size = 1 if encoder.independent else system.encode_batch_size(source.take(indices[:1]))
+    size = 1 if encoder.splits_batches else system.encode_batch_size(source.take(indices[:1]))
     with meter.peak() as peak, short_fit(encoder, points) if long else nullcontext(1.0) as factor:
         count = size * meter.grow(lambda n: encode(n * size), max(1, most // size))
         found = meter.repeat(lambda: encode(count), meter.share / 2)

@@ -291,9 +291,9 @@ def list_stages(system: System, asked: Request, sizes: Sizes, done: Done) -> Ite
         yield training_stage(asked, sizes, done.field)
     stored = system.encoder.stored_codes(torch.zeros(1, dtype=torch.int64), system.family)
     if done.prior is not None and done.encoding is not None and stored is None:
-        work = f"{signals} training signals, by the first process alone"
+        work = f"{signals} training signals, {shards}"
         yield bulk_stage(asked, sizes, "find codes", done.encoding, work=work, disk=sizes.file,
-                         reads=True, workers=1)  # fmt: skip
+                         reads=True, workers=asked.processes)  # fmt: skip
     if done.prior is not None:
         if done.prior.codec is not None:
             yield training_stage(asked, sizes, done.prior.codec)

@@ -92,20 +92,21 @@ def data_held(asked: Request, sizes: Sizes) -> int:
 def training_stage(asked: Request, sizes: Sizes, step: Step) -> StagePlan:
     """A stage of training, whose processes share each batch.
 
-    Of the stage ``field`` rows of a table of codes grow with the signals; of the others all codes
-    are held.
+    Of the stage ``field`` a table of codes grows with the signals, of whose rows each process owns
+    some; in the others all codes are held.
     """
     stage, batch = step.stage, step.stage.batch
     processes = asked.processes if step.cut else 1
     micro = arithmetic.divide_micro(batch, step.micro, processes)
     busiest = arithmetic.busiest_process(batch, micro, processes)
     seconds = step.measured.seconds.times(busiest)
-    rows = step.table * asked.signals // sizes.trial
-    sent = arithmetic.sent_a_step(step.gradients - step.table + rows, processes)
+    table = step.table * asked.signals // sizes.trial
+    sent = arithmetic.sent_a_step(step.gradients - step.table, processes)
+    sent += arithmetic.sent_of_rows(step.table * batch // sizes.trial, processes)
     field = step.name == "train field"
-    more = data_held(asked, sizes) if field else asked.signals * sizes.code
-    copies = 2 + step.moments + bool(stage.ema)
-    more += copies * (rows - step.table)
+    copies = 1 + step.moments + bool(stage.ema)  # of a row: itself, moments, its average
+    more = arithmetic.table_held(table, copies, processes) - (copies + 1) * step.table
+    more += data_held(asked, sizes) if field else asked.signals * sizes.code
     done = f"{stage.steps:,} steps of {batch} {'signals' if field else 'codes'}"
     return StagePlan(
         step.name,
@@ -113,7 +114,7 @@ def training_stage(asked: Request, sizes: Sizes, step: Step) -> StagePlan:
         asked.processes,
         seconds.times(stage.steps / HOUR),
         step.measured.memory + more,
-        disk=step.state + (copies - 1) * (rows - step.table),
+        disk=step.state + copies * (table - step.table),
         read=data_read(asked, sizes, stage.steps * batch, asked.processes) if field else 0,
         sent=sent,
         gbits=arithmetic.break_even(sent, seconds.middle),
