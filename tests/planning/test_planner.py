@@ -60,22 +60,6 @@ def test_it_says_where_it_does_not_scale(made):
     said = "\n".join(made.limits)
     assert "train field: a batch of 16 is shared by 16 of 32 processes." in said
     assert "20 steps see 320 of the signals" in said
-    few = fieldloom.plan("mnif:tiny", signals=1000, workers=64, shard=500, seconds=0.1)
-    assert "encode: 2 shards of 500 for 64 workers: --shard 3 gives each some." in few.limits
-    many = fieldloom.plan("mnif:tiny", signals=1e9, shard=512, seconds=0.1)
-    assert any("3,906,250 files in one folder" in line for line in many.limits)
-
-
-def test_a_table_of_codes_grows_with_the_signals():
-    """Rows are owned by processes, and a step exchanges those of its batch alone."""
-    plans = [
-        fieldloom.plan("gem:tiny", signals=count, processes=2, seconds=0.1) for count in (1e6, 1e8)
-    ]
-    few, many = (made.stages[0] for made in plans)
-    assert few.sent == many.sent > 0
-    row = 4 * math.prod(fieldloom.build("gem:tiny").family.code_shape)
-    more = (1e8 - 1e6) * row * (3 + 4 / 2)  # a row and two moments gathered; half of them trained
-    assert many.memory - few.memory == pytest.approx(more, rel=0.01)
 
 
 def test_a_plan_is_a_plain_value(made):

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
+from fieldloom import memory
 from fieldloom.assembly import objective_of
 from fieldloom.codes import jobs
 from fieldloom.codes.bulk import encode_shard
@@ -71,7 +72,9 @@ class Measured:
 class Meter:
     """Measures pieces on a device, each within a share of a budget of seconds.
 
-    share: seconds for a piece. A piece that takes longer by itself is done once.
+    share: seconds for a piece, as its clock counts them. A piece that takes longer by itself is
+    done once. The clock: where one thread of a processor computes, the seconds that it had, which
+    other programs do not lengthen.
     """
 
     def __init__(self, device: torch.device, share: int | float, by_clock: bool = False) -> None:
@@ -100,22 +103,19 @@ class Meter:
 
     def repeat(self, run: Callable[[], object], share: int | float | None = None) -> list[float]:
         """Seconds of each of some calls; the first warms up, and counts where it is long."""
-        share, began = self.share if share is None else share, time.perf_counter()
+        share, began = self.share if share is None else share, self.clock()
         first = self.once(run)
         if first > share / LEAST:
             return [first]
         found: list[float] = []
-        while len(found) < LEAST or (len(found) < MOST and time.perf_counter() - began < share):
+        while len(found) < LEAST or (len(found) < MOST and self.clock() - began < share):
             found.append(self.once(run))
         return found
 
     def grow(self, run: Callable[[int], object], most: int) -> int:
-        """The largest number of 1, 2, 4 ... ``most`` units that still takes a tenth of a share."""
-        count, began = 1, time.perf_counter()
-        while count < most:
-            took = self.once(partial(run, count))
-            if took > self.share / 10 or time.perf_counter() - began > self.share / 2:
-                break
+        """The first number of 1, 2, 4 ... ``most`` units that takes a tenth of a share, or all."""
+        count = 1
+        while count < most and self.once(partial(run, count)) < self.share / 10:
             count = min(2 * count, most)
         return count
 
@@ -147,10 +147,10 @@ def measure_step(
             found = [pace()]
         while found[0] < long and len(found) < LEAST:
             found.append(pace())
-        memory = peak()
+        peaked = peak()
     training.stage = whole
     seconds = Span.of([x / batch for x in found])
-    return Measured("", batch, seconds, len(found), batch == whole.batch, memory)
+    return Measured("", batch, seconds, len(found), batch == whole.batch, peaked)
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,10 @@ def measure_stage(
     system, encoder = trial.system, trial.system.encoder
     stage = replace(system.settings.stages[name], minutes=None)
     training = Training(objective, stage, STAGES.index(name))
+    moments = MOMENTS.get(str(stage.optimizer.get("name")), 2)
+    weights = sum(p.nbytes for p in objective.parameters())
+    held = weights * (2 + moments + bool(stage.ema) + 1 + bool(stage.ema))  # the last two are kept
+    memory.check(f"measuring train.{name}", held, system.permit, devices.memory(meter.device))
     if codes is None:
         feed, count = feed_data(system, trial.source, stage, meter.device), len(trial.source.train)
         seen = (stage.points or system.modality.grid().shape[1]) * system.render.evaluations
@@ -206,7 +210,6 @@ def measure_stage(
     state = sum(t.nbytes for t in training.state()[0].values())
     cut = objective.independent or objective.divisible
     micro = micro if objective.independent else stage.batch
-    moments = MOMENTS.get(str(stage.optimizer.get("name")), 2)
     return Step(f"train {name}", found, stage, micro, cut, moments, sum(sizes), table, state)
 
 
@@ -222,11 +225,11 @@ def measure_encoding(meter: Meter, trial: Trial, most: int) -> Measured:
     size = 1 if encoder.splits_batches else system.encode_batch_size(source.take(indices[:1]))
     with meter.peak() as peak, short_fit(encoder, points) if long else nullcontext(1.0) as factor:
         count = size * meter.grow(lambda n: encode(n * size), max(1, most // size))
-        found = meter.repeat(lambda: encode(count), meter.share / 2)
-        memory = peak()
+        found = meter.repeat(lambda: encode(count))
+        peaked = peak()
     each = Span.of([x / count for x in found]).times(factor)
     what = f"encode{say_part(factor)}"
-    return Measured(what, count, each, len(found), factor == 1, memory)
+    return Measured(what, count, each, len(found), factor == 1, peaked)
 
 
 @contextmanager
@@ -286,8 +289,8 @@ def measure_prior(meter: Meter, trial: Trial, codes: Tensor) -> PriorSteps:
         codec = measure_stage(meter, trial, "codec", CodecLoss(prior.codec), codes)
     with meter.peak() as peak:
         took = meter.once(lambda: prior.fit(codes, None, start))
-        memory = peak()
-    closed = Measured("closed forms", len(codes), Span.of([took / len(codes)]), 1, True, memory)
+        peaked = peak()
+    closed = Measured("closed forms", len(codes), Span.of([took / len(codes)]), 1, True, peaked)
     if prior.trained:
         likelihood = measure_stage(meter, trial, "prior", PriorLoss(prior), codes)
     return PriorSteps(codec, closed, likelihood)
@@ -307,10 +310,10 @@ def measure_sampling(meter: Meter, system: System) -> Measured:
     draw = lambda count: prior.sample(count, generator=generator)
     with meter.peak() as peak:
         count = meter.grow(draw, CODES)
-        found = meter.repeat(lambda: draw(count), meter.share / 2)
-        memory = peak()
+        found = meter.repeat(lambda: draw(count))
+        peaked = peak()
     return Measured("sample codes", count, Span.of([x / count for x in found]), len(found), True,
-                    memory)  # fmt: skip
+                    peaked)  # fmt: skip
 
 
 def measure_decoding(meter: Meter, system: System) -> Measured:
@@ -327,10 +330,10 @@ def measure_decoding(meter: Meter, system: System) -> Measured:
         decode = lambda: system.predict(code, cameras=cameras)
     with meter.peak() as peak:
         found = meter.repeat(decode)
-        memory = peak()
+        peaked = peak()
     each = Span.of(found).times(1 / fraction)
     what = f"decode a {system.modality.unit}"
-    return Measured(what, 1, each, len(found), fraction == 1, memory)
+    return Measured(what, 1, each, len(found), fraction == 1, peaked)
 
 
 def measure_reading(meter: Meter, trial: Trial) -> tuple[Measured, int | None]:
@@ -345,10 +348,10 @@ def measure_reading(meter: Meter, trial: Trial) -> tuple[Measured, int | None]:
         first = meter.once(read)
         after = bytes_read()
         found = [first, *meter.repeat(read, meter.share / 4)]
-        memory = peak()
+        peaked = peak()
     each = None if before is None or after is None else (after - before) // count
     span = Span.of([x / count for x in found])
-    return Measured("read data", count, span, len(found), True, memory), each
+    return Measured("read data", count, span, len(found), True, peaked), each
 
 
 def bytes_read() -> int | None:
@@ -383,8 +386,8 @@ def measure_files(meter: Meter, codes: Tensor, shard: int) -> Files:
 
         wrote = meter.repeat(write, meter.share / 4)
         read = meter.repeat(lambda: read_tensors(path), meter.share / 4)
-        size, memory = path.stat().st_size / count, peak()
+        size, peaked = path.stat().st_size / count, peak()
     made = lambda what, took: Measured(
-        what, count, Span.of([x / count for x in took]), len(took), True, memory
+        what, count, Span.of([x / count for x in took]), len(took), True, peaked
     )
     return Files(made("write codes", wrote), made("read codes", read), size)

@@ -187,6 +187,11 @@ def plan_of(trial: Trial, name: str, asked: Request, seconds: int | float, train
     """The plan of a system: measures it, and does the arithmetic. trained: it needs no training."""
     system, source = trial.system, trial.source
     device = system.device
+    if trained and not system.family.has_code:
+        raise InputError(
+            f"'{name}' fits one datum, and has no codes to make of others: plan its recipe, which "
+            "fits each of them."
+        )
     todo = ["field", *(["codec", "prior"] if system.prior is not None else [])]
     if not trained:
         check_training_memory(system, source, system.settings.stages, todo)
