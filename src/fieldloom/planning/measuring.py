@@ -336,18 +336,23 @@ def measure_decoding(meter: Meter, system: System) -> Measured:
     return Measured(what, 1, each, len(found), fraction == 1, peaked)
 
 
-def measure_reading(meter: Meter, trial: Trial) -> tuple[Measured, int | None]:
+def measure_reading(meter: Meter, trial: Trial, signals: int) -> tuple[Measured, int | None]:
     """Reading the data, a few at a time, and the bytes read for each; None: not known here.
 
-    The bytes are those of the process's reads: of memory-mapped files they are not counted.
+    Data that are held, and would be decoded as they are needed if there were so many ``signals``,
+    are decoded again. The bytes are those of the process's reads: of memory-mapped files they are
+    not counted.
     """
-    source, count = trial.source, min(16, len(trial.source.train))
+    source = trial.source
+    count = min(16, len(source.train))
+    read: Callable[[], object] = lambda: source.read(source.train[:count])
+    if trial.will_stream(signals):
+        read, count = trial.again, len(source.data)
     before = bytes_read()
-    read = lambda: source.read(source.train[:count])
     with meter.peak() as peak:
-        first = meter.once(read)
+        read()
         after = bytes_read()
-        found = [first, *meter.repeat(read, meter.share / 4)]
+        found = meter.repeat(read, meter.share / 4)
         peaked = peak()
     each = None if before is None or after is None else (after - before) // count
     span = Span.of([x / count for x in found])

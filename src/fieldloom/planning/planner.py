@@ -59,8 +59,8 @@ SHARD = 256
 ASSUMED = (
     "Every worker and process is as fast as this machine was for this process, with as many "
     "threads or the same accelerator, and none slows another down.",
-    "Reading and writing overlap with nothing, networks cost no time (their bytes are given), and "
-    "starting workers, waiting in queues and what fails are not counted.",
+    "Waiting for disks and networks takes no time (their bytes are given); nothing overlaps; "
+    "starting workers, queues and what fails are not counted.",
 )
 
 
@@ -203,7 +203,7 @@ def plan_of(trial: Trial, name: str, asked: Request, seconds: int | float, train
     asked = replace(asked, shard=asked.shard or default_shard(trial, encodes))
     asked = replace(asked, shard=min(asked.shard, asked.signals))
     with during("measuring"):
-        reading, bytes_each = measure_reading(meter.by_clock(), trial)
+        reading, bytes_each = measure_reading(meter, trial, asked.signals)
         field = None if trained else measure_field(meter, trial)
         encoding = measure_encoding(meter, trial, asked.shard) if encodes else None
         codes = draw_codes(system).to(device) if has_code else None
@@ -211,9 +211,11 @@ def plan_of(trial: Trial, name: str, asked: Request, seconds: int | float, train
         prior = measure_prior(meter, trial, codes) if trains and codes is not None else None
         sampling = measure_sampling(meter, system) if samples else None
         decoding = measure_decoding(meter, system)
-    sizes = size_up(trial, bytes_each, files)
+    sizes = size_up(trial, asked.signals, bytes_each, files)
     steps = [x for x in (field, *(prior.steps if prior else ())) if x is not None]
     done = Done(reading, field, encoding, files, prior, sampling, decoding)
+    if trial.will_stream(asked.signals):
+        done = done.with_reading()
     stages = [priced(stage, asked.price) for stage in list_stages(system, asked, sizes, done)]
     measured = [
         *(reading, *(step.measured for step in steps), encoding),
@@ -248,7 +250,7 @@ def default_shard(trial: Trial, encodes: bool) -> int:
 def describe_reading(sizes: Sizes) -> str:
     """Where the bytes that are read come from."""
     if sizes.counted:
-        return f"Each datum is {sizes.read:,} bytes on disk, as counted while the first were read."
+        return f"Each datum takes {sizes.read:,} bytes of reading, as counted for the first ones."
     return f"Each datum is {sizes.read:,} bytes to read, as an array; compressed files are smaller."
 
 
@@ -263,14 +265,24 @@ class Done(NamedTuple):
     sampling: Measured | None
     decoding: Measured
 
+    def with_reading(self) -> Done:
+        """The same, with the time of reading in the time of what was measured without it."""
+        add = lambda x: replace(x, seconds=x.seconds.plus(self.reading.seconds))
+        field, encoding = self.field, self.encoding
+        return self._replace(
+            field=field and replace(field, measured=add(field.measured)),
+            encoding=encoding and add(encoding),
+        )
 
-def size_up(trial: Trial, read: int | None, files: Files | None) -> Sizes:
-    """Bytes of a signal of a trial. read: those that were counted when it was read."""
+
+def size_up(trial: Trial, signals: int, read: int | None, files: Files | None) -> Sizes:
+    """Bytes of a signal, where there are so many. read: those counted while one was read."""
     system, data = trial.system, trial.source.data
     numbers = math.prod(data.shape[1:])
     code = system.dtype.itemsize * math.prod(system.family.code_shape)
     each = data.values.dtype.itemsize * numbers
-    streamed = trial.generated or not isinstance(data.values, Tensor)
+    held = isinstance(data.values, Tensor) and not trial.will_stream(signals)
+    streamed = trial.generated or not held
     counted = bool(read) and streamed and not trial.generated
     return Sizes(
         array=system.dtype.itemsize * numbers,

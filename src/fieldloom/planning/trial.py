@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from fieldloom.assembly import TABLES, assemble, make_modality, open_source, require_sections
 from fieldloom.engine import device as devices
@@ -16,6 +17,7 @@ from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.modalities.modality import Modality
 from fieldloom.modalities.sources import Source
+from fieldloom.modalities.sources.images import DECODED
 from fieldloom.modalities.sources.source import make_source
 from fieldloom.permit import Permit
 from fieldloom.preparation import add_micro_batch, add_source, add_suggestions
@@ -35,13 +37,22 @@ FEW, BYTES = 64, 1 << 27
 class Trial:
     """A system and a few data of its kind.
 
-    about: which data they are, in words. generated: whether they are random numbers.
+    about: which data they are, in words. generated: whether they are random numbers. again: reads
+    the same data once more.
     """
 
     system: System
     source: Source
     about: str
     generated: bool
+    again: Callable[[], Source]
+
+    def will_stream(self, signals: int) -> bool:
+        """Whether so many data will be decoded as they are needed, though these few are held."""
+        values = self.source.data.values
+        each = values.dtype.itemsize * math.prod(values.shape[1:])
+        folder = self.system.settings.parts.get("source") == "folder" and not self.generated
+        return folder and isinstance(values, Tensor) and signals * each > DECODED
 
 
 def open_run(run: str, path: str | None, device: str, permit: Permit) -> Trial:
@@ -49,8 +60,8 @@ def open_run(run: str, path: str | None, device: str, permit: Permit) -> Trial:
     system = Run(run).read_system(device, permit)
     recipe = system.recipe if path is None else add_source(system.recipe, path, permit)
     count = few(system.modality, system.settings.field_stage.batch)
-    source, about, generated = find_data(recipe, system.modality, count, path is not None, permit)
-    return Trial(system, source, about, generated)
+    source, about, again = find_data(recipe, system.modality, count, path is not None, permit)
+    return Trial(system, source, about, again is None, again or (lambda: source))
 
 
 def open_recipe(recipe: Recipe, given: bool, device: torch.device, permit: Permit) -> Trial:
@@ -62,10 +73,11 @@ def open_recipe(recipe: Recipe, given: bool, device: torch.device, permit: Permi
     require_sections(recipe)
     modality = make_modality(recipe["modality"], permit)
     count = few(modality, parse_settings(recipe).field_stage.batch)
-    source, about, generated = find_data(recipe, modality, count, given, permit)
+    source, about, again = find_data(recipe, modality, count, given, permit)
     recipe = complete(add_suggestions(recipe, source, permit), source, permit)
     recipe = add_micro_batch(recipe, device, permit)
-    return Trial(assemble(recipe, permit).use(devices.kernels).to(device), source, about, generated)
+    system = assemble(recipe, permit).use(devices.kernels).to(device)
+    return Trial(system, source, about, again is None, again or (lambda: source))
 
 
 def few(modality: Modality, batch: int) -> int:
@@ -91,8 +103,9 @@ def complete(recipe: Recipe, source: Source, permit: Permit) -> Recipe:
 
 def find_data(
     recipe: Recipe, modality: Modality, count: int, given: bool, permit: Permit
-) -> tuple[Source, str, bool]:
-    """The first data of a recipe, which ones they are, and whether they had to be generated.
+) -> tuple[Source, str, Callable[[], Source] | None]:
+    """The first data of a recipe, which ones they are, and what reads them once more; None where
+    they had to be generated.
 
     given: whether the user names them, so that what cannot be read is an error.
     """
@@ -103,8 +116,9 @@ def find_data(
         if given:
             raise
         announce(f"{error} Data of random values, of the same shape, are measured instead.")
-        return generate(modality, count), f"{count} data of random values", True
-    return source, f"{len(source.data)} of the data", False
+        return generate(modality, count), f"{count} data of random values", None
+    again = partial(open_source, limited, modality, permit, quiet=True)
+    return source, f"{len(source.data)} of the data", again
 
 
 def limit(recipe: Recipe, count: int, permit: Permit) -> Recipe:
