@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 
 import fieldloom
 from fieldloom import recipe
@@ -93,6 +94,24 @@ def test_data_of_random_values_are_of_their_kind(name):
     source = generate(modality, 2)
     modality.check_data(source.data)
     assert len(modality.observe(source.data, points=5)) == 2
+
+
+def test_a_large_folder_is_read_as_it_is_needed(tmp_path):
+    """The few images of the trial are held, and a billion would not be."""
+    for number in range(3):
+        noise = torch.randint(256, (64, 64), dtype=torch.uint8).numpy()
+        Image.fromarray(noise).save(tmp_path / f"{number}.png")
+    few, many = (
+        fieldloom.plan("mnif:tiny", signals=n, source=str(tmp_path), seconds=0.1)
+        for n in (1000, 1e9)
+    )
+    assert "3 of the data" in few.data
+    assert any("every worker reads and holds all data" in line for line in few.limits)
+    assert not any("every worker reads and holds all data" in line for line in many.limits)
+    size = (tmp_path / "0.png").stat().st_size
+    (said,) = (line for line in many.assumed if "bytes of reading" in line)
+    counted = int(said.split()[3].replace(",", ""))
+    assert size <= counted < 4 * size  # headers are read beforehand
 
 
 def test_long_fits_are_measured_by_a_part():

@@ -207,7 +207,7 @@ def measure_stage(
     own = [g.name in objective.per_signal for g in groups]
     sizes = [sum(p.nbytes for p in g.parameters) for g in groups]
     table = sum(size for size, signal in zip(sizes, own, strict=True) if signal)
-    state = sum(t.nbytes for t in training.state()[0].values())
+    state = weights * (1 + moments + bool(stage.ema))
     cut = objective.independent or objective.divisible
     micro = micro if objective.independent else stage.batch
     return Step(f"train {name}", found, stage, micro, cut, moments, sum(sizes), table, state)
