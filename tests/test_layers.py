@@ -48,6 +48,7 @@ LEVELS = [
     ["training"],
     ["launching"],
     ["evaluation"],
+    ["planning"],
     ["report", "drawing", "pages"],
     ["api", "inspection", "demo"],
     ["cli"],
@@ -168,7 +169,7 @@ KINDS_OF_DATA = {"Grid", "Points", "Views", "Voxels"}
 READERS = {
     "recipe.py", "aliases.py", "settings.py", "assembly.py", "preparation.py", "inspection.py",
     "engine/folder.py", "engine/run.py", "engine/provenance.py", "engine/inherit.py",
-    "engine/glance.py",
+    "engine/glance.py", "planning/trial.py",
 }  # fmt: skip
 """Modules that read the raw recipe; all others ask ``System.settings``."""
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from fieldloom.engine.run import load, save
     from fieldloom.family import Family
     from fieldloom.inspection import inspect
+    from fieldloom.planning import plan
     from fieldloom.system import System
     from fieldloom.types import Cameras, Data
 
 __version__ = "0.1.0"
 __all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "fit", "inspect",
-           "load", "register", "render", "save", "show", "train"]  # fmt: skip
+           "load", "plan", "register", "render", "save", "show", "train"]  # fmt: skip
 
 _HOMES = {
     "Cameras": "fieldloom.types",
@@ -33,6 +34,7 @@ _HOMES = {
     "fit": "fieldloom.api",
     "inspect": "fieldloom.inspection",
     "load": "fieldloom.engine.run",
+    "plan": "fieldloom.planning",
     "register": "fieldloom.assembly",
     "render": "fieldloom.api",
     "save": "fieldloom.engine.run",

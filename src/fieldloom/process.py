@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,15 @@ def tune_process() -> None:
         if mallopt is not None:
             mallopt(TRIM_THRESHOLD, 1 << 30)
             mallopt(MMAP_THRESHOLD, 8 << 20)  # larger blocks are returned to the system
+
+
+def return_memory() -> None:
+    """Return freed memory to the system, where its C library can, so that a peak is one's own."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def multiplies_bfloat16() -> bool:

@@ -30,6 +30,7 @@ from fieldloom.cli.listing import info, list_
 from fieldloom.cli.measuring import cost, evaluate
 from fieldloom.cli.options import with_allowances
 from fieldloom.cli.parsing import explain
+from fieldloom.cli.planning import plan
 from fieldloom.cli.rendering import render
 from fieldloom.cli.training import train
 from fieldloom.errors import (
@@ -101,6 +102,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "info": info,
     "cost": cost,
+    "plan": plan,
     "ceiling": ceiling,
     "list": list_,
     "demo": demo,

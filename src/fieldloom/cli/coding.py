@@ -92,7 +92,8 @@ def encode(
 
     Without --source these are the run's test data. The same command goes on with a job that was
     stopped; several of the same commands share a folder of shards. Signals that fail are left out,
-    and listed beside their shard. 'fieldloom jobs FOLDER' says how far a job is.
+    and listed beside their shard. 'fieldloom jobs FOLDER' says how far a job is, 'fieldloom plan
+    --run RUN --signals N --workers N' beforehand what it takes.
 
     Example: fieldloom encode runs/mine --source FOLDER --out codes.safetensors
     """

@@ -16,6 +16,7 @@ EXAMPLES = {
     "train": "fieldloom train mnif:faces64 --source FOLDER",
     "decode": "fieldloom decode runs/mine runs/mine/encoded",
     "render": "fieldloom render runs/photo --resolution 1024",
+    "plan": "fieldloom plan mnif:faces64 --signals 1e6 --workers 64",
     "curves": "fieldloom analyse curves runs/a runs/b",
 }
 """Verb -> a line of it; of others it is ``fieldloom VERB runs/mine``."""
@@ -131,7 +132,7 @@ def describe_path(path: str) -> str:
 def check_recipe_word(word: str, verb: str = "train") -> None:
     """Raise InputError for data, or a run, in the place of a recipe's name.
 
-    verb: what is to be typed for a run, ``train`` or ``evaluate``.
+    verb: what is to be typed for a run, ``train``, ``evaluate`` or ``plan``.
     """
     from fieldloom.recipe import list_recipes
 
@@ -143,6 +144,7 @@ def check_recipe_word(word: str, verb: str = "train") -> None:
         line = {
             "train": f"fieldloom train --resume --run {name} goes on with it",
             "evaluate": f"fieldloom evaluate {name} measures it, and what it costs",
+            "plan": f"fieldloom plan --run {name} plans its encoding and sampling",
         }[verb]
         raise InputError(f"{quote_path(word)} is a run, not a recipe: {line}.")
     raise InputError(f"a recipe's name is needed, and {describe_path(word)}.")

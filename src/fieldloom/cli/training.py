@@ -100,6 +100,7 @@ def train(
     It takes minutes to hours: 'fieldloom list recipes' says how long each was measured to take, and
     --minutes M sets a budget instead. The folder gets the recipe, the weights, the codes of the
     training data and a log. Ctrl-C stops it at a checkpoint, and --resume goes on from there.
+    'fieldloom plan RECIPE --signals N --processes N' says beforehand what a large one takes.
 
     Example: fieldloom train mnif:faces64 --source FOLDER --run runs/mine
     """

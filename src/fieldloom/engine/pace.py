@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -39,30 +40,32 @@ def measure_pace(
     micro: int,
     device: torch.device,
     seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Pace:
     """The pace of a stage's next steps, on the real data, of a budget of so many seconds.
 
     Steps are taken in runs of 1, 1, 2, 4, 8 ... until a run takes long enough, and that one is
     counted: the runs before it warm up caches, allocators and recorded steps. A first step that
     takes a tenth of the budget is counted itself. Everything that a checkpoint holds, and torch's
-    generators, are afterwards as they were; data, feed and ``micro``: as of ``loop``.
+    generators, are afterwards as they were; data, feed and ``micro``: as of ``loop``. clock: what
+    seconds are read from.
     """
     tensors, numbers = training.state()
     before = {name: tensor.clone() for name, tensor in tensors.items()}, numbers
     micro = training.micro_of(micro)
     steps = count(training.step)
     training.objective.train()
-    began = time.perf_counter()
+    began = clock()
     parts = training.parts_of(micro)
     batches = feed_steps(feed, training.stage, seed, training.tag, steps, data, parts)
 
     def run(length: int) -> float:
-        start = time.perf_counter()
+        start = clock()
         for _ in range(length):
             training.advance(next(batches), micro, seed, device)
         training.unread.clear()  # of other devices: real steps are checked
         devices.synchronize(device)
-        return time.perf_counter() - start
+        return clock() - start
 
     with devices.keep_random(device), closing(batches):
         try:
@@ -76,7 +79,7 @@ def measure_pace(
         finally:
             training.unread.clear()
             training.restore(before)
-    return Pace(took / length, time.perf_counter() - began)
+    return Pace(took / length, clock() - began)
 
 
 def plan_steps(stage: Stage, done: int, pace: Pace, seconds: float) -> dict[str, Any]:

@@ -112,6 +112,13 @@ class Modality:
 
     # -- what follows from it
 
+    def random_data(self, count: int, generator: Generator | None = None) -> Data:
+        """Data of the size of training whose values are random, uint8: what takes as long as any.
+
+        A subclass whose data are no grids overrides this.
+        """
+        return Data(random_bytes((count, self.channels, *self.shape()), generator))
+
     def normalize(self, data: Tensor) -> Tensor:
         """Data, float in [0, 1] or uint8, scaled to the range of values."""
         unit = as_unit_floats(data)
@@ -284,6 +291,11 @@ def spread(count: int, most: int) -> list[int]:
 def find_device(generator: Generator | None, like: Tensor) -> torch.device:
     """Where random numbers are drawn: by the generator, or else on the tensor's device."""
     return like.device if generator is None else generator.device
+
+
+def random_bytes(shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
+    """Random numbers of 0 .. 255 as uint8."""
+    return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
 
 
 def index_of(data: Data) -> Tensor:

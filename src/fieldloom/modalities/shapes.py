@@ -19,11 +19,14 @@ from fieldloom.geometry.isosurface import isosurface, project_to_level, sample_n
 from fieldloom.geometry.mesh import Mesh, denormalize_mesh
 from fieldloom.geometry.preview import preview, turntable
 from fieldloom.modalities.grid import Context, Grid, Placement
-from fieldloom.modalities.modality import Range, Resolution, index_of
+from fieldloom.modalities.modality import Range, Resolution, index_of, random_bytes
 from fieldloom.types import Batch, Coords, Data, Function, Signal, Values
 
 LEVEL = 0.5
 """The level of the surface."""
+
+SAMPLES = 100_000
+"""Points of a shape whose values are random."""
 
 CROWDED, ROUGH = 0.95, 64
 """The share of a cube's blocks that distances of a shape leave near its surface, at most; samples
@@ -167,6 +170,12 @@ class Points(Voxels):
         if points is not None and points < values.shape[1]:
             signal = signal.subset(points, generator, together)
         return Batch(signal, signal)
+
+    def random_data(self, count: int, generator: Generator | None = None) -> Data:
+        """Random values at ``SAMPLES`` random points of the cube."""
+        low, high = self.placement.low, self.placement.high
+        coords = low + (high - low) * torch.rand(count, SAMPLES, 3, generator=generator)
+        return Data(random_bytes((count, SAMPLES, 1), generator), coords=coords)
 
     def check_data(self, data: Data) -> None:
         """Raise InputError for other data than (batch, points, 1) at coords (batch, points, 3)."""

@@ -28,6 +28,7 @@ from fieldloom.modalities.modality import (
     Resolution,
     find_device,
     index_of,
+    random_bytes,
     sizes_of,
     spread,
 )
@@ -308,6 +309,15 @@ class Views(Modality):
             c2w = c2w.double()  # far from the origin float32 lacks the digits
             c2w[:, :3, 3] += c2w.new_tensor(self.centre)
         return Cameras(c2w, intrinsics)
+
+    def random_data(self, count: int, generator: Generator | None = None) -> Data:
+        """Random images from as many views of an orbit as training and evaluation need."""
+        cameras = self.cameras(max(self.around, self.held + self.most + self.query))
+        shape = (count, cameras.count, self.channels, *self.size)
+        own = lambda x: x.expand(count, *x.shape)
+        return Data(
+            random_bytes(shape, generator), Cameras(own(cameras.c2w), own(cameras.intrinsics))
+        )
 
     def grid(self, resolution: Resolution | None = None, cameras: Cameras | None = None) -> Coords:
         """Rays of all pixels of cameras: (1 | batch, views * height * width, 6).
