@@ -1,6 +1,6 @@
 """The index of a large set of images: what was seen of each file, made once and kept in the cache.
 
-For each image it holds what the file is called and its stamp, as one digest; a digest of its
+For each image it holds a digest of its stamp (of a file: its path, size and time), one of its
 content; its size as a file and as an image; and the facts of the survey. A later start looks again
 only at images whose stamp has changed, and at those that could not be read. What was looked at is
 kept, too, where the making of an index is interrupted, and processes that make the same one at the
@@ -45,7 +45,7 @@ KINDS = ("bool", "uint8", "uint16", "integer", "float", "colours", "words")
 """The kinds of pixels, by their numbers in a row."""
 ROW = np.dtype(
     [
-        ("key", "S16"),  # a digest of the image's name and stamp
+        ("key", "S16"),  # a digest of the image's stamp
         ("content", "S16"),  # a digest of its bytes
         ("low", "<f8"),  # its least and its largest number; NaN where it was not decoded
         ("high", "<f8"),
@@ -155,9 +155,10 @@ def index_images(
     rows = np.zeros(len(names), ROW)
     path = path_of_index(place) if stamps is not None and place else None
     if stamps is not None:
-        keys = rows["key"]
-        for i, told in enumerate(zip(names, stamps, strict=True)):
-            keys[i] = digest("\0".join(told))
+        rows["key"] = np.fromiter(map(digest, stamps), "S16", len(names))
+        if len(np.unique(rows["key"])) < len(names):  # stamps of several files are the same
+            told = map("\0".join, zip(names, stamps, strict=True))
+            rows["key"] = np.fromiter(map(digest, told), "S16", len(names))
     making = Making(rows, np.zeros(len(names), bool), path)
     making.take_over()
     failed = making.held & ~rows["readable"]
@@ -241,7 +242,7 @@ class Making:
                     left[chunk], self.held[chunk] = False, True
                     progress.update(min(first + CHUNK, len(todo)))
                     if time.monotonic() - saved > SAVED:
-                        left &= ~self.take_over()
+                        left &= ~(self.take_over() & self.rows["readable"])
                         self.write()
                         self.changed, saved = True, time.monotonic()
             except BaseException:  # what was looked at is kept
