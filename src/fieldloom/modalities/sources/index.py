@@ -66,8 +66,9 @@ FORMAT = "1"
 
 CHUNK = 512
 """Images that are looked at between two looks at the clock."""
-SAVED = 20.0
-"""Seconds between two writings of an index that is being made."""
+SAVED, SHARE = 20.0, 20
+"""Seconds between two writings of an index that is being made, and at least so many times as long
+as a writing takes."""
 SAMPLE = 1000
 """Images of 8 bits that are decoded, if all are dark, before the set is called dark."""
 
@@ -225,7 +226,7 @@ class Making:
         The index is written from time to time. Each process begins elsewhere, and leaves out what
         another one has written meanwhile.
         """
-        todo, saved = np.flatnonzero(left), time.monotonic()
+        todo, next_time = np.flatnonzero(left), time.monotonic() + SAVED
         if not len(todo):
             return
         if self.path is not None:
@@ -238,13 +239,16 @@ class Making:
             try:
                 for first in range(0, len(todo), CHUNK):
                     chunk = [i for i in todo[first : first + CHUNK].tolist() if left[i]]
-                    list(pool.map(look, chunk))
-                    left[chunk], self.held[chunk] = False, True
+                    for done, (i, _) in enumerate(zip(chunk, pool.map(look, chunk), strict=True)):
+                        left[i], self.held[i] = False, True
+                        progress.update(first + done)
                     progress.update(min(first + CHUNK, len(todo)))
-                    if time.monotonic() - saved > SAVED:
+                    began = time.monotonic()
+                    if began > next_time:
                         left &= ~(self.take_over() & self.rows["readable"])
                         self.write()
-                        self.changed, saved = True, time.monotonic()
+                        self.changed, ended = True, time.monotonic()
+                        next_time = ended + max(SAVED, SHARE * (ended - began))
             except BaseException:  # what was looked at is kept
                 pool.shutdown(cancel_futures=True)
                 self.write()
@@ -384,6 +388,7 @@ def write_index(path: Path, rows: Rows) -> None:
     content = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), ROW.itemsize)
     told = {"format": FORMAT, "digest": digest_rows(content)}
     try:
+        atomic.remove_partial(path.parent)
         atomic.write_bytes(save({"rows": content}, told), path)
     except OSError as error:
         warnings.warn(
