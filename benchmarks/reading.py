@@ -5,8 +5,8 @@
 A folder of generated JPEGs is opened without an index and with one; batches at random are decoded
 by one and by two threads, by two processes, and read from the cache of decoded images and from
 memory, in turns. Starts are seconds of this process's processor for 10,000 files, which other
-programs do not change; batches a second are the median of the rounds, and their ratios are what
-counts. The memory is that of the names, classes and index of 1.3 million files that are not there.
+programs do not change; of batches the pace is a multiple of that of one thread in the same round.
+The memory is that of the names, classes and index of 1.3 million files that are not there.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ def measure_starts(root: Path, count: int) -> dict[str, float]:
     return found
 
 
-def measure_batches(root: Path, rounds: int, many: int) -> dict[str, float]:
-    """Batches a second of each way of reading, the median of the rounds."""
+def measure_batches(root: Path, rounds: int, many: int) -> dict[str, dict[str, float]]:
+    """Of each way of reading, medians of the rounds: batches a second, as a multiple of those of
+    one thread in the same round, and this process's milliseconds of the processor for a batch."""
     streamed = SOURCES["folder"](GRID, str(root)).data.values
     cached = SOURCES["folder"](GRID, str(root), cache="decoded").data.values
     files = folders.find_files(root, str(root), {".jpg"}, "images").files
@@ -101,16 +102,27 @@ def measure_batches(root: Path, rounds: int, many: int) -> dict[str, float]:
             "memory": lambda which: memory[which],
         }
         processes(torch.arange(BATCH))  # they start
-        found: dict[str, list[float]] = {way: [] for way in ways}
+        paces: dict[str, list[float]] = {way: [] for way in ways}
+        costs: dict[str, list[float]] = {way: [] for way in ways}
         draw = torch.Generator().manual_seed(0)
         for _ in range(rounds):
             chosen = [torch.randint(len(files), (BATCH,), generator=draw) for _ in range(many)]
             for way, read in ways.items():
-                began = time.monotonic()
+                began, busy = time.monotonic(), time.process_time()
                 for which in chosen:
                     read(which)
-                found[way].append(many / (time.monotonic() - began))
-    return {way: median(rates) for way, rates in found.items()}
+                paces[way].append(many / (time.monotonic() - began))
+                costs[way].append(1000 * (time.process_time() - busy) / many)
+    alone = paces["1 thread"]
+    return {
+        "pace, of that of one thread": {
+            way: median(own / one for own, one in zip(paces[way], alone, strict=True))
+            for way in ways
+        },
+        "processor milliseconds": {
+            way: median(own) for way, own in costs.items() if way != "2 processes"
+        },
+    }
 
 
 def measure_names(count: int) -> dict[str, float]:
@@ -151,18 +163,18 @@ def measure_names(count: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", help="the file that keeps the figures")
-    parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--files", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--names", type=int, default=NAMES)
     given = parser.parse_args()
     images.DECODED = 0  # every set is a large one
     with TemporaryDirectory() as folder:
         os.environ["FIELDLOOM_CACHE"] = f"{folder}/cache"
-        names = measure_names(given.names)
         root = Path(folder) / "set"
         write_pictures(root, given.files)
         starts = measure_starts(root, given.files)
-        batches = measure_batches(root, given.rounds, many=8)
+        batches = measure_batches(root, given.rounds, many=4)
+        names = measure_names(given.names)
     result = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": devices.environment(torch.device("cpu")),
@@ -170,7 +182,7 @@ def main() -> None:
         "stored": list(STORED),
         "decoded": list(GRID.size),
         "processor seconds for 10,000 files": starts,
-        f"batches of {BATCH} a second": batches,
+        f"batches of {BATCH}": batches,
         f"MB of {given.names:,} names": names,
     }
     text = json.dumps(result, indent=1)

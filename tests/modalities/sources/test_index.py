@@ -185,6 +185,7 @@ def test_processes_take_over_what_others_have_seen(folder, looked, monkeypatch):
     assert read(folder).facts() == facts
 
 
+@pytest.mark.filterwarnings("ignore:skipped 1 unreadable")
 def test_a_cache_that_cannot_be_written(folder, looked, cached):
     cached.write_bytes(b"a file")
     with pytest.warns(UserWarning, match="cannot be written"):
