@@ -123,7 +123,7 @@ class StoredCodes:
         if name not in self.names:
             there = ", ".join(sorted(self.names))
             raise InputError(
-                f"{quote_path(self.path)} holds no {name!r} of its codes, but {there}."
+                f"{quote_path(self.path)} has no {quote(name)} of its codes: it has {there}."
             )
         if isinstance(which, slice):
             first, last, step = which.indices(len(self))
