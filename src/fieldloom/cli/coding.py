@@ -133,7 +133,7 @@ def encode(
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command goes on from here.") from None
     shape = " x ".join(map(str, system.family.code_shape))
-    say(f"{len(found.codes)} codes of {shape} numbers each: {path}")
+    say(f"{found.count} codes of {shape} numbers each: {path}")
 
 
 def check_own_job(path: Path, format: Format) -> None:
