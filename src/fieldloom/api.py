@@ -240,8 +240,9 @@ def encode(
     file that is there already is replaced.
 
     Returns the codes (signals, tokens, width), the index of each in the source and its final error,
-    which are read from the shards when they are asked for, and why others failed. Raises InputError where the path holds another job's codes, or the system
-    cannot encode; Interrupted where the user stops it.
+    which are read from the shards when they are asked for, and why others failed. Raises InputError
+    where the path holds another job's codes, or the system cannot encode; Interrupted where the
+    user stops it.
     """
     path = as_path(path)
     kind = format_of(path) if format is None else format

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -128,7 +128,7 @@ class Encode(Task):
     kind, title = "encode", "encoding"
     system: System
     source: Source
-    places: Tensor = field()
+    places: Tensor
     worst: float = math.inf
 
     def shard_size(self) -> int:
@@ -245,7 +245,9 @@ def read(folder: str | Path, quiet: bool = False) -> EncodedSet:
         check_codes(part, jobs.shard_path(folder, number))
     if len({part["codes"].shape[1:] for part in parts}) > 1:
         raise InputError(f"the shards in '{folder}' hold codes of several shapes.")
-    codes, places, errors = (torch.cat([part[key] for part in parts]) for key in KEYS)
+    unknown = lambda part: torch.full((len(part["places"]),), math.nan)  # of samples
+    codes, places = (torch.cat([part[key] for part in parts]) for key in KEYS[:2])
+    errors = torch.cat([part.get("errors", unknown(part)) for part in parts])
     return EncodedSet(codes, places, errors, failed)
 
 
@@ -253,7 +255,7 @@ def check_codes(part: dict[str, Tensor], path: Path) -> None:
     """Raise InputError where a shard holds no codes."""
     codes = part.get("codes")
     whole = codes is not None and codes.ndim == 3 and codes.is_floating_point()
-    if not whole or any(key not in part for key in KEYS):
+    if not whole:
         raise InputError(f"'{path}' does not hold the {len(part['places'])} codes of its shard.")
 
 

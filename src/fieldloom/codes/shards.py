@@ -78,7 +78,8 @@ class Task(ABC):
         return []
 
 
-class Done(NamedTuple):
+@dataclass(frozen=True)
+class Done:
     """A finished job. count: of data that did not fail; failed: number of a datum -> why."""
 
     job: Job
