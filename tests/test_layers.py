@@ -49,6 +49,7 @@ LEVELS = [
     ["launching"],
     ["evaluation"],
     ["report", "drawing"],
+    ["bulk"],
     ["api", "inspection", "demo"],
     ["cli"],
 ]

@@ -12,7 +12,7 @@ from typing import Any
 from fieldloom import evaluation, report, training
 from fieldloom.assembly import open_source, read_recipe
 from fieldloom.atomic import as_path
-from fieldloom.codes.bulk import EncodedSet, Origin
+from fieldloom.codes.bulk import EncodedJob, Origin
 from fieldloom.codes.files import Format, encode_into, format_of, is_begun, is_encoded
 from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.lock import check_free
@@ -227,7 +227,7 @@ def encode(
     executor: str = "local",
     workers: int | None = None,
     overwrite: bool = False,
-) -> EncodedSet:
+) -> EncodedJob:
     """Encode a whole data set, and write the codes into a folder or a file.
 
     >>> codes = fieldloom.encode("runs/digits", "runs/digits/encoded").codes
@@ -239,9 +239,10 @@ def encode(
     of the system's own. worst: signals of a larger final error have failed. overwrite: whether a
     file that is there already is replaced.
 
-    Returns the codes (signals, tokens, width), the index of each in the source, its final error,
-    and why others failed. Raises InputError where the path holds another job's codes, or the system
-    cannot encode; Interrupted where the user stops it.
+    Returns the codes (signals, tokens, width), the index of each in the source and its final error,
+    which are read from the shards when they are asked for, and why others failed. Raises InputError
+    where the path holds another job's codes, or the system cannot encode; Interrupted where the
+    user stops it.
     """
     path = as_path(path)
     kind = format_of(path) if format is None else format

@@ -36,7 +36,7 @@ def encode_into(
     executor: str = "local",
     workers: int | None = None,
     origin: bulk.Origin | None = None,
-) -> bulk.EncodedSet:
+) -> bulk.EncodedJob:
     """Encode data of a source into a folder or a file; resumes a job that was stopped.
 
     indices: (signals,) of the data, in the order of the result. format: None: by ``format_of``.
