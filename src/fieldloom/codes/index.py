@@ -90,10 +90,7 @@ class OneFile:
         return part
 
     def fingerprint(self) -> str:
-        numbers = metadata_of(map_tensors(self.path))
-        return fingerprint(
-            [numbers.get("checksum", self.path.stat().st_size), *self.counts.tolist()]
-        )
+        return metadata_of(map_tensors(self.path)).get("checksum") or jobs.hash_file(self.path)
 
 
 def metadata_of(file: MappedFile) -> dict[str, Any]:
@@ -151,7 +148,7 @@ class Shards:
         return self.manifests[which]
 
     def fingerprint(self) -> str:
-        told = [fingerprint(self.manifest(i).job.model_dump()) for i in range(len(self.folders))]
+        told = [fingerprint(self.manifest(i).job.content()) for i in range(len(self.folders))]
         return fingerprint([told, self.counts.tolist()])
 
 
@@ -231,7 +228,7 @@ def read_index(folder: Path, job: Job) -> Tensor | None:
         warnings.warn(f"{error} It is made again.", stacklevel=4)
         return None
     counts = held.tensors.get("counts")
-    if held.made_by != {"job": fingerprint(job.model_dump())} or counts is None:
+    if held.made_by != {"job": fingerprint(job.content())} or counts is None:
         return None
     if counts.dtype != torch.int64 or counts.shape != (jobs.count_shards(job),):
         return None
@@ -241,7 +238,7 @@ def read_index(folder: Path, job: Job) -> Tensor | None:
 
 def write_index(folder: Path, job: Job, counts: Tensor) -> None:
     """Write the index of a job, where its folder can be written to."""
-    made_by = {"job": fingerprint(job.model_dump())}
+    made_by = {"job": fingerprint(job.content())}
     with suppress(OSError):
         write_tensors(folder / INDEX, {"counts": counts}, {}, made_by)
 

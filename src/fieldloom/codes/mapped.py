@@ -14,7 +14,7 @@ import warnings
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 import torch
 from torch import Tensor
@@ -110,7 +110,7 @@ def place_tensors(header: dict[str, Any], room: int) -> dict[str, Placed]:
             entry.get("shape"),
             entry.get("data_offsets"),
         )
-        if not all(are_counts(numbers) for numbers in (shape, offsets)) or len(offsets) != 2:
+        if not (are_counts(shape) and are_counts(offsets) and len(offsets) == 2):
             raise ValueError(f"{what} has no shape and two offsets")
         first, last = offsets
         if last - first != math.prod(shape) * dtype.itemsize:
@@ -126,7 +126,7 @@ def place_tensors(header: dict[str, Any], room: int) -> dict[str, Placed]:
     return placed
 
 
-def are_counts(numbers: Any) -> bool:
+def are_counts(numbers: Any) -> TypeGuard[list[int]]:
     """Whether this is a list of whole numbers, as sizes and offsets are."""
     return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 2**63 for n in numbers)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote_path
+from fieldloom.errors import InputError, quote, quote_path
 from fieldloom.types import Code
 
 MAPPED, FILES = 1 << 28, 128
@@ -46,7 +46,8 @@ class Part(Protocol):
 class Parts(Protocol):
     """The parts of a set of codes. counts: the number of codes of each, (parts,)."""
 
-    counts: Tensor
+    @property
+    def counts(self) -> Tensor: ...
 
     def open(self, number: int, verify: bool) -> Part: ...
 
