@@ -17,5 +17,5 @@ def test_batches_from_files_are_those_from_memory(tmp_path):
         feed = feed_codes(one, labels, there)
         found.append(list(feed_steps(feed, Stage(batch=16), 3, 2, range(8), 60)))
     for memory, files in zip(*found, strict=True):
-        assert torch.equal(memory.code, files.code)
-        assert torch.equal(memory.label, files.label)
+        assert torch.equal(memory.codes, files.codes)
+        assert torch.equal(memory.labels, files.labels)
