@@ -64,7 +64,7 @@ def train(
     stage: StageName = "all",
     device: str = "auto",
     resume: bool = False,
-    on_codec: Callable[[System, Source], None] | None = None,
+    on_codec: Callable[[System, Source], object] | None = None,
     fields: str | Path | None = None,
     codes: str | Path | None = None,
     permit: Permit = NOTHING,
@@ -255,7 +255,7 @@ def _train_stages(
     todo: Sequence[str],
     run: Run,
     device: torch.device,
-    on_codec: Callable[[System, Source], None] | None,
+    on_codec: Callable[[System, Source], object] | None,
 ) -> None:
     if "field" in todo:
         train_field(system, source, stages["field"], run, device)
@@ -335,7 +335,7 @@ def train_prior(
     todo: Sequence[str],
     run: Run,
     device: torch.device,
-    on_codec: Callable[[System, Source], None] | None = None,
+    on_codec: Callable[[System, Source], object] | None = None,
 ) -> None:
     """Train the stages ``codec`` and ``prior``, if in ``todo``, on the codes of the field."""
     assert system.prior is not None
@@ -446,7 +446,7 @@ def training_codes(
             f"'field' is finished (training with {name_argument('resume', True)}, or with "
             f"{name_argument('finish', True)})."
         )
-    if (told := run.read_environment().get("codes")) is not None:
+    if isinstance(told := run.read_environment().get("codes"), dict):
         given = reopen(told, system)
         return given.codes, read_labels(given, system)
     shards = run.inside(SHARDS)

@@ -13,8 +13,9 @@ from fieldloom.codes.index import made_by_weights, map_file, open_shards
 from fieldloom.codes.jobs import BESIDE
 from fieldloom.codes.stored import StoredCodes
 from fieldloom.engine.provenance import fingerprint_weights
+from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.errors import InputError, quote_path
+from fieldloom.errors import InputError, is_command, name_argument, quote_path
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
 from fieldloom.types import Code
@@ -106,19 +107,25 @@ def is_encoded(path: Path) -> bool:
         return False
 
 
-def open_codes(path: str | Path, system: System | None = None, verify: bool = True) -> StoredCodes:
+def open_codes(
+    path: str | Path, system: System | str | Path | None = None, verify: bool = True
+) -> StoredCodes:
     """Codes in files, which are read as far as they are asked for.
 
     path: what ``encode`` wrote (a folder of shards, or one file), a folder of such folders, which
-    are one set then, or a run's ``codes.safetensors``. system: whose codes they must be; HDF5 needs
-    it, since its order of numbers follows from the field. verify: whether each file is compared
-    with its hash when it is first opened.
+    are one set then, or a run's ``codes.safetensors``. system: whose codes they must be, or the
+    folder of its run; HDF5 needs it, since its order of numbers follows from the field. verify:
+    whether each file is compared with its hash when it is first opened.
 
     Raises InputError where there are none, they are not finished, or are another system's.
     """
+    if not isinstance(path, str | Path):
+        raise InputError(f"path: a {type(path).__name__} where that of codes is needed.")
     where = Path(path)
+    if isinstance(system, str | Path):
+        system = Run(system).read_system("cpu")
     if not where.exists():
-        raise InputError(f"{quote_path(path)} does not exist: give what encode wrote.")
+        raise InputError(f"{quote_path(where)} does not exist: give what encode wrote.")
     if where.is_dir():
         shards = open_shards(where)
         found = StoredCodes(where, shards, verify=verify)
@@ -127,8 +134,8 @@ def open_codes(path: str | Path, system: System | None = None, verify: bool = Tr
     elif where.suffix.lower() in HDF5:
         if system is None:
             raise InputError(
-                f"{quote_path(path)} is HDF5: which number of a field is which follows from a "
-                "system, which must be given, too."
+                f"{quote_path(where)} is HDF5, in which the order of a code's numbers follows from "
+                f"the field: give the {name_argument('run') if is_command() else 'system'}, too."
             )
         return StoredCodes(where, nef.open_fields(where, system.family, system.permit))
     else:

@@ -5,7 +5,7 @@
     labels ...    further datasets of numbers, one row a field
 
 Source: github.com/samuelepapa/fit-a-nef (arXiv:2312.10531). Their images' first coordinate is the
-column, ours the row. Needs h5py: the extra ``hdf5``.
+column, ours the row: ``modality.coords.order`` states it. Needs h5py: the extra ``hdf5``.
 """
 
 from __future__ import annotations

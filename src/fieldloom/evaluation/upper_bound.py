@@ -51,8 +51,8 @@ def upper_bound_of_run(
     """``codec_upper_bound`` of a run's own codes, at most ``count`` of them, evenly spaced.
 
     Returns no metrics for data that have no upper bound, and of codes that the run was given, whose
-    data are elsewhere. Raises InputError where the run's codes
-    are of data that the source does not have.
+    data are elsewhere. Raises InputError where the run's codes are of data that the source does not
+    have.
     """
     evaluator = evaluator_of(system, source)
     if evaluator.upper_bound_by is None:
