@@ -33,6 +33,7 @@ from fieldloom.codes.files import open_codes
 from fieldloom.codes.stored import StoredCodes
 from fieldloom.engine.schemas import Job, Shard
 from fieldloom.engine.tensors import write_tensors
+from fieldloom.process import tune_process
 
 FEW = 1 << 26
 """Bytes of files that stay mapped, where few may."""
@@ -81,6 +82,7 @@ def apart(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     torch.set_num_threads(1)
+    tune_process()  # as the command line does: large blocks go back to the system
     forget_peak()
     before = peak()
     found = measure()

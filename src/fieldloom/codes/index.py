@@ -46,7 +46,7 @@ class MappedPart:
 
     def read(self, name: str, rows: slice | Tensor) -> Tensor:
         own = self.file.tensors[name]
-        return own[rows].clone() if isinstance(rows, slice) else own.index_select(0, rows)
+        return own[rows] if isinstance(rows, slice) else own.index_select(0, rows)
 
 
 def open_part(path: Path, count: int | None = None) -> MappedPart:

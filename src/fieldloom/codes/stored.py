@@ -21,7 +21,7 @@ from fieldloom.types import Code
 MAPPED, FILES = 1 << 28, 128
 """The most bytes, and files, of parts that stay mapped."""
 
-PIECE = 1 << 25
+PIECE = 1 << 24
 """Bytes of codes that are read at a time, where all of them are."""
 
 NONE = torch.zeros(0, dtype=torch.int64)
@@ -31,7 +31,10 @@ Which = int | slice | Tensor | Sequence[int]
 
 @runtime_checkable
 class Part(Protocol):
-    """A part of the codes, of one file. size: bytes that it maps; names: of its columns."""
+    """A part of the codes, of one file. size: bytes that it maps; names: of its columns.
+
+    ``read`` may answer with a view of what is mapped, which is copied before it is handed on.
+    """
 
     @property
     def size(self) -> int: ...
@@ -137,16 +140,22 @@ class StoredCodes:
 
     def _read_slice(self, first: int, last: int, name: str) -> Tensor:
         """The codes from ``first`` to ``last``, part after part."""
-        if first >= last:
-            return self._read_part(self.some, name, slice(0))
+        count = max(0, last - first)
+        found = self._empty(count, name)
         begin, end = np.searchsorted(self.ends, [first, last - 1], side="right").tolist()
-        found = []
-        for number in range(begin, end + 1):
+        for number in range(begin, end + 1) if count else ():
             start, stop = int(self.starts[number]), int(self.ends[number])
             if stop > start:
-                rows = slice(max(first, start) - start, min(last, stop) - start)
-                found.append(self._read_part(number, name, rows))
-        return torch.cat(found)
+                left, right = max(first, start), min(last, stop)
+                part = self._open(number).read(name, slice(left - start, right - start))
+                found[left - first : right - first] = part
+        return found
+
+    def _empty(self, count: int, name: str) -> Tensor:
+        """A tensor for so many codes, or numbers beside them."""
+        none = self._open(self.some).read(name, slice(0))
+        dtype = self.dtype if name == "codes" else none.dtype
+        return torch.empty(count, *none.shape[1:], dtype=dtype)
 
     def _read_rows(self, rows: Tensor, name: str) -> Tensor:
         """The codes of these indices (n,): those of a part together, then in their order."""
@@ -163,15 +172,11 @@ class StoredCodes:
         firsts = np.flatnonzero(np.diff(numbers, prepend=-1))
         groups = ordered.tensor_split(firsts[1:].tolist())
         found = [
-            self._read_part(number, name, own - int(self.starts[number]))
+            self._open(number).read(name, own - int(self.starts[number]))
             for number, own in zip(numbers[firsts].tolist(), groups, strict=True)
         ]
-        joined = torch.cat(found)
-        return torch.empty_like(joined).index_copy_(0, order, joined)
-
-    def _read_part(self, number: int, name: str, rows: slice | Tensor) -> Tensor:
-        found = self._open(number).read(name, rows)
-        return found.float() if name == "codes" else found
+        result = self._empty(len(rows), name)
+        return result.index_copy_(0, order, torch.cat(found).to(result.dtype))
 
     def _open(self, number: int) -> Part:
         """A part, which stays mapped until others take its place."""
