@@ -33,6 +33,7 @@ from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError, Interrupted, quote
 from fieldloom.executors import claims, find_executor
 from fieldloom.executors.work import Work, forget_failures, name_of, numbers_in, row_of
+from fieldloom.progress import quiet
 
 DIGESTS = "digests"
 """The tensor of a shard that holds the hash of the file of each of its data, (n, 16) uint8."""
@@ -178,7 +179,7 @@ def do_number(task: Task, folder: Path, job: Job, number: int) -> None:
     began, left = time.monotonic(), read_paused(folder, number, job)
     path, made_by = shard_path(folder, number), shard_provenance(job, number)
     try:
-        with stopping.pausable(left):
+        with stopping.pausable(left), quiet():
             made = task.compute(folder, number, places_of(task, job, number))
     except stopping.Paused as pause:
         write_tensors(paused_path(folder, number), pause.tensors, {}, made_by)
