@@ -112,6 +112,12 @@ class Origin:
         named = {"run": self.run, "source": self.source or ""}
         return {key: escape_bytes(name) for key, name in named.items()}
 
+    def known_data(self, system: System) -> str | None:
+        """The fingerprint of the run's own data, which was compared when they were opened, so that
+        they are hashed once."""
+        known = system.recipe.get("known", {})
+        return known.get("fingerprint") if self.source is None else None
+
     def open_system(self) -> System:
         return Run(self.run).read_system(self.device, self.permit)
 
@@ -123,13 +129,18 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Encode(Task):
-    """The codes of data. worst: the largest final error of a code that has not failed."""
+    """The codes of data.
+
+    worst: the largest final error of a code that has not failed. fingerprint: of the data, where it
+    is known.
+    """
 
     kind, title = "encode", "encoding"
     system: System
     source: Source
     places: Tensor
     worst: float = math.inf
+    fingerprint: str | None = None
 
     def shard_size(self) -> int:
         return shard_size(self.system, self.source, self.places)
@@ -139,7 +150,7 @@ class Encode(Task):
             signals=len(self.places),
             shard=size,
             worst=self.worst if math.isfinite(self.worst) else None,
-            data=self.source.facts()["fingerprint"],
+            data=self.fingerprint or self.source.facts()["fingerprint"],
             places=digest_places(self.places),
             system=fingerprint_system(self.system),
         )
@@ -152,7 +163,8 @@ class Encode(Task):
 
 def open_encode(origin: Origin, worst: float) -> Encode:
     """The task, in a process that has loaded nothing yet."""
-    return Encode(*origin.open(), worst)
+    system, source, indices = origin.open()
+    return Encode(system, source, indices, worst, origin.known_data(system))
 
 
 def encode(
