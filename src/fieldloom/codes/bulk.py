@@ -207,7 +207,7 @@ def encode_shard(
     left = stopping.take_state()
     codes, losses = ([left["codes"]], [left["losses"]]) if left else ([], [])
     done, reached = sum(map(len, codes)), 0
-    for signal in system.signals(source.read(indices), strict=False):
+    for signal in system.signals(source.defer(indices), strict=False):
         reached += len(signal)
         if reached <= done:
             continue

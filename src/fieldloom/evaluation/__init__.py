@@ -10,7 +10,7 @@ from fieldloom.errors import unknown
 from fieldloom.evaluation.audio import AudioEvaluator
 from fieldloom.evaluation.batches import in_batches
 from fieldloom.evaluation.costs import cost_metrics
-from fieldloom.evaluation.evaluator import Evaluator, check_memory
+from fieldloom.evaluation.evaluator import SHOWN, Evaluator, check_memory
 from fieldloom.evaluation.generation import evaluate_samples
 from fieldloom.evaluation.images import ImageEvaluator
 from fieldloom.evaluation.results import Metric, Part, ReportImage, Result
@@ -51,13 +51,13 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
     """
     evaluator = evaluator_of(system, source)
     settings, held_out = evaluator.settings, evaluator.held_out
-    check_memory(settings, system, settings.samples or len(source.test))
+    check_memory(settings, system, settings.samples or len(source.test), source)
     evaluator.load_detector()
     part: Part = "given" if foreign else "test" if len(source.test) else "training"
     if system.encodes:
         result = evaluator.reconstruct(f"{len(held_out)} {part} data")
     else:
-        originals = source.read(held_out).tensor
+        originals = source.read(held_out[:SHOWN]).tensor
         origin = system.family.conditioner.origin(1).detach().cpu()
         result = Result([], originals, originals[:0], origin)
     with during("measuring parameters and the speed of decoding"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable
 
+import torch
 from torch import Tensor
 
 from fieldloom.evaluation.data_features import data_features
@@ -61,15 +62,15 @@ def image_set_metrics(
     settings: Evaluation,
     detector: Detector,
     real: Iterable[Tensor],
-    fake: Tensor,
+    fake: Iterable[Tensor],
     of: str,
     filter: str,
 ) -> list[Metric]:
     """The set metrics that are asked for, of images (n, channel, height, width) in [0, 1].
 
-    real: a part at a time, since a training set may be larger than memory.
+    real, fake: a part at a time, since a set may be larger than memory.
     """
-    true, made = data_features(detector, real), detector(fake).cpu()
+    true, made = data_features(detector, real), torch.cat([detector(x).cpu() for x in fake])
     return feature_set_metrics(settings.metrics, detector, true, made, of, filter)
 
 

@@ -104,6 +104,14 @@ class Source:
         """Data of these indices, float in [0, 1]."""
         return self.take(index).as_float()
 
+    def defer(self, index: Tensor) -> Data:
+        """As ``take``, but lazy values stay lazy: what is asked for is read, part by part."""
+        values = self.data.values
+        if isinstance(values, Tensor):
+            return self.take(index)
+        bare = replace(self.data, values=torch.empty(*self.data.shape[:2], 0))
+        return replace(bare.part(index), values=ChosenItems(values, index), index=index)
+
     def facts(self) -> dict[str, Any]:
         """The facts about the data that are part of a resolved recipe."""
         seen = hashlib.blake2b(digest_size=8)
