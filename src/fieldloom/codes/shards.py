@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,10 +41,11 @@ DIGESTS = "digests"
 
 class Made(NamedTuple):
     """What a shard holds. tensors: of its file, one row a datum, among them ``places``, the numbers
-    of these data; failed: number of a datum -> why it has none."""
+    of these data; failed: number of a datum -> why it has none; numbers: of its file, as JSON."""
 
     tensors: dict[str, Tensor]
     failed: dict[int, str]
+    numbers: dict[str, Any] = {}
 
 
 class Task(ABC):
@@ -186,7 +187,7 @@ def do_number(task: Task, folder: Path, job: Job, number: int) -> None:
         where = f"shard {number + 1} of {jobs.count_shards(job)}"
         raise Interrupted(f"stopped within {where}") from None
     check_overwrite(path, job)
-    write_tensors(path, made.tensors, {}, made_by)
+    write_tensors(path, made.tensors, made.numbers, made_by)
     row = Shard(
         count=len(made.tensors["places"]),
         failed={str(index): why for index, why in made.failed.items()},

@@ -68,9 +68,10 @@ def image_set_metrics(
 ) -> list[Metric]:
     """The set metrics that are asked for, of images (n, channel, height, width) in [0, 1].
 
-    real, fake: a part at a time, since a set may be larger than memory.
+    real: a part at a time, since a set may be larger than memory. fake: features (n, d) of the
+    others, a part at a time.
     """
-    true, made = data_features(detector, real), torch.cat([detector(x).cpu() for x in fake])
+    true, made = data_features(detector, real), torch.cat(list(fake))
     return feature_set_metrics(settings.metrics, detector, true, made, of, filter)
 
 

@@ -73,6 +73,21 @@ class Reconstruction(NamedTuple):
         return self._replace(true=self.true[:count].clone(), raw=self.raw[:count].clone())
 
 
+@dataclass(frozen=True)
+class Found:
+    """What was computed before, by a job, which an evaluation then need not; None: nothing.
+
+    reconstructions: of the held-out data, a part after the other, with the values of the first
+    alone. codes: of samples; samples: the first of them, decoded; described: what all of them are
+    compared by (``Evaluator.describe_part``).
+    """
+
+    reconstructions: Sequence[Reconstruction] | None = None
+    codes: Code | None = None
+    samples: Tensor | None = None
+    described: Tensor | None = None
+
+
 class ReportImage(NamedTuple):
     """Images (n, 1 | 3, height, width) in [0, 1], side by side in one file of a report, or the
     frames of an animation where the file is a ``.gif``.
