@@ -171,16 +171,20 @@ class Samples(Part):
             tensors["values"] = torch.cat(values)
         return Made(tensors, {})
 
-    def join(self, done: Done, folder: Path) -> tuple[Tensor, Tensor | None]:
-        """The values of the first samples, and what all are compared by."""
-        described, values = list[Tensor](), list[Tensor]()
+    def join(self, done: Done, folder: Path) -> Tensor:
+        """The values of the first samples."""
+        kept, values = self.evaluator.kept_samples, list[Tensor]()
         for tensors, _ in read_all(folder, done):
-            if "values" in tensors:
-                values.append(tensors["values"])
+            if "values" not in tensors:
+                break
+            values.append(tensors["values"])
+        return torch.cat(values)[:kept]
+
+    def described(self, done: Done, folder: Path) -> Iterator[Tensor]:
+        """What samples are compared by, a shard after the other."""
+        for tensors, _ in read_all(folder, done):
             if "described" in tensors:
-                described.append(tensors["described"].flatten(0, 1))
-        whole = torch.cat(described) if described else None
-        return torch.cat(values)[: self.evaluator.kept_samples], whole
+                yield tensors["described"].flatten(0, 1)
 
 
 PARTS: tuple[type[Part], ...] = (Reconstructions, Codes, Samples)
@@ -231,8 +235,9 @@ def finder(
             drawn = Codes(evaluator, torch.arange(evaluator.sample_count), folder)
             codes = drawn.join(*run(drawn))
             decoded = Samples(evaluator, drawn.places, folder)
-            samples, described = decoded.join(*run(decoded))
-            found = replace(found, codes=codes, samples=samples, described=described)
+            done = run(decoded)
+            described = partial(decoded.described, *done)
+            found = replace(found, codes=codes, samples=decoded.join(*done), described=described)
         return found
 
     return find

@@ -211,7 +211,7 @@ class Evaluator:
     def describe_parts(self, codes: Code, samples: Tensor) -> Iterator[Tensor]:
         """As ``describe_part``, a part of all codes at a time; ``samples`` are of the first."""
         if self.found.described is not None:
-            yield self.found.described
+            yield from self.found.described()
             return
         for part in self.decode_parts(codes, samples):
             described = self.describe_part(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -78,14 +78,14 @@ class Found:
     """What was computed before, by a job, which an evaluation then need not; None: nothing.
 
     reconstructions: of the held-out data, a part after the other, with the values of the first
-    alone. codes: of samples; samples: the first of them, decoded; described: what all of them are
-    compared by (``Evaluator.describe_part``).
+    alone. codes: of samples; samples: the first of them, decoded; described: yields what all
+    of them are compared by (``Evaluator.describe_part``), a part at a time.
     """
 
     reconstructions: Sequence[Reconstruction] | None = None
     codes: Code | None = None
     samples: Tensor | None = None
-    described: Tensor | None = None
+    described: Callable[[], Iterator[Tensor]] | None = None
 
 
 class ReportImage(NamedTuple):

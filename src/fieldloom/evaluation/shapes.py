@@ -130,7 +130,7 @@ class ShapeEvaluator(Evaluator):
         points = protocol_of(self.settings)[0].points
         true = self.read_for_measure(self.held_out, points)
         if self.found.described is not None:
-            made = self.found.described
+            made = torch.cat(list(self.found.described()))
         elif len(samples) == len(codes):
             made = surface_clouds(self.shapes, samples, points)
         else:
