@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fieldloom.types import Cameras, Data
 
 __version__ = "0.1.0"
-__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "fit", "inspect",
+__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "fit", "fit_files", "inspect",
            "load", "register", "render", "save", "train"]  # fmt: skip
 
 _HOMES = {
@@ -31,6 +31,7 @@ _HOMES = {
     "encode": "fieldloom.api",
     "evaluate": "fieldloom.api",
     "fit": "fieldloom.api",
+    "fit_files": "fieldloom.api",
     "inspect": "fieldloom.inspection",
     "load": "fieldloom.engine.run",
     "register": "fieldloom.assembly",

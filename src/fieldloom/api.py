@@ -12,7 +12,9 @@ from typing import Any
 from fieldloom import evaluation, report, training
 from fieldloom.assembly import open_source, read_recipe
 from fieldloom.atomic import as_path
+from fieldloom.bulk import fits
 from fieldloom.bulk.evaluating import EVALUATED, finder, remove
+from fieldloom.bulk.fits import Fit, Fitted
 from fieldloom.codes.bulk import EncodedJob, Origin
 from fieldloom.codes.files import Format, encode_into, format_of, is_begun, is_encoded
 from fieldloom.codes.shards import How
@@ -163,6 +165,48 @@ def fit(
         recipe = read_recipe(choice.recipe, None, changes | {"seed": seed})
         permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
         return training.train(recipe, str(folder), "field", device, permit=permit, minutes=minutes)
+
+
+def fit_files(
+    files: Sequence[str | Path],
+    folder: str | Path,
+    *,
+    kind: Kind | None = None,
+    minutes: int | float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    field: str | Recipe | None = None,
+    shard: int | None = None,
+    executor: str = "local",
+    workers: int | None = None,
+    trust: Sequence[str] = (),
+    network: bool = False,
+    large: bool = False,
+    **overrides: Any,
+) -> list[Fitted]:
+    """Fit each file by itself, as a job: each becomes a run in the folder.
+
+    >>> results = fieldloom.fit_files(["a.png", "b.png"], "fits", executor="processes")
+    >>> best = max(results, key=lambda one: one.decibels or 0)
+
+    files: paths, as of ``fit``. folder: of their runs, and of ``results.csv``, which lists them.
+    shard: files of a shard; None: one. executor, workers: as of ``encode``. The other arguments are
+    those of ``fit``. The same call goes on with a job that was stopped, and tries files again that
+    failed.
+
+    Returns for each file its run, its PSNR (of sound SNR) in dB, and why it failed, or "". Raises
+    InputError where the folder holds another job; FieldloomError where every file failed;
+    Interrupted where the user stops it.
+    """
+    changes = dict(overrides)
+    if steps is not None:
+        changes = merge(changes, {"train": {"field": {"steps": steps}}})
+    if field is not None:
+        changes = merge(changes, {"field": field})
+    permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
+    asked = Fit(kind, minutes, (), changes, seed, device, permit)
+    return fits.fit_files(files, folder, asked, How(shard, executor, workers))
 
 
 def _choose(signal: Any, folder: Path, kind: str | None) -> Choice:
