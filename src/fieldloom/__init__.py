@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from fieldloom.types import Cameras, Data
 
 __version__ = "0.1.0"
-__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "fit", "fit_files", "inspect",
-           "load", "register", "render", "save", "train"]  # fmt: skip
+__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "fit",
+           "fit_files", "inspect", "load", "register", "render", "save", "train"]  # fmt: skip
 
 _HOMES = {
     "Cameras": "fieldloom.types",

@@ -243,13 +243,13 @@ def read_results(task: FitFiles, folder: Path, done: Done) -> list[Fitted]:
 
 def write_results(results: Sequence[Fitted], folder: Path) -> Path:
     """Write the list of results as CSV."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    content = io.StringIO()
+    table = csv.writer(content, lineterminator="\n")
     table.writerow(["file", "run", "dB", "failure"])
     for one in results:
         value = "" if one.decibels is None else f"{one.decibels:.4f}"
         table.writerow([escape_bytes(str(one.file)), one.run.name, value, one.why])
-    return atomic.write_text(text.getvalue(), folder / RESULTS)
+    return atomic.write_bytes(content.getvalue().encode(), folder / RESULTS)
 
 
 def name_runs(paths: Sequence[Path]) -> list[str]:

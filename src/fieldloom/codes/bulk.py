@@ -29,6 +29,7 @@ from fieldloom.errors import InputError, escape_bytes
 from fieldloom.inputs import held_out_part
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import NOTHING, Permit
+from fieldloom.preparation import known_fingerprint
 from fieldloom.system import System
 
 __all__ = ["MANIFEST", "EncodedJob", "EncodedSet", "Origin", "encode", "read", "remove"]
@@ -115,8 +116,7 @@ class Origin:
     def known_data(self, system: System) -> str | None:
         """The fingerprint of the run's own data, which was compared when they were opened, so that
         they are hashed once."""
-        known = system.recipe.get("known", {})
-        return known.get("fingerprint") if self.source is None else None
+        return known_fingerprint(system.recipe) if self.source is None else None
 
     def open_system(self) -> System:
         return Run(self.run).read_system(self.device, self.permit)
