@@ -232,6 +232,16 @@ def test_a_suffix_of_a_manifest_leads_nowhere_else(tmp_path, suffix):
         shards.files_at(tmp_path, 0, [0], suffix)
 
 
+def test_files_are_not_written_through_a_link(own_run, tmp_path):
+    system = fieldloom.load(own_run, device="cpu")
+    for name in ("job", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "job" / "00000").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="00000' is a link: remove it"):
+        making.sample(system, Draw(3, Files()), tmp_path / "job")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_what_a_job_needs_is_said_before_the_work(own_run, tmp_path):
     system = fieldloom.load(own_run, device="cpu")
     for call, said in [
