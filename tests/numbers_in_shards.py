@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from fieldloom import atomic
+from fieldloom import atomic, stopping
+from fieldloom.errors import Interrupted
 from fieldloom.executors.work import Work, row_of
 
 
@@ -42,6 +44,32 @@ def wrong(number: int) -> None:
 def start_wrong(folder: Path) -> Callable[[int], None]:
     do = start(folder, 0.0, ())
     return lambda number: wrong(number) or do(number)
+
+
+def deadly(number: int) -> None:
+    if number == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start_deadly(folder: Path) -> Callable[[int], None]:
+    do = start(folder, 0.02, ())
+    return lambda number: deadly(number) or do(number)
+
+
+PATIENCE = 60.0
+"""Seconds of a shard that is not asked to stop."""
+
+
+def wait_to_be_stopped(number: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if stopping.stop_requested():
+            raise Interrupted("stopped within")
+        time.sleep(0.02)
+
+
+def start_patient() -> Callable[[int], None]:
+    return wait_to_be_stopped
 
 
 def results(folder: Path) -> dict[str, bytes]:

@@ -155,7 +155,7 @@ def test_training_is_estimated_before_it_begins(override, tmp_path):
 ASKED = {
     "samples": ({"samples": 10**12}, r"evaluate would take .* TB \(samples = 1000000000000"),
     "points": ({"points": 10**12, "metrics": ["shapes"]}, r"would take .* points = 10000000"),
-    "resolution": ({"resolution": 10**6}, r"would take 4 TB .*resolution = 1000000\)"),
+    "resolution": ({"resolution": 10**6}, r"would take 1\.02 PB .*resolution = 1000000\)"),
 }
 
 

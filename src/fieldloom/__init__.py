@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Cameras", "CodeDataset", "Data", "Family", "System", "build", "encode", "evaluate",
-           "fit", "inspect", "load", "open_codes", "register", "render", "save",
+           "fit", "fit_files", "inspect", "load", "open_codes", "register", "render", "save",
            "train"]  # fmt: skip
 
 _HOMES = {
@@ -35,6 +35,7 @@ _HOMES = {
     "encode": "fieldloom.api",
     "evaluate": "fieldloom.api",
     "fit": "fieldloom.api",
+    "fit_files": "fieldloom.api",
     "inspect": "fieldloom.inspection",
     "load": "fieldloom.engine.run",
     "open_codes": "fieldloom.codes.files",

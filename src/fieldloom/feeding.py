@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -49,8 +50,9 @@ def feed_data(system: System, source: Source, stage: Stage, device: torch.device
 
 
 def size_of(data: Data, source: Source) -> int:
-    """The bytes of the training part of a source's data that are in memory."""
-    return sum(x[:1].nbytes for x in [data.tensor, *data.extras().values()]) * len(source.train)
+    """The bytes of the training part of a source's data, of lazy values as they are read."""
+    values = math.prod(data.shape[1:]) * data.values.dtype.itemsize
+    return (values + sum(x[:1].nbytes for x in data.extras().values())) * len(source.train)
 
 
 def take_there(whole: Data, indices: Tensor, device: torch.device) -> Data:

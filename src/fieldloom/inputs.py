@@ -13,7 +13,7 @@ from fieldloom.assembly import open_source
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.sources import SOURCES, Source, spec_of
 from fieldloom.modalities.sources.files import find_path, path_to_text
-from fieldloom.preparation import check_same_data, is_of_others, say_moved
+from fieldloom.preparation import check_same_data, facts_of, is_of_others, say_moved
 from fieldloom.registry import hints_of
 from fieldloom.system import System
 
@@ -28,7 +28,7 @@ def source_of(system: System, path: str | Path | None = None, quiet: bool = Fals
     if path is None:
         check_place(system.settings.source)
         source = open_source(system.recipe, system.modality, system.permit, quiet)
-        check_same_data(system.recipe, source.facts())
+        check_same_data(system.recipe, facts_of(source, system.recipe))
         return source
     if not isinstance(path, str | Path):
         raise InputError(f"source: a {type(path).__name__} where a path or a Source is needed.")

@@ -114,7 +114,22 @@ def bytes_of(shapes: Iterable[tuple[int, ...]]) -> int:
 SHAPED = {torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}
 """Functions of torch whose argument is a shape."""
 
-MAKING = SHAPED | {torch.arange, torch.eye, torch.linspace, torch.randint, torch.randperm}
+COUNTED: dict[Any, Callable[..., float]] = {
+    torch.arange: lambda start, end=None, step=1, **_: math.ceil(
+        start if end is None else (end - start) / step
+    ),
+    torch.eye: lambda n, m=None, **_: n * (n if m is None else m),
+    torch.linspace: lambda start, end, steps, **_: steps,
+    torch.randint: lambda *given, size=None, **_: math.prod(given[-1] if size is None else size),
+    torch.randperm: lambda n, **_: n,
+}
+"""Functions of torch -> the numbers that they make. The device ``meta`` knows them, too, but for it
+torch imports its compiler, which takes a second."""
+
+WHOLE = {torch.randint, torch.randperm}
+"""Functions that make whole numbers, as ``arange`` of such does."""
+
+MAKING = SHAPED | set(COUNTED)
 
 
 class Estimate(TorchFunctionMode):
@@ -152,10 +167,11 @@ def _bytes(make: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         shape = first if isinstance(first, tuple | list) else args
         each = kwargs.get("dtype") or torch.float32
         return each.itemsize * abs(math.prod(shape))  # torch raises the error for negative sizes
-    kept = {key: value for key, value in kwargs.items() if key != "generator"}
+    whole = make in WHOLE or (make is torch.arange and all(isinstance(n, int) for n in args))
+    each = kwargs.get("dtype") or (torch.int64 if whole else torch.get_default_dtype())
     try:
-        return make(*args, **kept | {"device": "meta"}).nbytes
-    except (RuntimeError, TypeError, OverflowError):  # more than torch can count
+        return each.itemsize * max(0, int(COUNTED[make](*args, **kwargs)))
+    except (ArithmeticError, TypeError, ValueError):  # torch raises its own error
         return FLOAT * max((abs(n) for n in args if isinstance(n, int)), default=0)
 
 

@@ -68,7 +68,7 @@ def prepare(
     recipe = add_suggestions(recipe, source, permit)
     modality = make_modality(recipe["modality"], permit)
     recipe = recipe | {"field": size_by_data(recipe["field"], modality)}
-    facts = source.facts()
+    facts = facts_of(source, recipe)
     check_same_data(recipe, facts)
     return add_micro_batch(recipe | {"known": facts}, device, permit), source
 
@@ -168,6 +168,16 @@ def add_micro_batch(recipe: Recipe, device: torch.device, permit: Permit = NOTHI
     points = (field.points or bare.modality.grid().shape[1]) * bare.render.evaluations
     micro = devices.micro_batch(device, field.batch, points, bare.family.widest)
     return merge(recipe, {"train": {"field": {"micro": micro}}})
+
+
+def facts_of(source: Source, recipe: Recipe) -> dict[str, Any]:
+    """The facts of a source, with a fingerprint of the kind that a run's recipe has."""
+    return source.facts(recipe.get("known", {}))
+
+
+def known_fingerprint(recipe: Recipe) -> str | None:
+    """The fingerprint of the data that a run was trained on, where its recipe says it."""
+    return recipe.get("known", {}).get("fingerprint")
 
 
 def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:

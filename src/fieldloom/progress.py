@@ -25,6 +25,17 @@ def silence() -> None:
     _silent = True
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """A context that announces nothing: it is a part of work whose progress is shown."""
+    global _silent
+    before, _silent = _silent, True
+    try:
+        yield
+    finally:
+        _silent = before
+
+
 def announce(text: str) -> None:
     """Print one line beside the results, on the standard error; it cannot steer a terminal."""
     stop_clock()
@@ -101,7 +112,7 @@ class Progress:
         self.bar = None
         self.timer = Timer(PATIENCE, self._print)
         self.timer.daemon = True
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _silent:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar

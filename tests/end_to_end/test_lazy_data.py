@@ -53,7 +53,10 @@ def test_a_folder_is_the_same_lazily(folder, reads, monkeypatch):
     eager = SOURCES["folder"](grid, str(folder))
     assert isinstance(eager.data.values, Tensor)
     assert lazy.data.shape == eager.data.shape == (24, 1, 8, 8)
-    assert lazy.facts() == eager.facts()
+    known = eager.facts()
+    assert lazy.facts() == known | {"fingerprint": lazy.facts()["fingerprint"]}
+    assert reads == []
+    assert lazy.facts(known) == known
     assert max(reads) == 2
     assert torch.equal(lazy.labels, eager.labels)
     for which in (slice(3, 9), [20, 1, 1], torch.tensor([-1]), []):

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from draws import uniform
-from fieldloom.evaluation.data_features import FEW, data_features
-from fieldloom.metrics.detectors import Gabor
+from fieldloom.evaluation import data_features as kept
+from fieldloom.evaluation.data_features import FEW, gather_features
+from fieldloom.metrics.detectors import Detector, Gabor
+from fieldloom.metrics.sets import Moments, frechet
 
 
 class Counted:
@@ -24,6 +26,11 @@ class Counted:
     def __call__(self, images: Tensor) -> Tensor:
         self.seen += len(images)
         return images.flatten(1)[:, :2].clone()
+
+
+def data_features(detector: Detector, parts: list[Tensor]) -> Tensor:
+    """Those of all parts."""
+    return torch.cat(list(kept.data_features(detector, parts)))
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +70,16 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     monkeypatch.setenv("FIELDLOOM_CACHE", str(tmp_path / "file"))
     images = uniform(FEW + 1, 1, 8, 8)
     assert torch.equal(data_features(Gabor(), [images]), Gabor()(images))
+
+
+def test_moments_stand_for_many_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frechet distances of sets whose features were never together, and of fewer than features."""
+    monkeypatch.setattr(kept, "HELD", 100)
+    for count in (301, 40):
+        real, fake = uniform(count, 8), 0.5 + uniform(count, 8) ** 2
+        parts = real.split(12), fake.split(60)
+        joined = [gather_features(iter(x), True) for x in parts]
+        assert isinstance(joined[0], Moments)
+        assert frechet(*joined) == pytest.approx(frechet(real, fake), rel=1e-10)
+        assert frechet(joined[0], real) == pytest.approx(0, abs=1e-12)
+        assert torch.equal(gather_features(iter(parts[0]), False), real)

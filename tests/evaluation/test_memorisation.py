@@ -13,7 +13,7 @@ from fieldloom.evaluation.memorisation import (
     NearestNeighbours,
     Novelty,
     nearest_codes,
-    nearest_signals,
+    nearest_in_parts,
 )
 
 
@@ -22,7 +22,9 @@ def test_the_nearest_signals(measure):
     make = clouds if measure == "chamfer" else pictures
     queries, known = without(make(5, seed=1), 2), without(make(9, seed=2), 4)
     queries[3] = known[7]
-    found = nearest_signals(queries, known, measure)
+    (found,) = nearest_in_parts([queries], known.split(4), measure)
+    (whole,) = nearest_in_parts([queries], [known], measure)
+    assert all(map(torch.equal, found, whole))
     for i, query in enumerate(queries):
         each = [far(query, one, measure) for one in known]
         place = -1 if i == 2 else each.index(min(each))

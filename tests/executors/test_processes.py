@@ -1,5 +1,6 @@
 """Workers that are processes: killed, stopped, on a full disk, and two jobs on one folder."""
 
+import json
 import os
 import random
 import signal
@@ -14,8 +15,8 @@ import pytest
 
 import numbers_in_shards as squares
 from fieldloom.errors import FieldloomError, Interrupted
-from fieldloom.executors import claims, local, processes
-from fieldloom.executors.work import Work, count_done, read_failures
+from fieldloom.executors import claims, local, processes, worker
+from fieldloom.executors.work import Work, count_done, is_done, read_failures
 
 
 @pytest.fixture
@@ -93,6 +94,34 @@ def test_the_shard_of_a_killed_worker_is_done_by_another(tmp_path, straight):
     assert {worker for _, worker in squares.done_by(work.folder)} != {victim}
 
 
+def test_a_shard_that_kills_its_workers_is_left_to_the_last(tmp_path):
+    """As one that needs more memory than there is: the others are done."""
+    folder = tmp_path / "job"
+    folder.mkdir()
+    work = Work(folder, 7, partial(squares.start_deadly, folder))
+    with pytest.raises(FieldloomError, match="1 of 7 shards are not done: .* ended by SIGKILL"):
+        processes.run(work, 2)
+    assert [n for n in range(7) if not is_done(work, n)] == [0]
+
+
+def test_the_shard_of_a_node_that_vanished(tmp_path, straight, monkeypatch):
+    """Nothing is known of another host but that it is silent; meanwhile its shard is waited for."""
+    work = squares.job(tmp_path / "job")
+    claim = claims.take(work.folder, "00002")
+    claim.write_text(json.dumps(json.loads(claim.read_text()) | {"host": "a node"}))
+    waits = []
+
+    def vanish(seconds: float) -> None:
+        waits.append(count_done(work))
+        os.utime(claim, (0, 0))
+
+    monkeypatch.setattr(worker.time, "sleep", vanish)
+    local.run(work)
+    assert waits == [6]
+    assert squares.results(work.folder) == straight
+    assert squares.done_by(work.folder)[-1][0] == 2
+
+
 @pytest.mark.slow
 def test_workers_killed_at_random_moments(tmp_path, straight):
     """Twenty kills, of one worker or of both; the same command goes on until all is done."""
@@ -137,11 +166,13 @@ def program(folder: Path) -> subprocess.Popen:
     return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_jobs_on_one_folder_share_its_shards(tmp_path, straight):
+@pytest.mark.parametrize("run", [partial(processes.run, workers=1), local.run])
+def test_two_jobs_on_one_folder_share_its_shards(tmp_path, straight, run):
     folder = tmp_path / "job"
     folder.mkdir()
     other = program(folder)
-    processes.run(squares.job(folder, seconds=0.2), 1)
+    wait_for_workers(folder, 1)
+    run(squares.job(folder, seconds=0.2))
     assert other.wait(60) == 0, other.stderr.read()
     assert squares.results(folder) == straight
     assert sorted(number for number, _ in squares.done_by(folder)) == list(range(7))

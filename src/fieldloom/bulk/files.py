@@ -12,7 +12,8 @@ from torch import Tensor
 from fieldloom import stopping
 from fieldloom.codes.shards import clip, digests_of, files_at
 from fieldloom.drawing.files import check_file_format, write_datum
-from fieldloom.errors import FieldloomError, Interrupted, escape_bytes
+from fieldloom.errors import FieldloomError, InputError, Interrupted, escape_bytes
+from fieldloom.executors.work import name_of
 from fieldloom.modalities.modality import Resolution
 from fieldloom.system import System
 from fieldloom.types import Code
@@ -68,6 +69,8 @@ def write_files(
     place -> why there is none. Raises Interrupted where the user asks to stop: the shard is written
     anew.
     """
+    if (folder / name_of(number)).is_symlink():
+        raise InputError(f"'{folder / name_of(number)}' is a link: remove it.")
     written, failed = list[int](), dict[int, str]()
     paths = files_at(folder, number, places, files.suffix(system))
     for i, (place, path) in enumerate(zip(places, paths, strict=True)):

@@ -102,6 +102,7 @@ class Reconstruct(FileTask):
     source: Source
     places: Tensor
     form: Files
+    fingerprint: str | None = None
 
     def shard_size(self) -> int:
         encoded = bulk.shard_size(self.system, self.source, self.places)
@@ -110,7 +111,8 @@ class Reconstruct(FileTask):
         return min(encoded, super().shard_size())
 
     def describe(self, size: int) -> Job:
-        encoded = bulk.Encode(self.system, self.source, self.places).describe(size)
+        same = bulk.Encode(self.system, self.source, self.places, fingerprint=self.fingerprint)
+        encoded = same.describe(size)
         return encoded.model_copy(update={"kind": self.kind, "options": self.options})
 
     def compute(self, folder: Path, number: int, places: Tensor) -> Made:
@@ -250,7 +252,7 @@ def reconstruct(
 
 def open_reconstruct(origin: Origin, form: Files, count: int) -> Reconstruct:
     system, source, indices = origin.open()
-    return Reconstruct(system, source, indices[:count], form)
+    return Reconstruct(system, source, indices[:count], form, origin.known_data(system))
 
 
 def sample(

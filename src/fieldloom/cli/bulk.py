@@ -51,9 +51,15 @@ def job_folder(run: str, out: Path | None, default: str, system: System) -> Path
     if out is not None and (out / MANIFEST).is_file():
         check_not_own(out)
         return out
-    folder = output_of_state(system, folder_output(run, out, default), out)
+    return free_folder(output_of_state(system, folder_output(run, out, default), out))
+
+
+def free_folder(folder: Path) -> Path:
+    """The folder. Raises InputError where it holds something, and no job."""
+    from fieldloom.codes.jobs import MANIFEST
+
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise InputError(f"'{folder}' holds files that are of no job: give another --out.")
+        raise InputError(f"'{folder}' holds files of no job: give another folder.")
     return folder
 
 

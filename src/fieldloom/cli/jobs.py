@@ -12,13 +12,22 @@ from fieldloom.cli.console import say
 if TYPE_CHECKING:
     from fieldloom.codes.jobs import State
 
+UNITS = {
+    "encode": ("signals", "codes"),
+    "decode": ("codes", "files"),
+    "reconstruct": ("data", "files"),
+    "sample": ("samples", "samples"),
+    "fit": ("files", "fits"),
+}
+"""The verb of a job -> what it is given, and what it makes."""
+
 MANY = 5
 """Failures and workers that are named, each."""
 
 
 def jobs(
     folder: Annotated[
-        Path, typer.Argument(help="What encode writes: a folder of shards, or the file.")
+        Path, typer.Argument(help="What the job writes: a folder of shards, or encode's file.")
     ],
 ) -> None:
     """Say how far a bulk job is: what is done, what remains, what failed, and who computes."""
@@ -31,14 +40,15 @@ def jobs(
 def describe(state: State) -> list[str]:
     """The lines that tell a job's state."""
     job, about = state.job, state.about
+    given, made = UNITS.get(job.kind, ("data", "data"))
     run = f" by '{about['run']}'" if about.get("run") else ""
     data = f" of '{about['source']}'" if about.get("source") else ""
     lines = [
-        f"encode: {job.signals} signals{data}{run}, {state.shards} shards of {job.shard}",
-        f"done: {state.done} shards, {state.codes} codes; {state.left} shards are left",
+        f"{job.kind}: {job.signals} {given}{data}{run}, {state.shards} shards of {job.shard}",
+        f"done: {state.done} shards, {state.codes} {made}; {state.left} shards are left",
     ]
     if state.failed:
-        lines.append(f"signals without a code: {state.failed}; the rows of their shards say why")
+        lines.append(f"{given} that failed: {state.failed}; the rows of their shards say why")
     if state.paused:
         lines.append(f"stopped within a shard: {state.paused}, which go on where they were")
     lines += [

@@ -29,6 +29,7 @@ from fieldloom.errors import InputError, escape_bytes
 from fieldloom.inputs import held_out_part
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import NOTHING, Permit
+from fieldloom.preparation import known_fingerprint
 from fieldloom.system import System
 
 __all__ = ["MANIFEST", "EncodedJob", "EncodedSet", "Origin", "encode", "read", "remove"]
@@ -112,6 +113,11 @@ class Origin:
         named = {"run": self.run, "source": self.source or ""}
         return {key: escape_bytes(name) for key, name in named.items()}
 
+    def known_data(self, system: System) -> str | None:
+        """The fingerprint of the run's own data, which was compared when they were opened, so that
+        they are hashed once."""
+        return known_fingerprint(system.recipe) if self.source is None else None
+
     def open_system(self) -> System:
         return Run(self.run).read_system(self.device, self.permit)
 
@@ -123,13 +129,18 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Encode(Task):
-    """The codes of data. worst: the largest final error of a code that has not failed."""
+    """The codes of data.
+
+    worst: the largest final error of a code that has not failed. fingerprint: of the data, where it
+    is known.
+    """
 
     kind, title = "encode", "encoding"
     system: System
     source: Source
     places: Tensor
     worst: float = math.inf
+    fingerprint: str | None = None
 
     def shard_size(self) -> int:
         return shard_size(self.system, self.source, self.places)
@@ -139,7 +150,7 @@ class Encode(Task):
             signals=len(self.places),
             shard=size,
             worst=self.worst if math.isfinite(self.worst) else None,
-            data=self.source.facts()["fingerprint"],
+            data=self.fingerprint or self.source.facts()["fingerprint"],
             places=digest_places(self.places),
             system=fingerprint_system(self.system),
         )
@@ -154,7 +165,8 @@ class Encode(Task):
 
 def open_encode(origin: Origin, worst: float) -> Encode:
     """The task, in a process that has loaded nothing yet."""
-    return Encode(*origin.open(), worst)
+    system, source, indices = origin.open()
+    return Encode(system, source, indices, worst, origin.known_data(system))
 
 
 def encode(
@@ -197,7 +209,7 @@ def encode_shard(
     left = stopping.take_state()
     codes, losses = ([left["codes"]], [left["losses"]]) if left else ([], [])
     done, reached = sum(map(len, codes)), 0
-    for signal in system.signals(source.read(indices), strict=False):
+    for signal in system.signals(source.defer(indices), strict=False):
         reached += len(signal)
         if reached <= done:
             continue

@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError, Interrupted, quote
 from fieldloom.executors import claims, find_executor
 from fieldloom.executors.work import Work, forget_failures, name_of, numbers_in, row_of
+from fieldloom.progress import quiet
 
 DIGESTS = "digests"
 """The tensor of a shard that holds the hash of the file of each of its data, (n, 16) uint8."""
@@ -40,10 +41,11 @@ DIGESTS = "digests"
 
 class Made(NamedTuple):
     """What a shard holds. tensors: of its file, one row a datum, among them ``places``, the numbers
-    of these data; failed: number of a datum -> why it has none."""
+    of these data; failed: number of a datum -> why it has none; numbers: of its file, as JSON."""
 
     tensors: dict[str, Tensor]
     failed: dict[int, str]
+    numbers: dict[str, Any] = {}
 
 
 class Task(ABC):
@@ -178,14 +180,14 @@ def do_number(task: Task, folder: Path, job: Job, number: int) -> None:
     began, left = time.monotonic(), read_paused(folder, number, job)
     path, made_by = shard_path(folder, number), shard_provenance(job, number)
     try:
-        with stopping.pausable(left):
+        with stopping.pausable(left), quiet():
             made = task.compute(folder, number, places_of(task, job, number))
     except stopping.Paused as pause:
         write_tensors(paused_path(folder, number), pause.tensors, {}, made_by)
         where = f"shard {number + 1} of {jobs.count_shards(job)}"
         raise Interrupted(f"stopped within {where}") from None
     check_overwrite(path, job)
-    write_tensors(path, made.tensors, {}, made_by)
+    write_tensors(path, made.tensors, made.numbers, made_by)
     row = Shard(
         count=len(made.tensors["places"]),
         failed={str(index): why for index, why in made.failed.items()},

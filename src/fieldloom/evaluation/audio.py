@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from fieldloom.evaluation.evaluator import Evaluator
-from fieldloom.evaluation.reconstruction import sound_metrics
-from fieldloom.evaluation.results import Metric
+from fieldloom.evaluation.reconstruction import sound_scores
+from fieldloom.evaluation.results import Score
 
 
 class AudioEvaluator(Evaluator):
     upper_bound_by = ("snr",)
 
-    def paired_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
-        metrics = sound_metrics(self.settings.metrics, true, raw, of)
-        return metrics + super().paired_metrics(true, raw, of)
+    def paired_scores(self, true: Tensor, raw: Tensor) -> list[Score]:
+        scores = sound_scores(self.settings.metrics, true, raw)
+        return scores + super().paired_scores(true, raw)

@@ -14,13 +14,14 @@ from fieldloom.types import Data
 
 Batched = Tensor | Data
 
-WHOLE, MULTIPLE = 1 << 28, 128
-"""Numbers of a set that are read at a time (1 GiB of float32), in multiples of this many items,
-so that a detector's batches are the same as for the whole set."""
+WHOLE, BATCH, MULTIPLE = 1 << 28, 64, 128
+"""Numbers of a set that are in memory at a time (1 GiB of float32); the items of a batch; and of
+how many items a part is a multiple where a detector sees it, so that all batches are those of the
+whole set."""
 
 
 def in_batches(
-    work: Callable[..., Batched], title: str, *batches: Batched, size: int = 64
+    work: Callable[..., Batched], title: str, *batches: Batched, size: int = BATCH
 ) -> Tensor:
     """What ``work`` returns for batches of equal length, joined on the CPU.
 
@@ -38,8 +39,18 @@ def _slice(batch: Batched, which: slice) -> Batched:
     return batch.part(which) if isinstance(batch, Data) else batch[which]
 
 
+def part_size(shape: tuple[int, ...], multiple: int = MULTIPLE) -> int:
+    """Data of this shape that are in memory at a time: at most ``WHOLE`` numbers, or ``multiple``
+    data."""
+    return max(WHOLE // math.prod(shape) // multiple, 1) * multiple
+
+
+def split_parts(source: Source, indices: Tensor, multiple: int = MULTIPLE) -> tuple[Tensor, ...]:
+    """Indices of data, in parts that are in memory one at a time."""
+    return indices.split(part_size(source.data.shape[1:], multiple))
+
+
 def read_parts(source: Source, indices: Tensor) -> Iterator[Tensor]:
-    """Values of these data (n, *datum), floats in [0, 1], in parts of at most ``WHOLE`` numbers."""
-    fits = WHOLE // math.prod(source.data.shape[1:])
-    for some in indices.split(max(fits // MULTIPLE, 1) * MULTIPLE):
+    """Values of these data (n, *datum), floats in [0, 1], a part at a time."""
+    for some in split_parts(source, indices):
         yield source.read(some).tensor

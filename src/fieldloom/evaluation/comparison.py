@@ -18,19 +18,21 @@ from torch import Generator, Tensor
 from fieldloom.errors import InputError
 from fieldloom.evaluation import evaluator_of
 from fieldloom.evaluation.baselines import baseline_codes
-from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.batches import BATCH, in_batches, part_size
 from fieldloom.evaluation.measures import MEASURES
 from fieldloom.evaluation.memorisation import (
     CodeSet,
-    NearestNeighbours,
     Novelty,
     nearest_codes,
-    nearest_signals,
+    nearest_in_parts,
 )
 from fieldloom.evaluation.set_metrics import RESAMPLINGS, SetComparison, compare_sets
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import during
 from fieldloom.system import System
+
+HELD_OUT = "held-out"
+"""The name of the set, and of the reference, of held-out data."""
 
 
 @dataclass(frozen=True)
@@ -130,27 +132,29 @@ def compare_with_baselines(
     found = collect_sets(system, source, known, samples, labels, options)
     with during("comparing sets with references"):
         sets = compare_sets(found.sets, found.references, measure, seed=options.seed)
-    fields = evaluator.decode_for_measure(known, points)
-
-    def neighbours(codes: CodeSet, signals: Tensor) -> dict[str, NearestNeighbours]:
-        return {
-            "weights": nearest_codes(codes, known),
-            "signals": nearest_signals(signals, fields, measure),
-        }
-
-    of_held_out: dict[str, NearestNeighbours] = {}
+    queries = {name: (codes.cpu(), found.sets[name]) for name, codes in samples.items()}
     if len(found.held_out):
-        codes = in_batches(system.encode, "encoding", source.read(found.held_out))
-        of_held_out = neighbours(codes, evaluator.decode_for_measure(codes, points))
+        codes = in_batches(system.encode, "encoding", source.defer(found.held_out))
+        queries[HELD_OUT] = codes, evaluator.decode_for_measure(codes, points)
+    fields = (evaluator.decode_for_measure(some, points) for some in split_codes(system, known))
     with during("finding the nearest training fields of samples"):
-        novelty = {
-            name: {
-                space: Novelty(nearest, of_held_out.get(space))
-                for space, nearest in neighbours(codes.cpu(), found.sets[name]).items()
-            }
-            for name, codes in samples.items()
+        signals = nearest_in_parts([x for _, x in queries.values()], fields, measure)
+        neighbours = {
+            name: {"weights": nearest_codes(codes, known), "signals": close}
+            for (name, (codes, _)), close in zip(queries.items(), signals, strict=True)
         }
+    of_held_out = neighbours.pop(HELD_OUT, {})
+    novelty = {
+        name: {space: Novelty(close, of_held_out.get(space)) for space, close in own.items()}
+        for name, own in neighbours.items()
+    }
     return Comparison(measure, sets, novelty, found.absent)
+
+
+def split_codes(system: System, codes: CodeSet) -> tuple[Tensor, ...]:
+    """Codes, in parts whose decoded data are in memory one at a time."""
+    shape = (*system.modality.shape(), system.modality.value_dim)
+    return codes.split(part_size(shape, BATCH))
 
 
 def collect_sets(
@@ -175,13 +179,13 @@ def collect_sets(
     label, points = options.label, options.points
     sample_count(source, label, count)
     shuffled = {}
-    for name, part in {"training": source.train, "held-out": source.test}.items():
+    for name, part in {"training": source.train, HELD_OUT: source.test}.items():
         indices = indices_of_class(part, source, label)
         shuffled[name] = indices[torch.randperm(len(indices), generator=generator)]
     trained = known if label is None or labels is None else known[labels == label]
     origin = system.family.conditioner.origin(1).detach().cpu()
     codes = baseline_codes(trained, origin, count, options.noise, generator)
-    if taken := sorted(samples.keys() & {*codes, "held-out"}):
+    if taken := sorted(samples.keys() & {*codes, HELD_OUT}):
         raise InputError(f"samples cannot be called '{taken[0]}': a baseline is.")
     codes = {name: own.cpu() for name, own in samples.items()} | codes
     evaluator = evaluator_of(system, source)
@@ -192,9 +196,9 @@ def collect_sets(
             signals = evaluator.read_for_measure(indices[:count], points)
             fine = signals.flatten(1).isfinite().all(1)
             references[name], absent[name] = signals[fine], int((~fine).sum())
-    held_out, others = shuffled["held-out"][:count], shuffled["held-out"][count : 2 * count]
+    held_out, others = shuffled[HELD_OUT][:count], shuffled[HELD_OUT][count : 2 * count]
     if len(others) == count:
-        sets["held-out"] = evaluator.read_for_measure(others, points)
+        sets[HELD_OUT] = evaluator.read_for_measure(others, points)
     return ComparedSets(sets, references, absent, held_out)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from fieldloom.evaluation.batches import read_parts
+from fieldloom.evaluation.batches import part_size, read_parts
 from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.results import Metric, Result
 from fieldloom.metrics.probes import Classifier
@@ -24,24 +25,99 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     """Add samples of the prior and their metrics.
 
     Samples are compared with training images, held-out shapes, or the views of held-out objects.
+    Training data are read once, a part at a time, for all that they are compared with.
     """
-    system, settings = evaluator.system, evaluator.settings
-    count, classes = evaluator.sample_count, 0 if system.prior is None else system.prior.classes
-    labels = trained_classes(evaluator.source, classes, count) if classes else None
+    system, settings, source = evaluator.system, evaluator.settings, evaluator.source
+    count, labels = evaluator.sample_count, labels_of_samples(evaluator)
     evaluator.check_samples()
-    codes = system.sample_codes(count, labels, settings.seed, **settings.options()).cpu()
-    samples = evaluator.decode_samples(codes)
-    with during("comparing the set of samples with data"):
-        metrics = [*result.metrics, *evaluator.sample_metrics(codes, samples)]
-    result = replace(
-        result, metrics=metrics, samples=samples, sample_codes=codes, sample_labels=labels
-    )
-    if not evaluator.has_shape_of_data(samples):
-        return result
-    with during("finding the nearest training data of samples"):
-        result = add_nearest_data(evaluator.source, result)
+    codes, samples = evaluator.found.codes, evaluator.found.samples
+    if codes is None:
+        codes = system.sample_codes(count, labels, settings.seed, **settings.options()).cpu()
+    samples = evaluator.decode_samples(codes) if samples is None else samples
+    result = replace(result, samples=samples, sample_codes=codes, sample_labels=labels)
+    compared = evaluator.has_shape_of_data(samples)
+    known = test_of_trained_classes(source)[: part_size(source.data.shape[1:])]
+    test = read_test(source, known, result) if compared else samples[:0]
+    searches = [NearestSearch(x) for x in (samples, test)] if compared else []
+    fitted = FirstData(fitted_count(source) if compared and labels is not None else 0)
+    training = look_on(read_parts(source, source.train), [*searches, fitted])
+    with during("comparing samples with data"):
+        metrics = [*result.metrics, *evaluator.sample_metrics(codes, samples, training)]
+        result = replace(result, metrics=metrics)
+        if not compared:
+            return result
+        for _ in training:  # all that no metric of sets has asked for
+            pass
+    result = add_nearest_data(source, result, *searches)
     with during("fitting a classifier of samples"):
-        return add_label_agreement(evaluator.source, result)
+        return add_label_agreement(source, result, fitted.values, test, known)
+
+
+class NearestSearch:
+    """The nearest of data that come in parts to each of some queries (n, *datum).
+
+    distances: Euclidean (n,); indices: of the nearest, in the order of the data (n,).
+    """
+
+    def __init__(self, queries: Tensor) -> None:
+        self.queries = queries
+        self.distances = torch.full((len(queries),), math.inf, dtype=torch.float64)
+        self.indices, self.first = torch.zeros(len(queries), dtype=torch.long), 0
+
+    def add(self, part: Tensor) -> None:
+        """Look at the next data (m, *datum)."""
+        if len(self.queries):
+            found, which = nearest(self.queries.flatten(1), part.flatten(1))
+            closer = ~(found >= self.distances)  # also where it is NaN
+            self.distances[closer], self.indices[closer] = found[closer], which[closer] + self.first
+        self.first += len(part)
+
+
+class FirstData:
+    """The first ``count`` of data that come in parts."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.parts: list[Tensor] = []
+
+    @property
+    def values(self) -> Tensor:
+        return torch.cat(self.parts) if len(self.parts) > 1 else self.parts[0]
+
+    def add(self, part: Tensor) -> None:
+        """Keep of the next data what is asked for; no more is held than that."""
+        more = self.count - sum(map(len, self.parts))
+        if more > 0 or not self.parts:
+            self.parts.append(part if more >= len(part) else part[: max(0, more)].clone())
+
+
+def look_on(
+    parts: Iterable[Tensor], watchers: Sequence[NearestSearch | FirstData]
+) -> Iterator[Tensor]:
+    """The parts, each after the watchers have seen it."""
+    for part in parts:
+        for watcher in watchers:
+            watcher.add(part)
+        yield part
+
+
+def read_test(source: Source, known: Tensor, result: Result) -> Tensor:
+    """The test data of these indices, float; those that were reconstructed are not read again."""
+    if len(result.originals) == len(source.test) and torch.equal(known, source.test):
+        return result.originals
+    return source.read(known).tensor
+
+
+def fitted_count(source: Source) -> int:
+    """How many training data the classifier is fitted to: as many as a part, if these are fewer."""
+    return min(FITTED, part_size(source.data.shape[1:]), len(source.train))
+
+
+def labels_of_samples(evaluator: Evaluator) -> Tensor | None:
+    """The classes (samples,) that samples are drawn by; None without classes."""
+    prior, source = evaluator.system.prior, evaluator.source
+    classes = 0 if prior is None else prior.classes
+    return trained_classes(source, classes, evaluator.sample_count) if classes else None
 
 
 def trained_classes(source: Source, classes: int, count: int) -> Tensor:
@@ -63,51 +139,44 @@ def test_of_trained_classes(source: Source) -> Tensor:
     return source.test[torch.isin(labels[source.test], labels[source.train])]
 
 
-def add_nearest_data(source: Source, result: Result) -> Result:
+def add_nearest_data(
+    source: Source, result: Result, of_samples: NearestSearch, of_test: NearestSearch
+) -> Result:
     """Add the distances of samples, and of test data, to their nearest training data."""
-    samples = result.samples
-    assert samples is not None
-    of = f"{len(samples)} samples, {len(source.train)} training data"
+    distances = of_samples.distances
+    of = f"{len(distances)} samples, {len(source.train)} training data"
     how = "Euclidean distance of values, median"
-    distances, indices = nearest_training_data(source, samples)
     median = distances.median().item()
     metrics = [*result.metrics, Metric("nearest.sample", median, of, how)]
-    known = test_of_trained_classes(source)
-    if len(known):
-        test = source.read(known).tensor
-        usual = nearest_training_data(source, test)[0].median().item()
+    if len(of_test.distances):
+        usual = of_test.distances.median().item()
         ratio = median / usual if usual else math.nan
         metrics += [
-            Metric("nearest.test", usual, f"{len(test)} test data", how),
+            Metric("nearest.test", usual, f"{len(of_test.distances)} test data", how),
             Metric("novelty", ratio, of, "ratio of the two above"),
         ]
-    return replace(result, metrics=metrics, nearest=indices, distances=distances)
+    return replace(result, metrics=metrics, nearest=of_samples.indices, distances=distances)
 
 
-def nearest_training_data(source: Source, data: Tensor) -> tuple[Tensor, Tensor]:
-    """Euclidean distances (n,) to the nearest training data, and which of these they are (n,)."""
-    distances = torch.full((len(data),), math.inf, dtype=torch.float64)
-    indices, first = torch.zeros(len(data), dtype=torch.long), 0
-    for train in read_parts(source, source.train):
-        found, which = nearest(data.flatten(1), train.flatten(1))
-        closer = ~(found >= distances)  # also where it is NaN
-        distances[closer], indices[closer] = found[closer], which[closer] + first
-        first += len(train)
-    return distances, indices
+def add_label_agreement(
+    source: Source, result: Result, fitted: Tensor, test: Tensor, known: Tensor
+) -> Result:
+    """Add how often a classifier of training data gives samples the class they were sampled by.
 
-
-def add_label_agreement(source: Source, result: Result) -> Result:
-    """Add how often a classifier of training data gives samples the class they were sampled by."""
+    fitted: the first training data; test: the test data of the indices ``known``.
+    """
     samples, labels = result.samples, result.sample_labels
     if labels is None or samples is None or source.labels is None or len(source.names) < 2:
         return result
-    fitted = source.train[:FITTED]
-    classifier = Classifier(source.read(fitted).tensor, source.labels[fitted])
-    score, of = classifier.score(samples, labels), f"{len(samples)} samples"
-    how = f"fraction that an SVM of at most {FITTED} training data labels as asked"
+    classes = source.labels[source.train[: len(fitted)]]
+    if len(classes.unique()) < 2:  # of data in the order of their classes
+        return result
+    classifier = Classifier(fitted, classes)
+    score, of = classifier.score(samples, labels[: len(samples)]), f"{len(samples)} samples"
+    most = min(FITTED, part_size(source.data.shape[1:]))
+    how = f"fraction that an SVM of at most {most} training data labels as asked"
     metrics = [*result.metrics, Metric("agreement", score, of, how)]
-    known = test_of_trained_classes(source)
     if len(known):
-        accuracy = classifier.score(source.read(known).tensor, source.labels[known])
+        accuracy = classifier.score(test, source.labels[known])
         metrics.append(Metric("agreement.test", accuracy, f"{len(known)} test data", how))
     return replace(result, metrics=metrics)

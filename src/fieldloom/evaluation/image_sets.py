@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable
 
 from torch import Tensor
 
-from fieldloom.evaluation.data_features import data_features
+from fieldloom.evaluation.data_features import data_features, gather_features
 from fieldloom.evaluation.results import Metric
 from fieldloom.metrics.detectors import DETECTORS, Detector, choose_detector
-from fieldloom.metrics.sets import frechet, kid, kid_error, prdc
+from fieldloom.metrics.sets import Moments, frechet, kid, kid_error, prdc
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.registry import build
 from fieldloom.settings import IMAGE_SETS, Evaluation
@@ -61,16 +61,31 @@ def image_set_metrics(
     settings: Evaluation,
     detector: Detector,
     real: Iterable[Tensor],
-    fake: Tensor,
+    fake: Iterable[Tensor],
     of: str,
     filter: str,
 ) -> list[Metric]:
     """The set metrics that are asked for, of images (n, channel, height, width) in [0, 1].
 
-    real: a part at a time, since a training set may be larger than memory.
+    real: a part at a time, since a set may be larger than memory. fake: features (n, d) of the
+    others, a part at a time.
     """
-    true, made = data_features(detector, real), detector(fake).cpu()
-    return feature_set_metrics(settings.metrics, detector, true, made, of, filter)
+    alone = set(IMAGE_SETS) & set(settings.metrics) == {"frechet"}
+    true = gather_features(data_features(detector, real), alone)
+    made = gather_features(fake, alone)
+    if isinstance(true, Tensor) and isinstance(made, Tensor):
+        return feature_set_metrics(settings.metrics, detector, true, made, of, filter)
+    return [_frechet_metric(detector, true, made, of, filter)]
+
+
+def _frechet_metric(
+    detector: Detector, true: Tensor | Moments, made: Tensor | Moments, of: str, filter: str
+) -> Metric:
+    """The Frechet distance of two sets, of features (n, d) or of their moments."""
+    sizes = [tuple(x.shape) if isinstance(x, Tensor) else (x.size, len(x.mean))
+             for x in (true, made)]  # fmt: skip
+    how = describe_frechet(detector, filter, min(n for n, _ in sizes), sizes[0][1])
+    return Metric(detector.metric, frechet(true, made), of, how)
 
 
 def feature_set_metrics(
@@ -79,8 +94,7 @@ def feature_set_metrics(
     """The set metrics that are asked for, of features (n, d) of data and of what was made."""
     how, metrics = describe_detector(detector, filter), []
     if "frechet" in asked:
-        own = describe_frechet(detector, filter, min(len(true), len(made)), true.shape[1])
-        metrics.append(Metric(detector.metric, frechet(true, made), of, own))
+        metrics.append(_frechet_metric(detector, true, made, of, filter))
     if "kid" in asked:
         metrics.append(Metric("kid", kid(true, made), of, how))
         error = kid_error(true, made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,12 +27,28 @@ class NearestNeighbours(NamedTuple):
     indices: Int[Tensor, " n"]
 
 
-def nearest_signals(queries: Tensor, known: Tensor, measure: str) -> NearestNeighbours:
-    """The nearest of the known signals to each query, by a measure of ``MEASURES``."""
-    found, indices = pairwise_distances(
-        MEASURES[measure], find_distinct(queries), find_distinct(known)
-    ).min(1)
-    return NearestNeighbours(found, indices.masked_fill(found.isinf(), -1))
+def nearest_in_parts(
+    queries: Sequence[Tensor], known: Iterable[Tensor], measure: str
+) -> list[NearestNeighbours]:
+    """For each set of queries, the nearest of the known signals, by a measure of ``MEASURES``.
+
+    known: signals in parts, each of which is seen once; indices are in their order.
+    """
+    sets = [find_distinct(one) for one in queries]
+    found = [
+        NearestNeighbours(torch.full((len(x),), math.inf).double(), torch.full((len(x),), -1))
+        for x in queries
+    ]
+    first = 0
+    for part in known:
+        distinct = find_distinct(part)
+        for own, best in zip(sets, found, strict=True):
+            distances, indices = pairwise_distances(MEASURES[measure], own, distinct).min(1)
+            closer = distances < best.distances
+            best.distances[closer] = distances[closer].double()
+            best.indices[closer] = indices[closer] + first
+        first += len(part)
+    return found
 
 
 def nearest_codes(queries: CodeSet, known: CodeSet) -> NearestNeighbours:

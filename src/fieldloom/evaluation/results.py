@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -31,6 +31,63 @@ class Metric(NamedTuple):
         return self._asdict() | {"value": None, "how": f"{self.value}; {self.how}"}
 
 
+class Score(NamedTuple):
+    """Scores whose mean is a metric: mostly one of each datum, (n,).
+
+    of: what is added to the description of the data.
+    """
+
+    name: str
+    values: Tensor
+    how: str = ""
+    of: str = ""
+
+
+class FeaturePair(NamedTuple):
+    """Features (n, d) of images, and of what was decoded from their codes.
+
+    prefix: of the metric's name; of: what is added to the description of the data.
+    """
+
+    true: Tensor
+    made: Tensor
+    prefix: str = ""
+    of: str = ""
+
+
+class Reconstruction(NamedTuple):
+    """A part of a set, encoded and decoded.
+
+    codes: (n, tokens, width); true, raw: in the data's shape, decoded values not clamped. scores,
+    features: of the comparison.
+    """
+
+    codes: Code
+    true: Tensor
+    raw: Tensor
+    scores: Sequence[Score]
+    features: FeaturePair | None = None
+
+    def keep(self, count: int) -> Reconstruction:
+        """The same with so many of the values, so that the others need no memory."""
+        return self._replace(true=self.true[:count].clone(), raw=self.raw[:count].clone())
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was computed before, by a job, which an evaluation then need not; None: nothing.
+
+    reconstructions: of the held-out data, a part after the other, with the values of the first
+    alone. codes: of samples; samples: the first of them, decoded; described: yields what all
+    of them are compared by (``Evaluator.describe_part``), a part at a time.
+    """
+
+    reconstructions: Sequence[Reconstruction] | None = None
+    codes: Code | None = None
+    samples: Tensor | None = None
+    described: Callable[[], Iterator[Tensor]] | None = None
+
+
 class ReportImage(NamedTuple):
     """Images (n, 1 | 3, height, width) in [0, 1], side by side in one file of a report, or the
     frames of an animation where the file is a ``.gif``.
@@ -48,14 +105,16 @@ class ReportImage(NamedTuple):
 class Result:
     """Metrics, and what a report shows of the data that were measured.
 
-    originals, reconstructions: in the modality's shape; empty where they are too large to be held.
+    originals, reconstructions: in the modality's shape; of a set that comes in parts
+               (``batches.WHOLE``) those of the first data, empty where each is too large.
     part:      what was measured: the ``test`` part of the source, its ``training`` part where there
                is no other, or data that were ``given`` instead.
     images:    further images of the report.
     codes:     of the reconstructions: (batch, tokens, width).
-    samples:   decoded from sample_codes, where a prior was sampled; sample_labels: their classes.
-    nearest:   for each sample, the index of its nearest datum in the training part of the source;
-               distances: to it. None where samples and data are not compared value by value.
+    samples:   decoded from sample_codes, where a prior was sampled, of many only the first;
+               sample_labels: the classes of all.
+    nearest:   for each of ``samples``, the index of its nearest datum in the training part of the
+               source; distances: to it. None where samples are not compared with data by value.
     """
 
     metrics: list[Metric]

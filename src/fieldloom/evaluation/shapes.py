@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,10 +11,10 @@ import torch
 from torch import Generator, Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.batches import in_batches, read_parts
 from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.meshes import measure_fit
-from fieldloom.evaluation.results import Metric, ReportImage
+from fieldloom.evaluation.results import Metric, ReportImage, Score
 from fieldloom.geometry.mesh import sample_surface
 from fieldloom.metrics.cloud_distances import chamfer, find_failures
 from fieldloom.metrics.cloud_features import CLOUD_DETECTORS
@@ -29,6 +29,9 @@ from fieldloom.types import Code
 
 SURFACE = 2048
 """Points of a surface that the Chamfer distance of a reconstruction is measured with."""
+
+SURFACES = ("chamfer", "empty")
+"""Names of the scores of surfaces."""
 
 HELD = 1 << 27
 """Values of decoded shapes that are in memory at a time: half a GiB."""
@@ -64,8 +67,15 @@ class ShapeEvaluator(Evaluator):
 
     # -- reconstruction
 
-    def paired_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
-        metrics = super().paired_metrics(true, raw, of) + self.surface_metrics(true, raw, of)
+    def paired_scores(self, true: Tensor, raw: Tensor) -> list[Score]:
+        return super().paired_scores(true, raw) + self.surface_scores(true, raw)
+
+    def paired_metrics(self, scores: Sequence[Score], of: str) -> list[Metric]:
+        plain = [x for x in scores if x.name not in SURFACES]
+        surfaces = {x.name: x.values for x in scores if x.name in SURFACES}
+        metrics = super().paired_metrics(plain, of)
+        if surfaces:
+            metrics += surface_metrics(surfaces["chamfer"], surfaces["empty"], of)
         if "mesh" in self.settings.metrics:
             metrics += self.mesh_metrics()
         return metrics
@@ -79,19 +89,18 @@ class ShapeEvaluator(Evaluator):
         self.drawn = tuple(self.shapes.draw(mesh, 512) for mesh in (true, made))
         return measure_fit(self.system, code, made, true)
 
-    def surface_metrics(self, true: Tensor, raw: Tensor, of: str) -> list[Metric]:
-        """The Chamfer distance of the surfaces of grids (n, 1, *axes); nothing of other data."""
+    def surface_scores(self, true: Tensor, raw: Tensor) -> list[Score]:
+        """The Chamfer distance of the surfaces of grids (n, 1, *axes), NaN where one is missing,
+        and whether the decoded one is; nothing of other data.
+        """
         if "chamfer" not in self.settings.metrics or true.ndim != 5:
             return []
         real, made = (surface_clouds(self.shapes, x, SURFACE) for x in (true, raw))
-        empty = find_failures(made) | find_failures(real)
-        value = chamfer(made[~empty], real[~empty]).mean().item() if not empty.all() else math.inf
-        how = f"squared, {SURFACE} points a surface; {int(empty.sum())} without surface left out"
-        without = float(find_failures(made).sum())
-        return [
-            Metric("chamfer", value, of, how),
-            Metric("empty", without, of, "without a surface"),
-        ]
+        fine = ~(find_failures(made) | find_failures(real))
+        values = torch.full((len(made),), math.nan, dtype=made.dtype)
+        if fine.any():
+            values[fine] = chamfer(made[fine], real[fine])
+        return [Score("chamfer", values), Score("empty", find_failures(made))]
 
     def error_images(self, true: Tensor, raw: Tensor) -> Sequence[ReportImage]:
         """The surface of a single mesh's fit, beside the mesh; nothing of other shapes."""
@@ -106,21 +115,32 @@ class ShapeEvaluator(Evaluator):
         if self.compares_sets:
             self.check_points(protocol_of(self.settings)[0].points)
 
-    def decode_samples(self, codes: Code) -> Tensor:
-        """Decoded samples; of scattered data, whose grids are large, only those of a report."""
-        few = grids_at_a_time(self.shapes, self.settings.resolution) if self.is_scattered else None
-        return super().decode_samples(codes[:few])
+    @property
+    def kept_samples(self) -> int:
+        """As of all data; of scattered data, whose grids are large, only those of a report."""
+        kept = super().kept_samples
+        few = grids_at_a_time(self.shapes, self.settings.resolution)
+        return min(kept, few) if self.is_scattered else kept
 
-    def sample_metrics(self, codes: Code, samples: Tensor) -> list[Metric]:
+    def sample_metrics(
+        self, codes: Code, samples: Tensor, training: Iterable[Tensor]
+    ) -> list[Metric]:
         if not self.compares_sets:
             return []
         points = protocol_of(self.settings)[0].points
         true = self.read_for_measure(self.held_out, points)
-        if len(samples) == len(codes):
+        if self.found.described is not None:
+            made = torch.cat(list(self.found.described()))
+        elif len(samples) == len(codes):
             made = surface_clouds(self.shapes, samples, points)
         else:
             made = self.decode_clouds(codes, points, self.settings.resolution)
         return shape_set_metrics(self.settings, made, true)
+
+    def describe_part(self, samples: Tensor) -> Tensor | None:
+        """The clouds (n, points, 3) of decoded samples."""
+        points = protocol_of(self.settings)[0].points
+        return surface_clouds(self.shapes, samples, points) if self.compares_sets else None
 
     def has_shape_of_data(self, samples: Tensor) -> bool:
         return not self.is_scattered and super().has_shape_of_data(samples)
@@ -151,7 +171,8 @@ class ShapeEvaluator(Evaluator):
         self.check_points(points)
         surface = self.source.data.surface
         if surface is None:
-            return surface_clouds(self.shapes, self.source.read(indices).tensor, points)
+            parts = read_parts(self.source, indices)
+            return torch.cat([surface_clouds(self.shapes, part, points) for part in parts])
         return to_unit_cube(self.shapes, surface[indices, :points].double())
 
     def decode_clouds(
@@ -164,6 +185,19 @@ class ShapeEvaluator(Evaluator):
             grids = in_batches(decode, "decoding", part)
             clouds.append(surface_clouds(self.shapes, grids, points))
         return torch.cat(clouds)
+
+
+def surface_metrics(distances: Tensor, missing: Tensor, of: str) -> list[Metric]:
+    """The mean Chamfer distance, and how many decoded shapes have no surface.
+
+    distances: (n,), NaN where there is none; missing: (n,), of decoded shapes alone.
+    """
+    there = distances[~distances.isnan()]
+    value = there.mean().item() if len(there) else math.inf
+    absent = len(distances) - len(there)
+    how = f"squared, {SURFACE} points a surface; {absent} without surface left out"
+    without = float(missing.sum())
+    return [Metric("chamfer", value, of, how), Metric("empty", without, of, "without a surface")]
 
 
 def surface_clouds(modality: Voxels, data: Tensor, points: int) -> Tensor:

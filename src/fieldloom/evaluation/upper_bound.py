@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -9,9 +10,10 @@ import torch
 from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.evaluation import evaluator_of
-from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.batches import BATCH, in_batches, part_size
 from fieldloom.evaluation.evaluator import Evaluator
-from fieldloom.evaluation.results import Metric
+from fieldloom.evaluation.reconstruction import join_scores
+from fieldloom.evaluation.results import Metric, Score
 from fieldloom.modalities.sources import Source
 from fieldloom.settings import Evaluation
 from fieldloom.system import System
@@ -39,10 +41,19 @@ def codec_upper_bound(evaluator: Evaluator, data: Data, codes: Code) -> list[Met
     settings = Evaluation(metrics=evaluator.upper_bound_by)
     measured = type(evaluator)(system, evaluator.source, settings)
     for name, some in (("fitted", codes), ("ceiling", coded)):
-        raw = in_batches(system.predict_at, "decoding", some.cpu(), data)
-        found = measured.paired_metrics(data.tensor, raw, of)
+        found = measured.paired_metrics(join_scores(list(decoded_scores(measured, data, some))), of)
         metrics += [metric._replace(name=f"{name}.{metric.name}") for metric in found]
     return metrics
+
+
+def decoded_scores(evaluator: Evaluator, data: Data, codes: Code) -> Iterator[list[Score]]:
+    """How close data are to what their codes decode to, a part at a time."""
+    size = part_size(data.shape[1:], BATCH)
+    for first in range(0, len(data), size):
+        few = slice(first, first + size)
+        own = data.part(few).as_float()
+        raw = in_batches(evaluator.system.predict_at, "decoding", codes[few].cpu(), own)
+        yield evaluator.paired_scores(own.tensor, raw)
 
 
 def upper_bound_of_run(
@@ -67,4 +78,4 @@ def upper_bound_of_run(
     if len(indices) and int(indices.max()) >= len(source.data):
         raise InputError(f"the codes of '{folder}' are of data that the source does not have.")
     few = torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long()
-    return codec_upper_bound(evaluator, source.read(indices[few]), stored.codes[few])
+    return codec_upper_bound(evaluator, source.defer(indices[few]), stored.codes[few])

@@ -5,13 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from fieldloom.evaluation.evaluator import Evaluator
-from fieldloom.evaluation.reconstruction import frame_metrics
-from fieldloom.evaluation.results import Metric
+from fieldloom.evaluation.reconstruction import frame_scores
+from fieldloom.evaluation.results import Score
 
 
 class VideoEvaluator(Evaluator):
-    def image_metrics(
-        self, true: Tensor, raw: Tensor, of: str, prefix: str = "", unit: str = "datum"
-    ) -> list[Metric]:
-        metrics = super().image_metrics(true, raw, of, prefix, unit)
-        return metrics + frame_metrics(self.settings.metrics, true, raw, of)
+    def image_scores(self, true: Tensor, raw: Tensor) -> list[Score]:
+        frames = frame_scores(self.settings.metrics, true, raw)
+        return super().image_scores(true, raw) + frames

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from fieldloom.errors import InputError
-from fieldloom.evaluation.batches import in_batches
+from fieldloom.evaluation.batches import in_batches, part_size, read_parts
 from fieldloom.evaluation.evaluator import Evaluator
-from fieldloom.evaluation.reconstruction import image_metrics
-from fieldloom.evaluation.results import Metric, Result
+from fieldloom.evaluation.reconstruction import image_scores
+from fieldloom.evaluation.results import Metric, Reconstruction
 from fieldloom.metrics.paired import psnr
 from fieldloom.modalities import Views
 from fieldloom.modalities.views import select_views
@@ -28,23 +28,24 @@ class ViewEvaluator(Evaluator):
     def views(self) -> Views:
         return cast(Views, self.modality)
 
-    def reconstruct(self, of: str) -> Result:
-        """Metrics of the seen views, and as ``novel.`` of those that were held out."""
-        originals = self.source.read(self.held_out)
-        codes = in_batches(self.system.encode, "encoding", originals)
-        data = self.views.select_seen(originals)
-        raw = self.render(codes, data)
-        pair = data.tensor.flatten(0, 1), raw.flatten(0, 1)
-        asked, filter = self.settings.metrics, self.source.filter
-        seen = f"{of}, {data.shape[1]} views each" if self.views.held else of
-        metrics = image_metrics(asked, *pair, seen, None, filter, unit="view")
-        if self.views.held:
-            data = self.views.select_held_out(originals)
-            raw = self.render(codes, data)
-            pair = data.tensor.flatten(0, 1), raw.flatten(0, 1)
-            of = f"{of}, {data.shape[1]} held-out views each"
-            metrics += self.image_metrics(*pair, of, "novel.", "view")
-        return Result(metrics, data.tensor, raw.clamp(0, 1), codes)
+    def reconstruct_part(self, data: Data) -> Reconstruction:
+        """The seen views of some objects and, as ``novel.``, those that were held out."""
+        codes = in_batches(self.system.encode, "encoding", data)
+        seen = self.views.select_seen(data)
+        raw = self.render(codes, seen)
+        true, asked, held = seen.tensor, self.settings.metrics, bool(self.views.held)
+        of = f", {seen.shape[1]} views each" if held else ""
+        pair = true.flatten(0, 1), raw.flatten(0, 1)
+        scores = [x._replace(of=of) for x in image_scores(asked, *pair, unit="view")]
+        if not held:
+            return Reconstruction(codes, true, raw, scores)
+        novel = self.views.select_held_out(data)
+        raw = self.render(codes, novel)
+        true, of = novel.tensor, f", {novel.shape[1]} held-out views each"
+        pair = true.flatten(0, 1), raw.flatten(0, 1)
+        scores += [x._replace(of=of) for x in image_scores(asked, *pair, "novel.", "view")]
+        features = self.paired_features(*pair, "novel.", of)
+        return Reconstruction(codes, true, raw, scores, features)
 
     def render(self, codes: Code, data: Data) -> Tensor:
         """Each code rendered at the cameras of its datum, not clamped; a single one by views."""
@@ -54,22 +55,33 @@ class ViewEvaluator(Evaluator):
             return torch.cat([self.system.predict_at(codes, one).tensor for one in views], 1)
         return in_batches(self.system.predict_at, "rendering", codes, data, size=4)
 
-    def decode_samples(self, codes: Code) -> Tensor:
-        """Samples rendered at the cameras of held-out objects, in turn."""
-        objects = self.held_out[torch.arange(len(codes)) % len(self.held_out)]
-        cameras = self.source.data.part(objects).cameras
+    def decode_part(self, codes: Code, first: int = 0) -> Tensor:
+        """Samples rendered at the cameras of held-out objects, in turn. first: their number."""
+        places = torch.arange(first, first + len(codes)) % len(self.held_out)
+        cameras = self.source.data.part(self.held_out[places]).cameras
         assert cameras is not None
         seen = Data(torch.empty(len(codes), cameras.count, 0), cameras)
         look = lambda some, own: self.system.decode(some, cameras=own.cameras)
         return in_batches(look, "sampling", codes, seen, size=8)
 
-    def sample_metrics(self, codes: Code, samples: Tensor) -> list[Metric]:
+    @property
+    def samples_at_a_time(self) -> int:
+        return part_size(self.source.data.shape[1:])
+
+    def sample_metrics(
+        self, codes: Code, samples: Tensor, training: Iterable[Tensor]
+    ) -> list[Metric]:
         if self.detector is None:
             return []
-        real = self.source.read(self.held_out).tensor.flatten(0, 1)
-        made = samples.flatten(0, 1)
-        of = f"{len(made)} images of {len(codes)} samples, {len(real)} views of held-out objects"
-        return self.image_set_metrics([real], made, of)
+        views = lambda parts: (x.flatten(0, 1) for x in parts)
+        each = self.source.data.shape[1]
+        drawn, held_out = each * len(codes), each * len(self.held_out)
+        of = f"{drawn} images of {len(codes)} samples, {held_out} views of held-out objects"
+        real = views(read_parts(self.source, self.held_out))
+        return self.image_set_metrics(real, self.describe_parts(codes, samples), of)
+
+    def describe_part(self, samples: Tensor) -> Tensor | None:
+        return super().describe_part(samples.flatten(0, 1))
 
     def has_shape_of_data(self, samples: Tensor) -> bool:
         return False

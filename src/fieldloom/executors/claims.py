@@ -59,6 +59,11 @@ def claimed(folder: Path, name: str) -> Iterator[bool]:
         release(path)
 
 
+def is_claimed(folder: Path, name: str) -> bool:
+    """Whether a worker holds a shard, or has died of it."""
+    return os.path.lexists(folder / f"{name}.claim-0")
+
+
 def take(folder: Path, name: str) -> Path | None:
     """Claim a shard; None where a living worker holds it. Returns the claim's file."""
     generation = 0

@@ -45,33 +45,42 @@ def work_through(
 def _pass(
     work: Work, do: Callable[[int], None], tell: Callable[[], object], keep_going: bool
 ) -> bool:
-    """Do each shard that is free. Returns whether others held some."""
+    """Do each shard that is free, and then those whose worker has died: it may have died of the
+    shard, as for want of memory. Returns whether others held some."""
     held = False
-    for number in range(work.count):
-        if is_settled(work, number):
-            continue
-        with claims.claimed(work.folder, name_of(number)) as mine:
-            held = held or not mine
-            if not mine or is_settled(work, number):  # done while it was claimed
+    for orphans in (False, True):
+        held = False
+        for number in range(work.count):
+            name = name_of(number)
+            if is_settled(work, number) or (not orphans and claims.is_claimed(work.folder, name)):
                 continue
-            _attempt(work, number, do, keep_going)
-        tell()
-        if stopping.stop_requested():
-            raise Interrupted(f"stopped after shard {number + 1} of {work.count}")
+            with claims.claimed(work.folder, name) as mine:
+                held = held or not mine
+                if not mine or is_settled(work, number):  # done while it was claimed
+                    continue
+                try:
+                    attempt(work, number, do)
+                except Interrupted:
+                    raise
+                except Exception as error:
+                    if not keep_going or is_of_machine(error):
+                        raise
+            tell()
+            if stopping.stop_requested():
+                raise Interrupted(f"stopped after shard {number + 1} of {work.count}")
     return held
 
 
-def _attempt(work: Work, number: int, do: Callable[[int], None], keep_going: bool) -> None:
+def attempt(work: Work, number: int, do: Callable[[int], None]) -> None:
+    """Do a shard that is claimed. Raises what it raised, which is noted unless it was stopped."""
     try:
         do(number)
     except Interrupted:
         raise
     except Exception as error:
         write_failure(work, number, error)
-        if not keep_going or is_of_machine(error):
-            raise
-    else:
-        failure_of(work.folder, number).unlink(missing_ok=True)
+        raise
+    failure_of(work.folder, number).unlink(missing_ok=True)
 
 
 def serve(work: Work) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +18,18 @@ Features = Float[Tensor, "_ _"]
 BLOCK = 2**22  # float64 numbers of one block of pairs: 32 MiB
 
 
-def frechet(real: Features, fake: Features) -> float:
+class Moments(NamedTuple):
+    """The mean (d,) of features, and R (k, d) with R^T R their unbiased covariance, in float64.
+
+    size: how many features there are.
+    """
+
+    size: int
+    mean: Tensor
+    root: Tensor
+
+
+def frechet(real: Features | Moments, fake: Features | Moments) -> float:
     """Squared Frechet distance of the two Gaussians with the sets' means and unbiased covariances.
 
     |m_r - m_f|^2 + Tr C_r + Tr C_f - 2 Tr (C_r^(1/2) C_f C_r^(1/2))^(1/2)
@@ -26,8 +38,8 @@ def frechet(real: Features, fake: Features) -> float:
     roots of small eigenvalues, and is exact with fewer samples than features, too.
     Source: arXiv:1706.08500, eq. 6.
     """
-    _check(real, fake, least=2)
-    (mean_r, root_r), (mean_f, root_f) = _moments(real), _moments(fake)
+    (count_r, mean_r, root_r), (count_f, mean_f, root_f) = _moments_of(real), _moments_of(fake)
+    _check_sizes((count_r, len(mean_r)), (count_f, len(mean_f)), least=2)
     trace = torch.linalg.svdvals(root_r @ root_f.T).sum()
     spread = root_r.square().sum() + root_f.square().sum()
     return max(float((mean_r - mean_f).square().sum() + spread - 2 * trace), 0.0)
@@ -128,25 +140,52 @@ def nearest(
     return torch.cat(distances), index
 
 
+def _check_sizes(real: tuple[int, int], fake: tuple[int, int], least: int) -> None:
+    """Raise InputError for sets of these shapes (n, d) that cannot be compared."""
+    if real[1] != fake[1]:
+        raise InputError(
+            f"The features are {real[1]} and {fake[1]} wide: both sets need the same detector."
+        )
+    if min(real[0], fake[0]) < least:
+        raise InputError(
+            f"The sets hold {real[0]} and {fake[0]} samples: each needs at least {least}."
+        )
+
+
 def _check(real: Tensor, fake: Tensor, least: int) -> None:
-    if real.shape[1] != fake.shape[1]:
-        raise InputError(
-            f"The features are {real.shape[1]} and {fake.shape[1]} wide: "
-            "both sets need the same detector."
-        )
-    if min(len(real), len(fake)) < least:
-        raise InputError(
-            f"The sets hold {len(real)} and {len(fake)} samples: each needs at least {least}."
-        )
+    _check_sizes((len(real), real.shape[1]), (len(fake), fake.shape[1]), least)
     if not (real.isfinite().all() and fake.isfinite().all()):
         raise InputError("The features hold NaN or infinite values: look at the samples.")
 
 
-def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean (d,), and R (min(n, d), d) with R^T R the unbiased covariance."""
+def moments(features: Features) -> Moments:
+    """The moments of features. Raises InputError where some are no finite numbers."""
+    _check(features, features, least=1)
     mean = features.mean(0, dtype=torch.float64)
-    root = (features.double() - mean) / math.sqrt(len(features) - 1)
-    return mean, torch.linalg.qr(root, mode="r").R if len(root) > root.shape[1] else root
+    root = (features.double() - mean) / math.sqrt(max(1, len(features) - 1))
+    return Moments(len(features), mean, _triangle(root))
+
+
+def join_moments(a: Moments, b: Moments) -> Moments:
+    """The moments of two sets together, without squares, which would halve the digits.
+
+    With scatters S = (n - 1) R^T R of the parts that of the whole is
+    S_a + S_b + n_a n_b / n (m_b - m_a)(m_b - m_a)^T (Chan, Golub and LeVeque, 1983, eq. 2.1).
+    """
+    count, gap = a.size + b.size, b.mean - a.mean
+    rows = [math.sqrt(x.size - 1) * x.root for x in (a, b)]
+    between = math.sqrt(a.size * b.size / count) * gap.unsqueeze(0)
+    root = torch.cat([*rows, between]) / math.sqrt(count - 1)
+    return Moments(count, a.mean + b.size / count * gap, _triangle(root))
+
+
+def _triangle(root: Tensor) -> Tensor:
+    """R of at most d rows with the same R^T R."""
+    return torch.linalg.qr(root, mode="r").R if len(root) > root.shape[1] else root
+
+
+def _moments_of(features: Features | Moments) -> Moments:
+    return features if isinstance(features, Moments) else moments(features)
 
 
 def _radii(features: Tensor, k: int) -> Tensor:

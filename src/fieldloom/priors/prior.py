@@ -79,11 +79,13 @@ class Prior(nn.Module):
         label: int | Sequence[int] | Tensor | None = None,
         *,
         generator: Generator | None = None,
+        part: tuple[int, int] | None = None,
         **options: Any,
     ) -> Code:
         """Sample ``count`` codes: (count, tokens, width).
 
-        label: one class for all, or one for each code; None: any class.
+        label: one class for all, or one for each code; None: any class. part: the first and the
+        end of the codes that are returned, at multiples of ``BATCH``, without computing others.
         Raises InputError for an unknown class, and for an option that this prior does not have.
         """
         hints = get_type_hints(self.draw)
@@ -98,9 +100,13 @@ class Prior(nn.Module):
                 raise InputError("label: this prior was made without classes.")
             label = self._check_labels(label, count)
         parts = []  # in batches, so that the memory of a large denoiser stays bounded
-        for first in range(0, count, BATCH):
+        begin, end = (0, count) if part is None else part
+        for first in range(0, end, BATCH):
             some = min(BATCH, count - first)
             classes = None if label is None else label[first : first + some]
+            if first < begin:
+                self.skip(some, classes, generator, **options)
+                continue
             parts.append(self.codec.decode(self.draw(some, classes, generator, **options)))
         return torch.cat(parts)
 
@@ -117,6 +123,12 @@ class Prior(nn.Module):
             if not 0 <= number < self.classes:
                 raise InputError(f"label {number} is not one of 0 .. {self.classes - 1}.")
         return given.long().expand(count)
+
+    def skip(
+        self, count: int, label: Tensor | None, generator: Generator | None, **options: Any
+    ) -> None:
+        """Draw the random numbers of ``draw`` without its codes, where these take long."""
+        self.draw(count, label, generator, **options)
 
     def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Tensor:
         """Draw ``count`` encoded codes, of the classes ``label`` (count,), or of any class."""

@@ -181,7 +181,7 @@ def test_files_come_in_the_order_of_their_paths(tmp_path):
     names = ["b/1", "a-b/1", "a/2", "a.d/1", "B/1", "a/10", "z", "a/sub/3"]
     make(tmp_path, "folder", dict.fromkeys(names, 0))
     expected = sorted(tmp_path.rglob("*.png"))
-    assert find_files(tmp_path, "x", {".png"}, "images").files == expected
+    assert list(find_files(tmp_path, "x", {".png"}, "images").files) == expected
     assert {file for file, _ in walk(tmp_path)} == set(expected)
 
 

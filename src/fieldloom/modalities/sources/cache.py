@@ -130,13 +130,15 @@ def _content(file: Path) -> str:
         with file.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
             changed = file.stat().st_mtime_ns if size > WHOLE else 0
-            return f"{file.suffix.lower()} {_digest(stream, size)} {changed}"  # its format, too
+            return (
+                f"{file.suffix.lower()} {digest_stream(stream, size)} {changed}"  # its format, too
+            )
     except OSError as error:  # decoding will say so
         return f"unread: {error.errno}"
 
 
-def _digest(stream: BinaryIO, size: int) -> str:
-    """A digest of the first ``size`` bytes: of all of them, or of evenly spaced blocks."""
+def digest_stream(stream: BinaryIO, size: int) -> str:
+    """A digest of a stream's first ``size`` bytes: of all of them, or of evenly spaced blocks."""
     seen = hashlib.blake2b(f"{size}".encode(), digest_size=16)
     starts, length = [0], size
     if size > WHOLE:
@@ -161,7 +163,7 @@ def _open_cached(cached: Path, key: str) -> NDArray[np.uint8] | None:
     try:
         with cached.open("rb") as stream:
             size = max(0, stream.seek(0, os.SEEK_END) - SEAL)
-            seal = _seal(key, _digest(stream, size))
+            seal = _seal(key, digest_stream(stream, size))
             stream.seek(size)
             if stream.read() != seal:
                 return None
@@ -181,7 +183,7 @@ def _write_sealed(file: BinaryIO, key: str, blocks: Blocks) -> None:
     file.flush()
     with open(file.name, "rb") as written:
         size = written.seek(0, os.SEEK_END)
-        seal = _seal(key, _digest(written, size))
+        seal = _seal(key, digest_stream(written, size))
     file.seek(size)
     file.write(seal)
 

@@ -11,14 +11,12 @@ from typing import Any
 
 from fieldloom.errors import InputError, quote_path
 from fieldloom.modalities.sources.files import name_path
+from fieldloom.modalities.sources.paths import Each, Names, Paths, divide_name
 from fieldloom.modalities.sources.source import PART_OF, Depth, Limit, Split, choose, dividing_parts
 from fieldloom.modalities.sources.summary import count_things, list_names
 
 HIDDEN, UNREADABLE = "hidden", "unreadable"
 """Reasons to pass a file over."""
-
-Names = tuple[str, ...]
-"""The names of the folders between a folder of data and one of its files."""
 
 
 def is_hidden(name: str) -> bool:
@@ -109,9 +107,9 @@ class FoundFiles:
     beside: Sequence[Path] = ()
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> Sequence[str]:
         """The paths of the files, for messages."""
-        return [quote_path(file) for file in self.files]
+        return Each(self.files, quote_path)
 
     @property
     def short_names(self) -> list[str]:
@@ -121,13 +119,18 @@ class FoundFiles:
 
     def keep(self, which: Collection[int]) -> FoundFiles:
         """The files of these indices alone."""
-        return replace(self, files=[self.files[i] for i in which], groups=self.groups.keep(which))
+        return replace(self, files=take_files(self.files, which), groups=self.groups.keep(which))
 
     def keep_readable(self, which: Collection[int]) -> FoundFiles:
         """The files of these indices; the others are passed over, and tell no classes."""
+        if len(which) == len(self.files) and not self.beside:
+            passed = {**self.passed_over, UNREADABLE: sorted(self.passed_over.get(UNREADABLE, ()))}
+            return replace(self, groups=self.groups.keep(which), passed_over=passed)
         bad = sorted(set(range(len(self.files))) - set(which))
         names = [*self.passed_over.get(UNREADABLE, ()), *self.keep(bad).short_names]
-        whole = replace(self, files=[*(self.files[i] for i in which), *self.beside], beside=())
+        kept = take_files(self.files, which)
+        files = [*kept, *self.beside] if self.beside else kept
+        whole = replace(self, files=files, beside=())
         groups = whole.classify(self.depth).groups.keep(range(len(which)))
         passed_over = {**self.passed_over, UNREADABLE: sorted(names)}
         return replace(self.keep(which), groups=groups, passed_over=passed_over)
@@ -138,8 +141,8 @@ class FoundFiles:
             return self
         parts = self.groups.parts if dividing_parts(self.groups.parts, split) else None
         chosen = choose(limit, len(self.files), self.groups.labels, parts)
-        left = set(range(len(self.files))) - set(chosen)
-        return replace(self.keep(chosen), beside=[self.files[i] for i in sorted(left)])
+        left = sorted(set(range(len(self.files))) - set(chosen))
+        return replace(self.keep(chosen), beside=take_files(self.files, left))
 
     def classify(self, depth: Depth) -> FoundFiles:
         """The same files with their classes and parts, as the folder's sub-folders tell."""
@@ -152,7 +155,12 @@ class FoundFiles:
 
         Raises InputError for files that do not lie as deep as ``depth``.
         """
-        folders = [file.relative_to(self.root).parts[:-1] for file in self.files]
+        files = self.files
+        folders = (
+            files.folders()
+            if isinstance(files, Paths)
+            else [file.relative_to(self.root).parts[:-1] for file in files]
+        )
         found = find_parts(folders)
         rest = [names for _, names in found]
         outside = sum(part is None for part, _ in found)
@@ -189,25 +197,33 @@ def find_files(root: Path, path: str, suffixes: Collection[str], what: str) -> F
     path: as the user wrote it. what: the files in words; those of other suffixes are passed over as
     ``not <what>``. Raises InputError where there are none.
     """
-    files: list[Path] = []
+    names: list[str] = []
+    others: list[tuple[Path, str]] = []
     passed: dict[str, list[str]] = {f"not {what}": [], HIDDEN: [], UNREADABLE: []}
-    entries = walk(root) if root.is_dir() else [(root, "")]
-    for file, reason in sorted(entries, key=lambda entry: entry[::-1]):  # hidden ones come last
+    for file, reason in walk(root) if root.is_dir() else [(root, "")]:
+        if not reason and file.suffix.lower() in suffixes:
+            names.append(divide_name(file, root) if file != root else "")
+        else:
+            others.append((file, reason))
+    for file, reason in sorted(others, key=lambda entry: entry[::-1]):  # hidden ones come last
         right = file.suffix.lower() in suffixes
-        if right and not reason:
-            files.append(file)
-            continue
         folder = bool(reason) and os.path.isdir(file)
         if not reason or (reason == HIDDEN and not right and not folder):
             reason = f"not {what}"
         name = file.relative_to(root).as_posix() if file != root else file.name
         passed[reason].append(f"{name}/" if folder else name)
-    if not files:
+    if not names:
         raise InputError(
             f"{name_path(path)} holds no {what}{_describe_others(passed)}. Files of "
             f"{what} end in {_list_suffixes(suffixes)}."
         )
-    return FoundFiles(root, files, passed)
+    names.sort()
+    return FoundFiles(root, Paths(root, names) if root.is_dir() else [root], passed)
+
+
+def take_files(files: Sequence[Path], which: Collection[int]) -> Sequence[Path]:
+    """The files of these indices."""
+    return files.take(which) if isinstance(files, Paths) else [files[i] for i in which]
 
 
 COMMON = (".png", ".jpg", ".tif", ".webp", ".gif", ".obj", ".ply", ".stl", ".glb")
@@ -270,12 +286,12 @@ def find_parts(folders: Sequence[Names]) -> list[tuple[str | None, Names]]:
         kinds = {PART_OF.get(name.lower()) for name in beside[names[:i]]}
         return None not in kinds or len(kinds) > 2
 
-    found = []
-    for names in folders:
+    found = {}
+    for names in set(folders):
         parts = [i for i in range(len(names)) if is_part(names, i)]
         rest = tuple(name for i, name in enumerate(names) if i not in parts)
-        found.append((names[parts[0]] if parts else None, rest))
-    return found
+        found[names] = (names[parts[0]] if parts else None, rest)
+    return [found[names] for names in folders]
 
 
 def find_classes(folders: Sequence[Names], depth: Depth) -> list[str] | None:

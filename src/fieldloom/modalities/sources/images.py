@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from fieldloom.errors import InputError, name_argument, quote, quote_path, set_key, shorten, unknown
 from fieldloom.modalities.grid import Grid
+from fieldloom.modalities.sources.decoded import Decode, decode_once
 from fieldloom.modalities.sources.decoding import (
     check_image_modality,
     decode_image,
@@ -41,7 +44,9 @@ from fieldloom.modalities.sources.files import (
 )
 from fieldloom.modalities.sources.folders import UNREADABLE, FoundFiles, find_files
 from fieldloom.modalities.sources.formats import SUFFIXES, Encoded, open_image
+from fieldloom.modalities.sources.index import Index, index_images
 from fieldloom.modalities.sources.numbers import Range
+from fieldloom.modalities.sources.paths import Each, stamp_file
 from fieldloom.modalities.sources.source import (
     Depth,
     Filter,
@@ -51,6 +56,7 @@ from fieldloom.modalities.sources.source import (
     choose,
     make_source,
 )
+from fieldloom.modalities.sources.streamed import LazyImages, describe_decoding
 from fieldloom.modalities.sources.summary import Summary
 from fieldloom.modalities.sources.survey import survey_images
 from fieldloom.permit import NOTHING, Permit
@@ -60,38 +66,8 @@ DECODED = 1 << 30
 """The largest set of decoded images in memory, in bytes; larger sets are decoded on reading."""
 
 
-@dataclass(frozen=True)
-class LazyImages:
-    """Images that are decoded on every read (``types.Lazy``), and never kept in memory.
-
-    decode:  index of an image -> uint8 (channel, height, width).
-    numbers: indices of the images that can be read, (n,).
-    item:    the shape of one image.
-    """
-
-    decode: Callable[[int], NDArray[np.uint8]]
-    numbers: Tensor
-    item: tuple[int, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.numbers), *self.item)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.uint8
-
-    def read(self, which: slice | Tensor) -> Tensor:
-        """The images of these indices, decoded in parallel: uint8 (n, channel, height, width).
-
-        Raises InputError, which names the file, where one can no longer be read.
-        """
-        numbers = self.numbers[which].tolist()
-        found = np.empty((len(numbers), *self.item), np.uint8)
-        with ThreadPoolExecutor() as pool:
-            for i, image in enumerate(pool.map(self.decode, numbers)):
-                found[i] = image
-        return torch.from_numpy(found)
+Cache = Literal["none", "decoded"]
+"""What of a large set is kept decoded: nothing, or all, in one file of the cache folder."""
 
 
 def load_images(
@@ -101,34 +77,42 @@ def load_images(
     filter: Filter,
     large: bool,
     given: Range = None,
-) -> tuple[Tensor | LazyImages, list[int], dict[str, str]]:
+    *,
+    stamps: Sequence[str] | None = None,
+    place: str = "",
+    cache: Cache = "none",
+) -> tuple[Tensor | LazyImages, Sequence[int], dict[str, str]]:
     """Images (n, channel, height, width) uint8; the indices of the readable ones; what is said.
 
     What is said of how they were read is part of ``Summary.taken``.
 
     names: of the images, for messages. read: index of an image -> its file, or its bytes.
-    given: ``source.range``.
+    given: ``source.range``. stamps: for each image a text that changes when its bytes may have,
+    such as the size and the time of change of a file. place: a text that names the set among
+    others, to which its index in the cache belongs: its path, and behind a NUL what else tells it
+    from others. cache: see ``Cache``.
 
-    All are decoded once, in parallel. If they take more than ``DECODED`` bytes together, none is
-    kept: they are decoded again on every read, with the same values. Unreadable ones are skipped
-    with one warning. Raises InputError where these are too many, or an image is too large.
+    Sets of at most ``DECODED`` bytes are decoded once, in parallel. Of larger ones the headers are
+    read, and kept in an index (``index``), where there are stamps and a place; the images are
+    decoded on every read, or once into the cache, with the same values. Unreadable ones are skipped
+    with one warning; what only shows when it is decoded is an error of that read. Raises InputError
+    where these are too many, or an image is too large.
     """
     check_image_modality(modality)
     item = (modality.channels, *modality.size)
-    keep = len(names) * math.prod(item) <= DECODED
+    if len(names) * math.prod(item) > DECODED:
+        index = index_images(names, read, large, given, stamps, place)
+        return _stream(names, read, modality, filter, large, given, index, cache, place)
     survey = survey_images(names, read, large, given)
-    scales, sizes = survey.scales, set[tuple[int, int]]()
+    sizes = set[tuple[int, int]]()
 
-    def decode(number: int) -> NDArray[np.uint8]:
-        with open_image(read(number), names[number], large) as image, one_large_at_a_time(image):
-            found = decode_image(image, modality, filter, scales=scales)
-            sizes.add(upright_size(image))
-            return found
-
-    def check(number: int) -> NDArray[np.uint8] | InputError | None:
+    def check(number: int) -> NDArray[np.uint8] | InputError:
         try:
-            found = decode(number)
-            return found if keep else None
+            with open_image(read(number), names[number], large) as image:
+                with one_large_at_a_time(image):
+                    found = decode_image(image, modality, filter, scales=survey.scales)
+                sizes.add(upright_size(image))
+                return found
         except Refused:
             raise
         except InputError as error:
@@ -143,10 +127,43 @@ def load_images(
     check_skipped(names, faults, "images")
     good = [i for i in range(len(names)) if i not in faults]
     taken = describe_resizing(sizes, item[1:], filter) | survey.describe(modality.channels)
-    if not keep:
-        return LazyImages(decode, torch.tensor(good), item), good, taken
     images = [x for x in found.values() if isinstance(x, np.ndarray)]
     return torch.from_numpy(np.stack(images)), good, taken
+
+
+def _stream(
+    names: Sequence[str],
+    read: Callable[[int], Encoded],
+    modality: Grid,
+    filter: Filter,
+    large: bool,
+    given: Range,
+    index: Index,
+    cache: Cache,
+    place: str,
+) -> tuple[LazyImages, Sequence[int], dict[str, str]]:
+    """``load_images`` of a set that does not fit in memory."""
+    item, scales = (modality.channels, *modality.size), index.scales(given)
+
+    def decode(number: int) -> NDArray[np.uint8]:
+        with open_image(read(number), names[number], large) as image, one_large_at_a_time(image):
+            return decode_image(image, modality, filter, scales=scales)
+
+    how, contents = describe_decoding(item, filter, scales), index.contents()
+    check_skipped(names, index.faults, "images")
+    readable = index.rows["readable"].copy()
+    fetch: Decode = decode
+    if cache == "decoded":
+        name = re.sub(r"[^\w-]+", "_", Path(place.partition("\0")[0]).stem)[:40]
+        fetch, broken = decode_once(decode, contents, how, item, readable, name)
+        check_skipped(names, broken, "images")
+        readable[list(broken)] = False
+    taken = describe_resizing(index.sizes(), item[1:], filter)
+    taken |= index.describe(scales, modality.channels)
+    good = np.flatnonzero(readable)
+    own = torch.from_numpy(contents[good])
+    lazy = LazyImages(fetch, torch.from_numpy(good), item, own, how)
+    return lazy, range(len(names)) if readable.all() else good.tolist(), taken
 
 
 def size_of_first(path: Path, large: bool = False) -> tuple[int, int]:
@@ -176,6 +193,7 @@ def read_folder(
     label_depth: Depth = None,
     filter: Filter = "bicubic",
     range: Range = None,
+    cache: Cache = "none",
     permit: Permit = NOTHING,
 ) -> Source:
     """A folder of images, or one image; sub-folders are classes and parts (``folders``).
@@ -184,7 +202,8 @@ def read_folder(
     label_depth: the class is the folder so many levels below ``path``, parts not counted; 0: none.
 
     range: the numbers that become 0 and 1 (see ``numbers``). Images of more than ``DECODED`` bytes
-    together are decoded from their files on every read, and are never in memory together.
+    together are decoded from their files on every read, and are never in memory together; cache:
+    ``decoded`` keeps these decoded on the disk, where they are read faster.
     """
     root = find_path(path)
     if root.suffix in (".npz", ".npy") and root.is_file():
@@ -195,7 +214,15 @@ def read_folder(
     found = alone if root.is_file() else find_files(root, path, SUFFIXES, "images")
     found = found.classify(label_depth).limit(limit, split)
     data, good, taken = load_images(
-        found.names, found.files.__getitem__, modality, filter, permit.large, range
+        found.names,
+        found.files.__getitem__,
+        modality,
+        filter,
+        permit.large,
+        range,
+        stamps=Each(found.files, stamp_file),
+        place=f"{os.path.abspath(root)}\0{limit}",
+        cache=cache,
     )
     if len(good) == 1:
         split = (1.0, 0.0)
@@ -223,12 +250,13 @@ def read_packed(
     limit: Limit = None,
     filter: Filter = "bicubic",
     range: Range = None,
+    cache: Cache = "none",
     permit: Permit = NOTHING,
 ) -> Source:
     """Encoded images back to back in an ``.npz``: ``data`` (bytes) and ``offsets`` (n + 1).
 
     prefix: of the names of both arrays (``train_``). label: name of the array of labels.
-    range: the numbers that become 0 and 1 (see ``numbers``).
+    range: the numbers that become 0 and 1 (see ``numbers``). cache: as of ``read_folder``.
     """
     file = read_npz(find_file(path))
     prefixes = find_prefixes(file)
@@ -245,7 +273,18 @@ def read_packed(
     which = choose(limit or len(ends), len(ends) - 1, labels)
     names = [f"image {i} of {quote_path(path)}" for i in which]
     part = lambda i: data[ends[which[i]] : ends[which[i] + 1]]
-    images, good, taken = load_images(names, part, modality, filter, permit.large, range)
+    whole = stamp_file(file.path)
+    images, good, taken = load_images(
+        names,
+        part,
+        modality,
+        filter,
+        permit.large,
+        range,
+        stamps=Each(which, lambda i: f"{whole} {ends[i]} {ends[i + 1]}"),
+        place=f"{os.path.abspath(file.path)}\0{prefix}\0{limit}",
+        cache=cache,
+    )
     chosen = None if labels is None else [labels[which[i]] for i in good]
     readable = set(good)
     bad = [f"image {one}" for i, one in enumerate(which) if i not in readable]

@@ -8,7 +8,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from fieldloom.modalities.sources.summary import (
     describe_size,
     list_names,
 )
-from fieldloom.progress import during
+from fieldloom.progress import BRIEF, Progress, during
 from fieldloom.types import Cameras, Data, Lazy
 
 PIECE = 1 << 24
@@ -36,6 +37,9 @@ Limit = Annotated[int, Field(ge=1)] | None
 Depth = Annotated[int, Field(ge=0)] | None
 Split = tuple[int | float, int | float]
 Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
+
+CONTENT = "content-"
+"""How a fingerprint begins that is of the content of files, not of decoded pixels."""
 
 PART_OF = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -57,6 +61,21 @@ class Attribute:
 
     names: tuple[str, ...]
     index: Tensor
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """Lazy values that know what they are made of, so that their fingerprint reads none of them.
+
+    contents: a digest of the file of each item, (items, bytes) uint8. how: all else that the
+    values depend on, as a text.
+    """
+
+    @property
+    def contents(self) -> Tensor: ...
+
+    @property
+    def how(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -104,16 +123,36 @@ class Source:
         """Data of these indices, float in [0, 1]."""
         return self.take(index).as_float()
 
-    def facts(self) -> dict[str, Any]:
-        """The facts about the data that are part of a resolved recipe."""
+    def defer(self, index: Tensor) -> Data:
+        """As ``take``, but lazy values stay lazy: what is asked for is read, part by part."""
+        values = self.data.values
+        if isinstance(values, Tensor):
+            return self.take(index)
+        bare = replace(self.data, values=torch.empty(*self.data.shape[:2], 0))
+        return replace(bare.part(index), values=ChosenItems(values, index), index=index)
+
+    def facts(self, known: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """The facts about the data that are part of a resolved recipe.
+
+        The fingerprint is of all values or, where these are read from many files, of the content of
+        the files. known: the facts that they will be compared with: where their fingerprint is of
+        values, as older versions made all, this one is, too, which reads everything once.
+        """
+        values, before = self.data.values, str(known.get("fingerprint", CONTENT))
+        by_content = values if isinstance(values, Identified) else None
+        by_content = by_content if before.startswith(CONTENT) else None
         seen = hashlib.blake2b(digest_size=8)
         extras = self.data.extras()
         order = ("label", "frame", "coords", "c2w", "intrinsics")  # surface is for evaluation only
         if "c2w" in extras:
             extras["c2w"] = extras["c2w"].float()  # as runs of before, whose cameras were float32
         parts = [torch.cat([self.train, self.test]), *(extras[k] for k in order if k in extras)]
+        whole = _tensors(values)
+        if by_content is not None:
+            seen.update(by_content.how.encode())
+            whole = iter([by_content.contents])
         with during("fingerprinting the data"):
-            for one in itertools.chain(_tensors(self.data.values), parts):
+            for one in itertools.chain(whole, parts):
                 for piece in _pieces(one.numpy()):
                     seen.update(piece)
         return {
@@ -121,7 +160,7 @@ class Source:
             "classes": len(self.names),
             "names": list(self.names),
             "filter": self.filter,
-            "fingerprint": seen.hexdigest(),
+            "fingerprint": f"{'' if by_content is None else CONTENT}{seen.hexdigest()}",
         }
 
 
@@ -130,9 +169,12 @@ def _tensors(values: Tensor | Lazy) -> Iterator[Tensor]:
     if isinstance(values, Tensor):
         yield values
     else:
-        step = max(1, PIECE // math.prod(values.shape[1:]))
-        for first in range(0, values.shape[0], step):
-            yield values.read(slice(first, first + step))
+        count, step = values.shape[0], max(1, PIECE // math.prod(values.shape[1:]))
+        title = "fingerprinting the data"
+        with Progress(title, count, unit="images", least=BRIEF) as progress:
+            for first in range(0, count, step):
+                yield values.read(slice(first, first + step))
+                progress.update(min(first + step, count))
 
 
 def _pieces(array: NDArray[Any], limit: int = PIECE) -> Iterator[memoryview]:
@@ -246,6 +288,19 @@ class ChosenItems:
         return self.values.read(self.which[which])
 
 
+@dataclass(frozen=True)
+class ChosenIdentified(ChosenItems):
+    """The same of values that know what they are made of (``Identified``)."""
+
+    @property
+    def contents(self) -> Tensor:
+        return cast(Identified, self.values).contents[self.which]
+
+    @property
+    def how(self) -> str:
+        return cast(Identified, self.values).how
+
+
 def make_source(
     values: Tensor | Lazy,
     labels: Sequence[Any] | None,
@@ -282,7 +337,8 @@ def make_source(
         if isinstance(values, Tensor):
             values = values[some]
         else:
-            values = ChosenItems(values, torch.tensor(chosen))
+            chosen_of = ChosenIdentified if isinstance(values, Identified) else ChosenItems
+            values = chosen_of(values, torch.tensor(chosen))
         labels = None if labels is None else [labels[i] for i in chosen]
         cameras = None if cameras is None else cameras.part(some)
         extras = {key: value[some] for key, value in extras.items()}

@@ -55,14 +55,24 @@ class Survey:
 
         channels: of the data that the images become: 1 is grey, 3 colour.
         """
+        grey = sum(one.grey for one in self.facts.values())
         more = sum(one.more for one in self.facts.values())
-        first = f"the first of several frames in {count_things(more, 'file')}"
-        grey, count = sum(one.grey for one in self.facts.values()), len(self.facts)
-        changed = grey if channels == 3 else count - grey
-        many = "" if changed == count else f"{changed:,} "
-        words = f"{many}grey, as RGB" if channels == 3 else f"{many}in colour, made grey"
-        told = describe_scales(self.scales) | ({"colour": words} if changed else {})
-        return told | ({"first": first} if more else {})
+        return describe_images(self.scales, len(self.facts), grey, more, channels)
+
+
+def describe_images(
+    scales: Scales, count: int, grey: int, more: int, channels: int = 3
+) -> dict[str, str]:
+    """What is said of ``count`` images, as ``Survey.describe`` says it.
+
+    grey, more: how many of them are grey, and how many files hold more than one image.
+    """
+    first = f"the first of several frames in {count_things(more, 'file')}"
+    changed = grey if channels == 3 else count - grey
+    many = "" if changed == count else f"{changed:,} "
+    words = f"{many}grey, as RGB" if channels == 3 else f"{many}in colour, made grey"
+    told = describe_scales(scales) | ({"colour": words} if changed else {})
+    return told | ({"first": first} if more else {})
 
 
 def is_grey(image: Image.Image) -> bool:
