@@ -50,7 +50,8 @@ from fieldloom.training import train
 
 FITS = [
     "modality={ name = 'image', size = 8, channels = 1, range = 'unit' }",
-    "field={ name = 'fourier-mlp', width = 8, depth = 3, features = 'octaves', count = 2 }",
+    "field={ name = 'fourier-mlp', width = 8, depth = 3 }",
+    "field.encoding={ features = 'octaves', count = 2 }",
     "conditioner=flat-weights",
     "loss=bce",
     "train.field.steps=1",
@@ -228,7 +229,7 @@ def kill_workers(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=750, help="of each fit")
+    parser.add_argument("--steps", type=int, default=500, help="of each fit")
     parser.add_argument("--shard", type=int, default=16, help="signals of a shard")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--empty", type=int, default=300, help="shards that do nothing")

@@ -2,9 +2,10 @@
 
     python benchmarks/streaming.py FOLDER --out benchmarks/results/streaming.json
 
-Makes JPEG files of 512 x 512 pixels in the folder (kept for another run), and gives the commands
-``train``, ``evaluate`` and ``encode`` of each row in processes of their own, twice with an empty
-cache folder and with what it then holds. The same set is read at 256, 512 and 1024 pixels.
+Makes 100,000 JPEG files of 512 x 512 pixels in the folder, which are kept for another run, and
+trains each row on them for a few steps: the first one twice, with an empty cache, and then, as the
+others, with what it holds. A few files are then encoded and evaluated. Each command is a process of
+its own.
 
 What is limited is the memory that a process holds for itself: RLIMIT_DATA refuses private writable
 memory beyond it as it is asked for, and the sum over a command's processes (RssAnon and RssShmem)
@@ -19,6 +20,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,7 +42,8 @@ SIZE, CLASS, DRAWN = 512, 1000, 2000
 drawn."""
 
 ROWS = {"laginr:ffhq512": [60000, 10000], "laginr:ffhq1024": [60000, 10000],
-        "laginr:imagenet256": [90000, 10000]}  # fmt: skip
+        "laginr:imagenet256": [90000, 10000],
+        "ipc:ffhq512": [60000, 10000], "ipc:ffhq1024": [60000, 10000]}  # fmt: skip
 """Recipes, and how many of 100,000 files they train on and test."""
 
 
@@ -104,14 +107,14 @@ def private_memory(process: int) -> int:
 
 
 def watch(words: Sequence[str], cache: Path, limit: int, log: Path | None) -> dict[str, Any]:
-    """Run a command of fieldloom: its peak, its seconds and, by a run's log, those of each step.
+    """Run a command of fieldloom: its peak, its seconds and, by a run's log, those of a step.
 
     Raises RuntimeError where it fails, or holds more than the limit.
     """
     command = [sys.executable, "-m", "fieldloom", *words]
     around = os.environ | {"FIELDLOOM_CACHE": str(cache)}
     refuse = partial(resource.setrlimit, resource.RLIMIT_DATA, (limit, limit))
-    steps: list[float] = []
+    reached = 0.0  # the end of the first step
     with tempfile.TemporaryFile("w+") as said:
         began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         child = subprocess.Popen(command, env=around, stdout=said, stderr=said, preexec_fn=refuse)
@@ -123,9 +126,8 @@ def watch(words: Sequence[str], cache: Path, limit: int, log: Path | None) -> di
                 continue
             if peak > limit:
                 child.kill()
-            if log is not None and log.exists():
-                new = len(log.read_text().splitlines()) - len(steps)
-                steps += [time.monotonic() - began] * new
+            if log is not None and not reached and log.exists() and log.read_text():
+                reached = time.monotonic() - began
             time.sleep(0.1)
         seconds, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         said.seek(0)
@@ -141,10 +143,10 @@ def watch(words: Sequence[str], cache: Path, limit: int, log: Path | None) -> di
             after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1
         ),
     }
-    if len(steps) > 1:
-        each = (steps[-1] - steps[0]) / (len(steps) - 1)
+    if log is not None:
+        each = json.loads(log.read_text().splitlines()[-1])["seconds_a_step"]
         found["seconds_a_batch"] = round(each, 1)
-        found["seconds_to_start"] = round(steps[0] - each, 1)
+        found["seconds_to_start"] = round(reached - each, 1)
     print(json.dumps(found), flush=True)
     return found
 
@@ -152,20 +154,20 @@ def watch(words: Sequence[str], cache: Path, limit: int, log: Path | None) -> di
 def measure_row(
     row: str, split: Sequence[int], arguments: argparse.Namespace, where: Path
 ) -> dict[str, Any]:
-    """One row: trained twice from the start, evaluated and encoded, all within the limit."""
+    """One row: trained from the start, encoded and evaluated, all within the limit."""
     cache, limit = where / "cache", int(arguments.limit * 1e9)
     short = row.replace(":", "-")
     settings = [f"train.field.steps={arguments.steps}", "train.field.log_every=1",
                 f"source.split={list(split)}", *arguments.set]  # fmt: skip
     changes = [word for one in settings for word in ("--set", one)]
     found = {}
-    for turn in ("first", "second"):
-        run = where / f"{short}-{turn}"
+    for turn in ("start",) if cache.exists() else ("first start", "start"):
+        run = where / f"{short}-{turn.split()[0]}"
         words = ["train", row, "--source", str(arguments.folder), "--run", str(run)]
         words += ["--stage", "field", "--device", "cpu", *changes]
         found[turn] = watch(words, cache, limit, run / "log.jsonl")
         found[turn]["command"] = found[turn]["command"].replace(str(where), "RUNS")
-    found |= measure_verbs(str(where / f"{short}-second"), arguments, cache, limit)
+    found |= measure_verbs(str(where / f"{short}-start"), arguments, cache, limit)
     for one in found.values():
         for path, name in ((where, "RUNS"), (arguments.folder, "FOLDER")):
             one["command"] = one["command"].replace(str(path), name)
@@ -175,13 +177,22 @@ def measure_row(
 def measure_verbs(
     run: str, arguments: argparse.Namespace, cache: Path, limit: int
 ) -> dict[str, Any]:
-    """``evaluate`` and ``encode`` of one folder of files, which are part of the set."""
-    part = str(arguments.folder / "0000")
-    verbs = {
-        "evaluate": ["evaluate", run, "--source", part, "--out", f"{run}-report"],
-        "encode": ["encode", run, "--source", part, "--out", f"{run}-codes"],
-    }
-    return {name: watch(words, cache, limit, None) for name, words in verbs.items()}
+    """``encode`` and ``evaluate`` of so many of the files."""
+    found, files = {}, sorted((arguments.folder / "0000").glob("*.jpg"))
+    for verb, count in {"encode": arguments.encoded, "evaluate": arguments.evaluated}.items():
+        few = Path(f"{run}-{verb}d")
+        few.mkdir()
+        for file in files[:count]:
+            shutil.copy(file, few)
+        words = [verb, run, "--source", str(few), "--out", f"{run}-{verb}", "--device", "cpu"]
+        found[verb] = watch(words, cache, limit, None) | {"files": count}
+    return found
+
+
+def rows_in(path: Path | None) -> dict[str, Any]:
+    """What was measured before of other rows."""
+    found: dict[str, Any] = json.loads(path.read_text()) if path and path.exists() else {}
+    return dict(found.get("rows", {}))
 
 
 def main() -> None:
@@ -189,9 +200,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the files, which are made and kept")
     parser.add_argument("--count", type=int, default=100_000, help="files")
     parser.add_argument("--limit", type=float, default=24, help="GB of a command")
-    parser.add_argument("--steps", type=int, default=3, help="of training")
+    parser.add_argument("--steps", type=int, default=1, help="of training")
     parser.add_argument("--set", action="append", default=[], help="a setting of the rows")
     parser.add_argument("--rows", nargs="*", default=[*ROWS], choices=[*ROWS])
+    parser.add_argument("--encoded", type=int, default=4, help="files that each row encodes")
+    parser.add_argument("--evaluated", type=int, default=1, help="files that each row evaluates")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -204,7 +217,7 @@ def main() -> None:
         "seed": arguments.seed,
         "files": {"count": len(files), "bytes": sum(files), "pixels": [SIZE, SIZE]},
         "limit_gb": arguments.limit,
-        "rows": {},
+        "rows": rows_in(arguments.out),
     }
     with tempfile.TemporaryDirectory() as where:
         for row in arguments.rows:

@@ -201,3 +201,22 @@ def test_what_this_machine_has(tmp_path):
 def test_bytes_as_people_say_them():
     said = [memory.format_bytes(n) for n in (0, 999, 1000, 65_536 * GB, 24 * GB, 10**900)]
     assert said == ["0 B", "999 B", "1 kB", "65.5 TB", "24 GB", "more than 1000 YB"]
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "named"),
+    [
+        (torch.arange, (5,), {}),
+        (torch.arange, (0.0, 3.0, 0.4), {}),
+        (torch.arange, (9, 2, -2), {"dtype": torch.float64}),
+        (torch.eye, (3,), {}),
+        (torch.eye, (3, 4), {}),
+        (torch.linspace, (0, 1), {"steps": 5}),
+        (torch.randint, (0, 3, (2, 4)), {}),
+        (torch.randint, (3,), {"size": (2,)}),
+        (torch.randperm, (7,), {}),
+    ],
+)
+def test_numbers_are_counted_as_torch_makes_them(make, given, named):
+    """Without the device ``meta``, for which torch imports its compiler."""
+    assert memory._bytes(make, given, named) == make(*given, **named).nbytes

@@ -41,7 +41,8 @@ def feed_data(system: System, source: Source, stage: Stage, device: torch.device
 
     kept = replace(source.data, surface=None)  # which is for evaluation only
     if not isinstance(kept.values, Tensor) or not devices.holds(device, size_of(kept, source)):
-        return Feed(read, send, devices.steps_ahead(device))
+        streamed = not isinstance(kept.values, Tensor)
+        return Feed(read, send, devices.steps_ahead(device, streamed))
     whole = kept.part(source.train).to(device)
     return Feed(
         lambda indices, generator: indices,

@@ -1,14 +1,18 @@
 """Runs on data that are read when they are asked for."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
+import fieldloom
 from fieldloom import recipe as recipes
 from fieldloom.errors import InputError
 from fieldloom.evaluation import batches, evaluate
+from fieldloom.inputs import source_of
 from fieldloom.modalities import Grid
 from fieldloom.modalities.sources import SOURCES, images, source
 from fieldloom.preparation import prepare
@@ -104,21 +108,46 @@ def test_a_run_on_lazy_data_is_that_on_eager_data(folder, reads, tmp_path, monke
 
 
 @pytest.mark.filterwarnings("ignore:skipped 1 unreadable")
-def test_lazy_runs_resume_bit_for_bit(folder, reads, tmp_path, monkeypatch):
+@pytest.mark.parametrize("cache", ["none", "decoded"])
+def test_lazy_runs_resume_bit_for_bit(cache, folder, reads, tmp_path, monkeypatch, cached):
+    """Also where the cache is deleted in between."""
     whole = train(recipe_of(folder), str(tmp_path / "whole"), stage="field", device="cpu")
+    recipe = recipe_of(folder)
+    recipe["source"]["cache"] = cache
     steps, read = [], images.LazyImages.read
 
     def killed(self, which):
         steps.extend([1] * (isinstance(which, Tensor) and len(which) == 4))
-        if len(steps) == 4:
+        if len(steps) == 5:  # one is read ahead
             raise KeyboardInterrupt
         return read(self, which)
 
     with monkeypatch.context() as patch:
         patch.setattr(images.LazyImages, "read", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(recipe_of(folder), str(tmp_path / "cut"), stage="field", device="cpu")
+            train(recipe, str(tmp_path / "cut"), stage="field", device="cpu")
+    shutil.rmtree(cached)
     resumed = train(None, str(tmp_path / "cut"), stage="field", device="cpu", resume=True)
-    assert reads.count(4) == 6 + 3 + 4  # checkpoints lie two steps apart
+    assert reads.count(4) == 6 + 4 + 2  # checkpoints lie two steps apart
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
+
+
+@pytest.mark.filterwarnings("ignore:skipped 1 unreadable")
+def test_runs_of_before_are_recognised(folder, reads, tmp_path, monkeypatch):
+    """Their recipe has a fingerprint of decoded images, which is found as it was then."""
+    run, facts = tmp_path / "run", source.Source.facts
+    with monkeypatch.context() as patch:
+        old = {"fingerprint": "of an older version"}
+        patch.setattr(source.Source, "facts", lambda self, known: facts(self, old))
+        train(recipe_of(folder, 2), str(run), stage="field", device="cpu")
+    system = fieldloom.load(str(run))
+    found = source_of(system)
+    assert len(found.data) == 24
+    again, _ = prepare(system.recipe, torch.device("cpu"))
+    assert again["known"] == facts(found, system.recipe["known"])
+    assert not again["known"]["fingerprint"].startswith(source.CONTENT)
+    assert found.facts()["fingerprint"].startswith(source.CONTENT)
+    shutil.copy(folder / "a" / "00.png", folder / "b" / "01.png")
+    with pytest.raises(InputError, match="fingerprint was '[0-9a-f]{16}', and is '[0-9a-f]{16}'"):
+        source_of(system)

@@ -89,7 +89,7 @@ def stand_in(monkeypatch):
 
 
 def hand_out(ray: Ray, work: Work, workers: int | None = None) -> list[str]:
-    return on_ray.hand_out(ray, work, on_ray.pickle.dumps(work), workers)
+    return on_ray.hand_out(ray, work, on_ray.pack(work), workers)
 
 
 @pytest.fixture
@@ -155,19 +155,15 @@ def test_a_node_with_a_full_disk_gets_no_more_shards(tmp_path, straight, stand_i
     assert count_done(full_all) == 0
 
 
-def test_a_node_that_cannot_load_gets_no_shard(tmp_path, stand_in):
+def test_a_node_that_cannot_load_gets_no_shard(tmp_path, stand_in, monkeypatch):
     found = stand_in()
 
     def cannot():
         raise InputError("'runs/x' is not there.")
 
     work = Work(tmp_path, 3, cannot)
-    monkey = on_ray._started
-    on_ray._started = lambda pickled: (work, work.start())
-    try:
-        (why,) = on_ray.hand_out(found, work, b"", 1)
-    finally:
-        on_ray._started = monkey
+    monkeypatch.setattr(on_ray, "_started", lambda pickled: (work, work.start()))
+    (why,) = on_ray.hand_out(found, work, b"", 1)
     assert f"'runs/x' is not there, on {socket.gethostname()}" in why
 
 
@@ -271,8 +267,10 @@ def in_a_thread(work: Work, workers: int) -> tuple[Thread, list[Exception]]:
 
 
 @real
-def test_the_shard_of_a_killed_worker_is_done_again(tmp_path, straight, at):
-    work = squares.job(tmp_path / "job", seconds=0.3)
+def test_the_shard_of_a_killed_worker_is_done_again(tmp_path, straight, at, monkeypatch):
+    """Paths may be of the folder that the command was given in."""
+    monkeypatch.chdir(tmp_path)
+    work = squares.job(Path("job"), seconds=0.3)
     thread, errors = in_a_thread(work, 2)
     wait_for(lambda: len(living(work.folder)) == 2)
     os.kill(living(work.folder)[0], signal.SIGKILL)

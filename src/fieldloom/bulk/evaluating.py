@@ -43,13 +43,17 @@ samples."""
 
 @dataclass(frozen=True, eq=False)
 class Part(Task):
-    """A part of an evaluation. draws: whether it is of samples; folder: of all parts."""
+    """A part of an evaluation.
+
+    draws: whether it is of samples. folder: of all parts. data: the fingerprint of the source.
+    """
 
     kind = "evaluate"
     draws: ClassVar[bool] = False
     evaluator: Evaluator
     places: Tensor
     folder: Path
+    data: str
 
     @property
     def multiple(self) -> int:
@@ -67,7 +71,7 @@ class Part(Task):
             signals=len(self.places),
             shard=size,
             worst=None,
-            data=evaluator.source.facts()["fingerprint"],
+            data=self.data,
             places=digest_places(self.places),
             system=fingerprint_system(system),
             kind=self.kind,
@@ -225,16 +229,16 @@ def finder(
         system = evaluator.system
         if is_large(system, evaluator.source, evaluator.settings):
             return Found()  # a single datum
-        found = Found()
+        found, data = Found(), evaluator.source.facts()["fingerprint"]
         run = partial(run_part, evaluator, folder, how, origin)
         if system.encodes:
-            held_out = Reconstructions(evaluator, evaluator.held_out, folder)
+            held_out = Reconstructions(evaluator, evaluator.held_out, folder, data)
             found = replace(found, reconstructions=held_out.join(*run(held_out)))
         if system.generates and not foreign:
             evaluator.check_samples()
-            drawn = Codes(evaluator, torch.arange(evaluator.sample_count), folder)
+            drawn = Codes(evaluator, torch.arange(evaluator.sample_count), folder, data)
             codes = drawn.join(*run(drawn))
-            decoded = Samples(evaluator, drawn.places, folder)
+            decoded = Samples(evaluator, drawn.places, folder, data)
             done = run(decoded)
             described = partial(decoded.described, *done)
             found = replace(found, codes=codes, samples=decoded.join(*done), described=described)
@@ -267,8 +271,9 @@ def open_part(kind: type[Part], origin: Origin, recipe: Recipe, folder: Path) ->
     system.recipe = recipe
     evaluator = evaluator_of(system, source_of(system, origin.source, quiet=True))
     evaluator.load_detector()
-    count = torch.arange(evaluator.sample_count) if kind.draws else evaluator.held_out
-    return kind(evaluator, count, folder)
+    places = torch.arange(evaluator.sample_count) if kind.draws else evaluator.held_out
+    data = origin.known_data(system) or evaluator.source.facts()["fingerprint"]
+    return kind(evaluator, places, folder, data)
 
 
 def remove(folder: Path) -> None:

@@ -53,6 +53,9 @@ RESULTS = "results.csv"
 FILES = {*IMAGES, *VIDEOS, *AUDIO, *MESHES, ".npy", ".npz"}
 """Suffixes of the files of a folder that are fitted."""
 
+MANY = 100
+"""Files of which one is looked for that is known, so that settings are checked with it."""
+
 OWN = re.compile(r"\.|[0-9]{5,}|slurm-|manifest\.json|paused\.|results\.csv")
 """How names of files begin that are the job's own."""
 
@@ -205,6 +208,7 @@ def fit_files(
     every file failed.
     """
     folder = Path(folder)
+    check_settings(paths, fit)
     task = FitFiles(tuple(Path(os.path.abspath(locate(str(path)))) for path in paths), fit)
     retry(folder)
     opens = partial(FitFiles, task.paths, fit)
@@ -214,6 +218,17 @@ def fit_files(
     if not done.count:
         shards.report_failures(done.failed, done.job)
     return results
+
+
+def check_settings(paths: Sequence[str | Path], fit: Fit) -> None:
+    """Raise InputError, before the work, for settings that fail with any file: with the first."""
+    for path in paths[:MANY]:
+        with suppress(InputError):
+            choose(path, fit.kind)
+            break
+    else:
+        return
+    fit.recipe(Path(path))
 
 
 def retry(folder: Path) -> None:
@@ -249,7 +264,8 @@ def write_results(results: Sequence[Fitted], folder: Path) -> Path:
     for one in results:
         value = "" if one.decibels is None else f"{one.decibels:.4f}"
         table.writerow([escape_bytes(str(one.file)), one.run.name, value, one.why])
-    return atomic.write_bytes(content.getvalue().encode(), folder / RESULTS)
+    lines = content.getvalue().encode()
+    return atomic.write_atomically(folder / RESULTS, lambda file: file.write(lines))
 
 
 def name_runs(paths: Sequence[Path]) -> list[str]:

@@ -232,7 +232,7 @@ def first_data(system: System, path: str | None, count: int | None) -> Data:
     from fieldloom.inputs import held_out_part
 
     source, indices = held_out_part(system, path)
-    return source.read(indices[:count])
+    return source.defer(indices[:count])
 
 
 def name_runs(runs: list[str]) -> dict[str, str]:

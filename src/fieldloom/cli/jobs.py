@@ -33,18 +33,31 @@ def jobs(
     """Say how far a bulk job is: what is done, what remains, what failed, and who computes."""
     from fieldloom.codes.jobs import folder_of, read_state
 
-    for line in describe(read_state(folder_of(folder))):
-        say(line)
+    for own in parts_of(folder_of(folder)):
+        for line in describe(read_state(own)):
+            say(line)
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The folder of a job, or those of the parts of an evaluation."""
+    from fieldloom.codes.jobs import MANIFEST
+
+    if (folder / MANIFEST).is_file():
+        return [folder]
+    places = [*folder.glob(f"*/{MANIFEST}"), *folder.glob(f"evaluated/*/{MANIFEST}")]
+    parts = {place.parent for place in places}
+    return sorted(parts, key=lambda part: (part / MANIFEST).stat().st_mtime) or [folder]
 
 
 def describe(state: State) -> list[str]:
     """The lines that tell a job's state."""
     job, about = state.job, state.about
+    part = f" ({job.options['part']})" if "part" in job.options else ""
     given, made = UNITS.get(job.kind, ("data", "data"))
     run = f" by '{about['run']}'" if about.get("run") else ""
     data = f" of '{about['source']}'" if about.get("source") else ""
     lines = [
-        f"{job.kind}: {job.signals} {given}{data}{run}, {state.shards} shards of {job.shard}",
+        f"{job.kind}{part}: {job.signals} {given}{data}{run}, {state.shards} shards of {job.shard}",
         f"done: {state.done} shards, {state.codes} {made}; {state.left} shards are left",
     ]
     if state.failed:

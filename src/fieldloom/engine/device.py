@@ -261,9 +261,12 @@ def holds(device: torch.device, size: int) -> bool:
     return size <= RESIDENT * free
 
 
-def steps_ahead(device: torch.device) -> int:
-    """How many steps a thread should read ahead of a device."""
-    return 0 if device.type == "cpu" else AHEAD
+def steps_ahead(device: torch.device, streamed: bool = False) -> int:
+    """How many steps a thread should read ahead of a device.
+
+    streamed: whether what is read lies on a disk, for which a processor would wait, too.
+    """
+    return (1 if streamed else 0) if device.type == "cpu" else AHEAD
 
 
 def pin(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

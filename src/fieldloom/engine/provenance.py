@@ -110,7 +110,9 @@ def _flatten(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
 
 def _is_free(key: str, row: Mapping[str, Any]) -> bool:
     section, _, rest = key.partition(".")
-    if section in ("known", "format", "recipe", "expected") or key == "source.path":
+    if section in ("known", "format", "recipe", "expected"):
+        return True
+    if key in ("source.path", "source.cache"):
         return True
     if row.get(key) == "data" or (key in OF_DATA and key not in row):
         return True

@@ -57,7 +57,8 @@ def evaluate(
     """
     evaluator = evaluator_of(system, source)
     settings, held_out = evaluator.settings, evaluator.held_out
-    check_memory(settings, system, settings.samples or len(source.test), source)
+    sampled = system.generates and not foreign
+    check_memory(settings, system, evaluator.sample_count if sampled else 0, source)
     evaluator.load_detector()
     evaluator.found = Found() if find is None else find(evaluator)
     part: Part = "given" if foreign else "test" if len(source.test) else "training"

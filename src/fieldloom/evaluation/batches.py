@@ -51,6 +51,8 @@ def split_parts(source: Source, indices: Tensor, multiple: int = MULTIPLE) -> tu
 
 
 def read_parts(source: Source, indices: Tensor) -> Iterator[Tensor]:
-    """Values of these data (n, *datum), floats in [0, 1], a part at a time."""
-    for some in split_parts(source, indices):
+    """Values of these data (n, *datum), floats in [0, 1], a part at a time, with a progress bar."""
+    parts = split_parts(source, indices)
+    shown = track(parts, "reading data", len(parts), "parts") if len(parts) > 1 else parts
+    for some in shown:
         yield source.read(some).tensor

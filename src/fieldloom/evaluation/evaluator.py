@@ -272,8 +272,9 @@ def check_memory(
 ) -> None:
     """Raise InputError where an evaluation needs more memory than there is.
 
-    Counted is what is held at a time: codes and clouds of ``count`` samples, and of data and their
-    reconstructions, or of samples and what they are compared with, a part of each set.
+    Counted is what is held at a time: codes and clouds of ``count`` samples, codes of all data that
+    are measured and, of these and their reconstructions, or of samples and what they are compared
+    with, a part of each set. source: of the data; None: samples alone are counted.
     """
     code = math.prod(system.family.code_shape)
     datum = math.prod(system.modality.shape(settings.resolution)) * system.modality.value_dim
@@ -289,7 +290,7 @@ def check_memory(
         data = math.prod(source.data.shape[1:])
         part = lambda indices: data * min(len(indices), part_size((data,)))
         held_out = source.test if len(source.test) else source.train
-        compared = drawn + 3 * part(source.train) + part(source.test) if system.generates else 0
+        compared = drawn + 3 * part(source.train) + part(source.test) if count else 0
         held += 2 * len(held_out) * code + max(COMPARED * part(held_out), compared)
     resolution = settings.resolution
     given = f"samples = {count}, points = {settings.points}, resolution = {resolution}"

@@ -91,7 +91,7 @@ def analyse_influence(
     tokens = draw_tokens(system, count, seed)
     originals, influences = [], []
     for i in track(range(len(data)), "measuring influence", len(data), "data", PATIENCE):
-        datum = data.part([i])
+        datum = data.part([i]).as_float()
         view = system.modality.one_view(datum)
         cameras = view.cameras
         if cameras is not None:  # one camera for all codes that are decoded

@@ -97,7 +97,7 @@ def psnr_against_time(
         raise InputError("time: this run's signals have no codes that could be refined.")
     found: dict[str, list[Curve]] = {}
     steps = measured_steps(budget.steps)
-    singles = (data.part([i]) for i in range(len(data)))
+    singles = (data.part([i]).as_float() for i in range(len(data)))
     for index, datum in enumerate(track(singles, "fitting", len(data), "data")):
         signal = system.modality.encoding(datum).to(system.device)
         if not index:  # warm up, so that the first datum is not slower

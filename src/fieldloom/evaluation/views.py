@@ -118,7 +118,7 @@ def psnr_by_support(system: System, data: Data, counts: Sequence[int]) -> list[f
 
     def psnr_of(count: int) -> float:
         encode = lambda part: system.encode_signal(modality.support(part, count))
-        work = lambda part: psnr_of_held_out(system, encode(part), part)
+        work = lambda part: psnr_of_held_out(system, encode(part), part.as_float())
         return in_batches(work, f"{count} views", data, size=4).mean().item()
 
     return [psnr_of(count) for count in counts]

@@ -15,8 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from functools import cache, partial
+from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -43,8 +43,9 @@ PROGRAM = "from fieldloom.executors.ray import main; main()"
 ALONE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # of one machine: Ray listens on the loopback alone
+    "OMP_NUM_THREADS": "1",
 }
-"""The environment of a Ray of this machine: it talks to no one else."""
+"""The environment of a Ray of this machine: it talks to no one else, and a worker has a core."""
 
 STORE = 80 << 20
 """Bytes of Ray's store of objects, otherwise 30 % of the memory: shards go through files."""
@@ -85,7 +86,7 @@ def run(work: Work, workers: int | None = None) -> None:
         if workers is not None and workers > spare:
             announce(f"Ray has {spare} of this machine's cores, and leaves one")
     cores = None if address else min(workers or spare, spare)
-    given = (work.folder, work.count, workers, cores, pickle.dumps(work))
+    given = (work.folder, work.count, workers, cores, pack(work))
     program = Program(PROGRAM, "the process that speaks to Ray", environment, apart=True)
     run_children(work, program, [pickle.dumps(given)])
 
@@ -118,7 +119,7 @@ def main() -> None:
 def _drive(given: bytes) -> str:
     """Do the shards by Ray. Returns why it ended early, or ""."""
     folder, count, workers, cores, pickled = pickle.loads(given)
-    work = Work(folder, count, partial(pickle.loads, pickled))
+    work = Work(folder, count, _unused)
     import ray
 
     try:
@@ -127,6 +128,10 @@ def _drive(given: bytes) -> str:
     except Exception as error:
         return f"Ray has ended: {explain(getattr(error, 'cause', None) or error)}"
     return next(iter(reasons), "")
+
+
+def _unused() -> Callable[[int], None]:
+    raise AssertionError("tasks alone begin a work")
 
 
 @contextmanager
@@ -168,8 +173,8 @@ class Told(NamedTuple):
 def hand_out(ray: Any, work: Work, pickled: bytes, workers: int | None) -> list[str]:
     """Do the shards as tasks, at most ``workers`` at a time; None: as ``count_places``.
 
-    pickled: the work, for the tasks. A node that cannot compute, as where its disk is full, gets no
-    more of them. Returns why nodes and tasks failed.
+    pickled: what ``pack`` makes of the work, for the tasks. A node that cannot compute, as where
+    its disk is full, gets no more of them. Returns why nodes and tasks failed.
     """
     gpus = min(1, int(ray.cluster_resources().get("GPU", 0)))
     task = ray.remote(
@@ -246,15 +251,23 @@ def _elsewhere(shut: set[str]) -> dict[str, str]:
     return {"ray.io/node-id": f"!in({','.join(sorted(shut))})"}
 
 
+def pack(work: Work) -> bytes:
+    """A work for tasks, which begin in another folder: with the one that its paths may be of."""
+    return pickle.dumps((os.getcwd(), pickle.dumps(work)))
+
+
 @cache
 def _started(pickled: bytes) -> tuple[Work, Callable[[int], None]]:
     """A job, and what does its shards: a process of Ray does several, and loads once."""
-    work: Work = pickle.loads(pickled)
+    place, inner = pickle.loads(pickled)
+    with suppress(OSError):  # a node that has not this folder may have those of the job
+        os.chdir(place)
+    work: Work = pickle.loads(inner)
     return work, work.start()
 
 
 def do_shard(pickled: bytes, number: int) -> tuple[str, ...]:
-    """Do a shard, as a task. pickled: the work. Returns what is ``Told``."""
+    """Do a shard, as a task. pickled: the packed work. Returns what is ``Told``."""
     with stopping.stoppable():  # a task that is cancelled gets SIGINT
         try:
             work, do = _started(pickled)

@@ -28,6 +28,9 @@ MINUTES = 24 * 60
 POLL, QUEUE = 2.0, 30.0
 """Seconds between two looks at the shards, and at the queue."""
 
+GRACE = 10.0
+"""Seconds in which tasks find that nothing is left; those that still wait are cancelled then."""
+
 REQUEUES = 1000
 """How often a task is started again where its time is over; each goes on from finished shards."""
 
@@ -116,9 +119,9 @@ def have_ended(jobs: list[Any]) -> bool:
 
 def _leave(jobs: list[Any], done: bool) -> None:
     """Cancel what is left of an array. done: whether running tasks will end by themselves."""
-    end = time.monotonic() + (2 * POLL if done else 0.0)
+    end = time.monotonic() + (GRACE if done else 0.0)
     while time.monotonic() < end and not have_ended(jobs):
-        time.sleep(POLL / 5)
+        time.sleep(POLL)
     if CLUSTER == "slurm":
         subprocess.run(["scancel", _array_of(jobs)], capture_output=True, check=False)
     else:

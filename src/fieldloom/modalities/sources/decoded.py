@@ -154,7 +154,9 @@ def fill(
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     images, seen = (os.open(path, flags, 0o644) for path in (cached.path, cached.seen))
     try:
-        os.truncate(images, cached.count * cached.size)  # of no other size, by its key
+        if os.fstat(images).st_size != cached.count * cached.size:  # it is new, or was cut
+            os.truncate(seen, 0)
+        os.truncate(images, cached.count * cached.size)
         os.truncate(seen, cached.count)
         total = int(left.sum())
         with Progress("decoding once", total, unit="images", least=BRIEF) as progress:

@@ -127,6 +127,8 @@ def load_images(
     check_skipped(names, faults, "images")
     good = [i for i in range(len(names)) if i not in faults]
     taken = describe_resizing(sizes, item[1:], filter) | survey.describe(modality.channels)
+    if cache != "none":
+        taken["cache"] = "none, since they fit in memory"
     images = [x for x in found.values() if isinstance(x, np.ndarray)]
     return torch.from_numpy(np.stack(images)), good, taken
 

@@ -1,6 +1,6 @@
 """The index of a large set of images: what was seen of each file, made once and kept in the cache.
 
-For each image it holds what the file is called and its stamp, as one digest; a digest of its
+For each image it holds a digest of its stamp (of a file: its path, size and time), one of its
 content; its size as a file and as an image; and the facts of the survey. A later start looks again
 only at images whose stamp has changed, and at those that could not be read. What was looked at is
 kept, too, where the making of an index is interrupted, and processes that make the same one at the
@@ -45,7 +45,7 @@ KINDS = ("bool", "uint8", "uint16", "integer", "float", "colours", "words")
 """The kinds of pixels, by their numbers in a row."""
 ROW = np.dtype(
     [
-        ("key", "S16"),  # a digest of the image's name and stamp
+        ("key", "S16"),  # a digest of the image's stamp
         ("content", "S16"),  # a digest of its bytes
         ("low", "<f8"),  # its least and its largest number; NaN where it was not decoded
         ("high", "<f8"),
@@ -66,8 +66,9 @@ FORMAT = "1"
 
 CHUNK = 512
 """Images that are looked at between two looks at the clock."""
-SAVED = 20.0
-"""Seconds between two writings of an index that is being made."""
+SAVED, SHARE = 20.0, 20
+"""Seconds between two writings of an index that is being made, and at least so many times as long
+as a writing takes."""
 SAMPLE = 1000
 """Images of 8 bits that are decoded, if all are dark, before the set is called dark."""
 
@@ -155,9 +156,10 @@ def index_images(
     rows = np.zeros(len(names), ROW)
     path = path_of_index(place) if stamps is not None and place else None
     if stamps is not None:
-        keys = rows["key"]
-        for i, told in enumerate(zip(names, stamps, strict=True)):
-            keys[i] = digest("\0".join(told))
+        rows["key"] = np.fromiter(map(digest, stamps), "S16", len(names))
+        if len(np.unique(rows["key"])) < len(names):  # stamps of several files are the same
+            told = map("\0".join, zip(names, stamps, strict=True))
+            rows["key"] = np.fromiter(map(digest, told), "S16", len(names))
     making = Making(rows, np.zeros(len(names), bool), path)
     making.take_over()
     failed = making.held & ~rows["readable"]
@@ -224,7 +226,7 @@ class Making:
         The index is written from time to time. Each process begins elsewhere, and leaves out what
         another one has written meanwhile.
         """
-        todo, saved = np.flatnonzero(left), time.monotonic()
+        todo, next_time = np.flatnonzero(left), time.monotonic() + SAVED
         if not len(todo):
             return
         if self.path is not None:
@@ -237,13 +239,16 @@ class Making:
             try:
                 for first in range(0, len(todo), CHUNK):
                     chunk = [i for i in todo[first : first + CHUNK].tolist() if left[i]]
-                    list(pool.map(look, chunk))
-                    left[chunk], self.held[chunk] = False, True
+                    for done, (i, _) in enumerate(zip(chunk, pool.map(look, chunk), strict=True)):
+                        left[i], self.held[i] = False, True
+                        progress.update(first + done)
                     progress.update(min(first + CHUNK, len(todo)))
-                    if time.monotonic() - saved > SAVED:
-                        left &= ~self.take_over()
+                    began = time.monotonic()
+                    if began > next_time:
+                        left &= ~(self.take_over() & self.rows["readable"])
                         self.write()
-                        self.changed, saved = True, time.monotonic()
+                        self.changed, ended = True, time.monotonic()
+                        next_time = ended + max(SAVED, SHARE * (ended - began))
             except BaseException:  # what was looked at is kept
                 pool.shutdown(cancel_futures=True)
                 self.write()
@@ -383,6 +388,7 @@ def write_index(path: Path, rows: Rows) -> None:
     content = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), ROW.itemsize)
     told = {"format": FORMAT, "digest": digest_rows(content)}
     try:
+        atomic.remove_partial(path.parent)
         atomic.write_bytes(save({"rows": content}, told), path)
     except OSError as error:
         warnings.warn(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
-
-import numpy as np
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -48,11 +47,11 @@ class Paths(Sequence[Path]):
 
     def __init__(self, root: Path, names: Iterable[str]) -> None:
         """names: the paths relative to ``root``, their folders divided by NUL (``divide_name``)."""
-        block, ends = bytearray(), [0]
+        block, ends = bytearray(), array("q", [0])
         for name in names:
             block += os.fsencode(name)
             ends.append(len(block))
-        self.root, self.block, self.ends = root, bytes(block), np.array(ends)
+        self.root, self.block, self.ends = root, bytes(block), ends
 
     def __len__(self) -> int:
         return len(self.ends) - 1

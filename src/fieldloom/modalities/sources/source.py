@@ -129,7 +129,7 @@ class Source:
         if isinstance(values, Tensor):
             return self.take(index)
         bare = replace(self.data, values=torch.empty(*self.data.shape[:2], 0))
-        return replace(bare.part(index), values=ChosenItems(values, index), index=index)
+        return replace(bare.part(index), values=ChosenItems(values, index.cpu()), index=index)
 
     def facts(self, known: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
         """The facts about the data that are part of a resolved recipe.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -29,6 +30,7 @@ class LazyImages:
     numbers: indices of the images that can be read, (n,).
     item:    the shape of one image.
     contents, how: see ``source.Identified``.
+    threads: which decode a batch; this process's share of the cores when the set was opened.
     """
 
     decode: Callable[[int], NDArray[np.uint8]]
@@ -36,6 +38,7 @@ class LazyImages:
     item: tuple[int, ...]
     contents: Tensor
     how: str
+    threads: int = field(default_factory=torch.get_num_threads)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,7 +56,7 @@ class LazyImages:
         numbers = self.numbers[which].tolist()
         found = np.empty((len(numbers), *self.item), np.uint8)
         try:
-            for i, image in enumerate(decode_all(self.decode, numbers)):
+            for i, image in enumerate(decode_all(self.decode, numbers, self.threads)):
                 found[i] = image
         except InputError as error:
             fix = set_key("source.cache", "decoded")
@@ -65,13 +68,12 @@ class LazyImages:
 
 
 def decode_all(
-    decode: Callable[[int], NDArray[np.uint8]], numbers: Sequence[int], threads: int | None = None
+    decode: Callable[[int], NDArray[np.uint8]], numbers: Sequence[int], threads: int
 ) -> Iterator[NDArray[np.uint8]]:
     """Images of these numbers, in their order, decoded by so many threads.
 
-    None: this process's share of the cores. (Pillow decodes and resizes without Python's lock.)
+    (Pillow decodes and resizes without Python's lock.)
     """
-    threads = threads or torch.get_num_threads()
     if threads == 1 or len(numbers) < 2:
         return map(decode, numbers)
     return _make_pool(threads).map(decode, numbers)
@@ -80,6 +82,10 @@ def decode_all(
 @cache
 def _make_pool(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "decoding")
+
+
+if hasattr(os, "register_at_fork"):  # threads are not forked
+    os.register_at_fork(after_in_child=_make_pool.cache_clear)
 
 
 def describe_decoding(item: tuple[int, ...], filter: str, scales: Scales) -> str:

@@ -130,7 +130,7 @@ def test_rows_that_name_files(folder, outside):
     for name in NAMES:
         for more in ({"file": name}, {"shard": name}, {"path": name}):
             jobs.row_of(folder, 1).write_text(json.dumps(ROW.model_dump() | more))
-            assert jobs.read_row(folder, 1, jobs.read_manifest(folder)) == ROW
+            assert "done: 1 shards, 4 codes; 6 shards are left" in look(folder)
         jobs.row_of(folder, 1).write_text(json.dumps(ROW.model_dump() | {"failed": {name: "why"}}))
         assert "is damaged" in look(folder)
     work_on(folder)
