@@ -50,6 +50,7 @@ LEVELS = [
     ["evaluation"],
     ["planning"],
     ["report", "drawing", "pages"],
+    ["bulk"],
     ["api", "inspection", "demo"],
     ["cli"],
 ]

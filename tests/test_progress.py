@@ -33,3 +33,18 @@ def test_long_work_is_said_while_it_runs(capsys, monkeypatch):
     with during("loading the mesh"):
         time.sleep(0.2)
     assert capsys.readouterr().err == "loading the mesh ...\n"
+
+
+def test_a_part_of_work_is_quiet_and_the_whole_is_not(capsys, monkeypatch):
+    """Also what a clock says, of the part and of the whole."""
+    monkeypatch.setattr(progress, "PATIENCE", 0.05)
+    with progress.Progress("whole", 2, unit="shards") as whole:
+        with progress.quiet(), progress.during("reading"):
+            for _ in progress.track(range(3), "part", 3):
+                time.sleep(0.05)
+            progress.announce("a line")
+        whole.update(2)
+    said = capsys.readouterr().err
+    assert "whole: 0 of 2 shards" in said
+    assert "whole: 2 of 2 shards" in said
+    assert not any(word in said for word in ("part", "reading", "a line"))

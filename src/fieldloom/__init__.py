@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fieldloom.api import encode, evaluate, fit, render, show, train
     from fieldloom.assembly import build, register
+    from fieldloom.codes.dataset import CodeDataset
+    from fieldloom.codes.files import open_codes
     from fieldloom.engine.run import load, save
     from fieldloom.family import Family
     from fieldloom.inspection import inspect
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from fieldloom.types import Cameras, Data
 
 __version__ = "0.1.0"
-__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "fit", "inspect",
-           "load", "plan", "register", "render", "save", "show", "train"]  # fmt: skip
+__all__ = ["Cameras", "CodeDataset", "Data", "Family", "System", "build", "encode", "evaluate",
+           "fit", "fit_files", "inspect", "load", "open_codes", "plan", "register", "render", "save",
+           "show", "train"]  # fmt: skip
 
 _HOMES = {
     "Cameras": "fieldloom.types",
+    "CodeDataset": "fieldloom.codes.dataset",
     "Data": "fieldloom.types",
     "Family": "fieldloom.family",
     "System": "fieldloom.system",
@@ -32,8 +36,10 @@ _HOMES = {
     "encode": "fieldloom.api",
     "evaluate": "fieldloom.api",
     "fit": "fieldloom.api",
+    "fit_files": "fieldloom.api",
     "inspect": "fieldloom.inspection",
     "load": "fieldloom.engine.run",
+    "open_codes": "fieldloom.codes.files",
     "plan": "fieldloom.planning",
     "register": "fieldloom.assembly",
     "render": "fieldloom.api",

@@ -12,8 +12,12 @@ from typing import Any
 from fieldloom import evaluation, report, training
 from fieldloom.assembly import open_source, read_recipe
 from fieldloom.atomic import as_path
-from fieldloom.codes.bulk import EncodedSet, Origin
+from fieldloom.bulk import fits
+from fieldloom.bulk.evaluating import EVALUATED, finder, remove
+from fieldloom.bulk.fits import Fit, Fitted
+from fieldloom.codes.bulk import EncodedJob, Origin
 from fieldloom.codes.files import Format, encode_into, format_of, is_begun, is_encoded
+from fieldloom.codes.shards import How
 from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.lock import check_free
 from fieldloom.engine.run import Run, load
@@ -46,6 +50,7 @@ def train(
     device: str = "auto",
     resume: bool = False,
     fields: str | Path | None = None,
+    codes: str | Path | None = None,
     minutes: int | float | None = None,
     finish: bool = False,
     processes: int | None = None,
@@ -64,7 +69,9 @@ def train(
     resume: continue the run in the folder, by its own recipe; ``recipe`` may then be None, and
             ``source={"path": ...}`` is the new path of data that were moved,
             ``train={"field": {"steps": ...}}`` a new number of steps of an unfinished stage.
-    fields: another run, whose trained field and codes this one begins with.
+    fields: another run, whose trained field and codes this one begins with; or codes that are
+            fields by themselves (ours of ``flat-weights``, fit-a-nef's HDF5, functa's as arrays).
+    codes:  what the run of ``fields`` encoded, of whatever data, instead of its training codes.
     minutes: a budget instead of the recipe's steps, which follow from the pace of this machine and
             are written into the run: stages share it equally. Reading data, and encoding between
             stages, are not counted.
@@ -78,7 +85,7 @@ def train(
     """
     goes_on = resume or finish
     changes = parse_continuation(overrides) if goes_on else Continuation(None, {})
-    if changes is None or (goes_on and fields is not None):
+    if changes is None or (goes_on and (fields, codes) != (None, None)):
         raise InputError(
             "resume goes on with the run's own recipe and fields: none are changed, but for "
             "source={'path': ...}, where the same data lie now, and train={STAGE: {'steps': ...}}."
@@ -96,6 +103,7 @@ def train(
             device,
             resume,
             fields=fields,
+            codes=codes,
             permit=permit,
             path=changes.path,
             resumed_by="resume=True",
@@ -165,6 +173,48 @@ def fit(
         return training.train(recipe, str(folder), "field", device, permit=permit, minutes=minutes)
 
 
+def fit_files(
+    files: Sequence[str | Path],
+    folder: str | Path,
+    *,
+    kind: Kind | None = None,
+    minutes: int | float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    field: str | Recipe | None = None,
+    shard: int | None = None,
+    executor: str = "local",
+    workers: int | None = None,
+    trust: Sequence[str] = (),
+    network: bool = False,
+    large: bool = False,
+    **overrides: Any,
+) -> list[Fitted]:
+    """Fit each file by itself, as a job: each becomes a run in the folder.
+
+    >>> results = fieldloom.fit_files(["a.png", "b.png"], "fits", executor="processes")
+    >>> best = max(results, key=lambda one: one.decibels or 0)
+
+    files: paths, as of ``fit``. folder: of their runs, and of ``results.csv``, which lists them.
+    shard: files of a shard; None: one. executor, workers: as of ``encode``. The other arguments are
+    those of ``fit``. The same call goes on with a job that was stopped, and tries files again that
+    failed.
+
+    Returns for each file its run, its PSNR (of sound SNR) in dB, and why it failed, or "". Raises
+    InputError where the folder holds another job; FieldloomError where every file failed;
+    Interrupted where the user stops it.
+    """
+    changes = dict(overrides)
+    if steps is not None:
+        changes = merge(changes, {"train": {"field": {"steps": steps}}})
+    if field is not None:
+        changes = merge(changes, {"field": field})
+    permit = Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large)
+    asked = Fit(kind, minutes, (), changes, seed, device, permit)
+    return fits.fit_files(files, folder, asked, How(shard, executor, workers))
+
+
 def _choose(signal: Any, folder: Path, kind: str | None) -> Choice:
     """The recipe for a signal; one in memory is kept in the folder, where that is free."""
     if isinstance(signal, str | Path):
@@ -179,6 +229,9 @@ def evaluate(
     folder: str | Path | None = None,
     resolution: Resolution | None = None,
     *,
+    shard: int | None = None,
+    executor: str | None = None,
+    workers: int | None = None,
     overwrite: bool = False,
 ) -> Result:
     """Measure a system on the test part of its own data, or on other data.
@@ -189,7 +242,9 @@ def evaluate(
     system: or the folder of its run. source: other data, a path to them, or for a system of ``fit``
     the signal in memory, as ``fit`` takes it: only their reconstruction is measured. folder: a
     folder for report.html, report.json and images, which are drawn at this resolution; None: none
-    are written. overwrite: whether a report that is there is replaced; one in the run's own folder
+    are written. shard, executor, workers: find the expensive parts in shards, as ``encode`` does;
+    the figures are the same, and the same call goes on where it was stopped, if there is a folder.
+    overwrite: whether a report that is there is replaced; one in the run's own folder
     always is.
 
     Raises InputError where the data are not of the system's kind, or have changed, and for a folder
@@ -197,13 +252,21 @@ def evaluate(
     """
     if folder is not None and folder != system:
         check_free(Path(folder) / "report.json", overwrite)
+    origin = _origin(system, source)
     system = _system(system)
     foreign = source is not None
     with ExitStack() as stack:
         data = source if isinstance(source, Source) else _read(system, source, stack)
-        result = evaluation.evaluate(system, data, foreign)
+        find, place = None, Path(folder) / EVALUATED if folder is not None else None
+        if (executor, workers, shard) != (None, None, None):
+            place = place or Path(stack.enter_context(TemporaryDirectory()))
+            how = How(shard, executor or "local", workers)
+            find = finder(place, how, origin, foreign)
+        result = evaluation.evaluate(system, data, foreign, find)
         if folder is not None:
             report.write(Run(folder), system, data, result, resolution)
+        if find is not None and place is not None:
+            remove(place)
     return result
 
 
@@ -229,7 +292,7 @@ def encode(
     executor: str = "local",
     workers: int | None = None,
     overwrite: bool = False,
-) -> EncodedSet:
+) -> EncodedJob:
     """Encode a whole data set, and write the codes into a folder or a file.
 
     >>> codes = fieldloom.encode("runs/digits", "runs/digits/encoded").codes
@@ -241,17 +304,16 @@ def encode(
     of the system's own. worst: signals of a larger final error have failed. overwrite: whether a
     file that is there already is replaced.
 
-    Returns the codes (signals, tokens, width), the index of each in the source, its final error,
-    and why others failed. Raises InputError where the path holds another job's codes, or the system
-    cannot encode; Interrupted where the user stops it.
+    Returns the codes (signals, tokens, width), the index of each in the source and its final error,
+    which are read from the shards when they are asked for, and why others failed. Raises InputError
+    where the path holds another job's codes, or the system cannot encode; Interrupted where the
+    user stops it.
     """
     path = as_path(path)
     kind = format_of(path) if format is None else format
     if kind != "shards" and not (is_begun(path, kind) and is_encoded(path)):
         check_free(path, overwrite)
-    origin = None
-    if not isinstance(system, System) and not isinstance(source, Source):
-        origin = Origin(str(system), None if source is None else str(source))
+    origin = _origin(system, source)
     system = _system(system)
     data, indices = held_out_part(system, source)
     return encode_into(
@@ -347,6 +409,13 @@ def show(
     """
     system = _system(system)
     return Shown(make_page(system, system.as_code(codes), names, half=half), height)
+
+
+def _origin(system: Trained, source: Any) -> Origin | None:
+    """Where workers find a system and its data; None where they are in memory."""
+    if isinstance(system, System) or not isinstance(source, str | Path | None):
+        return None
+    return Origin(str(system), None if source is None else str(source))
 
 
 def _system(system: Trained) -> System:

@@ -157,7 +157,9 @@ def _look(file: Path, source: str) -> tuple[Kind | None, str]:
         return None, EMPTY
     if file.is_dir() and source not in KIND_OF_SOURCE:
         frames = "--as video" if is_command() else 'kind="video"'
-        return None, f"a folder without a scene ({frames} takes its images as frames)"
+        each = "--executor local" if is_command() else "fieldloom.fit_files"
+        told = f"{frames} takes its images as frames, {each} fits each file by itself"
+        return None, f"a folder without a scene ({told})"
     if file.is_dir() and source == "meshes":
         return None, "a folder of meshes, of which one is fitted"
     if _holds_many(file, source):

@@ -182,6 +182,11 @@ def facts_of(source: Source, recipe: Recipe) -> dict[str, Any]:
     return source.facts(recipe.get("known", {}))
 
 
+def known_fingerprint(recipe: Recipe) -> str | None:
+    """The fingerprint of the data that a run was trained on, where its recipe says it."""
+    return recipe.get("known", {}).get("fingerprint")
+
+
 def check_same_data(recipe: Recipe, facts: Mapping[str, Any]) -> None:
     """Raise InputError where a source's facts differ from those of the run's recipe."""
     known, source = recipe.get("known", {}), recipe.get("source")

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Timer
 from types import TracebackType
 from typing import TypeVar
@@ -17,6 +18,7 @@ T = TypeVar("T")
 
 
 _silent = False
+_quiet = ContextVar("quiet", default=False)
 
 
 def silence() -> None:
@@ -25,10 +27,25 @@ def silence() -> None:
     _silent = True
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """A context that announces nothing: it is a part of work whose progress is shown."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+def is_silent() -> bool:
+    """Whether nothing is announced here."""
+    return _silent or _quiet.get()
+
+
 def announce(text: str) -> None:
     """Print one line beside the results, on the standard error; it cannot steer a terminal."""
     stop_clock()
-    if _silent:
+    if is_silent():
         return
     print(printable(text), file=sys.stderr, flush=True)
 
@@ -68,6 +85,9 @@ def during(text: str) -> Iterator[None]:
 
     It is for work that cannot be divided: ``with during("loading the mesh"):``.
     """
+    if is_silent():
+        yield
+        return
     timer = Timer(PATIENCE, announce, [f"{text} ..."])
     timer.daemon = True
     timer.start()
@@ -101,7 +121,8 @@ class Progress:
         self.bar = None
         self.timer = Timer(PATIENCE, self._print)
         self.timer.daemon = True
-        if sys.stderr.isatty():
+        self.silent = is_silent()
+        if sys.stderr.isatty() and not self.silent:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -118,9 +139,9 @@ class Progress:
             self.task = self.bar.add_task(title, total=total, completed=begun, rate="", note="")
 
     def __enter__(self) -> Progress:
-        if self.bar is None:
+        if self.bar is None and not self.silent:
             self.timer.start()
-        else:
+        elif self.bar is not None:
             stop_clock()
             self.bar.start()
         return self

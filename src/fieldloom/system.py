@@ -535,9 +535,16 @@ class System(nn.Module):
         return self.decode(self.sample_codes(count, label, seed, **options), resolution, cameras)
 
     def sample_codes(
-        self, count: int, label: Label | None = None, seed: int = 0, **options: Any
+        self,
+        count: int,
+        label: Label | None = None,
+        seed: int = 0,
+        part: tuple[int, int] | None = None,
+        **options: Any,
     ) -> Code:
         """New codes (count, tokens, width) from the prior; arguments as of ``sample``.
+
+        part: as of ``Prior.sample``.
 
         Raises InputError where there is no trained prior, and for labels and options that it does
         not have.
@@ -551,12 +558,12 @@ class System(nn.Module):
         )
         generator = Generator().manual_seed(seed)
         with during("sampling codes from the prior"):
-            codes = prior.sample(count, chosen, generator=generator, **options)
-        broken = count - int(codes.flatten(1).isfinite().all(1).sum())
+            codes = prior.sample(count, chosen, generator=generator, part=part, **options)
+        broken = len(codes) - int(codes.flatten(1).isfinite().all(1).sum())
         if broken:
             warnings.warn(
-                f"the codes of {broken} of {count} samples hold NaN or infinite values: the prior "
-                "is broken, and what is drawn of them means nothing.",
+                f"the codes of {broken} of {len(codes)} samples hold NaN or infinite values: the "
+                "prior is broken, and what is drawn of them means nothing.",
                 stacklevel=2,
             )
         return codes

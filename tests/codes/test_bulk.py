@@ -14,7 +14,7 @@ import torch
 import fieldloom
 import shared
 from fieldloom import training as trains
-from fieldloom.codes import bulk, jobs
+from fieldloom.codes import bulk, jobs, shards
 from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
 from fieldloom.errors import FieldloomError, InputError
@@ -64,9 +64,9 @@ def test_a_job_and_its_manifest(tmp_path):
     assert manifest["shards"] == []  # as older versions had them
     assert [row["count"] for row in rows(tmp_path / "job")] == [5, 5, 3]
     assert [row["failed"] for row in rows(tmp_path / "job")] == [{}] * 3
-    shards = [read_tensors(tmp_path / "job" / f"{i:05d}.safetensors")[0] for i in range(3)]
-    assert torch.equal(torch.cat([x["places"] for x in shards]), places)
-    assert torch.equal(torch.cat([x["errors"] for x in shards]), found.errors)
+    parts = [read_tensors(tmp_path / "job" / f"{i:05d}.safetensors")[0] for i in range(3)]
+    assert torch.equal(torch.cat([x["places"] for x in parts]), places)
+    assert torch.equal(torch.cat([x["errors"] for x in parts]), found.errors)
     assert torch.equal(found.indices, places)
     for row, place in enumerate(places.tolist()):  # one by one, by hand
         signal = system.modality.encoding(source.data.tensor[place][None])
@@ -83,7 +83,7 @@ def test_an_interrupted_job_goes_on(tmp_path, monkeypatch, torn):
     """The same shards, bit for bit; torn: killed between a shard and its row."""
     system, source = a_system()
     bulk.encode(system, source, source.train, tmp_path / "straight", shard=6)
-    plain, done = (bulk.atomic.write_text if torn else bulk.encode_shard), []
+    plain, done = (jobs.atomic.write_text if torn else bulk.encode_shard), []
 
     def dies(*rest):
         if len(done) == 2:
@@ -92,7 +92,7 @@ def test_an_interrupted_job_goes_on(tmp_path, monkeypatch, torn):
         return plain(*rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bulk.atomic if torn else bulk, "write_text" if torn else "encode_shard", dies)
+        patch.setattr(jobs.atomic if torn else bulk, "write_text" if torn else "encode_shard", dies)
         with pytest.raises(KeyboardInterrupt):
             bulk.encode(system, source, source.train, tmp_path / "job", shard=6)
     assert (tmp_path / "job" / "00002.safetensors").is_file() == torn
@@ -341,7 +341,7 @@ def test_a_shard_of_another_content_than_its_row_names_is_done_again(tmp_path):
 def test_a_full_disk_is_named_and_loses_nothing(tmp_path, monkeypatch):
     system, source = a_system()
     straight = bulk.encode(system, source, source.train, tmp_path / "straight", shard=6)
-    plain = bulk.write_tensors
+    plain = shards.write_tensors
 
     def full(path, *rest):
         if path.name == "00002.safetensors":
@@ -349,7 +349,7 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path, monkeypatch):
         return plain(path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bulk, "write_tensors", full)
+        patch.setattr(shards, "write_tensors", full)
         with pytest.raises(OSError, match="No space left"):
             bulk.encode(system, source, source.train, tmp_path / "job", shard=6)
     state = jobs.read_state(tmp_path / "job")
@@ -377,8 +377,8 @@ def test_workers_of_a_run_find_the_same_codes(started_as_the_command, tmp_path):
         shared=True,
     )  # fmt: skip
     assert torch.equal(again.codes, straight.codes)
-    shards = lambda folder: {x: y for x, y in content(folder).items() if x != "manifest.json"}
-    assert shards(tmp_path / "job") == shards(tmp_path / "straight")
+    found = lambda folder: {x: y for x, y in content(folder).items() if x != "manifest.json"}
+    assert found(tmp_path / "job") == found(tmp_path / "straight")
     manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
     assert manifest["about"] == {"run": origin.run, "source": ""}
 

@@ -66,7 +66,7 @@ def test_a_job_says_how_far_it_is(tmp_path):
     said = "\n".join(describe(state))
     assert "encode: 10 signals of 'faces' by 'runs/a', 3 shards of 4" in said
     assert "done: 1 shards, 3 codes; 2 shards are left" in said
-    assert "signals without a code: 1" in said
+    assert "signals that failed: 1" in said
     assert "failed: shard 00001, on " in said
     assert "the disk is full ('x/00001.safetensors')" in said
     assert "left: about 60 seconds (30 s a shard, 1 worker); no one computes" in said

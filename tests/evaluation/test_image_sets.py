@@ -48,7 +48,8 @@ def test_few_images_are_too_few(metric: str, least: int) -> None:
         assert build_detector(settings, least) is None
     detector = build_detector(settings, least + 1)
     images = uniform(2, least + 1, 1, 8, 8).float()
-    assert image_set_metrics(settings, detector, [images[0]], [images[1]], "x", "none")
+    made = [detector(images[1])]
+    assert image_set_metrics(settings, detector, [images[0]], made, "x", "none")
 
 
 def test_figures_say_how_they_were_measured() -> None:

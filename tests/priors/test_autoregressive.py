@@ -154,6 +154,16 @@ def test_tokens_are_made_and_put_back(kind: str) -> None:
         assert (prior.detokenize(tokens) == prior.codec.encode(codes)).all()
 
 
+def test_a_part_of_a_call_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fieldloom.priors.prior.BATCH", 2)
+    for kind in [kind for kind in KINDS if kind != "l1"]:
+        prior = prior_of(kind, 3)
+        draw = lambda part, own=prior: own.sample(
+            5, generator=Generator().manual_seed(2), part=part, temperature=0.9
+        )
+        assert torch.equal(draw((2, 5)), draw(None)[2:])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("classes", [0, 3])
 def test_the_future_does_not_matter(kind: str, classes: int) -> None:

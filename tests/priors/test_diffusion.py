@@ -140,3 +140,24 @@ def test_it_learns_every_place(trained: Diffusion) -> None:
     free = trained.sample(200, generator=Generator().manual_seed(1), steps=20)
     share = (free[:, 1:].mean((1, 2)) > 0).float().mean()
     assert 0.25 < share < 0.75
+
+
+@pytest.mark.parametrize("options", [{}, {"sampler": "ddpm", "steps": 3}, {"sampler": "dpm++"}])
+def test_a_part_of_a_call_is_that_of_the_whole(
+    trained: Diffusion, options: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the noise of the codes before is drawn, and no code of theirs."""
+    monkeypatch.setattr("fieldloom.priors.prior.BATCH", 4)
+    draw = lambda part: trained.sample(
+        11, generator=Generator().manual_seed(2), part=part, **options
+    )
+    whole = draw(None)
+    for begin, end in ((0, 4), (4, 8), (8, 11), (4, 11)):
+        assert torch.equal(draw((begin, end)), whole[begin:end])
+    calls: list[int] = []
+    plain = trained.denoise
+    monkeypatch.setattr(
+        trained, "denoise", lambda x, *rest: calls.append(len(x)) or plain(x, *rest)
+    )
+    draw((8, 11))
+    assert set(calls) == {3}

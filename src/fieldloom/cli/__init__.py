@@ -18,12 +18,14 @@ import typer
 from fieldloom import __version__, progress, stopping
 from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
-from fieldloom.cli.coding import decode, encode, interpolate, reconstruct, sample
+from fieldloom.cli.codes import codes
+from fieldloom.cli.coding import decode, encode, reconstruct, sample
 from fieldloom.cli.console import say
 from fieldloom.cli.demo import demo
 from fieldloom.cli.exporting import export
 from fieldloom.cli.fitting import fit
 from fieldloom.cli.inspecting import inspect
+from fieldloom.cli.interpolating import interpolate
 from fieldloom.cli.jobs import jobs
 from fieldloom.cli.judging import judge
 from fieldloom.cli.listing import info, list_
@@ -93,6 +95,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "encode": encode,
     "jobs": jobs,
+    "codes": codes,
     "decode": decode,
     "reconstruct": reconstruct,
     "sample": sample,

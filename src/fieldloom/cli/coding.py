@@ -1,4 +1,4 @@
-"""Between data and codes: encode, reconstruct, sample, interpolate."""
+"""Between data and codes: encode, decode, reconstruct, sample."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fieldloom.cli.bulk import job_folder, job_of, resumable, tell
 from fieldloom.cli.console import say
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
     ExecutorOption,
     GuidanceOption,
+    JobOption,
     KindOption,
     LabelOption,
     OutOption,
@@ -50,6 +52,17 @@ if TYPE_CHECKING:
     from fieldloom.codes.files import Format
     from fieldloom.system import System
     from fieldloom.types import Code, Data
+
+
+MOST = 64
+"""Data that become files at once, where there is no --count."""
+
+CountOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help=f"How many data at most. Default: {MOST}; as a job, all."
+    ),
+]
 
 
 class RefineTarget(StrEnum):
@@ -134,7 +147,7 @@ def encode(
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command goes on from here.") from None
     shape = " x ".join(map(str, system.family.code_shape))
-    say(f"{len(found.codes)} codes of {shape} numbers each: {path}")
+    say(f"{found.count} codes of {shape} numbers each: {path}")
 
 
 def check_own_job(path: Path, format: Format) -> None:
@@ -154,10 +167,13 @@ def decode(
         typer.Argument(metavar="CODES", help="What encode wrote: a folder of shards, or a file."),
     ],
     resolution: ResolutionOption = None,
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many data at most.")] = 64,
+    count: CountOption = None,
     kind: KindOption = None,
     project: ProjectOption = 0,
     out: Annotated[Path | None, typer.Option(help="The folder. Default: RUN/decoded.")] = None,
+    shard: ShardOption = None,
+    executor: JobOption = None,
+    workers: WorkersOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Turn codes back into data, a file for each.
@@ -166,16 +182,26 @@ def decode(
 
     Example: fieldloom decode runs/mine runs/mine/encoded --resolution 256
     """
-    from fieldloom.codes.files import read_codes
+    from fieldloom.codes.files import open_codes
     from fieldloom.drawing import check_file_format, write_data
 
+    sizes = parse_resolution(resolution)
+    job = job_of(run, None, device, executor, workers, shard)
+    if job is not None:
+        from fieldloom.bulk.making import Files
+        from fieldloom.bulk.making import decode as decode_in_shards
+
+        system = load_system(run, device)
+        folder, form = job_folder(run, out, "decoded", system), Files(sizes, kind, project)
+        with resumable():
+            tell(decode_in_shards(system, codes, folder, form, count, *job), "decoded", folder)
+        return
     folder = folder_output(run, out, "decoded")
     system = load_system(run, device)
     folder = output_of_state(system, folder, out)
     check_file_format(system, kind, project)
-    sizes = parse_resolution(resolution)
-    found = read_codes(codes, system)
-    paths = write_data(system, found[:count], folder, sizes, kind, project)
+    found = open_codes(codes, system)
+    paths = write_data(system, found[: count or MOST], folder, sizes, kind, project)
     say(f"decoded {len(paths)} of {len(found)} codes: {folder}")
 
 
@@ -183,7 +209,7 @@ def reconstruct(
     run: RunArgument,
     source: SourceOption = None,
     resolution: ResolutionOption = None,
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many data at most.")] = 64,
+    count: CountOption = None,
     kind: KindOption = None,
     project: ProjectOption = 0,
     refine: Annotated[
@@ -208,6 +234,9 @@ def reconstruct(
     out: Annotated[
         Path | None, typer.Option(help="The folder. Default: RUN/reconstructions.")
     ] = None,
+    shard: ShardOption = None,
+    executor: JobOption = None,
+    workers: WorkersOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Encode data and decode them again, at any resolution, a file for each.
@@ -221,13 +250,27 @@ def reconstruct(
     from fieldloom.evaluation import in_batches
     from fieldloom.inputs import held_out_part
 
+    sizes = parse_resolution(resolution)
+    job = job_of(run, source, device, executor, workers, shard)
+    if job is not None:
+        from fieldloom.bulk.making import Files
+        from fieldloom.bulk.making import reconstruct as reconstruct_in_shards
+
+        if refine is not None:
+            raise InputError("--refine has no shards: leave out --executor, --workers and --shard.")
+        system = load_system(run, device)
+        folder, form = job_folder(run, out, "reconstructions", system), Files(sizes, kind, project)
+        found, indices = held_out_part(system, source)
+        with resumable():
+            given = (system, found, indices[:count], folder, form, *job)
+            tell(reconstruct_in_shards(*given), "reconstructed", folder)
+        return
     folder = folder_output(run, out, "reconstructions")
     system = load_system(run, device)
     folder = output_of_state(system, folder, out)
     check_file_format(system, kind, project)
-    sizes = parse_resolution(resolution)
     found, indices = held_out_part(system, source)
-    data = found.read(indices[:count])
+    data = found.read(indices[: count or MOST])
     if refine is None:
         codes = in_batches(system.encode, "encoding", data)
     else:
@@ -280,19 +323,42 @@ def sample(
     seed: SeedOption = 0,
     kind: KindOption = None,
     project: ProjectOption = 0,
+    only_codes: Annotated[
+        bool, typer.Option("--only-codes", help="With --executor: write codes, which decode takes.")
+    ] = False,
     out: OutOption = None,
+    shard: ShardOption = None,
+    executor: JobOption = None,
+    workers: WorkersOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Draw new data from a trained prior.
 
     A sheet of images is written (RUN/sampled.png) and, of shapes, sounds and the like, a file for
-    each sample beside it.
+    each sample beside it. As a job (--executor) a folder is (RUN/sampled), with codes and a file
+    for each sample; these follow from the seed and from --shard, and are others than at once.
 
     Example: fieldloom sample runs/mine --count 16 --resolution 256
     """
     from fieldloom.drawing import check_file_format, needs_files, write_data, write_sheet
 
+    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
+                           top_p=top_p, temperature=temperature)  # fmt: skip
+    sizes = parse_resolution(resolution)
+    job = job_of(run, None, device, executor, workers, shard)
     system = load_system(run, device)
+    if job is not None:
+        from fieldloom.bulk.making import Draw, Files
+        from fieldloom.bulk.making import sample as sample_in_shards
+
+        target = job_folder(run, out, "sampled", system)
+        form = None if only_codes else Files(sizes, kind, project)
+        with resumable():
+            draw = Draw(count, form, label, seed, options)
+            tell(sample_in_shards(system, draw, target, *job), "sampled", target)
+        return
+    if only_codes:
+        raise InputError("--only-codes is of a job of shards: add --executor local.")
     check_file_format(system, kind, project)
     sheet_path = None if out is None else sheet_output(out)
     path = output_of_state(system, output(run, sheet_path, "sampled.png"), out)
@@ -300,9 +366,6 @@ def sample(
     folder = None
     if needs_files(system):
         folder = output_of_state(system, output(run, folder_path, "sampled"), out)
-    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
-                           top_p=top_p, temperature=temperature)  # fmt: skip
-    sizes = parse_resolution(resolution)
     system.prior_for(count)
     system.check_memory(count, sizes)  # before codes are drawn
     codes = system.sample_codes(count, label, seed, **options)
@@ -312,79 +375,3 @@ def sample(
         say(f"{len(paths)} of {count} samples, a file each: {folder}")
     if sheet is not None:
         say(f"{count} samples: {path}")
-
-
-def interpolate(
-    run: RunArgument,
-    source: SourceOption = None,
-    first: Annotated[
-        int, typer.Option("--from", metavar="I", help="The first datum, by its index, or its seed.")
-    ] = 0,
-    last: Annotated[
-        int, typer.Option("--to", metavar="I", help="The last datum, by its index, or its seed.")
-    ] = 1,
-    sampled: Annotated[
-        bool, typer.Option("--sample", help="Go between samples; --from and --to are their seeds.")
-    ] = False,
-    steps: Annotated[
-        int, typer.Option(min=2, metavar="N", help="Pictures in all, both ends included.")
-    ] = 24,
-    resolution: ResolutionOption = None,
-    out: OutOption = None,
-    device: DeviceOption = Device.auto,
-) -> None:
-    """Go from one datum to another along the line between their codes, as a GIF.
-
-    With --sample, and in a run that cannot encode (a GAN), it goes from one sample to another,
-    along the great circle between them where the prior is a standard normal distribution.
-
-    Example: fieldloom interpolate runs/mine --from 3 --to 8 --resolution 256
-    """
-    from fieldloom import memory
-    from fieldloom.drawing import write_animation
-
-    system = load_system(run, device)
-    sizes = parse_resolution(resolution)
-    if system.modality.cameras() is not None:
-        raise InputError(
-            "interpolate draws images, and this run is of scenes: fieldloom render goes around one."
-        )
-    sampled = sampled or not system.encodes
-    seeds = "seeds-" if sampled else ""
-    path = output(run, out, f"interpolation-{seeds}{first}-{last}.gif")
-    path = output_of_state(system, path, out)
-    numbers = steps * math.prod(system.family.code_shape)
-    memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
-    find_codes = interpolate_samples if sampled else interpolate_data
-    write_animation(system, find_codes(system, source, first, last, steps), path, sizes)
-    say(f"{steps} pictures: {path}")
-
-
-def interpolate_data(system: System, source: str | None, first: int, last: int, steps: int) -> Code:
-    """Codes (steps, tokens, width) from one datum of the test part, or of a path, to another."""
-    from fieldloom.inputs import held_out_part
-
-    data, indices = held_out_part(system, source)
-    if len(indices) < 2:
-        raise InputError("there is one datum alone, and interpolate goes from one to another.")
-    for index in (first, last):
-        if not 0 <= index < len(indices):
-            part = "the test part" if source is None else "the source"
-            end = len(indices) - 1
-            raise InputError(
-                f"--from, --to: {index} is not one of 0 to {end}, the indices of {part}."
-            )
-    return system.encode_between(data.read(indices[[first, last]]), steps)
-
-
-def interpolate_samples(
-    system: System, source: str | None, first: int, last: int, steps: int
-) -> Code:
-    """Codes (steps, tokens, width) from the sample of one seed to that of another."""
-    if source is not None:
-        raise InputError(
-            "--source cannot be used with samples: they come from the prior, not from data."
-        )
-    if min(first, last) < 0:
-        raise InputError(f"--from {first}, --to {last} are seeds of samples: they are at least 0.")
-    return system.sample_between(first, last, steps)

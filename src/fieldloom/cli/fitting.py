@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fieldloom.cli.bulk import Job, free_folder, job_of, resumable
 from fieldloom.cli.console import say
-from fieldloom.cli.options import Device, DeviceOption, SetOption, permit
+from fieldloom.cli.options import (
+    Device,
+    DeviceOption,
+    JobOption,
+    SetOption,
+    ShardOption,
+    WorkersOption,
+    permit,
+)
 from fieldloom.cli.runs import parse_overrides
 from fieldloom.cli.training import MinutesOption, changes_of
 from fieldloom.errors import InputError, quote_path
+
+FEW = 10
+"""Failures that are named."""
 
 
 class KindOf(StrEnum):
@@ -28,14 +41,19 @@ class KindOf(StrEnum):
 
 def fit(
     file: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            metavar="FILE",
-            help="An image, a video, a sound, a mesh, an array, or the folder of a scene.",
+            metavar="FILE...",
+            help="An image, a video, a sound, a mesh, an array, or the folder of a scene; several "
+            "of them, or with --executor a folder of them, are fitted each by itself.",
         ),
     ],
     run: Annotated[
-        str | None, typer.Option(help="The folder of the run. Default: runs/NAME.")
+        str | None,
+        typer.Option(
+            help="The folder of the run. Default: runs/NAME. Of several files, the folder of their "
+            "runs."
+        ),
     ] = None,
     kind: Annotated[
         KindOf | None,
@@ -53,6 +71,9 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was stopped.")
     ] = False,
+    shard: ShardOption = None,
+    executor: JobOption = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Fit one image, video, sound, mesh or scene of your own; the recipe follows from the file.
 
@@ -63,8 +84,67 @@ def fit(
     --set field=NAME takes another field (siren, experts, fourier-mlp, ...), with the settings that
     suit it.
 
+    Several files, or --executor, make a job: each file becomes a run in the folder --run, and a
+    list of all is results.csv there. The same command goes on with a job that was stopped, and
+    tries failed files again.
+
     Example: fieldloom fit photo.jpg --minutes 5
     """
+    if (job := job_of("", None, device, executor, workers, shard)) or len(file) > 1:
+        if resume:
+            raise InputError("--resume is of one file: the same command goes on with several.")
+        fit_several(file, run, kind, minutes, set_ or [], seed or 0, device, job)
+    else:
+        fit_one(file[0], run, kind, minutes, set_, seed, device, resume)
+
+
+def fit_several(
+    files: list[str],
+    run: str | None,
+    kind: str | None,
+    minutes: float | None,
+    sets: list[str],
+    seed: int,
+    device: Device,
+    job: Job | None,
+) -> None:
+    """Fit each file by itself, as a job in one folder, and say how close they are."""
+    from fieldloom.bulk.fits import RESULTS, Fit, find_signals, fit_files
+    from fieldloom.codes.shards import How
+
+    for file in files:
+        check_no_recipe(file)
+    found = [find_signals(file, kind) for file in files]
+    for line in (passed for _, passed in found if passed):
+        say(line)
+    paths = [path for own, _ in found for path in own]
+    name = name_run(files[0]) if len(files) == 1 else "fits"
+    folder = free_folder(Path("runs") / name if run is None else Path(run))
+    how, asked = job[0] if job else How(), Fit(kind, minutes, tuple(sets), {}, seed, device.value)
+    with resumable():
+        results = fit_files(paths, folder, replace(asked, permit=permit()), how)
+    done = sorted((one.decibels, one.run) for one in results if one.decibels is not None)
+    middle = done[len(done) // 2][0]
+    say(f"fitted {len(done)} of {len(results)}: {folder}, a run of each, listed in {RESULTS}")
+    say(
+        f"dB: from {done[0][0]:.2f} ('{done[0][1].name}') to {done[-1][0]:.2f}, median {middle:.2f}"
+    )
+    for one in [one for one in results if one.why][:FEW]:
+        say(f"failed: {quote_path(one.file)}, because {one.why}")
+
+
+def fit_one(
+    file: str,
+    run: str | None,
+    kind: str | None,
+    minutes: float | None,
+    set_: list[str] | None,
+    seed: int | None,
+    device: Device,
+    resume: bool,
+) -> None:
+    """Fit one file, draw it, and say what to type next."""
+    from fieldloom.bulk.fits import check_same_file
     from fieldloom.drawing import draw_fit
     from fieldloom.fitting import budget, choose, next_command
     from fieldloom.inputs import source_of
@@ -111,21 +191,6 @@ def check_no_recipe(file: str) -> None:
     if file.partition(":")[0] in list_recipes() and not Path(file).exists():
         raise InputError(
             f"{quote_path(file)} is a recipe, not a file: fieldloom train {shlex.quote(file)}."
-        )
-
-
-def check_same_file(folder: Path, file: str) -> None:
-    """Raise InputError where a run was fitted to another file, which is still at its place."""
-    from fieldloom.engine.run import Run
-    from fieldloom.modalities.sources.files import locate
-
-    run = Run(folder)
-    source = run.read_recipe().get("source", {}) if run.exists else {}
-    fitted = locate(str(source.get("path", "")))
-    if fitted.exists() and locate(file).exists() and not fitted.samefile(locate(file)):
-        raise InputError(
-            f"'{folder}' was fitted to {quote_path(fitted)}, not to {quote_path(file)}: another "
-            "--run fits that one."
         )
 
 

@@ -12,33 +12,56 @@ from fieldloom.cli.console import say
 if TYPE_CHECKING:
     from fieldloom.codes.jobs import State
 
+UNITS = {
+    "encode": ("signals", "codes"),
+    "decode": ("codes", "files"),
+    "reconstruct": ("data", "files"),
+    "sample": ("samples", "samples"),
+    "fit": ("files", "fits"),
+}
+"""The verb of a job -> what it is given, and what it makes."""
+
 MANY = 5
 """Failures and workers that are named, each."""
 
 
 def jobs(
     folder: Annotated[
-        Path, typer.Argument(help="What encode writes: a folder of shards, or the file.")
+        Path, typer.Argument(help="What the job writes: a folder of shards, or encode's file.")
     ],
 ) -> None:
     """Say how far a bulk job is: what is done, what remains, what failed, and who computes."""
     from fieldloom.codes.jobs import folder_of, read_state
 
-    for line in describe(read_state(folder_of(folder))):
-        say(line)
+    for own in parts_of(folder_of(folder)):
+        for line in describe(read_state(own)):
+            say(line)
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The folder of a job, or those of the parts of an evaluation."""
+    from fieldloom.codes.jobs import MANIFEST
+
+    if (folder / MANIFEST).is_file():
+        return [folder]
+    places = [*folder.glob(f"*/{MANIFEST}"), *folder.glob(f"evaluated/*/{MANIFEST}")]
+    parts = {place.parent for place in places}
+    return sorted(parts, key=lambda part: (part / MANIFEST).stat().st_mtime) or [folder]
 
 
 def describe(state: State) -> list[str]:
     """The lines that tell a job's state."""
     job, about = state.job, state.about
+    part = f" ({job.options['part']})" if "part" in job.options else ""
+    given, made = UNITS.get(job.kind, ("data", "data"))
     run = f" by '{about['run']}'" if about.get("run") else ""
     data = f" of '{about['source']}'" if about.get("source") else ""
     lines = [
-        f"encode: {job.signals} signals{data}{run}, {state.shards} shards of {job.shard}",
-        f"done: {state.done} shards, {state.codes} codes; {state.left} shards are left",
+        f"{job.kind}{part}: {job.signals} {given}{data}{run}, {state.shards} shards of {job.shard}",
+        f"done: {state.done} shards, {state.codes} {made}; {state.left} shards are left",
     ]
     if state.failed:
-        lines.append(f"signals without a code: {state.failed}; the rows of their shards say why")
+        lines.append(f"{given} that failed: {state.failed}; the rows of their shards say why")
     if state.paused:
         lines.append(f"stopped within a shard: {state.paused}, which go on where they were")
     lines += [

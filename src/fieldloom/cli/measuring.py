@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fieldloom.cli.bulk import Job, job_of, resumable
 from fieldloom.cli.console import cell, console, say
 from fieldloom.cli.options import (
     Device,
     DeviceOption,
+    JobOption,
     ResolutionOption,
     RunArgument,
     SetOption,
+    ShardOption,
     SourceOption,
+    WorkersOption,
     parse_resolution,
     permit,
 )
@@ -42,11 +46,15 @@ def evaluate(
     all_: Annotated[
         bool, typer.Option("--all", help="Print every metric, and how it was measured.")
     ] = False,
+    shard: ShardOption = None,
+    executor: JobOption = None,
+    workers: WorkersOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Measure a run; writes report.json, report.html and images into it.
 
-    With --source only the reconstruction of those data is measured, into a folder of its own.
+    With --source only the reconstruction of those data is measured, into a folder of its own. With
+    --executor reconstructions and samples are found in shards; the figures are the same.
     """
     from fieldloom.inputs import source_of
     from fieldloom.recipe import parse_new_path, resolve
@@ -63,8 +71,10 @@ def evaluate(
     sizes = parse_resolution(resolution)
     system.modality.shape(sizes)  # a wrong resolution raises before the work
     folder = report_folder(Path(run), source, out)
+    job = job_of(run, source, device, executor, workers, shard)
     read, foreign = source_of(system, source), source is not None
-    measure(folder, system, read, sizes, foreign=foreign, whole=all_)
+    with resumable():
+        measure(folder, system, read, sizes, foreign=foreign, whole=all_, job=job)
 
 
 def report_folder(run: Path, source: str | None, out: Path | None) -> Path:
@@ -89,17 +99,23 @@ def measure(
     seconds: float | None = None,
     foreign: bool = False,
     whole: bool = False,
+    job: Job | None = None,
 ) -> None:
     """Measure a system, write its report into a folder, and print its answers.
 
     foreign: the source is not the system's own. seconds: the duration of training, if known.
-    whole: print every metric, too.
+    whole: print every metric, too. job: how the expensive parts are found in shards.
     """
     from fieldloom import evaluation, report
+    from fieldloom.bulk import evaluating
     from fieldloom.engine.run import Run
 
-    result = evaluation.evaluate(system, source, foreign)
+    place = folder / evaluating.EVALUATED
+    find = None if job is None else evaluating.finder(place, *job, foreign)
+    result = evaluation.evaluate(system, source, foreign, find)
     answers = report.write(Run(folder), system, source, result, resolution, seconds)
+    if job is not None:
+        evaluating.remove(place)
     print_answers(answers)
     if whole:
         print_metrics(result.metrics)

@@ -167,6 +167,14 @@ ExecutorOption = Annotated[
         "(an array of tasks), or ray."
     ),
 ]
+JobOption = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        help="Work as a job of shards that can be stopped, on: local (this process), processes (of "
+        "this machine), slurm (an array of tasks), or ray. Default: at once, without shards.",
+    ),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option(min=1, help="How many. Default: of processes one a core; of ray one less."),

@@ -1,9 +1,7 @@
 """Codes of a whole data set, found by a job that can be stopped at any time and resumed.
 
-The unit is a shard, a function of the job's folder and a number (``encode_number``): it writes the
-shard's file and then its row (``codes.jobs``), with the same result to the bit whoever computes it
-(on a CPU), so that any executor may, and shards that a killed worker had not finished are computed
-again.
+A shard (``codes.shards``) has the same codes to the bit whoever finds them (on a CPU), so that any
+executor may, and shards that a killed worker had not finished are encoded again.
 """
 
 from __future__ import annotations
@@ -12,36 +10,29 @@ import hashlib
 import json
 import math
 import os
-import time
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fieldloom import atomic, stopping
-from fieldloom.codes import jobs
-from fieldloom.codes.jobs import MANIFEST, PAUSED, paused_path, read_manifest, remove, shard_path
+from fieldloom import stopping
+from fieldloom.codes import jobs, shards
+from fieldloom.codes.jobs import MANIFEST, read_manifest, remove
+from fieldloom.codes.shards import How, Made, Task, read_shard, report_failures
 from fieldloom.encoders import reconstruction_loss_in_stacks
-from fieldloom.engine.lock import hold_lock
-from fieldloom.engine.provenance import fingerprint
 from fieldloom.engine.run import Run
-from fieldloom.engine.schemas import Job, Shard
-from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.errors import FieldloomError, InputError, Interrupted, escape_bytes
-from fieldloom.executors import claims, find_executor
-from fieldloom.executors.work import Work, forget_failures, numbers_in, row_of
+from fieldloom.engine.schemas import Job
+from fieldloom.errors import InputError, escape_bytes
 from fieldloom.inputs import held_out_part
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import NOTHING, Permit
+from fieldloom.preparation import known_fingerprint
 from fieldloom.system import System
 
-__all__ = ["MANIFEST", "EncodedSet", "Origin", "encode", "read", "remove"]
+__all__ = ["MANIFEST", "EncodedJob", "EncodedSet", "Origin", "encode", "read", "remove"]
 
 SHARD, NUMBERS, EFFORT = (16, 512), 1 << 22, 1 << 31
 """Limits of a shard: the least and the most signals, the most numbers of data that it reads, and
@@ -64,6 +55,39 @@ class EncodedSet(NamedTuple):
     failed: dict[int, str]
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedJob:
+    """A finished job of codes, which are read when they are asked for, and then stay in memory.
+
+    folder: of its shards, which must be there until then. count: of codes. failed: index in the
+    source -> why that signal has no code.
+    """
+
+    folder: Path
+    count: int
+    failed: dict[int, str]
+
+    @cached_property
+    def found(self) -> EncodedSet:
+        """All codes, joined. Raises InputError where a shard is damaged."""
+        return read(self.folder, True)
+
+    @property
+    def codes(self) -> Tensor:
+        """(signals, tokens, width)."""
+        return self.found.codes
+
+    @property
+    def indices(self) -> Tensor:
+        """The index of each in the source, (signals,)."""
+        return self.found.indices
+
+    @property
+    def errors(self) -> Tensor:
+        """The final error of each, (signals,)."""
+        return self.found.errors
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where workers find the system and the data of a job: a run's folder, and a path or None.
@@ -83,10 +107,66 @@ class Origin:
             if path is not None and os.path.exists(path):
                 object.__setattr__(self, name, os.path.abspath(path))
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What the job is called for people."""
+        named = {"run": self.run, "source": self.source or ""}
+        return {key: escape_bytes(name) for key, name in named.items()}
+
+    def known_data(self, system: System) -> str | None:
+        """The fingerprint of the run's own data, which was compared when they were opened, so that
+        they are hashed once."""
+        return known_fingerprint(system.recipe) if self.source is None else None
+
+    def open_system(self) -> System:
+        return Run(self.run).read_system(self.device, self.permit)
+
     def open(self) -> tuple[System, Source, Tensor]:
-        """The system, the data, and the indices of those that are encoded; it says nothing."""
-        system = Run(self.run).read_system(self.device, self.permit)
+        """The system, the data, and the indices of those that it is applied to; it says nothing."""
+        system = self.open_system()
         return system, *held_out_part(system, self.source, quiet=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Encode(Task):
+    """The codes of data.
+
+    worst: the largest final error of a code that has not failed. fingerprint: of the data, where it
+    is known.
+    """
+
+    kind, title = "encode", "encoding"
+    system: System
+    source: Source
+    places: Tensor
+    worst: float = math.inf
+    fingerprint: str | None = None
+
+    def shard_size(self) -> int:
+        return shard_size(self.system, self.source, self.places)
+
+    def describe(self, size: int) -> Job:
+        return Job(
+            signals=len(self.places),
+            shard=size,
+            worst=self.worst if math.isfinite(self.worst) else None,
+            data=self.fingerprint or self.source.facts()["fingerprint"],
+            places=digest_places(self.places),
+            system=fingerprint_system(self.system),
+        )
+
+    def compute(self, folder: Path, number: int, places: Tensor) -> Made:
+        found = encode_shard(self.system, self.source, places, self.worst)
+        tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
+        if self.source.labels is not None:
+            tensors["labels"] = self.source.labels[found.indices]
+        return Made(tensors, found.failed)
+
+
+def open_encode(origin: Origin, worst: float) -> Encode:
+    """The task, in a process that has loaded nothing yet."""
+    system, source, indices = origin.open()
+    return Encode(system, source, indices, worst, origin.known_data(system))
 
 
 def encode(
@@ -101,146 +181,25 @@ def encode(
     workers: int | None = None,
     origin: Origin | None = None,
     shared: bool = False,
-) -> EncodedSet:
+) -> EncodedJob:
     """Encode the data of a source at these indices, shard by shard into a folder; resumes its job.
 
-    indices: (signals,), in the order of the result. shard: signals of a shard; None: as many as the
-    job began with, or by ``shard_size``. worst: a signal whose final error (the system's
+    indices: (signals,), in the order of the result. worst: a signal whose final error (the system's
     reconstruction loss over what it was encoded from) is above it, or is no number, has failed: it
     is left out of the codes and named in its shard's row, with a warning.
-    executor, workers: of ``EXECUTORS``, and of how many workers. origin: where workers of other
-    processes find the system and the data. shared: whether several commands may compute one job
-    together; otherwise this one holds the folder's lock.
+    origin: where workers of other processes find the system and the data. shard, executor, workers,
+    shared: as of ``shards.How``.
 
     Raises InputError where the folder holds another job's codes, or an executor has no origin;
     FieldloomError where every signal failed, or shards are left.
     """
     if not system.encodes:
         raise InputError("this run cannot encode: it was trained without an encoder.")
-    run_all, folder = find_executor(executor), Path(folder)
-    if executor != "local" and origin is None:
-        raise InputError(
-            f"executor '{executor}': its workers load the system and the data themselves: give a "
-            "run's folder and a path to the data, not what is in memory."
-        )
-    if shard is not None and shard < 1:
-        raise InputError(f"shard = {shard}: a shard has at least 1 signal.")
-    if not len(indices):
-        raise InputError("there are no data to encode.")
-    with make_folder(folder) if shared else hold_lock(folder):
-        before = read_manifest(folder)
-        if before is not None and not jobs.is_begun(folder, before):
-            before = None
-        size = shard or (before.job.shard if before else shard_size(system, source, indices))
-        named = {} if origin is None else {"run": origin.run, "source": origin.source or ""}
-        about = {key: escape_bytes(name) for key, name in named.items()}
-        job = jobs.begin(folder, describe_job(system, source, indices, size, worst), about)
-        parts = indices.split(size)
-        atomic.remove_partial(folder, () if shared else names_of(len(parts)))
-        forget_failures(folder)
-        drop_damaged(folder, job)
-        if executor == "local" or origin is None:
-            do = partial(encode_number, system, source, parts, folder, job, worst)
-            start: Callable[[], Callable[[int], None]] = lambda: do
-        else:
-            start = partial(open_and_encode, origin, folder, size, worst)
-        run_all(Work(folder, len(parts), start, "encoding"), workers)
-        claims.sweep(folder)
-        found = read(folder)
-    if not bool(torch.isin(found.indices, indices.cpu()).all()):
-        raise InputError(f"the shards in '{folder}' are damaged: they hold indices of other data.")
-    return found
-
-
-def make_folder(folder: Path) -> nullcontext[None]:
-    """Make a folder that several commands share. Raises InputError where it cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"'{folder}' cannot be made: {error.strerror}.") from None
-    return nullcontext()
-
-
-def names_of(count: int) -> list[str]:
-    """The names of a job's files, which this command alone writes."""
-    numbers = [path.name for n in range(count) for path in jobs.files_of(Path(), n)]
-    return [MANIFEST, PAUSED, *numbers]
-
-
-def describe_job(system: System, source: Source, indices: Tensor, size: int, worst: float) -> Job:
-    """What makes a job the same as another."""
-    return Job(
-        signals=len(indices),
-        shard=size,
-        worst=worst if math.isfinite(worst) else None,
-        data=source.facts()["fingerprint"],
-        places=hashlib.blake2b(indices.cpu().numpy().tobytes(), digest_size=8).hexdigest(),
-        system=fingerprint_system(system),
-    )
-
-
-def open_and_encode(origin: Origin, folder: Path, size: int, worst: float) -> Callable[[int], None]:
-    """What encodes the shard of a number, in a process that has loaded nothing yet.
-
-    Raises InputError where what it loads is not what the job began with.
-    """
-    system, source, indices = origin.open()
-    job = describe_job(system, source, indices, size, worst)
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise InputError(f"'{folder}' holds no job: there is no {MANIFEST} in it.")
-    jobs.check_job(manifest.job, job, folder)
-    return partial(encode_number, system, source, indices.split(size), folder, job, worst)
-
-
-def encode_number(
-    system: System,
-    source: Source,
-    parts: Sequence[Tensor],
-    folder: Path,
-    job: Job,
-    worst: float,
-    number: int,
-) -> None:
-    """Encode one shard: its file is written, then its row.
-
-    Raises Interrupted where the user asks to stop, with the shard's state kept for later.
-    """
-    began, left = time.monotonic(), read_paused(folder, number, job)
-    try:
-        with stopping.pausable(left):
-            found = encode_shard(system, source, parts[number], worst)
-    except stopping.Paused as pause:
-        made_by = shard_provenance(job, number)
-        write_tensors(paused_path(folder, number), pause.tensors, {}, made_by)
-        raise Interrupted(f"stopped within shard {number + 1} of {len(parts)}") from None
-    path = shard_path(folder, number)
-    check_overwrite(path, job)
-    tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
-    write_tensors(path, tensors, {}, shard_provenance(job, number))
-    row = Shard(
-        count=len(found.codes),
-        failed={str(index): why for index, why in found.failed.items()},
-        hash=jobs.hash_file(path),
-        seconds=round(time.monotonic() - began, 3),
-    )
-    jobs.write_row(folder, number, row)
-    paused_path(folder, number).unlink(missing_ok=True)
-    if left:
-        (folder / PAUSED).unlink(missing_ok=True)
-
-
-def drop_damaged(folder: Path, job: Job) -> None:
-    """Remove finished shards that are lost or damaged, with a warning, so that they are done
-    again."""
-    lost = []
-    for number in numbers_in(folder, ".json"):
-        if number < jobs.count_shards(job) and not is_whole(folder, number, job):
-            lost.append(shard_path(folder, number).name)
-            shard_path(folder, number).unlink(missing_ok=True)
-            row_of(folder, number).unlink(missing_ok=True)
-    if lost:
-        warnings.warn(f"'{folder}': {', '.join(lost)} lost or damaged, done again.", stacklevel=3)
+    opens = None if origin is None else partial(open_encode, origin, worst)
+    how = How(shard, executor, workers, opens, {} if origin is None else origin.about, shared)
+    done = shards.run(Encode(system, source, indices, worst), Path(folder), how)
+    report_failures(done.failed, done.job)
+    return EncodedJob(Path(folder), done.count, done.failed)
 
 
 def encode_shard(
@@ -281,8 +240,8 @@ def encode_shard(
     return EncodedSet(code[good], indices[good], loss[good], failed)
 
 
-def read(folder: str | Path) -> EncodedSet:
-    """The codes of a finished job.
+def read(folder: str | Path, quiet: bool = False) -> EncodedSet:
+    """The codes of a finished job. quiet: its failures were said before.
 
     Raises InputError where there is none, or it is not finished, or a shard is damaged;
     FieldloomError where every signal failed.
@@ -291,100 +250,33 @@ def read(folder: str | Path) -> EncodedSet:
     manifest = read_manifest(folder)
     if manifest is None:
         raise InputError(f"'{folder}' holds no codes: there is no {MANIFEST} in it.")
-    job, numbers = manifest.job, range(jobs.count_shards(manifest.job))
-    rows: list[Shard] = []
-    for number in numbers:
-        row = jobs.read_row(folder, number, manifest)
-        if row is None:
-            raise InputError(f"the codes in '{folder}' are not finished: encode goes on with them.")
-        rows.append(row)
+    rows = shards.read_rows(folder, manifest)
     failed = {int(index): why for row in rows for index, why in row.failed.items()}
-    if len(failed) == job.signals:
-        raise FieldloomError(f"every signal failed, the first because {first_reason(failed)}.")
-    if failed:
-        warnings.warn(
-            f"{len(failed)} of {job.signals} signals failed and are left out, the first, of "
-            f"place {min(failed)}, because {first_reason(failed)}.",
-            stacklevel=2,
-        )
-    parts = [read_shard(folder, number, job, rows[number]) for number in numbers]
+    if not quiet:
+        report_failures(failed, manifest.job)
+    parts = [read_shard(folder, number, manifest.job, row) for number, row in enumerate(rows)]
+    for number, part in enumerate(parts):
+        check_codes(part, jobs.shard_path(folder, number))
     if len({part["codes"].shape[1:] for part in parts}) > 1:
         raise InputError(f"the shards in '{folder}' hold codes of several shapes.")
-    joined = {key: torch.cat([part[key] for part in parts]) for key in KEYS}
-    return EncodedSet(joined["codes"], joined["places"], joined["errors"], failed)
+    unknown = lambda part: torch.full((len(part["places"]),), math.nan)  # of samples
+    codes, places = (torch.cat([part[key] for part in parts]) for key in KEYS[:2])
+    errors = torch.cat([part.get("errors", unknown(part)) for part in parts])
+    return EncodedSet(codes, places, errors, failed)
+
+
+def check_codes(part: dict[str, Tensor], path: Path) -> None:
+    """Raise InputError where a shard holds no codes."""
+    codes = part.get("codes")
+    whole = codes is not None and codes.ndim == 3 and codes.is_floating_point()
+    if not whole:
+        raise InputError(f"'{path}' does not hold the {len(part['places'])} codes of its shard.")
 
 
 def fingerprint_of_job(folder: Path) -> str | None:
     """The fingerprint of the system that a job's codes were found with."""
     manifest = read_manifest(folder)
     return None if manifest is None else manifest.job.system
-
-
-def first_reason(failed: dict[int, str]) -> str:
-    """Why the first of the failed signals failed."""
-    return failed[min(failed)]
-
-
-def shard_provenance(job: Job, number: int) -> dict[str, str]:
-    """The provenance that the file of a shard carries: the job, and its number."""
-    return {"job": fingerprint(job.model_dump()), "shard": str(number)}
-
-
-def read_shard(folder: Path, number: int, job: Job, row: Shard) -> dict[str, Tensor]:
-    """The tensors ``KEYS`` of a finished shard. Raises InputError where it is damaged."""
-    path, count = shard_path(folder, number), row.count
-    held = read_tensors(path)
-    if held.made_by and held.made_by != shard_provenance(job, number):
-        raise InputError(f"'{path}' is of another job: encode does that shard again.")
-    tensors = held.tensors
-    codes = tensors.get("codes")
-    whole = codes is not None and codes.ndim == 3 and codes.is_floating_point()
-    whole = whole and "places" in tensors and tensors["places"].dtype == torch.int64
-    if not whole or any(key not in tensors or tensors[key].shape[:1] != (count,) for key in KEYS):
-        raise InputError(f"'{path}' does not hold the {count} codes of its shard.")
-    if row.hash is not None and row.hash != jobs.hash_file(path):
-        raise InputError(f"'{path}' is damaged: it is not the file that its row names by hash.")
-    return tensors
-
-
-def check_overwrite(path: Path, job: Job) -> None:
-    """Raise InputError where a shard would overwrite a file that this job did not write."""
-    if not path.exists():
-        return
-    try:
-        own = read_tensors(path).made_by.get("job") == fingerprint(job.model_dump())
-    except InputError:
-        own = False
-    if not own:
-        raise InputError(f"'{path}' is there already, of something else: take another folder.")
-
-
-def is_whole(folder: Path, number: int, job: Job) -> bool:
-    """Whether a shard that has a row is there, and undamaged."""
-    try:
-        row = jobs.read_row(folder, number, jobs.Manifest(job=job))
-        if row is None:
-            return False
-        read_shard(folder, number, job, row)
-    except InputError:
-        return False
-    return True
-
-
-def read_paused(folder: Path, number: int, job: Job) -> dict[str, Tensor]:
-    """The state in which this shard was stopped; empty where it was not."""
-    for path in (paused_path(folder, number), folder / PAUSED):
-        if not path.is_file():
-            continue
-        try:
-            held = read_tensors(path)
-        except InputError as error:
-            warnings.warn(f"{error} Its shard is done from the start.", stacklevel=3)
-            continue
-        whole = {"codes", "losses"} <= set(held.tensors)
-        if whole and held.made_by == shard_provenance(job, number):
-            return held.tensors
-    return {}
 
 
 def shard_size(system: System, source: Source, indices: Tensor) -> int:
@@ -403,14 +295,24 @@ def shard_size(system: System, source: Source, indices: Tensor) -> int:
     return math.ceil(size / batch) * batch
 
 
+def digest_places(places: Tensor) -> str:
+    """The fingerprint of the indices of a job's data, in their order."""
+    return hashlib.blake2b(places.cpu().numpy().tobytes(), digest_size=8).hexdigest()
+
+
 def fingerprint_system(system: System) -> str:
     """The fingerprint of everything but the data that a code depends on."""
     parts = ("modality", "renderer", "loss", "field", "conditioner", "encoder", "train")
     sections = {key: system.stored_recipe.get(key) for key in parts}
     sections["train"] = system.stored_recipe.get("train", {}).get("field")
     content = json.dumps(sections, sort_keys=True, default=str)
+    return fingerprint_modules(content, system.family, system.encoder)
+
+
+def fingerprint_modules(content: str, *modules: nn.Module) -> str:
+    """The fingerprint of a text and of the weights of modules."""
     digest = hashlib.blake2b(content.encode(), digest_size=8)
-    for module in (system.family, system.encoder):
+    for module in modules:
         for name, tensor in sorted(module.state_dict().items()):
             digest.update(name.encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)

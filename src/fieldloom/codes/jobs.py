@@ -1,8 +1,9 @@
-"""The folder of a job of codes: its description, and a row of each finished shard.
+"""The folder of a job: its description, and a row of each finished shard.
 
     manifest.json            the job, written once before its first shard
-    00000.safetensors        codes of the first data, with the index and final error of each
-    00000.json               the row of that shard: the number of codes, the failures, its hash
+    00000.safetensors        what was found of the first data: codes, their indices and errors
+    00000.json               the row of that shard: the number of data, the failures, its hash
+    00000/                   of verbs that write files of data, those of this shard
     00000.paused             the state of a shard that was stopped before its end
 
 Beside them stand, while workers compute, their claims and the notes of failures
@@ -32,8 +33,8 @@ from fieldloom.executors.work import (
     row_of,
 )
 
-MANIFEST, PAUSED = "manifest.json", "paused.safetensors"
-"""PAUSED: of older versions, whose jobs had one shard at a time."""
+MANIFEST, PAUSED, INDEX = "manifest.json", "paused.safetensors", "index.safetensors"
+"""PAUSED: of older versions, whose jobs had one shard at a time. INDEX: see ``codes.index``."""
 
 BESIDE = ".shards"
 """What the folder of a job is called beside the file that is made of it."""
@@ -66,7 +67,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     content = parse_json(read_text(path), path)
     if not isinstance(content, dict) or "job" not in content:
-        raise InputError(f"'{path}' is no manifest of codes: take another folder.")
+        raise InputError(f"'{path}' is no manifest of a job: take another folder.")
     return validate_content(Manifest, content, path)
 
 
@@ -95,7 +96,7 @@ def begin(folder: Path, job: Job, about: dict[str, str]) -> Job:
         manifest = None
     if manifest is None:
         new = Manifest(job=job, about=about)
-        if atomic.write_new(json.dumps(new.model_dump()) + "\n", folder / MANIFEST):
+        if atomic.write_new(json.dumps(new.content()) + "\n", folder / MANIFEST):
             return job
         manifest = read_manifest(folder) or new
     check_job(manifest.job, job, folder)
@@ -104,7 +105,7 @@ def begin(folder: Path, job: Job, about: dict[str, str]) -> Job:
             if not row_of(folder, number).is_file():
                 write_row(folder, number, row)
         manifest.shards = []
-        atomic.write_text(json.dumps(manifest.model_dump()) + "\n", folder / MANIFEST)
+        atomic.write_text(json.dumps(manifest.content()) + "\n", folder / MANIFEST)
     return manifest.job
 
 
@@ -116,13 +117,19 @@ def is_begun(folder: Path, manifest: Manifest) -> bool:
 
 
 def check_job(begun: Job, asked: Job, folder: Path) -> None:
-    """Raise InputError where a folder holds the codes of another job."""
-    for key, value in asked.model_dump().items():
-        if (other := getattr(begun, key)) != value:
+    """Raise InputError where a folder holds what another job found."""
+    own = {"kind": begun.kind, **begun.model_dump(), **begun.options}
+    for key, value in {"kind": asked.kind, **asked.model_dump(), **asked.options}.items():
+        if key != "options" and own.get(key) != value:
             raise InputError(
-                f"'{folder}' holds codes of another job: its {key} is {quote(other)}, not "
-                f"{quote(value)}. Take another folder."
+                f"'{folder}' holds {holds(begun)} of another job: its {key} is "
+                f"{quote(own.get(key))}, not {quote(value)}. Take another folder."
             )
+
+
+def holds(job: Job) -> str:
+    """What the shards of a job hold, in words."""
+    return "codes" if job.kind == "encode" else "shards"
 
 
 def hash_file(path: Path) -> str:
@@ -144,7 +151,7 @@ def remove(folder: str | Path) -> None:
             if number < count_shards(manifest.job):
                 for path in files_of(folder, number):
                     path.unlink(missing_ok=True)
-        for name in (PAUSED, MANIFEST):
+        for name in (PAUSED, INDEX, MANIFEST):
             (folder / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
@@ -157,7 +164,7 @@ def files_of(folder: Path, number: int) -> Iterator[Path]:
 
 
 class State(NamedTuple):
-    """How far a job is. codes: found until now; failed: signals without one; seconds: that a
+    """How far a job is. codes: data that are done; failed: those that failed; seconds: that a
     finished shard took, None where no row says so; failures: number of a shard -> why it failed;
     holders: number of a shard -> who computes it, and whether that worker lives.
     """

@@ -52,7 +52,7 @@ def write_data(
     for i in track(range(len(codes)), "writing", len(codes), "files", PATIENCE):
         path = folder / (f"{i:04d}" if format is None else f"{i:04d}.{format}")
         frame = None if frames is None else frames[i]
-        written = _write_datum(system, codes[i : i + 1], path, resolution, project, frame)
+        written = write_datum(system, codes[i : i + 1], path, resolution, project, frame)
         if written is None:
             empty.append(i)
         else:
@@ -73,14 +73,18 @@ def remove_earlier(folder: Path, formats: Collection[str]) -> None:
             file.unlink()
 
 
-def _write_datum(
+def write_datum(
     system: System,
     code: Code,
     path: Path,
-    resolution: Resolution | None,
-    project: int,
-    frame: Tensor | None,
+    resolution: Resolution | None = None,
+    project: int = 0,
+    frame: Tensor | None = None,
 ) -> Path | None:
+    """Decode one code (1, tokens, width) into a file; None where a shape has no surface.
+
+    path: its suffix says the format; without one it is the default. frame: (4,), of a shape.
+    """
     if system.modality.kind == "shapes" and path.suffix != ".npy":
         mesh = system.mesh(code, resolution, project, frame)
         path = path if path.suffix else path.with_suffix(".glb")

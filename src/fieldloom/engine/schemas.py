@@ -68,7 +68,11 @@ class Line(Schema):
 
 
 class Job(Schema):
-    """A job of codes, the same as another if all entries are. ``places``: digest of indices."""
+    """A job, the same as another if all entries are. ``places``: digest of indices.
+
+    kind: the verb; options: what it was told, by name. Manifests of ``encode`` have neither, as
+    those of older versions.
+    """
 
     signals: Annotated[int, Field(ge=1, lt=2**63)]
     shard: Annotated[int, Field(ge=1, lt=2**63)]
@@ -76,10 +80,16 @@ class Job(Schema):
     data: Word
     places: Word
     system: Word
+    kind: Word = "encode"
+    options: dict[Word, Word] = {}
+
+    def content(self) -> dict[str, Any]:
+        """The entries as a manifest has them."""
+        return self.model_dump(exclude={"kind", "options"} if self.kind == "encode" else set())
 
 
 class Shard(Schema):
-    """A finished shard: its number of codes, and index of a failed signal -> why it failed.
+    """A finished shard: its number of data, and index of a failed one -> why it failed.
 
     hash: of the bytes of its file; seconds: what it took. None in manifests of older versions.
     """
@@ -91,7 +101,7 @@ class Shard(Schema):
 
 
 class Manifest(Schema):
-    """``manifest.json`` of a job of codes. shards: of older versions, which had no rows of each.
+    """``manifest.json`` of a job. shards: of older versions, which had no rows of each.
 
     about: what a person asks of a job: the run and the data, which may have been moved since.
     """
@@ -99,6 +109,10 @@ class Manifest(Schema):
     job: Job
     shards: list[Shard] = []
     about: dict[Word, Word] = {}
+
+    def content(self) -> dict[str, Any]:
+        """The entries as the file has them."""
+        return self.model_dump() | {"job": self.job.content()}
 
 
 class Holder(Schema):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from fieldloom.errors import unknown
@@ -13,7 +13,7 @@ from fieldloom.evaluation.costs import cost_metrics
 from fieldloom.evaluation.evaluator import SHOWN, Evaluator, check_memory
 from fieldloom.evaluation.generation import evaluate_samples
 from fieldloom.evaluation.images import ImageEvaluator
-from fieldloom.evaluation.results import Metric, Part, ReportImage, Result
+from fieldloom.evaluation.results import Found, Metric, Part, ReportImage, Result
 from fieldloom.evaluation.shapes import ShapeEvaluator
 from fieldloom.evaluation.video import VideoEvaluator
 from fieldloom.evaluation.views import ViewEvaluator
@@ -43,10 +43,16 @@ def evaluator_of(system: System, source: Source) -> Evaluator:
     return EVALUATORS[kind](system, source)
 
 
-def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
+def evaluate(
+    system: System,
+    source: Source,
+    foreign: bool = False,
+    find: Callable[[Evaluator], Found] | None = None,
+) -> Result:
     """Metrics of the reconstructed test part, of samples, and of cost.
 
     foreign: the source is not the one that was trained on: only its reconstruction is measured.
+    find: computes what takes most of the time elsewhere, once the evaluator is ready.
     Raises InputError where a metric of the recipe cannot be computed.
     """
     evaluator = evaluator_of(system, source)
@@ -54,6 +60,7 @@ def evaluate(system: System, source: Source, foreign: bool = False) -> Result:
     sampled = system.generates and not foreign
     check_memory(settings, system, evaluator.sample_count if sampled else 0, source)
     evaluator.load_detector()
+    evaluator.found = Found() if find is None else find(evaluator)
     part: Part = "given" if foreign else "test" if len(source.test) else "training"
     if system.encodes:
         result = evaluator.reconstruct(f"{len(held_out)} {part} data")

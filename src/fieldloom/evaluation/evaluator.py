@@ -24,6 +24,7 @@ from fieldloom.evaluation.reconstruction import (
 )
 from fieldloom.evaluation.results import (
     FeaturePair,
+    Found,
     Metric,
     Reconstruction,
     ReportImage,
@@ -57,6 +58,7 @@ class Evaluator:
     held_out:       indices of the data that are measured: the test part of the source, or its
                     training part where there is none.
     detector:       of set metrics; None until ``load_detector``.
+    found:          what was computed before.
     """
 
     has_images: ClassVar[bool] = False
@@ -67,6 +69,7 @@ class Evaluator:
         self.settings = system.settings.evaluation if settings is None else settings
         self.held_out = source.test if len(source.test) else source.train
         self.detector: Detector | None = None
+        self.found = Found()
 
     @property
     def sample_count(self) -> int:
@@ -96,18 +99,21 @@ class Evaluator:
             codes = self.system.family.conditioner.origin(len(self.held_out)).detach()
             held_out, settings = self.held_out, self.settings
             return measure_in_strips(self.system, self.source, held_out, codes, settings, of)
-        parts: list[Reconstruction] = []
-        for some in split_parts(self.source, self.held_out, self.multiple):
-            part = self.reconstruct_part(self.source.read(some))
-            if len(some) < len(self.held_out):
-                part = part.keep(0 if parts else SHOWN)
-            parts.append(part)
+        parts = self.found.reconstructions or list(self.reconstruct_parts())
         metrics = self.paired_metrics(join_scores([x.scores for x in parts]), of)
         pairs = [x.features for x in parts if x.features is not None]
         if self.detector is not None:
             metrics += frechet_of_pairs(pairs, self.detector, self.source.filter, of)
         true, raw, codes = parts[0].true, parts[0].raw, torch.cat([x.codes for x in parts])
         return Result(metrics, true, raw.clamp(0, 1), codes, images=self.error_images(true, raw))
+
+    def reconstruct_parts(self) -> Iterator[Reconstruction]:
+        """The held-out data a part at a time; of several the first values alone are kept."""
+        for number, some in enumerate(split_parts(self.source, self.held_out, self.multiple)):
+            part = self.reconstruct_part(self.source.read(some))
+            if len(some) < len(self.held_out):
+                part = part.keep(0 if number else SHOWN)
+            yield part
 
     @property
     def multiple(self) -> int:
@@ -161,7 +167,12 @@ class Evaluator:
 
     def decode_samples(self, codes: Code) -> Tensor:
         """The data of sampled codes, in [0, 1]; of many only the first ones, as many as a part."""
-        return self.decode_part(codes[: self.samples_at_a_time])
+        return self.decode_part(codes[: self.kept_samples])
+
+    @property
+    def kept_samples(self) -> int:
+        """Of how many samples, the first ones, the values are kept."""
+        return self.samples_at_a_time
 
     @property
     def samples_at_a_time(self) -> int:
@@ -191,12 +202,29 @@ class Evaluator:
             return []
         count = len(self.source.train)
         of = f"{len(codes)} images of {len(codes)} samples, {count} training images"
-        return self.image_set_metrics(training, self.decode_parts(codes, samples), of)
+        return self.image_set_metrics(training, self.describe_parts(codes, samples), of)
+
+    def describe_part(self, samples: Tensor) -> Tensor | None:
+        """What sets of samples are compared by: features of images; None where they are not."""
+        return None if self.detector is None else self.detector(samples).cpu()
+
+    def describe_parts(self, codes: Code, samples: Tensor) -> Iterator[Tensor]:
+        """As ``describe_part``, a part of all codes at a time; ``samples`` are of the first."""
+        if self.found.described is not None:
+            yield from self.found.described()
+            return
+        for part in self.decode_parts(codes, samples):
+            described = self.describe_part(part)
+            assert described is not None
+            yield described
 
     def image_set_metrics(
         self, real: Iterable[Tensor], fake: Iterable[Tensor], of: str
     ) -> list[Metric]:
-        """As ``image_sets.image_set_metrics``, by this evaluator's settings and detector."""
+        """As ``image_sets.image_set_metrics``, by this evaluator's settings and detector.
+
+        fake: features, a part at a time.
+        """
         assert self.detector is not None
         filter = self.source.filter
         return image_set_metrics(self.settings, self.detector, real, fake, of, filter)

@@ -28,11 +28,12 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     Training data are read once, a part at a time, for all that they are compared with.
     """
     system, settings, source = evaluator.system, evaluator.settings, evaluator.source
-    count, classes = evaluator.sample_count, 0 if system.prior is None else system.prior.classes
-    labels = trained_classes(source, classes, count) if classes else None
+    count, labels = evaluator.sample_count, labels_of_samples(evaluator)
     evaluator.check_samples()
-    codes = system.sample_codes(count, labels, settings.seed, **settings.options()).cpu()
-    samples = evaluator.decode_samples(codes)
+    codes, samples = evaluator.found.codes, evaluator.found.samples
+    if codes is None:
+        codes = system.sample_codes(count, labels, settings.seed, **settings.options()).cpu()
+    samples = evaluator.decode_samples(codes) if samples is None else samples
     result = replace(result, samples=samples, sample_codes=codes, sample_labels=labels)
     compared = evaluator.has_shape_of_data(samples)
     known = test_of_trained_classes(source)[: part_size(source.data.shape[1:])]
@@ -110,6 +111,13 @@ def read_test(source: Source, known: Tensor, result: Result) -> Tensor:
 def fitted_count(source: Source) -> int:
     """How many training data the classifier is fitted to: as many as a part, if these are fewer."""
     return min(FITTED, part_size(source.data.shape[1:]), len(source.train))
+
+
+def labels_of_samples(evaluator: Evaluator) -> Tensor | None:
+    """The classes (samples,) that samples are drawn by; None without classes."""
+    prior, source = evaluator.system.prior, evaluator.source
+    classes = 0 if prior is None else prior.classes
+    return trained_classes(source, classes, evaluator.sample_count) if classes else None
 
 
 def trained_classes(source: Source, classes: int, count: int) -> Tensor:

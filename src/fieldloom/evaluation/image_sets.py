@@ -67,11 +67,12 @@ def image_set_metrics(
 ) -> list[Metric]:
     """The set metrics that are asked for, of images (n, channel, height, width) in [0, 1].
 
-    real, fake: a part at a time, since a set may be larger than memory.
+    real: a part at a time, since a set may be larger than memory. fake: features (n, d) of the
+    others, a part at a time.
     """
     alone = set(IMAGE_SETS) & set(settings.metrics) == {"frechet"}
     true = gather_features(data_features(detector, real), alone)
-    made = gather_features((detector(x).cpu() for x in fake), alone)
+    made = gather_features(fake, alone)
     if isinstance(true, Tensor) and isinstance(made, Tensor):
         return feature_set_metrics(settings.metrics, detector, true, made, of, filter)
     return [_frechet_metric(detector, true, made, of, filter)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -71,6 +71,21 @@ class Reconstruction(NamedTuple):
     def keep(self, count: int) -> Reconstruction:
         """The same with so many of the values, so that the others need no memory."""
         return self._replace(true=self.true[:count].clone(), raw=self.raw[:count].clone())
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was computed before, by a job, which an evaluation then need not; None: nothing.
+
+    reconstructions: of the held-out data, a part after the other, with the values of the first
+    alone. codes: of samples; samples: the first of them, decoded; described: yields what all
+    of them are compared by (``Evaluator.describe_part``), a part at a time.
+    """
+
+    reconstructions: Sequence[Reconstruction] | None = None
+    codes: Code | None = None
+    samples: Tensor | None = None
+    described: Callable[[], Iterator[Tensor]] | None = None
 
 
 class ReportImage(NamedTuple):

@@ -115,10 +115,12 @@ class ShapeEvaluator(Evaluator):
         if self.compares_sets:
             self.check_points(protocol_of(self.settings)[0].points)
 
-    def decode_samples(self, codes: Code) -> Tensor:
-        """Decoded samples; of scattered data, whose grids are large, only those of a report."""
-        few = grids_at_a_time(self.shapes, self.settings.resolution) if self.is_scattered else None
-        return super().decode_samples(codes[:few])
+    @property
+    def kept_samples(self) -> int:
+        """As of all data; of scattered data, whose grids are large, only those of a report."""
+        kept = super().kept_samples
+        few = grids_at_a_time(self.shapes, self.settings.resolution)
+        return min(kept, few) if self.is_scattered else kept
 
     def sample_metrics(
         self, codes: Code, samples: Tensor, training: Iterable[Tensor]
@@ -127,11 +129,18 @@ class ShapeEvaluator(Evaluator):
             return []
         points = protocol_of(self.settings)[0].points
         true = self.read_for_measure(self.held_out, points)
-        if len(samples) == len(codes):
+        if self.found.described is not None:
+            made = torch.cat(list(self.found.described()))
+        elif len(samples) == len(codes):
             made = surface_clouds(self.shapes, samples, points)
         else:
             made = self.decode_clouds(codes, points, self.settings.resolution)
         return shape_set_metrics(self.settings, made, true)
+
+    def describe_part(self, samples: Tensor) -> Tensor | None:
+        """The clouds (n, points, 3) of decoded samples."""
+        points = protocol_of(self.settings)[0].points
+        return surface_clouds(self.shapes, samples, points) if self.compares_sets else None
 
     def has_shape_of_data(self, samples: Tensor) -> bool:
         return not self.is_scattered and super().has_shape_of_data(samples)

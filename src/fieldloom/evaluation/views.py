@@ -77,8 +77,11 @@ class ViewEvaluator(Evaluator):
         each = self.source.data.shape[1]
         drawn, held_out = each * len(codes), each * len(self.held_out)
         of = f"{drawn} images of {len(codes)} samples, {held_out} views of held-out objects"
-        real, made = read_parts(self.source, self.held_out), self.decode_parts(codes, samples)
-        return self.image_set_metrics(views(real), views(made), of)
+        real = views(read_parts(self.source, self.held_out))
+        return self.image_set_metrics(real, self.describe_parts(codes, samples), of)
+
+    def describe_part(self, samples: Tensor) -> Tensor | None:
+        return super().describe_part(samples.flatten(0, 1))
 
     def has_shape_of_data(self, samples: Tensor) -> bool:
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -189,6 +189,12 @@ class Autoregressive(Prior):
             asked = None if label is None else label[some].to(device)
             parts.append(self._generate(asked, class_noise[some], noise[some], how))
         return self.detokenize(torch.cat(parts))
+
+    def skip(
+        self, count: int, label: Tensor | None, generator: Generator | None, **options: Any
+    ) -> None:
+        torch.rand(count, generator=generator, dtype=torch.float64)
+        self.head.draw_noise(count, generator)
 
     def batch_size(self) -> int:
         """How many codes to generate at a time, so that their caches fit ``CACHE_BYTES``."""

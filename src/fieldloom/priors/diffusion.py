@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from math import sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -207,3 +207,13 @@ class Diffusion(Prior):
         # noise is drawn on the CPU, so that samples of a seed do not depend on the device
         x = torch.randn(count, *self.code_shape, generator=generator).to(device)
         return SAMPLERS[sampler](estimate, x, abar, times, generator)
+
+    def skip(
+        self, count: int, label: Tensor | None, generator: Generator | None, **options: Any
+    ) -> None:
+        noisy = 0
+        if options.get("sampler") == "ddpm":
+            how = options.get("steps"), options.get("spacing", "trailing")
+            noisy = sum(t > 0 for t in self.times("ddpm", *how))
+        for _ in range(1 + noisy):  # where x starts, and the noise of steps
+            torch.randn(count, *self.code_shape, generator=generator)

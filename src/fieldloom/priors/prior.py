@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from fieldloom.codecs import Codec, Identity
 from fieldloom.errors import InputError, name_argument, quote, unknown
 from fieldloom.registry import check_value
-from fieldloom.types import Code
+from fieldloom.types import Code, Lazy
 
 BATCH = 1024
 """Codes that are drawn at a time."""
@@ -59,6 +59,15 @@ class Prior(nn.Module):
         """
         self.codec.fit(codes, labels, start)
 
+    def fit_in_pieces(
+        self, codes: Lazy, labels: Tensor | None = None, start: Tensor | None = None
+    ) -> None:
+        """As ``fit``, of codes that are not in memory; all are read where there is no other way."""
+        if type(self).fit is Prior.fit:
+            self.codec.fit_in_pieces(codes, labels, start)
+        else:
+            self.fit(codes.read(slice(0, codes.shape[0])), labels, start)
+
     def loss(self, code: Code, label: Tensor | None = None) -> Tensor:
         """The training loss of each code: (batch,)."""
         raise NotImplementedError
@@ -70,11 +79,13 @@ class Prior(nn.Module):
         label: int | Sequence[int] | Tensor | None = None,
         *,
         generator: Generator | None = None,
+        part: tuple[int, int] | None = None,
         **options: Any,
     ) -> Code:
         """Sample ``count`` codes: (count, tokens, width).
 
-        label: one class for all, or one for each code; None: any class.
+        label: one class for all, or one for each code; None: any class. part: the first and the
+        end of the codes that are returned, at multiples of ``BATCH``, without computing others.
         Raises InputError for an unknown class, and for an option that this prior does not have.
         """
         hints = get_type_hints(self.draw)
@@ -89,9 +100,13 @@ class Prior(nn.Module):
                 raise InputError("label: this prior was made without classes.")
             label = self._check_labels(label, count)
         parts = []  # in batches, so that the memory of a large denoiser stays bounded
-        for first in range(0, count, BATCH):
+        begin, end = (0, count) if part is None else part
+        for first in range(0, end, BATCH):
             some = min(BATCH, count - first)
             classes = None if label is None else label[first : first + some]
+            if first < begin:
+                self.skip(some, classes, generator, **options)
+                continue
             parts.append(self.codec.decode(self.draw(some, classes, generator, **options)))
         return torch.cat(parts)
 
@@ -108,6 +123,12 @@ class Prior(nn.Module):
             if not 0 <= number < self.classes:
                 raise InputError(f"label {number} is not one of 0 .. {self.classes - 1}.")
         return given.long().expand(count)
+
+    def skip(
+        self, count: int, label: Tensor | None, generator: Generator | None, **options: Any
+    ) -> None:
+        """Draw the random numbers of ``draw`` without its codes, where these take long."""
+        self.draw(count, label, generator, **options)
 
     def draw(self, count: int, label: Tensor | None, generator: Generator | None) -> Tensor:
         """Draw ``count`` encoded codes, of the classes ``label`` (count,), or of any class."""
