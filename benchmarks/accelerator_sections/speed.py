@@ -13,7 +13,6 @@ from typing import Any, get_args
 import arithmetic
 import attention
 import bounds
-import bulk
 import experts
 import kernels
 import rendering
@@ -21,6 +20,7 @@ import torch
 from measure import in_turns
 from torch import Tensor
 
+import bulk
 import fieldloom
 from accelerator_sections.parts import Absent, Parts, Plan, Result
 from fieldloom import recipe

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Cameras", "CodeDataset", "Data", "Family", "System", "build", "encode", "evaluate",
-           "fit", "fit_files", "inspect", "load", "open_codes", "plan", "register", "render", "save",
-           "show", "train"]  # fmt: skip
+           "fit", "fit_files", "inspect", "load", "open_codes", "plan", "register", "render",
+           "save", "show", "train"]  # fmt: skip
 
 _HOMES = {
     "Cameras": "fieldloom.types",

@@ -34,8 +34,8 @@ class Stage:
     optimizer: name and arguments; groups: settings of single groups of an objective's parameters
                (``groups.codes = { name = "sgd", rate = 1e-4, schedule = "constant" }``).
     schedule:  of the learning rate: ``cosine`` to 0 over the steps, ``constant``, ``step``, or
-               ``inverse-sqrt``, for runs of any length: the distance that Adam's noise moves weights
-               by grows as the rate times the root of the steps.
+               ``inverse-sqrt``, for runs of any length: Adam's noise moves weights by a distance
+               that grows as the rate times the root of the steps.
     every, factor: of the schedule ``step``: after every so many steps (below 1: a fraction of all
                steps) the rate is multiplied by the factor. ``inverse-sqrt`` takes ``every``: the
                cosine's rate is multiplied by sqrt(every / step) from that step on.
