@@ -55,6 +55,10 @@ CALLS = {
     "system.sample(1, steps=1.5)": "steps = 1.5 is not right",
     "system.sample(1, sampler='ddmi')": 'sampler="ddmi" is none of',
     "system.sample(1, spacing='even')": "spacing = 'even' is not right.*'trailing'",
+    # codes in files
+    "fieldloom.open_codes(3)": "path: a int where that of codes is needed",
+    "fieldloom.open_codes('nowhere')": "'nowhere' does not exist",
+    "fieldloom.open_codes('')": "holds no codes",
     # data
     "system.encode([1, 2])": "data: a list where a tensor or a numpy array is needed",
     "system.encode(None)": "data: a NoneType where",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fieldloom.api import encode, evaluate, fit, render, train
     from fieldloom.assembly import build, register
+    from fieldloom.codes.dataset import CodeDataset
+    from fieldloom.codes.files import open_codes
     from fieldloom.engine.run import load, save
     from fieldloom.family import Family
     from fieldloom.inspection import inspect
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
     from fieldloom.types import Cameras, Data
 
 __version__ = "0.1.0"
-__all__ = ["Cameras", "Data", "Family", "System", "build", "encode", "evaluate", "fit",
-           "fit_files", "inspect", "load", "register", "render", "save", "train"]  # fmt: skip
+__all__ = ["Cameras", "CodeDataset", "Data", "Family", "System", "build", "encode", "evaluate",
+           "fit", "fit_files", "inspect", "load", "open_codes", "register", "render", "save",
+           "train"]  # fmt: skip
 
 _HOMES = {
     "Cameras": "fieldloom.types",
+    "CodeDataset": "fieldloom.codes.dataset",
     "Data": "fieldloom.types",
     "Family": "fieldloom.family",
     "System": "fieldloom.system",
@@ -34,6 +38,7 @@ _HOMES = {
     "fit_files": "fieldloom.api",
     "inspect": "fieldloom.inspection",
     "load": "fieldloom.engine.run",
+    "open_codes": "fieldloom.codes.files",
     "register": "fieldloom.assembly",
     "render": "fieldloom.api",
     "save": "fieldloom.engine.run",

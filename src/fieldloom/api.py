@@ -48,6 +48,7 @@ def train(
     device: str = "auto",
     resume: bool = False,
     fields: str | Path | None = None,
+    codes: str | Path | None = None,
     minutes: int | float | None = None,
     finish: bool = False,
     processes: int | None = None,
@@ -66,7 +67,9 @@ def train(
     resume: continue the run in the folder, by its own recipe; ``recipe`` may then be None, and
             ``source={"path": ...}`` is the new path of data that were moved,
             ``train={"field": {"steps": ...}}`` a new number of steps of an unfinished stage.
-    fields: another run, whose trained field and codes this one begins with.
+    fields: another run, whose trained field and codes this one begins with; or codes that are
+            fields by themselves (ours of ``flat-weights``, fit-a-nef's HDF5, functa's as arrays).
+    codes:  what the run of ``fields`` encoded, of whatever data, instead of its training codes.
     minutes: a budget instead of the recipe's steps, which follow from the pace of this machine and
             are written into the run: stages share it equally. Reading data, and encoding between
             stages, are not counted.
@@ -80,7 +83,7 @@ def train(
     """
     goes_on = resume or finish
     changes = parse_continuation(overrides) if goes_on else Continuation(None, {})
-    if changes is None or (goes_on and fields is not None):
+    if changes is None or (goes_on and (fields, codes) != (None, None)):
         raise InputError(
             "resume goes on with the run's own recipe and fields: none are changed, but for "
             "source={'path': ...}, where the same data lie now, and train={STAGE: {'steps': ...}}."
@@ -98,6 +101,7 @@ def train(
             device,
             resume,
             fields=fields,
+            codes=codes,
             permit=permit,
             path=changes.path,
             resumed_by="resume=True",

@@ -16,7 +16,7 @@ from fieldloom.modalities.sources import Source
 from fieldloom.objectives import CodeBatch
 from fieldloom.settings import Stage
 from fieldloom.system import System
-from fieldloom.types import Batch, Data
+from fieldloom.types import Batch, Data, Lazy
 
 Moved = TypeVar("Moved", Data, Batch)
 
@@ -62,12 +62,26 @@ def take_there(whole: Data, indices: Tensor, device: torch.device) -> Data:
     return replace(whole.rows(indices, there), index=there)
 
 
-def feed_codes(codes: Tensor, labels: Tensor | None, device: torch.device) -> Feed[Any]:
-    """How codes, which are on the device, become batches, with their labels."""
-    labels = None if labels is None else labels.to(device)
+def feed_codes(codes: Tensor | Lazy, labels: Tensor | None, device: torch.device) -> Feed[Any]:
+    """How codes, on the device or read batch by batch, become batches with their labels."""
+    classes = None if labels is None else labels.to(device)
 
-    def send(indices: Tensor) -> CodeBatch:
-        indices = devices.send(devices.pin(indices, device), device)
-        return CodeBatch(codes[indices], None if labels is None else labels[indices])
+    def move(held: Tensor) -> Tensor:
+        return devices.send(devices.pin(held, device), device)
 
-    return Feed(lambda indices, generator: indices, send)
+    def take(code: Tensor, indices: Tensor) -> CodeBatch:
+        return CodeBatch(code, None if classes is None else classes[indices])
+
+    if isinstance(codes, Tensor):
+        there = codes
+
+        def send(indices: Tensor) -> CodeBatch:
+            indices = move(indices)
+            return take(there[indices], indices)
+
+        return Feed(lambda indices, generator: indices, send)
+    return Feed(
+        lambda indices, generator: (codes.read(indices), indices),
+        lambda held: take(move(held[0]), move(held[1])),
+        devices.steps_ahead(device),
+    )

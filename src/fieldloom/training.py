@@ -23,6 +23,8 @@ from fieldloom.budget import (
     spend_minutes,
 )
 from fieldloom.codes import bulk
+from fieldloom.codes.given import are_codes, column, open_given, read_labels, remember, reopen
+from fieldloom.codes.stored import StoredCodes
 from fieldloom.engine import device as devices
 from fieldloom.engine.feed import Feed
 from fieldloom.engine.inherit import check_donor, inherit
@@ -52,6 +54,9 @@ from fieldloom.types import Batch, Data
 StageName = Literal["field", "codec", "prior", "all"]
 Moved = TypeVar("Moved", Data, Batch)
 
+IN_MEMORY = 1 << 30
+"""Bytes of codes in files up to which a run copies them, and trains on them in memory."""
+
 
 def train(
     recipe: Recipe | None,
@@ -59,8 +64,9 @@ def train(
     stage: StageName = "all",
     device: str = "auto",
     resume: bool = False,
-    on_codec: Callable[[System, Source], None] | None = None,
+    on_codec: Callable[[System, Source], object] | None = None,
     fields: str | Path | None = None,
+    codes: str | Path | None = None,
     permit: Permit = NOTHING,
     path: str | None = None,
     resumed_by: str = "--resume",
@@ -72,7 +78,10 @@ def train(
 
     recipe: resolved; may be None with ``resume``, which takes the run's own.
     on_codec: is called when a lossy codec is fitted, before a prior is trained on its tokens.
-    fields:   another run, whose trained field and codes a new run begins with.
+    fields:   another run, whose trained field and codes a new run begins with; or codes that are
+              fields by themselves: all weights of each (ours, or fit-a-nef's HDF5), or functa's
+              with their network, as arrays.
+    codes:    what the run of ``fields`` encoded, of whatever data, instead of its training codes.
     permit:   what the user allows.
     path:     with ``resume``, where the run's data lie now; they must be the same.
     resumed_by: what goes on with a run that was stopped, for the message.
@@ -126,7 +135,7 @@ def train(
             elif path is not None:
                 run.write_recipe(system.stored_recipe)
         else:
-            begin_run(system, run, where, fields)
+            begin_run(system, run, where, fields, codes)
         run.write_json(DATA, source.summary.facts())
         if finish:
             todo = end_stage(system, run, begun, stage)
@@ -194,8 +203,14 @@ def check_resumed(folder: str | Path, name: str | None) -> None:
         )
 
 
-def begin_run(system: System, run: Run, device: torch.device, fields: str | Path | None) -> None:
-    """Begin a new run, with the trained fields of another run where one is given.
+def begin_run(
+    system: System,
+    run: Run,
+    device: torch.device,
+    fields: str | Path | None,
+    codes: str | Path | None = None,
+) -> None:
+    """Begin a new run, with the trained fields of another run, or codes, where they are given.
 
     The recipe is written last, since a folder without one is no run.
     """
@@ -206,12 +221,31 @@ def begin_run(system: System, run: Run, device: torch.device, fields: str | Path
             f"{name_argument('fields')}: '{fields}' is this very run; "
             f"{name_argument('resume', True)} goes on with it."
         )
-    if fields is not None:
-        about["fields"] = check_donor(system.recipe, fields)
+    given = open_given(system, fields, codes)
+    donor = None if fields is None or are_codes(fields) else fields
+    if donor is not None:
+        about["fields"] = check_donor(system.recipe, donor)
+    elif fields is not None:
+        about["fields"] = {"codes": str(fields)}
+    labels = None if given is None else read_labels(given, system)
+    stays = given is not None and is_large(given.codes)
+    if given is not None and isinstance(given.codes, StoredCodes) and stays:
+        about["codes"] = remember(given.codes)
     run.begin(system.recipe, about)
-    if fields is not None:
-        inherit(system, run, fields)
+    if donor is not None:
+        inherit(system, run, donor, with_codes=given is None)
+    elif given is not None:
+        system.finished = ["field"]
+        run.write_system(system)
+    if given is not None and not stays:
+        extras = {x: own for x in ("errors",) if (own := column(given, x)) is not None}
+        run.write_codes(system, given.codes[:], labels, extras, {"given": str(codes or fields)})
     run.write_recipe(system.recipe)
+
+
+def is_large(codes: Tensor | StoredCodes) -> bool:
+    """Whether codes stay in their files, and are read batch by batch."""
+    return isinstance(codes, StoredCodes) and codes.nbytes > IN_MEMORY
 
 
 def _train_stages(
@@ -221,7 +255,7 @@ def _train_stages(
     todo: Sequence[str],
     run: Run,
     device: torch.device,
-    on_codec: Callable[[System, Source], None] | None,
+    on_codec: Callable[[System, Source], object] | None,
 ) -> None:
     if "field" in todo:
         train_field(system, source, stages["field"], run, device)
@@ -301,7 +335,7 @@ def train_prior(
     todo: Sequence[str],
     run: Run,
     device: torch.device,
-    on_codec: Callable[[System, Source], None] | None = None,
+    on_codec: Callable[[System, Source], object] | None = None,
 ) -> None:
     """Train the stages ``codec`` and ``prior``, if in ``todo``, on the codes of the field."""
     assert system.prior is not None
@@ -310,11 +344,14 @@ def train_prior(
         start = system.family.conditioner.origin(1)[0].detach()
         classes = None if labels is None else labels.to(device)
         if system.prior.codec.trained:
-            system.prior.codec.prepare(codes.to(device), classes, start)
+            system.prior.codec.prepare(codes[:].to(device), classes, start)
             learned = CodecLoss(system.prior.codec)
             train_on_codes("codec", learned, system, codes, labels, stages["codec"], run, device)
         with during("fitting the codec and what of the prior has a closed form"):
-            system.prior.fit(codes.to(device), classes, start)
+            if isinstance(codes, Tensor):
+                system.prior.fit(codes.to(device), classes, start)
+            else:
+                system.prior.fit_in_pieces(codes, classes, start)
         finish_stage(system, "codec", run)
         lossy = system.prior.codec.trained or system.prior.codec.vocabulary is not None
         if on_codec is not None and lossy:
@@ -330,7 +367,7 @@ def train_on_codes(
     name: Literal["codec", "prior"],
     objective: Objective,
     system: System,
-    codes: Tensor,
+    codes: Tensor | StoredCodes,
     labels: Tensor | None,
     stage: Stage,
     run: Run,
@@ -338,9 +375,11 @@ def train_on_codes(
 ) -> None:
     """Train the stage ``codec`` or ``prior``: batches are codes, with their labels."""
     training = Training(objective, stage, STAGES.index(name))
-    codes = codes.to(device)
+    codes = codes.to(device) if isinstance(codes, Tensor) else codes
     feed = feed_codes(codes, labels, device)
-    held = {"codes": codes} | ({} if labels is None else {"labels": labels})
+    held: dict[str, Tensor] = {}
+    if isinstance(codes, Tensor) or training.team.count > 1:  # others get them in memory
+        held = {"codes": codes[:]} | ({} if labels is None else {"labels": labels})
     _run_stage(name, system, training, feed, len(codes), run, device, codes=held)
 
 
@@ -386,16 +425,20 @@ def _run_stage(
 
 
 def lock_and_find_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:
-    """As ``training_codes``, with the run's lock where they must be encoded first."""
+    """As ``training_codes``, with the run's lock where they must be encoded first, in memory."""
     with nullcontext() if run.has_codes else hold_lock(run.folder):
-        return training_codes(system, source, run)
+        codes, labels = training_codes(system, source, run)
+        return codes[:], labels
 
 
-def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Tensor | None]:
+def training_codes(
+    system: System, source: Source, run: Run
+) -> tuple[Tensor | StoredCodes, Tensor | None]:
     """Raw codes of the training signals and their labels, from the run's file.
 
     Where there is no such file yet, the signals are encoded once, without noise, as a job of shards
-    in ``codes/``, which are joined when it is finished. Signals that failed are left out.
+    in ``codes/``, which are joined when it is finished. Signals that failed are left out. Codes
+    that were given and are large are read where they are.
     """
     if system.unfinished is not None and system.unfinished.stage == "field":
         raise InputError(
@@ -403,6 +446,9 @@ def training_codes(system: System, source: Source, run: Run) -> tuple[Tensor, Te
             f"'field' is finished (training with {name_argument('resume', True)}, or with "
             f"{name_argument('finish', True)})."
         )
+    if isinstance(told := run.read_environment().get("codes"), dict):
+        given = reopen(told, system)
+        return given.codes, read_labels(given, system)
     shards = run.inside(SHARDS)
     if not run.has_codes:
         labels_of = lambda indices: None if source.labels is None else source.labels[indices]

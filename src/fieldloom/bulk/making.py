@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from fieldloom.bulk.files import Files, write_files
-from fieldloom.codes import bulk, shards
+from fieldloom.codes import bulk, files, shards
 from fieldloom.codes.bulk import Origin, digest_places, fingerprint_modules, fingerprint_system
-from fieldloom.codes.files import read_codes
 from fieldloom.codes.shards import DIGESTS, Done, How, Made, Task, digest_of, report_failures
+from fieldloom.codes.stored import StoredCodes
 from fieldloom.engine.schemas import Job
 from fieldloom.engine.stage import seed_of
 from fieldloom.errors import InputError
@@ -73,7 +73,7 @@ class Decode(FileTask):
 
     kind, title = "decode", "decoding"
     system: System
-    codes: Code
+    codes: StoredCodes
     form: Files
     places: Tensor
 
@@ -82,7 +82,7 @@ class Decode(FileTask):
             signals=len(self.places),
             shard=size,
             worst=None,
-            data=digest_of(*(part.numpy().tobytes() for part in self.codes.split(CODES))),
+            data=self.codes.fingerprint(),
             places=digest_places(self.places),
             system=fingerprint_system(self.system),
             kind=self.kind,
@@ -221,7 +221,7 @@ def decode(
 
 
 def open_codes(system: System, codes: str | Path, form: Files, count: int | None) -> Decode:
-    found = read_codes(codes, system)
+    found = files.open_codes(codes, system)
     return Decode(system, found, form, torch.arange(len(found))[:count])
 
 

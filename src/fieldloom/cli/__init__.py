@@ -18,6 +18,7 @@ import typer
 from fieldloom import __version__, progress, stopping
 from fieldloom.cli.analysing import analyse, curves, influence, support, time
 from fieldloom.cli.ceilings import ceiling
+from fieldloom.cli.codes import codes
 from fieldloom.cli.coding import decode, encode, reconstruct, sample
 from fieldloom.cli.console import say
 from fieldloom.cli.demo import demo
@@ -92,6 +93,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "encode": encode,
     "jobs": jobs,
+    "codes": codes,
     "decode": decode,
     "reconstruct": reconstruct,
     "sample": sample,

@@ -40,16 +40,22 @@ def ceiling(
             f"'{run}' has no fitted codec yet: fieldloom train --resume --run {shlex.quote(run)} "
             "--stage codec fits it."
         )
-    report_upper_bound(Path(run), system, source_of(system), count)
+    if not report_upper_bound(Path(run), system, source_of(system), count):
+        say("nothing to compare: the data are views, or the run was given codes without their data")
 
 
-def report_upper_bound(folder: Path, system: System, source: Source, count: int = 64) -> None:
-    """Measure the upper bound of a run whose codec is fitted; print it, and write ceiling.json."""
+def report_upper_bound(folder: Path, system: System, source: Source, count: int = 64) -> bool:
+    """Measure the upper bound of a run whose codec is fitted; print it, and write ceiling.json.
+
+    Returns whether there is one.
+    """
     from fieldloom import report
     from fieldloom.engine.run import Run
     from fieldloom.evaluation.upper_bound import upper_bound_of_run
 
-    if metrics := upper_bound_of_run(folder, system, source, count):
-        for name, value, of, how in metrics:
-            say(f"{name}: {report.format_number(value)} ({of}; {how})")
+    metrics = upper_bound_of_run(folder, system, source, count)
+    for name, value, of, how in metrics:
+        say(f"{name}: {report.format_number(value)} ({of}; {how})")
+    if metrics:
         Run(folder).write_json("ceiling.json", [metric._asdict() for metric in metrics])
+    return bool(metrics)

@@ -181,7 +181,7 @@ def decode(
 
     Example: fieldloom decode runs/mine runs/mine/encoded --resolution 256
     """
-    from fieldloom.codes.files import read_codes
+    from fieldloom.codes.files import open_codes
     from fieldloom.drawing import check_file_format, write_data
 
     sizes = parse_resolution(resolution)
@@ -199,7 +199,7 @@ def decode(
     system = load_system(run, device)
     folder = output_of_state(system, folder, out)
     check_file_format(system, kind, project)
-    found = read_codes(codes, system)
+    found = open_codes(codes, system)
     paths = write_data(system, found[: count or MOST], folder, sizes, kind, project)
     say(f"decoded {len(paths)} of {len(found)} codes: {folder}")
 

@@ -82,7 +82,16 @@ def train(
     fields: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN", help="Begin with the trained field and the codes of another run."
+            metavar="RUN|FILE",
+            help="Begin with the trained field and the codes of another run; or with codes that "
+            "are fields by themselves: fit-a-nef's HDF5, functa's with their network as .npz.",
+        ),
+    ] = None,
+    codes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CODES",
+            help="With --fields RUN: what that run has encoded, instead of its training codes.",
         ),
     ] = None,
     minutes: MinutesOption = None,
@@ -120,7 +129,7 @@ def train(
     folder = folder_of(recipe, run)
     changes = Continuation(None, {})
     if goes_on:
-        changes = changes_of(folder, set_ or [], seed, fields)
+        changes = changes_of(folder, set_ or [], seed, fields or codes)
         changes = changes if source is None else changes._replace(path=source)
 
     from fieldloom.launching import together
@@ -138,6 +147,7 @@ def train(
             resume,
             on_codec=partial(report_upper_bound, folder),
             fields=fields,
+            codes=codes,
             permit=permit(),
             path=changes.path,
             minutes=minutes,
@@ -228,5 +238,7 @@ def changes_of(
             "for the place of the same data (--source) and --set train.STAGE.steps=N."
         )
     if fields is not None:
-        raise InputError("--resume goes on with the run's own fields: --fields is for a new run.")
+        raise InputError(
+            "--resume goes on with the run's own fields: --fields and --codes are for a new run."
+        )
     return found

@@ -6,7 +6,7 @@ Codecs belong to a prior: raw codes are stored, and encoded when the prior needs
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from fieldloom.codecs.tokens import Vocabulary
 from fieldloom.errors import InputError
-from fieldloom.types import Code, Slot
+from fieldloom.types import Code, Lazy, Slot
 
 BATCH = 256
 """Codes that are encoded at a time: messages of the graph codec take over 100 kB per code."""
+
+PIECE = 1 << 22
+"""Numbers of codes that are read at a time, where codes are not in memory."""
 
 
 class Codec(nn.Module):
@@ -47,6 +50,12 @@ class Codec(nn.Module):
         start: (tokens, width), the code that all of them were fitted from.
         """
 
+    def fit_in_pieces(
+        self, codes: Lazy, labels: Tensor | None = None, start: Tensor | None = None
+    ) -> None:
+        """As ``fit``, of codes that are not in memory; all are read where there is no other way."""
+        self.fit(codes.read(slice(0, codes.shape[0])), labels, start)
+
     def prepare(
         self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None
     ) -> None:
@@ -71,8 +80,49 @@ class Codec(nn.Module):
         return torch.cat([self.encode(some) for some in codes.split(BATCH)])
 
 
+def check_count(count: int) -> None:
+    """Raise InputError where there are too few codes to whiten."""
+    if count < 2:
+        raise InputError(f"codec 'whiten' needs at least 2 training codes; there is {count}.")
+
+
+def moments(codes: Lazy) -> tuple[int, Tensor, Tensor]:
+    """The number of codes, and of each element the mean and the sum of squared deviations.
+
+    One pass, in float64: pieces are joined by Chan's formula (Stanford STAN-CS-79-773), so that a
+    mean that is large beside the deviation costs no digits.
+    """
+    shape, count = codes.shape[1:], 0
+    mean, squares = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
+    step = max(1, PIECE // max(1, math.prod(shape)))
+    for first in range(0, codes.shape[0], step):
+        piece = codes.read(slice(first, first + step)).double()
+        own, total = piece.mean(0), count + len(piece)
+        gap = own - mean
+        squares += (piece - own).square().sum(0) + gap.square() * (count * len(piece) / total)
+        mean += gap * (len(piece) / total)
+        count = total
+    return count, mean, squares
+
+
+def pool(count: int, mean: Tensor, squares: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The mean and the unbiased standard deviation of elements together, over some axes.
+
+    mean, squares: of each element, over ``count`` codes.
+    """
+    whole = mean.mean(tuple(axes), keepdim=True)
+    spread = squares + count * (mean - whole).square()
+    number = count * math.prod(mean.shape[axis] for axis in axes)
+    return whole, (spread.sum(tuple(axes), keepdim=True) / (number - 1)).sqrt()
+
+
 class Identity(Codec):
     """Codes as they are."""
+
+    def fit_in_pieces(
+        self, codes: Lazy, labels: Tensor | None = None, start: Tensor | None = None
+    ) -> None:
+        """There is nothing to compute."""
 
     def encode(self, code: Code) -> Code:
         return code
@@ -113,10 +163,7 @@ class Whiten(Codec):
         self.register_buffer("std", torch.ones(1, *shape))
 
     def fit(self, codes: Code, labels: Tensor | None = None, start: Tensor | None = None) -> None:
-        if len(codes) < 2:
-            raise InputError(
-                f"codec 'whiten' needs at least 2 training codes; there is {len(codes)}."
-            )
+        check_count(len(codes))
         if not self.sizes:
             self.mean.copy_(codes.mean(self.axes, keepdim=True))
             self.std.copy_(codes.std(self.axes, keepdim=True))
@@ -125,6 +172,23 @@ class Whiten(Codec):
             own = slice(first, first + size)
             weights, first = codes.flatten(1)[:, own], own.stop
             self.mean.view(-1)[own], self.std.view(-1)[own] = weights.mean(), weights.std()
+
+    def fit_in_pieces(
+        self, codes: Lazy, labels: Tensor | None = None, start: Tensor | None = None
+    ) -> None:
+        """The same statistics, in one pass and in float64."""
+        check_count(codes.shape[0])
+        count, mean, squares = moments(codes)
+        if not self.sizes:
+            found = pool(count, mean[None], squares[None], self.axes)
+            self.mean.copy_(found[0])
+            self.std.copy_(found[1])
+        first = 0
+        for size in self.sizes:
+            own = slice(first, first + size)
+            found = pool(count, mean.flatten()[own], squares.flatten()[own], (0,))
+            first = own.stop
+            self.mean.view(-1)[own], self.std.view(-1)[own] = (x.to(self.mean) for x in found)
 
     def encode(self, code: Code) -> Code:
         return (code - self.mean) / (self.std + 1e-8)

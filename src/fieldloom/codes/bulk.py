@@ -158,6 +158,8 @@ class Encode(Task):
     def compute(self, folder: Path, number: int, places: Tensor) -> Made:
         found = encode_shard(self.system, self.source, places, self.worst)
         tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
+        if self.source.labels is not None:
+            tensors["labels"] = self.source.labels[found.indices]
         return Made(tensors, found.failed)
 
 

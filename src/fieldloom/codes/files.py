@@ -9,10 +9,13 @@ from typing import Literal
 from torch import Tensor
 
 from fieldloom.codes import bulk, nef
+from fieldloom.codes.index import made_by_weights, map_file, open_shards
 from fieldloom.codes.jobs import BESIDE
+from fieldloom.codes.stored import StoredCodes
 from fieldloom.engine.provenance import fingerprint_weights
+from fieldloom.engine.run import Run
 from fieldloom.engine.tensors import read_tensors, write_tensors
-from fieldloom.errors import InputError, shorten
+from fieldloom.errors import InputError, is_command, name_argument, quote_path
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
 from fieldloom.types import Code
@@ -104,36 +107,58 @@ def is_encoded(path: Path) -> bool:
         return False
 
 
+def open_codes(
+    path: str | Path, system: System | str | Path | None = None, verify: bool = True
+) -> StoredCodes:
+    """Codes in files, which are read as far as they are asked for.
+
+    path: what ``encode`` wrote (a folder of shards, or one file), a folder of such folders, which
+    are one set then, or a run's ``codes.safetensors``. system: whose codes they must be, or the
+    folder of its run; HDF5 needs it, since its order of numbers follows from the field. verify:
+    whether each file is compared with its hash when it is first opened.
+
+    Raises InputError where there are none, they are not finished, or are another system's.
+    """
+    if not isinstance(path, str | Path):
+        raise InputError(f"path: a {type(path).__name__} where that of codes is needed.")
+    where = Path(path)
+    if isinstance(system, str | Path):
+        system = Run(system).read_system("cpu")
+    if not where.exists():
+        raise InputError(f"{quote_path(where)} does not exist: give what encode wrote.")
+    if where.is_dir():
+        shards = open_shards(where)
+        found = StoredCodes(where, shards, verify=verify)
+        made_by = {shards.manifest(i).job.system for i in range(len(shards.folders))}
+        mine = "" if system is None else bulk.fingerprint_system(system)
+    elif where.suffix.lower() in HDF5:
+        if system is None:
+            raise InputError(
+                f"{quote_path(where)} is HDF5, in which the order of a code's numbers follows from "
+                f"the field: give the {name_argument('run') if is_command() else 'system'}, too."
+            )
+        return StoredCodes(where, nef.open_fields(where, system.family, system.permit))
+    else:
+        found = map_file(where, verify=verify)
+        made_by = made_by_weights(where)
+        mine = "" if system is None else fingerprint_weights(system)
+    if system is not None:
+        if made_by - {mine}:
+            raise InputError(
+                f"the codes in '{path}' were found with other weights than this run's: decode them "
+                "with the run that encoded them."
+            )
+        if found.code_shape != system.family.code_shape:
+            raise InputError(
+                f"the codes in '{path}' are {found.code_shape} each: this run's are "
+                f"{system.family.code_shape}."
+            )
+    return found
+
+
 def read_codes(path: str | Path, system: System) -> Code:
-    """The codes (signals, tokens, width) that ``encode_into`` wrote, in any of its formats.
+    """All codes (signals, tokens, width) that ``encode_into`` wrote, in any of its formats.
 
     Raises InputError where there are none, or they are another system's.
     """
-    where, made_with, mine = Path(path), None, ""
-    if not where.exists():
-        raise InputError(f"'{path}' does not exist: give what encode wrote.")
-    if where.is_dir():
-        codes, made_with = bulk.read(where).codes, bulk.fingerprint_of_job(where)
-        mine = bulk.fingerprint_system(system)
-    elif where.suffix.lower() in HDF5:
-        codes, _ = nef.read(where, system.family, system.permit)
-    else:
-        tensors, _, made_by = read_tensors(where)
-        made_with, mine = made_by.get("weights"), fingerprint_weights(system)
-        if "codes" not in tensors:
-            there = shorten(", ".join(sorted(tensors))) or "nothing"
-            raise InputError(f"'{path}' holds no codes: it has {there}.")
-        codes = tensors["codes"]
-    if made_with is not None and made_with != mine:
-        raise InputError(
-            f"the codes in '{path}' were found with other weights than this run's: decode them "
-            "with the run that encoded them."
-        )
-    if tuple(codes.shape[1:]) != system.family.code_shape:
-        raise InputError(
-            f"the codes in '{path}' are {tuple(codes.shape[1:])} each: this run's are "
-            f"{system.family.code_shape}."
-        )
-    if not codes.is_floating_point():
-        raise InputError(f"the codes in '{path}' are {codes.dtype}: codes are floating-point.")
-    return codes.float()
+    return open_codes(path, system)[:]

@@ -33,8 +33,8 @@ from fieldloom.executors.work import (
     row_of,
 )
 
-MANIFEST, PAUSED = "manifest.json", "paused.safetensors"
-"""PAUSED: of older versions, whose jobs had one shard at a time."""
+MANIFEST, PAUSED, INDEX = "manifest.json", "paused.safetensors", "index.safetensors"
+"""PAUSED: of older versions, whose jobs had one shard at a time. INDEX: see ``codes.index``."""
 
 BESIDE = ".shards"
 """What the folder of a job is called beside the file that is made of it."""
@@ -151,7 +151,7 @@ def remove(folder: str | Path) -> None:
             if number < count_shards(manifest.job):
                 for path in files_of(folder, number):
                     path.unlink(missing_ok=True)
-        for name in (PAUSED, MANIFEST):
+        for name in (PAUSED, INDEX, MANIFEST):
             (folder / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -5,7 +5,7 @@
     labels ...    further datasets of numbers, one row a field
 
 Source: github.com/samuelepapa/fit-a-nef (arXiv:2312.10531). Their images' first coordinate is the
-column, ours the row. Needs h5py: the extra ``hdf5``.
+column, ours the row: ``modality.coords.order`` states it. Needs h5py: the extra ``hdf5``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor
 
 from fieldloom import atomic
+from fieldloom.codes.jobs import hash_file
 from fieldloom.conditioners import FlatWeights
 from fieldloom.errors import InputError, quote, quote_path, shorten
 from fieldloom.family import Family
@@ -71,8 +73,62 @@ def write(path: Path, family: Family, codes: Code, extras: Mapping[str, Tensor])
     return atomic.write_atomically(path, fill)
 
 
+@dataclass(frozen=True)
+class FieldsFile:
+    """The fields of such a file as codes (fields, tokens, width) of a family, for ``StoredCodes``.
+
+    order: (tokens, width), the place of each number of a code among those of a field, from 1 on; 0
+    is padding. extras: datasets of numbers with one row a field. The file is opened anew for each
+    reading, so that no process inherits one that is open.
+    """
+
+    path: Path
+    order: Tensor
+    counts: Tensor
+    extras: frozenset[str]
+
+    size = 0
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self.extras & {"labels", "places", "errors"} | {"codes"}
+
+    def open(self, number: int, verify: bool) -> FieldsFile:
+        return self
+
+    def read(self, name: str, rows: slice | Tensor) -> Tensor:
+        """The codes, or an extra, of some fields. Raises InputError where they cannot be read."""
+        key = "params" if name == "codes" else name
+        different, which = rows, slice(None)
+        if isinstance(rows, Tensor):  # HDF5 takes each row once, in ascending order
+            different, which = rows.unique(return_inverse=True)
+            different = different.numpy()
+        try:
+            with import_h5py().File(self.path, "r") as file:
+                found = read_numbers(file[key], different)
+        except Exception as error:  # HDF5 fails in many ways on a broken file
+            why = shorten(str(error))
+            raise InputError(f"{quote_path(self.path)} cannot be read: {why}.") from None
+        found = found[which]
+        if name != "codes":
+            return found
+        padded = torch.nn.functional.pad(found.float(), (1, 0))
+        return padded[:, self.order.flatten()].unflatten(1, self.order.shape)
+
+    def fingerprint(self) -> str:
+        return hash_file(self.path)
+
+
 def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, dict[str, Tensor]]:
-    """The fields of such a file as codes (fields, tokens, width) of a family, and its extras.
+    """All fields of such a file as codes (fields, tokens, width) of a family, and its extras."""
+    file = open_fields(path, family, permit)
+    return file.read("codes", slice(None)), {
+        name: file.read(name, slice(None)) for name in sorted(file.extras)
+    }
+
+
+def open_fields(path: Path, family: Family, permit: Permit = NOTHING) -> FieldsFile:
+    """The fields of such a file as codes of a family.
 
     Extras are datasets of numbers with one row a field. Other content is not read, nor are links
     and data in other files. Raises InputError where the file is not of this layout, or its fields
@@ -89,19 +145,18 @@ def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, di
             has = dict(LAYOUT.validate_json(first_text(held["param_config"], path), strict=True))
             size = sum(own.size * own.dtype.itemsize for own in held.values())
             check_size(name, size, "bytes", max(UNPACKED, 4 * path.stat().st_size), permit.large)
-            params = read_numbers(held["params"])
-            if params is None or params.ndim != 2 or not len(params):
+            shape = held["params"].shape
+            if held["params"].dtype.kind not in "biuf" or len(shape) != 2 or not shape[0]:
                 raise ValueError("'params' is no matrix of numbers with a row a field")
-            named_rows = {key: read_numbers(own) for key, own in held.items() if key not in KEYS}
+            extras = frozenset(
+                key
+                for key, own in held.items()
+                if key not in KEYS and own.dtype.kind in "biuf" and own.shape[:1] == shape[:1]
+            )
     except (Refused, MemoryError):
         raise
     except Exception as error:  # HDF5 fails in many ways on a broken file
         raise InputError(f"{name} is no HDF5 file of fields: {shorten(str(error))}.") from None
-    extras = {
-        key: rows
-        for key, rows in named_rows.items()
-        if rows is not None and rows.ndim and len(rows) == len(params)
-    }
     needs = {name: flat.slots[slot].shape for name, slot in names.items()}
     if has != needs:
         wrong = next(n for n in [*needs, *has] if has.get(n) != needs.get(n))
@@ -109,15 +164,21 @@ def read(path: Path, family: Family, permit: Permit = NOTHING) -> tuple[Code, di
             f"{name} holds other fields than this run's: '{shorten(wrong)}' is "
             f"{quote(has.get(wrong, 'missing'))}, not {needs.get(wrong, 'in it')}."
         )
-    sizes = [math.prod(shape) for shape in has.values()]
-    if params.shape[1] != sum(sizes):
+    sizes = [math.prod(own) for own in has.values()]
+    if shape[1] != sum(sizes):
         raise InputError(
-            f"{name}: 'params' has {params.shape[1]} numbers a field, not the "
-            f"{sum(sizes)} of 'param_config'."
+            f"{name}: 'params' has {shape[1]} numbers a field, not the {sum(sizes)} of "
+            "'param_config'."
         )
-    parts = dict(zip(has, params.float().split(sizes, 1), strict=True))
-    weights = {slot: parts[name].unflatten(1, needs[name]) for name, slot in names.items()}
-    return flat.pack(weights), extras
+    places = dict(
+        zip(
+            has,
+            torch.arange(1.0, shape[1] + 1, dtype=torch.float64)[None].split(sizes, 1),
+            strict=True,
+        )
+    )
+    order = flat.pack({slot: places[key].unflatten(1, needs[key]) for key, slot in names.items()})
+    return FieldsFile(path, order[0].long(), torch.tensor([shape[0]]), extras)
 
 
 def check_heaps(path: Path) -> None:
@@ -163,11 +224,9 @@ def own_dataset(file: Any, key: str) -> Any:
     return own
 
 
-def read_numbers(held: Any) -> Tensor | None:
-    """The numbers of a dataset, of any shape; None where it has no numbers but strings."""
-    if held.dtype.kind not in "biuf":
-        return None
-    content = held[()]
+def read_numbers(held: Any, which: Any) -> Tensor:
+    """Numbers of a dataset, of any shape."""
+    content = held[which]
     return torch.as_tensor(content.astype(content.dtype.newbyteorder("="), copy=False))
 
 

@@ -36,15 +36,18 @@ def check_donor(recipe: Recipe, other: str | Path) -> dict[str, Any]:
     return {"run": str(other), "seed": theirs.get("seed", 0)}
 
 
-def inherit(system: System, run: Run, other: str | Path) -> None:
-    """Copy the stage ``field`` of another run, and its codes, if any, to the system and its run."""
+def inherit(system: System, run: Run, other: str | Path, with_codes: bool = True) -> None:
+    """Copy the stage ``field`` of another run, and its codes, if any, to the system and its run.
+
+    with_codes: whether codes are copied; a run may be given others.
+    """
     donor = Run(other)
     tensors, _ = donor.read_weights()
     held = {name: x for name, x in tensors.items() if name.startswith(("family.", "encoder."))}
     load_weights(system, system.state_dict() | held, f"'{donor.folder / MODEL}'")
     system.finished = ["field"]
     run.write_system(system)
-    if donor.has_codes:
+    if with_codes and donor.has_codes:
         codes = donor.read_codes(system)
         run.write_codes(system, *codes)
     run.write_log([line for line in donor.read_log() if line["stage"] == "field"])

@@ -61,13 +61,19 @@ def upper_bound_of_run(
 ) -> list[Metric]:
     """``codec_upper_bound`` of a run's own codes, at most ``count`` of them, evenly spaced.
 
-    Returns no metrics for data that have no upper bound. Raises InputError where the run's codes
-    are of data that the source does not have.
+    Returns no metrics for data that have no upper bound, and of codes that the run was given, whose
+    data are elsewhere. Raises InputError where the run's codes are of data that the source does not
+    have.
     """
     evaluator = evaluator_of(system, source)
     if evaluator.upper_bound_by is None:
         return []
-    stored = Run(folder).read_codes(system)
+    run = Run(folder)
+    if "codes" in run.read_environment():
+        return []
+    stored = run.read_codes(system)
+    if "given" in stored.numbers:
+        return []
     indices = stored.extras.get("places", source.train)
     if len(indices) and int(indices.max()) >= len(source.data):
         raise InputError(f"the codes of '{folder}' are of data that the source does not have.")

@@ -54,11 +54,13 @@ class Placement:
     place: where samples stand between them. ``centre``: at the centres of equal cells; ``corner``:
     both ends are included (a single sample is at the low end); ``left`` and ``right``: at one side
     of the cells.
+    order: of an image's two coordinates: as its axes (row, column), or ``reversed`` (x, y).
     """
 
     place: Literal["centre", "corner", "left", "right"] = "centre"
     low: float = -1.0
     high: float = 1.0
+    order: Literal["axes", "reversed"] = "axes"
 
     def axis(self, count: int, first: float = 0.0, last: float = 1.0) -> Tensor:
         """The coordinates of ``count`` samples, float64: (count,).
@@ -105,8 +107,8 @@ class Grid(Modality):
     size:     samples of each axis, one number for all or one for each; None: the size of the data,
               which the source suggests, or 64.
     channels: of the data; the dimension of a value.
-    coords:   ``{place, low, high}``, see ``Placement``; the default is pixel centres in [-1, 1].
-    range:    of normalized values: ``signed`` is [-1, 1], ``unit`` [0, 1].
+    coords:   ``{place, low, high, order}``, see ``Placement``: by default centres in [-1, 1].
+    range:    of normalized values: ``signed`` is [-1, 1], ``unit`` [0, 1], or two numbers.
     sphere:   whether the two axes are latitude, from north, and longitude, embedded as unit vectors
               (three coordinates). With ``coords.place`` = ``corner`` the poles are rows.
     rate:     samples per second of the first axis, for written files of audio and video.
@@ -140,6 +142,8 @@ class Grid(Modality):
             )
         if sphere and axes != 2:
             raise InputError("modality.sphere has two axes, latitude and longitude.")
+        if coords.order == "reversed" and (axes != 2 or sphere):
+            raise InputError("modality.coords.order = 'reversed' is of images: (x, y).")
         if rate is not None and not rate > 0:
             raise InputError(f"modality.rate = {rate}: samples a second, above 0.")
         self.sphere, self.channels, self.placement, self.rate = sphere, channels, coords, rate
@@ -365,6 +369,8 @@ class Grid(Modality):
         given = [axis[index] for axis, index in zip(along, where, strict=True)]
         if self.sphere:
             return (given[0] * given[1]).float()
+        if self.placement.order == "reversed":
+            given = given[::-1]
         return torch.stack(torch.broadcast_tensors(*given), -1)
 
     def shape(self, resolution: Resolution | None = None) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ Resolution = int | tuple[int, ...]
 LONGEST = 1 << 40
 """The largest number of samples of an axis."""
 
-Range = Literal["signed", "unit"]
+Range = Literal["signed", "unit"] | tuple[float, float]
 Extent = tuple[tuple[int | float, int | float], ...]
 """(first, last) of each axis, in the array's order, as fractions of the whole."""
 
@@ -49,8 +49,9 @@ class Modality:
     are saved and shown (``save``, ``to_image``). Where only some kinds of data have a property
     (cameras, surfaces, strips), the base class answers for all others.
 
-    range:     of normalized values: ``signed`` is [-1, 1], ``unit`` [0, 1]; ``low`` and ``high``
-               are its ends.
+    range:     of normalized values: ``signed`` is [-1, 1], ``unit`` [0, 1], or what 0 and 1 of the
+               data become: of data less their mean, by their deviation, (-mean / std,
+               (1 - mean) / std). ``low`` and ``high`` are its ends.
     kind:      how data are evaluated and drawn, a key of ``evaluation.EVALUATORS`` and of
                ``drawing.DRAWERS``: ``grids`` (by the error of their values), ``images``,
                ``audio``, ``video``, ``shapes`` or ``views``.
@@ -84,7 +85,12 @@ class Modality:
     unit_length: float = 1.0
 
     def __init__(self, range: Range = "signed") -> None:
-        self.low, self.high = (-1.0, 1.0) if range == "signed" else (0.0, 1.0)
+        ends = {"signed": (-1.0, 1.0), "unit": (0.0, 1.0)}
+        self.low, self.high = ends[range] if isinstance(range, str) else range
+        if not -LONGEST < self.low < self.high < LONGEST:  # nor no number
+            raise InputError(
+                f"modality.range = [{self.low:g}, {self.high:g}]: what 0 and 1 of the data become."
+            )
 
     @property
     def value_dim(self) -> int:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from fieldloom.codecs import Codec, Identity
 from fieldloom.errors import InputError, name_argument, quote, unknown
 from fieldloom.registry import check_value
-from fieldloom.types import Code
+from fieldloom.types import Code, Lazy
 
 BATCH = 1024
 """Codes that are drawn at a time."""
@@ -58,6 +58,15 @@ class Prior(nn.Module):
         start: (tokens, width), the code that all of them were fitted from.
         """
         self.codec.fit(codes, labels, start)
+
+    def fit_in_pieces(
+        self, codes: Lazy, labels: Tensor | None = None, start: Tensor | None = None
+    ) -> None:
+        """As ``fit``, of codes that are not in memory; all are read where there is no other way."""
+        if type(self).fit is Prior.fit:
+            self.codec.fit_in_pieces(codes, labels, start)
+        else:
+            self.fit(codes.read(slice(0, codes.shape[0])), labels, start)
 
     def loss(self, code: Code, label: Tensor | None = None) -> Tensor:
         """The training loss of each code: (batch,)."""
