@@ -68,6 +68,15 @@ def test_a_ring_sends_what_the_formula_says():
     assert arithmetic.break_even(125_000_000, 1.0) == pytest.approx(1.0)  # 125 MB/s is 1 Gbit/s
 
 
+def test_the_first_process_holds_its_rows_and_gathers_all():
+    rows, copies = 12, 3  # a row, and two moments
+    for processes in (1, 2, 3, 4):
+        owned = len(range(rows)[0::processes])
+        gathered = copies * rows if processes > 1 else 0
+        held = arithmetic.table_held(rows, copies, processes)
+        assert held == (copies + 1) * owned + gathered
+
+
 def test_larger_shards_leave_few_files_and_smaller_ones_give_all_workers_some():
     for signals in (10**6, 10**7, 123_456_789, 10**9):
         size = arithmetic.larger_shard(signals, 2)

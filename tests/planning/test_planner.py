@@ -44,8 +44,9 @@ def test_its_hours_follow_from_what_was_measured(made):
     rounds = math.ceil(math.ceil(1e6 / made.shard) / 64)
     one = pieces["encode"].seconds.middle + pieces["write codes"].seconds.middle
     assert stages["encode"].hours.middle == pytest.approx(rounds * made.shard * one / 3600)
-    assert stages["find codes"].workers == 1  # the first of the 32 processes of training
-    each = 1e6 * pieces["encode"].seconds.middle
+    assert stages["find codes"].workers == 32
+    rounds = math.ceil(math.ceil(1e6 / made.shard) / 32)
+    each = rounds * made.shard * pieces["encode"].seconds.middle
     assert stages["find codes"].hours.middle == pytest.approx(each / 3600)
     for stage in made.stages:
         assert stage.hours.low <= stage.hours.middle <= stage.hours.high

@@ -62,15 +62,15 @@ def test_training_divides_its_batch():
 
 
 def test_a_table_of_codes_grows_with_the_signals():
-    """Each process holds the whole of it, and its gradients are added up as those of weights."""
+    """Rows are owned by processes, and a step exchanges those of its batch alone."""
     step = replace(STEP, table=10 * CODE, gradients=4000 + 10 * CODE)
     few, many = (
         training_stage(replace(ASKED, signals=n, processes=2), SIZES, step) for n in (1000, 5000)
     )
-    assert (few.sent, many.sent) == (4000 + 1000 * CODE, 4000 + 5000 * CODE)
+    assert few.sent == many.sent == 4000 + 2 * 16 * CODE
     more = 4000 * CODE
     assert many.disk - few.disk == 4 * more  # a row, two moments, its average
-    assert many.memory - few.memory == 5 * more  # and its gradient
+    assert many.memory - few.memory == 4 * more + 5 * more // 2  # gathered; with a gradient, half
 
 
 def test_data_that_are_no_stream_are_held_by_every_worker():

@@ -94,6 +94,25 @@ def sent_a_step(gradients: int, processes: int) -> int:
     return 2 * (processes - 1) * gradients // processes
 
 
+def sent_of_rows(rows: int, processes: int) -> int:
+    """Bytes that each process sends a step for the rows of a table that a batch reads.
+
+    rows: their bytes. They are added up twice, by those who own them and then as gradients.
+    """
+    return 2 * sent_a_step(rows, processes)
+
+
+def table_held(table: int, copies: int, processes: int) -> int:
+    """Bytes that the first process holds of a table of codes, whose rows the processes share.
+
+    table: bytes of all rows. copies: of each row that a checkpoint has: itself, moments, its
+    average; while it trains it has a gradient, too. Of several processes the first one gathers all
+    rows for a checkpoint.
+    """
+    gathered = copies * table if processes > 1 else 0
+    return (copies + 1) * table // processes + gathered
+
+
 def break_even(sent: int, seconds: int | float) -> float:
     """The network's speed, in Gbit/s, at which sending takes as long as computing."""
     return 8e-9 * sent / seconds if seconds else 0.0

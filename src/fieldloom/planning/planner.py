@@ -310,7 +310,7 @@ def list_stages(system: System, asked: Request, sizes: Sizes, done: Done) -> Ite
     if done.prior is not None and done.encoding is not None and stored is None:
         work = f"{signals} training signals, {shards}"
         yield bulk_stage(asked, sizes, "find codes", done.encoding, work=work, disk=sizes.file,
-                         reads=True, workers=1)  # fmt: skip
+                         reads=True, workers=asked.processes)  # fmt: skip
     if done.prior is not None:
         if done.prior.codec is not None:
             yield training_stage(asked, sizes, done.prior.codec)

@@ -92,8 +92,8 @@ def data_held(asked: Request, sizes: Sizes) -> int:
 def training_stage(asked: Request, sizes: Sizes, step: Step) -> StagePlan:
     """A stage of training, whose processes share each batch.
 
-    Of the stage ``field`` a table of codes grows with the signals, which each process holds whole,
-    and whose gradients are added up as those of weights are; in the others all codes are held.
+    Of the stage ``field`` a table of codes grows with the signals, of whose rows each process owns
+    some; in the others all codes are held.
     """
     stage, batch = step.stage, step.stage.batch
     processes = asked.processes if step.cut else 1
@@ -101,10 +101,11 @@ def training_stage(asked: Request, sizes: Sizes, step: Step) -> StagePlan:
     busiest = arithmetic.busiest_process(batch, micro, processes)
     seconds = step.measured.seconds.times(busiest)
     table = step.table * asked.signals // sizes.trial
-    sent = arithmetic.sent_a_step(step.gradients - step.table + table, processes)
+    sent = arithmetic.sent_a_step(step.gradients - step.table, processes)
+    sent += arithmetic.sent_of_rows(step.table * batch // sizes.trial, processes)
     field = step.name == "train field"
     copies = 1 + step.moments + bool(stage.ema)  # of a row: itself, moments, its average
-    more = (copies + 1) * (table - step.table)  # and its gradient
+    more = arithmetic.table_held(table, copies, processes) - (copies + 1) * step.table
     more += data_held(asked, sizes) if field else asked.signals * sizes.code
     done = f"{stage.steps:,} steps of {batch} {'signals' if field else 'codes'}"
     return StagePlan(
