@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -285,3 +286,19 @@ def test_a_job_that_is_killed_at_any_moment_ends_with_the_same_files(own_run, tm
     assert start([*command, str(folder)]).wait(120) == 0
     assert content(folder) == content(tmp_path / "straight")
     assert len(list(folder.glob("*.json"))) == 13
+
+
+def test_another_fit_is_refused_before_it_changes_anything(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    paths, folder = [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "fits"
+    with pytest.raises(FieldloomError, match="every signal failed"):
+        fit_files(paths, folder, QUICK)
+    row, other = (folder / "00001.json").read_bytes(), replace(QUICK, seed=1)
+    with pytest.raises(InputError, match="its seed is '0', not '1'"):
+        fit_files(paths, folder, other)
+    assert (folder / "00001.json").read_bytes() == row
+    for wrong in (0.0, float("nan")):
+        with pytest.raises(InputError, match="a number above 0"):
+            fit_files(paths, tmp_path / "new", Fit(minutes=wrong))
+    assert not (tmp_path / "new").exists()

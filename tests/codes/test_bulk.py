@@ -433,3 +433,11 @@ def test_places_of_other_data_are_refused(job):
     write_tensors(folder / "00001.safetensors", tensors, numbers, made_by)
     with pytest.raises(InputError, match="are damaged: they hold indices of other data"):
         encode()
+
+
+@pytest.mark.parametrize("worst", [float("nan"), float("-inf")])
+def test_a_largest_error_is_a_number(worst, tmp_path):
+    system, source = a_system()
+    with pytest.raises(InputError, match=r"worst.* is not right: it is a number"):
+        bulk.encode(system, source, source.train, tmp_path / "job", worst=worst)
+    assert not (tmp_path / "job").exists()

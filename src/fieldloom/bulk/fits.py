@@ -45,6 +45,7 @@ from fieldloom.modalities.sources.files import find_path, locate
 from fieldloom.modalities.sources.folders import find_files
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.recipe import Recipe, load, merge, parse_override
+from fieldloom.settings import check_minutes
 from fieldloom.system import System
 
 RESULTS = "results.csv"
@@ -210,7 +211,7 @@ def fit_files(
     folder = Path(folder)
     check_settings(paths, fit)
     task = FitFiles(tuple(Path(os.path.abspath(locate(str(path)))) for path in paths), fit)
-    retry(folder)
+    retry(task, folder)
     opens = partial(FitFiles, task.paths, fit)
     done = shards.run(task, folder, replace(how, opens=opens, shared=True))
     results = read_results(task, folder, done)
@@ -222,6 +223,8 @@ def fit_files(
 
 def check_settings(paths: Sequence[str | Path], fit: Fit) -> None:
     """Raise InputError, before the work, for settings that fail with any file: with the first."""
+    if fit.minutes is not None:
+        check_minutes(fit.minutes)
     for path in paths[:MANY]:
         with suppress(InputError):
             choose(path, fit.kind)
@@ -231,16 +234,16 @@ def check_settings(paths: Sequence[str | Path], fit: Fit) -> None:
     fit.recipe(Path(path))
 
 
-def retry(folder: Path) -> None:
-    """Remove rows of a job that name failures, so that these files are tried again."""
+def retry(task: FitFiles, folder: Path) -> None:
+    """Remove shards of this job that name failures, so that these files are tried again."""
     manifest = jobs.read_manifest(folder)
-    if manifest is None or manifest.job.kind != "fit":
+    if manifest is None or task.describe(manifest.job.shard) != manifest.job:
         return
     for number in numbers_in(folder, ".json"):
         row = jobs.read_row(folder, number, manifest)
         if row is not None and row.failed:
-            with suppress(FileNotFoundError):
-                row_of(folder, number).unlink()
+            row_of(folder, number).unlink(missing_ok=True)
+            jobs.shard_path(folder, number).unlink(missing_ok=True)
 
 
 def read_results(task: FitFiles, folder: Path, done: Done) -> list[Fitted]:

@@ -25,7 +25,7 @@ from fieldloom.codes.shards import How, Made, Task, read_shard, report_failures
 from fieldloom.encoders import reconstruction_loss_in_stacks
 from fieldloom.engine.run import Run
 from fieldloom.engine.schemas import Job
-from fieldloom.errors import InputError, escape_bytes
+from fieldloom.errors import InputError, escape_bytes, name_argument, quote
 from fieldloom.inputs import held_out_part
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import NOTHING, Permit
@@ -195,6 +195,8 @@ def encode(
     """
     if not system.encodes:
         raise InputError("this run cannot encode: it was trained without an encoder.")
+    if not worst > -math.inf:  # which a job would take for none at all
+        raise InputError(f"{name_argument('worst')} {quote(worst)} is not right: it is a number.")
     opens = None if origin is None else partial(open_encode, origin, worst)
     how = How(shard, executor, workers, opens, {} if origin is None else origin.about, shared)
     done = shards.run(Encode(system, source, indices, worst), Path(folder), how)
