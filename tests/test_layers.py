@@ -28,6 +28,7 @@ LEVELS = [
         "atomic",
         "names",
         "unfinished",
+        "portion",
     ],
     ["nn", "metrics", "geometry", "export", "executors"],
     ["fields", "renderers", "modalities", "settings"],

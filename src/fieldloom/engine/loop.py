@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from fieldloom import stopping
 from fieldloom.engine.device import keep_random, reads_at_once
 from fieldloom.engine.execution import Execution
-from fieldloom.engine.feed import Feed, Parts, feed_steps, fetch_step
+from fieldloom.engine.feed import Feed, InParts, Parts, feed_steps, fetch_step
 from fieldloom.engine.ranks import Word, current_team
 from fieldloom.engine.rowwise import gradients, takes_rows
 from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.nn.grids import sparse_gradients
 from fieldloom.objectives import AnyBatch, Objective
+from fieldloom.portion import Portion, computing
 from fieldloom.progress import Progress
 from fieldloom.registry import build, check_value
 from fieldloom.settings import Schedule, Stage
@@ -140,14 +141,13 @@ class Training:
             eager = self.execution.mode == "eager" and self.team.count == 1
             tables = [p for g in by_rows if eager for p in g.parameters]
             done, totals = self._begin(number, parameters)
-            for micro_step, first in enumerate(range(0, len(batch), micro)):
-                if micro_step < done or not self.team.own(micro_step):
+            for micro_step, micro_batch, portion in self._own_parts(batch, micro):
+                if micro_step < done:
                     continue
                 key = seed, self.tag, self.step, number + 1, micro_step + 1
-                micro_batch = batch.part(slice(first, first + micro))
                 fraction = len(micro_batch) / len(batch)
                 pausable = self._pausable(number, micro_step, micro, parameters, totals)
-                with pausable, sparse_gradients(tables):
+                with pausable, sparse_gradients(tables), computing(portion):
                     loss, numbers = self.execution.differentiate(
                         player, micro_batch, fraction, parameters, partial(seed_everything, *key)
                     )
@@ -168,6 +168,24 @@ class Training:
         self.step += 1
         self.team.within = False
         return logs
+
+    def _own_parts(
+        self, batch: AnyBatch, micro: int
+    ) -> Iterator[tuple[int, AnyBatch, Portion | None]]:
+        """What this process computes of a batch: micro-batches by their numbers, one after another,
+        or all of its own at once where the objective compares signals."""
+        count = -(-len(batch) // micro)
+        own = [i for i in range(count) if self.team.own(i)]
+        if not self.objective.joint:
+            for i in own:
+                yield i, batch.part(slice(i * micro, (i + 1) * micro)), None
+            return
+        rows = torch.arange(len(batch)).split(micro)
+        mine = torch.cat([rows[0][:0], *(rows[i] for i in own)])
+        busy, device = min(self.team.count, count), self.execution.device
+        portion = self.team.portion(mine, len(batch), busy, device)
+        if own:
+            yield 0, batch.joined() if isinstance(batch, InParts) else batch, portion
 
     def _add_up(
         self, player: str, parameters: list[nn.Parameter], totals: dict[str, Tensor]

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from fieldloom.engine import device as devices
 from fieldloom.errors import FieldloomError, InputError, shorten
+from fieldloom.portion import Portion
 
 MEETING = timedelta(minutes=5)
 """How long the processes of a job wait for one another when it begins."""
@@ -134,6 +135,7 @@ class Team:
 
     talk: for words, texts and states; sum: for gradients. Both None: there is one process alone.
     within: whether they are in a step, whose gradients they wait for, and hear no word.
+    few: the first so many of them, who add up among themselves.
     """
 
     rank: int = 0
@@ -141,6 +143,7 @@ class Team:
     talk: dist.ProcessGroup | None = None
     sum: dist.ProcessGroup | None = None
     within: bool = False
+    few: dict[int, dist.ProcessGroup] = field(default_factory=dict)
 
     @property
     def leads(self) -> bool:
@@ -160,6 +163,25 @@ class Team:
         """What the first process says."""
         word, number = self._broadcast(torch.zeros(2, dtype=torch.int64)).tolist()
         return Word(word), number
+
+    def portion(self, rows: Tensor, whole: int, busy: int, device: torch.device) -> Portion | None:
+        """What this process computes of a batch that the first ``busy`` of them compute together.
+
+        None where one alone does. Every process asks for it, also one that has nothing to compute.
+        """
+        if busy == 1:
+            return None
+        if busy not in self.few:
+            backend = devices.adds_up_by(device)
+            with _explained():
+                self.few[busy] = dist.new_group(range(busy), backend=backend, timeout=PATIENCE)
+        group = self.few[busy]
+
+        def add_up(x: Tensor) -> None:
+            with _explained():
+                dist.all_reduce(x, group=group)
+
+        return Portion(rows, whole, self.rank, busy, add_up)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over all processes, those of one type and device at once.

@@ -6,6 +6,7 @@ weight: of the penalty beside the loss.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from fieldloom.encoders import Encoder
 from fieldloom.errors import InputError
+from fieldloom.portion import Portion, current_portion
 from fieldloom.types import Batch, Code, Signal, as_float64
 
 SignalLoss = Callable[[Code, Signal], Tensor]
@@ -115,6 +117,7 @@ class Isometry(nn.Module):
     """
 
     independent = False
+    joint = True
 
     def __init__(self, weight: float = 1.0, pairs: int = 32, scale: float = 100.0) -> None:
         super().__init__()
@@ -129,18 +132,28 @@ class Isometry(nn.Module):
     def forward(
         self, code: Code, batch: Batch, encoder: Encoder, signal_loss: SignalLoss
     ) -> Tensor:
+        here, portion, signal = len(code), current_portion(), batch.target
+        if portion is not None:
+            code, signal = portion.gather(code), gather_signal(signal, portion)
         count = len(code)
         if count < 2:
-            return code.new_zeros(count)
+            return code.new_zeros(here)
         first, second = torch.triu_indices(count, count, 1, device=code.device)
         with torch.no_grad():
-            distances = signal_distances(batch.target, first, second)
+            distances = signal_distances(signal, first, second)
             nearest = distances.topk(min(self.pairs, len(first)), largest=False).indices
         first, second, distances = first[nearest], second[nearest], distances[nearest]
         codes = (code[first] - code[second]).square().flatten(1).mean(1)
         finite = distances.isfinite()  # an empty shape is infinitely far, and counts for nothing
         errors = torch.where(finite, (self.scale * codes - distances).abs(), 0)
-        return self.weight * (errors.sum() / finite.sum().clamp_min(1)).expand(count)
+        return self.weight * (errors.sum() / finite.sum().clamp_min(1)).expand(here)
+
+
+@torch.no_grad()
+def gather_signal(signal: Signal, portion: Portion) -> Signal:
+    """All signals of the batch of which these are a portion: their coordinates and values."""
+    gathered = {name: portion.gather(getattr(signal, name)) for name in ("coords", "values")}
+    return replace(signal, **gathered)
 
 
 def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
@@ -152,7 +165,13 @@ def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
         gram = squares[:, None] + squares - 2 * flat @ flat.T
         squared = gram[first.to(gram.device), second.to(gram.device)]
         return (squared / flat.shape[1]).clamp_min(0).to(signal.values)
-    return torch.stack([_chamfer(*pair) for pair in combinations(shapes, 2)])
+    pairs, portion = list(combinations(shapes, 2)), current_portion()
+    if portion is None:
+        return torch.stack([_chamfer(*pair) for pair in pairs])
+    found = signal.values.new_zeros(len(pairs))  # each process compares some pairs
+    for i in range(portion.rank, len(pairs), portion.count):
+        found[i] = _chamfer(*pairs[i])
+    return portion.add(found)
 
 
 def inside_of(signal: Signal) -> list[Tensor] | None:
