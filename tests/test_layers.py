@@ -45,6 +45,7 @@ LEVELS = [
     ["inputs", "fitting"],
     ["codes"],
     ["feeding"],
+    ["gathering"],
     ["sharing"],
     ["training"],
     ["launching"],

@@ -36,7 +36,7 @@ class Portion:
 
     def add(self, x: Tensor) -> Tensor:
         """The sum of x over the processes, on each of them; it can be differentiated."""
-        found: Tensor = Sum.apply(x, self)  # type: ignore[no-untyped-call]
+        found: Tensor = Sum.apply(x, self)
         return found
 
     def gather(self, x: Tensor) -> Tensor:

@@ -151,7 +151,8 @@ class Signal:
             return torch.cat(parts)
 
         names = ("coords", "values", "index", "mask", "label")
-        return replace(self, **{name: join(name) for name in names})
+        joined: dict[str, Any] = {name: join(name) for name in names}
+        return replace(self, **joined)
 
     def to(self, device: torch.device | str) -> Signal:
         return self.map(lambda x: x.to(device))

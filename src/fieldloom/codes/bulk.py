@@ -101,6 +101,7 @@ def encode(
     workers: int | None = None,
     origin: Origin | None = None,
     shared: bool = False,
+    find: Callable[[Tensor], EncodedSet] | None = None,
 ) -> EncodedSet:
     """Encode the data of a source at these indices, shard by shard into a folder; resumes its job.
 
@@ -110,7 +111,8 @@ def encode(
     is left out of the codes and named in its shard's row, with a warning.
     executor, workers: of ``EXECUTORS``, and of how many workers. origin: where workers of other
     processes find the system and the data. shared: whether several commands may compute one job
-    together; otherwise this one holds the folder's lock.
+    together; otherwise this one holds the folder's lock. find: what finds the codes of a shard from
+    its indices, by the executor 'local', with the same result as ``encode_shard``.
 
     Raises InputError where the folder holds another job's codes, or an executor has no origin;
     FieldloomError where every signal failed, or shards are left.
@@ -140,7 +142,8 @@ def encode(
         forget_failures(folder)
         drop_damaged(folder, job)
         if executor == "local" or origin is None:
-            do = partial(encode_number, system, source, parts, folder, job, worst)
+            encode_part = find or partial(encode_shard, system, source, worst=worst)
+            do = partial(encode_number, encode_part, parts, folder, job)
             start: Callable[[], Callable[[int], None]] = lambda: do
         else:
             start = partial(open_and_encode, origin, folder, size, worst)
@@ -190,16 +193,15 @@ def open_and_encode(origin: Origin, folder: Path, size: int, worst: float) -> Ca
     if manifest is None:
         raise InputError(f"'{folder}' holds no job: there is no {MANIFEST} in it.")
     jobs.check_job(manifest.job, job, folder)
-    return partial(encode_number, system, source, indices.split(size), folder, job, worst)
+    encode_part = partial(encode_shard, system, source, worst=worst)
+    return partial(encode_number, encode_part, indices.split(size), folder, job)
 
 
 def encode_number(
-    system: System,
-    source: Source,
+    find: Callable[[Tensor], EncodedSet],
     parts: Sequence[Tensor],
     folder: Path,
     job: Job,
-    worst: float,
     number: int,
 ) -> None:
     """Encode one shard: its file is written, then its row.
@@ -209,7 +211,7 @@ def encode_number(
     began, left = time.monotonic(), read_paused(folder, number, job)
     try:
         with stopping.pausable(left):
-            found = encode_shard(system, source, parts[number], worst)
+            found = find(parts[number])
     except stopping.Paused as pause:
         made_by = shard_provenance(job, number)
         write_tensors(paused_path(folder, number), pause.tensors, {}, made_by)

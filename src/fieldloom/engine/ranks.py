@@ -53,6 +53,7 @@ class Word(IntEnum):
     STAGE = 1
     STATE = 2
     STEP = 3
+    CODES = 4
 
 
 class Place(NamedTuple):
@@ -225,6 +226,27 @@ class Team:
             found[name] = self._broadcast(x.contiguous())
         return found
 
+    def give(self, rank: int, value: Any, tensors: Mapping[str, Tensor]) -> None:
+        """Send one process a value, which JSON can say, and tensors by name."""
+        told = {name: [str(x.dtype), list(x.shape)] for name, x in tensors.items()}
+        text = torch.frombuffer(bytearray(json.dumps([value, told]).encode()), dtype=torch.uint8)
+        with _explained():
+            for x in (torch.tensor([len(text)]), text, *tensors.values()):
+                dist.send(x.detach().cpu().contiguous(), rank, group=self.talk)
+
+    def take(self, rank: int) -> tuple[Any, dict[str, Tensor]]:
+        """What one process ``give``s this one. A thread may wait for it."""
+
+        def receive(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+            x = torch.empty(tuple(shape), dtype=dtype, device="cpu")
+            with _explained():
+                dist.recv(x, rank, group=self.talk)
+            return x
+
+        size = int(receive([1], torch.int64))
+        value, told = json.loads(bytes(receive([size], torch.uint8).numpy()))
+        return value, {n: receive(shape, DTYPES[dtype]) for n, (dtype, shape) in told.items()}
+
     def _broadcast(self, x: Tensor) -> Tensor:
         with _explained():
             dist.broadcast(x, 0, group=self.talk)
@@ -244,6 +266,12 @@ def current_team() -> Team:
 class PartnerLost(FieldloomError):
     """Another process of the job ended, or cannot be reached."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this training ended before its end, as its own message says; the "
+            "last checkpoint is whole, and --resume goes on from it with any number of processes."
+        )
+
 
 @contextmanager
 def _explained() -> Iterator[None]:
@@ -253,10 +281,7 @@ def _explained() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, FieldloomError):
             raise
-        raise PartnerLost(
-            "another process of this training ended before its end, as its own message says; the "
-            "last checkpoint is whole, and --resume goes on from it with any number of processes."
-        ) from error
+        raise PartnerLost from error
 
 
 @contextmanager

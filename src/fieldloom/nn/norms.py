@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from fieldloom.portion import Portion, current_portion
 
 
-def batch_norm(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
+def batch_norm(norm: nn.Module, x: Tensor) -> Tensor:
     """Apply a batch norm to the last axis of x (..., channels), with the mean and the variance of
     all its other axes, of the whole batch where this process computes a portion of one."""
     portion, flat = current_portion(), x.reshape(-1, x.shape[-1])
-    if portion is None or not norm.training:
+    if portion is None or not norm.training or not isinstance(norm, nn.BatchNorm1d):
         found: Tensor = norm(flat)
         return found.view_as(x)
     return _norm_together(norm, flat, portion).view_as(x)

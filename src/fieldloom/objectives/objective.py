@@ -57,7 +57,9 @@ class CodeBatch:
     def joined(self, others: Sequence[CodeBatch]) -> CodeBatch:
         every = [self, *others]
         labels = [one.labels for one in every if one.labels is not None]
-        return CodeBatch(torch.cat([one.codes for one in every]), torch.cat(labels) if labels else None)
+        return CodeBatch(
+            torch.cat([one.codes for one in every]), torch.cat(labels) if labels else None
+        )
 
     def within(self, count: int) -> CodeBatch:
         return self

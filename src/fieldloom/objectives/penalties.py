@@ -152,8 +152,8 @@ class Isometry(nn.Module):
 @torch.no_grad()
 def gather_signal(signal: Signal, portion: Portion) -> Signal:
     """All signals of the batch of which these are a portion: their coordinates and values."""
-    gathered = {name: portion.gather(getattr(signal, name)) for name in ("coords", "values")}
-    return replace(signal, **gathered)
+    coords, values = portion.gather(signal.coords), portion.gather(signal.values)
+    return replace(signal, coords=coords, values=values)
 
 
 def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
