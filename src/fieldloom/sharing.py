@@ -57,6 +57,7 @@ def lead_stage(
     team.say(Word.STAGE)
     team.share({"recipe": system.recipe, "stage": name})
     team.share_tensors(codes)
+    training.divide_rows()
 
 
 def follow(team: Team, device: torch.device, permit: Permit = NOTHING) -> None:
@@ -88,6 +89,12 @@ def follow(team: Team, device: torch.device, permit: Permit = NOTHING) -> None:
             find_part(team, device, permit, open_source)
         elif part is not None and word is Word.STATE:
             part.training.take_state()
+        elif part is not None and word is Word.WHOLE:
+            part.training.state()
+        elif part is not None and word is Word.ROWS:
+            part.training.read_rows(bool(number))
+        elif part is not None and word is Word.JOIN:
+            part.training.join_rows()
         elif part is not None:
             part.advance(number)
 
@@ -133,6 +140,7 @@ def take_part(
     system = assemble(recipe, permit).use(devices.kernels).to(device)
     settings = system.settings.stages[stage]
     training = Training(objective_of_stage(system, stage), settings, STAGES.index(stage))
+    training.divide_rows()
     seed, micro = system.settings.seed, settings.micro or settings.batch
     if source is None:
         feed = feed_codes(codes["codes"].to(device), codes.get("labels"), device)

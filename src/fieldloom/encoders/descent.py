@@ -153,7 +153,8 @@ class AutoDecode(Encoder):
         return self.unseen(signal, family, render, loss_fn)
 
     def stored_codes(self, index: Tensor, family: Family) -> Code:
-        return family.conditioner.origin(len(index)) + self.table[index]
+        rows = self.table[index] if self.rows is None else self.rows.read(index)
+        return family.conditioner.origin(len(index)) + rows
 
     def code_parameters(self) -> list[nn.Parameter]:
         return [self.table]

@@ -54,6 +54,9 @@ class Word(IntEnum):
     STATE = 2
     STEP = 3
     CODES = 4
+    WHOLE = 5
+    ROWS = 6
+    JOIN = 7
 
 
 class Place(NamedTuple):
@@ -212,8 +215,20 @@ class Team:
             held = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         return json.loads(bytes(self._broadcast(held).numpy()))
 
-    def share_tensors(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The first process's tensors on the CPU of every process, by name."""
+    def ask_rows(self, index: Tensor, averaged: bool) -> None:
+        """Let the others take part in reading rows of a table (``engine.rows``)."""
+        self.say(Word.ROWS, int(averaged))
+        self.share(index.tolist())
+
+    def share_tensors(
+        self,
+        tensors: Mapping[str, Tensor] | None = None,
+        keep: Callable[[str, Tensor], Tensor] = lambda name, x: x,
+    ) -> dict[str, Tensor]:
+        """The first process's tensors on the CPU of every process, by name.
+
+        keep: what another process keeps of a tensor.
+        """
         if self.count == 1:
             return dict(tensors or {})
         own = tensors or {}
@@ -223,7 +238,8 @@ class Team:
             x = own[name].detach().cpu() if self.rank == 0 else torch.empty(0)
             if self.rank:
                 x = torch.empty(shape, dtype=DTYPES[dtype])
-            found[name] = self._broadcast(x.contiguous())
+            x = self._broadcast(x.contiguous())
+            found[name] = keep(name, x) if self.rank else x
         return found
 
     def give(self, rank: int, value: Any, tensors: Mapping[str, Tensor]) -> None:

@@ -68,21 +68,33 @@ class Lle(nn.Module):
         self, code: Code, batch: Batch, encoder: Encoder, signal_loss: SignalLoss
     ) -> Tensor:
         index = batch.target.index.to(code.device)
-        table = codes_of(encoder, "lle")
-        if len(table) <= self.neighbours:
+        table, rows = codes_of(encoder, "lle"), encoder.rows
+        count = len(table) if rows is None else rows.count
+        if count <= self.neighbours:
             raise InputError(
-                f"penalty 'lle': {self.neighbours} neighbours need more than {len(table)} signals."
+                f"penalty 'lle': {self.neighbours} neighbours need more than {count} signals."
             )
+        if rows is None:
+            near = find_neighbours(table, index, self.neighbours)
+        else:  # the rows that processes hold together, and where they are among those here
+            table, near = rows.held.flatten(1), rows.place(rows.nearest(index))
+            index = rows.place(index)
         own = table[index]  # a code is its row plus the conditioner's origin
-        with torch.no_grad():
-            # by a fast matrix product: its rounding swaps only neighbours at equal distances
-            far = torch.cdist(own, table)
-            far.scatter_(1, index.unsqueeze(1), torch.inf)  # no code is its own neighbour
-            near = far.topk(self.neighbours, largest=False).indices
         weights, projected = project_onto_hull(own, table[near], self.ridge)
         negative = (-weights).clamp(0, 1000).mean(1)
         moved = code + (projected - own).view_as(code)
         return self.weight * (signal_loss(moved, batch.target) + negative)
+
+
+@torch.no_grad()
+def find_neighbours(table: Tensor, index: Tensor, count: int) -> Tensor:
+    """The ``count`` nearest other rows of a table (n, d) of each of some: indices (batch, count).
+
+    By a fast matrix product: its rounding swaps only neighbours at equal distances.
+    """
+    far = torch.cdist(table[index], table)
+    far.scatter_(1, index.unsqueeze(1), torch.inf)  # no code is its own neighbour
+    return far.topk(count, largest=False).indices
 
 
 def project_onto_hull(points: Tensor, neighbours: Tensor, ridge: float) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,7 @@ class Reconstruction(Objective):
         self.independent = encoder.independent and alone
         divisible = all(p.independent or getattr(p, "joint", False) for p in self.penalties)
         self.divisible = (encoder.independent or encoder.divisible) and divisible
+        self.neighbours = max((getattr(p, "neighbours", 0) for p in self.penalties), default=0)
         self.joint = self.divisible and not alone
         self.capturable = encoder.capturable and all(
             getattr(p, "capturable", False) for p in self.penalties
