@@ -6,7 +6,6 @@ weight: of the penalty beside the loss.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -163,9 +162,8 @@ class Isometry(nn.Module):
 
 @torch.no_grad()
 def gather_signal(signal: Signal, portion: Portion) -> Signal:
-    """All signals of the batch of which these are a portion: their coordinates and values."""
-    coords, values = portion.gather(signal.coords), portion.gather(signal.values)
-    return replace(signal, coords=coords, values=values)
+    """All signals of the batch of which these are a portion."""
+    return Signal(*(portion.gather(x) for x in (signal.coords, signal.values, signal.index)))
 
 
 def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
