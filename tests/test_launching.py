@@ -1,6 +1,7 @@
 """Several processes train one run: the same as one, stopped, resumed by fewer, and cut short."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,17 @@ from fieldloom.launching import together
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent / "src")}
-RECIPES = ["mnif:tiny", "gem:tiny", "functa:tiny", "laginr:tiny", "weights:tiny"]
+FEW = ["gasp:tiny", "gem:tiny", "gem:shapes", "mnif:tiny", "gem:plain"]
+NAMES = [
+    *FEW,
+    "gasp:points",
+    "gasp:patches",
+    "gem:lle",
+    "functa:tiny",
+    "laginr:tiny",
+    "weights:tiny",
+]
+"""Cases of ``processes.py``: of all of them two processes are tried, of the first ones four."""
 
 
 def run_job(count, *words):
@@ -47,7 +58,7 @@ def run_job(count, *words):
 def alone(tmp_path_factory):
     """Runs of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    run_job(1, folder, 0, *RECIPES)
+    run_job(1, folder, 0, *NAMES)
     return folder
 
 
@@ -60,28 +71,57 @@ def difference(first, second):
     return ((flat(a) - flat(b)).norm() / flat(a).norm()).item()
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_the_number_of_processes_changes_rounding_alone(alone, tmp_path, count):
-    names = RECIPES if count == 2 else RECIPES[:2]
-    said = run_job(count, tmp_path, 0, *names)
-    for name in names:
-        assert difference(alone / name, tmp_path / name) < 1e-10, name
-        one, several = (fieldloom.load(folder / name) for folder in (alone, tmp_path))
-        assert one.finished == several.finished
-    assert f"1 of {count} processes work" in said[0]  # GEM's isometry compares whole batches
-    assert said[0].count("processes work") == 1
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory, alone):
+    """The same runs of two processes, and codes that they find for a run of one: folder, codes."""
+    folder = tmp_path_factory.mktemp("by-two")
+    shutil.copytree(alone / "functa:tiny", folder / "codes")
+    (folder / "codes" / "codes.safetensors").unlink()
+    said = run_job(2, folder, 0, *NAMES, f"codes={folder / 'codes'}")
     assert not any(said[1:])  # one process speaks
+    assert "processes work" not in said[0]
+    return folder
+
+
+def check_equal(first, second):
+    assert difference(first, second) < 1e-10, first.name
+    one, other = (fieldloom.load(folder) for folder in (first, second))
+    assert one.finished == other.finished
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_change_rounding_alone(alone, by_two, name):
+    check_equal(alone / name, by_two / name)
+
+
+def test_codes_between_stages_are_those_of_one_process_to_the_bit(alone, by_two):
+    """Two shards, of which the second process finds one."""
+    names = ("functa:tiny/codes.safetensors", "codes/codes.safetensors")
+    one, two = (
+        load_file(folder / name) for folder, name in zip((alone, by_two), names, strict=True)
+    )
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_four_processes_change_rounding_alone(alone, tmp_path):
+    run_job(4, tmp_path, 0, *FEW)
+    for name in FEW:
+        check_equal(alone / name, tmp_path / name)
 
 
 def test_a_run_stopped_by_four_goes_on_by_two(alone, tmp_path):
-    run_job(4, tmp_path, 3, "mnif:tiny")
-    folder = tmp_path / "mnif:tiny"
-    assert (folder / "state.safetensors").is_file()
-    assert not (folder / "model.safetensors").exists()
-    run_job(2, tmp_path, 0, "mnif:tiny")
-    assert difference(alone / "mnif:tiny", folder) < 1e-10
-    steps = [x["step"] for x in fieldloom.engine.run.Run(folder).read_log()]
-    assert steps == [*range(1, 13), *range(1, 13)]
+    """Of a table of codes four held a quarter each, with its moments and averages."""
+    names = ["gem:plain", "gasp:tiny", "mnif:tiny"]
+    run_job(4, tmp_path, 3, *names)
+    for name in names:
+        assert (tmp_path / name / "state.safetensors").is_file()
+        assert not (tmp_path / name / "model.safetensors").exists()
+    run_job(2, tmp_path, 0, *names)
+    for name in names:
+        check_equal(alone / name, tmp_path / name)
+        steps = [x["step"] for x in fieldloom.engine.run.Run(tmp_path / name).read_log()]
+        assert steps[:20] == [*range(1, 21)]
 
 
 def test_processes_from_the_command_line(tmp_path):

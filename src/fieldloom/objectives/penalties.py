@@ -163,7 +163,8 @@ class Isometry(nn.Module):
 @torch.no_grad()
 def gather_signal(signal: Signal, portion: Portion) -> Signal:
     """All signals of the batch of which these are a portion."""
-    return Signal(*(portion.gather(x) for x in (signal.coords, signal.values, signal.index)))
+    gather = portion.gather
+    return Signal(gather(signal.coords), gather(signal.values), gather(signal.index))
 
 
 def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
