@@ -7,18 +7,20 @@ run's training data instead.
 """
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
 import torch
 
+from fieldloom import previews, sharing, stopping
 from fieldloom import recipe as recipes
-from fieldloom import stopping
+from fieldloom.engine import pace
 from fieldloom.engine.ranks import ALONE, find_place, joined
 from fieldloom.engine.run import Run
 from fieldloom.errors import Interrupted
+from fieldloom.launching import follow_quietly
 from fieldloom.preparation import prepare
-from fieldloom.sharing import follow
 from fieldloom.training import train, training_codes
 
 CPU = torch.device("cpu")
@@ -48,6 +50,7 @@ CASES = {
         "gem:tiny",
         ['objective.penalty=[{name="lle", neighbours=3}]', "train.field.groups.codes.name=sgd"],
     ),
+    "gem:minutes": ("gem:tiny", ["objective=reconstruction"]),  # for two seconds
     "gasp:tiny": ("gasp:tiny", []),
     "gasp:points": ("gasp:tiny", ["objective.points=20", "objective.r1_of=logit"]),
     "gasp:patches": ("gasp:tiny", [PATCHES, "train.field.points=64"]),
@@ -80,10 +83,16 @@ def main(folder: str, stop: str, *names: str) -> None:
             stopping.request()
 
     Run.append_log = append_log
+    previews.FIRST = 0.0  # one after the first step of each run
+    pace.LINES = 1 << 20  # of the log of a budget: every step
+    if "ELSEWHERE" in os.environ:  # this process is on a machine whose data are others
+        here = sharing.prepare
+        other = {"source": {"split": [25, 4]}}
+        sharing.prepare = lambda recipe, *rest: here(recipes.merge(recipe, other), *rest)
     place = find_place()
     with contextlib.nullcontext(ALONE) if place is None else joined(place, CPU) as team:
         if team.rank:
-            follow(team, CPU)
+            follow_quietly(team, CPU)
             return
         for name in names:
             if name.startswith("codes="):
@@ -91,7 +100,8 @@ def main(folder: str, stop: str, *names: str) -> None:
                 continue
             run = Path(folder, name)
             with contextlib.suppress(Interrupted):
-                train(recipe_of(name), str(run), resume=run.exists())
+                minutes = 0.03 if name.endswith("minutes") else None
+                train(recipe_of(name), str(run), resume=run.exists(), minutes=minutes)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Several processes train one run: the same as one, stopped, resumed by fewer, and cut short."""
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,10 +35,15 @@ NAMES = [
 """Cases of ``processes.py``: of all of them two processes are tried, of the first ones four."""
 
 
-def run_job(count, *words):
-    """Run ``processes.py`` by so many processes; their messages, the first one's first."""
+def run_job(count, *words, elsewhere=False):
+    """Run ``processes.py`` by so many processes; their messages, the first one's first.
+
+    elsewhere: whether the last one has other data, so that all fail.
+    """
     place = Place(0, count, 0, "127.0.0.1", free_port())
     several = [place._replace(rank=i, local=i).environment() for i in range(count)]
+    if elsewhere:
+        several[-1]["ELSEWHERE"] = "yes"
     jobs = [
         subprocess.Popen(
             [sys.executable, str(HERE / "processes.py"), *map(str, words)],
@@ -50,7 +57,7 @@ def run_job(count, *words):
     finally:
         for job in jobs:
             job.kill()
-    assert [job.returncode for job in jobs] == [0] * count, said
+    assert [job.returncode for job in jobs] == [int(elsewhere)] * count, said
     return said
 
 
@@ -77,9 +84,11 @@ def by_two(tmp_path_factory, alone):
     folder = tmp_path_factory.mktemp("by-two")
     shutil.copytree(alone / "functa:tiny", folder / "codes")
     (folder / "codes" / "codes.safetensors").unlink()
-    said = run_job(2, folder, 0, *NAMES, f"codes={folder / 'codes'}")
+    said = run_job(2, folder, 0, *NAMES, "gem:minutes", f"codes={folder / 'codes'}")
     assert not any(said[1:])  # one process speaks
     assert "processes work" not in said[0]
+    assert said[0].count("preview after step 1") == len(NAMES) + 1
+    assert "no preview" not in said[0]
     return folder
 
 
@@ -92,6 +101,16 @@ def check_equal(first, second):
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_change_rounding_alone(alone, by_two, name):
     check_equal(alone / name, by_two / name)
+
+
+def test_trial_steps_of_a_budget_leave_no_trace(alone, by_two):
+    logs = [
+        (folder / "log.jsonl").read_text()
+        for folder in (alone / "gem:plain", by_two / "gem:minutes")
+    ]
+    one, two = (json.loads(log.splitlines()[0]) for log in logs)
+    assert one["step"] == two["step"] == 1
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-10)
 
 
 def test_codes_between_stages_are_those_of_one_process_to_the_bit(alone, by_two):
@@ -108,6 +127,12 @@ def test_four_processes_change_rounding_alone(alone, tmp_path):
     run_job(4, tmp_path, 0, *FEW)
     for name in FEW:
         check_equal(alone / name, tmp_path / name)
+
+
+def test_a_machine_with_other_data_ends_all(tmp_path):
+    said = run_job(2, tmp_path, 0, "gasp:tiny", elsewhere=True)
+    assert "another process of this training ended" in said[0]
+    assert f"process 1 of 2, on {socket.gethostname()}: the data of the run have changed" in said[1]
 
 
 def test_a_run_stopped_by_four_goes_on_by_two(alone, tmp_path):

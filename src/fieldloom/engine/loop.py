@@ -381,6 +381,8 @@ class Training:
                     self.rows.averaged = bool(self.averaged)
                 yield
             finally:
+                if self.rows is not None:
+                    self.rows.averaged = False
                 self._put(own)
                 for module, mode in modes.items():
                     module.training = mode

@@ -1,6 +1,9 @@
 """Penalties: regularisation terms on the codes, one number for each signal.
 
 weight: of the penalty beside the loss.
+independent: whether the number of a signal depends on that signal alone (and on a table of codes).
+joint: of one that is not independent, whether parts of a batch may be computed by several processes
+    at the same time (``portion``).
 """
 
 from __future__ import annotations
