@@ -53,7 +53,7 @@ def run_job(count, *words, elsewhere=False):
         for own in several
     ]  # fmt: skip
     try:
-        said = [job.communicate(timeout=240)[0] for job in jobs]
+        said = [job.communicate(timeout=900)[0] for job in jobs]
     finally:
         for job in jobs:
             job.kill()

@@ -113,7 +113,7 @@ def end(others: Sequence[subprocess.Popen[bytes]], grace: float = GRACE) -> None
             other.stdin.close()
 
 
-def follow_quietly(team: Team, device: torch.device, permit: Permit) -> None:
+def follow_quietly(team: Team, device: torch.device, permit: Permit = NOTHING) -> None:
     """Follow the first process; where that ends too early, it says why, and this one just exits.
 
     A signal that stops all processes is the first one's: it finishes the step with the others.
