@@ -142,7 +142,7 @@ def encode(
         forget_failures(folder)
         drop_damaged(folder, job)
         if executor == "local" or origin is None:
-            encode_part = find or partial(encode_shard, system, source, worst=worst)
+            encode_part = find or (lambda places: encode_shard(system, source, places, worst))
             do = partial(encode_number, encode_part, parts, folder, job)
             start: Callable[[], Callable[[int], None]] = lambda: do
         else:
@@ -193,7 +193,7 @@ def open_and_encode(origin: Origin, folder: Path, size: int, worst: float) -> Ca
     if manifest is None:
         raise InputError(f"'{folder}' holds no job: there is no {MANIFEST} in it.")
     jobs.check_job(manifest.job, job, folder)
-    encode_part = partial(encode_shard, system, source, worst=worst)
+    encode_part = lambda places: encode_shard(system, source, places, worst)
     return partial(encode_number, encode_part, indices.split(size), folder, job)
 
 
