@@ -74,7 +74,7 @@ def follow(team: Team, device: torch.device, permit: Permit = NOTHING) -> None:
 
     def open_source(recipe: Recipe) -> Source:
         """The data of a recipe, which are read once."""
-        key = {name: recipe.get(name) for name in ("source", "modality", "known")}
+        key = {n: x for n, x in recipe.items() if n in ("source", "modality", "known")}
         if held.get("data", (None,))[0] != key:
             held["data"] = key, prepare(recipe, device, permit)[1]
         return held["data"][1]
