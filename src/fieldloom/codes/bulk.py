@@ -158,8 +158,10 @@ class Encode(Task):
         )
 
     def compute(self, folder: Path, number: int, places: Tensor) -> Made:
-        find = self.find or partial(encode_shard, self.system, self.source, worst=self.worst)
-        found = find(places)
+        if self.find is None:
+            found = encode_shard(self.system, self.source, places, self.worst)
+        else:
+            found = self.find(places)
         tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
         if self.source.labels is not None:
             tensors["labels"] = self.source.labels[found.indices]
