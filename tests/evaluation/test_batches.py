@@ -100,10 +100,10 @@ def test_training_and_encoding_hold_no_part_of_the_set(folder, tmp_path, monkeyp
     peak = peak_of(lambda: train(recipe_of(folder), str(tmp_path / "run"), "all", "cpu"))
     assert peak < WHOLE / 4
     system, source = trained(recipe_of(folder))
-    everything = torch.arange(COUNT)
-    peak = peak_of(lambda: encode(system, source, everything, tmp_path / "codes", shard=COUNT))
+    many = torch.arange(COUNT * 2 // 5)
+    peak = peak_of(lambda: encode(system, source, many, tmp_path / "codes", shard=COUNT))
     assert peak < WHOLE / 4
-    assert peak_of(lambda: source.read(everything)) > WHOLE
+    assert peak_of(lambda: source.read(many)) > WHOLE / 3
 
 
 def test_no_image_is_decoded_more_often_than_needed(folder, monkeypatch):
