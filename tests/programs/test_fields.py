@@ -35,6 +35,8 @@ FIELDS = {
     "experts, residual": (Experts, EXPERTS | dict(tiling=Tiling(2), residual=True, skip=(2,))),
     "experts, constant": (Experts, EXPERTS | dict(encoding=Fourier("constant", 5))),
     "experts, context": (Experts, EXPERTS | dict(tiling=Tiling((1, 2, 2, 1)), context=6)),
+    "experts, tiled context": (Experts,
+                               EXPERTS | dict(tiling=Tiling((3, 2, 2, 1), "linear"), context=6)),
     "local": (Local, dict(width=16, features=16, tokens=7)),
     "local, compose": (Local, dict(width=16, features=16, tokens=7, aggregate="compose")),
     "local, stack": (Local, dict(width=16, features=16, tokens=7, modulate="stack", offset=0.5)),
