@@ -77,7 +77,7 @@ def test_radiance(kind):
     torch.testing.assert_close(found, right, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("frequency, least, most", [(30.0, 1e-4, 0.02), (3000.0, 0.1, 10.0)])
+@pytest.mark.parametrize(("frequency", "least", "most"), [(30.0, 1e-4, 0.02), (3000.0, 0.1, 10.0)])
 def test_half_precision_costs_sines_of_high_frequency_most(frequency, least, most):
     field = Siren(1, 1, width=32, depth=4, frequency=(frequency, 30.0, 30.0, 30.0))
     assert least < lose_by_half(compile_field(field, draw_weights(field), 1)) < most
