@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -28,8 +29,17 @@ from fieldloom.engine import device as devices
 ROWS = {
     "mnif:faces64": ["train.field.batch=16", "train.field.micro=8"],
     "laginr:faces64": ["train.field.batch=16", "train.field.micro=8"],
-}
-"""Recipe -> its settings. A prior is not trained."""
+    "gasp:celebahq64": [
+        "train.field.batch=16", "train.field.micro=8", "field.width=64", "objective.points=1024",
+        "conditioner.hidden=[128, 256]", "objective.critic.layers=[[256, 9, 32], [64, 9], "
+        "[64, 9, 64], [16, 9], [16, 9, 128], [4, 9], [1, 4, 1]]",
+    ],
+    "gem:celebahq64": [
+        "train.field.batch=32", "train.field.micro=16", "field.width=128", "conditioner.width=256",
+        "conditioner.hidden=[256, 256]",
+    ],
+}  # fmt: skip
+"""Recipe -> its settings. A prior is not trained. The last two compare the signals of a batch."""
 
 WAYS = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 processes": (2, 1)}
 """Name -> processes, and threads of each."""
@@ -49,7 +59,7 @@ def write_pictures(folder: Path, count: int = 64) -> Path:
 
 
 def train(recipe: str, settings: list[str], way: tuple[int, int], data: Path, steps: int) -> dict:
-    """Seconds of a step, and from the start of the program to the end of its first step."""
+    """Seconds of a step, those beside the steps, and the processor's seconds of all of it."""
     processes, threads = way
     run = data.parent / "run"
     every = steps // 2
@@ -62,18 +72,38 @@ def train(recipe: str, settings: list[str], way: tuple[int, int], data: Path, st
         *(x for setting in settings for x in ("--set", setting)),
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": str(threads * processes)}
-    began = time.monotonic()
+    began, used = time.monotonic(), used_by_children()
     subprocess.run(
         [sys.executable, "-m", "fieldloom", *words], env=environment, check=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    took = time.monotonic() - began
+    took, used = time.monotonic() - began, used_by_children() - used
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     until = [line["step"] * line["seconds_a_step"] for line in lines]
     for path in run.iterdir():
         path.unlink()
     run.rmdir()
-    return {"step": (until[1] - until[0]) / (steps - every), "rest": took - until[1]}
+    step = (until[1] - until[0]) / (steps - every)
+    return {"step": step, "rest": took - until[1], "processor": used}
+
+
+def measure_work(recipe: str, settings: list[str], data: Path, steps: int) -> dict[str, Any]:
+    """Processors' seconds of a step, of all processes together: what sharing adds to the work.
+
+    It is that of many steps less that of few, which a machine that does other work changes little.
+    """
+    each = {}
+    for name, way in WAYS.items():
+        if way != (1, 2):
+            few, many = (train(recipe, settings, way, data, n)["processor"] for n in (8, steps))
+            each[name] = (many - few) / (steps - 8)
+    return {"recipe": recipe, "settings": settings, "processor_seconds_a_step": each}
+
+
+def used_by_children() -> float:
+    """Seconds that processors have worked for processes of this one that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -81,11 +111,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--recipes", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--busy", action="store_true", help="measure the processors' time alone")
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder:
         data = write_pictures(Path(folder))
-        for recipe, settings in ROWS.items():
+        for recipe, settings in ((name, ROWS[name]) for name in asked.recipes):
+            if asked.busy:
+                rows.append(measure_work(recipe, settings, data, asked.steps))
+                print(recipe, rows[-1]["processor_seconds_a_step"], flush=True)
+                continue
             found: dict[str, list[dict]] = {name: [] for name in WAYS}
             for _ in range(asked.rounds):
                 for name, way in WAYS.items():

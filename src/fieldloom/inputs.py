@@ -58,7 +58,7 @@ def check_place(spec: Mapping[str, Any]) -> None:
     """
     path, name = spec.get("path"), spec.get("name")
     if isinstance(path, str) and name in SOURCES and name != "huggingface":
-        if is_address(path) or is_pattern(path):
+        if is_address(path) or (name == "tar" and is_pattern(path)):
             return
         try:
             find_path(path)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -19,8 +22,8 @@ from fieldloom.errors import FieldloomError, InputError
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.sharing import follow
 
-GRACE = 20.0
-"""Seconds that a process has to end by itself."""
+GRACE, AFTER_ERROR = 20.0, 2.0
+"""Seconds that a process has to end by itself, and after an error, which it may have to explain."""
 
 
 @contextmanager
@@ -57,17 +60,20 @@ def together(
         return
     place = Place(0, processes, 0, "127.0.0.1", free_port())
     others = start_others(place, device, permit)
+    grace = AFTER_ERROR
     try:
         with devices.divided(processes), joined(place, where, lambda: check_alive(others)) as team:
             yield team
+        grace = GRACE
     finally:
-        end(others)
+        end(others, grace)
 
 
 def start_others(place: Place, device: str, permit: Permit) -> list[subprocess.Popen[bytes]]:
     """Start the processes that follow this one on its machine.
 
-    They have a session of their own: Ctrl-C reaches the first process alone, which ends them.
+    They have a session of their own: Ctrl-C reaches the first process alone, which ends them. Their
+    standard input ends where this process does, however that comes (``end_with_input``).
     """
     told = json.dumps([device, list(permit.trust), permit.network, permit.large])
     command = [sys.executable, "-m", "fieldloom.launching", told]
@@ -76,7 +82,7 @@ def start_others(place: Place, device: str, permit: Permit) -> list[subprocess.P
         subprocess.Popen(
             command,
             env=os.environ | threads | place._replace(rank=rank, local=rank).environment(),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -94,20 +100,24 @@ def check_alive(others: Sequence[subprocess.Popen[bytes]]) -> None:
             )
 
 
-def end(others: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait for processes, which are told to leave; kill those that do not."""
+def end(others: Sequence[subprocess.Popen[bytes]], grace: float = GRACE) -> None:
+    """Wait so many seconds for processes, which are told to leave; kill those that do not."""
+    until = time.monotonic() + grace
     for other in others:
         with suppress(subprocess.TimeoutExpired):
-            other.wait(GRACE)
+            other.wait(max(0.0, until - time.monotonic()))
         if other.poll() is None:
             other.kill()
             other.wait()
+        if other.stdin is not None:
+            other.stdin.close()
 
 
-def follow_quietly(team: Team, device: torch.device, permit: Permit) -> None:
+def follow_quietly(team: Team, device: torch.device, permit: Permit = NOTHING) -> None:
     """Follow the first process; where that ends too early, it says why, and this one just exits.
 
     A signal that stops all processes is the first one's: it finishes the step with the others.
+    Raises FieldloomError, naming this process and its machine, where something is wrong here.
     """
     for number in stopping.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -115,11 +125,30 @@ def follow_quietly(team: Team, device: torch.device, permit: Permit) -> None:
         follow(team, device, permit)
     except PartnerLost:
         raise SystemExit(1) from None
+    except FieldloomError as error:
+        kind = InputError if isinstance(error, InputError) else FieldloomError
+        where = f"process {team.rank} of {team.count}, on {socket.gethostname()}"
+        raise kind(f"{where}: {error}") from None
+
+
+def end_with_input() -> None:
+    """End this process as soon as its standard input ends, that is, with the one that started it.
+
+    What it computes then nobody waits for, and a shard of codes takes minutes.
+    """
+
+    def wait() -> None:
+        while os.read(0, 1 << 10):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def main() -> None:
     """Follow the process that started this one."""
     device, trust, network, large = json.loads(sys.argv[1])
+    end_with_input()
     place = find_place()
     assert place is not None
     where = devices.pick(device)
@@ -128,7 +157,7 @@ def main() -> None:
         with joined(place, where) as team:
             follow_quietly(team, where, Permit(tuple(trust), network, large))
     except FieldloomError as error:
-        print(f"process {place.rank} of {place.processes}: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

@@ -5,7 +5,7 @@ Those that follow hold the same weights and write nothing.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from fieldloom.engine.feed import Feed, feed_steps
 from fieldloom.engine.loop import Training
 from fieldloom.engine.ranks import Team, Word
 from fieldloom.feeding import feed_codes, feed_data
+from fieldloom.gathering import find_part
+from fieldloom.modalities.sources import Source
 from fieldloom.objectives import AnyBatch
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.preparation import prepare
@@ -55,6 +57,7 @@ def lead_stage(
     team.say(Word.STAGE)
     team.share({"recipe": system.recipe, "stage": name})
     team.share_tensors(codes)
+    training.divide_rows()
 
 
 def follow(team: Team, device: torch.device, permit: Permit = NOTHING) -> None:
@@ -67,14 +70,31 @@ def follow(team: Team, device: torch.device, permit: Permit = NOTHING) -> None:
     """
     progress.silence()
     part: Part | None = None
+    held: dict[str, tuple[Recipe, Source]] = {}
+
+    def open_source(recipe: Recipe) -> Source:
+        """The data of a recipe, which are read once."""
+        key = {n: x for n, x in recipe.items() if n in ("source", "modality", "known")}
+        if held.get("data", (None,))[0] != key:
+            held["data"] = key, prepare(recipe, device, permit)[1]
+        return held["data"][1]
+
     while True:
         word, number = team.hear()
         if word is Word.LEAVE:
             return
         if word is Word.STAGE:
-            part = take_part(team, device, permit)
+            part = take_part(team, device, permit, open_source)
+        elif word is Word.CODES:
+            find_part(team, device, permit, open_source)
         elif part is not None and word is Word.STATE:
             part.training.take_state()
+        elif part is not None and word is Word.WHOLE:
+            part.training.state()
+        elif part is not None and word is Word.ROWS:
+            part.training.read_rows(bool(number))
+        elif part is not None and word is Word.JOIN:
+            part.training.join_rows()
         elif part is not None:
             part.advance(number)
 
@@ -107,14 +127,20 @@ class Part:
         self.coming = step + 1
 
 
-def take_part(team: Team, device: torch.device, permit: Permit) -> Part:
-    """What the first process trains now, made here from its recipe and these data."""
+def take_part(
+    team: Team,
+    device: torch.device,
+    permit: Permit,
+    open_source: Callable[[Recipe], Source],
+) -> Part:
+    """What the first process trains now, made here from its recipe and its data."""
     told, codes = team.share(), team.share_tensors()
     recipe, stage = resolve(told["recipe"], warn=False), told["stage"]
-    source = None if codes else prepare(recipe, device, permit)[1]
+    source = None if codes else open_source(recipe)
     system = assemble(recipe, permit).use(devices.kernels).to(device)
     settings = system.settings.stages[stage]
     training = Training(objective_of_stage(system, stage), settings, STAGES.index(stage))
+    training.divide_rows()
     seed, micro = system.settings.seed, settings.micro or settings.batch
     if source is None:
         feed = feed_codes(codes["codes"].to(device), codes.get("labels"), device)

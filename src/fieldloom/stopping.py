@@ -37,6 +37,11 @@ def stop_requested() -> bool:
     return _requested.is_set()
 
 
+def request() -> None:
+    """Request to stop, as the first signal does."""
+    _requested.set()
+
+
 def should_pause() -> bool:
     """Whether a long step should raise ``Paused``: a stop is requested, and its state is saved."""
     return _requested.is_set() and _pausable.get() is not None

@@ -38,6 +38,7 @@ from fieldloom.engine.run import FINGERPRINTED, Run, sizes_of
 from fieldloom.engine.training_memory import check_training_memory
 from fieldloom.errors import InputError, Interrupted, name_argument, quote_path
 from fieldloom.feeding import feed_codes, feed_data
+from fieldloom.gathering import encode_together
 from fieldloom.modalities.sources import Source
 from fieldloom.objectives import CodecLoss, Objective, PriorLoss
 from fieldloom.permit import NOTHING, Permit
@@ -457,7 +458,7 @@ def training_codes(
         if stored is not None:
             run.write_codes(system, stored, labels_of(source.train))
         else:
-            found = bulk.encode(system, source, source.train, shards)
+            found = encode_together(current_team(), system, source, shards)
             extras = {"places": found.indices, "errors": found.errors}
             failed = {"failed": found.failed}
             run.write_codes(system, found.codes, labels_of(found.indices), extras, failed)

@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from fieldloom.constants import place
 from fieldloom.errors import InputError
+from fieldloom.portion import draw_rows
 
 Coords = Float[Tensor, "batch points coord"]
 Values = Float[Tensor, "batch points value"]
@@ -134,6 +135,25 @@ class Signal:
         few = len(found) < len(self)
         return replace(found, whole=self.whole or len(self)) if few else found
 
+    def joined(self, others: Sequence[Signal]) -> Signal:
+        """These signals, and then others of the same kind; what all share stays shared."""
+        if not others:
+            return self
+        every = [self, *others]
+
+        def join(name: str) -> Tensor | None:
+            parts = [getattr(one, name) for one in every]
+            if parts[0] is None:
+                return None
+            first, count = parts[0][:1], sum(map(len, parts))
+            if first.ndim > 1 and all(is_shared(x) and torch.equal(x[:1], first) for x in parts):
+                return first.expand(count, *first.shape[1:])
+            return torch.cat(parts)
+
+        names = ("coords", "values", "index", "mask", "label")
+        joined: dict[str, Any] = {name: join(name) for name in names}
+        return replace(self, **joined)
+
     def to(self, device: torch.device | str) -> Signal:
         return self.map(lambda x: x.to(device))
 
@@ -154,6 +174,11 @@ class Signal:
 def _permutation(count: int) -> Tensor:
     """The order in which ``Signal.thin`` takes points, always the same."""
     return torch.randperm(count, generator=Generator().manual_seed(0), device="cpu")
+
+
+def is_shared(x: Tensor) -> bool:
+    """Whether all rows of a tensor are known to be the same: in memory, or there is one alone."""
+    return len(x) == 1 or x.stride(0) == 0
 
 
 def _change_shared(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -181,6 +206,13 @@ class Batch:
         if self.target is self.context:
             return Batch(context, context)
         return Batch(context, self.target.part(signals))
+
+    def joined(self, others: Sequence[Batch]) -> Batch:
+        """These signals, and then those of others that are parts of the same batch."""
+        context = self.context.joined([other.context for other in others])
+        if self.target is self.context:
+            return Batch(context, context)
+        return Batch(context, self.target.joined([other.target for other in others]))
 
     def within(self, count: int) -> Batch:
         """The same signals as a part of a batch of ``count``."""
@@ -270,15 +302,20 @@ class Cameras:
 
 
 def draw_uniform(shape: Sequence[int], generator: Generator | None, device: torch.device) -> Tensor:
-    """Numbers in [0, 1) on a device, drawn on the generator's own; None: by torch's default."""
+    """Numbers in [0, 1) on a device, drawn on the generator's own; None: by torch's default.
+
+    Those of a portion of a batch are drawn as for the whole batch (``portion.draw_rows``).
+    """
     where = device if generator is None else generator.device
-    return torch.rand(tuple(shape), generator=generator, device=where).to(device)
+    draw = lambda shape: torch.rand(tuple(shape), generator=generator, device=where)
+    return draw_rows(draw, shape).to(device)
 
 
 def draw_normal(shape: Sequence[int], generator: Generator | None, device: torch.device) -> Tensor:
     """Standard normal numbers on a device, drawn as ``draw_uniform`` draws its own."""
     where = device if generator is None else generator.device
-    return torch.randn(tuple(shape), generator=generator, device=where).to(device)
+    draw = lambda shape: torch.randn(tuple(shape), generator=generator, device=where)
+    return draw_rows(draw, shape).to(device)
 
 
 def as_unit_floats(values: Tensor) -> Tensor:

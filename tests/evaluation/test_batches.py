@@ -96,14 +96,15 @@ def test_an_evaluation_holds_no_part_of_the_set(folder, monkeypatch):
 @pytest.mark.slow
 def test_training_and_encoding_hold_no_part_of_the_set(folder, tmp_path, monkeypatch):
     in_small_parts(monkeypatch)
-    train(recipe_of(folder), str(tmp_path / "before"), "field", "cpu")
-    peak = peak_of(lambda: train(recipe_of(folder), str(tmp_path / "run"), "all", "cpu"))
+    some = recipe_of(folder, source={"split": [0.3, 0.1]})
+    train(some, str(tmp_path / "before"), "field", "cpu")
+    peak = peak_of(lambda: train(some, str(tmp_path / "run"), "all", "cpu"))
     assert peak < WHOLE / 4
     system, source = trained(recipe_of(folder))
-    everything = torch.arange(COUNT)
-    peak = peak_of(lambda: encode(system, source, everything, tmp_path / "codes", shard=COUNT))
-    assert peak < WHOLE / 4
-    assert peak_of(lambda: source.read(everything)) > WHOLE
+    many = torch.arange(COUNT // 4)
+    peak = peak_of(lambda: encode(system, source, many, tmp_path / "codes", shard=COUNT))
+    assert peak < WHOLE / 6
+    assert peak_of(lambda: source.read(many)) > WHOLE / 5
 
 
 def test_no_image_is_decoded_more_often_than_needed(folder, monkeypatch):

@@ -1,5 +1,7 @@
 """Two players: losses by formula, R1 by differentiation, and whose step moves what."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -14,9 +16,12 @@ from fieldloom.family import Family
 from fieldloom.fields import Fourier, FourierMlp, GridMlp
 from fieldloom.fields.grids import DenseGrid
 from fieldloom.objectives.adversarial import GAMES, Adversarial
+from fieldloom.objectives.critics import PointCritic
 from fieldloom.priors import Gaussian
 from fieldloom.renderers import Direct as Render
+from fieldloom.renderers import Volume
 from fieldloom.types import Batch, Signal
+from portions import compute_in_portions
 
 BATCH, POINTS, WIDTH = 4, 5, 3
 CPU = torch.device("cpu")
@@ -336,3 +341,41 @@ def test_tables_of_a_generator_have_an_optimizer_of_their_own():
     Training(objective, stage(groups=groups)).advance(batch(), BATCH, 0, CPU)
     moved = [not torch.equal(a, b) for a, b in zip(before, own.parameters(), strict=True)]
     assert [p is table for p in own.parameters()] == moved
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_portions_of_a_game_add_up_to_the_whole(shared, monkeypatch):
+    """Batch norms, R1, the codes and the jitter of rays, in both players' steps."""
+    torch.manual_seed(0)
+    codes = torch.randn(BATCH, 1, WIDTH).double()  # threads share torch's generator
+    monkeypatch.setattr(Gaussian, "sample", lambda self, count: codes[:count])
+    monkeypatch.setattr(torch, "randint", lambda *shape: torch.tensor(7))
+    field = FourierMlp(3, 4, width=4, depth=2, encoding=Fourier("none"))
+    fields = Family(field, Hyper(field.slots, width=WIDTH, hidden=(5,))).double()
+    critic = PointCritic(2, 3, layers=((9, 4, 4), (4, 3), (1, 4, 1)), mid=3).double()
+    render = Volume(0.5, 2.0, samples=5, jitter=True, pieces=30)  # without gradients in pieces
+    game = Adversarial(fields, render, given(), critic, grid_dim=2, r1_of="logit")
+    rays = torch.randn(1 if shared else BATCH, 9, 6).double().expand(BATCH, -1, -1)
+    values, index = torch.rand(BATCH, 9, 3).double(), torch.arange(BATCH)
+    signal = Signal(rays, values, index, grid=(3, 3))
+    whole, rows = Batch(signal, signal), [[0, 1, 2], [3]]
+    assert game.divisible
+    assert game.joint
+    games = [copy.deepcopy(game) for _ in rows]
+    for player in ("critic", "generator"):
+        parameters = [p for group in game.players[player].values() for p in group]
+        loss, logs = game.loss(player, whole)
+        expected = torch.autograd.grad(loss, parameters)
+
+        def compute(rank, portion, player=player):
+            own = games[rank]
+            part = whole.part(slice(rows[rank][0], rows[rank][-1] + 1))
+            mine = [p for group in own.players[player].values() for p in group]
+            loss, logs = own.loss(player, part)
+            share = len(part) / BATCH
+            return torch.autograd.grad(share * loss, mine), share * logs["loss"]
+
+        found = compute_in_portions(rows, compute)
+        total = [sum(each) for each in zip(*(grads for grads, _ in found), strict=True)]
+        torch.testing.assert_close(total, list(expected), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(sum(loss for _, loss in found), logs["loss"])

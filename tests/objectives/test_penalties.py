@@ -21,6 +21,7 @@ from fieldloom.objectives.penalties import L2, Isometry, Lle, project_onto_hull,
 from fieldloom.registry import build as make
 from fieldloom.renderers import Direct as Render
 from fieldloom.types import Batch, Signal
+from portions import compute_in_portions
 
 SIGNALS, WIDTH, POINTS = 9, 4, 6
 ONCE = Stage(steps=9, optimizer={"name": "sgd", "rate": 0.1}, schedule="constant")
@@ -371,3 +372,26 @@ def test_penalties_are_modules():
     objective = Reconstruction(family(), encoder(), Render(), mse, (Isometry(),))
     assert isinstance(objective.penalties, nn.ModuleList)
     assert "model/penalties.0.scale" in Training(objective, ONCE).state()[0]
+
+
+@pytest.mark.parametrize("scattered", [False, True])
+def test_isometry_of_portions_is_that_of_the_whole(scattered):
+    coords = torch.rand(5, 12, 3).double() if scattered else None
+    values = torch.randn(5, 12 if scattered else POINTS, 1).double()
+    batch, penalty = signals([3, 1, 8, 2, 0], values, coords), Isometry(0.5, 4, 2.0).double()
+    codes, rows = torch.randn(5, 1, WIDTH).double(), [[0, 3, 4], [1, 2]]
+    whole = codes.clone().requires_grad_()
+    loss = penalty(whole, batch, Nothing(), far_from_one).mean()
+    to_code, to_scale = torch.autograd.grad(loss, [whole, penalty.scale])
+
+    def compute(rank, portion):
+        own, index = codes[rows[rank]].requires_grad_(), torch.tensor(rows[rank])
+        place = None if coords is None else coords[index]
+        part = signals(rows[rank], values[index], place)
+        loss = penalty(own, part, Nothing(), far_from_one).sum() / 5
+        return torch.autograd.grad(loss, [own, penalty.scale])
+
+    found = compute_in_portions(rows, compute)
+    for own, (grad, _) in zip(rows, found, strict=True):
+        torch.testing.assert_close(grad, to_code[own])
+    torch.testing.assert_close(sum(grad for _, grad in found), to_scale)

@@ -9,6 +9,7 @@ from fieldloom.fields.encodings import Embedding, Fourier
 from fieldloom.fields.experts import Head, Tiling
 from fieldloom.fields.grids import DenseGrid, HashGrid, KPlanes, TriPlane
 from fieldloom.programs import compile_field, run
+from fieldloom.programs.run import lose_by_half
 
 SMALL = dict(width=12, depth=4)
 EXPERTS = dict(width=8, depth=4)
@@ -35,6 +36,8 @@ FIELDS = {
     "experts, residual": (Experts, EXPERTS | dict(tiling=Tiling(2), residual=True, skip=(2,))),
     "experts, constant": (Experts, EXPERTS | dict(encoding=Fourier("constant", 5))),
     "experts, context": (Experts, EXPERTS | dict(tiling=Tiling((1, 2, 2, 1)), context=6)),
+    "experts, tiled context": (Experts,
+                               EXPERTS | dict(tiling=Tiling((3, 2, 2, 1), "linear"), context=6)),
     "local": (Local, dict(width=16, features=16, tokens=7)),
     "local, compose": (Local, dict(width=16, features=16, tokens=7, aggregate="compose")),
     "local, stack": (Local, dict(width=16, features=16, tokens=7, modulate="stack", offset=0.5)),
@@ -72,3 +75,9 @@ def test_radiance(kind):
             run(compile_field(field, weights, 6), coords),
         )
     torch.testing.assert_close(found, right, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("frequency", "least", "most"), [(30.0, 1e-4, 0.02), (3000.0, 0.1, 10.0)])
+def test_half_precision_costs_sines_of_high_frequency_most(frequency, least, most):
+    field = Siren(1, 1, width=32, depth=4, frequency=(frequency, 30.0, 30.0, 30.0))
+    assert least < lose_by_half(compile_field(field, draw_weights(field), 1)) < most

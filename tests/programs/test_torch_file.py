@@ -1,5 +1,6 @@
 """A file of plain PyTorch gives the field's values, without fieldloom."""
 
+import runpy
 import subprocess
 import sys
 
@@ -50,3 +51,25 @@ def test_a_module_moves_and_differentiates(tmp_path):
     assert torch.autograd.gradcheck(module, coords)
     with pytest.raises(FileNotFoundError):
         namespace["Field"](tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("name", ["hash", "tri-plane", "fourier, grid", "experts, linear", "local"])
+def test_a_module_computes_where_its_tensors_are(name, tmp_path):
+    kind, settings = FIELDS[name]
+    field = kind(2, 3, **settings)
+    path, _ = write_torch(compile_field(field, draw_weights(field), 2), tmp_path / "own.py")
+    module = runpy.run_path(str(path))["Field"]().to("meta")
+    assert module(torch.zeros(5, 2, device="meta")).shape == (5, 3)
+
+
+@pytest.mark.parametrize("name", ["two words", 'a"b', "3.of", "class", "plain"])
+def test_names_of_files(name, tmp_path, monkeypatch):
+    kind, settings = FIELDS["siren"]
+    field = kind(2, 3, **settings)
+    path, _ = write_torch(compile_field(field, draw_weights(field), 2), tmp_path / f"{name}.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    line = path.read_text().splitlines()[2].strip()
+    held = {}
+    exec(f"import runpy\n{line}", held)
+    assert held["Field"]()(torch.zeros(5, 2)).shape == (5, 3)

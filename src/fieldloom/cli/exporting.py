@@ -90,6 +90,12 @@ def export(
 
         write_page(system, found, path, names, half=half, slider=between is not None)
         say(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, opens in any browser)")
+        if half:
+            from fieldloom.pages import compile_code
+            from fieldloom.programs.run import lose_by_half
+
+            lost = lose_by_half(compile_code(system, found[:1]))
+            say(f"half: values are off by {lost:.2g} of their standard deviation")
         return
     if len(found) > 1 or half:
         raise InputError(

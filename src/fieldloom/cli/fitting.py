@@ -22,6 +22,7 @@ from fieldloom.cli.options import (
     WorkersOption,
     permit,
 )
+from fieldloom.cli.parsing import check_quotes
 from fieldloom.cli.runs import parse_overrides
 from fieldloom.cli.training import MinutesOption, changes_of
 from fieldloom.errors import InputError, quote_path
@@ -112,6 +113,7 @@ def fit_several(
     from fieldloom.bulk.fits import RESULTS, Fit, find_signals, fit_files
     from fieldloom.codes.shards import How
 
+    check_quotes("fit", files)
     for file in files:
         check_no_recipe(file)
     found = [find_signals(file, kind) for file in files]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ def _exists(word: str) -> bool:
 def explain_missing(verb: str, parameter: Any) -> str:
     """The sentence for an argument that is not there, with a line that has it."""
     name = str(getattr(parameter, "metavar", None) or getattr(parameter, "name", "") or "").upper()
+    name = name.removesuffix("...")
     own = verb.rpartition(" ")[2]
     example = EXAMPLES.get(own, f"{verb} runs/mine")
     if not name.startswith("RUN"):
@@ -178,13 +180,25 @@ def explain_rest(verb: str, rest: str) -> str:
 
     words = sys.argv[2:] if verb.count(" ") == 1 else sys.argv[3:]
     plain = [word for word in words if not word.startswith("-")]
-    for end in range(len(plain), 1, -1):
-        joined = " ".join(plain[:end])
-        if _exists(joined):
-            return f"a path with spaces needs quotes: {verb} {shlex.quote(joined)}."
+    if spaced := find_spaced(plain):
+        return f"a path with spaces needs quotes: {verb} {shlex.quote(spaced)}."
     if len(plain) > 1 and plain[1] in list_recipes().get(plain[0], ()):
         return f"a variant follows a colon: {verb} {plain[0]}:{plain[1]}."
     return f"'{verb}' takes no further argument, and '{shorten(rest)}' is left over."
+
+
+def find_spaced(words: Sequence[str]) -> str | None:
+    """The path that words are whose quotes were forgotten, if there is one."""
+    joined = (" ".join(words[:end]) for end in range(len(words), 1, -1))
+    return next((path for path in joined if _exists(path)), None)
+
+
+def check_quotes(verb: str, paths: Sequence[str]) -> None:
+    """Raise InputError where a path is not there, and several together are one with spaces."""
+    for first, path in enumerate(paths):
+        if not _exists(path) and (spaced := find_spaced(paths[first:])):
+            line = f"fieldloom {verb} {shlex.quote(spaced)}"
+            raise InputError(f"a path with spaces needs quotes: {line}.")
 
 
 def explain_value(name: str, why: str) -> str:

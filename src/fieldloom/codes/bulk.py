@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -132,7 +133,7 @@ class Encode(Task):
     """The codes of data.
 
     worst: the largest final error of a code that has not failed. fingerprint: of the data, where it
-    is known.
+    is known. find: what finds the codes of a shard; None: ``encode_shard``.
     """
 
     kind, title = "encode", "encoding"
@@ -141,6 +142,7 @@ class Encode(Task):
     places: Tensor
     worst: float = math.inf
     fingerprint: str | None = None
+    find: Callable[[Tensor], EncodedSet] | None = None
 
     def shard_size(self) -> int:
         return shard_size(self.system, self.source, self.places)
@@ -156,7 +158,10 @@ class Encode(Task):
         )
 
     def compute(self, folder: Path, number: int, places: Tensor) -> Made:
-        found = encode_shard(self.system, self.source, places, self.worst)
+        if self.find is None:
+            found = encode_shard(self.system, self.source, places, self.worst)
+        else:
+            found = self.find(places)
         tensors = {"codes": found.codes, "places": found.indices, "errors": found.errors}
         if self.source.labels is not None:
             tensors["labels"] = self.source.labels[found.indices]
@@ -181,6 +186,7 @@ def encode(
     workers: int | None = None,
     origin: Origin | None = None,
     shared: bool = False,
+    find: Callable[[Tensor], EncodedSet] | None = None,
 ) -> EncodedJob:
     """Encode the data of a source at these indices, shard by shard into a folder; resumes its job.
 
@@ -188,7 +194,8 @@ def encode(
     reconstruction loss over what it was encoded from) is above it, or is no number, has failed: it
     is left out of the codes and named in its shard's row, with a warning.
     origin: where workers of other processes find the system and the data. shard, executor, workers,
-    shared: as of ``shards.How``.
+    shared: as of ``shards.How``. find: what finds the codes of a shard from its indices, in this
+    process, with the same result as ``encode_shard``.
 
     Raises InputError where the folder holds another job's codes, or an executor has no origin;
     FieldloomError where every signal failed, or shards are left.
@@ -199,7 +206,8 @@ def encode(
         raise InputError(f"{name_argument('worst')} {quote(worst)} is not right: it is a number.")
     opens = None if origin is None else partial(open_encode, origin, worst)
     how = How(shard, executor, workers, opens, {} if origin is None else origin.about, shared)
-    done = shards.run(Encode(system, source, indices, worst), Path(folder), how)
+    task = Encode(system, source, indices, worst, find=find)
+    done = shards.run(task, Path(folder), how)
     report_failures(done.failed, done.job)
     return EncodedJob(Path(folder), done.count, done.failed)
 

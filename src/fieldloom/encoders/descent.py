@@ -20,7 +20,7 @@ from fieldloom.encoders.fit import Fit
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.renderers import Renderer
-from fieldloom.types import Code, LossFn, Signal
+from fieldloom.types import Code, LossFn, Signal, draw_normal
 
 
 class Cavia(Encoder):
@@ -82,7 +82,7 @@ class Cavia(Encoder):
     def forward(self, signal: Signal, family: Family, render: Renderer, loss_fn: LossFn) -> Code:
         code = family.conditioner.origin(len(signal))
         if self.training and self.noise:
-            code = code + self.noise * torch.randn_like(code)
+            code = code + self.noise * draw_normal(code.shape, None, code.device).to(code)
         return self.descend(code, signal, family, render, loss_fn)
 
     def descend(
@@ -153,7 +153,8 @@ class AutoDecode(Encoder):
         return self.unseen(signal, family, render, loss_fn)
 
     def stored_codes(self, index: Tensor, family: Family) -> Code:
-        return family.conditioner.origin(len(index)) + self.table[index]
+        rows = self.table[index] if self.rows is None else self.rows.read(index)
+        return family.conditioner.origin(len(index)) + rows
 
     def code_parameters(self) -> list[nn.Parameter]:
         return [self.table]

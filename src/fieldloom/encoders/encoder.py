@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,31 @@ RENAMED = {
     "stored": "stored_codes",
 }
 """What encoders state and answer, by its old name: it would be ignored without a word."""
+
+
+class Rows(Protocol):
+    """The rows of a table of codes that several processes hold together (``engine.rows``).
+
+    count: rows of the whole table. held: (n, tokens, width), those that a step reads.
+    """
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def held(self) -> Tensor: ...
+
+    def place(self, index: Tensor) -> Tensor:
+        """Where rows of the table are among those that are held."""
+        ...
+
+    def read(self, index: Tensor) -> Tensor:
+        """Rows of the table: (batch, tokens, width)."""
+        ...
+
+    def nearest(self, index: Tensor) -> Tensor:
+        """The nearest other rows of each of these: (batch, neighbours)."""
+        ...
 
 
 class Encoder(nn.Module):
@@ -43,6 +68,7 @@ class Encoder(nn.Module):
     * ``capturable``: whether a step of training can be recorded and repeated, as ``Objective``
       means it.
     * ``splits_batches``: whether it takes a batch of any size and splits it into stacks itself.
+    * ``rows``: where the rows of its table are while several processes own them; else None.
     """
 
     independent = True
@@ -50,6 +76,7 @@ class Encoder(nn.Module):
     reads_grid = False
     splits_batches = False
     capturable = False
+    rows: Rows | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -68,6 +68,11 @@ class InParts:
 
     def part(self, signals: slice) -> AnyBatch:
         return self.parts[signals.start // self.size]
+
+    def joined(self, others: Sequence[InParts] = ()) -> AnyBatch:
+        """The parts that are held, as one batch."""
+        first, *rest = self.parts.values()
+        return first.joined(rest)
 
     def within(self, count: int) -> InParts:
         raise NotImplementedError("a batch that is held in parts is whole")

@@ -22,13 +22,15 @@ from torch import Tensor, nn
 from fieldloom import stopping
 from fieldloom.engine.device import keep_random, reads_at_once
 from fieldloom.engine.execution import Execution
-from fieldloom.engine.feed import Feed, Parts, feed_steps, fetch_step
+from fieldloom.engine.feed import Feed, InParts, Parts, feed_steps, fetch_step
 from fieldloom.engine.ranks import Word, current_team
+from fieldloom.engine.rows import Rows, divide_rows
 from fieldloom.engine.rowwise import gradients, takes_rows
 from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.nn.grids import sparse_gradients
 from fieldloom.objectives import AnyBatch, Objective
+from fieldloom.portion import Portion, computing
 from fieldloom.progress import Progress
 from fieldloom.registry import build, check_value
 from fieldloom.settings import Schedule, Stage
@@ -92,10 +94,42 @@ class Training:
                 raise InputError(
                     f"train.groups: there is no group '{name}', only {', '.join(used)}."
                 )
+        self.rows: Rows | None = None
         self.paused: dict[str, Tensor] = {}
         self.averaged: dict[str, Tensor] = {}
         if stage.ema:
             self.averaged = {n: p.detach().clone() for n, p in objective.named_parameters()}
+
+    def divide_rows(self) -> None:
+        """Let each process own some rows of a table of codes; before the first step."""
+        self.rows = divide_rows(self.objective, self.team)
+        if self.rows is not None:
+            self.execution.mode = "eager"  # a step reads other rows each time
+            self.averaged = {
+                name: self.rows.cut(x) if f"averaged/{name}" in self._of_rows else x
+                for name, x in self.averaged.items()
+            }
+
+    @property
+    def _of_rows(self) -> tuple[str, ...]:
+        """How the names begin of what a checkpoint holds of each row of a table that is divided."""
+        if self.rows is None:
+            return ()
+        table = self.rows.table
+        name = next(n for n, p in self.objective.named_parameters() if p is table)
+        kept = [
+            f"optimizer/{player}/{group.name}/{i}/"
+            for player, groups in self.players.items()
+            for group in groups
+            for i, p in enumerate(group.parameters)
+            if p is table
+        ]
+        return f"model/{name}", f"averaged/{name}", *kept
+
+    def _has_rows(self, name: str) -> bool:
+        """Whether a tensor of a checkpoint has one row for each of the table's."""
+        kept = self._of_rows
+        return bool(kept) and name.startswith(kept) and not name.endswith("/step")
 
     def _group(self, name: str, parameters: list[nn.Parameter]) -> Group:
         own = dict(self.stage.groups.get(name, {}))
@@ -133,21 +167,20 @@ class Training:
         if int(self.paused.get("size", micro)) != micro or self.team.count > 1:
             self.paused = {}
         for number, (player, groups) in enumerate(self.players.items()):
-            parameters = [p for group in groups for p in group.parameters]
+            parameters = self._hold_rows(groups, batch, micro)
             clipped = self.stage.clip is not None
             by_rows = [g for g in groups if takes_rows(g.optimizer, clipped)]
             # what is recorded has dense gradients alone
             eager = self.execution.mode == "eager" and self.team.count == 1
             tables = [p for g in by_rows if eager for p in g.parameters]
             done, totals = self._begin(number, parameters)
-            for micro_step, first in enumerate(range(0, len(batch), micro)):
-                if micro_step < done or not self.team.own(micro_step):
+            for micro_step, micro_batch, portion in self._own_parts(batch, micro):
+                if micro_step < done:
                     continue
                 key = seed, self.tag, self.step, number + 1, micro_step + 1
-                micro_batch = batch.part(slice(first, first + micro))
                 fraction = len(micro_batch) / len(batch)
                 pausable = self._pausable(number, micro_step, micro, parameters, totals)
-                with pausable, sparse_gradients(tables):
+                with pausable, sparse_gradients(tables), computing(portion):
                     loss, numbers = self.execution.differentiate(
                         player, micro_batch, fraction, parameters, partial(seed_everything, *key)
                     )
@@ -161,13 +194,46 @@ class Training:
                 self.unread.clear()  # the first process checks what all have added up
             elif reads_at_once(device):
                 self.check(lambda step: batch)
-            self._optimizer_step(groups, len(batch))
+            self._optimizer_step(groups, parameters, len(batch))
             prefix = "" if len(self.players) == 1 else f"{player}."
             logs |= {f"{prefix}{name}": value for name, value in totals.items()}
         self._update_average()
         self.step += 1
         self.team.within = False
         return logs
+
+    def _hold_rows(self, groups: list[Group], batch: AnyBatch, micro: int) -> list[nn.Parameter]:
+        """The parameters of a player's step; in place of a table whose rows processes own, the
+        rows that the batch reads."""
+        parameters = [p for group in groups for p in group.parameters]
+        if self.rows is None or not any(p is self.rows.table for p in parameters):
+            return parameters
+        index = torch.zeros(len(batch), dtype=torch.int64, device=self.execution.device)
+        for i in range(-(-len(batch) // micro)):
+            if self.team.own(i):
+                part: Any = batch.part(slice(i * micro, (i + 1) * micro))
+                index[i * micro : (i + 1) * micro] = part.context.index
+        self.team.add_up([index])
+        held, table = self.rows.begin(index), self.rows.table
+        return [held if p is table else p for p in parameters]
+
+    def _own_parts(
+        self, batch: AnyBatch, micro: int
+    ) -> Iterator[tuple[int, AnyBatch, Portion | None]]:
+        """What this process computes of a batch: micro-batches by their numbers, one after another,
+        or all of its own at once where the objective compares signals."""
+        count = -(-len(batch) // micro)
+        own = [i for i in range(count) if self.team.own(i)]
+        if not self.objective.joint:
+            for i in own:
+                yield i, batch.part(slice(i * micro, (i + 1) * micro)), None
+            return
+        rows = torch.arange(len(batch)).split(micro)
+        mine = torch.cat([rows[0][:0], *(rows[i] for i in own)])
+        busy, device = min(self.team.count, count), self.execution.device
+        portion = self.team.portion(mine, len(batch), busy, device)
+        if own:
+            yield 0, batch.joined() if isinstance(batch, InParts) else batch, portion
 
     def _add_up(
         self, player: str, parameters: list[nn.Parameter], totals: dict[str, Tensor]
@@ -261,13 +327,21 @@ class Training:
             raise
         self.paused = {}
 
-    def _optimizer_step(self, groups: list[Group], batch_size: int) -> None:
-        """Let every optimizer of a player take a step with the accumulated gradients."""
-        for parameter in (p for group in groups if group.per_signal for p in group.parameters):
-            if parameter.grad is not None:
+    def _optimizer_step(
+        self, groups: list[Group], parameters: list[nn.Parameter], batch_size: int
+    ) -> None:
+        """Let every optimizer of a player take a step with the accumulated gradients.
+
+        parameters: of all groups, in their order, as they were differentiated.
+        """
+        per_signal = [group.per_signal for group in groups for _ in group.parameters]
+        for parameter, own in zip(parameters, per_signal, strict=True):
+            if own and parameter.grad is not None:
                 parameter.grad.mul_(batch_size)  # from the mean over the batch to the signal's own
         if self.stage.clip is not None:
-            nn.utils.clip_grad_norm_([p for g in groups for p in g.parameters], self.stage.clip)
+            nn.utils.clip_grad_norm_(parameters, self.stage.clip)
+        if self.rows is not None and self.rows.within:
+            self.rows.end()
         for group in groups:
             for torch_group in group.optimizer.param_groups:
                 torch_group["lr"] = group.rate * rate_at(self.step, self.stage, group.schedule)
@@ -303,8 +377,12 @@ class Training:
             try:
                 self.finish()
                 self.objective.eval()
+                if self.rows is not None:
+                    self.rows.averaged = bool(self.averaged)
                 yield
             finally:
+                if self.rows is not None:
+                    self.rows.averaged = False
                 self._put(own)
                 for module, mode in modes.items():
                     module.training = mode
@@ -319,6 +397,31 @@ class Training:
 
     def state(self) -> State:
         """The checkpoint: everything that the next step depends on."""
+        if self.team.leads and self.rows is not None:
+            self.team.say(Word.WHOLE)
+        tensors, numbers = self._own_state()
+        for name in filter(self._has_rows, list(tensors)):
+            tensors[name] = self.rows.collect(tensors[name])  # type: ignore
+        return tensors, numbers
+
+    def join_rows(self) -> None:
+        """Let the first process hold the whole of a table whose rows processes own."""
+        if self.rows is None:
+            return
+        self.team.say(Word.JOIN)
+        name = self._of_rows[1].removeprefix("averaged/")
+        self.rows.join(self.averaged.get(name))
+        self.rows = None
+
+    def read_rows(self, averaged: bool) -> None:
+        """Take part in reading rows for the first process, which has just said so."""
+        index = torch.tensor(self.team.share(), dtype=torch.int64)
+        if self.rows is not None:
+            name = self._of_rows[1].removeprefix("averaged/")
+            self.rows.fetch(index, self.averaged[name] if averaged else None)
+
+    def _own_state(self) -> State:
+        """As ``state``, with the rows that this process owns alone."""
         tensors = {f"model/{n}": t for n, t in self.objective.state_dict().items()}
         tensors |= {f"averaged/{n}": t for n, t in self.averaged.items()}
         tensors |= {f"paused/{n}": t for n, t in self.paused.items()}
@@ -332,7 +435,16 @@ class Training:
 
     def restore(self, state: State) -> None:
         """Go on from a state. Raises InputError where it is another objective's."""
-        tensors, numbers = state
+        whole, numbers = state
+        self._load({n: self._cut(n, x) for n, x in whole.items()}, numbers)
+        self._share(whole, kept=False)
+
+    def _cut(self, name: str, tensor: Tensor) -> Tensor:
+        """What this process keeps of a tensor of a checkpoint."""
+        return tensor if self.rows is None or not self._has_rows(name) else self.rows.cut(tensor)
+
+    def _load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Go on from tensors, those of rows cut to this process's own."""
         self._check_state(tensors)
         load_weights(self.objective, _under("model/", tensors), "the checkpoint")
         self.paused = _under("paused/", tensors)
@@ -348,21 +460,29 @@ class Training:
                 whole["state"] = entries
                 group.optimizer.load_state_dict(whole)
         self.step = int(numbers["step"])
-        self.share_state()
 
     def share_state(self) -> None:
         """Let the processes that follow go on from where this first one stands."""
+        own = self._own_state()[0]
+        self._share({n: x for n, x in own.items() if not self._has_rows(n)}, kept=True)
+
+    def _share(self, tensors: Mapping[str, Tensor], kept: bool) -> None:
+        """Tell the processes that follow a state. kept: whether they keep their rows of tables."""
         if self.team.leads:
-            tensors, numbers = self.state()
+            numbers = {"step": self.step, "steps": self.stage.steps}
             self.team.say(Word.STATE)
-            self.team.share({"numbers": numbers, "stage": asdict(self.stage)})
+            self.team.share({"numbers": numbers, "stage": asdict(self.stage), "kept": kept})
             self.team.share_tensors(tensors)
 
     def take_state(self) -> None:
         """Go on from where the first process stands, which has just said so."""
         told = self.team.share()
         self.stage = Stage(**told["stage"])
-        self.restore((self.team.share_tensors(), told["numbers"]))
+        tensors = self.team.share_tensors(keep=self._cut)
+        if told["kept"]:
+            own = self._own_state()[0]
+            tensors |= {n: x for n, x in own.items() if self._has_rows(n)}
+        self._load(tensors, told["numbers"])
 
     def _check_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise InputError where averages or moments are not those of these weights."""
@@ -497,4 +617,5 @@ def loop(
             if not last:
                 look()
     training.finish()
+    training.join_rows()
     objective.eval()

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from fieldloom.engine import device as devices
 from fieldloom.errors import FieldloomError, InputError, shorten
+from fieldloom.portion import Portion
 
 MEETING = timedelta(minutes=5)
 """How long the processes of a job wait for one another when it begins."""
@@ -52,6 +53,10 @@ class Word(IntEnum):
     STAGE = 1
     STATE = 2
     STEP = 3
+    CODES = 4
+    WHOLE = 5
+    ROWS = 6
+    JOIN = 7
 
 
 class Place(NamedTuple):
@@ -134,6 +139,7 @@ class Team:
 
     talk: for words, texts and states; sum: for gradients. Both None: there is one process alone.
     within: whether they are in a step, whose gradients they wait for, and hear no word.
+    few: the first so many of them, who add up among themselves.
     """
 
     rank: int = 0
@@ -141,6 +147,7 @@ class Team:
     talk: dist.ProcessGroup | None = None
     sum: dist.ProcessGroup | None = None
     within: bool = False
+    few: dict[int, dist.ProcessGroup] = field(default_factory=dict)
 
     @property
     def leads(self) -> bool:
@@ -160,6 +167,25 @@ class Team:
         """What the first process says."""
         word, number = self._broadcast(torch.zeros(2, dtype=torch.int64)).tolist()
         return Word(word), number
+
+    def portion(self, rows: Tensor, whole: int, busy: int, device: torch.device) -> Portion | None:
+        """What this process computes of a batch that the first ``busy`` of them compute together.
+
+        None where one alone does. Every process asks for it, also one that has nothing to compute.
+        """
+        if busy == 1:
+            return None
+        if busy not in self.few:
+            backend = devices.adds_up_by(device)
+            with _explained():
+                self.few[busy] = dist.new_group(range(busy), backend=backend, timeout=PATIENCE)
+        group = self.few[busy]
+
+        def add_up(x: Tensor) -> None:
+            with _explained():
+                dist.all_reduce(x, group=group)
+
+        return Portion(rows, whole, self.rank, busy, add_up)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over all processes, those of one type and device at once.
@@ -189,8 +215,20 @@ class Team:
             held = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         return json.loads(bytes(self._broadcast(held).numpy()))
 
-    def share_tensors(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The first process's tensors on the CPU of every process, by name."""
+    def ask_rows(self, index: Tensor, averaged: bool) -> None:
+        """Let the others take part in reading rows of a table (``engine.rows``)."""
+        self.say(Word.ROWS, int(averaged))
+        self.share(index.tolist())
+
+    def share_tensors(
+        self,
+        tensors: Mapping[str, Tensor] | None = None,
+        keep: Callable[[str, Tensor], Tensor] = lambda name, x: x,
+    ) -> dict[str, Tensor]:
+        """The first process's tensors on the CPU of every process, by name.
+
+        keep: what another process keeps of a tensor.
+        """
         if self.count == 1:
             return dict(tensors or {})
         own = tensors or {}
@@ -200,8 +238,30 @@ class Team:
             x = own[name].detach().cpu() if self.rank == 0 else torch.empty(0)
             if self.rank:
                 x = torch.empty(shape, dtype=DTYPES[dtype])
-            found[name] = self._broadcast(x.contiguous())
+            x = self._broadcast(x.contiguous())
+            found[name] = keep(name, x) if self.rank else x
         return found
+
+    def give(self, rank: int, value: Any, tensors: Mapping[str, Tensor]) -> None:
+        """Send one process a value, which JSON can say, and tensors by name."""
+        told = {name: [str(x.dtype), list(x.shape)] for name, x in tensors.items()}
+        text = torch.frombuffer(bytearray(json.dumps([value, told]).encode()), dtype=torch.uint8)
+        with _explained():
+            for x in (torch.tensor([len(text)]), text, *tensors.values()):
+                dist.send(x.detach().cpu().contiguous(), rank, group=self.talk)
+
+    def take(self, rank: int) -> tuple[Any, dict[str, Tensor]]:
+        """What one process ``give``s this one. A thread may wait for it."""
+
+        def receive(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+            x = torch.empty(tuple(shape), dtype=dtype, device="cpu")
+            with _explained():
+                dist.recv(x, rank, group=self.talk)
+            return x
+
+        size = int(receive([1], torch.int64))
+        value, told = json.loads(bytes(receive([size], torch.uint8).numpy()))
+        return value, {n: receive(shape, DTYPES[dtype]) for n, (dtype, shape) in told.items()}
 
     def _broadcast(self, x: Tensor) -> Tensor:
         with _explained():
@@ -222,6 +282,12 @@ def current_team() -> Team:
 class PartnerLost(FieldloomError):
     """Another process of the job ended, or cannot be reached."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this training ended before its end, as its own message says; the "
+            "last checkpoint is whole, and --resume goes on from it with any number of processes."
+        )
+
 
 @contextmanager
 def _explained() -> Iterator[None]:
@@ -231,10 +297,7 @@ def _explained() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, FieldloomError):
             raise
-        raise PartnerLost(
-            "another process of this training ended before its end, as its own message says; the "
-            "last checkpoint is whole, and --resume goes on from it with any number of processes."
-        ) from error
+        raise PartnerLost from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from fieldloom import memory
 from fieldloom.engine import device as devices
+from fieldloom.engine.ranks import current_team
 from fieldloom.modalities.sources import Source
 from fieldloom.settings import Stage
 from fieldloom.system import System
@@ -33,7 +34,9 @@ def check_training_memory(
         modules = [system.family, system.encoder] if field else [system.prior]
         weights = [p for module in modules if module is not None for p in module.parameters()]
         copies = 2 + MOMENTS.get(str(stage.optimizer.get("name")), 2) + bool(stage.ema)
-        held = sum(copies * p.nbytes for p in weights)
+        codes = {id(p) for p in system.encoder.code_parameters()}  # whose rows processes share out
+        share = current_team().count
+        held = sum(copies * p.nbytes // (share if id(p) in codes else 1) for p in weights)
         batch = CODES * memory.FLOAT * stage.batch * math.prod(system.family.code_shape)
         batch = batch_bytes(system, source.data, stage) if field else batch
         points = "" if stage.points is None else f", points = {stage.points}"

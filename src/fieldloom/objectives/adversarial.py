@@ -16,6 +16,7 @@ from fieldloom.constants import place
 from fieldloom.errors import InputError
 from fieldloom.family import Family
 from fieldloom.objectives.objective import Logs, Objective, trainable, with_tables
+from fieldloom.portion import batch_size, own_rows
 from fieldloom.priors import Prior
 from fieldloom.renderers import Renderer
 from fieldloom.types import Batch, Coords, Signal, Values
@@ -115,6 +116,7 @@ class Adversarial(Objective):
         self.link = link or (lambda values: values)
         self.render, self.game, self.points = render, GAMES[game], points
         self.r1, self.r1_of, self.grid_dim = r1, r1_of, grid_dim
+        self.divisible = self.joint = getattr(critic, "divisible", False)
         self.players = {
             "critic": {"critic": trainable([critic])},
             "generator": with_tables("generator", trainable([family]), family.conditioner.tables()),
@@ -149,7 +151,7 @@ class Adversarial(Objective):
 
     def _sample(self, coords: Coords) -> Values:
         """Values of the fields of new codes, one field for each signal of the batch."""
-        code = self.prior.sample(len(coords)).to(coords)
+        code = own_rows(self.prior.sample(batch_size(len(coords)))).to(coords)
         generator = None  # jitter for both players, though only one of them records gradients
         if self.render.stochastic:
             generator = generator_on(coords.device).manual_seed(int(torch.randint(1 << 62, ())))

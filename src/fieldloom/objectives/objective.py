@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from fieldloom.codecs import Codec
@@ -25,6 +26,10 @@ class AnyBatch(Protocol):
 
     def part(self, signals: slice) -> AnyBatch:
         """A slice of its signals."""
+        ...
+
+    def joined(self, others: Sequence[Any]) -> AnyBatch:
+        """These signals, and then those of other parts of the same batch."""
         ...
 
     def within(self, count: int) -> AnyBatch:
@@ -49,6 +54,13 @@ class CodeBatch:
     def part(self, signals: slice) -> CodeBatch:
         return CodeBatch(self.codes[signals], None if self.labels is None else self.labels[signals])
 
+    def joined(self, others: Sequence[CodeBatch]) -> CodeBatch:
+        every = [self, *others]
+        labels = [one.labels for one in every if one.labels is not None]
+        return CodeBatch(
+            torch.cat([one.codes for one in every]), torch.cat(labels) if labels else None
+        )
+
     def within(self, count: int) -> CodeBatch:
         return self
 
@@ -65,6 +77,8 @@ class Objective(nn.Module):
         cut into micro-batches.
     divisible: whether it may be cut all the same, where a stage is ``divided``: the parts of a
         batch know its size, but what they draw differs from what the whole batch would.
+    joint: whether the parts of a batch that is cut all the same must be computed at the same time,
+        since they compare signals (``portion``): each process joins its own.
     per_signal: names of the groups whose parameters belong to single signals (codes of a table).
         Their gradient is multiplied by the batch size, so that the step of a code does not depend
         on it.
@@ -75,6 +89,7 @@ class Objective(nn.Module):
 
     independent = True
     divisible = False
+    joint = False
     capturable = False
     per_signal: frozenset[str] = frozenset()
     players: Mapping[str, Groups]

@@ -1,6 +1,9 @@
 """Penalties: regularisation terms on the codes, one number for each signal.
 
 weight: of the penalty beside the loss.
+independent: whether the number of a signal depends on that signal alone (and on a table of codes).
+joint: of one that is not independent, whether parts of a batch may be computed by several processes
+    at the same time (``portion``).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 
 from fieldloom.encoders import Encoder
 from fieldloom.errors import InputError
+from fieldloom.portion import Portion, current_portion
 from fieldloom.types import Batch, Code, Signal, as_float64
 
 SignalLoss = Callable[[Code, Signal], Tensor]
@@ -66,21 +70,33 @@ class Lle(nn.Module):
         self, code: Code, batch: Batch, encoder: Encoder, signal_loss: SignalLoss
     ) -> Tensor:
         index = batch.target.index.to(code.device)
-        table = codes_of(encoder, "lle")
-        if len(table) <= self.neighbours:
+        table, rows = codes_of(encoder, "lle"), encoder.rows
+        count = len(table) if rows is None else rows.count
+        if count <= self.neighbours:
             raise InputError(
-                f"penalty 'lle': {self.neighbours} neighbours need more than {len(table)} signals."
+                f"penalty 'lle': {self.neighbours} neighbours need more than {count} signals."
             )
+        if rows is None:
+            near = find_neighbours(table, index, self.neighbours)
+        else:  # the rows that processes hold together, and where they are among those here
+            table, near = rows.held.flatten(1), rows.place(rows.nearest(index))
+            index = rows.place(index)
         own = table[index]  # a code is its row plus the conditioner's origin
-        with torch.no_grad():
-            # by a fast matrix product: its rounding swaps only neighbours at equal distances
-            far = torch.cdist(own, table)
-            far.scatter_(1, index.unsqueeze(1), torch.inf)  # no code is its own neighbour
-            near = far.topk(self.neighbours, largest=False).indices
         weights, projected = project_onto_hull(own, table[near], self.ridge)
         negative = (-weights).clamp(0, 1000).mean(1)
         moved = code + (projected - own).view_as(code)
         return self.weight * (signal_loss(moved, batch.target) + negative)
+
+
+@torch.no_grad()
+def find_neighbours(table: Tensor, index: Tensor, count: int) -> Tensor:
+    """The ``count`` nearest other rows of a table (n, d) of each of some: indices (batch, count).
+
+    By a fast matrix product: its rounding swaps only neighbours at equal distances.
+    """
+    far = torch.cdist(table[index], table)
+    far.scatter_(1, index.unsqueeze(1), torch.inf)  # no code is its own neighbour
+    return far.topk(count, largest=False).indices
 
 
 def project_onto_hull(points: Tensor, neighbours: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -115,6 +131,7 @@ class Isometry(nn.Module):
     """
 
     independent = False
+    joint = True
 
     def __init__(self, weight: float = 1.0, pairs: int = 32, scale: float = 100.0) -> None:
         super().__init__()
@@ -129,18 +146,28 @@ class Isometry(nn.Module):
     def forward(
         self, code: Code, batch: Batch, encoder: Encoder, signal_loss: SignalLoss
     ) -> Tensor:
+        here, portion, signal = len(code), current_portion(), batch.target
+        if portion is not None:
+            code, signal = portion.gather(code), gather_signal(signal, portion)
         count = len(code)
         if count < 2:
-            return code.new_zeros(count)
+            return code.new_zeros(here)
         first, second = torch.triu_indices(count, count, 1, device=code.device)
         with torch.no_grad():
-            distances = signal_distances(batch.target, first, second)
+            distances = signal_distances(signal, first, second)
             nearest = distances.topk(min(self.pairs, len(first)), largest=False).indices
         first, second, distances = first[nearest], second[nearest], distances[nearest]
         codes = (code[first] - code[second]).square().flatten(1).mean(1)
         finite = distances.isfinite()  # an empty shape is infinitely far, and counts for nothing
         errors = torch.where(finite, (self.scale * codes - distances).abs(), 0)
-        return self.weight * (errors.sum() / finite.sum().clamp_min(1)).expand(count)
+        return self.weight * (errors.sum() / finite.sum().clamp_min(1)).expand(here)
+
+
+@torch.no_grad()
+def gather_signal(signal: Signal, portion: Portion) -> Signal:
+    """All signals of the batch of which these are a portion."""
+    gather = portion.gather
+    return Signal(gather(signal.coords), gather(signal.values), gather(signal.index))
 
 
 def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
@@ -152,7 +179,13 @@ def signal_distances(signal: Signal, first: Tensor, second: Tensor) -> Tensor:
         gram = squares[:, None] + squares - 2 * flat @ flat.T
         squared = gram[first.to(gram.device), second.to(gram.device)]
         return (squared / flat.shape[1]).clamp_min(0).to(signal.values)
-    return torch.stack([_chamfer(*pair) for pair in combinations(shapes, 2)])
+    pairs, portion = list(combinations(shapes, 2)), current_portion()
+    if portion is None:
+        return torch.stack([_chamfer(*pair) for pair in pairs])
+    found = signal.values.new_zeros(len(pairs))  # each process compares some pairs
+    for i in range(portion.rank, len(pairs), portion.count):
+        found[i] = _chamfer(*pairs[i])
+    return portion.add(found)
 
 
 def inside_of(signal: Signal) -> list[Tensor] | None:

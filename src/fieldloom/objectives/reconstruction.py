@@ -47,7 +47,10 @@ class Reconstruction(Objective):
         self.silence = silence
         alone = all(p.independent for p in self.penalties)
         self.independent = encoder.independent and alone
-        self.divisible = (encoder.independent or encoder.divisible) and alone
+        divisible = all(p.independent or getattr(p, "joint", False) for p in self.penalties)
+        self.divisible = (encoder.independent or encoder.divisible) and divisible
+        self.neighbours = max((getattr(p, "neighbours", 0) for p in self.penalties), default=0)
+        self.joint = self.divisible and not alone
         self.capturable = encoder.capturable and all(
             getattr(p, "capturable", False) for p in self.penalties
         )

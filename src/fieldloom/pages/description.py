@@ -116,6 +116,8 @@ def write_mapping(system: System) -> str:
     low, span = modality.placement.low, modality.placement.high - modality.placement.low
     at = lambda x: f"{number(low)} + {number(span)} * {x}"
     along = [["p.x"], ["p.y", "p.x"], ["time", "p.y", "p.x"]][len(modality.shape()) - 1]
+    if modality.placement.order == "reversed":
+        along = along[::-1]
     given = [*map(at, along), *["0.0"] * (4 - len(along))]
     logits = any(system.link is link for link in LINKS.values())
     value = "1.0 / (vec4(1.0) + exp(-steep * y))" if logits else "y"

@@ -167,14 +167,14 @@ def fill_page(
 {read_web("page.css")}</style></head>
 <body>
 <header><h1>{told}</h1>
-<select id="item" aria-label="Which one"{hidden(len(names) > 1 and not about["slider"])}>{items}\
-</select>
-<input id="step" type="range" min="0" max="{len(names) - 1}" value="0" \
+<select id="item" autocomplete="off" aria-label="Which one"\
+{hidden(len(names) > 1 and not about["slider"])}>{items}</select>
+<input id="step" type="range" autocomplete="off" min="0" max="{len(names) - 1}" value="0" \
 aria-label="Step"{hidden(about["slider"])}>
 <button id="play"{hidden(about["time"] or sound)}>Play</button>
-<input id="time" type="range" min="0" max="1" step="any" value="0.5" \
+<input id="time" type="range" autocomplete="off" min="0" max="1" step="any" value="0.5" \
 aria-label="Time"{hidden(about["time"])}>
-<input id="cut" type="range" min="0" max="1" step="any" value="1" title="Cut" \
+<input id="cut" type="range" autocomplete="off" min="0" max="1" step="any" value="1" title="Cut" \
 aria-label="Cut"{hidden(about["view"] == "solid")}>
 <button id="out" aria-label="Smaller" title="Smaller (-)">&minus;</button>
 <button id="in" aria-label="Larger" title="Larger (+)">+</button>

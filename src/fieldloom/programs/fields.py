@@ -100,23 +100,13 @@ def grid_mlp(b: Builder, field: GridMlp, weights: One) -> None:
 def experts(b: Builder, field: Experts, weights: One) -> None:
     where = b.coords(0, field.coord_dim)
     encoded = encode(b, where, field.encoding, weights)
-    x, first = encoded, 0
+    x = encoded
     if "context" in weights:
-        first, context = b.width(encoded), weights["context"]
+        x, weights = add_context(b, encoded, weights)
     for i in range(field.trunk):
         if i in field.skip:
             x = b.concat(x, encoded)
-        own = weights
-        if i == 0 and first:  # the context is the same for all points: a part of the bias
-            own = dict(weights)
-            matrix = weights["0.weight"]
-            if matrix.ndim == 3:
-                raise InputError(
-                    "a program of experts with a context needs an untiled first layer."
-                )
-            own["0.bias"] = weights["0.bias"] + context.to(matrix) @ matrix[first:]
-            own["0.weight"] = matrix[:first]
-        y = tiled_layer(b, x, where, i, field, own)
+        y = tiled_layer(b, x, where, i, field, weights)
         if i == field.trunk - 1 and not field.radiance:
             x = b.activate(y, name_of(field.output))
         elif field.residual and i > 0 and b.width(x) == b.width(y):
@@ -130,6 +120,16 @@ def experts(b: Builder, field: Experts, weights: One) -> None:
     seen = b.concat(x, *directions(b, field.coord_dim, field.views))
     hidden = b.activate(layer(b, seen, str(field.trunk + 1), weights), name_of(field.activation))
     b.concat(layer(b, hidden, str(field.trunk + 2), weights), density)
+
+
+def add_context(b: Builder, encoded: int, weights: One) -> tuple[int, One]:
+    """The first layer's input, and the weights, without the context: it is the same for all points,
+    so that what the first layer makes of it, in each tile, is the weight of one more input, 1."""
+    inputs, matrix = b.width(encoded), weights["0.weight"]
+    made = weights["context"].to(matrix) @ matrix[..., inputs:, :]
+    one = b.linear(encoded, torch.zeros(inputs, 1), torch.ones(1))
+    matrix = torch.cat([matrix[..., :inputs, :], made.unsqueeze(-2)], -2)
+    return b.concat(encoded, one), {**weights, "0.weight": matrix}
 
 
 def local(b: Builder, field: Local, weights: One) -> None:

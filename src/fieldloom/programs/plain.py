@@ -55,18 +55,20 @@ def lookup(
     """
     unit, found = ((x - low) / span).clamp(0, 1), []
     for axes, cells, factors, first, last in grids:
-        q = unit[:, list(axes)] * torch.tensor(cells).to(x)
-        lower = q.floor().long().clamp(min=0).minimum(torch.tensor(cells) - 1)
+        whole = torch.tensor((cells, factors), device=x.device)
+        q = unit[:, list(axes)] * whole[0]
+        lower = q.floor().long().clamp(min=0).minimum(whole[0] - 1)
         u = q - lower
         u = u * u * (3 - 2 * u) if smooth else u
         total = torch.zeros(len(x), table.shape[1]).to(x)
         for corner in product((0, 1), repeat=len(axes)):
-            terms = ((lower + torch.tensor(corner)) * torch.tensor(factors)).unbind(1)
+            at = torch.tensor(corner, device=x.device)
+            terms = ((lower + at) * whole[1]).unbind(1)
             row = terms[0]
             for term in terms[1:]:
                 row = row + term if last < 0 else row ^ term
             row = first + (row if last < 0 else row & last)
-            share = torch.where(torch.tensor(corner).bool(), u, 1 - u).prod(1, keepdim=True)
+            share = torch.where(at.bool(), u, 1 - u).prod(1, keepdim=True)
             total = total + share * table[row]
         found.append(total)
     return torch.cat(found, 1)
@@ -80,13 +82,14 @@ def planes(x: Tensor, count: int, features: int, multiplied: bool) -> Tensor:
 
 def embed(x: Tensor, table: Tensor, low: float, span: float) -> Tensor:
     """A dense grid of features at the centres of cells, interpolated. table: (*sizes, width)."""
-    sizes = torch.tensor(table.shape[:-1])
+    sizes = torch.tensor(table.shape[:-1], device=x.device)
     q = ((x - low) / span * sizes - 0.5).clamp(min=0).minimum((sizes - 1).to(x))
     lower = q.floor().long()
     total = torch.zeros(len(x), table.shape[-1]).to(x)
     for corner in product((0, 1), repeat=x.shape[1]):
-        at = (lower + torch.tensor(corner)).minimum(sizes - 1)
-        share = torch.where(torch.tensor(corner).bool(), q - lower, 1 - (q - lower))
+        step = torch.tensor(corner, device=x.device)
+        at = (lower + step).minimum(sizes - 1)
+        share = torch.where(step.bool(), q - lower, 1 - (q - lower))
         total = total + share.prod(1, keepdim=True) * table[tuple(at.T)]
     return total
 
@@ -108,7 +111,7 @@ def tiled(
     q = (where - low) / span @ matrix + offset
     lower, total = q.floor(), torch.zeros(len(x), weight.shape[-1]).to(x)
     for corner in product(*((0, 1) if blend and n > 1 else (0,) for n in tiles)):
-        number = torch.zeros(len(x), dtype=torch.long)
+        number = torch.zeros(len(x), dtype=torch.long, device=x.device)
         share = torch.ones(len(x), 1).to(x)
         for axis, (c, n) in enumerate(zip(corner, tiles, strict=True)):
             number = number * n + (lower[:, axis].long() + c) % n

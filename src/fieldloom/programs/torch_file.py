@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ from fieldloom.programs.program import Coords, Program, Step
 
 HEAD = '''"""A neural field in plain PyTorch, written by fieldloom.
 
-    from {module} import Field
+    {load}
 
-    field = Field()                          # weights: '{weights}', beside this file
+    field = Field()                          # weights: {weights}, beside this file
     values = field(coords)                   # (points, {coord_dim}) -> (points, {value_dim})
 """
 
@@ -40,7 +42,7 @@ class Field(nn.Module):
 
     def __init__(self, path: str | Path | None = None) -> None:
         super().__init__()
-        path = Path(__file__).with_name("{weights}") if path is None else Path(path)
+        path = Path(__file__).with_name({weights}) if path is None else Path(path)
         for name, x in load_file(path).items():
             self.register_buffer(f"x{{name.replace('.', '_')}}", x)
 
@@ -58,8 +60,8 @@ def write_torch(program: Program, path: str | Path) -> tuple[Path, Path]:
     path = atomic.as_path(path)
     weights = path.with_suffix(".safetensors")
     told = {
-        "module": path.stem,
-        "weights": weights.name,
+        "load": write_import(path),
+        "weights": json.dumps(weights.name),
         "coord_dim": program.coord_dim,
         "value_dim": program.value_dim,
     }
@@ -72,6 +74,13 @@ def write_torch(program: Program, path: str | Path) -> tuple[Path, Path]:
     atomic.write_bytes(save(tensors), weights)
     atomic.write_text(HEAD.format(**told) + copy_functions(used) + body, path)
     return path, weights
+
+
+def write_import(path: Path) -> str:
+    """The line that imports the module, whose name Python may not take for one."""
+    if path.stem.isidentifier() and not iskeyword(path.stem):
+        return f"from {path.stem} import Field"
+    return f"Field = runpy.run_path({json.dumps(path.name)})['Field']"
 
 
 def copy_functions(used: set[str]) -> str:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from fieldloom import memory
 from fieldloom.constants import place
 from fieldloom.errors import InputError
+from fieldloom.portion import batch_size
 from fieldloom.types import RAY, Coords, Domain, Function, Values, draw_uniform
 
 
@@ -355,7 +356,7 @@ class Volume:
         """Render all rays at once with gradients, or in pieces of ``pieces`` points without."""
         if torch.is_grad_enabled():
             return self.march(function, rays, generator)
-        size = max(1, self.pieces // (len(rays) * (self.samples + self.fine)))
+        size = max(1, self.pieces // (batch_size(len(rays)) * (self.samples + self.fine)))
         parts = [self.march(function, part, generator) for part in rays.split(size, 1)]
         return Rendered(*(torch.cat(found, 1) for found in zip(*parts, strict=True)))
 

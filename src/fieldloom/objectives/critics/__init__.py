@@ -2,6 +2,9 @@
 
 A critic is a module ``forward(coords, values, grid) -> (batch, n)``: one logit for each signal, or
 one for each of its parts. ``grid`` are the axes of the points' grid, None for scattered points.
+
+``divisible`` says that several processes may share a batch: that a logit depends on its own signal
+alone, or on others through ``nn.norms.batch_norm`` only. Without it one process computes the whole.
 """
 
 from typing import Any

@@ -34,6 +34,8 @@ class PatchCritic(nn.Module):
     Sides of an image are at least 2^(depth + scales - 1).
     """
 
+    divisible = True
+
     def __init__(
         self,
         coord_dim: int,

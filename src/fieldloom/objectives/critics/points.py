@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fieldloom.errors import InputError
+from fieldloom.nn.norms import batch_norm
+from fieldloom.portion import current_portion
 from fieldloom.types import Coords, Values
 
 
@@ -71,6 +73,8 @@ class PointCritic(nn.Module):
     mid:    units of each layer of w.
     """
 
+    divisible = True
+
     def __init__(
         self,
         coord_dim: int,
@@ -118,7 +122,9 @@ class PointCritic(nn.Module):
         They are cached until the coordinates change, and shared by signals of equal coordinates. On
         an accelerator, where comparing numbers would wait for them, equal means the same in memory.
         """
-        if coords.stride(0) == 0 or (coords.is_cpu and bool((coords == coords[:1]).all())):
+        # equal numbers in a part of a batch do not tell that all of the batch shares them
+        alike = coords.is_cpu and current_portion() is None
+        if coords.stride(0) == 0 or (alike and bool((coords == coords[:1]).all())):
             coords = coords[:1]
         if self._plan is not None:
             known, found = self._plan
@@ -159,17 +165,12 @@ class PointConv(nn.Module):
     def forward(self, features: Tensor, offsets: Tensor) -> Tensor:
         w = offsets
         for layer, norm in zip(self.kernel, self.norms, strict=True):
-            w = F.leaky_relu(_over_channels(norm, layer(w)), 0.2)
+            w = F.leaky_relu(batch_norm(norm, layer(w)), 0.2)
         summed = features.mT @ w  # (batch, centres, in, mid)
         h = self.linear(summed.flatten(2))
         if self.norm is None:
             return h
-        return F.leaky_relu(_over_channels(self.norm, h), 0.2)
-
-
-def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:
-    """Apply a batch norm to the last axis of x."""
-    return norm(x.reshape(-1, x.shape[-1])).view_as(x)
+        return F.leaky_relu(batch_norm(self.norm, h), 0.2)
 
 
 def gather_neighbours(x: Tensor, indices: Tensor) -> Tensor:

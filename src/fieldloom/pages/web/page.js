@@ -7,10 +7,13 @@ function readBytes(id) {
   return Uint8Array.from(atob(find(id).textContent), x => x.charCodeAt(0)).buffer;
 }
 
+let shared = null; // the bytes of what all functions share, once they are read
+
 // The numbers of a function: those that all share, with its own in their places.
 function readNumbers(about, which) {
   const kind = about.half ? Uint16Array : Float32Array;
-  const all = new kind(readBytes("numbers")), item = about.items[which];
+  shared = shared || readBytes("numbers");
+  const all = new kind(shared.slice(0)), item = about.items[which];
   const own = new kind(readBytes(`numbers-${which}`));
   let from = 0;
   for (const [first, count] of item.ranges) {
@@ -84,6 +87,7 @@ class Page {
   }
 
   choose(which) {
+    find("wrong").hidden = true;
     this.which = which;
     find("item").value = which;
     find("step").value = which;
@@ -106,6 +110,7 @@ class Page {
   listen() {
     const canvas = this.canvas, on = (what, act) => canvas.addEventListener(what, act);
     on("pointerdown", e => {
+      if (e.button) return;
       canvas.setPointerCapture(e.pointerId);
       canvas.classList.add("drag");
       this.pointers.set(e.pointerId, this.point(e));
@@ -116,7 +121,7 @@ class Page {
         this.pointers.delete(e.pointerId);
         canvas.classList.remove("drag");
       });
-    on("pointerleave", () => find("value").textContent = "");
+    on("pointerleave", () => this.untell());
     on("wheel", e => {
       e.preventDefault();
       const lines = e.deltaMode === 1 ? 16 : 1;
@@ -165,11 +170,13 @@ class Page {
 
   fit() {
     this.view.fit();
+    find("cut").value = 1;
     this.draw();
   }
 
   press(event) {
-    if (event.target.matches("input, select") || event.ctrlKey || event.metaKey) return;
+    if (event.target.matches("input, select")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const step = 60, shift = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step],
       ArrowDown: [0, -step] }[event.key];
     const last = this.about.items.length - 1;
@@ -194,16 +201,23 @@ class Page {
   async tell(point) {
     const words = this.view.describe(point, this.size), number = this.told = (this.told || 0) + 1;
     if (!words) return find("value").textContent = "";
+    if (this.painter.drawing) await this.painter.drawing;
+    if (number !== this.told) return;
     const [x, y] = point, [width, height] = this.size;
     const own = this.view.uniforms(width, height), [left, bottom, dx, dy] = own.window;
     const at = [left + dx * x - dx / 2, bottom + dy * (height - y) - dy / 2, dx, dy];
     const steep = this.steepness(this.view.uniforms(this.canvas.width, this.canvas.height).window);
     const uniforms = { time: this.time, ...own, steep, raw: 1, window: at };
     const found = await this.painter.read(1, 1, uniforms, true);
-    if (number !== this.told) return;
+    if (number !== this.told || !found) return;
     const scale = found instanceof Uint8Array ? 255 : 1;
     const numbers = [...found].slice(0, this.about.channels).map(v => (v / scale).toFixed(3));
     find("value").textContent = `${words}: ${numbers.join(" ")}`;
+  }
+
+  untell() {
+    this.told = (this.told || 0) + 1;
+    find("value").textContent = "";
   }
 
   goTo(time) {
@@ -213,12 +227,14 @@ class Page {
   }
 
   play() {
-    this.playing = !this.playing;
-    find("play").textContent = this.playing ? "Pause" : "Play";
-    const began = performance.now() - this.time * this.about.time * 1000;
+    const mine = this.playing = this.playing ? null : {};
+    find("play").textContent = mine ? "Pause" : "Play";
+    let before = performance.now();
     const next = async () => {
-      if (!this.playing) return;
-      this.goTo(((performance.now() - began) / 1000 / this.about.time) % 1);
+      if (!mine || this.playing !== mine) return;
+      const now = performance.now();
+      this.goTo((this.time + (now - before) / 1000 / this.about.time) % 1);
+      before = now;
       await this.drawn;
       requestAnimationFrame(next);
     };
@@ -235,8 +251,12 @@ class Page {
     const longer = Number(find("pixels").value), scale = longer / Math.max(...this.size);
     const [width, height] = this.size.map(x => Math.max(1, Math.round(x * scale)));
     find("busy").textContent = "saving";
-    download(await this.makePng(width, height), `${this.about.file}.png`);
-    find("busy").textContent = "";
+    try {
+      download(await this.makePng(width, height), `${this.about.file}.png`);
+      find("busy").textContent = "";
+    } catch (error) {
+      fail(error);
+    }
   }
 
   async makePng(width, height) {
@@ -247,6 +267,7 @@ class Page {
       const rows = Math.min(strip, height - y);
       const part = { ...own, window: [w[0], w[1] + w[3] * y, w[2], w[3]] };
       const found = await this.painter.read(width, rows, part);
+      if (!found) throw new Error("Not saved: another function was chosen meanwhile.");
       const flipped = new Uint8ClampedArray(found.length);
       for (let row = 0; row < rows; row++)
         flipped.set(found.subarray(4 * width * row, 4 * width * (row + 1)),

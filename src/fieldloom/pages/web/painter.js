@@ -22,8 +22,10 @@ class Painter {
     this.floats = Boolean(gl.getExtension("EXT_color_buffer_float"));
     this.field = this.link(source);
     this.copy = this.link(COPY);
-    this.cost = 1e-3; // milliseconds a pixel, measured as it goes
+    this.cost = 0.04; // milliseconds a pixel: of a slow device, until it is measured
+    this.measured = false;
     this.turn = 0; // counts requests: older ones end
+    this.function = 0; // counts those whose numbers were set
     this.uniforms = {};
     this.numbers = gl.createTexture();
     this.frames = gl.createFramebuffer();
@@ -47,6 +49,7 @@ class Painter {
   }
 
   setNumbers(numbers) {
+    this.function++;
     const gl = this.gl, row = 2048, half = numbers instanceof Uint16Array;
     const rows = Math.ceil(numbers.length / 4 / row);
     if (rows > gl.getParameter(gl.MAX_TEXTURE_SIZE))
@@ -63,7 +66,10 @@ class Painter {
 
   // A texture to draw into; smooth where a larger image is made of it.
   makeTarget(width, height, format = this.gl.RGBA8, smooth = false) {
-    const gl = this.gl, texture = gl.createTexture();
+    const gl = this.gl, most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
+    if (most && Math.max(width, height) > most) // none where the device is lost
+      throw new Error(`This graphics device draws at most ${most} pixels a side.`);
+    const texture = gl.createTexture();
     gl.activeTexture(gl.TEXTURE1);
     gl.bindTexture(gl.TEXTURE_2D, texture);
     gl.texStorage2D(gl.TEXTURE_2D, 1, format, width, height);
@@ -123,16 +129,22 @@ class Painter {
     const gl = this.gl, began = performance.now();
     const fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
     gl.flush();
+    const lost = () => {
+      if (gl.isContextLost()) throw new Error("The graphics device was lost: load the page anew.");
+    };
+    lost();
     while (gl.getSyncParameter(fence, gl.SYNC_STATUS) !== gl.SIGNALED) {
       await new Promise(done => setTimeout(done, 1));
-      if (gl.isContextLost()) throw new Error("The graphics device was lost: load the page anew.");
+      lost();
     }
     gl.deleteSync(fence);
     return performance.now() - began;
   }
 
   learn(milliseconds, pixels) {
-    this.cost = 0.5 * this.cost + 0.5 * Math.max(1e-6, milliseconds / pixels);
+    const found = Math.max(1e-6, milliseconds / pixels);
+    this.cost = this.measured ? 0.5 * this.cost + 0.5 * found : found;
+    this.measured = true;
   }
 
   // Draw a view. uniforms: (width, height) of what is drawn -> name -> numbers. Returns whether it
@@ -185,12 +197,17 @@ class Painter {
     return true;
   }
 
-  // The numbers of all pixels of a view: (height, width, 4), rows from the bottom.
+  // The numbers of all pixels of a view: (height, width, 4), rows from the bottom; null where
+  // another function's numbers were set meanwhile.
   async read(width, height, uniforms, exact = false) {
-    const gl = this.gl, float = exact && this.floats;
+    const gl = this.gl, float = exact && this.floats, which = this.function;
     if (this.drawing) await this.drawing;
     const target = this.makeTarget(width, height, float ? gl.RGBA32F : gl.RGBA8);
-    await this.refine(target, uniforms, () => true);
+    const same = () => which === this.function;
+    if (!await this.refine(target, uniforms, same) || !same()) {
+      this.drop(target);
+      return null;
+    }
     this.into(target);
     const found = float ? new Float32Array(4 * width * height) : new Uint8Array(4 * width * height);
     gl.readPixels(0, 0, width, height, gl.RGBA, float ? gl.FLOAT : gl.UNSIGNED_BYTE, found);

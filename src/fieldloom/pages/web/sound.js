@@ -22,7 +22,8 @@ class SoundPage {
     return [this.canvas.clientWidth, this.canvas.clientHeight];
   }
 
-  // Samples first ... first + count of a sound of so many: an array of numbers a channel.
+  // Samples first ... first + count of a sound of so many: an array of numbers a channel; null
+  // where another function was chosen meanwhile.
   async samples(first, count, total) {
     const { channels } = this.about, found = Array.from({ length: channels }, () =>
       new Float32Array(count));
@@ -30,6 +31,7 @@ class SoundPage {
       const own = Math.min(BLOCK, count - from), width = Math.min(ROW, own);
       const span = [first + from, total, width];
       const all = await this.painter.read(width, Math.ceil(own / width), { span }, true);
+      if (!all) return null;
       for (let i = 0; i < own; i++)
         for (let c = 0; c < channels; c++) found[c][from + i] = 2 * all[4 * i + c] - 1;
     }
@@ -72,7 +74,7 @@ class SoundPage {
     const turn = ++this.turn, { width, height } = this.canvas, [a, b] = this.ends;
     const count = 4 * width, total = count / (b - a);
     const found = await this.samples(a * total, count, total);
-    if (turn !== this.turn) return;
+    if (turn !== this.turn || !found) return;
     const pen = this.canvas.getContext("2d"), style = getComputedStyle(document.body);
     pen.fillStyle = style.getPropertyValue("--space");
     pen.fillRect(0, 0, width, height);
@@ -108,6 +110,7 @@ class SoundPage {
   async play() {
     if (this.playing) return this.stop();
     const all = await this.whole();
+    if (!all || this.playing) return; // another was chosen, or begun, meanwhile
     this.context = this.context || new AudioContext();
     const buffer = this.context.createBuffer(all.length, all[0].length, this.about.rate);
     all.forEach((numbers, c) => buffer.copyToChannel(numbers, c));
@@ -137,7 +140,9 @@ class SoundPage {
 
   // The whole sound as 16-bit WAV.
   async makeWav() {
-    const all = await this.whole(), channels = all.length, bytes = 2 * channels * all[0].length;
+    const all = await this.whole();
+    if (!all) throw new Error("Not saved: another function was chosen meanwhile.");
+    const channels = all.length, bytes = 2 * channels * all[0].length;
     const view = new DataView(new ArrayBuffer(44 + bytes)), { rate } = this.about;
     const word = (at, text) => [...text].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
     word(0, "RIFF"), view.setUint32(4, 36 + bytes, true), word(8, "WAVEfmt ");
@@ -152,7 +157,7 @@ class SoundPage {
   }
 
   async save() {
-    download(await this.makeWav(), `${this.about.file}.wav`);
+    await this.makeWav().then(wav => download(wav, `${this.about.file}.wav`), fail);
   }
 
   // -- pointers and keys
@@ -161,9 +166,18 @@ class SoundPage {
     const canvas = this.canvas, on = (what, act) => canvas.addEventListener(what, act);
     const at = e => (e.clientX - canvas.getBoundingClientRect().left) / canvas.clientWidth;
     let held = null;
-    on("pointerdown", e => (canvas.setPointerCapture(e.pointerId), held = at(e)));
-    on("pointerup", () => held = null);
+    on("pointerdown", e => {
+      if (e.button || !e.isPrimary) return;
+      canvas.setPointerCapture(e.pointerId);
+      held = at(e);
+    });
+    for (const end of ["pointerup", "pointercancel"]) on(end, () => held = null);
+    on("pointerleave", () => {
+      this.told = (this.told || 0) + 1;
+      find("value").textContent = "";
+    });
     on("pointermove", e => {
+      if (!e.isPrimary) return;
       if (held === null) return this.tell(at(e));
       this.move(held - at(e));
       held = at(e);
@@ -173,10 +187,16 @@ class SoundPage {
       this.zoom(Math.exp(-e.deltaY / 400), at(e));
     });
     document.addEventListener("keydown", e => {
-      const act = { "+": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5), "0": () => this.fit(),
+      const last = this.about.items.length - 1;
+      const act = { "[": () => this.choose(Math.max(0, this.which - 1)),
+        "]": () => this.choose(Math.min(last, this.which + 1)),
+        "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5),
+        "0": () => this.fit(),
         ArrowLeft: () => this.move(-0.1), ArrowRight: () => this.move(0.1), s: () => this.save(),
         " ": () => this.play() }[e.key];
-      if (!act || e.target.matches("input, select, button") || e.ctrlKey || e.metaKey) return;
+      if (!act || e.target.matches("input, select")) return;
+      if (e.ctrlKey || e.metaKey || e.altKey) return;
+      if (e.key === " " && e.target.tagName === "BUTTON") return;
       e.preventDefault();
       act();
     });
@@ -212,7 +232,9 @@ class SoundPage {
 
   async tell(at) {
     const [a, b] = this.ends, place = a + at * (b - a), total = this.about.shape[0];
+    const number = this.told = (this.told || 0) + 1;
     const found = await this.samples(place * total - 0.5, 1, total);
+    if (number !== this.told || !found) return;
     const numbers = found.map(x => x[0].toFixed(4)).join(" ");
     find("value").textContent = `${(place * this.seconds).toFixed(4)} s: ${numbers}`;
   }
