@@ -375,7 +375,8 @@ def sum_all_bins(render, function, rays):
 def test_the_bins_of_occupancy(contract, opened):
     views = {"name": "views", "size": 20, "radius": 1.5}
     render = {"name": "occupancy", "near": 0.3, "far": 4.0, "samples": 96, "bins": 128,
-              "contract": contract, "resolution": 16, "directions": False, "empty": 0.0}  # fmt: skip
+              "contract": contract, "resolution": 16, "directions": False,
+              "empty": 0.0}  # fmt: skip
     field = {"name": "siren", "width": 12, "depth": 3, "frequency": 3.0}
     system = fieldloom.build("mnif", "tiny", prior="none", field=field, modality=views,
                              renderer=render, conditioner="shared", encoder="nothing")  # fmt: skip
