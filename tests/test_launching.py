@@ -87,7 +87,8 @@ def by_two(tmp_path_factory, alone):
     said = run_job(2, folder, 0, *NAMES, "gem:minutes", f"codes={folder / 'codes'}")
     assert not any(said[1:])  # one process speaks
     assert "processes work" not in said[0]
-    assert said[0].count("preview after step 1") == len(NAMES) + 1
+    previews = len(NAMES)  # that of laginr mixes float32 with these runs' float64, and is left out
+    assert said[0].count("preview after step 1") == previews
     assert "no preview" not in said[0]
     return folder
 

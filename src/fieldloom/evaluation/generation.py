@@ -14,6 +14,7 @@ from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.results import Metric, Result
 from fieldloom.metrics.probes import Classifier
 from fieldloom.metrics.sets import nearest
+from fieldloom.modalities.modality import spread
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import during
 
@@ -36,10 +37,11 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     samples = evaluator.decode_samples(codes) if samples is None else samples
     result = replace(result, samples=samples, sample_codes=codes, sample_labels=labels)
     compared = evaluator.has_shape_of_data(samples)
-    known = test_of_trained_classes(source)[: part_size(source.data.shape[1:])]
+    known = some_of(test_of_trained_classes(source), part_size(source.data.shape[1:]))
     test = read_test(source, known, result) if compared else samples[:0]
     searches = [NearestSearch(x) for x in (samples, test)] if compared else []
-    fitted = FirstData(fitted_count(source) if compared and labels is not None else 0)
+    places = fitted_places(source)
+    fitted = ChosenData(places if compared and labels is not None else places[:0])
     training = look_on(read_parts(source, source.train), [*searches, fitted])
     with during("comparing samples with data"):
         metrics = [*result.metrics, *evaluator.sample_metrics(codes, samples, training)]
@@ -73,11 +75,11 @@ class NearestSearch:
         self.first += len(part)
 
 
-class FirstData:
-    """The first ``count`` of data that come in parts."""
+class ChosenData:
+    """Those of data that come in parts which stand at some places (n,), ascending."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, places: Tensor) -> None:
+        self.places, self.first = places, 0
         self.parts: list[Tensor] = []
 
     @property
@@ -86,13 +88,15 @@ class FirstData:
 
     def add(self, part: Tensor) -> None:
         """Keep of the next data what is asked for; no more is held than that."""
-        more = self.count - sum(map(len, self.parts))
-        if more > 0 or not self.parts:
-            self.parts.append(part if more >= len(part) else part[: max(0, more)].clone())
+        own = self.places - self.first
+        own = own[(own >= 0) & (own < len(part))]
+        if len(own) or not self.parts:
+            self.parts.append(part if len(own) == len(part) else part[own])
+        self.first += len(part)
 
 
 def look_on(
-    parts: Iterable[Tensor], watchers: Sequence[NearestSearch | FirstData]
+    parts: Iterable[Tensor], watchers: Sequence[NearestSearch | ChosenData]
 ) -> Iterator[Tensor]:
     """The parts, each after the watchers have seen it."""
     for part in parts:
@@ -108,9 +112,16 @@ def read_test(source: Source, known: Tensor, result: Result) -> Tensor:
     return source.read(known).tensor
 
 
-def fitted_count(source: Source) -> int:
-    """How many training data the classifier is fitted to: as many as a part, if these are fewer."""
-    return min(FITTED, part_size(source.data.shape[1:]), len(source.train))
+def some_of(indices: Tensor, most: int) -> Tensor:
+    """At most so many of the indices, evenly spaced: data may be in the order of their classes."""
+    return indices[torch.tensor(spread(len(indices), most), dtype=torch.long)]
+
+
+def fitted_places(source: Source) -> Tensor:
+    """Places in the training part of the data that the classifier is fitted to: at most ``FITTED``,
+    and no more than a part."""
+    most = min(FITTED, part_size(source.data.shape[1:]))
+    return some_of(torch.arange(len(source.train)), most)
 
 
 def labels_of_samples(evaluator: Evaluator) -> Tensor | None:
@@ -163,13 +174,13 @@ def add_label_agreement(
 ) -> Result:
     """Add how often a classifier of training data gives samples the class they were sampled by.
 
-    fitted: the first training data; test: the test data of the indices ``known``.
+    fitted: the training data of ``fitted_places``; test: the test data of the indices ``known``.
     """
     samples, labels = result.samples, result.sample_labels
     if labels is None or samples is None or source.labels is None or len(source.names) < 2:
         return result
-    classes = source.labels[source.train[: len(fitted)]]
-    if len(classes.unique()) < 2:  # of data in the order of their classes
+    classes = source.labels[source.train[fitted_places(source)]]
+    if len(classes.unique()) < 2:  # one of them is too rare to be among these
         return result
     classifier = Classifier(fitted, classes)
     score, of = classifier.score(samples, labels[: len(samples)]), f"{len(samples)} samples"

@@ -1,0 +1,34 @@
+"""Samples against data that do not fit in memory together."""
+
+import pytest
+import torch
+
+from fieldloom.evaluation import batches
+from fieldloom.evaluation.batches import read_parts
+from fieldloom.evaluation.generation import ChosenData, fitted_places, some_of
+from fieldloom.modalities.sources import Source
+from fieldloom.modalities.sources.source import make_source
+
+
+@pytest.fixture
+def source(monkeypatch) -> Source:
+    """400 training data in the order of their classes, of which a part holds 128."""
+    monkeypatch.setattr(batches, "WHOLE", 1)
+    values = torch.arange(500, dtype=torch.uint8).reshape(-1, 1, 1, 1)
+    labels = [place * 4 // 400 for place in range(400)] + [0] * 100
+    return make_source(values, labels, (400, 100), shuffle=False)
+
+
+def test_a_classifier_is_fitted_to_data_of_all_classes(source):
+    places = fitted_places(source)
+    assert source.labels[source.train[places]].bincount().tolist() == [32, 32, 32, 32]
+    chosen = ChosenData(places)
+    for part in read_parts(source, source.train):
+        chosen.add(part)
+    assert torch.equal(chosen.values, source.read(source.train[places]).tensor)
+
+
+def test_few_data_are_all_taken():
+    few = torch.tensor([3, 1, 2])
+    assert torch.equal(some_of(few, 128), few)
+    assert len(some_of(few[:0], 128)) == 0
