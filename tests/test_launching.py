@@ -22,9 +22,11 @@ from fieldloom.launching import together
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent / "src")}
-FEW = ["gasp:tiny", "gem:tiny", "gem:shapes", "mnif:tiny", "gem:plain"]
+FEW = ["gasp:tiny", "gem:tiny", "mnif:tiny"]
 NAMES = [
     *FEW,
+    "gem:shapes",
+    "gem:plain",
     "gasp:points",
     "gasp:patches",
     "gem:lle",
@@ -87,9 +89,8 @@ def by_two(tmp_path_factory, alone):
     said = run_job(2, folder, 0, *NAMES, "gem:minutes", f"codes={folder / 'codes'}")
     assert not any(said[1:])  # one process speaks
     assert "processes work" not in said[0]
-    previews = len(NAMES)  # that of laginr mixes float32 with these runs' float64, and is left out
-    assert said[0].count("preview after step 1") == previews
-    assert "no preview" not in said[0]
+    # that of laginr mixes float32 with these runs' float64, and is left out with a warning
+    assert said[0].count("preview after step 1") == len(NAMES)
     return folder
 
 

@@ -74,7 +74,7 @@ def test_a_run_is_planned_without_training(tiny_run):
     assert names == ["encode", "join codes", "sample codes", "decode"]
 
 
-@pytest.mark.parametrize("name", ["gem:tiny", "fit:image", "gasp:tiny", "hyperdiffusion:tiny"])
+@pytest.mark.parametrize("name", ["gem:tiny", "fit:image", "hyperdiffusion:tiny"])
 def test_plans_of_other_kinds(name):
     """Auto-decoding and penalties, one field for each signal, a critic, many fits."""
     made = fieldloom.plan(name, signals=1000, workers=4, seconds=0.1)
