@@ -36,6 +36,9 @@ KEYS = {
 }
 """View -> what its page says below."""
 
+BACKGROUND = "const vec3 BACKGROUND = vec3(0.5);"
+"""What lies beside the data, in a shader."""
+
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
@@ -75,8 +78,8 @@ def make_page(
             "#version 300 es",
             shaders[0].source,
             described.shader,
-            background(),
-            view(described.about["view"]),
+            BACKGROUND,
+            read_web(VIEWS[described.about["view"]]),
         ]
     )
     numbers = {"numbers": shared} | {f"numbers-{i}": x.numbers for i, x in enumerate(own)}
@@ -115,15 +118,6 @@ def pack(numbers: Tensor, half: bool) -> str:
     if not bool(kept.isfinite().all()):
         raise InputError("half: weights of this field are too large for half-precision numbers.")
     return base64.b64encode(kept.numpy().tobytes()).decode()
-
-
-def background() -> str:
-    """What lies beside the data."""
-    return "const vec3 BACKGROUND = vec3(0.5);"
-
-
-def view(name: str) -> str:
-    return read_web(VIEWS[name])
 
 
 @cache

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fieldloom.errors import InputError
-from fieldloom.nn.grids import PRIMES
 from fieldloom.programs import program as steps
+from fieldloom.programs.calls import list_grids
 from fieldloom.programs.dialects import DIALECTS, Dialect
 from fieldloom.programs.program import Program, Step
 
@@ -273,18 +273,13 @@ def lookup(w: Writer, step: steps.Lookup, registers: Registers, x: Value) -> Val
     made, table = registers.take(step.width), w.pack(flat_rows(step.table))
     grids, axes = len(lattices.rows), len(lattices.axes[0])
     name = f"lookup{table}"
-    firsts = [sum(lattices.rows[:grid]) for grid in range(grids)]
-    factors: list[int] = []
-    for grid in range(grids):
-        cells = lattices.cells[grid]
-        strides = [math.prod(n + 1 for n in cells[axis + 1 :]) for axis in range(axes)]
-        factors += PRIMES[:axes] if grid >= lattices.placed else strides
+    held = list_grids(lattices)
     tables = {
-        "axis": ("int", [str(i) for own in lattices.axes for i in own]),
-        "cells": ("int", [str(n) for own in lattices.cells for n in own]),
-        "factor": ("uint", [f"{n % 2**32}u" for n in factors]),
-        "first": ("int", list(map(str, firsts))),
-        "last": ("uint", [f"{n - 1}u" for n in lattices.rows]),
+        "axis": ("int", [str(i) for grid in held for i in grid[0]]),
+        "cells": ("int", [str(n) for grid in held for n in grid[1]]),
+        "factor": ("uint", [f"{n % 2**32}u" for grid in held for n in grid[2]]),
+        "first": ("int", [str(grid[3]) for grid in held]),
+        "last": ("uint", [f"{rows - 1}u" for rows in lattices.rows]),
     }
     constants = [d.table(kind, f"{name}_{key}", held) for key, (kind, held) in tables.items()]
     shape = "u * u * (3.0 - 2.0 * u)" if step.smooth else "u"
