@@ -188,10 +188,13 @@ class Painter {
         tiles.push({ x, y, width: Math.min(side, width - x), height: Math.min(side, height - y) });
     const far = t => Math.hypot(t.x + t.width / 2 - width / 2, t.y + t.height / 2 - height / 2);
     tiles.sort((a, b) => far(a) - far(b));
-    for (const tile of tiles) {
+    for (let i = 0, many; i < tiles.length; i += many) { // more at once as the pace gets known
       if (!goOn()) return false;
-      this.drawField(target, uniforms, tile);
-      this.learn(await this.finish(), tile.width * tile.height);
+      many = Math.max(1, Math.floor(RESTING / (this.cost * side * side)));
+      const batch = tiles.slice(i, i + many);
+      for (const tile of batch) this.drawField(target, uniforms, tile);
+      const pixels = batch.reduce((sum, tile) => sum + tile.width * tile.height, 0);
+      this.learn(await this.finish(), pixels);
       show();
     }
     return true;
