@@ -1,0 +1,255 @@
+"""Tables of results, cell by cell: a row of a table with one seed is trained and evaluated.
+
+    python benchmarks/cells.py list
+    python benchmarks/cells.py run TABLE[/ROW]... --data FOLDER --runs FOLDER [--seeds 0 1 2]
+
+``benchmarks/cells.toml`` describes the tables. Runs lie in FOLDER and go on where they were
+stopped. Each finished cell is a file ``benchmarks/results/cells/TABLE/ROW-seedN.json``; cells that
+have theirs, of the same settings, are passed over. One cell at a time, on one thread: start the
+command twice for two, which share the cells by locks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+import fieldloom
+from fieldloom import atomic, recipe
+from fieldloom.assembly import open_source
+from fieldloom.engine import device as devices
+from fieldloom.engine.run import Run
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "cells"
+POINTS = 200
+"""Of a learning curve that are kept, at most."""
+
+
+class Cell(NamedTuple):
+    """A row of a table with a seed.
+
+    source: how the data are read. part: which of them are used: ``all``, or ``train``, those that
+    the recipe itself would train on, where settings are compared. changes: of the recipe.
+    """
+
+    table: str
+    row: str
+    seed: int
+    recipe: str
+    variant: str
+    data: str
+    source: dict[str, Any]
+    part: str
+    stage: str
+    changes: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.table}/{self.row}-seed{self.seed}"
+
+    @property
+    def result(self) -> Path:
+        return RESULTS / f"{self.name}.json"
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the figures, as the cell's file holds it."""
+        own = self._asdict()
+        return {
+            name: own[name] for name in ("recipe", "variant", "data", "source", "part", "stage")
+        } | {"overrides": self.changes}
+
+
+def read_cells(seeds: Sequence[int] | None) -> list[Cell]:
+    """All cells of ``cells.toml``."""
+    with open(HERE / "cells.toml", "rb") as file:
+        tables = tomllib.load(file)
+    cells = []
+    for table, described in tables.items():
+        shared = described.get("shared", {})
+        for row, own in described["rows"].items():
+            both = recipe.merge(shared, own)
+            for seed in seeds or both.get("seeds", [0]):
+                name, _, variant = both["recipe"].partition(":")
+                cells.append(
+                    Cell(
+                        table,
+                        row,
+                        seed,
+                        name,
+                        variant,
+                        both["data"],
+                        both.get("source", {}),
+                        both.get("part", "all"),
+                        both.get("stage", "all"),
+                        both.get("set", {}),
+                    )
+                )
+    return cells
+
+
+def cut_data(cell: Cell, path: Path, folder: Path) -> Path:
+    """A packed file of the data that the recipe trains on, where the cell uses only these."""
+    if cell.part == "all":
+        return path
+    cut = folder / f"{path.stem}-of-{cell.recipe}-{cell.variant}.npz"
+    if not cut.exists():
+        system = fieldloom.build(
+            cell.recipe, cell.variant or None, source={"path": str(path)} | cell.source
+        )
+        which = open_source(system.recipe, system.modality).train.sort().values.numpy()
+        with np.load(path, allow_pickle=False) as file:
+            kept = cut_arrays({name: file[name] for name in file.files}, which)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = cut.with_suffix(f".{os.getpid()}.npz")
+        np.savez(part, **kept)
+        part.rename(cut)
+    return cut
+
+
+def cut_arrays(held: Mapping[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
+    """Those of the data: rows of arrays, or stretches of ``data`` between its ``offsets``."""
+    if "offsets" not in held:
+        count = max(len(x) for x in held.values() if x.ndim)
+        return {n: x[which] if x.ndim and len(x) == count else x for n, x in held.items()}
+    data, offsets = held["data"], held["offsets"]
+    kept = [data[offsets[i] : offsets[i + 1]] for i in which]
+    ends = np.cumsum([len(x) for x in kept])
+    return {"data": np.concatenate(kept), "offsets": np.concatenate([[0], ends])}
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Whether this process alone works in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "claim", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def is_done(cell: Cell) -> bool:
+    if not cell.result.exists():
+        return False
+    held = json.loads(cell.result.read_text())
+    return all(held.get(name) == value for name, value in cell.settings().items())
+
+
+def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
+    """Train and evaluate a cell, or what remains of it; what its file says."""
+    folder = runs / cell.name
+    spent, began = folder.parent / f"{folder.name}.seconds", time.process_time()
+    before = float(spent.read_text()) if spent.exists() else 0.0
+    path = cut_data(cell, data / cell.data, runs / "data")
+    changes = recipe.merge(
+        {"source": {"path": str(path)} | cell.source, "seed": cell.seed}, cell.changes
+    )
+    run, there = folder / "run", (folder / "run" / "recipe.json").exists()
+    try:
+        if there:
+            fieldloom.train(None, run, stage=cell.stage, device="cpu", resume=True)  # type: ignore[arg-type]
+        else:
+            fieldloom.train(
+                cell.recipe, run, cell.variant or None, stage=cell.stage, device="cpu", **changes
+            )  # type: ignore[arg-type]
+        trained = before + time.process_time() - began
+    finally:
+        spent.write_text(str(before + time.process_time() - began))
+    figures = fieldloom.evaluate(fieldloom.load(run, device="cpu"))
+    log = Run(run).read_log()
+    return {
+        "table": cell.table,
+        "row": cell.row,
+        "seed": cell.seed,
+        **cell.settings(),
+        "figures": {x.name: x.value for x in figures.metrics},
+        "seconds": find_seconds(log),
+        "processor_seconds": round(trained),
+        "steps": {line["stage"]: line["step"] for line in log},
+        "curves": find_curves(log),
+        "commit": find_commit(),
+        "command": f"python benchmarks/cells.py run {cell.table}/{cell.row} --seeds {cell.seed}",
+        "machine": devices.environment(torch.device("cpu")),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def find_seconds(log: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Of each stage: its steps times the time of one, as its last line has it."""
+    last = {line["stage"]: line for line in log}
+    return {name: round(line["step"] * line["seconds_a_step"]) for name, line in last.items()}
+
+
+def find_curves(log: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
+    """Of each stage: [step, loss], the mean of the losses that were logged since the last."""
+    curves: dict[str, list[list[float]]] = {}
+    for stage in dict.fromkeys(line["stage"] for line in log):
+        lines = [line for line in log if line["stage"] == stage and "loss" in line]
+        every = max(1, -(-len(lines) // POINTS))
+        parts = [lines[i : i + every] for i in range(0, len(lines), every)]
+        curves[stage] = [
+            [part[-1]["step"], float(f"{sum(x['loss'] for x in part) / len(part):.6g}")]
+            for part in parts
+        ]
+    return curves
+
+
+def find_commit() -> str:
+    said = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True
+    )
+    return said.stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("verb", choices=["list", "run"])
+    parser.add_argument("which", nargs="*", help="TABLE or TABLE/ROW; default: all")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--runs", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="*")
+    asked = parser.parse_args()
+    cells = [
+        cell
+        for cell in read_cells(asked.seeds)
+        if not asked.which or {cell.table, f"{cell.table}/{cell.row}"} & set(asked.which)
+    ]
+    if not cells:
+        parser.error("no such table or row: see 'list'")
+    if asked.verb == "list":
+        for cell in cells:
+            print(cell.name, "done" if is_done(cell) else "not run")
+        return
+    if asked.data is None or asked.runs is None:
+        parser.error("run needs --data and --runs")
+    torch.set_num_threads(1)
+    for cell in cells:
+        with claimed(asked.runs / cell.name) as mine:
+            if not mine or is_done(cell):
+                continue
+            print(f"{cell.name}: begins", file=sys.stderr, flush=True)
+            found = run_cell(cell, asked.data, asked.runs)
+            cell.result.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_text(json.dumps(found, indent=1) + "\n", cell.result)
+            print(f"{cell.name}: {found['figures']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
