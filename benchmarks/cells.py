@@ -33,6 +33,7 @@ from fieldloom import atomic, recipe
 from fieldloom.assembly import open_source
 from fieldloom.engine import device as devices
 from fieldloom.engine.run import Run
+from fieldloom.evaluation.results import Metric
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cells"
@@ -161,7 +162,7 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
     changes = recipe.merge(
         {"source": {"path": str(path)} | cell.source, "seed": cell.seed}, cell.changes
     )
-    run, there = folder / "run", (folder / "run" / "recipe.json").exists()
+    run, there = folder / "run", (folder / "run" / "recipe.toml").exists()
     try:
         if there:
             fieldloom.train(None, run, stage=cell.stage, device="cpu", resume=True)  # type: ignore[arg-type]
@@ -179,7 +180,7 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
         "row": cell.row,
         "seed": cell.seed,
         **cell.settings(),
-        "figures": {x.name: x.value for x in figures.metrics},
+        "figures": name_figures(figures.metrics),
         "seconds": find_seconds(log),
         "processor_seconds": round(trained),
         "steps": {line["stage"]: line["step"] for line in log},
@@ -189,6 +190,14 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
         "machine": devices.environment(torch.device("cpu")),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def name_figures(metrics: Sequence[Metric]) -> dict[str, float]:
+    """Figures by their names; by how they were made, too, where two have one name."""
+    found: dict[str, float] = {}
+    for one in metrics:
+        found[f"{one.name} ({one.how})" if one.name in found else one.name] = one.value
+    return found
 
 
 def find_seconds(log: Sequence[Mapping[str, Any]]) -> dict[str, int]:
