@@ -117,12 +117,13 @@ def read_rows(results: Path, table: str, described: dict[str, Any]) -> list[Row]
     """Rows as they are described, then those of which there are cells alone."""
     cells = sorted(path.stem for path in results.glob(f"cells/{table}/*-seed*.json"))
     names = dict.fromkeys(cell.rpartition("-seed")[0] for cell in cells)
+    more = {name: {"label": name} for name in names if name not in described}
     rows = []
-    for name, row in ({name: {"label": name} for name in names} | described).items():
+    for name, row in (described | more).items():
         seeds = read_seeds(results, f"{table}/{name}", row.pop("older", ""))
         older = bool(names and seeds and name not in names)
         rows.append(Row(name, **row, seeds=seeds, older=older))
-    return sorted(rows, key=lambda row: row.name not in described)
+    return rows
 
 
 def read_seeds(results: Path, cell: str, older: str) -> list[Seed]:

@@ -92,7 +92,7 @@ def write_runs(table: Table) -> list[str]:
                     join(write_command(record) for record in records),
                 ]
             )
-    return write_lines(lines)
+    return write_lines(lines) if len(lines) > 2 else ["Not run."]
 
 
 def join(told: Iterable[Any]) -> str:
@@ -124,7 +124,9 @@ def write_stages(seeds: Sequence[Mapping[str, float]]) -> str:
 
 def write_command(record: Mapping[str, Any]) -> str:
     """The command of a record, for all seeds, and what it was set to."""
-    said = record.get("command", NOTHING)
+    said = record.get("command")
+    if not said:
+        return NOTHING
     said = said if isinstance(said, str) else "python " + " ".join(said)
     settings = [x for x in record.get("settings", []) if x != "--set"]
     told = [f"`{re.sub(r' --seeds [0-9]+$', '', said)}`"]
@@ -262,9 +264,8 @@ def main() -> int:
     if verb == "list":
         for table in tables.values():
             for row in table.rows:
-                print(
-                    f"{table.name}/{row.name}: {f'{len(row.seeds)} run' if row.seeds else NOT_RUN}"
-                )
+                told = f"{len(row.seeds)} run" if row.seeds else NOT_RUN
+                print(f"{table.name}/{row.name}: {told}")
         return 0
     for path in sorted(PAGES.glob("*.md")):
         text = path.read_text(encoding="utf-8")
