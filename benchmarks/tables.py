@@ -250,8 +250,8 @@ def write_page(text: str, tables: Mapping[str, Table]) -> str:
         else:
             write = {"table": write_table, "order": write_order, "runs": write_runs}[kind]
             lines = write(*named)
-        head = found[0].partition("\n")[0]
-        return "\n".join([head, "", *lines, "", "<!-- end -->"])
+        mark = found[0].partition("-->")[0] + "-->"
+        return "\n".join([mark, "", *lines, "", "<!-- end -->"])
 
     return BLOCK.sub(write_block, text)
 
