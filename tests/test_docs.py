@@ -15,7 +15,7 @@ from shared import shared
 
 ROOT = Path(__file__).resolve().parents[1]
 GLOSSARY = ROOT / "docs" / "glossary.md"
-DOCS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "images" / "README.md"]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS, ROOT / "CHANGELOG.md"]
 
 
@@ -177,9 +177,10 @@ def test_the_example_of_a_radiance_field_runs(cli, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"held_out.png", "orbit.gif"}
 
 
-def test_the_list_of_documents_names_every_page():
-    listed = re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "README.md").read_text())
-    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} == set(listed)
+@pytest.mark.parametrize("folder", ["docs", "docs/results", "docs/lab-notes"])
+def test_the_list_of_documents_names_every_page(folder):
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / folder / "README.md").read_text())
+    assert {page.name for page in (ROOT / folder).glob("*.md")} - {"README.md"} == set(listed)
 
 
 def test_the_readme_is_short():

@@ -121,7 +121,7 @@ def list_(
 
 TIMES = (
     "Times were measured on one or two cores of an Intel Xeon, mostly beside other work, on the "
-    "data of docs/results.md."
+    "data of docs/results."
 )
 
 
