@@ -1,11 +1,14 @@
 # make demo: set up, then train and sample on bundled real data. make test: set up, then all tests.
 # make check: set up, then format, style, types, and the tests that are not slow: before each commit.
+# make soak: set up, then the long forms of tests that make test runs shorter; SECONDS of hostile input.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+SECONDS ?= 600
+# the processes that tests start find what the first has compiled
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check lint clean
+.PHONY: demo test check soak lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/fieldloom demo
@@ -14,7 +17,11 @@ test: $(VENV)/ready
 	$(PYTEST)
 
 check: lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not soak"
+
+soak: $(VENV)/ready
+	$(PYTEST) -m soak
+	$(PYTEST) tests/fuzz --fuzz-seconds $(SECONDS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

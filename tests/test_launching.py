@@ -162,18 +162,18 @@ def test_processes_from_the_command_line(tmp_path):
     began = time.monotonic()
     while not state.is_file():
         assert job.poll() is None
-        assert time.monotonic() - began < 200
+        assert time.monotonic() - began < 600
         time.sleep(0.1)
     (other,) = children(job.pid)
     os.kill(other, signal.SIGKILL)
-    error = job.communicate(timeout=60)[1]
+    error = job.communicate(timeout=300)[1]
     assert job.returncode == 1
     assert error.splitlines()[-1].startswith("error: another process of this training ended")
     before = load_file(state)
     assert before
     words = ["train", "--resume", "--finish", "--run", str(tmp_path / "run"), "--stage", "field"]
     subprocess.run(
-        [sys.executable, "-m", "fieldloom", *words], env=ENVIRONMENT, check=True, timeout=200
+        [sys.executable, "-m", "fieldloom", *words], env=ENVIRONMENT, check=True, timeout=600
     )
     assert fieldloom.load(tmp_path / "run").finished == ["field"]
 

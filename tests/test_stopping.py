@@ -138,7 +138,7 @@ import fieldloom.system as systems
 plain = systems.System.{method}
 def slow(self, *rest, **named):
     print("now", flush=True)
-    time.sleep(30)
+    time.sleep(600)
 systems.System.{method} = slow
 from fieldloom.cli import main
 main()
@@ -155,7 +155,7 @@ def test_verbs_end_by_any_signal_as_by_ctrl_c(own_run, verb, method, number):
     going = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert going.stdout.readline() == "now\n"
     going.send_signal(number)
-    _, said = going.communicate(timeout=20)
+    _, said = going.communicate(timeout=300)
     assert going.returncode == 130
     assert said.splitlines()[-1] == "error: stopped; what was finished is kept."
     assert "Traceback" not in said

@@ -171,11 +171,11 @@ def test_a_signal_leaves_a_run_that_resume_continues(tmp_path, number):
     ]
     process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True)
     log = tmp_path / "run" / "log.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert "--resume goes on from here" in errors
     assert "Traceback" not in errors

@@ -274,7 +274,7 @@ def test_a_job_that_is_killed_at_any_moment_ends_with_the_same_files(own_run, tm
     command = [sys.executable, "-c", KILLED, *map(str, words), "--executor", "local", "--out"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     start = partial(subprocess.Popen, env=environment, stderr=subprocess.PIPE)
-    assert start([*command, str(tmp_path / "straight")]).wait(120) == 0
+    assert start([*command, str(tmp_path / "straight")]).wait(600) == 0
     folder, kills = tmp_path / "job", 0
     for many in (1, 4, 7, 10):
         child = start([*command, str(folder)])
@@ -283,7 +283,7 @@ def test_a_job_that_is_killed_at_any_moment_ends_with_the_same_files(own_run, tm
         child.send_signal(signal.SIGKILL)
         kills += child.wait() == -signal.SIGKILL
     assert kills
-    assert start([*command, str(folder)]).wait(120) == 0
+    assert start([*command, str(folder)]).wait(600) == 0
     assert content(folder) == content(tmp_path / "straight")
     assert len(list(folder.glob("*.json"))) == 13
 

@@ -54,7 +54,7 @@ def test_no_more_is_made_than_asked_for():
     found = prefetch(make, range(100), 3)
     next(found)
     for _ in range(4):
-        assert asked.acquire(timeout=60)
+        assert asked.acquire(timeout=300)
     assert made == [0, 1, 2, 3]
     found.close()
     assert not threads()
