@@ -13,7 +13,6 @@ from fieldloom import atomic, stopping
 from fieldloom.errors import Interrupted
 from fieldloom.executors.work import Work, row_of
 
-
 PATIENCE = 300.0
 """Seconds of a shard that is neither let go nor asked to stop."""
 
