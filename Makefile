@@ -1,12 +1,13 @@
 # make demo: set up, then train and sample on bundled real data. make test: set up, then all tests.
 # make check: set up, then format, style, types, and the tests that are not slow: before each commit.
-# make soak: set up, then the long forms of tests that make test runs shorter; SECONDS of hostile input.
+# make soak: set up, then long forms of tests that make test runs shorter; SECONDS of hostile input.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 600
-# the processes that tests start find what the first has compiled
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+# processes that tests start find what the first has compiled
+export PYTHONDONTWRITEBYTECODE =
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test check soak lint clean
 
