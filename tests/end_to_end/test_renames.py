@@ -20,7 +20,7 @@ from fieldloom.errors import InputError
 from fieldloom.training import train
 
 TINY = ["source.split=[64, 16]", "train.field.steps=8", "train.prior.steps=8",
-        "train.field.save_every=3", "train.prior.save_every=3"]  # fmt: skip
+        "train.field.save_every=2", "train.prior.save_every=2"]  # fmt: skip
 
 
 class Blend(Mixture):
@@ -94,7 +94,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(place, name, times, whole, 
     """Bit for bit, whether the program was renamed within a stage or not."""
     folder = tmp_path / "interrupted"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "SHARD", (16, 256))
+        patch.setattr(bulk, "SHARD", (16, 32))
         killed(patch, place, name, times)
         with pytest.raises(SystemExit):
             train(recipe.load("mnif:tiny", TINY), str(folder))
