@@ -348,18 +348,17 @@ def test_a_toy_distribution_is_learned(kind: str) -> None:
     codes = codes + 0.05 * torch.randn(codes.shape, generator=Generator().manual_seed(0))
     codec = CODECS["quantize"]((1, 2), codebook_size=7, center="none") if kind == "tokens" else None
     prior = Autoregressive((1, 2), 2, codec, depth=1, width=32, heads=2, components=4)
-    # processors round differently: after 300 steps some have learned it, others all but
-    fitted(prior, codes, classes, 450)
+    fitted(prior, codes, classes, 300)
     sampled = prior.sample(400, generator=Generator().manual_seed(0))[:, 0]
     near = lambda x, y: (x - y).abs() < 0.4
     same_sign = near(sampled[:, 0], sampled[:, 1])
     other_sign = near(sampled[:, 0], -sampled[:, 1])
-    assert (same_sign | other_sign).float().mean() > 0.9
+    assert (same_sign | other_sign).float().mean() > 0.95
     assert 0.15 < same_sign.float().mean() < 0.35
     assert 0.15 < near(sampled[:, 0], 2.0).float().mean() < 0.35
     for label, right in ((0, 1), (1, -1)):
         asked = prior.sample(200, label, generator=Generator().manual_seed(0))[:, 0]
-        assert near(asked[:, 0] * right, asked[:, 1]).float().mean() > 0.9
+        assert near(asked[:, 0] * right, asked[:, 1]).float().mean() > 0.95
     if kind == "tokens":  # the likeliest entry alone
         greedy = prior.sample(50, 1, generator=Generator().manual_seed(0), top_k=1)[:, 0]
         assert near(greedy, torch.tensor([1.0, -1.0])).all()
