@@ -1,11 +1,15 @@
 # make demo: set up, then train and sample on bundled real data. make test: set up, then all tests.
 # make check: set up, then format, style, types, and the tests that are not slow: before each commit.
+# make soak: set up, then long forms of tests that make test runs shorter; SECONDS of hostile input.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SECONDS ?= 600
+# processes that tests start find what the first has compiled
+export PYTHONDONTWRITEBYTECODE =
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check lint clean
+.PHONY: demo test check soak lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/fieldloom demo
@@ -14,7 +18,11 @@ test: $(VENV)/ready
 	$(PYTEST)
 
 check: lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not soak"
+
+soak: $(VENV)/ready
+	$(PYTEST) -m soak
+	$(PYTEST) tests/fuzz --fuzz-seconds $(SECONDS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -126,4 +126,4 @@ def browse(profile: Path, graphics: str = "--disable-gpu") -> Iterator[Page]:
         os.close(send)
         os.close(receive)
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=120)

@@ -45,7 +45,7 @@ class CommandLine:
     ) -> CompletedProcess:
         """The same as a process of its own."""
         words = [sys.executable, "-m", "fieldloom", *map(str, arguments)]
-        done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=300)
+        done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=600)
         assert status in (None, done.returncode), done.stderr
         return done
 

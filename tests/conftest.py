@@ -1,5 +1,6 @@
 """Small systems that several tests share, and what makes every test give one answer."""
 
+import gc
 import os
 import random
 import shutil
@@ -33,6 +34,12 @@ def pytest_addoption(parser):
     group.addoption("--fuzz-seconds", type=float, help="of all kinds; default: a fixed few cases")
     group.addoption("--fuzz-seed", type=int, default=0, help="which cases")
     group.addoption("--fuzz-case", metavar="KIND:NUMBER", help="this one alone")
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays: the garbage collector need not look it through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

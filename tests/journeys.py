@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -163,21 +163,31 @@ BYWAYS = {
 """Other kinds of data, and parts that no recipe's tiny variant has."""
 
 
-def travel(name: str, device: str, precision: Precision = "float32") -> dict[str, np.ndarray]:
-    """What a journey makes on a device: codes, decoded data, samples, metrics."""
+class Travelled(NamedTuple):
+    """What a journey makes on a device: codes, decoded data, samples, metrics; and its waits."""
+
+    made: dict[str, np.ndarray]
+    waits: dict[str, int]
+
+
+def travel(name: str, device: str, precision: Precision = "float32", steps: int = 1) -> Travelled:
+    """Make a journey on a device. steps: of each stage, of which the second one's waits count."""
     torch.manual_seed(0)
     journey = (JOURNEYS | BYWAYS)[name]
     with TemporaryDirectory() as place:
         overrides = f"{SHORT} train.field.precision={precision} {journey.overrides}".split()
+        overrides = [re.sub(r"^(train\..*steps)=1$", rf"\1={steps}", one) for one in overrides]
         if journey.write is not None:
             overrides.append(f"source.path={journey.write(Path(place))}")
-        train(recipe.load(journey.recipe, overrides), f"{place}/run", device=device)
+        with count_waits() as waits:
+            train(recipe.load(journey.recipe, overrides), f"{place}/run", device=device)
         system = load(f"{place}/run", device)
         with autocast(system.device, precision):
-            return visit(system, journey.evaluated)
+            return Travelled(visit(system, journey.evaluated), dict(+waits))
 
 
-def count_waits(name: str) -> dict[str, int]:
+@contextmanager
+def count_waits() -> Iterator[Counter[str]]:
     """How often training waits for the device: ``read`` and ``sent``, of all stages together.
 
     Counted in the second step of each stage, since the first may place what all others find there.
@@ -200,22 +210,14 @@ def count_waits(name: str) -> dict[str, int]:
         with closing(plain_feed(*args)) as batches:
             yield next(batches)
             with counting({"read"}):
-                second = next(batches)
-            yield second
+                later = [*batches]
+            yield from later
 
-    torch.manual_seed(0)
-    journey = (JOURNEYS | BYWAYS)[name]
     with (
-        TemporaryDirectory() as place,
         patch.object(Training, "advance", advance),
         patch.object(loop, "feed_steps", feed_steps),
     ):
-        overrides = f"{SHORT} {journey.overrides}".split()
-        overrides = [re.sub(r"^(train\..*steps)=1$", r"\1=2", one) for one in overrides]
-        if journey.write is not None:
-            overrides.append(f"source.path={journey.write(Path(place))}")
-        train(recipe.load(journey.recipe, overrides), f"{place}/run", device=apart.NAME)
-    return {kind: count for kind, count in waits.items() if count}
+        yield waits
 
 
 def visit(system: System, evaluated: bool = True) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from fieldloom.portion import Portion, computing
 def compute_in_portions(rows, compute):
     """What ``compute(rank, portion)`` gives for each list of rows, all of them at the same time."""
     count, whole = len(rows), sum(map(len, rows))
-    meeting, held = threading.Barrier(count, timeout=20), [None] * count
+    meeting, held = threading.Barrier(count, timeout=300), [None] * count
 
     def work(rank):
         def add_up(x):

@@ -18,13 +18,15 @@ import fieldloom
 from fieldloom.engine.ranks import Place, free_port
 from fieldloom.errors import InputError
 from fieldloom.launching import together
+from processes import STEPS
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent / "src")}
-FEW = ["gasp:tiny", "gem:tiny", "mnif:tiny"]
 NAMES = [
-    *FEW,
+    "gasp:tiny",
+    "gem:tiny",
+    "mnif:tiny",
     "gem:shapes",
     "gem:plain",
     "gasp:points",
@@ -34,7 +36,7 @@ NAMES = [
     "laginr:tiny",
     "weights:tiny",
 ]
-"""Cases of ``processes.py``: of all of them two processes are tried, of the first ones four."""
+"""Cases of ``processes.py``, of which two processes are tried."""
 
 
 def run_job(count, *words, elsewhere=False):
@@ -125,12 +127,6 @@ def test_codes_between_stages_are_those_of_one_process_to_the_bit(alone, by_two)
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_four_processes_change_rounding_alone(alone, tmp_path):
-    run_job(4, tmp_path, 0, *FEW)
-    for name in FEW:
-        check_equal(alone / name, tmp_path / name)
-
-
 def test_a_machine_with_other_data_ends_all(tmp_path):
     said = run_job(2, tmp_path, 0, "gasp:tiny", elsewhere=True)
     assert "another process of this training ended" in said[0]
@@ -138,9 +134,11 @@ def test_a_machine_with_other_data_ends_all(tmp_path):
 
 
 def test_a_run_stopped_by_four_goes_on_by_two(alone, tmp_path):
-    """Of a table of codes four held a quarter each, with its moments and averages."""
-    names = ["gem:plain", "gasp:tiny", "mnif:tiny"]
-    run_job(4, tmp_path, 3, *names)
+    """Of a table of codes four held a quarter each, with its moments and averages. What nobody
+    stops they train to its end."""
+    names = ["gem:plain", "gem:tiny", "gasp:tiny", "mnif:tiny"]
+    run_job(4, tmp_path, 3, *names, "mnif:whole")
+    check_equal(alone / "mnif:tiny", tmp_path / "mnif:whole")
     for name in names:
         assert (tmp_path / name / "state.safetensors").is_file()
         assert not (tmp_path / name / "model.safetensors").exists()
@@ -148,10 +146,10 @@ def test_a_run_stopped_by_four_goes_on_by_two(alone, tmp_path):
     for name in names:
         check_equal(alone / name, tmp_path / name)
         steps = [x["step"] for x in fieldloom.engine.run.Run(tmp_path / name).read_log()]
-        assert steps[:20] == [*range(1, 21)]
+        assert steps[:STEPS] == [*range(1, STEPS + 1)]
 
 
-def test_processes_from_the_command_line(tmp_path):
+def test_processes_from_the_command_line(cli, tmp_path):
     """This process starts the other, which a SIGKILL ends; the checkpoint is whole."""
     words = ["train", "mnif:tiny", "--processes", "2", "--set", "train.field.steps=100000", "--run"]
     job = subprocess.Popen(
@@ -162,19 +160,17 @@ def test_processes_from_the_command_line(tmp_path):
     began = time.monotonic()
     while not state.is_file():
         assert job.poll() is None
-        assert time.monotonic() - began < 200
+        assert time.monotonic() - began < 600
         time.sleep(0.1)
     (other,) = children(job.pid)
     os.kill(other, signal.SIGKILL)
-    error = job.communicate(timeout=60)[1]
+    error = job.communicate(timeout=300)[1]
     assert job.returncode == 1
     assert error.splitlines()[-1].startswith("error: another process of this training ended")
     before = load_file(state)
     assert before
     words = ["train", "--resume", "--finish", "--run", str(tmp_path / "run"), "--stage", "field"]
-    subprocess.run(
-        [sys.executable, "-m", "fieldloom", *words], env=ENVIRONMENT, check=True, timeout=200
-    )
+    cli(*words)
     assert fieldloom.load(tmp_path / "run").finished == ["field"]
 
 

@@ -409,7 +409,7 @@ def fitted(request):
     prior.fit(codes, labels)
     if prior.trained:
         adam = torch.optim.Adam(prior.parameters(), 3e-3)
-        for _ in range(500):
+        for _ in range(250):
             loss = prior.loss(codes, labels).mean()
             adam.zero_grad()
             loss.backward()

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,16 @@ ROOT = Path(fieldloom.__file__).parent
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Every node of a file's syntax, parsed once for all tests."""
+    return [*ast.walk(ast.parse(path.read_text()))]
+
+
 def imports(path: Path) -> set[str]:
     """The parts of fieldloom that a file imports, those under TYPE_CHECKING too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -242,7 +249,7 @@ def test_rules_of_the_code(rule):
     allowed = ALLOWED.get(rule, lambda path: False)
     for file in sorted(ROOT.rglob("*.py")):
         path = file.relative_to(ROOT).as_posix()
-        lines = [n.lineno for n in ast.walk(ast.parse(file.read_text())) if rule(n)]
+        lines = [node.lineno for node in nodes_of(file) if rule(node)]
         assert not lines or allowed(path), f"{path}: lines {lines} break '{rule.__doc__}'"
 
 

@@ -175,7 +175,8 @@ def test_weights_are_estimated_with_what_training_keeps_of_them(tmp_path, monkey
     """Gradients and two moments: 4 times what the system itself takes, and the averages."""
     asked = []
     monkeypatch.setattr(memory, "check", lambda what, count, *rest: asked.append((what, count)))
-    changes = ["train.prior.ema=0.9", "train.field.steps=1", "train.prior.steps=1"]
+    changes = ["train.prior.ema=0.9", "train.field.steps=1", "train.prior.steps=1",
+               "source.split=[300, 20]"]  # fmt: skip
     loaded = recipe.load("mnif:tiny", changes)
     system = train(loaded, str(tmp_path / "run"))
     counts = dict(asked)

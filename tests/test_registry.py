@@ -162,8 +162,9 @@ def test_nothing_of_a_run_is_run(cli, section, tiny_run, tmp_path, monkeypatch):
     for name in ("model.safetensors", "codes.safetensors"):  # as one who means it would
         tensors, numbers, made_by = read_tensors(folder / name)
         write_tensors(folder / name, tensors, numbers, made_by | provenance(held))
-    verbs = ["info .", "sample . --count 4", "evaluate .", "encode .", "render .", "interpolate .",
-             "reconstruct .", "ceiling .", "analyse judge . --count 4", "analyse influence .",
+    verbs = ["info .", "sample . --count 4", "evaluate .", "encode .", "render .",
+             "interpolate . --steps 2", "reconstruct . --count 2", "ceiling . --count 2",
+             "analyse judge . --count 2", "analyse influence . --count 1",
              "decode . codes.safetensors"]  # fmt: skip
     for verb in verbs:
         done = cli(*verb.split(), status=None)
@@ -182,7 +183,8 @@ def test_nothing_of_a_run_is_run(cli, section, tiny_run, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_command_line_finds_a_trusted_module_in_the_current_folder(cli, my_fields, tmp_path):
     arguments = ["train", "mnif:tiny", "--set", "field.name=my_fields:Gabor", "--run", "mine",
-                 "--stage", "field"]  # fmt: skip
+                 "--stage", "field", "--set", "train.field.steps=1",
+                 "--set", "source.split=[16, 4]"]  # fmt: skip
     refused = cli(*arguments, cwd=tmp_path, status=2)
     assert refused.stderr.splitlines()[-1].startswith(
         "error: field 'my_fields:Gabor' is code of another module"

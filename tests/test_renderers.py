@@ -504,8 +504,7 @@ def pictures(count: int = 3, points: int = 7) -> Signal:
 
 @pytest.mark.parametrize("fine", [0, 3])
 @pytest.mark.parametrize("second_order", [True, False], ids=["second", "first"])
-@pytest.mark.parametrize("noise", [0.0, 0.1])
-@pytest.mark.parametrize("reduction", ["signal", "batch"])
+@pytest.mark.parametrize(("noise", "reduction"), [(0.0, "signal"), (0.1, "batch")])
 def test_checkpointed_descent(fine: int, second_order: bool, noise: float, reduction: str) -> None:
     """Forgetting the graph of every step changes neither codes nor gradients, jitter included."""
     family, signal = radiance(), pictures()

@@ -24,7 +24,7 @@ def test_results_are_in_order_and_each_thread_computes_alone():
 
     def piece(number):
         if number < 2:
-            meet.wait(timeout=30)
+            meet.wait(timeout=300)
         return number, torch.get_num_threads(), threading.current_thread().name
 
     found = run_pieces([lambda i=i: piece(i) for i in range(9)])

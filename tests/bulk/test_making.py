@@ -269,21 +269,27 @@ main()
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_at_any_moment_ends_with_the_same_files(own_run, tmp_path):
+@pytest.mark.parametrize(
+    "moments", [(2, 8), pytest.param((0, 1, 3, 4, 5, 7, 9, 10), marks=pytest.mark.soak)]
+)
+def test_a_job_that_is_killed_at_any_moment_ends_with_the_same_files(
+    cli, own_run, tmp_path, moments
+):
     words = ["sample", own_run, "--count", "60", "--shard", "5", "--device", "cpu"]
-    command = [sys.executable, "-c", KILLED, *map(str, words), "--executor", "local", "--out"]
+    words += ["--executor", "local", "--out"]
+    command = [sys.executable, "-c", KILLED, *map(str, words)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     start = partial(subprocess.Popen, env=environment, stderr=subprocess.PIPE)
-    assert start([*command, str(tmp_path / "straight")]).wait(120) == 0
+    cli(*words, tmp_path / "straight")
     folder, kills = tmp_path / "job", 0
-    for many in (1, 4, 7, 10):
+    for many in moments:
         child = start([*command, str(folder)])
         while len(list(folder.glob("[0-9]*.json"))) < many and child.poll() is None:
             time.sleep(0.005)
         child.send_signal(signal.SIGKILL)
         kills += child.wait() == -signal.SIGKILL
     assert kills
-    assert start([*command, str(folder)]).wait(120) == 0
+    assert start([*command, str(folder)]).wait(600) == 0
     assert content(folder) == content(tmp_path / "straight")
     assert len(list(folder.glob("*.json"))) == 13
 

@@ -242,14 +242,22 @@ def test_one_bulk_call_encodes_as_many_small_ones():
 # -- jobs of codes
 
 
+@pytest.fixture(scope="module")
+def encoded(tiny_run, tmp_path_factory):
+    """A finished job of five shards; tests copy it. Its system, its source, and its codes."""
+    system = fieldloom.load(tiny_run)
+    source = trains.prepare(Run(tiny_run).read_recipe(), torch.device("cpu"))[1]
+    folder = tmp_path_factory.mktemp("jobs") / "encoded"
+    found = bulk.encode(system, source, source.train[:80], folder, shard=16)
+    return folder, system, source, found.codes
+
+
 @pytest.fixture
-def job(own_run):
+def job(encoded, tmp_path):
     """A finished job of several shards, and what encodes them again."""
-    system = fieldloom.load(own_run)
-    source = trains.prepare(Run(own_run).read_recipe(), torch.device("cpu"))[1]
-    folder = own_run / "encoded"
-    encode = lambda: bulk.encode(system, source, source.train, folder, shard=16)
-    return folder, encode, encode().codes
+    straight, system, source, codes = encoded
+    folder = shutil.copytree(straight, tmp_path / "encoded")
+    return folder, lambda: bulk.encode(system, source, source.train[:80], folder, shard=16), codes
 
 
 @pytest.mark.slow

@@ -19,7 +19,9 @@ def test_from_training_to_pictures(cli, tmp_path):
     (pictures / "dark" / "broken.jpg").write_bytes(b"no")
     done = cli.program(
         "train", "mnif:tiny", "--run", "mine", "--seed", 3, "--set", "source.name=folder",
-        "--set", f"source.path={pictures}", "--set", "modality.channels=3", cwd=tmp_path,
+        "--set", f"source.path={pictures}", "--set", "modality.channels=3",
+        "--set", "train.field.steps=5", "--set", "train.prior.steps=5",
+        "--set", "evaluate.steps=5", cwd=tmp_path,
     )  # fmt: skip
     assert "skipped 1 unreadable images" in done.stderr
     folder = tmp_path / "mine"

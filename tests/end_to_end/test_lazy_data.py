@@ -72,7 +72,7 @@ def test_a_folder_is_the_same_lazily(folder, reads, monkeypatch):
 
 def recipe_of(folder, steps: int = 6) -> dict:
     own = recipes.load("mnif:tiny")
-    field = own["train"]["field"] | {"steps": steps, "batch": 4, "save_every": 2}
+    field = own["train"]["field"] | {"steps": steps, "batch": 4, "micro": 4, "save_every": 2}
     changed = {
         "source": {"name": "folder", "path": str(folder), "split": [0.75, 0.25]},
         "modality": {"name": "image", "size": 8, "channels": 1},

@@ -62,12 +62,20 @@ def test_a_run_gives_what_it_gave(kind):
         torch.testing.assert_close(found[name], value, **close, msg=lambda m, n=name: f"{n}: {m}")
 
 
+REPORTED = {"audio-experts", "images-mixture", "points-direct", "video-experts", "views-volume"}
+"""One of each kind of data: their reports are written, too."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, indirect=True)
 def test_a_run_measures_what_it_measured(cli, kind):
-    cli("evaluate", kind / "finished")
-    report = json.loads((kind / "finished" / "report.json").read_text())
-    metrics = {x["name"]: x["value"] for x in report.get("metrics", report.get("figures"))}
+    if kind.name in REPORTED:
+        cli("evaluate", kind / "finished")
+        report = json.loads((kind / "finished" / "report.json").read_text())
+        metrics = {x["name"]: x["value"] for x in report["figures"]}
+    else:
+        result = fieldloom.evaluate(kind / "finished")
+        metrics = {x.name: x.value for x in result.metrics}
     expected = json.loads((kind / "expected.json").read_text())
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-3, abs=1e-5)
 

@@ -203,7 +203,8 @@ def test_compiled_steps_are_the_eager_ones_to_rounding(capsys, monkeypatch):
     # without vectors: inductor would first compile a program for each kind, to try it
     monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", list)
     eager, _ = train(replace(STAGE, execution="eager"), batches(), micro=5)
-    with inductor.patch("cpp_cache_precompile_headers", False):
+    # and in this process: others would first import torch
+    with inductor.patch(cpp_cache_precompile_headers=False, compile_threads=1):
         compiled, _ = train(replace(STAGE, execution="compiled"), batches(), micro=5)
     assert compiled.execution.mode == "compiled", capsys.readouterr().err
     torch.testing.assert_close(weights(compiled), weights(eager), rtol=1e-5, atol=1e-5)

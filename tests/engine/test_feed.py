@@ -19,7 +19,7 @@ from fieldloom.objectives import CodeBatch, Objective
 from fieldloom.training import train
 
 CPU = torch.device("cpu")
-FEW = "source.split=[0.05, 0.05]"
+FEW = ["source.split=[0.05, 0.05]", "train.field.steps=7", "train.field.log_every=2"]
 
 
 def threads():
@@ -54,7 +54,7 @@ def test_no_more_is_made_than_asked_for():
     found = prefetch(make, range(100), 3)
     next(found)
     for _ in range(4):
-        assert asked.acquire(timeout=60)
+        assert asked.acquire(timeout=300)
     assert made == [0, 1, 2, 3]
     found.close()
     assert not threads()
@@ -84,7 +84,7 @@ def test_who_stops_listening_waits_for_one_item_at_most():
 
     found = prefetch(make, range(10), 4)
     next(found)
-    assert began.wait(60)
+    assert began.wait(300)
     ends.set()
     found.close()
     assert not threads()
@@ -146,7 +146,7 @@ def test_what_a_thread_reads_trains_as_ever():
 @pytest.mark.parametrize("points", [None, 20])
 def test_a_recipe_trains_the_same_by_a_thread(tmp_path, monkeypatch, points):
     given = [] if points is None else [f"train.field.points={points}"]
-    own = recipe.load("mnif:tiny", [FEW, *given])
+    own = recipe.load("mnif:tiny", [*FEW, *given])
     train(own, str(tmp_path / "plain"), "field")
     monkeypatch.setattr(devices, "steps_ahead", lambda device, streamed=False: 3)
     monkeypatch.setattr("fieldloom.engine.loop.reads_at_once", lambda device: False)
@@ -158,7 +158,7 @@ def test_a_recipe_trains_the_same_by_a_thread(tmp_path, monkeypatch, points):
 @pytest.mark.parametrize("points", [None, 20])
 def test_a_recipe_trains_the_same_from_data_that_stay(tmp_path, monkeypatch, points, batch):
     given = [] if points is None else [f"train.field.points={points}"]
-    own = recipe.load("functa:tiny", [FEW, f"train.field.batch={batch}", *given])
+    own = recipe.load("functa:tiny", [*FEW, f"train.field.batch={batch}", *given])
     train(own, str(tmp_path / "plain"), "field")
     monkeypatch.setattr(devices, "holds", lambda device, size: True)
     train(own, str(tmp_path / "stays"), "field")

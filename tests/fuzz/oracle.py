@@ -26,7 +26,7 @@ import fieldloom
 from commands import surroundings
 from fieldloom import cli
 
-PATIENCE, SECONDS, STUCK = 2.0, 10.0, 60.0
+PATIENCE, SECONDS, STUCK = 2.0, 10.0, 600.0
 """CPU seconds after which long work is asked to stop; CPU and real ones that a case may take."""
 MEMORY = 3 << 29
 """Bytes that a case may take beyond what the process has."""

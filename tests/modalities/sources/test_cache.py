@@ -240,7 +240,7 @@ def test_what_is_stopped_goes_on_with_its_part(file, cached):
 
 def test_several_at_a_time(file):
     """Each is at its first block before any goes on: every one writes, and every one is whole."""
-    array, together = noise(9, 5), threading.Barrier(3, timeout=20)
+    array, together = noise(9, 5), threading.Barrier(3, timeout=300)
     found: list[np.ndarray] = []
 
     def decode():
