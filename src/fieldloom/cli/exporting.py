@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -186,8 +185,8 @@ def check_size(system: System, count: int) -> None:
     """Raise InputError where the numbers of so many functions need more memory than there is."""
     from fieldloom import memory
 
-    numbers = sum(math.prod(slot.shape) for slot in system.family.field.slots.values())
-    memory.check(f"{count} functions", 4 * memory.FLOAT * count * numbers, system.permit)
+    size = 4 * memory.FLOAT * count * system.family.numbers
+    memory.check(f"{count} functions", size, system.permit)
 
 
 def data_functions(system: System, asked: Asked) -> Functions:
