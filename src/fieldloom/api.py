@@ -422,6 +422,7 @@ def export_field(
     codes: Code | None = None,
     names: Sequence[str] = (),
     *,
+    title: str = "",
     slider: bool = False,
     half: bool = False,
     overwrite: bool = False,
@@ -433,9 +434,9 @@ def export_field(
     system: or the folder of its run. path: its suffix says the format: a page ``.html``, plain
     PyTorch ``.py``, ``.onnx``, the source of a shader ``.glsl``, ``.wgsl``. codes: (functions,
     tokens, width), of one function unless it is a page; None: of a run that fits one datum. names:
-    of the page's functions. slider: whether they are steps, chosen by a slider instead of a
-    picker. half: of a page, whether weights are half-precision numbers. overwrite: whether files
-    that are there already are replaced.
+    of the page's functions; title: of the page, by default the recipe's name. slider: whether the
+    functions are steps, chosen by a slider instead of a picker. half: whether a page's weights are
+    half-precision numbers. overwrite: whether files that are there already are replaced.
 
     Returns the file and, of ``.py``, ``.glsl`` and ``.wgsl``, that of the weights beside it. Raises
     InputError for another suffix, for files that are there already, and for data or fields that no
@@ -451,7 +452,7 @@ def export_field(
     found = _system(system)
     codes = found.as_code(codes)
     if format == "html":
-        return (write_page(found, codes, path, names, half=half, slider=slider),)
+        return (write_page(found, codes, path, names, title, half, slider),)
     if slider or half or len(codes) > 1:
         raise InputError(
             f"a {path.suffix} file is of one function: several codes, slider and half are of a "
