@@ -301,7 +301,8 @@ def describe(name: str, runs: Path, training: Training) -> dict[str, Any]:
     words = " ".join(word.replace("FILE", training.file) for word in training.words)
     spent = [float(x.removeprefix(SECONDS)) for x in lines if x.startswith(SECONDS)]
     told = [line for line in lines if "PSNR" in line or "IoU" in line]
-    return {"command": f"fieldloom {words}", "cpu seconds": round(sum(spent)), "told": told}
+    seconds = round(sum(spent)) if spent else None
+    return {"command": f"fieldloom {words}", "cpu seconds": seconds, "told": told}
 
 
 def main() -> None:

@@ -38,12 +38,11 @@ RESULTS = HERE / "results" / "live.json"
 SIDE, QUALITY = 300, 85
 """Pixels of a picture's longer side, and its quality as WebP."""
 
-LETTERS, STEPS = "LOM", 4
+LETTERS, STEPS = "LOM", 3
 """What the slider goes through, and its steps from one to the next."""
 
-EXPERTS = ("--set", "field=experts", "--set", "field.width=32")
-"""Two layers of tiles, small enough for a page of less than 150 kB."""
-PICTURE = (*EXPERTS, "--set", "field.tiling.tiles=[14, 7, 1]", "--set", "field.encoding.count=24")
+SIREN = ("--set", "field=siren", "--set", "field.width=80")
+"""Of 20 thousand numbers: small enough for a page of less than 150 kB."""
 BOAT = ("--set", "field.grid.levels=6", "--set", "field.grid.log2_hashmap_size=11",
         "--set", "field.width=32", "--set", "field.head.width=32",
         "--set", "renderer.resolution=32")  # fmt: skip
@@ -53,8 +52,8 @@ BOAT = ("--set", "field.grid.levels=6", "--set", "field.grid.log2_hashmap_size=1
 
 
 def draw_letters(system: System, codes: Code) -> NDArray[np.uint8]:
-    """The letters, and what lies half-way between them."""
-    return export.sheet(system.decode(codes[::2], SIDE // 3).tensor, 3, gap=0)
+    """The letters, and what lies between them."""
+    return export.sheet(system.decode(codes, SIDE // 4).tensor, 4, gap=0)
 
 
 def draw_plane(system: System, codes: Code) -> NDArray[np.uint8]:
@@ -91,18 +90,12 @@ PAGES = {
         draw_letters,
     ),
     "pluto": Page(
-        fit("hires_pluto_4408x4344.jpg", 2000, *PICTURE),
+        fit("hires_pluto_4408x4344.jpg", 800, *SIREN),
         "Pluto. Picture: NASA/JHUAPL/SwRI, public domain",
         draw_plane,
     ),
-    "forest": Page(
-        fit("hires_forest_6016x4016.jpg", 1200, *PICTURE),
-        "Forest in mist. Photograph: Carmine De Fazio, CC0",
-        draw_plane,
-    ),
     "mars": Page(
-        fit("hires_mars_8192x4096.jpg", 1200, "--as", "sphere", *EXPERTS, "--set",
-            "field.depth=3", "--set", "field.tiling.tiles=[10, 8, 1]"),
+        fit("hires_mars_8192x4096.jpg", 800, "--as", "sphere", *SIREN),
         "Mars. Map: Solar System Scope, CC BY 4.0; this is a fit of it",
         None,
     ),

@@ -10,6 +10,7 @@ import fieldloom
 from code_sets import write_job
 from fieldloom.codes.files import open_codes
 from fieldloom.codes.stored import StoredCodes
+from fieldloom.engine.provenance import fingerprint_weights
 from fieldloom.engine.tensors import write_tensors
 from refusals import refused
 
@@ -64,7 +65,8 @@ def test_a_notebook_shows_what_they_are_and_the_first_fields(job, tmp_path, monk
     assert "<iframe" not in told
     system = fieldloom.build("mnif", "tiny", prior="none")
     codes = torch.randn(20, *system.family.code_shape)
-    write_tensors(tmp_path / "<b>", {"codes": codes})
+    made_by = {"weights": fingerprint_weights(system)}
+    write_tensors(tmp_path / "<b>", {"codes": codes}, {}, made_by)
     own = open_codes(tmp_path / "<b>", system)
     shown = own._repr_html_()
     assert "&lt;b&gt;" in shown
