@@ -70,7 +70,7 @@ def draw_surface(system: System, codes: Code) -> NDArray[np.uint8]:
 
 def draw_view(system: System, codes: Code) -> NDArray[np.uint8]:
     """From where the page begins."""
-    views = system.decode(codes, (SIDE, SIDE), system.modality.cameras(4)).tensor
+    views = system.decode(codes, (SIDE, SIDE), system.modality.cameras(1)).tensor
     return export.pixels(views[0, 0])
 
 
