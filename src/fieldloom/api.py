@@ -242,7 +242,7 @@ def evaluate(
 
     system: or the folder of its run. source: other data, a path to them, or for a system of ``fit``
     the signal in memory, as ``fit`` takes it: only their reconstruction is measured. folder: a
-    folder for report.html, report.json and images, which are drawn at this resolution; None: none
+    folder for report.html, report.json, live.html and images, drawn at this resolution; None: none
     are written. shard, executor, workers: find the expensive parts in shards, as ``encode`` does;
     the figures are the same, and the same call goes on where it was stopped, if there is a folder.
     overwrite: whether a report that is there is replaced; one in the run's own folder

@@ -44,16 +44,16 @@ class Written(NamedTuple):
 def write_pages(run: Run, system: System, pages: Sequence[Live]) -> Written:
     """Write pages into a run; those of data or of sizes that no page shows are passed over."""
     done = Written({}, [])
+    title = system.settings.title or run.folder.name
     for live in pages:
+        path = run.inside(live.file)
         try:
             check_numbers(system, live)
-            title = system.settings.title or run.folder.name
-            write_page(
-                system, live.codes, run.inside(live.file), live.names, title, slider=live.slider
-            )
-            done.pages[live.file] = live.says
+            write_page(system, live.codes, path, live.names, title, slider=live.slider)
         except InputError as error:
             done.passed.append(f"There is no page that draws the field in the browser: {error}")
+        else:
+            done.pages[live.file] = live.says
     return done
 
 
