@@ -17,6 +17,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,13 +88,12 @@ TRAININGS = {
 # -- training
 
 
-def train(data: Path, runs: Path, names: list[str]) -> None:
+def train(data: Path, runs: Path, trainings: Mapping[str, Training]) -> None:
     """What is not trained yet, one after another."""
-    for name in names:
+    for name, training in trainings.items():
         run = runs / name
         if (run / "model.safetensors").is_file():
             continue
-        training = TRAININGS[name]
         words = [str(file_of(training.file, data, runs)) if x == "FILE" else
                  x.replace("FILE", str(data / training.file)) for x in training.words]  # fmt: skip
         if (run / "recipe.toml").is_file():
@@ -284,7 +284,7 @@ def collect(runs: Path, letters: Path, panels: dict[str, Panel]) -> dict[str, An
         "environment": devices.environment(torch.device("cpu")),
         "seed": 0,
         "letters": {"command": "fieldloom demo", "steps": steps_of(letters)},
-        "trainings": {name: describe(name, runs) for name in TRAININGS},
+        "trainings": {name: describe(name, runs, x) for name, x in TRAININGS.items()},
         "figures": {name: panel.figures for name, panel in panels.items() if panel.figures},
     }
 
@@ -295,13 +295,14 @@ def steps_of(run: Path) -> dict[str, int]:
     return {name: stages[name]["steps"] for name in ("field", "prior")}
 
 
-def describe(name: str, runs: Path) -> dict[str, Any]:
+def describe(name: str, runs: Path, training: Training) -> dict[str, Any]:
     """What a training was, took and told."""
-    training, lines = TRAININGS[name], (runs / f"{name}.txt").read_text().splitlines()
+    lines = (runs / f"{name}.txt").read_text().splitlines()
     words = " ".join(word.replace("FILE", training.file) for word in training.words)
     spent = [float(x.removeprefix(SECONDS)) for x in lines if x.startswith(SECONDS)]
     told = [line for line in lines if "PSNR" in line or "IoU" in line]
-    return {"command": f"fieldloom {words}", "cpu seconds": round(sum(spent)), "told": told}
+    seconds = round(sum(spent)) if spent else None
+    return {"command": f"fieldloom {words}", "cpu seconds": seconds, "told": told}
 
 
 def main() -> None:
@@ -312,7 +313,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=TRAININGS, help="train these, draw nothing")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    train(asked.data, asked.runs, asked.only or list(TRAININGS))
+    train(asked.data, asked.runs, {name: TRAININGS[name] for name in asked.only or TRAININGS})
     if asked.only:
         return
     panels = draw(asked.runs, asked.letters)

@@ -202,6 +202,26 @@ def test_render_a_scene_and_its_held_out_views(scene, tmp_path):
         fieldloom.render(system, tmp_path / "none.png", crop=(0.0, 0.0, 1.0, 1.0))
 
 
+def test_export_a_page_and_source(system, tmp_path):
+    codes, path = torch.zeros(2, *system.family.code_shape), tmp_path / "page.html"
+    assert fieldloom.export_field(system, path, codes, ["a", "b"], title="<t>") == (path,)
+    assert "<title>&lt;t&gt;</title>" in path.read_text()
+    assert path.read_text().count("<option value=") == 2
+    files = fieldloom.export_field(system, tmp_path / "own.glsl", codes[:1])
+    assert [file.name for file in files] == ["own.glsl", "own.bin"]
+    (tmp_path / "other.safetensors").write_bytes(b"mine")
+    for name, given, sentence in (
+        ("page.html", codes, "page.html. is there already"),
+        ("other.py", codes[:1], "other.safetensors. is there already"),
+        ("own.onnx", codes, "is of one function"),
+        ("own.htm", codes, "did you mean '.html'"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            fieldloom.export_field(system, tmp_path / name, given)
+    assert (tmp_path / "other.safetensors").read_bytes() == b"mine"
+    assert not list(tmp_path.glob("*.py")) + list(tmp_path.glob("*.onnx"))
+
+
 def test_codes_between_data_and_between_samples(system):
     a, b = system.sample(2, seed=1).tensor
     codes = system.encode_between(torch.stack([a, b]), 5)

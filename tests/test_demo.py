@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,13 @@ def test_the_demo_from_the_first_step_to_the_report(small, cli, tmp_path):
     assert Image.open(tmp_path / "demo" / "morph.gif").n_frames > 9
     assert Image.open(tmp_path / "demo" / "letters.png").size == (4 * 24, 6 * 24)
     assert Image.open(tmp_path / "demo" / "enlarged.png").size[1] == 4 * 8 * 12
+    morph = (tmp_path / "demo" / "morph.html").read_text()
+    names = re.findall(r'<option value="\d+">([^<]*)</option>', morph)
+    assert names[::4] == list("FIELDLOOM")
+    assert names[1] == "F to I, 1 of 4"
+    assert 'type="range" autocomplete="off" min="0" max="32"' in morph
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert all(f'<a href="{name}">' in page for name in ("live.html", "morph.html"))
     stages = Run(tmp_path / "demo").read_recipe()["train"]
     assert all(stages[name]["steps"] > 0 and "minutes" not in stages[name] for name in demo.SHARES)
     labels = {row["asked"] for row in report["nearest"]}

@@ -183,6 +183,16 @@ def test_the_list_of_documents_names_every_page(folder):
     assert {page.name for page in (ROOT / folder).glob("*.md")} - {"README.md"} == set(listed)
 
 
+def test_live_pages_are_small_and_ask_for_nothing():
+    pages = sorted((ROOT / "docs" / "live").glob("*.html"))
+    assert len(pages) >= 5
+    for page in pages:
+        text = page.read_text()
+        assert page.stat().st_size < 150_000, page.name
+        assert "default-src 'none'" in text
+        assert not re.search(r"(src|href)=.https?:", text)
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) < 150
 

@@ -3,6 +3,9 @@
 from contextvars import Context
 from functools import partial
 from threading import Event
+import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,3 +104,63 @@ def test_timers_are_those_of_threads(capsys, monkeypatch):
     monkeypatch.setattr(progress, "announce", lambda text: said.set())
     with during("loading the mesh"):
         assert said.wait(300)
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """What a stand-in for IPython in a kernel was told to show: lines, each with its versions."""
+    lines = []
+
+    def display(told, raw, display_id):
+        assert raw
+        assert display_id
+        lines.append([told])
+        return SimpleNamespace(update=lambda told, raw: lines[-1].append(told))
+
+    shell = SimpleNamespace(kernel="a kernel")
+    shown = SimpleNamespace(display=display)
+    own = SimpleNamespace(get_ipython=lambda: shell, display=shown)
+    monkeypatch.setitem(sys.modules, "IPython", own)
+    monkeypatch.setattr(progress, "MOVED", -1.0)
+    return lines
+
+
+def test_a_notebook_shows_one_line_that_moves_and_is_closed(notebook, capsys):
+    with Progress("fit <b>", 4) as bar:
+        bar.update(2, "loss 0.5")
+        time.sleep(0.02)
+        bar.update(4, "loss 0.1")
+    (line,) = notebook
+    assert '<progress value="0" max="4">' in line[0]["text/html"]
+    assert '<progress value="2" max="4">' in line[1]["text/html"]
+    assert line[1]["text/plain"].startswith("fit <b>: 2 of 4 steps, ")
+    assert line[1]["text/plain"].endswith(" s left, loss 0.5")
+    assert "fit &lt;b&gt;: 4 of 4 steps in 0 s, loss 0.1" in line[-1]["text/html"]
+    assert "<progress" not in line[-1]["text/html"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_notebook_says_where_work_ended_by_an_error(notebook):
+    def break_off():
+        yield 1
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        list(track(break_off(), "encoding", 3, "batches"))
+    assert notebook[0][-1]["text/plain"] == "encoding: 1 of 3 batches, ended after 0 s"
+
+
+def test_a_notebook_shows_nothing_of_quick_or_quiet_work(notebook, capsys):
+    assert list(track("ab", "reading", 2, least=5.0)) == ["a", "b"]
+    with progress.quiet():
+        assert list(track("ab", "a part", 2)) == ["a", "b"]
+    assert notebook == []
+    assert capsys.readouterr().err == ""
+
+
+def test_ipython_in_a_terminal_is_no_notebook(monkeypatch, capsys):
+    """Nor is a program that has loaded IPython."""
+    for found in (SimpleNamespace(), None):
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda x=found: x))
+        list(track("ab", "reading", 2))
+        assert capsys.readouterr().err.startswith("reading: 2 of 2 steps in ")

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fieldloom.api import encode, evaluate, fit, render, show, train
+    from fieldloom.api import encode, evaluate, export_field, fit, render, show, train
     from fieldloom.assembly import build, register
     from fieldloom.codes.dataset import CodeDataset
     from fieldloom.codes.files import open_codes
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Cameras", "CodeDataset", "Data", "Family", "System", "build", "encode", "evaluate",
-           "fit", "fit_files", "inspect", "load", "open_codes", "plan", "register", "render",
-           "save", "show", "train"]  # fmt: skip
+           "export_field", "fit", "fit_files", "inspect", "load", "open_codes", "plan", "register",
+           "render", "save", "show", "train"]  # fmt: skip
 
 _HOMES = {
     "Cameras": "fieldloom.types",
@@ -35,6 +35,7 @@ _HOMES = {
     "build": "fieldloom.assembly",
     "encode": "fieldloom.api",
     "evaluate": "fieldloom.api",
+    "export_field": "fieldloom.api",
     "fit": "fieldloom.api",
     "fit_files": "fieldloom.api",
     "inspect": "fieldloom.inspection",

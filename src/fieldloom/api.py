@@ -21,18 +21,19 @@ from fieldloom.codes.shards import How
 from fieldloom.drawing import Crop, Options, drawer_of
 from fieldloom.engine.lock import check_free
 from fieldloom.engine.run import Run, load
-from fieldloom.errors import InputError, quote
+from fieldloom.errors import InputError, quote, unknown
 from fieldloom.evaluation import Result
 from fieldloom.fitting import Choice, Kind, budget, choose, keep, kind_of
 from fieldloom.inputs import held_out_part, source_of
 from fieldloom.launching import together
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
-from fieldloom.pages import make_page
-from fieldloom.pages.notebook import HEIGHT, Shown
+from fieldloom.pages import compile_code, write_page
+from fieldloom.pages.notebook import Shown, show_codes
 from fieldloom.permit import Permit
+from fieldloom.programs.files import BESIDE, write_program
 from fieldloom.recipe import Continuation, Recipe, merge, parse_continuation
-from fieldloom.system import Array, System
+from fieldloom.system import HEIGHT, Array, System
 from fieldloom.training import StageName
 from fieldloom.types import Cameras, Code, Data
 
@@ -241,7 +242,7 @@ def evaluate(
 
     system: or the folder of its run. source: other data, a path to them, or for a system of ``fit``
     the signal in memory, as ``fit`` takes it: only their reconstruction is measured. folder: a
-    folder for report.html, report.json and images, which are drawn at this resolution; None: none
+    folder for report.html, report.json, live.html and images, drawn at this resolution; None: none
     are written. shard, executor, workers: find the expensive parts in shards, as ``encode`` does;
     the figures are the same, and the same call goes on where it was stopped, if there is a folder.
     overwrite: whether a report that is there is replaced; one in the run's own folder
@@ -407,8 +408,57 @@ def show(
 
     Raises InputError for data or fields that no page shows.
     """
-    system = _system(system)
-    return Shown(make_page(system, system.as_code(codes), names, half=half), height)
+    found = _system(system)
+    return show_codes(found, found.as_code(codes), names, half, height)
+
+
+SUFFIXES = {"html": ".html", "torch": ".py", "onnx": ".onnx", "glsl": ".glsl", "wgsl": ".wgsl"}
+"""What a field is exported as -> the suffix of its file."""
+
+
+def export_field(
+    system: Trained,
+    path: str | Path,
+    codes: Code | None = None,
+    names: Sequence[str] = (),
+    *,
+    title: str = "",
+    slider: bool = False,
+    half: bool = False,
+    overwrite: bool = False,
+) -> tuple[Path, ...]:
+    """Write fields as one page that any browser opens, or a field as source for other engines.
+
+    >>> fieldloom.export_field("runs/digits", "page.html", system.sample_codes(12))
+
+    system: or the folder of its run. path: its suffix says the format: a page ``.html``, plain
+    PyTorch ``.py``, ``.onnx``, the source of a shader ``.glsl``, ``.wgsl``. codes: (functions,
+    tokens, width), of one function unless it is a page; None: of a run that fits one datum. names:
+    of the page's functions; title: of the page, by default the recipe's name. slider: whether the
+    functions are steps, chosen by a slider instead of a picker. half: whether a page's weights are
+    half-precision numbers. overwrite: whether files that are there already are replaced.
+
+    Returns the file and, of ``.py``, ``.glsl`` and ``.wgsl``, that of the weights beside it. Raises
+    InputError for another suffix, for files that are there already, and for data or fields that no
+    page shows.
+    """
+    path = as_path(path)
+    formats = {suffix: format for format, suffix in SUFFIXES.items()}
+    if path.suffix.lower() not in formats:
+        raise unknown("suffix of an exported field", path.suffix, formats)
+    format = formats[path.suffix.lower()]
+    for suffix in {path.suffix, BESIDE.get(format, path.suffix)}:
+        check_free(path.with_suffix(suffix), overwrite)
+    found = _system(system)
+    codes = found.as_code(codes)
+    if format == "html":
+        return (write_page(found, codes, path, names, title, half, slider),)
+    if slider or half or len(codes) > 1:
+        raise InputError(
+            f"a {path.suffix} file is of one function: several codes, slider and half are of a "
+            "page, .html."
+        )
+    return write_program(compile_code(found, codes), path, format)
 
 
 def _origin(system: Trained, source: Any) -> Origin | None:

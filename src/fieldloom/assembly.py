@@ -32,6 +32,7 @@ from fieldloom.objectives import (
     Objective,
     PriorLoss,
 )
+from fieldloom.pages.notebook import show_codes
 from fieldloom.permit import NOTHING, Permit
 from fieldloom.priors import PRIORS
 from fieldloom.progress import announce
@@ -247,7 +248,8 @@ def _assemble(recipe: recipes.Recipe, permit: Permit) -> System:
             f"loss = '{loss}' takes data in [0, 1]: set modality.range to 'unit', not 'signed'."
         )
     link = LINKS.get(loss)
-    return System(modality, render, LOSSES[loss], family, encoder, prior, recipe, link, permit)
+    parts = (modality, render, LOSSES[loss], family, encoder, prior)
+    return System(*parts, recipe, link, permit, show_codes)
 
 
 def objective_of(system: System) -> Objective:

@@ -7,6 +7,7 @@ the run, so that it is resumed to the same weights. ``evaluate`` measures the ru
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +25,12 @@ from fieldloom.metrics.detectors import Detector
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import announce, during
 from fieldloom.recipe import Recipe, load, resolve
+from fieldloom.report import Live
 from fieldloom.report.questions import Answer
 from fieldloom.settings import PAIRED, Evaluation, check_minutes
 from fieldloom.system import System
 from fieldloom.training import check_resumed, train
+from fieldloom.types import Code
 
 RECIPE = "mnif:letters"
 MINUTES = 1.25
@@ -43,6 +46,8 @@ WORD = "FIELDLOOM"
 """Its letters are what the morph goes through, one after another."""
 BETWEEN, RESTING = 10, 4
 """Frames of the morph from a letter to the next, and on each letter."""
+STEPS = 4
+"""Steps of the page's slider from a letter to the next."""
 
 
 def recipe_of(minutes: int | float) -> Recipe:
@@ -135,21 +140,34 @@ def decode(system: System, codes: Tensor) -> Tensor:
     return system.decode(codes, RESOLUTION).tensor
 
 
-def draw_morph(system: System, source: Source, seed: int = 0) -> ReportImage:
-    """Frames (n, channel, height, width) through samples of the letters of ``WORD``, and back to
-    the first: along lines between their codes, slow at their ends.
-    """
+def sample_word(system: System, source: Source, seed: int = 0) -> tuple[list[str], Code]:
+    """The letters of ``WORD`` that there are, and a sampled code of each."""
     letters = [letter for letter in WORD if letter in source.names]
     labels = torch.tensor([source.names.index(letter) for letter in letters])
-    codes = system.sample_codes(
-        len(labels), labels, seed, **system.settings.evaluation.options()
-    ).cpu()
+    options = system.settings.evaluation.options()
+    return letters, system.sample_codes(len(labels), labels, seed, **options).cpu()
+
+
+def draw_morph(system: System, codes: Code) -> ReportImage:
+    """Frames (n, channel, height, width) through letters' codes, and back to the first: along
+    lines between them, slow at their ends.
+    """
     steps = torch.arange(BETWEEN) / BETWEEN
     eased = torch.cat([torch.zeros(RESTING), (1 - (torch.pi * steps).cos()) / 2])
     pairs = zip(codes, codes.roll(-1, 0), strict=True)
     between = torch.cat([torch.lerp(a, b, eased[:, None, None]) for a, b in pairs])
     frames = torch.cat([decode(system, few) for few in between.split(16)])
     return ReportImage("morph.gif", "From letter to letter, between sampled codes", frames)
+
+
+def make_slider(letters: Sequence[str], codes: Code) -> Live:
+    """The same way as a page: ``STEPS`` on the line from each letter to the next."""
+    found, names = [], []
+    for a, b, first, last in zip(codes, codes[1:], letters, letters[1:], strict=False):
+        found += [torch.lerp(a, b, i / STEPS) for i in range(STEPS)]
+        names += [first, *(f"{first} to {last}, {i} of {STEPS}" for i in range(1, STEPS))]
+    says = f"From letter to letter through {''.join(letters)}, by a slider"
+    return Live("morph.html", says, torch.stack([*found, codes[-1]]), [*names, letters[-1]], True)
 
 
 def run_demo(
@@ -166,6 +184,8 @@ def run_demo(
     source = source_of(system, quiet=True)
     result = measure(system, source)
     with during(f"drawing letters at {RESOLUTION} x {RESOLUTION}"):
-        images = [draw_letters(system, source, result), draw_morph(system, source)]
+        letters, codes = sample_word(system, source)
+        images = [draw_letters(system, source, result), draw_morph(system, codes)]
     result = replace(result, images=[*images, *result.images])
-    return report.write(Run(folder), system, source, result, RESOLUTION)
+    pages = [make_slider(letters, codes)]
+    return report.write(Run(folder), system, source, result, RESOLUTION, pages=pages)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from fieldloom.conditioners import Conditioner, FlatWeights
@@ -37,6 +39,11 @@ class Family(nn.Module):
     def widest(self) -> int:
         """Units of the widest layer."""
         return max(slot.shape[-1] for slot in self.field.slots.values())
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of a function's weights."""
+        return sum(math.prod(slot.shape) for slot in self.field.slots.values())
 
     def bind(self, code: Code) -> Function:
         """The functions of codes (batch, tokens, width); their weights are computed once, here.

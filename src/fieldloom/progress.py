@@ -1,7 +1,9 @@
-"""Progress of work: a bar with rate and time left on a terminal, plain lines otherwise."""
+"""Progress of work: a bar with rate and time left on a terminal and in a notebook, plain lines
+otherwise."""
 
 from __future__ import annotations
 
+import html
 import math
 import sys
 import time
@@ -10,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Timer
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fieldloom.errors import printable
 
@@ -55,6 +57,9 @@ BRIEF = 1.0
 
 PATIENCE, APART = 2.0, 10.0
 """Without a terminal: seconds until the first line of progress, and between later ones."""
+
+MOVED = 0.25
+"""Seconds between two moves of a bar in a notebook."""
 
 
 def start_clock() -> None:
@@ -105,6 +110,33 @@ def describe_seconds(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def is_notebook() -> bool:
+    """Whether this process is the kernel of a Jupyter notebook. IPython is not imported for it."""
+    ask = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    return getattr(ask(), "kernel", None) is not None
+
+
+class Widget:
+    """One line with a bar in the output of a notebook's cell, changed in place.
+
+    handle: of the line, IPython's; None until it is shown.
+    """
+
+    handle: Any = None
+
+    def show(self, text: str, done: int, total: int, ended: bool) -> None:
+        """Show a text, and how many of ``total`` are done; after the end there is no bar."""
+        text = printable(text)
+        bar = "" if ended else f'<progress value="{done}" max="{max(total, 1)}"></progress> '
+        page = f"<div>{bar}<small>{html.escape(text)}</small></div>"
+        told = {"text/html": page, "text/plain": text}
+        if self.handle is None:
+            display = sys.modules["IPython"].display.display
+            self.handle = display(told, raw=True, display_id=True)
+        else:
+            self.handle.update(told, raw=True)
+
+
 class Progress:
     """``with Progress("field", total) as p: p.update(done, "loss 0.01")``.
 
@@ -118,11 +150,13 @@ class Progress:
         self.title, self.total, self.begun, self.unit = title, total, begun, unit
         self.least, self.done, self.note = least, begun, ""
         self.start = self.last_line = time.monotonic()
-        self.bar = None
+        self.bar, self.widget = None, None
         self.timer = Timer(PATIENCE, self._print)
         self.timer.daemon = True
         self.silent = is_silent()
-        if sys.stderr.isatty() and not self.silent:
+        if is_notebook() and not self.silent:
+            self.widget = Widget()
+        elif sys.stderr.isatty() and not self.silent:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -139,7 +173,10 @@ class Progress:
             self.task = self.bar.add_task(title, total=total, completed=begun, rate="", note="")
 
     def __enter__(self) -> Progress:
-        if self.bar is None and not self.silent:
+        if self.widget is not None:
+            if not self.least:
+                self._show()
+        elif self.bar is None and not self.silent:
             self.timer.start()
         elif self.bar is not None:
             stop_clock()
@@ -149,10 +186,14 @@ class Progress:
     def update(self, done: int, note: str = "") -> None:
         """Show that ``done`` are done.
 
-        Without a terminal a line is printed after 2 s, every 10 s from then on, and at the end.
+        Without a terminal a line is printed after 2 s, every 10 s from then on, and at the end. In
+        a notebook a bar is there from the start, or after ``least`` seconds, and moves.
         """
         self.done, self.note, now = done, note, time.monotonic()
-        if self.bar is not None:
+        if self.widget is not None:
+            if now - self.start > self.least and now - self.last_line > MOVED:
+                self._show()
+        elif self.bar is not None:
             self.bar.update(self.task, completed=done, rate=self._pace()[0], note=note)
         elif (done == self.total and now - self.start > self.least) or now - self.last_line > APART:
             self._print()
@@ -165,16 +206,27 @@ class Progress:
         pace = f"{rate:.1f} a second" if rate >= 1 else each
         return pace, (self.total - self.done) / rate if rate else math.inf
 
+    def _describe(self, ended: bool) -> str:
+        """``field: 20 of 90 steps, 9.1 a second, 8 s left, loss 0.01``."""
+        took, (pace, left) = describe_seconds(time.monotonic() - self.start), self._pace()
+        parts = [f"{self.title}: {self.done:,} of {self.total:,} {self.unit}"]
+        if self.done == self.total:
+            parts[0] += f" in {took}"
+        elif ended:
+            parts[0] += f", ended after {took}"
+        else:
+            parts += [pace, *([f"{describe_seconds(left)} left"] if math.isfinite(left) else [])]
+        return ", ".join([*parts, *([self.note] if self.note else [])])
+
     def _print(self) -> None:
         self.timer.cancel()
         self.last_line = time.monotonic()
-        pace, left = self._pace()
-        parts = [f"{self.title}: {self.done:,} of {self.total:,} {self.unit}"]
-        if self.done == self.total:
-            parts[0] += f" in {describe_seconds(time.monotonic() - self.start)}"
-        else:
-            parts += [pace, *([f"{describe_seconds(left)} left"] if math.isfinite(left) else [])]
-        announce(", ".join([*parts, *([self.note] if self.note else [])]))
+        announce(self._describe(ended=False))
+
+    def _show(self, ended: bool = False) -> None:
+        assert self.widget is not None
+        self.last_line = time.monotonic()
+        self.widget.show(self._describe(ended), self.done, self.total, ended)
 
     def __exit__(
         self,
@@ -183,6 +235,8 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self.timer.cancel()
+        if self.widget is not None and (self.widget.handle is not None or not self.least):
+            self._show(ended=True)
         if self.bar is not None:
             self.bar.stop()
 

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -52,6 +52,23 @@ Label = int | str | Sequence[int | str] | Tensor
 STRIP = 1 << 22
 """The most values of a datum that ``System.strips`` holds at a time."""
 
+HEIGHT = 480
+"""Of a page in a notebook, in pixels."""
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """What a notebook shows where it is returned. page: its HTML."""
+
+    @property
+    def page(self) -> str: ...
+
+    def _repr_html_(self) -> str: ...
+
+
+ShowFn = Callable[[Any, Code, Sequence[str], bool, int], Shown]
+"""From a system, codes, their names, ``half`` and ``height`` to a page: as of ``System.show``."""
+
 
 class Refined(NamedTuple):
     """The result of ``System.refine``: ``system.decode(code)`` returns the refined data.
@@ -80,6 +97,7 @@ class System(nn.Module):
     finished: the stages of training that are finished.
     unfinished: the checkpoint that the weights are of; None where they are of finished stages.
     permit:   what the user allows the parts and data of this system.
+    show_fn:  what ``show`` calls.
     """
 
     settings: Settings
@@ -95,9 +113,10 @@ class System(nn.Module):
         recipe: Recipe,
         link: Callable[[Tensor], Tensor] | None = None,
         permit: Permit = NOTHING,
+        show_fn: ShowFn | None = None,
     ) -> None:
         super().__init__()
-        self.permit = permit
+        self.permit, self.show_fn = permit, show_fn
         self.link = link or (lambda values: values)
         self.modality, self.render, self.loss_fn = modality, render, loss_fn
         self.recipe = self.stored_recipe = recipe
@@ -436,6 +455,35 @@ class System(nn.Module):
         weights = self.family.conditioner(self.one_code(code).to(self.device))
         return lambda x: self.modality.denormalize(self.link(self.family.field(x, weights)))
 
+    def show(
+        self,
+        code: Code | NDArray[Any] | None = None,
+        names: Sequence[str] = (),
+        *,
+        half: bool = False,
+        height: int = HEIGHT,
+    ) -> Shown:
+        """A page that evaluates the functions of codes in the browser; a notebook shows it.
+
+        >>> system.show(system.sample_codes(4))
+
+        code: (functions, tokens, width), of one for each choice of the page's picker; None: of a
+        run that fits one datum. names: of the functions. half: whether weights are half-precision
+        numbers. height: of the frame, in pixels. ``fieldloom.export_field`` writes the page into a
+        file.
+
+        Raises InputError for data that no page shows, and where this system was put together by
+        hand, without ``show_fn``.
+        """
+        code = self.as_code(code)
+        check_whole("height", height, 1)
+        if self.show_fn is None:
+            raise InputError(
+                "this system was put together without what shows it: call fieldloom.show(system, "
+                "code)."
+            )
+        return self.show_fn(self, code, names, half, height)
+
     def reconstruct(self, data: Data | Array, resolution: Resolution | None = None) -> Data:
         """decode(encode(data)), at any resolution; views are rendered at their own cameras."""
         data = as_data(data)
@@ -492,7 +540,7 @@ class System(nn.Module):
         if family is self.family:
             return self
         parts = (self.modality, self.render, self.loss_fn, family.to(self.device), Nothing(), None)
-        return System(*parts, self.recipe, self.link, self.permit)
+        return System(*parts, self.recipe, self.link, self.permit, self.show_fn)
 
     def unfold(self, code: Code) -> tuple[System, Code]:
         """A system whose codes are all weights of a function, and ``code`` as such codes.
@@ -639,8 +687,12 @@ class System(nn.Module):
         """
         self._check_steps(steps)
         a, b = (self.sample_codes(1, seed=seed) for seed in (first, last))
-        standard = isinstance(self.prior, Gaussian) and not self.prior.learns
-        return interpolate_codes(a, b, steps, spherical=standard)
+        return interpolate_codes(a, b, steps, spherical=self.has_standard_prior)
+
+    @property
+    def has_standard_prior(self) -> bool:
+        """Whether samples are drawn from N(0, I)."""
+        return isinstance(self.prior, Gaussian) and not self.prior.learns
 
     def _check_steps(self, steps: int) -> None:
         """Raise InputError where ``steps`` is no positive whole number, or too many codes."""

@@ -2,7 +2,23 @@
 
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
+
+
+def options_of(page):
+    """The names in the picker of a page."""
+    return re.findall(r'<option value="\d+">([^<]*)</option>', page)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two pictures of one's own."""
+    paths = [tmp_path / "a.png", tmp_path / "b & c.png"]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.full((8, 8), 40 + 90 * i, np.uint8)).save(path)
+    return paths
 
 
 def test_pages_and_sources(cli, own_run, tmp_path):
@@ -10,8 +26,7 @@ def test_pages_and_sources(cli, own_run, tmp_path):
     told = cli("export", own_run, "--sample", 3, "--count", 4, "--out", out)
     assert "opens in any browser" in told.stdout
     page = out.read_text()
-    assert page.count("<option value=") == 4
-    assert "sample 3.3" in page
+    assert options_of(page) == [f"sample 3.{i}" for i in range(4)]
     assert not re.search(r"(src|href)=.http", page)
     cli("export", own_run, "--index", 2)
     assert "datum " in (own_run / "field.html").read_text()
@@ -22,26 +37,62 @@ def test_pages_and_sources(cli, own_run, tmp_path):
     cli("export", own_run, "--format", "wgsl", "--out", tmp_path / "field")
     assert "fn field" in (tmp_path / "field.wgsl").read_text()
     assert (tmp_path / "field.bin").stat().st_size % 16 == 0
+    told = cli("export", own_run, "--format", "glsl", "--out", tmp_path / "field", status=2)
+    assert "field.bin' is there already" in " ".join(told.stderr.split())
+    assert not (tmp_path / "field.glsl").exists()
+
+
+def test_several_of_every_kind_are_in_one_picker(cli, own_run, tmp_path, files):
+    out = tmp_path / "page.html"
+    chosen = ["--index", 1, "--index", 4, "--signal", files[1], "--sample", 7, "--label", 3]
+    cli("export", own_run, *chosen, "--out", out)
+    names = options_of(out.read_text())
+    assert [name.split()[0] for name in names] == ["datum", "datum", "b", "sample"]
+    assert names[2:] == ["b &amp; c.png", "sample 7, 3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "ends"),
+    [
+        (["--signal", "A", "--signal", "B"], ("a.png", "b &amp; c.png")),
+        (["--signal", "A", "--sample", 3], ("a.png", "sample 3")),
+        (["--index", 5, "--sample", 3], ("datum", "sample 3")),
+        (["--sample", 3], ("sample 3.0", "sample 3.1")),
+    ],
+)
+def test_from_one_to_another_whatever_they_are(cli, own_run, files, options, ends):
+    given = [dict(A=files[0], B=files[1]).get(x, x) for x in options]
+    cli("export", own_run, *given, "--between", 3)
+    names = options_of((own_run / "field.html").read_text())
+    assert len(names) == 3
+    assert names[0].startswith(f"100 % {ends[0]}")
+    assert names[2].startswith("0 % ")
+    assert f"100 % {ends[1]}" in names[2]
 
 
 def test_codes_of_encode(cli, own_run, tmp_path):
     cli("encode", own_run, "--out", tmp_path / "codes")
-    told = cli("export", own_run, "--codes", tmp_path / "codes", "--index", 5, "--count", 2)
+    told = cli("export", own_run, "--code", tmp_path / "codes", "--index", 5, "--count", 2)
     assert "field.html" in told.stdout
-    assert "code 6" in (own_run / "field.html").read_text()
+    assert options_of((own_run / "field.html").read_text()) == ["code 5", "code 6"]
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (["--index", 9999], "there are 0 to 358"),
-        (["--sample", 1, "--index", 3], "give one"),
-        (["--sample", 1, "--codes", "x"], "--sample and --codes each say"),
+        (["--source", "x", "--codes", "x"], "each say what --index is of"),
         (["--label", 3], "--label is of new samples"),
         (["--format", "glsl", "--count", 2], "is of one function"),
+        (["--between", 4, "--count", 2], "leave out --count"),
+        (["--between", 4, "--signal", "FILE"], "here are 1"),
+        (["--between", 4, "--index", 1, "--index", 2, "--sample", 3], "here are 3"),
+        (["--signal", "FOLDER"], "holds 2 data, and is of one"),
+        (["--signal", "nothing.png"], "nothing.png"),
     ],
 )
-def test_refusals(cli, tiny_run, tmp_path, options, sentence):
-    told = cli("export", tiny_run, *options, "--out", tmp_path / "x", status=2)
+def test_refusals(cli, tiny_run, tmp_path, files, options, sentence):
+    given = [dict(FILE=files[0], FOLDER=tmp_path).get(x, x) for x in options]
+    told = cli("export", tiny_run, *given, "--out", tmp_path / "x", status=2)
     assert sentence in " ".join(told.stderr.split())
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("x*"))

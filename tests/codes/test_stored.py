@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import fieldloom
 from code_sets import write_job
 from fieldloom.codes.files import open_codes
 from fieldloom.codes.stored import StoredCodes
+from fieldloom.engine.provenance import fingerprint_weights
 from fieldloom.engine.tensors import write_tensors
 from refusals import refused
 
@@ -53,6 +55,28 @@ def test_what_stands_beside_codes(job):
     refused(
         "has no .hue. of its codes: it has codes, errors, labels, places", stored.read, 0, "hue"
     )
+
+
+def test_a_notebook_shows_what_they_are_and_the_first_fields(job, tmp_path, monkeypatch):
+    stored, _ = job
+    told = stored._repr_html_()
+    assert "197 codes of 2 x 3 numbers in" in told
+    assert "with errors, labels, places" in told
+    assert "<iframe" not in told
+    system = fieldloom.build("mnif", "tiny", prior="none")
+    codes = torch.randn(20, *system.family.code_shape)
+    made_by = {"weights": fingerprint_weights(system)}
+    write_tensors(tmp_path / "<b>", {"codes": codes}, {}, made_by)
+    own = open_codes(tmp_path / "<b>", system)
+    shown = own._repr_html_()
+    assert "&lt;b&gt;" in shown
+    assert "<b>" not in shown
+    assert shown.count("&lt;option value=") == 8
+    assert pickle.loads(pickle.dumps(own)).system is None
+    monkeypatch.setattr("fieldloom.codes.stored.NUMBERS", 3 * system.family.numbers)
+    assert own._repr_html_().count("&lt;option value=") == 3
+    monkeypatch.setattr("fieldloom.codes.stored.NUMBERS", 1)
+    assert "<iframe" not in own._repr_html_()
 
 
 @pytest.mark.parametrize("which", [197, -198, [3, 400], torch.tensor([0.5]), torch.ones(197) > 0])

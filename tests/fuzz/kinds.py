@@ -319,7 +319,7 @@ OUT = {
     "reconstruct": ["reconstructions", "reconstructions/0000.png"],
     "render": ["rendered.png", "orbit.gif"],
     "interpolate": ["interpolation-0-1.gif"],
-    "evaluate": ["report.json", "report.html", "samples.png"],
+    "evaluate": ["report.json", "report.html", "samples.png", "live.html"],
     "ceiling": ["ceiling.json"],
     "analyse": ["judge.png", "judge.json", "influence.png", "learning-curves.png"],
     "train": ["log.jsonl", "codes", "state.safetensors", "model.safetensors", "codes.safetensors"],

@@ -1,5 +1,6 @@
 """The page, as text and in a browser."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -70,11 +71,24 @@ def test_the_page_can_be_read_by_all(page):
 def test_the_page_asks_for_nothing(page):
     tags = Reader(page).tags
     links = [a[key] for _, a in tags for key in ("src", "href") if key in a]
-    assert all(link.startswith("data:") for link in links)
+    assert {link for link in links if not link.startswith("data:")} == {"live.html"}
     assert "url(" not in page
     assert "http" not in page.replace("http-equiv", "")
     policy = next(a["content"] for _, a in tags if a.get("http-equiv"))
     assert policy.startswith("default-src 'none'")
+
+
+def test_a_live_page_lies_beside_it(folder, page):
+    """Its picker has the first samples and reconstructions; classes with HTML stay text."""
+    live = (folder / "live.html").read_text()
+    names = re.findall(r'<option value="\d+">([^<]*)</option>', live)
+    assert [name.split(":")[0] for name in names] == [
+        *(f"sample {i + 1}" for i in range(8)),
+        *(f"held out, reconstructed, {i + 1}" for i in range(8)),
+    ]
+    assert EVIL not in live
+    assert "The first samples and reconstructions of pictures</a>, live" in page
+    assert json.loads((folder / "report.json").read_text())["pages"] == ["live.html"]
 
 
 def test_html_in_names_stays_text(page):

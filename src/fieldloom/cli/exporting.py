@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -16,11 +19,12 @@ from fieldloom.cli.options import (
     RunArgument,
     SourceOption,
 )
-from fieldloom.cli.outputs import output, output_of_state, with_suffix
+from fieldloom.cli.outputs import check_free, output, output_of_state, with_suffix
 from fieldloom.cli.runs import load_system
-from fieldloom.errors import InputError
+from fieldloom.errors import InputError, quote
 
 if TYPE_CHECKING:
+    from fieldloom.modalities.sources import Source
     from fieldloom.system import System
     from fieldloom.types import Code
 
@@ -37,20 +41,28 @@ def export(
     run: RunArgument,
     source: SourceOption = None,
     index: Annotated[
-        int, typer.Option(min=0, metavar="I", help="Which datum, from 0; the first of --count.")
-    ] = 0,
+        list[int] | None,
+        typer.Option(min=0, metavar="I", help="Which datum, from 0; may be repeated."),
+    ] = None,
+    signal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A file of your own, which is encoded; may be repeated."),
+    ] = None,
     sampled: Annotated[
-        int | None,
-        typer.Option("--sample", min=0, metavar="SEED", help="New samples of this seed instead."),
+        list[int] | None,
+        typer.Option("--sample", min=0, metavar="SEED", help="A new sample; may be repeated."),
     ] = None,
     label: LabelOption = None,
     codes: Annotated[
         str | None,
-        typer.Option("--codes", metavar="PATH", help="Codes that encode wrote, from --index on."),
+        typer.Option(
+            "--codes", "--code", metavar="PATH", help="--index is of the codes that encode wrote."
+        ),
     ] = None,
     count: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many, for the page's picker.")
-    ] = 1,
+        int | None,
+        typer.Option(min=1, metavar="N", help="So many from each --index and --sample on."),
+    ] = None,
     between: Annotated[
         int | None,
         typer.Option(
@@ -72,106 +84,199 @@ def export(
 ) -> None:
     """Write a field as one HTML file that draws it in any browser, at any zoom, or for engines.
 
-    It is of data of the run (--index), of your own (--source), of new samples (--sample), or of
-    codes that encode wrote (--codes). Of a run without codes it is the fit itself.
+    It is of data of the run (--index), of your own (--signal, or --source and --index), of new
+    samples (--sample), or of codes that encode wrote (--codes). Several become a page with a
+    picker; --between goes from one to another, whatever the two are. Of a run without codes it is
+    the fit itself.
 
     Example: fieldloom export runs/letters --sample 3 --count 12
+
+    Example: fieldloom export runs/letters --signal a.png --sample 3 --between 16
     """
+    from fieldloom.api import SUFFIXES, export_field
+    from fieldloom.programs.files import BESIDE
+
     system = load_system(run, device)
-    wanted = 2 if between is not None else count
-    found, names = find_codes(system, source, index, sampled, label, codes, wanted)
-    if between is not None:
-        found, names = step_between(found, names, between)
-    suffix = ".py" if format is ExportFormat.torch else f".{format.value}"
+    asked = Asked(source, index or [], signal or [], sampled or [], label, codes, count or 1)
+    if between is None:
+        found = find_functions(system, asked)
+    else:
+        found = step_between(system, asked, count, between)
+    if format is not ExportFormat.html and (len(found.codes) > 1 or half):
+        raise InputError(
+            f"--format {format.value} is of one function: several, and --half, are of html."
+        )
+    suffix = SUFFIXES[format.value]
     path = output(run, None if out is None else with_suffix(out, suffix), f"field{suffix}")
     path = output_of_state(system, path, out)
-    if format is ExportFormat.html:
-        from fieldloom.pages import write_page
-
-        write_page(system, found, path, names, half=half, slider=between is not None)
-        say(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, opens in any browser)")
-        if half:
-            from fieldloom.pages import compile_code
-            from fieldloom.programs.run import lose_by_half
-
-            lost = lose_by_half(compile_code(system, found[:1]))
-            say(f"half: values are off by {lost:.2g} of their standard deviation")
+    if out is not None and format.value in BESIDE:
+        check_free(path.with_suffix(BESIDE[format.value]))
+    files = export_field(
+        system, path, *found, slider=between is not None, half=half, overwrite=True
+    )
+    if format is not ExportFormat.html:
+        beside = f", and its weights: {files[1]}" if len(files) > 1 else ""
+        say(f"written: {files[0]}{beside}")
         return
-    if len(found) > 1 or half:
-        raise InputError(
-            f"--format {format.value} is of one function: --count, --between and --half are of "
-            "html."
+    say(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, opens in any browser)")
+    if half:
+        from fieldloom.pages import compile_code
+        from fieldloom.programs.run import lose_by_half
+
+        lost = lose_by_half(compile_code(system, found.codes[:1]))
+        say(f"half: values are off by {lost:.2g} of their standard deviation")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which functions are exported. indices: of data, or of codes; seeds: of samples; count: how
+    many of each index and seed."""
+
+    source: str | None
+    indices: Sequence[int]
+    files: Sequence[str]
+    seeds: Sequence[int]
+    label: str | None
+    codes: str | None
+    count: int
+
+    @property
+    def has_data(self) -> bool:
+        """Whether not all of them are samples."""
+        return bool(self.source or self.indices or self.files or self.codes)
+
+
+class Functions(NamedTuple):
+    """codes: (functions, tokens, width); names: what each is called."""
+
+    codes: Code
+    names: list[str]
+
+
+def find_functions(system: System, asked: Asked) -> Functions:
+    """The functions of data, of files, and of samples, in this order."""
+    import torch
+
+    if asked.source is not None and asked.codes is not None:
+        raise InputError("--source and --codes each say what --index is of: give one of them.")
+    if asked.label is not None and not asked.seeds:
+        raise InputError("--label is of new samples: give --sample SEED, too.")
+    if not system.family.has_code:
+        if asked.has_data or asked.seeds or asked.count > 1:
+            raise InputError("this run fits one datum: leave out what chooses among several.")
+        return Functions(system.as_code(None), ["field"])
+    parts = []
+    if asked.indices or asked.codes or asked.source or not (asked.files or asked.seeds):
+        check_size(system, (len(asked.indices) or 1) * asked.count)
+        parts.append(
+            stored_functions(system, asked) if asked.codes else data_functions(system, asked)
         )
-    from fieldloom.pages import compile_code
-    from fieldloom.programs.files import write_program
+    if asked.files:
+        check_size(system, len(asked.files))
+        parts.append(file_functions(system, asked.files))
+    if asked.seeds:
+        check_size(system, len(asked.seeds) * asked.count)
+        parts.append(sample_functions(system, asked))
+    codes = torch.cat([part.codes.cpu() for part in parts])
+    return Functions(codes, [name for part in parts for name in part.names])
 
-    files = write_program(compile_code(system, found), path, format.value)
-    beside = f", and its weights: {files[1]}" if len(files) > 1 else ""
-    say(f"written: {files[0]}{beside}")
+
+def check_size(system: System, count: int) -> None:
+    """Raise InputError where the numbers of so many functions need more memory than there is."""
+    from fieldloom import memory
+
+    size = 4 * memory.FLOAT * count * system.family.numbers
+    memory.check(f"{count} functions", size, system.permit)
 
 
-def find_codes(
-    system: System,
-    source: str | None,
-    index: int,
-    sampled: int | None,
-    label: str | None,
-    codes: str | None,
-    count: int,
-) -> tuple[Code, list[str]]:
-    """Codes (count, tokens, width) by the options of ``export``, and their names."""
+def data_functions(system: System, asked: Asked) -> Functions:
+    """Of data of the run, or of ``--source``."""
     from fieldloom.inputs import held_out_part
 
-    ways = {"--sample": sampled is not None, "--source": source is not None,
-            "--codes": codes is not None}  # fmt: skip
-    given = [name for name, used in ways.items() if used]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} each say what is exported: give one of them.")
-    if label is not None and sampled is None:
-        raise InputError("--label is of new samples: give --sample SEED, too.")
-    if sampled is not None:
-        if index:
-            raise InputError("--index is of data, and --sample draws new ones: give one.")
-        drawn = system.sample_codes(count, label, sampled)
-        return drawn, [f"sample {sampled}.{i}" for i in range(count)]
-    if not system.family.has_code:
-        if given or index or count > 1:
-            raise InputError("this run fits one datum: leave out what chooses among several.")
-        return system.as_code(None), ["field"]
-    if codes is not None:
-        from fieldloom.codes.files import read_codes
-
-        held = read_codes(codes, system)
-        check_range(index, count, len(held), "codes")
-        return held[index : index + count], [f"code {index + i}" for i in range(count)]
-    data, indices = held_out_part(system, source)
-    check_range(index, count, len(indices), "data")
-    which = indices[index : index + count]
-    names = [name_datum(data, int(i)) for i in which]
-    return system.encode(data.read(which)), names
+    if not system.encodes:
+        raise InputError("this run cannot encode data: give --sample SEED.")
+    data, indices = held_out_part(system, asked.source)
+    which = indices[spread_indices(asked, len(indices), "data")]
+    return Functions(system.encode(data.read(which)), [name_datum(data, int(i)) for i in which])
 
 
-def check_range(index: int, count: int, there: int, what: str) -> None:
-    """Raise InputError where there are not so many from an index on."""
-    if index + count > there:
+def stored_functions(system: System, asked: Asked) -> Functions:
+    """Of codes that ``encode`` wrote."""
+    from fieldloom.codes.files import open_codes
+
+    held = open_codes(str(asked.codes), system)
+    which = spread_indices(asked, len(held), "codes")
+    return Functions(held[which], [f"code {i}" for i in which])
+
+
+def file_functions(system: System, files: Sequence[str]) -> Functions:
+    """Of files of one's own, encoded."""
+    import torch
+
+    from fieldloom.inputs import held_out_part
+
+    if not system.encodes:
+        raise InputError("this run cannot encode a --signal: give --sample SEED.")
+    codes = []
+    for file in files:
+        data, indices = held_out_part(system, file)
+        if len(indices) != 1:
+            raise InputError(
+                f"--signal {quote(file)} holds {len(indices)} data, and is of one: --source takes "
+                "several."
+            )
+        codes.append(system.encode(data.read(indices)))
+    return Functions(torch.cat(codes), [Path(file).name for file in files])
+
+
+def sample_functions(system: System, asked: Asked) -> Functions:
+    """Of new samples, ``count`` of each seed."""
+    import torch
+
+    codes = [system.sample_codes(asked.count, asked.label, seed) for seed in asked.seeds]
+    own = f", {asked.label}" if asked.label is not None else ""
+    each = [f".{i}" for i in range(asked.count)] if asked.count > 1 else [""]
+    return Functions(
+        torch.cat(codes), [f"sample {seed}{i}{own}" for seed in asked.seeds for i in each]
+    )
+
+
+def spread_indices(asked: Asked, there: int, what: str) -> list[int]:
+    """The indices from each ``--index`` on. Raises InputError where there are not so many."""
+    found = [i + k for i in asked.indices or [0] for k in range(asked.count)]
+    if max(found) >= there:
         raise InputError(
-            f"--index {index} and --count {count} ask for {what} up to {index + count - 1}: there "
-            f"are 0 to {there - 1}."
+            f"--index and --count ask for {what} up to {max(found)}: there are 0 to {there - 1}."
         )
+    return found
 
 
-def name_datum(data: object, index: int) -> str:
+def name_datum(data: Source, index: int) -> str:
     """``datum 3``, with its class where there is one."""
-    labels, names = getattr(data, "labels", None), getattr(data, "names", ())
-    if labels is None or not names:
+    if data.labels is None or not data.names:
         return f"datum {index}"
-    return f"datum {index}, {names[int(labels[index])]}"
+    return f"datum {index}, {data.names[int(data.labels[index])]}"
 
 
-def step_between(codes: Code, names: list[str], steps: int) -> tuple[Code, list[str]]:
-    """Codes from the first of two to the second, and what each step is called."""
+def step_between(system: System, asked: Asked, count: int | None, steps: int) -> Functions:
+    """Functions from the first of two to the second, and what each step is called.
+
+    Where one alone is chosen, it goes to the next datum, or to the next sample of its seed.
+    """
     from fieldloom.interpolation import interpolate_codes
 
-    found = interpolate_codes(codes[:1], codes[1:], steps)
+    if count is not None:
+        raise InputError("--between goes from one function to another: leave out --count.")
+    check_size(system, steps)
+    ends = find_functions(system, asked)
+    if len(ends.codes) == 1 and system.family.has_code and not asked.files:
+        ends = find_functions(system, replace(asked, count=2))
+    if len(ends.codes) != 2:
+        raise InputError(
+            f"--between goes from one function to another: here are {len(ends.codes)}."
+        )
+    spherical = system.has_standard_prior and not asked.has_data and bool(asked.seeds)
+    codes = interpolate_codes(ends.codes[:1], ends.codes[1:], steps, spherical)
     far = [round(100 * i / (steps - 1)) for i in range(steps)]
-    return found, [f"{100 - x} % {names[0]}, {x} % {names[1]}" for x in far]
+    first, last = ends.names
+    return Functions(codes, [f"{100 - x} % {first}, {x} % {last}" for x in far])

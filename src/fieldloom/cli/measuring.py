@@ -51,7 +51,7 @@ def evaluate(
     workers: WorkersOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Measure a run; writes report.json, report.html and images into it.
+    """Measure a run; writes report.json, report.html, images and a live page into it.
 
     With --source only the reconstruction of those data is measured, into a folder of its own. With
     --executor reconstructions and samples are found in shards; the figures are the same.

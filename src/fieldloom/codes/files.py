@@ -137,7 +137,9 @@ def open_codes(
                 f"{quote_path(where)} is HDF5, in which the order of a code's numbers follows from "
                 f"the field: give the {name_argument('run') if is_command() else 'system'}, too."
             )
-        return StoredCodes(where, nef.open_fields(where, system.family, system.permit))
+        found = StoredCodes(where, nef.open_fields(where, system.family, system.permit))
+        found.system = system
+        return found
     else:
         found = map_file(where, verify=verify)
         made_by = made_by_weights(where)
@@ -153,6 +155,7 @@ def open_codes(
                 f"the codes in '{path}' are {found.code_shape} each: this run's are "
                 f"{system.family.code_shape}."
             )
+    found.system = system
     return found
 
 

@@ -5,6 +5,7 @@ What the files are (``codes.index``, ``codes.nef``, ``codes.functa``) is a list 
 
 from __future__ import annotations
 
+import html
 import operator
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fieldloom.errors import InputError, quote, quote_path
+from fieldloom.errors import InputError, printable, quote, quote_path
+from fieldloom.system import System
 from fieldloom.types import Code
 
 MAPPED, FILES = 1 << 28, 128
@@ -23,6 +25,9 @@ MAPPED, FILES = 1 << 28, 128
 
 PIECE = 1 << 24
 """Bytes of codes that are read at a time, where all of them are."""
+
+SHOWN, NUMBERS = 8, 1 << 20
+"""The most codes whose fields a notebook shows, and the most numbers of all their weights."""
 
 NONE = torch.zeros(0, dtype=torch.int64)
 
@@ -66,13 +71,17 @@ class StoredCodes:
     The files may be larger than memory. It can be pickled, and be used after a fork: each process
     maps the files itself.
 
+    A notebook shows what they are and, where the system is known that they are of, a page of the
+    fields of the first ones.
+
     path: where they are, for messages. mapped: the most bytes of files that stay mapped, which
     count as this process's until they are dropped, beside one file. verify: whether each file is
-    compared with its hash when it is first opened.
+    compared with its hash when it is first opened. system: whose codes they are, where it is known.
     """
 
     def __init__(self, path: Path, parts: Parts, mapped: int = MAPPED, verify: bool = True) -> None:
         self.path, self.parts, self.mapped, self.verify = path, parts, mapped, verify
+        self.system: System | None = None
         counts = parts.counts.numpy()
         self.ends = counts.cumsum()
         self.starts = self.ends - counts
@@ -86,7 +95,7 @@ class StoredCodes:
         self.code_shape = check_codes(first.read("codes", slice(0)), path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"opened": OrderedDict(), "held": 0}
+        return self.__dict__ | {"opened": OrderedDict(), "held": 0, "system": None}
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -201,6 +210,28 @@ class StoredCodes:
     def fingerprint(self) -> str:
         """A text that differs for other codes, without reading them."""
         return self.parts.fingerprint()
+
+    def describe(self) -> str:
+        """``1,000 codes of 1 x 64 numbers in 'encoded', with errors, labels``."""
+        tokens, width = self.code_shape
+        beside = ", ".join(sorted(self.names - {"codes"}))
+        what = f"{len(self):,} codes of {tokens:,} x {width:,} numbers in {quote_path(self.path)}"
+        return printable(f"{what}, with {beside}" if beside else what)
+
+    def _repr_html_(self) -> str:
+        """The description, and a page of the first codes' fields."""
+        told = f"<p>{html.escape(self.describe())}</p>"
+        if self.system is None:
+            return told
+        count = min(len(self), SHOWN, NUMBERS // self.system.family.numbers)
+        if not count:
+            return told
+        try:
+            names = [f"code {i}" for i in range(count)]
+            shown = self.system.show(self.read(slice(count)), names)
+        except InputError as error:
+            return f"{told}<p>{html.escape(str(error))}</p>"
+        return told + shown._repr_html_()
 
 
 def check_codes(some: Tensor, path: Path) -> tuple[int, int]:

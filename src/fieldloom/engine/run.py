@@ -5,7 +5,7 @@
     codes.safetensors  raw codes of the training data, with the index and final error of each
     codes/             shards of these codes, until all of them are found
     state.safetensors  the checkpoint of an unfinished stage
-    log.jsonl, env.json, report.json, report.html, images
+    log.jsonl, env.json, report.json, report.html, images, live.html
     .lock              which process writes into the folder, while one does
 
 The folder can be moved and loaded elsewhere. Every file is written under another name, then

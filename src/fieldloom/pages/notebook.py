@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import NamedTuple
 
-HEIGHT = 480
+from fieldloom.pages.page import make_page
+from fieldloom.system import HEIGHT, System
+from fieldloom.types import Code
 
 
 class Shown(NamedTuple):
@@ -23,3 +26,8 @@ class Shown(NamedTuple):
 
     def __repr__(self) -> str:
         return f"a page of {len(self.page) / 1e3:,.0f} kB, which a notebook shows"
+
+
+def show_codes(system: System, codes: Code, names: Sequence[str], half: bool, height: int) -> Shown:
+    """The page of some codes' functions, as of ``System.show``."""
+    return Shown(make_page(system, codes, names, half=half), height)

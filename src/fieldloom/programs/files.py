@@ -20,6 +20,9 @@ WRITERS: dict[str, Callable[[Program, Path], tuple[Path, ...]]] = {
 }
 """Format -> what writes it; returns the paths of what was written."""
 
+BESIDE = {"torch": ".safetensors", "glsl": ".bin", "wgsl": ".bin"}
+"""Format -> the suffix of a file of weights beside it."""
+
 
 def write_program(program: Program, path: str | Path, format: str) -> tuple[Path, ...]:
     """Write a program in a format of ``WRITERS``; returns its path, and that of its weights.

@@ -14,6 +14,7 @@ from fieldloom.evaluation import Result
 from fieldloom.modalities.modality import Resolution
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import during
+from fieldloom.report.live import Live, choose_functions, write_pages
 from fieldloom.report.origin import find_origin, next_commands
 from fieldloom.report.page import Content, html_page
 from fieldloom.report.pictures import draw_pictures
@@ -29,14 +30,19 @@ def write(
     result: Result,
     resolution: Resolution | None = None,
     seconds: float | None = None,
+    pages: Sequence[Live] = (),
 ) -> list[Answer]:
-    """Write ``report.json``, ``report.html`` and the images into the run; return the answers.
+    """Write ``report.json``, ``report.html``, the images and the live pages into the run; return
+    the answers.
 
-    resolution: of samples and interpolations. seconds: the duration of training, if known.
+    resolution: of samples and interpolations. seconds: the duration of training, if known. pages:
+    further ones, beside that of samples and reconstructions.
     """
-    settings, earlier = system.settings, image_names(run)
+    settings, earlier = system.settings, own_files(run)
     with during("drawing the report"):
         pictures = draw_pictures(run, system, source, result, resolution)
+        pages = [*choose_functions(system, source, result), *pages]
+        live = write_pages(run, system, pages)
     origin, published = find_origin(run, system, seconds), find_published(system, result)
     answers = answer_questions(system, result, published, origin.seconds)
     run.write_json(
@@ -60,6 +66,7 @@ def write(
                         for x in answers],
             "nearest": nearest_table(result, source),
             "images": [picture.file for picture in pictures],
+            "pages": list(live.pages),
         },
     )  # fmt: skip
     for picture in pictures:
@@ -72,6 +79,7 @@ def write(
         warning=f"This run is unfinished: its weights {begun}." if begun else "",
         result=result,
         pictures=pictures,
+        live=live,
         answers=answers,
         published=published,
         data=source.summary.rows(),
@@ -79,21 +87,22 @@ def write(
         commands=next_commands(origin, system, result),
     )
     atomic.write_text(html_page(content), run.inside("report.html"))
-    for name in earlier - {picture.file for picture in pictures}:
+    for name in earlier - {picture.file for picture in pictures} - {*live.pages}:
         run.inside(name).unlink(missing_ok=True)
     return answers
 
 
-def image_names(run: Run) -> set[str]:
-    """The images of the report that is in a folder; those that its ``report.json`` names."""
+def own_files(run: Run) -> set[str]:
+    """The images and live pages of the report in a folder: those that its ``report.json`` names."""
     path = run.folder / "report.json"
     try:
         content = parse_json(read_text(path), path)
     except InputError:
         return set()
-    names = content.get("images") if isinstance(content, dict) else None
-    images = names if isinstance(names, list) else []
-    return {x for x in images if isinstance(x, str) and re.fullmatch(r"[\w-]+\.(png|gif)", x)}
+    lists = [content.get(key) for key in ("images", "pages")] if isinstance(content, dict) else []
+    names = [x for own in lists if isinstance(own, list) for x in own if isinstance(x, str)]
+    own = {x for x in names if re.fullmatch(r"[\w-]+\.(png|gif|html)", x)}
+    return own - {"report.html"}
 
 
 def nearest_table(result: Result, source: Source) -> Sequence[dict[str, Any]]:

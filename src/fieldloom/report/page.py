@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fieldloom.errors import printable
 from fieldloom.evaluation import Metric, Result
 from fieldloom.evaluation.metric_table import meaning_of
+from fieldloom.report.live import Written
 from fieldloom.report.origin import Origin
 from fieldloom.report.pictures import Picture, Tile
 from fieldloom.report.published import Published, describe_rules
@@ -32,6 +33,7 @@ class Content(NamedTuple):
     warning: str
     result: Result
     pictures: Sequence[Picture]
+    live: Written
     answers: Sequence[Answer]
     published: Sequence[Published]
     data: Sequence[tuple[str, str]]
@@ -56,7 +58,7 @@ def html_page(content: Content) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head>\n'
         f'<body><main><header><h1>{title}</h1><p class="lead">{escape(content.lead)}</p>{warning}'
-        f"</header>\n{top}\n{answers}\n{html_commands(content.commands)}\n"
+        f"</header>\n{top}\n{html_live(content.live)}{answers}\n{html_commands(content.commands)}\n"
         f"{html_more(content)}\n{html_origin(content)}</main>\n"
         f"<script>{SCRIPT}</script></body></html>\n"
     )
@@ -102,6 +104,17 @@ def html_tile(tile: Tile, what: str) -> str:
               for x in tile.sounds)  # fmt: skip
     label = f"<span>{escape(tile.label)}</span>" if tile.label else ""
     return f"<li>{''.join(images)}{label}{''.join(sounds)}</li>"
+
+
+def html_live(live: Written) -> str:
+    """Links to the pages beside the report, and why others are not there."""
+    links = (
+        f'<p><a href="{escape(file)}">{escape(says)}</a>, live: this browser evaluates the '
+        f"network, at any zoom. The page is a file beside this one, {escape(file)}.</p>"
+        for file, says in live.pages.items()
+    )
+    passed = (f'<p class="note">{escape(sentence)}</p>' for sentence in live.passed)
+    return f"<section>{''.join([*links, *passed])}</section>\n"
 
 
 # -- questions

@@ -13,6 +13,8 @@ h1{font-size:1.7rem;line-height:1.2;margin:0 0 .3rem}
 h2{font-size:1.15rem;margin:0 0 .3rem}
 h3{font-size:1rem;margin:1.4rem 0 .4rem}
 p{margin:.3rem 0}
+a{color:var(--link)}
+section{margin:0 0 1.2rem}
 .lead,.note,figcaption,th,footer dt{color:var(--soft)}
 .warn{color:var(--warn)}
 figure{margin:1.4rem 0}
