@@ -1,10 +1,10 @@
 """Progress without a terminal: lines after a while, then now and then, and at the end."""
 
+import sys
+import time
 from contextvars import Context
 from functools import partial
 from threading import Event
-import sys
-import time
 from types import SimpleNamespace
 
 import pytest
