@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fieldloom import atomic
 from fieldloom.errors import InputError, printable
+from fieldloom.pages.compute import write_compute
 from fieldloom.pages.description import VIEWS, describe
 from fieldloom.pages.weights import divide_numbers
 from fieldloom.programs import Program, compile_field
@@ -23,7 +24,7 @@ from fieldloom.programs.shader import write_shader
 from fieldloom.system import System
 from fieldloom.types import Code
 
-SCRIPTS = ("painter.js", "plane.js", "globe.js", "orbit.js", "page.js", "sound.js", "start.js")
+SCRIPTS = ("painter.js", "gpu.js", "plane.js", "globe.js", "orbit.js", "page.js", "sound.js", "start.js")
 SIZES = (1024, 2048, 4096, 8192)
 """Pixels of the longer side of a saved PNG."""
 
@@ -63,7 +64,8 @@ def make_page(
     names = list(names) or [str(i + 1) for i in range(len(codes))]
     if len(names) != len(codes) or not len(codes):
         raise InputError(f"names: {len(names)} for {len(codes)} functions.")
-    shaders = [write_shader(compile_code(system, code)) for code in codes.split(1)]
+    programs = [compile_code(system, code) for code in codes.split(1)]
+    shaders = [write_shader(program) for program in programs]
     described = describe(system, len(shaders[0].numbers))
     shared, own = divide_numbers([shader.numbers for shader in shaders])
     shared = torch.cat([shared, described.numbers.flatten()])
@@ -73,18 +75,14 @@ def make_page(
         "slider": slider,
         "items": [{"name": name, "ranges": x.ranges} for name, x in zip(names, own, strict=True)],
     }
-    source = "\n".join(
-        [
-            "#version 300 es",
-            shaders[0].source,
-            described.shader,
-            BACKGROUND,
-            read_web(VIEWS[described.about["view"]]),
-        ]
-    )
+    view = "\n".join([described.shader, BACKGROUND, read_web(VIEWS[described.about["view"]])])
+    sources = {
+        "shader": "\n".join(["#version 300 es", shaders[0].source, view]),
+        "compute": write_compute(write_shader(programs[0], "wgsl").source, view),
+    }
     numbers = {"numbers": shared} | {f"numbers-{i}": x.numbers for i, x in enumerate(own)}
     packed = {name: pack(x, half) for name, x in numbers.items()}
-    return fill_page(title or names[0], names, about, source, packed)
+    return fill_page(title or names[0], names, about, sources | packed)
 
 
 def write_page(
@@ -135,9 +133,9 @@ def fill_page(
     title: str,
     names: Sequence[str],
     about: Mapping[str, Any],
-    shader: str,
-    numbers: Mapping[str, str],
+    held: Mapping[str, str],
 ) -> str:
+    """held: texts of the page, by the names of their elements."""
     told = html.escape(printable(title))
     items = "".join(
         f'<option value="{i}">{html.escape(printable(name))}</option>'
@@ -147,8 +145,8 @@ def fill_page(
     sound = about["view"] == "sound"
     saves = "The whole sound" if sound else "What is seen, so many pixels wide"
     hidden = lambda shown: "" if shown else " hidden"
-    held = "\n".join(
-        f'<script type="text/plain" id="{name}">{text}</script>' for name, text in numbers.items()
+    texts = "\n".join(
+        f'<script type="text/plain" id="{name}">{text}</script>' for name, text in held.items()
     )
     scripts = "\n".join(read_web(name) for name in SCRIPTS)
     return f"""<!doctype html>
@@ -184,8 +182,7 @@ aria-label="Cut"{hidden(about["view"] == "solid")}>
 <span id="busy" role="status"></span></footer>
 <noscript><p>This page draws with JavaScript, which is off.</p></noscript>
 <script type="application/json" id="about">{embed(about)}</script>
-<script type="x-shader/x-fragment" id="shader">{shader}</script>
-{held}
+{texts}
 <script>
 "use strict";
 {scripts}</script>

@@ -47,7 +47,7 @@ GLSL = Dialect(
 )
 
 
-def _wgsl_type(kind: str) -> str:
+def wgsl_type(kind: str) -> str:
     """``vec4[2]`` -> ``array<vec4, 2>``."""
     name, _, size = kind.partition("[")
     return f"array<{name}, {size[:-1]}>" if size else name
@@ -61,8 +61,8 @@ WGSL = Dialect(
         "fn W(i: int) -> vec4 { return numbers[i]; }\n"
     ),
     function=lambda name, given, result: (
-        f"fn {name}({', '.join(f'{own}: {_wgsl_type(kind)}' for kind, own in given)}) -> "
-        f"{_wgsl_type(result)} {{"
+        f"fn {name}({', '.join(f'{own}: {wgsl_type(kind)}' for kind, own in given)}) -> "
+        f"{wgsl_type(result)} {{"
     ),
     variable=lambda kind, name, value: f"var {name}: {kind} = {value};",
     array=lambda kind, name, size: f"var {name}: array<{kind}, {size}>;",

@@ -11,6 +11,7 @@ void main() {
   x[0] = coordinates(p, time);
   vec4 found = data(field(x)[0], steep);
   vec3 shown = CHANNELS == 1 ? found.xxx : found.xyz;
-  bool inside = all(greaterThanEqual(p, vec2(0.0))) && all(lessThanEqual(p, vec2(1.0)));
-  colour = raw > 0.5 ? found : inside ? vec4(clamp(shown, 0.0, 1.0), 1.0) : vec4(BACKGROUND, 1.0);
+  bool inside = min(p.x, p.y) >= 0.0 && max(p.x, p.y) <= 1.0;
+  shown = inside ? clamp(shown, vec3(0.0), vec3(1.0)) : BACKGROUND;
+  colour = raw > 0.5 ? found : vec4(shown, 1.0);
 }

@@ -47,7 +47,7 @@ class Page {
     const shape = about.shape.slice(-2);
     this.view = about.camera ? new Orbit(about.camera, shape)
       : about.view === "globe" ? new Globe() : new Plane(shape);
-    this.painter = new Painter(this.canvas, find("shader").textContent, readNumbers(about, 0));
+    this.painter = choosePainter(this, this.canvas);
     this.pointers = new Map();
     this.listen();
     this.resize();

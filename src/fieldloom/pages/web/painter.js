@@ -15,21 +15,24 @@ const MOVING = 40, RESTING = 30; // milliseconds of a frame in motion, and of a 
 class Painter {
   // source: of the fragment shader. numbers: Float32Array, or Uint16Array of half floats.
   constructor(canvas, source, numbers) {
-    const gl = canvas.getContext("webgl2", { antialias: false, alpha: false });
-    if (!gl) throw new Error("This page needs WebGL 2, which this browser does not offer.");
     this.canvas = canvas;
-    this.gl = gl;
-    this.floats = Boolean(gl.getExtension("EXT_color_buffer_float"));
-    this.field = this.link(source);
-    this.copy = this.link(COPY);
     this.cost = 0.04; // milliseconds a pixel: of a slow device, until it is measured
     this.measured = false;
     this.turn = 0; // counts requests: older ones end
     this.function = 0; // counts those whose numbers were set
-    this.uniforms = {};
+    this.begin(source);
+    this.setNumbers(numbers);
+  }
+
+  begin(source) {
+    const gl = this.canvas.getContext("webgl2", { antialias: false, alpha: false });
+    if (!gl) throw new Error("This page needs WebGL 2, which this browser does not offer.");
+    this.gl = gl;
+    this.floats = Boolean(gl.getExtension("EXT_color_buffer_float"));
+    this.field = this.link(source);
+    this.copy = this.link(COPY);
     this.numbers = gl.createTexture();
     this.frames = gl.createFramebuffer();
-    this.setNumbers(numbers);
   }
 
   link(fragment) {
@@ -64,21 +67,21 @@ class Painter {
       gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
   }
 
-  // A texture to draw into; smooth where a larger image is made of it.
-  makeTarget(width, height, format = this.gl.RGBA8, smooth = false) {
+  // A texture to draw into, of bytes or floats; smooth where a larger image is made of it.
+  makeTarget(width, height, float = false, smooth = false) {
     const gl = this.gl, most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     if (most && Math.max(width, height) > most) // none where the device is lost
       throw new Error(`This graphics device draws at most ${most} pixels a side.`);
     const texture = gl.createTexture();
     gl.activeTexture(gl.TEXTURE1);
     gl.bindTexture(gl.TEXTURE_2D, texture);
-    gl.texStorage2D(gl.TEXTURE_2D, 1, format, width, height);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, float ? gl.RGBA32F : gl.RGBA8, width, height);
     const filter = smooth ? gl.LINEAR : gl.NEAREST;
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, filter);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, filter);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
-    return { texture, width, height };
+    return { texture, width, height, float };
   }
 
   drop(target) {
@@ -158,7 +161,7 @@ class Painter {
     try {
       const shrink = Math.max(1, Math.sqrt(this.cost * width * height / MOVING));
       const w = Math.max(1, Math.round(width / shrink)), h = Math.max(1, Math.round(height / shrink));
-      const coarse = this.makeTarget(w, h, this.gl.RGBA8, true);
+      const coarse = this.makeTarget(w, h, false, true);
       this.drawField(coarse, uniforms(w, h), { x: 0, y: 0, width: w, height: h });
       this.learn(await this.finish(), w * h);
       this.drawImage(coarse, null);
@@ -203,18 +206,25 @@ class Painter {
   // The numbers of all pixels of a view: (height, width, 4), rows from the bottom; null where
   // another function's numbers were set meanwhile.
   async read(width, height, uniforms, exact = false) {
-    const gl = this.gl, float = exact && this.floats, which = this.function;
+    const which = this.function;
     if (this.drawing) await this.drawing;
-    const target = this.makeTarget(width, height, float ? gl.RGBA32F : gl.RGBA8);
+    const target = this.makeTarget(width, height, exact && this.floats);
     const same = () => which === this.function;
     if (!await this.refine(target, uniforms, same) || !same()) {
       this.drop(target);
       return null;
     }
+    const found = await this.readTarget(target);
+    this.drop(target);
+    return found;
+  }
+
+  // The numbers of a target: rows from the bottom.
+  readTarget(target) {
+    const gl = this.gl, { width, height, float } = target;
     this.into(target);
     const found = float ? new Float32Array(4 * width * height) : new Uint8Array(4 * width * height);
     gl.readPixels(0, 0, width, height, gl.RGBA, float ? gl.FLOAT : gl.UNSIGNED_BYTE, found);
-    this.drop(target);
     return found;
   }
 }

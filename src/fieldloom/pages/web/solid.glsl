@@ -29,18 +29,20 @@ void main() {
     found = above(eye + t * d) > 0.0;
   }
   if (!found) return;
-  if (!flat_side)
+  if (!flat_side) {
     for (int i = 0; i < 10; i++) { // the surface is between before and t
       float middle = 0.5 * (before + t);
       if (above(eye + middle * d) > 0.0) t = middle; else before = middle;
     }
+  }
   vec3 at = eye + t * d, n;
   float e = (HIGH - LOW) / 512.0;
-  n.x = above(at - vec3(e, 0, 0)) - above(at + vec3(e, 0, 0));
-  n.y = above(at - vec3(0, e, 0)) - above(at + vec3(0, e, 0));
-  n.z = above(at - vec3(0, 0, e)) - above(at + vec3(0, 0, e));
-  if (flat_side) // the side of the box, or the cut, that the ray came in by
+  n.x = above(at - vec3(e, 0.0, 0.0)) - above(at + vec3(e, 0.0, 0.0));
+  n.y = above(at - vec3(0.0, e, 0.0)) - above(at + vec3(0.0, e, 0.0));
+  n.z = above(at - vec3(0.0, 0.0, e)) - above(at + vec3(0.0, 0.0, e));
+  if (flat_side) { // the side of the box, or the cut, that the ray came in by
     n = -sign(d) * step(near.yzx, near.xyz) * step(near.zxy, near.xyz);
+  }
   n = dot(n, n) > 0.0 ? normalize(n) : -d;
   if (raw > 0.5) { colour = vec4(n, t); return; }
   float light = 0.3 + 0.7 * max(0.0, dot(n, -d));

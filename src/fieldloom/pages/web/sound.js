@@ -6,11 +6,8 @@ class SoundPage {
   constructor(about) {
     this.about = about;
     this.canvas = find("canvas");
-    this.painter = new Painter(new OffscreenCanvas(1, 1), find("shader").textContent,
-      readNumbers(about, 0));
-    if (!this.painter.floats)
-      throw new Error("This browser's graphics cannot give back the numbers of a sound.");
     this.which = 0;
+    this.painter = choosePainter(this, new OffscreenCanvas(1, 1));
     this.ends = [0, 1]; // what is seen, as fractions
     this.seconds = about.shape[0] / about.rate;
     this.turn = 0;
@@ -32,6 +29,8 @@ class SoundPage {
       const span = [first + from, total, width];
       const all = await this.painter.read(width, Math.ceil(own / width), { span }, true);
       if (!all) return null;
+      if (all instanceof Uint8Array)
+        throw new Error("This browser's graphics cannot give back the numbers of a sound.");
       for (let i = 0; i < own; i++)
         for (let c = 0; c < channels; c++) found[c][from + i] = 2 * all[4 * i + c] - 1;
     }
