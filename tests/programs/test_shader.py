@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from browser import browse, find_browser
+from browser import WEBGPU, browse, find_browser
 from fieldloom.programs import compile_field, run
 from fieldloom.programs.dialects import ROW
 from fieldloom.programs.shader import write_shader
@@ -105,9 +105,6 @@ def test_a_shader_gives_the_values_of_its_field(name, page):
     far = (found[:, :3] - right).abs().amax(1)
     assert (far > 1e-3 * right.abs().max()).float().mean() <= 0.002, far.max()
 
-
-WEBGPU = "--enable-unsafe-webgpu --use-webgpu-adapter=swiftshader"
-"""Options of a browser that computes WebGPU on the processor."""
 
 COMPUTE = """
 @group(0) @binding(1) var<storage, read_write> found: array<vec4f>;

@@ -17,11 +17,9 @@ SLOTS = {
 }
 """Type of a uniform -> how it is read from ``given``, and the vec4 that it takes there."""
 
-HEAD = """alias vec2 = vec2f;
-alias vec3 = vec3f;
-alias ivec3 = vec3i;
+HEAD = """alias ivec3 = vec3i;
 alias mat3 = mat3x3f;
-var<private> gl_FragCoord: vec4;
+var<private> gl_FragCoord: vec4f;
 """
 
 MAIN = """@group(0) @binding(1) var<uniform> given: array<vec4f, {count}>;

@@ -22,7 +22,7 @@ CHOICE = re.compile(r"(\s*(?:return\s)?)((?:[^,;{}=?:]|[=!<>]=)+)\?([^,;{}?:]+):
 SINGLE = re.compile("\\b(if \0\\d+\0|else)\\s+(?!if )([^{};]+;)")
 HEAD = re.compile(rf"^({TYPE}|void) (\w+)\(([^)]*)\) {{", re.M)
 DECLARED = re.compile(rf"(?<![\w.])(const |uniform |out )?({TYPE}) (\w[^;]*);")
-CONSTRUCTED = re.compile(rf"({TYPE})\(")
+ARRAY = re.compile(r"\b(\w+\[\d+\])\(")
 
 
 def translate(glsl: str) -> str:
@@ -30,7 +30,7 @@ def translate(glsl: str) -> str:
     text = _write_statements(COMMENT.sub("", glsl))
     text = HEAD.sub(lambda found: _write_head(*found.groups()), text)
     text = DECLARED.sub(lambda found: _write_declared(*found.groups()), text)
-    return CONSTRUCTED.sub(lambda found: f"{wgsl_type(found[1])}(", text)
+    return ARRAY.sub(lambda found: f"{wgsl_type(found[1])}(", text)
 
 
 def _write_statements(text: str) -> str:

@@ -1,8 +1,6 @@
 // Draws a field by a compute shader of WebGPU, where the browser has it: at the pace of Painter,
 // which WebGL 2 takes over from where the device is refused, fails or is lost.
 
-const WAY = new URLSearchParams(location.search).get("draw"); // ?draw=webgl, ?draw=webgpu
-
 const COPY_IMAGE = `
 @group(0) @binding(0) var image: texture_2d<f32>;
 @group(0) @binding(1) var between: sampler;
@@ -185,9 +183,10 @@ class GpuPainter extends Painter {
   }
 
   async read(width, height, uniforms, exact = false) {
+    const which = this.function;
     return this.ask(async () => {
       if (exact) this.exact = await this.link("rgba32float");
-      return super.read(width, height, uniforms, exact);
+      return which === this.function ? super.read(width, height, uniforms, exact) : null;
     }, next => next.read(width, height, uniforms, exact));
   }
 
@@ -219,16 +218,19 @@ class GpuPainter extends Painter {
   }
 }
 
-// The painter of a page; the footer's title says which it is.
+// The painter of a page; the footer's title says which it is. ``?draw=webgl`` behind the address
+// asks for WebGL.
 function choosePainter(page, canvas) {
+  const footer = document.querySelector("footer");
   const useGl = why => {
-    document.querySelector("footer").title = `Drawn by WebGL 2: ${why}.`;
+    footer.title = `Drawn by WebGL 2: ${why.split("\n")[0].replace(/\.$/, "")}.`;
     const numbers = readNumbers(page.about, page.which);
     return page.painter = new Painter(canvas, find("shader").textContent, numbers);
   };
-  if (WAY === "webgl") return useGl("the address asks for it");
+  if (new URLSearchParams(location.search).get("draw") === "webgl")
+    return useGl("the address asks for it");
   if (!navigator.gpu) return useGl("this browser has no WebGPU here");
-  document.querySelector("footer").title = "Drawn by WebGPU.";
+  footer.title = "Drawn by WebGPU.";
   const numbers = readNumbers(page.about, page.which);
   return new GpuPainter(canvas, find("compute").textContent, numbers, useGl);
 }
