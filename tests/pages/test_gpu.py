@@ -75,17 +75,21 @@ def test_the_canvas_shows_it(opened):
     assert (found[~inside] == 128).all()
 
 
-def test_a_device_that_is_lost_hands_over(opened):
+@pytest.mark.parametrize("asked", ["while it draws", "while nothing is asked"])
+def test_a_device_that_is_lost_hands_over(asked, opened):
     system = make_system("colour")
     codes = draw_codes(system, 2)
     opened.open(make_page(system, codes))
     opened.ask("page.choose(1), page.drawn")
-    last = opened.ask(
-        "(async () => { const old = page.painter, drawn = page.draw(); old.device.destroy();"
-        "await drawn; await old.successor; return page.painter.constructor.name; })()"
+    while opened.ask("page.painter.asked"):
+        opened.ask("page.drawn")
+    drawn = "page.draw()" if asked == "while it draws" else "null"
+    opened.ask(
+        f"(async () => {{ const old = page.painter, drawn = {drawn}; old.device.destroy();"
+        "await old.device.lost; await old.successor; await drawn; await page.painter.drawing; })()"
     )
-    assert last == "Painter"
-    assert how(opened)[1].startswith("Drawn by WebGL 2: ")
+    assert how(opened) == ["Painter", "Drawn by WebGL 2: Device was destroyed."]
+    assert opened.ask("page.painter.measured && page.painter.full.width === canvas.width")
     check_pixels(opened, system, codes[1:])
     assert opened.ask("document.querySelectorAll('canvas').length") == 1
     assert opened.ask("wrong.hidden && busy.textContent === ''")

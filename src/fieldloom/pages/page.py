@@ -24,7 +24,16 @@ from fieldloom.programs.shader import write_shader
 from fieldloom.system import System
 from fieldloom.types import Code
 
-SCRIPTS = ("painter.js", "gpu.js", "plane.js", "globe.js", "orbit.js", "page.js", "sound.js", "start.js")
+SCRIPTS = (
+    "painter.js",
+    "gpu.js",
+    "plane.js",
+    "globe.js",
+    "orbit.js",
+    "page.js",
+    "sound.js",
+    "start.js",
+)
 SIZES = (1024, 2048, 4096, 8192)
 """Pixels of the longer side of a saved PNG."""
 

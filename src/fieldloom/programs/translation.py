@@ -18,7 +18,9 @@ TYPE = r"(?:float|int|uint|bool|i?vec[234]|mat[34])(?:\[\d+\])?"
 COMMENT = re.compile(r"\s*//.*")
 BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]()]*\]")
 HELD = re.compile("\0(\\d+)\0")
-CHOICE = re.compile(r"(\s*(?:return\s)?)((?:[^,;{}=?:]|[=!<>]=)+)\?([^,;{}?:]+):([^,;{}?:]+)(?=[,;{}]|$)")
+CHOICE = re.compile(
+    r"(\s*(?:return\s)?)((?:[^,;{}=?:]|[=!<>]=)+)\?([^,;{}?:]+):([^,;{}?:]+)(?=[,;{}]|$)"
+)
 SINGLE = re.compile("\\b(if \0\\d+\0|else)\\s+(?!if )([^{};]+;)")
 HEAD = re.compile(rf"^({TYPE}|void) (\w+)\(([^)]*)\) {{", re.M)
 DECLARED = re.compile(rf"(?<![\w.])(const |uniform |out )?({TYPE}) (\w[^;]*);")

@@ -37,9 +37,11 @@ void main() {
   }
   vec3 at = eye + t * d, n;
   float e = (HIGH - LOW) / 512.0;
-  n.x = above(at - vec3(e, 0.0, 0.0)) - above(at + vec3(e, 0.0, 0.0));
-  n.y = above(at - vec3(0.0, e, 0.0)) - above(at + vec3(0.0, e, 0.0));
-  n.z = above(at - vec3(0.0, 0.0, e)) - above(at + vec3(0.0, 0.0, e));
+  for (int i = 0; i < 3; i++) {
+    vec3 by = vec3(0.0);
+    by[i] = e;
+    n[i] = above(at - by) - above(at + by);
+  }
   if (flat_side) { // the side of the box, or the cut, that the ray came in by
     n = -sign(d) * step(near.yzx, near.xyz) * step(near.zxy, near.xyz);
   }
