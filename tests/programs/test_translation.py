@@ -7,6 +7,8 @@ from fieldloom.programs.translation import translate
 CASES = {
     "float a = 1.0, b = max(a, 2.0);": "var a: float = 1.0; var b: float = max(a, 2.0);",
     "vec3 n;": "var n: vec3f;",
+    "ivec3 n = ivec3(floor(p));": "var n: vec3i = vec3i(floor(p));",
+    "return vec4(uvec4(b) & uvec4(255u));": "return vec4f(vec4u(b) & vec4u(255u));",
     "const int N = 3;": "const N: int = 3;",
     "uniform vec4 window; // a corner": "var<private> window: vec4f;",
     "vec3 f(vec2 p, mat3 m) { return g(p); }": "fn f(p: vec2f, m: mat3) -> vec3f { return g(p); }",

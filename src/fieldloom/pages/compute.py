@@ -17,8 +17,7 @@ SLOTS = {
 }
 """Type of a uniform -> how it is read from ``given``, and the vec4 that it takes there."""
 
-HEAD = """alias ivec3 = vec3i;
-alias mat3 = mat3x3f;
+HEAD = """alias mat3 = mat3x3f;
 var<private> gl_FragCoord: vec4f;
 """
 

@@ -51,7 +51,8 @@ GLSL = Dialect(
 def wgsl_type(kind: str) -> str:
     """``vec4[2]`` -> ``array<vec4f, 2>``."""
     name, _, size = kind.partition("[")
-    name = f"{name}f" if name.startswith("vec") else name
+    sort, vector, width = name.rpartition("vec")
+    name = f"vec{width}{sort or 'f'}" if vector else name
     return f"array<{name}, {size[:-1]}>" if size else name
 
 

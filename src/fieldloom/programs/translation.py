@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from fieldloom.programs.dialects import WGSL, wgsl_type
 
-TYPE = r"(?:float|int|uint|bool|i?vec[234]|mat[34])(?:\[\d+\])?"
+TYPE = r"(?:float|int|uint|bool|[iu]?vec[234]|mat[34])(?:\[\d+\])?"
 COMMENT = re.compile(r"\s*//.*")
 BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]()]*\]")
 HELD = re.compile("\0(\\d+)\0")
@@ -25,6 +25,7 @@ SINGLE = re.compile("\\b(if \0\\d+\0|else)\\s+(?!if )([^{};]+;)")
 HEAD = re.compile(rf"^({TYPE}|void) (\w+)\(([^)]*)\) {{", re.M)
 DECLARED = re.compile(rf"(?<![\w.])(const |uniform |out )?({TYPE}) (\w[^;]*);")
 ARRAY = re.compile(r"\b(\w+\[\d+\])\(")
+VECTOR = re.compile(r"\b([iu]?)vec([234])\(")
 
 
 def translate(glsl: str) -> str:
@@ -32,7 +33,8 @@ def translate(glsl: str) -> str:
     text = _write_statements(COMMENT.sub("", glsl))
     text = HEAD.sub(lambda found: _write_head(*found.groups()), text)
     text = DECLARED.sub(lambda found: _write_declared(*found.groups()), text)
-    return ARRAY.sub(lambda found: f"{wgsl_type(found[1])}(", text)
+    text = ARRAY.sub(lambda found: f"{wgsl_type(found[1])}(", text)
+    return VECTOR.sub(lambda found: f"vec{found[2]}{found[1] or 'f'}(", text)
 
 
 def _write_statements(text: str) -> str:
