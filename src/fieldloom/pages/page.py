@@ -17,13 +17,15 @@ from torch import Tensor
 from fieldloom import atomic
 from fieldloom.errors import InputError, printable
 from fieldloom.pages.description import VIEWS, describe
+from fieldloom.pages.still import draw_still
 from fieldloom.pages.weights import divide_numbers
 from fieldloom.programs import Program, compile_field
 from fieldloom.programs.shader import write_shader
 from fieldloom.system import System
 from fieldloom.types import Code
 
-SCRIPTS = ("painter.js", "plane.js", "globe.js", "orbit.js", "page.js", "sound.js", "start.js")
+SCRIPTS = ("painter.js", "plane.js", "globe.js", "orbit.js", "gestures.js", "page.js", "sound.js",
+           "start.js")  # fmt: skip
 SIZES = (1024, 2048, 4096, 8192)
 """Pixels of the longer side of a saved PNG."""
 
@@ -79,12 +81,13 @@ def make_page(
             shaders[0].source,
             described.shader,
             BACKGROUND,
+            read_web("told.glsl"),
             read_web(VIEWS[described.about["view"]]),
         ]
     )
     numbers = {"numbers": shared} | {f"numbers-{i}": x.numbers for i, x in enumerate(own)}
     packed = {name: pack(x, half) for name, x in numbers.items()}
-    return fill_page(title or names[0], names, about, source, packed)
+    return fill_page(title or names[0], names, about, source, packed, draw_still(system, codes[:1]))
 
 
 def write_page(
@@ -137,6 +140,7 @@ def fill_page(
     about: Mapping[str, Any],
     shader: str,
     numbers: Mapping[str, str],
+    still: str,
 ) -> str:
     told = html.escape(printable(title))
     items = "".join(
@@ -159,7 +163,7 @@ def fill_page(
 <title>{told}</title><link rel="icon" href="data:,">
 <style>
 {read_web("page.css")}</style></head>
-<body>
+<body class="still">
 <header><h1>{told}</h1>
 <select id="item" autocomplete="off" aria-label="Which one"\
 {hidden(len(names) > 1 and not about["slider"])}>{items}</select>
@@ -179,10 +183,11 @@ aria-label="Cut"{hidden(about["view"] == "solid")}>
 <button id="save" title="{saves} (s)">Save {"WAV" if sound else "PNG"}</button>
 </header>
 <div id="stage"><canvas id="canvas" tabindex="0" aria-label="{told}"></canvas>
+{still and f'<img id="still" src="{still}" alt="{told}">'}
 <p id="wrong" role="alert" hidden></p></div>
 <footer><span id="value"></span><span id="keys">{KEYS[about["view"]]}</span>
 <span id="busy" role="status"></span></footer>
-<noscript><p>This page draws with JavaScript, which is off.</p></noscript>
+<noscript><p>This page draws with JavaScript, which is off: here is a small picture.</p></noscript>
 <script type="application/json" id="about">{embed(about)}</script>
 <script type="x-shader/x-fragment" id="shader">{shader}</script>
 {held}

@@ -2,9 +2,9 @@
 
 Values are arrays of ``vec4``; the parts of a concatenation begin at whole blocks, so that matrices
 are packed by where the numbers of their input lie. The constants of all steps are one list of
-``vec4``, ``W(i)``. Sines are written out, since GLSL promises no precision for them: whole turns are
-taken off exactly, in three parts that have few digits each (Cody and Waite, 1980), and a polynomial
-of degree 11 does the rest, together within 5e-7 for phases of thousands.
+``vec4``, ``W(i)``. Sines are written out, since GLSL promises no precision for them: whole turns
+are taken off exactly, as three parts of few digits each (Cody and Waite, 1980), and a polynomial of
+degree 11 does the rest, together within 1e-6 for phases of up to a thousand.
 """
 
 from __future__ import annotations
