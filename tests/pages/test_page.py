@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from scipy.io import wavfile
+from torch.nn import functional as F
 
 import fieldloom
 from browser import browse, find_browser
@@ -362,11 +363,11 @@ def test_a_shape_is_met_where_the_field_passes_a_half(opened):
     own = {"name": "voxel", "size": 24, "range": "unit", "up": 1}
     field = {"name": "siren", "width": 12, "depth": 3, "frequency": 3.0}
     system = fieldloom.build("mnif", "tiny", prior="none", field=field, modality=own)
-    code, size = 2 * draw_codes(system, 1), 32
+    code, size = 2 * draw_codes(system, 1), 24
     opened.open(make_page(system, code), 64, 200)
     function = system.values_of(code)
     middle = float(function(torch.rand(1, 4000, 3) * 2 - 1).median())
-    steps = torch.linspace(0, 1, 800, dtype=torch.float64)
+    steps = torch.linspace(0, 1, 400, dtype=torch.float64)
     for tilt, cut in ((0.5, 1.0), (-0.3, 0.6)):
         opened.ask(f"void Object.assign(page.view, {{ angle: 1, tilt: {tilt}, cut: {cut} }})")
         eye, d = find_rays(opened, size)
@@ -386,17 +387,18 @@ def test_a_shape_is_met_where_the_field_passes_a_half(opened):
         assert 30 < there.sum() < size * size - 30, middle
         assert (seen == there).float().mean() > 0.99
         far = (found - right)[seen & there].abs()
-        assert (far > 6e-3).float().mean() < 0.01, far.max()
+        assert (far > 1.2e-2).float().mean() < 0.01, far.max()
 
 
 def test_a_shape_is_that_of_the_package_s_renderer(opened):
-    """The same silhouette but for 2 % of the pixels, and the same shades, which PyTorch's mesh has
-    by its faces, within 0.05 on nine tenths."""
+    """The same silhouette within a pixel, and the shades of the mesh's faces within 0.05 on nine
+    tenths of the pixels."""
     own = {"name": "voxel", "size": 24, "range": "unit", "up": 1}
     field = {"name": "siren", "width": 12, "depth": 3, "frequency": 3.0}
     system = fieldloom.build("mnif", "tiny", prior="none", field=field, modality=own)
-    code, size, azimuth, elevation, far = 2 * draw_codes(system, 1), 64, 35.0, 25.0, 200.0
+    code, size, azimuth, elevation, far = 2 * draw_codes(system, 1), 40, 35.0, 25.0, 200.0
     opened.open(make_page(system, code), 64, 200)
+    check_framing(opened)
     camera = {"angle": math.radians(azimuth), "tilt": math.radians(elevation), "radius": far,
               "focal": far / 2 / 1.8}  # fmt: skip  # so far away that rays are nearly parallel
     opened.ask(f"void Object.assign(page.view, {json.dumps(camera)})")
@@ -409,33 +411,31 @@ def test_a_shape_is_that_of_the_package_s_renderer(opened):
         light = torch.tensor(direction)
         shade += strength * (normals @ (light / light.norm())).clamp_min(0)
     shades = (shade[..., None] * torch.tensor(COLOUR).float()).clamp(0, 1)
-    image = preview(system.mesh(code, 96), size, azimuth, elevation, up=1, span=1.8)
+    image = preview(system.mesh(code, 64), size, azimuth, elevation, up=1, span=1.8)
     right = torch.from_numpy(image).float() / 255
     there = (right < 0.99).any(-1)
-    assert 500 < there.sum() < size * size - 500
-    assert (seen == there).float().mean() > 0.98
+    assert 200 < there.sum() < size * size - 200
+    near = F.max_pool2d(torch.stack([there, ~there]).float(), 3, 1, 1).bool()
+    assert (seen & ~near[0]).sum() + (~seen & ~near[1]).sum() <= 2
     off = (shades - right).abs().amax(-1)[seen & there]
     assert (off > 0.05).float().mean() < 0.1
 
 
-def test_the_whole_of_a_shape_is_seen_at_first(opened):
-    system = fieldloom.build("mnif", "tiny", prior="none", field=FIELD,
-                             modality={"name": "voxel", "size": 8, "range": "unit"})  # fmt: skip
-    opened.open(make_page(system, draw_codes(system, 1)), 64, 200)
+def check_framing(opened):
+    """The box of a shape is within the canvas from all sides, and fills half of it at least."""
     corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
     for angle in (0, 0.6, 2, 4):
         for width, height in ((100, 50), (50, 100), (80, 80)):
             opened.ask(f"void (page.view.angle = {angle})")
             own = opened.ask(f"page.uniforms({width}, {height})")
-            x, y, z = (
-                (corners - torch.tensor(own["eye"])) @ torch.tensor(own["turn"]).view(3, 3).T
-            ).T
+            turn = torch.tensor(own["turn"]).view(3, 3)
+            x, y, z = ((corners - torch.tensor(own["eye"])) @ turn.T).T
             left, bottom, dx, dy = own["window"]
             across, up = (-x / z - left) / dx, (-y / z - bottom) / dy
             assert min(across.min(), up.min()) > 0
             assert across.max() < width
             assert up.max() < height
-            assert max(across.max() - across.min(), up.max() - up.min()) > 0.5 * min(width, height)
+            assert max(across.max() - across.min(), up.max() - up.min()) > min(width, height) / 2
 
 
 RENDERERS = {
