@@ -117,7 +117,7 @@ def test_a_device_that_is_lost_and_comes_back(modality, opened):  # noqa: F811 (
 
 PRETEND = """
   page.painter.batches = [], pixels = 0, now = 0;
-  page.painter.drawField = (target, uniforms, part = target) => {
+  page.painter.drawField = (target, uniforms, part) => {
     pixels += part.width * part.height;
     page.painter.drawn?.push({ target, ...part });
   };

@@ -3,6 +3,7 @@ uniform vec4 window;  // coordinates (x, y) of the corner, and the step (x, y) o
 uniform vec4 inside;  // the pixels (left, bottom, right, top) where there are data
 uniform float time;   // of a video, as a fraction
 uniform float steep;  // factor of logits
+uniform float raw;    // 1: data that are not clamped
 out vec4 colour;
 
 void main() {
@@ -11,7 +12,8 @@ void main() {
   x[0] = coordinates(window.xy + p * window.zw, time);
   vec4 found = data(field(x)[0], steep);
   vec3 shown = CHANNELS == 1 ? found.xxx : found.xyz;
-  bool within = all(greaterThanEqual(p, inside.xy)) && all(lessThanEqual(p, inside.zw));
-  colour = raw > 0.5 ? told(found) : within ? vec4(clamp(shown, 0.0, 1.0), 1.0)
-    : vec4(BACKGROUND, 1.0);
+  bool within = min(p.x - inside.x, p.y - inside.y) >= 0.0
+    && max(p.x - inside.z, p.y - inside.w) <= 0.0;
+  shown = within ? clamp(shown, vec3(0.0), vec3(1.0)) : BACKGROUND;
+  colour = raw > 0.5 ? told(found, raw) : vec4(shown, 1.0);
 }

@@ -32,6 +32,14 @@ function fail(error) {
   return false;
 }
 
+// Call act where a lost graphics device is back, and its painter ready.
+function followDevice(canvas, act) {
+  canvas.addEventListener("webglcontextrestored", () => setTimeout(() => {
+    find("wrong").hidden = true;
+    act();
+  }));
+}
+
 function download(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
@@ -50,7 +58,6 @@ class Page {
     this.view = about.camera ? new Orbit(about.camera, shape)
       : about.view === "globe" ? new Globe() : new Plane(shape, about.place, about.steep);
     this.painter = new Painter(this.canvas, find("shader").textContent, readNumbers(about, 0));
-    this.painter.restored = () => this.choose(this.which);
     this.listen();
     this.resize();
   }
@@ -123,6 +130,7 @@ class Page {
       this.resize();
       this.draw();
     });
+    followDevice(this.painter.canvas, () => this.draw());
     document.addEventListener("keydown", e => this.press(e));
     new ResizeObserver(() => this.resize()).observe(this.canvas);
     find("fit").addEventListener("click", () => this.fit());

@@ -18,24 +18,33 @@ const MOVING = 30, RESTING = 30, PAUSE = 80, TELLING = 8;
 class Painter {
   // source: of the fragment shader. numbers: Float32Array, or Uint16Array of half floats.
   constructor(canvas, source, numbers) {
-    const gl = canvas.getContext("webgl2", { antialias: false, alpha: false });
-    if (!gl) throw new Error("This browser offers no WebGL 2, which draws the field.");
-    Object.assign(this, { canvas, gl, source });
-    this.restored = () => {}; // is called when a lost device is back; numbers must be set anew
+    this.canvas = canvas;
+    this.cost = 0.1; // milliseconds a pixel: of a slow device, until it is measured
+    this.measured = false;
     this.turn = 0; // counts requests: older ones end
     this.function = 0; // counts those whose numbers were set
     this.waiting = null; // until the device has done what it was asked last
-    canvas.addEventListener("webglcontextlost", event => event.preventDefault());
-    canvas.addEventListener("webglcontextrestored", () => {
-      this.start();
-      this.restored();
-    });
-    this.start();
+    this.most = Infinity; // pixels of a side
+    this.full = this.coarse = null; // targets that are kept
+    this.begin(source);
     this.setNumbers(numbers);
   }
 
+  begin(source) {
+    const { canvas } = this, gl = canvas.getContext("webgl2", { antialias: false, alpha: false });
+    if (!gl) throw new Error("This browser offers no WebGL 2, which draws the field.");
+    this.gl = gl;
+    this.source = source;
+    canvas.addEventListener("webglcontextlost", event => event.preventDefault());
+    canvas.addEventListener("webglcontextrestored", () => {
+      this.fill();
+      this.setNumbers(this.held);
+    });
+    this.fill();
+  }
+
   // Make all that the device holds but the numbers.
-  start() {
+  fill() {
     const gl = this.gl;
     this.turn++;
     this.floats = Boolean(gl.getExtension("EXT_color_buffer_float"));
@@ -43,9 +52,7 @@ class Painter {
     this.field = this.link(this.source);
     this.copy = this.link(COPY);
     this.places = {}; // of the uniforms
-    this.cost = 0.1; // milliseconds a pixel: of a slow device, until it is measured
-    this.measured = false;
-    this.full = this.coarse = null; // targets that are kept
+    this.full = this.coarse = null;
     this.numbers = gl.createTexture();
     this.frames = gl.createFramebuffer();
   }
@@ -68,6 +75,7 @@ class Painter {
 
   setNumbers(numbers) {
     this.function++;
+    this.held = numbers;
     const gl = this.gl, row = 2048, half = numbers instanceof Uint16Array;
     const rows = Math.ceil(numbers.length / 4 / row);
     if (rows > this.most)
@@ -82,18 +90,18 @@ class Painter {
       gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
   }
 
-  // A texture to draw into; smooth where a larger image is made of it.
-  makeTarget(width, height, format = this.gl.RGBA8, smooth = false) {
+  // A texture to draw into, of bytes or floats; smooth where a larger image is made of it.
+  makeTarget(width, height, float = false, smooth = false) {
     const gl = this.gl, texture = gl.createTexture();
     gl.activeTexture(gl.TEXTURE1);
     gl.bindTexture(gl.TEXTURE_2D, texture);
-    gl.texStorage2D(gl.TEXTURE_2D, 1, format, width, height);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, float ? gl.RGBA32F : gl.RGBA8, width, height);
     const filter = smooth ? gl.LINEAR : gl.NEAREST;
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, filter);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, filter);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
-    return { texture, width, height };
+    return { texture, width, height, float };
   }
 
   // The target "full" or "coarse", made anew where it has another size.
@@ -101,7 +109,7 @@ class Painter {
     const kept = this[name];
     if (kept && kept.width === width && kept.height === height) return kept;
     this.drop(kept);
-    return this[name] = this.makeTarget(width, height, this.gl.RGBA8, true);
+    return this[name] = this.makeTarget(width, height, false, true);
   }
 
   drop(target) {
@@ -118,7 +126,7 @@ class Painter {
   }
 
   // Draw a part {x, y, width, height} of a target by the field. uniforms: name -> numbers.
-  drawField(target, uniforms, part = { x: 0, y: 0, ...target }) {
+  drawField(target, uniforms, part) {
     const gl = this.gl;
     this.into(target);
     gl.useProgram(this.field);
@@ -149,13 +157,7 @@ class Painter {
   }
 
   // Wait until the device has done what it was asked; returns milliseconds.
-  finish() {
-    const ended = this.waitForDevice();
-    this.waiting = ended.catch(() => {});
-    return ended;
-  }
-
-  async waitForDevice() {
+  async finish() {
     const gl = this.gl, began = performance.now(), { numbers } = this;
     const fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
     gl.flush();
@@ -172,6 +174,13 @@ class Painter {
     return performance.now() - began;
   }
 
+  // The same, so that later drawings wait for it, too.
+  wait() {
+    const ended = this.finish();
+    this.waiting = ended.catch(() => {});
+    return ended;
+  }
+
   learn(milliseconds, pixels) {
     this.cost = 0.5 * this.cost + 0.5 * Math.max(1e-6, milliseconds / pixels);
   }
@@ -181,8 +190,8 @@ class Painter {
   async measure(uniforms) {
     for (const [i, side] of [4, 4, 16, 64].entries()) {
       const target = this.makeTarget(side, side);
-      this.drawField(target, uniforms(side, side));
-      const took = await this.finish();
+      this.drawField(target, uniforms(side, side), { x: 0, y: 0, width: side, height: side });
+      const took = await this.wait();
       this.drop(target);
       this.cost = Math.max(1e-6, took / side ** 2);
       if (i && took > TELLING) break;
@@ -202,10 +211,10 @@ class Painter {
     const { width, height } = this.canvas, least = Math.max(1, Math.max(width, height) / this.most);
     const all = [width, height].map(x => Math.max(1, Math.floor(x / least)));
     const shrink = this.shrinkage(all[0] * all[1]), whole = shrink === 1;
-    const size = all.map(x => Math.max(1, Math.round(x / shrink)));
-    const target = this.keepTarget(whole ? "full" : "coarse", ...size);
-    this.drawField(target, uniforms(...size, 0, 0, all));
-    this.learn(await this.finish(), size[0] * size[1]);
+    const [w, h] = all.map(x => Math.max(1, Math.round(x / shrink)));
+    const target = this.keepTarget(whole ? "full" : "coarse", w, h);
+    this.drawField(target, uniforms(w, h, 0, 0, all), { x: 0, y: 0, width: w, height: h });
+    this.learn(await this.wait(), w * h);
     this.drawImage(target, null);
     if (whole || moving || !current()) return current();
     await new Promise(done => setTimeout(done, PAUSE));
@@ -241,7 +250,7 @@ class Painter {
         this.drawField(target, uniforms, tiles[i]);
         pixels += own;
       }
-      this.learn(await this.finish(), pixels);
+      this.learn(await this.wait(), pixels);
       if (!goOn()) return false;
       show();
       allowed = Math.min(2 * pixels, RESTING / this.cost);
@@ -253,15 +262,21 @@ class Painter {
   // they are exact, floats; null where another function's numbers were set meanwhile.
   async read(width, height, uniforms, exact = false) {
     if (exact && !this.floats) return this.readInBytes(width, height, uniforms);
-    const gl = this.gl, which = this.function, same = () => which === this.function;
-    const target = this.makeTarget(width, height, exact ? gl.RGBA32F : gl.RGBA8);
+    const which = this.function, same = () => which === this.function;
+    const target = this.makeTarget(width, height, exact);
     const done = await this.refine(target, uniforms, same) && same();
-    const found = new (exact ? Float32Array : Uint8Array)(done ? 4 * width * height : 0);
-    this.into(target);
-    if (done) gl.readPixels(
-      0, 0, width, height, gl.RGBA, exact ? gl.FLOAT : gl.UNSIGNED_BYTE, found);
+    const found = done ? await this.readTarget(target) : null;
     this.drop(target);
-    return done ? found : null;
+    return found;
+  }
+
+  // The numbers of a target: rows from the bottom.
+  readTarget(target) {
+    const gl = this.gl, { width, height, float } = target;
+    const found = new (float ? Float32Array : Uint8Array)(4 * width * height);
+    this.into(target);
+    gl.readPixels(0, 0, width, height, gl.RGBA, float ? gl.FLOAT : gl.UNSIGNED_BYTE, found);
+    return found;
   }
 
   // Exact numbers where the device draws into no floats: the four bytes of each, one by one.

@@ -19,7 +19,7 @@ function placeSamples({ place, low, span }, samples) {
 class Plane {
   // shape: (height, width) of the data, for the proportions. place: of samples on an axis. steep:
   // whether logits get steeper with the zoom.
-  constructor(shape, place, steep) {
+  constructor(shape, place = { place: "centre", low: -1, span: 2 }, steep = false) {
     Object.assign(this, { shape, place, steep });
     this.fit();
   }

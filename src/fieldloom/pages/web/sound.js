@@ -9,7 +9,6 @@ class SoundPage {
     this.canvas = find("canvas");
     this.painter = new Painter(new OffscreenCanvas(1, 1), find("shader").textContent,
       readNumbers(about, 0));
-    this.painter.restored = () => this.choose(this.which);
     this.which = 0;
     this.ends = [0, 1]; // what is seen, as fractions
     this.seconds = about.shape[0] / about.rate;
@@ -186,6 +185,10 @@ class SoundPage {
       },
     });
     followScreen(() => this.resize());
+    followDevice(this.painter.canvas, () => {
+      this.all = null;
+      this.draw();
+    });
     document.addEventListener("keydown", e => {
       const last = this.about.items.length - 1;
       const act = { "[": () => this.choose(Math.max(0, this.which - 1)),
