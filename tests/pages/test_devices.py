@@ -132,7 +132,7 @@ PRETEND = """
 """A device of a pace: how many milliseconds a pixel takes, while nothing is drawn in truth."""
 
 
-@pytest.mark.parametrize("pace", [1e-6, 1e-3, 0.05, 2.0])
+@pytest.mark.parametrize("pace", [1e-6, 1e-3, 0.05, 5.0])
 def test_no_batch_is_long_whatever_the_pace(pace, opened):  # noqa: F811 (fixture)
     """Arithmetic: input waits for one batch at most, and what moves is drawn 20 times a second."""
     if pace == 1e-6:
@@ -141,7 +141,7 @@ def test_no_batch_is_long_whatever_the_pace(pace, opened):  # noqa: F811 (fixtur
     opened.ask(f"void (() => {{ {PRETEND.replace('PACE(pixels)', str(pace))} }})()")
     opened.ask("page.draw()")
     batches = opened.ask("page.painter.batches")
-    assert max(batch["took"] for batch in batches) <= 70
+    assert max(batch["took"] for batch in batches) <= 35
     area = opened.ask("page.canvas.width * page.canvas.height")
     assert sum(batch["pixels"] for batch in batches) >= area  # all pixels, in the end
     opened.ask("void (page.painter.batches = [])")
@@ -155,7 +155,7 @@ def test_no_batch_is_long_whatever_the_pace(pace, opened):  # noqa: F811 (fixtur
 def test_expensive_middle_parts_are_met_carefully(opened):  # noqa: F811 (fixture)
     """A batch whose pixels take 8 times as long as those before is still short."""
     opened.open(make_page(make_system("grey"), draw_codes(make_system("grey"), 1)), 160, 400)
-    own = "(page.painter.batches.length > 4 ? 0.08 : 0.01)"
+    own = "(page.painter.batches.length > 7 ? 0.08 : 0.01)"
     opened.ask(f"void (() => {{ {PRETEND.replace('PACE(pixels)', own)} }})()")
     opened.ask("page.draw()")
     assert max(batch["took"] for batch in opened.ask("page.painter.batches")) <= 100
@@ -186,7 +186,7 @@ def test_a_large_screen(opened):  # noqa: F811 (fixture)
         opened.ask("page.draw()")
     width, height = 3840, 2160
     assert opened.ask("most") <= 2 * 4 * width * height
-    assert opened.ask("painter = page.painter, painter.made.length") <= 8  # kept between drawings
+    assert opened.ask("painter = page.painter, painter.made.length") <= 9  # kept between drawings
     covered = torch.zeros(height, width, dtype=torch.uint8)
     tiles = opened.ask("""(() => {
       const all = painter.drawn.filter(x => x.target === painter.full), last = all.length / 3;

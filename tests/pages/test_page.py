@@ -391,12 +391,12 @@ def test_a_shape_is_met_where_the_field_passes_a_half(opened):
 
 
 def test_a_shape_is_that_of_the_package_s_renderer(opened):
-    """The same silhouette within a pixel, and the shades of the mesh's faces within 0.05 on nine
-    tenths of the pixels."""
+    """The same silhouette but for 5 % of the pixels, none of them off by more than one, and the
+    shades of the mesh's faces within 0.05 on nine tenths of those that no edge crosses."""
     own = {"name": "voxel", "size": 24, "range": "unit", "up": 1}
-    field = {"name": "siren", "width": 12, "depth": 3, "frequency": 3.0}
+    field = {"name": "siren", "width": 12, "depth": 3, "frequency": 1.0}
     system = fieldloom.build("mnif", "tiny", prior="none", field=field, modality=own)
-    code, size, azimuth, elevation, far = 2 * draw_codes(system, 1), 40, 35.0, 25.0, 200.0
+    code, size, azimuth, elevation, far = 2 * draw_codes(system, 1), 48, 35.0, 25.0, 200.0
     opened.open(make_page(system, code), 64, 200)
     check_framing(opened)
     camera = {"angle": math.radians(azimuth), "tilt": math.radians(elevation), "radius": far,
@@ -415,9 +415,11 @@ def test_a_shape_is_that_of_the_package_s_renderer(opened):
     right = torch.from_numpy(image).float() / 255
     there = (right < 0.99).any(-1)
     assert 200 < there.sum() < size * size - 200
-    near = F.max_pool2d(torch.stack([there, ~there]).float(), 3, 1, 1).bool()
-    assert (seen & ~near[0]).sum() + (~seen & ~near[1]).sum() <= 2
-    off = (shades - right).abs().amax(-1)[seen & there]
+    assert not (seen & ~F.max_pool2d(there[None].float(), 3, 1, 1)[0].bool()).any()
+    assert (seen == there).float().mean() > 0.95  # a pixel is ``there`` where a part of it is
+    whole = F.max_pool2d((~there)[None].float(), 3, 1, 1)[0] == 0
+    off = (shades - right).abs().amax(-1)[seen & whole]
+    assert len(off) > 200
     assert (off > 0.05).float().mean() < 0.1
 
 

@@ -15,6 +15,26 @@ void main() { colour = texture(image, gl_FragCoord.xy / size); }`;
 // pace.
 const MOVING = 30, RESTING = 30, PAUSE = 80, TELLING = 8;
 
+// Pixels of the smallest tile: devices compute four together.
+const LEAST = 4;
+
+// A thousand tiles, or fewer of so many pixels, that cover an image; the last is in its middle.
+function divide(width, height, pixels) {
+  const side = Math.ceil(Math.sqrt(Math.max(pixels, width * height / 1000))), tiles = [];
+  for (let y = 0; y < height; y += side)
+    for (let x = 0; x < width; x += side)
+      tiles.push({ x, y, width: Math.min(side, width - x), height: Math.min(side, height - y) });
+  const far = t => Math.hypot(t.x + t.width / 2 - width / 2, t.y + t.height / 2 - height / 2);
+  return tiles.sort((a, b) => far(b) - far(a));
+}
+
+function halve({ x, y, width, height }) {
+  const half = Math.ceil(Math.max(width, height) / 2);
+  return width > height
+    ? [{ x, y, width: half, height }, { x: x + half, y, width: width - half, height }]
+    : [{ x, y, width, height: half }, { x, y: y + half, width, height: height - half }];
+}
+
 class Painter {
   // source: of the fragment shader. numbers: Float32Array, or Uint16Array of half floats.
   constructor(canvas, source, numbers) {
@@ -188,7 +208,7 @@ class Painter {
   // Learn the pace from few pixels, and from more where these take too short a time to tell. The
   // first drawing prepares the shader.
   async measure(uniforms) {
-    for (const [i, side] of [4, 4, 16, 64].entries()) {
+    for (const [i, side] of [2, 2, 4, 8, 16, 32, 64].entries()) {
       const target = this.makeTarget(side, side);
       this.drawField(target, uniforms(side, side), { x: 0, y: 0, width: side, height: side });
       const took = await this.wait();
@@ -232,23 +252,24 @@ class Painter {
   }
 
   // Draw all pixels of a target, from its middle, while goOn() is true; show() after each batch.
-  // A batch has at most twice the pixels of the last one: the pace is not the same everywhere.
+  // A batch has at most twice the pixels of the last one, since the pace is not the same
+  // everywhere; tiles that are too large for it are halved.
   async refine(target, uniforms, goOn, show = () => {}) {
-    const { width, height } = target, most = Math.max(width, height);
-    const side = Math.min(most, Math.max(4, Math.round(Math.sqrt(RESTING / 4 / this.cost))));
-    const tiles = [];
-    for (let y = 0; y < height; y += side)
-      for (let x = 0; x < width; x += side)
-        tiles.push({ x, y, width: Math.min(side, width - x), height: Math.min(side, height - y) });
-    const far = t => Math.hypot(t.x + t.width / 2 - width / 2, t.y + t.height / 2 - height / 2);
-    tiles.sort((a, b) => far(a) - far(b));
-    for (let i = 0, pixels = 0, allowed = 0; i < tiles.length;) {
+    const { width, height } = target, tiles = divide(width, height, RESTING / this.cost);
+    for (let allowed = RESTING / 4 / this.cost; tiles.length;) {
+      let pixels = 0;
       if (!goOn()) return false;
-      for (pixels = 0; i < tiles.length; i++) {
-        const own = tiles[i].width * tiles[i].height;
-        if (pixels && pixels + own > allowed) break;
-        this.drawField(target, uniforms, tiles[i]);
-        pixels += own;
+      while (tiles.length) {
+        const tile = tiles.pop(), own = tile.width * tile.height;
+        if (own > Math.max(LEAST, allowed)) {
+          tiles.push(...halve(tile));
+        } else if (pixels && pixels + own > allowed) {
+          tiles.push(tile);
+          break;
+        } else {
+          this.drawField(target, uniforms, tile);
+          pixels += own;
+        }
       }
       this.learn(await this.wait(), pixels);
       if (!goOn()) return false;
