@@ -86,10 +86,11 @@ def test_a_device_that_is_lost_hands_over(asked, opened):
     drawn = "page.draw()" if asked == "while it draws" else "null"
     opened.ask(
         f"(async () => {{ const old = page.painter, drawn = {drawn}; old.device.destroy();"
-        "await old.device.lost; await old.successor; await drawn; await page.painter.drawing; })()"
+        "await old.device.lost; await old.successor; await drawn; "
+        "while (!page.painter.full || page.painter.full.width !== canvas.width)"
+        "await new Promise(done => setTimeout(done, 20)); })()"
     )
     assert how(opened) == ["Painter", "Drawn by WebGL 2: Device was destroyed."]
-    assert opened.ask("page.painter.measured && page.painter.full.width === canvas.width")
     check_pixels(opened, system, codes[1:])
     assert opened.ask("document.querySelectorAll('canvas').length") == 1
     assert opened.ask("wrong.hidden && busy.textContent === ''")

@@ -19,6 +19,7 @@ SLOTS = {
 
 HEAD = """alias mat3 = mat3x3f;
 var<private> gl_FragCoord: vec4f;
+fn floatBitsToUint(x: float) -> uint { return bitcast<u32>(x); }
 """
 
 MAIN = """@group(0) @binding(1) var<uniform> given: array<vec4f, {count}>;

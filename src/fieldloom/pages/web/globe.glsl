@@ -13,5 +13,5 @@ void main() {
   vec4 found = data(field(x)[0], steep);
   vec3 shown = CHANNELS == 1 ? found.xxx : found.xyz;
   shown = r <= 1.0 ? clamp(shown, vec3(0.0), vec3(1.0)) : BACKGROUND;
-  colour = raw > 0.5 ? found : vec4(shown, 1.0);
+  colour = raw > 0.5 ? told(found, raw) : vec4(shown, 1.0);
 }

@@ -47,6 +47,7 @@ class GpuPainter extends Painter {
       requiredLimits: { maxBufferSize, maxStorageBufferBindingSize, maxTextureDimension2D } });
     device.lost.then(told => this.end(told.message || "the WebGPU device was lost"));
     device.addEventListener("uncapturederror", event => this.end(event.error.message));
+    this.most = maxTextureDimension2D;
     this.given = this.makeBuffer(16 * this.slots, GPUBufferUsage.UNIFORM);
     this.field = await this.link("rgba8unorm");
     const module = device.createShaderModule({ code: COPY_IMAGE });
@@ -88,9 +89,7 @@ class GpuPainter extends Painter {
   }
 
   makeTarget(width, height, float = false, smooth = false) {
-    const most = this.device.limits.maxTextureDimension2D, usage = GPUTextureUsage;
-    if (Math.max(width, height) > most)
-      throw new Error(`This graphics device draws at most ${most} pixels a side.`);
+    const usage = GPUTextureUsage;
     const texture = this.device.createTexture({ size: [width, height],
       format: float ? "rgba32float" : "rgba8unorm",
       usage: usage.STORAGE_BINDING | usage.COPY_SRC
@@ -177,9 +176,9 @@ class GpuPainter extends Painter {
     return found;
   }
 
-  async draw(uniforms) {
+  async draw(uniforms, moving = false) {
     this.last = uniforms;
-    return this.ask(() => super.draw(uniforms), next => next.draw(uniforms));
+    return this.ask(() => super.draw(uniforms, moving), next => next.draw(uniforms, moving));
   }
 
   async read(width, height, uniforms, exact = false) {
@@ -225,7 +224,12 @@ function choosePainter(page, canvas) {
   const useGl = why => {
     footer.title = `Drawn by WebGL 2: ${why.split("\n")[0].replace(/\.$/, "")}.`;
     const numbers = readNumbers(page.about, page.which);
-    return page.painter = new Painter(canvas, find("shader").textContent, numbers);
+    try {
+      return page.painter = new Painter(canvas, find("shader").textContent, numbers);
+    } catch (error) {
+      document.body.classList.add("still");
+      throw new Error(`${error.message} Here is a small picture of it.`);
+    }
   };
   if (new URLSearchParams(location.search).get("draw") === "webgl")
     return useGl("the address asks for it");

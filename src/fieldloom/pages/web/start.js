@@ -1,9 +1,11 @@
-// Opens the page by what it shows.
+// Opens the page by what it shows; where it cannot, its small picture stays.
 
 const about = JSON.parse(find("about").textContent);
 let page = null;
+document.body.classList.remove("still");
 try {
   page = new (about.view === "sound" ? SoundPage : Page)(about);
 } catch (error) {
+  document.body.classList.add("still");
   fail(error);
 }
