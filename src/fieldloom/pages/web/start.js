@@ -7,5 +7,5 @@ try {
   page = new (about.view === "sound" ? SoundPage : Page)(about);
 } catch (error) {
   document.body.classList.add("still");
-  fail(new Error(`${error.message} Here is a small picture of it.`));
+  fail(find("still") ? new Error(`${error.message} Here is a small picture of it.`) : error);
 }
