@@ -224,12 +224,7 @@ function choosePainter(page, canvas) {
   const useGl = why => {
     footer.title = `Drawn by WebGL 2: ${why.split("\n")[0].replace(/\.$/, "")}.`;
     const numbers = readNumbers(page.about, page.which);
-    try {
-      return page.painter = new Painter(canvas, find("shader").textContent, numbers);
-    } catch (error) {
-      document.body.classList.add("still");
-      throw new Error(`${error.message} Here is a small picture of it.`);
-    }
+    return page.painter = new Painter(canvas, find("shader").textContent, numbers);
   };
   if (new URLSearchParams(location.search).get("draw") === "webgl")
     return useGl("the address asks for it");

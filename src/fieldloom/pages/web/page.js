@@ -25,9 +25,12 @@ function readNumbers(about, which) {
   return all;
 }
 
+// Say what is wrong; where nothing can be drawn, over the page's small picture.
 function fail(error) {
+  const still = error instanceof NoDrawing && find("still");
+  if (still) document.body.classList.add("still");
   find("wrong").hidden = false;
-  find("wrong").textContent = error.message;
+  find("wrong").textContent = error.message + (still ? " Here is a small picture of it." : "");
   find("busy").textContent = "";
   return false;
 }

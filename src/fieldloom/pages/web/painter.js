@@ -15,6 +15,9 @@ void main() { colour = texture(image, gl_FragCoord.xy / size); }`;
 // pace.
 const MOVING = 30, RESTING = 30, PAUSE = 80, TELLING = 8;
 
+// Says that nothing can be drawn here.
+class NoDrawing extends Error {}
+
 // Pixels of the smallest tile: devices compute four together.
 const LEAST = 4;
 
@@ -52,7 +55,7 @@ class Painter {
 
   begin(source) {
     const { canvas } = this, gl = canvas.getContext("webgl2", { antialias: false, alpha: false });
-    if (!gl) throw new Error("This browser offers no WebGL 2, which draws the field.");
+    if (!gl) throw new NoDrawing("This browser offers no WebGL 2, which draws the field.");
     this.gl = gl;
     this.source = source;
     canvas.addEventListener("webglcontextlost", event => event.preventDefault());
@@ -88,7 +91,7 @@ class Painter {
     gl.linkProgram(program);
     if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
       const told = gl.getAttachedShaders(program).map(x => gl.getShaderInfoLog(x)).join(" ");
-      throw new Error(`The shader does not run here: ${told || gl.getProgramInfoLog(program)}`);
+      throw new NoDrawing(`The shader does not run here: ${told || gl.getProgramInfoLog(program)}`);
     }
     return program;
   }
@@ -99,7 +102,7 @@ class Painter {
     const gl = this.gl, row = 2048, half = numbers instanceof Uint16Array;
     const rows = Math.ceil(numbers.length / 4 / row);
     if (rows > this.most)
-      throw new Error("This field has more weights than this graphics device can hold.");
+      throw new NoDrawing("This field has more weights than this graphics device can hold.");
     const all = new numbers.constructor(4 * row * rows);
     all.set(numbers);
     gl.activeTexture(gl.TEXTURE0);

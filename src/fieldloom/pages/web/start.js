@@ -1,11 +1,10 @@
-// Opens the page by what it shows; where it cannot, its small picture stays.
+// Opens the page by what it shows.
 
 const about = JSON.parse(find("about").textContent);
 let page = null;
-document.body.classList.remove("still");
+document.body.classList.remove("still"); // the small picture, which stays where no script runs
 try {
   page = new (about.view === "sound" ? SoundPage : Page)(about);
 } catch (error) {
-  document.body.classList.add("still");
   fail(error);
 }
