@@ -55,7 +55,10 @@ def test_without_webgl_a_picture_stays(opened, injected):  # noqa: F811 (fixture
     path = opened.folder / "page.html"
     path.write_text(make_page(system, draw_codes(system, 2)))
     opened.page.open(path, 300)
-    told = opened.page.ask("wrong.textContent")
+    told = opened.ask("""(async () => {
+      while (wrong.hidden) await new Promise(done => setTimeout(done, 5));
+      return wrong.textContent;
+    })()""")
     assert told.startswith("This browser offers no WebGL 2, which draws the field.")
     shown = "['still', 'canvas', 'save', 'item', 'value'].map(id => find(id).checkVisibility("
     assert opened.page.ask(f"{shown}{{ visibilityProperty: true }}))") == [True, *[False] * 4]
