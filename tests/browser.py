@@ -16,6 +16,12 @@ from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+WEBGPU = (
+    "--enable-unsafe-webgpu --use-webgpu-adapter=swiftshader --enable-features=Vulkan,WebGPU "
+    "--use-vulkan=swiftshader --use-angle=swiftshader"
+)
+"""Options of a browser that computes WebGPU on the processor, and shows it."""
+
 
 def find_browser() -> str | None:
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)

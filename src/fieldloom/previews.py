@@ -59,16 +59,11 @@ class Previews:
             self.due = None
             return
         one = system.modality.encoding(source.read(source.train[:1])).coords.shape[1]
-        each = system.encoder.point_evaluations(one) * self._cost
+        each = system.encoder.point_evaluations(one) * cost_of_point(system)
         self.places = spread(len(source.train), min(SIGNALS, max(1, 4 * WORK // each)))
         self.data = source.read(source.train[self.places])
         if each > 16 * WORK:
             self.due = None
-
-    @property
-    def _cost(self) -> int:
-        """Values of a hidden layer for one point."""
-        return self.system.render.evaluations * self.system.family.widest
 
     def look(self) -> None:
         """Draw the picture if it is due."""
@@ -112,14 +107,30 @@ class Previews:
 
     def image(self, code: Code) -> Tensor | None:
         """The picture of one code: (3, height, width) in [0, 1]."""
-        system, modality = self.system, self.system.modality
-        shape, is_video = modality.shape(), modality.kind == "video"
-        axes = shape[1:] if is_video else shape  # one frame
-        each = self._cost * len(self.places)
-        fraction = max(WORK // each, LEAST) / math.prod(axes)
-        scale = min(1.0, fraction ** (1 / len(axes)))
-        size = tuple(max(1, round(n * scale)) for n in axes)
-        if is_video:
-            strips = system.strips(code, size, frame=0.5)
-            return modality.to_image(torch.cat([x for _, x in strips], 1).clamp(0, 1))
-        return modality.to_image(system.decode(code, size, modality.cameras(count=1)).tensor[0])
+        return draw_small(self.system, code, WORK // len(self.places))
+
+
+def draw_small(
+    system: System, code: Code, work: int = WORK, most: int | None = None
+) -> Tensor | None:
+    """A picture of one code (1, tokens, width): (3, height, width) in [0, 1]; of a video, its
+    middle frame; None where there is none.
+
+    work: values of hidden layers that all its points take. most: points, whatever they take.
+    """
+    modality = system.modality
+    shape, is_video = modality.shape(), modality.kind == "video"
+    axes = shape[1:] if is_video else shape  # one frame
+    points = max(work // cost_of_point(system), LEAST)
+    fraction = (points if most is None else min(points, most)) / math.prod(axes)
+    scale = min(1.0, fraction ** (1 / len(axes)))
+    size = tuple(max(1, round(n * scale)) for n in axes)
+    if is_video:
+        strips = system.strips(code, size, frame=0.5)
+        return modality.to_image(torch.cat([x for _, x in strips], 1).clamp(0, 1))
+    return modality.to_image(system.decode(code, size, modality.cameras(count=1)).tensor[0])
+
+
+def cost_of_point(system: System) -> int:
+    """Values of a hidden layer for one point."""
+    return system.render.evaluations * system.family.widest

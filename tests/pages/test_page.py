@@ -7,11 +7,14 @@ import math
 import pytest
 import torch
 from scipy.io import wavfile
+from torch.nn import functional as F
 
 import fieldloom
 from browser import browse, find_browser
 from fieldloom.errors import InputError
-from fieldloom.pages import make_page
+from fieldloom.geometry.preview import AMBIENT, COLOUR, LIGHTS, preview
+from fieldloom.pages import compile_code, make_page
+from fieldloom.programs import run
 from fieldloom.renderers import composite
 
 EVIL = '</script><script>document.title="run"</script>&<b>'
@@ -58,7 +61,13 @@ class Opened:
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
-        self.ask("page.drawn")
+        self.settle()
+
+    def settle(self):
+        """Wait until all that was asked for is drawn."""
+        self.ask("""(async () => {
+          for (let last = null; last !== page.drawn;) await (last = page.drawn);
+        })()""")
 
     def ask(self, expression):
         """The value of an expression, awaited."""
@@ -90,8 +99,9 @@ def opened(tmp_path_factory):
         yield Opened(page, folder)
 
 
-def draw_right(system, code, view, time, width, height):
-    """What PyTorch makes of a view of a plane: (height, width, channel), not clamped."""
+def place_pixels(system, view, time, width, height):
+    """The coordinates of a view's pixels, float64 (height * width, coord), which of them lie within
+    the data, (height, width), and the steepness."""
     rows, columns = system.modality.shape()[-2:]
     pixel = max(columns / width, rows / height) / view["zoom"]
     along = lambda middle, count, step: middle + (torch.arange(count) + 0.5 - count / 2) * step
@@ -102,17 +112,18 @@ def draw_right(system, code, view, time, width, height):
     axes = [to_coords(y), to_coords(x)]
     if len(system.modality.shape()) == 3:
         axes.insert(0, to_coords(torch.tensor([time], dtype=torch.float64)))
-    coords = torch.cartesian_prod(*axes).float()[None]
+    coords = torch.cartesian_prod(*axes)
     if place.order == "reversed":
         coords = coords.flip(-1)
-    steep = 1.0
-    if system.modality.coverage:
-        steep = min(rows / (pixel * rows) / rows, columns / pixel / columns)
-        steep = 1 / pixel
-    (values,) = system.evaluate(code, coords, steep=steep)
-    data = system.modality.denormalize(values)[0].view(height, width, -1)
-    inside = (y >= 0) & (y <= 1), (x >= 0) & (x <= 1)
-    return data, inside[0][:, None] & inside[1][None]
+    inside = ((y >= 0) & (y <= 1))[:, None] & ((x >= 0) & (x <= 1))
+    return coords, inside, 1 / pixel if system.modality.coverage else 1.0
+
+
+def draw_right(system, code, view, time, width, height):
+    """What PyTorch makes of a view of a plane: (height, width, channel), not clamped."""
+    coords, inside, steep = place_pixels(system, view, time, width, height)
+    (values,) = system.evaluate(code, coords.float()[None], steep=steep)
+    return system.modality.denormalize(values)[0].view(height, width, -1), inside
 
 
 @pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "sphere"])
@@ -133,6 +144,68 @@ def test_pixels_are_those_of_pytorch_at_three_zooms(name, opened):
         numbers = opened.pixels(width, height, exact=True)[..., : right.shape[-1]]
         assert (numbers - right)[inside].abs().quantile(0.999) < 1e-3
     assert len(opened.page.requests()) == 1
+
+
+@pytest.mark.parametrize("name", ["colour", "letters"])
+def test_the_nearest_view_is_that_of_float64(name, opened):
+    """At the largest zoom, on an edge, within 2/255."""
+    system = make_system(name)
+    code, size, modality = draw_codes(system, 1), 64, system.modality
+    program = compile_code(system, code)
+    row = torch.linspace(-0.9, 0.9, 4001, dtype=torch.float64)
+    values = run(program, torch.stack([torch.full_like(row, 0.1), row], 1))[:, 0]
+    crossing = int((values - values.median()).sign().diff().nonzero()[0])
+    opened.open(make_page(system, code))
+    view = {"x": (float(row[crossing]) + 1) / 2, "y": 0.55}
+    opened.ask(f"Object.assign(page.view, {json.dumps(view)}), page.zoom(1e9), page.drawn")
+    state = opened.ask("page.view.state()")
+    assert state["zoom"] == 1e5 if name == "colour" else 1e2 < state["zoom"] < 1e5
+    coords, _, steep = place_pixels(system, state, 0.5, size, size)
+    y = run(program, coords)
+    right = (steep * y).sigmoid() if modality.coverage else y
+    right = (right - modality.low) / (modality.high - modality.low)
+    found = opened.pixels(size, size, exact=True)[..., : right.shape[1]]
+    assert (found.flatten(0, 1) - right).abs().max() < 2 / 255
+
+
+@pytest.mark.parametrize("place", ["corner", "left", "right", "centre"])
+def test_a_page_of_the_data_s_size_is_what_decode_makes(place, opened):
+    coords = {"place": place, "low": -0.5, "high": 1.5}
+    own = {"prior": "none", "field": FIELD, "modality": {"size": [9, 12], "coords": coords}}
+    system = fieldloom.build("mnif", "tiny", **own)
+    code = draw_codes(system, 1)
+    opened.open(make_page(system, code))
+    for more in (1, 3):
+        height, width = 9 * more, 12 * more
+        right = system.predict(code, (height, width)).tensor[0, 0]
+        found = opened.pixels(width, height, exact=True)[..., 0]
+        assert (found - right).abs().max() < 1e-3
+        shown = opened.pixels(width, height)[..., 0]
+        assert (shown - 255 * right.clamp(0, 1)).abs().max() <= 1
+    coarse = opened.ask("page.uniforms(30, 40, 0, 0, [240, 320]).window")
+    fine = opened.ask("page.uniforms(240, 320).window")  # 8 of its pixels are one of the coarse
+    assert coarse == pytest.approx([*fine[:2], 8 * fine[2], 8 * fine[3]])
+    own["modality"] = {"name": "audio", "size": 40, "channels": 1, "coords": coords}
+    system = fieldloom.build("mnif", "tiny", **own)
+    opened.open(make_page(system, code := draw_codes(system, 1)))
+    found = opened.ask("page.whole().then(all => JSON.stringify([...all[0]]))")
+    right = system.predict(code).tensor[0, 0] * 2 - 1
+    assert (torch.tensor(json.loads(found)) - right).abs().max() < 1e-3
+
+
+def test_the_poles_and_the_seam_of_a_globe(opened):
+    modality = {"name": "sphere", "size": [13, 24], "channels": 3, "coords": {"place": "corner"}}
+    system = fieldloom.build("mnif", "tiny", prior="none", field=FIELD, modality=modality)
+    code = draw_codes(system, 1)
+    right = system.predict(code).tensor[0]  # the first row is a pole, the first column the seam
+    opened.open(make_page(system, code), 64, 200)
+    half = math.pi / 2
+    for latitude, longitude, row in ((half, 0, 0), (half, 2, 0), (-half, 1, 12), (0, math.pi, 6),
+                                     (0, -math.pi, 6)):  # fmt: skip
+        seen = {"latitude": latitude, "longitude": longitude}
+        opened.ask(f"void Object.assign(page.view, {json.dumps(seen)})")
+        found = opened.pixels(9, 9, exact=True)[4, 4, :3]
+        assert (found - right[:, row, 0]).abs().max() < 1e-3
 
 
 def test_the_globe_shows_the_places_that_it_names(opened):
@@ -219,14 +292,6 @@ def test_what_is_computed_while_another_is_chosen_is_nothing(opened):
     assert "another function was chosen" in opened.ask(f"{told}.then(x => x[0])")
 
 
-def test_a_device_that_is_lost(opened):
-    system = make_system("grey")
-    opened.open(make_page(system, draw_codes(system, 1)))
-    opened.ask("void page.painter.gl.getExtension('WEBGL_lose_context').loseContext()")
-    opened.ask("page.draw()")
-    assert "load the page anew" in opened.page.ask("wrong.textContent")
-
-
 def test_the_wheel_keeps_the_place_below_the_pointer(opened):
     opened.open(make_page(make_system("grey"), draw_codes(make_system("grey"), 1)))
     size = opened.ask("page.size")
@@ -247,7 +312,7 @@ def test_half_precision_and_size(opened):
     system = make_system("colour")
     code = draw_codes(system, 1)
     whole, half = make_page(system, code), make_page(system, code, half=True)
-    assert len(half) < len(whole) < 60_000
+    assert len(half) < len(whole) < 80_000
     opened.open(half)
     right, inside = draw_right(system, code, {"x": 0.5, "y": 0.5, "zoom": 1}, 0.5, 32, 32)
     numbers = opened.pixels(32, 32, exact=True)[..., :3]
@@ -298,11 +363,11 @@ def test_a_shape_is_met_where_the_field_passes_a_half(opened):
     own = {"name": "voxel", "size": 24, "range": "unit", "up": 1}
     field = {"name": "siren", "width": 12, "depth": 3, "frequency": 3.0}
     system = fieldloom.build("mnif", "tiny", prior="none", field=field, modality=own)
-    code, size = 2 * draw_codes(system, 1), 32
+    code, size = 2 * draw_codes(system, 1), 24
     opened.open(make_page(system, code), 64, 200)
     function = system.values_of(code)
     middle = float(function(torch.rand(1, 4000, 3) * 2 - 1).median())
-    steps = torch.linspace(0, 1, 800, dtype=torch.float64)
+    steps = torch.linspace(0, 1, 400, dtype=torch.float64)
     for tilt, cut in ((0.5, 1.0), (-0.3, 0.6)):
         opened.ask(f"void Object.assign(page.view, {{ angle: 1, tilt: {tilt}, cut: {cut} }})")
         eye, d = find_rays(opened, size)
@@ -322,7 +387,57 @@ def test_a_shape_is_met_where_the_field_passes_a_half(opened):
         assert 30 < there.sum() < size * size - 30, middle
         assert (seen == there).float().mean() > 0.99
         far = (found - right)[seen & there].abs()
-        assert (far > 6e-3).float().mean() < 0.01, far.max()
+        assert (far > 1.2e-2).float().mean() < 0.01, far.max()
+
+
+def test_a_shape_is_that_of_the_package_s_renderer(opened):
+    """The same silhouette but for 5 % of the pixels, none of them off by more than one, and the
+    shades of the mesh's faces within 0.05 on nine tenths of those that no edge crosses."""
+    own = {"name": "voxel", "size": 24, "range": "unit", "up": 1}
+    field = {"name": "siren", "width": 12, "depth": 3, "frequency": 1.0}
+    system = fieldloom.build("mnif", "tiny", prior="none", field=field, modality=own)
+    code, size, azimuth, elevation, far = 2 * draw_codes(system, 1), 48, 35.0, 25.0, 200.0
+    opened.open(make_page(system, code), 64, 200)
+    check_framing(opened)
+    camera = {"angle": math.radians(azimuth), "tilt": math.radians(elevation), "radius": far,
+              "focal": far / 2 / 1.8}  # fmt: skip  # so far away that rays are nearly parallel
+    opened.ask(f"void Object.assign(page.view, {json.dumps(camera)})")
+    turn = torch.tensor(opened.ask("page.uniforms(1, 1).turn")).view(3, 3)
+    found = opened.pixels(size, size, exact=True)
+    seen = found[..., 3] > 0
+    normals = found[..., :3] @ turn.T
+    shade = torch.full_like(normals[..., 0], AMBIENT)
+    for direction, strength in LIGHTS:
+        light = torch.tensor(direction)
+        shade += strength * (normals @ (light / light.norm())).clamp_min(0)
+    shades = (shade[..., None] * torch.tensor(COLOUR).float()).clamp(0, 1)
+    image = preview(system.mesh(code, 64), size, azimuth, elevation, up=1, span=1.8)
+    right = torch.from_numpy(image).float() / 255
+    there = (right < 0.99).any(-1)
+    assert 200 < there.sum() < size * size - 200
+    assert not (seen & ~F.max_pool2d(there[None].float(), 3, 1, 1)[0].bool()).any()
+    assert (seen == there).float().mean() > 0.95  # a pixel is ``there`` where a part of it is
+    whole = F.max_pool2d((~there)[None].float(), 3, 1, 1)[0] == 0
+    off = (shades - right).abs().amax(-1)[seen & whole]
+    assert len(off) > 200
+    assert (off > 0.05).float().mean() < 0.1
+
+
+def check_framing(opened):
+    """The box of a shape is within the canvas from all sides, and fills half of it at least."""
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+    for angle in (0, 0.6, 2, 4):
+        for width, height in ((100, 50), (50, 100), (80, 80)):
+            opened.ask(f"void (page.view.angle = {angle})")
+            own = opened.ask(f"page.uniforms({width}, {height})")
+            turn = torch.tensor(own["turn"]).view(3, 3)
+            x, y, z = ((corners - torch.tensor(own["eye"])) @ turn.T).T
+            left, bottom, dx, dy = own["window"]
+            across, up = (-x / z - left) / dx, (-y / z - bottom) / dy
+            assert min(across.min(), up.min()) > 0
+            assert across.max() < width
+            assert up.max() < height
+            assert max(across.max() - across.min(), up.max() - up.min()) > min(width, height) / 2
 
 
 RENDERERS = {

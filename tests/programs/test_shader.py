@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 
-from browser import browse, find_browser
+from browser import WEBGPU, browse, find_browser
+from fieldloom.fields import Siren
 from fieldloom.programs import compile_field, run
 from fieldloom.programs.dialects import ROW
+from fieldloom.programs.program import Builder
 from fieldloom.programs.shader import write_shader
 from programs.test_fields import FIELDS, draw_weights
 
@@ -73,9 +75,9 @@ def page(tmp_path_factory):
         yield page
 
 
-def evaluate(page, shader, size=SIZE):
-    """The first block of the values on a square of [-1.1, 1.1], rows from low to high."""
-    source = "#version 300 es\n" + shader.source + MAIN % size
+def evaluate(page, shader, size=SIZE, main=None):
+    """What main draws: the first block of the values on [-1.1, 1.1]^2, rows from low to high."""
+    source = "#version 300 es\n" + shader.source + (main or MAIN % size)
     rows = math.ceil(len(shader.numbers) / ROW)
     numbers = torch.zeros(rows * ROW, 4)
     numbers[: len(shader.numbers)] = shader.numbers
@@ -106,8 +108,36 @@ def test_a_shader_gives_the_values_of_its_field(name, page):
     assert (far > 1e-3 * right.abs().max()).float().mean() <= 0.002, far.max()
 
 
-WEBGPU = "--enable-unsafe-webgpu --use-webgpu-adapter=swiftshader"
-"""Options of a browser that computes WebGPU on the processor."""
+PHASES = """
+out vec4 colour;
+void main() {
+  vec2 p = gl_FragCoord.yx - 0.5;
+  float phase = p.x * 45.0 + p.y - 1000.0 + 0.25;
+  colour = vec4(sine(vec4(phase)).x, cosine(vec4(phase)).x, sine_of_turns(vec4(phase)).x, 0.0);
+}
+"""
+
+
+def test_sines_of_phases_up_to_a_thousand(page):
+    field = Siren(2, 3, width=4, depth=2)
+    shader = write_shader(compile_field(field, draw_weights(field), 2))
+    size = 45
+    found = evaluate(page, shader, size, PHASES).double()
+    phase = torch.arange(size**2, dtype=torch.float64) - 999.75
+    right = torch.stack([phase.sin(), phase.cos(), (math.tau * phase).sin()], 1)
+    assert (found[:, :3] - right).abs().max() < 1e-6
+
+
+def test_a_sum_of_values_that_lie_apart(page):
+    builder = Builder(2)
+    x = builder.coords()
+    parts = [builder.linear(x, torch.randn(2, n), torch.randn(n)) for n in (3, 2, 5)]
+    builder.linear(builder.add_up(builder.concat(*parts[:2]), parts[2]), torch.randn(5, 3))
+    program = builder.program()
+    at = (torch.arange(SIZE) + 0.5) / SIZE * 2.2 - 1.1
+    right = run(program, torch.cartesian_prod(at, at))
+    assert (evaluate(page, write_shader(program))[:, :3] - right).abs().max() < 1e-4
+
 
 COMPUTE = """
 @group(0) @binding(1) var<storage, read_write> found: array<vec4f>;

@@ -22,7 +22,8 @@ from fieldloom.system import System
 
 class Description(NamedTuple):
     """about: what the page's script reads: ``view``, a key of ``VIEWS``; ``shape``, samples of each
-    axis; ``channels`` of a value; ``time``, seconds of a video, else 0; ``rate``, samples a second
+    axis; ``channels`` of a value; ``place``, where samples stand on an axis: how, from what
+    coordinate, and how long it is; ``time``, seconds of a video, else 0; ``rate``, samples a second
     of a sound; ``steep``, whether logits get steeper with the resolution; ``camera`` of what is
     seen from around.
 
@@ -52,7 +53,7 @@ STEPS = 192.0
 
 COLOURS = 3
 ABOUT: dict[str, Any] = {"channels": COLOURS, "time": 0.0, "rate": 0.0, "steep": False,
-                         "camera": None, "steps": 0.0}  # fmt: skip
+                         "place": None, "camera": None, "steps": 0.0}  # fmt: skip
 
 SHOWN = "images and videos of 1 or 3 channels, maps on the sphere, sounds, shapes and scenes"
 
@@ -86,13 +87,14 @@ def describe_shape(system: System, first: int) -> Description:
 def describe_grid(system: System, first: int) -> Description:
     modality = cast(Grid, system.modality)
     sound, video = modality.kind == "audio", modality.kind == "video"
-    channels, shape = modality.channels, modality.shape()
+    channels, shape, place = modality.channels, modality.shape(), modality.placement
     if channels not in (range(1, 5) if sound else (1, COLOURS)):
         raise InputError(f"a page shows {SHOWN}: these data have {channels} channels.")
     about = {
         "view": "sound" if sound else "globe" if modality.sphere else "flat",
         "shape": shape,
         "channels": channels,
+        "place": {"place": place.place, "low": place.low, "span": place.high - place.low},
         "steep": modality.coverage,
         "time": shape[0] / (modality.rate or FRAMES) if video else 0.0,
         "rate": modality.rate or SAMPLES if sound else 0.0,
@@ -111,14 +113,15 @@ KINDS: dict[str, Callable[[System, int], Description]] = {
 
 
 def write_mapping(system: System) -> str:
-    """GLSL from a place on a plane, and a time, to coordinates, and from values to data."""
+    """GLSL from coordinates on a plane, and the fraction of a time, to all coordinates in the
+    field's order, and from values to data."""
     modality = cast(Grid, system.modality)
     low, span = modality.placement.low, modality.placement.high - modality.placement.low
-    at = lambda x: f"{number(low)} + {number(span)} * {x}"
-    along = [["p.x"], ["p.y", "p.x"], ["time", "p.y", "p.x"]][len(modality.shape()) - 1]
+    moment = f"{number(low)} + {number(span)} * time"
+    along = [["p.x"], ["p.y", "p.x"], [moment, "p.y", "p.x"]][len(modality.shape()) - 1]
     if modality.placement.order == "reversed":
         along = along[::-1]
-    given = [*map(at, along), *["0.0"] * (4 - len(along))]
+    given = [*along, *["0.0"] * (4 - len(along))]
     logits = any(system.link is link for link in LINKS.values())
     value = "1.0 / (vec4(1.0) + exp(-steep * y))" if logits else "y"
     least, range = modality.low, modality.high - modality.low

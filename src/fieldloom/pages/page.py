@@ -16,14 +16,17 @@ from torch import Tensor
 
 from fieldloom import atomic
 from fieldloom.errors import InputError, printable
-from fieldloom.pages.description import VIEWS, describe
+from fieldloom.pages.compute import write_compute
+from fieldloom.pages.description import VIEWS, Description, describe
+from fieldloom.pages.still import draw_still
 from fieldloom.pages.weights import divide_numbers
 from fieldloom.programs import Program, compile_field
 from fieldloom.programs.shader import write_shader
 from fieldloom.system import System
 from fieldloom.types import Code
 
-SCRIPTS = ("painter.js", "plane.js", "globe.js", "orbit.js", "page.js", "sound.js", "start.js")
+SCRIPTS = ("painter.js", "gpu.js", "plane.js", "globe.js", "orbit.js", "gestures.js", "page.js",
+           "sound.js", "start.js")  # fmt: skip
 SIZES = (1024, 2048, 4096, 8192)
 """Pixels of the longer side of a saved PNG."""
 
@@ -63,7 +66,8 @@ def make_page(
     names = list(names) or [str(i + 1) for i in range(len(codes))]
     if len(names) != len(codes) or not len(codes):
         raise InputError(f"names: {len(names)} for {len(codes)} functions.")
-    shaders = [write_shader(compile_code(system, code)) for code in codes.split(1)]
+    programs = [compile_code(system, code) for code in codes.split(1)]
+    shaders = [write_shader(program) for program in programs]
     described = describe(system, len(shaders[0].numbers))
     shared, own = divide_numbers([shader.numbers for shader in shaders])
     shared = torch.cat([shared, described.numbers.flatten()])
@@ -73,18 +77,15 @@ def make_page(
         "slider": slider,
         "items": [{"name": name, "ranges": x.ranges} for name, x in zip(names, own, strict=True)],
     }
-    source = "\n".join(
-        [
-            "#version 300 es",
-            shaders[0].source,
-            described.shader,
-            BACKGROUND,
-            read_web(VIEWS[described.about["view"]]),
-        ]
-    )
+    view = write_view(described)
+    sources = {
+        "shader": f"#version 300 es\n{shaders[0].source}\n{view}",
+        "compute": write_compute(write_shader(programs[0], "wgsl").source, view),
+    }
     numbers = {"numbers": shared} | {f"numbers-{i}": x.numbers for i, x in enumerate(own)}
     packed = {name: pack(x, half) for name, x in numbers.items()}
-    return fill_page(title or names[0], names, about, source, packed)
+    still = draw_still(system, codes[:1])
+    return fill_page(title or names[0], names, about, sources | packed, still)
 
 
 def write_page(
@@ -102,6 +103,12 @@ def write_page(
         system, codes, names, title or system.settings.title or path.stem, half, slider, path.stem
     )
     return atomic.write_text(page, path)
+
+
+def write_view(described: Description) -> str:
+    """GLSL of what is seen, which calls the field."""
+    view = read_web(VIEWS[described.about["view"]])
+    return "\n".join([read_web("told.glsl"), described.shader, BACKGROUND, view])
 
 
 def compile_code(system: System, code: Code) -> Program:
@@ -135,9 +142,10 @@ def fill_page(
     title: str,
     names: Sequence[str],
     about: Mapping[str, Any],
-    shader: str,
-    numbers: Mapping[str, str],
+    held: Mapping[str, str],
+    still: str,
 ) -> str:
+    """held: texts of the page, by the names of their elements."""
     told = html.escape(printable(title))
     items = "".join(
         f'<option value="{i}">{html.escape(printable(name))}</option>'
@@ -147,8 +155,8 @@ def fill_page(
     sound = about["view"] == "sound"
     saves = "The whole sound" if sound else "What is seen, so many pixels wide"
     hidden = lambda shown: "" if shown else " hidden"
-    held = "\n".join(
-        f'<script type="text/plain" id="{name}">{text}</script>' for name, text in numbers.items()
+    texts = "\n".join(
+        f'<script type="text/plain" id="{name}">{text}</script>' for name, text in held.items()
     )
     scripts = "\n".join(read_web(name) for name in SCRIPTS)
     return f"""<!doctype html>
@@ -159,7 +167,7 @@ def fill_page(
 <title>{told}</title><link rel="icon" href="data:,">
 <style>
 {read_web("page.css")}</style></head>
-<body>
+<body class="still">
 <header><h1>{told}</h1>
 <select id="item" autocomplete="off" aria-label="Which one"\
 {hidden(len(names) > 1 and not about["slider"])}>{items}</select>
@@ -179,13 +187,13 @@ aria-label="Cut"{hidden(about["view"] == "solid")}>
 <button id="save" title="{saves} (s)">Save {"WAV" if sound else "PNG"}</button>
 </header>
 <div id="stage"><canvas id="canvas" tabindex="0" aria-label="{told}"></canvas>
+{still and f'<img id="still" src="{still}" alt="{told}">'}
 <p id="wrong" role="alert" hidden></p></div>
 <footer><span id="value"></span><span id="keys">{KEYS[about["view"]]}</span>
 <span id="busy" role="status"></span></footer>
-<noscript><p>This page draws with JavaScript, which is off.</p></noscript>
+<noscript><p>This page draws with JavaScript, which is off: here is a small picture.</p></noscript>
 <script type="application/json" id="about">{embed(about)}</script>
-<script type="x-shader/x-fragment" id="shader">{shader}</script>
-{held}
+{texts}
 <script>
 "use strict";
 {scripts}</script>

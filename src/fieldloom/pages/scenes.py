@@ -38,9 +38,9 @@ def write_scene(system: System, first: int) -> tuple[str, Tensor]:
     if isinstance(render, Volume):
         return data + write_volume(render) + write_samples(render), none
     pluecker = isinstance(render, Plucker)
-    body = "vec3 u = normalize(d); o = cross(o, u); d = u;" if pluecker else ""
+    body = "vec3 u = normalize(d), m = cross(o, u);" if pluecker else ""
     given = (
-        "vec4(d, o.x), vec4(o.yz, 0.0, 0.0)" if pluecker else "vec4(o, d.x), vec4(d.yz, 0.0, 0.0)"
+        "vec4(u, m.x), vec4(m.yz, 0.0, 0.0)" if pluecker else "vec4(o, d.x), vec4(d.yz, 0.0, 0.0)"
     )
     return (
         f"""{data}vec3 ray(vec3 o, vec3 d) {{
@@ -84,9 +84,9 @@ def write_samples(render: Volume) -> str:
     float t = {number(near)} + float(k) * {number(step)};
     vec4 c = seen((o + t * d) / {number(render.scale)}, u);
     float delta = (k < {count - 1} ? {number(step)} : {number(last)}) * {length};
-    float pass = exp(-c.w * delta);
-    sum += through * (1.0 - pass) * c.xyz;
-    through *= pass + 1e-10;
+    float kept = exp(-c.w * delta);
+    sum += through * (1.0 - kept) * c.xyz;
+    through *= kept + 1e-10;
     if (through < 1e-4) break;
   }}
   return data(sum + through * BEHIND);
@@ -97,8 +97,8 @@ def write_samples(render: Volume) -> str:
 def write_bins(render: Occupancy, first: int) -> str:
     """The middles of all bins that the grid does not say are empty, as of ``occupancy``."""
     size, whole = render.resolution, render.contraction != "none"
-    norm = {"ball": "length(p)", "cube": "max(abs(p.x), max(abs(p.y), abs(p.z)))", "none": "0.0"}
-    place = "p * ((2.0 - 1.0 / r) / r) / 2.0" if whole else "p"
+    norm = {"ball": "length(q)", "cube": "max(abs(q.x), max(abs(q.y), abs(q.z)))", "none": "0.0"}
+    place = "q * ((2.0 - 1.0 / r) / r) / 2.0" if whole else "q"
     warp = "t <= knee ? t / knee : 2.0 - knee / t" if whole else "t"
     unwarp = "s <= 1.0 ? s * knee : knee / (2.0 - s)" if whole else "s"
     far, scale = number(render.far), number(render.scale)
@@ -108,14 +108,14 @@ def write_bins(render: Occupancy, first: int) -> str:
   sum += through * (1.0 - rest) * end.xyz;
   through *= rest;""" if whole else ""  # fmt: skip
     return f"""vec3 place(vec3 p) {{
-  p /= {scale};
+  vec3 q = p / {scale};
   float r = max(1.0, {norm[render.contraction]});
   return {place};
 }}
 bool there(vec3 p) {{
-  ivec3 c = clamp(ivec3(floor((p + 1.0) * {number(size / 2)})), 0, {size - 1});
+  ivec3 c = clamp(ivec3(floor((p + 1.0) * {number(size / 2)})), ivec3(0), ivec3({size - 1}));
   int i = (c.x * {size} + c.y) * {size} + c.z, n = i / {BITS};
-  return (int(W({first} + n / 4)[n % 4]) >> uint(i % {BITS}) & 1) == 1;
+  return ((int(W({first} + n / 4)[n % 4]) >> uint(i % {BITS})) & 1) == 1;
 }}
 vec3 ray(vec3 o, vec3 d) {{
   vec3 sum = vec3(0.0), u = normalize(d);
@@ -131,9 +131,9 @@ vec3 ray(vec3 o, vec3 d) {{
     vec3 p = place(o + middle * d);
     if (!there(p)) continue;
     vec4 c = seen(p, u);
-    float pass = exp(-c.w * delta);
-    sum += through * (1.0 - pass) * c.xyz;
-    through *= pass;
+    float kept = exp(-c.w * delta);
+    sum += through * (1.0 - kept) * c.xyz;
+    through *= kept;
     if (through < 1e-4) break;
   }}{sky}
   return data(sum + through * BEHIND);

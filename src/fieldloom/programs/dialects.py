@@ -1,6 +1,7 @@
 """The two languages of shaders that programs are written in: how each declares things.
 
-Expressions are the same text in both: WGSL gets GLSL's names of types as aliases.
+Expressions are the same text in both: WGSL gets GLSL's names of types as aliases, but for those of
+vectors, which are WGSL's own as constructors; declarations call them ``vec4f``.
 """
 
 from __future__ import annotations
@@ -47,25 +48,26 @@ GLSL = Dialect(
 )
 
 
-def _wgsl_type(kind: str) -> str:
-    """``vec4[2]`` -> ``array<vec4, 2>``."""
+def wgsl_type(kind: str) -> str:
+    """``vec4[2]`` -> ``array<vec4f, 2>``."""
     name, _, size = kind.partition("[")
+    sort, vector, width = name.rpartition("vec")
+    name = f"vec{width}{sort or 'f'}" if vector else name
     return f"array<{name}, {size[:-1]}>" if size else name
 
 
 WGSL = Dialect(
     head=(
-        "alias float = f32;\nalias int = i32;\nalias uint = u32;\nalias vec4 = vec4f;\n"
-        "alias mat4 = mat4x4f;\n"
+        "alias float = f32;\nalias int = i32;\nalias uint = u32;\nalias mat4 = mat4x4f;\n"
         "@group(0) @binding(0) var<storage, read> numbers: array<vec4f>;\n"
-        "fn W(i: int) -> vec4 { return numbers[i]; }\n"
+        "fn W(i: int) -> vec4f { return numbers[i]; }\n"
     ),
     function=lambda name, given, result: (
-        f"fn {name}({', '.join(f'{own}: {_wgsl_type(kind)}' for kind, own in given)}) -> "
-        f"{_wgsl_type(result)} {{"
+        f"fn {name}({', '.join(f'{own}: {wgsl_type(kind)}' for kind, own in given)}) -> "
+        f"{wgsl_type(result)} {{"
     ),
-    variable=lambda kind, name, value: f"var {name}: {kind} = {value};",
-    array=lambda kind, name, size: f"var {name}: array<{kind}, {size}>;",
+    variable=lambda kind, name, value: f"var {name}: {wgsl_type(kind)} = {value};",
+    array=lambda kind, name, size: f"var {name}: array<{wgsl_type(kind)}, {size}>;",
     loop=lambda name, count: f"for (var {name}: int = 0; {name} < {count}; {name}++) {{",
     table=lambda kind, name, numbers: (
         f"const {name} = array<{kind}, {len(numbers)}>({', '.join(numbers)});"

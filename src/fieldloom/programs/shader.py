@@ -2,8 +2,9 @@
 
 Values are arrays of ``vec4``; the parts of a concatenation begin at whole blocks, so that matrices
 are packed by where the numbers of their input lie. The constants of all steps are one list of
-``vec4``, ``W(i)``. Sines are written out, since GLSL promises no precision for them: phases are in
-turns, whose whole part is taken off exactly, and a polynomial of degree 11 is within 1e-7.
+``vec4``, ``W(i)``. Sines are written out, since GLSL promises no precision for them: whole turns
+are taken off exactly, as three parts of few digits each (Cody and Waite, 1980), and a polynomial of
+degree 11 does the rest, together within 1e-6 for phases of up to a thousand.
 """
 
 from __future__ import annotations
@@ -219,14 +220,13 @@ def linear(w: Writer, step: steps.Linear, registers: Registers, x: Value) -> Val
 
 def waves(w: Writer, step: steps.Waves, registers: Registers, x: Value) -> Value:
     made, quarters = registers.take(step.width), w.pack(pad_columns(step.quarters / 4))
-    end = f"sine(a - floor(a + vec4(0.5)) + W({quarters} + o))"
+    end = f"sine_of_turns(a - floor(a + vec4(0.5)) + W({quarters} + o))"
     product(w, step.matrix, "vec4(0.0)", end, x, made)
     return made
 
 
 def activation(w: Writer, step: steps.Activation, registers: Registers, x: Value) -> Value:
-    turns = number(step.w / math.tau)
-    expression = ACTIVATIONS[step.name].format(x="a", w=turns, k=number(step.w), s=number(step.s))
+    expression = ACTIVATIONS[step.name].format(x="a", w=number(step.w), s=number(step.s))
     return elementwise(w, expression, x, registers)
 
 
@@ -259,12 +259,18 @@ def concat(w: Writer, step: steps.Concat, registers: Registers, *parts: Value) -
 
 
 def add(w: Writer, step: steps.Add, registers: Registers, x: Value, y: Value) -> Value:
-    made = registers.take(step.width, x.blocks, x.places)
-    assert torch.equal(x.places, y.places)
-    w.write(f"""
+    if x.blocks == y.blocks and torch.equal(x.places, y.places):
+        made = registers.take(step.width, x.blocks, x.places)
+        w.write(f"""
 {w.dialect.loop("o", made.blocks)}
 {made.name}[o] = {x.name}[o] + {y.name}[o];
 }}""")
+        return made
+    made = registers.take(step.width)  # the numbers of one of them lie apart: a concatenation's
+    parts = [f"{number_at(x, i)} + {number_at(y, i)}" for i in range(step.width)]
+    parts += ["0.0"] * (4 * made.blocks - step.width)
+    for i in range(made.blocks):
+        w.write(f"{made.name}[{i}] = vec4({', '.join(parts[4 * i : 4 * i + 4])});")
     return made
 
 
@@ -526,21 +532,38 @@ ACTIVATIONS = {
     "h-sine-first": "sine({w} * (0.5 * (exp(2.0 * {x}) - exp(-2.0 * {x}))))",
     "finer": "sine({w} * (abs({x}) + vec4(1.0)) * {x})",
     "gaussian": "bell({s} * {x})",
-    "gabor": "sine({w} * {x} + vec4(0.25)) * bell({s} * {x})",
+    "gabor": "cosine({w} * {x}) * bell({s} * {x})",
 }
-"""Activation -> its expression. w: the frequency in turns, k: in radians, s: the scale."""
+"""Activation -> its expression. w: the frequency, s: the scale."""
+
+TURN = (6.28125, 1.9350051879882812e-3, 3.019915981956753e-7)
+"""2 pi in three parts: multiples of the first two, up to thousands, are exact in float32."""
 
 
 def write_basics(d: Dialect) -> str:
     """The functions that expressions use."""
     one = [("vec4", "x")]
-    return f"""{d.function("sine", [("vec4", "turns")], "vec4")}
-  {d.variable("vec4", "r", "turns - floor(turns + vec4(0.5))")}
-  {d.variable("vec4", "a", f"min(abs(r), vec4(0.5) - abs(r)) * {number(math.tau)}")}
+    whole = f"floor(x * {number(1 / math.tau)} + vec4(0.5))"
+    parts = [number(part) for part in TURN]
+    return f"""{d.function("sine_of_rest", one, "vec4")} // abs(x) <= pi
+  {d.variable("vec4", "a", f"min(abs(x), vec4({number(math.pi)}) - abs(x))")}
   {d.variable("vec4", "s", "a * a")}
   a = a * (1.0 + s * (-1.6666667e-1 + s * (8.3333333e-3 + s * (-1.98412698e-4
     + s * (2.75573192e-6 - s * 2.50521084e-8)))));
-  return a * sign(r);
+  return a * sign(x);
+}}
+{d.function("rest", one, "vec4")} // of a phase, without its whole turns
+  {d.variable("vec4", "k", whole)}
+  return ((x - k * {parts[0]}) - k * {parts[1]}) - k * {parts[2]};
+}}
+{d.function("sine", one, "vec4")}
+  return sine_of_rest(rest(x));
+}}
+{d.function("cosine", one, "vec4")}
+  return sine_of_rest(vec4({number(math.pi / 2)}) - abs(rest(x)));
+}}
+{d.function("sine_of_turns", one, "vec4")}
+  return sine_of_rest((x - floor(x + vec4(0.5))) * {number(math.tau)});
 }}
 {d.function("bell", one, "vec4")}
   return exp(-min(x * x, vec4(40.0)));

@@ -12,5 +12,6 @@ void main() {
   vec4[1] x = vec4[1](vec4(place, 0.0));
   vec4 found = data(field(x)[0], steep);
   vec3 shown = CHANNELS == 1 ? found.xxx : found.xyz;
-  colour = raw > 0.5 ? found : r <= 1.0 ? vec4(clamp(shown, 0.0, 1.0), 1.0) : vec4(BACKGROUND, 1.0);
+  shown = r <= 1.0 ? clamp(shown, vec3(0.0), vec3(1.0)) : BACKGROUND;
+  colour = raw > 0.5 ? told(found, raw) : vec4(shown, 1.0);
 }

@@ -21,9 +21,16 @@ class Globe {
     return [-sl, cl, 0, -sb * cl, -sb * sl, cb, cb * cl, cb * sl, sb];
   }
 
-  uniforms(width, height) {
+  // Pixels around the equator, and from pole to pole.
+  samples(width, height) {
+    return [2, 1].map(x => x * Math.PI / this.step(width, height));
+  }
+
+  // Of the part of a drawing (width, height) from the pixel (x, y) on, rows from the bottom.
+  uniforms(width, height, x = 0, y = 0) {
     const step = this.step(width, height);
-    return { window: [-step * width / 2, -step * height / 2, step, step], turn: this.turn() };
+    const window = [step * (x - width / 2), step * (y - height / 2), step, step];
+    return { window, turn: this.turn() };
   }
 
   // Latitude and longitude in degrees below a point of the stage; null beside the globe.

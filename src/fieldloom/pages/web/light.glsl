@@ -8,5 +8,5 @@ out vec4 colour;
 void main() {
   vec2 p = window.xy + gl_FragCoord.xy * window.zw;
   vec3 found = ray(eye, turn * vec3(p, -1.0));
-  colour = vec4(raw > 0.5 ? found : clamp(found, 0.0, 1.0), 1.0);
+  colour = raw > 0.5 ? told(vec4(found, 1.0), raw) : vec4(clamp(found, vec3(0.0), vec3(1.0)), 1.0);
 }

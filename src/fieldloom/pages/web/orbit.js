@@ -28,11 +28,12 @@ class Orbit {
     return [mix(-sa, ca, 0), mix(-st * ca, -st * sa, ct), mix(ct * ca, ct * sa, st)];
   }
 
-  uniforms(width, height) {
+  // Of the part of a drawing (width, height) from the pixel (x, y) on, rows from the bottom.
+  uniforms(width, height, x = 0, y = 0) {
     const step = this.step(width, height), [right, up, back] = this.frame();
     const far = this.radius / this.zoom;
     return {
-      window: [-step * width / 2, -step * height / 2, step, step],
+      window: [step * (x - width / 2), step * (y - height / 2), step, step],
       eye: this.target.map((t, i) => t + far * back[i]),
       turn: [right, up, back].flat(),
       cut: this.cut,

@@ -4,7 +4,9 @@ const find = id => document.getElementById(id);
 
 // The bytes of an element that holds base64.
 function readBytes(id) {
-  return Uint8Array.from(atob(find(id).textContent), x => x.charCodeAt(0)).buffer;
+  const text = atob(find(id).textContent), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes.buffer;
 }
 
 let shared = null; // the bytes of what all functions share, once they are read
@@ -23,11 +25,22 @@ function readNumbers(about, which) {
   return all;
 }
 
+// Say what is wrong; where nothing can be drawn, over the page's small picture.
 function fail(error) {
+  const still = error instanceof NoDrawing && find("still");
+  if (still) document.body.classList.add("still");
   find("wrong").hidden = false;
-  find("wrong").textContent = error.message;
+  find("wrong").textContent = error.message + (still ? " Here is a small picture of it." : "");
   find("busy").textContent = "";
   return false;
+}
+
+// Call act where a lost graphics device is back, and its painter ready.
+function followDevice(canvas, act) {
+  canvas.addEventListener("webglcontextrestored", () => setTimeout(() => {
+    find("wrong").hidden = true;
+    act();
+  }));
 }
 
 function download(blob, name) {
@@ -46,31 +59,35 @@ class Page {
     this.time = 0.5;
     const shape = about.shape.slice(-2);
     this.view = about.camera ? new Orbit(about.camera, shape)
-      : about.view === "globe" ? new Globe() : new Plane(shape);
-    this.painter = new Painter(this.canvas, find("shader").textContent, readNumbers(about, 0));
-    this.pointers = new Map();
+      : about.view === "globe" ? new Globe() : new Plane(shape, about.place, about.steep);
+    this.painter = choosePainter(this, this.canvas);
     this.listen();
     this.resize();
   }
 
   // -- drawing
 
-  uniforms(width, height) {
-    const own = this.view.uniforms(width, height);
-    return { time: this.time, steep: this.steepness(own.window), raw: 0,
+  // Of the part of a drawing (width, height) from the pixel (x, y) on, rows from the bottom. full:
+  // the size of the drawing that it stands for.
+  uniforms(width, height, x = 0, y = 0, full = [width, height]) {
+    const own = this.view.uniforms(width, height, x, y, full);
+    return { time: this.time, steep: this.steepness(width, height), raw: 0,
       steps: this.about.steps, ...own };
   }
 
   // As Modality.steepness: pixels per length over those of training, of the coarsest axis.
-  steepness(window) {
+  steepness(width, height) {
     if (!this.about.steep) return 1;
     const [rows, columns] = this.about.shape.slice(-2);
-    return Math.min(1 / Math.abs(window[2]) / columns, 1 / Math.abs(window[3]) / rows);
+    const [across, down] = this.view.samples(width, height);
+    return Math.min(across / columns, down / rows);
   }
 
+  // Draw what is seen; while a video plays, no more than its pace allows.
   draw() {
     find("busy").textContent = "drawing";
-    this.drawn = this.painter.draw((w, h) => this.uniforms(w, h)).then(done => {
+    const view = (...given) => this.uniforms(...given);
+    this.drawn = this.painter.draw(view, Boolean(this.playing)).then(done => {
       if (done) find("busy").textContent = "";
       return done;
     }, fail);
@@ -102,34 +119,23 @@ class Page {
     return [this.canvas.clientWidth, this.canvas.clientHeight];
   }
 
-  point(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  }
-
   listen() {
-    const canvas = this.canvas, on = (what, act) => canvas.addEventListener(what, act);
-    on("pointerdown", e => {
-      if (e.button) return;
-      canvas.setPointerCapture(e.pointerId);
-      canvas.classList.add("drag");
-      this.pointers.set(e.pointerId, this.point(e));
+    followPointers(this.canvas, {
+      move: (shift, aside) => {
+        this.view.move(shift, this.size, aside);
+        this.draw();
+      },
+      zoom: (factor, point) => this.zoom(factor, point),
+      hover: point => this.tell(point),
+      leave: () => this.untell(),
     });
-    on("pointermove", e => this.follow(e));
-    for (const end of ["pointerup", "pointercancel"])
-      on(end, e => {
-        this.pointers.delete(e.pointerId);
-        canvas.classList.remove("drag");
-      });
-    on("pointerleave", () => this.untell());
-    on("wheel", e => {
-      e.preventDefault();
-      const lines = e.deltaMode === 1 ? 16 : 1;
-      this.zoom(Math.exp(-e.deltaY * lines / 400), this.point(e));
+    followScreen(() => {
+      this.resize();
+      this.draw();
     });
-    on("dblclick", e => this.zoom(2, this.point(e)));
+    followDevice(this.painter.canvas, () => this.draw());
     document.addEventListener("keydown", e => this.press(e));
-    new ResizeObserver(() => this.resize()).observe(canvas);
+    new ResizeObserver(() => this.resize()).observe(this.canvas);
     find("fit").addEventListener("click", () => this.fit());
     find("in").addEventListener("click", () => this.zoom(1.5));
     find("out").addEventListener("click", () => this.zoom(1 / 1.5));
@@ -145,22 +151,6 @@ class Page {
       find("time").addEventListener("input", e => this.goTo(Number(e.target.value)));
       find("play").addEventListener("click", () => this.play());
     }
-  }
-
-  follow(event) {
-    const before = this.pointers.get(event.pointerId), now = this.point(event);
-    if (!before) return this.tell(now);
-    if (this.pointers.size === 1) {
-      this.view.move([now[0] - before[0], now[1] - before[1]], this.size, event.shiftKey);
-    } else {
-      const [id, other] = [...this.pointers].find(([id]) => id !== event.pointerId);
-      const length = p => Math.hypot(p[0] - other[0], p[1] - other[1]);
-      const middle = [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2];
-      this.view.move([(now[0] - before[0]) / 2, (now[1] - before[1]) / 2], this.size, true);
-      this.view.scale(length(now) / Math.max(1, length(before)), middle, this.size);
-    }
-    this.pointers.set(event.pointerId, now);
-    this.draw();
   }
 
   zoom(factor, point = this.size.map(x => x / 2)) {
@@ -201,17 +191,13 @@ class Page {
   async tell(point) {
     const words = this.view.describe(point, this.size), number = this.told = (this.told || 0) + 1;
     if (!words) return find("value").textContent = "";
-    if (this.painter.drawing) await this.painter.drawing;
-    if (number !== this.told) return;
-    const [x, y] = point, [width, height] = this.size;
-    const own = this.view.uniforms(width, height), [left, bottom, dx, dy] = own.window;
-    const at = [left + dx * x - dx / 2, bottom + dy * (height - y) - dy / 2, dx, dy];
-    const steep = this.steepness(this.view.uniforms(this.canvas.width, this.canvas.height).window);
-    const uniforms = { time: this.time, ...own, steep, raw: 1, window: at };
-    const found = await this.painter.read(1, 1, uniforms, true);
+    const [x, y] = point, [width, height] = this.size, drawn = [this.canvas.width,
+      this.canvas.height];
+    const at = this.uniforms(width, height, x - 0.5, height - y - 0.5, drawn);
+    const uniforms = { ...at, steep: this.steepness(...drawn), raw: 1 };
+    const found = await this.painter.read(1, 1, uniforms, true).catch(() => null);
     if (number !== this.told || !found) return;
-    const scale = found instanceof Uint8Array ? 255 : 1;
-    const numbers = [...found].slice(0, this.about.channels).map(v => (v / scale).toFixed(3));
+    const numbers = [...found].slice(0, this.about.channels).map(v => v.toFixed(3));
     find("value").textContent = `${words}: ${numbers.join(" ")}`;
   }
 
@@ -238,7 +224,8 @@ class Page {
       await this.drawn;
       requestAnimationFrame(next);
     };
-    next();
+    if (mine) next();
+    else this.draw(); // all pixels of where it stopped
   }
 
   fullScreen() {
@@ -261,18 +248,18 @@ class Page {
 
   async makePng(width, height) {
     const image = new OffscreenCanvas(width, height), pen = image.getContext("2d");
-    const strip = Math.max(1, Math.floor(4e6 / width)), { window: w, ...own } =
-      this.uniforms(width, height);
-    for (let y = 0; y < height; y += strip) { // rows from the bottom
-      const rows = Math.min(strip, height - y);
-      const part = { ...own, window: [w[0], w[1] + w[3] * y, w[2], w[3]] };
-      const found = await this.painter.read(width, rows, part);
+    const side = 2048, parts = []; // what every device can draw; all of one view
+    for (let y = 0; y < height; y += side) // rows from the bottom
+      for (let x = 0; x < width; x += side)
+        parts.push({ x, y, columns: Math.min(side, width - x), rows: Math.min(side, height - y),
+          uniforms: this.uniforms(width, height, x, y) });
+    for (const { x, y, columns, rows, uniforms } of parts) {
+      const found = await this.painter.read(columns, rows, uniforms);
       if (!found) throw new Error("Not saved: another function was chosen meanwhile.");
-      const flipped = new Uint8ClampedArray(found.length);
+      const flipped = new Uint8ClampedArray(found.length), long = 4 * columns;
       for (let row = 0; row < rows; row++)
-        flipped.set(found.subarray(4 * width * row, 4 * width * (row + 1)),
-          4 * width * (rows - 1 - row));
-      pen.putImageData(new ImageData(flipped, width, rows), 0, height - y - rows);
+        flipped.set(found.subarray(long * row, long * (row + 1)), long * (rows - 1 - row));
+      pen.putImageData(new ImageData(flipped, columns, rows), x, height - y - rows);
     }
     return image.convertToBlob({ type: "image/png" });
   }

@@ -1,10 +1,11 @@
-// The samples of a sound: pixel i of a drawing, row by row, is sample first + i of total.
-uniform vec3 span; // first, total, pixels of a row
+// The samples of a sound, row by row: pixel i of a drawing is at the coordinate first + i * step.
+uniform vec3 line; // first, step, pixels of a row
+uniform float raw; // 1: numbers
 out vec4 colour;
 
 void main() {
-  float i = floor(gl_FragCoord.y) * span.z + gl_FragCoord.x; // in the middle of its cell
+  float i = floor(gl_FragCoord.y) * line.z + gl_FragCoord.x; // in the middle of its cell
   vec4[1] x = vec4[1](vec4(0.0));
-  x[0] = coordinates(vec2((span.x + i) / span.y), 0.0);
-  colour = data(field(x)[0], 1.0);
+  x[0] = coordinates(vec2(line.x + i * line.y), 0.0);
+  colour = told(data(field(x)[0], 1.0), raw);
 }

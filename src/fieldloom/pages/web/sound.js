@@ -1,16 +1,14 @@
 // A sound: its waveform at any zoom, and what it sounds like.
 
 const ROW = 512, BLOCK = 1 << 15; // samples of a row, and of what is computed at a time
+const SHORTEST = 2 ** -16; // part of a sound that is seen: float32 holds no finer coordinates
 
 class SoundPage {
   constructor(about) {
     this.about = about;
     this.canvas = find("canvas");
-    this.painter = new Painter(new OffscreenCanvas(1, 1), find("shader").textContent,
-      readNumbers(about, 0));
-    if (!this.painter.floats)
-      throw new Error("This browser's graphics cannot give back the numbers of a sound.");
     this.which = 0;
+    this.painter = choosePainter(this, new OffscreenCanvas(1, 1));
     this.ends = [0, 1]; // what is seen, as fractions
     this.seconds = about.shape[0] / about.rate;
     this.turn = 0;
@@ -23,15 +21,16 @@ class SoundPage {
   }
 
   // Samples first ... first + count of a sound of so many: an array of numbers a channel; null
-  // where another function was chosen meanwhile.
-  async samples(first, count, total) {
-    const { channels } = this.about, found = Array.from({ length: channels }, () =>
-      new Float32Array(count));
+  // where another function was chosen meanwhile, or goOn() is false. full: how many samples say
+  // where they stand.
+  async samples(first, count, total, { full = total, goOn = () => true } = {}) {
+    const { channels, place } = this.about, [low, slope] = placeSamples(place, full);
+    const found = Array.from({ length: channels }, () => new Float32Array(count));
     for (let from = 0; from < count; from += BLOCK) {
       const own = Math.min(BLOCK, count - from), width = Math.min(ROW, own);
-      const span = [first + from, total, width];
-      const all = await this.painter.read(width, Math.ceil(own / width), { span }, true);
-      if (!all) return null;
+      const line = [low + slope * (first + from) / total, slope / total, width];
+      const all = await this.painter.read(width, Math.ceil(own / width), { line, raw: 1 }, true);
+      if (!all || !goOn()) return null;
       for (let i = 0; i < own; i++)
         for (let c = 0; c < channels; c++) found[c][from + i] = 2 * all[4 * i + c] - 1;
     }
@@ -47,6 +46,7 @@ class SoundPage {
   }
 
   choose(which) {
+    find("wrong").hidden = true;
     this.which = which;
     for (const id of ["item", "step"]) find(id).value = which;
     this.stop();
@@ -69,12 +69,23 @@ class SoundPage {
     return this.drawn;
   }
 
-  // Draw what is seen: four samples a column, more finely than the sound's own where it is near.
+  // Draw what is seen: as many samples as the pace allows while it moves, then four a column, more
+  // finely than the sound's own where it is near.
   async trace() {
-    const turn = ++this.turn, { width, height } = this.canvas, [a, b] = this.ends;
-    const count = 4 * width, total = count / (b - a);
-    const found = await this.samples(a * total, count, total);
-    if (turn !== this.turn || !found) return;
+    const turn = ++this.turn, goOn = () => turn === this.turn, [a, b] = this.ends;
+    const all = 4 * this.canvas.width, few = Math.round(MOVING / this.painter.cost);
+    for (const count of few < all ? [Math.max(64, few), all] : [all]) {
+      const total = count / (b - a), full = all / (b - a);
+      const found = await this.samples(a * total, count, total, { full, goOn });
+      if (!goOn() || !found) return;
+      this.show(found);
+      if (count < all) await new Promise(done => setTimeout(done, PAUSE));
+      if (!goOn()) return;
+    }
+  }
+
+  show(found) {
+    const { width, height } = this.canvas, wide = width / found[0].length;
     const pen = this.canvas.getContext("2d"), style = getComputedStyle(document.body);
     pen.fillStyle = style.getPropertyValue("--space");
     pen.fillRect(0, 0, width, height);
@@ -85,7 +96,7 @@ class SoundPage {
       pen.fillRect(0, middle, width, 1);
       pen.strokeStyle = style.getPropertyValue("--ink");
       pen.beginPath();
-      numbers.forEach((v, i) => pen.lineTo(i / 4, y(v)));
+      numbers.forEach((v, i) => pen.lineTo((i + 0.5) * wide, y(v)));
       pen.stroke();
     });
     this.picture = pen.getImageData(0, 0, width, height);
@@ -163,28 +174,19 @@ class SoundPage {
   // -- pointers and keys
 
   listen() {
-    const canvas = this.canvas, on = (what, act) => canvas.addEventListener(what, act);
-    const at = e => (e.clientX - canvas.getBoundingClientRect().left) / canvas.clientWidth;
-    let held = null;
-    on("pointerdown", e => {
-      if (e.button || !e.isPrimary) return;
-      canvas.setPointerCapture(e.pointerId);
-      held = at(e);
+    followPointers(this.canvas, {
+      move: shift => this.move(-shift[0] / this.canvas.clientWidth),
+      zoom: (factor, point) => this.zoom(factor, point[0] / this.canvas.clientWidth),
+      hover: point => this.tell(point[0] / this.canvas.clientWidth),
+      leave: () => {
+        this.told = (this.told || 0) + 1;
+        find("value").textContent = "";
+      },
     });
-    for (const end of ["pointerup", "pointercancel"]) on(end, () => held = null);
-    on("pointerleave", () => {
-      this.told = (this.told || 0) + 1;
-      find("value").textContent = "";
-    });
-    on("pointermove", e => {
-      if (!e.isPrimary) return;
-      if (held === null) return this.tell(at(e));
-      this.move(held - at(e));
-      held = at(e);
-    });
-    on("wheel", e => {
-      e.preventDefault();
-      this.zoom(Math.exp(-e.deltaY / 400), at(e));
+    followScreen(() => this.resize());
+    followDevice(this.painter.canvas, () => {
+      this.all = null;
+      this.draw();
     });
     document.addEventListener("keydown", e => {
       const last = this.about.items.length - 1;
@@ -193,20 +195,20 @@ class SoundPage {
         "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5),
         "0": () => this.fit(),
         ArrowLeft: () => this.move(-0.1), ArrowRight: () => this.move(0.1), s: () => this.save(),
-        " ": () => this.play() }[e.key];
+        " ": () => this.play().catch(fail) }[e.key];
       if (!act || e.target.matches("input, select")) return;
       if (e.ctrlKey || e.metaKey || e.altKey) return;
       if (e.key === " " && e.target.tagName === "BUTTON") return;
       e.preventDefault();
       act();
     });
-    new ResizeObserver(() => this.resize()).observe(canvas);
+    new ResizeObserver(() => this.resize()).observe(this.canvas);
     const click = (id, act) => find(id).addEventListener("click", act);
     click("fit", () => this.fit());
     click("in", () => this.zoom(1.5));
     click("out", () => this.zoom(1 / 1.5));
     click("save", () => this.save());
-    click("play", () => this.play());
+    click("play", () => this.play().catch(fail));
     for (const [id, what] of [["item", "change"], ["step", "input"]])
       find(id).addEventListener(what, e => this.choose(Number(e.target.value)));
   }
@@ -224,7 +226,7 @@ class SoundPage {
 
   zoom(factor, at = 0.5) {
     const [a, b] = this.ends, middle = a + at * (b - a);
-    const length = clamp((b - a) / factor, 8 / this.about.shape[0], 1);
+    const length = clamp((b - a) / factor, Math.max(8 / this.about.shape[0], SHORTEST), 1);
     const first = clamp(middle - at * length, 0, 1 - length);
     this.ends = [first, first + length];
     this.draw();
@@ -233,7 +235,7 @@ class SoundPage {
   async tell(at) {
     const [a, b] = this.ends, place = a + at * (b - a), total = this.about.shape[0];
     const number = this.told = (this.told || 0) + 1;
-    const found = await this.samples(place * total - 0.5, 1, total);
+    const found = await this.samples(place * total - 0.5, 1, total).catch(() => null);
     if (number !== this.told || !found) return;
     const numbers = found.map(x => x[0].toFixed(4)).join(" ");
     find("value").textContent = `${(place * this.seconds).toFixed(4)} s: ${numbers}`;
