@@ -189,6 +189,36 @@ def assemble_without_data(
     return assemble(recipe, permit)
 
 
+SIZES = ("width", "depth", "heads", "experts", "latent", "tokens", "scales")
+"""Arguments of parts that say how large these are."""
+
+
+def sizes_left_out(recipe: recipes.Recipe) -> dict[str, dict[str, int]]:
+    """Sizes that the parts of a recipe take by themselves, since it names none: part -> sizes.
+
+    Bundled recipes name all; a part that replaces another has those of a published system, which
+    may be a hundred times as large.
+    """
+    found: dict[str, dict[str, int]] = {}
+
+    def look(path: str, section: str, spec: Any) -> None:
+        spec = {"name": spec} if isinstance(spec, str) else spec
+        if not isinstance(spec, Mapping):
+            return
+        make = TABLES[section].get(str(spec.get("name")))
+        own = {} if make is None else registry.parameters_of(make)
+        taken = {k: own[k].default for k in SIZES if k in own and k not in spec}
+        if sizes := {k: size for k, size in taken.items() if isinstance(size, int)}:
+            found[f"{path} = '{spec['name']}'"] = sizes
+        for key, inner in spec.items():
+            if key in TABLES:
+                look(f"{path}.{key}", key, inner)
+
+    for section in TABLES.keys() & recipe.keys() - {"source", "modality"}:
+        look(section, section, recipe[section])
+    return dict(sorted(found.items()))
+
+
 def require_sections(recipe: recipes.Recipe) -> None:
     """Raise InputError where a recipe lacks a section without which there is no system."""
     for section in ("modality", "field"):
