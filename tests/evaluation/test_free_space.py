@@ -51,18 +51,18 @@ def test_the_density_there():
 
 
 def test_scores_of_a_system():
-    _, data = scene()
+    modality, data = scene()
     keys = dict(
         modality={"size": 24, "range": "unit"}, renderer={"range": "unit", "near": 0.5, "far": 3.5}
     )
     small = {"width": 8, "depth": 4, "tiling": {"tiles": 2}, "head": {"width": 8}}
     system = fieldloom.build("loe", "nerf", **keys | {"field": small})
     code = system.family.conditioner.origin(1)
-    density, opacity = free_space_scores(system, code, data)
-    points = empty_points(system.modality, data, 1.0)
+    density, opacity = free_space_scores(system, modality, code, data)
+    points = empty_points(modality, data, 1.0)
     right = density_at(system.render, system.family.bind(code), points)
     assert density.values.item() == pytest.approx(right.mean().item())
     step = 3.0 / (system.render.samples - 1)
     assert opacity.values.item() == pytest.approx((1 - (-right * step).exp()).mean().item())
     with pytest.warns(UserWarning, match="needs renderer 'volume' with a background"):
-        assert free_space_scores(fieldloom.build("functa", "tiny"), code, data) == []
+        assert free_space_scores(fieldloom.build("functa", "tiny"), modality, code, data) == []

@@ -28,14 +28,14 @@ BLANK = 1.5 / 255
 """How far a pixel may be from the background, and still show it."""
 
 
-def free_space_scores(system: System, codes: Code, data: Data) -> Sequence[Score]:
+def free_space_scores(system: System, modality: Views, codes: Code, data: Data) -> Sequence[Score]:
     """Mean density, and mean opacity, of each scene in space that is known to be empty.
 
     Scenes of which no such space is known are left out; of renderers without a density, or without
     a background, all are, with a warning.
     """
-    render, modality = system.render, system.modality
-    if type(render) is not Volume or render.background is None or not isinstance(modality, Views):
+    render = system.render
+    if type(render) is not Volume or render.background is None:
         needs = "free-space needs renderer 'volume' with a background: left out."
         warnings.warn(needs, stacklevel=2)
         return []

@@ -39,7 +39,7 @@ class ViewEvaluator(Evaluator):
         pair = true.flatten(0, 1), raw.flatten(0, 1)
         scores = [x._replace(of=of) for x in image_scores(asked, *pair, unit="view")]
         if "free-space" in asked:
-            scores += free_space_scores(self.system, codes, data)
+            scores += free_space_scores(self.system, self.views, codes, data)
         if not held:
             return Reconstruction(codes, true, raw, scores)
         novel = self.views.select_held_out(data)
