@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import fieldloom
-from fieldloom import registry
+from fieldloom import assembly, recipe, registry
 from fieldloom.assembly import make_modality, open_source
 from fieldloom.encoders import ENCODERS
 from fieldloom.errors import InputError
@@ -152,3 +152,16 @@ def test_a_denoiser_of_another_shape():
     prior = Diffusion((1, 8), Half(), steps=10)
     with pytest.raises(InputError, match=r"Half gave the shape \(2, 1, 4\), .* is \(2, 1, 8\)"):
         prior.loss(torch.rand(2, 1, 8))
+
+
+def test_the_sizes_that_another_part_takes_by_itself_are_told():
+    for name, variants in recipe.list_recipes().items():
+        for variant in variants:  # bundled recipes name all
+            assert assembly.sizes_left_out(recipe.load(f"{name}:{variant}")) == {}
+    spec = recipe.load("mnif:tiny", ["prior.denoiser.name=dit", "prior.denoiser.depth=2"])
+    assert assembly.sizes_left_out(spec) == {"prior.denoiser = 'dit'": dict(width=1024, heads=16)}
+    spec = recipe.load("gasp:tiny", ["objective.critic.name=patches", "field.name=wave-mlp"])
+    assert list(assembly.sizes_left_out(spec)) == [
+        "field = 'wave-mlp'",
+        "objective.critic = 'patches'",
+    ]

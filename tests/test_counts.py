@@ -20,7 +20,9 @@ from fieldloom.fields.mlp import Siren
 from fieldloom.metrics.cost import count_field_weights, count_macs, count_parameters
 from fieldloom.system import System
 
-MNIF = [v for v in recipes.list_recipes()["mnif"] if v.startswith(("celebahq64", "table4"))]
+MNIF = [
+    v for v in recipes.list_recipes()["mnif"] if v.startswith(("celebahq64", "table4", "table5"))
+]
 
 
 @cache
@@ -65,6 +67,11 @@ def cost(built: System) -> int:
         ("table4-deep256", (21_793_280, 256, 83_331)),
         ("table4-deep512", (22_252_032, 512, 83_331)),
         ("table4-deep1024", (23_169_536, 1024, 83_331)),
+        *[
+            (f"table5-{order}-{steps}", (623_040, 256, 8_707))
+            for order in ("first", "second")
+            for steps in (1, 3, 10)
+        ],
     ],
 )
 def test_mnif_counts(variant: str, expected: tuple[int, int, int]) -> None:
@@ -83,7 +90,7 @@ def test_every_row_is_counted() -> None:
     assert {row[0] for row in marks[0].args[1]} == set(MNIF)
 
 
-@pytest.mark.parametrize("variant", [v for v in MNIF if v.startswith("table4")])
+@pytest.mark.parametrize("variant", [v for v in MNIF if v.startswith(("table4", "table5"))])
 def test_recipes_state_what_they_build(variant: str) -> None:
     built = system("mnif", variant)
     assert learnable(built) == built.recipe["expected"]["learnable"]
@@ -190,6 +197,22 @@ def test_the_cost_of_recipes_whose_renderer_is_a_name_or_none(tmp_path):
     assert found["learnable"] == cost_row("mnif:tiny", "cpu", timed=False)["learnable"]
 
 
+def test_rows_of_descent_differ_in_their_order_and_their_steps():
+    built = {v: system("mnif", v).encoder for v in MNIF if v.startswith("table5")}
+    assert {v: (e.second_order, e.steps) for v, e in built.items()} == {
+        f"table5-{name}-{steps}": (name == "second", steps)
+        for name in ("first", "second")
+        for steps in (1, 3, 10)
+    }
+
+
+def test_cifar_counts() -> None:
+    """The published fields of images, at another size: mNIF's with codes of 512."""
+    mnif, functa = system("mnif", "cifar10"), system("functa", "cifar10")
+    assert learnable(mnif) == 256 * 17_027 + 513 * 256 * 6
+    assert (learnable(functa), rates(functa)) == (3_288_579, 256)
+
+
 # -- counts that papers and released code print
 
 
@@ -246,6 +269,41 @@ def test_counts_of_la_ginr(levels: int, printed: int) -> None:
         conditioner = Substitute(field.slots, "tokens")
     assert count_parameters(conditioner) == printed - 256 + 256 * 256
     assert conditioner.start.numel() == 65_536
+
+
+@pytest.mark.parametrize("size", ["", "-512", "-1024"])
+def test_rows_of_the_number_of_levels(size: str) -> None:
+    """LA-GINR's Table 6: 256 of each are a bias of the keys, which the recipes call dead."""
+    for levels, count in ((1, 461_059), (2, 659_206), (3, 857_353), (4, 1_055_500)):
+        built = system("laginr", f"table6-{levels}{size}")
+        assert learnable(built) == count
+        bands, top = built.recipe["field"]["bands"], 256 if size == "-1024" else 128
+        assert (len(bands), bands[0]) == (levels, top)
+        assert levels == 1 or bands[-1] == top / 4
+        assert built.recipe["dead"] == {"bias_of_the_keys": 256}
+
+
+@pytest.mark.parametrize("data", ["", "-ffhq", "-lamps"])
+def test_rows_without_the_parts_of_la_ginr(data: str) -> None:
+    """Table 3, on its three sets: one head, and what is left without attention and bands."""
+    whole = system("laginr", f"table3{data}")
+    field = whole.family.field
+    assert field.heads == 1
+    features = 252 if data == "-lamps" else 256  # of six numbers of a ray not all 256 divide
+    assert learnable(whole) == 659_206 - 3 * 256 * (256 - features)
+    attention, bands = (
+        learnable(system("laginr", f"table3{data}-no-{part}")) for part in ("attention", "bands")
+    )
+    # four maps with three biases, and in their place one map that composes the query's weight
+    assert learnable(whole) - attention == 4 * 256 * 256 + 3 * 256 - (256 * 256 + 256)
+    assert bands == {"-lamps": 460_035}.get(data, 461_059)
+
+
+def test_transinr_at_high_resolution() -> None:
+    for variant, tokens in (("ffhq256", 256), ("ffhq512", 256)):
+        built = system("transinr", variant)
+        assert built.encoder.positions.shape == (tokens, 768)
+        assert learnable(built) == 1_255_939
 
 
 def test_counts_of_the_whole_of_la_ginr() -> None:

@@ -28,6 +28,15 @@ def test_the_finest_level_and_the_table_follow_the_data():
     assert sized(globe, finest="data")["finest"] == 200  # 2 pi / 628 of the diameter, 2
 
 
+def test_a_scenes_box_is_the_domain_of_its_tiles():
+    field = {"name": "experts", "tiling": {"low": "data", "high": "data"}}
+    box = {"name": "views", "box": [-1, -0.5, 0, 1, 0.5, 0.25]}
+    found = size_by_data(field, make_modality(box))["tiling"]
+    assert found == {"low": [-1, -0.5, 0], "high": [1, 0.5, 0.25]}
+    found = size_by_data(field, make_modality({"name": "views"}))["tiling"]
+    assert found == {"low": -1, "high": 1}
+
+
 def test_a_system_without_data_takes_its_modality():
     field = fieldloom.build("fit:image", modality={"size": [20, 30]}).family.field
     assert field.grid.finest == 30

@@ -171,23 +171,58 @@ def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
 
 
 def assemble_without_data(
-    recipe: recipes.Recipe, signals: int | None = None, permit: Permit = NOTHING
+    recipe: recipes.Recipe,
+    signals: int | None = None,
+    permit: Permit = NOTHING,
+    prior: bool = False,
 ) -> System:
-    """An untrained system of a resolved recipe, without its data and its prior, to find its costs.
+    """An untrained system of a resolved recipe, without its data, to find its costs.
 
     Facts of the data are assumed: this number of training signals (None: that of ``source.split``,
     at least 1), and scenes at distances 1 to 2 from the camera where the recipe has no others.
+    prior: whether its prior is made, too; where the data are not known yet, without classes.
     """
     if signals is None:
         source = recipe.get("source")
         split = source.get("split", [1]) if isinstance(source, Mapping) else [1]
         signals = max(1, int(split[0]))
-    known = {"known": {"signals": signals}}
-    recipe = {key: value for key, value in recipe.items() if key != "prior"} | known
+    classes = recipe.get("known", {}).get("classes", 0)
+    known = {"known": {"signals": signals, "classes": classes}}
+    recipe = {k: value for k, value in recipe.items() if prior or k != "prior"} | known
     renderer = recipe.get("renderer")
     if isinstance(renderer, Mapping) and renderer.get("name") in ("volume", "occupancy"):
         recipe["renderer"] = {"near": 1.0, "far": 2.0, **renderer}
     return assemble(recipe, permit)
+
+
+SIZES = ("width", "depth", "heads", "experts", "latent", "tokens", "scales")
+"""Arguments of parts that say how large these are."""
+
+
+def sizes_left_out(recipe: recipes.Recipe) -> dict[str, dict[str, int]]:
+    """Sizes that the parts of a recipe take by themselves, since it names none: part -> sizes.
+
+    Bundled recipes name all; a part that replaces another has those of a published system, which
+    may be a hundred times as large.
+    """
+    found: dict[str, dict[str, int]] = {}
+
+    def look(path: str, section: str, spec: Any) -> None:
+        spec = {"name": spec} if isinstance(spec, str) else spec
+        if not isinstance(spec, Mapping):
+            return
+        make = TABLES[section].get(str(spec.get("name")))
+        own = {} if make is None else registry.parameters_of(make)
+        taken = {k: own[k].default for k in SIZES if k in own and k not in spec}
+        if sizes := {k: size for k, size in taken.items() if isinstance(size, int)}:
+            found[f"{path} = '{spec['name']}'"] = sizes
+        for key, inner in spec.items():
+            if key in TABLES:
+                look(f"{path}.{key}", key, inner)
+
+    for section in TABLES.keys() & recipe.keys() - {"source", "modality"}:
+        look(section, section, recipe[section])
+    return dict(sorted(found.items()))
 
 
 def require_sections(recipe: recipes.Recipe) -> None:

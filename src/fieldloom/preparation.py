@@ -15,6 +15,7 @@ from fieldloom.assembly import (
     make_modality,
     open_source,
     require_sections,
+    sizes_left_out,
 )
 from fieldloom.engine import device as devices
 from fieldloom.errors import (
@@ -63,6 +64,10 @@ def prepare(
     the micro-batch is chosen once, and reused on resume. Raises InputError where data have changed.
     """
     require_sections(recipe)
+    if "known" not in recipe:
+        for part, sizes in sizes_left_out(recipe).items():
+            taken = ", ".join(f"{key} = {size}" for key, size in sizes.items())
+            announce(f"{part} takes its own sizes, since the recipe names none: {taken}")
     modality = make_modality(recipe["modality"], permit)
     recipe = make_path_absolute(recipe)
     source = open_source(recipe, modality, permit)

@@ -118,12 +118,13 @@ PARTS = (
 
 PAIRED = (
     "psnr", "snr", "ws-psnr", "ssim", "flip", "mse", "accuracy", "iou", "chamfer", "mesh",
-    "enlarge",
+    "enlarge", "free-space",
 )  # fmt: skip
 IMAGE_SETS = ("frechet", "kid", "precision-recall", "density-coverage")
 CLOUD_SETS = ("cloud-frechet", "cloud-kid", "cloud-precision-recall")
+PATTERN = "fixed-pattern"
 SHAPE_SETS = ("shapes", *CLOUD_SETS)
-METRICS = (*PAIRED, *IMAGE_SETS, *SHAPE_SETS)
+METRICS = (*PAIRED, *IMAGE_SETS, PATTERN, *SHAPE_SETS)
 
 OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "temperature")
 """Options of sampling; each prior has some of them."""
@@ -138,7 +139,8 @@ class Evaluation:
               ``iou``, ``chamfer``, and of one mesh ``mesh``: its surface against the original),
               of images that the source knows at any resolution ``enlarge`` (up to eightfold),
               of sets of images or of rendered views (``frechet``, ``kid``, ``precision-recall``,
-              ``density-coverage``, in the features of ``detector``), and of sets of shapes
+              ``density-coverage``, in the features of ``detector``), of samples alone
+              ``fixed-pattern``, of scenes ``free-space``, and of sets of shapes
               (``shapes``: the metrics of ``protocol``; ``cloud-frechet``, ``cloud-kid``,
               ``cloud-precision-recall``, in the features of ``cloud_detector``).
     detector: whose features compare sets of images; None: ``efficientnet-lite0`` where its

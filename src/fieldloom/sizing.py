@@ -23,7 +23,8 @@ def size_by_data(field: Any, modality: Modality) -> Any:
     ``finest``: cells of an axis, as many as the longest axis has samples; on a sphere cells as long
     as a meridian's samples are apart; of views twice as many as pixels, since contracted space
     leaves half the domain to what they look at. ``log2_hashmap_size``: as many rows as a datum has
-    samples, within ``ROWS``. Other keys are as they were.
+    samples, within ``ROWS``. ``low``, ``high``: the corners of the box that a scene lies in, or
+    else -1 and 1. Other keys are as they were.
     """
     shape = modality.shape()
     longest = max(shape)
@@ -32,14 +33,17 @@ def size_by_data(field: Any, modality: Modality) -> Any:
     if modality.kind == "views":
         longest *= 2
     least, most = ROWS
-    found = {
+    box = getattr(modality, "box", None)
+    found: dict[str, Any] = {
+        "low": -1.0 if box is None else list(box[:3]),
+        "high": 1.0 if box is None else list(box[3:]),
         "finest": max(longest, LEAST),
         "log2_hashmap_size": min(max(math.ceil(math.log2(math.prod(shape))), least), most),
     }
     return _fill(field, found)
 
 
-def _fill(part: Any, found: Mapping[str, int]) -> Any:
+def _fill(part: Any, found: Mapping[str, Any]) -> Any:
     """A part's table, and those within it, with the numbers in place of ``"data"``."""
     if not isinstance(part, Mapping):
         return part

@@ -223,6 +223,8 @@ def test_bad_samples(cli, own_run):
     fails(cli, 2, "unknown class '11'", "sample", own_run, "--label", "11")
     fails(cli, 2, "--resolution 0x3", "sample", own_run, "--resolution", "0x3")
     fails(cli, 2, "--sampler ddimm is none of", "sample", own_run, "--sampler", "ddimm")
+    fails(cli, 2, "spacing = 'even' is not right", "sample", own_run, "--spacing", "even")
+    fails(cli, 2, "--cameras and --views are of scenes", "interpolate", own_run, "--views", "2")
     fails(cli, 2, "--guidance 2.0 needs --label", "sample", own_run, "--guidance", "2")
     fails(cli, 2, "--steps 51 is not right: it is from 1 to 50", "sample", own_run, "--steps", "51")
     fails(cli, 2, "99999 is not one of", "interpolate", own_run, "--to", "99999")

@@ -94,6 +94,22 @@ def test_neurons_are_matched_to_the_start():
     torch.testing.assert_close(codec.encode(permuted(family, codes)), kept.encode(codes))
 
 
+def test_learned_vectors_may_tell_neurons_apart():
+    """By their places: fields of permuted neurons are then others."""
+    family = family_of()
+    codec, codes = codec_of(family, identities="neuron"), codes_of(family)
+    more = 2 * 8 * (3 * SIZES["width"] - 3)  # vectors of encoder and decoder
+    count = lambda module: sum(p.numel() for p in module.parameters())
+    assert count(codec) == count(codec_of(family)) + more
+    codec.fit(codes)
+    one, two = codec.encode(codes), codec.encode(permuted(family, codes))
+    assert not torch.allclose(one[:, :6].sort(1).values, two[:, :6].sort(1).values)
+    codec.loss(codes).sum().backward()
+    assert codec.encoder.nodes[1].grad.abs().sum((0, 2)).min() > 0
+    with pytest.raises(InputError, match="identities = 'neuron' needs order = 'kept'"):
+        codec_of(family, identities="neuron", order="norm")
+
+
 @pytest.mark.slow
 def test_it_learns_fields_that_share_a_start():
     family = family_of()

@@ -13,7 +13,9 @@ from fieldloom import recipe
 from fieldloom.assembly import build
 from fieldloom.engine.run import load
 from fieldloom.metrics.cost import count_macs, count_parameters
+from fieldloom.preparation import prepare
 from fieldloom.recipe import list_recipes
+from posed_images import nsvf
 
 EXACT = {
     "table1": (9_374_467, 586_112),
@@ -63,6 +65,20 @@ def test_counts_are_the_printed_ones(name):
             if key == "macs" and name.startswith("table1") and name != "table1-constant":
                 count -= 56 * 256  # the encoding's second entry, which print leaves out
             assert count == pytest.approx(printed, rel=0.05 if "4" in name else 0.02)
+
+
+def test_table_3_takes_the_parts_and_the_box_of_its_file(tmp_path):
+    """NSVF's: names that begin with 1_ or 2_ are tested on; a side of the box for each axis."""
+    path = nsvf(tmp_path / "scene", box=(-0.5, -1.0, 0.0, 1.0, 0.5, 1.0))
+    own = {"source": {"path": path}, "field": {"width": 8}, "modality": {"size": [12, 16]},
+           "train": {"field": {"points": 8}}}  # fmt: skip
+    for name in ("table3", "table3-pe", "table3-aligned"):
+        spec, source = prepare(recipe.load(f"loe:{name}", change=own), torch.device("cpu"))
+        assert source.data.shape[1] == 4
+        assert spec["modality"]["held"] == 2
+        tiling = spec["field"]["tiling"]
+        assert tiling["low"] == pytest.approx([-1, -1, -2 / 3])
+        assert tiling["high"] == pytest.approx([1, 1, 2 / 3])
 
 
 def small(*keys):

@@ -10,7 +10,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from fieldloom import recipe
+from fieldloom import export, recipe
 from fieldloom.assembly import build
 from fieldloom.drawing import write_data
 from fieldloom.engine.run import load
@@ -215,8 +215,31 @@ def test_views_come_back_as_orbits_and_held_out_views(cli, view_run, tmp_path, c
     assert "unknown format of this run's data 'glb'" in capsys.readouterr().err
     cli("reconstruct", view_run, "--project", 2, status=2)
     assert "this run is of no shapes" in capsys.readouterr().err
-    cli("interpolate", view_run, status=2)
-    assert "fieldloom render goes around one" in capsys.readouterr().err
+
+
+def test_scenes_between_codes(cli, view_run, tmp_path, monkeypatch):
+    """From cameras that stay, side by side, and from one that goes around meanwhile."""
+    system = load(view_run, "cpu")
+    codes, side = system.sample_between(0, 1, 3), system.modality.size[1]
+    written = []
+    monkeypatch.setattr(export, "gif", lambda frames, path: written.extend(frames) or path)
+    for name, options, views in (("fixed", ["--views", 2], 2), ("turn", ["--cameras", "orbit"], 1)):
+        written.clear()
+        path = tmp_path / f"{name}.gif"
+        cli("interpolate", view_run, "--sample", "--steps", 3, *options, "--out", path)
+        assert len(written) == 4  # and back
+        cameras = system.modality.cameras(count=2 if views == 2 else 3)
+        for i, frame in enumerate(written[:3]):
+            seen = cameras if views == 2 else cameras.views(slice(i, i + 1))
+            right = system.decode(codes[i : i + 1], cameras=seen).tensor[0].detach()
+            for j, view in enumerate(right):
+                first = 2 + j * (side + 2)  # a white gap around each
+                found = torch.from_numpy(frame[2 : 2 + side, first : first + side] / 255)
+                torch.testing.assert_close(
+                    found.movedim(-1, 0).float(), view, atol=3e-3, rtol=0, msg=name
+                )
+    cli("interpolate", view_run, "--steps", 2, "--out", tmp_path / "data.gif")
+    assert len(written) == 6
 
 
 def test_wrong_cameras_get_a_sentence(view_run):

@@ -60,7 +60,7 @@ def test_every_metric_that_a_recipe_can_ask_for_is_told():
         "mesh": "mesh.iou", "precision-recall": "precision", "shapes": "chamfer.mmd",
         "cloud-frechet": "cloud.frechet", "cloud-kid": "cloud.kid",
         "cloud-precision-recall": "cloud.precision", "density-coverage": "density",
-        "enlarge": "psnr.x2",
+        "enlarge": "psnr.x2", "free-space": "free.density", "fixed-pattern": "pattern",
     }  # fmt: skip
     assert [x for x in METRICS if meaning_of(sets.get(x, x)) is None] == []
 

@@ -484,6 +484,18 @@ def test_tiles_without_a_point_get_no_gradient():
             assert met == [0, 10]  # tiles (0, 0) and (2, 2)
 
 
+def test_a_domain_may_have_other_ends_on_each_axis():
+    own = dict(width=6, depth=3, encoding=Fourier("constant", count=4))
+    low, high = torch.tensor([-1.0, 0.25]).double(), torch.tensor([0.5, 3.25]).double()
+    unit = Experts(2, 3, tiling=Tiling(2, "linear", low=0.0), **own)
+    box = Experts(2, 3, tiling=Tiling(2, "linear", low=(-1.0, 0.25), high=(0.5, 3.25)), **own)
+    p, weights = points(1, 30, 2), drawn(unit)
+    torch.testing.assert_close(box(low + p * (high - low), weights), unit(p, weights), **CLOSE)
+    for wrong in (dict(low=(0.0, 1.0), high=(1.0, 1.0)), dict(low=(0.0, 0.0, 0.0))):
+        with pytest.raises(InputError, match="low = .*one number, or one for each axis"):
+            Experts(2, 3, tiling=Tiling(2, **wrong), **own)
+
+
 # -- what a network sees of a coordinate
 
 

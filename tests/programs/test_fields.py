@@ -32,6 +32,8 @@ FIELDS = {
     "k-planes": (GridMlp, dict(grid=KPlanes((4, 8), 3), width=16)),
     "experts": (Experts, EXPERTS | dict(tiling=Tiling(2))),
     "experts, linear": (Experts, EXPERTS | dict(tiling=Tiling((4, 2, (1, 3, 2)[:2], 1), "linear"))),
+    "experts, box": (Experts, EXPERTS | dict(tiling=Tiling(3, "linear", low=(-1.0, -0.5),
+                                                           high=(0.7, 1.25)))),
     "experts, random": (Experts, EXPERTS | dict(tiling=Tiling(3, arrangement=RandomAffine()))),
     "experts, residual": (Experts, EXPERTS | dict(tiling=Tiling(2), residual=True, skip=(2,))),
     "experts, constant": (Experts, EXPERTS | dict(encoding=Fourier("constant", 5))),

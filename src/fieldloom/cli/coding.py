@@ -27,6 +27,7 @@ from fieldloom.cli.options import (
     SeedOption,
     ShardOption,
     SourceOption,
+    SpacingOption,
     StepsOption,
     TemperatureOption,
     TopKOption,
@@ -317,6 +318,7 @@ def sample(
     guidance: GuidanceOption = None,
     steps: StepsOption = None,
     sampler: SamplerOption = None,
+    spacing: SpacingOption = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
     temperature: TemperatureOption = None,
@@ -342,8 +344,8 @@ def sample(
     """
     from fieldloom.drawing import check_file_format, needs_files, write_data, write_sheet
 
-    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
-                           top_p=top_p, temperature=temperature)  # fmt: skip
+    options = select_given(guidance=guidance, steps=steps, sampler=sampler, spacing=spacing,
+                           top_k=top_k, top_p=top_p, temperature=temperature)  # fmt: skip
     sizes = parse_resolution(resolution)
     job = job_of(run, None, device, executor, workers, shard)
     system = load_system(run, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from fieldloom.types import Code
 
 
+class Seen(StrEnum):
+    fixed = "fixed"
+    orbit = "orbit"
+
+
 def interpolate(
     run: RunArgument,
     source: SourceOption = None,
@@ -41,6 +47,12 @@ def interpolate(
     steps: Annotated[
         int, typer.Option(min=2, metavar="N", help="Pictures in all, both ends included.")
     ] = 24,
+    cameras: Annotated[
+        Seen, typer.Option(help="Of scenes: cameras that stay, or that go around once meanwhile.")
+    ] = Seen.fixed,
+    views: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Of scenes: cameras, side by side.")
+    ] = 1,
     resolution: ResolutionOption = None,
     out: OutOption = None,
     device: DeviceOption = Device.auto,
@@ -48,7 +60,8 @@ def interpolate(
     """Go from one datum to another along the line between their codes, as a GIF.
 
     With --sample, and in a run that cannot encode (a GAN), it goes from one sample to another,
-    along the great circle between them where the prior is a standard normal distribution.
+    along the great circle between them where the prior is a standard normal distribution. Scenes
+    are seen from cameras of the run's orbit.
 
     Example: fieldloom interpolate runs/mine --from 3 --to 8 --resolution 256
     """
@@ -57,10 +70,7 @@ def interpolate(
 
     system = load_system(run, device)
     sizes = parse_resolution(resolution)
-    if system.modality.cameras() is not None:
-        raise InputError(
-            "interpolate draws images, and this run is of scenes: fieldloom render goes around one."
-        )
+    check_scenes(system, views, cameras is Seen.orbit)
     sampled = sampled or not system.encodes
     seeds = "seeds-" if sampled else ""
     path = output(run, out, f"interpolation-{seeds}{first}-{last}.gif")
@@ -68,8 +78,21 @@ def interpolate(
     numbers = steps * math.prod(system.family.code_shape)
     memory.check(f"--steps {steps}", memory.FLOAT * numbers, system.permit)
     find_codes = interpolate_samples if sampled else interpolate_data
-    write_animation(system, find_codes(system, source, first, last, steps), path, sizes)
+    codes = find_codes(system, source, first, last, steps)
+    write_animation(system, codes, path, sizes, views, cameras is Seen.orbit)
     say(f"{steps} pictures: {path}")
+
+
+def check_scenes(system: System, views: int, turning: bool) -> None:
+    """Raise InputError for cameras where there are none, and for a scene that has no codes."""
+    scenes = system.modality.cameras() is not None
+    if not scenes and (views > 1 or turning):
+        raise InputError("--cameras and --views are of scenes: this run has none.")
+    if scenes and not system.family.has_code:
+        raise InputError(
+            "interpolate goes from one code to another, and this run is of one scene: fieldloom "
+            "render goes around it."
+        )
 
 
 def interpolate_data(system: System, source: str | None, first: int, last: int, steps: int) -> Code:

@@ -16,6 +16,7 @@ from fieldloom.cli.options import (
     RunArgument,
     SamplerOption,
     SeedOption,
+    SpacingOption,
     StepsOption,
     TemperatureOption,
     TopKOption,
@@ -57,6 +58,7 @@ def judge(
     guidance: GuidanceOption = None,
     steps: StepsOption = None,
     sampler: SamplerOption = None,
+    spacing: SpacingOption = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
     temperature: TemperatureOption = None,
@@ -87,8 +89,8 @@ def judge(
     evaluator.check_points(points)
     index = None if label is None else system.class_of(label)
     count = comparison.sample_count(source, index, count)
-    options = select_given(guidance=guidance, steps=steps, sampler=sampler, top_k=top_k,
-                           top_p=top_p, temperature=temperature)  # fmt: skip
+    options = select_given(guidance=guidance, steps=steps, sampler=sampler, spacing=spacing,
+                           top_k=top_k, top_p=top_p, temperature=temperature)  # fmt: skip
     classes = comparison.draw_labels(system, source, count, seed) if index is None else index
     samples = system.sample_codes(count, classes, seed, **options).cpu()
     known, labels = lock_and_find_codes(system, source, Run(run))

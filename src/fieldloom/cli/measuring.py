@@ -166,7 +166,7 @@ def cost(
 
     from fieldloom import atomic, report
     from fieldloom.engine import device as devices
-    from fieldloom.evaluation.costs import COLUMNS, PUBLISHED, USUAL, cost_row_apart
+    from fieldloom.evaluation.costs import COLUMNS, PARTS, PUBLISHED, USUAL, cost_row_apart
     from fieldloom.recipe import load
 
     if out is not None:
@@ -182,7 +182,9 @@ def cost(
         shown = [
             key
             for key in COLUMNS
-            if key in USUAL or any(row[key]["published"] is not None for row in rows)
+            if key in USUAL
+            or any(row[key]["published"] is not None for row in rows)
+            or (key in PARTS and any(row[key]["ours"] for row in rows))
         ]
         table = Table("ours (published)", *shown, title=title)
         found[title] = rows

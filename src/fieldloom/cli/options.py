@@ -196,6 +196,10 @@ StepsOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Of diffusion: steps of the sampler.")
 ]
 SamplerOption = Annotated[str | None, typer.Option(help="Of diffusion: ddim, ddpm or dpm++.")]
+SpacingOption = Annotated[
+    str | None,
+    typer.Option(help="Of diffusion: times of fewer steps, trailing, or leading as published."),
+]
 TopKOption = Annotated[
     int | None,
     typer.Option(min=1, metavar="K", help="Of tokens: draw from the K likeliest alone."),

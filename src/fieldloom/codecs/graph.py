@@ -23,8 +23,8 @@ class Graph(Codec):
 
     The encoder passes messages along weights, so that permuting the hidden neurons of a field
     permutes its latents, and permuted latents decode to the same function. Learned vectors identify
-    inputs and outputs; hidden neurons have one vector per layer. Numbers are standardised for each
-    weight tensor.
+    inputs and outputs; hidden neurons have one vector per layer (but see ``identities``). Numbers
+    are standardised for each weight tensor.
 
     layout:  the slots of the code's weights (conditioner ``flat-weights``): the layers of one
              perceptron.
@@ -36,6 +36,9 @@ class Graph(Codec):
              weights, largest first, or matched to the ``start`` (a linear assignment for each
              layer, from the first to the last, of incoming weights and bias: outgoing weights lead
              to neurons that are not matched yet).
+    identities: whether learned vectors tell hidden neurons apart: one for each ``layer``, or one
+             for each ``neuron``. The latter knows neurons by their place, so it needs fields from a
+             shared start, their neurons ``kept`` in its order, and no longer follows permutations.
 
     Source: arXiv:2403.12143 (neural graphs) for the graph and its features. The decoder and the use
     of the latents are our own.
@@ -56,11 +59,16 @@ class Graph(Codec):
         rounds: int = 2,
         latent: int = 32,
         order: Literal["kept", "norm", "start"] = "kept",
+        identities: Literal["layer", "neuron"] = "layer",
     ) -> None:
         super().__init__(code_shape)
         if min(width, rounds, latent) < 1:
             raise InputError(
                 f"codec 'graph': width = {width}, rounds = {rounds}, latent = {latent}: at least 1."
+            )
+        if identities == "neuron" and order != "kept":
+            raise InputError(
+                f"codec 'graph': identities = 'neuron' needs order = 'kept', not '{order}'."
             )
         layers = _layer_sizes(layout or {})
         self.shapes = [slot.shape for slot in (layout or {}).values()]
@@ -73,8 +81,9 @@ class Graph(Codec):
         self.register_buffer("start", torch.zeros(total))
         self.register_buffer("middle", torch.zeros(latent))
         self.register_buffer("spread", torch.ones(latent))
-        self.encoder = GraphEncoder(self.sizes, width, rounds, latent)
-        self.decoder = GraphDecoder(self.sizes, width, latent)
+        own = identities == "neuron"
+        self.encoder = GraphEncoder(self.sizes, width, rounds, latent, own)
+        self.decoder = GraphDecoder(self.sizes, width, latent, own)
 
     @property
     def inner_shape(self) -> tuple[int, int]:

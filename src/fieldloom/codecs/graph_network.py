@@ -19,9 +19,11 @@ Nodes = list[Tensor]
 class GraphEncoder(nn.Module):
     """Weights and biases -> a vector for each neuron."""
 
-    def __init__(self, sizes: Sequence[int], width: int, rounds: int, latent: int) -> None:
+    def __init__(
+        self, sizes: Sequence[int], width: int, rounds: int, latent: int, own: bool = False
+    ) -> None:
         super().__init__()
-        self.nodes = identity_vectors(sizes, width)
+        self.nodes = identity_vectors(sizes, width, own)
         self.biases = nn.ModuleList(nn.Linear(1, width) for _ in sizes[1:])
         self.rounds = nn.ModuleList(
             MessageRound(len(sizes) - 1, width) for _ in memory.checked_range(rounds)
@@ -69,9 +71,9 @@ class MessageRound(nn.Module):
 class GraphDecoder(nn.Module):
     """A vector for each neuron -> weights and biases."""
 
-    def __init__(self, sizes: Sequence[int], width: int, latent: int) -> None:
+    def __init__(self, sizes: Sequence[int], width: int, latent: int, own: bool = False) -> None:
         super().__init__()
-        self.nodes = identity_vectors(sizes, width)
+        self.nodes = identity_vectors(sizes, width, own)
         linear_maps = lambda a, b: nn.ModuleList(nn.Linear(a, b) for _ in sizes[1:])
         self.lift = linear_maps(latent, width)
         self.source, self.target = linear_maps(width, 2 * width), linear_maps(width, 2 * width)
@@ -95,10 +97,11 @@ class GraphDecoder(nn.Module):
         return edges, biases
 
 
-def identity_vectors(sizes: Sequence[int], width: int) -> nn.ParameterList:
-    """Learned vectors that identify nodes: one per input, per output and per hidden layer."""
-    own = [n if i in (0, len(sizes) - 1) else 1 for i, n in enumerate(sizes)]
-    return nn.ParameterList(nn.Parameter(torch.randn(1, n, width)) for n in own)
+def identity_vectors(sizes: Sequence[int], width: int, own: bool = False) -> nn.ParameterList:
+    """Learned vectors that identify nodes: one per input and per output, and one per hidden layer,
+    or per hidden neuron where each has its ``own``."""
+    counts = [n if own or i in (0, len(sizes) - 1) else 1 for i, n in enumerate(sizes)]
+    return nn.ParameterList(nn.Parameter(torch.randn(1, n, width)) for n in counts)
 
 
 def expand_identities(identities: nn.ParameterList, edges: Edges) -> list[Tensor]:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fieldloom import export
@@ -16,7 +17,7 @@ from fieldloom.evaluation import in_batches
 from fieldloom.modalities.modality import Resolution
 from fieldloom.progress import PATIENCE, track
 from fieldloom.system import System
-from fieldloom.types import Code
+from fieldloom.types import Cameras, Code, Data
 
 
 def check_file_format(system: System, format: str | None, project: int = 0) -> None:
@@ -109,15 +110,35 @@ def write_sheet(
 
 
 def write_animation(
-    system: System, codes: Code, path: str | Path, resolution: Resolution | None = None
+    system: System,
+    codes: Code,
+    path: str | Path,
+    resolution: Resolution | None = None,
+    views: int = 1,
+    turning: bool = False,
 ) -> Path:
     """Write decoded codes one after another, and back, as a GIF.
 
+    views: of scenes: the number of cameras, evenly around, whose pictures are side by side.
+    turning: of scenes: whether these cameras go around once from the first code to the last.
+
     Raises InputError where these data cannot be shown as images.
     """
-    data = in_batches(lambda part: system.decode(part, resolution), "decoding", codes)
-    images = [system.modality.to_image(one) for one in data]
-    frames = [export.pixels(image) for image in images if image is not None]
+    every = system.modality.cameras(count=views * (len(codes) if turning else 1))
+
+    def decode(part: Code, places: Tensor) -> Data:
+        if every is None:
+            return system.decode(part, resolution)
+        which = torch.arange(views) * (every.count // views)
+        which = places[:, None] + which if turning else which
+        return system.decode(part, resolution, Cameras(every.c2w[which], every.intrinsics[which]))
+
+    data = in_batches(decode, "decoding", codes, torch.arange(len(codes)))
+    if every is None:
+        images = [system.modality.to_image(one) for one in data]
+        frames = [export.pixels(image) for image in images if image is not None]
+    else:
+        frames = [export.sheet(one, views) for one in data]
     if not frames:
         raise InputError("interpolate writes pictures: this run's data cannot be shown as one.")
     return export.gif(frames + frames[-2:0:-1], path)

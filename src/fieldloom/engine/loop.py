@@ -26,7 +26,7 @@ from fieldloom.engine.feed import Feed, InParts, Parts, feed_steps, fetch_step
 from fieldloom.engine.ranks import Word, current_team
 from fieldloom.engine.rows import Rows, divide_rows
 from fieldloom.engine.rowwise import gradients, takes_rows
-from fieldloom.engine.stage import MOMENTS, OPTIMIZERS, rate_at, seed_everything
+from fieldloom.engine.stage import MIXING, OPTIMIZERS, moments_of, rate_at, seed_everything
 from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
 from fieldloom.nn.grids import sparse_gradients
 from fieldloom.objectives import AnyBatch, Objective
@@ -52,10 +52,6 @@ class Group:
     rate: float
     schedule: str
     per_signal: bool = False
-
-    @property
-    def kind(self) -> type:
-        return type(self.optimizer)
 
 
 class Unread(NamedTuple):
@@ -140,6 +136,12 @@ class Training:
         )
         spec = dict(self.stage.optimizer)
         spec = own if own.get("name", spec.get("name")) != spec.get("name") else spec | own
+        if name in self.objective.per_signal and spec.get("name") in MIXING:
+            raise InputError(
+                f"train.groups: '{name}' are of one signal each, and the optimizer "
+                f"'{spec['name']}' would mix them: name another for them, as adamw "
+                f"(train.*.groups.{name}.name)."
+            )
         tables = {"optimizer": OPTIMIZERS}
         optimizer = build("optimizer", spec, tables, parameters=parameters)
         return Group(
@@ -493,11 +495,8 @@ class Training:
             for group in groups:
                 for i, parameter in enumerate(group.parameters):
                     entry = f"optimizer/{player}/{group.name}/{i}/"
-                    shaped = {"step": torch.Size(), "counts": parameter.shape[:-1]}
-                    own = {
-                        f"{entry}{key}": shaped.get(key, parameter.shape)
-                        for key in MOMENTS[group.kind]
-                    }
+                    kept = moments_of(group.optimizer, parameter)
+                    own = {f"{entry}{key}": shape for key, shape in kept.items()}
                     shapes |= own
                     if any(name.startswith(entry) for name in held):
                         needed |= set(own)

@@ -31,6 +31,11 @@ class RowAdam(torch.optim.Optimizer):
     ) -> None:
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
 
+    def moments_of(self, parameter: Tensor) -> dict[str, torch.Size]:
+        """What is kept of a parameter: name -> shape."""
+        shape = parameter.shape
+        return {"exp_avg": shape, "exp_avg_sq": shape, "counts": shape[:-1]}
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldloom.engine.device import fuses_optimizers
+from fieldloom.engine.matrixwise import Muon
 from fieldloom.engine.rowwise import RowAdam
 from fieldloom.errors import InputError
 from fieldloom.settings import Stage
@@ -91,21 +92,86 @@ def sgd(
     return torch.optim.SGD(parameters, rate, momentum, fused=fuses(parameters))
 
 
+def muon(
+    parameters: list[nn.Parameter],
+    rate: float = 1e-3,
+    momentum: float = 0.95,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """Muon on matrices, with momentum, and AdamW with betas and eps on all other parameters.
+
+    Its steps have the size of AdamW's (arXiv:2502.16982, section 2.2). Needs torch 2.9.
+    """
+    _check(rate, momentum, *betas, eps=eps, weight_decay=weight_decay)
+    return Muon(parameters, rate, momentum, betas, eps, weight_decay, fuses(parameters))
+
+
+def soap(
+    parameters: list[nn.Parameter],
+    rate: float = 3e-3,
+    betas: tuple[float, float] = (0.95, 0.95),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    every: int = 10,
+    largest: int = 4096,
+) -> torch.optim.Optimizer:
+    """SOAP (arXiv:2409.11321): Adam in the eigenbases of Shampoo's preconditioner.
+
+    Its first step only begins the preconditioner. Needs the extra ``optimizers``.
+
+    every: steps between two updates of the eigenbases.
+    largest: axes that are longer have no preconditioner. One takes n^2 numbers and n^3 operations.
+    """
+    _check(rate, *betas, eps=eps, weight_decay=weight_decay)
+    if every < 1 or largest < 1:
+        raise InputError(f"optimizer: every = {every}, largest = {largest}: at least 1 each.")
+    try:
+        from fieldloom.engine.soap import Soap
+    except ModuleNotFoundError:
+        raise InputError(
+            "optimizer 'soap' needs the package pytorch_optimizer: "
+            "pip install 'fieldloom[optimizers]'."
+        ) from None
+    return Soap(
+        parameters,
+        rate,
+        betas,
+        weight_decay=weight_decay,
+        precondition_frequency=every,
+        max_precondition_dim=largest,
+        eps=eps,
+    )
+
+
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": adamw,
     "adam": adam,
     "row-adam": row_adam,
     "sgd": sgd,
+    "muon": muon,
+    "soap": soap,
 }
+
+MIXING = ("muon", "soap")
+"""Optimizers whose step of a row of a table depends on the other rows: not for a table of codes."""
 
 MOMENTS: Mapping[type, tuple[str, ...]] = {
     torch.optim.AdamW: ("exp_avg", "exp_avg_sq", "step"),
     torch.optim.Adam: ("exp_avg", "exp_avg_sq", "step"),
-    RowAdam: ("exp_avg", "exp_avg_sq", "counts"),
     torch.optim.SGD: ("momentum_buffer",),
 }
-"""What an optimizer keeps of each parameter: tensors of its shape, and the number of its steps,
-or of those of each row (``counts``)."""
+"""What torch's optimizers keep of each parameter: tensors of its shape, and the number of its
+steps. Our own classes have a method ``moments_of``."""
+
+
+def moments_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, torch.Size]:
+    """The tensors that an optimizer keeps of a parameter, as checkpoints hold: name -> shape."""
+    if type(optimizer) not in MOMENTS:
+        return optimizer.moments_of(parameter)  # type: ignore[attr-defined]
+    shapes = {"step": torch.Size()}
+    return {name: shapes.get(name, parameter.shape) for name in MOMENTS[type(optimizer)]}
 
 
 @lru_cache(maxsize=2)  # a batch may cross the end of an epoch

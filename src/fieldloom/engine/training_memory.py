@@ -13,8 +13,8 @@ from fieldloom.settings import Stage
 from fieldloom.system import System
 from fieldloom.types import Data
 
-MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1}
-"""Tensors that an optimiser keeps for each parameter, at most."""
+MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1, "muon": 2, "soap": 6}
+"""Tensors that an optimiser keeps for each parameter, at most; SOAP's for square matrices."""
 
 CODES = 4
 """Tensors of the size of a batch of codes: codes, noise, their mixture, and the prediction."""

@@ -1,9 +1,11 @@
-"""What a system costs: the columns of mNIF's Tables 1 to 3, with the published numbers."""
+"""What a system costs: the columns of mNIF's Tables 1 to 3, with the published numbers, and what
+these leave out: its encoder and its prior."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -13,15 +15,24 @@ import torch
 
 from fieldloom import recipe as recipes
 from fieldloom.assembly import assemble_without_data
-from fieldloom.encoders import Nothing
+from fieldloom.encoders import AutoDecode, Cavia, Encoder, Fit, Nothing
+from fieldloom.encoders.encoder import reconstruction_loss
 from fieldloom.engine import device as devices
 from fieldloom.evaluation.large import LIMIT
 from fieldloom.evaluation.results import Metric
-from fieldloom.metrics.cost import count_field_weights, count_macs, count_parameters
+from fieldloom.metrics.cost import (
+    count_field_weights,
+    count_macs,
+    count_macs_of,
+    count_parameters,
+)
 from fieldloom.permit import NOTHING, Permit
+from fieldloom.priors import Autoregressive, Diffusion, Prior
+from fieldloom.priors.schedules import Spacing
 from fieldloom.process import tune_process
+from fieldloom.settings import Evaluation
 from fieldloom.system import System
-from fieldloom.types import Code
+from fieldloom.types import Code, Signal
 
 TIMED = 1 << 20
 """Values of the strip of large data whose decoding is timed."""
@@ -30,7 +41,11 @@ TIMED = 1 << 20
 def cost_metrics(system: System, codes: Code) -> list[Metric]:
     """Parameters, multiply-accumulates a datum, decoding speed, peak memory."""
     fewer = 16 if points_of(system) < 1 << 16 else 2
-    return count_metrics(system) + speed_metrics(system, codes[:fewer].to(system.device))
+    with torch.device("meta"):
+        bare = assemble_without_data(system.recipe, None, system.permit, prior=True)
+        parts = part_metrics(bare)
+    counts = count_metrics(system) + parts
+    return counts + speed_metrics(system, codes[:fewer].to(system.device))
 
 
 def points_of(system: System) -> int:
@@ -60,6 +75,100 @@ def count_metrics(system: System) -> list[Metric]:
         how = f"parameters without use: {', '.join(dead)}"
         metrics.append(Metric("dead", unused, "released code", how))
     return metrics
+
+
+def part_metrics(system: System) -> list[Metric]:
+    """What the encoder and the prior of a system on the device ``meta`` take beside the field.
+
+    ``encoding``: multiply-accumulates from one datum to its code. ``prior``: parameters of the
+    prior and its codec. ``sampling``: multiply-accumulates from noise to one code, as the section
+    ``evaluate`` samples. Decoding the code is none of these. What cannot be counted without values
+    (tiles that points fall into) is left out.
+    """
+    found, context = [], _context(system)
+    encoding = _try_to_count(lambda: encoding_macs(system.encoder, system, context))
+    if encoding is not None:
+        of = f"one datum, {context.values.shape[1]} points"
+        found.append(Metric("encoding", encoding / 1e9, of, "1e9 multiply-accumulates to its code"))
+    prior = system.prior
+    if prior is None:
+        return found
+    found.append(Metric("prior", float(count_parameters(prior)), "prior", "parameters"))
+    how_sampled = system.settings.evaluation
+    sampling = _try_to_count(lambda: sampling_macs(prior, how_sampled))
+    if sampling is not None:
+        calls = denoiser_calls(prior, how_sampled)
+        how = f", {calls} calls of the denoiser" if calls else ""
+        found.append(Metric("sampling", sampling / 1e9, "one code",
+                            f"1e9 multiply-accumulates{how}"))  # fmt: skip
+    return found
+
+
+def encoding_macs(encoder: Encoder, system: System, context: Signal) -> int:
+    """Multiply-accumulates of an encoder on one datum; those of descent times its steps."""
+    if isinstance(encoder, AutoDecode):
+        return encoding_macs(encoder.unseen, system, context)
+    how = system.family, system.render.deterministic(), system.loss_fn
+    if not isinstance(encoder, Cavia | Fit):
+        return count_macs_of(lambda: encoder(context, *how))
+    before = encoding_macs(encoder.start, system, context) if isinstance(encoder, Fit) else 0
+    seen = encoder.points if isinstance(encoder, Fit) else None
+    signal = context if seen is None else context.subset(seen)
+
+    def step() -> None:
+        code = system.family.conditioner.origin(1).detach().requires_grad_()
+        with torch.enable_grad():
+            reconstruction_loss(code, signal, *how).sum().backward(inputs=[code])
+
+    return before + encoder.steps * count_macs_of(step)
+
+
+def _context(system: System) -> Signal:
+    """A datum as its encoder sees it, without values; of views that are no grid, all rays."""
+    space = system.modality
+    shape = space.axes or (getattr(space, "rays", None) or math.prod(space.shape()),)
+    points = math.prod(shape)
+    return Signal(
+        torch.zeros(1, points, space.coord_dim),
+        torch.zeros(1, points, space.value_dim),
+        torch.zeros(1, dtype=torch.int64),
+        space.axes or None,
+    )
+
+
+def denoiser_calls(prior: Prior, how: Evaluation) -> int:
+    """How often the denoiser is called for a sample; 0 of priors that have none."""
+    if not isinstance(prior, Diffusion):
+        return 0
+    options = how.options()
+    spacing: Spacing = options.get("spacing", "trailing")
+    times = prior.times(options.get("sampler", "ddim"), options.get("steps"), spacing)
+    return len(times) * (2 if options.get("guidance", 1.0) != 1 else 1)
+
+
+def sampling_macs(prior: Prior, how: Evaluation) -> int:
+    """Multiply-accumulates of drawing one code, the codec's included.
+
+    Of an autoregressive prior those of its transformer, in one pass over the whole sequence.
+    """
+    inner = torch.zeros(1, *prior.codec.inner_shape)
+    if isinstance(prior, Diffusion):
+        time = torch.zeros(1, dtype=torch.int64)
+        call = count_macs_of(lambda: prior.denoiser(inner, time, time))
+        decoding = count_macs_of(lambda: prior.codec.decode(inner))
+        return denoiser_calls(prior, how) * call + decoding
+    if isinstance(prior, Autoregressive):
+        network, width = prior.network.to("meta"), prior.head.start().shape[-1]
+        return count_macs_of(lambda: network(torch.zeros(1, network.length, width)))
+    return 0
+
+
+def _try_to_count(count: Callable[[], int]) -> int | None:
+    """A count; None where it needs values, which the device ``meta`` does not have."""
+    try:
+        return count()
+    except (NotImplementedError, RuntimeError, ValueError):
+        return None
 
 
 def speed_metrics(system: System, codes: Code) -> list[Metric]:
@@ -101,7 +210,9 @@ PUBLISHED = {
 }  # fmt: skip
 """The neural fields of mNIF's Tables 1 to 3 (arXiv:2310.19464)."""
 
-COLUMNS = ("learnable", "parameters", "inference", "gmacs", "macs", "decoded", "memory")
+PARTS = ("encoder", "encoding", "prior", "sampling")
+"""Columns of what the published ones leave out; shown where a system has such a part."""
+COLUMNS = ("learnable", "parameters", "inference", "gmacs", "macs", "decoded", "memory", *PARTS)
 USUAL = ("learnable", "inference", "gmacs", "decoded", "memory")
 """Columns of every table; the others are shown where a number was published."""
 
@@ -120,8 +231,8 @@ def cost_row(
     tune_process()  # a process of its own is not the command line's
     recipe = recipes.load(name)
     with torch.device("meta"):
-        system = assemble_without_data(recipe, permit=permit)
-        found = {metric.name: metric.value for metric in count_metrics(system)}
+        system = assemble_without_data(recipe, permit=permit, prior=True)
+        found = {m.name: m.value for m in [*count_metrics(system), *part_metrics(system)]}
     if timed:  # a table of codes is no part of decoding
         system = assemble_without_data(recipe, 1, permit).use(devices.kernels)
         found |= _time_decoding(system.to(devices.pick(device)))

@@ -14,9 +14,11 @@ from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.results import Metric, Result
 from fieldloom.metrics.probes import Classifier
 from fieldloom.metrics.sets import nearest
+from fieldloom.metrics.spectra import fixed_pattern
 from fieldloom.modalities.modality import spread
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import during
+from fieldloom.settings import PATTERN
 
 FITTED = 5000
 """Training data that the classifier of ``add_label_agreement`` is fitted to, at most."""
@@ -45,6 +47,8 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     training = look_on(read_parts(source, source.train), [*searches, fitted])
     with during("comparing samples with data"):
         metrics = [*result.metrics, *evaluator.sample_metrics(codes, samples, training)]
+        if PATTERN in settings.metrics and compared and evaluator.has_images:
+            metrics += pattern_metrics(samples, test)
         result = replace(result, metrics=metrics)
         if not compared:
             return result
@@ -53,6 +57,17 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     result = add_nearest_data(source, result, *searches)
     with during("fitting a classifier of samples"):
         return add_label_agreement(source, result, fitted.values, test, known)
+
+
+def pattern_metrics(samples: Tensor, test: Tensor) -> list[Metric]:
+    """How much of their fine detail all samples share, and test images; none of fewer than 2."""
+    how = "share of the power above a quarter cycle a pixel that all have in common"
+    sets = {"pattern": (samples, "samples"), "pattern.test": (test, "test images")}
+    return [
+        Metric(name, fixed_pattern(images), f"{len(images)} {what}", how)
+        for name, (images, what) in sets.items()
+        if len(images) > 1
+    ]
 
 
 class NearestSearch:

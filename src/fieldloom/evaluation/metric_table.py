@@ -130,6 +130,16 @@ MEANINGS: Mapping[str, Meaning] = {
         ("chamfer.1nna.reference", "1-NNA of data", "", "", "its part of test shapes; best 0.5"),
     ),
     **_of(
+        "samples",
+        ("pattern", "fixed pattern", "-", "", "share of fine detail that all samples have alike"),
+        ("pattern.test", "pattern of test data", "", "", "the same of test images"),
+    ),
+    **_of(
+        "reconstruction",
+        ("free.density", "density of free space", "-", "", "mean, where views see the background"),
+        ("free.opacity", "opacity of free space", "-", "", "there, of one step along a ray"),
+    ),
+    **_of(
         "copies",
         ("novelty", "novelty", "", "", "distance to training data over held-out data's: 0 copies"),
         chief=True,
@@ -151,6 +161,9 @@ MEANINGS: Mapping[str, Meaning] = {
         ("encoder", "encoder's parameters", "-", "", "a network, or codes and rates"),
         ("inference", "parameters of one field", "-", "", "after its code is applied"),
         ("macs", "arithmetic of a point", "-", "MAC", "multiply-accumulates of one evaluation"),
+        ("encoding", "arithmetic of encoding", "-", "GMAC", "from a datum to its code"),
+        ("prior", "prior's parameters", "-", "", "those of its codec included"),
+        ("sampling", "arithmetic of sampling", "-", "GMAC", "from noise to a code"),
         ("dead", "unused parameters", "-", "", "that the published code has beside these"),
     ),
     **_of("cost", ("decoded", "speed", "+", "a second", "data, or views, drawn"), machine=True),

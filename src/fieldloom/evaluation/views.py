@@ -11,6 +11,7 @@ from torch import Tensor
 from fieldloom.errors import InputError
 from fieldloom.evaluation.batches import in_batches, part_size, read_parts
 from fieldloom.evaluation.evaluator import Evaluator
+from fieldloom.evaluation.free_space import free_space_scores
 from fieldloom.evaluation.reconstruction import image_scores
 from fieldloom.evaluation.results import Metric, Reconstruction
 from fieldloom.metrics.paired import psnr
@@ -37,6 +38,8 @@ class ViewEvaluator(Evaluator):
         of = f", {seen.shape[1]} views each" if held else ""
         pair = true.flatten(0, 1), raw.flatten(0, 1)
         scores = [x._replace(of=of) for x in image_scores(asked, *pair, unit="view")]
+        if "free-space" in asked:
+            scores += free_space_scores(self.system, self.views, codes, data)
         if not held:
             return Reconstruction(codes, true, raw, scores)
         novel = self.views.select_held_out(data)

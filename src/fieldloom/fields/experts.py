@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fieldloom import memory
+from fieldloom.constants import row
 from fieldloom.errors import InputError, unknown
 from fieldloom.fields.arrangements import HIERARCHY, Arrangement, Tiles, positions
 from fieldloom.fields.encodings import OCTAVES, Encoding, Fourier
@@ -43,8 +44,9 @@ class Tiling:
               interpolation between the 2^d tiles around it (eq. 4).
     centred:  whether linear blends peak at the centres of cells (q - 1/2), not at their lower ends.
     arrangement: scale and offset of each layer's tiles; see ``ARRANGEMENTS``.
-    low, high: the coordinates of the domain that arrangements divide; outside, and at ``high``
-              itself, tiles repeat: samples should lie at the centres of their cells.
+    low, high: the coordinates of the domain that arrangements divide, one number for all axes or
+              one for each; outside, and at ``high`` itself, tiles repeat: samples should lie at the
+              centres of their cells.
 
     Raises InputError for an unknown blend, and an empty domain.
     """
@@ -53,16 +55,36 @@ class Tiling:
     blend: Literal["nearest", "linear"] = "nearest"
     centred: bool = True
     arrangement: Arrangement = HIERARCHY
-    low: float = -1.0
-    high: float = 1.0
+    low: float | tuple[float, ...] = -1.0
+    high: float | tuple[float, ...] = 1.0
 
     def __post_init__(self) -> None:
         if self.blend not in ("nearest", "linear"):
             raise unknown("blend", self.blend, ("nearest", "linear"))
-        if not self.low < self.high:
+        both = [x if isinstance(x, tuple) else (x,) for x in (self.low, self.high)]
+        count = max(map(len, both))
+        low, high = (x * count if len(x) == 1 else x for x in both)
+        if len(low) != len(high) or not all(a < b for a, b in zip(low, high, strict=True)):
             raise InputError(
-                f"field.tiling: low = {self.low:g}, high = {self.high:g}: low comes before high."
+                f"field.tiling: {self.describe_ends()}: low comes before high, and both have one "
+                "number, or one for each axis."
             )
+
+    def describe_ends(self) -> str:
+        """As in a recipe."""
+        both = {"low": self.low, "high": self.high}.items()
+        shown = (f"{k} = {list(x) if isinstance(x, tuple) else f'{x:g}'}" for k, x in both)
+        return ", ".join(shown)
+
+    def ends(self, axes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Low and high of each axis. Raises InputError where there are others than so many."""
+        low, high = (x if isinstance(x, tuple) else (x,) * axes for x in (self.low, self.high))
+        if not len(low) == len(high) == axes:
+            raise InputError(
+                f"field.tiling: {self.describe_ends()}: one number, or one for each axis, of which "
+                f"there are {axes}."
+            )
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -136,7 +158,7 @@ class Experts:
             raise InputError(f"field.context = {context}: not negative.")
         if self.radiance and (offset or output != "identity"):
             raise InputError("field: the head 'radiance' returns raw values: no output, no offset.")
-        self.coord_dim, self.low, self.high = coord_dim, tiling.low, tiling.high
+        self.coord_dim, self.ends = coord_dim, tiling.ends(coord_dim)
         self.blend, self.centred = tiling.blend, tiling.centred
         self.residual, self.offset, self.layers = residual, offset, depth
         self.activation, self.output = activation_of(activation), activation_of(output)
@@ -193,7 +215,7 @@ class Experts:
             context = weights["context"].unsqueeze(1).expand(batch, points, -1)
             x = torch.cat([encoded, context.to(encoded)], -1)
         h, encoded = x.flatten(0, 1), encoded.flatten(0, 1)
-        unit = ((where - self.low) / (self.high - self.low)).flatten(0, 1)
+        unit = self._unit(where).flatten(0, 1)
         found = [self._assign(i, unit, weights) for i in range(self.layers)]
         orders = dispatch([assignment for assignment, _ in found], batch, points)
         for i, order in enumerate(orders[: self.trunk]):
@@ -210,6 +232,15 @@ class Experts:
             h = self._heads(h, direction.flatten(0, 1), orders[self.trunk :], weights)
         values = orders[-1].scatter(h).view(batch, points, h.shape[-1])
         return values + self.offset if self.offset else values
+
+    def _unit(self, where: Tensor) -> Tensor:
+        """Coordinates (..., d) of which the domain is [0, 1]."""
+        low, high = self.ends
+        if len({*low}) == len({*high}) == 1:
+            return (where - low[0]) / (high[0] - low[0])
+        return (where - row(low, where)) / row(
+            [b - a for a, b in zip(low, high, strict=True)], where
+        )
 
     def _assign(
         self, i: int, unit: Tensor, weights: Weights

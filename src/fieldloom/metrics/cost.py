@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
@@ -19,6 +19,19 @@ def count_macs(slots: Mapping[str, Slot], projections: int, points: int) -> int:
     """
     passed = [s for s in slots.values() if s.role != "bias" and len(s.shape) > 1]
     return points * sum(s.passes * math.prod(s.shape[-2:]) for s in passed) + projections
+
+
+def count_macs_of(call: Callable[[], object]) -> int:
+    """Multiply-accumulates of the matrix products and attentions of a call, as torch counts them.
+
+    On the device ``meta`` nothing is computed for it.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # late: it takes a second
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        call()
+    return counter.get_total_flops() // 2
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -60,6 +60,8 @@ class Views(Modality):
     frame:  where the field's coordinates stand in those of the cameras: centre x, y, z and scale,
             such that original = coordinates * scale + centre, as of ``Data.frame``. A single scene
             suggests it. None: they are the same.
+    box:    in which the scene lies, in the field's coordinates: x, y, z of its lowest corner, and
+            of its highest. A single scene suggests that of its file. None: unknown.
 
     Cameras come in and go out in the coordinates and the unit of the data, and so are ``radius``
     and ``centre``; rays are in the field's coordinates.
@@ -87,6 +89,7 @@ class Views(Modality):
         centre: tuple[float, float, float] | None = None,
         frame: tuple[float, float, float, float] | None = None,
         longest: int | None = None,
+        box: tuple[float, float, float, float, float, float] | None = None,
     ) -> None:
         self.size = size if isinstance(size, tuple) else (size, size)
         if not is_up(up) or not -90 <= elevation <= 90 or query < 1:
@@ -126,6 +129,9 @@ class Views(Modality):
         self.around, self.frame = orbit, frame
         if frame is not None and frame[3] <= 0:
             raise InputError(f"modality.frame = {frame}: its scale, the last number, is above 0.")
+        if box is not None and not all(a < b for a, b in zip(box[:3], box[3:], strict=True)):
+            raise InputError(f"modality.box = {box}: its lowest corner, and then its highest.")
+        self.box = box
         self.unit_length = 1.0 if frame is None else frame[3]
         self.centre = centre or (None if frame is None else frame[:3])
         super().__init__(range)

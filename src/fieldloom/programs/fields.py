@@ -195,11 +195,15 @@ def tiled_layer(b: Builder, x: int, where: int, i: int, field: Experts, weights:
         offset = affine.offset
     blend = field.blend == "linear"
     offset = offset.reshape(axes) - (0.5 if blend and field.centred else 0.0)
-    span, own = field.high - field.low, field.tiles[i]
-    width = weight.shape[-1]
-    return b.add(
-        Tiled(width, (x, where), weight, bias, matrix, offset, own, blend, field.low, span)
-    )
+    own, width = field.tiles[i], weight.shape[-1]
+    first, last = torch.tensor(field.ends, dtype=torch.float64)
+    low, span = field.ends[0][0], field.ends[1][0] - field.ends[0][0]
+    if first.unique().numel() > 1 or last.unique().numel() > 1:
+        # axes with ends of their own: these go into q = ((p - low) / span) M + offset
+        whole = matrix.double() / (last - first)[:, None]
+        offset, matrix = (offset - first @ whole).to(matrix), whole.to(matrix)
+        low, span = 0.0, 1.0
+    return b.add(Tiled(width, (x, where), weight, bias, matrix, offset, own, blend, low, span))
 
 
 def encode(b: Builder, x: int, encoding: Encoding, weights: One) -> int:

@@ -50,8 +50,11 @@ def test_the_box_tells_depths_and_the_frame(tmp_path):
         {"near": float(depth.min()), "far": float(depth.max())}, rel=1e-6
     )
     assert "(from bbox.txt), centred at (0.25, -0.25, 0.5)" in source.summary.describe()
+    third = pytest.approx((-1, -1, -2 / 3, 1, 1, 2 / 3))
+    assert source.suggests["modality"]["box"] == third
     of_file = read_nsvf(FULL, nsvf(tmp_path / "b", box=BOX), frame="file")
     assert "frame" not in of_file.suggests["modality"]
+    assert of_file.suggests["modality"]["box"] == BOX
 
 
 def test_a_camera_inside_the_box_sees_from_near_on(tmp_path):

@@ -227,6 +227,16 @@ def _fit_frame(
     return (*(round(x, digits) + 0.0 for x in centre.tolist()), scale)
 
 
+def place_box(box: Box, frame: Sequence[float] | None) -> tuple[float, ...]:
+    """A box in the field's coordinates: its lowest corner, and then its highest."""
+    *centre, scale = frame or (0.0, 0.0, 0.0, 1.0)
+    return tuple(
+        _round_relative((x - c) / scale)
+        for corner in box
+        for x, c in zip(corner, centre, strict=True)
+    )
+
+
 def _round_relative(number: float) -> float:
     return float(f"{number:.8g}")
 

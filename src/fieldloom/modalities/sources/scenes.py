@@ -31,6 +31,7 @@ from fieldloom.modalities.sources.cameras import (
     describe_depth,
     describe_domain,
     describe_frame,
+    place_box,
     suggest_contraction,
     suggest_settings,
 )
@@ -197,6 +198,8 @@ def scenes_to_source(
     own = modality.frame or suggests["modality"].get("frame")
     if own is not None:
         taken["frame"] = describe_frame(own)
+    if single and suggest and scenes[0].box is not None:
+        suggests["modality"]["box"] = place_box(scenes[0].box, own)
     if not space:
         taken |= describe_domain(c2w, intrinsics, size, suggests["renderer"], own, depths)
     outside = [name for scene in scenes for name in scene.outside]
