@@ -86,7 +86,9 @@ def draw_plane(system: System, code: Code, size: Size, look: Look) -> Pixels:
     return picture
 
 
-def find_inside(low: float, high: float, count: int) -> tuple[slice, tuple[float, float]]:
+def find_inside(
+    low: int | float, high: int | float, count: int
+) -> tuple[slice, tuple[float, float]]:
     """Those of ``count`` samples of (low, high) whose middles are in (0, 1), and their ends."""
     step = (high - low) / count
     first = max(0, math.ceil(-low / step - 0.5))

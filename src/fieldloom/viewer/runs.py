@@ -272,7 +272,8 @@ def read_figures(run: Run) -> list[dict[str, Any]]:
     except InputError:
         return []
     listed = content.get("figures") if isinstance(content, dict) else None
-    return [told for one in listed or () if (told := describe_figure(one)) is not None]
+    figures = listed if isinstance(listed, list) else []
+    return [told for one in figures if (told := describe_figure(one)) is not None]
 
 
 def describe_figure(figure: Any) -> dict[str, Any] | None:
@@ -280,7 +281,7 @@ def describe_figure(figure: Any) -> dict[str, Any] | None:
     if not isinstance(figure, dict) or not isinstance(figure.get("name"), str):
         return None
     name, value, meaning = figure["name"], figure.get("value"), meaning_of(figure["name"])
-    number = isinstance(value, int | float) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     unit = f" {meaning.unit}" if meaning is not None and meaning.unit else ""
     better = {"higher": True, "lower": False}
     return {
