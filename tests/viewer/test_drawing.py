@@ -8,7 +8,7 @@ import torch
 
 import fieldloom
 from fieldloom import export
-from fieldloom.viewer.drawing import Look, draw_code, find_inside, place_camera
+from fieldloom.viewer.drawing import Look, describe_camera, draw_code, find_inside, place_camera
 from fieldloom.viewer.functions import pack_function, show_field
 from fieldloom.viewer.refusals import Refused
 
@@ -54,6 +54,8 @@ def test_a_scene_is_seen_as_the_page_sees_it():
     camera = place_camera(system.modality, (24, 32), turned)
     assert torch.allclose(camera.c2w[0], orbit.c2w[3].double(), atol=1e-5)
     assert torch.allclose(camera.intrinsics[0], orbit.intrinsics[3].double())
+    eye = describe_camera(system)
+    assert eye["radius"] == pytest.approx(system.modality.radius / 2)  # of the field's coordinates
     right = system.decode(code, (24, 32), camera).tensor[0, 0]
     made = draw_code(system, code, (24, 32), turned)
     assert np.abs(made.astype(int) - export.pixels(right)).max() <= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -176,6 +176,15 @@ DRAW: dict[str, Draw] = {
     "views": draw_scene,
 }
 """Kind of data -> what draws it."""
+
+
+def describe_camera(system: System) -> dict[str, Any] | None:
+    """The camera that a page begins with, as ``Orbit`` of its script reads it; None of data that
+    are not seen from around."""
+    kind = system.modality.kind
+    if kind == "shapes":
+        return describe_box(cast(Voxels, system.modality))
+    return describe_orbit(cast(Views, system.modality)) if kind == "views" else None
 
 
 def draw_datum(system: System, source: Source, index: int, size: int) -> Pixels:

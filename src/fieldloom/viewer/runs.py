@@ -23,7 +23,7 @@ from fieldloom.progress import describe_seconds
 from fieldloom.settings import Settings, parse_settings
 from fieldloom.system import System
 from fieldloom.viewer.directions import Directions
-from fieldloom.viewer.drawing import can_draw
+from fieldloom.viewer.drawing import can_draw, describe_camera
 from fieldloom.viewer.functions import Shown, show_field
 from fieldloom.viewer.kept import Keep
 from fieldloom.viewer.progress import LINES, Log, preview_version, seconds_left
@@ -154,6 +154,7 @@ class Viewed:
             "reason": self.reason,
             "shape": list(modality.shape()),
             "channels": modality.channels,
+            "camera": describe_camera(system),
             "accepts": accepted(system),
         }
 
@@ -224,7 +225,7 @@ NO_WEIGHTS = "its training has not come to a first checkpoint: there is nothing 
 NOTHING: dict[str, Any] = {
     "kind": "", "sphere": False, "codes": False, "samples": False, "classes": [], "guidance": None,
     "data": None, "data_error": "", "directions": 0, "draws": "nothing", "reason": "", "shape": [],
-    "channels": 0, "accepts": [],
+    "channels": 0, "camera": None, "accepts": [],
 }  # fmt: skip
 """What is said of a run without weights."""
 
