@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import shlex
+import socket
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -162,7 +164,9 @@ class Viewed:
         """One of finished, training, unfinished, damaged, empty, and a sentence."""
         writer = find_writer(self.run.folder)
         if writer is not None:
-            return "training", self.describe_training()
+            here = writer.host == socket.gethostname()
+            rest = "" if here else f" It runs on {printable(writer.host)}, or was killed there."
+            return "training", self.describe_training() + rest
         if self.fault:
             return "damaged", self.fault
         if self.system is None:
@@ -170,7 +174,7 @@ class Viewed:
         if self.system.unfinished is not None:
             return "unfinished", (
                 f"its training stopped {self.system.unfinished.describe()}: fieldloom train "
-                "--resume goes on with it."
+                f"--resume --run {shlex.quote(printable(str(self.run.folder)))} goes on with it."
             )
         rest = "" if self.system.prior is None or self.system.generates else "; no prior yet"
         return "finished", f"trained: {', '.join(self.system.finished) or 'no stage'}{rest}."
