@@ -197,13 +197,18 @@ DRAW: dict[str, Draw] = {
 """Kind of data -> what draws it."""
 
 
+CAMERAS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "shapes": describe_box,
+    "views": describe_orbit,
+}
+"""Kind of data that is seen from around -> what describes its camera."""
+
+
 def describe_camera(system: System) -> dict[str, Any] | None:
     """The camera that a page begins with, as ``Orbit`` of its script reads it; None of data that
     are not seen from around."""
-    kind = system.modality.kind
-    if kind == "shapes":
-        return describe_box(cast(Voxels, system.modality))
-    return describe_orbit(cast(Views, system.modality)) if kind == "views" else None
+    describe = CAMERAS.get(system.modality.kind)
+    return None if describe is None else describe(system.modality)
 
 
 def draw_datum(system: System, source: Source, index: int, size: int) -> Pixels:

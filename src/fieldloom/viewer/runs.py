@@ -146,6 +146,7 @@ class Viewed:
             "kind": modality.kind,
             "sphere": modality.areas(1) is not None,
             "codes": system.family.has_code,
+            "encodes": system.encodes and system.family.has_code,
             "samples": system.generates and system.family.has_code,
             "classes": list(system.settings.names) if prior is not None and prior.classes else [],
             "guidance": default_guidance(system),
@@ -227,8 +228,8 @@ class Viewed:
 OPENING = "its data are being opened."
 NO_WEIGHTS = "its training has not come to a first checkpoint: there is nothing to draw yet."
 NOTHING: dict[str, Any] = {
-    "kind": "", "sphere": False, "codes": False, "samples": False, "classes": [], "guidance": None,
-    "data": None, "data_error": "", "directions": 0, "draws": "nothing", "reason": "", "shape": [],
+    "kind": "", "sphere": False, "codes": False, "encodes": False, "samples": False, "classes": [],
+    "guidance": None, "data": None, "data_error": "", "directions": 0, "draws": "nothing", "reason": "", "shape": [],
     "channels": 0, "camera": None, "accepts": [],
 }  # fmt: skip
 """What is said of a run without weights."""
