@@ -64,9 +64,10 @@ def test_an_error_is_the_clients(worker):
 
 
 def test_a_closed_worker_refuses_and_its_last_work_is_waited_for_at_the_end(worker, monkeypatch):
-    waited, go = [], threading.Event()
+    waited, begun, go = [], threading.Event(), threading.Event()
     monkeypatch.setattr(worker_module.atexit, "register", waited.append)
-    worker.submit(lambda: go.wait(30))
+    worker.submit(lambda: (begun.set(), go.wait(30)))
+    assert begun.wait(30)
     assert not worker.close(0.05)
     assert waited == [worker.thread.join]
     go.set()
