@@ -33,14 +33,15 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 499, "no one waits for this any more."
     if isinstance(error, FieldloomError):
         return 400, shorten(str(error), SENTENCE)
-    if isinstance(error, MemoryError) or "memory" in str(error).partition("\n")[0]:
+    first = str(error).partition("\n")[0]
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in first):
         return 507, "this needs more memory than there is: ask for less at a time."
     if isinstance(error, OSError):
         where = f" ('{shorten(str(error.filename))}')" if error.filename else ""
         return 500, f"{error.strerror or 'a file cannot be read'}{where}."
     if os.environ.get("FIELDLOOM_TRACEBACK"):
         traceback.print_exception(error)
-    message = shorten(str(error).partition("\n")[0], 300)
+    message = shorten(first, 300)
     return 500, (
         f"this is a fault of fieldloom, not of the input: {type(error).__name__}: {message}. "
         "FIELDLOOM_TRACEBACK=1 shows where; please report it."
