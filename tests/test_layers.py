@@ -55,6 +55,7 @@ LEVELS = [
     ["planning"],
     ["report", "drawing"],
     ["bulk"],
+    ["viewer"],
     ["api", "inspection", "demo"],
     ["cli"],
 ]
@@ -151,6 +152,7 @@ def test_only_these_touch_the_disk_or_name_a_device():
         "pages",
         "programs",
         "report",
+        "viewer",
     }
     for path in ROOT.rglob("*.py"):
         own = path.relative_to(ROOT).parts[0].removesuffix(".py")

@@ -147,6 +147,11 @@ class System(nn.Module):
         return not (isinstance(self.encoder, Nothing) and self.family.has_code)
 
     @property
+    def has_standard_prior(self) -> bool:
+        """Whether samples are drawn from N(0, I), so that they are interpolated on great circles."""
+        return isinstance(self.prior, Gaussian) and not self.prior.learns
+
+    @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
@@ -687,12 +692,7 @@ class System(nn.Module):
         """
         self._check_steps(steps)
         a, b = (self.sample_codes(1, seed=seed) for seed in (first, last))
-        return interpolate_codes(a, b, steps, spherical=self.has_standard_prior)
-
-    @property
-    def has_standard_prior(self) -> bool:
-        """Whether samples are drawn from N(0, I)."""
-        return isinstance(self.prior, Gaussian) and not self.prior.learns
+        return interpolate_codes(a, b, steps, self.has_standard_prior)
 
     def _check_steps(self, steps: int) -> None:
         """Raise InputError where ``steps`` is no positive whole number, or too many codes."""

@@ -21,7 +21,7 @@ from fieldloom.pages.description import VIEWS, Description, describe
 from fieldloom.pages.still import draw_still
 from fieldloom.pages.weights import divide_numbers
 from fieldloom.programs import Program, compile_field
-from fieldloom.programs.shader import write_shader
+from fieldloom.programs.shader import Shader, write_shader
 from fieldloom.system import System
 from fieldloom.types import Code
 
@@ -77,10 +77,9 @@ def make_page(
         "slider": slider,
         "items": [{"name": name, "ranges": x.ranges} for name, x in zip(names, own, strict=True)],
     }
-    view = write_view(described)
     sources = {
-        "shader": f"#version 300 es\n{shaders[0].source}\n{view}",
-        "compute": write_compute(write_shader(programs[0], "wgsl").source, view),
+        "shader": write_fragment(shaders[0], described),
+        "compute": write_compute(write_shader(programs[0], "wgsl").source, write_view(described)),
     }
     numbers = {"numbers": shared} | {f"numbers-{i}": x.numbers for i, x in enumerate(own)}
     packed = {name: pack(x, half) for name, x in numbers.items()}
@@ -109,6 +108,11 @@ def write_view(described: Description) -> str:
     """GLSL of what is seen, which calls the field."""
     view = read_web(VIEWS[described.about["view"]])
     return "\n".join([read_web("told.glsl"), described.shader, BACKGROUND, view])
+
+
+def write_fragment(field: Shader, described: Description) -> str:
+    """GLSL of the whole fragment shader: a field, and what is seen of it."""
+    return "\n".join(["#version 300 es", field.source, write_view(described)])
 
 
 def compile_code(system: System, code: Code) -> Program:
