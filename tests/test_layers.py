@@ -53,6 +53,7 @@ LEVELS = [
     ["planning"],
     ["report", "drawing", "pages"],
     ["bulk"],
+    ["viewer"],
     ["api", "inspection", "demo"],
     ["cli"],
 ]
@@ -143,6 +144,7 @@ def test_only_these_touch_the_disk_or_name_a_device():
         "pages",
         "programs",
         "report",
+        "viewer",
     }
     for path in ROOT.rglob("*.py"):
         own = path.relative_to(ROOT).parts[0].removesuffix(".py")

@@ -23,12 +23,19 @@ def interpolate_codes(
     (arXiv:1609.04468, section 2.1). Raises InputError for other shapes than (1, tokens, width).
     """
     check_whole("steps", steps, 1)
+    return interpolate_at(a, b, torch.linspace(0, 1, steps), spherical)
+
+
+def interpolate_at(
+    a: Code, b: Code, fractions: Float[Tensor, " steps"], spherical: bool = False
+) -> Float[Tensor, "steps tokens width"]:
+    """As ``interpolate_codes``, at these fractions of the way: 0 is a, and 1 is b."""
     if a.shape != b.shape or a.ndim != 3 or len(a) != 1:
         raise InputError(
             f"codes of the shapes {tuple(a.shape)} and {tuple(b.shape)} are not two of (1, "
             "tokens, width)."
         )
-    fraction = torch.linspace(0, 1, steps, device=a.device).to(a).view(-1, 1, 1)
+    fraction = fractions.to(a).view(-1, 1, 1)
     line = torch.lerp(a, b, fraction)
     lengths = a.norm(), b.norm()
     angle = torch.arccos((a / lengths[0] * b / lengths[1]).sum().clamp(-1, 1))

@@ -128,6 +128,11 @@ class System(nn.Module):
         return not (isinstance(self.encoder, Nothing) and self.family.has_code)
 
     @property
+    def spherical(self) -> bool:
+        """Whether samples are interpolated along great circles: the prior is a fixed N(0, I)."""
+        return isinstance(self.prior, Gaussian) and not self.prior.learns
+
+    @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
@@ -639,8 +644,7 @@ class System(nn.Module):
         """
         self._check_steps(steps)
         a, b = (self.sample_codes(1, seed=seed) for seed in (first, last))
-        standard = isinstance(self.prior, Gaussian) and not self.prior.learns
-        return interpolate_codes(a, b, steps, spherical=standard)
+        return interpolate_codes(a, b, steps, self.spherical)
 
     def _check_steps(self, steps: int) -> None:
         """Raise InputError where ``steps`` is no positive whole number, or too many codes."""

@@ -35,6 +35,7 @@ from fieldloom.cli.parsing import explain
 from fieldloom.cli.planning import plan
 from fieldloom.cli.rendering import render
 from fieldloom.cli.training import train
+from fieldloom.cli.viewing import view
 from fieldloom.errors import (
     FieldloomError,
     InputError,
@@ -102,6 +103,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "render": render,
     "interpolate": interpolate,
     "export": export,
+    "view": view,
     "evaluate": evaluate,
     "info": info,
     "cost": cost,

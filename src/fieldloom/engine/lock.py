@@ -101,6 +101,31 @@ def _refusal(path: Path, folder: Path) -> str:
     return f"'{folder}' is being written by {who}: if that no longer runs, delete '{path}'."
 
 
+def find_writer(folder: Path) -> Holder | None:
+    """Who writes into a folder now; None where nobody does.
+
+    The lock of a process of this host that has ended, however it did, says nothing; whether one of
+    another host still runs only the user can know.
+    """
+    path = folder / NAME
+    other = _holder(path)
+    if other is None or other.host != socket.gethostname():
+        return other
+    if not alive(other.process):
+        return None
+    try:  # another process may have its number by now
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # it holds the lock, or the file system has none
+        return other
+    finally:
+        os.close(handle)
+    return None
+
+
 def is_occupied(path: Path) -> bool:
     """Whether a path is a file, or a folder with more than a lock in it."""
     return any(x.name != NAME for x in path.iterdir()) if path.is_dir() else os.path.lexists(path)

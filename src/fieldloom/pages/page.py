@@ -16,10 +16,10 @@ from torch import Tensor
 
 from fieldloom import atomic
 from fieldloom.errors import InputError, printable
-from fieldloom.pages.description import VIEWS, describe
+from fieldloom.pages.description import VIEWS, Description, describe
 from fieldloom.pages.weights import divide_numbers
 from fieldloom.programs import Program, compile_field
-from fieldloom.programs.shader import write_shader
+from fieldloom.programs.shader import Shader, write_shader
 from fieldloom.system import System
 from fieldloom.types import Code
 
@@ -73,15 +73,7 @@ def make_page(
         "slider": slider,
         "items": [{"name": name, "ranges": x.ranges} for name, x in zip(names, own, strict=True)],
     }
-    source = "\n".join(
-        [
-            "#version 300 es",
-            shaders[0].source,
-            described.shader,
-            BACKGROUND,
-            read_web(VIEWS[described.about["view"]]),
-        ]
-    )
+    source = write_fragment(shaders[0], described)
     numbers = {"numbers": shared} | {f"numbers-{i}": x.numbers for i, x in enumerate(own)}
     packed = {name: pack(x, half) for name, x in numbers.items()}
     return fill_page(title or names[0], names, about, source, packed)
@@ -102,6 +94,13 @@ def write_page(
         system, codes, names, title or system.settings.title or path.stem, half, slider, path.stem
     )
     return atomic.write_text(page, path)
+
+
+def write_fragment(field: Shader, described: Description) -> str:
+    """GLSL of the whole fragment shader: a field, its view, and what draws it."""
+    view = read_web(VIEWS[described.about["view"]])
+    head = "#version 300 es"
+    return "\n".join([head, field.source, described.shader, BACKGROUND, view])
 
 
 def compile_code(system: System, code: Code) -> Program:
