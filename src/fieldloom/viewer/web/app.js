@@ -59,9 +59,10 @@ class App {
     this.listRuns();
     const now = this.run;
     if (!now) return this.tell("No run was given.");
-    if (anew || !before || before.version !== now.version || before.draws !== now.draws)
-      return this.open();
-    if (JSON.stringify(before) !== JSON.stringify(now)) this.card.update(now);
+    const other = name => JSON.stringify(before[name]) !== JSON.stringify(now[name]);
+    if (anew || !before || before.id !== now.id) this.open();
+    else if (["version", "draws", "data", "data_error"].some(other)) this.open(this.card);
+    else if (JSON.stringify(before) !== JSON.stringify(now)) this.card.update(now);
   }
 
   get run() {
@@ -89,22 +90,26 @@ class App {
     history.replaceState(null, "", writeState(this.state));
   }
 
-  // Show the chosen run from its state.
-  open() {
+  // Show the chosen run from its state. card: the one that is there, where it stays.
+  open(card) {
     const run = this.run;
     if (!run) return;
     this.state.run = run.id;
     this.listRuns();
     forgetNumbers();
-    this.card?.discard();
     this.explorer?.discard();
-    this.card = new Card(run);
+    if (card) card.update(run);
+    else {
+      this.card?.discard();
+      this.card = new Card(run);
+    }
     document.title = `${run.title || run.name} - fieldloom`;
     this.explorer = run.draws === "nothing" ? null
       : new Explorer(run, this.runs, this.brush, this.state, changes => this.keep(changes));
     const main = find("main"), height = main.clientHeight;
     main.style.minHeight = `${height}px`; // or the page would jump
-    main.replaceChildren(this.card.element);
+    if (card) [...main.children].forEach(x => x === card.element || x.remove());
+    else main.replaceChildren(this.card.element);
     if (this.explorer) main.append(this.explorer.element);
     setTimeout(() => main.style.minHeight = "", 1500);
   }

@@ -5,11 +5,11 @@ import { getJson, isOver } from "./server.js";
 import { drawCurves } from "./curves.js";
 
 const APART = 2000; // milliseconds between looks at a training
+const MOST = 2000; // lines of an answer
 
 export class Card {
   constructor(run) {
     this.lines = [];
-    this.after = 0;
     this.told = make("div");
     this.progress = make("p", { role: "status", hidden: true });
     this.bar = make("progress", { max: 1, hidden: true, "aria-label": "The stage of training" });
@@ -41,12 +41,15 @@ export class Card {
   async look() {
     clearTimeout(this.timer);
     try {
-      const found = await getJson(`/api/runs/${this.run.id}/training?after=${this.after}`);
-      if (found.next < this.after) this.lines = []; // the run began anew
+      const asked = after => getJson(`/api/runs/${this.run.id}/training?after=${after}`);
+      let found = await asked(this.lines.length);
+      if (this.log !== undefined && found.log !== this.log) found = await asked(0); // written anew
+      this.log = found.log;
+      this.lines.length = Math.max(0, found.next - found.lines.length);
       this.lines.push(...found.lines);
-      this.after = found.next;
+      if (found.lines.length >= MOST) return this.look();
       this.show(found);
-      say(this.wrong, "");
+      say(this.wrong, this.lines.length ? "" : "Nothing was logged yet.");
       if (found.state !== "training" || !this.element.isConnected) return;
     } catch (error) {
       if (!isOver(error)) return say(this.wrong, error.message);
@@ -61,8 +64,7 @@ export class Card {
     if (trains) this.bar.value = step / steps;
     say(this.progress, trains ? `${stage}: ${step.toLocaleString("en")} of `
       + `${steps.toLocaleString("en")} steps${left === null ? "" : `, ${formatTime(left)} left`}` : "");
-    if (lines.length) this.curves.replaceChildren(...drawCurves(this.lines));
-    if (!this.lines.length) say(this.wrong, "Nothing was logged yet.");
+    if (lines.length || !this.lines.length) this.curves.replaceChildren(...drawCurves(this.lines));
     this.preview.hidden = !preview;
     if (preview && preview !== this.version)
       this.preview.src = `/api/runs/${this.run.id}/preview?v=${encodeURIComponent(preview)}`;
@@ -79,21 +81,28 @@ const THINGS = { images: "images", video: "videos", audio: "sounds", shapes: "sh
 
 function describe(run) {
   const parts = [run.sphere ? "maps on the sphere" : THINGS[run.kind] || run.kind];
-  if (run.shape?.length) parts.push(`${run.shape.join(" × ")} samples`);
+  if (run.shape.length)
+    parts.push(`${run.shape.map(n => n.toLocaleString("en")).join(" × ")} samples`);
   if (run.channels) parts.push(`${run.channels} ${run.channels === 1 ? "channel" : "channels"}`);
-  if (run.data?.trained)
+  if (run.codes && run.data)
     parts.push(`${run.data.trained.toLocaleString("en")} training and `
       + `${run.data.count.toLocaleString("en")} held-out data`);
   if (run.draws === "browser") parts.push("drawn by this browser");
   if (run.draws === "server") parts.push("drawn by the server");
-  return `${parts.join(", ")}.`;
+  const [first, ...rest] = parts.join(", ");
+  return `${first.toUpperCase()}${rest.join("")}.`;
 }
 
+// The chief figures as cards, all others below them, folded.
 function figuresOf(run) {
   if (!run.figures.length) return "";
-  return make("dl", { class: "numbers" }, ...run.figures.map(x => make("div", {},
+  const list = figures => make("dl", { class: "numbers" }, ...figures.map(x => make("div", {},
     make("dt", {}, x.name, arrowOf(x)), make("dd", {}, x.text),
-    make("dd", { class: "note" }, x.meaning || ""))));
+    make("dd", { class: "note" }, x.meaning))));
+  const chief = run.figures.filter(x => x.chief), rest = run.figures.filter(x => !x.chief);
+  if (!chief.length || !rest.length) return list(run.figures);
+  return make("div", {}, list(chief), make("details", {},
+    make("summary", {}, `${rest.length} more figures`), list(rest)));
 }
 
 // Which way is better.

@@ -2,7 +2,7 @@
 
 import { make, newest, say } from "./elements.js";
 import { isOver } from "./server.js";
-import { makeCode } from "./codes.js";
+import { addressOfDatum, makeCode } from "./codes.js";
 import { Between } from "./between.js";
 import { Gallery } from "./gallery.js";
 import { Nearest } from "./nearest.js";
@@ -35,11 +35,19 @@ export class Explorer {
 
   addTools() {
     const { run } = this;
-    const found = [this.addComparison(), run.codes && this.between.element,
+    const found = [this.addComparison(), !run.codes && run.data && this.addOriginal(), run.codes && this.between.element,
       run.directions && this.sliders.element,
       run.codes && run.data?.trained && this.nearest.element,
       run.accepts.length && this.upload.element];
     this.tools.replaceChildren(...found.filter(x => x));
+  }
+
+  // What a fit was fitted to.
+  addOriginal() {
+    const image = make("img", { src: addressOfDatum(this.run, { part: "train", index: 0 }, 512),
+      alt: "The signal that was fitted", onerror: e => e.target.closest("section").remove() });
+    return make("section", { class: "tool", "aria-label": "The original" },
+      make("h3", {}, "What it was fitted to"), make("div", { class: "original" }, image));
   }
 
   // Other runs of the same kind of data, to be seen beside this one.
@@ -56,7 +64,7 @@ export class Explorer {
           this.derive();
         } }), make("span", {}, nameOf(run, this.runs))));
     return make("section", { class: "tool", "aria-label": "Comparison" },
-      make("h3", {}, "Beside it, the same in"), make("div", { class: "row" }, ...boxes));
+      make("h3", {}, "Side by side with"), make("div", { class: "row" }, ...boxes));
   }
 
   addStages() {
@@ -138,6 +146,7 @@ export class Explorer {
 
   // The same datum in another run, or the same code.
   async showBeside(stage, code) {
+    if (!code.run.codes) return stage.show({ ...code, run: stage.run, name: stage.run.name });
     const same = code.datum ? { how: "data", ...code.datum, count: 1 }
       : { how: "other", run: this.run.id, code: code.id };
     try {

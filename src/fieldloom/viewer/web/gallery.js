@@ -61,6 +61,7 @@ export class Gallery {
       onclick: () => this.restart({ seed: (state.seed + state.sets) % 2 ** 31 }) }, "Draw others"));
     if (run.data_error) found.push(make("p", { class: "note" }, run.data_error));
     this.controls.replaceChildren(...found);
+    this.list.classList.toggle("pairs", state.from === "data");
     this.more.hidden = !run.codes;
   }
 
@@ -114,8 +115,9 @@ export class Gallery {
     say(this.busy, "");
   }
 
-  // As many codes of a body as there are data for.
+  // As many codes of a body as there are data for. A fit has one, which the server calls c0.
   async makeSome(body, signal) {
+    if (!this.run.codes) return [{ run: this.run, id: "c0", name: this.run.name, datum: null }];
     if (body.how === "data") {
       const all = body.part === "test" ? this.run.data?.count : this.run.data?.trained;
       body.count = Math.min(body.count, Math.max(0, (all ?? 1) - body.index));

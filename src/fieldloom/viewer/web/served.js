@@ -5,31 +5,6 @@ import { addressOf } from "./codes.js";
 
 const MOST = 1 << 20; // pixels of a picture
 
-// A shape or a scene seen from around; the server knows where its centre is.
-export class Turn {
-  constructor() {
-    this.fit();
-  }
-
-  fit() {
-    Object.assign(this, { yaw: 0, pitch: 0.5, distance: 1 });
-  }
-
-  move(shift, size) {
-    const turn = Math.PI / Math.min(...size);
-    this.yaw -= shift[0] * turn;
-    this.pitch = Math.min(1.5, Math.max(-1.5, this.pitch + shift[1] * turn));
-  }
-
-  scale(factor) {
-    this.distance = Math.min(10, Math.max(0.1, this.distance / factor));
-  }
-
-  state() {
-    return { yaw: this.yaw, pitch: this.pitch, distance: this.distance };
-  }
-}
-
 // A part of the time of a sound.
 export class Span {
   constructor() {
@@ -58,7 +33,7 @@ export class Span {
 }
 
 export function makeServedView(run) {
-  if (run.kind === "shapes" || run.kind === "views") return new Turn();
+  if (run.camera) return new Orbit(run.camera, run.shape.slice(-2));
   return run.kind === "audio" ? new Span() : new Plane(run.shape.slice(-2));
 }
 
@@ -67,16 +42,16 @@ function describe(run, { view, time }, width, height) {
   const asked = new URLSearchParams({ width, height });
   const add = more => Object.entries(more).forEach(([name, value]) => asked.set(name, value));
   if (run.kind === "video") add({ time });
-  if (view instanceof Turn) add(view.state());
-  else {
-    const [x0, x1, y0, y1] = findWindow(view, width, height);
-    add({ x0, y0, x1, y1 });
-  }
+  const seen = findWindow(view, width, height);
+  if (seen) add({ x0: seen[0], x1: seen[1], y0: seen[2], y1: seen[3] });
+  else add({ yaw: view.angle, pitch: view.tilt, distance: view.radius / view.zoom });
   return asked;
 }
 
-// What is seen of a plane, or of the time of a sound: left, right, top, bottom, as fractions.
+// What is seen of a plane, or of the time of a sound: left, right, top, bottom, as fractions; null
+// of what is seen from around.
 export function findWindow(view, width, height) {
+  if (view instanceof Orbit) return null;
   if (view instanceof Span) return [...view.ends, 0, 1];
   const size = [width, height], [x0, y0] = view.at([0, 0], size), [x1, y1] = view.at(size, size);
   return [x0, x1, y0, y1];

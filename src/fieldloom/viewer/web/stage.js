@@ -129,12 +129,11 @@ class Served extends Stage {
   async fetch() {
     const ratio = window.devicePixelRatio || 1, size = this.size.map(x => x * ratio);
     if (!this.code || size.some(x => x < 1)) return;
-    const place = { view: Object.assign(Object.create(this.view), structuredCopy(this.view)),
-      time: this.time };
+    const { view, time } = this, seen = findWindow(view, ...this.size);
     this.busy.textContent = "drawing";
     try {
-      const picture = await fetchPicture(this.code, place, ...size.map(Math.round));
-      this.shown = { picture, window: findPlace(place.view, this.size) };
+      const picture = await fetchPicture(this.code, { view, time }, ...size.map(Math.round));
+      this.shown = { picture, seen };
       this.paint();
     } catch (error) {
       if (error.status === 410) this.lost();
@@ -151,7 +150,7 @@ class Served extends Stage {
     this.canvas.height = Math.max(1, Math.round(height * ratio));
     const pen = this.canvas.getContext("2d"), { width: w, height: h } = this.canvas;
     if (!this.shown) return;
-    const own = findPlace(this.view, this.size), { picture, window: was } = this.shown;
+    const own = findWindow(this.view, ...this.size), { picture, seen: was } = this.shown;
     if (!own || !was) return pen.drawImage(picture, 0, 0, w, h);
     const [x0, x1, y0, y1] = own, x = p => (p - x0) / (x1 - x0) * w, y = p => (p - y0) / (y1 - y0) * h;
     pen.drawImage(picture, x(was[0]), y(was[2]), x(was[1]) - x(was[0]), y(was[3]) - y(was[2]));
@@ -238,13 +237,4 @@ class Served extends Stage {
         this.change(false);
       } });
   }
-}
-
-// The part of a plane or a sound that a view shows, at a size; null of what is turned.
-function findPlace(view, size) {
-  return view.yaw === undefined ? findWindow(view, ...size) : null;
-}
-
-function structuredCopy(view) {
-  return JSON.parse(JSON.stringify(view));
 }

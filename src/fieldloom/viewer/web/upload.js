@@ -13,15 +13,18 @@ export class Upload {
     this.input = make("input", { type: "file", accept: run.accepts.join(","), class: "hidden-input",
       "aria-label": "A file to reconstruct", onchange: e => this.take(e.target.files) });
     this.zone = make("label", { class: "zone" }, this.input,
-      make("span", {}, `Drop a file here, or press to choose one (${run.accepts.join(", ")}).`));
+      make("span", { title: run.accepts.join(" ") },
+        `Drop a file here, or press to choose one (${listUsual(run.accepts)}).`));
     this.bar = make("progress", { "aria-label": "Reconstruction" });
     this.told = make("span", { role: "status" });
     this.cancel = make("button", { type: "button", onclick: () => this.end() }, "Cancel");
     this.row = make("div", { class: "row", hidden: true }, this.bar, this.told, this.cancel);
     this.wrong = make("p", { class: "wrong", role: "alert", hidden: true });
+    this.note = make("p", { class: "note", role: "status", hidden: true });
     this.pair = make("div", { class: "pair" });
     this.element = make("section", { class: "tool", "aria-label": "Your own file" },
-      make("h3", {}, "Your own file"), this.zone, this.row, this.wrong, this.pair);
+      make("h3", {}, "Your own file"), this.zone, this.row, this.wrong, this.note,
+      this.pair);
     this.zone.addEventListener("dragover", e => {
       if (!e.dataTransfer.types.includes("Files")) return;
       e.preventDefault();
@@ -49,6 +52,7 @@ export class Upload {
       if (stop.signal.aborted) return this.end();
       const done = await this.follow(job, stop);
       if (done) this.put(done, file.name);
+      if (this.stop === stop) say(this.note, done ? this.told.textContent : "");
     } catch (error) {
       if (!isOver(error)) say(this.wrong, error.message);
     }
@@ -62,13 +66,13 @@ export class Upload {
   async follow(job, stop) {
     for (;;) {
       const { state, sentence, result } = await getJson(`/api/jobs/${job}`, stop.signal);
+      this.told.textContent = sentence;
       if (state === "done") return result;
       if (state === "failed") throw new Error(sentence);
       if (state === "cancelled") {
         say(this.wrong, sentence || "Cancelled.");
         return null;
       }
-      this.told.textContent = sentence;
       await wait(300);
     }
   }
@@ -85,19 +89,20 @@ export class Upload {
   put({ codes, figures, original }, name) {
     const code = { ...codes[0], run: this.run };
     const figure = (words, picture) => make("figure", {}, picture, make("figcaption", {}, words));
-    const told = (figures || []).map(x => `${x.name.toUpperCase()} ${format(x)}`).join(", ");
+    const told = figures.filter(x => typeof x.value === "number").map(format).join(", ");
     this.tile = new Tile(this.brush, code, SIZE, { pick: () => this.show(code), join: () => {} });
     this.tile.seen = true;
     this.brush.want(this.tile);
     const list = make("ul", { class: "tiles large" }, this.tile.element);
     this.pair.replaceChildren(
-      figure(`${name}: the original`, make("img", { src: original, alt: name })),
+      original ? figure(`${name}: the original`, make("img", { src: original, alt: name })) : "",
       figure(told ? `its reconstruction: ${told}` : "its reconstruction", list));
     this.show(code);
   }
 
   clear() {
     say(this.wrong, "");
+    say(this.note, "");
     this.tile?.discard();
     this.pair.replaceChildren();
   }
@@ -108,6 +113,17 @@ export class Upload {
   }
 }
 
-function format({ name, value, text }) {
-  return text || `${value.toFixed(2)}${/psnr|snr/.test(name) ? " dB" : ""}`;
+function format({ name, value }) {
+  return /snr/.test(name) ? `${name.toUpperCase()} ${value.toFixed(2)} dB`
+    : `${name} ${Number(value.toPrecision(4))}`;
+}
+
+const USUAL = [".png", ".jpg", ".webp", ".tif", ".wav", ".flac", ".mp3", ".mp4", ".gif", ".obj",
+  ".ply", ".stl", ".glb", ".npy"];
+
+// The usual ones of suffixes, where there are many.
+function listUsual(suffixes) {
+  if (suffixes.length < 8) return suffixes.join(", ");
+  const found = USUAL.filter(x => suffixes.includes(x));
+  return `${found.join(", ")} and ${suffixes.length - found.length} more`;
 }
