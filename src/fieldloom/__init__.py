@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fieldloom.api import encode, evaluate, fit, render, show, train
+    from fieldloom.api import encode, evaluate, fit, render, show, train, view
     from fieldloom.assembly import build, register
     from fieldloom.codes.dataset import CodeDataset
     from fieldloom.codes.files import open_codes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Cameras", "CodeDataset", "Data", "Family", "System", "build", "encode", "evaluate",
            "fit", "fit_files", "inspect", "load", "open_codes", "plan", "register", "render",
-           "save", "show", "train"]  # fmt: skip
+           "save", "show", "train", "view"]  # fmt: skip
 
 _HOMES = {
     "Cameras": "fieldloom.types",
@@ -46,6 +46,7 @@ _HOMES = {
     "save": "fieldloom.engine.run",
     "show": "fieldloom.api",
     "train": "fieldloom.api",
+    "view": "fieldloom.api",
 }
 
 

@@ -411,6 +411,48 @@ def show(
     return Shown(make_page(system, system.as_code(codes), names, half=half), height)
 
 
+def view(
+    runs: str | Path | Sequence[str | Path],
+    port: int | None = None,
+    *,
+    open: bool = False,
+    host: str | None = None,
+    token: bool = False,
+    device: str = "auto",
+    upload_megabytes: float = 64,
+    upload_seconds: float = 60,
+    trust: Sequence[str] = (),
+    network: bool = False,
+    large: bool = False,
+) -> None:
+    """Show runs in a browser, and wait until its page is closed by the button, or by Ctrl-C.
+
+    >>> fieldloom.view(["runs/digits", "runs/letters"], open=True)
+
+    runs: the folder of a run, or several. port: None: the first free one from 8000 on; 0: any free
+    one. open: whether a browser is opened. host: the address that is listened at, 0.0.0.0 for all
+    of the machine's, which needs the token that is printed; None: this machine alone. token:
+    whether one is needed on this machine, too. upload_megabytes, upload_seconds: the largest file
+    that may be dropped on the page, and how long it may take. device, trust, network, large: as of
+    ``train``.
+
+    Raises InputError for a folder that is no run, and for an address that cannot be had.
+    """
+    from fieldloom.viewer.serving import view_runs  # late: no other call needs a server
+
+    view_runs(
+        [runs] if isinstance(runs, str | Path) else runs,
+        host=host,
+        port=port,
+        open=open,
+        token=token,
+        device=device,
+        upload_megabytes=upload_megabytes,
+        upload_seconds=upload_seconds,
+        permit=Permit((trust,) if isinstance(trust, str) else tuple(trust), network, large),
+    )
+
+
 def _origin(system: Trained, source: Any) -> Origin | None:
     """Where workers find a system and its data; None where they are in memory."""
     if isinstance(system, System) or not isinstance(source, str | Path | None):

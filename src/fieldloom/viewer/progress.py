@@ -22,12 +22,15 @@ LARGEST = 1 << 26
 
 
 class Log:
-    """The lines of a growing log; of each look only what is new is read."""
+    """The lines of a growing log; of each look only what is new is read.
+
+    begun: how often it was read from its first line on, since a resumed training writes it anew.
+    """
 
     def __init__(self, run: Run) -> None:
         self.path = run.folder / LOG
         self.lines: list[dict[str, Any]] = []
-        self.file, self.read, self.lock = (0, 0), 0, Lock()
+        self.file, self.read, self.begun, self.lock = (0, 0), 0, 0, Lock()
 
     def look(self) -> list[dict[str, Any]]:
         """All lines; those that cannot be read are left out."""
@@ -39,7 +42,7 @@ class Log:
             with self.path.open("rb") as file:
                 found = os.fstat(file.fileno())
                 if self.file != (found.st_dev, found.st_ino) or found.st_size < self.read:
-                    self.lines, self.read = [], 0  # a resumed training has written it anew
+                    self.lines, self.read, self.begun = [], 0, self.begun + 1
                     self.file = (found.st_dev, found.st_ino)
                 file.seek(self.read)
                 text = file.read()

@@ -68,7 +68,7 @@ def main() -> None:
     path = Path(asked["path"])
     try:
         allowed = {"trust": asked["trust"], "network": False, "large": asked["large"]}
-        system = load(asked["run"], asked["device"], **allowed).requires_grad_(False)
+        system = load(asked["run"], asked["device"], **allowed)
         found = reconstruct_file(system, path)
         answer = {
             "name": system.modality.fidelity,

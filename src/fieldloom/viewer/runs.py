@@ -78,7 +78,7 @@ class Viewed:
         if not self.run.has_model and not (self.run.folder / STATE).is_file():
             self.system = self.shown = None
             return
-        system = self.run.read_system(self.device, self.permit).requires_grad_(False)
+        system = self.run.read_system(self.device, self.permit)
         try:
             shown, reason = show_field(system), ""
         except InputError as error:
@@ -130,7 +130,7 @@ class Viewed:
             "title": "" if self.settings is None else self.settings.title or "",
             "state": state,
             "sentence": sentence,
-            "version": self.version,
+            "version": self.say_version(self.version),
             "figures": read_figures(self.run),
         }
         return NOTHING | known | ({} if self.system is None else self._describe_system(self.system))
@@ -209,7 +209,14 @@ class Viewed:
         end = min(len(lines), first + LINES)
         left = told["seconds_left"] if state == "training" else None
         more = {"lines": lines[first:end], "next": end, "state": state, "seconds_left": left}
-        return told | more | {"preview": preview_version(self.run), "version": self.version}
+        version = self.say_version(read_version(self.run))
+        seen = {"preview": preview_version(self.run), "log": self.log.begun, "version": version}
+        return told | more | seen
+
+    def say_version(self, files: str) -> str:
+        """A text that differs where a browser should ask for the run again."""
+        opened = self.opening is not None and self.opening.done()
+        return f"{files}-data" if opened else files
 
 
 OPENING = "its data are being opened."

@@ -142,7 +142,7 @@ class Viewer:
             raise Refused(409, f"the server draws this run: {viewed.reason}.")
         shown = viewed.shown
         told = {"about": shown.about, "shader": shown.shader, "numbers": shown.numbers}
-        return answer(told | {"version": viewed.version})
+        return answer(told | {"version": viewed.say_version(viewed.version)})
 
     # -- codes
 
