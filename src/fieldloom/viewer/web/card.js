@@ -18,7 +18,7 @@ export class Card {
     this.wrong = make("p", { class: "note", hidden: true });
     this.training = make("details", { ontoggle: () => this.training.open && this.look() },
       make("summary", {}, "Training"), this.progress, this.bar, this.wrong,
-      make("div", { class: "training" }, this.preview, this.curves));
+      make("div", { class: "progress" }, this.preview, this.curves));
     this.element = make("section", { class: "card", "aria-label": "The run" }, this.told,
       this.training);
     this.update(run);
@@ -89,8 +89,8 @@ function describe(run) {
       + `${run.data.count.toLocaleString("en")} held-out data`);
   if (run.draws === "browser") parts.push("drawn by this browser");
   if (run.draws === "server") parts.push("drawn by the server");
-  const [first, ...rest] = parts.join(", ");
-  return `${first.toUpperCase()}${rest.join("")}.`;
+  const text = parts.join(", ");
+  return `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
 // The chief figures as cards, all others below them, folded.

@@ -24,7 +24,7 @@ export class Explorer {
       make("section", { class: "look", "aria-label": "The chosen function" }, this.stages, this.wrong,
         this.tools));
     this.between = new Between({ pick: on => this.picking = on, change: x => this.change(x) });
-    this.sliders = new Sliders(run, changes => this.change(changes));
+    this.sliders = new Sliders(run, x => this.change({ ...x, other: null }));
     this.nearest = new Nearest();
     this.upload = new Upload(run, brush, code => this.showAlone(code));
     this.addTools();
@@ -101,7 +101,7 @@ export class Explorer {
       this.between.wait(false);
       if (place !== this.state.chosen) return this.join(this.state.chosen, place);
     }
-    this.change({ chosen: place, other: null, along: [], mean: false });
+    this.change({ chosen: place, other: null, at: 0.5, along: [], mean: false });
   }
 
   join(first, second) {
@@ -109,7 +109,6 @@ export class Explorer {
   }
 
   change(changes) {
-    if ("along" in changes || changes.mean) changes.other = null;
     this.keep(changes);
     const { chosen, other, at, along, mean } = this.state;
     this.gallery.mark(chosen, other);

@@ -51,7 +51,7 @@ export class Gallery {
         { step: "any", value: run.guidance }));
     } else if (run.codes) {
       if (parts.length > 1) found.push(choice("Of", [["test", "held-out data"],
-        ["train", "training data"]], state.part, set("part")));
+        ["train", "training data"]], state.part, part => this.restart({ part, index: 0 })));
       const count = parts.find(([part]) => part === state.part)?.[1] || 1;
       found.push(number("From number", "index", 0, count - 1));
     }
@@ -66,8 +66,7 @@ export class Gallery {
   }
 
   restart(changes) {
-    if (this.state.from !== (changes.from || this.state.from)) changes.part = "test";
-    this.keep({ sets: 1, chosen: 0, other: null, along: [], ...changes });
+    this.keep({ sets: 1, chosen: 0, other: null, at: 0.5, along: [], mean: false, ...changes });
     const focused = document.activeElement?.closest("label")?.textContent;
     this.addControls();
     if (focused) [...this.controls.querySelectorAll("label")]
