@@ -146,6 +146,8 @@ def test_tiles_are_what_pytorch_draws(opened):
 
 
 def test_every_control_of_the_gallery(opened):
+    opened.open("#count=4")
+    opened.drawn(4)
     opened.enter("Seed", "5")
     opened.until("document.querySelector('.name').textContent === 'sample 5.0'")
     opened.press("Draw others")
@@ -241,7 +243,7 @@ def drop(opened, name, content):
 
 def test_a_file_of_ones_own(opened):
     drop(opened, f"{EVIL}.exe", "'no image'")
-    opened.until("document.querySelector('.tool .wrong:not([hidden])')")
+    opened.until("document.querySelector('.tool .wrong').textContent.includes('.png')")
     picture = "await (await fetch('/api/runs/0/data/test/3/image?size=64')).blob()"
     drop(opened, f"{EVIL}.png", picture)
     opened.until("!document.querySelector('progress[aria-label=Reconstruction]').closest('[hidden]')")
@@ -279,6 +281,8 @@ def test_a_run_that_trains_and_a_damaged_one(opened, folders):
 
 def test_a_phone(opened):
     opened.open("#count=4&from=data", width=390)
+    opened.until("document.querySelectorAll('.gallery canvas.waiting').length === 4")
+    opened.ask("document.querySelector('.gallery').scrollIntoView()")  # what is not seen waits
     opened.drawn(4)
     assert opened.ask("document.documentElement.scrollWidth") <= 390
     assert opened.ask("""[...document.querySelectorAll("button, input, select, iframe, nav, summary")]
