@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -86,7 +86,9 @@ def draw_plane(system: System, code: Code, size: Size, look: Look) -> Pixels:
     return picture
 
 
-def find_inside(low: float, high: float, count: int) -> tuple[slice, tuple[float, float]]:
+def find_inside(
+    low: int | float, high: int | float, count: int
+) -> tuple[slice, tuple[float, float]]:
     """Those of ``count`` samples of (low, high) whose middles are in (0, 1), and their ends."""
     step = (high - low) / count
     first = max(0, math.ceil(-low / step - 0.5))
@@ -174,6 +176,15 @@ DRAW: dict[str, Draw] = {
     "views": draw_scene,
 }
 """Kind of data -> what draws it."""
+
+
+def describe_camera(system: System) -> dict[str, Any] | None:
+    """The camera that a page begins with, as ``Orbit`` of its script reads it; None of data that
+    are not seen from around."""
+    kind = system.modality.kind
+    if kind == "shapes":
+        return describe_box(cast(Voxels, system.modality))
+    return describe_orbit(cast(Views, system.modality)) if kind == "views" else None
 
 
 def draw_datum(system: System, source: Source, index: int, size: int) -> Pixels:

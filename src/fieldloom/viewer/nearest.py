@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from fieldloom.evaluation import Evaluator, evaluator_of
-from fieldloom.evaluation.measures import MEASURES, find_distinct, pairwise_distances
+from fieldloom.evaluation.measures import (
+    MEASURES,
+    DistinctSignals,
+    find_distinct,
+    pairwise_distances,
+)
 from fieldloom.modalities.modality import spread
 from fieldloom.modalities.sources import Source
 from fieldloom.system import System
@@ -35,17 +40,18 @@ class Nearest:
         each = math.prod(source.data.shape[1:])
         self.places = spread(len(source.train), max(1, NUMBERS // each))
         self.step = max(1, PART // each)
-        self.parts: list[Tensor] = []
+        self.parts: list[DistinctSignals] = []
 
-    def read(self) -> list[Tensor]:
+    def read(self) -> list[DistinctSignals]:
         """The training data that are compared, a part after the other."""
         for first in range(self.step * len(self.parts), len(self.places), self.step):
             stop_if_unwanted()
             some = self.source.train[self.places[first : first + self.step]]
             if self.measure is None:
-                self.parts.append(self.source.read(some).tensor)
+                part = self.source.read(some).tensor
             else:
-                self.parts.append(self.evaluator.read_for_measure(some, self.points))
+                part = self.evaluator.read_for_measure(some, self.points)
+            self.parts.append(find_distinct(part))
         return self.parts
 
     def find(self, code: Code, count: int) -> list[tuple[int, float]]:
@@ -64,11 +70,11 @@ class Nearest:
         pairs = zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True)
         return [(self.places[i], far) for i, far in pairs if math.isfinite(far)]
 
-    def compare(self, own: Tensor, part: Tensor) -> Tensor:
+    def compare(self, own: Tensor, part: DistinctSignals) -> Tensor:
         """Distances from one signal (1, ...) to those of a part: (n,)."""
         stop_if_unwanted()
         measure = MEASURES[self.measure or "pixels"]
-        return pairwise_distances(measure, find_distinct(own), find_distinct(part))[0]
+        return pairwise_distances(measure, find_distinct(own), part)[0]
 
     def describe(self, code: Code, count: int) -> dict[str, Any]:
         """What a browser gets: names are added by who knows the parts."""

@@ -34,7 +34,7 @@ def whole(request: Request, name: str, default: int, least: int, most: int) -> i
     return int(text)
 
 
-def real(request: Request, name: str, default: Any, least: float, most: float) -> Any:
+def real(request: Request, name: str, default: Any, least: int | float, most: int | float) -> Any:
     """A number of a query, or the default. Raises Refused."""
     text = request.query_params.get(name)
     if text is None:
@@ -68,7 +68,7 @@ def read_look(request: Request) -> Look:
     return Look(x0, y0, x1, y1, time, yaw, pitch, real(request, "distance", None, 1e-6, FAR))
 
 
-async def read_body(request: Request, most: int, seconds: float) -> bytes:
+async def read_body(request: Request, most: int, seconds: int | float) -> bytes:
     """The body of a request. Raises Refused where it is larger, or takes longer to arrive."""
     told = request.headers.get("content-length", "0")
     too_large = Refused(413, f"it is larger than {describe_bytes(most)}.")

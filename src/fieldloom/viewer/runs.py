@@ -23,7 +23,7 @@ from fieldloom.progress import describe_seconds
 from fieldloom.settings import Settings, parse_settings
 from fieldloom.system import System
 from fieldloom.viewer.directions import Directions
-from fieldloom.viewer.drawing import can_draw
+from fieldloom.viewer.drawing import can_draw, describe_camera
 from fieldloom.viewer.functions import Shown, show_field
 from fieldloom.viewer.kept import Keep
 from fieldloom.viewer.progress import LINES, Log, preview_version, seconds_left
@@ -154,6 +154,7 @@ class Viewed:
             "reason": self.reason,
             "shape": list(modality.shape()),
             "channels": modality.channels,
+            "camera": describe_camera(system),
             "accepts": accepted(system),
         }
 
@@ -224,7 +225,7 @@ NO_WEIGHTS = "its training has not come to a first checkpoint: there is nothing 
 NOTHING: dict[str, Any] = {
     "kind": "", "sphere": False, "codes": False, "samples": False, "classes": [], "guidance": None,
     "data": None, "data_error": "", "directions": 0, "draws": "nothing", "reason": "", "shape": [],
-    "channels": 0, "accepts": [],
+    "channels": 0, "camera": None, "accepts": [],
 }  # fmt: skip
 """What is said of a run without weights."""
 
@@ -272,7 +273,8 @@ def read_figures(run: Run) -> list[dict[str, Any]]:
     except InputError:
         return []
     listed = content.get("figures") if isinstance(content, dict) else None
-    return [told for one in listed or () if (told := describe_figure(one)) is not None]
+    figures = listed if isinstance(listed, list) else []
+    return [told for one in figures if (told := describe_figure(one)) is not None]
 
 
 def describe_figure(figure: Any) -> dict[str, Any] | None:
@@ -280,7 +282,7 @@ def describe_figure(figure: Any) -> dict[str, Any] | None:
     if not isinstance(figure, dict) or not isinstance(figure.get("name"), str):
         return None
     name, value, meaning = figure["name"], figure.get("value"), meaning_of(figure["name"])
-    number = isinstance(value, int | float) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     unit = f" {meaning.unit}" if meaning is not None and meaning.unit else ""
     better = {"higher": True, "lower": False}
     return {

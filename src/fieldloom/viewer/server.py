@@ -39,7 +39,7 @@ from fieldloom.viewer.requests import (
 )
 from fieldloom.viewer.runs import Viewed
 from fieldloom.viewer.uploads import Found, Limits, Uploads, accepted, ask, check_name
-from fieldloom.viewer.worker import Worker
+from fieldloom.viewer.worker import Worker, await_future
 
 PATIENCE = 5.0
 """Seconds that a list of runs waits for data to be opened."""
@@ -94,7 +94,7 @@ class Viewer:
 
     async def wait_for_data(self, viewed: Viewed) -> None:
         if viewed.opening is not None and not viewed.opening.done():
-            await asyncio.wait([asyncio.wrap_future(viewed.opening)], timeout=PATIENCE)
+            await asyncio.wait([await_future(viewed.opening)], timeout=PATIENCE)
 
     def close(self) -> None:
         self.closing.set()
@@ -139,7 +139,7 @@ class Viewer:
         viewed = await self.ready(request)
         viewed.require()
         if viewed.shown is None:
-            raise Refused(409, f"the server draws this run: {viewed.reason}.")
+            raise Refused(409, f"no browser draws this run: {viewed.reason}.")
         shown = viewed.shown
         told = {"about": shown.about, "shader": shown.shader, "numbers": shown.numbers}
         return answer(told | {"version": viewed.say_version(viewed.version)})
@@ -187,7 +187,7 @@ class Viewer:
         def work() -> bytes:
             system, kept = viewed.require(), viewed.keep.find(request.path_params["code"])
             if viewed.shown is None:
-                raise Refused(409, f"the server draws this run: {viewed.reason}.")
+                raise Refused(409, f"no browser draws this run: {viewed.reason}.")
             return pack_function(system, kept.code)
 
         return Response(await self.do(request, work), media_type="application/octet-stream")
@@ -247,7 +247,7 @@ class Viewer:
             system = viewed.require()
             kept = viewed.keep.find(request.query_params.get("code", ""))
             if viewed.shown is None:
-                raise Refused(409, f"the server draws this run: {viewed.reason}.")
+                raise Refused(409, f"no browser draws this run: {viewed.reason}.")
             return make_page(system, kept.code, [kept.name])
 
         policy = f"{PAGE_POLICY}; frame-ancestors 'self'"

@@ -35,8 +35,8 @@ def view_runs(
     open: bool = False,
     token: bool = False,
     device: str = "auto",
-    upload_megabytes: float = MEGABYTES,
-    upload_seconds: float = SECONDS,
+    upload_megabytes: int | float = MEGABYTES,
+    upload_seconds: int | float = SECONDS,
     permit: Permit = NOTHING,
     say: Callable[[str], object] = print,
 ) -> None:
@@ -73,7 +73,7 @@ def view_runs(
     say("closed")
 
 
-def check_limits(megabytes: float, seconds: float) -> Limits:
+def check_limits(megabytes: int | float, seconds: int | float) -> Limits:
     """Raises InputError for limits that are no positive numbers."""
     for name, value in (("upload_limit", megabytes), ("upload_seconds", seconds)):
         if not 0 < value <= 1e6:

@@ -66,7 +66,7 @@ class Limits(NamedTuple):
     """Of an upload: bytes, and seconds that it may take to arrive, and again to be computed."""
 
     bytes: int
-    seconds: float
+    seconds: int | float
 
 
 class Found(NamedTuple):
@@ -88,7 +88,6 @@ class Job:
     state: str = "waiting"
     sentence: str = "it waits for another file."
     result: dict[str, Any] | None = None
-    unwanted: bool = False
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
     def describe(self) -> dict[str, Any]:
@@ -134,7 +133,9 @@ class Uploads:
     def cancel(self, id: str) -> Job:
         job = self.find(id)
         if job.state in ("waiting", "running"):
-            job.unwanted, job.sentence = True, "it is being cancelled."
+            job.state, job.sentence = "cancelled", "it was cancelled."
+            if job.task is not None:
+                job.task.cancel()
         return job
 
     def keep_picture(self, content: bytes | None) -> str | None:
@@ -157,8 +158,6 @@ class Uploads:
     ) -> None:
         try:
             async with self.one:
-                if job.unwanted:
-                    raise asyncio.CancelledError
                 job.state, job.sentence = "running", "it is being read and encoded."
                 found = await reconstruct(job, suffix, content, asked, self.limits.seconds)
             picture = self.keep_picture(found.picture)
@@ -173,19 +172,18 @@ class Uploads:
 
     async def close(self) -> None:
         """End all jobs, and wait until their files are removed."""
-        for job in self.jobs.values():
-            job.unwanted = True
+        for id in self.jobs:
+            self.cancel(id)
         going = [job.task for job in self.jobs.values() if job.task is not None]
         await asyncio.gather(*going, return_exceptions=True)
 
 
 async def reconstruct(
-    job: Job, suffix: str, content: bytes, asked: dict[str, Any], seconds: float
+    job: Job, suffix: str, content: bytes, asked: dict[str, Any], seconds: int | float
 ) -> Found:
     """What a process finds for a file, which is on the disk meanwhile alone.
 
-    Raises Refused for what is wrong with it, or where it takes longer, and CancelledError where the
-    job is unwanted.
+    Raises Refused for what is wrong with it, or where it takes longer. The process ends with it.
     """
     with tempfile.TemporaryDirectory(prefix="fieldloom-view-") as folder:
         path = Path(folder) / f"upload{suffix}"
@@ -202,8 +200,6 @@ async def reconstruct(
         try:
             until = time.monotonic() + seconds
             while process.poll() is None:
-                if job.unwanted:
-                    raise asyncio.CancelledError
                 if time.monotonic() > until:
                     raise Refused(408, f"it took longer than {seconds:g} s (--upload-seconds).")
                 await asyncio.sleep(POLL)

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fieldloom.progress import quiet
 from fieldloom.viewer.refusals import Refused, Unwanted
@@ -29,6 +29,13 @@ def stop_if_unwanted() -> None:
     event = _unwanted.get()
     if event is not None and event.is_set():
         raise Unwanted
+
+
+def await_future(future: Future[T]) -> asyncio.Future[T]:
+    """A future of a thread as one of this loop; an error that no one asks for is not printed."""
+    waiting = asyncio.wrap_future(future)
+    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return waiting
 
 
 class Worker:
@@ -77,7 +84,7 @@ class Worker:
         Raises Unwanted where it has, and Refused where the server closes.
         """
         unwanted = Event()
-        waiting: asyncio.Future[Any] = asyncio.wrap_future(self.submit(work, unwanted))
+        waiting = await_future(self.submit(work, unwanted))
         try:
             while not waiting.done():
                 await asyncio.wait([waiting], timeout=POLL)
