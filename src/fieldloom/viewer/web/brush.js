@@ -119,14 +119,13 @@ export class Brush {
 
 // What SoundPage needs to read samples.
 function sounding(about, painter) {
-  if (!painter.floats)
-    throw new Error("This browser's graphics cannot give back the numbers of a sound.");
   return Object.assign(Object.create(SoundPage.prototype), { about, painter });
 }
 
-// Where a tile is seen from. about: of a field, or what is known of a run that the server draws.
+// Where a tile is seen from. about: of its field; null of a sound.
 export function makeView(about) {
   if (about.camera) return new Orbit(about.camera, about.shape.slice(-2));
   if (about.view === "globe") return new Globe();
-  return about.view === "sound" ? null : new Plane(about.shape.slice(-2));
+  return about.view === "sound" ? null
+    : new Plane(about.shape.slice(-2), about.place, about.steep);
 }

@@ -116,7 +116,7 @@ class Served extends Stage {
       button("Larger", "+", () => this.zoom(1.5)), button("The whole", "Fit", () => this.fit()),
       run.kind === "video" && this.addTime(), this.busy);
     this.element = make("figure", { class: "stage served" }, this.title, this.canvas, tools,
-      make("p", { class: "note" }, run.reason || ""), this.wrong);
+      make("p", { class: "note" }, `Drawn by the server: ${run.reason}.`), this.wrong);
     this.ask = newest(() => this.fetch());
     this.listen();
   }

@@ -11,9 +11,11 @@ import pytest
 
 from browser import browse, find_browser
 from fieldloom.engine.lock import hold_lock
+from fieldloom.errors import InputError
+from fieldloom.viewer import runs
 from fieldloom.viewer.serving import view_runs
 
-WAIT = 25
+WAIT = 120
 """Seconds until something must be there, on a machine that is busy."""
 
 EVIL = '<img src=x onerror="document.title=1">&<b>'
@@ -123,9 +125,9 @@ def opened(folders, tmp_path_factory):
 def test_tiles_are_what_pytorch_draws(opened):
     opened.open("#seed=3&count=4&chosen=2")
     opened.drawn(4)
-    assert opened.ask("[...document.querySelectorAll('.gallery .name')].map(x => x.textContent)") == [
-        f"sample 3.{i}" for i in range(4)
-    ]
+    assert opened.ask(
+        "[...document.querySelectorAll('.gallery .name')].map(x => x.textContent)"
+    ) == [f"sample 3.{i}" for i in range(4)]
     off = opened.ask("""(async () => {
       const { canvas, code } = app.explorer.gallery.tiles[1], { width, height } = canvas;
       const address = `/api/runs/0/codes/${code.id}/image?width=${width}&height=${height}`;
@@ -246,7 +248,9 @@ def test_a_file_of_ones_own(opened):
     opened.until("document.querySelector('.tool .wrong').textContent.includes('.png')")
     picture = "await (await fetch('/api/runs/0/data/test/3/image?size=64')).blob()"
     drop(opened, f"{EVIL}.png", picture)
-    opened.until("!document.querySelector('progress[aria-label=Reconstruction]').closest('[hidden]')")
+    opened.until(
+        "!document.querySelector('progress[aria-label=Reconstruction]').closest('[hidden]')"
+    )
     opened.until("app.explorer.upload.job")
     opened.press("Cancel")
     opened.until("document.querySelector('.tool .wrong').textContent.includes('ancel')")
@@ -285,9 +289,35 @@ def test_a_phone(opened):
     opened.ask("document.querySelector('.gallery').scrollIntoView()")  # what is not seen waits
     opened.drawn(4)
     assert opened.ask("document.documentElement.scrollWidth") <= 390
-    assert opened.ask("""[...document.querySelectorAll("button, input, select, iframe, nav, summary")]
+    assert (
+        opened.ask("""[...document.querySelectorAll("button, input, select, iframe, nav, summary")]
       .filter(x => !(x.ariaLabel || x.title || x.labels?.length || x.textContent.trim()))
-      .map(x => x.outerHTML)""") == []
+      .map(x => x.outerHTML)""")
+        == []
+    )
+
+
+def test_what_the_server_draws(tiny_run, opened, monkeypatch):
+    def refuse(system):
+        raise InputError("too large for a page.")
+
+    monkeypatch.setattr(runs, "show_field", refuse)
+    server = Server(tiny_run)
+    tab = Opened(opened.page, server.address)
+    tab.open("#count=4&seed=2")
+    tab.drawn(4)
+    tab.until("document.querySelector('.served').textContent.includes('too large for a page.')")
+    tab.until("app.explorer.all[0].shown")
+    tab.press("+", ".served")
+    x0, x1 = tab.until("app.explorer.all[0].shown.seen[1] < 1 && app.explorer.all[0].shown.seen")[
+        :2
+    ]
+    asked = [url for url in tab.page.requests() if f"x0={x0}&x1={x1}" in url]
+    assert len(asked) == 1
+    assert x1 - x0 == pytest.approx(tab.ask("1 / app.explorer.all[0].view.zoom * 1.0") * (
+        tab.ask("app.explorer.all[0].size[0] / Math.min(...app.explorer.all[0].size)")
+    ))  # fmt: skip
+    server.end()
 
 
 def test_a_server_that_goes_comes_back_and_is_closed(tiny_run, opened):
@@ -305,4 +335,3 @@ def test_a_server_that_goes_comes_back_and_is_closed(tiny_run, opened):
     tab.until("document.querySelector('main').textContent.includes('was closed')")
     server.thread.join(60)
     assert not server.thread.is_alive()
-
