@@ -40,6 +40,7 @@ class App {
       const back = this.lost;
       this.lost = false;
       find("#lost").hidden = true;
+      this.tell("");
       this.take(runs, back);
     } catch (error) {
       if (!(error instanceof Lost)) this.tell(error.message);

@@ -1,4 +1,5 @@
-// Draws tiles one after another, those that are seen first. One WebGL context serves all runs.
+// Draws tiles one after another, those that are seen first. One WebGL context serves all runs; where
+// a browser has none (able is false), the server draws.
 //
 // Painter, Page, SoundPage, Plane, Globe and Orbit are those of exported pages.
 
@@ -10,6 +11,7 @@ const MOVING = 40; // milliseconds of a picture in motion
 export class Brush {
   constructor() {
     this.canvas = new OffscreenCanvas(1, 1);
+    this.able = Boolean(this.canvas.getContext("webgl2", { antialias: false, alpha: false }));
     this.fields = new Map(); // id of a run -> { version, field: promise of { about, painter } }
     this.waiting = new Set();
     this.busy = false;

@@ -73,7 +73,7 @@ export class Explorer {
       moved: stage => this.all.forEach(x => x !== stage && x.go(stage.where())) };
     const known = this.all || [];
     this.all = [this.run, ...beside].map(run =>
-      known.find(x => x.run.id === run.id) || makeStage(run, told));
+      known.find(x => x.run.id === run.id) || makeStage(run, this.brush.able, told));
     const parts = this.all.map(stage => stage.block = stage.block || make("div", {},
       make("h3", {}, nameOf(stage.run, this.runs)), stage.element));
     for (const part of [...this.stages.children]) if (!parts.includes(part)) part.remove();

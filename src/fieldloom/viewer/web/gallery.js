@@ -98,7 +98,8 @@ export class Gallery {
         const codes = await this.makeSome(body, stop.signal);
         if (!codes.length || this.stop !== stop) break;
         codes.forEach(code => this.add(code));
-        if (count === 0 && !kept.length) this.filled();
+        const { chosen, other } = this.state, added = place => place !== null && place >= count;
+        if (this.tiles.length === codes.length || added(chosen) || added(other)) this.filled();
         count += body.count;
         if (codes.length < body.count) {
           ended = true;

@@ -5,11 +5,13 @@ import { isOver } from "./server.js";
 import { readNumbersOf } from "./codes.js";
 import { fetchPicture, findWindow, makeServedView } from "./served.js";
 
+const NO_DEVICE = "this browser offers no WebGL 2";
 const RESTING = 150; // milliseconds without a change until the server is asked
 
-// A stage of a run. moved(stage): its view was changed. lost(): its code is no longer known.
-export function makeStage(run, told) {
-  return run.draws === "browser" ? new Framed(run, told) : new Served(run, told);
+// A stage of a run. able: whether this browser draws fields. moved(stage): its view was changed.
+// lost(): its code is no longer known.
+export function makeStage(run, able, told) {
+  return run.draws === "browser" && able ? new Framed(run, told) : new Served(run, told);
 }
 
 class Stage {
@@ -116,7 +118,7 @@ class Served extends Stage {
       button("Larger", "+", () => this.zoom(1.5)), button("The whole", "Fit", () => this.fit()),
       run.kind === "video" && this.addTime(), this.busy);
     this.element = make("figure", { class: "stage served" }, this.title, this.canvas, tools,
-      make("p", { class: "note" }, `Drawn by the server: ${run.reason}.`), this.wrong);
+      make("p", { class: "note" }, `Drawn by the server: ${run.reason || NO_DEVICE}.`), this.wrong);
     this.ask = newest(() => this.fetch());
     this.listen();
   }

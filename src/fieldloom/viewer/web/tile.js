@@ -28,7 +28,7 @@ export class Tile {
       onclick: () => this.turned || pick(this) },
     make("span", { class: "pictures" }, datum, this.canvas), this.caption, this.wrong);
     this.element = make("li", { class: "tile" }, this.button);
-    if (run.kind === "audio" && run.draws === "browser") this.addSound();
+    if (run.kind === "audio" && run.draws === "browser" && brush.able) this.addSound();
     if (run.kind === "video") this.addTime();
     if (turns) this.addTurning();
     this.addDragging(turns ? this.caption : this.button, join);
@@ -37,12 +37,12 @@ export class Tile {
   async draw(wanted) {
     const { run } = this.code;
     try {
-      if (run.draws === "browser") {
+      if (run.draws === "browser" && this.brush.able) {
         const { about } = await this.brush.open(run);
         this.about = about;
         this.view = this.view || makeView(about);
         if (!await this.brush.paint(this.code, this.canvas, this, wanted)) return false;
-      } else if (run.draws === "server") {
+      } else {
         this.view = this.view || makeServedView(run);
         const { width, height } = this.canvas;
         const picture = await fetchPicture(this.code, this, width, height);
