@@ -110,6 +110,10 @@ def test_another_hosts_training_may_still_run(tiny_run, tmp_path, dead):
     run = shutil.copytree(tiny_run, tmp_path / "run")
     lock(run, dead, "elsewhere")
     assert find_writer(run).host == "elsewhere"
+    with viewing(run) as client:
+        (told,) = list_runs(client)
+        assert told["state"] == "training"
+        assert told["sentence"].endswith("It runs on elsewhere, or was killed there.")
     (run / NAME).write_text("no JSON")
     assert find_writer(run) is None
 

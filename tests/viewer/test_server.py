@@ -241,7 +241,8 @@ def test_a_closed_viewer_refuses(tiny_run):
 
 def test_a_fit_of_one_datum_has_one_code(tmp_path):
     image = torch.rand(3, 12, 16)
-    fieldloom.fit(image, tmp_path / "fit", steps=2, device="cpu")
+    field = {"name": "siren", "width": 8, "depth": 2}
+    fieldloom.fit(image, tmp_path / "fit", steps=2, device="cpu", field=field)
     with viewing(tmp_path / "fit") as client:
         (run,) = client.get("/api/runs")["runs"]
         assert (run["codes"], run["samples"], run["accepts"]) == (False, False, [])

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+import fieldloom
 from fieldloom.errors import InputError
 from fieldloom.viewer import serving
 from fieldloom.viewer.guard import Place
@@ -61,6 +62,25 @@ def test_ctrl_c_ends_it(tiny_run):
         assert json.load(error.value)["error"] == "there is no such run."
         process.send_signal(signal.SIGINT)
         ended(process)
+
+
+def test_a_call_of_python_returns_when_it_is_closed(tiny_run, monkeypatch, capsys):
+    wait, opened = serving.wait, []
+
+    def close_soon(running, viewer):
+        assert len(ask(f"{opened[0]}api/runs")["runs"]) == 2
+        assert ask(f"{opened[0]}api/close", b"") == {"sentence": "closed"}
+        wait(running, viewer)
+        assert not running.thread.is_alive()
+
+    monkeypatch.setattr(serving, "wait", close_soon)
+    monkeypatch.setattr(serving.webbrowser, "open", lambda address: opened.append(address))
+    fieldloom.view([tiny_run, str(tiny_run)], 0, open=True)
+    said = capsys.readouterr()
+    assert f"viewing 2 runs at {opened[0]}" in said.out
+    assert said.out.endswith("open the address yourself\nclosed\n")
+    with pytest.raises(InputError, match="at least one run"):
+        fieldloom.view([])
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from fieldloom import export
 from fieldloom.geometry.cameras import Size
+from fieldloom.geometry.mesh import Mesh
 from fieldloom.geometry.preview import preview
 from fieldloom.modalities import Views, Voxels
 from fieldloom.modalities.media import waveform
@@ -32,6 +35,8 @@ BEHIND = 128
 """The grey beside the data, as pages have it."""
 LARGEST = 1024
 """The side of a shape's picture that is drawn; larger ones are enlarged."""
+SURFACES = 16
+"""Surfaces of a run that are kept."""
 FINE, SAMPLES = 8, 1 << 18
 """Samples of a sound for each column of its waveform, and the most samples."""
 
@@ -115,9 +120,7 @@ def draw_shape(system: System, code: Code, size: Size, look: Look) -> Pixels:
     """A shape's surface, seen in parallel from a camera's side."""
     modality = cast(Voxels, system.modality)
     box = describe_box(modality)
-    datum = modality.sample(system.values_of(code))
-    stop_if_unwanted()
-    mesh, side = modality.mesh(datum), min(LARGEST, max(size))
+    mesh, side = find_surface(system, code), min(LARGEST, max(size))
     if mesh is not None:
         mesh = mesh._replace(vertices=mesh.vertices - np.asarray(box["centre"]))
     pitch = box["elevation"] if look.pitch is None else look.pitch
@@ -129,6 +132,22 @@ def draw_shape(system: System, code: Code, size: Size, look: Look) -> Pixels:
         square = np.asarray(Image.fromarray(square).resize((max(size), max(size))))
     top, left = (max(size) - size[0]) // 2, (max(size) - size[1]) // 2
     return square[top : top + size[0], left : left + size[1]]
+
+
+_surfaces: WeakKeyDictionary[System, OrderedDict[bytes, Mesh | None]] = WeakKeyDictionary()
+
+
+def find_surface(system: System, code: Code) -> Mesh | None:
+    """The surface of a shape; the newest are kept, since one is looked at from many sides."""
+    known = _surfaces.setdefault(system, OrderedDict())
+    key = code.cpu().numpy().tobytes()
+    if key not in known:
+        datum = system.modality.sample(system.values_of(code))
+        stop_if_unwanted()
+        known[key] = system.modality.mesh(datum)
+        while len(known) > SURFACES:
+            known.popitem(last=False)
+    return known[key]
 
 
 def draw_scene(system: System, code: Code, size: Size, look: Look) -> Pixels:
@@ -178,13 +197,18 @@ DRAW: dict[str, Draw] = {
 """Kind of data -> what draws it."""
 
 
+CAMERAS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "shapes": describe_box,
+    "views": describe_orbit,
+}
+"""Kind of data that is seen from around -> what describes its camera."""
+
+
 def describe_camera(system: System) -> dict[str, Any] | None:
     """The camera that a page begins with, as ``Orbit`` of its script reads it; None of data that
     are not seen from around."""
-    kind = system.modality.kind
-    if kind == "shapes":
-        return describe_box(cast(Voxels, system.modality))
-    return describe_orbit(cast(Views, system.modality)) if kind == "views" else None
+    describe = CAMERAS.get(system.modality.kind)
+    return None if describe is None else describe(system.modality)
 
 
 def draw_datum(system: System, source: Source, index: int, size: int) -> Pixels:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import shlex
+import socket
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -144,6 +146,7 @@ class Viewed:
             "kind": modality.kind,
             "sphere": modality.areas(1) is not None,
             "codes": system.family.has_code,
+            "encodes": system.encodes and system.family.has_code,
             "samples": system.generates and system.family.has_code,
             "classes": list(system.settings.names) if prior is not None and prior.classes else [],
             "guidance": default_guidance(system),
@@ -162,7 +165,9 @@ class Viewed:
         """One of finished, training, unfinished, damaged, empty, and a sentence."""
         writer = find_writer(self.run.folder)
         if writer is not None:
-            return "training", self.describe_training()
+            here = writer.host == socket.gethostname()
+            rest = "" if here else f" It runs on {printable(writer.host)}, or was killed there."
+            return "training", self.describe_training() + rest
         if self.fault:
             return "damaged", self.fault
         if self.system is None:
@@ -170,7 +175,7 @@ class Viewed:
         if self.system.unfinished is not None:
             return "unfinished", (
                 f"its training stopped {self.system.unfinished.describe()}: fieldloom train "
-                "--resume goes on with it."
+                f"--resume --run {shlex.quote(printable(str(self.run.folder)))} goes on with it."
             )
         rest = "" if self.system.prior is None or self.system.generates else "; no prior yet"
         return "finished", f"trained: {', '.join(self.system.finished) or 'no stage'}{rest}."
@@ -223,8 +228,8 @@ class Viewed:
 OPENING = "its data are being opened."
 NO_WEIGHTS = "its training has not come to a first checkpoint: there is nothing to draw yet."
 NOTHING: dict[str, Any] = {
-    "kind": "", "sphere": False, "codes": False, "samples": False, "classes": [], "guidance": None,
-    "data": None, "data_error": "", "directions": 0, "draws": "nothing", "reason": "", "shape": [],
+    "kind": "", "sphere": False, "codes": False, "encodes": False, "samples": False, "classes": [],
+    "guidance": None, "data": None, "data_error": "", "directions": 0, "draws": "nothing", "reason": "", "shape": [],
     "channels": 0, "camera": None, "accepts": [],
 }  # fmt: skip
 """What is said of a run without weights."""

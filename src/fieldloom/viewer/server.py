@@ -126,7 +126,7 @@ class Viewer:
         for viewed in self.runs.values():
             await self.wait_for_data(viewed)
             told.append(await self.do(request, viewed.describe))
-        return answer({"runs": told})
+        return answer({"runs": told, "limits": self.limits._asdict()})
 
     async def training(self, request: Request) -> Response:
         viewed, after = self.find(request), whole(request, "after", 0, 0, 1 << 60)

@@ -67,8 +67,8 @@ def view_runs(
         viewer = Viewer(viewed, limits)
         server = start(make_app(viewer, place), listener)
         say(f"viewing {many} at {address} (its Close button, or Ctrl-C, ends it)")
-        if open:
-            webbrowser.open(address)
+        if open and not webbrowser.open(address):
+            say("no browser could be opened: open the address yourself")
         wait(server, viewer)
     say("closed")
 
