@@ -246,6 +246,8 @@ def drop(opened, name, content):
 def test_a_file_of_ones_own(opened):
     drop(opened, f"{EVIL}.exe", "'no image'")
     opened.until("document.querySelector('.tool .wrong').textContent.includes('.png')")
+    drop(opened, "large.png", "new Uint8Array(1.1e6)")
+    opened.until("document.querySelector('.tool .wrong').textContent.includes('too large')")
     picture = "await (await fetch('/api/runs/0/data/test/3/image?size=64')).blob()"
     drop(opened, f"{EVIL}.png", picture)
     opened.until(

@@ -36,11 +36,12 @@ class App {
 
   async look() {
     try {
-      const { runs } = await getJson("/api/runs");
+      const { runs, limits } = await getJson("/api/runs");
       const back = this.lost;
       this.lost = false;
       find("#lost").hidden = true;
       this.tell("");
+      this.limits = limits;
       this.take(runs, back);
     } catch (error) {
       if (!(error instanceof Lost)) this.tell(error.message);
@@ -106,7 +107,7 @@ class App {
     }
     document.title = `${run.title || run.name} - fieldloom`;
     this.explorer = run.draws === "nothing" ? null
-      : new Explorer(run, this.runs, this.brush, this.state, changes => this.keep(changes));
+      : new Explorer(run, this.runs, this.limits, this.brush, this.state, x => this.keep(x));
     const main = find("main"), height = main.clientHeight;
     main.style.minHeight = `${height}px`; // or the page would jump
     if (card) [...main.children].forEach(x => x === card.element || x.remove());

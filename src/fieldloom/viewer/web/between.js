@@ -13,7 +13,8 @@ export class Between {
     this.slider = make("input", { type: "range", min: 0, max: 1, step: 0.01, autocomplete: "off",
       oninput: e => this.change({ at: Number(e.target.value) }) });
     this.ends = [make("span"), make("span")];
-    const end = make("button", { type: "button", onclick: () => this.change({ other: null }) }, "End");
+    const end = make("button", { type: "button", onclick: () => this.change({ other: null }) },
+      "End");
     this.line = make("div", { class: "between", hidden: true }, this.ends[0],
       labelled("How far between", this.slider, { class: "slider only" }), this.ends[1], end);
     this.element = make("section", { class: "tool", "aria-label": "Interpolation" },

@@ -1,5 +1,5 @@
-// Draws tiles one after another, those that are seen first. One WebGL context serves all runs; where
-// a browser has none (able is false), the server draws.
+// Draws tiles one after another, those that are seen first. One WebGL context serves all runs;
+// where a browser has none (able is false), the server draws.
 //
 // Painter, Page, SoundPage, Plane, Globe and Orbit are those of exported pages.
 

@@ -62,8 +62,9 @@ export class Card {
     const trains = state === "training" && steps > 0;
     this.bar.hidden = !trains;
     if (trains) this.bar.value = step / steps;
-    say(this.progress, trains ? `${stage}: ${step.toLocaleString("en")} of `
-      + `${steps.toLocaleString("en")} steps${left === null ? "" : `, ${formatTime(left)} left`}` : "");
+    const count = n => n.toLocaleString("en");
+    const rest = left === null ? "" : `, ${formatTime(left)} left`;
+    say(this.progress, trains ? `${stage}: ${count(step)} of ${count(steps)} steps${rest}` : "");
     if (lines.length || !this.lines.length) this.curves.replaceChildren(...drawCurves(this.lines));
     this.preview.hidden = !preview;
     if (preview && preview !== this.version)

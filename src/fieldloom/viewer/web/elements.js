@@ -1,6 +1,7 @@
 // Elements of the page. Names and sentences become text, never markup.
 
-// attributes: of the element; those that begin with "on" are listeners; false and null are left out.
+// attributes: of the element; those that begin with "on" are listeners, and false and null are left
+// out.
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {

@@ -11,8 +11,9 @@ import { makeStage } from "./stage.js";
 import { Upload } from "./upload.js";
 
 export class Explorer {
-  // runs: all of them. state, keep: as in state.js, and what writes changes into it.
-  constructor(run, runs, brush, state, keep) {
+  // runs: all of them. limits: of files. state, keep: as in state.js, and what writes changes into
+  // it.
+  constructor(run, runs, limits, brush, state, keep) {
     Object.assign(this, { run, runs, brush, state, keep });
     this.wrong = make("p", { class: "wrong", role: "alert", hidden: true });
     this.stages = make("div", { class: "stages" });
@@ -21,12 +22,12 @@ export class Explorer {
     this.tools = make("div", { class: "tools-below" });
     this.element = make("div", { class: run.codes ? "explorer" : "explorer single" },
       this.gallery.element,
-      make("section", { class: "look", "aria-label": "The chosen function" }, this.stages, this.wrong,
-        this.tools));
+      make("section", { class: "look", "aria-label": "The chosen function" }, this.stages,
+        this.wrong, this.tools));
     this.between = new Between({ pick: on => this.picking = on, change: x => this.change(x) });
     this.sliders = new Sliders(run, x => this.change({ ...x, other: null }));
     this.nearest = new Nearest();
-    this.upload = new Upload(run, brush, code => this.showAlone(code));
+    this.upload = new Upload(run, limits, brush, code => this.showAlone(code));
     this.addTools();
     this.addStages();
     this.derive = newest(() => this.makeShown());
@@ -35,8 +36,8 @@ export class Explorer {
 
   addTools() {
     const { run } = this;
-    const found = [this.addComparison(), !run.codes && run.data && this.addOriginal(), run.codes && this.between.element,
-      run.directions && this.sliders.element,
+    const found = [this.addComparison(), !run.codes && run.data && this.addOriginal(),
+      run.codes && this.between.element, run.directions && this.sliders.element,
       run.codes && run.data?.trained && this.nearest.element,
       run.accepts.length && this.upload.element];
     this.tools.replaceChildren(...found.filter(x => x));
@@ -146,10 +147,11 @@ export class Explorer {
   // The same datum in another run, or the same code.
   async showBeside(stage, code) {
     if (!code.run.codes) return stage.show({ ...code, run: stage.run, name: stage.run.name });
-    const same = code.datum ? { how: "data", ...code.datum, count: 1 }
+    const datum = stage.run.encodes && code.datum;
+    const same = datum ? { how: "data", ...datum, count: 1 }
       : { how: "other", run: this.run.id, code: code.id };
     try {
-      await stage.show(await makeCode(stage.run, same), code.datum ? "the same datum" : "the same code");
+      await stage.show(await makeCode(stage.run, same), datum ? "the same datum" : "the same code");
     } catch (error) {
       if (!isOver(error)) stage.fail(error.message);
     }

@@ -33,14 +33,14 @@ export class Gallery {
     const { run, state } = this, set = name => value => this.restart({ [name]: value });
     const kinds = [];
     if (run.samples) kinds.push(["samples", "New samples"]);
-    if (run.data || !run.samples) kinds.push(["data", run.codes ? "Data, reconstructed" : "The fit"]);
+    if (run.encodes && run.data) kinds.push(["data", "Data, reconstructed"]);
     const parts = [["test", run.data?.count], ["train", run.data?.trained]].filter(x => x[1]);
     if (!kinds.some(([kind]) => kind === state.from)) state.from = kinds[0]?.[0] || "data";
     if (parts.length && !parts.some(([part]) => part === state.part)) state.part = parts[0][0];
     const number = (words, name, low, high, own = {}) => labelled(words, make("input", {
-      type: "number", value: state[name] ?? own.value ?? 0, min: low, max: high, step: own.step || 1,
-      autocomplete: "off", onchange: e => e.target.reportValidity() && e.target.value !== "" &&
-        set(name)(Number(e.target.value)) }));
+      type: "number", value: state[name] ?? own.value ?? 0, min: low, max: high,
+      step: own.step || 1, autocomplete: "off", onchange: ({ target }) =>
+        target.reportValidity() && target.value !== "" && set(name)(Number(target.value)) }));
     const found = [];
     if (kinds.length > 1) found.push(choice("Show", kinds, state.from, set("from")));
     if (state.from === "samples") {
@@ -84,9 +84,11 @@ export class Gallery {
   // Make the tiles of the state; those of kept are there already.
   async fill(kept = []) {
     this.stop?.abort();
-    const stop = this.stop = new AbortController();
+    const stop = this.stop = new AbortController(), { run } = this;
     if (!kept.length) this.clear();
     say(this.sentence, "");
+    if (run.codes && !run.samples && !(run.encodes && run.data))
+      return say(this.sentence, "There are neither samples nor data to show.");
     say(this.busy, kept.length ? "making more" : "making codes");
     let count = 0, ended = false;
     try {

@@ -24,13 +24,16 @@ export class Nearest {
     const stop = this.stop = new AbortController();
     say(this.sentence, "seeking");
     try {
-      const { nearest, measure, compared, of } = await getJson(`${addressOf(code, "nearest")}?count=${COUNT}`, stop.signal);
+      const address = `${addressOf(code, "nearest")}?count=${COUNT}`;
+      const { nearest, measure, compared, of } = await getJson(address, stop.signal);
       this.list.replaceChildren(...nearest.map(found => make("li", {},
-        make("img", { src: addressOfDatum(code.run, found, SIZE), alt: found.name, loading: "lazy" }),
+        make("img", { src: addressOfDatum(code.run, found, SIZE), alt: found.name,
+          loading: "lazy" }),
         make("span", { class: "name", title: found.name }, found.name),
         make("span", { class: "note", title: "distance" }, format(found.distance)))));
       const some = compared < of ? `, of ${compared.toLocaleString("en")} of them` : "";
-      say(this.sentence, nearest.length ? `Distance: ${measure}${some}.` : "There are none to compare with.");
+      say(this.sentence, nearest.length ? `Distance: ${measure}${some}.`
+        : "There are none to compare with.");
     } catch (error) {
       if (error.name === "AbortError") return;
       this.list.replaceChildren();

@@ -45,7 +45,8 @@ class Stage {
 class Framed extends Stage {
   constructor(run, told) {
     super(run, told);
-    this.frame = make("iframe", { title: `${run.title}: the chosen function`, allow: "fullscreen" });
+    this.frame = make("iframe", { title: `${run.title}: the chosen function`,
+      allow: "fullscreen" });
     this.element = make("figure", { class: "stage" }, this.title, this.frame, this.wrong);
   }
 
@@ -114,9 +115,10 @@ class Served extends Stage {
     this.busy = make("span", { role: "status", class: "note" });
     const button = (words, text, act) => make("button", { type: "button", "aria-label": words,
       title: words, onclick: act }, text);
-    const tools = make("div", { class: "tools" }, button("Smaller", "−", () => this.zoom(1 / 1.5)),
-      button("Larger", "+", () => this.zoom(1.5)), button("The whole", "Fit", () => this.fit()),
-      run.kind === "video" && this.addTime(), this.busy);
+    const tools = make("div", { class: "tools" },
+      button("Smaller", "−", () => this.zoom(1 / 1.5)), button("Larger", "+", () => this.zoom(1.5)),
+      button("The whole", "Fit", () => this.fit()), run.kind === "video" && this.addTime(),
+      this.busy);
     this.element = make("figure", { class: "stage served" }, this.title, this.canvas, tools,
       make("p", { class: "note" }, `Drawn by the server: ${run.reason || NO_DEVICE}.`), this.wrong);
     this.ask = newest(() => this.fetch());
@@ -154,7 +156,8 @@ class Served extends Stage {
     if (!this.shown) return;
     const own = findWindow(this.view, ...this.size), { picture, seen: was } = this.shown;
     if (!own || !was) return pen.drawImage(picture, 0, 0, w, h);
-    const [x0, x1, y0, y1] = own, x = p => (p - x0) / (x1 - x0) * w, y = p => (p - y0) / (y1 - y0) * h;
+    const [x0, x1, y0, y1] = own;
+    const x = p => (p - x0) / (x1 - x0) * w, y = p => (p - y0) / (y1 - y0) * h;
     pen.drawImage(picture, x(was[0]), y(was[2]), x(was[1]) - x(was[0]), y(was[3]) - y(was[2]));
   }
 

@@ -7,9 +7,9 @@ import { Tile } from "./tile.js";
 const SIZE = 256; // pixels of the reconstruction beside the original
 
 export class Upload {
-  // show(code): the reconstruction is chosen.
-  constructor(run, brush, show) {
-    Object.assign(this, { run, brush, show });
+  // limits: of bytes. show(code): the reconstruction is chosen.
+  constructor(run, limits, brush, show) {
+    Object.assign(this, { run, limits, brush, show });
     this.input = make("input", { type: "file", accept: run.accepts.join(","), class: "hidden-input",
       "aria-label": "A file to reconstruct", onchange: e => this.take(e.target.files) });
     this.zone = make("label", { class: "zone" }, this.input,
@@ -43,6 +43,8 @@ export class Upload {
     if (!files.length) return;
     const [file] = files, stop = this.stop = new AbortController();
     this.clear();
+    if (file.size > this.limits.bytes) return say(this.wrong, `${file.name} is too large: it has `
+      + `${megabytes(file.size)} MB, and ${megabytes(this.limits.bytes)} MB are taken.`);
     this.row.hidden = false;
     this.told.textContent = `sending ${file.name}`;
     try {
@@ -117,6 +119,8 @@ function format({ name, value }) {
   return /snr/.test(name) ? `${name.toUpperCase()} ${value.toFixed(2)} dB`
     : `${name} ${Number(value.toPrecision(4))}`;
 }
+
+const megabytes = bytes => (bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 });
 
 const USUAL = [".png", ".jpg", ".webp", ".tif", ".wav", ".flac", ".mp3", ".mp4", ".gif", ".obj",
   ".ply", ".stl", ".glb", ".npy"];
