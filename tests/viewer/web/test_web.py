@@ -199,10 +199,12 @@ def test_between_two_tiles(opened):
 
 
 def test_along_principal_directions(opened):
+    opened.open("#count=4&chosen=1")
+    opened.drawn(4)
     opened.ask("void (document.querySelector('details.tool').open = true)")
     opened.until("document.querySelectorAll('.sliders input').length === 8")
     opened.enter("2:", "1.5", "input")
-    opened.until("location.hash.endsWith('&along=0,1.5,0,0,0,0,0,0')")
+    opened.until("location.hash === '#count=4&chosen=1&along=0,1.5,0,0,0,0,0,0'")
     name = "document.querySelector('iframe').contentDocument.querySelector('h1').textContent"
     opened.until(f"{name} === 'sample 0.1, moved'")
     hash, shown = opened.ask("location.hash"), opened.ask(name)
@@ -244,6 +246,8 @@ def drop(opened, name, content):
 
 
 def test_a_file_of_ones_own(opened):
+    opened.open("#count=4")
+    opened.drawn(4)
     drop(opened, f"{EVIL}.exe", "'no image'")
     opened.until("document.querySelector('.tool .wrong').textContent.includes('.png')")
     drop(opened, "large.png", "new Uint8Array(1.1e6)")
@@ -264,6 +268,8 @@ def test_a_file_of_ones_own(opened):
 
 
 def test_names_stay_text(opened):
+    opened.open("#count=4")
+    opened.drawn(4)
     assert EVIL in opened.ask("document.querySelector('h2').textContent")
     assert opened.ask("document.title") == "mnif:tiny - fieldloom"
     assert opened.ask("[...document.querySelectorAll('img')].every(x => x.src !== 'x')")
