@@ -70,8 +70,9 @@ def test_a_call_of_python_returns_when_it_is_closed(tiny_run, monkeypatch, capsy
     def close_soon(running, viewer):
         assert len(ask(f"{opened[0]}api/runs")["runs"]) == 2
         assert ask(f"{opened[0]}api/close", b"") == {"sentence": "closed"}
-        wait(running, viewer)
+        ended = wait(running, viewer)
         assert not running.thread.is_alive()
+        return ended
 
     monkeypatch.setattr(serving, "wait", close_soon)
     monkeypatch.setattr(serving.webbrowser, "open", lambda address: opened.append(address))

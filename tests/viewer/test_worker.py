@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from fieldloom.viewer import worker as worker_module
 from fieldloom.viewer.refusals import Refused, Unwanted
 from fieldloom.viewer.worker import Worker, stop_if_unwanted
 
@@ -62,8 +63,15 @@ def test_an_error_is_the_clients(worker):
     assert asyncio.run(worker.do(lambda: 3)) == 3
 
 
-def test_a_closed_worker_refuses(worker):
-    worker.close()
+def test_a_closed_worker_refuses_and_its_last_work_is_waited_for_at_the_end(worker, monkeypatch):
+    waited, begun, go = [], threading.Event(), threading.Event()
+    monkeypatch.setattr(worker_module.atexit, "register", waited.append)
+    worker.submit(lambda: (begun.set(), go.wait(30)))
+    assert begun.wait(30)
+    assert not worker.close(0.05)
+    assert waited == [worker.thread.join]
+    go.set()
+    assert worker.close(30)
     with pytest.raises(Refused) as refused:
         asyncio.run(worker.do(lambda: 3))
     assert refused.value.status == 503

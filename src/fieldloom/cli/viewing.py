@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -56,7 +57,7 @@ def view(
     """
     from fieldloom.viewer.serving import view_runs
 
-    view_runs(
+    ended = view_runs(
         runs,
         host=host,
         port=port,
@@ -68,3 +69,5 @@ def view(
         permit=permit(),
         say=say,
     )
+    if not ended:  # what is still computed no one waits for
+        os._exit(0)

@@ -229,8 +229,8 @@ OPENING = "its data are being opened."
 NO_WEIGHTS = "its training has not come to a first checkpoint: there is nothing to draw yet."
 NOTHING: dict[str, Any] = {
     "kind": "", "sphere": False, "codes": False, "encodes": False, "samples": False, "classes": [],
-    "guidance": None, "data": None, "data_error": "", "directions": 0, "draws": "nothing", "reason": "", "shape": [],
-    "channels": 0, "camera": None, "accepts": [],
+    "guidance": None, "data": None, "data_error": "", "directions": 0, "draws": "nothing",
+    "reason": "", "shape": [], "channels": 0, "camera": None, "accepts": [],
 }  # fmt: skip
 """What is said of a run without weights."""
 

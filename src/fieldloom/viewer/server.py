@@ -96,10 +96,11 @@ class Viewer:
         if viewed.opening is not None and not viewed.opening.done():
             await asyncio.wait([await_future(viewed.opening)], timeout=PATIENCE)
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Do nothing more; whether all has ended, since a piece of work may take its time."""
         self.closing.set()
-        for worker in (self.worker, self.reader):
-            worker.close()
+        computed, read = self.worker.close(), self.reader.close()
+        return computed and read
 
     # -- the page
 

@@ -39,8 +39,10 @@ def view_runs(
     upload_seconds: int | float = SECONDS,
     permit: Permit = NOTHING,
     say: Callable[[str], object] = print,
-) -> None:
+) -> bool:
     """Show runs in a browser until the page is closed by its button, or the program by Ctrl-C.
+
+    Returns whether all has ended; if not, a piece of work goes on for which no one waits.
 
     runs: their folders. host: the address that is listened at; None: of this machine alone. port:
     None: the first free one from 8000 on; 0: any. token: whether one is needed on this machine,
@@ -69,8 +71,9 @@ def view_runs(
         say(f"viewing {many} at {address} (its Close button, or Ctrl-C, ends it)")
         if open and not webbrowser.open(address):
             say("no browser could be opened: open the address yourself")
-        wait(server, viewer)
+        ended = wait(server, viewer)
     say("closed")
+    return ended
 
 
 def check_limits(megabytes: int | float, seconds: int | float) -> Limits:
@@ -152,8 +155,11 @@ def start(app: object, listener: socket.socket) -> Running:
     return Running(uvicorn.Server(config), listener)
 
 
-def wait(running: Running, viewer: Viewer) -> None:
-    """Wait until the end is asked for, by the page or by Ctrl-C, and the server has ended."""
+def wait(running: Running, viewer: Viewer) -> bool:
+    """Wait until the end is asked for, by the page or by Ctrl-C, and the server has ended.
+
+    Returns whether all work has.
+    """
     server, thread = running.server, running.thread
     try:
         while thread.is_alive() and not viewer.closing.wait(0.2):
@@ -168,4 +174,4 @@ def wait(running: Running, viewer: Viewer) -> None:
     except KeyboardInterrupt:
         server.force_exit = True
         thread.join(GRACE)
-    viewer.close()
+    return viewer.close()

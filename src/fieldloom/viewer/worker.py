@@ -6,6 +6,7 @@ Torch takes all cores for one piece already, so that several at a time would onl
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
@@ -98,9 +99,15 @@ class Worker:
             raise Refused(503, "the viewer is closed.")
         return waiting.result()
 
-    def close(self, seconds: float = 5.0) -> None:
-        """Do nothing more; wait so long for the piece that is being done."""
+    def close(self, seconds: int | float = 5) -> bool:
+        """Do nothing more; wait so long for the piece that is being done. Whether it has ended.
+
+        If not, the interpreter waits for it at its end: torch aborts a program that ends meanwhile.
+        """
         self.closed = True
         self.current.set()
         self.queue.put(None)
         self.thread.join(seconds)
+        if self.thread.is_alive():
+            atexit.register(self.thread.join)
+        return not self.thread.is_alive()
