@@ -151,7 +151,7 @@ export class Explorer {
     const same = datum ? { how: "data", ...datum, count: 1 }
       : { how: "other", run: this.run.id, code: code.id };
     try {
-      await stage.show(await makeCode(stage.run, same), datum ? "the same datum" : "the same code");
+      await stage.show(await makeCode(stage.run, same), datum ? "the datum of this number" : "the same code");
     } catch (error) {
       if (!isOver(error)) stage.fail(error.message);
     }
