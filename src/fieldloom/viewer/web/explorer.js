@@ -151,7 +151,8 @@ export class Explorer {
     const same = datum ? { how: "data", ...datum, count: 1 }
       : { how: "other", run: this.run.id, code: code.id };
     try {
-      await stage.show(await makeCode(stage.run, same), datum ? "the datum of this number" : "the same code");
+      const note = datum ? "the datum of this number" : "the same code";
+      await stage.show(await makeCode(stage.run, same), note);
     } catch (error) {
       if (!isOver(error)) stage.fail(error.message);
     }
