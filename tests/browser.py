@@ -67,8 +67,9 @@ class Page:
         message, self.rest = self.rest.split(b"\0", 1)
         return json.loads(message)
 
-    def open(self, path: Path, width: int, dark: bool = False) -> None:
-        """Load a file at a width in pixels, and wait until it and its images are there."""
+    def open(self, path: Path | str, width: int, dark: bool = False) -> None:
+        """Load a file, or an address, at a width in pixels, and wait until it and its images are
+        there."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call(
@@ -76,7 +77,8 @@ class Page:
             width=width, height=900, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        url = path if isinstance(path, str) else path.resolve().as_uri()
+        self.call("Page.navigate", url=url)
         while not any(x.get("method") == "Page.loadEventFired" for x in self.events):
             self.events.append(self.read(30))
 

@@ -8,3 +8,17 @@ try {
 } catch (error) {
   fail(error);
 }
+
+// What a page may use that holds this one in a frame, as `fieldloom view` does. setNumbers: shows
+// another function of the same shader by all of its numbers, and its name.
+window.fieldloom = page && {
+  page,
+  setNumbers(numbers, name) {
+    page.stop?.();
+    page.all = null; // of a sound
+    find("wrong").hidden = true;
+    find("canvas").ariaLabel = document.querySelector("h1").textContent = name;
+    page.painter.setNumbers(numbers);
+    page.draw();
+  },
+};
