@@ -40,6 +40,7 @@ LEVELS = [
     ["objectives"],
     ["decoding"],
     ["system"],
+    ["thumbnail"],
     ["pages"],
     ["assembly"],
     ["engine"],

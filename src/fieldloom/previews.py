@@ -20,13 +20,11 @@ from fieldloom.modalities.modality import spread
 from fieldloom.modalities.sources import Source
 from fieldloom.progress import announce
 from fieldloom.system import System
+from fieldloom.thumbnail import WORK, cost_of_point, draw_thumbnail
 from fieldloom.types import Code, Data
 
 FIRST, APART, PART = 30.0, 180.0, 0.02
 """Seconds until the first picture, and between others; the part of the time that they may take."""
-
-WORK, LEAST = 1 << 24, 1 << 11
-"""Values of hidden layers that all points of a picture take; points that it has in any case."""
 
 SIGNALS, NUMBERS = 9, 1 << 26
 """Data of a set that are drawn, at most, and the numbers of all of them."""
@@ -107,30 +105,4 @@ class Previews:
 
     def image(self, code: Code) -> Tensor | None:
         """The picture of one code: (3, height, width) in [0, 1]."""
-        return draw_small(self.system, code, WORK // len(self.places))
-
-
-def draw_small(
-    system: System, code: Code, work: int = WORK, most: int | None = None
-) -> Tensor | None:
-    """A picture of one code (1, tokens, width): (3, height, width) in [0, 1]; of a video, its
-    middle frame; None where there is none.
-
-    work: values of hidden layers that all its points take. most: points, whatever they take.
-    """
-    modality = system.modality
-    shape, is_video = modality.shape(), modality.kind == "video"
-    axes = shape[1:] if is_video else shape  # one frame
-    points = max(work // cost_of_point(system), LEAST)
-    fraction = (points if most is None else min(points, most)) / math.prod(axes)
-    scale = min(1.0, fraction ** (1 / len(axes)))
-    size = tuple(max(1, round(n * scale)) for n in axes)
-    if is_video:
-        strips = system.strips(code, size, frame=0.5)
-        return modality.to_image(torch.cat([x for _, x in strips], 1).clamp(0, 1))
-    return modality.to_image(system.decode(code, size, modality.cameras(count=1)).tensor[0])
-
-
-def cost_of_point(system: System) -> int:
-    """Values of a hidden layer for one point."""
-    return system.render.evaluations * system.family.widest
+        return draw_thumbnail(self.system, code, WORK // len(self.places))

@@ -148,7 +148,7 @@ class System(nn.Module):
 
     @property
     def has_standard_prior(self) -> bool:
-        """Whether samples are drawn from N(0, I), so that they are interpolated on great circles."""
+        """Whether samples are drawn from N(0, I): they are interpolated on great circles."""
         return isinstance(self.prior, Gaussian) and not self.prior.learns
 
     @property

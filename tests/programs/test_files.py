@@ -28,8 +28,8 @@ def test_a_source_names_its_numbers(language, tmp_path):
 def test_wgsl_declares_as_wgsl_does():
     field = Siren(2, 3, width=8, depth=3)
     source = write_shader(compile_field(field, draw_weights(field), 2), "wgsl").source
-    assert "fn field(x: array<vec4, 1>) -> array<vec4, 1> {" in source
-    assert "var r1: array<vec4, 2>;" in source
+    assert "fn field(x: array<vec4f, 1>) -> array<vec4f, 1> {" in source
+    assert "var r1: array<vec4f, 2>;" in source
     assert "for (var o: int = 0; o < 2; o++) {" in source
     assert source.count("{") == source.count("}")
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from fieldloom.export import pixels
-from fieldloom.previews import draw_small
 from fieldloom.system import System
+from fieldloom.thumbnail import draw_thumbnail
 from fieldloom.types import Code
 
 POINTS = 128 * 128
@@ -24,7 +24,7 @@ def draw_still(system: System, code: Code) -> str:
     """The address ``data:...`` of a picture of one code (1, tokens, width), or an empty text where
     these data have none."""
     with torch.inference_mode():
-        image = draw_small(system, code, most=POINTS)
+        image = draw_thumbnail(system, code, most=POINTS)
     if image is None:
         return ""
     picture, text = Image.fromarray(pixels(image)), ""
