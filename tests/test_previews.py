@@ -120,6 +120,6 @@ def test_where_drawing_fails_training_goes_on_with_one_warning(tmp_path, drawn, 
 
 def test_a_large_picture_is_drawn_small(tmp_path, drawn, monkeypatch):
     monkeypatch.setattr(previews, "WORK", 8 * 100)
-    monkeypatch.setattr(previews, "LEAST", 1)
+    monkeypatch.setattr(thumbnail, "LEAST", 1)
     train(picture(tmp_path, "train.field.steps=2"), str(tmp_path / "run"))
     assert drawn[0].shape == (10, 10, 3)
