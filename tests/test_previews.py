@@ -8,7 +8,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from fieldloom import previews, recipe
+from fieldloom import previews, recipe, thumbnail
 from fieldloom.engine.run import Run
 from fieldloom.previews import Previews
 from fieldloom.training import train
