@@ -22,7 +22,9 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from math import log10
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +41,12 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cells"
 POINTS = 200
 """Of a learning curve that are kept, at most."""
+
+LEVELS = (20, 24)
+"""dB of the training PSNR that a run is asked when it reached them."""
+
+SMOOTHED = 10
+"""Logged losses whose mean is the training PSNR of a step: one batch is noisy."""
 
 
 class Cell(NamedTuple):
@@ -173,14 +181,16 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
         trained = before + time.process_time() - began
     finally:
         spent.write_text(str(before + time.process_time() - began))
-    figures = fieldloom.evaluate(fieldloom.load(run, device="cpu"))
+    held = fieldloom.load(run, device="cpu")
+    figures = fieldloom.evaluate(held)
     log = Run(run).read_log()
+    reached = find_reached(log, held.modality.high - held.modality.low, trained)
     return {
         "table": cell.table,
         "row": cell.row,
         "seed": cell.seed,
         **cell.settings(),
-        "figures": name_figures(figures.metrics),
+        "figures": name_figures(figures.metrics) | reached,
         "seconds": find_seconds(log),
         "processor_seconds": round(trained),
         "steps": {line["stage"]: line["step"] for line in log},
@@ -218,6 +228,30 @@ def find_curves(log: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]
             for part in parts
         ]
     return curves
+
+
+def find_reached(log: Sequence[Mapping[str, Any]], span: float, spent: float) -> dict[str, float]:
+    """Steps and processor seconds until the field's training PSNR stays above the ``LEVELS``.
+
+    It is 10 log10(span^2 / loss), of the mean of the losses that were logged last. What was not
+    reached has no figure; nor have losses that are no squared errors. span: of the values' range;
+    spent: the processor's seconds, of which a stage has the share that it has of the clock's.
+    """
+    lines = [line for line in log if line["stage"] == "field" and "psnr" in line]
+    last = {line["stage"]: line for line in log}
+    took = {name: line["step"] * line["seconds_a_step"] for name, line in last.items()}
+    found: dict[str, float] = {}
+    for level in LEVELS:
+        reached = 0
+        for end in range(len(lines), 0, -1):
+            part = lines[max(0, end - SMOOTHED) : end]
+            if 10 * log10(span**2 / mean(line["loss"] for line in part)) <= level:
+                break
+            reached = lines[end - 1]["step"]
+        if reached:
+            share = reached / last["field"]["step"] * took["field"] / sum(took.values())
+            found |= {f"steps.{level}dB": reached, f"seconds.{level}dB": round(share * spent, 1)}
+    return found
 
 
 def find_commit() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
 from statistics import stdev
@@ -93,7 +93,8 @@ class Table:
 def read_tables(pages: Path = PAGES, results: Path = RESULTS) -> dict[str, Table]:
     """All tables, by name, with what was measured.
 
-    A row is ``{ label, published, case, quoted, older }``: ``older`` is ``FILE`` or
+    A row is ``{ label, published, case, quoted, cell, older }``. ``cell``: ``TABLE/ROW`` of which
+    the row has the cells, where these are another table's. ``older`` is ``FILE`` or
     ``FILE#KEY/...`` below ``results``, and holds where there is no cell of the row.
     """
     tables: dict[str, Table] = {}
@@ -118,28 +119,29 @@ def read_rows(results: Path, table: str, described: dict[str, Any]) -> list[Row]
     cells = sorted(path.stem for path in results.glob(f"cells/{table}/*-seed*.json"))
     names = dict.fromkeys(cell.rpartition("-seed")[0] for cell in cells)
     more = {name: {"label": name} for name in names if name not in described}
-    rows = []
+    rows, places = [], []
     for name, row in (described | more).items():
-        seeds = read_seeds(results, f"{table}/{name}", row.pop("older", ""))
-        older = bool(names and seeds and name not in names)
-        rows.append(Row(name, **row, seeds=seeds, older=older))
-    return rows
+        older = row.pop("older", "")
+        records = read_cells(results, row.pop("cell", f"{table}/{name}"))
+        places.append(older if not records else "")
+        records = records or ([pick(results, older)] if older else [])
+        seeds = [Seed(record, find_numbers(record)) for record in records]
+        rows.append(Row(name, **row, seeds=seeds))
+    mixed = any(row.seeds and not place for row, place in zip(rows, places, strict=True))
+    return [
+        replace(row, older=mixed and bool(place)) for row, place in zip(rows, places, strict=True)
+    ]
 
 
-def read_seeds(results: Path, cell: str, older: str) -> list[Seed]:
-    """A row's runs: of its cells, or of an older file.
-
-    ValueError where seeds of a row were not run with the same settings.
-    """
+def read_cells(results: Path, cell: str) -> list[dict[str, Any]]:
+    """A row's cells. ValueError where its seeds were not run with the same settings."""
     paths = sorted(results.glob(f"cells/{cell}-seed*.json"))
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     for path, record in zip(paths, records, strict=True):
         for key in SETTINGS:
             if record.get(key) != records[0].get(key):
                 raise ValueError(f"{path.name}: another {key} than {paths[0].name}.")
-    if older and not records:
-        records = [pick(results, older)]
-    return [Seed(record, find_numbers(record)) for record in records]
+    return records
 
 
 def pick(results: Path, place: str) -> dict[str, Any]:

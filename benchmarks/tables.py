@@ -16,7 +16,8 @@ Each ends with ``<!-- end -->``; what is between is written anew. ``list`` print
 
 Figures of a row come from its cells, ``results/cells/TABLE/ROW-seedN.json`` (benchmarks/cells.py),
 or, where it has none yet, from an older file of one seed, which is then said, and left out of the
-order. Several seeds are shown as their mean and a 95 % interval: ``24.5 ± 0.3 (3)``.
+order. Several seeds are shown as their mean and a 95 % interval: ``24.5 ± 0.3 (3)``, and ``(2 of
+3)`` where some have no such figure.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import isfinite
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -43,13 +45,20 @@ STAGES = ("field", "codec", "prior")
 BLOCK = re.compile(r"<!-- (table|order|runs|overview): ([^>]+) -->\n.*?<!-- end -->", re.S)
 
 
-def show_values(values: Sequence[float], column: Column) -> str:
+def show_values(values: Sequence[float], column: Column, seeds: int = 1) -> str:
+    """A figure of a row; how many of its seeds have one, where that is not all."""
+
     def show(value: float) -> str:
         return format(value * column.scale, column.format).replace("%", " %")
 
+    count = f"{len(values)} of {seeds}" if len(values) < seeds else f"{len(values)}"
+    if not values:
+        return NOTHING
+    if not all(map(isfinite, values)):
+        return f"not finite ({count})" if seeds > 1 else "not finite"
     if len(values) < 2:
-        return show(values[0]) if values else NOTHING
-    return f"{show(mean(values))} ± {show(find_interval(values))} ({len(values)})"
+        return show(values[0]) + f" ({count})" * (seeds > 1)
+    return f"{show(mean(values))} ± {show(find_interval(values))} ({count})"
 
 
 def write_table(table: Table) -> list[str]:
@@ -62,7 +71,7 @@ def write_table(table: Table) -> list[str]:
         cells = [row.title]
         for column in table.columns:
             if column.figures:
-                shown = show_values(find_values(row, column.figures), column)
+                shown = show_values(find_values(row, column.figures), column, len(row.seeds))
                 cells.append(shown if row.seeds or row.quoted else NOT_RUN)
             if column.published:
                 cells.append(row.published.get(column.published, NOTHING))
@@ -118,7 +127,8 @@ def find_seconds(record: Mapping[str, Any]) -> dict[str, float]:
 
 def write_stages(seeds: Sequence[Mapping[str, float]]) -> str:
     """Numbers of stages, each the mean of the seeds."""
-    told = [f"{name} {mean(x[name] for x in seeds):,.0f}".strip() for name in seeds[0]]
+    names = dict.fromkeys(name for seed in seeds for name in seed)
+    told = [f"{x} {mean(seed[x] for seed in seeds if x in seed):,.0f}".strip() for x in names]
     return ", ".join(told) or NOTHING
 
 
@@ -168,7 +178,10 @@ def find_column(table: Table, order: Order) -> Column:
 
 
 def compare_order(table: Table, order: Order) -> Comparison:
-    """Pairs whose 95 % intervals overlap are undecided; one seed has no interval."""
+    """Pairs whose 95 % intervals overlap are undecided; one seed has no interval.
+
+    Rows with a figure that is not finite are left out.
+    """
     sign = 1.0 if order.better == "higher" else -1.0
     figures = find_column(table, order).figures
     printed, found = {}, {}
@@ -176,7 +189,7 @@ def compare_order(table: Table, order: Order) -> Comparison:
         if order.published in row.published and not (row.quoted or row.older):
             printed[row.name] = sign * float(row.published[order.published].replace(",", ""))
             values = find_values(row, figures)
-            if values:
+            if values and all(map(isfinite, values)):
                 half = find_interval(values) if len(values) > 1 else 0.0
                 found[row.name] = (sign * mean(values), half, len(values))
     kept, turned, open_ = [], [], []
@@ -208,7 +221,7 @@ def write_order(table: Table) -> list[str]:
     if found.undecided:
         parts.append(f"Undecided, since their intervals overlap: {write_pairs(found.undecided)}.")
     if found.missing:
-        parts.append(f"Published rows that were not run: {found.missing}.")
+        parts.append(f"Published rows without a figure here: {found.missing}.")
     if found.seeds == 1:
         parts.append("With one seed no interval is known, and a small difference decides nothing.")
     return textwrap.wrap(" ".join(parts), 100)
@@ -232,7 +245,7 @@ def write_overview(tables: Iterable[Table]) -> list[str]:
                 f"{run} of {len(own)}",
                 str(found.seeds or NOTHING),
                 f"{column.label}, {row.label}",
-                show_values(values, column) if values else NOT_RUN,
+                show_values(values, column, len(row.seeds)) if values else NOT_RUN,
                 row.published.get(order.published, NOTHING),
                 f"{len(found.kept)} of {found.pairs}" if found.pairs else NOTHING,
             ]

@@ -140,3 +140,41 @@ def test_seeds_of_other_settings_are_refused(results, tables):
 def test_cells_without_a_description_get_a_row(results, tables):
     results("new", 0, 25.0)
     assert tables.write_table(results.read(tables))[-1] == "| new | 25.0 | - |"
+
+
+def test_a_figure_of_some_seeds_says_of_how_many(tables):
+    column = tables.Column("F", "steps.20dB", format=".0f")
+    assert tables.show_values([300.0], column, 3) == "300 (1 of 3)"
+    assert tables.show_values([300.0, 302.0], column, 3) == "301 ± 13 (2 of 3)"
+    assert tables.show_values([], column, 3) == "-"
+    assert tables.show_values([float("nan"), 302.0], column, 2) == "not finite (2)"
+    assert tables.show_values([float("inf")], column) == "not finite"
+
+
+def test_rows_whose_figure_is_no_number_are_not_ranked(results, tables):
+    results("a", 0, float("nan"))
+    results("c", 0, 20.0)
+    text = " ".join(tables.write_order(results.read(tables)))
+    assert "fewer than two of the published rows were run" in text
+
+
+def test_a_stage_that_one_seed_lacks_is_the_mean_of_the_others(results, tables):
+    results("a", 0, 20.0, steps={"field": 4})
+    results("a", 1, 20.0, steps={"field": 4, "prior": 6})
+    assert "| field 4, prior 6 |" in tables.write_runs(results.read(tables))[2]
+
+
+def test_a_row_may_have_the_cells_of_another_table(results, tables, tmp_path):
+    results("a", 0, 25.0)
+    (tmp_path / "pages" / "q.toml").write_text(
+        """
+        [u]
+        about = "U"
+        columns = [{ label = "PSNR", figure = "psnr", format = ".1f" }]
+        [u.rows]
+        same = { label = "S", cell = "t/a", older = "old.json#rows/b" }
+        other = { label = "O", cell = "t/c", older = "old.json#rows/b" }
+        """
+    )
+    read = tables.read_tables(tmp_path / "pages", tmp_path / "results")["u"]
+    assert tables.write_table(read)[2:] == ["| S | 25.0 |", "| O (an older run) | 21.0 |"]
