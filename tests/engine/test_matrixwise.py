@@ -67,6 +67,36 @@ def test_an_interrupted_run_goes_on_bit_for_bit(name):
         second.restore((wrong, numbers))
 
 
+def test_soap_goes_on_bit_for_bit_before_and_after_its_bases_turn():
+    """The first bases lay in memory by columns, and were read back by rows, which rounds apart."""
+    pytest.importorskip("pytorch_optimizer")
+
+    def step(weights, optimizer, steps):
+        for i in steps:
+            generator = torch.Generator().manual_seed(i)
+            for weight in weights:
+                weight.grad = torch.randn(weight.shape, generator=generator)
+            optimizer.step()
+
+    def begin(values):
+        weights = [nn.Parameter(x.clone()) for x in values]
+        return weights, OPTIMIZERS["soap"](weights, every=4)
+
+    start = [torch.ones(8, 12), torch.ones(4, 8, 8), torch.ones(12)]
+    straight, optimizer = begin(start)
+    step(straight, optimizer, range(9))
+    for stop in (1, 2, 3, 6):
+        weights, optimizer = begin(start)
+        step(weights, optimizer, range(stop))
+        held = optimizer.state_dict()
+        for own in held["state"].values():
+            own |= {name: x.clone(memory_format=torch.contiguous_format) for name, x in own.items()}
+        resumed, optimizer = begin([w.detach() for w in weights])
+        optimizer.load_state_dict(held)
+        step(resumed, optimizer, range(stop, 9))
+        assert all(map(torch.equal, resumed, straight)), stop
+
+
 def test_muon_steps_matrices_and_adamw_the_rest():
     gradients = {n: torch.randn(shape) for n, shape in SHAPES.items()}
     ours = {n: nn.Parameter(torch.ones(shape)) for n, shape in SHAPES.items()}

@@ -66,9 +66,17 @@ class Soap(SOAP):
             for name in own.keys() & {"exp_avg", "exp_avg_sq"}:
                 own[name] = own[name].contiguous()
 
+    @staticmethod
+    def get_orthogonal_matrix(*args: Any, **kwargs: Any) -> list[Any]:
+        return as_contiguous(SOAP.get_orthogonal_matrix(*args, **kwargs))
+
     def get_orthogonal_matrix_qr(self, *args: Any, **kwargs: Any) -> list[Any]:
-        found = super().get_orthogonal_matrix_qr(*args, **kwargs)
-        return [q.contiguous() if len(q) else q for q in found]
+        return as_contiguous(super().get_orthogonal_matrix_qr(*args, **kwargs))
+
+
+def as_contiguous(bases: list[Any]) -> list[Any]:
+    """The bases of all axes; that of an axis without a preconditioner is an empty list."""
+    return [basis.contiguous() if len(basis) else basis for basis in bases]
 
 
 NAMES = {"products": "GG", "basis": "Q"}
