@@ -38,6 +38,17 @@ def test_space_is_empty_where_a_view_shows_the_background():
     assert len(empty_points(modality, data, 0.5)) == 0  # no pixel is grey
 
 
+def test_space_that_no_ray_reaches_is_not_known_to_be_empty():
+    modality, data = scene()
+    assert data.cameras is not None
+    points = empty_points(modality, data, 1.0, (1.5, 2.5))
+    outside = empty_points(modality, data, 1.0)
+    assert 0 < len(points) < len(outside)
+    c2w = data.cameras.c2w[0]
+    depth = -((points[:, None] - c2w[:, :3, 3]) * c2w[:, :3, 2]).sum(-1)  # of each view
+    assert ((depth >= 1.5) & (depth <= 2.5)).any(1).all()
+
+
 def test_the_density_there():
     modality, data = scene(box=(0.0, -1.0, -0.25, 1.0, 1.0, 0.25))
     points = empty_points(modality, data, 1.0)
@@ -59,7 +70,7 @@ def test_scores_of_a_system():
     system = fieldloom.build("loe", "nerf", **keys | {"field": small})
     code = system.family.conditioner.origin(1)
     density, opacity = free_space_scores(system, modality, code, data)
-    points = empty_points(modality, data, 1.0)
+    points = empty_points(modality, data, 1.0, (0.5, 3.5))
     right = density_at(system.render, system.family.bind(code), points)
     assert density.values.item() == pytest.approx(right.mean().item())
     step = 3.0 / (system.render.samples - 1)

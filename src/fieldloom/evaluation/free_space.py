@@ -6,6 +6,7 @@ Fig. 5), which pictures from nearby cameras hardly show.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -43,7 +44,7 @@ def free_space_scores(system: System, modality: Views, codes: Code, data: Data) 
     step = (render.far - render.near) / (render.samples - 1)
     densities, opacities = [], []
     for i in range(len(data)):
-        points = empty_points(modality, data.part([i]), unit)
+        points = empty_points(modality, data.part([i]), unit, (render.near, render.far))
         if len(points):
             function = system.family.bind(codes[i : i + 1].to(system.device))
             density = density_at(render, function, points.to(system.device)).cpu()
@@ -56,13 +57,20 @@ def free_space_scores(system: System, modality: Views, codes: Code, data: Data) 
     ]
 
 
-def empty_points(modality: Views, datum: Data, background: float, count: int = POINTS) -> Tensor:
+def empty_points(
+    modality: Views,
+    datum: Data,
+    background: float,
+    depths: tuple[float, float] = (0.0, math.inf),
+    count: int = POINTS,
+) -> Tensor:
     """Those of random points of a scene that some view sees before its background: (n, 3).
 
     Their pixel and its eight neighbours are blank: the edge of an object may lie within a pixel
     whose centre misses it. Points are uniform in the scene's box, or in [-1, 1]^3, in the field's
     coordinates, and always the same. datum: one scene with all its views. background: its shade,
-    from 0 to 1.
+    from 0 to 1. depths: where a ray of a view begins and ends: what is nearer or farther is not
+    drawn, so that a blank pixel says nothing of it.
     """
     box = torch.tensor(modality.box or (-1.0,) * 3 + (1.0,) * 3).view(2, 3)
     drawn = torch.rand(count, 3, generator=Generator().manual_seed(0))
@@ -76,7 +84,8 @@ def empty_points(modality: Views, datum: Data, background: float, count: int = P
     for own, c2w, intrinsics in zip(blank, cameras.c2w[0], cameras.intrinsics[0], strict=True):
         pixels, depth = project_points(points, c2w, intrinsics)
         column, row = pixels.floor().nan_to_num(-1.0, -1.0, -1.0).clamp(-1, 1e9).long().unbind(-1)
-        seen = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        drawn_there = (depth > 0) & (depth >= depths[0]) & (depth <= depths[1])
+        seen = drawn_there & (column >= 0) & (column < width) & (row >= 0) & (row < height)
         empty[seen] |= own[row[seen], column[seen]]
     return points[empty]
 
