@@ -92,3 +92,7 @@ def test_meanings():
     assert (one.question, one.label, one.arrow) == ("enlargement", "SSIM at 8x, bicubic", "↑")
     assert {x.question for x in MEANINGS.values()} | {"enlargement"} == set(QUESTIONS)
     assert [x for x in MEANINGS.values() if not x.says] == []
+
+
+def test_what_only_some_ask_for_is_shown_to_them():
+    assert all(meaning_of(name).chief for name in ("pattern", "free.density"))

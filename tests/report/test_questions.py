@@ -105,6 +105,12 @@ def test_held_out_views_are_shown_and_seen_ones_are_not():
     ]  # fmt: skip
 
 
+def test_free_space_stands_beside_held_out_views():
+    result = made_up_result(1, "training", psnr=33.0, novel__psnr=20.0, free__density=0.39)
+    figures = answers(made_up_system("loe:nerf", "views"), result)["reconstruction"].figures
+    assert [figure.name for figure in figures] == ["novel.psnr", "free.density"]
+
+
 def test_what_was_not_measured_of_samples_is_said():
     system = made_up_system("mnif:srncars", kind="views")
     found = answers(system, made_up_result(40, samples=50, novel__psnr=20.0))

@@ -132,11 +132,19 @@ MEANINGS: Mapping[str, Meaning] = {
     **_of(
         "samples",
         ("pattern", "fixed pattern", "-", "", "share of fine detail that all samples have alike"),
+        chief=True,
+    ),
+    **_of(
+        "samples",
         ("pattern.test", "pattern of test data", "", "", "the same of test images"),
     ),
     **_of(
         "reconstruction",
         ("free.density", "density of free space", "-", "", "mean, where views see the background"),
+        chief=True,
+    ),
+    **_of(
+        "reconstruction",
         ("free.opacity", "opacity of free space", "-", "", "there, of one step along a ray"),
     ),
     **_of(

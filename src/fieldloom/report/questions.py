@@ -112,11 +112,11 @@ def sets_compared(result: Result) -> list[tuple[int, str]]:
 def chief_figures(
     system: System, result: Result, question: Question, published: dict[str, str]
 ) -> list[Figure]:
-    """The numbers beside a question: those of held-out views before those of seen ones."""
+    """The numbers beside a question: of those of held-out and of seen views, the former."""
     metrics = [(m, meaning_of(m.name)) for m in result.metrics if math.isfinite(m.value)]
     own = [(m, x) for m, x in metrics if x is not None and x.question == question and x.chief]
-    if any(m.name.startswith("novel.") for m, _ in own):
-        own = [(m, x) for m, x in own if m.name.startswith("novel.")]
+    held = {m.name for m, _ in own if m.name.startswith("novel.")}
+    own = [(m, x) for m, x in own if f"novel.{m.name}" not in held]
     names = list(MEANINGS)
     own.sort(key=lambda pair: names.index(pair[0].name.removeprefix("novel.")))
     errors = {m.name: m.value for m in result.metrics if m.name.endswith(".error")}
