@@ -107,7 +107,8 @@ def test_held_out_views_are_shown_and_seen_ones_are_not():
 
 def test_free_space_stands_beside_held_out_views():
     result = made_up_result(1, "training", psnr=33.0, novel__psnr=20.0, free__density=0.39)
-    figures = answers(made_up_system("loe:nerf", "views"), result)["reconstruction"].figures
+    system = made_up_system("fit:scene", kind="views", has_code=False, generates=False, held=1)
+    figures = answers(system, result)["reconstruction"].figures
     assert [figure.name for figure in figures] == ["novel.psnr", "free.density"]
 
 
