@@ -35,7 +35,11 @@ from fieldloom import atomic, recipe
 from fieldloom.assembly import open_source
 from fieldloom.engine import device as devices
 from fieldloom.engine.run import Run
+from fieldloom.evaluation import evaluator_of
+from fieldloom.evaluation.reconstruction import join_scores
 from fieldloom.evaluation.results import Metric
+from fieldloom.evaluation.upper_bound import decoded_scores
+from fieldloom.system import System
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cells"
@@ -53,7 +57,8 @@ class Cell(NamedTuple):
     """A row of a table with a seed.
 
     source: how the data are read. part: which of them are used: ``all``, or ``train``, those that
-    the recipe itself would train on, where settings are compared. changes: of the recipe.
+    the recipe itself would train on, where settings are compared. changes: of the recipe. training:
+    whether training data are reconstructed, too: their figures begin with ``train.``.
     """
 
     table: str
@@ -66,6 +71,7 @@ class Cell(NamedTuple):
     part: str
     stage: str
     changes: dict[str, Any]
+    training: bool = False
 
     @property
     def name(self) -> str:
@@ -106,6 +112,7 @@ def read_cells(seeds: Sequence[int] | None) -> list[Cell]:
                         both.get("part", "all"),
                         both.get("stage", "all"),
                         both.get("set", {}),
+                        both.get("training", False),
                     )
                 )
     return cells
@@ -184,13 +191,14 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
     held = fieldloom.load(run, device="cpu")
     figures = fieldloom.evaluate(held)
     log = Run(run).read_log()
+    fitted = measure_training(held) if cell.training else {}
     reached = find_reached(log, held.modality.high - held.modality.low, trained)
     return {
         "table": cell.table,
         "row": cell.row,
         "seed": cell.seed,
         **cell.settings(),
-        "figures": name_figures(figures.metrics) | reached,
+        "figures": name_figures(figures.metrics) | fitted | reached,
         "seconds": find_seconds(log),
         "processor_seconds": round(trained),
         "steps": {line["stage"]: line["step"] for line in log},
@@ -208,6 +216,17 @@ def name_figures(metrics: Sequence[Metric]) -> dict[str, float]:
     for one in metrics:
         found[f"{one.name} ({one.how})" if one.name in found else one.name] = one.value
     return found
+
+
+def measure_training(system: System, count: int = 500) -> dict[str, float]:
+    """How well training data come back, at most ``count`` of them, evenly spaced."""
+    source = open_source(system.recipe, system.modality)
+    places = torch.linspace(0, len(source.train) - 1, min(count, len(source.train))).round().long()
+    data = source.defer(source.train[places])
+    evaluator = evaluator_of(system, source)
+    scores = join_scores(list(decoded_scores(evaluator, data, system.encode(data))))
+    metrics = evaluator.paired_metrics(scores, f"{len(data)} training data")
+    return {f"train.{metric.name}": metric.value for metric in metrics}
 
 
 def find_seconds(log: Sequence[Mapping[str, Any]]) -> dict[str, int]:

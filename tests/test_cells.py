@@ -6,8 +6,11 @@ from math import log10
 from pathlib import Path
 
 import pytest
+import torch
 
+import fieldloom
 from fieldloom import recipe
+from fieldloom.assembly import open_source
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,6 +64,17 @@ def test_a_stage_has_its_share_of_the_seconds(cells):
     found = cells.find_reached([*log_of([30] * 20, span=1.0), prior], 1.0, 80.0)
     assert found["steps.20dB"] == 5
     assert found["seconds.20dB"] == 2.0
+
+
+def test_training_data_are_measured_as_test_data_are(cells):
+    system = fieldloom.build("mnif", "tiny", evaluate={"metrics": ["psnr"]})
+    found = cells.measure_training(system, 5)
+    source = open_source(system.recipe, system.modality)
+    places = source.train[torch.linspace(0, len(source.train) - 1, 5).round().long()]
+    data = source.read(places)
+    raw = system.predict(system.encode(data)).tensor
+    errors = (raw - data.as_float().tensor).square().flatten(1).mean(1)
+    assert found == {"train.psnr": pytest.approx((-10 * errors.log10()).mean().item(), 1e-4)}
 
 
 def test_cells_are_of_known_recipes_and_stand_in_a_table(cells):
