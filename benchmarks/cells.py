@@ -301,6 +301,8 @@ def main() -> None:
         return
     if asked.data is None or asked.runs is None:
         parser.error("run needs --data and --runs")
+    if missing := {cell.data for cell in cells if not (asked.data / cell.data).exists()}:
+        parser.error(f"not in {asked.data}: {', '.join(sorted(missing))}")
     torch.set_num_threads(1)
     for cell in cells:
         with claimed(asked.runs / cell.name) as mine:

@@ -77,6 +77,14 @@ def test_training_data_are_measured_as_test_data_are(cells):
     assert found == {"train.psnr": pytest.approx((-10 * errors.log10()).mean().item(), 1e-4)}
 
 
+def test_data_that_are_missing_are_named(cells, monkeypatch, capsys, tmp_path):
+    to = ["--data", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", ["cells.py", "run", "decide-growth", *to])
+    with pytest.raises(SystemExit):
+        cells.main()
+    assert capsys.readouterr().err.endswith(f"not in {tmp_path}: hires_pluto_4408x4344.jpg\n")
+
+
 def test_cells_are_of_known_recipes_and_stand_in_a_table(cells):
     evidence = importlib.import_module("evidence")
     tables = evidence.read_tables()
