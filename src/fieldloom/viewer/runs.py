@@ -33,8 +33,6 @@ from fieldloom.viewer.progress import LINES, Log, preview_version, seconds_left
 from fieldloom.viewer.refusals import Refused, explain
 from fieldloom.viewer.uploads import accepted
 
-DATA = ("source", "modality", "seed")
-"""The sections of a recipe that say which data they are."""
 TRIES = 3
 """How often a run is read whose files change meanwhile."""
 
@@ -59,7 +57,7 @@ class Viewed:
         self.shown: Shown | None = None
         self.keep, self.log, self.directions = Keep(), Log(self.run), Directions()
         self.opening: Future[Source] | None = None
-        self.data: list[Any] = []  # what the recipe says of those that are opened
+        self.data: list[Any] = []  # which they are
 
     # -- its weights
 
@@ -80,8 +78,7 @@ class Viewed:
                 return
 
     def _load(self) -> None:
-        recipe = self.run.require().read_recipe()
-        self.settings = parse_settings(recipe)
+        self.settings = parse_settings(self.run.require().read_recipe())
         if not self.run.has_model and not (self.run.folder / STATE).is_file():
             self.system = self.shown = None
             return
@@ -90,18 +87,20 @@ class Viewed:
             shown, reason = show_field(system), ""
         except InputError as error:
             shown, reason = None, str(error).rstrip(".")
-        self._leave_behind(system, [recipe.get(name) for name in DATA])
+        self._leave_behind(system)
         self.system, self.shown, self.reason = system, shown, reason
         self.settings, self.directions = system.settings, Directions()
         if not system.family.has_code:  # a browser calls it c0
             self.keep = Keep()
             self.keep.add(system.as_code(None), printable(self.name))
 
-    def _leave_behind(self, system: System, data: list[Any]) -> None:
+    def _leave_behind(self, system: System) -> None:
         """Forget the codes and the data of before, where another run was trained in this folder."""
         kept = next(iter(self.keep.codes.values()), None)
         if kept is not None and tuple(kept.code.shape[1:]) != system.family.code_shape:
             self.keep.clear()
+        settings, modality = system.settings, system.modality
+        data = [settings.source, settings.seed, modality.shape(), modality.channels]
         if self.data != data:
             self.data, self.opening = data, None
 
