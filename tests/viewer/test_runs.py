@@ -198,14 +198,16 @@ def test_figures_are_those_of_the_report(tiny_run, tmp_path):
         {"name": "psnr", "value": 31.25, "of": "x"},
         {"name": "<b>", "value": None},
         {"name": 3},
+        {"name": "learnable", "value": 236912},
         7,
         {"name": "fid", "value": True},
     ]
     (run / "report.json").write_text(json.dumps({"figures": figures}))
     with viewing(run) as client:
-        psnr, other, fid = list_runs(client)[0]["figures"]
+        psnr, other, params, fid = list_runs(client)[0]["figures"]
         assert (psnr["name"], psnr["text"], psnr["higher_is_better"]) == ("PSNR", "31.25 dB", True)
         assert (other["name"], other["value"], other["text"]) == ("<b>", None, "not finite")
+        assert params["text"] == "236,912"
         assert fid["value"] is None
         for content in ("[]", '{"figures": 3}', "no JSON", '{"figures": null}'):
             (run / "report.json").write_text(content)

@@ -1,6 +1,8 @@
 """What the page is answered: runs, codes, numbers, pictures, data, and the end."""
 
 import io
+import os
+import shutil
 import struct
 import threading
 
@@ -120,7 +122,7 @@ def test_the_nearest_of_a_training_datum_is_itself(client):
     distances = [one["distance"] for one in told["nearest"]]
     assert distances == sorted(distances)
     assert (len(distances), told["compared"], told["of"]) == (3, 1438, 1438)
-    search = client.viewer.nearest[1]
+    search = client.viewer.nearest
     datum = viewed.source.read(viewed.source.train[17:18]).tensor
     assert search.evaluator.system is system
     distances = torch.cat([search.compare(datum, part) for part in search.parts])
@@ -231,6 +233,36 @@ def test_two_clients_at_once_get_their_own(client):
     assert len(found) == 8
 
 
+def test_the_nearest_are_those_of_the_newest_weights(own_run):
+    with viewing(own_run) as client:
+        (code,) = client.make(how="sample", seed=0)
+        path = f"/api/runs/0/codes/{code['id']}/nearest"
+        client.get(path)
+        os.utime(own_run / "model.safetensors")
+        client.get(path)
+        assert client.viewer.nearest.evaluator.system is system_of(client)
+
+
+def test_another_run_is_trained_in_the_folder(own_run, tmp_path):
+    image = torch.rand(3, 12, 16)
+    field = {"name": "siren", "width": 8, "depth": 2}
+    fieldloom.fit(image, tmp_path / "fit", steps=2, device="cpu", field=field)
+    with viewing(own_run) as client:
+        client.make(how="sample", seed=0, count=3)
+        shutil.move(own_run, tmp_path / "old")
+        client.get("/api/runs")
+        shutil.copytree(tmp_path / "fit", own_run)
+        (run,) = client.get("/api/runs")["runs"]
+        assert (run["shape"], run["data"]["trained"]) == ([12, 16], 1)
+        client.get("/api/runs/0/codes/c0/numbers")
+        shutil.rmtree(own_run)
+        shutil.copytree(tmp_path / "old", own_run)
+        (run,) = client.get("/api/runs")["runs"]
+        assert run["data"]["trained"] == 1438
+        client.get("/api/runs/0/codes/c0/numbers", 410)
+        client.make(how="data", part="train", index=3)
+
+
 def test_a_closed_viewer_refuses(tiny_run):
     with viewing(tiny_run) as client:
         assert client.post("/api/close") == {"sentence": "closed"}
@@ -248,7 +280,7 @@ def test_a_fit_of_one_datum_has_one_code(tmp_path):
         assert (run["codes"], run["samples"], run["accepts"]) == (False, False, [])
         client.get("/api/runs/0/codes/c0/numbers")
         (code,) = client.make(how="data", part="train", index=0)
-        assert code == {"id": "c0", "name": "field", "datum": {"part": "train", "index": 0}}
+        assert code == {"id": "c0", "name": "fit", "datum": {"part": "train", "index": 0}}
         client.post("/api/runs/0/codes", 409, {"how": "sample", "seed": 0})
         client.get("/api/runs/0/directions", 409)
         datum = pixels_of(client.get("/api/runs/0/data/train/0/image"))

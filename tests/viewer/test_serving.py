@@ -26,7 +26,7 @@ def started(*words):
     process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
     try:
         said = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/", said)
+        found = re.search(r"http://127\.0\.0\.1:\d+/(\?token=\S+)?", said)
         assert found, said + process.stderr.read()
         yield process, found[0]
     finally:
@@ -82,6 +82,21 @@ def test_a_call_of_python_returns_when_it_is_closed(tiny_run, monkeypatch, capsy
     assert said.out.endswith("open the address yourself\nclosed\n")
     with pytest.raises(InputError, match="at least one run"):
         fieldloom.view([])
+
+
+def test_the_token_that_is_printed_lets_in(tiny_run):
+    with started(tiny_run, "--token") as (process, address):
+        with urllib.request.urlopen(address, timeout=120) as answer:
+            cookie = answer.headers["set-cookie"].partition(";")[0]
+        runs = f"{address.partition('?')[0]}api/runs"
+        with pytest.raises(urllib.error.HTTPError) as error:
+            ask(runs)
+        assert "?token=..." in json.load(error.value)["error"]
+        request = urllib.request.Request(runs, headers={"Cookie": cookie})
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            assert len(json.load(answer)["runs"]) == 1
+        process.send_signal(signal.SIGINT)
+        ended(process)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from fieldloom.cli.console import say
 from fieldloom.cli.options import Device, DeviceOption, permit
 
 
@@ -67,7 +66,12 @@ def view(
         upload_megabytes=upload_limit,
         upload_seconds=upload_seconds,
         permit=permit(),
-        say=say,
+        say=tell,
     )
     if not ended:  # what is still computed no one waits for
         os._exit(0)
+
+
+def tell(text: str) -> None:
+    """Print an address with its token, which ``console.say`` would leave out."""
+    print(text, flush=True)

@@ -52,6 +52,11 @@ class Keep:
             self.bytes -= self.codes.popitem(last=False)[1].code.nbytes
         return kept
 
+    def clear(self) -> None:
+        """Forget all codes, but not that there were so many: no name is given twice."""
+        self.codes.clear()
+        self.bytes = 0
+
     def find(self, id: str) -> Kept:
         """The code of a name. Raises Refused for one that is no longer kept, or never was."""
         if (kept := self.codes.get(id)) is not None:

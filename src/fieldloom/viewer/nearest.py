@@ -42,6 +42,10 @@ class Nearest:
         self.step = max(1, PART // each)
         self.parts: list[DistinctSignals] = []
 
+    def is_of(self, system: System, source: Source) -> bool:
+        """Whether it compares with these data what this system decodes."""
+        return self.source is source and self.evaluator.system is system
+
     def read(self) -> list[DistinctSignals]:
         """The training data that are compared, a part after the other."""
         for first in range(self.step * len(self.parts), len(self.places), self.step):

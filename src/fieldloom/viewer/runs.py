@@ -22,6 +22,7 @@ from fieldloom.inputs import source_of
 from fieldloom.modalities.sources import Source
 from fieldloom.permit import Permit
 from fieldloom.progress import describe_seconds
+from fieldloom.report.words import format_number
 from fieldloom.settings import Settings, parse_settings
 from fieldloom.system import System
 from fieldloom.viewer.directions import Directions
@@ -56,6 +57,7 @@ class Viewed:
         self.shown: Shown | None = None
         self.keep, self.log, self.directions = Keep(), Log(self.run), Directions()
         self.opening: Future[Source] | None = None
+        self.data: list[Any] = []  # which they are
 
     # -- its weights
 
@@ -85,10 +87,22 @@ class Viewed:
             shown, reason = show_field(system), ""
         except InputError as error:
             shown, reason = None, str(error).rstrip(".")
+        self._leave_behind(system)
         self.system, self.shown, self.reason = system, shown, reason
         self.settings, self.directions = system.settings, Directions()
-        if not system.family.has_code and not self.keep.count:
-            self.keep.add(system.as_code(None), "field")
+        if not system.family.has_code:  # a browser calls it c0
+            self.keep = Keep()
+            self.keep.add(system.as_code(None), printable(self.name))
+
+    def _leave_behind(self, system: System) -> None:
+        """Forget the codes and the data of before, where another run was trained in this folder."""
+        kept = next(iter(self.keep.codes.values()), None)
+        if kept is not None and tuple(kept.code.shape[1:]) != system.family.code_shape:
+            self.keep.clear()
+        settings, modality = system.settings, system.modality
+        data = [settings.source, settings.seed, modality.shape(), modality.channels]
+        if self.data != data:
+            self.data, self.opening = data, None
 
     def require(self) -> System:
         """The system. Raises Refused, with the reason, where there is none."""
@@ -286,14 +300,15 @@ def describe_figure(figure: Any) -> dict[str, Any] | None:
     """A metric as a browser shows it; None for what is none."""
     if not isinstance(figure, dict) or not isinstance(figure.get("name"), str):
         return None
-    name, value, meaning = figure["name"], figure.get("value"), meaning_of(figure["name"])
+    value: Any = figure.get("value")
+    name, meaning = figure["name"], meaning_of(figure["name"])
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     unit = f" {meaning.unit}" if meaning is not None and meaning.unit else ""
     better = {"higher": True, "lower": False}
     return {
         "name": name if meaning is None else meaning.label,
         "value": value if number else None,
-        "text": f"{value:,.4g}{unit}" if number else "not finite",
+        "text": f"{format_number(value)}{unit}" if number else "not finite",
         "meaning": "" if meaning is None else meaning.says,
         "higher_is_better": None if meaning is None else better.get(meaning.better),
         "chief": meaning is not None and meaning.chief,

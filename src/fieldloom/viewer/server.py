@@ -20,7 +20,6 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from fieldloom import export
-from fieldloom.modalities.sources import Source
 from fieldloom.pages.page import POLICY as PAGE_POLICY
 from fieldloom.pages.page import make_page
 from fieldloom.viewer.drawing import draw_code, draw_datum
@@ -61,7 +60,7 @@ class Viewer:
         self.limits, self.closing = limits, Event()
         self.worker, self.reader = Worker("fieldloom view"), Worker("fieldloom view: data")
         self.finding: dict[int, asyncio.Task[None]] = {}
-        self.nearest: tuple[Source, Nearest] | None = None
+        self.nearest: Nearest | None = None
         self.uploads = Uploads(limits)
 
     # -- what several answers need
@@ -211,10 +210,10 @@ class Viewer:
         def work() -> dict[str, Any]:
             system, source = viewed.require(), viewed.source
             kept = viewed.keep.find(request.path_params["code"])
-            if self.nearest is None or self.nearest[0] is not source:
+            if self.nearest is None or not self.nearest.is_of(system, source):
                 self.nearest = None  # those of one run are kept
-                self.nearest = source, Nearest(system, source)
-            told = self.nearest[1].describe(kept.code, count)
+                self.nearest = Nearest(system, source)
+            told = self.nearest.describe(kept.code, count)
             found = [
                 {"part": "train", "index": i, "name": name_datum(source, "train", i),
                  "distance": far}

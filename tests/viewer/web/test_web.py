@@ -48,9 +48,18 @@ class Opened:
     def __init__(self, page, address):
         self.page, self.address = page, address
 
-    def open(self, hash="", width=1200):
+    def open(self, hash="", width=900):
         self.page.open("about:blank", width)
         self.page.open(f"{self.address}{hash}", width)
+
+    def turn(self, hash):
+        """Show another state, as the browser's buttons do; quicker than opening the page."""
+        self.ask(f"""(async hash => {{
+          const before = app.explorer;
+          if (location.hash === hash) app.open();
+          else location.hash = hash;
+          while (app.explorer === before) await new Promise(done => setTimeout(done, 20));
+        }})({json.dumps(hash)})""")
 
     def ask(self, expression):
         """The value of an expression, awaited."""
@@ -145,10 +154,20 @@ def test_tiles_are_what_pytorch_draws(opened):
     assert opened.ask("[...document.querySelectorAll('.pick')].map(x => x.ariaPressed)") == [
         "false", "false", "true", "false",
     ]  # fmt: skip
+    check_names(opened)
+
+
+def check_names(opened):
+    """That they stay text, and that nothing is asked of another server."""
+    assert EVIL in opened.ask("document.querySelector('h2').textContent")
+    assert opened.ask("document.title") == "mnif:tiny - fieldloom"
+    assert opened.ask("[...document.querySelectorAll('img')].every(x => x.src !== 'x')")
+    asked = [url for url in opened.page.requests() if not url.startswith("blob:")]
+    assert all(url.startswith(opened.address) for url in asked)
 
 
 def test_every_control_of_the_gallery(opened):
-    opened.open("#count=4")
+    opened.turn("#count=4")
     opened.drawn(4)
     opened.enter("Seed", "5")
     opened.until("document.querySelector('.name').textContent === 'sample 5.0'")
@@ -177,7 +196,7 @@ def test_every_control_of_the_gallery(opened):
 
 
 def test_between_two_tiles(opened):
-    opened.open("#count=4")
+    opened.turn("#count=4")
     opened.drawn(4)
     opened.press("Interpolate with another tile")
     opened.pick(3)
@@ -199,7 +218,7 @@ def test_between_two_tiles(opened):
 
 
 def test_along_principal_directions(opened):
-    opened.open("#count=4&chosen=1")
+    opened.turn("#count=4&chosen=1")
     opened.drawn(4)
     opened.ask("void (document.querySelector('details.tool').open = true)")
     opened.until("document.querySelectorAll('.sliders input').length === 8")
@@ -221,7 +240,7 @@ def test_along_principal_directions(opened):
 
 
 def test_another_run_beside(opened):
-    opened.open("#count=4&beside=1")
+    opened.turn("#count=4&beside=1")
     frames = "[...document.querySelectorAll('iframe')].map(x => x.contentWindow.fieldloom?.page)"
     opened.until(f"{frames}.filter(x => x).length === 2")
     assert opened.ask("document.querySelectorAll('.stage figcaption')[1].textContent") == (
@@ -246,7 +265,7 @@ def drop(opened, name, content):
 
 
 def test_a_file_of_ones_own(opened):
-    opened.open("#count=4")
+    opened.turn("#count=4")
     opened.drawn(4)
     drop(opened, f"{EVIL}.exe", "'no image'")
     opened.until("document.querySelector('.tool .wrong').textContent.includes('.png')")
@@ -260,21 +279,22 @@ def test_a_file_of_ones_own(opened):
     opened.until("app.explorer.upload.job")
     opened.press("Cancel")
     opened.until("document.querySelector('.tool .wrong').textContent.includes('ancel')")
+    drop(opened, "another.png", picture)
+    opened.until("app.explorer.upload.job")
+    first = opened.ask("app.explorer.upload.job")
     drop(opened, "mine.png", picture)
     opened.until("document.querySelectorAll('.pair figure').length === 2")
     assert "PSNR" in opened.ask("document.querySelector('.pair').textContent")
     opened.until("document.querySelector('.pair img').naturalWidth")
     opened.until("!document.querySelector('.pair canvas.waiting')")
-
-
-def test_names_stay_text(opened):
-    opened.open("#count=4")
-    opened.drawn(4)
-    assert EVIL in opened.ask("document.querySelector('h2').textContent")
-    assert opened.ask("document.title") == "mnif:tiny - fieldloom"
-    assert opened.ask("[...document.querySelectorAll('img')].every(x => x.src !== 'x')")
-    asked = [url for url in opened.page.requests() if not url.startswith("blob:")]
-    assert all(url.startswith(opened.address) for url in asked)
+    assert "mine.png" in opened.ask("document.querySelector('.pair').textContent")
+    told = opened.ask(f"fetch('/api/jobs/{first}').then(x => x.json())")
+    assert told["state"] == "cancelled"  # one file took the place of the other
+    assert opened.ask("""(dataTransfer => {
+      dataTransfer.items.add(new File(["x"], "beside.png"));
+      return !document.body.dispatchEvent(new DragEvent("drop",
+        { dataTransfer, bubbles: true, cancelable: true }));
+    })(new DataTransfer())""")  # or the browser would leave the page for the file
 
 
 def test_a_run_that_trains_and_a_damaged_one(opened, folders):
@@ -334,9 +354,12 @@ def test_a_server_that_goes_comes_back_and_is_closed(tiny_run, opened):
     tab.open("#count=4&seed=2")
     tab.drawn(4)
     server.end()
-    tab.until("!document.querySelector('#lost').hidden")
+    look = lambda hidden: (
+        f"app.look().then(() => document.querySelector('#lost').hidden === {hidden})"
+    )
+    tab.until(look("false"))  # the page itself looks every three seconds
     server = Server(tiny_run, port=server.port)
-    tab.until("document.querySelector('#lost').hidden")
+    tab.until(look("true"))
     tab.drawn(4)
     assert tab.ask("document.querySelector('.name').textContent") == "sample 2.0"
     tab.press("Close", "header")

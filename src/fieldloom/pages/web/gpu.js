@@ -223,7 +223,7 @@ function choosePainter(page, canvas) {
   const footer = document.querySelector("footer");
   const useGl = why => {
     footer.title = `Drawn by WebGL 2: ${why.split("\n")[0].replace(/\.$/, "")}.`;
-    const numbers = readNumbers(page.about, page.which);
+    const numbers = page.painter ? page.painter.held : readNumbers(page.about, page.which);
     return page.painter = new Painter(canvas, find("shader").textContent, numbers);
   };
   if (new URLSearchParams(location.search).get("draw") === "webgl")

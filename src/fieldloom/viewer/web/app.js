@@ -23,6 +23,8 @@ class App {
       this.open();
     });
     find("#close").addEventListener("click", () => this.close());
+    for (const what of ["dragover", "drop"]) addEventListener(what, e => this.keepPage(e));
+    find("main").append(make("p", { class: "note", role: "status" }, "The runs are being opened."));
     this.watch();
   }
 
@@ -114,6 +116,13 @@ class App {
     else main.replaceChildren(this.card.element);
     if (this.explorer) main.append(this.explorer.element);
     setTimeout(() => main.style.minHeight = "", 1500);
+  }
+
+  // A file that is dropped beside its zone would be opened in place of the page.
+  keepPage(event) {
+    if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "none";
   }
 
   tell(sentence) {

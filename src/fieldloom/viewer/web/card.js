@@ -97,7 +97,8 @@ function describe(run) {
 // The chief figures as cards, all others below them, folded.
 function figuresOf(run) {
   if (!run.figures.length) return "";
-  const list = figures => make("dl", { class: "numbers" }, ...figures.map(x => make("div", {},
+  const list = figures => make("dl", { class: "numbers" }, ...figures.map(x => make("div",
+    { title: x.meaning },
     make("dt", {}, x.name, arrowOf(x)), make("dd", {}, x.text),
     make("dd", { class: "note" }, x.meaning))));
   const chief = run.figures.filter(x => x.chief), rest = run.figures.filter(x => !x.chief);

@@ -33,7 +33,8 @@ export class Nearest {
         make("span", { class: "note", title: "distance" }, format(found.distance)))));
       const some = compared < of ? `, of ${compared.toLocaleString("en")} of them` : "";
       say(this.sentence, nearest.length ? `Distance: ${measure}${some}.`
-        : "There are none to compare with.");
+        : compared ? "What is shown is empty, which cannot be compared."
+          : "There are none to compare with.");
     } catch (error) {
       if (error.name === "AbortError") return;
       this.list.replaceChildren();

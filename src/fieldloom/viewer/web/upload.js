@@ -41,6 +41,9 @@ export class Upload {
   async take(files) {
     if (files.length > 1) return say(this.wrong, "Drop one file at a time.");
     if (!files.length) return;
+    this.end(); // of an earlier file
+    this.stop?.abort();
+    this.job = null;
     const [file] = files, stop = this.stop = new AbortController();
     this.clear();
     if (file.size > this.limits.bytes) return say(this.wrong, `${file.name} is too large: it has `
@@ -105,6 +108,7 @@ export class Upload {
   clear() {
     say(this.wrong, "");
     say(this.note, "");
+    this.row.hidden = true;
     this.tile?.discard();
     this.pair.replaceChildren();
   }
