@@ -269,7 +269,7 @@ def test_controls(opened):
 def test_a_video_plays_once_however_often_it_is_asked(opened):
     system = make_system("video")
     opened.open(make_page(system, draw_codes(system, 1)), 64, 160)
-    opened.ask("page.play(), page.play(), page.play(), page.drawn")
+    opened.ask("void (page.about.time = 60), page.play(), page.play(), page.play(), page.drawn")
     opened.ask("void (page.goTo = time => { page.times = [...(page.times || []), time]; })")
     frame = "await new Promise(requestAnimationFrame);"
     times = opened.ask(
@@ -341,8 +341,10 @@ def test_a_sound(opened):
     assert (torch.tensor(sound.T / 32767) - right[0].clamp(-1, 1)).abs().max() < 1e-3
     opened.ask("page.zoom(4, 0.25)")
     assert opened.ask("page.ends") == pytest.approx([0.1875, 0.4375])
-    opened.ask("page.play()")
+    opened.ask("void (page.about.rate = 100), page.play()")  # that of no loudspeaker
     assert opened.page.ask("play.textContent") == "Stop"
+    played = "page.playing.buffer.duration / page.playing.playbackRate.value"
+    assert opened.ask(played) == pytest.approx(3)
     opened.ask("page.stop()")
     dark = opened.ask("[...page.picture.data].filter((x, i) => i % 4 === 0 && x < 100).length")
     assert dark > 20
@@ -520,3 +522,5 @@ def test_what_no_page_shows():
         make_page(many, draw_codes(many, 1))
     with pytest.raises(InputError, match="2 for 1 functions"):
         make_page(make_system("grey"), draw_codes(make_system("grey"), 1), ["a", "b"])
+    with pytest.raises(InputError, match="are NaN or infinite"):
+        make_page(make_system("grey"), math.nan * draw_codes(make_system("grey"), 1))
