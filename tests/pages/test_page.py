@@ -10,7 +10,6 @@ from scipy.io import wavfile
 from torch.nn import functional as F
 
 import fieldloom
-from browser import browse, find_browser
 from fieldloom.errors import InputError
 from fieldloom.geometry.preview import AMBIENT, COLOUR, LIGHTS, preview
 from fieldloom.pages import compile_code, make_page
@@ -53,7 +52,7 @@ class Opened:
     def __init__(self, page, folder):
         self.page, self.folder = page, folder
 
-    def open(self, text, width=240, height=300):
+    def open(self, text, width=240, height=240):
         path = self.folder / "page.html"
         path.write_text(text)
         self.page.open(path, width)
@@ -88,15 +87,6 @@ class Opened:
         )
         numbers = torch.tensor(json.loads(found), dtype=torch.float32)
         return numbers.view(height, width, 4).flip(0)
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    if find_browser() is None:
-        pytest.skip("needs Chromium")
-    folder = tmp_path_factory.mktemp("browser")
-    with browse(folder / "profile") as page:
-        yield Opened(page, folder)
 
 
 def place_pixels(system, view, time, width, height):
