@@ -52,7 +52,7 @@ class Opened:
     def __init__(self, page, folder):
         self.page, self.folder = page, folder
 
-    def open(self, text, width=240, height=240):
+    def open(self, text, width=150, height=320):
         path = self.folder / "page.html"
         path.write_text(text)
         self.page.open(path, width)
