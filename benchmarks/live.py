@@ -43,9 +43,9 @@ LETTERS, STEPS = "LOM", 3
 
 SIREN = ("--set", "field=siren", "--set", "field.width=80")
 """Of 20 thousand numbers: small enough for a page of less than 150 kB."""
-BOAT = ("--set", "field.grid.levels=6", "--set", "field.grid.log2_hashmap_size=11",
+BOAT = ("--set", "field.grid.levels=5", "--set", "field.grid.log2_hashmap_size=11",
         "--set", "field.width=32", "--set", "field.head.width=32",
-        "--set", "renderer.resolution=32")  # fmt: skip
+        "--set", "renderer.resolution=24")  # fmt: skip
 
 
 # -- pictures, each uint8 (height, width, 3 or 4)

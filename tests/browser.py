@@ -119,7 +119,8 @@ def browse(profile: Path, graphics: str = "--disable-gpu") -> Iterator[Page]:
     program = find_browser()
     assert program is not None
     (from_us, send), (receive, to_us) = os.pipe(), os.pipe()
-    options = f"--headless --no-sandbox {graphics} --remote-debugging-pipe --no-first-run"
+    options = f"--headless --no-sandbox {graphics} --remote-debugging-pipe --no-first-run "
+    options += "--disable-extensions --disable-component-update --disable-background-networking"
     command = [program, *options.split(), f"--user-data-dir={profile}", "about:blank"]
     script = f'exec "$@" 3<&{from_us} 4>&{to_us}'
     process = subprocess.Popen(

@@ -92,7 +92,8 @@ def by_two(tmp_path_factory, alone):
     assert not any(said[1:])  # one process speaks
     assert "processes work" not in said[0]
     # that of laginr mixes float32 with these runs' float64, and is left out with a warning
-    assert said[0].count("preview after step 1") == len(NAMES)
+    # that of the budget may come after another step where the machine is busy
+    assert said[0].count("preview after step 1") in (len(NAMES) - 1, len(NAMES))
     return folder
 
 

@@ -170,6 +170,10 @@ def assemble(recipe: recipes.Recipe, permit: Permit = NOTHING) -> System:
     return make() if permit.large else memory.make_within_limit(make, "this recipe")
 
 
+ASSUMED = 100
+"""Training signals, where a recipe does not tell their number."""
+
+
 def assemble_without_data(
     recipe: recipes.Recipe,
     signals: int | None = None,
@@ -178,16 +182,17 @@ def assemble_without_data(
 ) -> System:
     """An untrained system of a resolved recipe, without its data, to find its costs.
 
-    Facts of the data are assumed: this number of training signals (None: that of ``source.split``,
-    at least 1), and scenes at distances 1 to 2 from the camera where the recipe has no others.
+    Facts of the data are assumed: this number of training signals (None: as many as are known, or
+    as ``source.split`` says, or ``ASSUMED``), and scenes at distances 1 to 2 from the camera where
+    the recipe has no others.
     prior: whether its prior is made, too; where the data are not known yet, without classes.
     """
+    known = recipe.get("known", {})
     if signals is None:
         source = recipe.get("source")
         split = source.get("split", [1]) if isinstance(source, Mapping) else [1]
-        signals = max(1, int(split[0]))
-    classes = recipe.get("known", {}).get("classes", 0)
-    known = {"known": {"signals": signals, "classes": classes}}
+        signals = known.get("signals") or (int(split[0]) if split[0] > 1 else ASSUMED)
+    known = {"known": {"signals": signals, "classes": known.get("classes", 0)}}
     recipe = {k: value for k, value in recipe.items() if prior or k != "prior"} | known
     renderer = recipe.get("renderer")
     if isinstance(renderer, Mapping) and renderer.get("name") in ("volume", "occupancy"):

@@ -28,6 +28,9 @@ class Interrupted(FieldloomError):
 LONGEST = 120
 """Characters of a value that a message shows."""
 
+TOLD, FEW = 400, 12
+"""Characters of names that a message lists; how many of them, the nearest, where all are more."""
+
 
 def escape_bytes(text: str) -> str:
     """Text with the bytes of a file's name that are not UTF-8 written as ``\\xe9``.
@@ -81,8 +84,11 @@ def unknown(what: str, name: str, names: Iterable[str]) -> InputError:
     names = sorted(names)
     near = nearest(name, names)
     hint = f"; did you mean '{near}'?" if near else "."
-    there = ", ".join(names) or "none"
-    return InputError(f"unknown {what} '{shorten(name)}'{hint} There are: {there}.")
+    there = f"There are: {', '.join(names) or 'none'}."
+    if len(there) > TOLD:
+        some = get_close_matches(name[:LONGEST], names, n=FEW, cutoff=0.0)
+        there = f"There are {len(names)}, among them {', '.join(some)}."
+    return InputError(f"unknown {what} '{shorten(name)}'{hint} {there}")
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

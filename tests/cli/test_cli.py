@@ -59,7 +59,7 @@ IMPORTED = {
     ("sample", "RUN", "--out", "new"): set(),
     ("interpolate", "RUN", "--out", "between"): set(),
     ("cost", "mnif:tiny"): {"rich"},
-    ("evaluate", "RUN", "--out", "report"): {"scipy", "skimage", "sklearn"},
+    ("evaluate", "RUN", "--out", "report"): {"scipy", "skimage", "sklearn", "sympy"},
 }
 """Verbs, in this order, and what each imports of these that those before it did not."""
 

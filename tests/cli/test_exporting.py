@@ -84,6 +84,8 @@ def test_codes_of_encode(cli, own_run, tmp_path):
         (["--source", "x", "--codes", "x"], "each say what --index is of"),
         (["--label", 3], "--label is of new samples"),
         (["--format", "glsl", "--count", 2], "is of one function"),
+        (["--format", "onnx", "--half", "--signal", "nothing.png"], "--half is of --format html"),
+        (["--signal", "nothing.png", "--out", "TAKEN"], "is there already"),
         (["--between", 4, "--count", 2], "leave out --count"),
         (["--between", 4, "--signal", "FILE"], "here are 1"),
         (["--between", 4, "--index", 1, "--index", 2, "--sample", 3], "here are 3"),
@@ -92,7 +94,9 @@ def test_codes_of_encode(cli, own_run, tmp_path):
     ],
 )
 def test_refusals(cli, tiny_run, tmp_path, files, options, sentence):
-    given = [dict(FILE=files[0], FOLDER=tmp_path).get(x, x) for x in options]
-    told = cli("export", tiny_run, *given, "--out", tmp_path / "x", status=2)
+    (taken := tmp_path / "taken.html").touch()
+    given = [dict(FILE=files[0], FOLDER=tmp_path, TAKEN=taken).get(x, x) for x in options]
+    given += [] if taken in given else ["--out", tmp_path / "x"]
+    told = cli("export", tiny_run, *given, status=2)
     assert sentence in " ".join(told.stderr.split())
     assert not list(tmp_path.glob("x*"))

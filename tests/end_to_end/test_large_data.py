@@ -1,6 +1,7 @@
 """One large image, video or audio from training to a window of it, by the command line."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from fieldloom import recipe
 from fieldloom.assembly import open_source
 from fieldloom.evaluation import large
 from fieldloom.metrics.paired import psnr
+from fieldloom.pages import still
 from large_fits import FIELD, joined, origin
 
 pytestmark = pytest.mark.usefixtures("cached")
@@ -100,7 +102,14 @@ def test_a_large_picture_is_measured_and_shown(cli, picture_run, monkeypatch, ca
     monkeypatch.setattr(large, "LIMIT", 1000)
     monkeypatch.setattr(large, "LONGEST", 16)
     monkeypatch.setattr("fieldloom.evaluation.costs.LIMIT", 1000)
-    monkeypatch.setattr(fieldloom.System, "predict", None)  # nothing is decoded as a whole
+    monkeypatch.setattr(still, "POINTS", 100)
+    predict, whole = fieldloom.System.predict, 30 * 44
+
+    def predict_small(self, code=None, resolution=None, cameras=None):
+        assert math.prod(resolution) < whole / 4  # nothing is decoded as a whole
+        return predict(self, code, resolution, cameras)
+
+    monkeypatch.setattr(fieldloom.System, "predict", predict_small)
     cli("evaluate", picture_run)
     streamed = json.loads((picture_run / "report.json").read_text())["figures"]
     assert [x["name"] for x in plain] == [x["name"] for x in streamed]

@@ -39,3 +39,8 @@ def test_descent_takes_its_steps_and_a_drawn_code_of_a_generator_nothing():
     assert (gan["encoding"], gan["sampling"]) == (0, 0)
     assert parts("weights:tiny")["sampling"] > 0
     assert parts("mnif:digits-experts")["encoding"] is None  # tiles need values
+
+
+def test_a_prior_of_neighbours_needs_no_data():
+    """Their number is not known: ``source.split`` says shares."""
+    assert cost_row("gem:tiny", timed=False)["parameters"]["ours"] > 0

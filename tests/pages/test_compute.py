@@ -75,19 +75,17 @@ def test_the_canvas_shows_it(opened):
     assert (found[~inside] == 128).all()
 
 
-SET = "fieldloom.setNumbers(readNumbers(about, 1), 'other')"
-
-
 @pytest.mark.parametrize("asked", ["while it draws", "while nothing is asked"])
 def test_a_device_that_is_lost_hands_over(asked, opened):
     system = make_system("colour")
     codes = draw_codes(system, 2)
     opened.open(make_page(system, codes))
-    shown = "page.choose(1)" if asked == "while it draws" else SET  # as `fieldloom view` does
-    opened.ask(f"{shown}, page.drawn")
+    alone = asked == "while nothing is asked"
+    chosen = "fieldloom.setNumbers(readNumbers(about, 1), 'b')" if alone else "page.choose(1)"
+    opened.ask(f"{chosen}, page.drawn")
     while opened.ask("page.painter.asked"):
         opened.ask("page.drawn")
-    drawn = "page.draw()" if asked == "while it draws" else "null"
+    drawn = "null" if alone else "page.draw()"
     opened.ask(
         f"(async () => {{ const old = page.painter, drawn = {drawn}; old.device.destroy();"
         "await old.device.lost; await old.successor; await drawn; "

@@ -10,7 +10,6 @@ from scipy.io import wavfile
 from torch.nn import functional as F
 
 import fieldloom
-from browser import browse, find_browser
 from fieldloom.errors import InputError
 from fieldloom.geometry.preview import AMBIENT, COLOUR, LIGHTS, preview
 from fieldloom.pages import compile_code, make_page
@@ -53,7 +52,7 @@ class Opened:
     def __init__(self, page, folder):
         self.page, self.folder = page, folder
 
-    def open(self, text, width=240, height=300):
+    def open(self, text, width=150, height=320):
         path = self.folder / "page.html"
         path.write_text(text)
         self.page.open(path, width)
@@ -88,15 +87,6 @@ class Opened:
         )
         numbers = torch.tensor(json.loads(found), dtype=torch.float32)
         return numbers.view(height, width, 4).flip(0)
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    if find_browser() is None:
-        pytest.skip("needs Chromium")
-    folder = tmp_path_factory.mktemp("browser")
-    with browse(folder / "profile") as page:
-        yield Opened(page, folder)
 
 
 def place_pixels(system, view, time, width, height):
@@ -269,7 +259,7 @@ def test_controls(opened):
 def test_a_video_plays_once_however_often_it_is_asked(opened):
     system = make_system("video")
     opened.open(make_page(system, draw_codes(system, 1)), 64, 160)
-    opened.ask("page.play(), page.play(), page.play(), page.drawn")
+    opened.ask("void (page.about.time = 60), page.play(), page.play(), page.play(), page.drawn")
     opened.ask("void (page.goTo = time => { page.times = [...(page.times || []), time]; })")
     frame = "await new Promise(requestAnimationFrame);"
     times = opened.ask(
@@ -341,8 +331,10 @@ def test_a_sound(opened):
     assert (torch.tensor(sound.T / 32767) - right[0].clamp(-1, 1)).abs().max() < 1e-3
     opened.ask("page.zoom(4, 0.25)")
     assert opened.ask("page.ends") == pytest.approx([0.1875, 0.4375])
-    opened.ask("page.play()")
+    opened.ask("void (page.about.rate = 100), page.play()")  # that of no loudspeaker
     assert opened.page.ask("play.textContent") == "Stop"
+    played = "page.playing.buffer.duration / page.playing.playbackRate.value"
+    assert opened.ask(played) == pytest.approx(3)
     opened.ask("page.stop()")
     dark = opened.ask("[...page.picture.data].filter((x, i) => i % 4 === 0 && x < 100).length")
     assert dark > 20
@@ -520,3 +512,5 @@ def test_what_no_page_shows():
         make_page(many, draw_codes(many, 1))
     with pytest.raises(InputError, match="2 for 1 functions"):
         make_page(make_system("grey"), draw_codes(make_system("grey"), 1), ["a", "b"])
+    with pytest.raises(InputError, match="are NaN or infinite"):
+        make_page(make_system("grey"), math.nan * draw_codes(make_system("grey"), 1))

@@ -69,8 +69,8 @@ def page(tmp_path_factory):
         pytest.skip("needs Chromium")
     folder = tmp_path_factory.mktemp("browser")
     path = folder / "page.html"
-    path.write_text(PAGE)
-    with browse(folder / "profile") as page:
+    path.write_text(PAGE + GPU_SCRIPT)
+    with browse(folder / "profile", WEBGPU) as page:
         page.open(path, 400)
         yield page
 
@@ -149,11 +149,14 @@ COMPUTE = """
 }
 """.replace("SIZE", str(SIZE))
 
-GPU_PAGE = """<!doctype html><script>
-async function evaluate(source, numbers, count) {
-  const adapter = await navigator.gpu?.requestAdapter();
-  if (!adapter) return null;
-  const device = await adapter.requestDevice();
+GPU_SCRIPT = """<script>
+let device = null;
+async function compute(source, numbers, count) {
+  if (!device) {
+    const adapter = await navigator.gpu?.requestAdapter();
+    if (!adapter) return null;
+    device = await adapter.requestDevice();
+  }
   const module = device.createShaderModule({ code: source });
   const wrong = (await module.getCompilationInfo()).messages.filter(x => x.type === "error");
   if (wrong.length) throw wrong.map(x => `${x.lineNum}: ${x.message}`).join("; ");
@@ -178,19 +181,8 @@ async function evaluate(source, numbers, count) {
 </script>"""
 
 
-@pytest.fixture(scope="module")
-def gpu(tmp_path_factory):
-    if find_browser() is None:
-        pytest.skip("needs Chromium")
-    folder = tmp_path_factory.mktemp("gpu")
-    (folder / "page.html").write_text(GPU_PAGE)
-    with browse(folder / "profile", WEBGPU) as page:
-        page.open(folder / "page.html", 400)
-        yield page
-
-
 @pytest.mark.parametrize("name", FIELDS)
-def test_wgsl_gives_the_values_of_its_field(name, gpu):
+def test_wgsl_gives_the_values_of_its_field(name, page):
     kind, settings = FIELDS[name]
     field = kind(2, 3, **settings)
     weights = draw_weights(field)
@@ -200,8 +192,8 @@ def test_wgsl_gives_the_values_of_its_field(name, gpu):
     shader = write_shader(program, "wgsl")
     packed = base64.b64encode(shader.numbers.numpy().tobytes()).decode()
     source = json.dumps(shader.source + COMPUTE)
-    told = gpu.call(
-        "Runtime.evaluate", expression=f"evaluate({source}, '{packed}', {SIZE * SIZE})",
+    told = page.call(
+        "Runtime.evaluate", expression=f"compute({source}, '{packed}', {SIZE * SIZE})",
         awaitPromise=True, returnByValue=True,
     )  # fmt: skip
     assert "exceptionDetails" not in told, (told, shader.source)

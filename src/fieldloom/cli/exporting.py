@@ -96,21 +96,21 @@ def export(
     from fieldloom.api import SUFFIXES, export_field
     from fieldloom.programs.files import BESIDE
 
+    if half and format is not ExportFormat.html:
+        raise InputError("--half is of --format html alone.")
     system = load_system(run, device)
+    suffix = SUFFIXES[format.value]
+    path = output(run, None if out is None else with_suffix(out, suffix), f"field{suffix}")
+    if out is not None and format.value in BESIDE:
+        check_free(path.with_suffix(BESIDE[format.value]))
     asked = Asked(source, index or [], signal or [], sampled or [], label, codes, count or 1)
     if between is None:
         found = find_functions(system, asked)
     else:
         found = step_between(system, asked, count, between)
-    if format is not ExportFormat.html and (len(found.codes) > 1 or half):
-        raise InputError(
-            f"--format {format.value} is of one function: several, and --half, are of html."
-        )
-    suffix = SUFFIXES[format.value]
-    path = output(run, None if out is None else with_suffix(out, suffix), f"field{suffix}")
+    if format is not ExportFormat.html and len(found.codes) > 1:
+        raise InputError(f"--format {format.value} is of one function: several are of html.")
     path = output_of_state(system, path, out)
-    if out is not None and format.value in BESIDE:
-        check_free(path.with_suffix(BESIDE[format.value]))
     files = export_field(
         system, path, *found, slider=between is not None, half=half, overwrite=True
     )

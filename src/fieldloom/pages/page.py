@@ -124,7 +124,9 @@ def compile_code(system: System, code: Code) -> Program:
 
 
 def pack(numbers: Tensor, half: bool) -> str:
-    """Numbers as base64 of floats. Raises InputError where halves cannot hold them."""
+    """Numbers as base64 of floats. Raises InputError for such as no page can hold."""
+    if not bool(numbers.isfinite().all()):
+        raise InputError("weights of this field are NaN or infinite: did its training diverge?")
     kept = numbers.half() if half else numbers
     if not bool(kept.isfinite().all()):
         raise InputError("half: weights of this field are too large for half-precision numbers.")

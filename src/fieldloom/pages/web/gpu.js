@@ -20,7 +20,8 @@ function widen(halves) {
 }
 
 class GpuPainter extends Painter {
-  // source: of the compute shader. follow: (why not WebGPU) -> the painter that goes on.
+  // source: of the compute shader. follow: (why not WebGPU, the numbers of what is drawn) -> the
+  // painter that goes on.
   constructor(canvas, source, numbers, follow) {
     super(canvas, source, numbers);
     this.follow = follow;
@@ -211,7 +212,7 @@ class GpuPainter extends Painter {
     this.successor = Promise.resolve().then(() => {
       if (this.seen) this.seen.remove();
       if (this.device) this.device.destroy();
-      return this.follow(why);
+      return this.follow(why, this.held);
     });
     this.successor.then(next => idle && next.draw(this.last)).catch(fail);
   }
@@ -221,15 +222,14 @@ class GpuPainter extends Painter {
 // asks for WebGL.
 function choosePainter(page, canvas) {
   const footer = document.querySelector("footer");
-  const useGl = why => {
+  const numbers = readNumbers(page.about, page.which);
+  const useGl = (why, held = numbers) => {
     footer.title = `Drawn by WebGL 2: ${why.split("\n")[0].replace(/\.$/, "")}.`;
-    const numbers = page.painter ? page.painter.held : readNumbers(page.about, page.which);
-    return page.painter = new Painter(canvas, find("shader").textContent, numbers);
+    return page.painter = new Painter(canvas, find("shader").textContent, held);
   };
   if (new URLSearchParams(location.search).get("draw") === "webgl")
     return useGl("the address asks for it");
   if (!navigator.gpu) return useGl("this browser has no WebGPU here");
   footer.title = "Drawn by WebGPU.";
-  const numbers = readNumbers(page.about, page.which);
   return new GpuPainter(canvas, find("compute").textContent, numbers, useGl);
 }

@@ -1,6 +1,7 @@
 // A sound: its waveform at any zoom, and what it sounds like.
 
 const ROW = 512, BLOCK = 1 << 15; // samples of a row, and of what is computed at a time
+const HEARD = [8000, 96000]; // samples a second that every browser plays
 const SHORTEST = 2 ** -16; // part of a sound that is seen: float32 holds no finer coordinates
 
 class SoundPage {
@@ -123,14 +124,16 @@ class SoundPage {
     const all = await this.whole();
     if (!all || this.playing) return; // another was chosen, or begun, meanwhile
     this.context = this.context || new AudioContext();
-    const buffer = this.context.createBuffer(all.length, all[0].length, this.about.rate);
+    const rate = clamp(this.about.rate, ...HEARD), pace = this.about.rate / rate;
+    const buffer = this.context.createBuffer(all.length, all[0].length, rate);
     all.forEach((numbers, c) => buffer.copyToChannel(numbers, c));
     this.playing = this.context.createBufferSource();
     this.playing.buffer = buffer;
+    this.playing.playbackRate.value = pace;
     this.playing.connect(this.context.destination);
     this.playing.onended = () => this.stop();
     [this.from, this.began] = [this.ends[0] * this.seconds, this.context.currentTime];
-    this.playing.start(0, this.from);
+    this.playing.start(0, this.from * pace);
     find("play").textContent = "Stop";
     const next = () => {
       this.mark();
