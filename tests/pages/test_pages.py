@@ -1,6 +1,7 @@
 """Pages on other devices: slow and small ones, such that fail, touch screens, large screens."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -162,6 +163,30 @@ def test_expensive_middle_parts_are_met_carefully(opened):
     opened.ask(f"void (() => {{ {PRETEND.replace('PACE(pixels)', own)} }})()")
     opened.ask("page.draw()")
     assert max(batch["took"] for batch in opened.ask("page.painter.batches")) <= 100
+
+
+def test_a_slow_device_shows_the_whole_at_sizes_between(opened):
+    """From 9 pixels on, each time 16 times as many; then all of them, which are right."""
+    system = make_system("grey")
+    code = draw_codes(system, 1)
+    opened.open(make_page(system, code), 160, 400)
+    opened.ask(
+        f"void (() => {{ {PRETEND.replace('PACE(pixels)', '3')} page.painter.cost = 3; }})()"
+    )
+    opened.ask("""void (() => {
+      const painter = page.painter, refine = painter.refine;
+      painter.sizes = [];
+      painter.refine = (target, ...given) => {
+        painter.sizes.push(target.width * target.height);
+        return refine.call(painter, target, ...given);
+      };
+    })()""")
+    opened.ask("page.draw()")
+    *between, last = opened.ask("page.painter.sizes")
+    assert last == opened.ask("canvas.width * canvas.height")
+    assert len(between) >= 2
+    assert all(8 < b / a < 32 for a, b in pairwise(between))
+    assert last / between[-1] > 4
 
 
 def test_a_large_screen(opened):

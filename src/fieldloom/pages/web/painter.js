@@ -241,10 +241,25 @@ class Painter {
     this.drawImage(target, null);
     if (whole || moving || !current()) return current();
     await new Promise(done => setTimeout(done, PAUSE));
-    if (!current()) return false;
+    if (!current() || !await this.approach(shrink, uniforms, all, current)) return false;
     const full = this.keepTarget("full", ...all);
-    this.drawImage(target, full);
+    this.drawImage(this.coarse, full);
     return this.refine(full, uniforms(...all), current, () => this.drawImage(full, null));
+  }
+
+  // Where the pace allows few pixels: the whole at sizes between, each of 16 times as many, in the
+  // place of the coarse drawing. Returns whether nothing newer was asked for.
+  async approach(shrink, uniforms, all, current) {
+    for (let less = shrink / 4; less > 2 && current(); less /= 4) {
+      const size = all.map(x => Math.max(1, Math.round(x / less)));
+      const finer = this.makeTarget(...size, false, true);
+      this.drawImage(this.coarse, finer);
+      this.drop(this.coarse);
+      this.coarse = finer;
+      const own = uniforms(...size, 0, 0, all);
+      await this.refine(finer, own, current, () => this.drawImage(finer, null));
+    }
+    return current();
   }
 
   // By how much the sides of a drawing of so many pixels are divided while it moves: a power of the
