@@ -84,13 +84,14 @@ def test_codes_of_encode(cli, own_run, tmp_path):
         (["--source", "x", "--codes", "x"], "each say what --index is of"),
         (["--label", 3], "--label is of new samples"),
         (["--format", "glsl", "--count", 2], "is of one function"),
+        (["--format", "wgsl", "--signal", "no.png", "--sample", 3], "is of one function"),
         (["--format", "onnx", "--half", "--signal", "nothing.png"], "--half is of --format html"),
         (["--signal", "nothing.png", "--out", "TAKEN"], "is there already"),
         (["--between", 4, "--count", 2], "leave out --count"),
-        (["--between", 4, "--signal", "FILE"], "here are 1"),
-        (["--between", 4, "--index", 1, "--index", 2, "--sample", 3], "here are 3"),
+        (["--between", 4, "--signal", "FILE"], "choose two, not 1"),
+        (["--between", 4, "--index", 1, "--index", 2, "--sample", 3], "choose two, not 3"),
         (["--signal", "FOLDER"], "holds 2 data, and is of one"),
-        (["--signal", "nothing.png"], "nothing.png"),
+        (["--signal", "nothing.png"], "--signal 'nothing.png' does not exist"),
     ],
 )
 def test_refusals(cli, tiny_run, tmp_path, files, options, sentence):

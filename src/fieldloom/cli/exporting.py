@@ -21,7 +21,7 @@ from fieldloom.cli.options import (
 )
 from fieldloom.cli.outputs import check_free, output, output_of_state, with_suffix
 from fieldloom.cli.runs import load_system
-from fieldloom.errors import InputError, quote
+from fieldloom.errors import InputError, in_words_of, quote
 
 if TYPE_CHECKING:
     from fieldloom.modalities.sources import Source
@@ -104,12 +104,12 @@ def export(
     if out is not None and format.value in BESIDE:
         check_free(path.with_suffix(BESIDE[format.value]))
     asked = Asked(source, index or [], signal or [], sampled or [], label, codes, count or 1)
+    if format is not ExportFormat.html and (asked.total > 1 or between is not None):
+        raise InputError(f"--format {format.value} is of one function: several are of html.")
     if between is None:
         found = find_functions(system, asked)
     else:
         found = step_between(system, asked, count, between)
-    if format is not ExportFormat.html and len(found.codes) > 1:
-        raise InputError(f"--format {format.value} is of one function: several are of html.")
     path = output_of_state(system, path, out)
     files = export_field(
         system, path, *found, slider=between is not None, half=half, overwrite=True
@@ -145,6 +145,16 @@ class Asked:
         """Whether not all of them are samples."""
         return bool(self.source or self.indices or self.files or self.codes)
 
+    @property
+    def of_a_set(self) -> int:
+        """How many are of a set of data, or of codes: its first, where nothing else is chosen."""
+        chosen = self.indices or self.codes or self.source or not (self.files or self.seeds)
+        return (len(self.indices) or 1) * self.count if chosen else 0
+
+    @property
+    def total(self) -> int:
+        return self.of_a_set + len(self.files) + len(self.seeds) * self.count
+
 
 class Functions(NamedTuple):
     """codes: (functions, tokens, width); names: what each is called."""
@@ -166,8 +176,8 @@ def find_functions(system: System, asked: Asked) -> Functions:
             raise InputError("this run fits one datum: leave out what chooses among several.")
         return Functions(system.as_code(None), ["field"])
     parts = []
-    if asked.indices or asked.codes or asked.source or not (asked.files or asked.seeds):
-        check_size(system, (len(asked.indices) or 1) * asked.count)
+    if asked.of_a_set:
+        check_size(system, asked.of_a_set)
         parts.append(
             stored_functions(system, asked) if asked.codes else data_functions(system, asked)
         )
@@ -219,7 +229,8 @@ def file_functions(system: System, files: Sequence[str]) -> Functions:
         raise InputError("this run cannot encode a --signal: give --sample SEED.")
     codes = []
     for file in files:
-        data, indices = held_out_part(system, file)
+        with in_words_of({"source.path": "--signal"}):
+            data, indices = held_out_part(system, file)
         if len(indices) != 1:
             raise InputError(
                 f"--signal {quote(file)} holds {len(indices)} data, and is of one: --source takes "
@@ -273,7 +284,7 @@ def step_between(system: System, asked: Asked, count: int | None, steps: int) ->
         ends = find_functions(system, replace(asked, count=2))
     if len(ends.codes) != 2:
         raise InputError(
-            f"--between goes from one function to another: here are {len(ends.codes)}."
+            f"--between goes from one function to another: choose two, not {len(ends.codes)}."
         )
     spherical = system.has_standard_prior and not asked.has_data and bool(asked.seeds)
     codes = interpolate_codes(ends.codes[:1], ends.codes[1:], steps, spherical)
