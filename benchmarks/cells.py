@@ -29,17 +29,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from cell_figures import MEASURES
 
 import fieldloom
 from fieldloom import atomic, recipe
 from fieldloom.assembly import open_source
 from fieldloom.engine import device as devices
 from fieldloom.engine.run import Run
-from fieldloom.evaluation import evaluator_of
-from fieldloom.evaluation.reconstruction import join_scores
+from fieldloom.errors import DivergedError
 from fieldloom.evaluation.results import Metric
-from fieldloom.evaluation.upper_bound import decoded_scores
-from fieldloom.system import System
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cells"
@@ -53,12 +51,17 @@ SMOOTHED = 10
 """Logged losses whose mean is the training PSNR of a step: one batch is noisy."""
 
 
+SHARED = ("recipe", "variant", "data", "source", "part", "stage")
+"""What decides the figures, beside overrides of the recipe and measures."""
+
+
 class Cell(NamedTuple):
     """A row of a table with a seed.
 
     source: how the data are read. part: which of them are used: ``all``, or ``train``, those that
-    the recipe itself would train on, where settings are compared. changes: of the recipe. training:
-    whether training data are reconstructed, too: their figures begin with ``train.``.
+    the recipe itself would train on, where settings are compared. changes: of the recipe. run: the
+    row whose training it shares, which differs in what is measured alone. measures: further ones
+    (``cell_figures.py``), with their settings. evaluated: whether the recipe's evaluation is made.
     """
 
     table: str
@@ -71,7 +74,9 @@ class Cell(NamedTuple):
     part: str
     stage: str
     changes: dict[str, Any]
-    training: bool = False
+    run: str
+    measures: dict[str, dict[str, Any]]
+    evaluated: bool = True
 
     @property
     def name(self) -> str:
@@ -84,9 +89,14 @@ class Cell(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """What decides the figures, as the cell's file holds it."""
         own = self._asdict()
-        return {
-            name: own[name] for name in ("recipe", "variant", "data", "source", "part", "stage")
-        } | {"overrides": self.changes}
+        shared = {name: own[name] for name in SHARED}
+        measures = {"measures": self.measures} if self.measures else {}
+        return shared | {"overrides": self.changes} | measures
+
+    @property
+    def folder(self) -> str:
+        """Of its run, below the folder of runs."""
+        return f"{self.run}-seed{self.seed}"
 
 
 def read_cells(seeds: Sequence[int] | None) -> list[Cell]:
@@ -112,7 +122,9 @@ def read_cells(seeds: Sequence[int] | None) -> list[Cell]:
                         both.get("part", "all"),
                         both.get("stage", "all"),
                         both.get("set", {}),
-                        both.get("training", False),
+                        both.get("run", f"{table}/{row}"),
+                        both.get("measure", {}),
+                        both.get("evaluated", True),
                     )
                 )
     return cells
@@ -169,8 +181,11 @@ def is_done(cell: Cell) -> bool:
 
 
 def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
-    """Train and evaluate a cell, or what remains of it; what its file says."""
-    folder = runs / cell.name
+    """Train and evaluate a cell, or what remains of it; what its file says.
+
+    Of a training that diverges it is the step where it did.
+    """
+    folder = runs / cell.folder
     spent, began = folder.parent / f"{folder.name}.seconds", time.process_time()
     before = float(spent.read_text()) if spent.exists() else 0.0
     path = cut_data(cell, data / cell.data, runs / "data")
@@ -178,6 +193,7 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
         {"source": {"path": str(path)} | cell.source, "seed": cell.seed}, cell.changes
     )
     run, there = folder / "run", (folder / "run" / "recipe.toml").exists()
+    diverged: DivergedError | None = None
     try:
         if there:
             fieldloom.train(None, run, stage=cell.stage, device="cpu", resume=True)  # type: ignore[arg-type]
@@ -185,20 +201,20 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
             fieldloom.train(
                 cell.recipe, run, cell.variant or None, stage=cell.stage, device="cpu", **changes
             )  # type: ignore[arg-type]
-        trained = before + time.process_time() - began
+    except DivergedError as error:
+        diverged = error
     finally:
-        spent.write_text(str(before + time.process_time() - began))
-    held = fieldloom.load(run, device="cpu")
-    figures = fieldloom.evaluate(held)
+        trained = before + time.process_time() - began
+        spent.write_text(str(trained))
     log = Run(run).read_log()
-    fitted = measure_training(held) if cell.training else {}
-    reached = find_reached(log, held.modality.high - held.modality.low, trained)
+    figures = {"fell.apart": diverged.step} if diverged else measure(cell, run, log, trained)
     return {
         "table": cell.table,
         "row": cell.row,
         "seed": cell.seed,
         **cell.settings(),
-        "figures": name_figures(figures.metrics) | fitted | reached,
+        "figures": figures,
+        **({"diverged": str(diverged)} if diverged else {}),
         "seconds": find_seconds(log),
         "processor_seconds": round(trained),
         "steps": {line["stage"]: line["step"] for line in log},
@@ -210,23 +226,23 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
     }
 
 
+def measure(
+    cell: Cell, run: Path, log: Sequence[Mapping[str, Any]], spent: float
+) -> dict[str, float]:
+    """The figures of a run's evaluation, of the cell's measures, and of its learning curve."""
+    system = fieldloom.load(run, device="cpu")
+    found = name_figures(fieldloom.evaluate(system).metrics) if cell.evaluated else {}
+    for name, how in cell.measures.items():
+        found |= MEASURES[name](system, Run(run), **how)
+    return found | find_reached(log, system.modality.high - system.modality.low, spent)
+
+
 def name_figures(metrics: Sequence[Metric]) -> dict[str, float]:
     """Figures by their names; by how they were made, too, where two have one name."""
     found: dict[str, float] = {}
     for one in metrics:
         found[f"{one.name} ({one.how})" if one.name in found else one.name] = one.value
     return found
-
-
-def measure_training(system: System, count: int = 500) -> dict[str, float]:
-    """How well training data come back, at most ``count`` of them, evenly spaced."""
-    source = open_source(system.recipe, system.modality)
-    places = torch.linspace(0, len(source.train) - 1, min(count, len(source.train))).round().long()
-    data = source.defer(source.train[places])
-    evaluator = evaluator_of(system, source)
-    scores = join_scores(list(decoded_scores(evaluator, data, system.encode(data))))
-    metrics = evaluator.paired_metrics(scores, f"{len(data)} training data")
-    return {f"train.{metric.name}": metric.value for metric in metrics}
 
 
 def find_seconds(log: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -305,7 +321,7 @@ def main() -> None:
         parser.error(f"not in {asked.data}: {', '.join(sorted(missing))}")
     torch.set_num_threads(1)
     for cell in cells:
-        with claimed(asked.runs / cell.name) as mine:
+        with claimed(asked.runs / cell.folder) as mine:
             if not mine or is_done(cell):
                 continue
             print(f"{cell.name}: begins", file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ PAGES = HERE / "pages"
 OF_ALL = ("command", "commit", "date", "seed", "environment", "machine")
 """Of a file: what holds for its parts, too."""
 
-SETTINGS = ("recipe", "variant", "data", "source", "part", "stage", "overrides")
+SETTINGS = ("recipe", "variant", "data", "source", "part", "stage", "overrides", "measures")
 """Of a cell: what all seeds of a row share."""
 
 

@@ -1,16 +1,20 @@
-"""benchmarks/cells.py: which cells there are, and what it finds in their logs."""
+"""benchmarks/cells.py and cell_figures.py: which cells there are, and what is found of them."""
 
 import importlib
 import sys
 from math import log10
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import fieldloom
 from fieldloom import recipe
 from fieldloom.assembly import open_source
+from fieldloom.engine.run import Run
+from fieldloom.errors import InputError
+from fieldloom.training import training_codes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,8 +24,45 @@ def cells():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         yield importlib.import_module("cells")
-    for name in ("cells", "evidence"):
+    for name in ("cells", "cell_figures", "evidence"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def own(cells):
+    """What cells measure beside evaluations."""
+    return sys.modules["cell_figures"]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """A run of fields as tokens, whose prior is trained; and its system."""
+    folder = tmp_path_factory.mktemp("words") / "run"
+    return fieldloom.train("weights", folder, "tiny", device="cpu"), Run(folder)
+
+
+def write_digits(folder):
+    pixels = torch.randint(0, 256, (20, 8, 8), generator=torch.Generator().manual_seed(0))
+    np.savez(folder / "digits.npz", data=pixels.byte().numpy())
+
+
+def cell_of(cells, **changes):
+    """A cell of seconds, of ``digits.npz``."""
+    known = {
+        "table": "table",
+        "row": "row",
+        "seed": 0,
+        "recipe": "mnif",
+        "variant": "tiny",
+        "data": "digits.npz",
+        "source": {"name": "array"},
+        "part": "all",
+        "stage": "all",
+        "changes": {"prior": "none", "evaluate": {"metrics": ["psnr"]}},
+        "run": "table/row",
+        "measures": {},
+    }
+    return cells.Cell(**known | changes)
 
 
 def log_of(psnrs, span=2.0, every=5):
@@ -66,17 +107,6 @@ def test_a_stage_has_its_share_of_the_seconds(cells):
     assert found["seconds.20dB"] == 2.0
 
 
-def test_training_data_are_measured_as_test_data_are(cells):
-    system = fieldloom.build("mnif", "tiny", evaluate={"metrics": ["psnr"]})
-    found = cells.measure_training(system, 5)
-    source = open_source(system.recipe, system.modality)
-    places = source.train[torch.linspace(0, len(source.train) - 1, 5).round().long()]
-    data = source.read(places)
-    raw = system.predict(system.encode(data)).tensor
-    errors = (raw - data.as_float().tensor).square().flatten(1).mean(1)
-    assert found == {"train.psnr": pytest.approx((-10 * errors.log10()).mean().item(), 1e-4)}
-
-
 def test_data_that_are_missing_are_named(cells, monkeypatch, capsys, tmp_path):
     to = ["--data", str(tmp_path), "--runs", str(tmp_path / "runs")]
     monkeypatch.setattr(sys, "argv", ["cells.py", "run", "decide-growth", *to])
@@ -92,3 +122,90 @@ def test_cells_are_of_known_recipes_and_stand_in_a_table(cells):
     for cell in cells.read_cells(None):
         assert cell.row in {row.name for row in tables[cell.table].rows}, cell.name
         assert cell.variant in known[cell.recipe], cell.name
+
+
+def test_a_training_that_falls_apart_is_a_result(cells, tmp_path):
+    write_digits(tmp_path)
+    rates = {"train": {"field": {"optimizer": {"name": "sgd", "rate": 1e6}}}}
+    cell = cell_of(cells, changes=rates | {"prior": "none"})
+    found = cells.run_cell(cell, tmp_path, tmp_path / "runs")
+    assert f"at step {found['figures']['fell.apart']}: its batch" in found["diverged"]
+    assert set(found["figures"]) == {"fell.apart"}
+
+
+def test_wrong_input_is_no_result(cells, tmp_path):
+    write_digits(tmp_path)
+    cell = cell_of(cells, changes={"encoder": {"rate": -1.0}})
+    with pytest.raises(InputError):
+        cells.run_cell(cell, tmp_path, tmp_path / "runs")
+
+
+def test_rows_that_share_a_run_train_once(cells, tmp_path):
+    write_digits(tmp_path)
+    first = cells.run_cell(cell_of(cells), tmp_path, tmp_path / "runs")
+    measures = {"training": {"count": 5}, "refined": {"steps": 2}}
+    other = cell_of(cells, row="other", measures=measures, evaluated=False)
+    second = cells.run_cell(other, tmp_path, tmp_path / "runs")
+    assert [path.name for path in (tmp_path / "runs" / "table").glob("*-seed0")] == ["row-seed0"]
+    assert first["curves"] == second["curves"]
+    assert set(second["figures"]) == {"train.psnr", "refined.psnr"}
+    assert second["measures"] == measures
+    assert second["figures"]["refined.psnr"] >= first["figures"]["psnr"]
+
+
+def test_training_data_are_measured_as_test_data_are(own):
+    system = fieldloom.build("mnif", "tiny", evaluate={"metrics": ["psnr"]})
+    found = own.measure_training(system, None, 5)
+    source = open_source(system.recipe, system.modality)
+    places = source.train[torch.linspace(0, len(source.train) - 1, 5).round().long()]
+    data = source.read(places)
+    raw = system.predict(system.encode(data)).tensor
+    errors = (raw - data.as_float().tensor).square().flatten(1).mean(1)
+    assert found == {"train.psnr": pytest.approx((-10 * errors.log10()).mean().item(), 1e-4)}
+
+
+def test_the_entropy_of_places(own):
+    ids = torch.tensor([[0, 3, 1], [1, 3, 1], [2, 3, 2], [7, 3, 2]])
+    entropies = torch.tensor([4.0, 1.0, 2.0]).log().double()
+    torch.testing.assert_close(own.place_entropy(ids), entropies)
+
+
+def test_the_cross_entropy_of_training_codes(own, words):
+    system, run = words
+    found = own.measure_entropy(system, run)
+    codes, labels = training_codes(system, open_source(system.recipe, system.modality), run)
+    prior = system.prior
+    with torch.no_grad():
+        losses = prior.loss(codes[:], labels) * prior.count  # nats a code, with its class
+        hidden = prior.hidden_states(prior.tokenize(codes[:]), labels)[:, 0]
+        class_loss = torch.nn.functional.cross_entropy(hidden @ prior.label.weight.T, labels)
+    expected = (losses.mean() - class_loss) / prior.tokens
+    assert found["cross.entropy"] == pytest.approx(expected.item(), rel=1e-5)
+    assert 0 < found["marginal.entropy"] < np.log(15)
+
+
+def test_samples_are_judged_as_the_command_judges_them(own, words):
+    system, run = words
+    found = own.measure_samples(system, run, {"top_k": 2, "temperature": 1.0}, 16)
+    assert {"mmd", "coverage", "1nna"} <= set(found)
+    assert 0 <= found["coverage"] <= 1
+    assert found != own.measure_samples(system, run, {"top_k": 15, "temperature": 1.0}, 16)
+
+
+def test_codecs_are_measured(own, words):
+    found = own.measure_codec(*words, 8)
+    assert found["fitted.psnr"] >= found["ceiling.psnr"]
+
+
+def test_units_that_are_never_active(own, words):
+    system, run = words
+    found = own.measure_start(system, run, 5)
+    assert 0 <= found["dead.units"] < found["units"] == 8  # two hidden layers of 4
+    assert {"fitted.psnr"} < set(found)
+    conditioner = system.family.conditioner
+    weights = {name: part.clone() for name, part in conditioner.unpack(conditioner.start).items()}
+    weights["0.bias"][0] = torch.tensor([-1e6, 1e6, -1e6, 1e6])
+    weights["1.bias"][0] = torch.tensor([1e9, 1e9, 1e9, -1e12])
+    active = own.count_active(system, conditioner.pack(weights))
+    assert active.tolist() == [False, True, False, True, True, True, True, False]
+    assert system.family.field.activation(torch.tensor(-1.0)) == 0  # is left as it was

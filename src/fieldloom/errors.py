@@ -21,6 +21,14 @@ class InputError(FieldloomError, ValueError):
     """An input that was wrong (exit status 2): the message names it, and what would be right."""
 
 
+class DivergedError(FieldloomError):
+    """A training whose loss, or its gradient, became no number in a step, counted from 0."""
+
+    def __init__(self, message: str, step: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class Interrupted(FieldloomError):
     """The user stopped a run that ``--resume`` continues (exit status 130)."""
 

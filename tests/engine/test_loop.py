@@ -1,6 +1,7 @@
 """The loop: groups, micro-batches, clipping, averages, the round trip of its state."""
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from fieldloom.engine.loop import Training
 from fieldloom.engine.ranks import Team
 from fieldloom.engine.stage import Stage, rate_at
-from fieldloom.errors import FieldloomError, InputError
+from fieldloom.errors import DivergedError, InputError
 from fieldloom.objectives import CodeBatch, Objective
 
 
@@ -88,8 +89,12 @@ def test_clipping():
 
 def test_a_loss_that_is_no_number_is_reported_with_step_and_batch():
     training = Training(Quadratic(), Stage(optimizer=SGD))
-    with pytest.raises(FieldloomError, match="became nan .* at step 0: its batch was 2 codes"):
+    with pytest.raises(DivergedError, match="became nan .* at step 0: its batch was") as raised:
         advance(training, (torch.tensor([1.0, float("nan")]), torch.arange(2)))
+    assert "2 codes" in str(raised.value)
+    assert raised.value.step == 0
+    copy = pickle.loads(pickle.dumps(raised.value))  # as it comes from another process
+    assert (str(copy), copy.step) == (str(raised.value), 0)
     assert training.objective.w.item() == 0  # nothing was changed
 
 

@@ -27,7 +27,7 @@ from fieldloom.engine.ranks import Word, current_team
 from fieldloom.engine.rows import Rows, divide_rows
 from fieldloom.engine.rowwise import gradients, takes_rows
 from fieldloom.engine.stage import MIXING, OPTIMIZERS, moments_of, rate_at, seed_everything
-from fieldloom.errors import FieldloomError, InputError, Interrupted, shorten
+from fieldloom.errors import DivergedError, InputError, Interrupted, shorten
 from fieldloom.nn.grids import sparse_gradients
 from fieldloom.objectives import AnyBatch, Objective
 from fieldloom.portion import Portion, computing
@@ -159,7 +159,7 @@ class Training:
         """One step of every player on a batch; returns numbers for the log, still on the device.
 
         micro: signals of a micro-batch, whose gradients are accumulated. On a device that
-        ``reads_at_once``, raises FieldloomError on a loss that is no number, before any weight
+        ``reads_at_once``, raises DivergedError on a loss that is no number, before any weight
         changes; on others ``check`` does, later.
         """
         self.team.say(Word.STEP, self.step)
@@ -272,7 +272,7 @@ class Training:
         return Parts(micro, self.team.own) if divided else None
 
     def check(self, fetch: Callable[[int], AnyBatch]) -> None:
-        """Read what is unread. Raises FieldloomError for the first loss that was no number.
+        """Read what is unread. Raises DivergedError for the first loss that was no number.
 
         fetch: the batch of a step, which the message describes.
         """
@@ -283,10 +283,11 @@ class Training:
         if all(fine.tolist()):
             return
         step, player, loss, norm = unread[fine.tolist().index(False)]
-        raise FieldloomError(
+        raise DivergedError(
             f"the loss of '{player}' became {float(loss)} (its gradient {norm:.3g}) at step "
             f"{step}: its batch was {fetch(step).describe()}. "
-            "Train again with a smaller learning rate, or clip the gradient (train.*.clip)."
+            "Train again with a smaller learning rate, or clip the gradient (train.*.clip).",
+            step,
         )
 
     def _begin(self, player: int, parameters: list[nn.Parameter]) -> tuple[int, dict[str, Tensor]]:
@@ -572,7 +573,7 @@ def loop(
     feed: how the batch of a step comes to the device, from ``count`` data. save: writes a
           checkpoint; log: writes a line; look: is called after each step, and changes nothing.
 
-    Raises Interrupted, after a checkpoint, where the user asks to stop; FieldloomError on a loss
+    Raises Interrupted, after a checkpoint, where the user asks to stop; DivergedError on a loss
     that is no number, after which nothing is saved.
     """
     stage, objective = training.stage, training.objective
