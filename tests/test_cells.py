@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import fieldloom
 from fieldloom import recipe
@@ -24,7 +25,7 @@ def cells():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         yield importlib.import_module("cells")
-    for name in ("cells", "cell_figures", "checkpoints", "curves", "evidence"):
+    for name in ("cells", "cell_figures", "checkpoints", "curves", "evidence", "sheets"):
         sys.modules.pop(name, None)
 
 
@@ -240,3 +241,28 @@ def test_checkpoints_are_kept_and_evaluated(cells, own, tmp_path, monkeypatch):
     curve = importlib.import_module("curves").held_out_curve
     seed = importlib.import_module("evidence").Seed({"figures": found}, {})
     assert [step for step, _ in curve(seed)] == [5, 10, 15, 20]
+
+
+def test_sheets_show_data_that_may_be_published_alone(cells, tmp_path, monkeypatch, capsys):
+    sheets = importlib.import_module("sheets")
+    write_digits(tmp_path)
+    cell = cell_of(cells)
+    cells.run_cell(cell, tmp_path, tmp_path / "runs")
+    monkeypatch.setattr(sheets, "read_cells", lambda seeds: [cell])
+    monkeypatch.setattr(sheets, "IMAGES", tmp_path)
+    command = ["sheets.py", "table", "--runs", str(tmp_path / "runs"), "--count", "2"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        sheets.main()
+    assert "digits.npz: its licence does not allow pictures of it." in capsys.readouterr().err
+    monkeypatch.setitem(sheets.PUBLISHED, "digits.npz", "CC0")
+    sheets.main()
+    system = fieldloom.load(tmp_path / "runs" / cell.folder / "run", "cpu")
+    lines = sheets.draw_reconstructions([system], 2)
+    source = open_source(system.recipe, system.modality)
+    data = source.read(source.test)
+    made = system.predict(system.encode(data)).tensor.clamp(0, 1)
+    expected = torch.cat([data.as_float().tensor, made]).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(lines, expected, atol=1e-5, rtol=0)
+    with Image.open(tmp_path / "table.png") as image:
+        assert image.size == (2 * 98 + 2, 2 * 98 + 2)
