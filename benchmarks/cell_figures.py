@@ -11,8 +11,10 @@ from copy import copy
 from typing import Any
 
 import torch
+from checkpoints import list_checkpoints
 from torch import Tensor
 
+from fieldloom import load
 from fieldloom.assembly import open_source
 from fieldloom.codecs.quantize import Quantize
 from fieldloom.conditioners.conditioner import FlatWeights
@@ -31,6 +33,9 @@ from fieldloom.training import training_codes
 from fieldloom.types import Code, Data
 
 Figures = dict[str, float]
+CHECKPOINTS = "checkpoints"
+"""Beside a run, of cells that measure ``held-out``: the folder of its copied checkpoints."""
+
 BATCH = 100
 """Codes whose tokens are predicted at a time."""
 
@@ -161,6 +166,20 @@ def measure_influence(
     return {"concentration": found.mean_locality}
 
 
+def measure_held_out(system: System, run: Run, count: int = 200) -> Figures:
+    """PSNR of test data after each checkpoint that was kept, and at the end: ``held.STEP``."""
+    source = open_source(system.recipe, system.modality)
+    data = source.read(spread(source.test, count))
+    of = f"{len(data)} test data"
+    found = {
+        f"held.{step}": score(own, source, data, own.encode(data), of)["psnr"]
+        for step, path in list_checkpoints(run.folder.parent / CHECKPOINTS).items()
+        for own in [load(path, "cpu")]
+    }
+    last = system.settings.stages["field"].steps
+    return found | {f"held.{last}": score(system, source, data, system.encode(data), of)["psnr"]}
+
+
 def measure_support(system: System, run: Run, views: int = 5, count: int = 12) -> Figures:
     """PSNR of held-out views by the number of support views (Fig. 4): ``support.N``, from 0."""
     source = open_source(system.recipe, system.modality)
@@ -190,5 +209,6 @@ MEASURES: dict[str, Callable[..., Figures]] = {
     "entropy": measure_entropy,
     "start": measure_start,
     "influence": measure_influence,
+    "held-out": measure_held_out,
     "support": measure_support,
 }

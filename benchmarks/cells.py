@@ -20,7 +20,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from math import log10
 from pathlib import Path
@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from cell_figures import MEASURES
+from cell_figures import CHECKPOINTS, MEASURES
+from checkpoints import keep_checkpoints
 
 import fieldloom
 from fieldloom import atomic, recipe
@@ -194,13 +195,15 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
     )
     run, there = folder / "run", (folder / "run" / "recipe.toml").exists()
     diverged: DivergedError | None = None
+    kept = "held-out" in cell.measures
     try:
-        if there:
-            fieldloom.train(None, run, stage=cell.stage, device="cpu", resume=True)  # type: ignore[arg-type]
-        else:
-            fieldloom.train(
-                cell.recipe, run, cell.variant or None, stage=cell.stage, device="cpu", **changes
-            )  # type: ignore[arg-type]
+        with keep_checkpoints(run, folder / CHECKPOINTS) if kept else nullcontext():
+            if there:
+                how: dict[str, Any] = {"resume": True}
+                fieldloom.train(None, run, stage=cell.stage, device="cpu", **how)
+            else:
+                how = {"stage": cell.stage, "device": "cpu"} | changes
+                fieldloom.train(cell.recipe, run, cell.variant or None, **how)
     except DivergedError as error:
         diverged = error
     finally:

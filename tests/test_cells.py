@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import fieldloom
 from fieldloom import recipe
@@ -24,7 +25,7 @@ def cells():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         yield importlib.import_module("cells")
-    for name in ("cells", "cell_figures", "evidence"):
+    for name in ("cells", "cell_figures", "checkpoints", "curves", "evidence", "sheets"):
         sys.modules.pop(name, None)
 
 
@@ -209,3 +210,59 @@ def test_units_that_are_never_active(own, words):
     active = own.count_active(system, conditioner.pack(weights))
     assert active.tolist() == [False, True, False, True, True, True, True, False]
     assert system.family.field.activation(torch.tensor(-1.0)) == 0  # is left as it was
+
+
+def test_checkpoints_are_kept_and_evaluated(cells, own, tmp_path, monkeypatch):
+    checkpoints = sys.modules["checkpoints"]
+    write_digits(tmp_path)
+    stops = {"train": {"field": {"steps": 20, "save_every": 5}}}
+    folder = tmp_path / "runs" / "table" / "row-seed0"
+    plain = Run.write_state
+
+    def copied(run, *given):  # as the thread does, which would miss such fast checkpoints
+        plain(run, *given)
+        checkpoints.copy_checkpoint(run.folder, folder / "checkpoints")
+
+    monkeypatch.setattr(Run, "write_state", copied)
+    changes = {"prior": "none", "evaluate": {"metrics": ["psnr"]}} | stops
+    cell = cell_of(cells, changes=changes, measures={"held-out": {"count": 2}})
+    found = cells.run_cell(cell, tmp_path, tmp_path / "runs")["figures"]
+    assert [name for name in found if name.startswith("held")] == [
+        f"held.{step}" for step in (5, 10, 15, 20)
+    ]
+    assert found["held.20"] == pytest.approx(found["psnr"], abs=1e-3)  # both test digits
+    early = fieldloom.load(folder / "checkpoints" / "5", "cpu")
+    assert early.unfinished.step == 5
+    data = open_source(early.recipe, early.modality)
+    data = data.read(data.test)
+    errors = (early.predict(early.encode(data)).tensor - data.as_float().tensor).square()
+    psnr = (-10 * errors.flatten(1).mean(1).log10()).mean().item()
+    assert found["held.5"] == pytest.approx(psnr, abs=0.05)
+    curve = importlib.import_module("curves").held_out_curve
+    seed = importlib.import_module("evidence").Seed({"figures": found}, {})
+    assert [step for step, _ in curve(seed)] == [5, 10, 15, 20]
+
+
+def test_sheets_show_data_that_may_be_published_alone(cells, tmp_path, monkeypatch, capsys):
+    sheets = importlib.import_module("sheets")
+    write_digits(tmp_path)
+    cell = cell_of(cells)
+    cells.run_cell(cell, tmp_path, tmp_path / "runs")
+    monkeypatch.setattr(sheets, "read_cells", lambda seeds: [cell])
+    monkeypatch.setattr(sheets, "IMAGES", tmp_path)
+    command = ["sheets.py", "table", "--runs", str(tmp_path / "runs"), "--count", "2"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        sheets.main()
+    assert "digits.npz: its licence does not allow pictures of it." in capsys.readouterr().err
+    monkeypatch.setitem(sheets.PUBLISHED, "digits.npz", "CC0")
+    sheets.main()
+    system = fieldloom.load(tmp_path / "runs" / cell.folder / "run", "cpu")
+    lines = sheets.draw_reconstructions([system], 2)
+    source = open_source(system.recipe, system.modality)
+    data = source.read(source.test)
+    made = system.predict(system.encode(data)).tensor.clamp(0, 1)
+    expected = torch.cat([data.as_float().tensor, made]).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(lines, expected, atol=1e-5, rtol=0)
+    with Image.open(tmp_path / "table.png") as image:
+        assert image.size == (2 * 98 + 2, 2 * 98 + 2)

@@ -1,0 +1,69 @@
+"""Copies of the checkpoints that a training writes, to be evaluated after it."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fieldloom.engine.run import Run
+
+PAUSE = 2.0
+"""Seconds between two looks for a new checkpoint."""
+
+FILES = ("recipe.toml", "env.json", "data.json")
+
+
+@contextmanager
+def keep_checkpoints(run: Path, into: Path) -> Iterator[None]:
+    """Copy every checkpoint of a run that is trained meanwhile, as a run folder INTO/STEP each.
+
+    Checkpoints that follow one another within ``PAUSE`` can be missed.
+    """
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(PAUSE):
+            copy_checkpoint(run, into)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def copy_checkpoint(run: Path, into: Path) -> None:
+    """Copy a run's checkpoint, where it has one that was not copied yet.
+
+    A checkpoint is replaced as a whole, so that its copy is one, too.
+    """
+    state = run / "state.safetensors"
+    part = into / "part"
+    stamp = part.with_name("stamp")
+    try:
+        changed = str(state.stat().st_mtime_ns)
+        if stamp.exists() and stamp.read_text() == changed:
+            return
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        shutil.copyfile(state, part / state.name)
+    except FileNotFoundError:  # none yet, or just dropped at the end of a stage
+        return
+    for name in FILES:
+        shutil.copyfile(run / name, part / name)
+    begun = Run(part).unfinished()
+    to = into / str(begun.step if begun else 0)
+    shutil.rmtree(to, ignore_errors=True)
+    part.rename(to)
+    stamp.write_text(changed)
+
+
+def list_checkpoints(into: Path) -> dict[int, Path]:
+    """Steps -> the run folder of the checkpoint after them, in rising order."""
+    found = {int(path.name): path for path in into.glob("*") if path.name.isdigit()}
+    return dict(sorted(found.items()))
