@@ -19,11 +19,10 @@ from fieldloom.assembly import open_source
 from fieldloom.codecs.quantize import Quantize
 from fieldloom.conditioners.conditioner import FlatWeights
 from fieldloom.engine.run import Run
-from fieldloom.engine.tensors import read_tensors
 from fieldloom.evaluation import comparison, evaluator_of
 from fieldloom.evaluation.influence import analyse_influence
 from fieldloom.evaluation.reconstruction import join_scores
-from fieldloom.evaluation.upper_bound import codec_upper_bound, decoded_scores
+from fieldloom.evaluation.upper_bound import decoded_scores, upper_bound_of_run
 from fieldloom.evaluation.views import psnr_by_support
 from fieldloom.fields.mlp import FourierMlp
 from fieldloom.modalities.sources import Source
@@ -62,18 +61,17 @@ def measure_refined(
 def measure_codec(system: System, run: Run, count: int = 64) -> Figures:
     """Training fields as fitted, and after the prior's codec: ``fitted.*``, ``ceiling.*``."""
     source = open_source(system.recipe, system.modality)
-    codes, _ = training_codes(system, source, run)
-    places = read_tensors(run.folder / "codes.safetensors")[0].get("places", source.train)
-    found = codec_upper_bound(
-        evaluator_of(system, source), source.read(places[:count]), codes[:count]
-    )
+    found = upper_bound_of_run(run.folder, system, source, count)
     return {metric.name: metric.value for metric in found}
 
 
 def measure_samples(
     system: System, run: Run, how: dict[str, Any], count: int = 250, seed: int = 0
 ) -> Figures:
-    """Samples against as many held-out data: MMD, coverage, 1-NNA and the rest of the verdict."""
+    """Samples against as many held-out data: MMD, coverage, 1-NNA and the rest of the verdict.
+
+    A figure that is not finite is left out.
+    """
     source = open_source(system.recipe, system.modality)
     codes, labels = training_codes(system, source, run)
     asked = comparison.draw_labels(system, source, count, seed)
@@ -84,7 +82,7 @@ def measure_samples(
         for one in comparison.as_json(found)["verdicts"]
         if (one["set"], one["reference"], one["protocol"]) == ("samples", "held-out", "full")
     )
-    return {name: float(value) for name, value in own["figures"].items()}
+    return {name: value for name, value in own["figures"].items() if value is not None}
 
 
 @torch.no_grad()
@@ -123,7 +121,7 @@ def place_entropy(ids: Tensor) -> Tensor:
 def measure_start(system: System, run: Run, count: int = 200) -> Figures:
     """The start of fitted fields: ``dead.units``, and how well training data are fitted from it.
 
-    A hidden unit of it is dead where no place of the grid makes it positive.
+    Counted are hidden units that no place of the grid makes positive: with ReLU they are dead.
     """
     conditioner = system.family.conditioner
     if not isinstance(conditioner, FlatWeights):
@@ -167,7 +165,10 @@ def measure_influence(
 
 
 def measure_held_out(system: System, run: Run, count: int = 200) -> Figures:
-    """PSNR of test data after each checkpoint that was kept, and at the end: ``held.STEP``."""
+    """PSNR of test data after each checkpoint that was kept, and at the end: ``held.STEP``.
+
+    Checkpoints have the averaged weights where the stage averages them (``ema``).
+    """
     source = open_source(system.recipe, system.modality)
     data = source.read(spread(source.test, count))
     of = f"{len(data)} test data"
@@ -181,7 +182,7 @@ def measure_held_out(system: System, run: Run, count: int = 200) -> Figures:
 
 
 def measure_support(system: System, run: Run, views: int = 5, count: int = 12) -> Figures:
-    """PSNR of held-out views by the number of support views (Fig. 4): ``support.N``, from 0."""
+    """PSNR of held-out views by the number of support views (Fig. 4): ``support.0`` is of one."""
     source = open_source(system.recipe, system.modality)
     data = source.read(source.test[:count])
     found = psnr_by_support(system, data, list(range(1, views + 1)))

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,16 +39,28 @@ from fieldloom import atomic, recipe
 from fieldloom.assembly import open_source
 from fieldloom.engine import device as devices
 from fieldloom.engine.run import Run
-from fieldloom.errors import DivergedError
+from fieldloom.errors import DivergedError, InputError
 from fieldloom.evaluation.results import Metric
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cells"
+
+
+def find_commit() -> str:
+    """That the code is of, which may have changed when a cell is done; "-dirty" if it has none."""
+    ask = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(ask, cwd=HERE, capture_output=True, text=True).stdout.strip()
+
+
+COMMIT = find_commit()
 POINTS = 200
 """Of a learning curve that are kept, at most."""
 
 LEVELS = (20, 24)
 """dB of the training PSNR that a run is asked when it reached them."""
+
+COUNTED = 5.0
+"""Seconds between two notes of the processor's time."""
 
 SMOOTHED = 10
 """Logged losses whose mean is the training PSNR of a step: one batch is noisy."""
@@ -54,6 +68,10 @@ SMOOTHED = 10
 
 SHARED = ("recipe", "variant", "data", "source", "part", "stage")
 """What decides the figures, beside overrides of the recipe and measures."""
+
+
+TOLD = ("about", "paper", "expected", "dead")
+"""Of a recipe: what no run depends on."""
 
 
 class Cell(NamedTuple):
@@ -89,10 +107,21 @@ class Cell(NamedTuple):
 
     def settings(self) -> dict[str, Any]:
         """What decides the figures, as the cell's file holds it."""
+        measures = {"measures": self.measures} if self.measures else {}
+        return self.training() | measures | ({} if self.evaluated else {"evaluated": False})
+
+    def training(self) -> dict[str, Any]:
+        """What decides how the run comes out; ``resolved`` is of all that the recipe says."""
         own = self._asdict()
         shared = {name: own[name] for name in SHARED}
-        measures = {"measures": self.measures} if self.measures else {}
-        return shared | {"overrides": self.changes} | measures
+        return shared | {"overrides": self.changes, "resolved": self.fingerprint()}
+
+    def fingerprint(self) -> str:
+        """Of the recipe with its changes, which another version of the package may have changed."""
+        known = recipe.load(f"{self.recipe}:{self.variant}".rstrip(":"))
+        whole = recipe.merge(known, self.changes)
+        text = json.dumps({k: x for k, x in whole.items() if k not in TOLD}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def folder(self) -> str:
@@ -135,7 +164,8 @@ def cut_data(cell: Cell, path: Path, folder: Path) -> Path:
     """A packed file of the data that the recipe trains on, where the cell uses only these."""
     if cell.part == "all":
         return path
-    cut = folder / f"{path.stem}-of-{cell.recipe}-{cell.variant}.npz"
+    read = hashlib.sha256(json.dumps(cell.source, sort_keys=True).encode()).hexdigest()[:8]
+    cut = folder / f"{path.stem}-of-{cell.recipe}-{cell.variant}-{read}.npz"
     if not cut.exists():
         system = fieldloom.build(
             cell.recipe, cell.variant or None, source={"path": str(path)} | cell.source
@@ -184,31 +214,21 @@ def is_done(cell: Cell) -> bool:
 def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
     """Train and evaluate a cell, or what remains of it; what its file says.
 
-    Of a training that diverges it is the step where it did.
+    Of a training that diverges it is the step where it did. Raises InputError where the run that is
+    there is of other settings.
     """
     folder = runs / cell.folder
-    spent, began = folder.parent / f"{folder.name}.seconds", time.process_time()
-    before = float(spent.read_text()) if spent.exists() else 0.0
+    check_folder(folder, cell)
     path = cut_data(cell, data / cell.data, runs / "data")
-    changes = recipe.merge(
-        {"source": {"path": str(path)} | cell.source, "seed": cell.seed}, cell.changes
-    )
-    run, there = folder / "run", (folder / "run" / "recipe.toml").exists()
-    diverged: DivergedError | None = None
     kept = "held-out" in cell.measures
-    try:
-        with keep_checkpoints(run, folder / CHECKPOINTS) if kept else nullcontext():
-            if there:
-                how: dict[str, Any] = {"resume": True}
-                fieldloom.train(None, run, stage=cell.stage, device="cpu", **how)
-            else:
-                how = {"stage": cell.stage, "device": "cpu"} | changes
-                fieldloom.train(cell.recipe, run, cell.variant or None, **how)
-    except DivergedError as error:
-        diverged = error
-    finally:
-        trained = before + time.process_time() - began
-        spent.write_text(str(trained))
+    diverged: DivergedError | None = None
+    with keep_checkpoints(folder / "run", folder / CHECKPOINTS) if kept else nullcontext():
+        try:
+            with count_seconds(folder / "seconds"):
+                train(cell, path, folder / "run")
+        except DivergedError as error:
+            diverged = error
+    run, trained = folder / "run", float((folder / "seconds").read_text())
     log = Run(run).read_log()
     figures = {"fell.apart": diverged.step} if diverged else measure(cell, run, log, trained)
     return {
@@ -219,14 +239,65 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
         "figures": figures,
         **({"diverged": str(diverged)} if diverged else {}),
         "seconds": find_seconds(log),
-        "processor_seconds": round(trained),
+        **({} if diverged else {"processor_seconds": round(trained)}),
         "steps": {line["stage"]: line["step"] for line in log},
         "curves": find_curves(log),
-        "commit": find_commit(),
+        "commit": COMMIT,
         "command": f"python benchmarks/cells.py run {cell.table}/{cell.row} --seeds {cell.seed}",
         "machine": devices.environment(torch.device("cpu")),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def check_folder(folder: Path, cell: Cell) -> None:
+    """Write down of what settings a run is. Raises InputError where it is of others."""
+    settings = json.loads(json.dumps(cell.training() | {"seed": cell.seed}))
+    told = folder / "settings.json"
+    if not told.exists() and not (folder / "run").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(json.dumps(settings, indent=1) + "\n", told)
+    elif not told.exists() or json.loads(told.read_text()) != settings:
+        raise InputError(f"'{folder}' holds a run of other settings: remove it.")
+
+
+def train(cell: Cell, data: Path, run: Path) -> None:
+    """Train what a cell's run still lacks. A codec's stage needs the field's before it."""
+    changes = recipe.merge(
+        {"source": {"path": str(data)} | cell.source, "seed": cell.seed}, cell.changes
+    )
+    stages = ["field", "codec"] if cell.stage == "codec" else [cell.stage]
+    for stage in stages:
+        how: dict[str, Any] = {"stage": stage, "device": "cpu"}
+        if (run / "recipe.toml").exists():
+            fieldloom.train(None, run, resume=True, **how)
+        else:
+            fieldloom.train(cell.recipe, run, cell.variant or None, **how, **changes)
+
+
+@contextmanager
+def count_seconds(path: Path) -> Iterator[None]:
+    """Add the processor's seconds of this process meanwhile to those that a file has.
+
+    The file is written every few seconds, so that a process that is killed loses no more.
+    """
+    before = float(path.read_text()) if path.exists() else 0.0
+    began, done = time.process_time(), threading.Event()
+
+    def write() -> None:
+        atomic.write_text(str(before + time.process_time() - began), path)
+
+    def watch() -> None:
+        while not done.wait(COUNTED):
+            write()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        write()
 
 
 def measure(
@@ -290,13 +361,6 @@ def find_reached(log: Sequence[Mapping[str, Any]], span: float, spent: float) ->
             share = reached / last["field"]["step"] * took["field"] / sum(took.values())
             found |= {f"steps.{level}dB": reached, f"seconds.{level}dB": round(share * spent, 1)}
     return found
-
-
-def find_commit() -> str:
-    said = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True
-    )
-    return said.stdout.strip()
 
 
 def main() -> None:

@@ -18,15 +18,20 @@ FILES = ("recipe.toml", "env.json", "data.json")
 
 @contextmanager
 def keep_checkpoints(run: Path, into: Path) -> Iterator[None]:
-    """Copy every checkpoint of a run that is trained meanwhile, as a run folder INTO/STEP each.
+    """Copy every checkpoint of the field that is trained meanwhile, a run folder INTO/STEP each.
 
-    Checkpoints that follow one another within ``PAUSE`` can be missed.
+    Checkpoints that follow one another within ``PAUSE`` can be missed. Raises at the end what
+    kept one from being copied.
     """
     done = threading.Event()
+    failed: list[Exception] = []
 
     def watch() -> None:
-        while not done.wait(PAUSE):
-            copy_checkpoint(run, into)
+        while not done.wait(PAUSE) and not failed:
+            try:
+                copy_checkpoint(run, into)
+            except Exception as error:
+                failed.append(error)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -35,10 +40,12 @@ def keep_checkpoints(run: Path, into: Path) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+    if failed:
+        raise failed[0]
 
 
 def copy_checkpoint(run: Path, into: Path) -> None:
-    """Copy a run's checkpoint, where it has one that was not copied yet.
+    """Copy a run's checkpoint of the stage "field", where it has one that was not copied yet.
 
     A checkpoint is replaced as a whole, so that its copy is one, too.
     """
@@ -57,9 +64,10 @@ def copy_checkpoint(run: Path, into: Path) -> None:
     for name in FILES:
         shutil.copyfile(run / name, part / name)
     begun = Run(part).unfinished()
-    to = into / str(begun.step if begun else 0)
-    shutil.rmtree(to, ignore_errors=True)
-    part.rename(to)
+    if begun is not None and begun.stage == "field":
+        to = into / str(begun.step)
+        shutil.rmtree(to, ignore_errors=True)
+        part.rename(to)
     stamp.write_text(changed)
 
 

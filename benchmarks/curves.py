@@ -7,7 +7,7 @@
 ``time`` is LA-GINR's Figure 7, PSNR over seconds of optimisation at test time
 (``generalizable-time.json``). TABLE draws the logged losses of all its cells over the steps, every
 seed a line of its row's colour; or, of cells that measured it, the PSNR of test data. Each writes
-``docs/images/NAME.png``.
+``docs/images/laginr-time.png``, ``TABLE-losses.png`` or ``TABLE-held-out.png``.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def main() -> None:
         rows = [row for row in tables[asked.which].rows if any(map(held_out_curve, row.seeds))]
         if not rows:
             parser.error(f"{asked.which} has no cells that measured held-out data.")
-        atomic.write_bytes(draw_held_out(rows), IMAGES / f"{asked.which}.png")
+        atomic.write_bytes(draw_held_out(rows), IMAGES / f"{asked.which}-held-out.png")
         return
     rows = [row for row in tables[asked.which].rows if any("curves" in x.record for x in row.seeds)]
     if not rows:
         parser.error(f"{asked.which} has no cells with curves: python benchmarks/cells.py run")
-    atomic.write_bytes(draw_losses(rows, asked.stage), IMAGES / f"{asked.which}.png")
+    atomic.write_bytes(draw_losses(rows, asked.stage), IMAGES / f"{asked.which}-losses.png")
 
 
 def draw_times(curves: Mapping[str, Any]) -> bytes:
@@ -65,7 +65,7 @@ def draw_times(curves: Mapping[str, Any]) -> bytes:
 
 def draw_losses(rows: Sequence[Row], stage: str) -> bytes:
     return draw_curves(
-        [[seed.record["curves"][stage] for seed in row.seeds] for row in rows],
+        [[seed.record.get("curves", {}).get(stage, []) for seed in row.seeds] for row in rows],
         [row.label for row in rows],
         ylabel="loss of the step's points",
         yscale="log",

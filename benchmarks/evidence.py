@@ -24,7 +24,17 @@ PAGES = HERE / "pages"
 OF_ALL = ("command", "commit", "date", "seed", "environment", "machine")
 """Of a file: what holds for its parts, too."""
 
-SETTINGS = ("recipe", "variant", "data", "source", "part", "stage", "overrides", "measures")
+SETTINGS = (
+    "recipe",
+    "variant",
+    "data",
+    "source",
+    "part",
+    "stage",
+    "overrides",
+    "resolved",
+    "measures",
+)
 """Of a cell: what all seeds of a row share."""
 
 

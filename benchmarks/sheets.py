@@ -3,8 +3,8 @@
     python benchmarks/sheets.py TABLE --runs FOLDER [--count 8] [--samples] [--rows ROW ...]
 
 FOLDER holds the runs of ``benchmarks/cells.py``, whose first seed is drawn. The first line of
-``docs/images/TABLE.png`` are test data, evenly spaced, each further line is a row of the table; of
-scenes the first view that is held out. Data that may not be published are refused (docs/images).
+``docs/images/TABLE-sheet.png`` are test data, evenly spaced, each further line is a row of the
+table; of scenes the first view that is held out. Data that may not be published are refused.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def main() -> None:
     cells = {cell.row: cell for cell in every if cell.table == asked.table}
     if not cells:
         parser.error(str(unknown("table", asked.table, {cell.table for cell in every})))
-    data = next(iter(cells.values())).data
-    if data not in PUBLISHED:
-        parser.error(f"{data}: its licence does not allow pictures of it.")
+    names = sorted({cell.data for cell in cells.values()})
+    if hidden := [name for name in names if name not in PUBLISHED]:
+        parser.error(f"{hidden[0]}: its licence does not allow pictures of it.")
     if strange := [name for name in asked.rows or () if name not in cells]:
         parser.error(str(unknown("row", strange[0], cells)))
     there = {row: cell for row, cell in cells.items() if is_trained(cell, asked.runs)}
@@ -65,9 +65,10 @@ def main() -> None:
     drawn = [there[row] for row in asked.rows or there]
     draw = draw_samples if asked.samples else draw_reconstructions
     lines = draw([load(run_of(cell, asked.runs), "cpu") for cell in drawn], asked.count)
-    path = IMAGES / f"{asked.table}.png"
+    path = IMAGES / f"{asked.table}-sheet.png"
     export.png(export.sheet(lines, asked.count, HEIGHT), path)
-    print(f"{path}: {', '.join(cell.row for cell in drawn)}, {PUBLISHED[data]}")
+    licences = ", ".join(PUBLISHED[name] for name in names)
+    print(f"{path}: {', '.join(cell.row for cell in drawn)} ({licences})")
 
 
 def run_of(cell: Cell, runs: Path) -> Path:

@@ -29,7 +29,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -180,7 +180,7 @@ def find_column(table: Table, order: Order) -> Column:
 def compare_order(table: Table, order: Order) -> Comparison:
     """Pairs whose 95 % intervals overlap are undecided; one seed has no interval.
 
-    Rows with a figure that is not finite are left out.
+    So are rows of which some seeds lack the figure. Rows with one that is not finite are left out.
     """
     sign = 1.0 if order.better == "higher" else -1.0
     figures = find_column(table, order).figures
@@ -191,6 +191,8 @@ def compare_order(table: Table, order: Order) -> Comparison:
             values = find_values(row, figures)
             if values and all(map(isfinite, values)):
                 half = find_interval(values) if len(values) > 1 else 0.0
+                if len(values) < len(row.seeds):  # some seeds diverged
+                    half = inf
                 found[row.name] = (sign * mean(values), half, len(values))
     kept, turned, open_ = [], [], []
     for pair in combinations([row for row in table.rows if row.name in found], 2):

@@ -1,7 +1,10 @@
 """benchmarks/cells.py and cell_figures.py: which cells there are, and what is found of them."""
 
 import importlib
+import json
 import sys
+import threading
+import time
 from math import log10
 from pathlib import Path
 
@@ -132,6 +135,9 @@ def test_a_training_that_falls_apart_is_a_result(cells, tmp_path):
     found = cells.run_cell(cell, tmp_path, tmp_path / "runs")
     assert f"at step {found['figures']['fell.apart']}: its batch" in found["diverged"]
     assert set(found["figures"]) == {"fell.apart"}
+    assert "processor_seconds" not in found
+    again = cells.run_cell(cell, tmp_path, tmp_path / "runs")
+    assert again["figures"] == found["figures"]
 
 
 def test_wrong_input_is_no_result(cells, tmp_path):
@@ -152,6 +158,38 @@ def test_rows_that_share_a_run_train_once(cells, tmp_path):
     assert set(second["figures"]) == {"train.psnr", "refined.psnr"}
     assert second["measures"] == measures
     assert second["figures"]["refined.psnr"] >= first["figures"]["psnr"]
+
+
+def test_a_run_of_other_settings_is_not_measured(cells, tmp_path):
+    write_digits(tmp_path)
+    cells.run_cell(cell_of(cells), tmp_path, tmp_path / "runs")
+    changes = {"prior": "none", "evaluate": {"metrics": ["psnr"]}, "encoder": {"rate": 0.5}}
+    for other in (cell_of(cells, changes=changes), cell_of(cells, variant="digits")):
+        assert other.settings()["resolved"] != cell_of(cells).settings()["resolved"]
+        with pytest.raises(InputError, match="row-seed0' holds a run of other settings: remove it"):
+            cells.run_cell(other, tmp_path, tmp_path / "runs")
+
+
+def test_the_stage_of_a_codec_has_the_fields_before_it(cells, tmp_path):
+    write_digits(tmp_path)
+    measures = {"codec": {"count": 4}}
+    changes = {"recipe": "weights", "variant": "tiny-graph", "stage": "codec", "changes": {}}
+    cell = cell_of(cells, **changes, measures=measures, evaluated=False)
+    found = cells.run_cell(cell, tmp_path, tmp_path / "runs")
+    assert found["steps"] == {"field": 1, "codec": 10}
+    assert {"fitted.psnr", "ceiling.psnr"} <= set(found["figures"])
+
+
+def test_seconds_are_counted_over_starts_and_kills(cells, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "COUNTED", 0.01)
+    path = tmp_path / "seconds"
+    path.write_text("100.0")
+    with cells.count_seconds(path):
+        began = time.process_time()
+        while time.process_time() - began < 0.1 or float(path.read_text()) == 100:
+            pass
+        within = float(path.read_text())  # what a kill would leave
+    assert 100 < within <= float(path.read_text()) < 200
 
 
 def test_training_data_are_measured_as_test_data_are(own):
@@ -185,17 +223,32 @@ def test_the_cross_entropy_of_training_codes(own, words):
     assert 0 < found["marginal.entropy"] < np.log(15)
 
 
-def test_samples_are_judged_as_the_command_judges_them(own, words):
+def test_samples_are_judged_as_the_command_judges_them(own, words, cli):
     system, run = words
     found = own.measure_samples(system, run, {"top_k": 2, "temperature": 1.0}, 16)
-    assert {"mmd", "coverage", "1nna"} <= set(found)
-    assert 0 <= found["coverage"] <= 1
+    options = ["--count", "16", "--top-k", "2", "--temperature", "1.0", "--seed", "0"]
+    cli("analyse", "judge", run.folder, *options)
+    verdicts = json.loads((run.folder / "judge.json").read_text())["verdicts"]
+    asked = {"set": "samples", "reference": "held-out", "protocol": "full"}
+    (same,) = (one["figures"] for one in verdicts if asked.items() <= one.items())
+    assert found == same
     assert found != own.measure_samples(system, run, {"top_k": 15, "temperature": 1.0}, 16)
 
 
-def test_codecs_are_measured(own, words):
-    found = own.measure_codec(*words, 8)
-    assert found["fitted.psnr"] >= found["ceiling.psnr"]
+def test_codecs_are_measured_of_their_own_data(own, words):
+    system, run = words
+    found = own.measure_codec(system, run, 8)
+    source = open_source(system.recipe, system.modality)
+    codes, _ = training_codes(system, source, run)
+    few = torch.linspace(0, len(codes) - 1, 8).round().long()
+    data = source.read(source.train[few])
+    for name, some in (
+        ("fitted.psnr", codes[few]),
+        ("ceiling.psnr", system.prior.codec.decode(system.prior.codec.encode(codes[few]))),
+    ):
+        errors = (system.predict(some).tensor - data.as_float().tensor).square()
+        psnr = (-10 * errors.flatten(1).mean(1).log10()).mean().item()
+        assert found[name] == pytest.approx(psnr, abs=1e-4)
 
 
 def test_units_that_are_never_active(own, words):
@@ -264,5 +317,26 @@ def test_sheets_show_data_that_may_be_published_alone(cells, tmp_path, monkeypat
     made = system.predict(system.encode(data)).tensor.clamp(0, 1)
     expected = torch.cat([data.as_float().tensor, made]).expand(-1, 3, -1, -1)
     torch.testing.assert_close(lines, expected, atol=1e-5, rtol=0)
-    with Image.open(tmp_path / "table.png") as image:
+    with Image.open(tmp_path / "table-sheet.png") as image:
         assert image.size == (2 * 98 + 2, 2 * 98 + 2)
+
+
+def test_checkpoints_are_copied_while_a_run_is_trained(cells, tmp_path, monkeypatch):
+    checkpoints = sys.modules["checkpoints"]
+    monkeypatch.setattr(checkpoints, "PAUSE", 0.01)
+    seen = threading.Event()
+    monkeypatch.setattr(checkpoints, "copy_checkpoint", lambda run, into: seen.set())
+    with checkpoints.keep_checkpoints(tmp_path, tmp_path / "kept"):
+        assert seen.wait(60)
+
+    def fail(run, into):
+        seen.set()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoints, "copy_checkpoint", fail)
+    seen.clear()
+    with (
+        pytest.raises(OSError, match="no space left"),
+        checkpoints.keep_checkpoints(tmp_path, tmp_path / "kept"),
+    ):
+        assert seen.wait(60)

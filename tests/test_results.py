@@ -130,6 +130,15 @@ def test_pairs_whose_intervals_overlap_are_undecided(results, tables):
     )
 
 
+def test_a_row_of_which_a_seed_diverged_is_undecided(results, tables):
+    for name, off in {"a": 25.0, "c": 20.0}.items():
+        results(name, 0, off)
+        results(name, 1, off + 0.1)
+    results("a", 2, None)
+    text = " ".join(tables.write_order(results.read(tables)))
+    assert "0 of 1 pairs as published. Undecided, since their intervals overlap" in text
+
+
 def test_seeds_of_other_settings_are_refused(results, tables):
     results("a", 0, 25.0, overrides={"steps": 1})
     results("a", 1, 25.0, overrides={"steps": 2})

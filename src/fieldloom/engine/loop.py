@@ -159,8 +159,8 @@ class Training:
         """One step of every player on a batch; returns numbers for the log, still on the device.
 
         micro: signals of a micro-batch, whose gradients are accumulated. On a device that
-        ``reads_at_once``, raises DivergedError on a loss that is no number, before any weight
-        changes; on others ``check`` does, later.
+        ``reads_at_once``, raises DivergedError on a loss or gradient that is no number, before any
+        weight changes; on others ``check`` does, later.
         """
         self.team.say(Word.STEP, self.step)
         self.team.within = True
@@ -272,7 +272,7 @@ class Training:
         return Parts(micro, self.team.own) if divided else None
 
     def check(self, fetch: Callable[[int], AnyBatch]) -> None:
-        """Read what is unread. Raises DivergedError for the first loss that was no number.
+        """Read what is unread. Raises DivergedError for the first that was no number.
 
         fetch: the batch of a step, which the message describes.
         """
@@ -574,7 +574,7 @@ def loop(
           checkpoint; log: writes a line; look: is called after each step, and changes nothing.
 
     Raises Interrupted, after a checkpoint, where the user asks to stop; DivergedError on a loss
-    that is no number, after which nothing is saved.
+    or a gradient that is no number, after which nothing is saved.
     """
     stage, objective = training.stage, training.objective
     objective.train()

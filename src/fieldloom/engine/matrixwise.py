@@ -45,8 +45,8 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise InputError(
-                f"optimizer 'muon' needs torch 2.9 or later; this is {torch.__version__}. Take "
-                "'adamw', at about a third of its rate."
+                f"optimizer 'muon' needs torch 2.9 or later (this is {torch.__version__}): "
+                "'adamw' does without."
             )
         held = list(parameters)
         super().__init__(held, {"lr": lr, "fused": fused})
