@@ -65,10 +65,8 @@ COUNTED = 5.0
 SMOOTHED = 10
 """Logged losses whose mean is the training PSNR of a step: one batch is noisy."""
 
-
 SHARED = ("recipe", "variant", "data", "source", "part", "stage")
 """What decides the figures, beside overrides of the recipe and measures."""
-
 
 TOLD = ("about", "paper", "expected", "dead")
 """Of a recipe: what no run depends on."""
@@ -387,15 +385,25 @@ def main() -> None:
     if missing := {cell.data for cell in cells if not (asked.data / cell.data).exists()}:
         parser.error(f"not in {asked.data}: {', '.join(sorted(missing))}")
     torch.set_num_threads(1)
-    for cell in cells:
-        with claimed(asked.runs / cell.folder) as mine:
-            if not mine or is_done(cell):
-                continue
-            print(f"{cell.name}: begins", file=sys.stderr, flush=True)
-            found = run_cell(cell, asked.data, asked.runs)
-            cell.result.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_text(json.dumps(found, indent=1) + "\n", cell.result)
-            print(f"{cell.name}: {found['figures']}", flush=True)
+    refused = [cell for cell in cells if not run_if_free(cell, asked.data, asked.runs)]
+    sys.exit(2 if refused else 0)
+
+
+def run_if_free(cell: Cell, data: Path, runs: Path) -> bool:
+    """Run a cell that is not done, and that no other process works on; whether it could be run."""
+    with claimed(runs / cell.folder) as mine:
+        if not mine or is_done(cell):
+            return True
+        print(f"{cell.name}: begins", file=sys.stderr, flush=True)
+        try:
+            found = run_cell(cell, data, runs)
+        except InputError as error:
+            print(f"{cell.name}: {error}", file=sys.stderr, flush=True)
+            return False
+        cell.result.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(json.dumps(found, indent=1) + "\n", cell.result)
+        print(f"{cell.name}: {found['figures']}", flush=True)
+        return True
 
 
 if __name__ == "__main__":
