@@ -28,7 +28,7 @@ def cells():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         yield importlib.import_module("cells")
-    for name in ("cells", "cell_figures", "checkpoints", "curves", "evidence", "sheets"):
+    for name in ("cells", "cell_figures", "checkpoints", "curves", "evidence", "phases", "sheets"):
         sys.modules.pop(name, None)
 
 
@@ -340,3 +340,21 @@ def test_checkpoints_are_copied_while_a_run_is_trained(cells, tmp_path, monkeypa
         checkpoints.keep_checkpoints(tmp_path, tmp_path / "kept"),
     ):
         assert seen.wait(60)
+
+
+def test_the_phases_of_a_siren(cells):
+    phases = importlib.import_module("phases")
+    system = fieldloom.build("mnif", "tiny", conditioner={"gain": "sqrt", "experts": 64})
+    field, conditioner = system.family.field, system.family.conditioner
+    weights = conditioner(conditioner.origin(1).detach())
+    h = system.modality.grid()[None].expand(1, -1, -1)
+    found = phases.measure_phases(system)
+    assert len(found) == field.depth - 1 == 2
+    for i, own in enumerate(found):
+        phase = field.frequencies[i] * (h @ weights[f"{i}.weight"] + weights[f"{i}.bias"])
+        assert own == pytest.approx(phase.std((0, 1)).mean().item(), rel=1e-4)
+        h = phase.sin()
+    small = fieldloom.build("mnif", "tiny", conditioner={"gain": 1.0, "experts": 64})
+    ratio = found / phases.measure_phases(small)
+    assert ratio[0] == pytest.approx(8, rel=0.01)  # the mean of 64 draws
+    assert ratio[1] > 8
