@@ -3,9 +3,10 @@ r"""How fast the layers of SIRENs oscillate after training: what holds runs at t
     python benchmarks/phases.py RUNS/decide-plateau/*-seed*/run \
         --out benchmarks/results/plateau-phases.json
 
-A row is the field of a run's mean code: of each hidden layer the standard deviation of its phases
-w0 (W h + b) over the grid, in radians, mean over units. A SIREN starts with about 1 in each
-(arXiv:2006.09661, section 3.2); a layer of several radians gives what looks like noise.
+A row is the field of a run's mean code, after training ("NAME") and before it ("NAME, start"): of
+each hidden layer the standard deviation of its phases w0 (W h + b) over the grid, in radians, mean
+over units. A SIREN starts with about 1 in each but the first (arXiv:2006.09661, section 3.2); a
+deep layer of several radians gives what looks like noise.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from fieldloom import System, atomic, load
+from fieldloom.assembly import assemble
 from fieldloom.engine import device as devices
 from fieldloom.fields.mlp import Siren
 
@@ -30,12 +32,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     systems = {run.parent.name: load(run, "cpu") for run in asked.runs}
+    started = {f"{name}, start": assemble(own.recipe) for name, own in systems.items()}
     found = {
         "command": "python benchmarks/phases.py RUNS/decide-plateau/*-seed*/run "
         f"--out benchmarks/results/{asked.out.name}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": devices.environment(torch.device("cpu")),
-        "rows": [{"row": name} | measure_layers(system) for name, system in systems.items()],
+        "rows": [
+            {"row": name} | measure_layers(system) for name, system in (systems | started).items()
+        ],
     }
     atomic.write_text(json.dumps(found, indent=2) + "\n", asked.out)
 

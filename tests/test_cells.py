@@ -347,7 +347,7 @@ def test_the_phases_of_a_siren(cells):
     system = fieldloom.build("mnif", "tiny", conditioner={"gain": "sqrt", "experts": 64})
     field, conditioner = system.family.field, system.family.conditioner
     weights = conditioner(conditioner.origin(1).detach())
-    h = system.modality.grid()[None].expand(1, -1, -1)
+    h = system.modality.grid()
     found = phases.measure_phases(system)
     assert len(found) == field.depth - 1 == 2
     for i, own in enumerate(found):
