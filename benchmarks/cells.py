@@ -106,19 +106,26 @@ class Cell(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """What decides the figures, as the cell's file holds it."""
         measures = {"measures": self.measures} if self.measures else {}
-        return self.training() | measures | ({} if self.evaluated else {"evaluated": False})
+        told = {"overrides": self.changes, "resolved": self.fingerprint(self.evaluated)}
+        return self.shared() | told | measures | ({} if self.evaluated else {"evaluated": False})
 
     def training(self) -> dict[str, Any]:
-        """What decides how the run comes out; ``resolved`` is of all that the recipe says."""
-        own = self._asdict()
-        shared = {name: own[name] for name in SHARED}
-        return shared | {"overrides": self.changes, "resolved": self.fingerprint()}
+        """What decides how the run comes out."""
+        return self.shared() | {"seed": self.seed, "resolved": self.fingerprint(False)}
 
-    def fingerprint(self) -> str:
-        """Of the recipe with its changes, which another version of the package may have changed."""
+    def shared(self) -> dict[str, Any]:
+        own = self._asdict()
+        return {name: own[name] for name in SHARED}
+
+    def fingerprint(self, evaluated: bool) -> str:
+        """Of the recipe with its changes, which another version of the package may have changed.
+
+        evaluated: whether what the recipe says of evaluations counts.
+        """
         known = recipe.load(f"{self.recipe}:{self.variant}".rstrip(":"))
         whole = recipe.merge(known, self.changes)
-        text = json.dumps({k: x for k, x in whole.items() if k not in TOLD}, sort_keys=True)
+        idle = TOLD if evaluated else (*TOLD, "evaluate")
+        text = json.dumps({k: x for k, x in whole.items() if k not in idle}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -249,7 +256,7 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
 
 def check_folder(folder: Path, cell: Cell) -> None:
     """Write down of what settings a run is. Raises InputError where it is of others."""
-    settings = json.loads(json.dumps(cell.training() | {"seed": cell.seed}))
+    settings = json.loads(json.dumps(cell.training()))
     told = folder / "settings.json"
     if not told.exists() and not (folder / "run").exists():
         folder.mkdir(parents=True, exist_ok=True)
