@@ -71,9 +71,13 @@ class Opened:
         return told["result"].get("value")
 
     def until(self, expression, seconds=WAIT):
-        """Wait until an expression holds; returns its value."""
+        """Wait until an expression holds; returns its value.
+
+        One that fails does not hold yet: what it looks at is being drawn anew.
+        """
         end = time.monotonic() + seconds
-        while not (found := self.ask(expression)):
+        trial = f"(async () => {{ try {{ return await ({expression}) }} catch {{ return 0 }} }})()"
+        while not (found := self.ask(trial)):
             assert time.monotonic() < end, (expression, self.ask("document.body.innerText"))
             time.sleep(0.05)
         return found
@@ -127,7 +131,10 @@ def opened(folders, tmp_path_factory):
         pytest.skip("needs Chromium")
     server = Server(*folders)
     with browse(tmp_path_factory.mktemp("browser") / "profile") as page:
-        yield Opened(page, server.address)
+        tab = Opened(page, server.address)
+        tab.open("#count=1")  # any test may be the first one of a worker
+        tab.until("app.explorer")
+        yield tab
     server.end()
 
 
