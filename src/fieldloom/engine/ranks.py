@@ -343,6 +343,7 @@ def joined(
         with suppress(PartnerLost, RuntimeError):
             if not team.within:  # or else the others notice that this process ends
                 team.say(Word.LEAVE)
+        with suppress(RuntimeError):  # also where the others are gone: its threads must end
             dist.destroy_process_group()
 
 
