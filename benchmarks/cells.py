@@ -18,7 +18,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ import numpy as np
 import torch
 from cell_figures import CHECKPOINTS, MEASURES
 from checkpoints import keep_checkpoints
+from watching import repeatedly
 
 import fieldloom
 from fieldloom import atomic, recipe
@@ -286,23 +286,13 @@ def count_seconds(path: Path) -> Iterator[None]:
     The file is written every few seconds, so that a process that is killed loses no more.
     """
     before = float(path.read_text()) if path.exists() else 0.0
-    began, done = time.process_time(), threading.Event()
+    began = time.process_time()
 
     def write() -> None:
         atomic.write_text(str(before + time.process_time() - began), path)
 
-    def watch() -> None:
-        while not done.wait(COUNTED):
-            write()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with repeatedly(write, COUNTED):
         yield
-    finally:
-        done.set()
-        thread.join()
-        write()
 
 
 def measure(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from watching import repeatedly
 
 from fieldloom.engine.run import Run
 
@@ -23,25 +24,8 @@ def keep_checkpoints(run: Path, into: Path) -> Iterator[None]:
     Checkpoints that follow one another within ``PAUSE`` can be missed. Raises at the end what
     kept one from being copied.
     """
-    done = threading.Event()
-    failed: list[Exception] = []
-
-    def watch() -> None:
-        while not done.wait(PAUSE) and not failed:
-            try:
-                copy_checkpoint(run, into)
-            except Exception as error:
-                failed.append(error)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with repeatedly(lambda: copy_checkpoint(run, into), PAUSE):
         yield
-    finally:
-        done.set()
-        thread.join()
-    if failed:
-        raise failed[0]
 
 
 def copy_checkpoint(run: Path, into: Path) -> None:

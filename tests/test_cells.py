@@ -28,7 +28,16 @@ def cells():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         yield importlib.import_module("cells")
-    for name in ("cells", "cell_figures", "checkpoints", "curves", "evidence", "phases", "sheets"):
+    for name in (
+        "cells",
+        "cell_figures",
+        "checkpoints",
+        "curves",
+        "evidence",
+        "phases",
+        "sheets",
+        "watching",
+    ):
         sys.modules.pop(name, None)
 
 
