@@ -24,17 +24,8 @@ PAGES = HERE / "pages"
 OF_ALL = ("command", "commit", "date", "seed", "environment", "machine")
 """Of a file: what holds for its parts, too."""
 
-SETTINGS = (
-    "recipe",
-    "variant",
-    "data",
-    "source",
-    "part",
-    "stage",
-    "overrides",
-    "resolved",
-    "measures",
-)
+TRAINED_BY = ("recipe", "variant", "data", "source", "part", "stage", "overrides", "resolved")
+SETTINGS = (*TRAINED_BY, "measures", "evaluated")
 """Of a cell: what all seeds of a row share."""
 
 

@@ -15,7 +15,6 @@ import argparse
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,11 +44,8 @@ def main() -> None:
     atomic.write_text(json.dumps(found, indent=2) + "\n", asked.out)
 
 
-def measure_layers(system: System) -> dict[str, Any]:
-    phases = measure_phases(system)
-    return {f"layer {i + 1}": value for i, value in enumerate(phases.tolist())} | {
-        "largest": phases.max().item()
-    }
+def measure_layers(system: System) -> dict[str, float]:
+    return {f"layer {i + 1}": x for i, x in enumerate(measure_phases(system).tolist())}
 
 
 @torch.no_grad()

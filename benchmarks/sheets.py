@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from cell_figures import spread
 from cells import Cell, read_cells
 from torch import Tensor
 
@@ -65,8 +66,9 @@ def main() -> None:
     drawn = [there[row] for row in asked.rows or there]
     draw = draw_samples if asked.samples else draw_reconstructions
     lines = draw([load(run_of(cell, asked.runs), "cpu") for cell in drawn], asked.count)
+    columns = len(lines) // (len(drawn) + (not asked.samples))  # there may be fewer data
     path = IMAGES / f"{asked.table}-sheet.png"
-    export.png(export.sheet(lines, asked.count, HEIGHT), path)
+    export.png(export.sheet(lines, columns, HEIGHT), path)
     licences = ", ".join(PUBLISHED[name] for name in names)
     print(f"{path}: {', '.join(cell.row for cell in drawn)} ({licences})")
 
@@ -83,8 +85,7 @@ def draw_reconstructions(systems: list[System], count: int) -> Tensor:
     """Test data, and below them what each system makes of them: (lines * count, 3, h, w)."""
     first = systems[0]
     source = open_source(first.recipe, first.modality)
-    where = torch.linspace(0, len(source.test) - 1, count).round().long()
-    data = source.read(source.test[where])
+    data = source.read(spread(source.test, count))
     shown = first_held_out(first, data) if data.cameras is not None else data
     lines = [in_colours(first, shown.as_float().tensor)]
     for system in systems:

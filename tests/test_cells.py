@@ -312,7 +312,7 @@ def test_sheets_show_data_that_may_be_published_alone(cells, tmp_path, monkeypat
     cells.run_cell(cell, tmp_path, tmp_path / "runs")
     monkeypatch.setattr(sheets, "read_cells", lambda seeds: [cell])
     monkeypatch.setattr(sheets, "IMAGES", tmp_path)
-    command = ["sheets.py", "table", "--runs", str(tmp_path / "runs"), "--count", "2"]
+    command = ["sheets.py", "table", "--runs", str(tmp_path / "runs"), "--count", "9"]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit):
         sheets.main()
