@@ -75,10 +75,11 @@ TOLD = ("about", "paper", "expected", "dead")
 class Cell(NamedTuple):
     """A row of a table with a seed.
 
-    source: how the data are read. part: which of them are used: ``all``, or ``train``, those that
-    the recipe itself would train on, where settings are compared. changes: of the recipe. run: the
-    row whose training it shares, which differs in what is measured alone. measures: further ones
-    (``cell_figures.py``), with their settings. evaluated: whether the recipe's evaluation is made.
+    data: a file, or nothing where the recipe's source makes its own. source: how they are read.
+    part: which of a file's are used: ``all``, or ``train``, those that the recipe itself would
+    train on, where settings are compared. changes: of the recipe. run: the row whose training it
+    shares, which differs in what is measured alone. measures: further ones (``cell_figures.py``),
+    with their settings. evaluated: whether the recipe's evaluation is made.
     """
 
     table: str
@@ -152,7 +153,7 @@ def read_cells(seeds: Sequence[int] | None) -> list[Cell]:
                         seed,
                         name,
                         variant,
-                        both["data"],
+                        both.get("data", ""),
                         both.get("source", {}),
                         both.get("part", "all"),
                         both.get("stage", "all"),
@@ -165,10 +166,18 @@ def read_cells(seeds: Sequence[int] | None) -> list[Cell]:
     return cells
 
 
-def cut_data(cell: Cell, path: Path, folder: Path) -> Path:
-    """A packed file of the data that the recipe trains on, where the cell uses only these."""
+def find_data(cell: Cell, data: Path, folder: Path) -> dict[str, Any]:
+    """What a cell's recipe reads, as settings of its source."""
+    if not cell.data:
+        return cell.source
+    path = data / cell.data
     if cell.part == "all":
-        return path
+        return {"path": str(path)} | cell.source
+    return {"path": str(cut_data(cell, path, folder))} | cell.source
+
+
+def cut_data(cell: Cell, path: Path, folder: Path) -> Path:
+    """A packed file of the data that the recipe trains on."""
     read = hashlib.sha256(json.dumps(cell.source, sort_keys=True).encode()).hexdigest()[:8]
     cut = folder / f"{path.stem}-of-{cell.recipe}-{cell.variant}-{read}.npz"
     if not cut.exists():
@@ -224,13 +233,13 @@ def run_cell(cell: Cell, data: Path, runs: Path) -> dict[str, Any]:
     """
     folder = runs / cell.folder
     check_folder(folder, cell)
-    path = cut_data(cell, data / cell.data, runs / "data")
+    source = find_data(cell, data, runs / "data")
     kept = "held-out" in cell.measures
     diverged: DivergedError | None = None
     with keep_checkpoints(folder / "run", folder / CHECKPOINTS) if kept else nullcontext():
         try:
             with count_seconds(folder / "seconds"):
-                train(cell, path, folder / "run")
+                train(cell, source, folder / "run")
         except DivergedError as error:
             diverged = error
     run, trained = folder / "run", float((folder / "seconds").read_text())
@@ -265,11 +274,9 @@ def check_folder(folder: Path, cell: Cell) -> None:
         raise InputError(f"'{folder}' holds a run of other settings: remove it.")
 
 
-def train(cell: Cell, data: Path, run: Path) -> None:
+def train(cell: Cell, source: dict[str, Any], run: Path) -> None:
     """Train what a cell's run still lacks. A codec's stage needs the field's before it."""
-    changes = recipe.merge(
-        {"source": {"path": str(data)} | cell.source, "seed": cell.seed}, cell.changes
-    )
+    changes = recipe.merge({"source": source, "seed": cell.seed}, cell.changes)
     stages = ["field", "codec"] if cell.stage == "codec" else [cell.stage]
     for stage in stages:
         how: dict[str, Any] = {"stage": stage, "device": "cpu"}
