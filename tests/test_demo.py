@@ -11,12 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+import fieldloom
 from fieldloom import demo
 from fieldloom.engine.run import Run
-from fieldloom.errors import InputError, Interrupted
+from fieldloom.errors import FieldloomError, InputError, Interrupted
 from fieldloom.evaluation import references
 from fieldloom.metrics.detectors import Gabor
+from fieldloom.modalities.sources.source import make_source
 from fieldloom.recipe import merge
+from runs import made_up_result
 
 SMALL = {
     "source": {
@@ -98,6 +101,21 @@ def test_a_stopped_demo_goes_on_to_the_same_weights(small, monkeypatch, tmp_path
     assert stopped == ["field"]
     again = demo.train_letters(tmp_path / "twice", "cpu", 1).state_dict()
     assert all(torch.equal(straight[name], again[name]) for name in straight)
+
+
+@pytest.mark.parametrize(("steps", "says"), [(31, True), (demo.FEWEST, False)])
+def test_too_few_steps_for_letters_are_said(steps, says, monkeypatch, tmp_path, capsys):
+    system = fieldloom.build("mnif:tiny", train={"field": {"steps": steps}})
+    monkeypatch.setattr(demo, "train", lambda *_, **__: system)
+    demo.train_letters(tmp_path / "new")
+    assert ("only 31 steps of the field fitted into the time" in capsys.readouterr().err) == says
+
+
+def test_samples_that_are_no_numbers_end_in_a_sentence(monkeypatch):
+    source = make_source(torch.rand(8, 1, 28, 28), [0] * 8, (4, 4), shuffle=False)
+    monkeypatch.setattr(demo.evaluation, "evaluate", lambda *_: made_up_result(psnr=20.0))
+    with pytest.raises(FieldloomError, match="samples are NaN or infinite: train anew"):
+        demo.measure(fieldloom.build("mnif:tiny"), source)
 
 
 def test_minutes_have_to_be_above_0():

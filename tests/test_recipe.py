@@ -131,6 +131,8 @@ def test_an_old_key_in_an_override_has_the_type_of_the_new_one():
         ("field.name=3", "unknown field '3'"),
         ("field.width=" + "9" * 5000, "field.width = '999.* is not right"),
         ("evaluate.metrics=[psnr]", r"unknown metric '\[psnr\]'"),
+        ("evaluate.metrics=FID", "unknown metric 'FID': 'frechet' with .*'inception' gives it"),
+        ("evaluate.metrics=recall", "unknown metric 'recall': 'precision-recall' gives it"),
     ],
 )
 def test_overrides_of_the_wrong_type(override, message):

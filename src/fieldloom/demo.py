@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fieldloom import evaluation, report
 from fieldloom.engine.run import Run
-from fieldloom.errors import InputError
+from fieldloom.errors import FieldloomError, InputError
 from fieldloom.evaluation import Metric, ReportImage, Result
 from fieldloom.evaluation.image_sets import build_detector, feature_set_metrics
 from fieldloom.evaluation.references import COUNT, load_references
@@ -36,6 +36,9 @@ RECIPE = "mnif:letters"
 MINUTES = 1.25
 SHARES = {"field": 0.6, "prior": 0.4}
 """Of the minutes, by stage: the field's shapes are what one sees first."""
+
+FEWEST = 500
+"""Steps of the field before letters can be read."""
 
 JUDGED = ("kid", "precision-recall")
 """Of sets, as few as these can be judged by."""
@@ -72,7 +75,14 @@ def train_letters(folder: Path, device: str = "auto", minutes: int | float | Non
             f"training a model of letters at 28 x 28 for {60 * (minutes or MINUTES):.0f} s, then "
             "about as long to measure and draw it; Ctrl-C is fine: the same command goes on."
         )
-    return train(recipe, str(folder), "all", device, goes_on, resumed_by="the same command")
+    system = train(recipe, str(folder), "all", device, goes_on, resumed_by="the same command")
+    steps = system.settings.stages["field"].steps
+    if steps < FEWEST:
+        announce(
+            f"only {steps:,} steps of the field fitted into the time, and letters need some "
+            f"{FEWEST:,}: this machine is slow or busy. --minutes M with a new --out trains longer."
+        )
+    return system
 
 
 def check_own(folder: Path) -> None:
@@ -90,6 +100,7 @@ def measure(system: System, source: Source) -> Result:
     """Reconstructions and enlargements of held-out characters, and samples judged quickly.
 
     The set metrics compare ``COUNT`` samples with as many training data; ``evaluate`` takes more.
+    Raises FieldloomError where samples are no numbers.
     """
     detector = build_detector(Evaluation(JUDGED), COUNT)
     assert detector is not None
@@ -102,7 +113,8 @@ def measure(system: System, source: Source) -> Result:
         result = evaluation.evaluate(system, few)
     finally:
         system.recipe = before
-    assert result.samples is not None
+    if result.samples is None:
+        raise FieldloomError("this run's samples are NaN or infinite: train anew, in a new --out.")
     with during(f"judging {COUNT} samples"):
         judged = judge(result.samples, source, detector)
     return replace(result, metrics=[*result.metrics, *judged])

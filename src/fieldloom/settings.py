@@ -126,6 +126,20 @@ PATTERN = "fixed-pattern"
 SHAPE_SETS = ("shapes", *CLOUD_SETS)
 METRICS = (*PAIRED, *IMAGE_SETS, PATTERN, *SHAPE_SETS)
 
+FIGURES = {
+    "fid": "'frechet' with evaluate.detector = 'inception'",
+    "rfid": "'frechet' with evaluate.detector = 'inception'",
+    "precision": "'precision-recall'",
+    "recall": "'precision-recall'",
+    "density": "'density-coverage'",
+    "coverage": "'density-coverage' of images and 'shapes' of shapes",
+    "mmd": "'shapes'",
+    "1nna": "'shapes'",
+    "1-nna": "'shapes'",
+    "jsd": "'shapes'",
+}
+"""Figures that a user asks for by their own name -> the metric that gives them, in words."""
+
 OPTIONS = ("guidance", "sampler", "steps", "spacing", "top_k", "top_p", "temperature")
 """Options of sampling; each prior has some of them."""
 
@@ -184,6 +198,8 @@ class Evaluation:
             raise InputError(f"evaluate.seed = {self.seed}: from 0 to 2^63 - 1.")
         for name in self.metrics:
             if name not in METRICS:
+                if (known := FIGURES.get(name.lower())) is not None:
+                    raise InputError(f"unknown metric '{name}': {known} gives it.")
                 raise unknown("metric", name, METRICS)
         if self.detector is not None and self.detector not in DETECTORS:
             raise unknown("detector", self.detector, DETECTORS)

@@ -237,12 +237,23 @@ def test_refining_needs_a_code(images):
         system.refine(images, "weights", rate=0.0)
 
 
-@pytest.mark.parametrize(("what", "rate"), [("codes", 1e-2), ("weights", 1e-4)])
-def test_codes_and_weights_have_rates_of_their_own(images, what, rate):
+@pytest.mark.parametrize("what", ["codes", "weights"])
+def test_codes_and_weights_have_rates_of_their_own(images, what):
     system = fieldloom.build("functa", "tiny")
-    unsaid, said, other = (system.refine(images, what, 3, r) for r in (None, rate, 3 * rate))
-    assert torch.equal(unsaid.code, said.code)
-    assert not torch.equal(unsaid.code, other.code)
+    unsaid = system.refine(images, what, 3)
+    for i in range(3):
+        size = unsaid.start[i].square().mean().sqrt().item()
+        rate = size / 10 if what == "codes" else 1e-4
+        said, other = (system.refine(images[i : i + 1], what, 3, x) for x in (rate, 3 * rate))
+        torch.testing.assert_close(unsaid.code[i], said.code[0], atol=1e-6, rtol=1e-5)
+        assert not torch.allclose(unsaid.code[i], other.code[0], atol=1e-6, rtol=1e-5)
+
+
+def test_a_relative_rate_is_of_the_code_where_descent_begins():
+    codes = torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]], [[-0.03, 0.04]]])
+    found = Fit(1, 0.1, relative=True).rates_of(codes)
+    torch.testing.assert_close(found, torch.tensor([0.5 / math.sqrt(2), 0.1, 0.005 / math.sqrt(2)]))
+    assert Fit(1, 0.1).rates_of(codes).tolist() == pytest.approx([0.1] * 3)
 
 
 def test_what_is_sampled_does_not_depend_on_the_index_in_a_set(images):

@@ -1,10 +1,14 @@
 """Samples against data that do not fit in memory together."""
 
+import math
+
 import pytest
 import torch
 
+import fieldloom
 from fieldloom.evaluation import batches
 from fieldloom.evaluation.batches import read_parts
+from fieldloom.evaluation.evaluator import Evaluator
 from fieldloom.evaluation.generation import ChosenData, fitted_places, some_of
 from fieldloom.modalities.sources import Source
 from fieldloom.modalities.sources.source import make_source
@@ -32,3 +36,21 @@ def test_few_data_are_all_taken():
     few = torch.tensor([3, 1, 2])
     assert torch.equal(some_of(few, 128), few)
     assert len(some_of(few[:0], 128)) == 0
+
+
+@pytest.mark.parametrize(("broken", "why"), [("codes", "the codes of 64 of 64"), ("", "values")])
+def test_a_broken_prior_does_not_cost_the_figures_of_held_out_data(
+    broken, why, tiny_run, tmp_path, monkeypatch
+):
+    system = fieldloom.load(tiny_run)
+    if broken:
+        for parameter in system.prior.parameters():
+            parameter.data.fill_(math.nan)
+    else:
+        infinite = lambda self, codes: torch.full((len(codes), 1, 8, 8), math.inf)
+        monkeypatch.setattr(Evaluator, "decode_samples", infinite)
+    with pytest.warns(UserWarning, match=f"samples are not measured: {why}"):
+        found = fieldloom.evaluate(system, folder=tmp_path / "report")
+    assert math.isfinite(found.value("psnr"))
+    assert {"frechet", "precision", "novelty"}.isdisjoint(one.name for one in found.metrics)
+    assert (tmp_path / "report" / "report.html").exists()

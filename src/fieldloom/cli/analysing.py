@@ -169,7 +169,13 @@ def time(
             help="Points of a datum in each step, drawn at random. Default: all.",
         ),
     ] = None,
-    code_rate: Annotated[float, typer.Option(metavar="RATE", help="Rate on codes.")] = 1e-2,
+    code_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Rate on codes. Default: a tenth of their size (root mean square).",
+        ),
+    ] = None,
     weight_rate: Annotated[float, typer.Option(metavar="RATE", help="Rate on all weights.")] = 1e-4,
     scratch_rate: Annotated[
         float, typer.Option(metavar="RATE", help="Rate on the new network.")
@@ -195,7 +201,8 @@ def time(
     from fieldloom.evaluation.plots import Panel, plot
     from fieldloom.evaluation.timing import Budget, Rates, as_json, psnr_against_time
 
-    if not all(0 < rate < 1e9 for rate in (code_rate, weight_rate, scratch_rate)):
+    given = [rate for rate in (code_rate, weight_rate, scratch_rate) if rate is not None]
+    if not all(0 < rate < 1e9 for rate in given):
         raise InputError("--code-rate, --weight-rate and --scratch-rate are numbers above 0.")
     folder = analysis_folder(run, out, "time")
     budget = Budget(steps, seconds, points)

@@ -221,7 +221,9 @@ def reconstruct(
     refine_rate: Annotated[
         float | None,
         typer.Option(
-            metavar="RATE", help="Rate of --refine. Default: 0.01 on codes, 0.0001 on weights."
+            metavar="RATE",
+            help="Rate of --refine. Default: on codes a tenth of their size (root mean square), on "
+            "weights 0.0001.",
         ),
     ] = None,
     refine_points: Annotated[

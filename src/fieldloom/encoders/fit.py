@@ -77,6 +77,8 @@ class Fit(Encoder):
     All signals of a batch are fitted together, in stacks.
 
     steps, rate: number of Adam's steps, and its learning rate.
+    relative: whether the rate of a signal is times the root mean square of the code where its
+            descent begins (where that is 0, it is the rate itself).
     start:  the encoder whose codes are refined; ``nothing`` starts at the conditioner's origin.
     origin: ``shared``: all signals start at the conditioner's origin; ``random``: each signal
             starts at a random code of its own, drawn by its index (conditioner ``flat-weights``,
@@ -112,6 +114,7 @@ class Fit(Encoder):
         weight_decay: float = 0.0,
         seed: int = 0,
         keep_every: int = 1,
+        relative: bool = False,
     ) -> None:
         super().__init__()
         if keep_every < 1:
@@ -126,6 +129,7 @@ class Fit(Encoder):
         self.steps, self.rate, self.keep, self.points = steps, rate, keep, points
         self.draw, self.origin, self.plateau = draw, origin, plateau
         self.weight_decay, self.seed, self.keep_every = weight_decay, seed, keep_every
+        self.relative = relative
         self.start = start or Nothing()
         self.independent, self.reads_grid = self.start.independent, self.start.reads_grid
         self.divisible = self.start.divisible
@@ -270,13 +274,18 @@ class Fit(Encoder):
         result[stack.place] = self._select_codes(stack, signal, *model)
         return result
 
+    def rates_of(self, code: Code) -> Tensor:
+        """The learning rates of signals whose descent begins at these codes: (batch,)."""
+        size = code.square().mean((1, 2)).sqrt()
+        return self.rate * torch.where((size > 0) & self.relative, size, 1.0)
+
     def _begin_stack(
         self, code: Code | None, signal: Signal, paused: Mapping[str, Tensor]
     ) -> tuple[int, Stack, Code, Signal]:
         """The first step, the stack, the codes found so far, and the signals that still descend."""
         if "step" not in paused:
             assert code is not None
-            return 0, Stack.begin(code, self.rate), code.clone(), signal
+            return 0, Stack.begin(code, self.rates_of(code)), code.clone(), signal
         stack, result = Stack.restore(paused), paused["result"]
         going = torch.zeros(len(signal), dtype=torch.bool, device=result.device)
         going[stack.place] = True

@@ -17,8 +17,9 @@ from fieldloom.types import Code, LossFn, Signal
 
 What = Literal["codes", "weights"]
 
-RATES: Mapping[What, float] = {"codes": 1e-2, "weights": 1e-4}
-"""Default rates of Adam: those at which small runs gained most (weights: TransINR's own)."""
+RATES: Mapping[What, float] = {"codes": 0.1, "weights": 1e-4}
+"""Default rates of Adam. Codes': of their own root mean square, since codes of two systems differ
+in size by a hundred (docs/decisions.md). Weights': TransINR's own."""
 
 Quality = Callable[[Family, Code, Signal], Tensor]
 """How well codes of a family explain their signals, larger is better: (batch,)."""
@@ -66,7 +67,7 @@ def refine(
     what:   ``codes``: descend on the codes, and leave the family as it is; ``weights``: descend on
             all weights of each function, which become the codes of a new family
             (``Family.unfold``).
-    rate:   of Adam; None: as in ``RATES``.
+    rate:   of Adam; None: of codes a tenth of each signal's root mean square, of weights 1e-4.
     points: of each signal, sampled anew for each step; None: all of its points.
 
     A signal whose quality did not rise keeps its first code. Sources:
@@ -79,8 +80,9 @@ def refine(
     if what == "weights":
         family = family.unfold(code)
         code = family.conditioner.origin(len(code)).detach()
+    relative = rate is None and what == "codes"
     rate = RATES[what] if rate is None else rate
-    fit = Fit(steps, rate, keep="last", points=points, draw="anew", seed=seed)
+    fit = Fit(steps, rate, keep="last", points=points, draw="anew", seed=seed, relative=relative)
     refined = fit.refine(code, signal, family, render, loss_fn, on_step)
     before, after = quality(family, code, signal), quality(family, refined, signal)
     better = after > before

@@ -97,7 +97,7 @@ class Stack:
     stale: Tensor
 
     @classmethod
-    def begin(cls, code: Code, rate: float) -> Stack:
+    def begin(cls, code: Code, rate: float | Tensor) -> Stack:
         zero, ever = code.new_zeros(len(code)), code.new_full((len(code),), torch.inf)
         never = torch.zeros_like(zero, dtype=torch.long)
         return cls(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -28,7 +29,8 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     """Add samples of the prior and their metrics.
 
     Samples are compared with training images, held-out shapes, or the views of held-out objects.
-    Training data are read once, a part at a time, for all that they are compared with.
+    Training data are read once, a part at a time, for all that they are compared with. Where codes
+    or samples hold NaN or infinite values, nothing is added, with a warning.
     """
     system, settings, source = evaluator.system, evaluator.settings, evaluator.source
     count, labels = evaluator.sample_count, labels_of_samples(evaluator)
@@ -37,6 +39,11 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     if codes is None:
         codes = system.sample_codes(count, labels, settings.seed, **settings.options()).cpu()
     samples = evaluator.decode_samples(codes) if samples is None else samples
+    if not (codes.isfinite().all() and samples.isfinite().all()):
+        broken = len(codes) - int(codes.flatten(1).isfinite().all(1).sum())
+        what = f"the codes of {broken} of {len(codes)}" if broken else "values decoded from them"
+        warnings.warn(f"samples are not measured: {what} are NaN or infinite.", stacklevel=2)
+        return result
     result = replace(result, samples=samples, sample_codes=codes, sample_labels=labels)
     compared = evaluator.has_shape_of_data(samples)
     known = some_of(test_of_trained_classes(source), part_size(source.data.shape[1:]))

@@ -28,19 +28,25 @@ from fieldloom.types import Code, Data, Signal
 
 
 class Start(NamedTuple):
-    """Where a fit begins: codes of a system, Adam's rate, and the seconds spent before it."""
+    """Where a fit begins: codes of a system, Adam's rate, and the seconds spent before it.
+
+    relative: whether the rate is a part of the code's size, as of ``Fit``.
+    """
 
     system: System
     code: Code
     rate: float
     seconds: float
+    relative: bool = False
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Adam's rates: to refine codes, to refine all weights, and to fit the network from scratch."""
+    """Adam's rates: to refine codes (None: a tenth of their root mean square), to refine all
+    weights, and to fit the network from scratch.
+    """
 
-    codes: float = RATES["codes"]
+    codes: float | None = None
     weights: float = RATES["weights"]
     scratch: float = 1e-3
 
@@ -118,9 +124,10 @@ def starts_of(
     code = system.encode_signal(signal)
     synchronize(system.device)
     took = time.perf_counter() - began
+    relative = rates.codes is None
     return {
         "encoder": Start(system, code, 1.0, took),
-        "codes": Start(system, code, rates.codes, took),
+        "codes": Start(system, code, rates.codes or RATES["codes"], took, relative),
         "weights": Start(*system.unfold(code), rates.weights, took),
         "scratch": Start(*random_network(system, width, seed=seed), rates.scratch, 0.0),
     }
@@ -145,7 +152,10 @@ def fit_curve(
             curve.psnr.append(ratio(made, datum.tensor).item())
         return False
 
-    descent = Fit(budget.steps, start.rate, keep="last", points=budget.points, draw="anew")
+    points, relative = budget.points, start.relative
+    descent = Fit(
+        budget.steps, start.rate, keep="last", points=points, draw="anew", relative=relative
+    )
     parts = (start.system.family, start.system.render, start.system.loss_at(signal))
     descent.refine(start.code, signal, *parts, on_step=measure)
     return curve
