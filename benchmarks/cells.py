@@ -307,6 +307,8 @@ def measure(
 ) -> dict[str, float]:
     """The figures of a run's evaluation, of the cell's measures, and of its learning curve."""
     system = fieldloom.load(run, device="cpu")
+    asked = {"evaluate": cell.changes.get("evaluate", {})}  # the run may be another row's
+    system.recipe = recipe.resolve(system.recipe, asked)
     found = name_figures(fieldloom.evaluate(system).metrics) if cell.evaluated else {}
     for name, how in cell.measures.items():
         found |= MEASURES[name](system, Run(run), **how)

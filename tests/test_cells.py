@@ -169,6 +169,16 @@ def test_rows_that_share_a_run_train_once(cells, tmp_path):
     assert second["figures"]["refined.psnr"] >= first["figures"]["psnr"]
 
 
+def test_a_row_that_shares_a_run_is_evaluated_by_its_own_settings(cells, tmp_path):
+    write_digits(tmp_path)
+    first = cells.run_cell(cell_of(cells), tmp_path, tmp_path / "runs")
+    own = {"prior": "none", "evaluate": {"metrics": ["mse"]}}
+    other = cells.run_cell(cell_of(cells, row="other", changes=own), tmp_path, tmp_path / "runs")
+    assert {"psnr", "mse"} & set(first["figures"]) == {"psnr"}
+    assert {"psnr", "mse"} & set(other["figures"]) == {"mse"}
+    assert other["curves"] == first["curves"]
+
+
 def test_a_run_of_other_settings_is_not_measured(cells, tmp_path):
     write_digits(tmp_path)
     cells.run_cell(cell_of(cells), tmp_path, tmp_path / "runs")

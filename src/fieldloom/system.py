@@ -510,7 +510,8 @@ class System(nn.Module):
         """Encode data, then optimise each signal's code (or weights) further with Adam.
 
         what:   ``codes``: the family stays as it is; ``weights``: all weights of each function.
-        rate:   of Adam; None: of codes a tenth of each signal's root mean square, of weights 1e-4.
+        rate:   of Adam; None: of codes a tenth of each signal's root mean square, of weights, also
+                where codes are weights, 1e-4.
         points: of a signal, sampled anew for each step; None: as many as a step of training saw.
                 Views take theirs from those that a code is found from, never from those held out.
         seed:   of the sampled points.

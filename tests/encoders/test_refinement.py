@@ -249,6 +249,13 @@ def test_codes_and_weights_have_rates_of_their_own(images, what):
         assert not torch.allclose(unsaid.code[i], other.code[0], atol=1e-6, rtol=1e-5)
 
 
+def test_codes_that_are_weights_have_the_rate_of_weights(images):
+    system = fieldloom.build("learned-init", "tiny")
+    unsaid, said = (system.refine(images, "codes", 3, rate) for rate in (None, 1e-4))
+    assert torch.equal(unsaid.code, said.code)
+    assert not torch.equal(unsaid.code, unsaid.start)
+
+
 def test_a_relative_rate_is_of_the_code_where_descent_begins():
     codes = torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]], [[-0.03, 0.04]]])
     found = Fit(1, 0.1, relative=True).rates_of(codes)

@@ -67,7 +67,8 @@ def refine(
     what:   ``codes``: descend on the codes, and leave the family as it is; ``weights``: descend on
             all weights of each function, which become the codes of a new family
             (``Family.unfold``).
-    rate:   of Adam; None: of codes a tenth of each signal's root mean square, of weights 1e-4.
+    rate:   of Adam; None: of codes a tenth of each signal's root mean square, of weights, also
+            where codes are weights, 1e-4.
     points: of each signal, sampled anew for each step; None: all of its points.
 
     A signal whose quality did not rise keeps its first code. Sources:
@@ -80,14 +81,20 @@ def refine(
     if what == "weights":
         family = family.unfold(code)
         code = family.conditioner.origin(len(code)).detach()
-    relative = rate is None and what == "codes"
-    rate = RATES[what] if rate is None else rate
+    relative = rate is None and has_relative_rate(what, family)
+    if rate is None:
+        rate = RATES["codes" if relative else "weights"]
     fit = Fit(steps, rate, keep="last", points=points, draw="anew", seed=seed, relative=relative)
     refined = fit.refine(code, signal, family, render, loss_fn, on_step)
     before, after = quality(family, code, signal), quality(family, refined, signal)
     better = after > before
     best = torch.where(better.to(code.device)[:, None, None], refined, code)
     return Refinement(family, best, before, torch.where(better, after, before))
+
+
+def has_relative_rate(what: What, family: Family) -> bool:
+    """Whether the default rate is a part of the codes' size: where they are codes, not weights."""
+    return what == "codes" and family.conditioner.layout is None
 
 
 def refine_batches(

@@ -15,7 +15,7 @@ from torch import Generator
 
 from fieldloom.conditioners import FlatWeights
 from fieldloom.encoders import Fit, Step
-from fieldloom.encoders.refinement import RATES
+from fieldloom.encoders.refinement import RATES, has_relative_rate
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
 from fieldloom.evaluation.learning_curves import Curve
@@ -42,8 +42,8 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True)
 class Rates:
-    """Adam's rates: to refine codes (None: a tenth of their root mean square), to refine all
-    weights, and to fit the network from scratch.
+    """Adam's rates: to refine codes (None: as ``refine`` chooses it), to refine all weights, and to
+    fit the network from scratch.
     """
 
     codes: float | None = None
@@ -124,10 +124,11 @@ def starts_of(
     code = system.encode_signal(signal)
     synchronize(system.device)
     took = time.perf_counter() - began
-    relative = rates.codes is None
+    relative = rates.codes is None and has_relative_rate("codes", system.family)
+    of_codes = rates.codes or RATES["codes" if relative else "weights"]
     return {
         "encoder": Start(system, code, 1.0, took),
-        "codes": Start(system, code, rates.codes or RATES["codes"], took, relative),
+        "codes": Start(system, code, of_codes, took, relative),
         "weights": Start(*system.unfold(code), rates.weights, took),
         "scratch": Start(*random_network(system, width, seed=seed), rates.scratch, 0.0),
     }
