@@ -47,9 +47,17 @@ RESULTS = HERE / "results" / "cells"
 
 
 def find_commit() -> str:
-    """That the code is of, which may have changed when a cell is done; "-dirty" if it has none."""
-    ask = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(ask, cwd=HERE, capture_output=True, text=True).stdout.strip()
+    """That the code is of, which may have changed when a cell is done; "-dirty" if it has none.
+
+    Results are no code.
+    """
+
+    def ask(*words: str) -> str:
+        told = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True)
+        return told.stdout.strip()
+
+    changed = ask("status", "--porcelain", "--untracked-files=no", ":/", ":!results")
+    return ask("describe", "--always", "--exclude=*") + ("-dirty" if changed else "")
 
 
 COMMIT = find_commit()
