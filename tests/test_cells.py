@@ -200,6 +200,9 @@ def test_a_row_that_shares_a_run_is_evaluated_by_its_own_settings(cells, tmp_pat
     assert {"psnr", "mse"} & set(first["figures"]) == {"psnr"}
     assert {"psnr", "mse"} & set(other["figures"]) == {"mse"}
     assert other["curves"] == first["curves"]
+    cells.run_cell(cell_of(cells, row="other", changes=own), tmp_path, tmp_path / "b")
+    last = cells.run_cell(cell_of(cells), tmp_path, tmp_path / "b")
+    assert {"psnr", "mse"} & set(last["figures"]) == {"psnr"}
 
 
 def test_a_run_of_other_settings_is_not_measured(cells, tmp_path):
