@@ -47,9 +47,19 @@ RESULTS = HERE / "results" / "cells"
 
 
 def find_commit() -> str:
-    """That the code is of, which may have changed when a cell is done; "-dirty" if it has none."""
-    ask = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(ask, cwd=HERE, capture_output=True, text=True).stdout.strip()
+    """That the code is of, which may have changed when a cell is done; "-dirty" if it has none.
+
+    Results and documents are no code.
+    """
+
+    def ask(*words: str) -> str:
+        told = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True)
+        return told.stdout.strip()
+
+    changed = ask(
+        "status", "--porcelain", "--untracked-files=no", ":/", ":!results", ":(top,exclude)docs"
+    )
+    return ask("describe", "--always", "--exclude=*") + ("-dirty" if changed else "")
 
 
 COMMIT = find_commit()
@@ -123,11 +133,14 @@ class Cell(NamedTuple):
 
         evaluated: whether what the recipe says of evaluations counts.
         """
-        known = recipe.load(f"{self.recipe}:{self.variant}".rstrip(":"))
-        whole = recipe.merge(known, self.changes)
+        whole = self.whole_recipe()
         idle = TOLD if evaluated else (*TOLD, "evaluate")
         text = json.dumps({k: x for k, x in whole.items() if k not in idle}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def whole_recipe(self) -> dict[str, Any]:
+        known = recipe.load(f"{self.recipe}:{self.variant}".rstrip(":"))
+        return recipe.merge(known, self.changes)
 
     @property
     def folder(self) -> str:
@@ -169,6 +182,10 @@ def read_cells(seeds: Sequence[int] | None) -> list[Cell]:
 def find_data(cell: Cell, data: Path, folder: Path) -> dict[str, Any]:
     """What a cell's recipe reads, as settings of its source."""
     if not cell.data:
+        if cell.part != "all":
+            raise InputError(
+                f"{cell.name}: part = '{cell.part}' is of a file, and data names none."
+            )
         return cell.source
     path = data / cell.data
     if cell.part == "all":
@@ -307,8 +324,8 @@ def measure(
 ) -> dict[str, float]:
     """The figures of a run's evaluation, of the cell's measures, and of its learning curve."""
     system = fieldloom.load(run, device="cpu")
-    asked = {"evaluate": cell.changes.get("evaluate", {})}  # the run may be another row's
-    system.recipe = recipe.resolve(system.recipe, asked)
+    asked = cell.whole_recipe().get("evaluate", {})  # the run may be another row's
+    system.recipe = {**system.recipe, "evaluate": asked}
     found = name_figures(fieldloom.evaluate(system).metrics) if cell.evaluated else {}
     for name, how in cell.measures.items():
         found |= MEASURES[name](system, Run(run), **how)
@@ -388,7 +405,8 @@ def main() -> None:
         return
     if asked.data is None or asked.runs is None:
         parser.error("run needs --data and --runs")
-    if missing := {cell.data for cell in cells if not (asked.data / cell.data).exists()}:
+    files = {cell.data for cell in cells} - {""}
+    if missing := {name for name in files if not (asked.data / name).exists()}:
         parser.error(f"not in {asked.data}: {', '.join(sorted(missing))}")
     torch.set_num_threads(1)
     refused = [cell for cell in cells if not run_if_free(cell, asked.data, asked.runs)]

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import re
+import subprocess
 import sys
 import threading
 import time
@@ -57,6 +59,27 @@ def words(tmp_path_factory):
 def write_digits(folder):
     pixels = torch.randint(0, 256, (20, 8, 8), generator=torch.Generator().manual_seed(0))
     np.savez(folder / "digits.npz", data=pixels.byte().numpy())
+
+
+def test_a_commit_is_dirty_where_its_code_has_changed(cells, tmp_path, monkeypatch):
+    git = lambda *words: subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True
+    )
+    code, result = tmp_path / "src" / "a.py", tmp_path / "benchmarks" / "results" / "a.json"
+    for path in (code, result):
+        path.parent.mkdir(parents=True)
+        path.write_text("1")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "all")
+    monkeypatch.setattr(cells, "HERE", tmp_path / "benchmarks")
+    monkeypatch.setattr(cells, "RESULTS", tmp_path / "benchmarks" / "results" / "cells")
+    result.unlink()
+    (tmp_path / "untracked").touch()
+    clean = cells.find_commit()
+    assert re.fullmatch("[0-9a-f]{7,}", clean)
+    code.write_text("2")
+    assert cells.find_commit() == f"{clean}-dirty"
 
 
 def cell_of(cells, **changes):
@@ -177,6 +200,9 @@ def test_a_row_that_shares_a_run_is_evaluated_by_its_own_settings(cells, tmp_pat
     assert {"psnr", "mse"} & set(first["figures"]) == {"psnr"}
     assert {"psnr", "mse"} & set(other["figures"]) == {"mse"}
     assert other["curves"] == first["curves"]
+    cells.run_cell(cell_of(cells, row="other", changes=own), tmp_path, tmp_path / "b")
+    last = cells.run_cell(cell_of(cells), tmp_path, tmp_path / "b")
+    assert {"psnr", "mse"} & set(last["figures"]) == {"psnr"}
 
 
 def test_a_run_of_other_settings_is_not_measured(cells, tmp_path):

@@ -132,7 +132,7 @@ def test_an_old_key_in_an_override_has_the_type_of_the_new_one():
         ("field.width=" + "9" * 5000, "field.width = '999.* is not right"),
         ("evaluate.metrics=[psnr]", r"unknown metric '\[psnr\]'"),
         ("evaluate.metrics=FID", "unknown metric 'FID': 'frechet' with .*'inception' gives it"),
-        ("evaluate.metrics=recall", "unknown metric 'recall': 'precision-recall' gives it"),
+        ("evaluate.metrics=recall", "unknown metric 'recall': 'precision-recall' of images"),
     ],
 )
 def test_overrides_of_the_wrong_type(override, message):

@@ -32,7 +32,8 @@ def test_commands_on_a_run(cli, tiny_run, tmp_path, capsys):
     timed = json.loads((tmp_path / "time.json").read_text())
     assert set(timed["curves"]) == {"encoder", "codes", "weights", "scratch"}
     assert timed["data"] == 2
-    assert timed["rates"] == {"codes": None, "weights": 1e-4, "scratch": 1e-3}
+    assert timed["rates"].pop("codes") == "0.1 of the root mean square, of weights 0.0001"
+    assert timed["rates"] == {"weights": 1e-4, "scratch": 1e-3}
     assert (tmp_path / "time.png").is_file()
 
     capsys.readouterr()

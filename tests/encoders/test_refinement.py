@@ -90,7 +90,9 @@ def test_codes_whose_quality_did_not_rise_stay():
     assert found.after.tolist() == [1, 0, 0]
 
 
-@pytest.mark.parametrize("wrong", [dict(steps=-1), dict(rate=0.0), dict(points=0)])
+@pytest.mark.parametrize(
+    "wrong", [dict(steps=-1), dict(rate=0.0), dict(rate=math.nan), dict(points=0)]
+)
 def test_refinement_takes_no_wrong_numbers(wrong):
     codes = torch.zeros(3, 1, 4, dtype=torch.float64)
     with pytest.raises(InputError, match="refine: steps"):
@@ -259,7 +261,9 @@ def test_codes_that_are_weights_have_the_rate_of_weights(images):
 def test_a_relative_rate_is_of_the_code_where_descent_begins():
     codes = torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]], [[-0.03, 0.04]]])
     found = Fit(1, 0.1, relative=True).rates_of(codes)
-    torch.testing.assert_close(found, torch.tensor([0.5 / math.sqrt(2), 0.1, 0.005 / math.sqrt(2)]))
+    torch.testing.assert_close(
+        found, torch.tensor([0.5 / math.sqrt(2), 0.01, 0.005 / math.sqrt(2)])
+    )
     assert Fit(1, 0.1).rates_of(codes).tolist() == pytest.approx([0.1] * 3)
 
 

@@ -38,19 +38,27 @@ def test_few_data_are_all_taken():
     assert len(some_of(few[:0], 128)) == 0
 
 
-@pytest.mark.parametrize(("broken", "why"), [("codes", "the codes of 64 of 64"), ("", "values")])
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [("codes", "the codes of 64 of 64"), ("first", "values"), ("later", "values")],
+)
 def test_a_broken_prior_does_not_cost_the_figures_of_held_out_data(
     broken, why, tiny_run, tmp_path, monkeypatch
 ):
     system = fieldloom.load(tiny_run)
-    if broken:
+    if broken == "codes":
         for parameter in system.prior.parameters():
             parameter.data.fill_(math.nan)
     else:
-        infinite = lambda self, codes: torch.full((len(codes), 1, 8, 8), math.inf)
-        monkeypatch.setattr(Evaluator, "decode_samples", infinite)
-    with pytest.warns(UserWarning, match=f"samples are not measured: {why}"):
+        monkeypatch.setattr(Evaluator, "samples_at_a_time", 16)
+        value = lambda first: math.inf if first == (48 if broken == "later" else 0) else 0.5
+        decode = lambda self, codes, first=0: torch.full((len(codes), 1, 8, 8), value(first))
+        monkeypatch.setattr(Evaluator, "decode_part", decode)
+    with pytest.warns(UserWarning, match=f"no sample is measured: {why}"):
         found = fieldloom.evaluate(system, folder=tmp_path / "report")
     assert math.isfinite(found.value("psnr"))
+    assert found.samples is found.sample_codes is None
     assert {"frechet", "precision", "novelty"}.isdisjoint(one.name for one in found.metrics)
-    assert (tmp_path / "report" / "report.html").exists()
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Not measured: codes or values of samples are NaN or infinite" in page
+    assert "fieldloom sample" not in page

@@ -173,7 +173,8 @@ def time(
         float | None,
         typer.Option(
             metavar="RATE",
-            help="Rate on codes. Default: a tenth of their size (root mean square).",
+            help="Rate on codes. Default: a tenth of their size (root mean square); where they are "
+            "weights, 0.0001.",
         ),
     ] = None,
     weight_rate: Annotated[float, typer.Option(metavar="RATE", help="Rate on all weights.")] = 1e-4,

@@ -222,8 +222,8 @@ def reconstruct(
         float | None,
         typer.Option(
             metavar="RATE",
-            help="Rate of --refine. Default: on codes a tenth of their size (root mean square), on "
-            "weights 0.0001.",
+            help="Rate of --refine. Default: on codes a tenth of their size (root mean square); on "
+            "weights, also where codes are weights, 0.0001.",
         ),
     ] = None,
     refine_points: Annotated[

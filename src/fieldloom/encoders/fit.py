@@ -6,6 +6,7 @@ and the signal's index, so that a fit in a stack is the same as a fit alone.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
@@ -71,6 +72,10 @@ class Watch:
         return 0.0 if self.on_step is None else seconds_now(self.tensor)
 
 
+OF_ZERO = 0.1
+"""The size that a code of 0 counts as, for a relative rate."""
+
+
 class Fit(Encoder):
     """Many Adam steps on the codes alone, starting at another encoder's codes or at the origin.
 
@@ -78,7 +83,7 @@ class Fit(Encoder):
 
     steps, rate: number of Adam's steps, and its learning rate.
     relative: whether the rate of a signal is times the root mean square of the code where its
-            descent begins (where that is 0, it is the rate itself).
+            descent begins; a code of 0, as most origins are, counts as one of 0.1.
     start:  the encoder whose codes are refined; ``nothing`` starts at the conditioner's origin.
     origin: ``shared``: all signals start at the conditioner's origin; ``random``: each signal
             starts at a random code of its own, drawn by its index (conditioner ``flat-weights``,
@@ -119,7 +124,8 @@ class Fit(Encoder):
         super().__init__()
         if keep_every < 1:
             raise InputError(f"fit: keep_every = {keep_every}: at least 1.")
-        if steps < 0 or rate <= 0 or (points is not None and points < 1) or weight_decay < 0:
+        few = steps < 0 or (points is not None and points < 1)
+        if few or not 0 < rate < math.inf or weight_decay < 0:
             raise InputError(
                 f"fit: steps = {steps}, rate = {rate}, points = {points}, weight_decay = "
                 f"{weight_decay}: positive."
@@ -277,7 +283,8 @@ class Fit(Encoder):
     def rates_of(self, code: Code) -> Tensor:
         """The learning rates of signals whose descent begins at these codes: (batch,)."""
         size = code.square().mean((1, 2)).sqrt()
-        return self.rate * torch.where((size > 0) & self.relative, size, 1.0)
+        size = torch.where(size > 0, size, OF_ZERO) if self.relative else torch.ones_like(size)
+        return self.rate * size
 
     def _begin_stack(
         self, code: Code | None, signal: Signal, paused: Mapping[str, Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -42,7 +43,8 @@ def check_refinement(
     family: Family, what: What, steps: int, rate: float | None, points: int | None
 ) -> None:
     """Raise InputError for numbers out of range, and where there is no code to refine."""
-    if steps < 0 or (rate is not None and rate <= 0) or (points is not None and points < 1):
+    wrong = rate is not None and not 0 < rate < math.inf
+    if steps < 0 or wrong or (points is not None and points < 1):
         raise InputError(f"refine: steps = {steps}, rate = {rate}, points = {points}: positive.")
     if what == "codes" and not family.has_code:
         raise InputError("refine: this run's signals have no codes; refine weights instead.")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fieldloom import memory
-from fieldloom.errors import InputError, unknown
+from fieldloom.errors import FieldloomError, InputError, unknown
 from fieldloom.evaluation.batches import BATCH, MULTIPLE, in_batches, part_size, split_parts
 from fieldloom.evaluation.image_sets import build_detector, image_set_metrics
 from fieldloom.evaluation.large import draw_error, is_large, measure_in_strips
@@ -45,6 +45,10 @@ SHOWN = 16
 
 COMPARED = 4
 """Numbers for each of a part's: its own, the decoded one, their difference, and its square."""
+
+
+class BrokenSamplesError(FieldloomError):
+    """Decoded samples hold NaN or infinite values."""
 
 
 class Evaluator:
@@ -214,6 +218,8 @@ class Evaluator:
             yield from self.found.described()
             return
         for part in self.decode_parts(codes, samples):
+            if not part.isfinite().all():
+                raise BrokenSamplesError("samples hold NaN or infinite values.")
             described = self.describe_part(part)
             assert described is not None
             yield described

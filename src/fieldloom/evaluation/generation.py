@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fieldloom.evaluation.batches import part_size, read_parts
-from fieldloom.evaluation.evaluator import Evaluator
+from fieldloom.evaluation.evaluator import BrokenSamplesError, Evaluator
 from fieldloom.evaluation.results import Metric, Result
 from fieldloom.metrics.probes import Classifier
 from fieldloom.metrics.sets import nearest
@@ -30,7 +30,7 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
 
     Samples are compared with training images, held-out shapes, or the views of held-out objects.
     Training data are read once, a part at a time, for all that they are compared with. Where codes
-    or samples hold NaN or infinite values, nothing is added, with a warning.
+    or samples hold NaN or infinite values, be it of one alone, nothing is added, with a warning.
     """
     system, settings, source = evaluator.system, evaluator.settings, evaluator.source
     count, labels = evaluator.sample_count, labels_of_samples(evaluator)
@@ -42,8 +42,8 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     if not (codes.isfinite().all() and samples.isfinite().all()):
         broken = len(codes) - int(codes.flatten(1).isfinite().all(1).sum())
         what = f"the codes of {broken} of {len(codes)}" if broken else "values decoded from them"
-        warnings.warn(f"samples are not measured: {what} are NaN or infinite.", stacklevel=2)
-        return result
+        return leave_out(result, what)
+    before = result
     result = replace(result, samples=samples, sample_codes=codes, sample_labels=labels)
     compared = evaluator.has_shape_of_data(samples)
     known = some_of(test_of_trained_classes(source), part_size(source.data.shape[1:]))
@@ -53,7 +53,10 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     fitted = ChosenData(places if compared and labels is not None else places[:0])
     training = look_on(read_parts(source, source.train), [*searches, fitted])
     with during("comparing samples with data"):
-        metrics = [*result.metrics, *evaluator.sample_metrics(codes, samples, training)]
+        try:
+            metrics = [*result.metrics, *evaluator.sample_metrics(codes, samples, training)]
+        except BrokenSamplesError:  # of samples after the first
+            return leave_out(before, "values decoded from them")
         if PATTERN in settings.metrics and compared and evaluator.has_images:
             metrics += pattern_metrics(samples, test)
         result = replace(result, metrics=metrics)
@@ -64,6 +67,12 @@ def evaluate_samples(evaluator: Evaluator, result: Result) -> Result:
     result = add_nearest_data(source, result, *searches)
     with during("fitting a classifier of samples"):
         return add_label_agreement(source, result, fitted.values, test, known)
+
+
+def leave_out(result: Result, what: str) -> Result:
+    """The result without samples, with a warning. what: of them is no number."""
+    warnings.warn(f"no sample is measured: {what} are NaN or infinite.", stacklevel=3)
+    return result
 
 
 def pattern_metrics(samples: Tensor, test: Tensor) -> list[Metric]:

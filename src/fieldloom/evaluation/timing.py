@@ -125,7 +125,8 @@ def starts_of(
     synchronize(system.device)
     took = time.perf_counter() - began
     relative = rates.codes is None and has_relative_rate("codes", system.family)
-    of_codes = rates.codes or RATES["codes" if relative else "weights"]
+    unsaid = RATES["codes" if relative else "weights"]
+    of_codes = unsaid if rates.codes is None else rates.codes
     return {
         "encoder": Start(system, code, 1.0, took),
         "codes": Start(system, code, of_codes, took, relative),
@@ -183,5 +184,7 @@ def as_json(
     curves: Mapping[str, Curve], budget: Budget, rates: Rates, width: int
 ) -> dict[str, Any]:
     """The content of ``time.json``: the curves of ``psnr_against_time``, and its arguments."""
-    about = {"points": budget.points, "rates": asdict(rates), "width": width}
+    unsaid = {"codes": f"{RATES['codes']} of the root mean square, of weights {RATES['weights']}"}
+    told = asdict(rates) | (unsaid if rates.codes is None else {})
+    about = {"points": budget.points, "rates": told, "width": width}
     return about | {"curves": {name: curve._asdict() for name, curve in curves.items()}}

@@ -112,8 +112,8 @@ def next_commands(origin: Origin, system: System, result: Result) -> list[tuple[
     lines = []
     if system.unfinished is not None:
         lines.append((f"train --resume --run {run}", "Go on training"))
-    if system.generates:
-        count = len(result.codes if result.sample_codes is None else result.sample_codes)
+    if system.generates and result.sample_codes is not None:
+        count = len(result.sample_codes)
         own = (system.settings.evaluation.samples or 0) > count  # as of the demo, judged quickly
         more = "" if own else f" --set evaluate.samples={4 * count}"
         what = "Draw samples, four times as large" if drawn else "Draw samples"

@@ -241,8 +241,15 @@ def enlargement_table(found: dict[str, Metric]) -> dict[str, dict[int, dict[str,
     }
 
 
+def lacks_samples(system: System, result: Result) -> bool:
+    """Whether samples should have been measured, and were no numbers."""
+    return system.generates and result.sample_codes is None and result.part != "given"
+
+
 def samples_sentence(system: System, result: Result, found: dict[str, Metric]) -> str:
     """Whether samples are like the data; empty of systems that sample nothing."""
+    if lacks_samples(system, result):
+        return "Not measured: codes or values of samples are NaN or infinite; the prior is broken."
     if result.sample_codes is None:
         return ""
     _, many = things(system)
