@@ -265,6 +265,8 @@ def test_a_relative_rate_is_of_the_code_where_descent_begins():
         found, torch.tensor([0.5 / math.sqrt(2), 0.01, 0.005 / math.sqrt(2)])
     )
     assert Fit(1, 0.1).rates_of(codes).tolist() == pytest.approx([0.1] * 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert Fit(1, 0.1, relative=True).rates_of(codes.bfloat16()).dtype == torch.bfloat16
 
 
 def test_what_is_sampled_does_not_depend_on_the_index_in_a_set(images):

@@ -284,7 +284,7 @@ class Fit(Encoder):
         """The learning rates of signals whose descent begins at these codes: (batch,)."""
         size = code.square().mean((1, 2)).sqrt()
         size = torch.where(size > 0, size, OF_ZERO) if self.relative else torch.ones_like(size)
-        return self.rate * size
+        return (self.rate * size).to(code.dtype)  # under autocast a mean is float32
 
     def _begin_stack(
         self, code: Code | None, signal: Signal, paused: Mapping[str, Tensor]
