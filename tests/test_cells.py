@@ -73,7 +73,6 @@ def test_a_commit_is_dirty_where_its_code_has_changed(cells, tmp_path, monkeypat
     git("add", ".")
     git("commit", "--quiet", "--message", "all")
     monkeypatch.setattr(cells, "HERE", tmp_path / "benchmarks")
-    monkeypatch.setattr(cells, "RESULTS", tmp_path / "benchmarks" / "results" / "cells")
     result.unlink()
     (tmp_path / "untracked").touch()
     clean = cells.find_commit()

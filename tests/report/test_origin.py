@@ -84,6 +84,14 @@ def test_bash_reads_quoted_words(name):
     assert told == os.fsencode(name)
 
 
+def test_samples_are_offered_but_where_they_were_no_numbers():
+    digits = made_up_system("mnif:digits")
+    of_other_data = commands("run", digits, made_up_result(9, part="given"))
+    assert [shlex.split(line)[1] for line in of_other_data][:2] == ["sample", "evaluate"]
+    broken = commands("run", digits, made_up_result(9))
+    assert {"sample", "evaluate"}.isdisjoint(shlex.split(line)[1] for line in broken)
+
+
 def test_commands_suit_the_system():
     gan = made_up_system("gasp:celebahq64", encodes=False)
     assert "fieldloom interpolate run --sample --from 0 --to 1" in commands(

@@ -83,9 +83,7 @@ def refine(
     if what == "weights":
         family = family.unfold(code)
         code = family.conditioner.origin(len(code)).detach()
-    relative = rate is None and has_relative_rate(what, family)
-    if rate is None:
-        rate = RATES["codes" if relative else "weights"]
+    rate, relative = choose_rate(what, family, rate)
     fit = Fit(steps, rate, keep="last", points=points, draw="anew", seed=seed, relative=relative)
     refined = fit.refine(code, signal, family, render, loss_fn, on_step)
     before, after = quality(family, code, signal), quality(family, refined, signal)
@@ -94,9 +92,12 @@ def refine(
     return Refinement(family, best, before, torch.where(better, after, before))
 
 
-def has_relative_rate(what: What, family: Family) -> bool:
-    """Whether the default rate is a part of the codes' size: where they are codes, not weights."""
-    return what == "codes" and family.conditioner.layout is None
+def choose_rate(what: What, family: Family, rate: float | None) -> tuple[float, bool]:
+    """Adam's rate, and whether it is a part of the codes' size: by default, of codes that are no
+    weights.
+    """
+    relative = rate is None and what == "codes" and family.conditioner.layout is None
+    return (RATES["codes" if relative else "weights"] if rate is None else rate), relative
 
 
 def refine_batches(

@@ -15,7 +15,7 @@ from torch import Generator
 
 from fieldloom.conditioners import FlatWeights
 from fieldloom.encoders import Fit, Step
-from fieldloom.encoders.refinement import RATES, has_relative_rate
+from fieldloom.encoders.refinement import RATES, choose_rate
 from fieldloom.engine.device import synchronize
 from fieldloom.errors import InputError
 from fieldloom.evaluation.learning_curves import Curve
@@ -124,9 +124,7 @@ def starts_of(
     code = system.encode_signal(signal)
     synchronize(system.device)
     took = time.perf_counter() - began
-    relative = rates.codes is None and has_relative_rate("codes", system.family)
-    unsaid = RATES["codes" if relative else "weights"]
-    of_codes = unsaid if rates.codes is None else rates.codes
+    of_codes, relative = choose_rate("codes", system.family, rates.codes)
     return {
         "encoder": Start(system, code, 1.0, took),
         "codes": Start(system, code, of_codes, took, relative),

@@ -15,6 +15,7 @@ from fieldloom.engine.run import Run
 from fieldloom.errors import InputError
 from fieldloom.evaluation import Result
 from fieldloom.fitting import kind_of, next_command
+from fieldloom.report.questions import lacks_samples
 from fieldloom.report.words import things
 from fieldloom.system import System
 
@@ -112,8 +113,8 @@ def next_commands(origin: Origin, system: System, result: Result) -> list[tuple[
     lines = []
     if system.unfinished is not None:
         lines.append((f"train --resume --run {run}", "Go on training"))
-    if system.generates and result.sample_codes is not None:
-        count = len(result.sample_codes)
+    if system.generates and not lacks_samples(system, result):
+        count = len(result.codes if result.sample_codes is None else result.sample_codes)
         own = (system.settings.evaluation.samples or 0) > count  # as of the demo, judged quickly
         more = "" if own else f" --set evaluate.samples={4 * count}"
         what = "Draw samples, four times as large" if drawn else "Draw samples"
